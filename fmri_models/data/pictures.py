@@ -1,0 +1,108 @@
+"""Pictures as bytes and as pixels: encoding, decoding, and the hash by which equal pictures are found."""
+
+import hashlib
+import io
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import FmriModelsError
+
+_GREY_MODES = ("1", "L")
+# More than eight bits a channel: PIL would clip them silently.
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def encode_picture(picture: object, name: str) -> bytes:
+    """A picture as the bytes of an image file; bytes are kept as they are, anything else becomes a PNG.
+
+    Args:
+        picture: A PIL image, the bytes of an image file, or a uint8 array (H,W), (H,W,1) or (H,W,3).
+        name: What an error calls it.
+
+    Raises:
+        FmriModelsError: It is none of these.
+    """
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return bytes(picture)
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(_checked_pixels(picture, name))
+    if not isinstance(picture, Image.Image):
+        raise FmriModelsError(
+            f"The picture of {name} is a {type(picture).__name__}; expected a PIL image, the bytes of an image file or a "
+            "uint8 array (H, W, channels)."
+        )
+    buffer = io.BytesIO()
+    # Exif orientation would be applied twice when the PNG is read.
+    as_shown(picture, name).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def decode_picture(data: bytes | str | os.PathLike, name: str) -> np.ndarray:
+    """Pixels of an image file's bytes (or path): uint8 (H,W,1) for grey, (H,W,3) for everything else.
+
+    Raises:
+        FmriModelsError: It can't be decoded, or has more than eight bits a channel.
+    """
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    try:
+        with Image.open(source) as picture:
+            picture.load()
+            pixels = np.asarray(as_shown(picture, name))
+    except FmriModelsError:
+        raise
+    # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...).
+    except Exception as error:
+        raise FmriModelsError(f"The picture of {name} can't be decoded ({error}); replace the file.") from error
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def picture_format(data: bytes, name: str) -> str:
+    """The file name's ending that fits an encoded picture, such as `png` or `jpg`."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            kind = (picture.format or "img").lower()
+    except Exception as error:
+        raise FmriModelsError(f"The picture of {name} can't be decoded ({error}); replace the file.") from error
+    return {"jpeg": "jpg"}.get(kind, kind)
+
+
+def as_shown(picture: Image.Image, name: str) -> Image.Image:
+    """The picture as `L` or `RGB`: turned as its Exif says, transparent parts laid over white.
+
+    Raises:
+        FmriModelsError: It has more than eight bits a channel.
+    """
+    if picture.mode in _DEEP_MODES:
+        raise FmriModelsError(
+            f"The picture of {name} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits."
+        )
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        colour = picture.convert("RGBA")
+        ground = Image.new("RGBA", colour.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, colour).convert("L" if picture.mode == "LA" else "RGB")
+    return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
+
+
+def content_sha256(pixels: np.ndarray) -> str:
+    """A hash of what is seen, equal for every lossless encoding of the same picture (grey, palette or RGB).
+
+    Args:
+        pixels: uint8 (H,W,1) or (H,W,3).
+    """
+    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    digest = hashlib.sha256(f"{colour.shape} {colour.dtype} ".encode())
+    digest.update(np.ascontiguousarray(colour).tobytes())
+    return digest.hexdigest()
+
+
+def _checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
+    shape_ok = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    if pixels.dtype != np.uint8 or not shape_ok or not pixels.size:
+        raise FmriModelsError(
+            f"The picture of {name} is an array of {pixels.dtype} with shape {pixels.shape}; expected uint8 (H, W), "
+            "(H, W, 1) or (H, W, 3)."
+        )
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

@@ -1,0 +1,1 @@
+"""Stage 3, image reconstruction: one image generator a file."""
