@@ -1,0 +1,89 @@
+"""fmri_models: a model zoo that turns voxels into images with `from_pretrained`, whichever paper a model comes from.
+
+Public names are imported on first use, so that `import fmri_models` and `fmri-models --help` stay quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+_CORE = {
+    "EmbeddedImageGenerator": "generation.embedded",
+    "EmbeddingSpace": "embedding_space",
+    "FmriConfig": "configuration_fmri",
+    "FmriDecoding": "modeling_outputs",
+    "FmriModelsError": "errors",
+    "FmriPipelineOutput": "pipeline_fmri",
+    "FmriPreTrainedModel": "modeling_fmri",
+    "FmriProcessor": "processing_fmri",
+    "FmriToImagePipeline": "pipeline_fmri",
+    "ImageGenerator": "generation.image_generator",
+    "PixelsImageGenerator": "generation.pixels",
+    "TrialTable": "data",
+    "register_method": "registry",
+}
+
+# diffusers looks up these base classes as attributes of the package whose components it loads
+# (pipeline_loading_utils.LOADABLE_CLASSES).
+_LOADER_BASES = {
+    "DiffusionPipeline": "diffusers",
+    "FeatureExtractionMixin": "transformers",
+    "PreTrainedModel": "transformers",
+}
+
+if TYPE_CHECKING:
+    from .configuration_fmri import FmriConfig
+    from .data import TrialTable
+    from .embedding_space import EmbeddingSpace
+    from .errors import FmriModelsError
+    from .generation.embedded import EmbeddedImageGenerator
+    from .generation.image_generator import ImageGenerator
+    from .generation.pixels import PixelsImageGenerator
+    from .modeling_fmri import FmriPreTrainedModel
+    from .modeling_outputs import FmriDecoding
+    from .models.linear import LinearConfig, LinearModel, LinearOutput, LinearPipeline
+    from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
+    from .processing_fmri import FmriProcessor
+    from .registry import register_method
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CORE:
+        value = getattr(import_module(f".{_CORE[name]}", __name__), name)
+    elif name in _LOADER_BASES:
+        value = getattr(import_module(_LOADER_BASES[name]), name)
+    elif name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        value = import_module(".registry", __name__).find_class(name)
+        if value is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *import_module(".registry", __name__).class_names()})
+
+
+__all__ = [
+    "EmbeddedImageGenerator",
+    "EmbeddingSpace",
+    "FmriConfig",
+    "FmriDecoding",
+    "FmriModelsError",
+    "FmriPipelineOutput",
+    "FmriPreTrainedModel",
+    "FmriProcessor",
+    "FmriToImagePipeline",
+    "ImageGenerator",
+    "LinearConfig",
+    "LinearModel",
+    "LinearOutput",
+    "LinearPipeline",
+    "PixelsImageGenerator",
+    "TrialTable",
+    "__version__",
+    "register_method",
+]

@@ -1,0 +1,1 @@
+"""Stage 2, feature mapping: parts that several methods share."""

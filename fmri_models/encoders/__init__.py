@@ -1,0 +1,1 @@
+"""Stage 1, signal encoding: parts that several methods share."""

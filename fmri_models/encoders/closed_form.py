@@ -1,0 +1,294 @@
+"""Ridge regression in closed form: streamed over trials, blocked over targets, one decomposition for all penalties.
+
+Ready-made solvers (scikit-learn, himalaya) want all voxels, all targets and all weights in memory at once; at the size
+of the Natural Scenes Dataset the targets and weights alone are some 30 GB. Here voxels are read in row blocks, targets in
+column blocks, and what stays in memory is the smaller of the two Gram matrices. The tests compare the results with
+scikit-learn's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from ..errors import FmriModelsError
+
+_ROWS_A_BLOCK = 2048
+# Up to this many voxels or trials everything is computed in float64, which is then quick; beyond, in float32.
+_FLOAT64_SIZE = 1024
+
+
+class Rows(Protocol):
+    """A matrix that is read by rows, such as an array, a memory map, or trials that are processed on the way."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass
+class IndexedTargets:
+    """Targets of trials, stored once a stimulus.
+
+    Args:
+        values: (stimuli, targets) array or memory map.
+        index: (trials,) row of `values` that belongs to each trial.
+    """
+
+    values: np.ndarray
+    index: np.ndarray
+
+    @property
+    def num_targets(self) -> int:
+        return self.values.shape[1]
+
+    def columns(self, columns: slice | np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(rows, columns) of the targets in trial order."""
+        return np.asarray(self.values[:, columns])[self.index[rows]]
+
+
+@dataclass
+class ClosedFormTrials:
+    """Training material of one subject for a method in closed form.
+
+    Args:
+        fmri: Processed voxels, one row a trial (or a stimulus, if repetitions are averaged).
+        stimulus_ids: Stimulus of each row: rows of one stimulus are left out together.
+        targets: Name ▶ targets of each row.
+    """
+
+    fmri: Rows
+    stimulus_ids: np.ndarray
+    targets: dict[str, IndexedTargets]
+
+
+class RidgeSolver:
+    """Decomposes voxels once; then solves for any targets and any penalty.
+
+    With X the centred voxels (n, V), the weights for targets Y and penalty α are (XᵀX + αI)⁻¹XᵀY. The smaller of XᵀX and
+    XXᵀ is decomposed (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., §18.3.5). The
+    intercept is not penalised.
+
+    Args:
+        fmri: (n, V) voxels.
+
+    Raises:
+        FmriModelsError: There are fewer than two rows, or values that are not finite.
+    """
+
+    def __init__(self, fmri: Rows) -> None:
+        self.fmri = fmri
+        self.num_rows = len(fmri)
+        if self.num_rows < 2:
+            raise FmriModelsError(f"Ridge regression needs at least 2 training trials; got {self.num_rows}.")
+        self.num_voxels = fmri[np.arange(1)].shape[1]
+        self.dual = self.num_rows <= self.num_voxels
+        size = min(self.num_rows, self.num_voxels)
+        self.dtype = torch.float64 if size <= _FLOAT64_SIZE else torch.float32
+        self.mean = self._mean()
+        self.eigenvalues, self.basis = torch.linalg.eigh(self._kernel() if self.dual else self._gram())
+        self.eigenvalues.clamp_(min=0)
+
+    def project(self, targets: torch.Tensor) -> torch.Tensor:
+        """Targets (n, T), centred, in the basis of the decomposition: UᵀY (dual) or QᵀXᵀY."""
+        centred = targets.to(self.dtype)
+        centred = centred - centred.mean(dim=0)
+        if self.dual:
+            return self.basis.T @ centred
+        cross = torch.zeros(self.num_voxels, centred.shape[1], dtype=self.dtype)
+        for rows, block in self._centred_blocks():
+            cross.addmm_(block.T, centred[rows])
+        return self.basis.T @ cross
+
+    def weights(
+        self, targets: torch.Tensor, alpha: float, projected: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Solves for some targets.
+
+        Args:
+            targets: (n, T).
+            alpha: The penalty.
+            projected: [`~RidgeSolver.project`] of the targets, where it is known already.
+
+        Returns:
+            Weights (T, V) and intercept (T,).
+        """
+        projected = self.project(targets) if projected is None else projected
+        solved = self.basis @ (projected / (self.eigenvalues + alpha)[:, None])
+        if self.dual:
+            weights = torch.zeros(self.num_voxels, targets.shape[1], dtype=self.dtype)
+            for rows, block in self._centred_blocks():
+                weights.addmm_(block.T, solved[rows])
+        else:
+            weights = solved
+        bias = targets.to(self.dtype).mean(dim=0) - self.mean @ weights
+        return weights.T, bias
+
+    def held_out_errors(
+        self, fmri: Rows, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
+    ) -> np.ndarray:
+        """Mean squared error on held-out trials for each penalty."""
+        projected = self.project(targets)
+        centre = targets.to(self.dtype).mean(dim=0)
+        errors = np.zeros(len(alphas))
+        for rows in _row_blocks(len(fmri)):
+            features = self._features(self._tensor(fmri[rows]) - self.mean)
+            truth = held_out_targets[torch.from_numpy(rows)].to(self.dtype) - centre
+            for index, alpha in enumerate(alphas):
+                predicted = features @ (projected / (self.eigenvalues + alpha)[:, None])
+                errors[index] += float(((predicted - truth) ** 2).sum())
+        return errors / held_out_targets.numel()
+
+    def leave_one_group_out_errors(
+        self, targets: torch.Tensor, groups: np.ndarray, alphas: Sequence[float]
+    ) -> np.ndarray:
+        """Mean squared error when each group of rows in turn is predicted from all others, without refitting.
+
+        For a group g with residuals r_g and block H_gg of the hat matrix the left-out residuals are (I − H_gg)⁻¹ r_g; the
+        unpenalised intercept adds 1/n to every entry of the hat matrix.
+
+        Args:
+            targets: (n, T).
+            groups: (n,) label of each row's group, such as its stimulus.
+            alphas: Penalties to try.
+        """
+        projected = self.project(targets)
+        centred = targets.to(self.dtype)
+        centred = centred - centred.mean(dim=0)
+        errors = np.zeros(len(alphas))
+        for rows in _batches_of_groups(groups):
+            flat = rows.reshape(-1)
+            features, truth = self._hat_features(flat), centred[torch.from_numpy(flat)]
+            grouped = features.reshape(*rows.shape, -1)
+            for index, alpha in enumerate(alphas):
+                shrinkage = self._hat_shrinkage(alpha)
+                residual = (truth - features @ (shrinkage[:, None] * projected)).reshape(*rows.shape, -1)
+                hat = (grouped * shrinkage) @ grouped.transpose(1, 2) + 1 / self.num_rows
+                left_out = torch.linalg.solve(torch.eye(rows.shape[1], dtype=self.dtype) - hat, residual)
+                errors[index] += float((left_out**2).sum())
+        return errors / centred.numel()
+
+    # The fit of the training rows is Z diag(shrinkage) c: Z = U, c = UᵀY (dual) or Z = XQ, c = QᵀXᵀY.
+
+    def _hat_features(self, rows: np.ndarray) -> torch.Tensor:
+        if self.dual:
+            return self.basis[torch.from_numpy(rows)]
+        return (self._tensor(self.fmri[rows]) - self.mean) @ self.basis
+
+    def _hat_shrinkage(self, alpha: float) -> torch.Tensor:
+        return (self.eigenvalues if self.dual else 1) / (self.eigenvalues + alpha)
+
+    def _features(self, centred: torch.Tensor) -> torch.Tensor:
+        """New rows in the coordinates that `projected / (eigenvalues + alpha)` is combined with."""
+        if not self.dual:
+            return centred @ self.basis
+        kernel = torch.empty(len(centred), self.num_rows, dtype=self.dtype)
+        for rows, block in self._centred_blocks():
+            kernel[:, rows] = centred @ block.T
+        return kernel @ self.basis
+
+    def _mean(self) -> torch.Tensor:
+        total = torch.zeros(self.num_voxels, dtype=torch.float64)
+        for rows in _row_blocks(self.num_rows):
+            total += torch.from_numpy(np.asarray(self.fmri[rows])).double().sum(dim=0)
+        if not torch.isfinite(total).all():
+            raise FmriModelsError("Training voxels hold NaN or infinite values; check the trial table with `data validate`.")
+        return (total / self.num_rows).to(self.dtype)
+
+    def _gram(self) -> torch.Tensor:
+        gram = torch.zeros(self.num_voxels, self.num_voxels, dtype=self.dtype)
+        for _, block in self._centred_blocks():
+            gram.addmm_(block.T, block)
+        return gram
+
+    def _kernel(self) -> torch.Tensor:
+        kernel = torch.empty(self.num_rows, self.num_rows, dtype=self.dtype)
+        for rows, block in self._centred_blocks():
+            for other_rows, other in self._centred_blocks():
+                if other_rows.start > rows.start:
+                    break
+                product = block @ other.T
+                kernel[rows, other_rows] = product
+                kernel[other_rows, rows] = product.T
+        return kernel
+
+    def _centred_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for rows in _row_blocks(self.num_rows):
+            yield slice(int(rows[0]), int(rows[-1]) + 1), self._tensor(self.fmri[rows]) - self.mean
+
+    def _tensor(self, block: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(block)).to(self.dtype)
+
+
+@dataclass
+class RidgeChoice:
+    """The penalty chosen for one group of targets.
+
+    Args:
+        alpha: The penalty with the smallest error.
+        errors: Penalty ▶ mean squared error on trials that the fit did not see.
+        at_edge: Whether the smallest error is at an end of the grid, so that a wider grid may do better.
+    """
+
+    alpha: float
+    errors: dict[float, float]
+    at_edge: bool
+
+
+def choose_alpha(
+    solver: RidgeSolver,
+    trials: ClosedFormTrials,
+    target: str,
+    alphas: Sequence[float],
+    by: Literal["validation", "leave_one_stimulus_out"],
+    validation: ClosedFormTrials | None = None,
+    max_columns: int = 512,
+) -> RidgeChoice:
+    """Chooses the penalty of a group of targets on trials that the fit did not see.
+
+    Args:
+        solver: Fitted on `trials.fmri`.
+        trials: Training trials.
+        target: Name of the group in `trials.targets`.
+        alphas: Penalties to try.
+        by: On validation trials, or by leaving each training stimulus out with all its repetitions.
+        validation: Validation trials, for `by="validation"`.
+        max_columns: Of a larger group, that many evenly spaced targets decide.
+
+    Raises:
+        FmriModelsError: `by="validation"` without validation trials.
+    """
+    num_targets = trials.targets[target].num_targets
+    columns = np.unique(np.linspace(0, num_targets - 1, min(num_targets, max_columns)).round().astype(int))
+    values = torch.from_numpy(trials.targets[target].columns(columns))
+    if by == "leave_one_stimulus_out":
+        errors = solver.leave_one_group_out_errors(values, trials.stimulus_ids, alphas)
+    else:
+        if validation is None or len(validation.fmri) == 0:
+            raise FmriModelsError(
+                "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, or "
+                "set selection=leave_one_stimulus_out in the recipe."
+            )
+        held_out = torch.from_numpy(validation.targets[target].columns(columns))
+        errors = solver.held_out_errors(validation.fmri, values, held_out, alphas)
+    best = int(np.argmin(errors))
+    by_alpha = dict(zip(map(float, alphas), map(float, errors), strict=True))
+    return RidgeChoice(float(alphas[best]), by_alpha, len(alphas) > 1 and best in (0, len(alphas) - 1))
+
+
+def _row_blocks(num_rows: int) -> Iterator[np.ndarray]:
+    for start in range(0, num_rows, _ROWS_A_BLOCK):
+        yield np.arange(start, min(start + _ROWS_A_BLOCK, num_rows))
+
+
+def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Row numbers as (groups, rows a group) batches of groups of one size, so that they are solved together."""
+    order = np.argsort(groups, kind="stable")
+    _, starts, counts = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
+    for size in np.unique(counts):
+        rows = np.stack([order[starts[counts == size] + offset] for offset in range(size)], axis=1)
+        step = max(1, _ROWS_A_BLOCK // int(size))
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]

@@ -1,0 +1,48 @@
+"""Outputs that methods share."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class FmriModelOutput(ModelOutput):
+    """Output of a method's forward.
+
+    Args:
+        loss: Scalar; None without targets.
+        losses: Name ▶ scalar of each part of `loss`.
+        image_embeds: (B, *image_embedding_space.shape) decoded image embeddings.
+        text_embeds: (B, *text_embedding_space.shape) decoded text embeddings.
+        latents: (B, *latent_space.shape) decoded low-level picture.
+        retrieval_embeds: (B, …) what is compared with the embeddings of pictures in retrieval and when candidates are
+            ranked; None if the method has none.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    retrieval_embeds: torch.Tensor | None = None
+
+
+@dataclass
+class FmriDecoding(ModelOutput):
+    """What a pipeline needs of any method.
+
+    With `num_candidates` K > 1 the first dimension of `image_embeds`, `text_embeds` and `latents` is B·K, the candidates
+    of one trial following each other, for those parts that a method samples; parts that it computes stay (B, …).
+
+    Args:
+        image_embeds: (B or B·K, …) float, in the generator's space.
+        text_embeds: (B or B·K, …) float, in the generator's space.
+        latents: (B or B·K, …) float, in the generator's space.
+        retrieval_embeds: (B, …) float.
+    """
+
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    retrieval_embeds: torch.Tensor | None = None

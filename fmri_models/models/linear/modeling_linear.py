@@ -1,0 +1,140 @@
+"""The linear method: one linear map a subject and group of targets."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization
+
+from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
+from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from .configuration_linear import LinearConfig
+
+SPACES = {"image_embeds": "image_embedding_space", "text_embeds": "text_embedding_space", "latents": "latent_space"}
+
+
+@dataclass
+class LinearOutput(FmriModelOutput):
+    """Output of [`LinearModel`]; see [`FmriModelOutput`]."""
+
+
+class BlockedLinear(nn.Module):
+    """A linear layer whose outputs are split over several weight tensors.
+
+    Args:
+        in_features: Number of voxels.
+        out_features: Number of targets.
+        block_size: Targets in one tensor.
+    """
+
+    def __init__(self, in_features: int, out_features: int, block_size: int) -> None:
+        super().__init__()
+        starts = range(0, out_features, block_size)
+        self.columns = [slice(start, min(start + block_size, out_features)) for start in starts]
+        self.blocks = nn.ModuleList(nn.Linear(in_features, c.stop - c.start) for c in self.columns)
+
+    def forward(self, fmri: torch.Tensor) -> torch.Tensor:
+        """(B, in_features) ▶ (B, out_features)."""
+        return torch.cat([block(fmri.to(block.weight.dtype)) for block in self.blocks], dim=-1)
+
+
+class LinearModel(FmriPreTrainedModel):
+    """Ridge regression from voxels to image embeddings, text embeddings and latents, those that the configuration has.
+
+    The weights are found in closed form by [`LinearObjective`], but the model is differentiable like any other.
+
+    Example:
+        >>> import torch
+        >>> output = model(torch.randn(2, 3092), subject_ids=["subj01", "subj01"])
+        >>> output.latents.shape
+        torch.Size([2, 1, 28, 28])
+    """
+
+    config: LinearConfig
+    config_class = LinearConfig
+    _no_split_modules = ["BlockedLinear"]
+
+    def __init__(self, config: LinearConfig) -> None:
+        super().__init__(config)
+        self.spaces = {part: config.space(space) for part, space in SPACES.items() if config.space(space) is not None}
+        self.heads = nn.ModuleDict(
+            {
+                part: nn.ModuleList(
+                    BlockedLinear(num_voxels, space.size, config.targets_a_block) for num_voxels in config.num_voxels
+                )
+                for part, space in self.spaces.items()
+            }
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Zero weights are ridge regression's answer without data, and quick at any size.
+        if isinstance(module, nn.Linear):
+            initialization.zeros_(module.weight)
+            initialization.zeros_(module.bias)
+
+    def head(self, part: str, subject: str) -> BlockedLinear:
+        """The map of one subject to one part: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
+        return self.heads[part][self.config.subject_index(subject)]
+
+    def forward(
+        self,
+        fmri: torch.Tensor,
+        subject_ids: SubjectIds = None,
+        image_embeds: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> LinearOutput:
+        """Maps processed voxels.
+
+        Args:
+            fmri: (B, V) processed voxels, zero-padded to the widest subject.
+            subject_ids: (B,) indices or names; may be left out with one subject.
+            image_embeds: (B, …) targets, for the loss.
+            text_embeds: (B, …) targets, for the loss.
+            latents: (B, …) targets, for the loss.
+
+        Returns:
+            [`LinearOutput`]; `losses` holds the mean squared error of each part that has targets, `loss` their sum.
+        """
+        self.check_fmri(fmri)
+        indices = self.subject_indices(subject_ids, len(fmri), fmri.device)
+        decoded = {part: self._apply_heads(part, fmri, indices) for part in self.spaces}
+        targets = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
+        losses = {
+            part: nn.functional.mse_loss(decoded[part], target.to(decoded[part].dtype))
+            for part, target in targets.items()
+            if target is not None and part in decoded
+        }
+        return LinearOutput(
+            loss=torch.stack(list(losses.values())).sum() if losses else None,
+            losses=losses or None,
+            retrieval_embeds=decoded.get("image_embeds"),
+            **decoded,
+        )
+
+    @torch.no_grad()
+    def decode(
+        self,
+        fmri: torch.Tensor,
+        subject_ids: SubjectIds = None,
+        num_candidates: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> FmriDecoding:
+        """Decodes processed voxels; the method is deterministic, so candidates differ by the image generator alone."""
+        output = self(fmri, subject_ids)
+        return FmriDecoding(
+            image_embeds=output.image_embeds,
+            text_embeds=output.text_embeds,
+            latents=output.latents,
+            retrieval_embeds=output.retrieval_embeds,
+        )
+
+    def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        space = self.spaces[part]
+        decoded = fmri.new_zeros(len(fmri), space.size, dtype=self.dtype)
+        for index in indices.unique().tolist():
+            rows = indices == index
+            voxels = fmri[rows, : self.config.num_voxels[index]]
+            decoded[rows] = self.heads[part][index](voxels)
+        return decoded.reshape(len(fmri), *space.shape)

@@ -1,0 +1,376 @@
+"""FmriToImagePipeline: from voxels to pictures, written once for all methods."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from PIL import Image
+from safetensors import SafetensorError
+
+from .embedding_space import EmbeddingSpace
+from .errors import FmriModelsError
+from .generation.image_generator import ImageGenerator
+from .modeling_fmri import FmriPreTrainedModel
+from .modeling_outputs import FmriDecoding
+from .processing_fmri import FmriProcessor
+from .registry import find_class, register_with_libraries
+from .saving import check_schema, replaceable_folder
+from .version import __version__
+
+register_with_libraries()
+
+PIPELINE_SCHEMA = 1
+INDEX_FILE = "model_index.json"
+_IMAGES_A_BATCH = 64
+
+
+@dataclass
+class FmriPipelineOutput(BaseOutput):
+    """Output of a pipeline.
+
+    Args:
+        images: One picture a trial: PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1].
+        candidates: With several candidates, all of them, a list of `num_candidates` a trial; else None.
+        scores: (N, num_candidates) similarity of each candidate to what the brain says; None without a choice.
+        image_embeds: (N, …) decoded image embeddings; None if the method decodes none.
+        low_level_images: The decoded low-level picture alone, like `images`; None if the method decodes no latents.
+    """
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+    candidates: list[list[Image.Image]] | None = None
+    scores: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    low_level_images: list[Image.Image] | np.ndarray | torch.Tensor | None = None
+
+
+class FmriToImagePipeline(DiffusionPipeline):
+    """Voxels ▶ brain model ▶ image generator.
+
+    Args:
+        brain_model: A brain model.
+        processor: The processor that the brain model was trained with.
+        image_generator: Draws the pictures; None for methods that only identify.
+
+    Example:
+        >>> from fmri_models import FmriToImagePipeline
+        >>> pipe = FmriToImagePipeline.from_pretrained("outputs/demo/pipeline")
+        >>> image = pipe(betas, subject="subj01", session=3).images[0]
+    """
+
+    model_cpu_offload_seq = "brain_model"
+    _optional_components = ["image_generator"]
+
+    def __init__(
+        self,
+        brain_model: FmriPreTrainedModel,
+        processor: FmriProcessor,
+        image_generator: ImageGenerator | None = None,
+        fmri_schema: int = PIPELINE_SCHEMA,
+        fmri_models_version: str = __version__,
+    ) -> None:
+        super().__init__()
+        check_schema(fmri_schema, PIPELINE_SCHEMA, f"The pipeline's {INDEX_FILE}")
+        _check_subjects(brain_model, processor)
+        if image_generator is not None:
+            _check_spaces(brain_model, image_generator)
+        self.register_modules(brain_model=brain_model, processor=processor, image_generator=image_generator)
+        self.register_to_config(fmri_schema=fmri_schema, fmri_models_version=fmri_models_version)
+        brain_model.eval()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        fmri: np.ndarray | torch.Tensor,
+        subject: str | Sequence[str] | None = None,
+        session: int | Sequence[int] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.0,
+        strength: float = 0.7,
+        num_candidates: int = 1,
+        selection: Literal["brain", "oracle", "first"] = "brain",
+        true_images: torch.Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+    ) -> FmriPipelineOutput:
+        """Reconstructs one picture from each pattern.
+
+        Args:
+            fmri: (N, voxels) or (voxels,) betas of one subject as they were recorded, or a sequence of patterns.
+            subject: Name of the subject, or one a pattern; may be left out if the model has one subject.
+            session: Session, or one a pattern, where the processor keeps statistics by session.
+            num_inference_steps: Denoising steps of a generator with a diffusion model.
+            guidance_scale: Weight of the decoded embeddings against the unconditional prediction.
+            strength: How much of the decoded low-level picture is replaced, 0 (none) to 1 (all).
+            num_candidates: Pictures to draw of each pattern.
+            selection: Choose among candidates by the `"brain"` (similarity to the decoded embedding), by an `"oracle"`
+                that knows the true picture (to reproduce papers; never a result), or take the `"first"`.
+            true_images: (N, C, H, W) in [0, 1], for the oracle.
+            generator: One source of noise for all, or one a pattern.
+            output_type: `"pil"`, `"np"` or `"pt"`.
+
+        Returns:
+            [`FmriPipelineOutput`].
+
+        Raises:
+            FmriModelsError: The voxels do not fit the processor, or an option is out of range.
+        """
+        self.check_inputs(num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images)
+        inputs = self.processor(fmri, subject=subject, session=session)
+        features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
+        decoding = self.decode(features, inputs["subject_ids"], num_candidates, generator)
+        return self.generate(
+            decoding,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            strength=strength,
+            num_candidates=num_candidates,
+            selection=selection,
+            true_images=true_images,
+            generator=generator,
+            output_type=output_type,
+        )
+
+    def check_inputs(
+        self,
+        num_inference_steps: int,
+        guidance_scale: float,
+        strength: float,
+        num_candidates: int,
+        selection: str,
+        true_images: torch.Tensor | None,
+    ) -> None:
+        """Refuses options that make no sense, before any work.
+
+        Raises:
+            FmriModelsError: Names the option, its value and the range.
+        """
+        if num_inference_steps < 1:
+            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 or more.")
+        if guidance_scale < 0:
+            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected 0 or more.")
+        if not 0 <= strength <= 1:
+            raise FmriModelsError(f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it).")
+        if num_candidates < 1:
+            raise FmriModelsError(f"num_candidates is {num_candidates}; expected 1 or more.")
+        if selection not in ("brain", "oracle", "first"):
+            raise FmriModelsError(f"selection is {selection!r}; expected 'brain', 'oracle' or 'first'.")
+        if selection == "oracle" and true_images is None:
+            raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")
+        if self.image_generator is None:
+            raise FmriModelsError("This pipeline has no image generator; load it with image_generator=.")
+
+    def decode(
+        self,
+        features: torch.Tensor,
+        subject_ids: torch.Tensor,
+        num_candidates: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> FmriDecoding:
+        """Decodes processed voxels (N, V); repetitions may have been averaged before."""
+        source = generator[0] if isinstance(generator, list) else generator
+        model = self.brain_model
+        features, subject_ids = features.to(model.device), subject_ids.to(model.device)
+        return model.decode(features, subject_ids, num_candidates=num_candidates, generator=source)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        decoding: FmriDecoding,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.0,
+        strength: float = 0.7,
+        num_candidates: int = 1,
+        selection: Literal["brain", "oracle", "first"] = "brain",
+        true_images: torch.Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+    ) -> FmriPipelineOutput:
+        """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`."""
+        settings = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "strength": strength,
+        }
+        # Several draws differ only where a generator samples; otherwise one is all there is.
+        drawn = num_candidates if self.image_generator.generates_from_embeddings else 1
+        candidates = self._draw(decoding, drawn, generator, settings)
+        scores = self._score(candidates, decoding, selection, true_images)
+        chosen = candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
+        low_level = self._low_level(decoding)
+        postprocess = self.image_generator.postprocess
+        return FmriPipelineOutput(
+            images=postprocess(chosen, output_type).images,
+            candidates=[postprocess(each, "pil").images for each in candidates] if drawn > 1 else None,
+            scores=scores,
+            image_embeds=decoding.image_embeds,
+            low_level_images=None if low_level is None else postprocess(low_level, output_type).images,
+        )
+
+    def _draw(
+        self,
+        decoding: FmriDecoding,
+        num_candidates: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        settings: dict[str, Any],
+    ) -> torch.Tensor:
+        """(N, num_candidates, C, H, W) pictures, drawn in chunks that fit into memory."""
+        use_embeddings = self.image_generator.generates_from_embeddings
+        parts: dict[str, torch.Tensor | None] = {"latents": decoding.latents}
+        if use_embeddings:
+            parts |= {"image_embeds": decoding.image_embeds, "text_embeds": decoding.text_embeds}
+        num_trials = _num_trials(decoding)
+        repeated = {name: _repeat(value, num_trials, num_candidates) for name, value in parts.items()}
+        total = num_trials * num_candidates
+        drawn = []
+        for start in range(0, total, _IMAGES_A_BATCH):
+            rows = slice(start, min(start + _IMAGES_A_BATCH, total))
+            chunk = {name: None if value is None else value[rows] for name, value in repeated.items()}
+            source = generator
+            if isinstance(generator, list):
+                source = [generator[index // num_candidates] for index in range(rows.start, rows.stop)]
+            drawn.append(self.image_generator(**chunk, **settings, generator=source, output_type="pt").images)
+        pictures = torch.cat(drawn)
+        return pictures.reshape(num_trials, num_candidates, *pictures.shape[1:])
+
+    def _score(
+        self,
+        candidates: torch.Tensor,
+        decoding: FmriDecoding,
+        selection: str,
+        true_images: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """(N, K) cosine similarity of each candidate's embedding to the reference; None if there is nothing to rank."""
+        if candidates.shape[1] == 1 or selection == "first":
+            return None
+        if selection == "oracle":
+            reference = self.image_generator.embed_images(true_images)
+        elif decoding.retrieval_embeds is not None:
+            reference = decoding.retrieval_embeds
+        else:
+            return None
+        embedded = self.image_generator.embed_images(candidates.flatten(0, 1)).flatten(1)
+        embedded = embedded.reshape(*candidates.shape[:2], -1)
+        return torch.nn.functional.cosine_similarity(embedded, reference.flatten(1)[:, None].float(), dim=-1)
+
+    def _low_level(self, decoding: FmriDecoding) -> torch.Tensor | None:
+        if decoding.latents is None:
+            return None
+        chunks = decoding.latents.split(_IMAGES_A_BATCH)
+        return torch.cat([self.image_generator(latents=c, strength=0.0, output_type="pt").images for c in chunks])
+
+    def to(self, *args: Any, **kwargs: Any) -> "FmriToImagePipeline":
+        """Moves or casts the pipeline; the image generator, a pipeline itself, goes along."""
+        super().to(*args, **kwargs)
+        if self.image_generator is not None:
+            self.image_generator.to(*args, **kwargs)
+        return self
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves all components into a folder, which appears complete or not at all.
+
+        Raises:
+            FmriModelsError: The folder holds something that is no pipeline, or the disk is full.
+        """
+        with replaceable_folder(save_directory, marker=INDEX_FILE) as partial:
+            super().save_pretrained(str(partial), **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FmriToImagePipeline":
+        """Loads a pipeline from a folder or a Hub repository, as the class of its method.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too.
+
+        Raises:
+            FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
+        """
+        path = str(pretrained_model_name_or_path)
+        kwargs.setdefault("dtype", torch.float32)
+        try:
+            pipeline_class = cls if cls is not FmriToImagePipeline else _pipeline_class(path, kwargs)
+            pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(path, **kwargs)
+        except FmriModelsError:
+            raise
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            raise FmriModelsError(
+                f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check the name "
+                "and the network."
+            ) from error
+        except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
+            raise FmriModelsError(
+                f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
+            ) from error
+        if pipeline.image_generator is not None:
+            pipeline.image_generator.to(kwargs["dtype"])
+        return pipeline
+
+
+def _pipeline_class(path: str, kwargs: dict[str, Any]) -> type[FmriToImagePipeline]:
+    index = DiffusionPipeline.load_config(path, **_hub_options(kwargs)) if not Path(path).is_dir() else _read_index(path)
+    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {path}")
+    name = index.get("_class_name", "")
+    found = find_class(name) if isinstance(name, str) else None
+    if found is None or not issubclass(found, FmriToImagePipeline):
+        raise FmriModelsError(f"{path} holds a {name!r}, which is no pipeline of this package; check the name.")
+    return found
+
+
+def _read_index(path: str) -> dict[str, Any]:
+    file = Path(path) / INDEX_FILE
+    if not file.is_file():
+        raise FmriModelsError(f"{path} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote.")
+    for part in ("brain_model", "processor"):
+        if not (Path(path) / part).is_dir():
+            raise FmriModelsError(f"{path} has no {part}/, without which nothing can be decoded; save the pipeline again.")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = ("revision", "cache_dir", "token", "local_files_only")
+    return {name: kwargs[name] for name in names if name in kwargs}
+
+
+def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:
+    config = brain_model.config
+    if processor.subject_names != config.subject_names:
+        raise FmriModelsError(
+            f"The processor's subjects are {processor.subject_names} and the model's are {config.subject_names}; use the "
+            "processor that the model was trained with (the order counts)."
+        )
+    if processor.num_voxels != config.num_voxels:
+        raise FmriModelsError(
+            f"The processor gives {processor.num_voxels} voxels and the model reads {config.num_voxels}; use the processor "
+            "that the model was trained with."
+        )
+
+
+def _check_spaces(brain_model: FmriPreTrainedModel, image_generator: ImageGenerator) -> None:
+    for kind in ("image_embedding_space", "text_embedding_space", "latent_space"):
+        decoded: EmbeddingSpace | None = brain_model.config.space(kind)
+        taken: EmbeddingSpace | None = getattr(image_generator, kind)
+        if decoded is not None and taken is not None:
+            decoded.require_equal(taken, "the brain model", "the image generator")
+
+
+def _num_trials(decoding: FmriDecoding) -> int:
+    lengths = [len(v) for v in (decoding.retrieval_embeds, decoding.latents, decoding.image_embeds) if v is not None]
+    return min(lengths)
+
+
+def _repeat(values: torch.Tensor | None, num_trials: int, num_candidates: int) -> torch.Tensor | None:
+    if values is None or len(values) == num_trials * num_candidates:
+        return values
+    return values.repeat_interleave(num_candidates, dim=0)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

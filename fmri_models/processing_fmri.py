@@ -1,0 +1,629 @@
+"""FmriProcessor: from betas as they were recorded to what a model reads."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from .errors import FmriModelsError
+from .saving import check_schema, replaceable_folder
+from .version import __version__
+
+PROCESSOR_SCHEMA = 1
+STATISTICS_FILE = "fmri_statistics.safetensors"
+CONFIG_FILE = "preprocessor_config.json"
+_ROWS_A_BLOCK = 1024
+
+
+class VoxelLabels(Protocol):
+    """What is known of each voxel of a subject; every part may be None."""
+
+    roi: Sequence[str] | None
+    coordinates: np.ndarray | None
+    noise_ceiling: np.ndarray | None
+
+
+@dataclass
+class SubjectStatistics:
+    """What the processor keeps of one subject.
+
+    Args:
+        num_voxels: Voxels of a recorded pattern.
+        selected: (S,) int64 indices of the voxels that are kept.
+        mean, std: (R, S) float32, one row a session, or a single row over all.
+        sessions: Number of the session of each row; empty where there is a single row over all.
+        roi: ROI of each recorded voxel; empty where unknown.
+        coordinates: (num_voxels, 3) float32 in mm; None where unknown.
+    """
+
+    num_voxels: int
+    selected: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    sessions: list[int] = field(default_factory=list)
+    roi: list[str] = field(default_factory=list)
+    coordinates: np.ndarray | None = None
+
+
+class FmriProcessor(FeatureExtractionMixin):
+    r"""Standardises, selects, pools and pads betas with statistics of the training trials; travels with the checkpoint.
+
+    Use [`FmriProcessor.fit`] to make one.
+
+    Args:
+        subject_names: The only order of subjects there is; a subject's id is its index.
+        statistics: `"pooled"` (mean and standard deviation over all training trials), `"session"` (one a session), or
+            `"identity"` (betas are passed on as they are).
+        unseen_session: What to do with a session without statistics: `"error"`, `"pooled"`, or `"from_batch"`
+            (statistics of the trials given, which makes results transductive).
+        rois: Keep voxels of these ROIs only; None keeps all.
+        min_noise_ceiling: Keep voxels with at least this noise ceiling (fraction of variance).
+        num_best_voxels: Keep the K voxels with the highest score on training trials.
+        pool_width: Pool each pattern to this width by adaptive maximum; None does not pool.
+        pad_multiple: Pad each pattern to a multiple of this by repeating it from its start; None does not pad.
+        expects: What betas a processor without statistics takes, in words.
+    """
+
+    model_input_names = ["fmri", "subject_ids"]
+
+    def __init__(
+        self,
+        subject_names: list[str] | None = None,
+        statistics: str = "pooled",
+        unseen_session: str = "error",
+        rois: list[str] | None = None,
+        min_noise_ceiling: float | None = None,
+        num_best_voxels: int | None = None,
+        pool_width: int | None = None,
+        pad_multiple: int | None = None,
+        expects: str = "",
+        **kwargs: Any,
+    ) -> None:
+        check_schema(kwargs.pop("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
+        self.fmri_models_version = kwargs.pop("fmri_models_version", __version__)
+        self.fmri_schema = PROCESSOR_SCHEMA
+        _check_choice("statistics", statistics, ("pooled", "session", "identity"))
+        _check_choice("unseen_session", unseen_session, ("error", "pooled", "from_batch"))
+        self.subject_names = list(subject_names or [])
+        self.statistics = statistics
+        self.unseen_session = unseen_session
+        self.rois = rois
+        self.min_noise_ceiling = min_noise_ceiling
+        self.num_best_voxels = num_best_voxels
+        self.pool_width = pool_width
+        self.pad_multiple = pad_multiple
+        self.expects = expects
+        self._subjects: dict[str, SubjectStatistics] = {}
+        super().__init__(**kwargs)
+
+    @classmethod
+    def fit(
+        cls,
+        fmri: Mapping[str, np.ndarray | Iterable[np.ndarray]] | np.ndarray | torch.Tensor,
+        subjects: Sequence[str] | None = None,
+        sessions: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+        voxels: Mapping[str, VoxelLabels] | None = None,
+        voxel_scores: Mapping[str, np.ndarray] | None = None,
+        **options: Any,
+    ) -> "FmriProcessor":
+        """Computes the statistics of training trials; give no others.
+
+        Args:
+            fmri: Subject ▶ (trials, voxels) array or iterable of row blocks, read once; or one (trials, voxels) array.
+            subjects: With a mapping, the order of subjects (default: the mapping's); with one array, the subject of each
+                row, or a single name for all.
+            sessions: Session of each trial, in the same form as `fmri`; needed for `statistics="session"`.
+            voxels: Subject ▶ ROI, coordinates and noise ceiling of each voxel.
+            voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise ceiling.
+            **options: The constructor's.
+
+        Raises:
+            FmriModelsError: Values are not finite, widths differ, or a selection leaves no voxel.
+        """
+        if not isinstance(fmri, Mapping):
+            fmri, sessions, subjects = _by_subject(fmri, subjects, sessions)
+        names = list(subjects) if subjects is not None else list(fmri)
+        missing = [name for name in names if name not in fmri]
+        if missing:
+            raise FmriModelsError(f"No trials were given for {', '.join(missing)}; give trials of every subject.")
+        processor = cls(subject_names=names, **options)
+        for name in names:
+            labels = voxels.get(name) if voxels else None
+            scores = voxel_scores.get(name) if voxel_scores else None
+            subject_sessions = sessions.get(name) if isinstance(sessions, Mapping) else None
+            processor._fit_subject(name, fmri[name], subject_sessions, labels, scores)
+        processor._warn_of_dead_voxels()
+        return processor
+
+    def __call__(
+        self,
+        fmri: np.ndarray | torch.Tensor | Sequence[np.ndarray],
+        subject: str | Sequence[str] | None = None,
+        session: int | Sequence[int] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepares betas for the model.
+
+        Args:
+            fmri: (..., voxels) betas of one subject, one pattern or many; or a sequence of (voxels,) patterns where the
+                subjects of the rows differ.
+            subject: Name of the subject, or one name a row; may be left out if there is only one subject.
+            session: Session, or one a row; needed where statistics are kept by session.
+            return_tensors: `"pt"` or `"np"`.
+
+        Returns:
+            `fmri` (..., width) float32, at least 2-D, zero-padded to the widest subject, and `subject_ids` (batch,) long.
+
+        Raises:
+            FmriModelsError: Wrong number of voxels, values that are not finite, a constant pattern, an unknown subject
+                or session.
+        """
+        _check_choice("return_tensors", return_tensors, ("pt", "np"))
+        rows, names, leading = self._rows(fmri, subject)
+        row_sessions = _sessions_of_rows(session, leading, len(rows))
+        output = np.zeros((len(rows), self.width), dtype=np.float32)
+        for name in dict.fromkeys(names):
+            chosen = [index for index, other in enumerate(names) if other == name]
+            patterns = self._stack(rows, chosen, name)
+            chosen_sessions = None if row_sessions is None else row_sessions[chosen]
+            prepared = self._prepare(patterns, name, chosen_sessions, chosen)
+            output[chosen, : prepared.shape[1]] = prepared
+        ids = np.array([self.subject_names.index(name) for name in names], dtype=np.int64)
+        shape = (*leading, self.width) if leading else (len(rows), self.width)
+        batch = int(np.prod(leading[:1])) if leading else len(rows)
+        data = {"fmri": output.reshape(shape), "subject_ids": ids.reshape(batch, -1)[:, 0]}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    @property
+    def num_voxels(self) -> list[int]:
+        """Width of each subject's processed patterns, in the order of `subject_names`."""
+        return [self._processed_width(name) for name in self.subject_names]
+
+    @property
+    def width(self) -> int:
+        """Width of the processor's output: that of the widest subject."""
+        return max(self.num_voxels)
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether statistics may come from the trials to be decoded."""
+        return self.statistics == "session" and self.unseen_session == "from_batch"
+
+    def subject(self, name: str) -> SubjectStatistics:
+        """What is kept of a subject.
+
+        Raises:
+            FmriModelsError: The subject is unknown; the message names those that are known.
+        """
+        if name not in self._subjects:
+            raise FmriModelsError(
+                f"Subject {name!r} is unknown to this processor; it knows {', '.join(self.subject_names) or 'none'}; "
+                "choose one of these, or fit a processor on that subject's training trials."
+            )
+        return self._subjects[name]
+
+    def num_dead_voxels(self, name: str) -> int:
+        """How many of a subject's selected voxels had no variance in training; they become 0."""
+        return int((self.subject(name).std == 0).all(axis=0).sum())
+
+    # Fitting
+
+    def _fit_subject(
+        self,
+        name: str,
+        fmri: np.ndarray | Iterable[np.ndarray],
+        sessions: Sequence[int] | None,
+        labels: VoxelLabels | None,
+        scores: np.ndarray | None,
+    ) -> None:
+        if self.statistics == "session" and sessions is None:
+            raise FmriModelsError('statistics="session" needs the session of each trial; pass sessions=.')
+        moments = _Moments(name, None if self.statistics != "session" else np.asarray(sessions))
+        for block in _blocks(fmri):
+            moments.add(block)
+        moments.finish()
+        selected = self._select(name, moments.num_voxels, labels, scores)
+        keys, mean, std = moments.statistics()
+        roi = list(labels.roi) if labels is not None and labels.roi is not None else []
+        coordinates = None
+        if labels is not None and labels.coordinates is not None:
+            coordinates = np.asarray(labels.coordinates, dtype=np.float32)
+        if self.statistics == "identity":
+            mean, std = np.zeros_like(mean[:1]), np.ones_like(std[:1])
+        self._subjects[name] = SubjectStatistics(
+            num_voxels=moments.num_voxels,
+            selected=selected,
+            mean=mean[:, selected].astype(np.float32),
+            std=std[:, selected].astype(np.float32),
+            sessions=keys,
+            roi=roi,
+            coordinates=coordinates,
+        )
+
+    def _select(
+        self, name: str, num_voxels: int, labels: VoxelLabels | None, scores: np.ndarray | None
+    ) -> np.ndarray:
+        keep = np.ones(num_voxels, dtype=bool)
+        if self.rois is not None:
+            roi = _required(labels.roi if labels else None, f"rois={self.rois} needs the ROI of each voxel of {name}")
+            absent = sorted(set(self.rois) - set(roi))
+            if absent:
+                raise FmriModelsError(
+                    f"{name} has no voxel in {', '.join(absent)}; its ROIs are {', '.join(sorted(set(roi)))}."
+                )
+            keep &= np.isin(np.asarray(roi), self.rois)
+        if self.min_noise_ceiling is not None:
+            ceiling = labels.noise_ceiling if labels else None
+            ceiling = _required(ceiling, f"min_noise_ceiling needs the noise ceiling of each voxel of {name}")
+            keep &= np.nan_to_num(np.asarray(ceiling)) >= self.min_noise_ceiling
+        if self.num_best_voxels is not None:
+            if scores is None:
+                scores = labels.noise_ceiling if labels else None
+            scores = _required(scores, f"num_best_voxels needs a score for each voxel of {name}")
+            ranked = np.where(keep, np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf), -np.inf)
+            best = np.argsort(-ranked, kind="stable")[: self.num_best_voxels]
+            keep &= np.isin(np.arange(num_voxels), best)
+        if not keep.any():
+            raise FmriModelsError(
+                f"The selection leaves no voxel of {name} (rois={self.rois}, "
+                f"min_noise_ceiling={self.min_noise_ceiling}, num_best_voxels={self.num_best_voxels}); choose a wider one."
+            )
+        return np.flatnonzero(keep)
+
+    def _warn_of_dead_voxels(self) -> None:
+        dead = {name: self.num_dead_voxels(name) for name in self.subject_names}
+        if any(dead.values()):
+            counts = ", ".join(f"{count} of {name}" for name, count in dead.items() if count)
+            warnings.warn(f"Voxels without variance in training become 0: {counts}.", stacklevel=3)
+
+    # Processing
+
+    def _rows(
+        self, fmri: Any, subject: str | Sequence[str] | None
+    ) -> tuple[np.ndarray | list[np.ndarray], list[str], tuple[int, ...]]:
+        """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list of patterns)."""
+        if isinstance(fmri, list | tuple) and len({np.shape(pattern) for pattern in fmri}) > 1:
+            rows: np.ndarray | list[np.ndarray] = [np.asarray(pattern) for pattern in fmri]
+            leading: tuple[int, ...] = ()
+        else:
+            array = fmri.detach().cpu().numpy() if isinstance(fmri, torch.Tensor) else np.asarray(fmri)
+            if array.dtype.kind not in "fiu":
+                raise FmriModelsError(f"Voxels have the dtype {array.dtype}; expected numbers (float32 betas).")
+            if array.ndim == 0 or array.size == 0:
+                raise FmriModelsError(f"Voxels have the shape {array.shape}; expected (trials, voxels), not empty.")
+            array = array[None] if array.ndim == 1 else array
+            leading = array.shape[:-1]
+            rows = array.reshape(-1, array.shape[-1])
+        return rows, self._subjects_of_rows(subject, leading, len(rows)), leading
+
+    def _subjects_of_rows(
+        self, subject: str | Sequence[str] | None, leading: tuple[int, ...], num_rows: int
+    ) -> list[str]:
+        if subject is None:
+            if len(self.subject_names) != 1:
+                raise FmriModelsError(f"Say with subject= whose voxels these are: {', '.join(self.subject_names)}.")
+            subject = self.subject_names[0]
+        if isinstance(subject, str):
+            return [subject] * num_rows
+        batch = leading[0] if leading else num_rows
+        if len(subject) != batch:
+            raise FmriModelsError(f"{len(subject)} subjects were given for {batch} patterns; give one a pattern.")
+        return [name for name in subject for _ in range(num_rows // batch)]
+
+    def _stack(self, rows: np.ndarray | list[np.ndarray], chosen: list[int], name: str) -> np.ndarray:
+        expected = self.subject(name).num_voxels
+        found = {np.shape(rows[index])[-1] for index in chosen}
+        if found != {expected}:
+            wrong = sorted(found - {expected})[0]
+            raise FmriModelsError(
+                f"{name} has {wrong} voxels; the processor was fitted on {expected}; pass the same voxels in the same "
+                "order as in training."
+            )
+        if isinstance(rows, np.ndarray):
+            return rows if len(chosen) == len(rows) else rows[chosen]
+        return np.stack([rows[index] for index in chosen])
+
+    def _prepare(
+        self, patterns: np.ndarray, name: str, sessions: np.ndarray | None, row_numbers: list[int]
+    ) -> np.ndarray:
+        patterns = patterns.astype(np.float32, copy=False)
+        _check_finite(patterns, name, row_numbers)
+        _check_not_constant(patterns, name, row_numbers)
+        statistics = self.subject(name)
+        values = patterns if len(statistics.selected) == patterns.shape[1] else patterns[:, statistics.selected]
+        if self.statistics != "identity":
+            mean, std = self._statistics_of_rows(statistics, values, name, sessions)
+            values = np.divide(values - mean, std, out=np.zeros_like(values), where=std > 0)
+        if self.pad_multiple is not None:
+            values = _wrap(values, self._processed_width(name) if self.pool_width is None else values.shape[1])
+        if self.pool_width is not None:
+            values = _pool(values, self.pool_width)
+        return values
+
+    def _statistics_of_rows(
+        self, statistics: SubjectStatistics, values: np.ndarray, name: str, sessions: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.statistics != "session":
+            return statistics.mean, statistics.std
+        if sessions is None:
+            raise FmriModelsError(
+                f"The processor keeps statistics by session for {name}; say with session= which one these trials are of "
+                f"({_ranges(statistics.sessions)})."
+            )
+        mean = np.empty_like(values)
+        std = np.empty_like(values)
+        for session in np.unique(sessions):
+            rows = sessions == session
+            mean[rows], std[rows] = self._statistics_of_session(statistics, values[rows], name, int(session))
+        return mean, std
+
+    def _statistics_of_session(
+        self, statistics: SubjectStatistics, values: np.ndarray, name: str, session: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if session in statistics.sessions:
+            row = statistics.sessions.index(session)
+            return statistics.mean[row], statistics.std[row]
+        if self.unseen_session == "pooled":
+            # Law of total variance over sessions, each weighted alike.
+            mean = statistics.mean.mean(axis=0)
+            return mean, np.sqrt((statistics.std**2).mean(axis=0) + statistics.mean.var(axis=0))
+        if self.unseen_session == "from_batch":
+            if len(values) < 2:
+                raise FmriModelsError(
+                    f'Session {session} of {name} has one trial; unseen_session="from_batch" needs at least two.'
+                )
+            return values.mean(axis=0), values.std(axis=0)
+        raise FmriModelsError(
+            f"Session {session} of {name} is unknown to this processor; it has statistics of sessions "
+            f'{_ranges(statistics.sessions)}; pass one of these, or load it with unseen_session="pooled".'
+        )
+
+    def _processed_width(self, name: str) -> int:
+        if self.pool_width is not None:
+            return self.pool_width
+        width = len(self.subject(name).selected)
+        return width if self.pad_multiple is None else -(-width // self.pad_multiple) * self.pad_multiple
+
+    # Saving and loading
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
+        values["feature_extractor_type"] = type(self).__name__
+        return values
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:  # type: ignore[override]
+        """Writes `preprocessor_config.json` and `fmri_statistics.safetensors`.
+
+        Raises:
+            FmriModelsError: The processor was never fitted, or the disk is full.
+        """
+        if not self._subjects:
+            raise FmriModelsError("The processor was never fitted; make it with FmriProcessor.fit().")
+        tensors, metadata = self._pack()
+        with replaceable_folder(save_directory, marker=CONFIG_FILE) as partial:
+            super().save_pretrained(partial, **kwargs)
+            save_file(tensors, partial / STATISTICS_FILE, metadata=metadata)
+        return [str(Path(save_directory) / CONFIG_FILE), str(Path(save_directory) / STATISTICS_FILE)]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FmriProcessor":
+        """Loads a processor from a folder or a Hub repository.
+
+        Raises:
+            FmriModelsError: The folder has no processor, or its statistics are missing or damaged.
+        """
+        try:
+            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            raise FmriModelsError(
+                f"There is no processor in {pretrained_model_name_or_path} ({CONFIG_FILE} is missing or unreadable); "
+                "every model needs the processor it was trained with: download the whole folder again, or make one with "
+                "`fmri-models fit-processor`."
+            ) from error
+        processor._unpack(_statistics_path(pretrained_model_name_or_path, kwargs))
+        return processor
+
+    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        tensors: dict[str, np.ndarray] = {}
+        for index, name in enumerate(self.subject_names):
+            statistics = self._subjects[name]
+            tensors[f"{index}.num_voxels"] = np.array([statistics.num_voxels], dtype=np.int64)
+            tensors[f"{index}.selected"] = statistics.selected.astype(np.int64)
+            tensors[f"{index}.mean"] = np.ascontiguousarray(statistics.mean)
+            tensors[f"{index}.std"] = np.ascontiguousarray(statistics.std)
+            tensors[f"{index}.sessions"] = np.array(statistics.sessions, dtype=np.int64)
+            names, codes = np.unique(np.array(statistics.roi, dtype=str), return_inverse=True)
+            tensors[f"{index}.roi_codes"] = codes.astype(np.int32)
+            tensors[f"{index}.roi_names"] = np.frombuffer("\n".join(names).encode() or b"\n", dtype=np.uint8).copy()
+            if statistics.coordinates is not None:
+                tensors[f"{index}.coordinates"] = np.ascontiguousarray(statistics.coordinates)
+        return tensors, {"format": "np", "fmri_schema": str(PROCESSOR_SCHEMA)}
+
+    def _unpack(self, path: Path) -> None:
+        try:
+            tensors = load_file(path)
+            self._subjects = {name: _unpack_subject(tensors, i) for i, name in enumerate(self.subject_names)}
+        except FileNotFoundError as error:
+            raise FmriModelsError(f"{path} is missing; download or save the processor's whole folder again.") from error
+        except (SafetensorError, KeyError, UnicodeDecodeError) as error:
+            raise FmriModelsError(f"{path} is damaged ({error}); download or save the processor again.") from error
+
+
+class _Moments:
+    """Mean and variance of row blocks, read once, by session where sessions are given (Chan et al., 1983)."""
+
+    def __init__(self, name: str, sessions: np.ndarray | None) -> None:
+        self.name = name
+        self.sessions = sessions
+        self.num_rows = 0
+        self.num_voxels = 0
+        self.parts: dict[int | None, tuple[int, np.ndarray, np.ndarray]] = {}
+
+    def add(self, block: np.ndarray) -> None:
+        block = np.atleast_2d(np.asarray(block, dtype=np.float64))
+        self.num_voxels = self.num_voxels or block.shape[1]
+        if block.shape[1] != self.num_voxels:
+            raise FmriModelsError(f"{self.name} has trials of {self.num_voxels} and of {block.shape[1]} voxels.")
+        rows = range(self.num_rows, self.num_rows + len(block))
+        _check_finite(block, self.name, list(rows))
+        self.num_rows += len(block)
+        if self.sessions is None:
+            self._merge(None, block)
+            return
+        if self.num_rows > len(self.sessions):
+            raise FmriModelsError(f"{self.name} has {len(self.sessions)} sessions for more trials; give one a trial.")
+        block_sessions = self.sessions[rows.start : rows.stop]
+        for session in np.unique(block_sessions):
+            self._merge(int(session), block[block_sessions == session])
+
+    def finish(self) -> None:
+        if self.num_rows < 2:
+            raise FmriModelsError(f"{self.name} has {self.num_rows} training trials; at least 2 are needed.")
+        if self.sessions is not None and self.num_rows != len(self.sessions):
+            raise FmriModelsError(f"{self.name} has {len(self.sessions)} sessions for {self.num_rows} trials.")
+
+    def statistics(self) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Sessions, and mean and standard deviation (R, V), population form as the field's z-scores use it."""
+        keys = sorted(key for key in self.parts if key is not None)
+        parts = [self.parts[key] for key in keys] or [self.parts[None]]
+        mean = np.stack([mean for _, mean, _ in parts])
+        variance = np.stack([squares / count for count, _, squares in parts])
+        # Below float32's resolution of the mean, a spread is rounding, not signal.
+        std = np.sqrt(variance)
+        std[std <= 1e-7 * np.abs(mean)] = 0
+        return keys, mean, std
+
+    def _merge(self, key: int | None, block: np.ndarray) -> None:
+        count, mean = len(block), block.mean(axis=0)
+        squares = ((block - mean) ** 2).sum(axis=0)
+        if key in self.parts:
+            old_count, old_mean, old_squares = self.parts[key]
+            total = old_count + count
+            squares = old_squares + squares + (mean - old_mean) ** 2 * old_count * count / total
+            mean = old_mean + (mean - old_mean) * count / total
+            count = total
+        self.parts[key] = (count, mean, squares)
+
+
+def _unpack_subject(tensors: dict[str, np.ndarray], index: int) -> SubjectStatistics:
+    names = tensors[f"{index}.roi_names"].tobytes().decode().split("\n")
+    return SubjectStatistics(
+        num_voxels=int(tensors[f"{index}.num_voxels"][0]),
+        selected=tensors[f"{index}.selected"],
+        mean=tensors[f"{index}.mean"],
+        std=tensors[f"{index}.std"],
+        sessions=[int(session) for session in tensors[f"{index}.sessions"]],
+        roi=[names[code] for code in tensors[f"{index}.roi_codes"]],
+        coordinates=tensors.get(f"{index}.coordinates"),
+    )
+
+
+def _statistics_path(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> Path:
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path) / kwargs.get("subfolder", "") / STATISTICS_FILE
+    from huggingface_hub import hf_hub_download
+
+    names = ("subfolder", "revision", "cache_dir", "token", "local_files_only")
+    options = {name: kwargs[name] for name in names if name in kwargs}
+    return Path(hf_hub_download(str(name_or_path), STATISTICS_FILE, **options))
+
+
+def _by_subject(
+    fmri: np.ndarray | torch.Tensor, subjects: Sequence[str] | str | None, sessions: Any
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None, list[str]]:
+    array = np.asarray(fmri)
+    if subjects is None or isinstance(subjects, str):
+        subjects = [subjects or "subj01"] * len(array)
+    if len(subjects) != len(array):
+        raise FmriModelsError(f"{len(subjects)} subjects were given for {len(array)} trials; give one a trial.")
+    names = list(dict.fromkeys(subjects))
+    rows = {name: np.flatnonzero(np.asarray(subjects) == name) for name in names}
+    by_session = None
+    if sessions is not None:
+        by_session = {name: np.asarray(sessions)[rows[name]] for name in names}
+    return {name: array[rows[name]] for name in names}, by_session, names
+
+
+def _blocks(fmri: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    if isinstance(fmri, torch.Tensor):
+        fmri = fmri.numpy()
+    if not isinstance(fmri, np.ndarray):
+        yield from fmri
+        return
+    if fmri.ndim != 2:
+        raise FmriModelsError(f"Training trials have the shape {fmri.shape}; expected (trials, voxels).")
+    for start in range(0, len(fmri), _ROWS_A_BLOCK):
+        yield fmri[start : start + _ROWS_A_BLOCK]
+
+
+def _sessions_of_rows(
+    session: int | Sequence[int] | None, leading: tuple[int, ...], num_rows: int
+) -> np.ndarray | None:
+    if session is None:
+        return None
+    if np.ndim(session) == 0:
+        return np.full(num_rows, session)
+    batch = leading[0] if leading else num_rows
+    if len(session) != batch:
+        raise FmriModelsError(f"{len(session)} sessions were given for {batch} patterns; give one a pattern.")
+    return np.repeat(np.asarray(session), num_rows // batch)
+
+
+def _check_finite(patterns: np.ndarray, name: str, row_numbers: list[int]) -> None:
+    # A sum is finite only if every value is: one pass without a mask, which only a failure needs.
+    if np.isfinite(patterns.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(patterns)
+    if bad.any():
+        row, voxel = (int(index[0]) for index in np.nonzero(bad))
+        raise FmriModelsError(
+            f"{name} has {int(bad.sum())} values that are NaN or infinite, the first in pattern {row_numbers[row]} at "
+            f"voxel {voxel}; leave out these trials or voxels (`prepare arrays --drop-bad-voxels`)."
+        )
+
+
+def _check_not_constant(patterns: np.ndarray, name: str, row_numbers: list[int]) -> None:
+    if patterns.shape[1] < 2:
+        return
+    constant = (patterns == patterns[:, :1]).all(axis=1)
+    if constant.any():
+        row = int(np.flatnonzero(constant)[0])
+        raise FmriModelsError(
+            f"Pattern {row_numbers[row]} of {name} has the value {patterns[row, 0]:g} in every voxel, so it holds no "
+            "response; leave it out."
+        )
+
+
+def _wrap(values: np.ndarray, width: int) -> np.ndarray:
+    """Pads by repeating the pattern from its start, as MinD-Vis pads to a multiple of its patch."""
+    repeats = -(-width // values.shape[1])
+    return np.tile(values, (1, repeats))[:, :width]
+
+
+def _pool(values: np.ndarray, width: int) -> np.ndarray:
+    """Adaptive maximum over neighbouring voxels, as MindBridge brings subjects to one width."""
+    pooled = torch.nn.functional.adaptive_max_pool1d(torch.from_numpy(np.ascontiguousarray(values)), width)
+    return pooled.numpy()
+
+
+def _required(value: Any, need: str) -> Any:
+    if value is None or len(value) == 0:
+        raise FmriModelsError(f"{need}; the data have none: pass it with voxels=, or leave the option out.")
+    return value
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise FmriModelsError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+def _ranges(sessions: Sequence[int]) -> str:
+    return ", ".join(str(session) for session in sessions) or "none"
