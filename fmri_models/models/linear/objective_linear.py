@@ -24,11 +24,12 @@ class LinearObjective:
     Args:
         selection: Choose the penalty on validation trials, or by leaving each training stimulus out with all its
             repetitions.
-        penalties: Penalties to choose from; a single one is taken as it is.
+        penalties: Penalties to choose from; a single one is taken as it is, and so is one given for each subject and
+            group of targets (`{"subj01": {"latents": 1000.0}}`).
     """
 
     selection: Literal["validation", "leave_one_stimulus_out"] = "leave_one_stimulus_out"
-    penalties: Sequence[float] = DEFAULT_PENALTIES
+    penalties: Sequence[float] | Mapping[str, Mapping[str, float]] = DEFAULT_PENALTIES
 
     def fit(
         self,
@@ -52,7 +53,7 @@ class LinearObjective:
             solver = RidgeSolver(trials[subject].fmri)
             errors[subject], chosen[subject] = {}, {}
             for part in model.spaces:
-                choice = self._choose(solver, part, trials[subject], validation[subject] if validation else None)
+                choice = self._choose(solver, subject, part, trials, validation)
                 if choice.at_edge:
                     logger.warning(
                         f"The best penalty of {subject} {part} is {choice.alpha:g}, an end of the range tried; a wider "
@@ -65,11 +66,19 @@ class LinearObjective:
         return errors
 
     def _choose(
-        self, solver: RidgeSolver, part: str, trials: ClosedFormTrials, validation: ClosedFormTrials | None
+        self,
+        solver: RidgeSolver,
+        subject: str,
+        part: str,
+        trials: Mapping[str, ClosedFormTrials],
+        validation: Mapping[str, ClosedFormTrials] | None,
     ) -> RidgeChoice:
+        if isinstance(self.penalties, Mapping):
+            return RidgeChoice(float(self.penalties[subject][part]), errors={}, at_edge=False)
         if len(self.penalties) == 1:
             return RidgeChoice(float(self.penalties[0]), errors={}, at_edge=False)
-        return choose_alpha(solver, trials, part, self.penalties, self.selection, validation)
+        held_out = validation[subject] if validation is not None else None
+        return choose_alpha(solver, trials[subject], part, self.penalties, self.selection, held_out)
 
 
 @torch.no_grad()

@@ -1,0 +1,82 @@
+"""Entry point of the command `fmri-models`: light, so that `--help` answers at once."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from ..errors import FmriModelsError
+from ..version import __version__
+
+COMMANDS = (
+    "demo",
+    "simulate",
+    "prepare",
+    "data",
+    "train",
+    "fit_processor",
+    "reconstruct",
+    "retrieve",
+    "evaluate",
+    "compare",
+    "space",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each module in `fmri_models.cli` adds its own."""
+    parser = argparse.ArgumentParser(
+        prog="fmri-models",
+        description="Reconstruct pictures from brain activity: data, training, reconstruction, evaluation.",
+        epilog="example:\n  fmri-models demo --out outputs/demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fmri-models {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        import_module(f"{__package__}.{command}").add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0 done, 1 a problem with what the user gave, 2 wrong usage.
+    """
+    # Nobody types --debug before the command, so it is accepted anywhere.
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    parsed = build_parser().parse_args([argument for argument in arguments if argument != "--debug"])
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    try:
+        parsed.run(parsed)
+    except UsageError as error:
+        return _failed(error, debug, 2)
+    except KeyboardInterrupt:
+        print("fmri-models: interrupted; what was complete has been kept.", file=sys.stderr)
+        return 130
+    except (FmriModelsError, OSError, MemoryError) as error:
+        return _failed(error, debug, 1)
+    except Exception as error:  # noqa: BLE001 - the command line's last resort: one line instead of a traceback
+        return _failed(error, debug, 1, prefix=f"unexpected {type(error).__name__}: ", hint=" (--debug shows where)")
+    return 0
+
+
+class UsageError(FmriModelsError):
+    """The command was called in a way that can't work, whatever the data."""
+
+
+def _failed(error: BaseException, debug: bool, code: int, prefix: str = "", hint: str = "") -> int:
+    if debug:
+        traceback.print_exc()
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"fmri-models: error: {prefix}{message}{hint}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Trials as a model reads them: standardised one by one, repetitions averaged after that."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+
+from ..processing_fmri import FmriProcessor
+from .table import Trials
+
+# Processed voxels up to this size are kept in memory instead of being computed again at each pass.
+_KEPT_BYTES = 2**29
+
+
+class BetasOfTrials(Protocol):
+    """What [`ProcessedTrials`] needs of trials; [`Trials`] has it."""
+
+    subject: str
+    stimulus_ids: np.ndarray
+    sessions: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def fmri(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+class ProcessedTrials:
+    """Processed voxels of one subject, read by rows.
+
+    Args:
+        trials: Trials as they were recorded.
+        processor: Standardises each trial with its session's or the subject's statistics.
+        repetitions: `"average"` gives one row a stimulus (the mean of its standardised trials, in the order in which
+            stimuli first appear), `"single"` one row a trial.
+        max_repetitions: Average at most so many repetitions of a stimulus, the first ones; None averages all.
+
+    Attributes:
+        stimulus_ids: (n,) stimulus of each row.
+    """
+
+    def __init__(
+        self,
+        trials: Trials | BetasOfTrials,
+        processor: FmriProcessor,
+        repetitions: Literal["average", "single"] = "average",
+        max_repetitions: int | None = None,
+    ) -> None:
+        self.trials = trials
+        self.processor = processor
+        self.width = processor.num_voxels[processor.subject_names.index(trials.subject)]
+        self._groups = _groups(trials.stimulus_ids, repetitions, max_repetitions)
+        self.stimulus_ids = np.array([trials.stimulus_ids[group[0]] for group in self._groups], dtype=str)
+        self._kept: np.ndarray | None = None
+        if len(self) * self.width * 4 <= _KEPT_BYTES:
+            self._kept = self._process(np.arange(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, width) float32."""
+        return self._process(rows) if self._kept is None else self._kept[rows]
+
+    def _process(self, rows: np.ndarray) -> np.ndarray:
+        output = np.empty((len(rows), self.width), dtype=np.float32)
+        for start in range(0, len(rows), 512):
+            chosen = rows[start : start + 512]
+            groups = [self._groups[row] for row in chosen]
+            if not groups:
+                continue
+            trial_rows = np.concatenate(groups)
+            processed = self.processor(
+                self.trials.fmri(trial_rows),
+                subject=self.trials.subject,
+                session=self.trials.sessions[trial_rows],
+                return_tensors="np",
+            )["fmri"][:, : self.width]
+            starts = np.cumsum([0, *(len(group) for group in groups[:-1])])
+            sums = np.add.reduceat(processed, starts, axis=0)
+            output[start : start + len(chosen)] = sums / np.array([len(group) for group in groups])[:, None]
+        return output
+
+
+def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | None) -> list[np.ndarray]:
+    if repetitions == "single":
+        return list(np.arange(len(stimulus_ids))[:, None])
+    rows: dict[str, list[int]] = {}
+    for row, stimulus in enumerate(stimulus_ids.tolist()):
+        rows.setdefault(stimulus, []).append(row)
+    return [np.array(group[:max_repetitions]) for group in rows.values()]

@@ -1,0 +1,191 @@
+"""Recipes: what is trained on what, as YAML with `key=value` overrides."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..errors import FmriModelsError
+from ..registry import get_method
+
+
+@dataclass
+class Stage:
+    """One stage of training.
+
+    Args:
+        name: Name in logs and folders.
+        objective: Arguments of the method's objective.
+        train_on: Parts of the split whose trials are learned from.
+        validate_on: Parts of the split on which choices are made; those that are trained on are left out.
+    """
+
+    name: str
+    objective: dict[str, Any] = field(default_factory=dict)
+    train_on: list[str] = field(default_factory=lambda: ["train"])
+    validate_on: list[str] = field(default_factory=lambda: ["validation"])
+
+
+@dataclass
+class Recipe:
+    """What is trained on what.
+
+    Args:
+        method: Name of the method.
+        data: The trial table's folder.
+        out: Where the pipeline is written.
+        subjects: Names of the subjects in the model's order; None takes all of the table.
+        split: Name of the split file.
+        fold: Which fold of the split.
+        folds: `"all"` trains one model a fold, into `out/fold00` …; overrides `fold`.
+        generator: Image generator: `embedded`, `pixels`, a folder or a Hub repository.
+        targets: What the model decodes: `image_embeds`, `latents`; None takes all that the generator has.
+        repetitions: Train on the `average` of a stimulus' repetitions, or on `single` trials.
+        processor: Options of the processor.
+        model: Options of the method's configuration.
+        stages: The stages of training.
+        seed: Seed of everything that is drawn.
+        max_shard_size: Size of one weights file.
+    """
+
+    method: str
+    stages: list[Stage]
+    data: str | None = None
+    out: str | None = None
+    subjects: list[str] | None = None
+    split: str = "default"
+    fold: int = 0
+    folds: Literal["all"] | None = None
+    generator: str = "embedded"
+    targets: list[str] | None = None
+    repetitions: Literal["average", "single"] = "average"
+    processor: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    max_shard_size: str = "2GB"
+
+    def __post_init__(self) -> None:
+        get_method(self.method)
+        if self.repetitions not in ("average", "single"):
+            raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average' or 'single'.")
+        if self.folds not in (None, "all"):
+            raise FmriModelsError(f"folds is {self.folds!r}; expected 'all', or fold=NUMBER for a single one.")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise FmriModelsError(f"seed is {self.seed!r}; expected a whole number.")
+        if not self.stages:
+            raise FmriModelsError("The recipe has no stages; give at least one.")
+
+    @property
+    def train_parts(self) -> list[str]:
+        """Parts of the split that any stage learns from."""
+        return sorted({part for stage in self.stages for part in stage.train_on})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _shipped_recipes() if file.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies overrides.
+
+    Args:
+        name_or_path: Name of a shipped recipe, or path of a YAML file.
+        overrides: `key=value`, with dots into nested values (`processor.statistics=pooled`) and YAML values.
+
+    Raises:
+        FmriModelsError: There is no such recipe, it is no valid YAML, or a key is unknown.
+    """
+    values = _read(name_or_path)
+    for override in overrides:
+        _apply(values, override)
+    return _recipe_from(values, name_or_path)
+
+
+def _shipped_recipes() -> list[Any]:
+    return list(resources.files(__package__).joinpath("recipes").iterdir())
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise FmriModelsError(f"There is no recipe file {path}; shipped recipes: {', '.join(recipe_names())}.")
+        text = path.read_text(encoding="utf-8")
+    elif name_or_path in recipe_names():
+        text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    else:
+        raise FmriModelsError(
+            f"There is no recipe {name_or_path!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file."
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FmriModelsError(
+            f"The recipe {name_or_path} is no valid YAML ({' '.join(str(error).split())})."
+        ) from error
+    if not isinstance(values, dict):
+        raise FmriModelsError(f"The recipe {name_or_path} holds no mapping of keys to values.")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise FmriModelsError(f"The override {override!r} is not of the form key=value.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise FmriModelsError(f"The value of {override!r} is no valid YAML.") from error
+    target: Any = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        target = _step_into(target, parent, override)
+    if isinstance(target, list):
+        target[_list_index(target, last, override)] = value
+    else:
+        target[last] = value
+
+
+def _step_into(target: Any, key: str, override: str) -> Any:
+    if isinstance(target, list):
+        return target[_list_index(target, key, override)]
+    if target.get(key) is None:
+        target[key] = {}
+    if not isinstance(target[key], dict | list):
+        raise FmriModelsError(f"The override {override!r} reaches into {key!r}, which is a single value.")
+    return target[key]
+
+
+def _list_index(target: list[Any], key: str, override: str) -> int:
+    if not key.isdigit() or int(key) >= len(target):
+        raise FmriModelsError(f"The override {override!r} asks for item {key!r} of a list of {len(target)} (from 0).")
+    return int(key)
+
+
+def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
+    _check_keys(values, Recipe, f"The recipe {source}")
+    stages = values.get("stages") or []
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
+    for stage in stages:
+        _check_keys(stage, Stage, f"A stage of the recipe {source}")
+    if "method" not in values:
+        raise FmriModelsError(f"The recipe {source} names no method.")
+    return Recipe(**{**values, "stages": [Stage(**stage) for stage in stages]})
+
+
+def _check_keys(values: dict[str, Any], kind: type, what: str) -> None:
+    known = [item.name for item in fields(kind)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}."
+            raise FmriModelsError(f"{what} has the unknown key {key!r}; {hint}")
