@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -30,6 +30,7 @@ register_with_libraries()
 PIPELINE_SCHEMA = 1
 INDEX_FILE = "model_index.json"
 _IMAGES_A_BATCH = 64
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass
@@ -157,7 +158,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         if guidance_scale < 0:
             raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected 0 or more.")
         if not 0 <= strength <= 1:
-            raise FmriModelsError(f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it).")
+            raise FmriModelsError(
+                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it)."
+            )
         if num_candidates < 1:
             raise FmriModelsError(f"num_candidates is {num_candidates}; expected 1 or more.")
         if selection not in ("brain", "oracle", "first"):
@@ -194,6 +197,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         output_type: str = "pil",
     ) -> FmriPipelineOutput:
         """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`."""
+        self.check_inputs(num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images)
         settings = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -203,7 +207,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         drawn = num_candidates if self.image_generator.generates_from_embeddings else 1
         candidates = self._draw(decoding, drawn, generator, settings)
         scores = self._score(candidates, decoding, selection, true_images)
-        chosen = candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
+        chosen = (
+            candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
+        )
         low_level = self._low_level(decoding)
         postprocess = self.image_generator.postprocess
         return FmriPipelineOutput(
@@ -294,18 +300,20 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
         """
         path = str(pretrained_model_name_or_path)
+        if not Path(path).is_dir() and not _REPOSITORY_ID.fullmatch(path):
+            raise FmriModelsError(f"There is no folder {path}; give a saved pipeline, or a Hub repository as user/name.")
         kwargs.setdefault("dtype", torch.float32)
         try:
             pipeline_class = cls if cls is not FmriToImagePipeline else _pipeline_class(path, kwargs)
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(path, **kwargs)
         except FmriModelsError:
             raise
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            raise FmriModelsError(
-                f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check the name "
-                "and the network."
-            ) from error
-        except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
+            if not Path(path).is_dir():
+                raise FmriModelsError(
+                    f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check the "
+                    "name and the network."
+                ) from error
             raise FmriModelsError(
                 f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
             ) from error
@@ -315,7 +323,9 @@ class FmriToImagePipeline(DiffusionPipeline):
 
 
 def _pipeline_class(path: str, kwargs: dict[str, Any]) -> type[FmriToImagePipeline]:
-    index = DiffusionPipeline.load_config(path, **_hub_options(kwargs)) if not Path(path).is_dir() else _read_index(path)
+    index = (
+        DiffusionPipeline.load_config(path, **_hub_options(kwargs)) if not Path(path).is_dir() else _read_index(path)
+    )
     check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {path}")
     name = index.get("_class_name", "")
     found = find_class(name) if isinstance(name, str) else None
@@ -327,10 +337,14 @@ def _pipeline_class(path: str, kwargs: dict[str, Any]) -> type[FmriToImagePipeli
 def _read_index(path: str) -> dict[str, Any]:
     file = Path(path) / INDEX_FILE
     if not file.is_file():
-        raise FmriModelsError(f"{path} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote.")
+        raise FmriModelsError(
+            f"{path} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
+        )
     for part in ("brain_model", "processor"):
         if not (Path(path) / part).is_dir():
-            raise FmriModelsError(f"{path} has no {part}/, without which nothing can be decoded; save the pipeline again.")
+            raise FmriModelsError(
+                f"{path} has no {part}/, without which nothing can be decoded; save the pipeline again."
+            )
     return json.loads(file.read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,169 @@
+"""`fmri-models data`: looking at a trial table, checking it, splitting it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FmriModelsError
+
+if TYPE_CHECKING:
+    from ..data.splits import DrawnSplit, SplitRows
+    from ..data.table import TrialTable
+
+_WAYS = ("stimulus", "kfold", "run", "semantic")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "data",
+        help="look at a trial table, check it, split it",
+        description="Look at a trial table, check it, or add a split to it.",
+        epilog="examples:\n  fmri-models data info DIR\n  fmri-models data validate DIR\n"
+        "  fmri-models data split DIR --name kfold --by kfold",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_info(actions)
+    _add_validate(actions)
+    _add_split(actions)
+
+
+def run_info(args: argparse.Namespace) -> None:
+    from ..data.table import TrialTable
+
+    table = TrialTable.open(args.table)
+    print(f"{table.name} ({'simulated' if table.simulated else 'measured'}), {len(table.stimuli)} stimuli")
+    print(f"fingerprint {table.fingerprint}")
+    for subject in table.subjects:
+        print(_subject_line(table, subject))
+    for name in table.split_names():
+        print(_split_line(table, name))
+
+
+def run_validate(args: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from ..data.validation import validate_table
+
+    with tqdm(desc="checking", unit=" files", delay=1) as progress:
+        findings = validate_table(args.table, lambda _: progress.update())
+    for finding in findings:
+        print(finding)
+    if findings:
+        noun = "problem" if len(findings) == 1 else "problems"
+        raise FmriModelsError(f"{args.table} has {len(findings)} {noun}; prepare the table again.")
+    print(f"{args.table}: nothing wrong.")
+
+
+def run_split(args: argparse.Namespace) -> None:
+    from ..data.splits import SplitRows, add_split
+    from ..data.table import TrialTable
+
+    if args.folds is not None and args.by not in ("kfold", "run"):
+        args.usage_error(f"--folds does not go with --by {args.by}")
+    if args.test_fraction is not None and args.by not in ("stimulus", "semantic"):
+        args.usage_error(f"--test-fraction does not go with --by {args.by}")
+    table = TrialTable.open(args.table)
+    if args.name in table.split_names():
+        raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
+    drawn = _draw(args, SplitRows.of_table(table))
+    add_split(table, args.name, drawn)
+    for note in drawn.notes:
+        print(note)
+    print(_split_line(TrialTable.open(args.table), args.name))
+
+
+def _add_info(actions: argparse._SubParsersAction) -> None:
+    parser = actions.add_parser(
+        "info",
+        help="subjects, voxels, trials, splits",
+        description="Print what is in a trial table.",
+        epilog="example:\n  fmri-models data info outputs/demo/data",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
+    parser.set_defaults(run=run_info)
+
+
+def _add_validate(actions: argparse._SubParsersAction) -> None:
+    parser = actions.add_parser(
+        "validate",
+        help="check every file of a table",
+        description="Read and check every file of a trial table; one line a finding, exit code 1 if there is any.",
+        epilog="example:\n  fmri-models data validate outputs/demo/data",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
+    parser.set_defaults(run=run_validate)
+
+
+def _add_split(actions: argparse._SubParsersAction) -> None:
+    parser = actions.add_parser(
+        "split",
+        help="add a split",
+        description="Draw a split over all trials of a table and write it beside the others. Betas are not copied.\n\n"
+        "  stimulus   a share of the stimuli is tested\n"
+        "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
+        "  run        leave one run out (or groups of runs, with --folds)\n"
+        "  semantic   whole categories are tested\n\n"
+        "A picture that is there under two ids counts as one stimulus. Validation is drawn by stimulus from the training\n"
+        "trials.",
+        epilog="example:\n  fmri-models data split outputs/demo/data --name kfold --by kfold --folds 10 --seed 0",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
+    parser.add_argument("--name", required=True, help="the split's name")
+    parser.add_argument("--by", required=True, choices=_WAYS, help="what is split by")
+    parser.add_argument("--folds", type=int, metavar="N", help="number of folds (kfold: 10; run: one a run)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the split (default: 0)")
+    parser.add_argument("--test-fraction", type=float, metavar="F", help="share of the stimuli to test (default: 0.1)")
+    parser.add_argument(
+        "--validation-fraction", type=float, default=0.1, metavar="F",
+        help="share of the training stimuli for validation (default: 0.1; 0: none)",
+    )  # fmt: skip
+    parser.set_defaults(run=run_split, usage_error=parser.error)
+
+
+def _draw(args: argparse.Namespace, rows: "SplitRows") -> "DrawnSplit":
+    from ..data import splits
+
+    fractions = {"seed": args.seed, "validation_fraction": args.validation_fraction}
+    test_fraction = 0.1 if args.test_fraction is None else args.test_fraction
+    if args.by == "kfold":
+        folds = splits.DEFAULT_FOLDS if args.folds is None else args.folds
+        return splits.split_kfold(rows, folds=folds, **fractions)
+    if args.by == "run":
+        return splits.split_by_run(rows, folds=args.folds, **fractions)
+    if args.by == "semantic":
+        return splits.split_semantic(rows, test_fraction=test_fraction, **fractions)
+    return splits.split_by_stimulus(rows, test_fraction=test_fraction, **fractions)
+
+
+def _subject_line(table: "TrialTable", subject: str) -> str:
+    import numpy as np
+
+    trials = table.all_trials(subject)
+    voxels = table.voxels(subject)
+    counts = ", ".join(f"{count} {split}" for split, count in table.metadata["trials"][subject].items() if count)
+    shown = np.unique(trials.stimulus_ids, return_counts=True)[1]
+    repeated = f"{shown.min()}" if shown.min() == shown.max() else f"{shown.min()} to {shown.max()}"
+    line = (
+        f"{subject}: {table.num_voxels(subject)} voxels, {len(trials)} trials ({counts}), "
+        f"{len(np.unique(trials.sessions))} sessions, {repeated} trials a stimulus"
+    )
+    if voxels.noise_ceiling is None:
+        return f"{line}, noise ceiling unknown"
+    mean = np.nanmean(voxels.noise_ceiling)
+    return f"{line}, mean noise ceiling {mean:.3f} of {voxels.repetitions} averaged repetitions ({voxels.source})"
+
+
+def _split_line(table: "TrialTable", name: str) -> str:
+    folds = table.num_folds(name)
+    parts = {
+        split: sum(len(table.trials(subject, split, name)) for subject in table.subjects)
+        for split in ("train", "validation", "test")
+    }
+    counts = ", ".join(f"{count} {split}" for split, count in parts.items())
+    of_first = " in the first" if folds > 1 else ""
+    repeats = f" {table.repeats_stimuli(name)}" if table.repeats_stimuli(name) else ""
+    return f"split {name}: {folds} fold{'s' if folds > 1 else ''}, {counts}{of_first}.{repeats}"

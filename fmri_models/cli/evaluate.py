@@ -1,0 +1,59 @@
+"""`fmri-models evaluate`."""
+
+import argparse
+
+from .console import add_generation_arguments, quiet_loading
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model, or a folder of reconstructions",
+        description=(
+            "Measure a model on the test trials of a table, with controls and references, or measure anybody's "
+            "reconstructions against the true pictures. A folder of folds is merged into one report."
+        ),
+        epilog=(
+            "examples:\n  fmri-models evaluate --model outputs/linear --data outputs/demo/data --out outputs/report\n"
+            "  fmri-models evaluate --images my_reconstructions --truth shown --out outputs/report"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", metavar="DIR", help="a pipeline folder, or a folder of folds")
+    parser.add_argument("--data", metavar="DIR", help="the trial table")
+    parser.add_argument("--images", metavar="DIR", help="reconstructions, named as their true pictures")
+    parser.add_argument("--truth", metavar="DIR", help="true pictures")
+    parser.add_argument("--protocol", metavar="NAME", help="which metrics (default: standard)")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
+    parser.add_argument(
+        "--repetitions", choices=("average", "single"), default="average", help="average test repetitions (default), or not"
+    )
+    parser.add_argument("--reference", metavar="DIR", help="a second pipeline to stand beside")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
+    add_generation_arguments(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    given = [name for name in ("model", "data", "images", "truth") if getattr(args, name) is not None]
+    if given not in (["model", "data"], ["images", "truth"]):
+        args.parser.error("give either --model and --data, or --images and --truth")
+    from ..evaluation.rendering import results_table
+
+    if given == ["images", "truth"]:
+        from ..evaluation.images import evaluate_images
+
+        report = evaluate_images(args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite)
+    else:
+        from ..evaluation.evaluate import GenerationSettings, evaluate
+
+        quiet_loading()
+        settings = GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, args.seed)
+        report = evaluate(
+            args.model, args.data, args.out, args.protocol, args.repetitions, settings, args.reference, args.overwrite
+        )
+    print(results_table(report))
+    for note in report.notes:
+        print(f"- {note}")
+    print(f"\nwrote {args.out}/report.json, report.md, report.html, grid.png, items.parquet, images/")

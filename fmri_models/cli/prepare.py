@@ -1,0 +1,184 @@
+"""`fmri-models prepare`: published files, or a person's own betas, become a trial table."""
+
+import argparse
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import FmriModelsError
+from ..saving import check_output_folder
+from ..shipped import shipped_folder
+
+ARRAYS = "arrays"
+_FOLDER = "dataset_scripts"
+_EXAMPLES = """examples:
+  fmri-models prepare digits69 --source digit69_28x28.mat --out data/digits69
+  fmri-models prepare my_script.py --source my_files --out data/mine
+  fmri-models prepare arrays --fmri X.npy --events EVENTS.csv --stimuli PICTURES --out data/mine
+  fmri-models prepare arrays --fmri subj01=A.npy subj02=B.npy --events EVENTS.csv --stimuli PICTURES \\
+      --voxels subj01=VA.csv subj02=VB.csv --drop-bad-voxels --out data/ours
+
+A script is a Python file with a function `prepare(source: Path, out: Path, **options) -> None` that writes a trial table
+with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it.
+
+arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
+`subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
+`<stimulus_id>.png` or `.jpg`. Ids have only the characters A-Z a-z 0-9 _ . -"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "prepare",
+        help="published files, or your own betas, to a trial table",
+        description="Write a trial table from published files or from your own arrays.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "dataset", metavar="NAME|SCRIPT.py|arrays", help=f"one of {', '.join([*script_names(), ARRAYS])}, or a script"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to be written")
+    parser.add_argument("--overwrite", action="store_true", help="replace a folder that has content")
+    parser.add_argument(
+        "--seed", type=int, default=None, metavar="N", help="draws what the data leave open (default: 0)"
+    )
+    published = parser.add_argument_group("published files")
+    published.add_argument("--source", type=Path, metavar="PATH", help="where the published files are")
+    published.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="passed on to the script")
+    own = parser.add_argument_group("arrays")
+    own.add_argument("--fmri", nargs="+", metavar="X.npy|SUBJECT=X.npy", help="betas, one file or one a subject")
+    own.add_argument("--events", type=Path, metavar="EVENTS.csv", help="what each trial showed")
+    own.add_argument("--stimuli", type=Path, metavar="DIR", help="folder or zip file with the pictures")
+    own.add_argument("--voxels", nargs="+", metavar="VOXELS.csv|SUBJECT=VOXELS.csv", help="what is known of the voxels")
+    own.add_argument("--drop-bad-voxels", action="store_true", help="leave out voxels with NaN, or that never change")
+    own.add_argument("--name", default="", help="the table's name (default: that of the folder)")
+    parser.set_defaults(run=run, usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.dataset == ARRAYS:
+        _prepare_arrays(args)
+    else:
+        _prepare_published(args)
+    print(f"Wrote {args.out}. Next: fmri-models data info {args.out}")
+
+
+def script_names() -> list[str]:
+    """Names of the scripts that come with the package."""
+    try:
+        folder = shipped_folder(_FOLDER)
+    except FmriModelsError:
+        return []
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_script(name: str) -> Callable[..., None]:
+    """The `prepare` function of a shipped script, by its name, or of anybody's, by its path.
+
+    Raises:
+        FmriModelsError: There is no such script, it can't be run, or has no such function.
+    """
+    path = Path(name)
+    if path.suffix != ".py":
+        if name not in script_names():
+            raise FmriModelsError(
+                f"There is no data set script {name!r}; expected {', '.join([*script_names(), ARRAYS])}, or the path of a "
+                "Python file."
+            )
+        path = shipped_folder(_FOLDER) / f"{name}.py"
+    if not path.is_file():
+        raise FmriModelsError(f"The data set script {path} does not exist.")
+    module_name = f"fmri_models_dataset_script_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise FmriModelsError(f"The data set script {path} can't be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look their module up by its name.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except FmriModelsError:
+        raise
+    # It is somebody's program: whatever it raises, the script is what the user can mend.
+    except Exception as error:
+        raise FmriModelsError(f"The data set script {path} can't be run ({type(error).__name__}: {error}).") from error
+    prepare = getattr(module, "prepare", None)
+    if not callable(prepare):
+        raise FmriModelsError(
+            f"The data set script {path} has no function `prepare(source: Path, out: Path, **options)`; add one that writes "
+            "a trial table with fmri_models.data.TrialTableWriter."
+        )
+    return prepare
+
+
+def _prepare_published(args: argparse.Namespace) -> None:
+    if args.source is None:
+        args.usage_error(f"--source is needed for {args.dataset}")
+    if args.fmri or args.events or args.stimuli or args.voxels or args.drop_bad_voxels:
+        args.usage_error("--fmri, --events, --stimuli, --voxels and --drop-bad-voxels belong to `prepare arrays`")
+    options = _options(args)
+    prepare = load_script(args.dataset)
+    try:
+        inspect.signature(prepare).bind(args.source, args.out, **options)
+    except TypeError as error:
+        raise FmriModelsError(
+            f"The data set script {args.dataset} doesn't take these options ({error}); it has the form "
+            f"prepare{inspect.signature(prepare)}."
+        ) from error
+    if not args.source.exists():
+        raise FmriModelsError(f"The source {args.source} does not exist; give the published files.")
+    check_output_folder(args.out, args.overwrite)
+    prepare(args.source, args.out, **options)
+
+
+def _options(args: argparse.Namespace) -> dict[str, object]:
+    """What the script is told beyond source and out: only what the user typed."""
+    options: dict[str, object] = {}
+    for text in args.option:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            args.usage_error(f"--option takes KEY=VALUE, not {text!r}")
+        options[key] = value
+    if args.seed is not None:
+        options["seed"] = args.seed
+    if args.name:
+        options["name"] = args.name
+    if args.overwrite:
+        options["overwrite"] = True
+    return options
+
+
+def _prepare_arrays(args: argparse.Namespace) -> None:
+    from ..data.arrays import prepare_arrays
+
+    for needed in ("fmri", "events", "stimuli"):
+        if getattr(args, needed) is None:
+            args.usage_error(f"--{needed} is needed for arrays")
+    if args.source is not None or args.option:
+        args.usage_error("--source and --option belong to data set scripts")
+    prepare_arrays(
+        _one_or_by_subject(args, "fmri", args.fmri),
+        args.events,
+        args.stimuli,
+        args.out,
+        voxels=None if args.voxels is None else _one_or_by_subject(args, "voxels", args.voxels),
+        drop_bad_voxels=args.drop_bad_voxels,
+        seed=args.seed or 0,
+        name=args.name,
+        overwrite=args.overwrite,
+        report=print,
+    )
+
+
+def _one_or_by_subject(args: argparse.Namespace, what: str, values: Sequence[str]) -> str | dict[str, str]:
+    if len(values) == 1 and "=" not in values[0]:
+        return values[0]
+    pairs = [value.partition("=") for value in values]
+    if not all(equals and subject and path for subject, equals, path in pairs):
+        args.usage_error(f"--{what} takes one file, or SUBJECT=FILE for each subject")
+    by_subject = {subject: path for subject, _, path in pairs}
+    if len(by_subject) != len(pairs):
+        args.usage_error(f"--{what} names a subject twice")
+    return by_subject

@@ -1,0 +1,50 @@
+"""`fmri-models reconstruct`."""
+
+import argparse
+
+from .console import add_generation_arguments, quiet_loading
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "reconstruct",
+        help="turn voxels into pictures",
+        description=(
+            "Reconstruct a picture from each pattern of a .npy file (trials, voxels), or from the test stimuli of a trial "
+            "table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes embeddings) and "
+            "trials.csv."
+        ),
+        epilog=(
+            "example:\n  fmri-models reconstruct --model outputs/demo/pipeline --fmri outputs/demo/data --subject subj01 "
+            "--out outputs/pictures"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", metavar="DIR_OR_REPO", required=True, help="a pipeline")
+    parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
+    parser.add_argument("--subject", required=True)
+    parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
+    parser.add_argument("--split", default="test", help="which trials of a table (default: test)")
+    parser.add_argument(
+        "--repetitions", choices=("average", "single"), default="average", help="average a table's repetitions, or not"
+    )
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each pattern for each seed")
+    parser.add_argument("--out", metavar="DIR", required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")
+    add_generation_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..evaluation.evaluate import GenerationSettings
+    from ..evaluation.reconstruct import load_patterns, reconstruct
+    from ..pipeline_fmri import FmriToImagePipeline
+    from ..saving import check_output_folder
+
+    quiet_loading()
+    check_output_folder(args.out, args.overwrite)
+    pipeline = FmriToImagePipeline.from_pretrained(args.model)
+    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
+    settings = [GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s) for s in args.seed]
+    count = reconstruct(pipeline, patterns, settings, args.out, overwrite=args.overwrite)
+    print(f"wrote {count} pictures and trials.csv to {args.out}")

@@ -1,0 +1,40 @@
+"""`fmri-models space`: the demo as a web page."""
+
+import argparse
+import importlib.util
+from types import ModuleType
+
+from ..errors import FmriModelsError
+from ..shipped import shipped_folder
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "space",
+        help="look at a decoder in the browser",
+        description="Serve a page on this machine that shows test pictures, their reconstructions and the most similar "
+        "pictures. It needs the extra `space` (gradio) and no network.",
+        epilog="example:\n  fmri-models demo && fmri-models space --port 7860",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the pipeline (default: $FMRI_MODEL, or the demo's)")
+    parser.add_argument("--data", metavar="DIR_OR_REPO", help="the trial table (default: $FMRI_DATA, or the demo's)")
+    parser.add_argument("--port", type=int, metavar="N", help="port to listen on (default: a free one from 7860)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        raise FmriModelsError("gradio is not installed; install it with `pip install 'fmri_models[space]'`.")
+    load_app().launch(model=args.model, data=args.data, port=args.port)
+
+
+def load_app() -> ModuleType:
+    """Imports the Space's `app.py`, which lies beside the package and not in it."""
+    path = shipped_folder("space") / "app.py"
+    spec = importlib.util.spec_from_file_location("fmri_models_space_app", path)
+    if spec is None or spec.loader is None:
+        raise FmriModelsError(f"{path} cannot be imported; install fmri_models again.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,110 @@
+"""Controls: decoders that know less than the brain row, drawn with the same steps, settings and seeds."""
+
+import numpy as np
+import torch
+
+from ..data.closed_form import closed_form_trials
+from ..data.table import TrialTable
+from ..data.targets import TARGET_SPACES
+from ..encoders.closed_form import ClosedFormTrials, IndexedTargets
+from ..modeling_fmri import FmriPreTrainedModel
+from ..pipeline_fmri import FmriToImagePipeline
+from ..registry import get_method
+from ..training_record import TrainingRecord
+
+
+
+
+def derangement(count: int, seed: int) -> np.ndarray:
+    """A random permutation without a fixed point: a random cycle through all items (Sattolo, 1986).
+
+    Args:
+        count: At least 2 items; a single one stays where it is.
+        seed: Of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    exchanged = np.empty(count, dtype=np.int64)
+    exchanged[order] = np.roll(order, 1)
+    return exchanged
+
+
+class LinearReferences:
+    """Ridge regression on the same trials and targets as the evaluated model: in truth, and on permuted pairs.
+
+    Args:
+        pipeline: The evaluated pipeline; its processor and generator are used.
+        table: The trial table.
+        record: Which trials the pipeline was trained on.
+        seed: Of the permutation of pairs.
+    """
+
+    def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord, seed: int) -> None:
+        self.pipeline = pipeline
+        self.kinds = [kind for kind, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
+        self.trials = closed_form_trials(
+            table,
+            pipeline.processor,
+            pipeline.image_generator,
+            self.kinds,
+            record.train_parts,
+            record.split,
+            record.fold,
+            "average",
+        )
+        self.seed = seed
+        self._ridge: FmriPreTrainedModel | None = None
+
+    @property
+    def ridge(self) -> FmriPreTrainedModel:
+        """The linear method; the evaluated model itself if that is what it is."""
+        if self.pipeline.brain_model.config.model_type == "fmri-linear":
+            return self.pipeline.brain_model
+        if self._ridge is None:
+            self._ridge = self._fit(self.trials, None)
+        return self._ridge
+
+    def permuted(self) -> FmriPreTrainedModel:
+        """Ridge regression with the same penalties after the pictures were exchanged between stimuli."""
+        trials = {name: self._exchanged(trials) for name, trials in self.trials.items()}
+        return self._fit(trials, self.ridge.config.penalties)
+
+    def _exchanged(self, trials: ClosedFormTrials) -> ClosedFormTrials:
+        order = derangement(len(trials.stimulus_ids), self.seed)
+        targets = {
+            kind: IndexedTargets(indexed.values, indexed.index[order]) for kind, indexed in trials.targets.items()
+        }
+        return ClosedFormTrials(trials.fmri, trials.stimulus_ids, targets)
+
+    def _fit(
+        self, trials: dict[str, ClosedFormTrials], penalties: dict[str, dict[str, float]] | None
+    ) -> FmriPreTrainedModel:
+        method = get_method("linear")
+        evaluated = self.pipeline.brain_model.config
+        config = method.load("config")(
+            subject_names=evaluated.subject_names,
+            num_voxels=evaluated.num_voxels,
+            **{TARGET_SPACES[kind]: getattr(evaluated, TARGET_SPACES[kind]) for kind in self.kinds},
+        )
+        model = method.load("model")(config)
+        options = {"selection": "leave_one_stimulus_out"} if penalties is None else {"penalties": penalties}
+        method.load("objective")(**options).fit(model, trials)
+        return model.eval()
+
+
+def nearest_training_rows(decoded: torch.Tensor, training: np.ndarray, batch: int = 4096) -> np.ndarray:
+    """For each decoded vector, the row of the most similar training vector (cosine).
+
+    Args:
+        decoded: (N, …).
+        training: (M, values) array or memory map.
+        batch: Rows of `training` read at a time.
+    """
+    query = torch.nn.functional.normalize(decoded.flatten(1).float(), dim=1)
+    best = torch.full((len(query),), -np.inf)
+    rows = torch.zeros(len(query), dtype=torch.long)
+    for start in range(0, len(training), batch):
+        block = torch.from_numpy(np.asarray(training[start : start + batch], dtype=np.float32))
+        similarity, index = (query @ torch.nn.functional.normalize(block, dim=1).T).max(dim=1)
+        better = similarity > best
+        best[better], rows[better] = similarity[better], index[better] + start
+    return rows.numpy()

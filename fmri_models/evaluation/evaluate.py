@@ -1,0 +1,487 @@
+"""From a saved pipeline and a trial table to a report: every row on the same test stimuli."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from ..data.processed import BetasOfTrials, ProcessedTrials
+from ..data.scenes import factor_combinations_seen
+from ..data.table import Trials, TrialTable
+from ..data.targets import cached_targets, prepare_pictures
+from ..errors import FmriModelsError
+from ..modeling_fmri import FmriPreTrainedModel
+from ..modeling_outputs import FmriDecoding
+from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
+from ..saving import check_output_folder
+from ..training_record import TrainingRecord
+from .controls import LinearReferences, derangement, nearest_training_rows
+from .looks import read_looks, record_look
+from .protocols import Protocol, get_protocol
+from .rendering import write_report
+from .report import Report
+from .scoring import RowData, score_rows
+
+logger = logging.get_logger(__name__)
+
+GRID_ROWS = ("brain", "brain_low_level", "ridge", "nearest_train", "shuffled_brain", "mean_image", "floor", "ceiling")
+
+
+@dataclass
+class GenerationSettings:
+    """How every generated row is drawn, so that rows differ by what was decoded alone.
+
+    Args:
+        num_inference_steps: Denoising steps.
+        guidance_scale: Weight of the embeddings.
+        strength: How much of the low-level picture is replaced.
+        num_candidates: Pictures drawn of each item.
+        seed: Item i is drawn from `seed + i`.
+    """
+
+    num_inference_steps: int = 20
+    guidance_scale: float = 2.0
+    strength: float = 0.7
+    num_candidates: int = 1
+    seed: int = 0
+
+    def call(self) -> dict[str, Any]:
+        """Arguments of the pipeline's generate()."""
+        return {
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "strength": self.strength,
+            "num_candidates": self.num_candidates,
+        }
+
+    def sources(self, count: int) -> list[torch.Generator]:
+        """A source of noise for each item, the same for every row."""
+        return [torch.Generator().manual_seed(self.seed + index) for index in range(count)]
+
+
+@dataclass
+class Evaluated:
+    """Rows of one subject on one fold.
+
+    Args:
+        subject: Name.
+        fold: Fold of the split.
+        stimulus_ids: (N,) stimulus of each item.
+        truth: (N, C, H, W) what was shown, in [0, 1].
+        rows: Name ▶ pictures and embeddings.
+        gallery_embeds: (N, …) embeddings of what was shown; None without retrieval.
+        num_trials: Trials behind the items.
+    """
+
+    subject: str
+    fold: int
+    stimulus_ids: list[str]
+    truth: torch.Tensor
+    rows: dict[str, RowData]
+    gallery_embeds: torch.Tensor | None
+    num_trials: int
+
+
+@dataclass
+class Evaluation:
+    """Evaluates a pipeline, or the pipelines of all folds, on the test trials of a table.
+
+    Args:
+        model: Folder of a pipeline, or of `fold00` … with one each.
+        data: Folder of the trial table.
+        protocol: Which metrics.
+        repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials.
+        settings: How pictures are drawn.
+        reference: Folder of another pipeline, which becomes the row `reference`.
+    """
+
+    model: Path
+    data: Path
+    protocol: Protocol
+    repetitions: Literal["average", "single"] = "average"
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    reference: Path | None = None
+
+    def run(self, out: str | os.PathLike) -> Report:
+        """Draws all rows, scores them, and writes the report."""
+        started = time.perf_counter()
+        table = TrialTable.open(self.data)
+        folders = pipeline_folders(self.model)
+        pipelines = [(FmriToImagePipeline.from_pretrained(folder), _record(folder, table)) for folder in folders]
+        parts = [
+            self.evaluate_subject(pipeline, record, table, subject)
+            for pipeline, record in pipelines
+            for subject in pipeline.processor.subject_names
+        ]
+        pipeline, record = pipelines[0]
+        report = self._report(table, pipeline, record, parts, Path(out), started)
+        return report
+
+    def evaluate_subject(
+        self, pipeline: FmriToImagePipeline, record: TrainingRecord, table: TrialTable, subject: str
+    ) -> Evaluated:
+        """All rows of one subject."""
+        test = table.trials(subject, "test", record.split, record.fold)
+        if len(test) == 0:
+            raise FmriModelsError(
+                f"{subject} has no test trials in the split {record.split!r} of {table.path}; write a split that has some "
+                "with `fmri-models data split`."
+            )
+        processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
+        ids = processed.stimulus_ids.tolist()
+        generator = pipeline.image_generator
+        truth = prepare_pictures(table.stimuli.images(ids), generator.image_size)
+        drawing = _Drawing(pipeline, self.settings, len(ids), subject)
+        features = torch.from_numpy(processed[np.arange(len(processed))])
+        decoding = drawing.decode(pipeline.brain_model, features)
+        rows = {"brain": drawing.row(decoding)}
+        rows |= self._parts(drawing, decoding)
+        exchanged = torch.from_numpy(derangement(len(ids), self.settings.seed))
+        rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
+        references = LinearReferences(pipeline, table, record, self.settings.seed)
+        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted(), features))
+        rows |= self._training_pictures(pipeline, record, table, subject, decoding)
+        rows["floor"] = RowData(images=drawing.unconditional())
+        rows |= drawing.ceilings(truth)
+        is_linear = references.ridge is pipeline.brain_model
+        rows["ridge"] = rows["brain"] if is_linear else drawing.row(drawing.decode(references.ridge, features))
+        noise_free = _noise_free_trials(table, test)
+        if noise_free is not None:
+            expected = ProcessedTrials(noise_free, pipeline.processor, self.repetitions)
+            noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
+            rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
+        if self.reference is not None:
+            rows["reference"] = self._reference_row(subject, test)
+        gallery = None if decoding.retrieval_embeds is None else generator.embed_images(truth)
+        return Evaluated(subject, record.fold, ids, truth, rows, gallery, len(test))
+
+    def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, RowData]:
+        """What the decoded latent and the decoded embeddings give alone, where the generator uses both."""
+        if not drawing.pipeline.image_generator.generates_from_embeddings:
+            return {}
+        parts = {}
+        if decoding.latents is not None:
+            low_level = drawing.pipeline.generate(
+                FmriDecoding(latents=decoding.latents), **{**self.settings.call(), "strength": 0.0}, output_type="pt"
+            )
+            parts["brain_low_level"] = RowData(images=low_level.images)
+        if decoding.image_embeds is not None and decoding.latents is not None:
+            embeds_only = FmriDecoding(
+                image_embeds=decoding.image_embeds,
+                text_embeds=decoding.text_embeds,
+                retrieval_embeds=decoding.retrieval_embeds,
+            )
+            parts["brain_embeds_only"] = RowData(images=drawing.row(embeds_only).images)
+        return parts
+
+    def _training_pictures(
+        self,
+        pipeline: FmriToImagePipeline,
+        record: TrainingRecord,
+        table: TrialTable,
+        subject: str,
+        decoding: FmriDecoding,
+    ) -> dict[str, RowData]:
+        """The mean training picture, and the one nearest to what was decoded."""
+        trials = table.trials(subject, record.train_parts, record.split, record.fold)
+        ids = list(dict.fromkeys(trials.stimulus_ids.tolist()))
+        generator = pipeline.image_generator
+        total = torch.zeros(generator.image_size, dtype=torch.float64)
+        for start in range(0, len(ids), 512):
+            pictures = prepare_pictures(table.stimuli.images(ids[start : start + 512]), generator.image_size)
+            total += pictures.double().sum(dim=0)
+        count = _num_items(decoding)
+        mean = (total / len(ids)).float().expand(count, -1, -1, -1)
+        kind: Literal["image_embeds", "latents"] = "latents" if decoding.retrieval_embeds is None else "image_embeds"
+        decoded = decoding.latents if decoding.retrieval_embeds is None else decoding.retrieval_embeds
+        row_of = {stimulus: row for row, stimulus in enumerate(table.stimuli.ids)}
+        targets = cached_targets(table, generator, kind)[[row_of[stimulus] for stimulus in ids]]
+        nearest = [ids[row] for row in nearest_training_rows(decoded, targets)]
+        pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
+        return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
+
+    def _reference_row(self, subject: str, test: Trials) -> RowData:
+        pipeline = FmriToImagePipeline.from_pretrained(self.reference)
+        processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
+        drawing = _Drawing(pipeline, self.settings, len(processed), subject)
+        features = torch.from_numpy(processed[np.arange(len(processed))])
+        return RowData(images=drawing.row(drawing.decode(pipeline.brain_model, features)).images)
+
+    def _report(
+        self,
+        table: TrialTable,
+        pipeline: FmriToImagePipeline,
+        record: TrainingRecord,
+        parts: Sequence[Evaluated],
+        out: Path,
+        started: float,
+    ) -> Report:
+        ids = [stimulus for part in parts for stimulus in part.stimulus_ids]
+        truth = torch.cat([part.truth for part in parts])
+        rows = _joined_rows([part.rows for part in parts])
+        factors = table.stimuli.factors(ids)
+        known_factors = [scene or {} for scene in factors] if all(factors) else None
+        galleries = [part.gallery_embeds for part in parts]
+        drawn = time.perf_counter() - started
+        scores = score_rows(
+            rows,
+            truth,
+            ids,
+            self.protocol.with_trial_average(self.repetitions == "average"),
+            subjects=[part.subject for part in parts for _ in part.stimulus_ids],
+            folds=[part.fold for part in parts for _ in part.stimulus_ids],
+            gallery_embeds=None if any(g is None for g in galleries) else torch.cat([g for g in galleries if g is not None]),
+            backgrounds=None if known_factors is None else _backgrounds(known_factors),
+            factors=known_factors,
+            seed=self.settings.seed,
+        )
+        split = f"{record.split}/test" if len({part.fold for part in parts}) == 1 else f"{record.split}/all folds"
+        looks = read_looks(table.path, table.fingerprint, split)
+        report = Report.from_scores(
+            scores,
+            self.protocol,
+            data=_describe_data(table, record, parts, known_factors),
+            model={
+                "path": self.model.name,
+                "method": record.method,
+                "subjects": pipeline.processor.subject_names,
+                "image_generator": type(pipeline.image_generator).__name__,
+                "repetitions_trained_on": record.repetitions,
+                "training_seconds": record.seconds,
+                "settings": {**self.settings.call(), "seed": self.settings.seed},
+                "transductive": pipeline.processor.is_transductive,
+            },
+            timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
+            seed=self.settings.seed,
+            looks=looks,
+            notes=_notes(table, record, pipeline, looks, rows),
+        )
+        write_report(out, report, scores, rows, truth, grid_rows=[row for row in GRID_ROWS if row in rows])
+        score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
+        config = {"model": self.model.name, "recipe": record.recipe, "protocol": self.protocol.name}
+        record_look(table.path, table.fingerprint, split, config, score)
+        return report
+
+
+class _Drawing:
+    """Draws every row of one subject with the same settings and noise."""
+
+    def __init__(self, pipeline: FmriToImagePipeline, settings: GenerationSettings, count: int, subject: str) -> None:
+        self.pipeline, self.settings, self.count = pipeline, settings, count
+        self.subject_ids = torch.full((count,), pipeline.processor.subject_names.index(subject))
+
+    def decode(self, model: FmriPreTrainedModel, features: torch.Tensor) -> FmriDecoding:
+        """Decodes the features (N, own width) of the subject."""
+        width = self.pipeline.processor.width
+        padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
+        source = torch.Generator().manual_seed(self.settings.seed)
+        return model.decode(padded, self.subject_ids, self.settings.num_candidates, source)
+
+    def row(self, decoding: FmriDecoding) -> RowData:
+        """Pictures and retrieval embeddings of what was decoded."""
+        output = self.pipeline.generate(
+            decoding, **self.settings.call(), generator=self.settings.sources(self.count), output_type="pt"
+        )
+        return RowData(images=output.images, retrieval_embeds=decoding.retrieval_embeds)
+
+    def unconditional(self) -> torch.Tensor:
+        """Pictures of the generator that was told nothing."""
+        settings = {key: value for key, value in self.settings.call().items() if key != "num_candidates"}
+        output = self.pipeline.image_generator(
+            num_images=self.count, **settings, generator=self.settings.sources(self.count), output_type="pt"
+        )
+        return output.images
+
+    def ceilings(self, truth: torch.Tensor) -> dict[str, RowData]:
+        """Pictures from the true embedding and latent."""
+        generator, config = self.pipeline.image_generator, self.pipeline.brain_model.config
+        latents = None if config.latent_space is None else generator.encode_images(truth)
+        embeds = None if config.image_embedding_space is None else generator.embed_images(truth)
+        complete = FmriDecoding(image_embeds=embeds, latents=latents, retrieval_embeds=embeds)
+        rows = {"ceiling": RowData(images=self.row(complete).images)}
+        if generator.generates_from_embeddings and embeds is not None and latents is not None:
+            embeds_only = FmriDecoding(image_embeds=embeds, retrieval_embeds=embeds)
+            rows["ceiling_embeds_only"] = RowData(images=self.row(embeds_only).images)
+        return rows
+
+
+@dataclass
+class _NoiseFreeTrials:
+    """Test trials whose betas are the simulator's responses without noise."""
+
+    subject: str
+    stimulus_ids: np.ndarray
+    sessions: np.ndarray
+    responses: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+    def fmri(self, rows: np.ndarray) -> np.ndarray:
+        return self.responses[rows]
+
+
+def pipeline_folders(model: str | os.PathLike) -> list[Path]:
+    """The folder itself if it is a pipeline, else its `fold00` …
+
+    Raises:
+        FmriModelsError: There is no pipeline.
+    """
+    model = Path(model)
+    if (model / INDEX_FILE).is_file():
+        return [model]
+    folds = sorted(path.parent for path in model.glob(f"fold[0-9][0-9]/{INDEX_FILE}"))
+    if not folds:
+        raise FmriModelsError(f"{model} holds neither a pipeline ({INDEX_FILE}) nor folds of one (fold00, fold01 …).")
+    return folds
+
+
+def evaluate(
+    model: str | os.PathLike,
+    data: str | os.PathLike,
+    out: str | os.PathLike,
+    protocol: str | None = None,
+    repetitions: Literal["average", "single"] = "average",
+    settings: GenerationSettings | None = None,
+    reference: str | os.PathLike | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Evaluates a saved pipeline on the test trials of a table and writes the report.
+
+    Args:
+        model: Folder of a pipeline, or of the pipelines of all folds, which are merged into one report.
+        data: Folder of the trial table.
+        out: Folder for the report; other content of it stays.
+        protocol: Name; `standard` if None.
+        repetitions: Average test repetitions, or score single trials.
+        settings: How pictures are drawn.
+        reference: Folder of another pipeline to stand beside.
+        overwrite: Write into a folder that has content.
+
+    Raises:
+        FmriModelsError: Model and table do not fit, or the output folder has content.
+    """
+    check_output_folder(out, overwrite)
+    evaluation = Evaluation(
+        Path(model),
+        Path(data),
+        get_protocol(protocol),
+        repetitions,
+        settings or GenerationSettings(),
+        None if reference is None else Path(reference),
+    )
+    return evaluation.run(out)
+
+
+def _record(folder: Path, table: TrialTable) -> TrainingRecord:
+    """How a pipeline was trained; refuses another table, on which its test trials may have been trained on."""
+    record = TrainingRecord.load(folder)
+    if record is None:
+        return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
+    if record.table_fingerprint != table.fingerprint:
+        raise FmriModelsError(
+            f"{folder} was trained on the table {record.table!r} with another content than {table.path}; evaluate it on the "
+            "table that it was trained on, or train it on this one."
+        )
+    return record
+
+
+def _noise_free_trials(table: TrialTable, test: Trials) -> BetasOfTrials | None:
+    found = table.noise_free(test.subject)
+    if found is None:
+        return None
+    ids, responses = found
+    row_of = {stimulus: row for row, stimulus in enumerate(ids)}
+    if any(stimulus not in row_of for stimulus in test.stimulus_ids):
+        return None
+    rows = [row_of[stimulus] for stimulus in test.stimulus_ids]
+    return _NoiseFreeTrials(test.subject, test.stimulus_ids, test.sessions, responses[rows])
+
+
+def _joined_rows(parts: Sequence[Mapping[str, RowData]]) -> dict[str, RowData]:
+    """Rows of several subjects and folds; a row that one of them lacks is left out."""
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+
+    def joined(name: str, get: Callable[[RowData], torch.Tensor | None]) -> torch.Tensor | None:
+        tensors = [get(part[name]) for part in parts]
+        return None if any(t is None for t in tensors) else torch.cat([t for t in tensors if t is not None])
+
+    return {
+        name: RowData(joined(name, lambda row: row.images), joined(name, lambda row: row.retrieval_embeds))
+        for name in names
+    }
+
+
+def _backgrounds(factors: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    if not all("ground" in scene and "time_of_day" in scene for scene in factors):
+        return None
+    return [f"{scene['ground']}, {scene['time_of_day']}" for scene in factors]
+
+
+def _describe_data(
+    table: TrialTable, record: TrainingRecord, parts: Sequence[Evaluated], factors: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    subjects = list(dict.fromkeys(part.subject for part in parts))
+    ceilings = {name: table.voxels(name) for name in subjects}
+    values = [np.asarray(v.noise_ceiling) for v in ceilings.values() if v.noise_ceiling is not None]
+    described: dict[str, Any] = {
+        "name": table.name,
+        "fingerprint": table.fingerprint,
+        "simulated": table.simulated,
+        "mean_noise_ceiling": float(np.nanmean(np.concatenate(values))) if values else None,
+        "noise_ceiling_source": sorted({v.source for v in ceilings.values() if v.source}),
+        "noise_ceiling_repetitions": sorted({v.repetitions for v in ceilings.values() if v.repetitions}),
+        "num_voxels": {name: table.num_voxels(name) for name in subjects},
+        "split": record.split,
+        "folds": sorted({part.fold for part in parts}),
+        "train_parts": record.train_parts,
+        "test_items": sum(len(part.stimulus_ids) for part in parts),
+        "test_trials": sum(part.num_trials for part in parts),
+        "repeats_stimuli": table.repeats_stimuli(record.split),
+    }
+    if factors is not None:
+        trained = table.trials(subjects[0], record.train_parts, record.split, record.fold).stimulus_ids
+        seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
+        described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, list(factors))
+    return described
+
+
+def _notes(
+    table: TrialTable,
+    record: TrainingRecord,
+    pipeline: FmriToImagePipeline,
+    looks: Sequence[Mapping[str, Any]],
+    rows: Mapping[str, RowData],
+) -> list[str]:
+    notes = []
+    if table.simulated:
+        notes.append("The brain activity is simulated; nothing here says how well a real brain can be read.")
+    if not pipeline.image_generator.generates_from_embeddings:
+        notes.append(
+            "The image generator draws from latents alone: brain is the decoded low-level picture, and the embeddings serve "
+            "retrieval."
+        )
+    if record.method == "linear":
+        notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
+    if record.method == "unknown":
+        notes.append("The pipeline has no training record, so nobody knows whether it has seen these test pictures.")
+    if pipeline.processor.is_transductive:
+        notes.append("Unseen sessions are standardised with statistics of the test trials: the results are transductive.")
+    if table.repeats_stimuli(record.split):
+        notes.append(table.repeats_stimuli(record.split))
+    if "noise_free" not in rows and table.simulated:
+        notes.append("The table has no noise-free responses of these test stimuli, so that row is missing.")
+    times = {0: "for the first time", 1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")
+    notes.append(f"This test split was looked at {times}; all looks are in the report.")
+    return notes
+
+
+def _num_items(decoding: FmriDecoding) -> int:
+    found = decoding.latents if decoding.retrieval_embeds is None else decoding.retrieval_embeds
+    return len(found)
