@@ -50,8 +50,7 @@ def run_validate(args: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     if findings:
-        noun = "problem" if len(findings) == 1 else "problems"
-        raise FmriModelsError(f"{args.table} has {len(findings)} {noun}; prepare the table again.")
+        raise FmriModelsError(f"{args.table} has {_counted(len(findings), 'problem')}; prepare the table again.")
     print(f"{args.table}: nothing wrong.")
 
 
@@ -106,8 +105,8 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
         "  run        leave one run out (or groups of runs, with --folds)\n"
         "  semantic   whole categories are tested\n\n"
-        "A picture that is there under two ids counts as one stimulus. Validation is drawn by stimulus from the training\n"
-        "trials.",
+        "A picture that is there under two ids counts as one stimulus. Validation is drawn by stimulus from the\n"
+        "training trials.",
         epilog="example:\n  fmri-models data split outputs/demo/data --name kfold --by kfold --folds 10 --seed 0",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -149,7 +148,7 @@ def _subject_line(table: "TrialTable", subject: str) -> str:
     repeated = f"{shown.min()}" if shown.min() == shown.max() else f"{shown.min()} to {shown.max()}"
     line = (
         f"{subject}: {table.num_voxels(subject)} voxels, {len(trials)} trials ({counts}), "
-        f"{len(np.unique(trials.sessions))} sessions, {repeated} trials a stimulus"
+        f"{_counted(len(np.unique(trials.sessions)), 'session')}, each stimulus shown {repeated}x"
     )
     if voxels.noise_ceiling is None:
         return f"{line}, noise ceiling unknown"
@@ -166,4 +165,8 @@ def _split_line(table: "TrialTable", name: str) -> str:
     counts = ", ".join(f"{count} {split}" for split, count in parts.items())
     of_first = " in the first" if folds > 1 else ""
     repeats = f" {table.repeats_stimuli(name)}" if table.repeats_stimuli(name) else ""
-    return f"split {name}: {folds} fold{'s' if folds > 1 else ''}, {counts}{of_first}.{repeats}"
+    return f"split {name}: {_counted(folds, 'fold')}, {counts}{of_first}.{repeats}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from ..errors import FmriModelsError
 from ..version import __version__
+from .usage import UsageError
 
 COMMANDS = (
     "demo",
@@ -64,10 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the command line's last resort: one line instead of a traceback
         return _failed(error, debug, 1, prefix=f"unexpected {type(error).__name__}: ", hint=" (--debug shows where)")
     return 0
-
-
-class UsageError(FmriModelsError):
-    """The command was called in a way that can't work, whatever the data."""
 
 
 def _failed(error: BaseException, debug: bool, code: int, prefix: str = "", hint: str = "") -> int:

@@ -20,8 +20,8 @@ _EXAMPLES = """examples:
   fmri-models prepare arrays --fmri subj01=A.npy subj02=B.npy --events EVENTS.csv --stimuli PICTURES \\
       --voxels subj01=VA.csv subj02=VB.csv --drop-bad-voxels --out data/ours
 
-A script is a Python file with a function `prepare(source: Path, out: Path, **options) -> None` that writes a trial table
-with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it.
+A script is a Python file with a function `prepare(source: Path, out: Path, **options) -> None` that writes a trial
+table with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it.
 
 arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
 `subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
@@ -84,8 +84,8 @@ def load_script(name: str) -> Callable[..., None]:
     if path.suffix != ".py":
         if name not in script_names():
             raise FmriModelsError(
-                f"There is no data set script {name!r}; expected {', '.join([*script_names(), ARRAYS])}, or the path of a "
-                "Python file."
+                f"There is no data set script {name!r}; expected {', '.join([*script_names(), ARRAYS])}, or the path "
+                "of a Python file."
             )
         path = shipped_folder(_FOLDER) / f"{name}.py"
     if not path.is_file():
@@ -107,8 +107,8 @@ def load_script(name: str) -> Callable[..., None]:
     prepare = getattr(module, "prepare", None)
     if not callable(prepare):
         raise FmriModelsError(
-            f"The data set script {path} has no function `prepare(source: Path, out: Path, **options)`; add one that writes "
-            "a trial table with fmri_models.data.TrialTableWriter."
+            f"The data set script {path} has no function `prepare(source: Path, out: Path, **options)`; add one that "
+            "writes a trial table with fmri_models.data.TrialTableWriter."
         )
     return prepare
 

@@ -1,0 +1,163 @@
+"""`fmri-models compare`: reports side by side, with paired differences where they share stimuli."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FmriModelsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..evaluation.report import Report
+
+_EXAMPLE = """example:
+  fmri-models compare outputs/demo/report.json outputs/other/report.json
+"""
+# Fields that change values, so reports that differ in them cannot stand in one table.
+_PROTOCOL_FIELDS = ("name", "resolution", "trial_average", "distractors", "pool_size", "blend")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        help="reports side by side",
+        description="Prints the brain (and ridge) rows of several reports side by side. Where items.parquet lies beside "
+        "the reports, each report is compared with the first on the stimuli that both have, with a 95 %% interval.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("reports", nargs="+", metavar="REPORT.json", help="report.json, or the folder that has it")
+    parser.add_argument(
+        "--force", action="store_true", help="print reports of different protocols or data all the same, marked"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..evaluation.report import Report
+
+    paths = [Path(path) for path in args.reports]
+    print(compare([(path, Report.load(path)) for path in paths], force=args.force))
+
+
+def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
+    """The text that the command prints.
+
+    Raises:
+        FmriModelsError: Fewer than two reports, or (without `force`) their protocols or data differ.
+    """
+    from ..evaluation.rendering import text_table
+
+    if len(reports) < 2:
+        raise FmriModelsError("One report has nothing to be compared with; give at least two.")
+    differences = _differences(reports)
+    if differences and not force:
+        raise FmriModelsError(
+            f"{differences[0]} Such figures are not comparable; pass --force to see them all the same."
+        )
+    names = _names([path for path, _ in reports])
+    columns = [
+        (name, row, report) for name, (_, report) in zip(names, reports, strict=True) for row in _shown_rows(report)
+    ]
+    metrics = list({info.name: info for _, report in reports for info in report.metrics()}.values())
+    lines = [
+        [f"{info.label} {'↑' if info.higher_is_better else '↓'}"]
+        + [_cell(report.results.get(row, {}).get(info.name)) for _, row, report in columns]
+        for info in metrics
+    ]
+    header = ["metric", *(name if row == "brain" else f"{name} ({row})" for name, row, _ in columns)]
+    parts = [*(f"Not comparable: {sentence}" for sentence in differences), text_table(header, lines)]
+    if not differences:
+        parts += _paired(reports, names, [info.name for info in metrics])
+    return "\n\n".join(parts)
+
+
+def _differences(reports: list[tuple[Path, "Report"]]) -> list[str]:
+    (first_path, first), *others = reports
+    sentences = []
+    for path, report in others:
+        for field in _PROTOCOL_FIELDS:
+            one, other = first.protocol.get(field), report.protocol.get(field)
+            if one != other:
+                sentences.append(f"{first_path} has the protocol's {field} {one!r} and {path} has {other!r}.")
+        one, other = first.data.get("fingerprint"), report.data.get("fingerprint")
+        if one != other:
+            sentences.append(f"{first_path} and {path} were measured on different data (fingerprints {one}, {other}).")
+    return sentences
+
+
+def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]) -> list[str]:
+    """A table for each later report: its advantage over the first on the items that both have."""
+    import pyarrow.parquet as pq
+
+    from ..evaluation.protocols import metric_info
+    from ..evaluation.rendering import text_table
+
+    tables = []
+    for path, _ in reports:
+        items = (path if path.is_dir() else path.parent) / "items.parquet"
+        tables.append(_brain_items(pq.read_table(items)) if items.is_file() else None)
+    parts = []
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        if tables[0] is None or table is None:
+            parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")
+            continue
+        lines = []
+        for metric in metrics:
+            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric)
+            if difference is not None:
+                bounds = "–" if difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*difference.ci95)
+                lines.append([metric_info(metric).label, f"{difference.difference:+.3f}", bounds, str(difference.n)])
+        title = f"{name} against {names[0]} on the same stimuli (positive: {name} is better)"
+        if lines:
+            parts.append(f"{title}\n{text_table(['metric', 'difference', '95 % interval', 'n'], lines)}")
+        else:
+            parts.append(f"{name} and {names[0]} have no stimuli in common.")
+    return parts
+
+
+def _brain_items(table: "pa.Table") -> dict[str, dict[tuple[str, str], float]]:
+    """metric -> (subject, stimulus) -> mean over seeds and trials, of the row `brain`."""
+    collected: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for item in table.to_pylist():
+        if item["row"] == "brain":
+            place = collected.setdefault(item["metric"], {})
+            place.setdefault((item["subject"], item["stimulus_id"]), []).append(item["value"])
+    return {
+        metric: {key: sum(values) / len(values) for key, values in items.items()} for metric, items in collected.items()
+    }
+
+
+def _difference(items: dict[tuple[str, str], float], first: dict[tuple[str, str], float], metric: str) -> Any:
+    import numpy as np
+
+    from ..evaluation.bootstrap import paired_difference
+    from ..evaluation.protocols import metric_info
+
+    shared = sorted(items.keys() & first.keys())
+    if not shared:
+        return None
+    values, others = (np.array([side[key] for key in shared]) for side in (items, first))
+    return paired_difference(values, others, [key[1] for key in shared], metric_info(metric).higher_is_better)
+
+
+def _shown_rows(report: "Report") -> list[str]:
+    return [row for row in ("brain", "ridge") if row in report.results]
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """The shortest ends of the folders' paths that tell the reports apart."""
+    folders = [(path if path.is_dir() else path.parent).absolute() for path in paths]
+    for depth in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if not found or found.get("value") is None:
+        return "–"
+    bounds = "" if not found.get("ci95") else " [{:.3f}, {:.3f}]".format(*found["ci95"])
+    return f"{found['value']:.3f}{bounds}"

@@ -1,0 +1,155 @@
+"""`fmri-models demo`: from nothing to pictures that were read out of (simulated) brain activity."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FmriModelsError
+from .console import quiet_loading
+from .usage import UsageError
+
+MARKER = "demo.json"
+DEMO_METHODS = ("mindeye", "linear", "mindvis", "mindbridge")
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much brain activity the demo simulates."""
+
+    num_voxels: int
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
+FULL = DemoSize(num_voxels=3000, num_train=4000, num_validation=200, num_test=100)
+QUICK = DemoSize(num_voxels=2000, num_train=1000, num_validation=100, num_test=100)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="simulate, fit, reconstruct, evaluate: everything once, offline",
+        description=(
+            "Simulate brain activity, fit a decoder, reconstruct what was seen, and measure it. Needs no network and no GPU."
+        ),
+        epilog="example:\n  fmri-models demo --out outputs/demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--method", default="linear", choices=DEMO_METHODS, help="the decoder (default: linear)")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures: under 90 seconds")
+    parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..registry import method_names
+
+    available = [name for name in DEMO_METHODS if name in method_names()]
+    if args.method not in available:
+        raise UsageError(f"The method {args.method!r} is not there yet; the demo runs with: {', '.join(available)}.")
+    started = time.perf_counter()
+    out = Path(args.out)
+    _check_out(out)
+    with _stage("loading PyTorch, diffusers and transformers"):
+        quiet_loading()
+    _run_stages(args.method, QUICK if args.quick else FULL, out, args.seed)
+    print(f"\ndone in {time.perf_counter() - started:.0f} s")
+
+
+def _run_stages(method: str, size: DemoSize, out: Path, seed: int) -> None:
+    from ..data.simulator import simulate
+    from ..evaluation.evaluate import GenerationSettings, evaluate
+    from ..evaluation.rendering import results_table
+    from ..training.recipe import load_recipe
+    from ..training.trainer import train
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text(json.dumps({"method": method, "seed": seed}), encoding="utf-8")
+    data, pipeline = out / "data", out / "pipeline"
+    with _stage(f"simulating {size.num_train + size.num_validation + size.num_test:,} pictures x 3 repetitions"):
+        simulate(
+            "builtin:scenes",
+            data,
+            num_subjects=1,
+            num_voxels=size.num_voxels,
+            num_train=size.num_train,
+            num_validation=size.num_validation,
+            num_test=size.num_test,
+            seed=seed,
+            overwrite=True,
+        )
+    with _stage(f"fitting the method {method!r} and saving the pipeline"):
+        recipe = load_recipe(method, [f"data={data}", f"out={pipeline}", f"seed={seed}"])
+        train(recipe, overwrite=True)
+    with _stage("drawing and measuring all rows"):
+        report = evaluate(pipeline, data, out, settings=GenerationSettings(seed=seed), overwrite=True)
+    with _stage("loading the pipeline in a new process and reconstructing again"):
+        difference = _reconstruct_in_new_process(out, seed)
+    print(f"\n{results_table(report)}\n")
+    print(f"mean noise ceiling over all voxels (3 repetitions): {report.data['mean_noise_ceiling']:.2f}")
+    print(f"the reloaded pipeline gives the same pictures (largest difference: {difference} of 255 levels)\n")
+    for note in report.notes:
+        print(f"- {note}")
+    _print_next(out)
+
+
+def _reconstruct_in_new_process(out: Path, seed: int) -> int:
+    """Reconstructs with the saved pipeline in a fresh interpreter; returns the largest difference in 8-bit levels."""
+    import numpy as np
+    from PIL import Image
+
+    again = out / ".reloaded"
+    shutil.rmtree(again, ignore_errors=True)
+    command = [sys.executable, "-m", "fmri_models.cli.main", "reconstruct", "--model", str(out / "pipeline")]
+    command += ["--fmri", str(out / "data"), "--subject", "subj01", "--seed", str(seed), "--out", str(again)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        raise FmriModelsError(f"The saved pipeline could not be used in a new process: {finished.stderr.strip()}")
+    files = sorted((out / "images" / "brain").glob("*.png"))
+    differences = [
+        int(np.abs(np.asarray(Image.open(file), dtype=int) - np.asarray(Image.open(again / file.name), dtype=int)).max())
+        for file in files
+    ]
+    shutil.rmtree(again)
+    if max(differences) > 1:
+        raise FmriModelsError(
+            f"The reloaded pipeline gives other pictures than the fitted one (up to {max(differences)} of 255 levels)."
+        )
+    return max(differences)
+
+
+def _check_out(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
+        raise FmriModelsError(f"{out} exists and is no folder of an earlier demo; choose another one with --out.")
+
+
+def _print_next(out: Path) -> None:
+    print(f"""
+what was written:
+  {out}/grid.png        shown pictures and their reconstructions: look at this first
+  {out}/report.html     the whole report (also report.md, report.json, items.parquet)
+  {out}/images/         every picture of every row
+  {out}/pipeline/       the decoder, for FmriToImagePipeline.from_pretrained
+  {out}/data/           the simulated trial table
+
+next:
+  fmri-models retrieve --model {out}/pipeline --fmri {out}/data --subject subj01 --gallery {out}/images/truth
+  fmri-models simulate --stimuli builtin:scenes --subjects 4 --out outputs/four_subjects
+  fmri-models prepare arrays --help     (your own betas)""")
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    print(f"▸ {name} …", flush=True)
+    started = time.perf_counter()
+    yield
+    print(f"  {time.perf_counter() - started:.1f} s", flush=True)

@@ -1,0 +1,86 @@
+"""Ridge regression against scikit-learn and against refitting."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from fmri_models.encoders.closed_form import IndexedTargets, RidgeSolver
+from fmri_models.errors import FmriModelsError
+
+
+def make_problem(rows: int, voxels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    fmri = (rng.normal(size=(rows, voxels)) + 3).astype(np.float32)
+    targets = fmri[:, :6] @ rng.normal(size=(6, 7)) + rng.normal(size=(rows, 7)) + 10
+    return fmri, targets
+
+
+SHAPES = pytest.mark.parametrize(("rows", "voxels"), [(50, 120), (240, 40)], ids=["dual", "primal"])
+
+
+@SHAPES
+def test_weights_are_scikit_learns(rows, voxels):
+    fmri, targets = make_problem(rows, voxels)
+    solver = RidgeSolver(fmri)
+    assert solver.dual == (rows < voxels)
+    weights, bias = solver.weights(torch.from_numpy(targets), alpha=20.0)
+    expected = Ridge(20.0).fit(fmri, targets)
+    np.testing.assert_allclose(weights.numpy(), expected.coef_, atol=1e-5)
+    np.testing.assert_allclose(bias.numpy(), expected.intercept_, atol=1e-4)
+
+
+@SHAPES
+def test_held_out_errors_are_those_of_predictions(rows, voxels):
+    fmri, targets = make_problem(rows, voxels)
+    other, other_targets = make_problem(30, voxels, seed=1)
+    errors = RidgeSolver(fmri).held_out_errors(
+        other, torch.from_numpy(targets), torch.from_numpy(other_targets), [1.0, 100.0]
+    )
+    for alpha, error in zip([1.0, 100.0], errors, strict=True):
+        predicted = Ridge(alpha).fit(fmri, targets).predict(other)
+        assert error == pytest.approx(((predicted - other_targets) ** 2).mean(), rel=1e-4)
+
+
+@SHAPES
+def test_leaving_a_stimulus_out_equals_refitting_without_all_its_repetitions(rows, voxels):
+    fmri, targets = make_problem(rows, voxels)
+    # Groups of one, two and three rows, in mixed order.
+    groups = np.random.default_rng(2).permutation(np.repeat(np.arange(rows), np.arange(rows) % 3 + 1)[:rows])
+    errors = RidgeSolver(fmri).leave_one_group_out_errors(torch.from_numpy(targets), groups, [5.0, 500.0])
+    for alpha, error in zip([5.0, 500.0], errors, strict=True):
+        squares = [
+            (Ridge(alpha).fit(fmri[groups != g], targets[groups != g]).predict(fmri[groups == g]) - targets[groups == g]) ** 2
+            for g in np.unique(groups)
+        ]
+        assert error == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
+
+
+def test_large_problems_are_solved_in_single_precision_and_agree():
+    rng = np.random.default_rng(0)
+    fmri = rng.normal(size=(2500, 1100)).astype(np.float32)
+    targets = fmri[:, :5] @ rng.normal(size=(5, 3)) + rng.normal(size=(2500, 3))
+    solver = RidgeSolver(fmri)
+    assert solver.dtype == torch.float32
+    weights, _ = solver.weights(torch.from_numpy(targets), alpha=300.0)
+    np.testing.assert_allclose(weights.numpy(), Ridge(300.0).fit(fmri, targets).coef_, atol=1e-4)
+
+
+def test_a_voxel_without_variance_gets_no_weight():
+    fmri, targets = make_problem(60, 20)
+    fmri[:, 4] = 0.0
+    weights, _ = RidgeSolver(fmri).weights(torch.from_numpy(targets), alpha=1.0)
+    np.testing.assert_allclose(weights[:, 4].numpy(), 0.0, atol=1e-8)
+
+
+def test_targets_are_read_by_trial():
+    values = np.arange(12.0).reshape(4, 3)
+    targets = IndexedTargets(values, np.array([2, 2, 0]))
+    np.testing.assert_array_equal(targets.columns(slice(1, 3)), [[7, 8], [7, 8], [1, 2]])
+
+
+def test_bad_voxels_are_sentences():
+    with pytest.raises(FmriModelsError, match="at least 2"):
+        RidgeSolver(np.zeros((1, 3), np.float32))
+    with pytest.raises(FmriModelsError, match="NaN or infinite"):
+        RidgeSolver(np.array([[1.0, np.nan], [2.0, 1.0]], np.float32))

@@ -1,0 +1,32 @@
+"""The linear model: the common tests, and what is its own."""
+
+import torch
+
+from fmri_models.models.linear import LinearConfig, LinearModel
+from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin
+
+
+class TestLinearModel(ModelTesterMixin):
+    model_class = LinearModel
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> LinearConfig:
+        return LinearConfig(
+            subject_names=subject_names,
+            num_voxels=num_voxels,
+            image_embedding_space={"encoder": "tiny", "layer": "tokens", "shape": [3, 5]},
+            latent_space={"encoder": "tiny", "layer": "latent", "shape": [2, 4, 4]},
+            targets_a_block=6,
+        )
+
+    def test_blocks_together_are_one_linear_map(self):
+        model = self.make_model()
+        head = model.head("image_embeds", "subj02")
+        assert [block.out_features for block in head.blocks] == [6, 6, 3]
+        weight = torch.cat([block.weight for block in head.blocks])
+        bias = torch.cat([block.bias for block in head.blocks])
+        fmri = torch.randn(4, NUM_VOXELS[SUBJECTS.index("subj02")])
+        torch.testing.assert_close(head(fmri), fmri @ weight.T + bias)
+
+    def test_a_new_model_predicts_nothing(self):
+        model = LinearModel(self.make_config(list(SUBJECTS), list(NUM_VOXELS)))
+        assert model(self.make_fmri(SUBJECTS), SUBJECTS).latents.abs().sum() == 0

@@ -1,0 +1,63 @@
+"""Fitting the linear method: against scikit-learn, and the choice of penalties."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from fmri_models.encoders.closed_form import ClosedFormTrials, IndexedTargets
+from fmri_models.errors import FmriModelsError
+from fmri_models.models.linear import LinearConfig, LinearModel, LinearObjective
+
+
+def make_trials(seed: int, stimuli: int = 60, voxels: int = 20, noise: float = 1.0) -> ClosedFormTrials:
+    """Two noisy trials of each stimulus whose responses are linear in the targets."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(stimuli, 8)).astype(np.float32)
+    index = np.repeat(np.arange(stimuli), 2)
+    fmri = values[index] @ np.random.default_rng(7).normal(size=(8, voxels)) + rng.normal(size=(2 * stimuli, voxels)) * noise
+    ids = np.array([f"s{seed}-{row}" for row in index])
+    return ClosedFormTrials(fmri.astype(np.float32), ids, {"latents": IndexedTargets(values, index)})
+
+
+def make_model() -> LinearModel:
+    space = {"encoder": "tiny", "layer": "latent", "shape": [2, 4]}
+    return LinearModel(LinearConfig(subject_names=["subj01"], num_voxels=[20], latent_space=space, targets_a_block=3))
+
+
+def test_the_weights_are_scikit_learns():
+    trials, model = make_trials(0), make_model()
+    LinearObjective(penalties=[30.0]).fit(model, {"subj01": trials})
+    targets = trials.targets["latents"].columns(slice(None))
+    expected = Ridge(30.0).fit(trials.fmri, targets).predict(trials.fmri)
+    found = model(torch.from_numpy(trials.fmri)).latents.flatten(1).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert model.config.penalties == {"subj01": {"latents": 30.0}}
+
+
+@pytest.mark.parametrize("selection", ["validation", "leave_one_stimulus_out"])
+def test_the_penalty_with_the_smallest_held_out_error_is_taken(selection):
+    trials, validation = make_trials(0, stimuli=20, noise=3.0), make_trials(1, noise=3.0)
+    model = make_model()
+    errors = LinearObjective(selection=selection).fit(model, {"subj01": trials}, {"subj01": validation})
+    by_penalty = {float(penalty): error for penalty, error in errors["subj01"]["latents"].items()}
+    chosen = model.config.penalties["subj01"]["latents"]
+    assert chosen == pytest.approx(min(by_penalty, key=by_penalty.get), rel=1e-5)
+    assert 1.0 < chosen < 1e6
+
+
+def test_an_end_of_the_range_is_reported(caplog):
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        LinearObjective(penalties=[1e-3, 1e-2]).fit(make_model(), {"subj01": make_trials(0, stimuli=15, noise=5.0)})
+    assert "an end of the range tried" in caplog.text
+
+
+def test_penalties_can_be_given_for_each_group():
+    model = make_model()
+    LinearObjective(penalties={"subj01": {"latents": 12.5}}).fit(model, {"subj01": make_trials(0)})
+    assert model.config.penalties == {"subj01": {"latents": 12.5}}
+
+
+def test_validation_without_trials_is_a_sentence():
+    with pytest.raises(FmriModelsError, match="no validation trials"):
+        LinearObjective(selection="validation").fit(make_model(), {"subj01": make_trials(0)})

@@ -1,0 +1,197 @@
+"""What every brain model has to pass. A method's test class derives from [`ModelTesterMixin`]."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from fmri_models.configuration_fmri import FmriConfig
+from fmri_models.errors import FmriModelsError
+from fmri_models.modeling_fmri import FmriPreTrainedModel
+from tests.tensor_digests import digests
+
+# Unsorted, and of different widths: a dictionary in between would exchange brains.
+SUBJECTS = ["subj07", "subj02", "subj05"]
+NUM_VOXELS = [11, 17, 13]
+PARTS = {
+    "image_embeds": "image_embedding_space",
+    "text_embeds": "text_embedding_space",
+    "latents": "latent_space",
+}
+
+
+def save_load_digests(kind: str, class_name: str, folder: Any) -> dict[str, str]:
+    """Digests of every tensor after loading in a new process."""
+    command = [sys.executable, "-m", "tests.tensor_digests", kind, f"fmri_models:{class_name}", str(folder)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+class ModelTesterMixin:
+    """Set `model_class` and implement `make_config`; override `make_targets` if a model learns from more than spaces."""
+
+    model_class: type[FmriPreTrainedModel]
+    max_tiny_parameters = 1_000_000
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> FmriConfig:
+        """A tiny configuration."""
+        raise AssertionError("the method's test class makes a configuration")
+
+    def make_model(self) -> FmriPreTrainedModel:
+        torch.manual_seed(0)
+        model = self.model_class(self.make_config(list(SUBJECTS), list(NUM_VOXELS)))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.1)
+        return model.eval()
+
+    def make_fmri(self, subject_names: list[str]) -> torch.Tensor:
+        """Processed voxels, zero-padded to the widest subject."""
+        generator = torch.Generator().manual_seed(1)
+        fmri = torch.randn(len(subject_names), max(NUM_VOXELS), generator=generator)
+        for row, name in enumerate(subject_names):
+            fmri[row, NUM_VOXELS[SUBJECTS.index(name)] :] = 0
+        return fmri
+
+    def make_targets(self, model: FmriPreTrainedModel, batch_size: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(2)
+        spaces = {part: model.config.space(space) for part, space in PARTS.items()}
+        return {
+            part: torch.randn(batch_size, *space.shape, generator=generator)
+            for part, space in spaces.items()
+            if space is not None
+        }
+
+    def decoded(self, model: FmriPreTrainedModel, fmri: torch.Tensor, subjects: Any) -> dict[str, torch.Tensor]:
+        decoding = model.decode(fmri, subjects, generator=torch.Generator().manual_seed(0))
+        return {name: value for name, value in decoding.items() if value is not None}
+
+    def test_every_tensor_survives_saving_and_a_new_process(self, tmp_path):
+        model = self.make_model()
+        model.save_pretrained(tmp_path / "model")
+        assert save_load_digests("model", self.model_class.__name__, tmp_path / "model") == digests(model)
+
+    def test_subjects_keep_their_order_through_saving(self, tmp_path):
+        model = self.make_model()
+        model.save_pretrained(tmp_path / "model")
+        loaded = self.model_class.from_pretrained(tmp_path / "model")
+        assert loaded.config.subject_names == SUBJECTS
+        assert loaded.config.num_voxels == NUM_VOXELS
+        subjects = ["subj02", "subj05", "subj07"]
+        fmri = self.make_fmri(subjects)
+        before, after = self.decoded(model, fmri, subjects), self.decoded(loaded, fmri, subjects)
+        for name, value in before.items():
+            torch.testing.assert_close(after[name], value)
+
+    def test_names_and_indices_mean_the_same(self):
+        model = self.make_model()
+        subjects = ["subj05", "subj07"]
+        fmri = self.make_fmri(subjects)
+        by_name = self.decoded(model, fmri, subjects)
+        by_index = self.decoded(model, fmri, torch.tensor([SUBJECTS.index(name) for name in subjects]))
+        for name, value in by_name.items():
+            torch.testing.assert_close(by_index[name], value)
+
+    def test_subjects_have_models_of_their_own(self):
+        model = self.make_model()
+        fmri = torch.zeros(2, max(NUM_VOXELS))
+        fmri[:, : min(NUM_VOXELS)] = 1.0
+        decoded = self.decoded(model, fmri, ["subj07", "subj02"])
+        assert any(not torch.allclose(value[0], value[1]) for value in decoded.values())
+
+    def test_a_batch_gives_what_its_rows_give(self):
+        model = self.make_model()
+        subjects = ["subj05", "subj02", "subj07", "subj02"]
+        fmri = self.make_fmri(subjects)
+        batch = model(fmri, subjects)
+        for row, name in enumerate(subjects):
+            single = model(fmri[row : row + 1], [name])
+            for part in PARTS:
+                if getattr(batch, part) is not None:
+                    torch.testing.assert_close(getattr(single, part)[0], getattr(batch, part)[row], rtol=1e-4, atol=1e-5)
+
+    def test_padding_is_not_read(self):
+        model = self.make_model()
+        fmri = self.make_fmri(["subj07"])
+        padded = fmri.clone()
+        padded[:, NUM_VOXELS[0] :] = 100.0
+        before, after = self.decoded(model, fmri, "subj07"), self.decoded(model, padded, "subj07")
+        for name, value in before.items():
+            torch.testing.assert_close(after[name], value)
+
+    def test_every_parameter_gets_a_gradient(self):
+        model = self.make_model().train()
+        subjects = [name for name in SUBJECTS for _ in range(2)]
+        output = model(self.make_fmri(subjects), subjects, **self.make_targets(model, len(subjects)))
+        assert output.loss.ndim == 0
+        torch.testing.assert_close(torch.stack(list(output.losses.values())).sum(), output.loss)
+        output.loss.backward()
+        without = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+        assert not without
+        assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+    def test_no_loss_without_targets(self):
+        output = self.make_model()(self.make_fmri(SUBJECTS), SUBJECTS)
+        assert output.loss is None
+        assert output.losses is None
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_loads_and_stays_close(self, tmp_path, dtype):
+        model = self.make_model()
+        model.save_pretrained(tmp_path / "model")
+        half = self.model_class.from_pretrained(tmp_path / "model", dtype=dtype)
+        assert {parameter.dtype for parameter in half.parameters()} == {dtype}
+        fmri = self.make_fmri(SUBJECTS)
+        expected, found = self.decoded(model, fmri, SUBJECTS), self.decoded(half, fmri, SUBJECTS)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name].float(), value, rtol=0.1, atol=0.1)
+
+    def test_decoding_is_deterministic(self):
+        model = self.make_model()
+        fmri = self.make_fmri(SUBJECTS)
+        first, second = self.decoded(model, fmri, SUBJECTS), self.decoded(model, fmri, SUBJECTS)
+        for name, value in first.items():
+            assert torch.equal(second[name], value)
+
+    def test_decoded_parts_have_the_shapes_of_their_spaces(self):
+        model = self.make_model()
+        decoded = self.decoded(model, self.make_fmri(SUBJECTS), SUBJECTS)
+        for part, space_name in PARTS.items():
+            space = model.config.space(space_name)
+            assert (part in decoded) == (space is not None)
+            if space is not None:
+                assert decoded[part].shape == (len(SUBJECTS), *space.shape)
+
+    def test_tiny_configuration_is_tiny(self):
+        assert sum(parameter.numel() for parameter in self.make_model().parameters()) < self.max_tiny_parameters
+
+    def test_auto_model_finds_the_class(self, tmp_path):
+        self.make_model().save_pretrained(tmp_path / "model")
+        import fmri_models.pipeline_fmri  # noqa: F401 - registers with the Auto classes
+
+        assert type(AutoModel.from_pretrained(tmp_path / "model")) is self.model_class
+
+    def test_unknown_subject_is_a_sentence(self):
+        with pytest.raises(FmriModelsError, match="subj99.*subj07, subj02, subj05"):
+            self.make_model().decode(self.make_fmri(["subj07"]), ["subj99"])
+
+    def test_missing_subjects_are_a_sentence(self):
+        with pytest.raises(FmriModelsError, match="say with subject_ids"):
+            self.make_model().decode(self.make_fmri(["subj07"]))
+
+    def test_raw_voxels_are_refused(self):
+        with pytest.raises(FmriModelsError, match=r"\(batch, 17\); got \(1, 12\)"):
+            self.make_model().decode(torch.zeros(1, 12), "subj07")
+
+    def test_a_newer_configuration_is_refused(self, tmp_path):
+        self.make_model().save_pretrained(tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "fmri_schema": 99}))
+        with pytest.raises(FmriModelsError, match="newer version.*schema 99"):
+            self.model_class.from_pretrained(tmp_path / "model")

@@ -1,0 +1,175 @@
+"""What every pipeline has to pass. A method's test class derives from [`PipelineTesterMixin`]."""
+
+import inspect
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fmri_models import FmriToImagePipeline
+from fmri_models.errors import FmriModelsError
+from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.processing_fmri import FmriProcessor
+from tests.tensor_digests import pipeline_digests
+from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, save_load_digests
+
+# The options that every pipeline takes, whatever its method.
+CALL_OPTIONS = {
+    "fmri", "subject", "session", "num_inference_steps", "guidance_scale", "strength", "num_candidates", "selection",
+    "generator", "output_type",
+}  # fmt: skip
+
+
+def make_processor(**options: Any) -> FmriProcessor:
+    """A processor for the common tests' subjects, fitted on random trials."""
+    rng = np.random.default_rng(0)
+    trials = {name: rng.normal(size=(20, width)) for name, width in zip(SUBJECTS, NUM_VOXELS, strict=True)}
+    return FmriProcessor.fit(trials, subjects=SUBJECTS, **options)
+
+
+class PipelineTesterMixin:
+    """Set `pipeline_class` and implement `make_pipeline`, with the common tests' subjects."""
+
+    pipeline_class: type[FmriToImagePipeline]
+
+    def make_pipeline(self) -> FmriToImagePipeline:
+        raise AssertionError("the method's test class makes a pipeline")
+
+    def make_betas(self, count: int = 3, subject: str = "subj05") -> np.ndarray:
+        return np.random.default_rng(1).normal(size=(count, NUM_VOXELS[SUBJECTS.index(subject)]))
+
+    def drawn(self, pipeline: FmriToImagePipeline, betas: np.ndarray, **options: Any) -> torch.Tensor:
+        """Pictures as a tensor, with noise that depends on the row alone."""
+        sources = [torch.Generator().manual_seed(row) for row in range(len(betas))]
+        call = {"num_inference_steps": 2, "subject": "subj05", **options}
+        return pipeline(betas, generator=sources, output_type="pt", **call).images
+
+    @pytest.fixture
+    def saved(self, tmp_path):
+        pipeline = self.make_pipeline()
+        pipeline.save_pretrained(tmp_path / "pipeline")
+        return pipeline, tmp_path / "pipeline"
+
+    def test_the_call_takes_the_common_options(self):
+        assert set(inspect.signature(self.pipeline_class.__call__).parameters) >= CALL_OPTIONS
+
+    def test_every_tensor_survives_saving_and_a_new_process(self, saved):
+        pipeline, folder = saved
+        assert save_load_digests("pipeline", "FmriToImagePipeline", folder) == pipeline_digests(pipeline)
+
+    def test_a_reloaded_pipeline_is_of_its_class_and_draws_the_same_pictures(self, saved):
+        pipeline, folder = saved
+        loaded = FmriToImagePipeline.from_pretrained(folder)
+        assert type(loaded) is self.pipeline_class
+        betas = self.make_betas()
+        torch.testing.assert_close(self.drawn(loaded, betas), self.drawn(pipeline, betas), rtol=1e-4, atol=1e-4)
+
+    def test_components_are_stored_under_the_package_name(self, saved):
+        """Notices when diffusers' private table of loadable libraries moves."""
+        index = json.loads((saved[1] / "model_index.json").read_text())
+        assert {index[name][0] for name in ("brain_model", "processor", "image_generator")} == {"fmri_models"}
+
+    def test_rows_of_a_batch_do_not_influence_each_other(self):
+        pipeline = self.make_pipeline()
+        betas = self.make_betas()
+        batch = self.drawn(pipeline, betas)
+        for row in range(len(betas)):
+            source = torch.Generator().manual_seed(row)
+            single = pipeline(betas[row], "subj05", num_inference_steps=2, generator=source, output_type="pt").images
+            torch.testing.assert_close(single[0], batch[row], rtol=1e-3, atol=1e-3)
+
+    def test_the_same_seed_draws_the_same_pictures(self):
+        pipeline = self.make_pipeline()
+        assert torch.equal(self.drawn(pipeline, self.make_betas()), self.drawn(pipeline, self.make_betas()))
+
+    def test_output_types_agree(self):
+        pipeline, betas = self.make_pipeline(), self.make_betas()
+        tensor = self.drawn(pipeline, betas)
+        call = {"subject": "subj05", "num_inference_steps": 2}
+        array = pipeline(betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], output_type="np", **call)
+        pictures = pipeline(betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], **call)
+        np.testing.assert_allclose(array.images, tensor.permute(0, 2, 3, 1).numpy(), atol=1e-6)
+        levels = np.stack([np.asarray(picture) for picture in pictures.images]).reshape(array.images.shape)
+        assert np.abs(levels / 255 - array.images).max() <= 0.5 / 255 + 1e-6
+
+    def test_the_generator_may_be_left_out(self, saved):
+        loaded = FmriToImagePipeline.from_pretrained(saved[1], image_generator=None)
+        assert loaded.image_generator is None
+        with pytest.raises(FmriModelsError, match="no image generator"):
+            loaded(self.make_betas(), subject="subj05")
+
+    def test_dtype_reaches_every_network(self, saved):
+        loaded = FmriToImagePipeline.from_pretrained(saved[1], dtype=torch.bfloat16)
+        networks = {**loaded.components, **loaded.image_generator.components}
+        dtypes = {p.dtype for part in networks.values() if isinstance(part, torch.nn.Module) for p in part.parameters()}
+        assert dtypes == {torch.bfloat16}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"strength": 1.5}, "strength is 1.5; expected a number from 0"),
+            ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
+            ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+            ({"num_candidates": 0}, "num_candidates is 0"),
+            ({"selection": "best"}, "selection is 'best'"),
+            ({"selection": "oracle"}, "needs the true pictures"),
+            ({"subject": "subj99"}, "'subj99' is unknown"),
+        ],
+    )
+    def test_options_out_of_range_are_sentences(self, options, message):
+        with pytest.raises(FmriModelsError, match=message):
+            self.drawn(self.make_pipeline(), self.make_betas(), **options)
+
+    def test_subjects_in_another_order_are_refused(self):
+        pipeline = self.make_pipeline()
+        shuffled = FmriProcessor.fit(
+            {name: np.random.default_rng(0).normal(size=(9, w)) for name, w in zip(SUBJECTS, NUM_VOXELS, strict=True)},
+            subjects=sorted(SUBJECTS),
+        )
+        with pytest.raises(FmriModelsError, match="the order counts"):
+            self.pipeline_class(pipeline.brain_model, shuffled, pipeline.image_generator)
+
+    def test_a_generator_of_another_space_is_refused(self):
+        pipeline = self.make_pipeline()
+        with pytest.raises(FmriModelsError, match="mean different things by an embedding"):
+            self.pipeline_class(pipeline.brain_model, pipeline.processor, PixelsImageGenerator(3, 5, 7))
+
+    def test_a_folder_without_processor_is_a_sentence(self, saved):
+        shutil.rmtree(saved[1] / "processor")
+        with pytest.raises(FmriModelsError, match="has no processor/"):
+            FmriToImagePipeline.from_pretrained(saved[1])
+
+    def test_truncated_weights_are_a_sentence(self, saved):
+        weights = saved[1] / "brain_model" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        with pytest.raises(FmriModelsError, match="incomplete or damaged"):
+            FmriToImagePipeline.from_pretrained(saved[1])
+
+    def test_a_newer_pipeline_is_refused(self, saved):
+        path = saved[1] / "model_index.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "fmri_schema": 7}))
+        with pytest.raises(FmriModelsError, match="newer version of fmri_models .schema 7"):
+            FmriToImagePipeline.from_pretrained(saved[1])
+
+    def test_a_folder_of_something_else_is_not_overwritten(self, tmp_path):
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "chapter1.tex").write_text("important")
+        with pytest.raises(FmriModelsError, match="exists and is not empty"):
+            self.make_pipeline().save_pretrained(tmp_path / "thesis")
+        assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+
+    def test_a_full_disk_leaves_the_earlier_pipeline_as_it_was(self, saved, monkeypatch):
+        pipeline, folder = saved
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+        def full(*args: Any, **kwargs: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("fmri_models.processing_fmri.save_file", full)
+        with pytest.raises(FmriModelsError, match="disk is full.*has been changed"):
+            pipeline.save_pretrained(folder)
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
