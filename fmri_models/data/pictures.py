@@ -30,8 +30,8 @@ def encode_picture(picture: object, name: str) -> bytes:
         picture = Image.fromarray(_checked_pixels(picture, name))
     if not isinstance(picture, Image.Image):
         raise FmriModelsError(
-            f"The picture of {name} is a {type(picture).__name__}; expected a PIL image, the bytes of an image file or a "
-            "uint8 array (H, W, channels)."
+            f"The picture of {name} is a {type(picture).__name__}; expected a PIL image, the bytes of an image file or "
+            "a uint8 array (H, W, channels)."
         )
     buffer = io.BytesIO()
     # Exif orientation would be applied twice when the PNG is read.

@@ -1,0 +1,25 @@
+"""Trial tables: what was shown, what the voxels answered, and which trials may be learned from.
+
+The names below are imported with first use, so that `import fmri_models.data` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .table import Stimuli, Trials, TrialTable, Voxels
+    from .writer import TrialTableWriter
+
+__all__ = ["Stimuli", "TrialTable", "TrialTableWriter", "Trials", "Voxels"]
+
+_MODULES = {**dict.fromkeys(__all__, "table"), "TrialTableWriter": "writer"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

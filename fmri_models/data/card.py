@@ -1,0 +1,92 @@
+"""The data set card: what a person reads, and the YAML by which `datasets.load_dataset` finds the files."""
+
+from collections.abc import Mapping
+
+import yaml
+
+from . import schema
+
+_HUB_LICENSES = {
+    "apache-2.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc0-1.0", "mit", "odbl", "pddl",
+}  # fmt: skip
+
+_TEMPLATE = """---
+{header}---
+
+# {name}
+
+{description}
+
+- **Responses:** {kind}
+- **Source:** {source}
+- **License:** {license}
+- **Subjects:** {subjects}
+- **Stimuli:** in their own configuration, each once; trials refer to them by `stimulus_id`
+
+```python
+from fmri_models.data import TrialTable
+
+table = TrialTable.open("FOLDER")
+trials = table.trials("{first}", "train")
+betas = trials.fmri([0, 1])  # (2, {voxels}) float32
+```
+
+or, without this package:
+
+```python
+from datasets import load_dataset
+
+trials = load_dataset("FOLDER", "{first}", split="{first_split}")
+stimuli = load_dataset("FOLDER", "stimuli", split="train")
+```
+
+`voxels/` has the voxels (ROI, position, noise ceiling), `splits/` says which trials may be learned from. A trial table
+(schema {schema}) written by fmri_models {version}.
+"""
+
+
+def data_card(metadata: Mapping) -> str:
+    """The card's text for a table's metadata (`table.json`)."""
+    first = metadata["subjects"][0]
+    return _TEMPLATE.format(
+        header=yaml.safe_dump(_header(metadata), sort_keys=False, allow_unicode=True),
+        name=metadata["name"],
+        description=metadata["description"] or "A trial table: single-trial betas and what was shown.",
+        kind="**simulated**, no human data" if metadata["simulated"] else "measured",
+        source=metadata["source"] or "not stated",
+        license=metadata["license"] or "not stated",
+        subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
+        first=first,
+        first_split=_parts(metadata, first)[0],
+        voxels=metadata["num_voxels"][first],
+        schema=metadata["schema"],
+        version=metadata["package_version"],
+    )
+
+
+def _header(metadata: Mapping) -> dict:
+    configs = [
+        {
+            "config_name": subject,
+            "data_files": [
+                {"split": split, "path": f"{schema.TRIALS_FOLDER}/{subject}/{split}-*.parquet"}
+                for split in _parts(metadata, subject)
+            ],
+        }
+        for subject in metadata["subjects"]
+        if _parts(metadata, subject)
+    ]
+    stimuli = {"split": "train", "path": f"{schema.STIMULI_FOLDER}/stimuli-*.parquet"}
+    configs.append({"config_name": schema.STIMULI_FOLDER, "data_files": [stimuli]})
+    license_id = metadata["license"].lower()
+    return {
+        "pretty_name": metadata["name"],
+        "license": license_id if license_id in _HUB_LICENSES else "other",
+        "tags": ["fmri", "brain-decoding", "fmri_models", *(["simulated"] if metadata["simulated"] else [])],
+        "configs": configs,
+    }
+
+
+def _parts(metadata: Mapping, subject: str) -> list[str]:
+    return [split for split in schema.SPLITS if metadata["trials"][subject][split]]

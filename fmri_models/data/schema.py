@@ -1,0 +1,181 @@
+"""The trial table's schema: names of files and columns, Arrow types, and what an id may look like. The one place."""
+
+import json
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import FmriModelsError
+
+SCHEMA_VERSION = 1
+
+TABLE_FILE = "table.json"
+TRIALS_FOLDER = "trials"
+STIMULI_FOLDER = "stimuli"
+VOXELS_FOLDER = "voxels"
+SPLITS_FOLDER = "splits"
+NOISE_FREE_FOLDER = "noise_free"
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+DEFAULT_SPLIT = "default"
+
+SIMULATED_TRUTH = "simulated truth"
+TRAINING_REPETITIONS = "training repetitions"
+RELEASE = "release"
+NOISE_CEILING_SOURCES = (SIMULATED_TRUTH, TRAINING_REPETITIONS, RELEASE)
+
+TRIAL_COLUMNS = ("subject", "session", "run", "trial", "repetition", "stimulus_id")
+FMRI = "fmri"
+# The element's path inside Parquet, needed to choose its encoding.
+FMRI_ELEMENT = "fmri.list.element"
+
+_TRIAL_FIELDS = [
+    pa.field("subject", pa.string()),
+    pa.field("session", pa.int32()),
+    pa.field("run", pa.int32()),
+    pa.field("trial", pa.int32()),
+    pa.field("repetition", pa.int32()),
+    pa.field("stimulus_id", pa.string()),
+]
+_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def trials_schema(num_voxels: int, dtype: np.dtype | type | str) -> pa.Schema:
+    """Schema of `trials/<subject>/<split>-*.parquet`; `dtype` is float16 or float32."""
+    return _with_features(pa.schema([*_TRIAL_FIELDS, pa.field(FMRI, fmri_type(num_voxels, dtype))]))
+
+
+def noise_free_schema(num_voxels: int) -> pa.Schema:
+    """Schema of `noise_free/<subject>.parquet`: the response that a simulator would give without noise."""
+    return _with_features(
+        pa.schema([pa.field("stimulus_id", pa.string()), pa.field(FMRI, fmri_type(num_voxels, np.float32))])
+    )
+
+
+def stimuli_schema() -> pa.Schema:
+    """Schema of `stimuli/stimuli-*.parquet`; `image` is the struct that `datasets` knows as its Image feature."""
+    return _with_features(
+        pa.schema(
+            [
+                pa.field("stimulus_id", pa.string()),
+                pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
+                pa.field("captions", pa.list_(pa.string())),
+                pa.field("category", pa.string()),
+                pa.field("factors", pa.string()),
+                pa.field("content_sha256", pa.string()),
+            ]
+        )
+    )
+
+
+def voxels_schema() -> pa.Schema:
+    """Schema of `voxels/<subject>.parquet`, a row a voxel in the order of the `fmri` column."""
+    return _with_features(
+        pa.schema(
+            [
+                pa.field("index", pa.int32()),
+                pa.field("roi", pa.string()),
+                pa.field("x", pa.float32()),
+                pa.field("y", pa.float32()),
+                pa.field("z", pa.float32()),
+                pa.field("space", pa.string()),
+                pa.field("ncsnr", pa.float32()),
+                pa.field("noise_ceiling", pa.float32()),
+                pa.field("noise_ceiling_source", pa.string()),
+                pa.field("noise_ceiling_repetitions", pa.int32()),
+            ]
+        )
+    )
+
+
+def splits_schema(by: str, seed: int | None, repeats_stimuli: str) -> pa.Schema:
+    """Schema of `splits/<name>.parquet`; how the split was made travels in the schema's metadata."""
+    schema = _with_features(
+        pa.schema(
+            [
+                pa.field("fold", pa.int32()),
+                pa.field("subject", pa.string()),
+                pa.field("trial", pa.int32()),
+                pa.field("stimulus_id", pa.string()),
+                pa.field("split", pa.string()),
+            ]
+        )
+    )
+    how = {"schema": SCHEMA_VERSION, "by": by, "seed": seed, "repeats_stimuli": repeats_stimuli}
+    return schema.with_metadata({**schema.metadata, "fmri_models": json.dumps(how)})
+
+
+def fmri_type(num_voxels: int, dtype: np.dtype | type | str) -> pa.DataType:
+    """The type of the `fmri` column: a list of `num_voxels` float16 or float32."""
+    return pa.list_(pa.from_numpy_dtype(np.dtype(dtype)), num_voxels)
+
+
+def fmri_array(fmri: np.ndarray) -> pa.FixedSizeListArray:
+    """Rows of a (trials, voxels) matrix as an Arrow column, without a copy."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(fmri).reshape(-1)), fmri.shape[1])
+
+
+def fmri_matrix(column: pa.ChunkedArray | pa.Array, num_voxels: int) -> np.ndarray:
+    """The (trials, voxels) matrix behind an `fmri` column.
+
+    Raises:
+        FmriModelsError: The column is no list of `num_voxels` float16 or float32, or has nulls.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    # Newer pyarrow gives a chunked array back where there is no chunk at all.
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    kind = array.type
+    if not pa.types.is_fixed_size_list(kind) or str(kind.value_type) not in ("halffloat", "float"):
+        raise FmriModelsError(f"The column fmri has the type {kind}; expected a fixed-length list of float16 or 32.")
+    if kind.list_size != num_voxels:
+        raise FmriModelsError(f"The column fmri has {kind.list_size} values a trial; expected {num_voxels}.")
+    values = array.flatten()
+    if array.null_count or values.null_count:
+        raise FmriModelsError("The column fmri has missing values (null); expected a number for every voxel.")
+    return values.to_numpy(zero_copy_only=True).reshape(len(array), num_voxels)
+
+
+def check_id(value: object, what: str) -> str:
+    """Returns an id that is safe as a file name.
+
+    Raises:
+        FmriModelsError: The id has other characters than letters, digits, `_`, `.` and `-`.
+    """
+    if not isinstance(value, str) or not _SAFE_ID.fullmatch(value):
+        raise FmriModelsError(
+            f"The {what} {value!r} can't be used as a file name: ids have 1 to 128 of the characters A-Z a-z 0-9 _ . - "
+            "and start with a letter, a digit or _; rename it."
+        )
+    return value
+
+
+def listed(values: Iterable[object], most: int = 3) -> str:
+    """The first few of some values, for an error message: `a, b, c and 4 more`."""
+    values = list(values)
+    text = ", ".join(str(value) for value in values[:most])
+    return f"{text} and {len(values) - most} more" if len(values) > most else text
+
+
+def _with_features(schema: pa.Schema) -> pa.Schema:
+    """Adds the metadata by which `datasets` recognises its feature types, so that images decode without any script."""
+    features = {field.name: _feature(field) for field in schema}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _feature(field: pa.Field) -> dict:
+    kind = field.type
+    if field.name == "image":
+        return {"_type": "Image"}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _value(kind.value_type), "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": _value(kind.value_type), "_type": "List"}
+    return _value(kind)
+
+
+def _value(kind: pa.DataType) -> dict:
+    return {"dtype": {"halffloat": "float16", "float": "float32"}.get(str(kind), str(kind)), "_type": "Value"}

@@ -1,0 +1,244 @@
+"""One simulated brain and what it answers in an experiment."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import FmriModelsError
+from . import constants
+from .anatomy import build_anatomy, voxel_count
+from .design import Design, plan_design
+from .early import EarlyVision
+from .energy import eye_picture
+from .higher import HigherVision
+from .noise import (
+    SessionEffects,
+    TrialNoise,
+    VarianceBudget,
+    draw_noise_ceilings,
+    draw_session_effects,
+    noise_ceiling,
+    plan_variance,
+)
+from .streams import Stream, stream
+
+# A response whose standard deviation over stimuli is below this share of a typical response counts as none at all.
+_SILENT = 1e-3
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """What a user may choose; everything else is in `constants`.
+
+    Args:
+        num_voxels: Voxels of the first subject; the others have up to a tenth more or fewer.
+        repetitions: How often each stimulus is shown, each time in another session.
+        early_share: Share of the voxels that lie in V1 to V4.
+        seed: Whole number from 0.
+    """
+
+    num_voxels: int = 3000
+    repetitions: int = 3
+    early_share: float = constants.EARLY_SHARE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("number of voxels", self.num_voxels, 1),
+            ("number of repetitions", self.repetitions, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value < least:
+                raise FmriModelsError(f"The simulator's {name} is {value}; expected at least {least}.")
+        if not 0 <= self.early_share <= 1:
+            raise FmriModelsError(f"The share of early voxels is {self.early_share}; expected a number from 0 to 1.")
+
+
+class Simulator:
+    """One subject's simulated brain.
+
+    ```python
+    simulator = Simulator(SimulatorConfig(num_voxels=500))
+    experiment = simulator.experiment(images, groups=["train"] * 90 + ["test"] * 10)
+    for rows, betas in experiment.blocks():
+        ...
+    ```
+
+    Args:
+        config: Sizes and the seed.
+        subject: Index of the subject; a subject is the same however many are simulated.
+    """
+
+    def __init__(self, config: SimulatorConfig, subject: int = 0) -> None:
+        self.config = config
+        self.subject = subject
+        self.anatomy = build_anatomy(voxel_count(config.num_voxels, subject), config.early_share, config.seed, subject)
+        tuning = stream(config.seed, Stream.TUNING, subject)
+        self.early = EarlyVision(self.anatomy, tuning)
+        self.higher = HigherVision(self.anatomy, tuning)
+
+    @property
+    def name(self) -> str:
+        return f"subj{self.subject + 1:02d}"
+
+    @property
+    def num_voxels(self) -> int:
+        return self.anatomy.num_voxels
+
+    def respond(
+        self, images: np.ndarray, factors: Sequence[Mapping[str, object] | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Responses without noise, with either tuning of each voxel.
+
+        Args:
+            images: (N, H, W, 1) or (N, H, W, 3) uint8.
+            factors: N dicts; without them (or where one is missing) higher areas read the pictures.
+
+        Returns:
+            Two (N, V) float32 arrays, not scaled.
+        """
+        pictures = np.stack([eye_picture(image) for image in images])
+        early, higher = self.early.respond(pictures), self.higher.respond(pictures, factors)
+        first, second = (np.concatenate(pair, axis=1) for pair in zip(early, higher, strict=True))
+        return first, second
+
+    def experiment(
+        self,
+        images: np.ndarray,
+        groups: Sequence[str],
+        factors: Sequence[Mapping[str, object] | None] | None = None,
+    ) -> "Experiment":
+        """Shows each picture `repetitions` times.
+
+        Args:
+            images: (N, H, W, 1) or (N, H, W, 3) uint8.
+            groups: (N,) group of each picture ("train", "test" ...); each group is spread evenly over sessions.
+            factors: N dicts, or None.
+
+        Raises:
+            FmriModelsError: There are no pictures, or as many groups or factors as pictures are missing.
+        """
+        _check_stimuli(images, groups, factors)
+        rng = stream(self.config.seed, Stream.DESIGN, self.subject)
+        design = plan_design(np.asarray(groups), self.config.repetitions, rng)
+        return Experiment(self, design, *self.respond(images, factors))
+
+
+class Experiment:
+    """Betas of one subject, made on demand run by run.
+
+    Args:
+        simulator: The brain.
+        design: The trials.
+        responses: (N, V) responses to the stimuli; taken over and changed.
+        other_responses: (N, V) the same with the tuning to which voxels drift.
+    """
+
+    def __init__(
+        self, simulator: Simulator, design: Design, responses: np.ndarray, other_responses: np.ndarray
+    ) -> None:
+        seed, subject = simulator.config.seed, simulator.subject
+        self.design = design
+        silent = _standardize_pair(responses, other_responses)
+        self._responses, self._other_responses = responses, other_responses
+        self._effects = draw_session_effects(design.num_sessions, simulator.num_voxels, seed, subject)
+        rng = stream(seed, Stream.CEILING, subject, 1)
+        self._carry_over = constants.CARRY_OVER + constants.CARRY_OVER_SPREAD * rng.standard_normal(len(silent))
+        ceilings = np.where(silent, 0, draw_noise_ceilings(simulator.anatomy.roi, seed, subject))
+        self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, self._effects, design, rng)
+        self._noise = TrialNoise(simulator.anatomy, self.budget, seed, subject)
+        self._units = _Units.of(self.budget, self._effects, rng)
+
+    @property
+    def num_voxels(self) -> int:
+        return self._responses.shape[1]
+
+    @property
+    def ncsnr(self) -> np.ndarray:
+        """(V,) float64, the truth, with every source of noise counted."""
+        return self.budget.ncsnr
+
+    def noise_ceiling(self, repetitions: int) -> np.ndarray:
+        """(V,) float64, share of the variance of averaged repetitions that the expected response explains."""
+        return noise_ceiling(self.ncsnr, repetitions)
+
+    def noise_free(self, stimuli: np.ndarray) -> np.ndarray:
+        """The expected response to stimuli (indices) over all sessions, (n, V) float32 in the units of the betas."""
+        expected = self._effects.mean_kept * self._responses[stimuli]
+        expected += self._effects.mean_drifted * self._other_responses[stimuli]
+        return self._units.mean + self._units.signal * expected
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Betas run by run in the order of the trials: rows, and (rows, V) float32."""
+        for rows in self.design.runs():
+            yield rows, self._run(rows)
+
+    def fmri(self) -> np.ndarray:
+        """All betas at once, (T, V) float32."""
+        return np.concatenate([block for _, block in self.blocks()])
+
+    def _run(self, rows: slice) -> np.ndarray:
+        session, run = int(self.design.session[rows.start]), int(self.design.run[rows.start])
+        shown = self.design.stimulus[rows]
+        betas = self._noise.run(session, run, len(shown))
+        betas *= self._units.std
+        response = self._responses[shown]
+        response *= self._effects.kept[session - 1] * self._units.signal
+        other = self._other_responses[shown]
+        other *= self._effects.drifted[session - 1] * self._units.signal
+        response += other
+        betas += response
+        response *= self._carry_over.astype(np.float32)
+        betas[1:] += response[:-1]
+        betas += self._units.mean + self._effects.offsets[session - 1] * self._units.offset
+        return betas
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Factors (V,) float32 from standardized parts to percent signal change."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    signal: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, budget: VarianceBudget, effects: SessionEffects, rng: np.random.Generator) -> "_Units":
+        count = len(budget.signal)
+        std = constants.BETA_STD * np.exp(constants.BETA_STD_SPREAD * rng.standard_normal(count))
+        mean = constants.BETA_MEAN + constants.BETA_MEAN_SPREAD * rng.standard_normal(count)
+        signal = std * np.sqrt(budget.signal / effects.expected_variance)
+        parts = (mean, std, signal, std * np.sqrt(budget.offsets))
+        return cls(*(part.astype(np.float32) for part in parts))
+
+
+def _standardize_pair(responses: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Makes A and B of mean 0, variance 1 and uncorrelated over stimuli, in place, and returns which voxels are silent.
+
+    Sums run in float32 over pairs of rows (numpy's), good to a part in a million for any number of stimuli that fits.
+    """
+    silent = _standardize(responses)
+    others -= others.mean(axis=0)
+    others -= (responses * others).mean(axis=0) * responses
+    _standardize(others)
+    return silent
+
+
+def _standardize(responses: np.ndarray) -> np.ndarray:
+    responses -= responses.mean(axis=0)
+    spread = responses.std(axis=0)
+    silent = spread < _SILENT
+    responses *= np.where(silent, 0, 1 / np.where(silent, 1, spread))
+    return silent
+
+
+def _check_stimuli(images: np.ndarray, groups: Sequence[str], factors: Sequence | None) -> None:
+    if not len(images):
+        raise FmriModelsError("There are no pictures to simulate responses to; expected at least one.")
+    if len(groups) != len(images) or (factors is not None and len(factors) != len(images)):
+        raise FmriModelsError(
+            f"There are {len(images)} pictures, {len(groups)} groups and "
+            f"{'no' if factors is None else len(factors)} factors; expected one group (and factors or none) a picture."
+        )

@@ -1,0 +1,230 @@
+"""From pictures to a simulated trial table."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ...errors import FmriModelsError
+from ...saving import check_output_folder
+from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
+from ..stimuli import read_stimuli
+from ..writer import TrialTableWriter
+from . import constants
+from .brain import Experiment, Simulator, SimulatorConfig
+from .energy import eye_picture
+from .pools import Assignment, Counts, PicturePool, ScenePool, pixels_of
+
+BUILTIN_SCENES = "builtin:scenes"
+_BUILTIN = "builtin:"
+_MOST_SUBJECTS = 99
+_DESCRIPTION = (
+    "Simulated, not measured: responses of a model of visual cortex to {what}. The simulator makes single-trial betas "
+    "directly; no hemodynamic response and no GLM are simulated. Noise ceilings are the truth, for the mean of "
+    "{repetitions} repetitions. Equations, constants and limits: docs/simulator.md of fmri_models."
+)
+
+
+def simulate(
+    stimuli: str | Path,
+    out: str | Path,
+    num_subjects: int = 1,
+    num_voxels: int = 3000,
+    num_train: int | None = None,
+    num_validation: int | None = None,
+    num_test: int | None = None,
+    num_trials: int | None = None,
+    repetitions: int = 3,
+    image_size: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Shows pictures to simulated brains and writes what their voxels answer as a trial table.
+
+    Args:
+        stimuli: `builtin:scenes`, or a folder of pictures, a zip file of them, or a trial table.
+        out: The folder to be written.
+        num_subjects: How many brains; a subject is the same however many there are.
+        num_voxels: Voxels of the first subject; the others have up to a tenth more or fewer.
+        num_train: Training stimuli of each subject (1,000, or as many as there are). A tenth of them all subjects see.
+        num_validation: Validation stimuli, the same for all subjects (100, or a tenth of the pictures).
+        num_test: Test stimuli, the same for all subjects (100, or a tenth of the pictures).
+        num_trials: Trials of each subject in all, instead of `num_train`.
+        repetitions: How often each stimulus is shown, each time in another session.
+        image_size: Crop pictures of a folder, zip file or table to their central square and resize it to this many
+            pixels; as they are by default.
+        seed: Draws the brains, the designs, the noise and the split.
+        overwrite: Replace a folder that has content.
+        progress: Show progress bars.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FmriModelsError: The stimuli can't be read or are too few, a number makes no sense, or `out` has content.
+    """
+    check_output_folder(out, overwrite)
+    if not 1 <= num_subjects <= _MOST_SUBJECTS:
+        raise FmriModelsError(f"{num_subjects} subjects were asked for; expected 1 to {_MOST_SUBJECTS}.")
+    config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed)
+    counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
+    pool = _pool(stimuli, counts, num_subjects, image_size, seed)
+    what = "scenes drawn by the package" if isinstance(pool, ScenePool) else f"the pictures of {pool.label}"
+    with TrialTableWriter(
+        out,
+        name=f"simulated-{pool.label}",
+        simulated=True,
+        description=_DESCRIPTION.format(what=what, repetitions=repetitions),
+        license=pool.license,
+        source="fmri-models simulate",
+        overwrite=overwrite,
+        created_by="fmri-models simulate",
+    ) as writer:
+        names = pool.assignment.all(num_subjects)
+        memory = _StimulusMemory()
+        records = tqdm(pool.records(names), "stimuli", len(names), unit="picture", disable=not progress)
+        writer.add_stimuli(memory.watch(records))
+        shares = {}
+        for subject in range(num_subjects):
+            simulator = Simulator(config, subject)
+            experiment = _Session(simulator, pool.assignment, memory).write(writer, progress)
+            shares[simulator.name] = experiment.budget.noise_shares()
+        writer.extra["simulation"] = _about(config, shares)
+    return Path(out)
+
+
+def _pool(
+    stimuli: str | Path, counts: Counts, num_subjects: int, image_size: int | None, seed: int
+) -> ScenePool | PicturePool:
+    if str(stimuli) == BUILTIN_SCENES:
+        if image_size is not None:
+            raise FmriModelsError("The built-in scenes are 64 x 64 pixels; a size can be given for pictures of others.")
+        return ScenePool(counts, num_subjects, seed)
+    if str(stimuli).startswith(_BUILTIN):
+        raise FmriModelsError(f"There are no built-in stimuli {str(stimuli)!r}; expected {BUILTIN_SCENES}.")
+    return PicturePool(read_stimuli(stimuli, size=image_size), counts, seed)
+
+
+class _StimulusMemory:
+    """What the brains need of each stimulus, kept while the table takes the rest."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, np.ndarray] = {}
+        self._factors: dict[str, dict | None] = {}
+
+    def watch(self, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for record in records:
+            self._pictures[record["stimulus_id"]] = eye_picture(pixels_of(record))
+            self._factors[record["stimulus_id"]] = record.get("factors")
+            yield record
+
+    def pictures(self, names: list[str]) -> np.ndarray:
+        return np.stack([self._pictures[name] for name in names])
+
+    def factors(self, names: list[str]) -> list[dict | None]:
+        return [self._factors[name] for name in names]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One subject's part of the table."""
+
+    simulator: Simulator
+    assignment: Assignment
+    memory: _StimulusMemory
+
+    def write(self, writer: TrialTableWriter, progress: bool) -> Experiment:
+        parts = {
+            TRAIN: self.assignment.train(self.simulator.subject),
+            VALIDATION: self.assignment.validation,
+            TEST: self.assignment.test,
+        }
+        names = [name for split in SPLITS for name in parts[split]]
+        groups = [split for split in SPLITS for _ in parts[split]]
+        experiment = self.simulator.experiment(self.memory.pictures(names), groups, self.memory.factors(names))
+        self._write_voxels(writer, experiment)
+        self._write_trials(writer, experiment, np.array(names), np.array(groups), progress)
+        test = np.flatnonzero(np.array(groups) == TEST)
+        writer.add_noise_free(self.simulator.name, [names[index] for index in test], experiment.noise_free(test))
+        return experiment
+
+    def _write_voxels(self, writer: TrialTableWriter, experiment: Experiment) -> None:
+        anatomy, repetitions = self.simulator.anatomy, self.simulator.config.repetitions
+        writer.add_voxels(
+            self.simulator.name,
+            anatomy.num_voxels,
+            roi=anatomy.roi.tolist(),
+            coordinates=anatomy.coordinates,
+            ncsnr=experiment.ncsnr,
+            noise_ceiling=experiment.noise_ceiling(repetitions),
+            source=SIMULATED_TRUTH,
+            repetitions=repetitions,
+            space="simulated",
+        )
+
+    def _write_trials(
+        self, writer: TrialTableWriter, experiment: Experiment, names: np.ndarray, groups: np.ndarray, progress: bool
+    ) -> None:
+        design = experiment.design
+        shown = groups[design.stimulus]
+        rows = {split: np.flatnonzero(shown == split) for split in SPLITS}
+        # Trials come in the order of time and are written by split: those of the two small splits wait in memory.
+        waiting = {
+            split: np.empty((len(rows[split]), experiment.num_voxels), np.float32) for split in (VALIDATION, TEST)
+        }
+        with tqdm(total=len(design), desc=self.simulator.name, unit="trial", disable=not progress) as bar:
+            train = _train_blocks(experiment, shown, rows, waiting, bar)
+            for split in SPLITS:
+                if not len(rows[split]):
+                    continue
+                of_split = rows[split]
+                writer.add_trials(
+                    self.simulator.name,
+                    split,
+                    stimulus_ids=names[design.stimulus[of_split]].tolist(),
+                    fmri=train if split == TRAIN else waiting[split],
+                    sessions=design.session[of_split].tolist(),
+                    runs=design.run[of_split].tolist(),
+                    trials=of_split.tolist(),
+                    repetitions=design.repetition[of_split].tolist(),
+                )
+
+
+def _train_blocks(
+    experiment: Experiment,
+    shown: np.ndarray,
+    rows: dict[str, np.ndarray],
+    waiting: dict[str, np.ndarray],
+    bar: tqdm,
+) -> Iterator[np.ndarray]:
+    """Yields the training rows of each run and puts the others where they wait."""
+    for span, block in experiment.blocks():
+        for split, place in waiting.items():
+            chosen = np.flatnonzero(shown[span] == split)
+            first = np.searchsorted(rows[split], span.start)
+            place[first : first + len(chosen)] = block[chosen]
+        bar.update(len(block))
+        yield block[shown[span] == TRAIN]
+
+
+def _about(config: SimulatorConfig, shares: dict[str, dict[str, float]]) -> dict[str, object]:
+    return {
+        "version": constants.VERSION,
+        "seed": config.seed,
+        "betas": "made directly; no HRF and no GLM are simulated",
+        "early_share": config.early_share,
+        "repetitions": config.repetitions,
+        "noise_shares": shares,
+        "shared_noise_share": round(constants.SHARED_SHARE, 4),
+        "autocorrelation": {
+            "shared": constants.SHARED_AUTOCORRELATION,
+            "independent": constants.INDEPENDENT_AUTOCORRELATION,
+        },
+        "carry_over": constants.CARRY_OVER,
+        "session_gain_std": constants.GAIN_SPREAD,
+        "tuning_drift_radians": constants.DRIFT_RADIANS,
+    }
