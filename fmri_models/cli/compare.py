@@ -22,8 +22,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="reports side by side",
-        description="Prints the brain (and ridge) rows of several reports side by side. Where items.parquet lies beside "
-        "the reports, each report is compared with the first on the stimuli that both have, with a 95 %% interval.",
+        description="Prints the brain (and ridge) rows of several reports side by side. Where items.parquet lies "
+        "beside the reports, each report is compared with the first on the stimuli that both have, with a 95 % "
+        "interval.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -118,7 +119,7 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
 
 
 def _brain_items(table: "pa.Table") -> dict[str, dict[tuple[str, str], float]]:
-    """metric -> (subject, stimulus) -> mean over seeds and trials, of the row `brain`."""
+    """By metric, subject and stimulus the mean over seeds and trials of the row `brain`."""
     collected: dict[str, dict[tuple[str, str], list[float]]] = {}
     for item in table.to_pylist():
         if item["row"] == "brain":

@@ -208,22 +208,33 @@ class TrialTable:
         return [self.path / name for name in sorted(names, key=order)]
 
     def fmri_blocks(self, subject: str) -> Iterator[np.ndarray]:
-        """All of a subject's betas in the order of the files, as (rows, V) float32 blocks."""
+        """All of a subject's betas in the order of the files, as (rows, V) float16 or float32 blocks, as stored."""
         for path in self.trial_files(subject):
             with open_parquet(path) as file:
                 for group in range(file.num_row_groups):
                     with _naming(path):
                         columns = file.read_row_group(group, columns=[schema.FMRI])
-                    yield self._fmri_of(path, columns, self.num_voxels(subject)).astype(np.float32, copy=False)
+                    yield self._fmri_of(path, columns, self.num_voxels(subject))
 
     def matrix(self, subject: str) -> FmriMatrix:
         """A subject's betas as a memory-mapped matrix, written to the cache when it is first asked for."""
         if subject not in self._matrices:
             rows = len(self._trial_rows(subject)["trial"])
             self._matrices[subject] = FmriMatrix.materialize(
-                self.fingerprint, subject, (rows, self.num_voxels(subject)), lambda: self.fmri_blocks(subject)
+                self.fingerprint,
+                subject,
+                (rows, self.num_voxels(subject)),
+                lambda: self.fmri_blocks(subject),
+                scale=self._needs_float32(subject),
             )
         return self._matrices[subject]
+
+    def _needs_float32(self, subject: str) -> bool:
+        for path in self.trial_files(subject):
+            with open_parquet(path) as file:
+                if file.schema_arrow.field(schema.FMRI).type.value_type != pa.float16():
+                    return True
+        return False
 
     def _fmri_of(self, path: Path, columns: pa.Table, num_voxels: int | None = None) -> np.ndarray:
         expected = columns.schema.field(schema.FMRI).type.list_size if num_voxels is None else num_voxels

@@ -194,7 +194,9 @@ class RidgeSolver:
         for rows in _row_blocks(self.num_rows):
             total += torch.from_numpy(np.asarray(self.fmri[rows])).double().sum(dim=0)
         if not torch.isfinite(total).all():
-            raise FmriModelsError("Training voxels hold NaN or infinite values; check the trial table with `data validate`.")
+            raise FmriModelsError(
+                "Training voxels hold NaN or infinite values; check the trial table with `data validate`."
+            )
         return (total / self.num_rows).to(self.dtype)
 
     def _gram(self) -> torch.Tensor:

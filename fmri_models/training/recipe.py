@@ -85,7 +85,8 @@ class Recipe:
         return sorted({part for stage in self.stages for part in stage.train_on})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The recipe without the places of data and output, which mean nothing elsewhere."""
+        return {key: value for key, value in asdict(self).items() if key not in ("data", "out")}
 
 
 def recipe_names() -> list[str]:

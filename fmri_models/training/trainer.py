@@ -1,5 +1,6 @@
 """From a recipe to a saved pipeline."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,20 +16,23 @@ from ..data.closed_form import closed_form_trials
 from ..data.table import TrialTable
 from ..data.targets import TARGET_SPACES, prepare_pictures
 from ..encoders.closed_form import ClosedFormTrials
+from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator
 from ..modeling_fmri import FmriPreTrainedModel
-from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
+from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
-from ..saving import atomic_folder, check_output_folder
+from ..saving import PARTIAL_PREFIX, atomic_folder, check_output_folder
 from ..training_record import TrainingRecord
 from .recipe import Recipe, Stage
 
 # Below this the round trip through a generator visibly changes a picture.
 ROUND_TRIP_PSNR = 25.0
 _ROUND_TRIP_PICTURES = 64
+# Bytes of weights of a closed-form method beyond which they live in a file while they are computed.
+WEIGHTS_IN_MEMORY = 2**31
 
 logger = logging.get_logger(__name__)
 
@@ -64,14 +68,27 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> list
     return folders
 
 
-def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False) -> FmriToImagePipeline:
+def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False) -> None:
     """Trains one model on one fold and saves its pipeline into `out`."""
     started = time.perf_counter()
     torch.manual_seed(recipe.seed)
     subjects = recipe_subjects(recipe, table)
     processor = fit_processor(recipe, table, subjects)
     generator = image_generator_for(recipe, table)
-    model = build_model(recipe, processor, generator)
+    with tempfile.TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}weights-", dir=_existing_parent(out)) as scratch:
+        model = build_model(recipe, processor, generator, Path(scratch))
+        _fit_and_save(recipe, table, out, overwrite, (model, processor, generator), started)
+
+
+def _fit_and_save(
+    recipe: Recipe,
+    table: TrialTable,
+    out: Path,
+    overwrite: bool,
+    parts: tuple[FmriPreTrainedModel, FmriProcessor, ImageGenerator],
+    started: float,
+) -> None:
+    model, processor, generator = parts
     history = []
     for stage in recipe.stages:
         result = _run_stage(recipe, stage, table, model, processor, generator)
@@ -92,7 +109,6 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
     with atomic_folder(out, overwrite=overwrite) as partial:
         pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
         record.save(partial)
-    return pipeline
 
 
 def fit_processor(recipe: Recipe, table: TrialTable, subjects: list[str]) -> FmriProcessor:
@@ -136,8 +152,18 @@ def round_trip_psnr(generator: ImageGenerator, images: np.ndarray) -> float:
     return float("inf") if error == 0 else float(-10 * np.log10(error))
 
 
-def build_model(recipe: Recipe, processor: FmriProcessor, generator: ImageGenerator) -> FmriPreTrainedModel:
-    """The untrained model for the recipe's subjects and the generator's spaces."""
+def build_model(
+    recipe: Recipe, processor: FmriProcessor, generator: ImageGenerator, scratch: Path | None = None
+) -> FmriPreTrainedModel:
+    """The untrained model for the recipe's subjects and the generator's spaces.
+
+    Args:
+        recipe: The recipe.
+        processor: Names the subjects and their voxels.
+        generator: Names the spaces.
+        scratch: Where the weights of a closed-form method may live if they are too many for memory; None keeps all in
+            memory.
+    """
     spaces = {}
     for kind in target_kinds(recipe, generator):
         space = getattr(generator, TARGET_SPACES[kind])
@@ -147,7 +173,14 @@ def build_model(recipe: Recipe, processor: FmriProcessor, generator: ImageGenera
     config = config_class(
         subject_names=processor.subject_names, num_voxels=processor.num_voxels, **spaces, **recipe.model
     )
-    return method.load("model")(config)
+    model_class = method.load("model")
+    with torch.device("meta"):
+        planned = model_class(config)
+    size = sum(parameter.numel() * parameter.element_size() for parameter in planned.parameters())
+    if scratch is None or size <= WEIGHTS_IN_MEMORY:
+        return model_class(config)
+    move_to_disk(planned, scratch)
+    return planned.eval()
 
 
 def target_kinds(recipe: Recipe, generator: ImageGenerator) -> list[str]:
@@ -201,3 +234,9 @@ def _folds(recipe: Recipe, table: TrialTable, out: Path) -> Iterator[tuple[Recip
         return
     for fold in range(table.num_folds(recipe.split)):
         yield replace(recipe, fold=fold, folds=None), out / f"fold{fold:02d}"
+
+
+def _existing_parent(out: Path) -> Path:
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent

@@ -1,13 +1,17 @@
 """The linear method: one linear map a subject and group of targets."""
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import initialization
 
+from ...encoders.disk_backed import is_on_disk, save_sharded
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from ...saving import replaceable_folder
 from .configuration_linear import LinearConfig
 
 SPACES = {"image_embeds": "image_embedding_space", "text_embeds": "text_embedding_space", "latents": "latent_space"}
@@ -129,6 +133,16 @@ class LinearModel(FmriPreTrainedModel):
             latents=output.latents,
             retrieval_embeds=output.retrieval_embeds,
         )
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves configuration and weights; weights that live on disk pass through memory one shard at a time."""
+        if not is_on_disk(self):
+            super().save_pretrained(save_directory, **kwargs)
+            return
+        with replaceable_folder(save_directory, marker="config.json") as partial:
+            self.config.architectures = [type(self).__name__]
+            self.config.save_pretrained(partial)
+            save_sharded(self, partial, kwargs.get("max_shard_size", "2GB"))
 
     def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         space = self.spaces[part]

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, choose_alpha
+from ...encoders.disk_backed import release_memory
 from .modeling_linear import LinearModel
 
 logger = logging.get_logger(__name__)
@@ -93,3 +94,4 @@ def fill_weights(
         weight, bias = solver.weights(targets, alpha)
         block.weight.copy_(weight)
         block.bias.copy_(bias)
+        release_memory(block)

@@ -1,0 +1,407 @@
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fmri_models.cli.main import main
+from fmri_models.data import TrialTable
+from fmri_models.data.arrays import prepare_arrays
+from fmri_models.data.noise_ceiling import estimate_ncsnr
+from fmri_models.errors import FmriModelsError
+
+NUM_STIMULI = 30
+
+
+class Files:
+    """A person's files: pictures p00 ... p29, betas and events of two subjects."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stimuli = folder / "pictures"
+        self.stimuli.mkdir(parents=True)
+        self.events = folder / "events.csv"
+        self.out = folder / "out"
+        for i in range(NUM_STIMULI):
+            self.picture(f"p{i:02d}.{'png' if i % 2 else 'jpg'}", i)
+
+    def picture(self, name: str, seed: int) -> None:
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(self.stimuli / name)
+
+    def array(self, name: str, values: np.ndarray) -> Path:
+        np.save(self.folder / name, values)
+        return self.folder / name
+
+    def write_events(self, rows: Sequence[Sequence[object]], header: Sequence[str] = ("stimulus_id",)) -> None:
+        self.csv(self.events, [header, *rows])
+
+    def csv(self, path: Path, rows: Sequence[Sequence[object]]) -> Path:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        return path
+
+    def prepare(self, fmri: object, **options: object) -> tuple[TrialTable, list[str]]:
+        said: list[str] = []
+        prepare_arrays(fmri, self.events, self.stimuli, self.out, report=said.append, **options)
+        return TrialTable.open(self.out), said
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path / "mine")
+
+
+def betas(rows: int = NUM_STIMULI, voxels: int = 6, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, voxels)).astype(np.float32)
+
+
+IDS = [f"p{i:02d}" for i in range(NUM_STIMULI)]
+
+
+def one_each(ids: Sequence[str] = IDS) -> list[list[str]]:
+    return [[stimulus] for stimulus in ids]
+
+
+def test_the_least_that_is_needed(files: Files) -> None:
+    files.write_events(one_each() * 2)
+    fmri = betas(60)
+    table, said = files.prepare(files.array("x.npy", fmri), seed=3)
+    assert table.subjects == ["subj01"] and table.name == "out" and not table.simulated
+    everything = table.all_trials("subj01")
+    order = np.argsort(everything.trials)
+    assert everything.stimulus_ids[order].tolist() == IDS * 2
+    assert everything.repetitions[order].tolist() == [0] * 30 + [1] * 30
+    assert set(everything.sessions.tolist()) == set(everything.runs.tolist()) == {1}
+    np.testing.assert_allclose(everything.fmri()[order], fmri, atol=4e-3)
+    counts = [len(set(table.trials("subj01", part).stimulus_ids)) for part in ("train", "validation", "test")]
+    assert counts == [24, 3, 3]
+    assert any("drawn by stimulus from seed 3" in sentence for sentence in said)
+    assert any("Only 3 stimuli are tested" in sentence and "kfold" in sentence for sentence in said)
+    voxels = table.voxels("subj01")
+    assert (voxels.source, voxels.repetitions) == ("training repetitions", 2)
+
+
+def test_the_seed_draws_the_split(files: Files) -> None:
+    files.write_events(one_each())
+    path = files.array("x.npy", betas())
+    shown = []
+    for seed in (0, 0, 1):
+        table, _ = files.prepare(path, seed=seed, overwrite=True)
+        shown.append(table.trials("subj01", "test").stimulus_ids.tolist())
+    assert shown[0] == shown[1] != shown[2]
+
+
+def test_two_subjects_of_different_width_with_voxel_files(files: Files) -> None:
+    rows = [[s, stimulus, session, 4, 1 + (i % 2), part]
+            for i, (stimulus, part) in enumerate(zip(IDS, ["train"] * 20 + ["test"] * 10, strict=True))
+            for s, session in (("anna", 1 + i % 3), ("bert", 9))]  # fmt: skip
+    files.write_events(rows, ["subject", "stimulus_id", "session", "run", "repetition", "split"])
+    a, b = betas(30, 6, 1), betas(30, 4, 2).astype(np.float64)
+    of_a = files.csv(files.folder / "va.csv", [["roi", "x", "y", "z"], *[[f"V{v}", v, 2 * v, -v] for v in range(6)]])
+    of_b = files.csv(files.folder / "vb.csv", [["ncsnr", "name"], [0.5, "q"], ["", "q"], [1.0, "q"], [0, "q"]])
+    table, said = files.prepare(
+        {"bert": files.array("b.npy", b), "anna": files.array("a.npy", a)}, voxels={"anna": of_a, "bert": of_b}
+    )
+    assert table.subjects == ["anna", "bert"]
+    assert table.voxels("anna").roi == [f"V{v}" for v in range(6)]
+    assert table.voxels("anna").coordinates[2].tolist() == [2, 4, -2]
+    assert table.voxels("anna").ncsnr is None
+    np.testing.assert_array_equal(table.voxels("bert").ncsnr, [0.5, np.nan, 1, 0])
+    assert table.voxels("bert").source == "release" and table.voxels("bert").repetitions == 1
+    np.testing.assert_allclose(table.trials("bert", "test").fmri(), b[20:], atol=4e-3)
+    anna = table.trials("anna", "test")
+    assert anna.sessions.tolist() == [1 + i % 3 for i in range(20, 30)]
+    assert anna.repetitions.tolist() == [0, 1] * 5 and set(anna.runs.tolist()) == {4}
+    assert len(set(table.trials("anna", "validation").stimulus_ids)) == 2
+    np.testing.assert_array_equal(
+        table.trials("anna", "validation").stimulus_ids, table.trials("bert", "validation").stimulus_ids
+    )
+    assert any("No validation trials are given: 2 of 20" in sentence for sentence in said)
+
+
+def test_one_array_for_several_subjects(files: Files) -> None:
+    files.write_events(
+        [[stimulus, "b" if i % 2 else "a"] for i, stimulus in enumerate(IDS)], ["stimulus_id", "subject"]
+    )
+    fmri = betas()
+    table, _ = files.prepare(files.array("x.npy", fmri))
+    assert table.subjects == ["a", "b"]
+    rows = table.all_trials("b")
+    np.testing.assert_allclose(rows.fmri(), fmri[1::2][rows.trials], atol=4e-3)
+
+
+def test_bad_voxels(files: Files) -> None:
+    files.write_events(one_each())
+    fmri = betas()
+    fmri[:, 1] = 7
+    path = files.array("x.npy", fmri)
+    table, said = files.prepare(path)
+    assert table.num_voxels("subj01") == 6
+    assert any("1 of 6 voxels never change; they are kept" in sentence for sentence in said)
+    fmri[4, 3], fmri[5, 4] = np.nan, np.inf
+    path = files.array("x.npy", fmri)
+    with pytest.raises(FmriModelsError, match=r"2 of 6 voxels of subj01 have NaN or infinite.*--drop-bad-voxels"):
+        files.prepare(path, overwrite=True)
+    labels = files.csv(files.folder / "v.csv", [["roi"], *[[f"r{v}"] for v in range(6)]])
+    table, said = files.prepare(path, overwrite=True, drop_bad_voxels=True, voxels=labels)
+    assert table.voxels("subj01").roi == ["r0", "r2", "r5"]
+    rows = table.all_trials("subj01")
+    np.testing.assert_allclose(rows.fmri(), fmri[rows.trials][:, [0, 2, 5]], atol=4e-3)
+    assert any("3 of 6 voxels dropped (2 not finite, 1 constant)" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int16])
+def test_types(files: Files, dtype: type) -> None:
+    files.write_events(one_each())
+    fmri = (300 * betas()).astype(dtype)
+    table, _ = files.prepare(files.array("x.npy", np.asfortranarray(fmri)))
+    rows = table.all_trials("subj01")
+    np.testing.assert_allclose(rows.fmri(), fmri[rows.trials].astype(np.float32), atol=1.5)
+
+
+def bad(name: str) -> Callable[[Callable[[Files], object]], Callable[[Files], object]]:
+    def register(make: Callable[[Files], object]) -> Callable[[Files], object]:
+        BAD[name] = make
+        return make
+
+    return register
+
+
+BAD: dict[str, Callable[[Files], object]] = {}
+
+
+@bad("30 rows, the events file .* has 29 trials; expected one row a trial")
+def _(files: Files) -> object:
+    files.write_events(one_each(IDS[:29]))
+    return files.array("x.npy", betas())
+
+
+@bad("no column 'stimulus_id'; found stimulus")
+def _(files: Files) -> object:
+    files.write_events(one_each(), ["stimulus"])
+    return files.array("x.npy", betas())
+
+
+@bad(r"\(4,\); expected \(trials, voxels\)")
+def _(files: Files) -> object:
+    return files.array("x.npy", np.ones(4))
+
+
+@bad("can't be read as a .npy file of plain numbers")
+def _(files: Files) -> object:
+    np.save(files.folder / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
+    return files.folder / "x.npy"
+
+
+@bad("can't be read as a .npy file of plain numbers .*")
+def _(files: Files) -> object:
+    (files.folder / "x.npy").write_bytes(files.array("y.npy", betas()).read_bytes()[:200])
+    return files.folder / "x.npy"
+
+
+@bad(r"several arrays \(\.npz\)")
+def _(files: Files) -> object:
+    np.savez(files.folder / "x.npz", a=betas())
+    return files.folder / "x.npz"
+
+
+@bad("type complex128; expected")
+def _(files: Files) -> object:
+    return files.array("x.npy", np.ones((30, 2), complex))
+
+
+@bad("betas .* do not exist")
+def _(files: Files) -> object:
+    return files.folder / "none.npy"
+
+
+@bad("trials of carl, for whom there is no array; there are arrays for anna")
+def _(files: Files) -> object:
+    files.write_events([[s, "carl"] for s in IDS], ["stimulus_id", "subject"])
+    return {"anna": files.array("x.npy", betas())}
+
+
+@bad("no column 'subject'; expected one, for 2 subjects")
+def _(files: Files) -> object:
+    return {"anna": files.array("x.npy", betas()), "bert": files.array("y.npy", betas())}
+
+
+@bad(r"4 of 30 stimuli have no picture in .* \(p00, p01, p02 and 1 more\)")
+def _(files: Files) -> object:
+    for name in ("p00.jpg", "p01.png", "p02.jpg", "p03.png"):
+        (files.stimuli / name).unlink()
+    return files.array("x.npy", betas())
+
+
+@bad(r"same picture \(p0[01] and p0[01]\) is in")
+def _(files: Files) -> object:
+    files.picture("p00.png", 1)
+    (files.stimuli / "p00.jpg").unlink()
+    rows = [[s, "test" if i == 0 else "validation" if i == 5 else "train"] for i, s in enumerate(IDS)]
+    files.write_events(rows, ["stimulus_id", "split"])
+    return files.array("x.npy", betas())
+
+
+@bad("The stimulus p00 is in")
+def _(files: Files) -> object:
+    files.write_events([["p00", "test"], ["p00", "train"], *[[s, "train"] for s in IDS[2:]]], ["stimulus_id", "split"])
+    return files.array("x.npy", betas())
+
+
+@bad("has the split 'Test'")
+def _(files: Files) -> object:
+    files.write_events([[s, "Test"] for s in IDS], ["stimulus_id", "split"])
+    return files.array("x.npy", betas())
+
+
+@bad("No trial of the events is in the split 'train'")
+def _(files: Files) -> object:
+    files.write_events([[s, "test"] for s in IDS], ["stimulus_id", "split"])
+    return files.array("x.npy", betas())
+
+
+@bad("no session in row 3")
+def _(files: Files) -> object:
+    files.write_events([[s, "" if s == "p02" else 1] for s in IDS], ["stimulus_id", "session"])
+    return files.array("x.npy", betas())
+
+
+@bad("'one' as run in row 1; expected a whole number")
+def _(files: Files) -> object:
+    files.write_events([[s, "one"] for s in IDS], ["stimulus_id", "run"])
+    return files.array("x.npy", betas())
+
+
+@bad("'p/1' can't be used as a file name")
+def _(files: Files) -> object:
+    files.write_events([["p/1"] for _ in IDS])
+    return files.array("x.npy", betas())
+
+
+@bad("1 trials of subj01 have no finite value at all .rows 4 of")
+def _(files: Files) -> object:
+    fmri = betas()
+    fmri[3] = np.nan
+    return files.array("x.npy", fmri)
+
+
+@bad("No voxel of subj01 has finite values that change")
+def _(files: Files) -> object:
+    return files.array("x.npy", np.ones((30, 3)))
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_refused_and_nothing_written(message: str, files: Files) -> None:
+    files.write_events(one_each())
+    fmri = BAD[message](files)
+    with pytest.raises(FmriModelsError, match=message):
+        files.prepare(fmri)
+    assert not files.out.exists()
+    assert not list(files.folder.glob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["roi"], ["V1"]], "1 rows, subj01 has 6 voxels"),
+        ([["name"], *[["a"]] * 6], "none of the columns roi, x, y, z, ncsnr"),
+        ([["x", "y"], *[[1, 2]] * 6], "only some of the columns x, y, z"),
+        ([["ncsnr"], *[["high"]] * 6], "'high' as ncsnr in row 1"),
+        ([["ncsnr"], *[["inf"]] * 6], "infinite values in the column ncsnr"),
+    ],
+)
+def test_voxel_files_that_are_refused(rows: list[list[object]], message: str, files: Files) -> None:
+    files.write_events(one_each())
+    voxels = files.csv(files.folder / "v.csv", rows)
+    with pytest.raises(FmriModelsError, match=message):
+        files.prepare(files.array("x.npy", betas()), voxels=voxels)
+
+
+def test_ncsnr_is_estimated_from_training_trials_as_it_was_simulated() -> None:
+    rng = np.random.default_rng(0)
+    levels, each = np.array([0, 0.3, 0.7, 1.5]), 60
+    ncsnr = np.repeat(levels, each)
+    stimuli = np.repeat(np.arange(700), 3)[rng.permutation(2100)]
+    signal = rng.normal(size=(700, 4 * each)) * ncsnr
+    sessions = np.arange(2100) // 300
+    fmri = signal[stimuli] + rng.normal(size=(2100, 4 * each))
+    # Gain and offset of a session are no noise: responses are standardised by session.
+    fmri = (fmri * (1 + sessions[:, None] % 3) + 100 * sessions[:, None]).astype(np.float32)
+    estimate = estimate_ncsnr(lambda rows: fmri[rows], stimuli.astype(str), sessions, 4 * each)
+    medians = np.median(estimate.reshape(4, each), axis=1)
+    np.testing.assert_allclose(medians[1:], levels[1:], rtol=0.04)
+    assert medians[0] < 0.1
+    assert estimate_ncsnr(lambda rows: fmri[rows], np.arange(2100).astype(str), sessions, 4 * each) is None
+
+
+def test_noise_ceilings_do_not_see_test_trials(files: Files) -> None:
+    rows = [[s, part] for s, part in zip(IDS, ["train"] * 15 + ["validation"] * 5 + ["test"] * 10, strict=True)] * 2
+    files.write_events(rows, ["stimulus_id", "split"])
+    fmri = betas(60)
+    table, _ = files.prepare(files.array("x.npy", fmri))
+    before = table.voxels("subj01").ncsnr
+    fmri[[i for i, row in enumerate(rows) if row[1] != "train"]] = 0
+    table, _ = files.prepare(files.array("x.npy", fmri), overwrite=True)
+    np.testing.assert_array_equal(table.voxels("subj01").ncsnr, before)
+
+
+def test_the_command(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_events([[s, "b" if i % 2 else "a"] for i, s in enumerate(IDS)], ["stimulus_id", "subject"])
+    arguments = ["--events", str(files.events), "--stimuli", str(files.stimuli), "--out", str(files.out)]
+    arrays = [f"{name}={files.array(f'{name}.npy', betas(15, width))}" for name, width in (("a", 5), ("b", 3))]
+    command = ["prepare", "arrays", "--fmri", *arrays, *arguments]
+    assert main([*command, "--name", "ours", "--seed", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "drawn by stimulus from seed 2" in out and f"data info {files.out}" in out
+    table = TrialTable.open(files.out)
+    assert table.name == "ours" and [table.num_voxels(s) for s in table.subjects] == [5, 3]
+    assert main(["data", "validate", str(files.out)]) == 0
+    assert main(command) == 1
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["arrays", "--fmri", "x.npy", "--out", "o"],
+        ["arrays", "--fmri", "a.npy", "b.npy", "--events", "e.csv", "--stimuli", "d", "--out", "o"],
+        ["arrays", "--fmri", "a=a.npy", "a=b.npy", "--events", "e.csv", "--stimuli", "d", "--out", "o"],
+        ["digits69", "--out", "o"],
+        ["digits69", "--source", "x", "--option", "novalue", "--out", "o"],
+        ["digits69", "--source", "x", "--fmri", "x.npy", "--out", "o"],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", *arguments])
+    assert stop.value.code == 2
+
+
+CELL = st.one_of(
+    st.sampled_from(["p00", "p01", "1", "1.0", "0", "-1", "", "train", "test", "nan", "a b", "é"]), st.text()
+)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["stimulus_id", "subject", "session", "run", "repetition", "split"]), max_size=6, unique=True
+    ),
+    st.lists(st.lists(CELL, min_size=6, max_size=6), min_size=1, max_size=3),
+)
+def test_any_events_make_a_table_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, header: list[str], rows: list[list[str]]
+) -> None:
+    files = Files(tmp_path_factory.mktemp("any") / "f")
+    with files.events.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        csv.writer(file).writerows([header, *(row[: len(header)] for row in rows)])
+    try:
+        table, _ = files.prepare(files.array("x.npy", betas(len(rows), 3)))
+    except FmriModelsError:
+        assert not files.out.exists()
+        return
+    assert sum(len(table.all_trials(subject)) for subject in table.subjects) == len(rows)

@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmri_models.cli.main import main
+from fmri_models.data import TrialTable
+from fmri_models.data.splits import (
+    DrawnSplit,
+    SplitRows,
+    add_split,
+    split_by_run,
+    split_by_stimulus,
+    split_kfold,
+    split_semantic,
+)
+from fmri_models.errors import FmriModelsError
+
+Part = dict[tuple[int, str], set[str]]
+
+
+def groups_in(drawn: DrawnSplit, rows: SplitRows) -> Part:
+    parts: Part = {}
+    for row in drawn.table.to_pylist():
+        parts.setdefault((row["fold"], row["split"]), set()).add(rows.group_of(row["stimulus_id"]))
+    return parts
+
+
+@st.composite
+def designs(draw: st.DrawFn) -> SplitRows:
+    shown = draw(st.lists(st.integers(0, 25), min_size=6, max_size=60))
+    ids = [f"s{i}" for i in shown] + ["s0", "s1", "s2", "s3"]
+    # Twins: the same picture under two ids.
+    groups = {f"s{i}": f"content{i // 2 if i > 20 else i + 100}" for i in range(26)}
+    categories = {f"s{i}": f"c{i // 2 % 3}" for i in range(26)}
+    subjects = ["subj01" if i % 3 else "subj02" for i in range(len(ids))]
+    runs = [(1, 1 + i % 4) for i in range(len(ids))]
+    return SplitRows(subjects, list(range(len(ids))), ids, runs, groups, categories)
+
+
+@given(designs(), st.integers(0, 5), st.sampled_from(["stimulus", "kfold", "semantic"]))
+def test_no_picture_is_in_two_parts_and_no_trial_is_lost(rows: SplitRows, seed: int, by: str) -> None:
+    if by == "stimulus":
+        drawn = split_by_stimulus(rows, seed)
+    elif by == "kfold":
+        drawn = split_kfold(rows, seed, folds=3)
+    else:
+        drawn = split_semantic(rows, seed)
+    parts = groups_in(drawn, rows)
+    folds = {fold for fold, _ in parts}
+    assert len(drawn.table) == len(rows.trials) * len(folds)
+    for fold in folds:
+        test, train = parts[fold, "test"], parts[fold, "train"]
+        validation = parts.get((fold, "validation"), set())
+        assert test and train
+        assert not test & train and not test & validation and not train & validation
+        assert test | train | validation == set(rows.shown)
+    if by == "kfold":
+        assert sum(len(parts[fold, "test"]) for fold in folds) == len(rows.shown)
+
+
+def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
+    ids = [f"s{i}" for i in range(40)]
+    rows = SplitRows(["a"] * 40, list(range(40)), ids)
+    turned = SplitRows(["a"] * 40, list(range(40)), ids[::-1])
+    first = groups_in(split_by_stimulus(rows, 3), rows)
+    assert first == groups_in(split_by_stimulus(turned, 3), turned)
+    assert first != groups_in(split_by_stimulus(rows, 4), rows)
+    assert len(first[0, "test"]) == 4 and len(first[0, "validation"]) == 4
+
+
+def test_kfold_spreads_categories() -> None:
+    ids = [f"s{i}" for i in range(40)]
+    rows = SplitRows(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 2}" for i, s in enumerate(ids)})
+    for (_, part), shown in groups_in(split_kfold(rows, 0, folds=10), rows).items():
+        if part == "test":
+            assert sorted(rows.categories[s] for s in shown) == ["c0", "c0", "c1", "c1"]
+
+
+def test_semantic_holds_whole_categories_out() -> None:
+    ids = [f"s{i}" for i in range(40)]
+    rows = SplitRows(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 8}" for i, s in enumerate(ids)})
+    drawn = split_semantic(rows, 0, test_fraction=0.2)
+    parts = groups_in(drawn, rows)
+    held_out = {rows.categories[s] for s in parts[0, "test"]}
+    assert len(parts[0, "test"]) == 10 and len(held_out) == 2
+    assert not held_out & {rows.categories[s] for s in parts[0, "train"] | parts[0, "validation"]}
+    with pytest.raises(FmriModelsError, match=r"40 stimuli have no category \(s0, "):
+        split_semantic(SplitRows(["a"] * 40, list(range(40)), ids))
+
+
+def test_runs_that_repeat_stimuli_say_so(write_table: Callable[..., Path]) -> None:
+    table = TrialTable.open(write_table(runs=True))
+    rows = SplitRows.of_table(table)
+    drawn = split_by_run(rows)
+    assert drawn.table["fold"].unique().to_pylist() == [0, 1]
+    assert "16 of 24 stimuli are tested and learned from" in drawn.repeats_stimuli
+    add_split(table, "runs", drawn)
+    reopened = TrialTable.open(table.path)
+    assert reopened.repeats_stimuli("runs") == drawn.repeats_stimuli
+    assert set(reopened.trials("subj01", "test", "runs", fold=1).runs.tolist()) == {2}
+    assert set(reopened.trials("subj01", ["train", "validation"], "runs", fold=1).runs.tolist()) == {1}
+    assert split_by_run(rows, folds=2).table["fold"].unique().to_pylist() == [0, 1]
+
+
+def test_runs_without_repetitions_are_disjoint() -> None:
+    rows = SplitRows(
+        ["a"] * 20, list(range(20)), [f"s{i}" for i in range(20)], [(1 + i // 10, i % 2) for i in range(20)]
+    )
+    drawn = split_by_run(rows)
+    assert not drawn.repeats_stimuli
+    assert drawn.table["fold"].unique().to_pylist() == [0, 1, 2, 3]
+
+
+def test_too_little_to_split() -> None:
+    one = SplitRows(["a"] * 3, [0, 1, 2], ["s"] * 3, [(1, 1)] * 3, categories={"s": "c"})
+    for draw, message in (
+        (split_by_stimulus, "stimuli is 1; expected at least 2"),
+        (split_kfold, "expected at least 10 for 10 folds"),
+        (split_by_run, "runs is 1"),
+        (split_semantic, "categories is 1"),
+    ):
+        with pytest.raises(FmriModelsError, match=message):
+            draw(one)
+    two = SplitRows(["a"] * 2, [0, 1], ["s", "t"])
+    with pytest.raises(FmriModelsError, match=r"test fraction is 1\.5"):
+        split_by_stimulus(two, test_fraction=1.5)
+    with pytest.raises(FmriModelsError, match="1 folds"):
+        split_kfold(two, folds=1)
+
+
+def test_the_command_adds_a_split_once(table_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = TrialTable.open(table_path)
+    command = ["data", "split", str(table_path), "--name", "k4", "--by", "kfold", "--folds", "4", "--seed", "1"]
+    assert main(command) == 0
+    assert "split k4: 4 folds" in capsys.readouterr().out
+    table = TrialTable.open(table_path)
+    assert table.split_names() == ["default", "k4"] and table.num_folds("k4") == 4
+    assert table.fingerprint == before.fingerprint
+    assert table.split_fingerprint("k4") != table.split_fingerprint("default")
+    content = (table_path / "splits/k4.parquet").read_bytes()
+    assert main(command) == 1
+    assert "'k4' exists" in capsys.readouterr().err
+    assert (table_path / "splits/k4.parquet").read_bytes() == content
+    assert sorted(path.name for path in (table_path / "splits").iterdir()) == ["default.parquet", "k4.parquet"]
+    shown = [set(table.trials("subj01", "test", "k4", fold).stimulus_ids) for fold in range(4)]
+    assert sum(map(len, shown)) == len(set.union(*shown)) == 24
+
+
+def test_few_test_stimuli_point_to_folds(table_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "split", str(table_path), "--name", "few", "--by", "stimulus"]) == 0
+    assert "Only 2 stimuli are tested" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "split", str(table_path), "--name", "x", "--by", "stimulus", "--folds", "3"])
+    assert stop.value.code == 2

@@ -1,0 +1,153 @@
+"""The whole evaluation on a small table: rows, controls, folds, looks, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fmri_models import FmriToImagePipeline
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.controls import derangement, nearest_training_rows
+from fmri_models.evaluation.evaluate import GenerationSettings, evaluate
+from fmri_models.evaluation.reconstruct import load_patterns, reconstruct
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
+from tests.small_table import PARTS, write_kfold, write_small_table
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    data = write_small_table(folder / "data")
+    train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(workplace):
+    return evaluate(workplace / "model", workplace / "data", workplace / "report", "small_pictures")
+
+
+def value(report, row, metric):
+    return report.results[row][metric]["value"]
+
+
+def test_every_row_that_a_latent_generator_has(report):
+    assert set(report.results) == {
+        "brain", "shuffled_brain", "permuted_training", "mean_image", "nearest_train", "floor", "ceiling", "ridge",
+        "noise_free",
+    }  # fmt: skip
+
+
+def test_the_brain_beats_its_controls(report):
+    for control in ("shuffled_brain", "permuted_training", "mean_image", "floor"):
+        difference = report.comparisons[control]["pairwise_pixcorr"]
+        assert difference["ci95"][0] > 0, control
+
+
+def test_order_of_rows(report):
+    assert value(report, "ceiling", "pixcorr") == pytest.approx(1, abs=1e-6)
+    assert value(report, "noise_free", "pixcorr") > value(report, "brain", "pixcorr")
+    assert value(report, "ridge", "pixcorr") == value(report, "brain", "pixcorr")
+    assert 0.2 < value(report, "permuted_training", "pairwise_pixcorr") < 0.8
+    assert report.permutation["pairwise_pixcorr"]["mean"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_the_report_says_of_the_data(report):
+    assert report.data["simulated"] is True
+    assert report.data["test_items"] == 2 * PARTS["test"]
+    assert report.data["test_trials"] == 2 * 3 * PARTS["test"]
+    assert set(report.per_subject) == {"subj07", "subj02"}
+
+
+def test_everything_is_written(report, workplace):
+    folder = workplace / "report"
+    assert {path.name for path in folder.iterdir()} >= {
+        "report.json", "report.md", "report.html", "grid.png", "items.parquet", "images",
+    }  # fmt: skip
+    assert len(list((folder / "images" / "truth").glob("*.png"))) == PARTS["test"]
+    items = pq.read_table(folder / "items.parquet").to_pandas()
+    brain = items[(items.row == "brain") & (items.metric == "pixcorr")]
+    assert brain.value.mean() == pytest.approx(value(report, "brain", "pixcorr"))
+    assert json.loads((folder / "report.json").read_text())["schema"] == 1
+
+
+def test_looks_are_counted(workplace):
+    shutil.copytree(workplace / "data", workplace / "looks" / "data")
+    first = evaluate(workplace / "model", workplace / "looks" / "data", workplace / "looks" / "r1", "small_pictures")
+    second = evaluate(workplace / "model", workplace / "looks" / "data", workplace / "looks" / "r2", "small_pictures")
+    assert first.looks == []
+    assert len(second.looks) == 1
+    assert second.looks[0]["score"]["pixcorr"] == pytest.approx(value(first, "brain", "pixcorr"))
+    assert any("for the second time" in note for note in second.notes)
+    log = (workplace / "looks" / "evaluations.jsonl").read_text()
+    assert len(log.splitlines()) == 2
+    assert str(workplace) not in log
+
+
+def test_single_trials_are_worse_than_averages(workplace, report, tmp_path):
+    single = evaluate(workplace / "model", workplace / "data", tmp_path / "r", "small_pictures", repetitions="single")
+    assert single.data["test_items"] == 2 * 3 * PARTS["test"]
+    assert value(single, "brain", "pixcorr") < value(report, "brain", "pixcorr")
+
+
+def test_folds_are_merged_into_one_report(workplace, tmp_path):
+    write_kfold(workplace / "data", "kfold3", 3)
+    overrides = [f"data={workplace / 'data'}", f"out={tmp_path / 'folds'}", "generator=pixels", "subjects=[subj02]"]
+    train(load_recipe("linear", [*overrides, "split=kfold3", "folds=all"]))
+    merged = evaluate(tmp_path / "folds", workplace / "data", tmp_path / "r", "small_pictures")
+    assert merged.data["folds"] == [0, 1, 2]
+    assert merged.data["test_items"] == sum(PARTS.values())
+    assert value(merged, "brain", "pairwise_pixcorr") > 0.8
+
+
+def test_a_second_pipeline_stands_beside(workplace, tmp_path):
+    overrides = [f"data={workplace / 'data'}", f"out={tmp_path / 'weak'}", "generator=pixels"]
+    train(load_recipe("linear", [*overrides, "stages.0.objective.penalties=[1.0e+6]"]))
+    report = evaluate(
+        workplace / "model", workplace / "data", tmp_path / "r", "small_pictures", reference=tmp_path / "weak"
+    )
+    assert value(report, "reference", "mse") > value(report, "brain", "mse")
+
+
+def test_a_model_of_another_table_is_refused(workplace, tmp_path):
+    other = write_small_table(tmp_path / "other", noise=2.0)
+    with pytest.raises(FmriModelsError, match="was trained on the table 'small' with another content"):
+        evaluate(workplace / "model", other, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_folders_that_hold_no_model_are_refused(workplace, tmp_path):
+    with pytest.raises(FmriModelsError, match="neither a pipeline"):
+        evaluate(tmp_path, workplace / "data", tmp_path / "r")
+
+
+def test_settings_out_of_range_are_refused(workplace, tmp_path):
+    with pytest.raises(FmriModelsError, match="strength is 3"):
+        evaluate(workplace / "model", workplace / "data", tmp_path / "r", settings=GenerationSettings(strength=3))
+
+
+def test_the_evaluated_pictures_are_those_of_the_saved_pipeline(workplace, report, tmp_path):
+    pipeline = FmriToImagePipeline.from_pretrained(workplace / "model")
+    patterns = load_patterns(pipeline, workplace / "data", "subj02")
+    assert reconstruct(pipeline, patterns, [GenerationSettings()], tmp_path / "out") == PARTS["test"]
+    for path in (workplace / "report" / "images" / "brain" / "subj02").glob("*.png"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert len((tmp_path / "out" / "trials.csv").read_text().splitlines()) == PARTS["test"] + 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 101])
+def test_a_derangement_has_no_fixed_point(count):
+    for seed in range(20):
+        exchanged = derangement(count, seed)
+        assert sorted(exchanged) == list(range(count))
+        assert (exchanged != np.arange(count)).all()
+
+
+def test_nearest_training_rows():
+    training = np.eye(5, dtype=np.float32)
+    decoded = torch.tensor([[0.0, 0.1, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 9.0]])
+    assert nearest_training_rows(decoded, training, batch=2).tolist() == [2, 4]

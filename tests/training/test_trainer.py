@@ -1,0 +1,128 @@
+"""From a recipe to a saved pipeline, on a small table."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fmri_models import FmriToImagePipeline, TrialTable
+from fmri_models.errors import FmriModelsError
+from fmri_models.training.estimate import estimate
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.refit import refit_processor
+from fmri_models.training.trainer import train
+from fmri_models.training_record import TrainingRecord
+from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_small_table(tmp_path_factory.mktemp("table") / "data")
+
+
+def recipe(data, out, *overrides):
+    return load_recipe("linear", [f"data={data}", f"out={out}", "generator=pixels", *overrides])
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_training_writes_a_pipeline_that_decodes(data, tmp_path):
+    assert train(recipe(data, tmp_path / "out", "subjects=[subj07, subj02]")) == [tmp_path / "out"]
+    pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
+    table = TrialTable.open(data)
+    for subject in ("subj07", "subj02"):
+        trials = table.trials(subject, "test")
+        drawn = pipeline(trials.fmri(), subject, session=trials.sessions, output_type="np").images
+        shown = table.stimuli.images(trials.stimulus_ids) / 255
+        correlation = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(drawn, shown, strict=True)]
+        assert np.mean(correlation) > 0.6
+
+
+def test_the_record_says_how_it_was_trained_but_not_where(data, tmp_path):
+    train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
+    record = TrainingRecord.load(tmp_path / "out")
+    assert (record.method, record.split, record.train_parts) == ("linear", "default", ["train"])
+    assert record.table_fingerprint == TrialTable.open(data).fingerprint
+    assert str(tmp_path) not in (tmp_path / "out" / "training.json").read_text()
+
+
+def test_the_same_recipe_gives_the_same_weights(data, tmp_path):
+    for name in ("a", "b"):
+        train(recipe(data, tmp_path / name, "subjects=[subj02]"))
+    first, second = (FmriToImagePipeline.from_pretrained(tmp_path / name).brain_model for name in ("a", "b"))
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_subjects_keep_the_order_of_the_recipe(data, tmp_path):
+    train(recipe(data, tmp_path / "out", "subjects=[subj07, subj02]"))
+    pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
+    assert pipeline.processor.subject_names == ["subj07", "subj02"]
+    assert pipeline.brain_model.config.num_voxels == [NUM_VOXELS["subj07"], NUM_VOXELS["subj02"]]
+
+
+def test_an_output_folder_with_content_stays_as_it_is(data, tmp_path):
+    train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
+    before = contents(tmp_path / "out")
+    with pytest.raises(FmriModelsError, match="exists and is not empty"):
+        train(recipe(data, tmp_path / "out"))
+    assert contents(tmp_path / "out") == before
+
+
+def test_folds_are_trained_and_resumed(data, tmp_path):
+    write_kfold(data, "kfold4", 4)
+    call = recipe(data, tmp_path / "out", "subjects=[subj02]", "split=kfold4", "folds=all")
+    folders = train(call)
+    assert [folder.name for folder in folders] == ["fold00", "fold01", "fold02", "fold03"]
+    assert [TrainingRecord.load(folder).fold for folder in folders] == [0, 1, 2, 3]
+    before = contents(tmp_path / "out" / "fold00")
+    (tmp_path / "out" / "fold02" / "model_index.json").unlink()
+    train(call, resume=True)
+    assert (tmp_path / "out" / "fold02" / "model_index.json").is_file()
+    assert contents(tmp_path / "out" / "fold00") == before
+
+
+def test_the_estimate_trains_nothing(data, tmp_path):
+    text = estimate(recipe(data, tmp_path / "out"))
+    assert f"{(60 + 1) * 144 + (45 + 1) * 144:,}" in text
+    assert "0 (closed form)" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_stimuli_outside_the_generators_domain_are_reported(data, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        train(recipe(data, tmp_path / "out", "subjects=[subj02]", "generator=embedded", "targets=[latents]"))
+    assert "outside its domain" in caplog.text
+
+
+def test_refitting_replaces_the_processor_alone(data, tmp_path):
+    train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
+    weights = (tmp_path / "out" / "brain_model" / "model.safetensors").read_bytes()
+    refit_processor(tmp_path / "out", data, "pooled")
+    assert json.loads((tmp_path / "out" / "processor" / "preprocessor_config.json").read_text())["statistics"] == "pooled"
+    assert (tmp_path / "out" / "brain_model" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["subjects=[subj09]"], "no subject 'subj09'; it has subj0"),
+        (["split=imaginary"], "no split 'imaginary'"),
+        (["targets=[image_embeds]"], "has no image_embeds; it has latents"),
+        (["stages.0.objective={alpha: 3}"], "objective that does not fit.*alpha"),
+        (["generator=nothing"], "no image generator 'nothing'"),
+        (["processor.rois=[V4]"], "no voxel in V4; its ROIs are V1"),
+    ],
+)
+def test_bad_recipes_are_sentences_and_write_nothing(data, tmp_path, overrides, message):
+    with pytest.raises(FmriModelsError, match=message):
+        train(recipe(data, tmp_path / "out", *overrides))
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_keys_are_sentences():
+    with pytest.raises(FmriModelsError, match="no data; add data=FOLDER"):
+        train(load_recipe("linear"))
