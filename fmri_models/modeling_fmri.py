@@ -95,11 +95,13 @@ class FmriPreTrainedModel(PreTrainedModel):
                 "pass betas through the model's FmriProcessor first."
             )
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
+    ) -> None:
         """Saves configuration and weights: a model that was in the folder is replaced only by a complete one.
 
         Raises:
             FmriModelsError: The folder holds something else, or the disk is full.
         """
         with replaceable_folder(save_directory, marker="config.json") as partial:
-            super().save_pretrained(partial, **kwargs)
+            super().save_pretrained(partial, max_shard_size=max_shard_size, **kwargs)

@@ -248,9 +248,7 @@ class FmriProcessor(FeatureExtractionMixin):
             coordinates=coordinates,
         )
 
-    def _select(
-        self, name: str, num_voxels: int, labels: VoxelLabels | None, scores: np.ndarray | None
-    ) -> np.ndarray:
+    def _select(self, name: str, num_voxels: int, labels: VoxelLabels | None, scores: np.ndarray | None) -> np.ndarray:
         keep = np.ones(num_voxels, dtype=bool)
         if self.rois is not None:
             roi = _required(labels.roi if labels else None, f"rois={self.rois} needs the ROI of each voxel of {name}")

@@ -98,7 +98,9 @@ def check_schema(found: object, supported: int, what: str) -> None:
         FmriModelsError: The version is missing, is no whole number, or is newer than `supported`.
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise FmriModelsError(f"{what} has the schema version {found!r}; expected a whole number from 1 to {supported}.")
+        raise FmriModelsError(
+            f"{what} has the schema version {found!r}; expected a whole number from 1 to {supported}."
+        )
     if found > supported:
         raise FmriModelsError(
             f"{what} was written by a newer version of fmri_models (schema {found}, this version reads up to "

@@ -47,7 +47,7 @@ def is_on_disk(module: nn.Module) -> bool:
     return any(hasattr(part, "memory_maps") for part in module.modules())
 
 
-def save_sharded(module: nn.Module, folder: str | os.PathLike, max_shard_size: str) -> None:
+def save_sharded(module: nn.Module, folder: str | os.PathLike, max_shard_size: int | str) -> None:
     """Writes the weights as safetensors in shards and their index, with one shard in memory at a time."""
     state = module.state_dict()
     plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_size)

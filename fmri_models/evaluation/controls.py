@@ -13,8 +13,6 @@ from ..registry import get_method
 from ..training_record import TrainingRecord
 
 
-
-
 def derangement(count: int, seed: int) -> np.ndarray:
     """A random permutation without a fixed point: a random cycle through all items (Sattolo, 1986).
 

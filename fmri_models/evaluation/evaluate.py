@@ -236,7 +236,9 @@ class Evaluation:
             self.protocol.with_trial_average(self.repetitions == "average"),
             subjects=[part.subject for part in parts for _ in part.stimulus_ids],
             folds=[part.fold for part in parts for _ in part.stimulus_ids],
-            gallery_embeds=None if any(g is None for g in galleries) else torch.cat([g for g in galleries if g is not None]),
+            gallery_embeds=None
+            if any(g is None for g in galleries)
+            else torch.cat([g for g in galleries if g is not None]),
             backgrounds=None if known_factors is None else _backgrounds(known_factors),
             factors=known_factors,
             seed=self.settings.seed,
@@ -472,7 +474,9 @@ def _notes(
     if record.method == "unknown":
         notes.append("The pipeline has no training record, so nobody knows whether it has seen these test pictures.")
     if pipeline.processor.is_transductive:
-        notes.append("Unseen sessions are standardised with statistics of the test trials: the results are transductive.")
+        notes.append(
+            "Unseen sessions are standardised with statistics of the test trials: the results are transductive."
+        )
     if table.repeats_stimuli(record.split):
         notes.append(table.repeats_stimuli(record.split))
     if "noise_free" not in rows and table.simulated:

@@ -133,7 +133,9 @@ def load_gallery(pipeline: FmriToImagePipeline, gallery: str | os.PathLike) -> t
     if not files:
         raise FmriModelsError(f"The gallery {path} has no pictures ({', '.join(_PICTURE_SUFFIXES)}).")
     embeds = [
-        pipeline.image_generator.embed_images(torch.cat([_picture(file, pipeline) for file in files[start : start + 128]]))
+        pipeline.image_generator.embed_images(
+            torch.cat([_picture(file, pipeline) for file in files[start : start + 128]])
+        )
         for start in range(0, len(files), 128)
     ]
     return [file.stem for file in files], torch.cat(embeds).flatten(1)
@@ -148,10 +150,14 @@ def retrieve_from_gallery(
         FmriModelsError: The method has no retrieval embeddings, or `top_k` is out of range.
     """
     if not 1 <= top_k <= len(names):
-        raise FmriModelsError(f"top_k is {top_k}; the gallery has {len(names)} pictures, so expected 1 to {len(names)}.")
+        raise FmriModelsError(
+            f"top_k is {top_k}; the gallery has {len(names)} pictures, so expected 1 to {len(names)}."
+        )
     decoding = _decode(pipeline, patterns, slice(None), GenerationSettings())
     if decoding.retrieval_embeds is None:
-        raise FmriModelsError("This method decodes no embeddings that can be compared with pictures, so it can't retrieve.")
+        raise FmriModelsError(
+            "This method decodes no embeddings that can be compared with pictures, so it can't retrieve."
+        )
     similarity, indices = retrieve(decoding.retrieval_embeds.flatten(1).float(), gallery, top_k)
     for row, (trial, stimulus) in enumerate(zip(patterns.names, patterns.stimuli, strict=True)):
         for rank in range(top_k):

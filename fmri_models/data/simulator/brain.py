@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import FmriModelsError
+from ..schema import TRAIN
 from . import constants
 from .anatomy import build_anatomy, voxel_count
 from .design import Design, plan_design
@@ -17,6 +18,7 @@ from .noise import (
     TrialNoise,
     VarianceBudget,
     draw_noise_ceilings,
+    draw_pool,
     draw_session_effects,
     noise_ceiling,
     plan_variance,
@@ -113,7 +115,8 @@ class Simulator:
 
         Args:
             images: (N, H, W, 1) or (N, H, W, 3) uint8.
-            groups: (N,) group of each picture ("train", "test" ...); each group is spread evenly over sessions.
+            groups: (N,) group of each picture ("train", "test" ...); each group is spread evenly over sessions. Noise
+                in the signal's space is made of the responses to the group "train"; without one there is none of it.
             factors: N dicts, or None.
 
         Raises:
@@ -122,7 +125,8 @@ class Simulator:
         _check_stimuli(images, groups, factors)
         rng = stream(self.config.seed, Stream.DESIGN, self.subject)
         design = plan_design(np.asarray(groups), self.config.repetitions, rng)
-        return Experiment(self, design, *self.respond(images, factors))
+        training = np.flatnonzero(np.asarray(groups) == TRAIN)
+        return Experiment(self, design, *self.respond(images, factors), training)
 
 
 class Experiment:
@@ -133,10 +137,16 @@ class Experiment:
         design: The trials.
         responses: (N, V) responses to the stimuli; taken over and changed.
         other_responses: (N, V) the same with the tuning to which voxels drift.
+        training: Indices of the stimuli that noise in the signal's space may be made of.
     """
 
     def __init__(
-        self, simulator: Simulator, design: Design, responses: np.ndarray, other_responses: np.ndarray
+        self,
+        simulator: Simulator,
+        design: Design,
+        responses: np.ndarray,
+        other_responses: np.ndarray,
+        training: np.ndarray,
     ) -> None:
         seed, subject = simulator.config.seed, simulator.subject
         self.design = design
@@ -146,8 +156,10 @@ class Experiment:
         rng = stream(seed, Stream.CEILING, subject, 1)
         self._carry_over = constants.CARRY_OVER + constants.CARRY_OVER_SPREAD * rng.standard_normal(len(silent))
         ceilings = np.where(silent, 0, draw_noise_ceilings(simulator.anatomy.roi, seed, subject))
-        self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, self._effects, design, rng)
-        self._noise = TrialNoise(simulator.anatomy, self.budget, seed, subject)
+        patterns = self._expected(draw_pool(training, seed, subject))
+        fluctuates = ~(_standardize(patterns) | silent)
+        self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, fluctuates, self._effects, design, rng)
+        self._noise = TrialNoise(simulator.anatomy, self.budget, patterns, seed, subject)
         self._units = _Units.of(self.budget, self._effects, rng)
 
     @property
@@ -165,9 +177,7 @@ class Experiment:
 
     def noise_free(self, stimuli: np.ndarray) -> np.ndarray:
         """The expected response to stimuli (indices) over all sessions, (n, V) float32 in the units of the betas."""
-        expected = self._effects.mean_kept * self._responses[stimuli]
-        expected += self._effects.mean_drifted * self._other_responses[stimuli]
-        return self._units.mean + self._units.signal * expected
+        return self._units.mean + self._units.signal * self._expected(stimuli)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Betas run by run in the order of the trials: rows, and (rows, V) float32."""
@@ -177,6 +187,13 @@ class Experiment:
     def fmri(self) -> np.ndarray:
         """All betas at once, (T, V) float32."""
         return np.concatenate([block for _, block in self.blocks()])
+
+    def _expected(self, stimuli: np.ndarray) -> np.ndarray:
+        """(n, V) float32 expected responses, not scaled."""
+        expected = self._responses[stimuli]
+        expected *= self._effects.mean_kept
+        expected += self._effects.mean_drifted * self._other_responses[stimuli]
+        return expected
 
     def _run(self, rows: slice) -> np.ndarray:
         session, run = int(self.design.session[rows.start]), int(self.design.run[rows.start])

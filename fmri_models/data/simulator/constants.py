@@ -6,7 +6,7 @@ was measured on it: name it in CHANGELOG with figures before and after, and rais
 
 from dataclasses import dataclass
 
-VERSION = 1
+VERSION = 2
 """Stored in every simulated table; two tables are comparable when it is equal."""
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -146,10 +146,17 @@ CEILING_CONCENTRATION = 4.3
 CEILING_LIMIT = 0.85
 
 # Shares of a voxel's noise variance that other voxels have too: mean over voxels of the shares.
-GLOBAL_SHARE = 0.08
-ROI_SHARE = 0.08
-SMOOTH_SHARE = 0.14
-SHARED_SHARE = GLOBAL_SHARE + ROI_SHARE + SMOOTH_SHARE
+GLOBAL_SHARE = 0.05
+ROI_SHARE = 0.05
+SMOOTH_SHARE = 0.08
+SIGNAL_SPACE_SHARE = 0.12
+"""Noise that looks like the response to other stimuli: correlations of this kind limit what any number of voxels tells
+(Averbeck, Latham and Pouget 2006; Moreno-Bote et al. 2014)."""
+SHARED_SHARE = GLOBAL_SHARE + ROI_SHARE + SMOOTH_SHARE + SIGNAL_SPACE_SHARE
+SIGNAL_SPACE_STIMULI = 6
+"""Training stimuli whose responses are mixed in a trial."""
+SIGNAL_SPACE_POOL = 2048
+"""Training stimuli of a subject that they are drawn from, at most: bounds memory."""
 SHARE_SHAPE = 4.0
 """Gamma shape of the global and the ROI share over voxels; they are at most three times their mean."""
 SMOOTH_MM = 8.0

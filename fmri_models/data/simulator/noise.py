@@ -1,9 +1,10 @@
 """What stands between a voxel's response and its beta: noise ceilings, shared noise, sessions, carry-over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.stats import beta as beta_distribution
 
 from . import constants
@@ -79,6 +80,7 @@ class VarianceBudget:
         whole_brain: Noise that all voxels have in common.
         roi: Noise that an area's voxels have in common.
         smooth: Noise that neighbors have in common.
+        signal_space: Noise that looks like responses to other stimuli.
         independent: Noise of the voxel alone.
     """
 
@@ -89,6 +91,7 @@ class VarianceBudget:
     whole_brain: np.ndarray
     roi: np.ndarray
     smooth: np.ndarray
+    signal_space: np.ndarray
     independent: np.ndarray
 
     @property
@@ -100,6 +103,7 @@ class VarianceBudget:
             + self.whole_brain
             + self.roi
             + self.smooth
+            + self.signal_space
             + self.independent
         )
 
@@ -110,7 +114,7 @@ class VarianceBudget:
 
     def noise_shares(self) -> dict[str, float]:
         """Mean over voxels of each part's share of the noise variance."""
-        parts = ("sessions", "offsets", "carry_over", "whole_brain", "roi", "smooth", "independent")
+        parts = [field.name for field in fields(self) if field.name != "signal"]
         return {part: round(float((getattr(self, part) / self.noise).mean()), 4) for part in parts}
 
 
@@ -137,13 +141,19 @@ def draw_noise_ceilings(roi: np.ndarray, seed: int, subject: int) -> np.ndarray:
 
 
 def plan_variance(
-    ceilings: np.ndarray, carry_over: np.ndarray, effects: SessionEffects, design: Design, rng: np.random.Generator
+    ceilings: np.ndarray,
+    carry_over: np.ndarray,
+    fluctuates: np.ndarray,
+    effects: SessionEffects,
+    design: Design,
+    rng: np.random.Generator,
 ) -> VarianceBudget:
     """Shares out each voxel's variance so that its ceiling comes out, with every source counted.
 
     Args:
         ceilings: (V,) ceilings of three averaged repetitions; 0 for a voxel without any response.
         carry_over: (V,) fraction of the previous trial's response.
+        fluctuates: (V,) bool, whether the voxel can have noise in the signal's space.
         effects: What differs between sessions.
         design: When the previous trial was in the same run.
         rng: Where each voxel's part in the shared noise is drawn from.
@@ -156,9 +166,16 @@ def plan_variance(
     whole_brain = constants.GLOBAL_SHARE * _uneven(len(noise), rng) * noise
     roi = constants.ROI_SHARE * _uneven(len(noise), rng) * noise
     smooth = constants.SMOOTH_SHARE * noise
-    rest = noise - sessions - carried - offsets - whole_brain - roi - smooth
+    signal_space = constants.SIGNAL_SPACE_SHARE * fluctuates * noise
+    rest = noise - sessions - carried - offsets - whole_brain - roi - smooth - signal_space
     independent = np.maximum(rest, constants.MIN_INDEPENDENT_SHARE * noise)
-    return VarianceBudget(signal, sessions, offsets, carried, whole_brain, roi, smooth, independent)
+    return VarianceBudget(signal, sessions, offsets, carried, whole_brain, roi, smooth, signal_space, independent)
+
+
+def draw_pool(training: np.ndarray, seed: int, subject: int) -> np.ndarray:
+    """The training stimuli (indices) whose responses noise may look like: all of them, or as many as are allowed."""
+    rng = stream(seed, Stream.SIGNAL_SPACE, subject)
+    return np.sort(rng.permutation(training)[: constants.SIGNAL_SPACE_POOL])
 
 
 def _uneven(num_voxels: int, rng: np.random.Generator) -> np.ndarray:
@@ -173,11 +190,13 @@ class TrialNoise:
     Args:
         anatomy: The subject's voxels.
         budget: Variances, in units of which the noise is.
+        patterns: (P, V) float32 responses to the pool of training stimuli, of mean 0 and variance 1 over stimuli; taken
+            over and changed.
         seed: The simulator's seed.
         subject: Index of the subject.
     """
 
-    def __init__(self, anatomy: Anatomy, budget: VarianceBudget, seed: int, subject: int) -> None:
+    def __init__(self, anatomy: Anatomy, budget: VarianceBudget, patterns: np.ndarray, seed: int, subject: int) -> None:
         self._seed, self._subject = seed, subject
         self._independent = np.sqrt(budget.independent).astype(np.float32)
         rng = stream(seed, Stream.LOADINGS, subject)
@@ -187,6 +206,8 @@ class TrialNoise:
         rows = [np.sqrt(budget.whole_brain)[None], in_area * np.sqrt(budget.roi), smooth * np.sqrt(budget.smooth)]
         self.loadings = np.concatenate(rows).astype(np.float32)
         """(time courses, V): the whole brain's, one an area, those of the smooth field."""
+        self._patterns = patterns
+        self._patterns *= np.sqrt(budget.signal_space).astype(np.float32)
 
     def run(self, session: int, run: int, num_trials: int) -> np.ndarray:
         """Noise of one run: (num_trials, V) float32; depends on no other run."""
@@ -197,7 +218,22 @@ class TrialNoise:
         _autocorrelate(noise, constants.INDEPENDENT_AUTOCORRELATION)
         noise *= self._independent
         noise += shared @ self.loadings
+        if len(self._patterns):
+            noise += self._signal_space(num_trials, rng)
         return noise
+
+    def _signal_space(self, num_trials: int, rng: np.random.Generator) -> np.ndarray:
+        """(num_trials, V): in each trial all voxels mix the responses to the same few training stimuli."""
+        mixed = constants.SIGNAL_SPACE_STIMULI
+        stimuli = rng.integers(len(self._patterns), size=(num_trials, mixed))
+        weights = rng.standard_normal(stimuli.shape, dtype=np.float32) / np.float32(np.sqrt(mixed))
+        starts = np.arange(0, stimuli.size + 1, mixed)
+        fluctuation = (
+            csr_array((weights.ravel(), stimuli.ravel(), starts), shape=(num_trials, len(self._patterns)))
+            @ self._patterns
+        )
+        _autocorrelate(fluctuation, constants.SHARED_AUTOCORRELATION)
+        return fluctuation
 
 
 def _autocorrelate(values: np.ndarray, coefficient: float) -> None:

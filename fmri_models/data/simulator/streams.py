@@ -19,6 +19,7 @@ class Stream(IntEnum):
     FEATURES = 8
     REFERENCE = 9
     TOPOGRAPHY = 10
+    SIGNAL_SPACE = 11
 
 
 def stream(seed: int, purpose: Stream, *path: int) -> np.random.Generator:

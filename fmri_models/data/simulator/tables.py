@@ -220,6 +220,7 @@ def _about(config: SimulatorConfig, shares: dict[str, dict[str, float]]) -> dict
         "repetitions": config.repetitions,
         "noise_shares": shares,
         "shared_noise_share": round(constants.SHARED_SHARE, 4),
+        "signal_space_noise_share": constants.SIGNAL_SPACE_SHARE,
         "autocorrelation": {
             "shared": constants.SHARED_AUTOCORRELATION,
             "independent": constants.INDEPENDENT_AUTOCORRELATION,

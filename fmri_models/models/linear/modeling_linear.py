@@ -134,15 +134,17 @@ class LinearModel(FmriPreTrainedModel):
             retrieval_embeds=output.retrieval_embeds,
         )
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
+    ) -> None:
         """Saves configuration and weights; weights that live on disk pass through memory one shard at a time."""
         if not is_on_disk(self):
-            super().save_pretrained(save_directory, **kwargs)
+            super().save_pretrained(save_directory, max_shard_size, **kwargs)
             return
         with replaceable_folder(save_directory, marker="config.json") as partial:
             self.config.architectures = [type(self).__name__]
             self.config.save_pretrained(partial)
-            save_sharded(self, partial, kwargs.get("max_shard_size", "2GB"))
+            save_sharded(self, partial, max_shard_size)
 
     def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         space = self.spaces[part]

@@ -1,0 +1,86 @@
+"""Scores, controls and reports. Names are loaded with their first use, so that importing this costs nothing."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_MODULES = {
+    "pixcorr": "metrics",
+    "ssim": "metrics",
+    "mse": "metrics",
+    "two_way_identification": "metrics",
+    "pairwise_pixcorr": "metrics",
+    "identification_top1": "metrics",
+    "correlation_distance": "metrics",
+    "n_way_accuracy": "metrics",
+    "retrieval_accuracy": "retrieval",
+    "retrieve": "retrieval",
+    "EfficientNetLite0": "features",
+    "FeatureExtractor": "features",
+    "load_extractor": "features",
+    "Protocol": "protocols",
+    "get_protocol": "protocols",
+    "RowData": "scoring",
+    "Scores": "scoring",
+    "score_rows": "scoring",
+    "Report": "report",
+    "write_report": "rendering",
+    "evaluate_images": "images",
+    "record_look": "looks",
+    "read_looks": "looks",
+}
+
+if TYPE_CHECKING:
+    from .features import EfficientNetLite0, FeatureExtractor, load_extractor
+    from .images import evaluate_images
+    from .looks import read_looks, record_look
+    from .metrics import (
+        correlation_distance,
+        identification_top1,
+        mse,
+        n_way_accuracy,
+        pairwise_pixcorr,
+        pixcorr,
+        ssim,
+        two_way_identification,
+    )
+    from .protocols import Protocol, get_protocol
+    from .rendering import write_report
+    from .report import Report
+    from .retrieval import retrieval_accuracy, retrieve
+    from .scoring import RowData, Scores, score_rows
+
+__all__ = [
+    "EfficientNetLite0",
+    "FeatureExtractor",
+    "Protocol",
+    "Report",
+    "RowData",
+    "Scores",
+    "correlation_distance",
+    "evaluate_images",
+    "get_protocol",
+    "identification_top1",
+    "load_extractor",
+    "mse",
+    "n_way_accuracy",
+    "pairwise_pixcorr",
+    "pixcorr",
+    "read_looks",
+    "record_look",
+    "retrieval_accuracy",
+    "retrieve",
+    "score_rows",
+    "ssim",
+    "two_way_identification",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

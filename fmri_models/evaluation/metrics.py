@@ -1,0 +1,574 @@
+"""Image and feature metrics, computed in float64.
+
+Pictures are (N, 3, H, W) or (N, 1, H, W) float tensors in [0, 1], features (N, ...) tensors that are flattened. With
+`reduction="mean"` a function returns a float, with `reduction="none"` one value per item. Definitions follow the
+evaluation of MindEye (Scotti et al. 2023) unless a docstring says otherwise.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import FmriModelsError
+
+Reduction = Literal["mean", "none"]
+Window = Literal["gaussian", "uniform"]
+
+# ITU-R BT.709 luma as scikit-image's rgb2gray has it.
+GREY_WEIGHTS = (0.2125, 0.7154, 0.0721)
+
+# Equal vectors may differ in the last bits after a blocked matrix product; a margin keeps their tie a tie.
+TIE_MARGIN = 1e-12
+
+_IMAGE_CHUNK = 32
+_FEATURE_CHUNK = 256
+_SSIM_PAIR_VALUES = 2**22
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def pixcorr(
+    truth: Tensor,
+    recon: Tensor,
+    resize: int | None = None,
+    reduction: Reduction = "mean",
+    antialias: bool = False,
+) -> Any:
+    """Pearson correlation over all pixels and channels of each picture with its reconstruction.
+
+    A picture of one constant value has no correlation; it counts as 0 here, where `numpy.corrcoef` would return NaN
+    and make the mean of the whole test set NaN.
+
+    Args:
+        truth: (N, C, H, W) float in [0, 1].
+        recon: The same; other heights and widths only together with `resize`.
+        resize: Bring the shorter side to this length first, bilinear (425 in MindEye's evaluation).
+        reduction: `"mean"` or `"none"`.
+        antialias: Whether `resize` smooths when it shrinks. The published evaluations do not.
+
+    Returns:
+        float, or (N,) float64.
+
+    Raises:
+        FmriModelsError: Shapes differ, or values are NaN or outside [0, 1].
+    """
+    truth, recon = checked_pictures(truth, recon, same_size=resize is None)
+    scores = [
+        _row_correlation(one.flatten(1), other.flatten(1))
+        for one, other in _resized_chunks(truth, recon, resize, antialias)
+    ]
+    return reduce(torch.cat(scores).nan_to_num(nan=0.0), reduction)
+
+
+def mse(truth: Tensor, recon: Tensor, resize: int | None = None, reduction: Reduction = "mean") -> Any:
+    """Mean squared difference over all pixels and channels, in squared units of [0, 1].
+
+    Arguments, returns and errors are those of `pixcorr`.
+    """
+    truth, recon = checked_pictures(truth, recon, same_size=resize is None)
+    scores = [(one - other).square().flatten(1).mean(1) for one, other in _resized_chunks(truth, recon, resize, False)]
+    return reduce(torch.cat(scores), reduction)
+
+
+def ssim(
+    truth: Tensor,
+    recon: Tensor,
+    window: Window = "gaussian",
+    resize: int | None = None,
+    reduction: Reduction = "mean",
+    antialias: bool = False,
+    channels: Literal["grey", "separate"] = "grey",
+) -> Any:
+    """Structural similarity (Wang et al. 2004), equal to scikit-image's `structural_similarity` with data range 1.
+
+    Args:
+        truth: (N, C, H, W) float in [0, 1]; colour is turned into grey with the Rec. 709 weights of `rgb2gray`.
+        recon: The same; other heights and widths only together with `resize`.
+        window: `"gaussian"` is sigma 1.5 (11 taps) with biased covariances, as published evaluations have it;
+            `"uniform"` is 7x7 with sample covariances, scikit-image's default, which gives other values.
+        resize: Bring the shorter side to this length first, bilinear.
+        reduction: `"mean"` or `"none"`.
+        antialias: Whether `resize` smooths when it shrinks.
+        channels: `"separate"` averages the similarity of the colour channels instead (MinD-Vis' evaluation).
+
+    Returns:
+        float, or (N,) float64.
+
+    Raises:
+        FmriModelsError: As `pixcorr`; also if a picture is smaller than the window.
+    """
+    truth, recon = checked_pictures(truth, recon, same_size=resize is None)
+    scores = []
+    for one, other in _resized_chunks(truth, recon, resize, antialias):
+        if channels == "grey":
+            scores.append(SsimPairs(grey(one), grey(other), window)())
+        else:
+            per_channel = [SsimPairs(one[:, c], other[:, c], window)() for c in range(one.shape[1])]
+            scores.append(torch.stack(per_channel).mean(0))
+    return reduce(torch.cat(scores), reduction)
+
+
+class SsimPairs:
+    """Structural similarity of any pairs out of two sets of grey pictures.
+
+    The local means and variances are filtered once per picture and only the covariance once per pair, which makes
+    re-pairing (permutation tests) some three times cheaper.
+
+    Args:
+        truth: (T, H, W) grey pictures, float64 or float32.
+        recon: (N, H, W) grey pictures of the same dtype.
+        window: As in `ssim`.
+    """
+
+    def __init__(self, truth: Tensor, recon: Tensor, window: Window = "gaussian") -> None:
+        self.kernel, self.covariance_norm = _ssim_window(window, truth)
+        self.truth, self.recon = self._statistics(truth), self._statistics(recon)
+
+    def __call__(self, truth_index: Tensor | None = None, recon_index: Tensor | None = None) -> Tensor:
+        """Similarity of `truth[truth_index[k]]` and `recon[recon_index[k]]`, without indices of equal positions.
+
+        Returns:
+            (K,) of the pictures' dtype.
+        """
+        if truth_index is None or recon_index is None:
+            truth_index = recon_index = torch.arange(len(self.truth.picture))
+        size = max(1, _SSIM_PAIR_VALUES // self.truth.picture[0].numel())
+        blocks = zip(truth_index.split(size), recon_index.split(size), strict=True)
+        return torch.cat([self._score(i, j) for i, j in blocks])
+
+    def _statistics(self, picture: Tensor) -> "_SsimStatistics":
+        mean = _filter(picture, self.kernel)
+        variance = self.covariance_norm * (_filter(picture * picture, self.kernel) - mean * mean)
+        return _SsimStatistics(picture, mean, variance)
+
+    def _score(self, i: Tensor, j: Tensor) -> Tensor:
+        c1, c2 = 0.01**2, 0.03**2
+        x, x_mean, x_variance = (values[i] for values in self.truth)
+        y, y_mean, y_variance = (values[j] for values in self.recon)
+        covariance = self.covariance_norm * (_filter(x * y, self.kernel) - x_mean * y_mean)
+        numerator = (2 * x_mean * y_mean + c1) * (2 * covariance + c2)
+        denominator = (x_mean**2 + y_mean**2 + c1) * (x_variance + y_variance + c2)
+        return (numerator / denominator).mean((1, 2))
+
+
+class _SsimStatistics(NamedTuple):
+    picture: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def _ssim_window(window: Window, pictures: Tensor) -> tuple[list[float], float]:
+    """Weights of the separable filter, and the factor from biased to the wanted covariance."""
+    if window == "gaussian":
+        weights = [math.exp(-0.5 * (x / 1.5) ** 2) for x in range(-5, 6)]
+        kernel, norm = [weight / math.fsum(weights) for weight in weights], 1.0
+    elif window == "uniform":
+        kernel, norm = [1 / 7] * 7, 49 / 48
+    else:
+        raise FmriModelsError(f"The SSIM window is {window!r}; expected 'gaussian' or 'uniform'.")
+    height, width = pictures.shape[-2:]
+    if min(height, width) < len(kernel):
+        raise FmriModelsError(
+            f"SSIM with the {window} window needs pictures of at least {len(kernel)}x{len(kernel)} pixels, but they "
+            f"are {height}x{width}; pass resize=, or leave SSIM out."
+        )
+    return kernel, norm
+
+
+def _filter(pictures: Tensor, kernel: list[float]) -> Tensor:
+    """Separable filter of (N, H, W), only where the window lies inside the picture."""
+    for axis in (-2, -1):
+        length = pictures.shape[axis] - len(kernel) + 1
+        filtered = pictures.narrow(axis, 0, length) * kernel[0]
+        for offset, weight in enumerate(kernel[1:], start=1):
+            filtered.add_(pictures.narrow(axis, offset, length), alpha=weight)
+        pictures = filtered
+    return pictures
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """Luma (N, H, W) of pictures (N, 3, H, W); one channel is returned as it is."""
+    if pictures.shape[1] == 1:
+        return pictures[:, 0]
+    return torch.einsum("nchw,c->nhw", pictures, pictures.new_tensor(GREY_WEIGHTS))
+
+
+def resize_pictures(pictures: Tensor, shorter_side: int, antialias: bool = False) -> Tensor:
+    """Bilinear resize of (N, C, H, W) so that the shorter side has the given length."""
+    height, width = pictures.shape[-2:]
+    if min(height, width) == shorter_side:
+        return pictures
+    scale = shorter_side / min(height, width)
+    size = (shorter_side, int(width * scale)) if height <= width else (int(height * scale), shorter_side)
+    return F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def checked_pictures(truth: Any, recon: Any, same_size: bool = True) -> tuple[Tensor, Tensor]:
+    """The two sets as tensors, after the checks that every picture metric makes.
+
+    Raises:
+        FmriModelsError: Wrong shape or dtype, numbers of pictures or sizes that differ, NaN, values outside [0, 1].
+    """
+    truth, recon = checked_picture_set(truth, "The true pictures"), checked_picture_set(recon, "The reconstructions")
+    if truth.shape[:2] != recon.shape[:2] or (same_size and truth.shape != recon.shape):
+        raise FmriModelsError(
+            f"The true pictures have the shape {tuple(truth.shape)} and the reconstructions {tuple(recon.shape)}; both "
+            "need the same number of pictures, channels, height and width."
+        )
+    return truth, recon
+
+
+def checked_picture_set(pictures: Any, what: str) -> Tensor:
+    """One set of pictures as a tensor on a device that knows float64.
+
+    Raises:
+        FmriModelsError: Wrong shape or dtype, no picture at all, NaN, or values outside [0, 1].
+    """
+    pictures = _on_float64_device(torch.as_tensor(pictures))
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or 0 in pictures.shape:
+        raise FmriModelsError(
+            f"{what} have the shape {tuple(pictures.shape)}; expected (N, 3, H, W) or (N, 1, H, W) with N > 0."
+        )
+    if not pictures.is_floating_point():
+        raise FmriModelsError(f"{what} have the dtype {pictures.dtype}; expected floats in [0, 1] (divide by 255).")
+    low, high = (value.item() for value in torch.aminmax(pictures))
+    if math.isnan(low) or math.isnan(high):
+        raise FmriModelsError(f"{what} contain NaN; look for a failed reconstruction.")
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise FmriModelsError(
+            f"{what} have values from {low:.4g} to {high:.4g}; expected [0, 1] (clamp, or undo the normalisation)."
+        )
+    return pictures
+
+
+def _resized_chunks(
+    truth: Tensor, recon: Tensor, resize: int | None, antialias: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for one, other in zip(truth.split(_IMAGE_CHUNK), recon.split(_IMAGE_CHUNK), strict=True):
+        one, other = one.double(), other.double()
+        if resize is not None:
+            one, other = resize_pictures(one, resize, antialias), resize_pictures(other, resize, antialias)
+            if one.shape != other.shape:
+                raise FmriModelsError(
+                    f"After resizing, the true pictures are {tuple(one.shape[-2:])} and the reconstructions "
+                    f"{tuple(other.shape[-2:])}; both need the same aspect ratio."
+                )
+        yield one, other
+
+
+# ---------------------------------------------------------------------------------------------------------- features
+
+
+def correlation_distance(truth_features: Tensor, recon_features: Tensor, reduction: Reduction = "mean") -> Any:
+    """One minus Pearson's r between the features of each picture and of its reconstruction (lower is better).
+
+    A constant feature vector counts as uncorrelated (distance 1).
+
+    Args:
+        truth_features: (N, ...) float.
+        recon_features: (N, ...) float.
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float, or (N,) float64.
+    """
+    truth_features, recon_features = checked_features(truth_features, recon_features)
+    chunks = zip(truth_features.split(_FEATURE_CHUNK), recon_features.split(_FEATURE_CHUNK), strict=True)
+    correlation = torch.cat([_row_correlation(one.double(), other.double()) for one, other in chunks])
+    return reduce(1 - correlation.nan_to_num(nan=0.0), reduction)
+
+
+def two_way_identification(
+    truth_features: Tensor,
+    recon_features: Tensor,
+    distractors: Literal["truth", "reconstruction"] = "truth",
+    groups: Sequence[Any] | None = None,
+    reduction: Reduction = "mean",
+) -> Any:
+    """How often a reconstruction's features correlate more with its own picture's than with another's (chance 0.5).
+
+    Item j scores the share of distractors i with r(truth j, recon j) > r(truth i, recon j). Ties count as failures,
+    and so does an undefined correlation (constant features).
+
+    Args:
+        truth_features: (N, ...) float.
+        recon_features: (N, ...) float.
+        distractors: `"truth"`: the other pictures that were shown (MindEye, Brain-Diffuser, bdpy);
+            `"reconstruction"`: the other reconstructions (Takagi & Nishimoto 2023).
+        groups: One label per item; only items of the same label are distractors. An item without any scores NaN and
+            is left out of the mean; `torch.isfinite(scores).sum()` is the n to state.
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float, or (N,) float64.
+
+    Raises:
+        FmriModelsError: Shapes differ, fewer than two items, or unknown `distractors`.
+    """
+    truth_features, recon_features = checked_features(truth_features, recon_features, infinite="allowed")
+    if len(truth_features) < 2:
+        raise FmriModelsError("Two-way identification needs at least two pictures, but one was given.")
+    similarity = correlation_matrix(truth_features, recon_features)
+    if distractors == "reconstruction":
+        similarity = similarity.T
+    elif distractors != "truth":
+        raise FmriModelsError(f"distractors is {distractors!r}; expected 'truth' or 'reconstruction'.")
+    return reduce(identification_shares(similarity, groups).diagonal(), reduction)
+
+
+def pairwise_pixcorr(truth: Tensor, recon: Tensor, reduction: Reduction = "mean") -> Any:
+    """Two-way identification by the correlation of pixels (chance 0.5).
+
+    Args:
+        truth: (N, C, H, W) float in [0, 1].
+        recon: The same shape.
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float, or (N,) float64.
+    """
+    truth, recon = checked_pictures(truth, recon)
+    return two_way_identification(truth, recon, reduction=reduction)
+
+
+def identification_top1(
+    truth: Tensor, recon: Tensor, pools: Tensor | np.ndarray | None = None, reduction: Reduction = "mean"
+) -> Any:
+    """How often a reconstruction's pixels correlate most with the picture that was shown, among all pictures.
+
+    Args:
+        truth: (N, C, H, W) float in [0, 1].
+        recon: The same shape.
+        pools: (repeats, size) item indices; identification happens within each pool. None: one pool of all N.
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float; (N,) float64 without pools and (repeats, size) with them. Chance is 1 / pool size.
+    """
+    truth, recon = checked_pictures(truth, recon)
+    similarity = correlation_matrix(truth.flatten(1), recon.flatten(1))
+    if pools is None:
+        return reduce((identification_shares(similarity).diagonal() == 1).double(), reduction)
+    inside = [identification_shares(similarity[pool][:, pool]).diagonal() == 1 for pool in torch.as_tensor(pools)]
+    return reduce(torch.stack(inside).double(), reduction)
+
+
+def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_size: int = _FEATURE_CHUNK) -> Tensor:
+    """Pearson's r of every vector of one set with every vector of another, in blocks of `chunk_size` rows.
+
+    Args:
+        truth_features: (T, ...) float.
+        recon_features: (N, ...) float of the same feature size.
+        chunk_size: Rows that are held in float64 at a time.
+
+    Returns:
+        (T, N) float64; NaN in the row or column of a constant vector.
+    """
+    return _blocked_products(truth_features, recon_features, _standardised, chunk_size)
+
+
+def cosine_matrix(queries: Tensor, gallery: Tensor, chunk_size: int = _FEATURE_CHUNK) -> Tensor:
+    """Cosine of every vector of one set with every vector of another.
+
+    Args:
+        queries: (T, ...) float.
+        gallery: (N, ...) float of the same feature size.
+        chunk_size: Rows that are held in float64 at a time.
+
+    Returns:
+        (T, N) float64; NaN in the row or column of a zero vector.
+    """
+    return _blocked_products(queries, gallery, _unit, chunk_size)
+
+
+def identification_shares(similarity: Tensor, groups: Sequence[Any] | None = None) -> Tensor:
+    """Share of other rows that each entry of a column beats; the diagonal is two-way identification.
+
+    Entry (i, j) is the score that reconstruction j would have if picture i were the one shown, so a permutation test
+    only looks values up.
+
+    Args:
+        similarity: (T, N); rows are candidates.
+        groups: T labels; only rows of the same label are compared.
+
+    Returns:
+        (T, N) float64; NaN where a row has nothing to be compared with.
+    """
+    shares = torch.full_like(similarity, float("nan"))
+    for rows in _rows_by_label(groups, len(similarity)):
+        if len(rows) > 1:
+            shares[rows] = wins_in_columns(similarity[rows]) / (len(rows) - 1)
+    return shares
+
+
+def wins_in_columns(similarity: Tensor) -> Tensor:
+    """Number of entries of the same column that each entry exceeds by more than rounding; NaN exceeds nothing."""
+    columns = similarity.T.contiguous()
+    # An undefined entry is never beaten; NaN itself would also derail the binary search.
+    in_order = columns.nan_to_num(nan=float("inf")).sort(dim=1).values
+    wins = torch.searchsorted(in_order, columns - TIE_MARGIN).double()
+    return wins.masked_fill(columns.isnan(), 0.0).T
+
+
+def checked_features(
+    truth_features: Any, recon_features: Any, infinite: Literal["refused", "allowed"] = "refused"
+) -> tuple[Tensor, Tensor]:
+    """Two sets of vectors, flattened to (N, F), after the checks that every feature metric makes.
+
+    Raises:
+        FmriModelsError: Shapes differ, the sets are empty, or (unless allowed) values are NaN or infinite.
+    """
+    truth_features = _on_float64_device(torch.as_tensor(truth_features))
+    recon_features = _on_float64_device(torch.as_tensor(recon_features))
+    if truth_features.shape != recon_features.shape or truth_features.ndim < 2 or 0 in truth_features.shape:
+        raise FmriModelsError(
+            f"The two sets of features have the shapes {tuple(truth_features.shape)} and "
+            f"{tuple(recon_features.shape)}; expected the same (N, ...) for both."
+        )
+    for what, features in (("true pictures", truth_features), ("reconstructions", recon_features)):
+        if infinite == "refused" and not torch.isfinite(features).all():
+            raise FmriModelsError(f"The features of the {what} contain NaN or infinite values.")
+    return truth_features.flatten(1), recon_features.flatten(1)
+
+
+def reduce(scores: Tensor, reduction: Reduction) -> Any:
+    """The mean over items that have a score as a float, or all scores.
+
+    Raises:
+        FmriModelsError: Unknown `reduction`.
+    """
+    if reduction == "none":
+        return scores
+    if reduction == "mean":
+        return float(scores.nanmean())
+    raise FmriModelsError(f"reduction is {reduction!r}; expected 'mean' or 'none'.")
+
+
+def _rows_by_label(groups: Sequence[Any] | None, count: int) -> list[Tensor]:
+    if groups is None:
+        return [torch.arange(count)]
+    if len(groups) != count:
+        raise FmriModelsError(f"There are {len(groups)} group labels for {count} pictures; expected one for each.")
+    positions: dict[Any, list[int]] = {}
+    for position, label in enumerate(groups):
+        positions.setdefault(label, []).append(position)
+    return [torch.tensor(rows) for rows in positions.values()]
+
+
+def _row_correlation(one: Tensor, other: Tensor) -> Tensor:
+    return (_standardised(one) * _standardised(other)).sum(1)
+
+
+def _standardised(features: Tensor) -> Tensor:
+    """Centred rows of unit length; NaN for a row that is constant up to float64 rounding."""
+    centred = features - features.mean(1, keepdim=True)
+    norm, scale = centred.norm(dim=1, keepdim=True), features.norm(dim=1, keepdim=True)
+    return centred / norm.where(norm > 1e-12 * scale, torch.nan)
+
+
+def _unit(features: Tensor) -> Tensor:
+    norm = features.norm(dim=1, keepdim=True)
+    return features / norm.where(norm > 0, torch.nan)
+
+
+def _blocked_products(one: Tensor, other: Tensor, prepare: Any, chunk_size: int) -> Tensor:
+    one, other = one.flatten(1), other.flatten(1)
+    if one.shape[1] != other.shape[1]:
+        raise FmriModelsError(
+            f"One set has {one.shape[1]} features and the other {other.shape[1]}; expected equal ones."
+        )
+    product = torch.empty(len(one), len(other), dtype=torch.float64, device=one.device)
+    for start in range(0, len(one), chunk_size):
+        rows = prepare(one[start : start + chunk_size].double())
+        for other_start in range(0, len(other), chunk_size):
+            columns = prepare(other[other_start : other_start + chunk_size].double())
+            product[start : start + chunk_size, other_start : other_start + chunk_size] = rows @ columns.T
+    return product
+
+
+def _on_float64_device(values: Tensor) -> Tensor:
+    return values.detach().cpu() if values.device.type == "mps" else values.detach()
+
+
+# ------------------------------------------------------------------------------------------------------------ classes
+
+
+def n_way_accuracy(
+    logits: Any,
+    target: Any,
+    n_way: int,
+    top_k: int = 1,
+    trials: int | None = None,
+    seed: int | np.random.Generator | np.random.RandomState = 0,
+    *,
+    reduction: Reduction = "mean",
+) -> Any:
+    """Whether a classifier ranks the shown picture's class among the first k of n classes drawn at random.
+
+    MinD-Vis (Chen et al. 2023): the target is the class that the classifier gives to the true picture, n - 1 further
+    classes are drawn without replacement. Without `trials` the expectation over all draws is computed exactly: with
+    H of the C - 1 other classes not below the target, the number of them among the drawn is hypergeometric, and the
+    item scores P(number < k). A tie counts as failure.
+
+    Args:
+        logits: (N, C) float, of the reconstructions; any monotone function of them gives the same result.
+        target: (N,) class indices.
+        n_way: Number of classes compared, the target's among them.
+        top_k: Rank that counts as success.
+        trials: Number of random draws per item; None for the exact expectation.
+        seed: For the draws: a number or a NumPy generator (a `RandomState` reproduces the published procedure).
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float, or (N,) float64.
+
+    Raises:
+        FmriModelsError: Shapes, classes, `n_way` or `top_k` do not fit together, or logits are NaN.
+    """
+    logits, target = torch.as_tensor(logits).double().cpu(), torch.as_tensor(target).long().cpu()
+    if logits.ndim != 2 or target.shape != logits.shape[:1]:
+        raise FmriModelsError(
+            f"logits have the shape {tuple(logits.shape)} and targets {tuple(target.shape)}; expected (N, C) and (N,)."
+        )
+    classes = logits.shape[1]
+    if not 2 <= n_way <= classes or not 1 <= top_k < n_way:
+        raise FmriModelsError(
+            f"{n_way}-way top-{top_k} is not defined with {classes} classes; expected 1 <= k < n <= {classes}."
+        )
+    if logits.isnan().any() or target.min() < 0 or target.max() >= classes:
+        raise FmriModelsError(f"logits contain NaN, or a target is outside 0 to {classes - 1}.")
+    not_below = (logits >= logits.gather(1, target[:, None])).scatter(1, target[:, None], False)
+    if trials is None:
+        scores = [chance_of_fewer(int(count), classes - 1, n_way - 1, top_k) for count in not_below.sum(1)]
+    else:
+        generator = np.random.default_rng(seed) if isinstance(seed, int) else seed
+        scores = [
+            _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, generator)
+            for above, own in zip(not_below, target, strict=True)
+        ]
+    return reduce(torch.tensor(scores, dtype=torch.float64), reduction)
+
+
+def chance_of_fewer(marked: int, total: int, drawn: int, limit: int) -> float:
+    """Probability that fewer than `limit` of `drawn` out of `total`, `marked` of them marked, are marked."""
+    ways = sum(math.comb(marked, k) * math.comb(total - marked, drawn - k) for k in range(limit))
+    return ways / math.comb(total, drawn)
+
+
+def _drawn_accuracy(
+    above: np.ndarray,
+    own: int,
+    n_way: int,
+    top_k: int,
+    trials: int,
+    generator: np.random.Generator | np.random.RandomState,
+) -> float:
+    others = np.delete(np.arange(len(above)), own)
+    hits = [above[generator.choice(others, n_way - 1, replace=False)].sum() < top_k for _ in range(trials)]
+    return float(np.mean(hits))

@@ -1,0 +1,424 @@
+"""What people look at: report.md, report.html, the grid of pictures, and the pictures themselves."""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..saving import atomic_file, atomic_folder, write_text
+from .protocols import row_info
+from .report import Report, save_items
+from .scoring import RowData, Scores
+
+TILE = 112
+_GAP, _MARGIN, _LABEL_SIZE, _PAGE, _INK = 4, 12, 15, (255, 255, 255), (40, 44, 52)
+# Above this a grid is stored with a palette of 256 colors, which is hard to tell apart and a third of the size.
+_LARGE_GRID = 500_000
+
+
+def write_report(
+    out: str | PathLike,
+    report: Report,
+    scores: Scores,
+    rows: Mapping[str, RowData],
+    truth: Tensor,
+    grid_rows: Sequence[str] | None = None,
+    columns: int = 10,
+) -> list[Path]:
+    """Writes report.json, report.md, report.html, items.parquet, grid.png and images/ into a folder.
+
+    Each file replaces an earlier one completely or not at all; anything else in the folder stays (the demo keeps its
+    pipeline and data there). report.json comes last, so a folder with one is complete.
+
+    Args:
+        out: The folder; made if it is missing.
+        report: Of the scores.
+        scores: Of all rows.
+        rows: The pictures.
+        truth: (N, C, H, W) true picture of each item.
+        grid_rows: Rows of the grid below the shown pictures; all that have pictures if None.
+        columns: Number of stimuli in the grid.
+
+    Returns:
+        What was written.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    pictured = {name: row.images for name, row in rows.items() if row.images is not None}
+    chosen = [name for name in (grid_rows or pictured) if name in pictured]
+    picture = draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed)
+    png = encode_png(picture)
+    save_images(out / "images", truth, pictured, scores)
+    save_items(scores, out / "items.parquet")
+    with atomic_file(out / "grid.png") as partial:
+        partial.write_bytes(png)
+    write_text(out / "report.md", to_markdown(report))
+    write_text(out / "report.html", to_html(report, png))
+    report.save(out / "report.json")
+    return [out / name for name in ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images")]
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def draw_grid(
+    truth: Tensor, images: Mapping[str, Tensor], scores: Scores, columns: int = 10, seed: int = 0
+) -> Image.Image:
+    """A picture with one column for each of some stimuli: shown on top, below it every row.
+
+    The stimuli are drawn from the seed before any score is known, never picked; they come from the first subject.
+
+    Args:
+        truth: (N, C, H, W) float in [0, 1].
+        images: Row name -> pictures of the same shape.
+        scores: For the order of items.
+        columns: Number of stimuli.
+        seed: Of the choice.
+    """
+    chosen = grid_items(scores, columns, seed)
+    labelled = [("shown", truth), *((row_info(name).label, pictures) for name, pictures in images.items())]
+    font = ImageFont.load_default(_LABEL_SIZE)
+    label_width = int(max(font.getlength(label) for label, _ in labelled)) + 2 * _MARGIN
+    width = label_width + len(chosen) * (TILE + _GAP) - _GAP + _MARGIN
+    height = 2 * _MARGIN + len(labelled) * (TILE + _GAP) - _GAP
+    canvas = Image.new("RGB", (width, height), _PAGE)
+    pen = ImageDraw.Draw(canvas)
+    for number, (label, pictures) in enumerate(labelled):
+        top = _MARGIN + number * (TILE + _GAP)
+        pen.text((label_width - _MARGIN, top + TILE // 2), label, fill=_INK, font=font, anchor="rm")
+        for column, item in enumerate(chosen):
+            canvas.paste(_tile(pictures[item]), (label_width + column * (TILE + _GAP), top))
+    return canvas
+
+
+def grid_items(scores: Scores, columns: int, seed: int) -> list[int]:
+    """Item numbers of the grid's stimuli: a random choice of one subject's, without regard to any score."""
+    _, first = np.unique(scores.stimulus_ids[scores.subjects == scores.subjects[0]], return_index=True)
+    items = np.flatnonzero(scores.subjects == scores.subjects[0])[np.sort(first)]
+    order = np.random.default_rng(seed).permutation(len(items))[:columns]
+    return [int(items[position]) for position in np.sort(order)]
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """A picture (3 or 1, H, W) float in [0, 1] as PIL image, rounded to 8 bits."""
+    # NumPy, because torch's threads cost more than they bring for thousands of small pictures.
+    values = torch.as_tensor(picture).detach().cpu().float().numpy()
+    levels = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(levels[0]) if len(levels) == 1 else Image.fromarray(levels.transpose(1, 2, 0))
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """A small PNG file of a picture."""
+    data = _png(picture)
+    if len(data) <= _LARGE_GRID:
+        return data
+    return _png(picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
+
+
+def save_images(folder: Path, truth: Tensor, images: Mapping[str, Tensor], scores: Scores) -> None:
+    """Writes `truth/<stimulus_id>.png` and `<row>/<stimulus_id>.png`, replacing the folder.
+
+    With several subjects the pictures of a row lie in a folder for each subject; with several trials or seeds of a
+    stimulus the later ones have a number behind the name.
+
+    Raises:
+        FmriModelsError: The disk is full.
+    """
+    names = item_names(scores)
+    with atomic_folder(folder, overwrite=True) as partial:
+        _, first = np.unique(scores.stimulus_ids, return_index=True)
+        for item in first:
+            _save(truth[item], partial / "truth" / f"{file_name(scores.stimulus_ids[item])}.png")
+        for row, pictures in images.items():
+            for name, picture in zip(names, pictures, strict=True):
+                _save(picture, partial / row / name)
+
+
+def item_names(scores: Scores) -> list[str]:
+    """Relative file name of each item's picture within a row's folder."""
+    several = len(set(scores.subjects.tolist())) > 1
+    names, count = [], {}  # type: ignore[var-annotated]
+    for subject, stimulus in zip(scores.subjects.tolist(), scores.stimulus_ids.tolist(), strict=True):
+        stem = f"{file_name(subject)}/{file_name(stimulus)}" if several else file_name(stimulus)
+        count[stem] = count.get(stem, 0) + 1
+        names.append(f"{stem}.png" if count[stem] == 1 else f"{stem}-{count[stem]}.png")
+    return names
+
+
+def file_name(text: str) -> str:
+    """An id as a file name without separators."""
+    return re.sub(r"[^\w.+-]", "_", str(text)).lstrip(".") or "_"
+
+
+def _tile(picture: Tensor) -> Image.Image:
+    """A picture in a square tile; few pixels are shown as squares, many are smoothed."""
+    image = to_pil(picture).convert("RGB")
+    scale = TILE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    smooth = min(image.size) >= 48
+    tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
+    resized = image.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+    tile.paste(resized, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    return tile
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _save(picture: Tensor, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_pil(picture).save(path)
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """An aligned table for a terminal; the first column is left-aligned, the others right."""
+    widths = [max(len(str(line[i])) for line in [header, *lines]) for i in range(len(header))]
+    rule = "  ".join("-" * width for width in widths)
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = [str(line[0]).ljust(widths[0]), *(str(c).rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([aligned(header), rule, *(aligned(line) for line in lines)])
+
+
+def results_table(report: Report) -> str:
+    """The values of all rows, metrics down and rows across, for a terminal."""
+    header, lines = _results(report, with_interval=False)
+    return text_table(header, lines)
+
+
+def to_markdown(report: Report) -> str:
+    """report.md."""
+    header, lines = _results(report, with_interval=True)
+    parts = [f"# Report: protocol `{report.protocol.get('name')}`", "", str(report.protocol.get("description", "")), ""]
+    parts += [*(f"- {name}: {value}" for name, value in _facts(report)), ""]
+    parts += ["![Shown and reconstructed pictures](grid.png)", ""]
+    parts += ["## Scores", "", _CAPTION, "", _markdown_table(header, lines), ""]
+    for title, caption, table in _further_tables(report):
+        parts += [f"## {title}", "", caption, "", _markdown_table(*table), ""]
+    if report.notes:
+        parts += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+    return "\n".join(parts)
+
+
+def to_html(report: Report, grid_png: bytes) -> str:
+    """report.html: one file without any link to elsewhere."""
+    header, lines = _results(report, with_interval=True)
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_TEMPLATE)
+    return template.render(
+        report=report,
+        facts=_facts(report),
+        caption=_CAPTION,
+        header=header,
+        lines=lines,
+        tables=_further_tables(report),
+        rows=report.rows,
+        grid=base64.b64encode(grid_png).decode("ascii"),
+    )
+
+
+_CAPTION = (
+    "Mean over items with the 95 % interval over stimuli (bootstrap) in brackets. The arrow says which direction is "
+    "better; a dash means that the metric is not defined for the row."
+)
+
+
+def _results(report: Report, with_interval: bool) -> tuple[list[str], list[list[str]]]:
+    header = ["metric", *(report.rows.get(row, {}).get("label", row) for row in report.results)]
+    lines = []
+    for metric in report.metrics():
+        cells = [_value(row.get(metric.name), with_interval) for row in report.results.values()]
+        lines.append([f"{metric.label} {'↑' if metric.higher_is_better else '↓'}", *cells])
+    return header, lines
+
+
+def _value(found: Mapping[str, Any] | None, with_interval: bool) -> str:
+    if not found or found.get("value") is None:
+        return "–"
+    if not with_interval or not found.get("ci95"):
+        return f"{found['value']:.3f}"
+    return "{:.3f} [{:.3f}, {:.3f}]".format(found["value"], *found["ci95"])
+
+
+def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], list[list[str]]]]]:
+    tables = []
+    metrics = report.metrics()
+    if report.comparisons:
+        header = ["metric", *(report.rows.get(row, {}).get("label", row) for row in report.comparisons)]
+        lines = [
+            [metric.label, *(_difference(row.get(metric.name)) for row in report.comparisons.values())]
+            for metric in metrics
+        ]
+        caption = (
+            "Paired difference of the brain row and each other row on the same items; positive means brain is better."
+        )
+        tables.append(("The brain row against the others", caption, (header, lines)))
+    if report.permutation:
+        chances = {info["name"]: info.get("chance") for info in report.protocol.get("metrics", [])}
+        lines = [
+            [
+                metric.label,
+                _value(report.results.get("brain", {}).get(metric.name), False),
+                f"{found['mean']:.3f} ± {found['sd']:.3f}",
+                f"{found['p']:.3f}",
+                "–" if chances.get(metric.name) is None else f"{chances[metric.name]:.3f}",
+            ]
+            for metric in metrics
+            if (found := report.permutation.get(metric.name))
+        ]
+        count = max(found["n"] for found in report.permutation.values())
+        caption = f"The finished reconstructions of the brain row paired with the stimuli at random, {count} times."
+        header = ["metric", "true pairing", "random pairings", "p", "chance by counting"]
+        tables.append(("Permutation test", caption, (header, lines)))
+    if len(report.per_subject) > 1:
+        header = ["metric", *report.per_subject]
+        lines = [
+            [m.label, *(_value(rows.get("brain", {}).get(m.name), False) for rows in report.per_subject.values())]
+            for m in metrics
+        ]
+        tables.append(("Subjects", "The brain row of each subject.", (header, lines)))
+    if report.looks:
+        header = ["time", "commit", "config", "score"]
+        lines = [
+            [
+                str(look.get("time", "")),
+                str(look.get("commit") or "–")[:12],
+                _short(look.get("config")),
+                _short(look.get("score")),
+            ]
+            for look in report.looks
+        ]
+        caption = (
+            f"{len(report.looks)} evaluations on this test split are on record, this one among them if it was logged."
+        )
+        tables.append(("Looks at the test split", caption, (header, lines)))
+    return tables
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "–"
+    bounds = "" if not found.get("ci95") else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
+    return f"{found['difference']:+.3f}{bounds}"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    facts = []
+    data, model = report.data, report.model
+    if data:
+        kind = {True: "simulated", False: "measured"}.get(data.get("simulated"), "")  # type: ignore[arg-type]
+        facts.append(("data", " ".join(filter(None, [str(data.get("name", "")), f"({kind})" if kind else ""]))))
+    if data.get("mean_noise_ceiling") is not None:
+        facts.append(("mean noise ceiling of the voxels", f"{data['mean_noise_ceiling']:.3f}"))
+    if model:
+        facts.append(("model", _short(model)))
+    for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
+        if report.protocol.get(key) is not None:
+            facts.append((name, str(report.protocol[key])))
+    if report.protocol.get("pool_size"):
+        facts.append(("stimuli to choose from", f"{report.protocol['pool_size']:g}"))
+    if "trial_average" in report.protocol:
+        facts.append(("repetitions of a stimulus", "averaged" if report.protocol["trial_average"] else "single trials"))
+    if report.timing.get("total_s") is not None:
+        facts.append(("time", f"{report.timing['total_s']:.0f} s"))
+    facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
+    return facts
+
+
+def _short(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return str(values)
+    pairs = ((name, f"{value:.3f}" if isinstance(value, float) else value) for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in pairs if value is not None)
+
+
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    def joined(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return "\n".join(
+        [joined(header), joined(["---", *["---:"] * (len(header) - 1)]), *(joined(line) for line in lines)]
+    )
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fmri_models report: {{ report.protocol.name }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #282c34; max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+img { max-width: 100%; border: 1px solid #e3e6ea; border-radius: 6px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+tbody tr:hover { background: #f5f7fa; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; }
+dt { color: #667085; } dd { margin: 0; }
+.caption { color: #667085; }
+</style>
+</head>
+<body>
+<h1>Report: protocol {{ report.protocol.name }}</h1>
+<p>{{ report.protocol.description }}</p>
+<dl>
+{% for name, value in facts %}
+<dt>{{ name }}</dt><dd>{{ value }}</dd>
+{% endfor %}
+</dl>
+<p><img alt="Shown and reconstructed pictures" src="data:image/png;base64,{{ grid }}"></p>
+{% macro table(header, lines) %}
+<div class="scroll"><table>
+<thead><tr>{% for cell in header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for line in lines %}
+<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endmacro %}
+<h2>Scores</h2>
+<p class="caption">{{ caption }}</p>
+{{ table(header, lines) }}
+{% for title, text, content in tables %}
+<h2>{{ title }}</h2>
+<p class="caption">{{ text }}</p>
+{{ table(content[0], content[1]) }}
+{% endfor %}
+<h2>Rows</h2>
+<dl>
+{% for name, row in rows.items() %}
+<dt>{{ row.label }} ({{ row.kind }})</dt>
+<dd>{{ row.description }}{% if row.uses_test_images %} Made from the true test pictures.{% endif %}</dd>
+{% endfor %}
+</dl>
+{% if report.notes %}
+<h2>Notes</h2>
+<ul>
+{% for note in report.notes %}
+<li>{{ note }}</li>
+{% endfor %}
+</ul>
+{% endif %}
+</body>
+</html>
+"""

@@ -1,0 +1,298 @@
+"""report.json: what was measured, against what, with which data, model, networks and versions."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from .. import version as package_version
+from ..errors import FmriModelsError
+from ..saving import atomic_file, check_schema, write_text
+from .bootstrap import DRAWS, Interval, interval, paired_difference, permutation_test
+from .protocols import MetricInfo, Protocol, metric_info, row_info
+from .scoring import Scores
+
+SCHEMA = 1
+
+# A blurry picture is near every picture, so pixel metrics reward the average: on NSD a decoder's blurry first stage
+# scores better in them than its final pictures (Scotti et al. 2023).
+_PIXEL_METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse")
+_BLURRY_CONTROLS = ("mean_image", "floor", "permuted_training")
+
+
+@dataclass
+class Report:
+    """The content of report.json.
+
+    Args:
+        protocol: Name, description, metrics with direction and chance, and what changes their values.
+        results: row -> metric -> {"value", "ci95", "n"}, or None where the row has no such metric.
+        permutation: metric -> {"mean", "sd", "n", "p"} of re-paired reconstructions of the row `brain`.
+        per_subject: subject -> row -> metric -> {"value", "n"}.
+        comparisons: row -> metric -> {"difference", "ci95", "n"}; positive means that `brain` is better.
+        rows: row -> {"kind", "label", "description"}, and `uses_test_images` where true.
+        data: Name, fingerprint, whether simulated, mean noise ceiling.
+        model: What was evaluated.
+        extractors: name -> {"sha256"} of the networks that scored.
+        versions: Of this package and what it stands on.
+        timing: Seconds.
+        seed: Of sampling and bootstrap.
+        looks: Earlier evaluations on the same test split.
+        notes: Sentences.
+    """
+
+    protocol: dict[str, Any]
+    results: dict[str, dict[str, dict[str, Any] | None]]
+    permutation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    per_subject: dict[str, Any] = field(default_factory=dict)
+    comparisons: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    extractors: dict[str, dict[str, str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_scores(
+        cls,
+        scores: Scores,
+        protocol: Protocol,
+        *,
+        data: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
+        timing: Mapping[str, float] | None = None,
+        seed: int = 0,
+        looks: Sequence[Mapping[str, Any]] = (),
+        notes: Sequence[str] = (),
+        uses_test_images: Sequence[str] = (),
+        draws: int = DRAWS,
+    ) -> "Report":
+        """Summarizes item scores.
+
+        Args:
+            scores: Of all rows.
+            protocol: Under which they were computed.
+            data: Name, fingerprint, simulated, mean_noise_ceiling.
+            model: Anything that says what was evaluated.
+            timing: Seconds by stage; `total_s` among them.
+            seed: Of the bootstrap.
+            looks: Earlier evaluations on the same split.
+            notes: Further sentences.
+            uses_test_images: Rows that were made from the true test pictures.
+            draws: Bootstrap samples.
+        """
+        results = {
+            row: {metric: _result(values, scores, draws, seed) for metric, values in metrics.items()}
+            for row, metrics in scores.values.items()
+        }
+        comparisons = _comparisons(scores, draws, seed)
+        permutation = {metric: asdict(result) for metric, result in _permutation(scores).items()}
+        described = _described(protocol, scores)
+        rows = {
+            row: asdict(row_info(row)) | ({"uses_test_images": True} if row in uses_test_images else {})
+            for row in scores.rows
+        }
+        return cls(
+            protocol=described,
+            results=results,
+            permutation=permutation,
+            per_subject=_per_subject(scores),
+            comparisons=comparisons,
+            rows=rows,
+            data=dict(data or {}),
+            model=dict(model or {}),
+            extractors=dict(scores.extractors),
+            versions=versions(),
+            timing=dict(timing or {}),
+            seed=seed,
+            looks=[dict(look) for look in looks],
+            notes=[*notes, *scores.notes, *_verdicts(results, comparisons, rows, described)],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; NaN and infinity become null."""
+        return _plain({"schema": SCHEMA, **asdict(self)})
+
+    def save(self, path: str | PathLike) -> None:
+        """Writes report.json atomically."""
+        write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "Report":
+        """Reads a report.json, or the one in a folder.
+
+        Raises:
+            FmriModelsError: It is missing, is no report, or was written by a newer version.
+        """
+        path = Path(path)
+        path = path / "report.json" if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FmriModelsError(f"There is no report at {path}; write one with `fmri-models evaluate`.") from error
+        except (OSError, ValueError) as error:
+            raise FmriModelsError(f"{path} is not a readable report.json ({error}).") from error
+        if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+            raise FmriModelsError(f"{path} is JSON, but not a report of fmri_models (it has no results).")
+        check_schema(content.pop("schema", None), SCHEMA, str(path))
+        known = cls.__dataclass_fields__
+        return cls(**{"protocol": {}} | {name: value for name, value in content.items() if name in known})
+
+    def metrics(self) -> list[MetricInfo]:
+        """The metrics that at least one row has, in the protocol's order."""
+        names = [metric["name"] for metric in self.protocol.get("metrics", [])]
+        names += [name for row in self.results.values() for name in row if name not in names]
+        names = list(dict.fromkeys(names))
+        return [metric_info(name) for name in names if any(row.get(name) for row in self.results.values())]
+
+
+def save_items(scores: Scores, path: str | PathLike) -> None:
+    """Writes items.parquet atomically."""
+    with atomic_file(path) as partial:
+        pq.write_table(scores.table(), partial, compression="zstd")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python, and the libraries whose version can change a score."""
+    found = {"fmri_models": package_version.__version__, "python": platform.python_version()}
+    for name in ("torch", "transformers", "diffusers", "datasets", "timm", "numpy", "scikit-learn"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _result(values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
+    found: Interval | None = None if values is None else interval(values, scores.stimulus_ids.tolist(), draws, seed)
+    if found is None:
+        return None
+    return {"value": found.value, "ci95": None if found.ci95 is None else list(found.ci95), "n": found.n}
+
+
+def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, dict[str, Any] | None]]:
+    """Paired differences of the row `brain` and every other row, where both have the metric."""
+    compared: dict[str, dict[str, dict[str, Any] | None]] = {}
+    brain = scores.values.get("brain", {})
+    for row, metrics in scores.values.items():
+        if row == "brain" or not brain:
+            continue
+        compared[row] = {}
+        for metric, values in metrics.items():
+            own = brain.get(metric)
+            if values is None or own is None:
+                compared[row][metric] = None
+                continue
+            higher = metric_info(metric).higher_is_better
+            found = paired_difference(own, values, scores.stimulus_ids.tolist(), higher, draws, seed)
+            compared[row][metric] = None if found is None else found.to_dict()
+    return compared
+
+
+def _permutation(scores: Scores) -> dict[str, Any]:
+    tests = {}
+    for metric, permuted in scores.permuted.items():
+        observed = scores.values["brain"][metric]
+        # A pairing can leave an item without a score (no other picture has its background).
+        paired = permuted[np.isfinite(permuted).any(1)]
+        if observed is not None and len(paired):
+            means = np.nanmean(paired, axis=1)
+            tests[metric] = permutation_test(means, float(np.nanmean(observed)), metric_info(metric).higher_is_better)
+    return tests
+
+
+def _per_subject(scores: Scores) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for subject in dict.fromkeys(scores.subjects.tolist()):
+        own = scores.subjects == subject
+        found[subject] = {
+            row: {
+                metric: None if values is None or not np.isfinite(values[own]).any()
+                else {"value": float(np.nanmean(values[own])), "n": int(np.isfinite(values[own]).sum())}
+                for metric, values in metrics.items()
+            }
+            for row, metrics in scores.values.items()
+        }  # fmt: skip
+    return found
+
+
+def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
+    """The protocol with the metrics that were used, and chance where it follows from the number of stimuli."""
+    names = list(dict.fromkeys([*protocol.metrics, *(m for row in scores.values.values() for m in row)]))
+    pool = protocol.pool_size or scores.pool_size
+    metrics = []
+    for name in names:
+        info = asdict(metric_info(name))
+        if name.startswith("retrieval_"):
+            info["chance"] = min(1.0, int(name.rsplit("top", 1)[1]) / pool)
+        elif name == "identification_top1":
+            info["chance"] = 1 / pool
+        metrics.append(info)
+    return {**protocol.to_dict(), "metrics": metrics, "pool_size": pool}
+
+
+def _verdicts(
+    results: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    rows: Mapping[str, Mapping[str, Any]],
+    protocol: Mapping[str, Any],
+) -> list[str]:
+    """Sentences about every control that the brain row does not beat, and about leakage."""
+    sentences = []
+    for row, compared in comparisons.items():
+        if rows[row]["kind"] != "control":
+            continue
+        for metric, difference in compared.items():
+            if difference is None or (difference["ci95"] is not None and difference["ci95"][0] > 0):
+                continue
+            sentences.append(_not_beaten(row, metric, difference, results))
+    chances = {info["name"]: info["chance"] for info in protocol["metrics"] if info["chance"] is not None}
+    for metric, chance in chances.items():
+        found = results.get("permuted_training", {}).get(metric)
+        if found and found["ci95"] and found["value"] > chance and found["ci95"][0] > chance:
+            sentences.append(
+                f"permuted_training is above chance in {metric} ({found['value']:.3f}, 95 % interval from "
+                f"{found['ci95'][0]:.3f}, chance {chance:.3f}): look for test pictures or statistics in the training "
+                "data."
+            )
+    return sentences
+
+
+def _not_beaten(row: str, metric: str, difference: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    brain, control = results["brain"][metric]["value"], results[row][metric]["value"]
+    bounds = (
+        ""
+        if difference["ci95"] is None
+        else "; 95 % interval of the difference {:.3f} to {:.3f}".format(*difference["ci95"])
+    )
+    figures = f"{row} scores {control:.3f} in {metric} and the brain row {brain:.3f}{bounds}"
+    if metric in _PIXEL_METRICS and row in _BLURRY_CONTROLS:
+        return (
+            f"{figures}. This control wins by its nature: a blurry average is near every picture in pixels, so "
+            f"{metric} rewards it although it says nothing about what was shown; identification and retrieval decide."
+        )
+    return f"{figures}. The brain row does not beat this control here."
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,140 @@
+"""Retrieval: which picture belongs to a brain response, and the other way round."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import FmriModelsError
+from .metrics import Reduction, chance_of_fewer, checked_features, cosine_matrix, reduce, wins_in_columns
+
+
+def retrieval_accuracy(
+    brain: Tensor,
+    image: Tensor,
+    query: Literal["brain", "image"] = "brain",
+    top_k: int = 1,
+    pool_size: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    pools: Tensor | np.ndarray | None = None,
+    reduction: Reduction = "mean",
+) -> Any:
+    """How often the partner of a query is among the k most similar (cosine) of a pool.
+
+    The direction is named by its query because the field's names disagree with themselves. `query="brain"`: a brain
+    response is given and its picture is searched; MindEye's code calls it "bwd" and the papers print it in the column
+    "Brain". `query="image"`: a picture is given and its brain response is searched; "fwd" in the code, the column
+    "Image" in the papers. A tie counts as failure.
+
+    Args:
+        brain: (N, ...) embeddings predicted from brain responses; row i belongs to row i of `image`.
+        image: (N, ...) embeddings of the pictures.
+        query: Which side asks.
+        top_k: Rank that counts as success.
+        pool_size: Number of items in a random pool, drawn without replacement (300 in the papers); None for all N.
+        repeats: Number of random pools (30 in the papers).
+        seed: For the random pools.
+        pools: (repeats, size) item indices instead of random pools.
+        reduction: `"mean"` or `"none"`.
+
+    Returns:
+        float; per item (N,) float64 for the full pool, (repeats, size) for pools.
+
+    Raises:
+        FmriModelsError: Shapes differ, NaN, a pool larger than the set, or an unknown `query`.
+    """
+    brain, image = checked_features(brain, image)
+    if query not in ("brain", "image"):
+        raise FmriModelsError(f"query is {query!r}; expected 'brain' or 'image'.")
+    if top_k < 1:
+        raise FmriModelsError(f"top_k is {top_k}; expected a number from 1.")
+    # Columns are queries.
+    similarity = cosine_matrix(image, brain) if query == "brain" else cosine_matrix(brain, image)
+    if pools is None and pool_size is None:
+        return reduce(retrieval_hits(similarity, top_k).diagonal(), reduction)
+    pools = _random_pools(len(brain), pool_size, repeats, seed) if pools is None else torch.as_tensor(pools).long()
+    if pools.ndim != 2 or pools.min() < 0 or pools.max() >= len(brain):
+        raise FmriModelsError(
+            f"pools have the shape {tuple(pools.shape)} with indices from {int(pools.min())} to {int(pools.max())}; "
+            f"expected (repeats, size) with indices from 0 to {len(brain) - 1}."
+        )
+    hits = [retrieval_hits(similarity[pool][:, pool], top_k).diagonal() for pool in pools]
+    return reduce(torch.stack(hits), reduction)
+
+
+def retrieval_hits(similarity: Tensor, top_k: int) -> Tensor:
+    """Whether each row is among the k most similar of a column.
+
+    Args:
+        similarity: (candidates, queries).
+        top_k: Rank that counts as success.
+
+    Returns:
+        (candidates, queries) float64 of 0 and 1; 0 where the similarity is NaN.
+    """
+    not_beaten = len(similarity) - 1 - wins_in_columns(similarity)
+    return hits_from_ranks(not_beaten.masked_fill(similarity.isnan(), len(similarity)), len(similarity) - 1, top_k)
+
+
+def hits_from_ranks(not_beaten: Tensor, others: int, top_k: int, pool_size: int | None = None) -> Tensor:
+    """Success from the number of other candidates that an item does not beat.
+
+    Args:
+        not_beaten: Any shape, whole numbers; more than `others` for an undefined similarity, which never succeeds.
+        others: Number of other candidates.
+        top_k: Rank that counts as success.
+        pool_size: For the expectation over random pools of that size; None for all candidates.
+
+    Returns:
+        float64 of the same shape: 0 or 1, or a probability if `pool_size` is given.
+    """
+    if pool_size is None or pool_size > others:
+        return (not_beaten < top_k).double()
+    chances = [chance_of_fewer(count, others, pool_size - 1, top_k) for count in range(others + 1)]
+    return torch.tensor([*chances, 0.0], dtype=torch.float64)[not_beaten.long().clamp(max=others + 1)]
+
+
+def retrieve(query: Tensor, gallery: Tensor, top_k: int = 1, chunk_size: int = 4096) -> tuple[Tensor, Tensor]:
+    """The k most similar gallery rows of each query, exactly, without holding all similarities in memory.
+
+    Args:
+        query: (N, ...) embeddings.
+        gallery: (M, ...) embeddings of the same size.
+        top_k: Number of rows to return.
+        chunk_size: Gallery rows that are compared at a time.
+
+    Returns:
+        Cosine similarities (N, k) float64 in falling order, and gallery indices (N, k) int64.
+
+    Raises:
+        FmriModelsError: Embedding sizes differ, NaN or all-zero vectors, or fewer than `top_k` gallery rows.
+    """
+    query, gallery = torch.as_tensor(query).flatten(1), torch.as_tensor(gallery).flatten(1)
+    if query.shape[1] != gallery.shape[1]:
+        raise FmriModelsError(
+            f"A query has {query.shape[1]} values and a gallery row {gallery.shape[1]}; embed both alike."
+        )
+    if not 1 <= top_k <= len(gallery):
+        raise FmriModelsError(f"top_k is {top_k}, but the gallery has {len(gallery)} rows.")
+    best = torch.empty(len(query), 0, dtype=torch.float64)
+    index = torch.empty(len(query), 0, dtype=torch.long)
+    for start in range(0, len(gallery), chunk_size):
+        similarity = cosine_matrix(query, gallery[start : start + chunk_size])
+        if similarity.isnan().any():
+            raise FmriModelsError("A query or gallery embedding is all zero, NaN or infinite, so it has no direction.")
+        positions = torch.arange(start, start + similarity.shape[1]).expand(len(query), -1)
+        best, index = torch.cat([best, similarity], 1), torch.cat([index, positions], 1)
+        # A stable sort keeps the smaller index first among equals, whatever the chunk size.
+        order = best.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+        best, index = best.gather(1, order), index.gather(1, order)
+    return best, index
+
+
+def _random_pools(count: int, pool_size: int | None, repeats: int, seed: int) -> Tensor:
+    size = count if pool_size is None else pool_size
+    if not 1 <= size <= count:
+        raise FmriModelsError(f"A pool of {size} was asked for, but there are {count} items; choose at most {count}.")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randperm(count, generator=generator)[:size] for _ in range(repeats)])

@@ -1,0 +1,641 @@
+"""From rows of pictures to item scores: every metric of a protocol, for every row, by one pair function each.
+
+A metric is a function of a row and of pairs (i, j): the score of reconstruction j if stimulus i were the one shown.
+The true pairing gives the scores, random pairings the permutation test, from the same code.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ..errors import FmriModelsError
+from .bootstrap import PERMUTATIONS
+from .features import FeatureExtractor, load_extractor
+from .metrics import (
+    SsimPairs,
+    Window,
+    checked_features,
+    checked_picture_set,
+    correlation_matrix,
+    cosine_matrix,
+    grey,
+    identification_shares,
+    resize_pictures,
+    wins_in_columns,
+)
+from .protocols import Protocol
+from .retrieval import hits_from_ranks
+
+# An ImageNet network says nothing about pictures smaller than this.
+SMALLEST_NETWORK_PICTURE = 32
+
+
+@dataclass
+class RowData:
+    """What one row of a report has for each item.
+
+    Args:
+        images: (N, C, H, W) float in [0, 1], of the size of the true pictures; None for a row without pictures.
+        retrieval_embeds: (N, ...) predicted embeddings; None for a row that retrieves nothing.
+    """
+
+    images: Tensor | None = None
+    retrieval_embeds: Tensor | None = None
+
+
+@dataclass
+class Scores:
+    """Item scores of all rows.
+
+    Args:
+        values: row -> metric -> (N,) float64 with NaN for an item without score; None where the row has no such metric.
+        subjects: N names.
+        stimulus_ids: N ids.
+        seeds: N numbers.
+        permuted: metric -> (permutations, N) scores of the row `brain` under random pairings.
+        pool_size: Mean number of stimuli among which an item is identified.
+        extractors: name -> {"sha256": ...} of the networks that were used.
+        notes: Sentences about what was left out, and why.
+    """
+
+    values: dict[str, dict[str, np.ndarray | None]]
+    subjects: np.ndarray
+    stimulus_ids: np.ndarray
+    seeds: np.ndarray
+    permuted: dict[str, np.ndarray] = field(default_factory=dict)
+    pool_size: float = 0.0
+    extractors: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.stimulus_ids)
+
+    @property
+    def rows(self) -> list[str]:
+        """Row names in order."""
+        return list(self.values)
+
+    def table(self) -> pa.Table:
+        """The items as columns row, metric, subject, stimulus_id, seed, value; a row for each item that has a score."""
+        parts = []
+        for row, metrics in self.values.items():
+            for metric, values in metrics.items():
+                if values is not None:
+                    present = np.isfinite(values)
+                    parts.append(self._part(row, metric, values, present))
+        return pa.concat_tables(parts) if parts else ITEM_SCHEMA.empty_table()
+
+    def _part(self, row: str, metric: str, values: np.ndarray, present: np.ndarray) -> pa.Table:
+        count = int(present.sum())
+        columns = [
+            [row] * count,
+            [metric] * count,
+            self.subjects[present].tolist(),
+            self.stimulus_ids[present].tolist(),
+            self.seeds[present].tolist(),
+            values[present].tolist(),
+        ]
+        return pa.table(columns, schema=ITEM_SCHEMA)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
+        """The items of several evaluations (folds) as one; a row or metric that one of them lacks is NaN there.
+
+        Args:
+            parts: Scores of disjoint test sets under one protocol.
+        """
+        rows = list(dict.fromkeys(row for part in parts for row in part.values))
+        metrics = list(dict.fromkeys(m for part in parts for row in part.values.values() for m in row))
+        values = {
+            row: {m: _joined([part.values.get(row, {}).get(m) for part in parts], parts) for m in metrics}
+            for row in rows
+        }
+        permuted = {
+            metric: np.concatenate([part.permuted[metric] for part in parts], axis=1)
+            for metric in parts[0].permuted
+            if all(metric in part.permuted for part in parts)
+        }
+        return cls(
+            values,
+            np.concatenate([part.subjects for part in parts]),
+            np.concatenate([part.stimulus_ids for part in parts]),
+            np.concatenate([part.seeds for part in parts]),
+            permuted,
+            float(np.average([part.pool_size for part in parts], weights=[len(part) for part in parts])),
+            {name: info for part in parts for name, info in part.extractors.items()},
+            list(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
+
+
+ITEM_SCHEMA = pa.schema(
+    [
+        ("row", pa.string()),
+        ("metric", pa.string()),
+        ("subject", pa.string()),
+        ("stimulus_id", pa.string()),
+        ("seed", pa.int64()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+def score_rows(
+    rows: Mapping[str, RowData],
+    truth: Tensor,
+    stimulus_ids: Sequence[str],
+    protocol: Protocol,
+    subjects: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    folds: Sequence[int] | None = None,
+    gallery_embeds: Tensor | None = None,
+    backgrounds: Sequence[str] | None = None,
+    factors: Sequence[Mapping[str, str]] | None = None,
+    extractors: Mapping[str, FeatureExtractor] | None = None,
+    factor_classifier: Any = None,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Scores:
+    """Scores every row by every metric of a protocol.
+
+    Pictures are scored as they are saved, with 8 bits a channel, so that whoever has the PNGs finds the same numbers.
+    Identification and retrieval happen among the stimuli of one subject, seed and fold; several trials of a stimulus
+    are never each other's distractors.
+
+    Args:
+        rows: Name -> what it has for each of the N items, all in the same order. `brain` is the one that is permuted.
+        truth: (N, C, H, W) float in [0, 1]; the picture of each item.
+        stimulus_ids: N ids.
+        protocol: Names the metrics.
+        subjects: N names; one subject if None.
+        seeds: N seeds of the reconstructions; `seed` for all if None.
+        folds: N fold numbers; one fold if None.
+        gallery_embeds: (N, ...) true embeddings of each item's picture, for retrieval.
+        backgrounds: N labels, for identification among equal backgrounds.
+        factors: N dictionaries with the scene's factors.
+        extractors: Name -> extractor, instead of those that are installed.
+        factor_classifier: Has `predict(images) -> {factor: labels}` and `sha256`; the package's own if None.
+        permutations: Number of random pairings of the row `brain`.
+        seed: Of the permutations.
+
+    Raises:
+        FmriModelsError: Lengths, shapes or values do not fit together.
+    """
+    if not rows:
+        raise FmriModelsError("There is no row to score; give at least the row 'brain'.")
+    truth = _as_saved(checked_picture_set(truth, "The true pictures"))
+    count = len(truth)
+    items = _Items(
+        ids=np.asarray(stimulus_ids, dtype=str),
+        subjects=np.asarray(["subj01"] * count if subjects is None else subjects, dtype=str),
+        seeds=np.asarray([seed] * count if seeds is None else seeds, dtype=np.int64),
+        folds=np.asarray([0] * count if folds is None else folds),
+        gallery=gallery_embeds,
+        backgrounds=backgrounds,
+        factors=factors,
+    )
+    items.check_lengths(count)
+    checked = {name: _checked_row(name, row, truth) for name, row in rows.items()}
+    metrics, notes = _usable_metrics(protocol, truth, factors, backgrounds)
+    networks = _networks(metrics, extractors)
+    classifier = _classifier(metrics, factor_classifier)
+    contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}
+    truth_features = {name: network(truth) for name, network in networks.items()}
+    blocks = [_Block.of_items(positions, truth, items, truth_features, protocol) for positions in items.blocks()]
+    scores = Scores(
+        values={name: dict.fromkeys([*protocol.metrics, *metrics]) for name in rows},
+        subjects=items.subjects,
+        stimulus_ids=items.ids,
+        seeds=items.seeds,
+        pool_size=float(np.average([len(b.truth) for b in blocks], weights=[len(b.positions) for b in blocks])),
+        extractors={name: {"sha256": network.sha256} for name, network in networks.items()}
+        | ({} if classifier is None else {"scene_factors": {"sha256": classifier.sha256}}),
+        notes=notes,
+    )
+    for name, content in contents.items():
+        for number, block in enumerate(blocks):
+            draws = permutations if name == "brain" else 0
+            _score_block(scores, name, _RowInBlock(block, content.at(block.positions)), metrics, draws, [seed, number])
+    return scores
+
+
+def _score_block(
+    scores: Scores, name: str, row: "_RowInBlock", metrics: Sequence[str], permutations: int, seed: list[int]
+) -> None:
+    """Fills in the scores of one row's items in one block, and those of its random pairings."""
+    positions = row.block.positions.numpy()
+    for metric in metrics:
+        function = _pair_function(metric)
+        found = function(row, row.block.truth_index, torch.arange(len(positions)))
+        if found is None:
+            continue
+        values = scores.values[name][metric]
+        if values is None:
+            values = scores.values[name][metric] = np.full(len(scores), np.nan)
+        values[positions] = found.numpy()
+        if permutations:
+            permuted = scores.permuted.setdefault(metric, np.full((permutations, len(scores)), np.nan))
+            permuted[:, positions] = _permuted(row, function, permutations, np.random.default_rng(seed))
+
+
+# -------------------------------------------------------------------------------------------------- what is scored
+
+
+@dataclass
+class _Items:
+    """What is known of each item."""
+
+    ids: np.ndarray
+    subjects: np.ndarray
+    seeds: np.ndarray
+    folds: np.ndarray
+    gallery: Tensor | None
+    backgrounds: Sequence[str] | None
+    factors: Sequence[Mapping[str, str]] | None
+
+    def check_lengths(self, count: int) -> None:
+        names = {"ids": "stimulus ids", "gallery": "gallery embeddings"}
+        for attribute, values in vars(self).items():
+            if values is not None and len(values) != count:
+                what = names.get(attribute, attribute)
+                raise FmriModelsError(
+                    f"There are {len(values)} {what} for {count} true pictures; expected one for each."
+                )
+
+    def blocks(self) -> list[np.ndarray]:
+        """Positions of the items of each subject, seed and fold."""
+        positions: dict[tuple[Any, ...], list[int]] = {}
+        labels = zip(self.subjects.tolist(), self.seeds.tolist(), self.folds.tolist(), strict=True)
+        for position, label in enumerate(labels):
+            positions.setdefault(label, []).append(position)
+        return [np.asarray(block) for block in positions.values()]
+
+
+@dataclass
+class _RowContent:
+    """A row's pictures, embeddings and what networks say about them."""
+
+    images: Tensor | None
+    embeds: Tensor | None
+    features: dict[str, Tensor]
+    factors: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, row: RowData, networks: Mapping[str, "_Remembering"], classifier: Any) -> "_RowContent":
+        if row.images is None:
+            return cls(None, row.retrieval_embeds, {}, {})
+        labels = {} if classifier is None else classifier.predict(row.images)
+        return cls(
+            row.images,
+            row.retrieval_embeds,
+            {name: network(row.images) for name, network in networks.items()},
+            {factor: np.asarray(values, dtype=str) for factor, values in labels.items()},
+        )
+
+    def at(self, positions: Tensor) -> "_RowContent":
+        return _RowContent(
+            None if self.images is None else self.images[positions],
+            None if self.embeds is None else self.embeds[positions],
+            {name: features[positions] for name, features in self.features.items()},
+            {name: labels[positions.numpy()] for name, labels in self.factors.items()},
+        )
+
+
+@dataclass
+class _Block:
+    """The items of one subject, seed and fold, with the stimuli that they are identified among."""
+
+    positions: Tensor
+    truth_index: Tensor
+    truth: Tensor
+    features: dict[str, Tensor]
+    gallery: Tensor | None
+    backgrounds: list[str] | None
+    factors: list[Mapping[str, str]] | None
+    protocol: Protocol
+
+    @classmethod
+    def of_items(
+        cls,
+        positions: np.ndarray,
+        truth: Tensor,
+        items: _Items,
+        features: dict[str, Tensor],
+        protocol: Protocol,
+    ) -> "_Block":
+        _, first, truth_index = np.unique(items.ids[positions], return_index=True, return_inverse=True)
+        stimuli = positions[first]
+        return cls(
+            torch.from_numpy(positions),
+            torch.from_numpy(truth_index),
+            truth[stimuli],
+            {name: values[stimuli] for name, values in features.items()},
+            None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[stimuli],
+            None if items.backgrounds is None else [items.backgrounds[i] for i in stimuli],
+            None if items.factors is None else [items.factors[i] for i in stimuli],
+            protocol,
+        )
+
+
+class _RowInBlock:
+    """A row's items in one block, with the comparisons that several metrics share."""
+
+    def __init__(self, block: _Block, content: _RowContent) -> None:
+        self.block, self.content = block, content
+
+    @cached_property
+    def pictures(self) -> tuple[Tensor, Tensor] | None:
+        """True and reconstructed pictures in float64 at the protocol's resolution."""
+        if self.content.images is None:
+            return None
+        both = self.block.truth.double(), self.content.images.double()
+        resolution = self.block.protocol.resolution
+        return both if resolution is None else tuple(resize_pictures(one, resolution) for one in both)  # type: ignore
+
+    @cached_property
+    def pixel_correlation(self) -> Tensor | None:
+        return None if self.pictures is None else correlation_matrix(*self.pictures)
+
+    def feature_correlation(self, extractor: str) -> Tensor | None:
+        if extractor not in self.content.features:
+            return None
+        if extractor not in self._feature_correlations:
+            self._feature_correlations[extractor] = correlation_matrix(
+                self.block.features[extractor], self.content.features[extractor]
+            )
+        return self._feature_correlations[extractor]
+
+    @cached_property
+    def _feature_correlations(self) -> dict[str, Tensor]:
+        return {}
+
+    @cached_property
+    def embedding_cosine(self) -> Tensor | None:
+        if self.block.gallery is None or self.content.embeds is None:
+            return None
+        gallery, embeds = self.block.gallery.flatten(1), self.content.embeds.flatten(1)
+        checked_features(embeds, embeds)
+        return cosine_matrix(gallery, embeds)
+
+    @cached_property
+    def not_beaten_by_column(self) -> Tensor | None:
+        """(T, N): number of other stimuli that are at least as similar to item j as stimulus i is."""
+        if self.embedding_cosine is None:
+            return None
+        return len(self.embedding_cosine) - 1 - wins_in_columns(self.embedding_cosine)
+
+    @cached_property
+    def not_beaten_by_row(self) -> tuple[Tensor, Tensor] | None:
+        """(T, N): number of items of other stimuli at least as similar to stimulus i as item j is; and of how many."""
+        return None if self.embedding_cosine is None else losses_in_rows(self.embedding_cosine, self.block.truth_index)
+
+
+def losses_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of other stimuli each entry of a row does not beat.
+
+    Args:
+        similarity: (T, N) of stimuli and items.
+        truth_index: (N,) the stimulus of each item; items of one stimulus are not compared with each other.
+
+    Returns:
+        (T, N) numbers of items not beaten, and (N,) numbers of items compared with.
+    """
+    wins = wins_in_columns(similarity.T).T.clone()
+    others = torch.empty(similarity.shape[1], dtype=torch.long)
+    for stimulus in truth_index.unique():
+        same = (truth_index == stimulus).nonzero()[:, 0]
+        wins[:, same] -= wins_in_columns(similarity[:, same].T).T
+        others[same] = similarity.shape[1] - len(same)
+    return others - wins, others
+
+
+# ------------------------------------------------------------------------------------------------- metrics of pairs
+
+_PairFunction = Callable[[_RowInBlock, Tensor, Tensor], Tensor | None]
+
+
+def _pair_function(metric: str) -> _PairFunction:
+    for pattern, make in _PAIR_FUNCTIONS:
+        if match := re.fullmatch(pattern, metric):
+            return make(*match.groups())
+    raise FmriModelsError(f"The metric {metric!r} cannot be computed from rows of pictures.")
+
+
+def _mse(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+    if row.pictures is None:
+        return None
+    truth, recon = (pictures.flatten(1) for pictures in row.pictures)
+    if len(i) <= len(recon):
+        return (truth[i] - recon[j]).square().mean(1)
+    squares = truth.square().mean(1)[:, None] + recon.square().mean(1)
+    return (squares - 2 * truth @ recon.T / truth.shape[1])[i, j]
+
+
+def _pixcorr(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+    return None if row.pixel_correlation is None else row.pixel_correlation[i, j].nan_to_num(nan=0.0)
+
+
+def _ssim(window: Window) -> _PairFunction:
+    def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+        if row.pictures is None:
+            return None
+        truth, recon = (grey(pictures) for pictures in row.pictures)
+        if len(i) <= len(recon):
+            return SsimPairs(truth, recon, window)(i, j)
+        # Ten thousand random pairings; single precision is twice as fast and right to 1e-4.
+        return SsimPairs(truth.float(), recon.float(), window)(i, j).double()
+
+    return score
+
+
+def _two_way(similarity: Callable[[_RowInBlock], Tensor | None], same_background: bool = False) -> _PairFunction:
+    def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+        correlation = similarity(row)
+        if correlation is None or len(correlation) < 2:
+            return None
+        if row.block.protocol.distractors == "reconstruction" and not same_background:
+            not_beaten, others = losses_in_rows(correlation, row.block.truth_index)
+            return (1 - not_beaten / others)[i, j]
+        return identification_shares(correlation, row.block.backgrounds if same_background else None)[i, j]
+
+    return score
+
+
+def _identification_top1(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+    shares = _two_way(lambda row: row.pixel_correlation)(row, i, j)
+    return None if shares is None else (shares == 1).double()
+
+
+def _distance(extractor: str) -> _PairFunction:
+    def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+        correlation = row.feature_correlation(extractor)
+        return None if correlation is None else 1 - correlation[i, j].nan_to_num(nan=0.0)
+
+    return score
+
+
+def _retrieval(query: str, top_k: str) -> _PairFunction:
+    def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+        pool_size = row.block.protocol.pool_size
+        if query == "brain" and row.not_beaten_by_column is not None:
+            others = len(row.block.truth) - 1
+            return hits_from_ranks(row.not_beaten_by_column[i, j], others, int(top_k), pool_size)
+        if query == "image" and row.not_beaten_by_row is not None:
+            not_beaten, others_of_item = row.not_beaten_by_row
+            return hits_from_ranks(not_beaten[i, j], int(others_of_item.max()), int(top_k), pool_size)
+        return None
+
+    return score
+
+
+def _factor(factor: str) -> _PairFunction:
+    def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
+        if factor not in row.content.factors or row.block.factors is None:
+            return None
+        shown = np.asarray([scene[factor] for scene in row.block.factors])
+        return torch.from_numpy((shown[i.numpy()] == row.content.factors[factor][j.numpy()]).astype(np.float64))
+
+    return score
+
+
+def _named(value: _PairFunction) -> Callable[[], _PairFunction]:
+    return lambda: value
+
+
+_PAIR_FUNCTIONS: tuple[tuple[str, Callable[..., _PairFunction]], ...] = (
+    (r"pixcorr", _named(_pixcorr)),
+    (r"mse", _named(_mse)),
+    (r"ssim", _named(_ssim("gaussian"))),
+    (r"ssim_uniform", _named(_ssim("uniform"))),
+    (r"pairwise_pixcorr", _named(_two_way(lambda row: row.pixel_correlation))),
+    (r"identification_top1", _named(_identification_top1)),
+    (r"two_way_(\w+)_same_background", lambda name: _two_way(lambda row: row.feature_correlation(name), True)),
+    (r"two_way_(\w+)", lambda name: _two_way(lambda row: row.feature_correlation(name))),
+    (r"distance_(\w+)", _distance),
+    (r"retrieval_query_(brain|image)_top(\d+)", _retrieval),
+    (r"factor_accuracy_(\w+)", _factor),
+)
+
+
+def _permuted(
+    row: _RowInBlock, function: _PairFunction, permutations: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(permutations, items) scores under random pairings; every pair that occurs is computed once."""
+    stimuli, items = len(row.block.truth), len(row.block.positions)
+    drawn = np.stack([generator.permutation(stimuli) for _ in range(permutations)])[:, row.block.truth_index.numpy()]
+    pairs, where = np.unique(drawn * items + np.arange(items), return_inverse=True)
+    scores = function(row, torch.from_numpy(pairs // items), torch.from_numpy(pairs % items))
+    return scores.numpy()[where].reshape(permutations, items)  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------------------------------- what can be scored
+
+
+def _usable_metrics(
+    protocol: Protocol,
+    truth: Tensor,
+    factors: Sequence[Mapping[str, str]] | None,
+    backgrounds: Sequence[str] | None,
+) -> tuple[list[str], list[str]]:
+    """The protocol's metrics that these pictures allow, and a sentence about each group that they do not."""
+    metrics, notes = list(protocol.metrics), []
+    side = protocol.resolution or min(truth.shape[-2:])
+    size = f"{truth.shape[-2]}x{truth.shape[-1]}"
+
+    def leave_out(prefix: str, reason: str) -> None:
+        left = [name for name in metrics if name == prefix or (prefix.endswith("_") and name.startswith(prefix))]
+        if left:
+            metrics[:] = [name for name in metrics if name not in left]
+            notes.append(f"{', '.join(left)}: left out, because {reason}.")
+
+    if min(truth.shape[-2:]) < SMALLEST_NETWORK_PICTURE:
+        reason = f"a network trained on photographs says nothing about pictures of {size} pixels"
+        if protocol.extractors:
+            leave_out("two_way_", f"{reason}; identification by pixels takes their place")
+            metrics += [name for name in ("pairwise_pixcorr", "identification_top1") if name not in metrics]
+        leave_out("distance_", reason)
+    elif truth.shape[1] == 1 and protocol.extractors:
+        notes.append("Grey pictures were given to the evaluation networks with the one channel repeated three times.")
+    if side < 11:
+        leave_out("ssim", f"its window of 11x11 is larger than the pictures ({size})")
+    if side < 7:
+        leave_out("ssim_uniform", f"its window of 7x7 is larger than the pictures ({size})")
+    if backgrounds is None:
+        for name in [name for name in metrics if name.endswith("_same_background")]:
+            leave_out(name, "backgrounds are not known for these pictures")
+    known = set.intersection(*(set(scene) for scene in factors)) if factors else set()
+    if not known or truth.shape[1:] != (3, 64, 64):
+        leave_out("factor_accuracy_", "these pictures are not the built-in scenes")
+    for name in [name for name in metrics if name.startswith("factor_accuracy_")]:
+        if name.removeprefix("factor_accuracy_") not in known:
+            leave_out(name, "this factor is not known for every picture")
+    return metrics, notes
+
+
+class _Remembering:
+    """An extractor that computes a picture once, since rows such as the mean image repeat one."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self.extractor, self.sha256 = extractor, extractor.sha256
+        self._known: dict[bytes, Tensor] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        keys = [hashlib.sha256(image.contiguous().numpy().tobytes()).digest() for image in images]
+        new = {key: position for position, key in enumerate(keys) if key not in self._known}
+        if new:
+            features = self.extractor(images[list(new.values())].float())
+            self._known.update(zip(new, features, strict=True))
+        return torch.stack([self._known[key] for key in keys])
+
+
+def _networks(metrics: list[str], extractors: Mapping[str, FeatureExtractor] | None) -> dict[str, _Remembering]:
+    needed = Protocol("", "", tuple(metrics)).extractors
+    return {name: _Remembering((extractors or {}).get(name) or load_extractor(name)) for name in needed}
+
+
+def _classifier(metrics: list[str], classifier: Any) -> Any:
+    if not any(name.startswith("factor_accuracy_") for name in metrics):
+        return None
+    if classifier is None:
+        from .scene_factors import SceneFactorClassifier
+
+        return SceneFactorClassifier.load_default()
+    return classifier
+
+
+def _as_saved(pictures: Tensor) -> Tensor:
+    """Pictures on the CPU with the 256 levels that a PNG keeps."""
+    return (pictures.cpu().float().clamp(0, 1) * 255).round() / 255
+
+
+def _checked_row(name: str, row: RowData, truth: Tensor) -> RowData:
+    """The row with pictures as they are saved and everything on the CPU."""
+    embeds, images = row.retrieval_embeds, row.images
+    if embeds is not None:
+        embeds = torch.as_tensor(embeds).detach().cpu()
+        if len(embeds) != len(truth):
+            raise FmriModelsError(
+                f"The row {name} has {len(embeds)} embeddings for {len(truth)} items; expected one for each."
+            )
+    if images is not None:
+        images = _as_saved(checked_picture_set(images, f"The pictures of the row {name}"))
+        if images.shape != truth.shape:
+            raise FmriModelsError(
+                f"The pictures of the row {name} have the shape {tuple(images.shape)} and the true ones "
+                f"{tuple(truth.shape)}; resize them first."
+            )
+    return RowData(images, embeds)
+
+
+def _joined(values: Sequence[np.ndarray | None], parts: Sequence[Scores]) -> np.ndarray | None:
+    if all(value is None for value in values):
+        return None
+    filled = [np.full(len(part), np.nan) if v is None else v for v, part in zip(values, parts, strict=True)]
+    return np.concatenate(filled)

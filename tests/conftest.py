@@ -1,0 +1,56 @@
+"""What all tests share: no network, no traces outside temporary folders, and the published data where they are."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before any library that reads these when it is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not _IS_WORKER:
+    # Workers inherit the folder.
+    _CACHES = tempfile.mkdtemp(prefix="fmri-models-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHES
+    os.environ["HF_HOME"] = f"{_CACHES}/huggingface"
+    os.environ["FMRI_MODELS_CACHE"] = f"{_CACHES}/fmri_models"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not _IS_WORKER:
+        shutil.rmtree(_CACHES, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The clone that the tests run in."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder with published data, named by FMRI_MODELS_TEST_DATA; tests that need it are skipped without it.
+
+    With FMRI_MODELS_REQUIRE_TEST_DATA=1 they fail instead, so that a run meant to be complete is.
+    """
+    named = os.environ.get("FMRI_MODELS_TEST_DATA")
+    if named and Path(named).is_dir():
+        return Path(named)
+    reason = (
+        f"FMRI_MODELS_TEST_DATA is {named!r}, which is no folder"
+        if named
+        else "FMRI_MODELS_TEST_DATA does not name a folder with published data"
+    )
+    if os.environ.get("FMRI_MODELS_REQUIRE_TEST_DATA") == "1":
+        pytest.fail(f"{reason}, but FMRI_MODELS_REQUIRE_TEST_DATA=1 asks for it.")
+    pytest.skip(f"{reason}.")

@@ -1,0 +1,363 @@
+"""From rows of pictures to report.json and what lies beside it."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
+from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, metric_info
+from fmri_models.evaluation.rendering import draw_grid, grid_items, item_names, results_table, to_markdown
+from fmri_models.evaluation.scoring import losses_in_rows
+
+COUNT = 24
+METRICS = (
+    "pixcorr",
+    "ssim",
+    "mse",
+    "two_way_tiny",
+    "two_way_tiny_same_background",
+    "retrieval_query_brain_top1",
+    "retrieval_query_image_top5",
+    "factor_accuracy_kind",
+    "pairwise_pixcorr",
+    "identification_top1",
+)
+PROTOCOL = Protocol("test", "For tests.", METRICS)
+
+
+class TinyExtractor:
+    """Mean colors of an 8x8 grid, and a count of the pictures it saw."""
+
+    name, sha256 = "tiny", "0" * 64
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, images):
+        self.seen += len(images)
+        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
+
+
+class Classifier:
+    """Calls a picture bright or dark."""
+
+    sha256 = "1" * 64
+
+    def predict(self, images):
+        return {"kind": ["bright" if image.mean() > 0.5 else "dark" for image in images]}
+
+
+def smooth_pictures(count=COUNT, seed=0, size=64):
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def material():
+    """Two subjects who saw the same pictures; the brain row is right with noise."""
+    truth = smooth_pictures().repeat(2, 1, 1, 1)
+    noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
+    embeds = torch.randn(COUNT, 12, generator=torch.Generator().manual_seed(2)).repeat(2, 1)
+    decoded = embeds + 0.8 * torch.randn(embeds.shape, generator=torch.Generator().manual_seed(3))
+    exchanged = torch.cat([torch.arange(COUNT).roll(1), COUNT + torch.arange(COUNT).roll(1)])
+    brain = 0.7 * truth + 0.3 * noise
+    rows = {
+        "brain": RowData(brain, decoded),
+        "shuffled_brain": RowData(brain[exchanged], decoded[exchanged]),
+        "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth)),
+        "ridge": RowData(None, decoded),
+    }
+    return {
+        "rows": rows,
+        "truth": truth,
+        "stimulus_ids": [f"s{i:02d}" for i in range(COUNT)] * 2,
+        "subjects": ["subj01"] * COUNT + ["subj02"] * COUNT,
+        "gallery_embeds": embeds,
+        "backgrounds": ["a", "b", "c"] * (2 * COUNT // 3),
+        "factors": [{"kind": "bright" if picture.mean() > 0.5 else "dark"} for picture in truth],
+        "protocol": PROTOCOL,
+        "factor_classifier": Classifier(),
+    }
+
+
+@pytest.fixture(scope="module")
+def scores(material):
+    return score_rows(**material, extractors={"tiny": TinyExtractor()}, permutations=50)
+
+
+@pytest.fixture(scope="module")
+def report(scores):
+    return Report.from_scores(
+        scores,
+        PROTOCOL,
+        data={"name": "toy", "fingerprint": "f", "simulated": True, "mean_noise_ceiling": float("nan")},
+        model={"method": "toy"},
+        timing={"total_s": 1.5},
+        looks=[{"time": "2026", "commit": None, "config": {"a": 1}, "score": {"pixcorr": 0.5}}],
+        uses_test_images=["mean_image"],
+        draws=300,
+    )
+
+
+def test_rows_have_the_metrics_that_are_defined_for_them(report):
+    assert list(report.results) == ["brain", "shuffled_brain", "mean_image", "ridge"]
+    for metrics in report.results.values():
+        assert tuple(metrics) == METRICS
+    assert all(report.results["brain"].values())
+    assert report.results["ridge"]["pixcorr"] is None
+    assert report.results["mean_image"]["retrieval_query_brain_top1"] is None
+    assert report.results["ridge"]["retrieval_query_brain_top1"]["n"] == 2 * COUNT
+    assert report.extractors.keys() == {"tiny", "scene_factors"}
+
+
+def test_item_scores_are_those_of_the_metrics_on_saved_pictures(scores, material):
+    saved = [(pictures * 255).round() / 255 for pictures in (material["truth"], material["rows"]["brain"].images)]
+    np.testing.assert_allclose(scores.values["brain"]["pixcorr"], pixcorr(*saved, reduction="none").numpy())
+    np.testing.assert_allclose(scores.values["brain"]["ssim"], ssim(*saved, reduction="none").numpy())
+
+
+def test_controls_are_at_chance_and_brain_is_above(report):
+    assert report.results["mean_image"]["two_way_tiny"]["value"] == pytest.approx(0.5)
+    assert report.results["brain"]["two_way_tiny"]["value"] > 0.9
+    for metric in ("pixcorr", "mse", "two_way_tiny", "retrieval_query_brain_top1", "factor_accuracy_kind"):
+        assert report.comparisons["shuffled_brain"][metric]["ci95"][0] > 0, metric
+    assert report.comparisons["ridge"]["pixcorr"] is None
+    assert report.comparisons["ridge"]["retrieval_query_brain_top1"]["difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "chance"),
+    [
+        ("two_way_tiny", 0.5),
+        ("two_way_tiny_same_background", 0.5),
+        ("pairwise_pixcorr", 0.5),
+        ("identification_top1", 1 / COUNT),
+        ("retrieval_query_brain_top1", 1 / COUNT),
+        ("retrieval_query_image_top5", 5 / COUNT),
+    ],
+)
+def test_permutations_are_at_chance(report, metric, chance):
+    found = report.permutation[metric]
+    assert found["n"] == 50
+    assert abs(found["mean"] - chance) < 4 * found["sd"] / 50**0.5 + 1e-6
+    assert found["p"] == pytest.approx(1 / 51)
+
+
+def test_permuted_scores_are_those_of_exchanged_pictures(material):
+    alone = {name: material[name] for name in ("truth", "stimulus_ids", "subjects")}
+    protocol = Protocol("test", "", ("pixcorr", "ssim", "mse"))
+    rows = {"brain": material["rows"]["brain"]}
+    scores = score_rows(rows, protocol=protocol, permutations=3, seed=5, **alone)
+    drawn = np.concatenate([block * COUNT + np.random.default_rng([5, block]).permutation(COUNT) for block in range(2)])
+    exchanged = score_rows(rows, alone["truth"][drawn], alone["stimulus_ids"], protocol, alone["subjects"])
+    for metric, tolerance in (("pixcorr", 1e-9), ("mse", 1e-9), ("ssim", 1e-4)):
+        expected = exchanged.values["brain"][metric]
+        np.testing.assert_allclose(scores.permuted[metric][0], expected, atol=tolerance)
+
+
+def test_equal_pictures_are_seen_once_by_a_network(material):
+    extractor = TinyExtractor()
+    score_rows(**material, extractors={"tiny": extractor}, permutations=0)
+    # 24 true ones, 48 brain reconstructions that the shuffled row repeats, one mean.
+    assert extractor.seen == COUNT + 2 * COUNT + 1
+
+
+def test_trials_of_one_stimulus_are_not_each_others_distractors():
+    truth = smooth_pictures(6)
+    once = score_rows({"brain": RowData(truth, truth.flatten(1))}, truth, list("abcdef"), PROTOCOLS["small_pictures"])
+    twice = torch.cat([truth, truth])
+    metrics = ("pairwise_pixcorr", "identification_top1", "retrieval_query_brain_top1", "retrieval_query_image_top1")
+    repeated = score_rows(
+        {"brain": RowData(twice, twice.flatten(1))},
+        twice,
+        list("abcdef") * 2,
+        Protocol("test", "", metrics),
+        gallery_embeds=twice.flatten(1),
+    )
+    assert once.values["brain"]["pairwise_pixcorr"].tolist() == [1] * 6
+    for metric in metrics:
+        assert repeated.values["brain"][metric].tolist() == [1] * 12, metric
+
+
+def test_losses_count_items_of_other_stimuli_alone():
+    similarity = torch.rand(4, 9, generator=torch.Generator().manual_seed(0)).double()
+    truth_index = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3])
+    losses, others = losses_in_rows(similarity, truth_index)
+    for i in range(4):
+        for j in range(9):
+            rivals = similarity[i, truth_index != truth_index[j]]
+            assert losses[i, j] == (rivals >= similarity[i, j]).sum()
+            assert others[j] == len(rivals)
+
+
+def test_folds_are_pools_of_their_own_and_can_be_joined():
+    truth, recon = smooth_pictures(12), smooth_pictures(12, seed=4)
+    ids = [str(i) for i in range(12)]
+    protocol = get_protocol("small_pictures")
+    together = score_rows({"brain": RowData(recon)}, truth, ids, protocol, folds=[0] * 6 + [1] * 6)
+    parts = [
+        score_rows({"brain": RowData(recon[part])}, truth[part], ids[part], protocol)
+        for part in (slice(0, 6), slice(6, 12))
+    ]
+    joined = Scores.concatenate(parts)
+    for metric in protocol.metrics:
+        np.testing.assert_allclose(joined.values["brain"][metric], together.values["brain"][metric], atol=1e-12)
+    assert joined.pool_size == together.pool_size == 6
+    assert joined.permuted["mse"].shape == (200, 12)
+
+
+def test_a_background_of_its_own_takes_no_part_in_identification(material):
+    alone = {**material, "backgrounds": ["alone", *material["backgrounds"][1:]]}
+    scores = score_rows(**alone, extractors={"tiny": TinyExtractor()}, permutations=20)
+    metric = "two_way_tiny_same_background"
+    assert np.flatnonzero(np.isnan(scores.values["brain"][metric])).tolist() == [0]
+    report = Report.from_scores(scores, PROTOCOL, draws=50)
+    assert report.results["brain"][metric]["n"] == 2 * COUNT - 1
+    assert report.permutation[metric]["mean"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_small_and_grey_pictures_fall_back_with_a_note():
+    truth = smooth_pictures(8, size=28)[:, :1]
+    scores = score_rows({"brain": RowData(truth)}, truth, list("abcdefgh"), get_protocol())
+    assert scores.values["brain"]["two_way_efficientnet_lite0"] is None
+    assert scores.values["brain"]["pairwise_pixcorr"].tolist() == [1] * 8
+    assert any("28x28" in note and "takes their place" in note for note in scores.notes)
+    tiny = score_rows({"brain": RowData(truth[..., :10, :10])}, truth[..., :10, :10], list("abcdefgh"), get_protocol())
+    assert tiny.values["brain"]["ssim"] is None
+    assert any("window" in note for note in tiny.notes)
+
+
+def test_blurry_controls_win_by_nature_and_the_report_says_so():
+    truth = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noisy = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    rows = {"brain": RowData(noisy), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
+    protocol = get_protocol("small_pictures")
+    scores = score_rows(rows, truth, [str(i) for i in range(30)], protocol)
+    notes = Report.from_scores(scores, protocol).notes
+    assert any("mean_image" in note and "mse" in note and "by its nature" in note for note in notes)
+    assert not any("pairwise_pixcorr" in note and "by its nature" in note for note in notes)
+
+
+def test_leakage_in_permuted_training_is_pointed_out():
+    truth = smooth_pictures(20)
+    rows = {"brain": RowData(truth), "permuted_training": RowData(truth * 0.9)}
+    protocol = get_protocol("small_pictures")
+    scores = score_rows(rows, truth, [str(i) for i in range(20)], protocol)
+    notes = Report.from_scores(scores, protocol).notes
+    assert any("permuted_training is above chance in pairwise_pixcorr" in note for note in notes)
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def test_json_round_trip_without_nan(report, tmp_path):
+    report.save(tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text()
+    assert "NaN" not in text
+    content = json.loads(text)
+    assert content["schema"] == 1
+    assert content["data"]["mean_noise_ceiling"] is None
+    assert content["rows"]["mean_image"]["uses_test_images"] is True
+    for part in ("protocol", "results", "permutation", "per_subject", "model", "versions", "timing", "seed", "looks"):
+        assert part in content
+    assert Report.load(tmp_path).to_dict() == report.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"schema": 99, "results": {}}', "newer version"),
+        ('{"results": {}}', "schema version None"),
+        ('{"schema": 1}', "no results"),
+        ("[1]", "no results"),
+        ("{", "not a readable"),
+    ],
+)
+def test_bad_reports_are_refused(tmp_path, text, sentence):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(FmriModelsError, match=sentence):
+        Report.load(tmp_path)
+    with pytest.raises(FmriModelsError, match="no report"):
+        Report.load(tmp_path / "other.json")
+
+
+def test_everything_is_written_and_other_content_stays(report, scores, material, tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "weights").write_text("kept")
+    for _ in range(2):
+        written = write_report(tmp_path, report, scores, material["rows"], material["truth"])
+        assert all(path.exists() for path in written)
+    assert (tmp_path / "pipeline" / "weights").read_text() == "kept"
+    assert not list(tmp_path.glob(".partial*"))
+    table = pq.read_table(tmp_path / "items.parquet")
+    assert table.column_names == ["row", "metric", "subject", "stimulus_id", "seed", "value"]
+    brain = table.to_pandas().query("row == 'brain' and metric == 'pixcorr'")
+    assert brain.value.mean() == pytest.approx(report.results["brain"]["pixcorr"]["value"])
+    assert len(list((tmp_path / "images" / "truth").iterdir())) == COUNT
+    assert (tmp_path / "images" / "brain" / "subj02" / "s03.png").is_file()
+    assert not (tmp_path / "images" / "ridge").exists()
+    html = (tmp_path / "report.html").read_text()
+    assert "data:image/png;base64," in html
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_tables_show_direction_and_missing_values(report):
+    table, markdown = results_table(report), to_markdown(report)
+    assert "PixCorr ↑" in table
+    assert "MSE ↓" in table
+    assert "–" in table
+    assert "Permutation test" in markdown
+    assert "Looks at the test split" in markdown
+    assert "simulated" in markdown
+
+
+def test_html_escapes_what_users_give(report, scores, material, tmp_path):
+    changed = Report(**{**report.__dict__, "data": {"name": "<script>alert(1)</script>"}})
+    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
+    assert "<script>" not in (tmp_path / "report.html").read_text()
+
+
+def test_grid_is_a_seeded_choice_that_ignores_scores(scores, material):
+    items = grid_items(scores, 5, seed=3)
+    assert items == grid_items(scores, 5, seed=3) != grid_items(scores, 5, seed=4)
+    assert all(scores.subjects[item] == "subj01" for item in items)
+    grid = draw_grid(material["truth"], {"brain": material["rows"]["brain"].images}, scores, columns=5)
+    assert isinstance(grid, Image.Image)
+    assert grid.width > 5 * 100
+    assert grid.height > 2 * 100
+
+
+def test_names_of_pictures_are_unique_and_safe():
+    ids = np.array(["a/b", "a/b", "../x"])
+    names = item_names(Scores({}, np.array(["s"] * 3), ids, np.zeros(3, int)))
+    assert names == ["a_b.png", "a_b-2.png", "_x.png"]
+
+
+def test_mismatches_are_sentences(material):
+    truth, ids = material["truth"], material["stimulus_ids"]
+    with pytest.raises(FmriModelsError, match="47 stimulus ids for 48"):
+        score_rows(material["rows"], truth, ids[1:], PROTOCOL)
+    with pytest.raises(FmriModelsError, match="row brain have the shape"):
+        score_rows({"brain": RowData(truth[:, :, :32])}, truth, ids, PROTOCOL)
+    with pytest.raises(FmriModelsError, match="row brain contain NaN"):
+        score_rows({"brain": RowData(truth * float("nan"))}, truth, ids, PROTOCOL)
+    with pytest.raises(FmriModelsError, match="no row"):
+        score_rows({}, truth, ids, PROTOCOL)
+    with pytest.raises(FmriModelsError, match="no protocol 'nsd'"):
+        get_protocol("nsd")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_every_metric_of_a_protocol_is_described(protocol):
+    for name in protocol.metrics:
+        assert metric_info(name).description
+    assert metric_info("mse").higher_is_better is False
+    assert metric_info("distance_swav").higher_is_better is False
+    with pytest.raises(FmriModelsError, match="no metric"):
+        metric_info("niceness")

@@ -1,0 +1,105 @@
+"""Retrieval: directions, pools, exactness."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation import retrieval_accuracy, retrieve
+from fmri_models.evaluation.retrieval import hits_from_ranks
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "evaluation"
+
+
+def embeddings(count=30, noise=1.0, size=16):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(count, size, generator=generator)
+    return image + noise * torch.randn(count, size, generator=generator), image
+
+
+def test_both_directions_equal_the_original():
+    fixture = load_file(FIXTURES / "eval_retrieval.safetensors")
+    brain, image, pools = fixture["brain_emb"], fixture["image_emb"], fixture["sample_idx"]
+    # The original's "bwd" finds the image of a brain response, its "fwd" the brain response of an image.
+    for query, name in (("brain", "bwd"), ("image", "fwd")):
+        full = retrieval_accuracy(brain, image, query=query)
+        assert full == pytest.approx(fixture[f"full_{query}_query"].item(), abs=1e-7)
+        assert full == pytest.approx(fixture[f"full_{name}"].item(), abs=1e-7)
+        inside = retrieval_accuracy(brain, image, query=query, pools=pools, reduction="none")
+        torch.testing.assert_close(inside.mean(1).float(), fixture[name], atol=1e-7, rtol=0)
+
+
+def test_directions_differ_when_one_brain_response_attracts_all_pictures():
+    image = torch.eye(4) + 0.1
+    brain = image.clone()
+    # Responses 1 to 3 point near their pictures but are nearer still to others' than response 0 is.
+    brain[0] = image.sum(0)
+    assert retrieval_accuracy(brain, image, query="image") != retrieval_accuracy(brain, image, query="brain")
+
+
+def test_perfect_random_and_constant_embeddings():
+    brain, image = embeddings(200, noise=0.0)
+    assert retrieval_accuracy(brain, image) == retrieval_accuracy(brain, image, query="image") == 1
+    unrelated = torch.randn(image.shape, generator=torch.Generator().manual_seed(9))
+    assert retrieval_accuracy(unrelated, image, top_k=20) == pytest.approx(0.1, abs=0.06)
+    constant = torch.ones_like(image)
+    assert retrieval_accuracy(constant, image, query="image") == 0
+    assert retrieval_accuracy(constant, image, query="brain") == pytest.approx(1 / 200)
+
+
+def test_top_k_grows_and_items_average_to_the_mean():
+    brain, image = embeddings(noise=2.0)
+    values = [retrieval_accuracy(brain, image, top_k=k) for k in (1, 5, 30)]
+    assert values[0] < values[1] < values[2] == 1
+    items = retrieval_accuracy(brain, image, reduction="none")
+    assert items.shape == (30,)
+    assert items.mean().item() == pytest.approx(values[0])
+
+
+def test_random_pools_are_seeded_and_easier_than_the_whole_set():
+    brain, image = embeddings(100, noise=2.0)
+    options = {"pool_size": 10, "repeats": 200}
+    first = retrieval_accuracy(brain, image, seed=1, **options)
+    assert first == retrieval_accuracy(brain, image, seed=1, **options)
+    assert first != retrieval_accuracy(brain, image, seed=2, **options)
+    assert first > retrieval_accuracy(brain, image)
+
+
+def test_expectation_over_pools_equals_many_random_pools():
+    brain, image = embeddings(40, noise=2.0)
+    sampled = retrieval_accuracy(brain, image, pool_size=8, repeats=4000)
+    similarity = torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(brain, dim=1).T
+    not_beaten = (similarity >= similarity.diagonal()).sum(0) - 1
+    assert hits_from_ranks(not_beaten, 39, 1, pool_size=8).mean().item() == pytest.approx(sampled, abs=0.01)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
+def test_retrieve_is_exact_in_any_chunks(chunk_size):
+    query, gallery = torch.randn(5, 8), torch.randn(50, 8)
+    gallery[10] = gallery[3]
+    similarity, index = retrieve(query, gallery, top_k=4, chunk_size=chunk_size)
+    expected = torch.nn.functional.cosine_similarity(query[:, None].double(), gallery[None].double(), dim=2)
+    values, order = expected.sort(dim=1, descending=True, stable=True)
+    torch.testing.assert_close(similarity, values[:, :4])
+    torch.testing.assert_close(expected.gather(1, index), values[:, :4])
+    assert (index == order[:, :4]).float().mean() > 0.8
+
+
+def test_bad_input_is_refused():
+    brain, image = embeddings()
+    with pytest.raises(FmriModelsError, match="'brain' or 'image'"):
+        retrieval_accuracy(brain, image, query="both")
+    with pytest.raises(FmriModelsError, match="pool of 31"):
+        retrieval_accuracy(brain, image, pool_size=31)
+    with pytest.raises(FmriModelsError, match="indices from 0 to 30"):
+        retrieval_accuracy(brain, image, pools=torch.arange(31)[None])
+    with pytest.raises(FmriModelsError, match="NaN"):
+        retrieval_accuracy(brain * float("nan"), image)
+    with pytest.raises(FmriModelsError, match="embed both"):
+        retrieve(brain, image[:, :5])
+    with pytest.raises(FmriModelsError, match="gallery has 30"):
+        retrieve(brain, image, top_k=31)
+    with pytest.raises(FmriModelsError, match="no direction"):
+        retrieve(brain, image * 0)

@@ -1,0 +1,162 @@
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fmri_models import EmbeddedImageGenerator
+from fmri_models.data import scenes
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.scene_factors import SceneFactorClassifier
+from scripts import train_tiny_generator as script
+
+ROOT = Path(script.__file__).parents[1]
+TINY = {
+    "num_pictures": 20,
+    "num_validation": 8,
+    "num_test": 8,
+    "checkpoint_seconds": 0,
+    "autoencoder": {
+        "steps": 7,
+        "batch_size": 4,
+        "width": 8,
+        "encoder_blocks": [1, 1, 1],
+        "decoder_blocks": [1, 1, 1],
+        "latent_channels": 4,
+    },
+    "clip": {
+        "steps": 7,
+        "batch_size": 4,
+        "vision_width": 16,
+        "vision_layers": 2,
+        "text_width": 16,
+        "text_layers": 1,
+        "projection_size": 8,
+    },
+    "classifier": {"steps": 7, "batch_size": 4, "widths": [8, 8, 8]},
+}
+
+DIES_WHILE_SAVING = """
+    import os, signal, sys
+    from scripts import train_tiny_generator as script
+
+    save, num_saves = script.torch.save, 0
+
+    def save_or_die(state, path):
+        global num_saves
+        num_saves += 1
+        save(state, path)
+        if num_saves == 4:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    script.torch.save = save_or_die
+    script.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def run(stage, work, settings_file, *more):
+    script.main([stage, "--work", str(work), "--settings", str(settings_file), *map(str, more)])
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "clip", "classifier"])
+def test_killed_training_goes_on_to_the_same_weights(stage, tmp_path, settings_file, capsys):
+    run(stage, tmp_path / "whole", settings_file)
+    arguments = [stage, "--work", str(tmp_path / "killed"), "--settings", str(settings_file)]
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(DIES_WHILE_SAVING), *arguments], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert torch.load(tmp_path / "killed" / stage / "checkpoint.pt", weights_only=True)["step"] == 3
+    run(stage, tmp_path / "killed", settings_file)
+    assert "going on from step 3" in capsys.readouterr().out
+    whole, killed = (load_file(tmp_path / name / stage / "weights.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_minutes_stop_and_the_next_call_goes_on(tmp_path, settings_file, capsys):
+    run("classifier", tmp_path, settings_file, "--minutes", 0)
+    assert "stopped after step 0 of 7" in capsys.readouterr().out
+    assert not (tmp_path / "classifier" / "weights.safetensors").exists()
+    run("classifier", tmp_path, settings_file)
+    assert "going on from step 0" in capsys.readouterr().out
+    before = (tmp_path / "classifier" / "weights.safetensors").stat().st_mtime_ns
+    run("classifier", tmp_path, settings_file)
+    assert "finished already" in capsys.readouterr().out
+    assert (tmp_path / "classifier" / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path, settings_file):
+    run("classifier", tmp_path, settings_file, "--minutes", 0)
+    settings_file.write_text(json.dumps(TINY | {"classifier": TINY["classifier"] | {"steps": 9}}))
+    with pytest.raises(FmriModelsError, match="other settings"):
+        run("classifier", tmp_path, settings_file)
+
+
+def test_card_needs_finished_stages(tmp_path, settings_file):
+    with pytest.raises(FmriModelsError, match=r"run the stage autoencoder to its end"):
+        run("card", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
+    assert not (tmp_path / "assets" / "embedded").exists()
+
+
+def test_all_stages_end_in_assets_that_load(tmp_path, settings_file):
+    run("all", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
+    generator = EmbeddedImageGenerator.from_pretrained(tmp_path / "assets" / "embedded", dtype=torch.float32)
+    stored = load_file(tmp_path / "assets" / "embedded" / "image_encoder" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+    pictures = torch.from_numpy(
+        np.stack([scenes.scene(seed).image for seed in scenes.scene_seeds("generator", TINY["num_pictures"])])
+    )
+    latents = generator.encode_images(pictures.permute(0, 3, 1, 2).float() / 255)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents.transpose(0, 1).flatten(1).std(1), torch.ones(4), atol=1e-3, rtol=0)
+    assert len(generator.latent_space.revision) == len(generator.image_embedding_space.revision) == 12
+    assert generator.latent_space.revision != generator.image_embedding_space.revision
+    classifier = SceneFactorClassifier.from_pretrained(tmp_path / "assets" / "scene_factors")
+    card = (tmp_path / "assets" / "README.md").read_text()
+    assert classifier.sha256[:12] in card
+    assert "{" not in card
+
+
+def test_tokenizer_knows_captions_by_words_and_survives_anything_else(tmp_path):
+    tokenizer = script.build_tokenizer(720, 32)
+    captions = scenes.scene(1).captions
+    assert len(tokenizer) <= 1000
+    assert (
+        max(len(ids) for ids in tokenizer([c for s in range(200) for c in scenes.scene(s).captions])["input_ids"]) <= 32
+    )
+    assert (
+        tokenizer.decode(tokenizer(captions[0])["input_ids"], skip_special_tokens=True).replace(" ,", ",")
+        == captions[0]
+    )
+    assert tokenizer.unk_token_id not in tokenizer("Zebra & Ünïcode 7!")["input_ids"][1:-1]
+    tokenizer.save_pretrained(tmp_path)
+    assert type(tokenizer).from_pretrained(tmp_path)(captions)["input_ids"] == tokenizer(captions)["input_ids"]
+
+
+def test_degraded_pictures_stay_pictures_and_differ():
+    pictures = torch.rand(64, 3, 64, 64)
+    damaged = script.degrade(pictures, torch.Generator().manual_seed(0))
+    assert damaged.shape == pictures.shape
+    assert damaged.min() >= 0 and damaged.max() <= 1
+    unchanged = (damaged == pictures).flatten(1).all(1)
+    assert 0 < unchanged.sum() < 32
+
+
+def test_training_and_card_scenes_do_not_meet():
+    settings = script.Settings()
+    training = scenes.scene_seeds("generator", settings.num_pictures + settings.num_validation, settings.seed)
+    card = scenes.scene_seeds("generator_test", settings.num_test, settings.seed)
+    assert not set(training) & set(card)

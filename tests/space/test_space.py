@@ -1,0 +1,183 @@
+"""The web page's logic, and once the page itself."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fmri_models import (
+    EmbeddingSpace,
+    FmriModelsError,
+    FmriProcessor,
+    FmriToImagePipeline,
+    LinearConfig,
+    LinearModel,
+    LinearPipeline,
+    PixelsImageGenerator,
+    TrialTable,
+)
+from fmri_models.cli import space
+from fmri_models.data import TrialTableWriter
+
+SIZE = 8
+SUBJECTS = ["subj02", "subj01"]
+NUM_TEST = 7
+PICTURES = np.random.default_rng(0).integers(40, 200, (40 + NUM_TEST, SIZE, SIZE, 3), dtype=np.uint8)
+IDS = [f"picture{index:02d}" for index in range(len(PICTURES))]
+TEST_IDS = IDS[-NUM_TEST:]
+
+
+class RecognizingPixels(PixelsImageGenerator):
+    """Embeds a picture as its own pixels."""
+
+    @property
+    def image_embedding_space(self) -> EmbeddingSpace:
+        return EmbeddingSpace("pixels", "flat", (3 * SIZE * SIZE,))
+
+    def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return pixel_values.flatten(1)
+
+
+@pytest.fixture(scope="module")
+def app() -> ModuleType:
+    return space.load_app()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> TrialTable:
+    """Each voxel answers with one value of the picture; two repetitions have opposite noise, which averages to zero."""
+    folder = tmp_path_factory.mktemp("space") / "data"
+    voxels = PICTURES.transpose(0, 3, 1, 2).reshape(len(PICTURES), -1).astype(np.float32) / 255
+    noise = np.random.default_rng(1).normal(0, 0.5, voxels.shape).astype(np.float32)
+    with TrialTableWriter(
+        folder, name="tiny", simulated=True, description="Pictures.", license="cc0-1.0", source="test"
+    ) as writer:
+        writer.add_stimuli(
+            {"stimulus_id": name, "image": picture, "captions": [], "category": None, "factors": None}
+            for name, picture in zip(IDS, PICTURES, strict=True)
+        )
+        for subject in sorted(SUBJECTS):
+            writer.add_voxels(subject, voxels.shape[1])
+            first_trial = 0
+            for split, rows in (("train", slice(0, 40)), ("test", slice(40, None))):
+                ids = np.repeat(IDS[rows], 2)
+                fmri = np.stack([voxels[rows] + noise[rows], voxels[rows] - noise[rows]], axis=1)
+                numbers = np.arange(len(ids), dtype=np.int32)
+                writer.add_trials(
+                    subject,
+                    split,
+                    stimulus_ids=ids.tolist(),
+                    sessions=np.zeros_like(numbers),
+                    runs=np.zeros_like(numbers),
+                    trials=first_trial + numbers,
+                    repetitions=numbers % 2,
+                    fmri=fmri.reshape(len(ids), -1),
+                )
+                first_trial += len(ids)
+    return TrialTable.open(folder)
+
+
+def make_pipeline(
+    table: TrialTable, generator: PixelsImageGenerator, parts: tuple[str, ...], subject_names: list[str] = SUBJECTS
+) -> FmriToImagePipeline:
+    """A decoder that undoes the processor's standardisation and no more."""
+    training = {name: table.trials(table.subjects[0]).fmri() for name in subject_names}
+    processor = FmriProcessor.fit(training, subjects=subject_names)
+    spaces = {"latents": generator.latent_space, "image_embeds": generator.image_embedding_space}
+    names = {"latents": "latent_space", "image_embeds": "image_embedding_space"}
+    config = LinearConfig(
+        subject_names=subject_names,
+        num_voxels=processor.num_voxels,
+        **{names[part]: spaces[part].to_dict() for part in parts},
+    )
+    model = LinearModel(config)
+    voxels = training[subject_names[0]]
+    with torch.no_grad():
+        for part in parts:
+            for subject in subject_names:
+                (block,) = model.head(part, subject).blocks
+                block.weight.copy_(torch.diag(torch.from_numpy(voxels.std(axis=0))))
+                block.bias.copy_(torch.from_numpy(voxels.mean(axis=0)))
+    return LinearPipeline(model, processor, generator)
+
+
+@pytest.fixture(scope="module")
+def pipeline(table: TrialTable) -> FmriToImagePipeline:
+    return make_pipeline(table, RecognizingPixels(3, SIZE, SIZE), ("latents", "image_embeds"))
+
+
+def test_offers_the_test_stimuli_of_subjects_that_model_and_table_share(
+    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+) -> None:
+    decoder = app.Decoder(pipeline, table)
+
+    assert decoder.subjects == ["subj01", "subj02"]
+    assert decoder.stimulus_ids("subj02") == TEST_IDS
+    assert np.array_equal(np.asarray(decoder.pictures(TEST_IDS[1:2])[0]), PICTURES[41])
+
+
+def test_reconstructs_from_the_mean_over_repetitions(
+    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+) -> None:
+    result = app.Decoder(pipeline, table).reconstruct("subj02", TEST_IDS[2])
+
+    truth = app.enlarge(Image.fromarray(PICTURES[42]))
+    assert np.array_equal(np.asarray(result.shown), np.asarray(truth))
+    difference = np.asarray(result.reconstructed, dtype=float) - np.asarray(truth, dtype=float)
+    assert np.abs(difference).max() <= 2
+    assert result.summary == "Decoded from the mean of 2 responses of subj02 (a simulated brain)."
+
+
+def test_names_the_most_similar_test_pictures(
+    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+) -> None:
+    matches = app.Decoder(pipeline, table).reconstruct("subj01", TEST_IDS[4]).matches
+
+    assert len(matches) == 5
+    assert matches[0][1] == "1. 1.00 (was shown)"
+    assert not any("was shown" in text for _, text in matches[1:])
+    assert np.array_equal(np.asarray(matches[0][0]), np.asarray(app.enlarge(Image.fromarray(PICTURES[44]))))
+
+
+def test_a_generator_without_embeddings_gives_no_matches(app: ModuleType, table: TrialTable) -> None:
+    pipeline = make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",))
+
+    assert app.Decoder(pipeline, table).reconstruct("subj01", TEST_IDS[0]).matches == []
+
+
+def test_refuses_what_it_cannot_decode(app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline) -> None:
+    decoder = app.Decoder(pipeline, table)
+    stranger = make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",), ["subj07"])
+
+    with pytest.raises(FmriModelsError, match="subj01 has no test trial of stimulus picture00"):
+        decoder.reconstruct("subj01", "picture00")
+    with pytest.raises(FmriModelsError, match=r"trained for subj07.*its subjects are subj01, subj02"):
+        app.Decoder(stranger, table)
+
+
+def test_says_that_the_demo_has_to_be_run_first(app: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(FmriModelsError, match=r"no pipeline in .*missing/pipeline; run `make demo`"):
+        app.load_decoder(str(tmp_path / "missing/pipeline"), str(tmp_path))
+    with pytest.raises(FmriModelsError, match=r"no trial table in .*missing/data; run `make demo`.*FMRI_DATA"):
+        app.load_decoder(str(tmp_path), str(tmp_path / "missing/data"))
+
+
+def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, tmp_path: Path) -> None:
+    from gradio_client import Client
+
+    make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",)).save_pretrained(tmp_path / "pipeline")
+    page = app.build(app.load_decoder(str(tmp_path / "pipeline"), str(table.path)))
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(address, verbose=False, download_files=str(tmp_path))
+        shown, reconstructed, matches, text = client.predict("subj02", TEST_IDS[3], 0, api_name="/reconstruct")
+    finally:
+        page.close()
+
+    difference = np.asarray(Image.open(shown), dtype=float) - np.asarray(Image.open(reconstructed), dtype=float)
+    assert np.abs(difference).max() < 25, "the page writes WebP"
+    assert matches == []
+    assert text.endswith("This model has no embeddings to find pictures with.")

@@ -1,0 +1,60 @@
+"""The direction of imports, and how little an import costs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+HEAVY = {
+    "accelerate",
+    "datasets",
+    "diffusers",
+    "evaluate",
+    "gradio",
+    "open_clip",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "skimage",
+    "sklearn",
+    "timm",
+    "torch",
+    "transformers",
+}
+
+
+def test_imports_run_one_way(repository: Path, capsys: pytest.CaptureFixture) -> None:
+    status = lint_imports(config_filename=str(repository / "pyproject.toml"), no_cache=True)
+
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import fmri_models",
+        "import fmri_models.data, fmri_models.registry",
+        "from fmri_models.cli.main import main; main(['--help'])",
+        "from fmri_models.cli.main import main; main(['prepare', '--help'])",
+    ],
+)
+def test_light(statement: str) -> None:
+    program = f"""
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps([name for name in sys.modules if '.' not in name]), file=sys.stderr))
+{statement}
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert finished.returncode == 0, finished.stderr
+    assert HEAVY.isdisjoint(json.loads(finished.stderr.splitlines()[-1]))
+
+
+def test_every_public_name_can_be_imported() -> None:
+    import fmri_models
+
+    assert [name for name in fmri_models.__all__ if not hasattr(fmri_models, name)] == []
+    assert set(fmri_models.__all__) <= set(dir(fmri_models))
