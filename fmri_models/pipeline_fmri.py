@@ -301,7 +301,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         path = str(pretrained_model_name_or_path)
         if not Path(path).is_dir() and not _REPOSITORY_ID.fullmatch(path):
-            raise FmriModelsError(f"There is no folder {path}; give a saved pipeline, or a Hub repository as user/name.")
+            raise FmriModelsError(
+                f"There is no folder {path}; give a saved pipeline, or a Hub repository as user/name."
+            )
         kwargs.setdefault("dtype", torch.float32)
         try:
             pipeline_class = cls if cls is not FmriToImagePipeline else _pipeline_class(path, kwargs)

@@ -16,7 +16,9 @@ def write_small_table(path: Path, subjects: tuple[str, ...] = ("subj07", "subj02
     """Blurred random pictures, three repetitions in three sessions of slightly different gain, linear voxels with noise."""
     pictures = _pictures(sum(PARTS.values()))
     ids = [f"picture{index:03d}" for index in range(len(pictures))]
-    with TrialTableWriter(path, name="small", simulated=True, description="For tests.", license="CC0", source="drawn") as writer:
+    with TrialTableWriter(
+        path, name="small", simulated=True, description="For tests.", license="CC0", source="drawn"
+    ) as writer:
         writer.add_stimuli(
             {"stimulus_id": name, "image": picture, "captions": [], "category": None, "factors": None}
             for name, picture in zip(ids, pictures, strict=True)

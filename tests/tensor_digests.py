@@ -1,7 +1,7 @@
 """Loads a saved model or pipeline in this (new) process and prints a digest of every tensor as JSON.
 
-    python -m tests.tensor_digests model fmri_models:LinearModel FOLDER
-    python -m tests.tensor_digests pipeline fmri_models:FmriToImagePipeline FOLDER
+python -m tests.tensor_digests model fmri_models:LinearModel FOLDER
+python -m tests.tensor_digests pipeline fmri_models:FmriToImagePipeline FOLDER
 """
 
 import hashlib
@@ -38,9 +38,10 @@ def pipeline_digests(pipeline: Any) -> dict[str, str]:
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    content = f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.detach().cpu().contiguous().flatten().view(
-        torch.uint8
-    ).numpy().tobytes()
+    content = (
+        f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
+        + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    )
     return hashlib.sha256(content).hexdigest()
 
 

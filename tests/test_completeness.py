@@ -18,7 +18,9 @@ GENERATORS = pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
 
 def test_classes(module_name: str, mixin: type) -> list[type]:
     module = importlib.import_module(module_name)
-    return [item for _, item in inspect.getmembers(module, inspect.isclass) if issubclass(item, mixin) and item is not mixin]
+    return [
+        item for _, item in inspect.getmembers(module, inspect.isclass) if issubclass(item, mixin) and item is not mixin
+    ]
 
 
 test_classes.__test__ = False  # type: ignore[attr-defined]

@@ -113,7 +113,9 @@ class ModelTesterMixin:
             single = model(fmri[row : row + 1], [name])
             for part in PARTS:
                 if getattr(batch, part) is not None:
-                    torch.testing.assert_close(getattr(single, part)[0], getattr(batch, part)[row], rtol=1e-4, atol=1e-5)
+                    torch.testing.assert_close(
+                        getattr(single, part)[0], getattr(batch, part)[row], rtol=1e-4, atol=1e-5
+                    )
 
     def test_padding_is_not_read(self):
         model = self.make_model()

@@ -89,7 +89,9 @@ class PipelineTesterMixin:
         pipeline, betas = self.make_pipeline(), self.make_betas()
         tensor = self.drawn(pipeline, betas)
         call = {"subject": "subj05", "num_inference_steps": 2}
-        array = pipeline(betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], output_type="np", **call)
+        array = pipeline(
+            betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], output_type="np", **call
+        )
         pictures = pipeline(betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], **call)
         np.testing.assert_allclose(array.images, tensor.permute(0, 2, 3, 1).numpy(), atol=1e-6)
         levels = np.stack([np.asarray(picture) for picture in pictures.images]).reshape(array.images.shape)

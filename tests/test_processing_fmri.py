@@ -136,7 +136,13 @@ def test_everything_survives_saving(tmp_path):
         "subj02": Labels(roi=["V1"] * 6),
     }
     processor = FmriProcessor.fit(
-        fmri, sessions=sessions, voxels=labels, statistics="session", rois=["V1"], unseen_session="pooled", pad_multiple=4
+        fmri,
+        sessions=sessions,
+        voxels=labels,
+        statistics="session",
+        rois=["V1"],
+        unseen_session="pooled",
+        pad_multiple=4,
     )
     processor.save_pretrained(tmp_path / "processor")
     loaded = FmriProcessor.from_pretrained(tmp_path / "processor")

@@ -64,8 +64,9 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path):
     [OSError(28, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")],
 )
 def test_a_full_disk_is_a_sentence(tmp_path, error):
-    with pytest.raises(FmriModelsError, match="disk is full while writing .*out.*make room"), atomic_folder(
-        tmp_path / "out"
+    with (
+        pytest.raises(FmriModelsError, match="disk is full while writing .*out.*make room"),
+        atomic_folder(tmp_path / "out"),
     ):
         raise error
     assert names(tmp_path) == []
@@ -75,9 +76,11 @@ def test_a_really_full_disk_is_a_sentence(tmp_path):
     """/dev/full fails every write as a full disk does."""
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(FmriModelsError, match="disk is full"), atomic_folder(tmp_path / "out"), open(
-        "/dev/full", "w"
-    ) as full:
+    with (
+        pytest.raises(FmriModelsError, match="disk is full"),
+        atomic_folder(tmp_path / "out"),
+        open("/dev/full", "w") as full,
+    ):
         full.write("x")
     assert names(tmp_path) == []
 

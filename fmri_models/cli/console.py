@@ -18,5 +18,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("image generation")
     group.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
     group.add_argument("--guidance-scale", type=float, default=2.0, help="weight of the embeddings (default: 2)")
-    group.add_argument("--strength", type=float, default=0.7, help="share of the low-level picture that is replaced, 0 to 1")
+    group.add_argument(
+        "--strength", type=float, default=0.7, help="share of the low-level picture that is replaced, 0 to 1"
+    )
     group.add_argument("--candidates", type=int, default=1, help="pictures to draw of each pattern (default: 1)")

@@ -116,7 +116,9 @@ def _reconstruct_in_new_process(out: Path, seed: int) -> int:
         raise FmriModelsError(f"The saved pipeline could not be used in a new process: {finished.stderr.strip()}")
     files = sorted((out / "images" / "brain").glob("*.png"))
     differences = [
-        int(np.abs(np.asarray(Image.open(file), dtype=int) - np.asarray(Image.open(again / file.name), dtype=int)).max())
+        int(
+            np.abs(np.asarray(Image.open(file), dtype=int) - np.asarray(Image.open(again / file.name), dtype=int)).max()
+        )
         for file in files
     ]
     shutil.rmtree(again)

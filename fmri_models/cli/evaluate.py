@@ -26,7 +26,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--protocol", metavar="NAME", help="which metrics (default: standard)")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
-        "--repetitions", choices=("average", "single"), default="average", help="average test repetitions (default), or not"
+        "--repetitions",
+        choices=("average", "single"),
+        default="average",
+        help="average test repetitions (default), or not",
     )
     parser.add_argument("--reference", metavar="DIR", help="a second pipeline to stand beside")
     parser.add_argument("--seed", type=int, default=0)

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Nobody types --debug before the command, so it is accepted anywhere.
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    parsed = build_parser().parse_args([argument for argument in arguments if argument != "--debug"])
+    parsed = _parse([argument for argument in arguments if argument != "--debug"])
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
     try:
         parsed.run(parsed)
@@ -62,9 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (FmriModelsError, OSError, MemoryError) as error:
         return _failed(error, debug, 1)
-    except Exception as error:  # noqa: BLE001 - the command line's last resort: one line instead of a traceback
+    except Exception as error:
         return _failed(error, debug, 1, prefix=f"unexpected {type(error).__name__}: ", hint=" (--debug shows where)")
     return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    # argparse takes a list of positional arguments in one piece; key=value may also stand behind an option.
+    late = [argument for argument in rest if "=" in argument and not argument.startswith("-")]
+    if rest and not (late == rest and hasattr(parsed, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:
+        parsed.overrides = [*parsed.overrides, *late]
+    return parsed
 
 
 def _failed(error: BaseException, debug: bool, code: int, prefix: str = "", hint: str = "") -> int:

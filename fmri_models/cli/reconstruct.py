@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
     check_output_folder(args.out, args.overwrite)
     pipeline = FmriToImagePipeline.from_pretrained(args.model)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
-    settings = [GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s) for s in args.seed]
+    settings = [
+        GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s) for s in args.seed
+    ]
     count = reconstruct(pipeline, patterns, settings, args.out, overwrite=args.overwrite)
     print(f"wrote {count} pictures and trials.csv to {args.out}")

@@ -8,7 +8,10 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from .recipe import Recipe
-from .trainer import build_model, fit_processor, image_generator_for, recipe_subjects
+from .trainer import WEIGHTS_IN_MEMORY, build_model, fit_processor, image_generator_for, recipe_subjects
+
+# Penalties that a closed-form method tries for each of some two groups of targets.
+_PENALTIES = 30
 
 
 def estimate(recipe: Recipe) -> str:
@@ -36,7 +39,7 @@ def estimate(recipe: Recipe) -> str:
         "method": recipe.method,
         "subjects": ", ".join(f"{n} ({v:,} voxels, {rows[n]:,} rows)" for n, v in _widths(model)),
         "parameters": f"{parameters:,}",
-        "memory": f"{(4 * parameters + 4 * 4 * gram) / 2**30:.2f} GiB for weights and decomposition",
+        "memory": f"{(min(4 * parameters, WEIGHTS_IN_MEMORY) + 3 * 4 * gram) / 2**30:.2f} GiB for weights and equations",
         "disk": f"{(4 * parameters + cache) / 2**30:.2f} GiB for the pipeline and the cache of targets",
         "steps": "0 (closed form)",
         "time": f"about {max(seconds, 1):,.0f} s on this machine",
@@ -54,9 +57,9 @@ def _num_rows(recipe: Recipe, table: TrialTable, subject: str) -> int:
 
 
 def _operations(num_rows: int, num_voxels: int, num_targets: int) -> float:
-    """Multiply-adds ×2 of Gram matrix, eigendecomposition (some 9 n³) and weights."""
+    """Multiply-adds ×2 of the Gram matrix, a Cholesky factorisation a penalty, and the weights."""
     small = min(num_rows, num_voxels)
-    return 2.0 * small * num_rows * num_voxels + 9.0 * small**3 + 4.0 * num_rows * num_voxels * num_targets
+    return 2.0 * small * num_rows * num_voxels + _PENALTIES * small**3 / 3 + 4.0 * num_rows * num_voxels * num_targets
 
 
 def _matrix_speed() -> float:

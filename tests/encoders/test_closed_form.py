@@ -50,14 +50,19 @@ def test_leaving_a_stimulus_out_equals_refitting_without_all_its_repetitions(row
     errors = RidgeSolver(fmri).leave_one_group_out_errors(torch.from_numpy(targets), groups, [5.0, 500.0])
     for alpha, error in zip([5.0, 500.0], errors, strict=True):
         squares = [
-            (Ridge(alpha).fit(fmri[groups != g], targets[groups != g]).predict(fmri[groups == g]) - targets[groups == g]) ** 2
+            (
+                Ridge(alpha).fit(fmri[groups != g], targets[groups != g]).predict(fmri[groups == g])
+                - targets[groups == g]
+            )
+            ** 2
             for g in np.unique(groups)
         ]
         assert error == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
 
 
-def test_large_problems_are_solved_in_single_precision_and_agree():
+def test_large_problems_are_solved_in_single_precision_and_agree(monkeypatch):
     rng = np.random.default_rng(0)
+    monkeypatch.setattr("fmri_models.encoders.closed_form._FLOAT64_SIZE", 1024)
     fmri = rng.normal(size=(2500, 1100)).astype(np.float32)
     targets = fmri[:, :5] @ rng.normal(size=(5, 3)) + rng.normal(size=(2500, 3))
     solver = RidgeSolver(fmri)
@@ -84,3 +89,14 @@ def test_bad_voxels_are_sentences():
         RidgeSolver(np.zeros((1, 3), np.float32))
     with pytest.raises(FmriModelsError, match="NaN or infinite"):
         RidgeSolver(np.array([[1.0, np.nan], [2.0, 1.0]], np.float32))
+
+
+def test_a_penalty_that_is_too_small_is_never_chosen_and_refused_by_name():
+    fmri = np.tile(np.random.default_rng(0).normal(size=(40, 1)), (1, 8)).astype(np.float32)
+    targets = torch.randn(40, 2)
+    solver = RidgeSolver(fmri)
+    errors = solver.leave_one_group_out_errors(targets, np.arange(40), [1e-30, 1.0])
+    assert np.isinf(errors[0])
+    assert np.isfinite(errors[1])
+    with pytest.raises(FmriModelsError, match="1e-30 is too small"):
+        solver.weights(targets, 1e-30)

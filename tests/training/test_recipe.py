@@ -57,7 +57,9 @@ def test_bad_overrides_are_sentences(overrides, message):
         load_recipe("linear", overrides)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "no valid YAML"), ("- 1", "no mapping"), ("stages: []", "no method")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "no valid YAML"), ("- 1", "no mapping"), ("stages: []", "no method")]
+)
 def test_bad_files_are_sentences(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)

@@ -102,7 +102,9 @@ def test_refitting_replaces_the_processor_alone(data, tmp_path):
     train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
     weights = (tmp_path / "out" / "brain_model" / "model.safetensors").read_bytes()
     refit_processor(tmp_path / "out", data, "pooled")
-    assert json.loads((tmp_path / "out" / "processor" / "preprocessor_config.json").read_text())["statistics"] == "pooled"
+    assert (
+        json.loads((tmp_path / "out" / "processor" / "preprocessor_config.json").read_text())["statistics"] == "pooled"
+    )
     assert (tmp_path / "out" / "brain_model" / "model.safetensors").read_bytes() == weights
 
 

@@ -88,10 +88,11 @@ def fill_weights(
 ) -> None:
     """Solves for one subject and group of targets, block by block, and writes the weights into the model."""
     head = model.head(part, subject)
+    factor = solver.factor(alpha)
     progress = tqdm(head.columns, desc=f"{subject} {part}", disable=len(head.columns) < 4)
     for columns, block in zip(progress, head.blocks, strict=True):
         targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
-        weight, bias = solver.weights(targets, alpha)
+        weight, bias = solver.weights(targets, alpha, factor)
         block.weight.copy_(weight)
         block.bias.copy_(bias)
         release_memory(block)

@@ -15,7 +15,10 @@ def make_trials(seed: int, stimuli: int = 60, voxels: int = 20, noise: float = 1
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(stimuli, 8)).astype(np.float32)
     index = np.repeat(np.arange(stimuli), 2)
-    fmri = values[index] @ np.random.default_rng(7).normal(size=(8, voxels)) + rng.normal(size=(2 * stimuli, voxels)) * noise
+    fmri = (
+        values[index] @ np.random.default_rng(7).normal(size=(8, voxels))
+        + rng.normal(size=(2 * stimuli, voxels)) * noise
+    )
     ids = np.array([f"s{seed}-{row}" for row in index])
     return ClosedFormTrials(fmri.astype(np.float32), ids, {"latents": IndexedTargets(values, index)})
 

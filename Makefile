@@ -1,0 +1,61 @@
+# Every target creates or reuses the virtual environment $(VENV), says what it installs before it does, and repeats
+# nothing the second time. `make` alone lists the targets.
+
+VENV ?= .venv
+PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
+DEMO_OUT ?= outputs/demo
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
+SPACE_ARGS ?=
+
+BIN := $(VENV)/bin
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("fmri_models needs Python 3.11 or \
+newer, but %s is Python %s; name another one with PYTHON=..." % (sys.executable, sys.version.split()[0]))'
+INSTALL = $(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv $(VENV)
+# One thread a worker: the workers share the cores. Tests never ask a server for anything.
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+PYTEST = $(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow quality docs space smoke-minimum clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=python3.12 VENV=folder DEMO_OUT=folder DEMO_ARGS=--quick PYTEST_ARGS=... SPACE_ARGS=..."
+
+demo: ## simulate, fit, reconstruct and evaluate into outputs/demo
+	@$(INSTALL) demo
+	$(BIN)/fmri-models demo --out $(DEMO_OUT) $(DEMO_ARGS)
+
+test: ## run the tests, without the slow ones
+	@$(INSTALL) demo space dev
+	$(PYTEST) -m "not slow" -n $(PYTEST_WORKERS)
+
+test-slow: ## run the slow tests
+	@$(INSTALL) demo space dev
+	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+
+quality: ## check style, types and the direction of imports
+	@$(INSTALL) demo space dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: ## build the documentation into site/
+	@$(INSTALL) docs
+	$(BIN)/mkdocs build --strict
+
+space: ## open the demo's decoder in the browser (run `make demo` first)
+	@$(INSTALL) demo space
+	$(BIN)/fmri-models space $(SPACE_ARGS)
+
+smoke-minimum: ## run tests and the short demo with the oldest supported versions, in .venv-minimum
+	@$(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv .venv-minimum --constraints constraints-minimum.txt demo space dev
+	$(TEST_ENVIRONMENT) .venv-minimum/bin/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	smoke=$$(mktemp -d) && .venv-minimum/bin/fmri-models demo --quick --out $$smoke/demo; status=$$?; rm -rf $$smoke; exit $$status
+
+clean: ## remove builds and caches; environments and outputs stay
+	rm -rf build dist site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find fmri_models tests dataset_scripts scripts space benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,248 @@
+"""The demo as a web page: choose a subject and a picture, and see what the decoder reads out of the responses to it.
+
+On the Hub this file is the Space; on a person's own machine `fmri-models space` (or `make space`) starts it. Model and
+trial table come from the environment variables FMRI_MODEL and FMRI_DATA: folders, or repository ids on the Hub.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
+
+DEFAULT_MODEL = "outputs/demo/pipeline"
+DEFAULT_DATA = "outputs/demo/data"
+DISPLAY_SIZE = 256
+MOST_THUMBNAILS = 100
+NUM_MATCHES = 5
+CSS = ".gradio-container {max-width: 1100px !important; margin: auto}"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the page shows of one stimulus.
+
+    Attributes:
+        shown: The picture that the subject saw.
+        reconstructed: The picture that the decoder made of the responses.
+        matches: Test pictures whose embeddings are most similar to the decoded one, the best first, with a line of text
+            each; empty if the method or its image generator has no embeddings.
+        summary: What was done, in a sentence.
+    """
+
+    shown: Image.Image
+    reconstructed: Image.Image
+    matches: list[tuple[Image.Image, str]]
+    summary: str
+
+
+class Decoder:
+    """A pipeline and the trial table whose test pictures it has never been fitted on.
+
+    Args:
+        pipeline: The pipeline.
+        table: The trial table.
+
+    Raises:
+        FmriModelsError: They have no subject with test trials in common.
+    """
+
+    def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable) -> None:
+        self.pipeline = pipeline
+        self.table = table
+        self._trials = {
+            subject: table.trials(subject, split="test")
+            for subject in table.subjects
+            if subject in pipeline.processor.subject_names
+        }
+        self.subjects = [subject for subject, trials in self._trials.items() if len(trials)]
+        if not self.subjects:
+            raise FmriModelsError(
+                f"The model was trained for {', '.join(pipeline.processor.subject_names)}, and {table.path} has test "
+                f"trials of none of them (its subjects are {', '.join(table.subjects)}); choose the table that the "
+                "model was trained on."
+            )
+        self._gallery_embeddings = cache(self._embed_gallery)
+
+    def stimulus_ids(self, subject: str) -> list[str]:
+        """Test stimuli that a subject saw, sorted."""
+        return sorted(set(self._trials[subject].stimulus_ids.tolist()))
+
+    def pictures(self, stimulus_ids: list[str]) -> list[Image.Image]:
+        """Pictures of stimuli, in their own size."""
+        arrays = self.table.stimuli.images(stimulus_ids)
+        return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in arrays]
+
+    @torch.no_grad()
+    def reconstruct(self, subject: str, stimulus_id: str, seed: int = 0) -> Reconstruction:
+        """Decodes the mean response of a subject to all repetitions of a test stimulus.
+
+        Raises:
+            FmriModelsError: The subject did not see the stimulus in the test trials.
+        """
+        if subject not in self.subjects or stimulus_id not in self.stimulus_ids(subject):
+            raise FmriModelsError(f"{subject} has no test trial of stimulus {stimulus_id}; choose another one.")
+        trials = self._trials[subject]
+        rows = np.flatnonzero(trials.stimulus_ids == stimulus_id)
+        inputs = self.pipeline.processor(trials.fmri(rows), subject=subject, session=trials.sessions[rows].tolist())
+        mean_response = inputs["fmri"].mean(dim=0, keepdim=True)
+        noise = torch.Generator().manual_seed(seed)
+        decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=noise)
+        reconstructed = self.pipeline.generate(decoding, generator=noise).images[0]
+        shown = self.pictures([stimulus_id])[0]
+        responses = "one response" if len(rows) == 1 else f"the mean of {len(rows)} responses"
+        origin = "a simulated brain" if self.table.simulated else "measured betas"
+        return Reconstruction(
+            shown=enlarge(shown),
+            reconstructed=enlarge(reconstructed),
+            matches=self._matches(decoding, subject, stimulus_id),
+            summary=f"Decoded from {responses} of {subject} ({origin}).",
+        )
+
+    def _matches(self, decoding: FmriDecoding, subject: str, stimulus_id: str) -> list[tuple[Image.Image, str]]:
+        gallery = self._gallery_embeddings(subject)
+        if gallery is None or decoding.retrieval_embeds is None:
+            return []
+        decoded = decoding.retrieval_embeds.flatten(1).float().cpu()
+        similarities = torch.nn.functional.cosine_similarity(decoded, gallery)
+        ids = self.stimulus_ids(subject)
+        best = [ids[index] for index in similarities.argsort(descending=True)[:NUM_MATCHES].tolist()]
+        scores = similarities.sort(descending=True).values.tolist()
+        return [
+            (enlarge(picture), f"{rank}. {score:.2f}" + (" (was shown)" if name == stimulus_id else ""))
+            for rank, (picture, name, score) in enumerate(zip(self.pictures(best), best, scores, strict=False), start=1)
+        ]
+
+    def _embed_gallery(self, subject: str) -> torch.Tensor | None:
+        """(N, D) embeddings of the subject's test pictures; None if the image generator has none."""
+        generator = self.pipeline.image_generator
+        if generator.image_embedding_space is None:
+            return None
+        pixels = torch.from_numpy(self.table.stimuli.images(self.stimulus_ids(subject)))
+        return generator.embed_images(pixels.permute(0, 3, 1, 2).float() / 255).flatten(1).float().cpu()
+
+
+def load_decoder(model: str, data: str) -> Decoder:
+    """Loads a pipeline and a trial table from folders or from the Hub.
+
+    Raises:
+        FmriModelsError: One of them is missing; the message says how to make it.
+    """
+    for name, what, variable in ((model, "pipeline", "FMRI_MODEL"), (data, "trial table", "FMRI_DATA")):
+        if not Path(name).is_dir() and not _is_repository_id(name):
+            raise FmriModelsError(
+                f"There is no {what} in {name}; run `make demo` (or `fmri-models demo`) first, or name another one "
+                f"with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
+            )
+    return Decoder(FmriToImagePipeline.from_pretrained(model), TrialTable.open(_local_table(data)))
+
+
+def build(decoder: Decoder) -> gr.Blocks:
+    """The page."""
+    first_subject = decoder.subjects[0]
+    first_ids = decoder.stimulus_ids(first_subject)
+
+    def thumbnails(subject: str) -> list[tuple[Image.Image, str]]:
+        ids = decoder.stimulus_ids(subject)[:MOST_THUMBNAILS]
+        return list(zip(decoder.pictures(ids), ids, strict=True))
+
+    def choose_subject(subject: str) -> tuple[dict, list[tuple[Image.Image, str]]]:
+        ids = decoder.stimulus_ids(subject)
+        return gr.update(choices=ids, value=ids[0]), thumbnails(subject)
+
+    def choose_thumbnail(subject: str, event: gr.SelectData) -> str:
+        return decoder.stimulus_ids(subject)[event.index]
+
+    def reconstruct(
+        subject: str, stimulus_id: str, seed: float
+    ) -> tuple[Image.Image, Image.Image, list[tuple[Image.Image, str]], str]:
+        try:
+            result = decoder.reconstruct(subject, stimulus_id, int(seed))
+        except FmriModelsError as error:
+            raise gr.Error(str(error)) from error
+        note = "" if result.matches else " This model has no embeddings to find pictures with."
+        return result.shown, result.reconstructed, result.matches, result.summary + note
+
+    with gr.Blocks(title="fmri_models", analytics_enabled=False) as page:
+        gr.Markdown(
+            "# Images from fMRI\nChoose a subject and a test picture. The decoder was not fitted on it and does not "
+            "see it: it gets the voxels' responses, and draws."
+        )
+        with gr.Row():
+            with gr.Column(scale=1):
+                subject = gr.Dropdown(decoder.subjects, value=first_subject, label="Subject")
+                stimulus = gr.Dropdown(first_ids, value=first_ids[0], label="Test stimulus")
+                seed = gr.Number(value=0, precision=0, label="Seed of the image generator")
+                button = gr.Button("Reconstruct", variant="primary")
+            gallery = gr.Gallery(
+                thumbnails(first_subject),
+                label="Test pictures",
+                columns=10,
+                height=320,
+                allow_preview=False,
+                show_label=True,
+            )
+        with gr.Row():
+            shown = gr.Image(label="Shown", height=DISPLAY_SIZE + 40, interactive=False)
+            reconstructed = gr.Image(label="Reconstructed", height=DISPLAY_SIZE + 40, interactive=False)
+        summary = gr.Markdown()
+        matches = gr.Gallery(label="Most similar test pictures", columns=NUM_MATCHES, height=240, allow_preview=False)
+
+        subject.input(choose_subject, subject, [stimulus, gallery], api_visibility="private")
+        gallery.select(choose_thumbnail, subject, stimulus, api_visibility="private")
+        outputs = [shown, reconstructed, matches, summary]
+        gr.on(
+            [page.load, button.click, stimulus.change],
+            reconstruct,
+            [subject, stimulus, seed],
+            outputs,
+            api_name="reconstruct",
+        )
+    return page
+
+
+def launch(model: str | None = None, data: str | None = None, port: int | None = None) -> None:
+    """Loads the decoder and serves the page until it is interrupted.
+
+    Args:
+        model: Folder or repository of the pipeline; the environment's FMRI_MODEL or the demo's without.
+        data: Folder or repository of the trial table; the environment's FMRI_DATA or the demo's without.
+        port: Port to listen on; the first free one from 7860 without.
+    """
+    decoder = load_decoder(
+        model or os.environ.get("FMRI_MODEL", DEFAULT_MODEL), data or os.environ.get("FMRI_DATA", DEFAULT_DATA)
+    )
+    # Fonts of the system: the page asks no other server for anything.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    build(decoder).launch(server_port=port, theme=theme, css=CSS, share=False, show_error=True)
+
+
+def enlarge(picture: Image.Image) -> Image.Image:
+    """A small picture at a size that can be looked at."""
+    factor = DISPLAY_SIZE / max(picture.size)
+    if factor <= 1:
+        return picture
+    return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
+
+
+def _is_repository_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def _local_table(name: str) -> str:
+    if Path(name).is_dir():
+        return name
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, repo_type="dataset")
+
+
+if __name__ == "__main__":
+    launch()

@@ -1,0 +1,183 @@
+"""The command line as a person uses it: exit codes, one-line errors, and files that commands hand to each other."""
+
+import csv
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmri_models.cli.main import COMMANDS, main
+from tests.small_table import NUM_VOXELS, PARTS, write_small_table
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("commands")
+    data = write_small_table(folder / "data")
+    assert main(["train", "linear", f"data={data}", f"out={folder / 'model'}", "generator=pixels"]) == 0
+    return folder
+
+
+def failed(capsys, *arguments, code=1):
+    """Runs a command that has to fail, and returns its one line."""
+    assert main([str(argument) for argument in arguments]) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("fmri-models: error: ")
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command.replace("_", "-"), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"fmri-models {command.replace('_', '-')}" in shown
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for arguments in ([], ["dream"], ["train"], ["evaluate", "--out", "x"], ["demo", "--method", "telepathy"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
+def test_a_method_that_is_not_there_yet_exits_with_2(capsys):
+    assert "linear" in failed(capsys, "demo", "--method", "mindbridge", code=2)
+
+
+def test_errors_are_one_line_and_debug_shows_where(capsys, tmp_path):
+    assert "does not exist" in failed(capsys, "train", "linear", f"data={tmp_path / 'none'}", f"out={tmp_path / 'o'}")
+    assert main(["train", "linear", f"data={tmp_path / 'none'}", f"out={tmp_path / 'o'}", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_dry_run_trains_nothing(workplace, capsys):
+    assert main(["train", "linear", f"data={workplace / 'data'}", f"out={workplace / 'no'}", "--dry-run",
+                 "generator=pixels"]) == 0  # fmt: skip
+    assert "parameters" in capsys.readouterr().out
+    assert not (workplace / "no").exists()
+
+
+def test_reconstructing_a_table(workplace, capsys):
+    out = workplace / "pictures"
+    assert main(["reconstruct", "--model", str(workplace / "model"), "--fmri", str(workplace / "data"), "--subject",
+                 "subj02", "--out", str(out), "--seed", "0", "1"]) == 0  # fmt: skip
+    assert len(list(out.glob("*.png"))) == 2 * PARTS["test"]
+    rows = list(csv.DictReader((out / "trials.csv").open()))
+    assert {row["seed"] for row in rows} == {"0", "1"}
+    assert set(rows[0]) == {"trial", "stimulus", "seed", "scores"}
+
+
+def test_reconstructing_an_array(workplace):
+    betas = np.random.default_rng(0).normal(size=(3, NUM_VOXELS["subj07"]))
+    np.save(workplace / "betas.npy", betas)
+    out = workplace / "from_array"
+    assert main(["reconstruct", "--model", str(workplace / "model"), "--fmri", str(workplace / "betas.npy"), "--subject",
+                 "subj07", "--session", "2", "--out", str(out)]) == 0  # fmt: skip
+    assert Image.open(out / "trial00002.png").size == (12, 12)
+
+
+def reconstruct_arguments(workplace, **replaced):
+    options = {
+        "model": workplace / "model", "fmri": workplace / "data", "subject": "subj02", "out": workplace / "refused",
+        **replaced,
+    }  # fmt: skip
+    return ["reconstruct", *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 7)), "subj02 has 7 voxels; the processor was fitted on 45"),
+        (np.full((2, 45), np.nan), "NaN or infinite"),
+        (np.zeros(45), r"expected a \(rows, values\) array"),
+        (np.array([["a", "b"]]), "expected a .rows, values. array"),
+        (np.array([[object()]]), "no readable .npy array"),
+    ],
+)
+def test_bad_arrays(workplace, capsys, array, message, tmp_path):
+    np.save(tmp_path / "bad.npy", array, allow_pickle=True)
+    line = failed(capsys, *reconstruct_arguments(workplace, fmri=tmp_path / "bad.npy", session=1))
+    assert re.search(message, line)
+    assert not (workplace / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"subject": "subj99"}, "no subject 'subj99'"),
+        ({"model": "nowhere"}, "no folder nowhere"),
+        ({"fmri": "nothing.npy"}, "no file nothing.npy"),
+        ({"split": "dreams"}, "no part 'dreams'"),
+        ({"strength": 7}, "strength is 7"),
+    ],
+)
+def test_bad_arguments_of_reconstruct(workplace, capsys, replaced, message):
+    assert message in failed(capsys, *reconstruct_arguments(workplace, **replaced))
+    assert not (workplace / "refused").exists()
+
+
+def test_an_output_folder_with_content_is_kept(workplace, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    assert "not empty" in failed(capsys, *reconstruct_arguments(workplace, out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_demo_does_not_touch_a_folder_of_something_else(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    assert "no folder of an earlier demo" in failed(capsys, "demo", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_retrieval_needs_embeddings(workplace, capsys):
+    line = failed(capsys, "retrieve", "--model", workplace / "model", "--fmri", workplace / "data", "--subject", "subj02",
+                  "--gallery", workplace / "data")  # fmt: skip
+    assert "decodes no image embeddings" in line
+
+
+def test_retrieval_in_a_gallery_of_pictures(tmp_path, capsys):
+    """With the embedded generator: small pictures lie outside its domain, but its CLIP tells them apart."""
+    data = write_small_table(tmp_path / "data", subjects=("subj07",))
+    assert main(["train", "linear", f"data={data}", f"out={tmp_path / 'model'}", "targets=[image_embeds]"]) == 0
+    gallery = tmp_path / "gallery"
+    gallery.mkdir()
+    from fmri_models import TrialTable
+
+    table = TrialTable.open(data)
+    ids = sorted(set(table.trials("subj07", "test").stimulus_ids.tolist()))
+    for name, picture in zip(ids, table.stimuli.images(ids), strict=True):
+        Image.fromarray(picture[..., 0]).save(gallery / f"{name}.png")
+    capsys.readouterr()
+    assert main(["retrieve", "--model", str(tmp_path / "model"), "--fmri", str(data), "--subject", "subj07",
+                 "--gallery", str(gallery), "--top-k", "2"]) == 0  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 2 * len(ids)
+    found = [row["item"] == row["stimulus"] for row in rows if row["rank"] == "1"]
+    assert np.mean(found) > 0.5
+    line = failed(capsys, "retrieve", "--model", tmp_path / "model", "--fmri", data, "--subject", "subj07", "--gallery",
+                  gallery, "--top-k", "99")  # fmt: skip
+    assert "top_k is 99; the gallery has 12" in line
+
+
+def test_fit_processor(workplace, capsys):
+    assert (
+        main(["train", "linear", f"data={workplace / 'data'}", f"out={workplace / 'refitted'}", "generator=pixels"])
+        == 0
+    )
+    assert main(["fit-processor", str(workplace / "refitted"), "--data", str(workplace / "data"), "--statistics",
+                 "pooled"]) == 0  # fmt: skip
+    assert "subj07" in capsys.readouterr().out
+
+
+def test_the_module_runs_as_the_command():
+    finished = subprocess.run(
+        [sys.executable, "-m", "fmri_models.cli.main", "--version"], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.startswith("fmri-models ")
