@@ -1,0 +1,33 @@
+"""`fmri-models card`."""
+
+import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "card",
+        help="write a pipeline's model card",
+        description=(
+            "Write README.md, the model card, into a saved pipeline. Its figures come from a report of this very "
+            "pipeline; without one the card says that nothing was measured. The license is yours to state: add it to "
+            "the card's header, and writing the card again keeps it."
+        ),
+        epilog=(
+            "examples:\n  fmri-models card outputs/demo/pipeline --report outputs/demo/report.json\n"
+            "  fmri-models card outputs/linear"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pipeline", metavar="DIR", help="the pipeline's folder")
+    parser.add_argument("--report", metavar="REPORT.json", help="report.json, or the folder that has it")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..evaluation.report import Report
+    from ..hub.cards import write_card
+
+    report = None if args.report is None else Report.load(args.report)
+    print(f"wrote {write_card(args.pipeline, report)}")
+    if report is None:
+        print("no report was given, so the card says that nothing was measured (--report REPORT.json)")

@@ -1,0 +1,1 @@
+"""What is published of a saved pipeline: its model card."""

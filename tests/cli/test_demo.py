@@ -1,0 +1,90 @@
+"""The short demo as a new user runs it, and the README's Python on what it saved."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+# Rows that the brain has to beat, and the metrics that a blurry mean wins by its nature.
+CONTROLS = ("shuffled_brain", "permuted_training", "mean_image", "floor")
+WON_BY_BLUR = ("pixcorr", "ssim", "mse")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "fmri_models.cli.main", "demo", "--quick", "--out", "outputs/demo"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": os.pathsep.join(sys.path)}
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    (folder / "stdout.txt").write_text(finished.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(workplace):
+    return json.loads((workplace / "outputs" / "demo" / "report.json").read_text())
+
+
+def value(report, row, metric):
+    return report["results"][row][metric]["value"]
+
+
+def test_everything_is_where_the_readme_says(workplace):
+    demo = workplace / "outputs" / "demo"
+    for name in ("pipeline", "data", "report.json", "report.md", "report.html", "grid.png", "items.parquet", "images"):
+        assert (demo / name).exists(), name
+    assert {path.name for path in (demo / "images").iterdir()} >= {"truth", "brain", *CONTROLS, "ceiling", "noise_free"}
+    assert not [path for path in demo.rglob(".partial-*")]
+
+
+def test_it_ends_with_a_table_paths_and_next_commands(workplace):
+    shown = (workplace / "stdout.txt").read_text()
+    assert "from brain" in shown
+    assert "outputs/demo/grid.png" in shown
+    assert "fmri-models retrieve" in shown
+    assert "largest difference: 0 of 255" in shown or "largest difference: 1 of 255" in shown
+
+
+def test_the_brain_beats_its_controls(report):
+    for control in CONTROLS:
+        for metric, difference in report["comparisons"][control].items():
+            if difference is not None and metric not in WON_BY_BLUR:
+                assert difference["ci95"][0] > 0, (control, metric, difference)
+
+
+def test_permuted_training_is_at_chance(report):
+    low, high = report["results"]["permuted_training"]["two_way_efficientnet_lite0"]["ci95"]
+    assert low <= 0.5 <= high
+    assert 0.48 <= report["permutation"]["two_way_efficientnet_lite0"]["mean"] <= 0.52
+
+
+def test_the_noise_is_not_easy(report):
+    assert report["data"]["simulated"] is True
+    assert 0.2 < report["data"]["mean_noise_ceiling"] <= 0.35
+    assert report["data"]["test_factor_combinations_seen_in_training"] < 0.5
+    assert value(report, "ceiling", "two_way_efficientnet_lite0") > 0.96
+
+
+def test_the_python_of_the_readme_runs_on_it(workplace, repository):
+    block = re.search(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL).group(1)
+    finished = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    saved = [path for path in Path(workplace).glob("*.png")]
+    assert saved
+    assert np.asarray(Image.open(saved[0])).std() > 10

@@ -1,0 +1,236 @@
+"""Model cards: what they say of a pipeline, where their figures come from, and what they refuse."""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from fmri_models import FmriProcessor
+from fmri_models.cli.card import add_parser
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.evaluate import evaluate
+from fmri_models.evaluation.report import Report
+from fmri_models.hub.cards import write_card
+from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
+from fmri_models.training_record import TrainingRecord
+from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
+
+SUBJECTS = ("subj07", "subj02")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cards")
+    data = write_small_table(folder / "data", SUBJECTS)
+    train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels"]))
+    evaluate(folder / "model", data, folder / "report", "small_pictures")
+    return folder
+
+
+@pytest.fixture
+def model(workplace):
+    yield workplace / "model"
+    (workplace / "model" / "README.md").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def report(workplace):
+    return Report.load(workplace / "report")
+
+
+def section(text, title):
+    return re.split(r"^## ", text.split(f"## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def python_lines(text):
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+
+
+def save_untrained(folder):
+    """A pipeline without a training record and without an image generator."""
+    rng = np.random.default_rng(0)
+    processor = FmriProcessor.fit({"subj01": rng.normal(size=(9, 7))})
+    space = {"encoder": "pixels", "layer": "embedding", "shape": [5]}
+    config = LinearConfig(subject_names=["subj01"], num_voxels=[7], image_embedding_space=space)
+    LinearPipeline(LinearModel(config), processor, None).save_pretrained(folder)
+
+
+def test_the_header_has_the_reports_figures_unrounded(model, report):
+    data = ModelCard.load(write_card(model, report)).data
+    assert (data.library_name, data.model_name) == ("fmri_models", "linear-small")
+    assert {"fmri", "linear", "simulated"} <= set(data.tags)
+    written = {result.metric_type: result for result in data.eval_results}
+    measured = {name: found for name, found in report.results["brain"].items() if found}
+    assert {name: result.metric_value for name, result in written.items()} == {
+        name: found["value"] for name, found in measured.items()
+    }
+    for name, result in written.items():
+        assert result.metric_args["ci95"] == measured[name]["ci95"]
+        assert result.dataset_revision == report.data["fingerprint"]
+        assert "simulated" in result.dataset_name
+
+
+def test_the_first_sentence_says_that_the_data_are_simulated(model, report):
+    text = ModelCard.load(write_card(model, report)).text
+    first = re.sub(r"^# .*\n", "", text.strip()).strip().split(". ")[0]
+    assert "simulated; no human" in " ".join(first.split())
+
+
+def test_recorded_data_are_not_called_simulated(model, report):
+    recorded = replace(report, data={**report.data, "simulated": False}, notes=[])
+    text = write_card(model, recorded).read_text()
+    assert "on recorded brain activity" in text
+    assert "simulated" not in re.sub(r".*noise-free.*", "", text)
+
+
+def test_the_tables_have_every_row_with_intervals(model, report):
+    results = section(write_card(model, report).read_text(), "Results")
+    lines = {line.split("|")[1].strip(): line for line in results.splitlines() if line.startswith("|")}
+    for row, metrics in report.results.items():
+        assert f" {report.rows[row]['label']} |" in results
+        found = metrics["pairwise_pixcorr"]
+        assert "{:.3f} [{:.3f}, {:.3f}]".format(found["value"], *found["ci95"]) in results
+    assert "MSE ↓" in lines
+    assert "| 0.500 |" in results
+    for note in report.notes:
+        assert f"- {note}\n" in results
+
+
+def test_without_a_report_there_is_no_figure(model):
+    path = write_card(model)
+    assert ModelCard.load(path).data.eval_results is None
+    text = path.read_text()
+    results = section(text, "Results")
+    assert "Nothing was measured" in results
+    assert not re.search(r"\d", results)
+    assert "is not known to this card" in text
+
+
+def test_what_it_says_of_the_training(model):
+    text = write_card(model).read_text()
+    trained = section(text, "How it was trained")
+    record = TrainingRecord.load(model)
+    for stated in ("`small`", record.table_fingerprint, "`default`", "averaged", f"{record.seconds} s"):
+        assert stated in trained
+    penalties = LinearConfig.from_pretrained(model / "brain_model").penalties
+    for subject in SUBJECTS:
+        assert f"| {subject} | {NUM_VOXELS[subject]} | {NUM_VOXELS[subject]} |" in text
+        assert f"| {subject} | latents | {penalties[subject]['latents']:g} |" in trained
+    assert str(model.parent) not in text
+
+
+def test_its_lines_of_python_run(model, tmp_path):
+    lines = python_lines(write_card(model).read_text())
+    assert len([line for line in lines.splitlines() if line]) == 5
+    run = subprocess.run([sys.executable, "-c", lines], cwd=model, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (model / "reconstruction.png").unlink()
+
+
+def test_a_pipeline_without_record_and_generator(tmp_path, monkeypatch):
+    save_untrained(tmp_path)
+    text = write_card(tmp_path).read_text()
+    assert "no record of its training" in text
+    assert "into embeddings of pictures" in text
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(python_lines(text), names)
+    assert names["embeds"].shape == (1, 5)
+
+
+def test_the_stated_license_is_kept(model, report):
+    path = write_card(model)
+    assert ModelCard.load(path).data.license is None
+    path.write_text(path.read_text().replace("---\n", "---\nlicense: cc-by-nc-4.0\n", 1))
+    again = write_card(model, report)
+    assert ModelCard.load(again).data.license == "cc-by-nc-4.0"
+    assert "**License of the weights:** `cc-by-nc-4.0`" in again.read_text()
+
+
+@pytest.mark.parametrize("text", ["My notes", "---\nlibrary_name: diffusers\n---\n", "---\n- a list\n---\n"])
+def test_somebody_elses_readme_is_not_replaced(model, text):
+    (model / "README.md").write_text(text)
+    with pytest.raises(FmriModelsError, match="would be lost; move it away"):
+        write_card(model)
+    assert (model / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("data", {"fingerprint": "0" * 64}, "fingerprint of the trial table is '0000"),
+        ("data", {"split": "semantic"}, "split is 'semantic', the pipeline's is 'default'"),
+        ("data", {"folds": [0, 1]}, r"list of folds is \[0, 1\], the pipeline's is \[0\]"),
+        ("model", {"method": "mindeye"}, "method is 'mindeye', the pipeline's is 'linear'"),
+        ("model", {"subjects": ["subj01"]}, "list of subjects"),
+        ("model", {"training_seconds": 1e6}, "training time in seconds is 1000000.0"),
+    ],
+)
+def test_a_report_of_another_model_is_refused(model, report, part, change, message):
+    other = replace(report, **{part: {**getattr(report, part), **change}})
+    with pytest.raises(FmriModelsError, match=f"does not belong to.*{message}"):
+        write_card(model, other)
+    assert not (model / "README.md").exists()
+
+
+def test_a_report_of_a_pipeline_without_record(workplace, tmp_path):
+    shutil.copytree(workplace / "model", tmp_path / "model")
+    (tmp_path / "model" / "training.json").unlink()
+    own = evaluate(tmp_path / "model", workplace / "data", tmp_path / "report", "small_pictures")
+    text = write_card(tmp_path / "model", own).read_text()
+    assert "model was measured on is simulated" in text
+    assert "nobody knows whether it has seen these test pictures" in section(text, "Results")
+
+
+def test_a_report_of_pictures_alone_is_refused_without_a_record_too(tmp_path, report):
+    save_untrained(tmp_path)
+    with pytest.raises(FmriModelsError, match="does not belong to"):
+        write_card(tmp_path, replace(report, data={}, model={"images": "mine"}))
+
+
+def test_a_fold_has_a_card_and_the_folder_of_folds_none(workplace):
+    write_kfold(workplace / "data", "kfold2", 2)
+    out = workplace / "folds"
+    train(
+        load_recipe(
+            "linear",
+            [f"data={workplace / 'data'}", f"out={out}", "generator=pixels", "split=kfold2", "folds=all"],
+        )
+    )
+    assert "split `kfold2`, fold 1" in write_card(out / "fold01").read_text()
+    with pytest.raises(FmriModelsError, match="is no saved pipeline; pass the folder that training wrote.*fold00"):
+        write_card(out)
+
+
+def test_what_is_no_pipeline_is_refused(tmp_path):
+    with pytest.raises(FmriModelsError, match="no saved pipeline"):
+        write_card(tmp_path / "nowhere")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(FmriModelsError, match="'StableDiffusionPipeline', which is no pipeline of this package"):
+        write_card(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "LinearPipeline"}')
+    with pytest.raises(FmriModelsError, match="incomplete or damaged"):
+        write_card(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model_index.json"]
+
+
+def test_the_command(model, workplace, capsys):
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+
+    def run(*arguments):
+        parsed = parser.parse_args(["card", str(model), *arguments])
+        parsed.run(parsed)
+        return capsys.readouterr().out
+
+    assert "nothing was measured" in run()
+    assert run("--report", str(workplace / "report" / "report.json")) == f"wrote {model / 'README.md'}\n"
+    assert ModelCard.load(model / "README.md").data.eval_results
