@@ -3,9 +3,10 @@
     python benchmarks/ridge.py                     # 27,000 trials x 15,724 voxels, 8,192 of 197,376 targets
     python benchmarks/ridge.py --trials 4000 --voxels 3000 --targets 2944 --against-scikit-learn
 
-Voxels come from a memory-mapped float16 matrix and weights go to a file, as in training. Every block of targets takes the
-same memory and time, so a few blocks tell what all 197,376 targets take; the script prints the extrapolation and says so.
-With `--against-scikit-learn` the same problem is solved by `sklearn.linear_model.Ridge` in a process of its own.
+Voxels come from a memory-mapped float16 matrix and weights go to a file, as in training. Every block of targets takes
+the same memory and time, so a few blocks tell what all 197,376 targets take; the script prints the extrapolation and
+says so. With `--against-scikit-learn` the same problem is solved by `sklearn.linear_model.Ridge` in a process of its
+own.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What the configuration of every method shares."""
 
+from dataclasses import field
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -30,8 +31,8 @@ class FmriConfig(PreTrainedConfig):
         fmri_schema: Version of the configuration's layout.
     """
 
-    subject_names: list[str] | None = None
-    num_voxels: list[int] | None = None
+    subject_names: list[str] = field(default_factory=list)
+    num_voxels: list[int] = field(default_factory=list)
     image_embedding_space: dict[str, Any] | None = None
     text_embedding_space: dict[str, Any] | None = None
     latent_space: dict[str, Any] | None = None
@@ -40,10 +41,6 @@ class FmriConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_schema(self.fmri_schema, CONFIG_SCHEMA, "The model's config.json")
-        if self.subject_names is None:
-            self.subject_names = []
-        if self.num_voxels is None:
-            self.num_voxels = []
         self._check_subjects()
         super().__post_init__(**kwargs)
 

@@ -55,6 +55,6 @@ class EmbeddingSpace:
             if own_value != other_value:
                 raise FmriModelsError(
                     f"{own_name} and {other_name} mean different things by an embedding: {field.name} is "
-                    f"{own_value!r} in {own_name} and {other_value!r} in {other_name}; use the generator that the model "
-                    "was trained for, or train again."
+                    f"{own_value!r} in {own_name} and {other_value!r} in {other_name}; use the generator that the "
+                    "model was trained for, or train again."
                 )

@@ -95,7 +95,7 @@ class FmriPreTrainedModel(PreTrainedModel):
                 "pass betas through the model's FmriProcessor first."
             )
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
     ) -> None:
         """Saves configuration and weights: a model that was in the folder is replaced only by a complete one.

@@ -32,8 +32,9 @@ class FmriModelOutput(ModelOutput):
 class FmriDecoding(ModelOutput):
     """What a pipeline needs of any method.
 
-    With `num_candidates` K > 1 the first dimension of `image_embeds`, `text_embeds` and `latents` is B·K, the candidates
-    of one trial following each other, for those parts that a method samples; parts that it computes stay (B, …).
+    With `num_candidates` K > 1 the first dimension of `image_embeds`, `text_embeds` and `latents` is B·K, the
+    candidates of one trial following each other, for those parts that a method samples; parts that it computes stay
+    (B, …).
 
     Args:
         image_embeds: (B or B·K, …) float, in the generator's space.

@@ -313,8 +313,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         except (SafetensorError, OSError, ValueError) as error:
             if not Path(path).is_dir():
                 raise FmriModelsError(
-                    f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check the "
-                    "name and the network."
+                    f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check "
+                    "the name and the network."
                 ) from error
             raise FmriModelsError(
                 f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
@@ -359,13 +359,13 @@ def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) 
     config = brain_model.config
     if processor.subject_names != config.subject_names:
         raise FmriModelsError(
-            f"The processor's subjects are {processor.subject_names} and the model's are {config.subject_names}; use the "
-            "processor that the model was trained with (the order counts)."
+            f"The processor's subjects are {processor.subject_names} and the model's are {config.subject_names}; use "
+            "the processor that the model was trained with (the order counts)."
         )
     if processor.num_voxels != config.num_voxels:
         raise FmriModelsError(
-            f"The processor gives {processor.num_voxels} voxels and the model reads {config.num_voxels}; use the processor "
-            "that the model was trained with."
+            f"The processor gives {processor.num_voxels} voxels and the model reads {config.num_voxels}; use the "
+            "processor that the model was trained with."
         )
 
 

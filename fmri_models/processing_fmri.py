@@ -26,9 +26,14 @@ _ROWS_A_BLOCK = 1024
 class VoxelLabels(Protocol):
     """What is known of each voxel of a subject; every part may be None."""
 
-    roi: Sequence[str] | None
-    coordinates: np.ndarray | None
-    noise_ceiling: np.ndarray | None
+    @property
+    def roi(self) -> Sequence[str] | None: ...
+
+    @property
+    def coordinates(self) -> np.ndarray | None: ...
+
+    @property
+    def noise_ceiling(self) -> np.ndarray | None: ...
 
 
 @dataclass
@@ -109,7 +114,7 @@ class FmriProcessor(FeatureExtractionMixin):
         cls,
         fmri: Mapping[str, np.ndarray | Iterable[np.ndarray]] | np.ndarray | torch.Tensor,
         subjects: Sequence[str] | None = None,
-        sessions: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+        sessions: Mapping[str, Sequence[int] | np.ndarray] | Sequence[int] | np.ndarray | None = None,
         voxels: Mapping[str, VoxelLabels] | None = None,
         voxel_scores: Mapping[str, np.ndarray] | None = None,
         **options: Any,
@@ -118,11 +123,12 @@ class FmriProcessor(FeatureExtractionMixin):
 
         Args:
             fmri: Subject ▶ (trials, voxels) array or iterable of row blocks, read once; or one (trials, voxels) array.
-            subjects: With a mapping, the order of subjects (default: the mapping's); with one array, the subject of each
-                row, or a single name for all.
+            subjects: With a mapping, the order of subjects (default: the mapping's); with one array, the subject of
+                each row, or a single name for all.
             sessions: Session of each trial, in the same form as `fmri`; needed for `statistics="session"`.
             voxels: Subject ▶ ROI, coordinates and noise ceiling of each voxel.
-            voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise ceiling.
+            voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise
+                ceiling.
             **options: The constructor's.
 
         Raises:
@@ -160,7 +166,8 @@ class FmriProcessor(FeatureExtractionMixin):
             return_tensors: `"pt"` or `"np"`.
 
         Returns:
-            `fmri` (..., width) float32, at least 2-D, zero-padded to the widest subject, and `subject_ids` (batch,) long.
+            `fmri` (..., width) float32, at least 2-D, zero-padded to the widest subject, and `subject_ids` (batch,)
+            long.
 
         Raises:
             FmriModelsError: Wrong number of voxels, values that are not finite, a constant pattern, an unknown subject
@@ -220,7 +227,7 @@ class FmriProcessor(FeatureExtractionMixin):
         self,
         name: str,
         fmri: np.ndarray | Iterable[np.ndarray],
-        sessions: Sequence[int] | None,
+        sessions: Sequence[int] | np.ndarray | None,
         labels: VoxelLabels | None,
         scores: np.ndarray | None,
     ) -> None:
@@ -272,7 +279,8 @@ class FmriProcessor(FeatureExtractionMixin):
         if not keep.any():
             raise FmriModelsError(
                 f"The selection leaves no voxel of {name} (rois={self.rois}, "
-                f"min_noise_ceiling={self.min_noise_ceiling}, num_best_voxels={self.num_best_voxels}); choose a wider one."
+                f"min_noise_ceiling={self.min_noise_ceiling}, num_best_voxels={self.num_best_voxels}); choose a wider "
+                "one."
             )
         return np.flatnonzero(keep)
 
@@ -287,7 +295,7 @@ class FmriProcessor(FeatureExtractionMixin):
     def _rows(
         self, fmri: Any, subject: str | Sequence[str] | None
     ) -> tuple[np.ndarray | list[np.ndarray], list[str], tuple[int, ...]]:
-        """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list of patterns)."""
+        """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list)."""
         if isinstance(fmri, list | tuple) and len({np.shape(pattern) for pattern in fmri}) > 1:
             rows: np.ndarray | list[np.ndarray] = [np.asarray(pattern) for pattern in fmri]
             leading: tuple[int, ...] = ()
@@ -353,8 +361,8 @@ class FmriProcessor(FeatureExtractionMixin):
             return statistics.mean, statistics.std
         if sessions is None:
             raise FmriModelsError(
-                f"The processor keeps statistics by session for {name}; say with session= which one these trials are of "
-                f"({_ranges(statistics.sessions)})."
+                f"The processor keeps statistics by session for {name}; say with session= which one these trials are "
+                f"of ({_ranges(statistics.sessions)})."
             )
         mean = np.empty_like(values)
         std = np.empty_like(values)
@@ -397,7 +405,7 @@ class FmriProcessor(FeatureExtractionMixin):
         values["feature_extractor_type"] = type(self).__name__
         return values
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
         """Writes `preprocessor_config.json` and `fmri_statistics.safetensors`.
 
         Raises:
@@ -423,8 +431,8 @@ class FmriProcessor(FeatureExtractionMixin):
         except OSError as error:
             raise FmriModelsError(
                 f"There is no processor in {pretrained_model_name_or_path} ({CONFIG_FILE} is missing or unreadable); "
-                "every model needs the processor it was trained with: download the whole folder again, or make one with "
-                "`fmri-models fit-processor`."
+                "every model needs the processor it was trained with: download the whole folder again, or make one "
+                "with `fmri-models fit-processor`."
             ) from error
         processor._unpack(_statistics_path(pretrained_model_name_or_path, kwargs))
         return processor
@@ -567,12 +575,13 @@ def _sessions_of_rows(
 ) -> np.ndarray | None:
     if session is None:
         return None
-    if np.ndim(session) == 0:
-        return np.full(num_rows, session)
+    sessions = np.asarray(session)
+    if sessions.ndim == 0:
+        return np.full(num_rows, sessions)
     batch = leading[0] if leading else num_rows
-    if len(session) != batch:
-        raise FmriModelsError(f"{len(session)} sessions were given for {batch} patterns; give one a pattern.")
-    return np.repeat(np.asarray(session), num_rows // batch)
+    if len(sessions) != batch:
+        raise FmriModelsError(f"{len(sessions)} sessions were given for {batch} patterns; give one a pattern.")
+    return np.repeat(sessions, num_rows // batch)
 
 
 def _check_finite(patterns: np.ndarray, name: str, row_numbers: list[int]) -> None:

@@ -13,7 +13,7 @@ SIZE = 12
 
 
 def write_small_table(path: Path, subjects: tuple[str, ...] = ("subj07", "subj02"), noise: float = 0.5) -> Path:
-    """Blurred random pictures, three repetitions in three sessions of slightly different gain, linear voxels with noise."""
+    """Blurred random pictures, three repetitions in three sessions of slightly different gain, noisy linear voxels."""
     pictures = _pictures(sum(PARTS.values()))
     ids = [f"picture{index:03d}" for index in range(len(pictures))]
     with TrialTableWriter(

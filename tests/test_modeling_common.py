@@ -33,7 +33,7 @@ def save_load_digests(kind: str, class_name: str, folder: Any) -> dict[str, str]
 
 
 class ModelTesterMixin:
-    """Set `model_class` and implement `make_config`; override `make_targets` if a model learns from more than spaces."""
+    """Set `model_class`, implement `make_config`; override `make_targets` if a model learns from more than spaces."""
 
     model_class: type[FmriPreTrainedModel]
     max_tiny_parameters = 1_000_000

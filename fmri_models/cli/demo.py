@@ -38,7 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "demo",
         help="simulate, fit, reconstruct, evaluate: everything once, offline",
         description=(
-            "Simulate brain activity, fit a decoder, reconstruct what was seen, and measure it. Needs no network and no GPU."
+            "Simulate brain activity, fit a decoder, reconstruct what was seen, and measure it. Needs no network "
+            "and no GPU."
         ),
         epilog="example:\n  fmri-models demo --out outputs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,

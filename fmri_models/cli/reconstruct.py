@@ -10,13 +10,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "reconstruct",
         help="turn voxels into pictures",
         description=(
-            "Reconstruct a picture from each pattern of a .npy file (trials, voxels), or from the test stimuli of a trial "
-            "table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes embeddings) and "
-            "trials.csv."
+            "Reconstruct a picture from each pattern of a .npy file (trials, voxels), or from the test stimuli of a "
+            "trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes "
+            "embeddings) and trials.csv."
         ),
         epilog=(
-            "example:\n  fmri-models reconstruct --model outputs/demo/pipeline --fmri outputs/demo/data --subject subj01 "
-            "--out outputs/pictures"
+            "example:\n  fmri-models reconstruct --model outputs/demo/pipeline --fmri outputs/demo/data --subject "
+            "subj01 --out outputs/pictures"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

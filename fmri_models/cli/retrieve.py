@@ -10,8 +10,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "retrieve",
         help="find the seen picture in a gallery",
         description=(
-            "Rank the pictures of a gallery by their similarity to what is decoded from each pattern, and print the best "
-            "as CSV (trial, stimulus, rank, item, similarity)."
+            "Rank the pictures of a gallery by their similarity to what is decoded from each pattern, and print the "
+            "best as CSV (trial, stimulus, rank, item, similarity)."
         ),
         epilog=(
             "example:\n  fmri-models retrieve --model outputs/demo/pipeline --fmri outputs/demo/data --subject subj01 "

@@ -41,6 +41,6 @@ def closed_form_trials(
     for name in processor.subject_names:
         processed = ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
         index = np.array([row_of[stimulus] for stimulus in processed.stimulus_ids], dtype=np.int64)
-        targets = {kind: IndexedTargets(values[kind], index) for kind in kinds}
+        targets: dict[str, IndexedTargets] = {kind: IndexedTargets(values[kind], index) for kind in kinds}
         trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets)
     return trials

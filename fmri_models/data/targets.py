@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from .matrix import cache_folder
 from .table import TrialTable
 
 TargetKind = Literal["image_embeds", "latents"]
-TARGET_SPACES: dict[str, str] = {"image_embeds": "image_embedding_space", "latents": "latent_space"}
+TARGET_SPACES: dict[TargetKind, str] = {"image_embeds": "image_embedding_space", "latents": "latent_space"}
 _IMAGES_A_BATCH = 128
 # Larger target matrices are stored in half precision, as 9,000 pictures × 257 × 768 values are 7 GB in single.
 _SINGLE_PRECISION_BYTES = 2**31
@@ -86,7 +87,7 @@ def _key(table: TrialTable, space: EmbeddingSpace) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _is_complete(path, shape: tuple[int, int]) -> bool:
+def _is_complete(path: Path, shape: tuple[int, int]) -> bool:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).shape == shape
     except (OSError, ValueError):

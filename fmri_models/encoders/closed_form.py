@@ -1,8 +1,8 @@
 """Ridge regression in closed form: streamed over trials, blocked over targets, one Gram matrix for all penalties.
 
 Ready-made solvers (scikit-learn, himalaya) want all voxels, all targets and all weights in memory at once; at the size
-of the Natural Scenes Dataset the targets and weights alone are some 30 GB. Here voxels are read in row blocks, targets in
-column blocks, and what stays in memory is the smaller of the two Gram matrices. The tests compare the results with
+of the Natural Scenes Dataset the targets and weights alone are some 30 GB. Here voxels are read in row blocks, targets
+in column blocks, and what stays in memory is the smaller of the two Gram matrices. The tests compare the results with
 scikit-learn's.
 """
 
@@ -68,9 +68,9 @@ class RidgeSolver:
     """Accumulates the smaller Gram matrix of the voxels once; then solves for any targets and any penalty.
 
     With X the centred voxels (n, V), the weights for centred targets Y and penalty α are (XᵀX + αI)⁻¹XᵀY, or equally
-    Xᵀ(XXᵀ + αI)⁻¹Y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., §18.3.5). The intercept
-    is not penalised. Each penalty costs a Cholesky factorisation, which is far quicker on a few cores than one
-    eigendecomposition for all, and needs half of its memory.
+    Xᵀ(XXᵀ + αI)⁻¹Y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., §18.3.5). The
+    intercept is not penalised. Each penalty costs a Cholesky factorisation, which is far quicker on a few cores than
+    one eigendecomposition for all, and needs half of its memory.
 
     Args:
         fmri: (n, V) voxels.
@@ -110,8 +110,8 @@ class RidgeSolver:
         factor = self.factor(alpha) if factor is None else factor
         if factor is None:
             raise FmriModelsError(
-                f"The penalty {alpha:g} is too small for these voxels (the equations are singular to working precision); "
-                "choose a larger one."
+                f"The penalty {alpha:g} is too small for these voxels (the equations are singular to working "
+                "precision); choose a larger one."
             )
         weights = self._weights_of(torch.cholesky_solve(self._right_side(self._centred(targets)), factor))
         return weights.T, targets.to(self.dtype).mean(dim=0) - self.mean @ weights
@@ -147,8 +147,8 @@ class RidgeSolver:
     ) -> np.ndarray:
         """Mean squared error when each group of rows in turn is predicted from all others, without refitting.
 
-        For a group g with residuals r_g and block H_gg of the hat matrix the left-out residuals are (I − H_gg)⁻¹ r_g; the
-        unpenalised intercept adds 1/n to every entry of the hat matrix.
+        For a group g with residuals r_g and block H_gg of the hat matrix the left-out residuals are (I − H_gg)⁻¹ r_g;
+        the unpenalised intercept adds 1/n to every entry of the hat matrix.
 
         Args:
             targets: (n, T).
@@ -297,8 +297,8 @@ def choose_alpha(
     else:
         if validation is None or len(validation.fmri) == 0:
             raise FmriModelsError(
-                "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, or "
-                "set selection=leave_one_stimulus_out in the recipe."
+                "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, "
+                "or set selection=leave_one_stimulus_out in the recipe."
             )
         held_out = torch.from_numpy(validation.targets[target].columns(columns))
         errors = solver.held_out_errors(validation.fmri, values, held_out, alphas)

@@ -13,6 +13,7 @@ from torch import nn
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float16: np.float16}
 _INDEX_FILE = "model.safetensors.index.json"
+_MAPS = "memory_maps"  # the attribute of a module that keeps its files open
 
 
 def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtype = torch.float32) -> None:
@@ -31,12 +32,12 @@ def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtyp
             setattr(owner, name, nn.Parameter(torch.from_numpy(values), requires_grad=parameter.requires_grad))
             maps[name] = values
         if maps:
-            owner.memory_maps = maps
+            setattr(owner, _MAPS, maps)
 
 
 def release_memory(module: nn.Module) -> None:
     """Writes a module's file-backed parameters out and gives their pages back; without any, does nothing."""
-    for values in getattr(module, "memory_maps", {}).values():
+    for values in getattr(module, _MAPS, {}).values():
         values.flush()
         if hasattr(mmap, "MADV_DONTNEED"):
             values._mmap.madvise(mmap.MADV_DONTNEED)
@@ -44,7 +45,7 @@ def release_memory(module: nn.Module) -> None:
 
 def is_on_disk(module: nn.Module) -> bool:
     """Whether any parameter of the module is file-backed."""
-    return any(hasattr(part, "memory_maps") for part in module.modules())
+    return any(hasattr(part, _MAPS) for part in module.modules())
 
 
 def save_sharded(module: nn.Module, folder: str | os.PathLike, max_shard_size: int | str) -> None:

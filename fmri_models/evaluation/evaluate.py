@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import factor_combinations_seen
 from ..data.table import Trials, TrialTable
-from ..data.targets import cached_targets, prepare_pictures
+from ..data.targets import TargetKind, cached_targets, prepare_pictures
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
@@ -130,8 +130,8 @@ class Evaluation:
         test = table.trials(subject, "test", record.split, record.fold)
         if len(test) == 0:
             raise FmriModelsError(
-                f"{subject} has no test trials in the split {record.split!r} of {table.path}; write a split that has some "
-                "with `fmri-models data split`."
+                f"{subject} has no test trials in the split {record.split!r} of {table.path}; write a split that has "
+                "some with `fmri-models data split`."
             )
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
         ids = processed.stimulus_ids.tolist()
@@ -157,7 +157,7 @@ class Evaluation:
             noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
             rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
         if self.reference is not None:
-            rows["reference"] = self._reference_row(subject, test)
+            rows["reference"] = self._reference_row(self.reference, subject, test)
         gallery = None if decoding.retrieval_embeds is None else generator.embed_images(truth)
         return Evaluated(subject, record.fold, ids, truth, rows, gallery, len(test))
 
@@ -167,17 +167,15 @@ class Evaluation:
             return {}
         parts = {}
         if decoding.latents is not None:
-            low_level = drawing.pipeline.generate(
-                FmriDecoding(latents=decoding.latents), **{**self.settings.call(), "strength": 0.0}, output_type="pt"
-            )
-            parts["brain_low_level"] = RowData(images=low_level.images)
+            low_level = drawing.draw(FmriDecoding(latents=decoding.latents), strength=0.0)
+            parts["brain_low_level"] = RowData(images=low_level)
         if decoding.image_embeds is not None and decoding.latents is not None:
             embeds_only = FmriDecoding(
                 image_embeds=decoding.image_embeds,
                 text_embeds=decoding.text_embeds,
                 retrieval_embeds=decoding.retrieval_embeds,
             )
-            parts["brain_embeds_only"] = RowData(images=drawing.row(embeds_only).images)
+            parts["brain_embeds_only"] = RowData(images=drawing.draw(embeds_only))
         return parts
 
     def _training_pictures(
@@ -196,22 +194,20 @@ class Evaluation:
         for start in range(0, len(ids), 512):
             pictures = prepare_pictures(table.stimuli.images(ids[start : start + 512]), generator.image_size)
             total += pictures.double().sum(dim=0)
-        count = _num_items(decoding)
-        mean = (total / len(ids)).float().expand(count, -1, -1, -1)
-        kind: Literal["image_embeds", "latents"] = "latents" if decoding.retrieval_embeds is None else "image_embeds"
-        decoded = decoding.latents if decoding.retrieval_embeds is None else decoding.retrieval_embeds
+        kind, decoded = _compared_with_training(decoding)
+        mean = (total / len(ids)).float().expand(len(decoded), -1, -1, -1)
         row_of = {stimulus: row for row, stimulus in enumerate(table.stimuli.ids)}
         targets = cached_targets(table, generator, kind)[[row_of[stimulus] for stimulus in ids]]
         nearest = [ids[row] for row in nearest_training_rows(decoded, targets)]
         pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
         return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
 
-    def _reference_row(self, subject: str, test: Trials) -> RowData:
-        pipeline = FmriToImagePipeline.from_pretrained(self.reference)
+    def _reference_row(self, reference: Path, subject: str, test: Trials) -> RowData:
+        pipeline = FmriToImagePipeline.from_pretrained(reference)
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
         drawing = _Drawing(pipeline, self.settings, len(processed), subject)
         features = torch.from_numpy(processed[np.arange(len(processed))])
-        return RowData(images=drawing.row(drawing.decode(pipeline.brain_model, features)).images)
+        return RowData(images=drawing.draw(drawing.decode(pipeline.brain_model, features)))
 
     def _report(
         self,
@@ -287,10 +283,15 @@ class _Drawing:
 
     def row(self, decoding: FmriDecoding) -> RowData:
         """Pictures and retrieval embeddings of what was decoded."""
-        output = self.pipeline.generate(
-            decoding, **self.settings.call(), generator=self.settings.sources(self.count), output_type="pt"
-        )
-        return RowData(images=output.images, retrieval_embeds=decoding.retrieval_embeds)
+        return RowData(images=self.draw(decoding), retrieval_embeds=decoding.retrieval_embeds)
+
+    def draw(self, decoding: FmriDecoding, **changes: Any) -> torch.Tensor:
+        """Pictures (N, C, H, W) of what was decoded; `changes` replace single settings."""
+        settings = {**self.settings.call(), **changes}
+        sources = self.settings.sources(self.count)
+        images = self.pipeline.generate(decoding, **settings, generator=sources, output_type="pt").images
+        assert isinstance(images, torch.Tensor)
+        return images
 
     def unconditional(self) -> torch.Tensor:
         """Pictures of the generator that was told nothing."""
@@ -306,10 +307,10 @@ class _Drawing:
         latents = None if config.latent_space is None else generator.encode_images(truth)
         embeds = None if config.image_embedding_space is None else generator.embed_images(truth)
         complete = FmriDecoding(image_embeds=embeds, latents=latents, retrieval_embeds=embeds)
-        rows = {"ceiling": RowData(images=self.row(complete).images)}
+        rows = {"ceiling": RowData(images=self.draw(complete))}
         if generator.generates_from_embeddings and embeds is not None and latents is not None:
             embeds_only = FmriDecoding(image_embeds=embeds, retrieval_embeds=embeds)
-            rows["ceiling_embeds_only"] = RowData(images=self.row(embeds_only).images)
+            rows["ceiling_embeds_only"] = RowData(images=self.draw(embeds_only))
         return rows
 
 
@@ -388,8 +389,8 @@ def _record(folder: Path, table: TrialTable) -> TrainingRecord:
         return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
     if record.table_fingerprint != table.fingerprint:
         raise FmriModelsError(
-            f"{folder} was trained on the table {record.table!r} with another content than {table.path}; evaluate it on the "
-            "table that it was trained on, or train it on this one."
+            f"{folder} was trained on the table {record.table!r} with another content than {table.path}; evaluate it "
+            "on the table that it was trained on, or train it on this one."
         )
     return record
 
@@ -427,7 +428,7 @@ def _backgrounds(factors: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def _describe_data(
-    table: TrialTable, record: TrainingRecord, parts: Sequence[Evaluated], factors: Sequence[Mapping[str, Any]] | None
+    table: TrialTable, record: TrainingRecord, parts: Sequence[Evaluated], factors: Sequence[dict[str, str]] | None
 ) -> dict[str, Any]:
     subjects = list(dict.fromkeys(part.subject for part in parts))
     ceilings = {name: table.voxels(name) for name in subjects}
@@ -450,7 +451,7 @@ def _describe_data(
     if factors is not None:
         trained = table.trials(subjects[0], record.train_parts, record.split, record.fold).stimulus_ids
         seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
-        described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, list(factors))
+        described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, factors)
     return described
 
 
@@ -466,8 +467,8 @@ def _notes(
         notes.append("The brain activity is simulated; nothing here says how well a real brain can be read.")
     if not pipeline.image_generator.generates_from_embeddings:
         notes.append(
-            "The image generator draws from latents alone: brain is the decoded low-level picture, and the embeddings serve "
-            "retrieval."
+            "The image generator draws from latents alone: brain is the decoded low-level picture, and the embeddings "
+            "serve retrieval."
         )
     if record.method == "linear":
         notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
@@ -486,6 +487,9 @@ def _notes(
     return notes
 
 
-def _num_items(decoding: FmriDecoding) -> int:
-    found = decoding.latents if decoding.retrieval_embeds is None else decoding.retrieval_embeds
-    return len(found)
+def _compared_with_training(decoding: FmriDecoding) -> tuple[TargetKind, torch.Tensor]:
+    if decoding.retrieval_embeds is not None:
+        return "image_embeds", decoding.retrieval_embeds
+    if decoding.latents is not None:
+        return "latents", decoding.latents
+    raise FmriModelsError("The model decodes neither embeddings nor latents; an evaluation needs one of them.")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def load_patterns(
     subject: str,
     session: int | None = None,
     split: str = "test",
-    repetitions: str = "average",
+    repetitions: Literal["average", "single"] = "average",
 ) -> Patterns:
     """Reads patterns from a .npy file or a trial table and processes them.
 
@@ -93,9 +94,10 @@ def reconstruct(
                 decoding = _decode(pipeline, patterns, slice(chosen.start, chosen.stop), setting)
                 sources = [torch.Generator().manual_seed(setting.seed + index) for index in chosen]
                 output = pipeline.generate(decoding, **setting.call(), generator=sources)
+                pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
                     name = patterns.names[index] + ("" if len(settings) == 1 else f"-seed{setting.seed}")
-                    output.images[position].save(partial / f"{name}.png")
+                    pictures[position].save(partial / f"{name}.png")
                     scores = [] if output.scores is None else output.scores[position].tolist()
                     shown = " ".join(f"{score:.4f}" for score in scores)
                     rows.append((patterns.names[index], patterns.stimuli[index], setting.seed, shown))

@@ -34,12 +34,13 @@ def estimate(recipe: Recipe) -> str:
         _operations(rows[n], v, num_targets) for n, v in zip(processor.subject_names, processor.num_voxels, strict=True)
     )
     seconds = operations / _matrix_speed()
+    memory = min(4 * parameters, WEIGHTS_IN_MEMORY) + 3 * 4 * gram
     cache = len(table.stimuli) * num_targets * 4
     lines = {
         "method": recipe.method,
         "subjects": ", ".join(f"{n} ({v:,} voxels, {rows[n]:,} rows)" for n, v in _widths(model)),
         "parameters": f"{parameters:,}",
-        "memory": f"{(min(4 * parameters, WEIGHTS_IN_MEMORY) + 3 * 4 * gram) / 2**30:.2f} GiB for weights and equations",
+        "memory": f"{memory / 2**30:.2f} GiB for weights and equations",
         "disk": f"{(4 * parameters + cache) / 2**30:.2f} GiB for the pipeline and the cache of targets",
         "steps": "0 (closed form)",
         "time": f"about {max(seconds, 1):,.0f} s on this machine",

@@ -20,7 +20,7 @@ def refit_processor(model: str | os.PathLike, data: str | os.PathLike, statistic
         FmriModelsError: The table lacks a subject, or its voxels do not fit the model; the pipeline stays as it was.
     """
     pipeline = FmriToImagePipeline.from_pretrained(model)
-    table = TrialTable.open(data)
+    table = TrialTable.open(Path(data))
     names = pipeline.processor.subject_names
     trials = {name: table.trials(name, "train") for name in names}
     processor = FmriProcessor.fit(

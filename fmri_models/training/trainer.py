@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..configuration_fmri import FmriConfig
 from ..data.closed_form import closed_form_trials
 from ..data.table import TrialTable
-from ..data.targets import TARGET_SPACES, prepare_pictures
+from ..data.targets import TARGET_SPACES, TargetKind, prepare_pictures
 from ..encoders.closed_form import ClosedFormTrials
 from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
@@ -136,8 +136,9 @@ def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
     psnr = round_trip_psnr(generator, images)
     if psnr < ROUND_TRIP_PSNR:
         logger.warning(
-            f"The image generator {recipe.generator!r} gives these stimuli back with {psnr:.1f} dB only (its own pictures: "
-            "30 dB): they lie outside its domain, and no decoder can do better; small pictures go with generator=pixels."
+            f"The image generator {recipe.generator!r} gives these stimuli back with {psnr:.1f} dB only (its own "
+            "pictures: 30 dB): they lie outside its domain, and no decoder can do better; small pictures go with "
+            "generator=pixels."
         )
     else:
         logger.info(f"Round trip of the stimuli through the image generator {recipe.generator!r}: {psnr:.1f} dB.")
@@ -148,6 +149,7 @@ def round_trip_psnr(generator: ImageGenerator, images: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of pictures that were encoded and decoded; infinite if nothing is lost."""
     pictures = prepare_pictures(images, generator.image_size)
     decoded = generator(latents=generator.encode_images(pictures), strength=0.0, output_type="pt").images
+    assert isinstance(decoded, torch.Tensor)
     error = float(((decoded - pictures) ** 2).mean())
     return float("inf") if error == 0 else float(-10 * np.log10(error))
 
@@ -183,13 +185,15 @@ def build_model(
     return planned.eval()
 
 
-def target_kinds(recipe: Recipe, generator: ImageGenerator) -> list[str]:
+def target_kinds(recipe: Recipe, generator: ImageGenerator) -> list[TargetKind]:
     """What the model decodes: those that the recipe names, or all that the generator has."""
-    available = [kind for kind, space in TARGET_SPACES.items() if getattr(generator, space) is not None]
+    available: dict[str, TargetKind] = {
+        kind: kind for kind, space in TARGET_SPACES.items() if getattr(generator, space) is not None
+    }
     for kind in recipe.targets or []:
         if kind not in available:
             raise FmriModelsError(f"The generator {recipe.generator!r} has no {kind}; it has {', '.join(available)}.")
-    return recipe.targets or available
+    return [available[kind] for kind in recipe.targets or available]
 
 
 def _run_stage(

@@ -79,8 +79,8 @@ def test_reconstructing_an_array(workplace):
     betas = np.random.default_rng(0).normal(size=(3, NUM_VOXELS["subj07"]))
     np.save(workplace / "betas.npy", betas)
     out = workplace / "from_array"
-    assert main(["reconstruct", "--model", str(workplace / "model"), "--fmri", str(workplace / "betas.npy"), "--subject",
-                 "subj07", "--session", "2", "--out", str(out)]) == 0  # fmt: skip
+    assert main(["reconstruct", "--model", str(workplace / "model"), "--fmri", str(workplace / "betas.npy"),
+                 "--subject", "subj07", "--session", "2", "--out", str(out)]) == 0  # fmt: skip
     assert Image.open(out / "trial00002.png").size == (12, 12)
 
 
@@ -137,8 +137,8 @@ def test_a_demo_does_not_touch_a_folder_of_something_else(capsys, tmp_path):
 
 
 def test_retrieval_needs_embeddings(workplace, capsys):
-    line = failed(capsys, "retrieve", "--model", workplace / "model", "--fmri", workplace / "data", "--subject", "subj02",
-                  "--gallery", workplace / "data")  # fmt: skip
+    line = failed(capsys, "retrieve", "--model", workplace / "model", "--fmri", workplace / "data",
+                  "--subject", "subj02", "--gallery", workplace / "data")  # fmt: skip
     assert "decodes no image embeddings" in line
 
 

@@ -20,7 +20,7 @@ from fmri_models.data.simulator.anatomy import voxel_count
 from fmri_models.data.simulator.design import plan_design
 from fmri_models.data.simulator.early import receptive_fields
 from fmri_models.data.simulator.energy import NUM_GABORS, channels
-from fmri_models.data.simulator.noise import draw_noise_ceilings, noise_ceiling
+from fmri_models.data.simulator.noise import draw_noise_ceilings, draw_pool, noise_ceiling
 from fmri_models.errors import FmriModelsError
 
 SMALL = {"num_voxels": 60, "num_train": 20, "num_validation": 3, "num_test": 6}
@@ -114,7 +114,8 @@ def test_variance_budget_adds_up():
     np.testing.assert_allclose(budget.signal + budget.noise, 1)
     shares = budget.noise_shares()
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
-    shared = shares["whole_brain"] + shares["roi"] + shares["smooth"]
+    assert shares["signal_space"] == pytest.approx(constants.SIGNAL_SPACE_SHARE, abs=0.005)
+    shared = shares["whole_brain"] + shares["roi"] + shares["smooth"] + shares["signal_space"]
     assert shared == pytest.approx(constants.SHARED_SHARE, abs=0.01) == pytest.approx(0.30, abs=0.01)
 
 
@@ -141,6 +142,88 @@ def test_noise_is_shared_by_the_whole_brain_more_by_an_area_most_by_neighbors():
 def test_shared_noise_does_not_average_away_over_voxels():
     mean = noise().mean(axis=1)
     assert mean.var() > 0.6 * constants.GLOBAL_SHARE > 10 / simulator().num_voxels
+
+
+@cache
+def wide_experiment() -> Experiment:
+    images, factors = scenes(400)
+    return simulator(2000).experiment(images, ["train"] * 350 + ["test"] * 50, factors)
+
+
+def best_error(num_voxels: int, signal_space: bool) -> float:
+    """Share of the variance of the first ten principal axes of the signal that the best linear readout of one trial
+    misses, with the true covariances; without noise in the signal's space, the other shared parts take its share.
+    """
+    experiment = wide_experiment()
+    budget, loadings = experiment.budget, experiment._noise.loadings.astype(float)
+    patterns = experiment._expected(np.arange(400)).astype(float)
+    patterns = (patterns - patterns.mean(axis=0)) / patterns.std(axis=0)
+    axes = np.linalg.svd(patterns, full_matrices=False)[0][:, :10]
+    voxels = np.random.default_rng(0).permutation(2000)[:num_voxels]
+    signal = patterns[:, voxels] * np.sqrt(budget.signal[voxels] / 400)
+    shared = loadings[:, voxels].T @ loadings[:, voxels]
+    if signal_space:
+        mixed = experiment._noise._patterns[:, voxels].astype(float)
+        shared += mixed.T @ mixed / len(mixed)
+    else:
+        shared *= constants.SHARED_SHARE / (constants.SHARED_SHARE - constants.SIGNAL_SPACE_SHARE)
+    alone = budget.noise - budget.whole_brain - budget.roi - budget.smooth - budget.signal_space
+    covariance = signal.T @ signal + shared + np.diag(alone[voxels])
+    explained = axes.T @ signal
+    return 1 - float((explained * np.linalg.solve(covariance, explained.T).T).sum(axis=1).mean())
+
+
+def test_more_voxels_do_not_average_noise_in_the_signals_space_away():
+    assert best_error(2000, signal_space=True) > 0.65 * best_error(500, signal_space=True)
+    assert best_error(2000, signal_space=False) < 0.5 * best_error(500, signal_space=False)
+    assert best_error(2000, signal_space=True) > 3 * best_error(2000, signal_space=False)
+
+
+@pytest.mark.parametrize("num_voxels", [500, 2000])
+def test_noise_is_large_along_the_signals_leading_axes(num_voxels):
+    """The measured one: more than what any random axis of the same voxels has, by a factor that grows with voxels."""
+    experiment = wide_experiment()
+    voxels = np.random.default_rng(0).permutation(2000)[:num_voxels]
+    signal = experiment._responses[:, voxels] * np.sqrt(experiment.budget.signal[voxels])
+    axes = np.linalg.svd(signal - signal.mean(axis=0), full_matrices=False)[2][:5]
+    drawn = np.concatenate([experiment._noise.run(1, run, 60) for run in range(12)])[:, voxels]
+    along = (drawn @ axes.T).var(axis=0)
+    against = (signal @ axes.T).var(axis=0)
+    assert (along > 0.8 * constants.SIGNAL_SPACE_STRENGTH * against).all()
+    assert along.min() > 2 * drawn.var(axis=0).mean() * num_voxels / 500
+
+
+def test_noise_in_the_signals_space_is_as_strong_as_the_signal_allows():
+    """The ratio to the signal is one number for all voxels but those whose ceiling leaves no room."""
+    budget = experiment().budget
+    ratio = budget.signal_space / budget.signal
+    assert np.mean(ratio < 0.999 * constants.SIGNAL_SPACE_STRENGTH) < 0.05
+    assert ratio.max() <= 1.001 * constants.SIGNAL_SPACE_STRENGTH
+    assert (budget.independent > 0.99 * constants.MIN_INDEPENDENT_SHARE * budget.noise).all()
+
+
+def test_noise_in_the_signals_space_has_its_variance_and_is_made_of_training_stimuli_alone(monkeypatch):
+    source = experiment()._noise
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([source._signal_space(60, rng) for _ in range(30)])
+    measured = drawn.var(axis=0) / experiment().budget.signal_space
+    assert measured.mean() == pytest.approx(1, abs=0.05) and measured.std() < 0.2
+    # A direction of the voxels in which no training stimulus differs from another has none of it.
+    assert len(source._patterns) == 200
+    outside = np.linalg.svd(source._patterns)[2][-1]
+    assert (drawn @ outside).std() < 1e-4 * drawn.std()
+    monkeypatch.setattr(constants, "SIGNAL_SPACE_POOL", 50)
+    pool = draw_pool(np.arange(7, 207), 0, 0)
+    assert len(set(pool)) == 50 and pool.min() >= 7 and pool.max() < 207
+    assert not np.array_equal(pool, draw_pool(np.arange(7, 207), 0, 1))
+
+
+def test_without_training_stimuli_there_is_no_noise_in_the_signals_space():
+    images, factors = scenes(40)
+    tested = simulator(100).experiment(images, ["test"] * 40, factors)
+    assert (tested.budget.signal_space == 0).all() and (tested.budget.independent > 0).all()
+    np.testing.assert_allclose(tested.budget.signal + tested.budget.noise, 1)
+    assert np.isfinite(tested.fmri()).all()
 
 
 def test_noise_is_autocorrelated_within_a_run_and_not_across_runs():

@@ -157,7 +157,7 @@ class Experiment:
         self._carry_over = constants.CARRY_OVER + constants.CARRY_OVER_SPREAD * rng.standard_normal(len(silent))
         ceilings = np.where(silent, 0, draw_noise_ceilings(simulator.anatomy.roi, seed, subject))
         patterns = self._expected(draw_pool(training, seed, subject))
-        fluctuates = ~(_standardize(patterns) | silent)
+        fluctuates = ~_standardize(patterns) if len(patterns) else np.zeros(len(silent), bool)
         self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, fluctuates, self._effects, design, rng)
         self._noise = TrialNoise(simulator.anatomy, self.budget, patterns, seed, subject)
         self._units = _Units.of(self.budget, self._effects, rng)

@@ -120,6 +120,11 @@ FREQUENCY_JITTER_OCTAVES = 0.7
 TUNING_JITTER = 0.5
 """Standard deviation of the logarithm of a voxel's weight for a channel, beside its smooth tuning."""
 
+COLOUR_CONCENTRATION = 2.0
+"""Beta concentration (a + b) of the share of colour and brightness over the voxels of an area, around the area's
+`colour_share`: colour cells come in clusters (Conway, Moeller and Tsao 2007), so some voxels see hardly anything else.
+Each voxel prefers a hue; patterns of V1 to V4 tell hues apart (Brouwer and Heeger 2009)."""
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Higher areas: features through a fixed two-layer random network.
 
@@ -152,6 +157,9 @@ SMOOTH_SHARE = 0.08
 SIGNAL_SPACE_SHARE = 0.12
 """Noise that looks like the response to other stimuli: correlations of this kind limit what any number of voxels tells
 (Averbeck, Latham and Pouget 2006; Moreno-Bote et al. 2014)."""
+SIGNAL_SPACE_STRENGTH = 0.54
+"""Variance of that noise over the signal's, in every voxel whose noise ceiling leaves room for it: what gives the
+share. The ratio must be the same in all voxels: where it differs, a decoder can tell the two apart."""
 SHARED_SHARE = GLOBAL_SHARE + ROI_SHARE + SMOOTH_SHARE + SIGNAL_SPACE_SHARE
 SIGNAL_SPACE_STIMULI = 6
 """Training stimuli whose responses are mixed in a trial."""

@@ -5,7 +5,7 @@ import numpy as np
 from . import constants
 from .anatomy import Anatomy
 from .constants import EarlyArea
-from .energy import NUM_CHANNELS, NUM_GABORS, channels
+from .energy import HUE_ANGLES, HUE_CHANNELS, NUM_CHANNELS, NUM_GABORS, channels
 
 _PICTURES_AT_ONCE = 512
 _VOXELS_AT_ONCE = 512
@@ -81,13 +81,26 @@ def receptive_fields(centers: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _tuning(areas: list[EarlyArea], eccentricity: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Weights of the channels for each voxel: (V, C) float32, rows sum to 1."""
-    colour_share = np.array([area.colour_share for area in areas])[:, None]
+    colour_share = _colour_shares(areas, rng)[:, None]
     gabors = _orientation_tuning(areas, rng) * _frequency_tuning(areas, eccentricity, rng)
     gabors = gabors.reshape(len(areas), -1) * _jitter((len(areas), NUM_GABORS), rng)
     colours = _jitter((len(areas), NUM_CHANNELS - NUM_GABORS), rng)
+    colours[:, HUE_CHANNELS] *= _hue_tuning(len(areas), rng)
     gabors *= (1 - colour_share) / gabors.sum(axis=1, keepdims=True)
     colours *= colour_share / colours.sum(axis=1, keepdims=True)
     return np.concatenate([gabors, colours], axis=1).astype(np.float32)
+
+
+def _colour_shares(areas: list[EarlyArea], rng: np.random.Generator) -> np.ndarray:
+    """(V,) share of colour and brightness in each voxel's drive: some voxels are all but blind to them, some all eye."""
+    mean = np.array([area.colour_share for area in areas])
+    return rng.beta(mean * constants.COLOUR_CONCENTRATION, (1 - mean) * constants.COLOUR_CONCENTRATION)
+
+
+def _hue_tuning(num_voxels: int, rng: np.random.Generator) -> np.ndarray:
+    """(V, hues): a cosine around the voxel's preferred hue."""
+    preferred = rng.uniform(0, 2 * np.pi, (num_voxels, 1))
+    return 1 + np.cos(np.array(HUE_ANGLES) - preferred)
 
 
 def _orientation_tuning(areas: list[EarlyArea], rng: np.random.Generator) -> np.ndarray:

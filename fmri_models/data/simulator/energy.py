@@ -25,6 +25,11 @@ _BLUE_YELLOW = np.array([-0.5, -0.5, 1.0], np.float32)
 NUM_GABORS = len(constants.FREQUENCIES) * constants.ORIENTATIONS
 NUM_CHANNELS = NUM_GABORS + 2 * len(constants.CHROMATIC_FREQUENCIES) + 6
 
+# Among the channels that follow the Gabor energies: redder, greener, bluer and yellower than grey, and where these lie
+# on the circle of hues.
+HUE_CHANNELS = slice(2 * len(constants.CHROMATIC_FREQUENCIES), 2 * len(constants.CHROMATIC_FREQUENCIES) + 4)
+HUE_ANGLES = (0.0, np.pi, 1.5 * np.pi, 0.5 * np.pi)
+
 
 def eye_picture(pixels: np.ndarray) -> np.ndarray:
     """A picture as the simulated eye gets it: whole, on grey where it isn't square.

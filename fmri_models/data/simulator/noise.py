@@ -153,7 +153,7 @@ def plan_variance(
     Args:
         ceilings: (V,) ceilings of three averaged repetitions; 0 for a voxel without any response.
         carry_over: (V,) fraction of the previous trial's response.
-        fluctuates: (V,) bool, whether the voxel can have noise in the signal's space.
+        fluctuates: (V,) bool, whether the voxel responds differently to the stimuli that noise may look like.
         effects: What differs between sessions.
         design: When the previous trial was in the same run.
         rng: Where each voxel's part in the shared noise is drawn from.
@@ -166,9 +166,10 @@ def plan_variance(
     whole_brain = constants.GLOBAL_SHARE * _uneven(len(noise), rng) * noise
     roi = constants.ROI_SHARE * _uneven(len(noise), rng) * noise
     smooth = constants.SMOOTH_SHARE * noise
-    signal_space = constants.SIGNAL_SPACE_SHARE * fluctuates * noise
-    rest = noise - sessions - carried - offsets - whole_brain - roi - smooth - signal_space
-    independent = np.maximum(rest, constants.MIN_INDEPENDENT_SHARE * noise)
+    rest = noise - sessions - carried - offsets - whole_brain - roi - smooth
+    least = constants.MIN_INDEPENDENT_SHARE * noise
+    signal_space = np.clip(constants.SIGNAL_SPACE_STRENGTH * signal, 0, np.maximum(rest - least, 0)) * fluctuates
+    independent = np.maximum(rest - signal_space, least)
     return VarianceBudget(signal, sessions, offsets, carried, whole_brain, roi, smooth, signal_space, independent)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm.auto import tqdm
 
 from ...errors import FmriModelsError
@@ -74,16 +75,20 @@ def simulate(
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
     pool = _pool(stimuli, counts, num_subjects, image_size, seed)
     what = "scenes drawn by the package" if isinstance(pool, ScenePool) else f"the pictures of {pool.label}"
-    with TrialTableWriter(
-        out,
-        name=f"simulated-{pool.label}",
-        simulated=True,
-        description=_DESCRIPTION.format(what=what, repetitions=repetitions),
-        license=pool.license,
-        source="fmri-models simulate",
-        overwrite=overwrite,
-        created_by="fmri-models simulate",
-    ) as writer:
+    with (
+        # Products are small: more threads cost more than they gain, and would make the bytes depend on their number.
+        threadpool_limits(1, user_api="blas"),
+        TrialTableWriter(
+            out,
+            name=f"simulated-{pool.label}",
+            simulated=True,
+            description=_DESCRIPTION.format(what=what, repetitions=repetitions),
+            license=pool.license,
+            source="fmri-models simulate",
+            overwrite=overwrite,
+            created_by="fmri-models simulate",
+        ) as writer,
+    ):
         names = pool.assignment.all(num_subjects)
         memory = _StimulusMemory()
         records = tqdm(pool.records(names), "stimuli", len(names), unit="picture", disable=not progress)

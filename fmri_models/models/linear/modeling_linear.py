@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class BlockedLinear(nn.Module):
 
     def forward(self, fmri: torch.Tensor) -> torch.Tensor:
         """(B, in_features) ▶ (B, out_features)."""
-        return torch.cat([block(fmri.to(block.weight.dtype)) for block in self.blocks], dim=-1)
+        return torch.cat([block(fmri.to(next(block.parameters()).dtype)) for block in self.blocks], dim=-1)
 
 
 class LinearModel(FmriPreTrainedModel):
@@ -60,7 +60,7 @@ class LinearModel(FmriPreTrainedModel):
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__(config)
-        self.spaces = {part: config.space(space) for part, space in SPACES.items() if config.space(space) is not None}
+        self.spaces = {part: space for part, kind in SPACES.items() if (space := config.space(kind)) is not None}
         self.heads = nn.ModuleDict(
             {
                 part: nn.ModuleList(
@@ -79,7 +79,7 @@ class LinearModel(FmriPreTrainedModel):
 
     def head(self, part: str, subject: str) -> BlockedLinear:
         """The map of one subject to one part: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
-        return self.heads[part][self.config.subject_index(subject)]
+        return self._head(part, self.config.subject_index(subject))
 
     def forward(
         self,
@@ -134,7 +134,7 @@ class LinearModel(FmriPreTrainedModel):
             retrieval_embeds=output.retrieval_embeds,
         )
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
     ) -> None:
         """Saves configuration and weights; weights that live on disk pass through memory one shard at a time."""
@@ -152,5 +152,9 @@ class LinearModel(FmriPreTrainedModel):
         for index in indices.unique().tolist():
             rows = indices == index
             voxels = fmri[rows, : self.config.num_voxels[index]]
-            decoded[rows] = self.heads[part][index](voxels)
+            decoded[rows] = self._head(part, index)(voxels)
         return decoded.reshape(len(fmri), *space.shape)
+
+    def _head(self, part: str, subject_id: int) -> BlockedLinear:
+        heads = cast(nn.ModuleList, self.heads[part])
+        return cast(BlockedLinear, heads[subject_id])

@@ -1,11 +1,12 @@
 """Fits the linear method in closed form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -90,7 +91,7 @@ def fill_weights(
     head = model.head(part, subject)
     factor = solver.factor(alpha)
     progress = tqdm(head.columns, desc=f"{subject} {part}", disable=len(head.columns) < 4)
-    for columns, block in zip(progress, head.blocks, strict=True):
+    for columns, block in zip(progress, cast(Iterable[nn.Linear], head.blocks), strict=True):
         targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
         weight, bias = solver.weights(targets, alpha, factor)
         block.weight.copy_(weight)
