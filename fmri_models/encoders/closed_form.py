@@ -116,6 +116,11 @@ class RidgeSolver:
         weights = self._weights_of(torch.cholesky_solve(self._right_side(self._centred(targets)), factor))
         return weights.T, targets.to(self.dtype).mean(dim=0) - self.mean @ weights
 
+    def predict(self, fmri: Rows, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """(rows, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
+        blocks = [self._tensor(fmri[rows]) @ weights.T + bias for rows in _row_blocks(len(fmri))]
+        return torch.cat(blocks)
+
     def factor(self, alpha: float) -> torch.Tensor | None:
         """The lower Cholesky factor of the Gram matrix plus α; None if it is singular to working precision."""
         penalised = self.gram.clone()
@@ -135,11 +140,8 @@ class RidgeSolver:
             if factor is None:
                 continue
             weights = self._weights_of(torch.cholesky_solve(right_side, factor))
-            squares = 0.0
-            for rows in _row_blocks(len(fmri)):
-                predicted = (self._tensor(fmri[rows]) - self.mean) @ weights + centre
-                squares += float(((predicted - held_out_targets[torch.from_numpy(rows)].to(self.dtype)) ** 2).sum())
-            errors[index] = squares / held_out_targets.numel()
+            predicted = self.predict(fmri, weights.T, centre - self.mean @ weights)
+            errors[index] = float(((predicted - held_out_targets.to(self.dtype)) ** 2).mean())
         return errors
 
     def leave_one_group_out_errors(
@@ -147,30 +149,43 @@ class RidgeSolver:
     ) -> np.ndarray:
         """Mean squared error when each group of rows in turn is predicted from all others, without refitting.
 
-        For a group g with residuals r_g and block H_gg of the hat matrix the left-out residuals are (I − H_gg)⁻¹ r_g;
-        the unpenalised intercept adds 1/n to every entry of the hat matrix.
-
         Args:
             targets: (n, T).
             groups: (n,) label of each row's group, such as its stimulus.
             alphas: Penalties to try; the error is infinite for one that is too small to solve for.
         """
-        centred = self._centred(targets)
-        right_side = self._right_side(centred)
         errors = np.full(len(alphas), np.inf)
         for index, alpha in enumerate(alphas):
             factor = self.factor(alpha)
-            if factor is None:
-                continue
-            solved = torch.cholesky_solve(right_side, factor)
-            inverse = torch.cholesky_inverse(factor) if self.dual else None
-            squares = 0.0
-            for rows in _batches_of_groups(groups):
-                residual, complement = self._residuals(rows, centred, alpha, factor, solved, inverse)
-                left_out = torch.linalg.solve(complement - 1 / self.num_rows, residual)
-                squares += float((left_out**2).sum())
-            errors[index] = squares / centred.numel()
+            if factor is not None:
+                errors[index] = float((self.left_out_residuals(targets, groups, alpha, factor) ** 2).mean())
         return errors
+
+    def left_out_residuals(
+        self, targets: torch.Tensor, groups: np.ndarray, alpha: float, factor: torch.Tensor
+    ) -> torch.Tensor:
+        """Targets minus their prediction from the rows of all other groups.
+
+        For a group g with residuals r_g and block H_gg of the hat matrix these are (I − H_gg)⁻¹ r_g; the unpenalised
+        intercept adds 1/n to every entry of the hat matrix.
+
+        Args:
+            targets: (n, T).
+            groups: (n,) label of each row's group.
+            alpha: The penalty.
+            factor: [`~RidgeSolver.factor`] of the penalty.
+
+        Returns:
+            (n, T).
+        """
+        centred = self._centred(targets)
+        solved = torch.cholesky_solve(self._right_side(centred), factor)
+        inverse = torch.cholesky_inverse(factor) if self.dual else None
+        left_out = torch.empty_like(centred)
+        for rows in _batches_of_groups(groups):
+            residual, complement = self._residuals(rows, centred, alpha, factor, solved, inverse)
+            left_out[torch.from_numpy(rows)] = torch.linalg.solve(complement - 1 / self.num_rows, residual)
+        return left_out
 
     def _residuals(
         self,

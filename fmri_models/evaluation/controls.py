@@ -1,5 +1,8 @@
 """Controls: decoders that know less than the brain row, drawn with the same steps, settings and seeds."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -23,6 +26,26 @@ def derangement(count: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(count)
     exchanged = np.empty(count, dtype=np.int64)
     exchanged[order] = np.roll(order, 1)
+    return exchanged
+
+
+def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
+    """Rows that give each item a pattern that belongs to another stimulus.
+
+    Args:
+        stimulus_ids: Stimulus of each item, at least two different ones; single trials of one stimulus are exchanged
+            with trials of one other stimulus.
+        seed: Of the draw.
+    """
+    names = list(dict.fromkeys(stimulus_ids))
+    partner = dict(zip(names, (names[index] for index in derangement(len(names), seed)), strict=True))
+    rows = {name: [row for row, other in enumerate(stimulus_ids) if other == name] for name in names}
+    seen = dict.fromkeys(names, 0)
+    exchanged = np.empty(len(stimulus_ids), dtype=np.int64)
+    for row, name in enumerate(stimulus_ids):
+        candidates = rows[partner[name]]
+        exchanged[row] = candidates[seen[name] % len(candidates)]
+        seen[name] += 1
     return exchanged
 
 
@@ -84,7 +107,13 @@ class LinearReferences:
             **{TARGET_SPACES[kind]: getattr(evaluated, TARGET_SPACES[kind]) for kind in self.kinds},
         )
         model = method.load("model")(config)
-        options = {"selection": "leave_one_stimulus_out"} if penalties is None else {"penalties": penalties}
+        # As the recipe `linear` does, unless the evaluated model is a linear one that was fitted otherwise.
+        options: dict[str, Any] = {
+            "selection": "leave_one_stimulus_out",
+            "restore_variance": getattr(evaluated, "restores_variance", True),
+        }
+        if penalties is not None:
+            options["penalties"] = penalties
         method.load("objective")(**options).fit(model, trials)
         return model.eval()
 

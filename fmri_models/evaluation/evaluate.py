@@ -21,7 +21,7 @@ from ..modeling_outputs import FmriDecoding
 from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
 from ..saving import check_output_folder
 from ..training_record import TrainingRecord
-from .controls import LinearReferences, derangement, nearest_training_rows
+from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
 from .looks import read_looks, record_look
 from .protocols import Protocol, get_protocol
 from .rendering import write_report
@@ -142,8 +142,9 @@ class Evaluation:
         decoding = drawing.decode(pipeline.brain_model, features)
         rows = {"brain": drawing.row(decoding)}
         rows |= self._parts(drawing, decoding)
-        exchanged = torch.from_numpy(derangement(len(ids), self.settings.seed))
-        rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
+        if len(set(ids)) > 1:
+            exchanged = torch.from_numpy(exchange_stimuli(ids, self.settings.seed))
+            rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
         references = LinearReferences(pipeline, table, record, self.settings.seed)
         rows["permuted_training"] = drawing.row(drawing.decode(references.permuted(), features))
         rows |= self._training_pictures(pipeline, record, table, subject, decoding)
@@ -480,6 +481,10 @@ def _notes(
         )
     if table.repeats_stimuli(record.split):
         notes.append(table.repeats_stimuli(record.split))
+    if "shuffled_brain" not in rows:
+        notes.append(
+            "With one test stimulus a fold there is nothing to exchange, so the row shuffled_brain is missing."
+        )
     if "noise_free" not in rows and table.simulated:
         notes.append("The table has no noise-free responses of these test stimuli, so that row is missing.")
     times = {0: "for the first time", 1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")

@@ -10,7 +10,7 @@ import torch
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.controls import derangement, nearest_training_rows
+from fmri_models.evaluation.controls import derangement, exchange_stimuli, nearest_training_rows
 from fmri_models.evaluation.evaluate import GenerationSettings, evaluate
 from fmri_models.evaluation.reconstruct import load_patterns, reconstruct
 from fmri_models.training.recipe import load_recipe
@@ -145,6 +145,14 @@ def test_a_derangement_has_no_fixed_point(count):
         exchanged = derangement(count, seed)
         assert sorted(exchanged) == list(range(count))
         assert (exchanged != np.arange(count)).all()
+
+
+def test_single_trials_are_exchanged_with_another_stimulus():
+    ids = ["a", "a", "a", "b", "b", "c", "c", "c"]
+    for seed in range(10):
+        exchanged = exchange_stimuli(ids, seed)
+        assert all(ids[row] != ids[other] for row, other in enumerate(exchanged))
+        assert len({ids[other] for row, other in enumerate(exchanged) if ids[row] == "a"}) == 1
 
 
 def test_nearest_training_rows():

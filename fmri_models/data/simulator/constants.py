@@ -56,10 +56,10 @@ class HigherArea:
 
 # Shares are of the early half, and of the higher half. Sizes: sigma in degrees, and degrees a degree of eccentricity.
 EARLY_AREAS = (
-    EarlyArea("V1", 0.34, 0.40, 0.14, 0.50, 1.00, 0.8, 0.25, 0.360),
-    EarlyArea("V2", 0.28, 0.45, 0.18, 0.45, 0.80, 0.7, 0.30, 0.350),
-    EarlyArea("V3", 0.22, 0.50, 0.25, 0.40, 0.65, 0.6, 0.25, 0.340),
-    EarlyArea("V4", 0.16, 0.60, 0.40, 0.35, 0.55, 0.5, 0.50, 0.330),
+    EarlyArea("V1", 0.34, 0.40, 0.14, 0.50, 1.00, 0.8, 0.40, 0.360),
+    EarlyArea("V2", 0.28, 0.45, 0.18, 0.45, 0.80, 0.7, 0.45, 0.350),
+    EarlyArea("V3", 0.22, 0.50, 0.25, 0.40, 0.65, 0.6, 0.40, 0.340),
+    EarlyArea("V4", 0.16, 0.60, 0.40, 0.35, 0.55, 0.5, 0.60, 0.330),
 )
 # Ventral areas prefer what a thing is and its colour, lateral ones what it is and how large, parietal ones where it is
 # (Kravitz et al. 2011, 2013; Konkle and Oliva 2012). Factors that are not named have gain 1.
@@ -120,6 +120,10 @@ FREQUENCY_JITTER_OCTAVES = 0.7
 TUNING_JITTER = 0.5
 """Standard deviation of the logarithm of a voxel's weight for a channel, beside its smooth tuning."""
 
+# The areas' `colour_share`: V1 answers to isoluminant colour as strongly as to luminance, or more so (Engel, Zhang and
+# Wandell 1997; Mullen et al. 2007), and V4 more than V1 to V3.
+HUE_WEIGHT = 3.0
+"""Weight of a surface's hue against those of colour contrast and of brightness in a voxel's colour share."""
 COLOUR_CONCENTRATION = 2.0
 """Beta concentration (a + b) of the share of colour and brightness over the voxels of an area, around the area's
 `colour_share`: colour cells come in clusters (Conway, Moeller and Tsao 2007), so some voxels see hardly anything else.

@@ -85,7 +85,7 @@ def _tuning(areas: list[EarlyArea], eccentricity: np.ndarray, rng: np.random.Gen
     gabors = _orientation_tuning(areas, rng) * _frequency_tuning(areas, eccentricity, rng)
     gabors = gabors.reshape(len(areas), -1) * _jitter((len(areas), NUM_GABORS), rng)
     colours = _jitter((len(areas), NUM_CHANNELS - NUM_GABORS), rng)
-    colours[:, HUE_CHANNELS] *= _hue_tuning(len(areas), rng)
+    colours[:, HUE_CHANNELS] *= constants.HUE_WEIGHT * _hue_tuning(len(areas), rng)
     gabors *= (1 - colour_share) / gabors.sum(axis=1, keepdims=True)
     colours *= colour_share / colours.sum(axis=1, keepdims=True)
     return np.concatenate([gabors, colours], axis=1).astype(np.float32)

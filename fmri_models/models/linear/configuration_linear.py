@@ -13,6 +13,7 @@ class LinearConfig(FmriConfig):
 
     Args:
         targets_a_block: Targets whose weights are kept in one tensor; bounds the memory of fitting and saving.
+        restores_variance: Whether predictions were scaled to spread as the targets do.
         penalties: Subject ▶ target group ▶ the penalty that was chosen; None before fitting.
 
     Example:
@@ -24,4 +25,5 @@ class LinearConfig(FmriConfig):
     model_type = "fmri-linear"
 
     targets_a_block: int = 4096
+    restores_variance: bool = False
     penalties: dict[str, Any] | None = None

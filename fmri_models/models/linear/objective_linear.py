@@ -1,6 +1,6 @@
 """Fits the linear method in closed form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,10 +12,12 @@ from transformers.utils import logging
 
 from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, choose_alpha
 from ...encoders.disk_backed import release_memory
-from .modeling_linear import LinearModel
+from .modeling_linear import BlockedLinear, LinearModel
 
 logger = logging.get_logger(__name__)
 
+# A target that is hardly predicted at all would be noise at full strength.
+MAX_GAIN = 3.0
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 15))
 
 
@@ -28,10 +30,13 @@ class LinearObjective:
             repetitions.
         penalties: Penalties to choose from; a single one is taken as it is, and so is one given for each subject and
             group of targets (`{"subj01": {"latents": 1000.0}}`).
+        restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
+            trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
     """
 
     selection: Literal["validation", "leave_one_stimulus_out"] = "leave_one_stimulus_out"
     penalties: Sequence[float] | Mapping[str, Mapping[str, float]] = DEFAULT_PENALTIES
+    restore_variance: bool = False
 
     def fit(
         self,
@@ -63,8 +68,10 @@ class LinearObjective:
                     )
                 chosen[subject][part] = choice.alpha
                 errors[subject][part] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
-                fill_weights(model, subject, part, solver, trials[subject], choice.alpha)
+                held_out = validation[subject] if validation is not None else None
+                self._fill_weights(model.head(part, subject), solver, part, choice.alpha, trials[subject], held_out)
         model.config.penalties = chosen
+        model.config.restores_variance = self.restore_variance
         return errors
 
     def _choose(
@@ -82,18 +89,40 @@ class LinearObjective:
         held_out = validation[subject] if validation is not None else None
         return choose_alpha(solver, trials[subject], part, self.penalties, self.selection, held_out)
 
+    @torch.no_grad()
+    def _fill_weights(
+        self,
+        head: BlockedLinear,
+        solver: RidgeSolver,
+        part: str,
+        alpha: float,
+        trials: ClosedFormTrials,
+        validation: ClosedFormTrials | None,
+    ) -> None:
+        """Solves for one subject and group of targets, block by block, and writes the weights into the model."""
+        factor = solver.factor(alpha)
+        blocks = cast(Sequence[nn.Linear], head.blocks)
+        progress = tqdm(head.columns, desc=f"Solving for {part}", disable=len(head.columns) < 4)
+        for columns, block in zip(progress, blocks, strict=True):
+            targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
+            weight, bias = solver.weights(targets, alpha, factor)
+            if self.restore_variance and factor is not None:
+                if self.selection == "validation" and validation is not None:
+                    true = torch.from_numpy(np.asarray(validation.targets[part].columns(columns), dtype=np.float32))
+                    predicted = solver.predict(validation.fmri, weight, bias)
+                else:
+                    true = targets
+                    predicted = true - solver.left_out_residuals(targets, trials.stimulus_ids, alpha, factor)
+                gain = _gain(true, predicted)
+                mean = targets.mean(dim=0).to(bias.dtype)
+                weight, bias = weight * gain[:, None], mean + (bias - mean) * gain
+            block.weight.copy_(weight)
+            block.bias.copy_(bias)
+            release_memory(block)
 
-@torch.no_grad()
-def fill_weights(
-    model: LinearModel, subject: str, part: str, solver: RidgeSolver, trials: ClosedFormTrials, alpha: float
-) -> None:
-    """Solves for one subject and group of targets, block by block, and writes the weights into the model."""
-    head = model.head(part, subject)
-    factor = solver.factor(alpha)
-    progress = tqdm(head.columns, desc=f"{subject} {part}", disable=len(head.columns) < 4)
-    for columns, block in zip(progress, cast(Iterable[nn.Linear], head.blocks), strict=True):
-        targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
-        weight, bias = solver.weights(targets, alpha, factor)
-        block.weight.copy_(weight)
-        block.bias.copy_(bias)
-        release_memory(block)
+
+def _gain(true: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """(T,) spread of the targets over that of their predictions; 1 for a target that does not vary."""
+    spread = predicted.std(dim=0)
+    gain = true.to(spread.dtype).std(dim=0) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+    return torch.where(gain > 0, gain.clamp(max=MAX_GAIN), 1.0)

@@ -64,3 +64,35 @@ def test_penalties_can_be_given_for_each_group():
 def test_validation_without_trials_is_a_sentence():
     with pytest.raises(FmriModelsError, match="no validation trials"):
         LinearObjective(selection="validation").fit(make_model(), {"subj01": make_trials(0)})
+
+
+@pytest.mark.parametrize("selection", ["validation", "leave_one_stimulus_out"])
+def test_restored_predictions_spread_as_the_targets_do(selection):
+    trials, validation, other = (make_trials(seed, stimuli=200, noise=4.0) for seed in (0, 1, 2))
+    spreads = {}
+    for restore in (False, True):
+        model = make_model()
+        objective = LinearObjective(selection=selection, restore_variance=restore)
+        objective.fit(model, {"subj01": trials}, {"subj01": validation})
+        assert model.config.restores_variance == restore
+        predicted = model(torch.from_numpy(other.fmri)).latents.flatten(1)
+        spreads[restore] = (
+            predicted.std(0) / torch.from_numpy(other.targets["latents"].columns(slice(None))).std(0)
+        ).mean()
+    assert spreads[False] < 0.8
+    assert 0.9 < spreads[True] < 1.1
+
+
+def test_restoring_moves_predictions_along_the_line_through_their_mean():
+    trials = make_trials(0, noise=4.0)
+    found = []
+    for restore in (False, True):
+        model = make_model()
+        LinearObjective(penalties=[100.0], restore_variance=restore).fit(model, {"subj01": trials})
+        found.append(
+            model(torch.from_numpy(trials.fmri)).latents.flatten(1).detach()
+            - trials.targets["latents"].columns(slice(None)).mean(0)
+        )
+    gains = found[1] / found[0]
+    torch.testing.assert_close(gains, gains[:1].expand_as(gains), rtol=1e-2, atol=1e-2)
+    assert (gains[0] > 1).all()
