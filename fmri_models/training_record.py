@@ -26,6 +26,7 @@ class TrainingRecord:
         fold: Fold of the split.
         train_parts: Parts of the split that were learned from.
         repetitions: `"average"` or `"single"`.
+        simulated: Whether the brain activity was simulated; None if that was not recorded.
         recipe: The whole recipe.
         stages: What each stage reported.
         seconds: Wall time.
@@ -38,6 +39,7 @@ class TrainingRecord:
     fold: int
     train_parts: list[str]
     repetitions: str
+    simulated: bool | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0

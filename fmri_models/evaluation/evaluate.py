@@ -30,7 +30,17 @@ from .scoring import RowData, score_rows
 
 logger = logging.get_logger(__name__)
 
-GRID_ROWS = ("brain", "brain_low_level", "ridge", "nearest_train", "shuffled_brain", "mean_image", "floor", "ceiling")
+GRID_ROWS = (
+    "brain",
+    "brain_low_level",
+    "ridge",
+    "noise_free",
+    "nearest_train",
+    "shuffled_brain",
+    "mean_image",
+    "floor",
+    "ceiling",
+)
 
 
 @dataclass
@@ -261,7 +271,7 @@ class Evaluation:
             looks=looks,
             notes=_notes(table, record, pipeline, looks, rows),
         )
-        write_report(out, report, scores, rows, truth, grid_rows=[row for row in GRID_ROWS if row in rows])
+        write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": self.model.name, "recipe": record.recipe, "protocol": self.protocol.name}
         record_look(table.path, table.fingerprint, split, config, score)
@@ -454,6 +464,11 @@ def _describe_data(
         seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
         described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, factors)
     return described
+
+
+def _grid_rows(method: str, rows: Mapping[str, RowData]) -> list[str]:
+    """Rows of the grid; the linear method's own pictures once."""
+    return [row for row in GRID_ROWS if row in rows and not (row == "ridge" and method == "linear")]
 
 
 def _notes(

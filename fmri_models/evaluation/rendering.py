@@ -22,7 +22,7 @@ from .scoring import RowData, Scores
 TILE = 112
 _GAP, _MARGIN, _LABEL_SIZE, _PAGE, _INK = 4, 12, 15, (255, 255, 255), (40, 44, 52)
 # Above this a grid is stored with a palette of 256 colors, which is hard to tell apart and a third of the size.
-_LARGE_GRID = 500_000
+_LARGE_GRID = 2_000_000
 
 
 def write_report(

@@ -100,7 +100,7 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
         license=data.license,
         pipeline=pipeline,
         record=pipeline.record,
-        simulated=None if report is None else report.data.get("simulated"),
+        simulated=_is_simulated(pipeline, report),
         spaces={label: pipeline.config.space(kind) for kind, label in _SPACES.items()},
         penalties=getattr(pipeline.config, "penalties", None) or {},
         example=_example(pipeline),
@@ -173,9 +173,16 @@ def _stated_license(path: Path) -> dict[str, Any]:
     return {key: stated[key] for key in _LICENSE_KEYS if stated.get(key)}
 
 
+def _is_simulated(pipeline: _SavedPipeline, report: Report | None) -> bool | None:
+    """Whether the brain activity was simulated; None if neither the report nor the training record says so."""
+    if report is not None:
+        return report.data.get("simulated")
+    return None if pipeline.record is None else pipeline.record.simulated
+
+
 def _card_data(pipeline: _SavedPipeline, report: Report | None, stated_license: dict[str, Any]) -> ModelCardData:
     tags = ["fmri", "brain-decoding", "image-reconstruction", pipeline.method.name]
-    if report is not None and report.data.get("simulated"):
+    if _is_simulated(pipeline, report):
         tags.append("simulated")
     results = [] if report is None else _eval_results(report)
     return ModelCardData(

@@ -102,6 +102,7 @@ def _fit_and_save(
         fold=recipe.fold,
         train_parts=recipe.train_parts,
         repetitions=recipe.repetitions,
+        simulated=table.simulated,
         recipe=recipe.to_dict(),
         stages=history,
         seconds=round(time.perf_counter() - started, 2),

@@ -43,7 +43,7 @@ def test_everything_is_where_the_readme_says(workplace):
     for name in ("pipeline", "data", "report.json", "report.md", "report.html", "grid.png", "items.parquet", "images"):
         assert (demo / name).exists(), name
     assert {path.name for path in (demo / "images").iterdir()} >= {"truth", "brain", *CONTROLS, "ceiling", "noise_free"}
-    assert not [path for path in demo.rglob(".partial-*")]
+    assert not list(demo.rglob(".partial-*"))
 
 
 def test_it_ends_with_a_table_paths_and_next_commands(workplace):
@@ -85,6 +85,6 @@ def test_the_python_of_the_readme_runs_on_it(workplace, repository):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert finished.returncode == 0, finished.stderr
-    saved = [path for path in Path(workplace).glob("*.png")]
+    saved = list(Path(workplace).glob("*.png"))
     assert saved
     assert np.asarray(Image.open(saved[0])).std() > 10

@@ -25,7 +25,7 @@ def test_overrides_reach_nested_values():
     assert recipe.subjects == ["subj02", "subj01"]
     assert recipe.processor == {"statistics": "session", "rois": ["V1"]}
     assert recipe.model == {"targets_a_block": 5}
-    assert recipe.stages[0].objective == {"selection": "leave_one_stimulus_out"}
+    assert recipe.stages[0].objective == {"selection": "leave_one_stimulus_out", "restore_variance": True}
     assert (recipe.folds, recipe.seed) == ("all", 3)
 
 

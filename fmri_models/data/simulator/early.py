@@ -92,7 +92,7 @@ def _tuning(areas: list[EarlyArea], eccentricity: np.ndarray, rng: np.random.Gen
 
 
 def _colour_shares(areas: list[EarlyArea], rng: np.random.Generator) -> np.ndarray:
-    """(V,) share of colour and brightness in each voxel's drive: some voxels are all but blind to them, some all eye."""
+    """(V,) share of colour and brightness in each voxel's drive; some voxels are all but blind to them."""
     mean = np.array([area.colour_share for area in areas])
     return rng.beta(mean * constants.COLOUR_CONCENTRATION, (1 - mean) * constants.COLOUR_CONCENTRATION)
 
