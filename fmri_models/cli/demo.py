@@ -30,7 +30,7 @@ class DemoSize:
 
 
 FULL = DemoSize(num_voxels=3000, num_train=4000, num_validation=200, num_test=100)
-QUICK = DemoSize(num_voxels=2000, num_train=1000, num_validation=100, num_test=100)
+QUICK = DemoSize(num_voxels=2500, num_train=1800, num_validation=150, num_test=100)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -147,7 +147,8 @@ what was written:
 next:
   fmri-models retrieve --model {out}/pipeline --fmri {out}/data --subject subj01 --gallery {out}/images/truth
   fmri-models simulate --stimuli builtin:scenes --subjects 4 --out outputs/four_subjects
-  fmri-models prepare arrays --help     (your own betas)""")
+  fmri-models prepare arrays --help         your own betas
+  fmri-models prepare digits69 --help       real fMRI""")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The short demo as a new user runs it, and the README's Python on what it saved."""
+"""The demo as a new user runs it, what it has to show, and the README's Python on what it saved."""
 
 import json
 import os
@@ -21,7 +21,7 @@ WON_BY_BLUR = ("pixcorr", "ssim", "mse")
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "fmri_models.cli.main", "demo", "--quick", "--out", "outputs/demo"]
+    command = [sys.executable, "-m", "fmri_models.cli.main", "demo", "--out", "outputs/demo"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count()), "PYTHONPATH": os.pathsep.join(sys.path)}
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     assert finished.returncode == 0, finished.stderr
@@ -72,6 +72,11 @@ def test_the_noise_is_not_easy(report):
     assert 0.2 < report["data"]["mean_noise_ceiling"] <= 0.35
     assert report["data"]["test_factor_combinations_seen_in_training"] < 0.5
     assert value(report, "ceiling", "two_way_efficientnet_lite0") > 0.96
+
+
+def test_retrieval(report):
+    assert value(report, "brain", "retrieval_query_brain_top1") >= 0.70
+    assert value(report, "brain", "retrieval_query_image_top1") >= 0.70
 
 
 def test_the_python_of_the_readme_runs_on_it(workplace, repository):
