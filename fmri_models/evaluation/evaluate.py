@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import torch
 from transformers.utils import logging
 
 from ..data.processed import BetasOfTrials, ProcessedTrials
-from ..data.scenes import factor_combinations_seen
+from ..data.scenes import SceneFactors, background, factor_combinations_seen
 from ..data.table import Trials, TrialTable
 from ..data.targets import TargetKind, cached_targets, prepare_pictures
 from ..errors import FmriModelsError
@@ -169,6 +169,10 @@ class Evaluation:
             rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
         if self.reference is not None:
             rows["reference"] = self._reference_row(self.reference, subject, test)
+        scene_factors = _scene_factors(table, ids)
+        if scene_factors is not None:
+            without_object = np.stack([background(scene) for scene in scene_factors])
+            rows["background"] = RowData(images=prepare_pictures(without_object, generator.image_size))
         gallery = None if decoding.retrieval_embeds is None else generator.embed_images(truth)
         return Evaluated(subject, record.fold, ids, truth, rows, gallery, len(test))
 
@@ -430,6 +434,17 @@ def _joined_rows(parts: Sequence[Mapping[str, RowData]]) -> dict[str, RowData]:
         name: RowData(joined(name, lambda row: row.images), joined(name, lambda row: row.retrieval_embeds))
         for name in names
     }
+
+
+def _scene_factors(table: TrialTable, ids: Sequence[str]) -> list[SceneFactors] | None:
+    """Factors of built-in scenes; None for other pictures."""
+    names = {field.name for field in fields(SceneFactors)}
+    factors = table.stimuli.factors(ids)
+    if not all(
+        name.startswith("scene") and set(scene or {}) == names for name, scene in zip(ids, factors, strict=True)
+    ):
+        return None
+    return [SceneFactors(**scene) for scene in factors if scene]
 
 
 def _backgrounds(factors: Sequence[Mapping[str, Any]]) -> list[str] | None:

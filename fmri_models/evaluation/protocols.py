@@ -191,6 +191,9 @@ ROWS = {
     "ceiling": RowInfo("reference", "ceiling", "The generator with the true embedding and the true latent."),
     "ceiling_embeds_only": RowInfo("reference", "ceiling, embeddings", "The generator with the true embedding alone."),
     "ridge": RowInfo("reference", "ridge", "The linear method on the same data."),
+    "background": RowInfo(
+        "reference", "background", "The true scene without its object: what sky and ground alone give away."
+    ),
     "noise_free": RowInfo("reference", "noise-free", "The model on responses without noise (simulated data only)."),
 }
 

@@ -324,8 +324,23 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if data:
         kind = {True: "simulated", False: "measured"}.get(data.get("simulated"), "")  # type: ignore[arg-type]
         facts.append(("data", " ".join(filter(None, [str(data.get("name", "")), f"({kind})" if kind else ""]))))
+    if data.get("split"):
+        items = f"{data['test_items']} test items from {data['test_trials']} trials"
+        folds = f", {len(data['folds'])} folds" if len(data["folds"]) > 1 else ""
+        facts.append(("split", f"{data['split']}{folds}: {items}"))
     if data.get("mean_noise_ceiling") is not None:
-        facts.append(("mean noise ceiling of the voxels", f"{data['mean_noise_ceiling']:.3f}"))
+        source = ", ".join(data.get("noise_ceiling_source", []))
+        repetitions = ", ".join(f"{n} averaged repetitions" for n in data.get("noise_ceiling_repetitions", []))
+        origin = "; ".join(filter(None, (repetitions, source)))
+        facts.append(
+            (
+                "mean noise ceiling of all voxels",
+                f"{data['mean_noise_ceiling']:.3f}" + (f" ({origin})" if origin else ""),
+            )
+        )
+    if data.get("test_factor_combinations_seen_in_training") is not None:
+        seen = data["test_factor_combinations_seen_in_training"]
+        facts.append(("test scenes whose combination of factors was seen in training", f"{seen:.0%}"))
     if model:
         facts.append(("model", _short(model)))
     for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
