@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .errors import FmriModelsError
@@ -113,8 +114,9 @@ def _methods() -> dict[str, Method]:
 
 @cache
 def _built_in_methods() -> dict[str, Method]:
-    package = import_module("fmri_models.models")
-    found = (import_module(f"{package.__name__}.{info.name}").METHOD for info in pkgutil.iter_modules(package.__path__))
+    # Found by folder, so that nothing below the models imports one of them.
+    names = [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent / "models")])]
+    found = (import_module(f".models.{name}", __package__).METHOD for name in names)
     return {method.name: method for method in found}
 
 

@@ -13,6 +13,18 @@ def quiet_loading() -> None:
     diffusers.utils.logging.set_verbosity_error()
 
 
+def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say whose patterns are decoded by which model."""
+    parser.add_argument("--model", metavar="DIR_OR_REPO", required=True, help="a pipeline")
+    parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
+    parser.add_argument("--subject", required=True)
+    parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
+    parser.add_argument("--split", default="test", help="which trials of a table (default: test)")
+    parser.add_argument(
+        "--repetitions", choices=("average", "single"), default="average", help="average a table's repetitions, or not"
+    )
+
+
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     """The options with which pictures are drawn."""
     group = parser.add_argument_group("image generation")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .console import add_generation_arguments, quiet_loading
+from .console import add_generation_arguments, add_pattern_arguments, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -20,14 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="DIR_OR_REPO", required=True, help="a pipeline")
-    parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
-    parser.add_argument("--subject", required=True)
-    parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
-    parser.add_argument("--split", default="test", help="which trials of a table (default: test)")
-    parser.add_argument(
-        "--repetitions", choices=("average", "single"), default="average", help="average a table's repetitions, or not"
-    )
+    add_pattern_arguments(parser)
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each pattern for each seed")
     parser.add_argument("--out", metavar="DIR", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")

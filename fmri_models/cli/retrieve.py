@@ -2,7 +2,7 @@
 
 import argparse
 
-from .console import quiet_loading
+from .console import add_pattern_arguments, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -19,12 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="DIR_OR_REPO", required=True, help="a pipeline")
-    parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
-    parser.add_argument("--subject", required=True)
-    parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
-    parser.add_argument("--split", default="test", help="which trials of a table (default: test)")
-    parser.add_argument("--repetitions", choices=("average", "single"), default="average")
+    add_pattern_arguments(parser)
     parser.add_argument("--gallery", metavar="FILE.npy|IMAGES_DIR", required=True, help="embeddings, or pictures")
     parser.add_argument("--top-k", type=int, default=5, help="how many to print of each pattern (default: 5)")
     parser.set_defaults(run=run)

@@ -63,6 +63,10 @@ class EmbeddedImageGenerator(ImageGenerator):
         """Loads the generator that comes with the package (its files hold float16)."""
         return cls.from_pretrained(ASSETS_FOLDER, dtype=dtype, local_files_only=True)
 
+    @classmethod
+    def for_stimuli(cls, image_size: tuple[int, int, int]) -> "EmbeddedImageGenerator":
+        return cls.from_assets()
+
     @property
     def image_size(self) -> tuple[int, int, int]:
         size = self.image_encoder.config.vision_config.image_size

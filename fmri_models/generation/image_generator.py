@@ -33,6 +33,15 @@ class ImageGenerator(DiffusionPipeline):
     models and evaluation ask instead of assuming.
     """
 
+    @classmethod
+    @abstractmethod
+    def for_stimuli(cls, image_size: tuple[int, int, int]) -> "ImageGenerator":
+        """The generator that a recipe means by the generator's name.
+
+        Args:
+            image_size: Channels, height and width of the stimuli, for generators without a size of their own.
+        """
+
     @property
     def image_embedding_space(self) -> EmbeddingSpace | None:
         """Space of `image_embeds`; None if the generator takes none."""

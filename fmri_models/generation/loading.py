@@ -1,29 +1,16 @@
 """Image generators by name."""
 
 import json
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from ..errors import FmriModelsError
 from .image_generator import ImageGenerator
 
-
-def _embedded(image_size: tuple[int, int, int]) -> ImageGenerator:
-    from .embedded import EmbeddedImageGenerator
-
-    return EmbeddedImageGenerator.from_assets()
-
-
-def _pixels(image_size: tuple[int, int, int]) -> ImageGenerator:
-    from .pixels import PixelsImageGenerator
-
-    return PixelsImageGenerator(*image_size)
-
-
-IMAGE_GENERATORS: dict[str, Callable[[tuple[int, int, int]], ImageGenerator]] = {
-    "embedded": _embedded,
-    "pixels": _pixels,
+# Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
+IMAGE_GENERATORS = {
+    "embedded": ("embedded", "EmbeddedImageGenerator"),
+    "pixels": ("pixels", "PixelsImageGenerator"),
 }
 
 
@@ -38,7 +25,7 @@ def load_image_generator(name: str, image_size: tuple[int, int, int]) -> ImageGe
         FmriModelsError: There is no such generator.
     """
     if name in IMAGE_GENERATORS:
-        return IMAGE_GENERATORS[name](image_size)
+        return _class(*IMAGE_GENERATORS[name]).for_stimuli(image_size)
     index = Path(name) / "model_index.json"
     if not index.is_file() and "/" not in name:
         raise FmriModelsError(
@@ -48,7 +35,11 @@ def load_image_generator(name: str, image_size: tuple[int, int, int]) -> ImageGe
         class_name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     else:
         class_name = ImageGenerator.load_config(name).get("_class_name")
-    generator_class = getattr(import_module("fmri_models"), str(class_name), None)
-    if not (isinstance(generator_class, type) and issubclass(generator_class, ImageGenerator)):
+    known = {found: (module, found) for module, found in IMAGE_GENERATORS.values()}
+    if class_name not in known:
         raise FmriModelsError(f"{name} holds a {class_name!r}, which is no image generator of this package.")
-    return generator_class.from_pretrained(name)
+    return _class(*known[class_name]).from_pretrained(name)
+
+
+def _class(module: str, name: str) -> type[ImageGenerator]:
+    return getattr(import_module(f".{module}", __package__), name)

@@ -25,6 +25,10 @@ class PixelsImageGenerator(ImageGenerator):
     def __init__(self, channels: int = 1, height: int = 28, width: int = 28) -> None:
         super().__init__()
 
+    @classmethod
+    def for_stimuli(cls, image_size: tuple[int, int, int]) -> "PixelsImageGenerator":
+        return cls(*image_size)
+
     @property
     def image_size(self) -> tuple[int, int, int]:
         return (self.config.channels, self.config.height, self.config.width)

@@ -1,1 +1,0 @@
-"""Stage 2, feature mapping: parts that several methods share."""
