@@ -319,8 +319,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             raise FmriModelsError(
                 f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
             ) from error
-        if pipeline.image_generator is not None:
-            pipeline.image_generator.to(kwargs["dtype"])
+        generator = pipeline.image_generator
+        if generator is not None and generator.dtype != kwargs["dtype"]:
+            generator.to(kwargs["dtype"])
         return pipeline
 
 

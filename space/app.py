@@ -149,11 +149,10 @@ def build(decoder: Decoder) -> gr.Blocks:
     first_subject = decoder.subjects[0]
     first_ids = decoder.stimulus_ids(first_subject)
 
-    def thumbnails(subject: str) -> list[tuple[Image.Image, str]]:
-        ids = decoder.stimulus_ids(subject)[:MOST_THUMBNAILS]
-        return list(zip(decoder.pictures(ids), ids, strict=True))
+    def thumbnails(subject: str) -> list[Image.Image]:
+        return decoder.pictures(decoder.stimulus_ids(subject)[:MOST_THUMBNAILS])
 
-    def choose_subject(subject: str) -> tuple[dict, list[tuple[Image.Image, str]]]:
+    def choose_subject(subject: str) -> tuple[dict, list[Image.Image]]:
         ids = decoder.stimulus_ids(subject)
         return gr.update(choices=ids, value=ids[0]), thumbnails(subject)
 
@@ -184,10 +183,11 @@ def build(decoder: Decoder) -> gr.Blocks:
             gallery = gr.Gallery(
                 thumbnails(first_subject),
                 label="Test pictures",
-                columns=10,
+                columns=4,
                 height=320,
+                object_fit="contain",
                 allow_preview=False,
-                show_label=True,
+                show_label=False,
             )
         with gr.Row():
             shown = gr.Image(label="Shown", height=DISPLAY_SIZE + 40, interactive=False)

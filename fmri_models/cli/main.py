@@ -61,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fmri-models: interrupted; what was complete has been kept.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has seen enough; Python must not try to flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (FmriModelsError, OSError, MemoryError) as error:
         return _failed(error, debug, 1)
     except Exception as error:

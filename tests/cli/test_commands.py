@@ -176,6 +176,14 @@ def test_fit_processor(workplace, capsys):
     assert "subj07" in capsys.readouterr().out
 
 
+def test_a_reader_that_stops_reading_is_no_error(workplace):
+    command = [sys.executable, "-m", "fmri_models.cli.main", "data", "info", str(workplace / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
 def test_the_module_runs_as_the_command():
     finished = subprocess.run(
         [sys.executable, "-m", "fmri_models.cli.main", "--version"], capture_output=True, text=True, check=True

@@ -90,6 +90,6 @@ def test_the_python_of_the_readme_runs_on_it(workplace, repository):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert finished.returncode == 0, finished.stderr
-    saved = list(Path(workplace).glob("*.png"))
+    saved = list((Path(workplace) / "outputs").glob("*.png"))
     assert saved
     assert np.asarray(Image.open(saved[0])).std() > 10
