@@ -36,8 +36,8 @@ def write_report(
 ) -> list[Path]:
     """Writes report.json, report.md, report.html, items.parquet, grid.png and images/ into a folder.
 
-    Each file replaces an earlier one completely or not at all; anything else in the folder stays (the demo keeps its
-    pipeline and data there). report.json comes last, so a folder with one is complete.
+    A new folder appears complete or not at all. In a folder with content each file replaces an earlier one completely
+    or not at all, and anything else stays (the demo keeps its pipeline and data there); report.json comes last.
 
     Args:
         out: The folder; made if it is missing.
@@ -52,11 +52,21 @@ def write_report(
         What was written.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     pictured = {name: row.images for name, row in rows.items() if row.images is not None}
     chosen = [name for name in (grid_rows or pictured) if name in pictured]
-    picture = draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed)
-    png = encode_png(picture)
+    grid = draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed)
+    if out.is_dir() and any(out.iterdir()):
+        _write_into(out, report, scores, pictured, truth, grid)
+    else:
+        with atomic_folder(out) as partial:
+            _write_into(partial, report, scores, pictured, truth, grid)
+    return [out / name for name in ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images")]
+
+
+def _write_into(
+    out: Path, report: Report, scores: Scores, pictured: Mapping[str, Tensor], truth: Tensor, grid: Image.Image
+) -> None:
+    png = encode_png(grid)
     save_images(out / "images", truth, pictured, scores)
     save_items(scores, out / "items.parquet")
     with atomic_file(out / "grid.png") as partial:
@@ -64,7 +74,6 @@ def write_report(
     write_text(out / "report.md", to_markdown(report))
     write_text(out / "report.html", to_html(report, png))
     report.save(out / "report.json")
-    return [out / name for name in ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images")]
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures

@@ -88,6 +88,16 @@ def test_looks_are_counted(workplace):
     assert str(workplace) not in log
 
 
+def test_a_full_disk_leaves_no_half_of_a_report(workplace, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fmri_models.evaluation.rendering.to_html", full)
+    with pytest.raises(FmriModelsError, match="disk is full"):
+        evaluate(workplace / "model", workplace / "data", tmp_path / "r", "small_pictures")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_single_trials_are_worse_than_averages(workplace, report, tmp_path):
     single = evaluate(workplace / "model", workplace / "data", tmp_path / "r", "small_pictures", repetitions="single")
     assert single.data["test_items"] == 2 * 3 * PARTS["test"]
