@@ -134,13 +134,18 @@ class RidgeSolver:
         """Mean squared error on held-out trials for each penalty; infinite for one that is too small to solve for."""
         right_side = self._right_side(self._centred(targets))
         centre = targets.to(self.dtype).mean(dim=0)
+        # In the dual form the held-out kernel spares reading all training voxels again for each penalty.
+        kernel = self._held_out_kernel(fmri) if self.dual else None
         errors = np.full(len(alphas), np.inf)
         for index, alpha in enumerate(alphas):
             factor = self.factor(alpha)
             if factor is None:
                 continue
-            weights = self._weights_of(torch.cholesky_solve(right_side, factor))
-            predicted = self.predict(fmri, weights.T, centre - self.mean @ weights)
+            solved = torch.cholesky_solve(right_side, factor)
+            if kernel is not None:
+                predicted = kernel @ solved + centre
+            else:
+                predicted = self.predict(fmri, solved.T, centre - self.mean @ solved)
             errors[index] = float(((predicted - held_out_targets.to(self.dtype)) ** 2).mean())
         return errors
 
@@ -256,6 +261,14 @@ class RidgeSolver:
                 product = block @ other.T
                 kernel[rows, other_rows] = product
                 kernel[other_rows, rows] = product.T
+        return kernel
+
+    def _held_out_kernel(self, fmri: Rows) -> torch.Tensor:
+        """(rows, n) products of other centred voxels with the training ones."""
+        held_out = torch.cat([self._tensor(fmri[rows]) - self.mean for rows in _row_blocks(len(fmri))])
+        kernel = torch.empty(len(held_out), self.num_rows, dtype=self.dtype)
+        for rows, block in self._centred_blocks():
+            kernel[:, rows] = held_out @ block.T
         return kernel
 
     def _centred_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:

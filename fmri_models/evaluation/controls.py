@@ -118,20 +118,23 @@ class LinearReferences:
         return model.eval()
 
 
-def nearest_training_rows(decoded: torch.Tensor, training: np.ndarray, batch: int = 4096) -> np.ndarray:
-    """For each decoded vector, the row of the most similar training vector (cosine).
+def nearest_training_rows(
+    decoded: torch.Tensor, values: np.ndarray, rows: Sequence[int], batch: int = 512
+) -> np.ndarray:
+    """For each decoded vector, the position in `rows` of the most similar training vector (cosine).
 
     Args:
         decoded: (N, …).
-        training: (M, values) array or memory map.
-        batch: Rows of `training` read at a time.
+        values: (M, size) array or memory map.
+        rows: Rows of `values` that belong to training stimuli.
+        batch: Rows read at a time.
     """
     query = torch.nn.functional.normalize(decoded.flatten(1).float(), dim=1)
     best = torch.full((len(query),), -np.inf)
-    rows = torch.zeros(len(query), dtype=torch.long)
-    for start in range(0, len(training), batch):
-        block = torch.from_numpy(np.asarray(training[start : start + batch], dtype=np.float32))
+    nearest = torch.zeros(len(query), dtype=torch.long)
+    for start in range(0, len(rows), batch):
+        block = torch.from_numpy(np.asarray(values[list(rows[start : start + batch])], dtype=np.float32))
         similarity, index = (query @ torch.nn.functional.normalize(block, dim=1).T).max(dim=1)
         better = similarity > best
-        best[better], rows[better] = similarity[better], index[better] + start
-    return rows.numpy()
+        best[better], nearest[better] = similarity[better], index[better] + start
+    return nearest.numpy()

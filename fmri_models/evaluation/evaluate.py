@@ -212,8 +212,8 @@ class Evaluation:
         kind, decoded = _compared_with_training(decoding)
         mean = (total / len(ids)).float().expand(len(decoded), -1, -1, -1)
         row_of = {stimulus: row for row, stimulus in enumerate(table.stimuli.ids)}
-        targets = cached_targets(table, generator, kind)[[row_of[stimulus] for stimulus in ids]]
-        nearest = [ids[row] for row in nearest_training_rows(decoded, targets)]
+        rows = [row_of[stimulus] for stimulus in ids]
+        nearest = [ids[row] for row in nearest_training_rows(decoded, cached_targets(table, generator, kind), rows)]
         pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
         return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
 

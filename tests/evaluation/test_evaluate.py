@@ -168,4 +168,5 @@ def test_single_trials_are_exchanged_with_another_stimulus():
 def test_nearest_training_rows():
     training = np.eye(5, dtype=np.float32)
     decoded = torch.tensor([[0.0, 0.1, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 9.0]])
-    assert nearest_training_rows(decoded, training, batch=2).tolist() == [2, 4]
+    assert nearest_training_rows(decoded, training, range(5), batch=2).tolist() == [2, 4]
+    assert nearest_training_rows(decoded, training, [4, 1], batch=1).tolist() == [1, 0]
