@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
+from fmri_models.data.targets import prepare_pictures
 
 DEFAULT_MODEL = "outputs/demo/pipeline"
 DEFAULT_DATA = "outputs/demo/data"
@@ -125,8 +126,8 @@ class Decoder:
         generator = self.pipeline.image_generator
         if generator.image_embedding_space is None:
             return None
-        pixels = torch.from_numpy(self.table.stimuli.images(self.stimulus_ids(subject)))
-        return generator.embed_images(pixels.permute(0, 3, 1, 2).float() / 255).flatten(1).float().cpu()
+        pictures = prepare_pictures(self.table.stimuli.images(self.stimulus_ids(subject)), generator.image_size)
+        return generator.embed_images(pictures).flatten(1).float().cpu()
 
 
 def load_decoder(model: str, data: str) -> Decoder:

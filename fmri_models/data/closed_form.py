@@ -35,12 +35,11 @@ def closed_form_trials(
         fold: Fold of the split.
         repetitions: One row a stimulus, or one a trial.
     """
-    row_of = {stimulus: row for row, stimulus in enumerate(table.stimuli.ids)}
     values: dict[str, Any] = {kind: cached_targets(table, generator, kind) for kind in kinds}
     trials = {}
     for name in processor.subject_names:
         processed = ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
-        index = np.array([row_of[stimulus] for stimulus in processed.stimulus_ids], dtype=np.int64)
+        index = np.array(table.stimuli.rows(processed.stimulus_ids), dtype=np.int64)
         targets: dict[str, IndexedTargets] = {kind: IndexedTargets(values[kind], index) for kind in kinds}
         trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets)
     return trials

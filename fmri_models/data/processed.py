@@ -1,14 +1,50 @@
 """Trials as a model reads them: standardised one by one, repetitions averaged after that."""
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from ..errors import FmriModelsError
 from ..processing_fmri import FmriProcessor
-from .table import Trials
+from .table import Trials, TrialTable
 
 # Processed voxels up to this size are kept in memory instead of being computed again at each pass.
 _KEPT_BYTES = 2**29
+
+
+def fit_processor(
+    table: TrialTable,
+    subjects: Sequence[str],
+    parts: Sequence[str] = ("train",),
+    split: str = "default",
+    fold: int = 0,
+    **options: Any,
+) -> FmriProcessor:
+    """A processor with the statistics of some parts of a table's split; give parts that are learned from, no others.
+
+    Args:
+        table: The trial table.
+        subjects: Names, in the order of the model.
+        parts: Such as `["train", "validation"]`.
+        split: Name of the split.
+        fold: Fold of the split.
+        **options: Those of [`FmriProcessor.fit`].
+
+    Raises:
+        FmriModelsError: A subject has no such trials, or the options do not fit the voxels.
+    """
+    trials = {name: table.trials(name, list(parts), split, fold) for name in subjects}
+    for name, subject_trials in trials.items():
+        if len(subject_trials) == 0:
+            raise FmriModelsError(f"{name} has no trials in {', '.join(parts)} of the split {split!r}.")
+    return FmriProcessor.fit(
+        {name: (block for _, block in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
+        subjects=subjects,
+        sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
+        voxels={name: table.voxels(name) for name in subjects},
+        **options,
+    )
 
 
 class BetasOfTrials(Protocol):

@@ -348,7 +348,7 @@ class Stimuli:
             FmriModelsError: An id isn't there, a picture is missing, or sizes differ.
         """
         names = self.ids if ids is None else [str(stimulus) for stimulus in ids]
-        rows = self._rows(names)
+        rows = self.rows(names)
         decoded = {row: self._pixels(row, data) for row, data in self._encoded(sorted(set(rows)))}
         sizes = {pixels.shape[:2]: self.ids[row] for row, pixels in decoded.items()}
         if len(sizes) > 1:
@@ -363,7 +363,7 @@ class Stimuli:
 
     def encoded(self, ids: Sequence[str] | np.ndarray | None = None) -> Iterator[tuple[str, bytes | None]]:
         """Ids and the bytes of their image files (None where a picture is missing), in the table's order."""
-        for row, data in self._encoded(sorted(set(self._rows(self.ids if ids is None else ids)))):
+        for row, data in self._encoded(sorted(set(self.rows(self.ids if ids is None else ids)))):
             yield self.ids[row], data
 
     def captions(self, ids: Sequence[str] | np.ndarray | None = None) -> list[list[str]]:
@@ -384,9 +384,14 @@ class Stimuli:
 
     def _values(self, column: str, ids: Sequence[str] | np.ndarray | None) -> list:
         values = self._columns[column]
-        return list(values) if ids is None else [values[row] for row in self._rows(ids)]
+        return list(values) if ids is None else [values[row] for row in self.rows(ids)]
 
-    def _rows(self, ids: Sequence[str] | np.ndarray) -> list[int]:
+    def rows(self, ids: Sequence[str] | np.ndarray) -> list[int]:
+        """Positions of some stimuli in the table's order, in which targets are cached too.
+
+        Raises:
+            FmriModelsError: An id isn't there.
+        """
         if unknown := [stimulus for stimulus in ids if str(stimulus) not in self._row_of]:
             raise FmriModelsError(
                 f"The table has no {len(unknown)} of the {len(ids)} stimuli asked for ({schema.listed(unknown)})."

@@ -1,6 +1,7 @@
 """Controls: decoders that know less than the brain row, drawn with the same steps, settings and seeds."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,17 +74,15 @@ class LinearReferences:
             "average",
         )
         self.seed = seed
-        self._ridge: FmriPreTrainedModel | None = None
 
-    @property
+    @cached_property
     def ridge(self) -> FmriPreTrainedModel:
         """The linear method; the evaluated model itself if that is what it is."""
         if self.pipeline.brain_model.config.model_type == "fmri-linear":
             return self.pipeline.brain_model
-        if self._ridge is None:
-            self._ridge = self._fit(self.trials, None)
-        return self._ridge
+        return self._fit(self.trials, None)
 
+    @cached_property
     def permuted(self) -> FmriPreTrainedModel:
         """Ridge regression with the same penalties after the pictures were exchanged between stimuli."""
         trials = {name: self._exchanged(trials) for name, trials in self.trials.items()}

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,18 +124,25 @@ class Evaluation:
         started = time.perf_counter()
         table = TrialTable.open(self.data)
         folders = pipeline_folders(self.model)
-        pipelines = [(FmriToImagePipeline.from_pretrained(folder), _record(folder, table)) for folder in folders]
-        parts = [
-            self.evaluate_subject(pipeline, record, table, subject)
-            for pipeline, record in pipelines
-            for subject in pipeline.processor.subject_names
-        ]
-        pipeline, record = pipelines[0]
-        report = self._report(table, pipeline, record, parts, Path(out), started)
-        return report
+        records = [_record(folder, table) for folder in folders]
+        parts = []
+        for folder, record in zip(folders, records, strict=True):
+            pipeline = FmriToImagePipeline.from_pretrained(folder)
+            # Fitted for all subjects at once, when the first of them asks.
+            references = LinearReferences(pipeline, table, record, self.settings.seed)
+            parts += [
+                self.evaluate_subject(pipeline, record, table, subject, references)
+                for subject in pipeline.processor.subject_names
+            ]
+        return self._report(table, pipeline, records[0], parts, Path(out), started)
 
     def evaluate_subject(
-        self, pipeline: FmriToImagePipeline, record: TrainingRecord, table: TrialTable, subject: str
+        self,
+        pipeline: FmriToImagePipeline,
+        record: TrainingRecord,
+        table: TrialTable,
+        subject: str,
+        references: LinearReferences,
     ) -> Evaluated:
         """All rows of one subject."""
         test = table.trials(subject, "test", record.split, record.fold)
@@ -155,8 +163,7 @@ class Evaluation:
         if len(set(ids)) > 1:
             exchanged = torch.from_numpy(exchange_stimuli(ids, self.settings.seed))
             rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
-        references = LinearReferences(pipeline, table, record, self.settings.seed)
-        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted(), features))
+        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, features))
         rows |= self._training_pictures(pipeline, record, table, subject, decoding)
         rows["floor"] = RowData(images=drawing.unconditional())
         rows |= drawing.ceilings(truth)
@@ -167,8 +174,8 @@ class Evaluation:
             expected = ProcessedTrials(noise_free, pipeline.processor, self.repetitions)
             noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
             rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
-        if self.reference is not None:
-            rows["reference"] = self._reference_row(self.reference, subject, test)
+        if self._reference_pipeline is not None:
+            rows["reference"] = self._reference_row(self._reference_pipeline, subject, test)
         scene_factors = _scene_factors(table, ids)
         if scene_factors is not None:
             without_object = np.stack([background(scene) for scene in scene_factors])
@@ -211,14 +218,16 @@ class Evaluation:
             total += pictures.double().sum(dim=0)
         kind, decoded = _compared_with_training(decoding)
         mean = (total / len(ids)).float().expand(len(decoded), -1, -1, -1)
-        row_of = {stimulus: row for row, stimulus in enumerate(table.stimuli.ids)}
-        rows = [row_of[stimulus] for stimulus in ids]
-        nearest = [ids[row] for row in nearest_training_rows(decoded, cached_targets(table, generator, kind), rows)]
+        targets = cached_targets(table, generator, kind)
+        nearest = [ids[row] for row in nearest_training_rows(decoded, targets, table.stimuli.rows(ids))]
         pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
         return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
 
-    def _reference_row(self, reference: Path, subject: str, test: Trials) -> RowData:
-        pipeline = FmriToImagePipeline.from_pretrained(reference)
+    @cached_property
+    def _reference_pipeline(self) -> FmriToImagePipeline | None:
+        return None if self.reference is None else FmriToImagePipeline.from_pretrained(self.reference)
+
+    def _reference_row(self, pipeline: FmriToImagePipeline, subject: str, test: Trials) -> RowData:
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
         drawing = _Drawing(pipeline, self.settings, len(processed), subject)
         features = torch.from_numpy(processed[np.arange(len(processed))])

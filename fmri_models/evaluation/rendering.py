@@ -155,7 +155,8 @@ def save_images(folder: Path, truth: Tensor, images: Mapping[str, Tensor], score
 def item_names(scores: Scores) -> list[str]:
     """Relative file name of each item's picture within a row's folder."""
     several = len(set(scores.subjects.tolist())) > 1
-    names, count = [], {}  # type: ignore[var-annotated]
+    names: list[str] = []
+    count: dict[str, int] = {}
     for subject, stimulus in zip(scores.subjects.tolist(), scores.stimulus_ids.tolist(), strict=True):
         stem = f"{file_name(subject)}/{file_name(stimulus)}" if several else file_name(stimulus)
         count[stem] = count.get(stem, 0) + 1

@@ -357,7 +357,9 @@ class _RowInBlock:
             return None
         both = self.block.truth.double(), self.content.images.double()
         resolution = self.block.protocol.resolution
-        return both if resolution is None else tuple(resize_pictures(one, resolution) for one in both)  # type: ignore
+        if resolution is None:
+            return both
+        return resize_pictures(both[0], resolution), resize_pictures(both[1], resolution)
 
     @cached_property
     def pixel_correlation(self) -> Tensor | None:

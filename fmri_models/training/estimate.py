@@ -8,7 +8,7 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from .recipe import Recipe
-from .trainer import WEIGHTS_IN_MEMORY, build_model, fit_processor, image_generator_for, recipe_subjects
+from .trainer import WEIGHTS_IN_MEMORY, build_model, image_generator_for, processor_for, recipe_subjects
 
 # Penalties that a closed-form method tries for each of some two groups of targets.
 _PENALTIES = 30
@@ -22,7 +22,7 @@ def estimate(recipe: Recipe) -> str:
     if not recipe.data:
         raise FmriModelsError("The recipe has no data; add data=FOLDER.")
     table = TrialTable.open(recipe.data)
-    processor = fit_processor(recipe, table, recipe_subjects(recipe, table))
+    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
     generator = image_generator_for(recipe, table)
     with torch.device("meta"):
         model = build_model(recipe, processor, generator)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
@@ -21,17 +22,8 @@ def refit_processor(model: str | os.PathLike, data: str | os.PathLike, statistic
     """
     pipeline = FmriToImagePipeline.from_pretrained(model)
     table = TrialTable.open(Path(data))
-    names = pipeline.processor.subject_names
-    trials = {name: table.trials(name, "train") for name in names}
-    processor = FmriProcessor.fit(
-        {name: (block for _, block in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
-        subjects=names,
-        sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
-        voxels={name: table.voxels(name) for name in names},
-        statistics=statistics,
-        pool_width=pipeline.processor.pool_width,
-        pad_multiple=pipeline.processor.pad_multiple,
-    )
+    options = {"pool_width": pipeline.processor.pool_width, "pad_multiple": pipeline.processor.pad_multiple}
+    processor = fit_processor(table, pipeline.processor.subject_names, statistics=statistics, **options)
     # A pipeline refuses parts that do not fit together, so a wrong table is found before anything is written.
     type(pipeline)(pipeline.brain_model, processor, pipeline.image_generator)
     processor.save_pretrained(Path(model) / "processor")

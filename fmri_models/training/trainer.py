@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from ..configuration_fmri import FmriConfig
 from ..data.closed_form import closed_form_trials
+from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..data.targets import TARGET_SPACES, TargetKind, prepare_pictures
 from ..encoders.closed_form import ClosedFormTrials
@@ -73,7 +74,7 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
     started = time.perf_counter()
     torch.manual_seed(recipe.seed)
     subjects = recipe_subjects(recipe, table)
-    processor = fit_processor(recipe, table, subjects)
+    processor = processor_for(recipe, table, subjects)
     generator = image_generator_for(recipe, table)
     with tempfile.TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}weights-", dir=_existing_parent(out)) as scratch:
         model = build_model(recipe, processor, generator, Path(scratch))
@@ -112,20 +113,9 @@ def _fit_and_save(
         record.save(partial)
 
 
-def fit_processor(recipe: Recipe, table: TrialTable, subjects: list[str]) -> FmriProcessor:
+def processor_for(recipe: Recipe, table: TrialTable, subjects: list[str]) -> FmriProcessor:
     """A processor with the statistics of the trials that the recipe's stages learn from."""
-    parts = recipe.train_parts
-    trials = {name: table.trials(name, parts, recipe.split, recipe.fold) for name in subjects}
-    for name, subject_trials in trials.items():
-        if len(subject_trials) == 0:
-            raise FmriModelsError(f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r}.")
-    return FmriProcessor.fit(
-        {name: (block for _, block in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
-        subjects=subjects,
-        sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
-        voxels={name: table.voxels(name) for name in subjects},
-        **recipe.processor,
-    )
+    return fit_processor(table, subjects, recipe.train_parts, recipe.split, recipe.fold, **recipe.processor)
 
 
 def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
