@@ -2,8 +2,9 @@
 
     python scripts/train_tiny_generator.py all --work outputs/tiny_generator
 
-Stages: `autoencoder`, `clip` and `classifier` train one network each, `card` assembles the assets, measures them and
-writes their card, `all` is the four in turn. A stage that was interrupted goes on where it was when the same command is
+Stages: `autoencoder`, `clip` and `classifier` train one network each, `encoders` writes them to the assets, `unet`
+trains the diffusion model on what the assets' encoders give, `card` adds it, measures everything and writes the card;
+`all` is the six in turn. A stage that was interrupted goes on where it was when the same command is
 typed again (a kill loses at most a minute, and the result is equal to an uninterrupted run's); a finished one is
 skipped. `--minutes` stops after a while and leaves the rest to the next call. The course of the training is in
 `WORK/<stage>/log.jsonl`.
@@ -16,14 +17,15 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
@@ -32,11 +34,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 
 from fmri_models.data import scenes
 from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.features import EfficientNetLite0
+from fmri_models.evaluation.metrics import two_way_identification
 from fmri_models.evaluation.scene_factors import FACTOR_VALUES, SceneFactorClassifier
 from fmri_models.generation.embedded import EmbeddedImageGenerator
 from fmri_models.saving import atomic_file, atomic_folder, write_text
 
-STAGES = ("autoencoder", "clip", "classifier", "card")
+STAGES = ("autoencoder", "clip", "classifier", "encoders", "unet", "card")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,29 @@ class ClassifierSettings:
 
 
 @dataclass(frozen=True)
+class UNetSettings:
+    """The latent diffusion model: velocity prediction on a cosine schedule."""
+
+    steps: int = 5000
+    batch_size: int = 64
+    learning_rate: float = 6e-4
+    widths: tuple[int, ...] = (128, 192)
+    time_width: int = 256
+    layers_a_block: int = 1
+    num_heads: int = 4
+    norm_groups: int = 16
+    # Of all pictures, those that are drawn without any condition, with the caption alone, and with both.
+    without_condition: float = 0.1
+    with_text_alone: float = 0.1
+    with_text_too: float = 0.1
+    # Embeddings that were decoded from a brain are never exact.
+    image_embeds_noise: float = 0.15
+    ema_decay: float = 0.999
+    # Share of the steps at the end in which the learning rate falls; before that it is constant after a warm-up.
+    cool_down: float = 0.4
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a run depends on."""
 
@@ -88,10 +115,12 @@ class Settings:
     num_pictures: int = 40_000
     num_validation: int = 500
     num_test: int = 1000
+    num_drawn: int = 300
     checkpoint_seconds: float = 45.0
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
     clip: ClipSettings = field(default_factory=ClipSettings)
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    unet: UNetSettings = field(default_factory=UNetSettings)
 
     @classmethod
     def from_file(cls, path: Path | None) -> "Settings":
@@ -99,7 +128,12 @@ class Settings:
         if path is None:
             return cls()
         changes = json.loads(path.read_text(encoding="utf-8"))
-        parts = {"autoencoder": AutoencoderSettings, "clip": ClipSettings, "classifier": ClassifierSettings}
+        parts = {
+            "autoencoder": AutoencoderSettings,
+            "clip": ClipSettings,
+            "classifier": ClassifierSettings,
+            "unet": UNetSettings,
+        }
         for name, part in parts.items():
             changes[name] = part(**{key: _as_tuple(value) for key, value in changes.get(name, {}).items()})
         return cls(**changes)
@@ -177,6 +211,8 @@ class Stage(ABC):
     """One network and its loss. Everything random in a step is a function of the seed and the step alone."""
 
     name: str
+    ema_decay: float | None = None
+    validate_every: int = 500
 
     def __init__(self, settings: Settings, data: Data) -> None:
         self.settings = settings
@@ -198,6 +234,10 @@ class Stage(ABC):
     @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Figures on the validation pictures."""
+
+    def rate(self, step: int) -> float:
+        """The share of the highest learning rate at a step."""
+        return one_cycle(step / self.own.steps)
 
     def rows(self, step: int) -> np.ndarray:
         """The batch of a step: consecutive parts of a permutation that is new in each epoch."""
@@ -349,6 +389,133 @@ class ClassifierStage(Stage):
         return true | {f"{name}_degraded": value for name, value in degraded.items()}
 
 
+class UNetStage(Stage):
+    """The diffusion model on the latents and tokens that the assets' own encoders give.
+
+    Args:
+        settings: Of the run.
+        data: Its pictures.
+        work: Where the targets are kept.
+        assets: Where the finished encoders and the judge are.
+    """
+
+    name = "unet"
+    validate_every = 500
+
+    def __init__(self, settings: Settings, data: Data, work: Path, assets: Path) -> None:
+        super().__init__(settings, data)
+        self.ema_decay = settings.unet.ema_decay
+        self.assets = assets
+        self.generator = EmbeddedImageGenerator.from_pretrained(assets / "embedded", unet=None, dtype=torch.float32)
+        self.generator.register_modules(scheduler=DPMSolverMultistepScheduler.from_config(NOISE_SCHEDULE))
+        self.generator.set_progress_bar_config(disable=True)
+        self.noise_schedule = DDPMScheduler.from_config(NOISE_SCHEDULE)
+        self.latents, self.image_embeds = self._targets(work / "targets")
+
+    @property
+    def own(self) -> UNetSettings:
+        return self.settings.unet
+
+    def build(self) -> nn.Module:
+        own, generator = self.own, self.generator
+        channels, size, _ = generator.latent_space.shape
+        width = generator.image_embedding_space.shape[-1]
+        return UNet2DConditionModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("CrossAttnDownBlock2D",) * len(own.widths),
+            up_block_types=("CrossAttnUpBlock2D",) * len(own.widths),
+            block_out_channels=own.widths,
+            layers_per_block=own.layers_a_block,
+            cross_attention_dim=width,
+            attention_head_dim=own.num_heads,
+            norm_num_groups=own.norm_groups,
+            time_embedding_dim=own.time_width,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=width,
+        ).to(memory_format=torch.channels_last)
+
+    def rate(self, step: int) -> float:
+        """Warm-up, a constant, and a fall to zero; all before the fall is the same however many steps there will be."""
+        left = (self.own.steps - step) / (self.own.cool_down * self.own.steps)
+        return min(1.0, (step + 1) / 150, math.sin(math.pi / 2 * min(left, 1.0)) ** 2)
+
+    def losses(self, model: nn.Module, rows: np.ndarray, noise: torch.Generator) -> dict[str, torch.Tensor]:
+        clean = torch.from_numpy(self.latents[rows].astype(np.float32))
+        added = torch.randn(clean.shape, generator=noise)
+        timesteps = torch.randint(self.noise_schedule.config.num_train_timesteps, (len(rows),), generator=noise)
+        tokens, pooled = self._condition(rows, noise)
+        noisy = self.noise_schedule.add_noise(clean, added, timesteps).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = model(noisy, timesteps, encoder_hidden_states=tokens, class_labels=pooled).sample
+        loss = F.mse_loss(predicted.float(), self.noise_schedule.get_velocity(clean, added, timesteps))
+        return {"loss": loss}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """What pictures from true embeddings alone, and from the true latent too, are like."""
+        self.generator.register_modules(unet=model)
+        rows = np.arange(min(100, len(self.data.validation)))
+        part = Pictures(self.data.validation.images[rows], self.data.validation.labels[rows])
+        with torch.autocast("cpu", torch.bfloat16):
+            figures = generation_figures(self.generator, self.assets, part, num_inference_steps=12)
+        self.generator.register_modules(unet=None)
+        return {f"{row}_{name}": value for row, each in figures.items() for name, value in each.items()}
+
+    def _condition(self, rows: np.ndarray, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        own, generator = self.own, self.generator
+        embeds = torch.from_numpy(self.image_embeds[rows].astype(np.float32))
+        spread = embeds.new_tensor(generator.config.image_embeds_std)
+        embeds = embeds + own.image_embeds_noise * spread * torch.randn(embeds.shape, generator=noise)
+        sentences = [scenes.captions(self.data.train.factors(row)) for row in rows]
+        templates = torch.randint(len(sentences[0]), (len(rows),), generator=noise).tolist()
+        draw = torch.rand(len(rows), generator=noise)
+        with_text = (draw > own.without_condition) & (
+            draw < own.without_condition + own.with_text_alone + own.with_text_too
+        )
+        with_image = draw > own.without_condition + own.with_text_alone
+        tokens, pooled = generator.condition(embeds, None, len(rows))
+        told = torch.nonzero(with_text).flatten().tolist()
+        text = generator.embed_texts([sentences[row][templates[row]] for row in told or [0]])
+        text_tokens, _ = generator.condition(None, text, len(text))
+        tokens, pooled = tokens * with_image[:, None, None], pooled * with_image[:, None]
+        if told:
+            tokens[told, self.image_embeds.shape[1] :] = text_tokens[:, self.image_embeds.shape[1] :]
+        return tokens, pooled
+
+    def _targets(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Latents and image tokens of all training pictures in half precision, computed once."""
+        revision = self.generator.config.autoencoder_revision, self.generator.config.image_encoder_revision
+        folder = folder / "-".join(str(part) for part in (*revision, self.settings.seed, len(self.data.train)))
+        spaces = {"latents": self.generator.latent_space, "image_embeds": self.generator.image_embedding_space}
+        if not folder.exists():
+            print(f"encoding {len(self.data.train)} scenes", flush=True)
+            with atomic_folder(folder) as partial:
+                values = {
+                    name: np.lib.format.open_memmap(
+                        partial / f"{name}.npy", mode="w+", dtype=np.float16, shape=(len(self.data.train), *space.shape)
+                    )
+                    for name, space in spaces.items()
+                }
+                for rows in _chunks(len(self.data.train), 250):
+                    pictures = self.data.train.batch(rows)
+                    values["latents"][rows] = self.generator.encode_images(pictures).numpy()
+                    values["image_embeds"][rows] = self.generator.embed_images(pictures).numpy()
+                for array in values.values():
+                    array.flush()
+        latents, embeds = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in spaces)
+        return latents, embeds
+
+
+# Terminal noise is all but pure with this schedule, so that drawing may begin from noise alone.
+NOISE_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+}
+
+
 def degrade(pictures: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     """Damages most pictures as reconstructions are damaged: softer, coarser, noisier, a little recolored."""
 
@@ -374,7 +541,12 @@ def degrade(pictures: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     return (recolored + level * (grains + patches) / 2).clamp(0, 1)
 
 
-STAGE_CLASSES: dict[str, type[Stage]] = {stage.name: stage for stage in (AutoencoderStage, ClipStage, ClassifierStage)}
+ENCODER_STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (AutoencoderStage, ClipStage, ClassifierStage)}
+
+
+def build_stage(name: str, settings: Settings, data: Data, work: Path, assets: Path) -> Stage:
+    """The stage of a name."""
+    return UNetStage(settings, data, work, assets) if name == "unet" else ENCODER_STAGES[name](settings, data)
 
 
 def build_tokenizer(vocabulary_size: int, max_tokens: int) -> CLIPTokenizer:
@@ -425,24 +597,28 @@ def train(stage: Stage, work: Path, deadline: float) -> bool:
     torch.manual_seed(stage.settings.seed)
     model = stage.build().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.own.learning_rate, weight_decay=0.01, fused=True)
-    step, seconds = _load_checkpoint(folder / "checkpoint.pt", settings, model, optimizer)
+    average = None if stage.ema_decay is None else EMAModel(model.parameters(), decay=stage.ema_decay)
+    state = TrainState(model, optimizer, average)
+    step, seconds = _load_checkpoint(folder / "checkpoint.pt", settings, state)
     started = saved = time.monotonic()
     while step < stage.own.steps:
         if time.monotonic() > deadline:
-            _save_checkpoint(folder / "checkpoint.pt", settings, model, optimizer, step, seconds + _since(started))
+            _save_checkpoint(folder / "checkpoint.pt", settings, state, step, seconds + _since(started))
             print(f"{stage.name}: stopped after step {step} of {stage.own.steps}; run again to go on", flush=True)
             return False
-        losses = _train_step(stage, model, optimizer, step)
+        losses = _train_step(stage, state, step)
         step += 1
         if step % 50 == 0 or step == stage.own.steps:
             _log(folder, step, seconds + _since(started), {name: value.item() for name, value in losses.items()})
-        if step % 500 == 0:
-            _log(folder, step, seconds + _since(started), _validate(stage, model))
+        if step % stage.validate_every == 0:
+            _log(folder, step, seconds + _since(started), _validate(stage, state))
         if _since(saved) >= stage.settings.checkpoint_seconds:
-            _save_checkpoint(folder / "checkpoint.pt", settings, model, optimizer, step, seconds + _since(started))
+            _save_checkpoint(folder / "checkpoint.pt", settings, state, step, seconds + _since(started))
             saved = time.monotonic()
     seconds += _since(started)
-    figures = _validate(stage, model)
+    figures = _validate(stage, state)
+    if average is not None:
+        average.copy_to(model.parameters())
     _log(folder, step, seconds, figures)
     with atomic_file(folder / "weights.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
@@ -452,19 +628,30 @@ def train(stage: Stage, work: Path, deadline: float) -> bool:
     return True
 
 
-def _train_step(stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict[str, torch.Tensor]:
-    for group in optimizer.param_groups:
-        group["lr"] = stage.own.learning_rate * one_cycle(step / stage.own.steps)
+@dataclass(frozen=True)
+class TrainState:
+    """What a stage changes while it trains; the average is that of the weights over the last steps."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: EMAModel | None
+
+
+def _train_step(stage: Stage, state: TrainState, step: int) -> dict[str, torch.Tensor]:
+    for group in state.optimizer.param_groups:
+        group["lr"] = stage.own.learning_rate * stage.rate(step)
     noise = torch.Generator().manual_seed(stage.settings.seed * 1_000_003 + step)
-    losses = stage.losses(model, stage.rows(step), noise)
+    losses = stage.losses(state.model, stage.rows(step), noise)
     if not torch.isfinite(losses["loss"]):
         raise FmriModelsError(
             f"The loss of {stage.name} is {float(losses['loss'])} at step {step}; lower the learning rate."
         )
     losses["loss"].backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average is not None:
+        state.average.step(state.model.parameters())
     return losses
 
 
@@ -476,45 +663,45 @@ def one_cycle(progress: float, warmup: float = 0.08) -> float:
 
 
 @torch.no_grad()
-def _validate(stage: Stage, model: nn.Module) -> dict[str, float]:
-    model.eval()
+def _validate(stage: Stage, state: TrainState) -> dict[str, float]:
+    model = state.model.eval()
+    if state.average is not None:
+        state.average.store(model.parameters())
+        state.average.copy_to(model.parameters())
     figures = {name: round(value, 4) for name, value in stage.validate(model).items()}
+    if state.average is not None:
+        state.average.restore(model.parameters())
     model.train()
     return {f"validation_{name}": value for name, value in figures.items()}
 
 
-def _save_checkpoint(
-    path: Path,
-    settings: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-) -> None:
+def _save_checkpoint(path: Path, settings: dict[str, Any], state: TrainState, step: int, seconds: float) -> None:
     """One file, replaced in one move: a kill leaves either the old state or the new one."""
-    state = {
+    values = {
         "settings": settings,
         "step": step,
         "seconds": seconds,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
     }
+    if state.average is not None:
+        values["average"] = state.average.state_dict()
     with atomic_file(path) as partial:
-        torch.save(state, partial)
+        torch.save(values, partial)
 
 
-def _load_checkpoint(
-    path: Path, settings: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
+def _load_checkpoint(path: Path, settings: dict[str, Any], state: TrainState) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != settings:
+    values = torch.load(path, weights_only=True)
+    if values["settings"] != settings:
         raise FmriModelsError(f"{path} was made with other settings; choose another --work folder or remove it.")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    print(f"{path.parent.name}: going on from step {state['step']}", flush=True)
-    return state["step"], state["seconds"]
+    state.model.load_state_dict(values["model"])
+    state.optimizer.load_state_dict(values["optimizer"])
+    if state.average is not None:
+        state.average.load_state_dict(values["average"])
+    print(f"{path.parent.name}: going on from step {values['step']}", flush=True)
+    return values["step"], values["seconds"]
 
 
 def _log(folder: Path, step: int, seconds: float, figures: dict[str, float]) -> None:
@@ -559,13 +746,87 @@ def factor_accuracy(classifier: nn.Module, pictures: torch.Tensor, labels: np.nd
     }
 
 
+def generation_figures(
+    generator: EmbeddedImageGenerator,
+    assets: Path,
+    part: Pictures,
+    num_inference_steps: int = 20,
+    guidance_scales: Sequence[float] = (2.0,),
+    strengths: Sequence[float] = (),
+    references: bool = False,
+) -> dict[str, dict[str, float]]:
+    """How well pictures that were drawn from the true embeddings are recognised.
+
+    Args:
+        generator: Draws.
+        assets: Where the judge is.
+        part: True pictures.
+        num_inference_steps: Of the diffusion model.
+        guidance_scales: One row each, from the true embeddings alone.
+        strengths: One row each, with the true latent too.
+        references: Add rows of pictures that no embedding went into.
+
+    Returns:
+        Row ▶ share of the factors that the judge names as they are, and EfficientNet's two-way identification.
+    """
+    pictures = part.batch(np.arange(len(part)))
+    classifier = SceneFactorClassifier.from_pretrained(assets / "scene_factors")
+    extractor = EfficientNetLite0()
+    truth = extractor(pictures)
+    embeds, latents = generator.embed_images(pictures), generator.encode_images(pictures)
+    settings = {f"embeddings_guidance_{scale:g}": {"guidance_scale": scale} for scale in guidance_scales} | {
+        f"latent_too_strength_{strength:g}": {"guidance_scale": 2.0, "strength": strength, "latents": latents}
+        for strength in strengths
+    }
+    figures = {}
+    for row, arguments in settings.items():
+        drawn = generator(
+            image_embeds=embeds,
+            num_inference_steps=num_inference_steps,
+            generator=torch.Generator().manual_seed(0),
+            output_type="pt",
+            **arguments,
+        ).images
+        figures[row] = recognition(drawn, part, truth, classifier, extractor)
+    if references:
+        empty = np.stack([scenes.background(part.factors(row)) for row in range(len(part))])
+        backgrounds = torch.from_numpy(empty).permute(0, 3, 1, 2).float() / 255
+        uninformed = {
+            "autoencoder_alone": generator(latents=latents, strength=0.0, output_type="pt").images,
+            "background_without_object": backgrounds,
+            "mean_background": backgrounds.mean(0, keepdim=True).expand_as(backgrounds),
+            "nothing": generator(
+                num_images=len(part),
+                num_inference_steps=num_inference_steps,
+                generator=torch.Generator().manual_seed(0),
+                output_type="pt",
+            ).images,
+        }
+        for row, drawn in uninformed.items():
+            figures[row] = recognition(drawn, part, truth, classifier, extractor)
+    return figures
+
+
+def recognition(
+    drawn: torch.Tensor,
+    part: Pictures,
+    truth: torch.Tensor,
+    classifier: SceneFactorClassifier,
+    extractor: EfficientNetLite0,
+) -> dict[str, float]:
+    """Judge and two-way identification of drawn pictures."""
+    factors = factor_accuracy(classifier, drawn, part.labels)
+    identified = {"two_way": float(two_way_identification(truth, extractor(drawn)))}
+    return identified | {name: factors[name] for name in ("kind", "colour", "place")}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The assets and their card
 
 
 def assemble(settings: Settings, data: Data, work: Path, out: Path) -> None:
     """Writes the finished networks to `out` in float16, with the statistics of training pictures."""
-    stages = {name: stage(settings, data) for name, stage in STAGE_CLASSES.items()}
+    stages = {name: stage(settings, data) for name, stage in ENCODER_STAGES.items()}
     networks = {name: _finished_network(stage, work) for name, stage in stages.items()}
     generator = EmbeddedImageGenerator(
         autoencoder=networks["autoencoder"].half(),
@@ -576,19 +837,31 @@ def assemble(settings: Settings, data: Data, work: Path, out: Path) -> None:
         generator.save_pretrained(partial)
         # Statistics are those of the rounded weights, in the precision that they are used in.
         saved = EmbeddedImageGenerator.from_pretrained(partial, dtype=torch.float32)
-        pictures = data.train.batch(np.arange(min(4000, len(data.train))))
-        latents = saved.encode_images(pictures).transpose(0, 1).flatten(1)
-        embeds = saved.embed_images(pictures).flatten(0, 1)
         generator.register_to_config(
-            latent_mean=_rounded(latents.mean(1)),
-            latent_std=_rounded(latents.std(1)),
-            image_embeds_mean=_rounded(embeds.mean(0)),
-            image_embeds_std=_rounded(embeds.std(0)),
+            **_statistics(saved, data.train),
             autoencoder_revision=_content_hash(partial / "autoencoder"),
             image_encoder_revision=_content_hash(partial / "image_encoder"),
         )
         generator.save_config(partial)
     networks["classifier"].save_pretrained(out / "scene_factors", dtype=torch.float16, overwrite=True)
+
+
+def _statistics(generator: EmbeddedImageGenerator, train: Pictures) -> dict[str, list[float]]:
+    """Mean and standard deviation of each latent channel and of each dimension of the tokens."""
+    rows = np.arange(min(4000, len(train)))
+    pictures = train.batch(rows)
+    captions = [scenes.captions(train.factors(row)) for row in rows]
+    sentences = [each[row % len(each)] for row, each in zip(rows, captions, strict=True)]
+    values = {
+        "latent": generator.encode_images(pictures).permute(0, 2, 3, 1),
+        "image_embeds": generator.embed_images(pictures),
+        "text_embeds": generator.embed_texts(
+            [each[row % len(each)] for row, each in zip(rows, sentences, strict=True)]
+        ),
+    }
+    flat = {name: each.flatten(0, -2) for name, each in values.items()}
+    means = {f"{name}_mean": _rounded(each.mean(0)) for name, each in flat.items()}
+    return means | {f"{name}_std": _rounded(each.std(0)) for name, each in flat.items()}
 
 
 def _finished_network(stage: Stage, work: Path) -> nn.Module:
@@ -609,13 +882,25 @@ def _content_hash(folder: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
 
 
+def add_diffusion_model(settings: Settings, data: Data, work: Path, out: Path) -> None:
+    """Writes the finished UNet in float16 and its scheduler beside the encoders, whose files stay as they are."""
+    folder = out / "embedded"
+    unet = _finished_network(UNetStage(settings, data, work, out), work).half()
+    scheduler = DPMSolverMultistepScheduler.from_config(NOISE_SCHEDULE)
+    unet.save_pretrained(folder / "unet")
+    scheduler.save_pretrained(folder / "scheduler")
+    generator = EmbeddedImageGenerator.from_pretrained(folder, unet=None, scheduler=None)
+    generator.register_modules(unet=unet, scheduler=scheduler)
+    generator.save_config(folder)
+
+
 def measure(settings: Settings, work: Path, out: Path) -> dict[str, dict[str, float]]:
     """Figures of the assets on scenes that nothing else uses."""
     test = render("generator_test", settings.num_test, settings.seed, work / "pictures")
     pictures = test.batch(np.arange(len(test)))
     generator = EmbeddedImageGenerator.from_pretrained(out / "embedded", dtype=torch.float32)
     classifier = SceneFactorClassifier.from_pretrained(out / "scene_factors")
-    autoencoded = generator(latents=generator.encode_images(pictures), output_type="pt").images
+    autoencoded = generator(latents=generator.encode_images(pictures), strength=0.0, output_type="pt").images
     psnr = -10 * (autoencoded - pictures).square().mean((1, 2, 3)).log10()
 
     def compare(part: Pictures, rows: np.ndarray, template: int) -> Any:
@@ -629,18 +914,28 @@ def measure(settings: Settings, work: Path, out: Path) -> dict[str, dict[str, fl
         "clip": clip_accuracy(test, compare),
         "classifier_true": factor_accuracy(classifier, pictures, test.labels),
         "classifier_autoencoded": factor_accuracy(classifier, autoencoded, test.labels),
+        **generation_figures(
+            generator,
+            out,
+            Pictures(test.images[: settings.num_drawn], test.labels[: settings.num_drawn]),
+            guidance_scales=(1.0, 1.5, 2.0, 3.0),
+            strengths=(0.5, 0.7, 0.85),
+            references=True,
+        ),
     }
 
 
 def write_card(settings: Settings, work: Path, out: Path) -> None:
-    """Writes `README.md` and, for programs, `figures.json` beside the weights."""
+    """Writes `README.md` and, for programs, `figures.json` and `training.json` beside the weights."""
     figures = measure(settings, work, out)
-    finished = {name: json.loads((work / name / "finished.json").read_text(encoding="utf-8")) for name in STAGE_CLASSES}
+    training = _training_summaries(work, out)
     weights = {path.parent.name: path for path in sorted(out.rglob("*.safetensors"))}
+    drawn = {row: values for row, values in figures.items() if "two_way" in values}
     card = CARD.format(
         num_pictures=settings.num_pictures,
         num_validation=settings.num_validation,
         num_test=settings.num_test,
+        num_drawn=min(settings.num_drawn, settings.num_test),
         seed=settings.seed,
         first_train=scenes.SEED_RANGES["generator"].start,
         first_test=scenes.SEED_RANGES["generator_test"].start,
@@ -655,11 +950,44 @@ def write_card(settings: Settings, work: Path, out: Path) -> None:
             f"| {figures['classifier_autoencoded'][name]:.3f} |"
             for name, values in FACTOR_VALUES.items()
         ),
-        training="\n".join(_training_row(name, summary) for name, summary in finished.items()),
-        curve=_curve(work / "autoencoder" / "log.jsonl"),
+        drawn="\n".join(_drawn_row(row, values) for row, values in drawn.items()),
+        training="\n".join(_training_row(name, summary) for name, summary in training.items()),
+        autoencoder_curve=_curve(training["autoencoder"], "validation_psnr", ".1f"),
+        kind_curve=_curve(training["unet"], "validation_embeddings_guidance_2_kind", ".2f"),
+        two_way_curve=_curve(training["unet"], "validation_embeddings_guidance_2_two_way", ".3f"),
+        notes="\n\n".join(note for summary in training.values() for note in summary.get("notes", [])),
     )
     write_text(out / "figures.json", json.dumps(figures, indent=2) + "\n")
-    write_text(out / "README.md", card)
+    write_text(out / "training.json", json.dumps(training, indent=2) + "\n")
+    write_text(out / "README.md", card.rstrip() + "\n")
+
+
+def _training_summaries(work: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """Settings, time and course of each stage; of those that were trained elsewhere, what the assets remember."""
+    file = out / "training.json"
+    summaries: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name in (*ENCODER_STAGES, "unet"):
+        finished = work / name / "finished.json"
+        if finished.exists():
+            summary = json.loads(finished.read_text(encoding="utf-8"))
+            notes = {"notes": summaries[name]["notes"]} if "notes" in summaries.get(name, {}) else {}
+            summaries[name] = summary | {"course": _course(work / name / "log.jsonl")} | notes
+    return summaries
+
+
+def _course(log: Path) -> dict[str, dict[str, float]]:
+    """Figure ▶ step ▶ value, of the figures on validation pictures."""
+    course: dict[str, dict[str, float]] = {}
+    for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
+        for name in line:
+            if name.startswith("validation_"):
+                course.setdefault(name, {})[str(line["step"])] = line[name]
+    return course
+
+
+def _drawn_row(row: str, values: dict[str, float]) -> str:
+    numbers = " | ".join(f"{values[name]:.3f}" for name in ("two_way", "kind", "colour", "place"))
+    return f"| {row.replace('_', ' ')} | {numbers} |"
 
 
 def _file_row(out: Path, name: str, path: Path) -> str:
@@ -678,10 +1006,9 @@ def _training_row(name: str, summary: dict[str, Any]) -> str:
     )
 
 
-def _curve(log: Path) -> str:
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    points = {line["step"]: line["validation_psnr"] for line in lines if "validation_psnr" in line}
-    return ", ".join(f"{points[step]:.1f} ({step})" for step in sorted(points))
+def _curve(summary: dict[str, Any], name: str, digits: str) -> str:
+    points = summary.get("course", {}).get(name, {})
+    return ", ".join(f"{value:{digits}} ({step})" for step, value in sorted(points.items(), key=lambda p: int(p[0])))
 
 
 CARD = """\
@@ -714,7 +1041,15 @@ which neither training nor any choice has seen.
 |---|---|---|---|
 {factors}
 
-There is no diffusion model yet: `image_embeds` serve retrieval, pictures come from latents.
+- Pictures that were drawn with 20 DPM-Solver steps, {num_drawn} of the scenes: EfficientNet-Lite0 two-way
+  identification, and the share in which the judge finds the shown factor. The first rows give the diffusion model the
+  true image tokens alone, those named *latent too* start from the true latent besides (guidance 2). The last rows say
+  what two-way identification gives away: the autoencoder alone, the true scene without its object, one mean of those
+  for all, and the diffusion model that is told nothing.
+
+| drawn from | two-way | kind | colour | place |
+|---|---|---|---|---|
+{drawn}
 
 ## How they were made
 
@@ -726,9 +1061,15 @@ other work used at the same time, in bfloat16 autocast.
 |---|---|---|---|---|
 {training}
 
-PSNR of the autoencoder on validation pictures, in dB (after step): {curve}.
+On validation pictures (after step):
 
-The judge saw true pictures and blurred, coarsened, noisy and recolored ones, never autoencoded ones.
+- autoencoder, PSNR in dB: {autoencoder_curve}.
+- diffusion model, 100 pictures from true image tokens alone (guidance 2, 12 steps), kind right: {kind_curve}.
+- the same, two-way: {two_way_curve}.
+
+The judge saw true pictures and blurred, coarsened, noisy and recolored ones, never autoencoded or generated ones.
+
+{notes}
 """
 
 
@@ -744,11 +1085,13 @@ def main(arguments: list[str] | None = None) -> None:
     settings = Settings.from_file(options.settings)
     data = Data.load(settings, options.work)
     for name in STAGES if options.stage == "all" else (options.stage,):
-        if name in STAGE_CLASSES and not train(STAGE_CLASSES[name](settings, data), options.work, deadline):
-            return
-        if name == "card":
+        if name == "encoders":
             assemble(settings, data, options.work, options.out)
+        elif name == "card":
+            add_diffusion_model(settings, data, options.work, options.out)
             write_card(settings, options.work, options.out)
+        elif not train(build_stage(name, settings, data, options.work, options.out), options.work, deadline):
+            return
 
 
 if __name__ == "__main__":

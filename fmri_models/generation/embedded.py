@@ -1,11 +1,13 @@
-"""The tiny generator that comes with the package: an autoencoder and a CLIP for 64x64 scenes."""
+"""The tiny generator that comes with the package: latent diffusion, an autoencoder and a CLIP for 64x64 scenes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid, get_2d_sincos_pos_embed
+from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -17,12 +19,14 @@ ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
 _PREPROCESSING = "64x64 RGB in [-1, 1]"
 _BATCH_SIZE = 250
+_MAX_STEPS = 1000
 
 
 class EmbeddedImageGenerator(ImageGenerator):
-    """Decodes latents into small pictures, and embeds and encodes pictures as targets for decoders.
+    """Draws small pictures from the tokens of its own CLIP by latent diffusion, from a low-level latent, or from both.
 
-    It has no diffusion model yet: pictures come from `latents`, and `image_embeds` serve retrieval.
+    The condition of the diffusion model is a sequence of image tokens and text tokens, each standardised and with a
+    code of its place; what is absent is zero. The picture's own CLIP embedding is added to the time embedding besides.
 
     The statistics and revisions describe the weights. They are part of the saved configuration, so that a generator
     that was saved again (in another dtype, inside another pipeline) still means the same by a vector.
@@ -31,16 +35,22 @@ class EmbeddedImageGenerator(ImageGenerator):
         autoencoder: Takes pictures after `pixel_unshuffle` by 2: 12 channels at half the size.
         image_encoder: A CLIP; its vision tower embeds pictures, its text tower captions.
         tokenizer: The CLIP's.
+        unet: Predicts the velocity of noisy latents; without one (while it is being trained, for instance) pictures
+            come from latents alone and embeddings serve retrieval.
+        scheduler: Steps of the denoising; any of diffusers' that knows the UNet's prediction.
         latent_mean: Mean of each latent channel over training pictures; None for 0.
         latent_std: Standard deviation of each latent channel; None for 1.
         image_embeds_mean: Mean of each dimension of the vision tokens over training pictures and tokens.
         image_embeds_std: Standard deviation of each dimension of the vision tokens.
+        text_embeds_mean: Mean of each dimension of the text tokens over training captions and tokens.
+        text_embeds_std: Standard deviation of each dimension of the text tokens.
         autoencoder_revision: Content hash of the autoencoder's weights file.
         image_encoder_revision: Content hash of the CLIP's weights file.
     """
 
     config_name = "model_index.json"
-    model_cpu_offload_seq = "image_encoder->autoencoder"
+    model_cpu_offload_seq = "image_encoder->unet->autoencoder"
+    _optional_components = ["unet", "scheduler"]
 
     @register_to_config
     def __init__(
@@ -48,15 +58,25 @@ class EmbeddedImageGenerator(ImageGenerator):
         autoencoder: AutoencoderTiny,
         image_encoder: CLIPModel,
         tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel | None = None,
+        scheduler: DPMSolverMultistepScheduler | None = None,
         latent_mean: list[float] | None = None,
         latent_std: list[float] | None = None,
         image_embeds_mean: list[float] | None = None,
         image_embeds_std: list[float] | None = None,
+        text_embeds_mean: list[float] | None = None,
+        text_embeds_std: list[float] | None = None,
         autoencoder_revision: str | None = None,
         image_encoder_revision: str | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(autoencoder=autoencoder, image_encoder=image_encoder, tokenizer=tokenizer)
+        self.register_modules(
+            autoencoder=autoencoder,
+            image_encoder=image_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+        )
 
     @classmethod
     def from_assets(cls, dtype: torch.dtype = torch.float32) -> "EmbeddedImageGenerator":
@@ -166,37 +186,166 @@ class EmbeddedImageGenerator(ImageGenerator):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> ImageGeneratorOutput:
-        """Decodes latents into pictures.
+        """Draws pictures.
 
         Args:
-            image_embeds: (N, 17, D), or None. They don't change the picture and don't suffice for one.
-            text_embeds: (N, T, D), or None; likewise.
-            latents: (N, 12, 8, 8), or None: standard normal ones are drawn, which is all this generator believes
-                without a brain.
-            strength: Without effect.
-            guidance_scale: Without effect.
-            num_inference_steps: Without effect.
-            num_images: How many pictures to draw if there are no latents.
-            generator: Source of the drawn latents.
+            image_embeds: (N, 17, D) as `embed_images` gives them, or None.
+            text_embeds: (N, T, D) as `embed_texts` gives them, or None.
+            latents: (N, 12, 8, 8) low-level picture to start from as `encode_images` gives it, or None.
+            strength: How much of the low-level picture is replaced by diffusion: 0 decodes it as it is, 1 ignores it.
+            guidance_scale: Weight of the embeddings against the unconditional prediction (Ho and Salimans, 2022); 1
+                takes the conditional prediction alone.
+            num_inference_steps: Denoising steps of a whole picture; a start from latents takes `strength` of them.
+            num_images: How many pictures to draw if there is neither embedding nor latent; they come from noise alone.
+            generator: Source of noise for all, or one a picture.
             output_type: `"pil"`, `"np"` or `"pt"`.
 
         Raises:
-            FmriModelsError: Embeddings without latents, latents of another shape, or an unknown output type.
+            FmriModelsError: A shape or option is wrong, or there are embeddings and no diffusion model.
         """
-        if latents is None and (image_embeds is not None or text_embeds is not None):
-            raise FmriModelsError(
-                "EmbeddedImageGenerator was given embeddings without latents, but this stack has no diffusion model "
-                "yet and draws from latents alone; pass latents, or use a generator that generates from embeddings."
-            )
+        self._check_call(image_embeds, text_embeds, latents, strength, guidance_scale, num_inference_steps)
         batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
-        if latents is None:
-            latents = self.draw_latents(batch_size, generator)
-        if tuple(latents.shape[1:]) != self.latent_space.shape:
+        pictures = []
+        for start in range(0, batch_size, _BATCH_SIZE):
+            rows = slice(start, min(start + _BATCH_SIZE, batch_size))
+            part = [None if values is None else values[rows] for values in (image_embeds, text_embeds, latents)]
+            source = generator[rows] if isinstance(generator, list) else generator
+            drawn = self._draw(rows.stop - rows.start, *part, strength, guidance_scale, num_inference_steps, source)
+            pictures.append(self._decode_batch(drawn))
+        return self.postprocess(torch.cat(pictures), output_type)
+
+    @property
+    def generates_from_embeddings(self) -> bool:
+        return self.unet is not None
+
+    def condition(
+        self, image_embeds: torch.Tensor | None, text_embeds: torch.Tensor | None, num_images: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the diffusion model is told of each picture.
+
+        Returns:
+            Tokens (N, 17 + T, D), image before text, and the pooled embedding (N, D); zero where nothing is known.
+        """
+        device = self._execution_device
+        image_shape, text_shape = self.image_embedding_space.shape, self.text_embedding_space.shape
+        image_tokens = torch.zeros(num_images, *image_shape, device=device)
+        text_tokens = torch.zeros(num_images, *text_shape, device=device)
+        pooled = torch.zeros(num_images, image_shape[-1], device=device)
+        if image_embeds is not None:
+            standardised = self._standardised(image_embeds.to(device), "image_embeds")
+            image_tokens, pooled = standardised + self._image_places(device), standardised[:, 0]
+        if text_embeds is not None:
+            text_tokens = self._standardised(text_embeds.to(device), "text_embeds") + self._text_places(device)
+        return torch.cat([image_tokens, text_tokens], dim=1), pooled
+
+    def _check_call(
+        self,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        latents: torch.Tensor | None,
+        strength: float,
+        guidance_scale: float,
+        num_inference_steps: int,
+    ) -> None:
+        for name, values, space in (
+            ("image_embeds", image_embeds, self.image_embedding_space),
+            ("text_embeds", text_embeds, self.text_embedding_space),
+            ("latents", latents, self.latent_space),
+        ):
+            if values is not None and tuple(values.shape[1:]) != space.shape:
+                raise FmriModelsError(
+                    f"EmbeddedImageGenerator takes {name} of shape (N, {', '.join(map(str, space.shape))}); got "
+                    f"{tuple(values.shape)}."
+                )
+        if not 0 <= strength <= 1:
             raise FmriModelsError(
-                f"EmbeddedImageGenerator takes latents of shape (N, {', '.join(map(str, self.latent_space.shape))}); "
-                f"got {tuple(latents.shape)}."
+                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (ignore it)."
             )
-        return self.postprocess(_in_batches(self._decode_batch, latents), output_type)
+        if guidance_scale < 0:
+            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected 0 or more.")
+        if not 1 <= num_inference_steps <= _MAX_STEPS:
+            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 to {_MAX_STEPS}.")
+        if self.unet is None and latents is None and (image_embeds is not None or text_embeds is not None):
+            raise FmriModelsError(
+                "EmbeddedImageGenerator was given embeddings without latents, but this one was saved without its "
+                "diffusion model and draws from latents alone; pass latents, or load it with its unet."
+            )
+
+    def _draw(
+        self,
+        num_images: int,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        latents: torch.Tensor | None,
+        strength: float,
+        guidance_scale: float,
+        num_inference_steps: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> torch.Tensor:
+        """(N, 12, 8, 8) standardised latents of the pictures."""
+        if self.unet is None:
+            return self.draw_latents(num_images, generator) if latents is None else latents
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
+        if num_steps == 0:
+            return latents
+        first = len(self.scheduler.timesteps) - num_steps
+        timesteps = self.scheduler.timesteps[first:]
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        noise = randn_tensor((num_images, *self.latent_space.shape), generator, self._execution_device, torch.float32)
+        if latents is None or first == 0:
+            sample = noise * self.scheduler.init_noise_sigma
+        else:
+            sample = self.scheduler.add_noise(latents.to(noise), noise, timesteps[:1].expand(num_images))
+        return self._denoise(sample, timesteps, image_embeds, text_embeds, guidance_scale)
+
+    def _denoise(
+        self,
+        sample: torch.Tensor,
+        timesteps: torch.Tensor,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        tokens, pooled = self.condition(image_embeds, text_embeds, len(sample))
+        guided = guidance_scale != 1.0 and (image_embeds is not None or text_embeds is not None)
+        if guided:
+            tokens, pooled = (torch.cat([torch.zeros_like(values), values]) for values in (tokens, pooled))
+        for timestep in self.progress_bar(timesteps):
+            noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
+            predicted = self.unet(
+                noisy.to(self.unet.dtype),
+                timestep,
+                encoder_hidden_states=tokens.to(self.unet.dtype),
+                class_labels=pooled.to(self.unet.dtype),
+            ).sample.float()
+            if guided:
+                unconditional, conditional = predicted.chunk(2)
+                predicted = unconditional + guidance_scale * (conditional - unconditional)
+            sample = self.scheduler.step(predicted, timestep, sample).prev_sample
+        return sample
+
+    def _standardised(self, embeds: torch.Tensor, name: str) -> torch.Tensor:
+        embeds = embeds.float()
+        mean, std = getattr(self.config, f"{name}_mean"), getattr(self.config, f"{name}_std")
+        if mean is None or std is None:
+            return embeds
+        return (embeds - embeds.new_tensor(mean)) / embeds.new_tensor(std)
+
+    def _image_places(self, device: torch.device) -> torch.Tensor:
+        """(17, D) code of each patch's place; the first token has none."""
+        num_tokens, width = self.image_embedding_space.shape
+        places = get_2d_sincos_pos_embed(
+            width, int((num_tokens - 1) ** 0.5), cls_token=True, extra_tokens=1, output_type="pt"
+        )
+        return places.to(device, torch.float32)
+
+    def _text_places(self, device: torch.device) -> torch.Tensor:
+        """(T, D) code of each token's place in the caption."""
+        num_tokens, width = self.text_embedding_space.shape
+        places = get_1d_sincos_pos_embed_from_grid(width, torch.arange(num_tokens), output_type="pt")
+        return places.to(device, torch.float32)
 
     def _embed_batch(self, pixel_values: torch.Tensor) -> torch.Tensor:
         clip = self.image_encoder

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ TINY = {
         "projection_size": 8,
     },
     "classifier": {"steps": 7, "batch_size": 4, "widths": [8, 8, 8]},
+    "unet": {"steps": 7, "batch_size": 4, "widths": [8, 16], "time_width": 16, "num_heads": 2, "norm_groups": 4},
 }
 
 DIES_WHILE_SAVING = """
@@ -72,16 +74,27 @@ def run(stage, work, settings_file, *more):
     script.main([stage, "--work", str(work), "--settings", str(settings_file), *map(str, more)])
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "clip", "classifier"])
-def test_killed_training_goes_on_to_the_same_weights(stage, tmp_path, settings_file, capsys):
-    run(stage, tmp_path / "whole", settings_file)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """All stages at a small size: the work folder and the assets."""
+    folder = tmp_path_factory.mktemp("tiny_generator")
+    (folder / "settings.json").write_text(json.dumps(TINY))
+    run("all", folder / "work", folder / "settings.json", "--out", folder / "assets")
+    return folder
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "clip", "classifier", "unet"])
+def test_killed_training_goes_on_to_the_same_weights(stage, finished, tmp_path, settings_file, capsys):
     arguments = [stage, "--work", str(tmp_path / "killed"), "--settings", str(settings_file)]
+    arguments += ["--out", str(finished / "assets")]
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(DIES_WHILE_SAVING), *arguments], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "killed" / stage / "checkpoint.pt", weights_only=True)["step"] == 3
-    run(stage, tmp_path / "killed", settings_file)
+    run(stage, tmp_path / "killed", settings_file, "--out", finished / "assets")
     assert "going on from step 3" in capsys.readouterr().out
-    whole, killed = (load_file(tmp_path / name / stage / "weights.safetensors") for name in ("whole", "killed"))
+    whole, killed = (
+        load_file(work / stage / "weights.safetensors") for work in (finished / "work", tmp_path / "killed")
+    )
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
@@ -105,17 +118,19 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path, settings_file):
         run("classifier", tmp_path, settings_file)
 
 
-def test_card_needs_finished_stages(tmp_path, settings_file):
+def test_assets_need_finished_stages(tmp_path, settings_file):
     with pytest.raises(FmriModelsError, match=r"run the stage autoencoder to its end"):
-        run("card", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
+        run("encoders", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
     assert not (tmp_path / "assets" / "embedded").exists()
 
 
-def test_all_stages_end_in_assets_that_load(tmp_path, settings_file):
-    run("all", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
-    generator = EmbeddedImageGenerator.from_pretrained(tmp_path / "assets" / "embedded", dtype=torch.float32)
-    stored = load_file(tmp_path / "assets" / "embedded" / "image_encoder" / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+def test_all_stages_end_in_assets_that_load(finished):
+    assets = finished / "assets"
+    generator = EmbeddedImageGenerator.from_pretrained(assets / "embedded", dtype=torch.float32)
+    for file in ("image_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors"):
+        stored = load_file(assets / "embedded" / file)
+        assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+    assert generator.generates_from_embeddings
     pictures = torch.from_numpy(
         np.stack([scenes.scene(seed).image for seed in scenes.scene_seeds("generator", TINY["num_pictures"])])
     )
@@ -124,10 +139,36 @@ def test_all_stages_end_in_assets_that_load(tmp_path, settings_file):
     torch.testing.assert_close(latents.transpose(0, 1).flatten(1).std(1), torch.ones(4), atol=1e-3, rtol=0)
     assert len(generator.latent_space.revision) == len(generator.image_embedding_space.revision) == 12
     assert generator.latent_space.revision != generator.image_embedding_space.revision
-    classifier = SceneFactorClassifier.from_pretrained(tmp_path / "assets" / "scene_factors")
-    card = (tmp_path / "assets" / "README.md").read_text()
+    classifier = SceneFactorClassifier.from_pretrained(assets / "scene_factors")
+    card = (assets / "README.md").read_text()
     assert classifier.sha256[:12] in card
     assert "{" not in card
+    figures = json.loads((assets / "figures.json").read_text())
+    assert 0 <= figures["embeddings_guidance_2"]["two_way"] <= 1
+    assert figures["mean_background"]["kind"] <= 1
+
+
+def test_a_card_can_be_written_again_where_the_encoders_were_trained_elsewhere(finished, tmp_path, settings_file):
+    shutil.copytree(finished / "assets", tmp_path / "assets")
+    shutil.copytree(finished / "work" / "unet", tmp_path / "work" / "unet")
+    run("card", tmp_path / "work", settings_file, "--out", tmp_path / "assets")
+    before, after = (json.loads((f / "assets" / "training.json").read_text()) for f in (finished, tmp_path))
+    assert before == after
+
+
+def test_the_diffusion_model_hears_of_conditions_in_the_shares_that_the_settings_say(finished):
+    settings = script.Settings.from_file(finished / "settings.json")
+    data = script.Data.load(settings, finished / "work")
+    stage = script.UNetStage(settings, data, finished / "work", finished / "assets")
+    rows = np.zeros(4000, dtype=int)
+    tokens, pooled = stage._condition(rows, torch.Generator().manual_seed(0))
+    num_image = stage.image_embeds.shape[1]
+    with_image = (tokens[:, :num_image].abs().sum((1, 2)) > 0).float()
+    with_text = (tokens[:, num_image:].abs().sum((1, 2)) > 0).float()
+    assert torch.equal(with_image, (pooled.abs().sum(1) > 0).float())
+    torch.testing.assert_close(with_image.mean(), torch.tensor(0.8), atol=0.03, rtol=0)
+    torch.testing.assert_close(with_text.mean(), torch.tensor(0.2), atol=0.03, rtol=0)
+    torch.testing.assert_close((with_image * with_text).mean(), torch.tensor(0.1), atol=0.02, rtol=0)
 
 
 def test_tokenizer_knows_captions_by_words_and_survives_anything_else(tmp_path):
