@@ -35,12 +35,12 @@ GRID_ROWS = (
     "brain",
     "brain_low_level",
     "ridge",
+    "ceiling",
     "noise_free",
     "nearest_train",
     "shuffled_brain",
     "mean_image",
     "floor",
-    "ceiling",
 )
 
 
@@ -187,17 +187,18 @@ class Evaluation:
         """What the decoded latent and the decoded embeddings give alone, where the generator uses both."""
         if not drawing.pipeline.image_generator.generates_from_embeddings:
             return {}
-        parts = {}
-        if decoding.latents is not None:
-            low_level = drawing.draw(FmriDecoding(latents=decoding.latents), strength=0.0)
-            parts["brain_low_level"] = RowData(images=low_level)
-        if decoding.image_embeds is not None and decoding.latents is not None:
-            embeds_only = FmriDecoding(
-                image_embeds=decoding.image_embeds,
-                text_embeds=decoding.text_embeds,
-                retrieval_embeds=decoding.retrieval_embeds,
-            )
-            parts["brain_embeds_only"] = RowData(images=drawing.draw(embeds_only))
+        if decoding.image_embeds is None or decoding.latents is None:
+            return {}
+        low_level = FmriDecoding(latents=decoding.latents)
+        embeds_only = FmriDecoding(
+            image_embeds=decoding.image_embeds,
+            text_embeds=decoding.text_embeds,
+            retrieval_embeds=decoding.retrieval_embeds,
+        )
+        parts = {
+            "brain_low_level": RowData(images=drawing.draw(low_level, strength=0.0, num_candidates=1)),
+            "brain_embeds_only": RowData(images=drawing.draw(embeds_only)),
+        }
         return parts
 
     def _training_pictures(

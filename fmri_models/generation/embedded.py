@@ -208,9 +208,16 @@ class EmbeddedImageGenerator(ImageGenerator):
         pictures = []
         for start in range(0, batch_size, _BATCH_SIZE):
             rows = slice(start, min(start + _BATCH_SIZE, batch_size))
-            part = [None if values is None else values[rows] for values in (image_embeds, text_embeds, latents)]
-            source = generator[rows] if isinstance(generator, list) else generator
-            drawn = self._draw(rows.stop - rows.start, *part, strength, guidance_scale, num_inference_steps, source)
+            drawn = self._draw(
+                rows.stop - rows.start,
+                _part(image_embeds, rows),
+                _part(text_embeds, rows),
+                _part(latents, rows),
+                strength,
+                guidance_scale,
+                num_inference_steps,
+                generator[rows] if isinstance(generator, list) else generator,
+            )
             pictures.append(self._decode_batch(drawn))
         return self.postprocess(torch.cat(pictures), output_type)
 
@@ -287,7 +294,7 @@ class EmbeddedImageGenerator(ImageGenerator):
             return self.draw_latents(num_images, generator) if latents is None else latents
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
-        if num_steps == 0:
+        if latents is not None and num_steps == 0:
             return latents
         first = len(self.scheduler.timesteps) - num_steps
         timesteps = self.scheduler.timesteps[first:]
@@ -376,6 +383,10 @@ class EmbeddedImageGenerator(ImageGenerator):
         mean = torch.tensor(self.config.latent_mean or [0.0] * num_channels, device=device)
         std = torch.tensor(self.config.latent_std or [1.0] * num_channels, device=device)
         return mean[:, None, None], std[:, None, None]
+
+
+def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    return None if values is None else values[rows]
 
 
 def _in_batches(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:

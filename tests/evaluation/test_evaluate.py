@@ -22,7 +22,7 @@ from tests.small_table import PARTS, write_kfold, write_small_table
 def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     data = write_small_table(folder / "data")
-    train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels"]))
+    train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels", "targets=[latents]"]))
     return folder
 
 
@@ -40,6 +40,14 @@ def test_every_row_that_a_latent_generator_has(report):
         "brain", "shuffled_brain", "permuted_training", "mean_image", "nearest_train", "floor", "ceiling", "ridge",
         "noise_free",
     }  # fmt: skip
+
+
+def test_rows_of_the_parts_where_the_generator_draws_from_embeddings_and_latents(workplace):
+    overrides = [f"data={workplace / 'data'}", f"out={workplace / 'both'}", "generator=pixels"]
+    train(load_recipe("linear", overrides))
+    report = evaluate(workplace / "both", workplace / "data", workplace / "report_both", "small_pictures")
+    assert {"brain_low_level", "brain_embeds_only", "ceiling_embeds_only"} <= set(report.results)
+    assert value(report, "ceiling_embeds_only", "pixcorr") == pytest.approx(1, abs=1e-5)
 
 
 def test_the_brain_beats_its_controls(report):

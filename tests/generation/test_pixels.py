@@ -14,6 +14,23 @@ def test_encoding_and_drawing_give_the_picture_back():
     assert torch.equal(generator(latents=generator.encode_images(pictures), output_type="pt").images, pictures)
 
 
+@pytest.mark.parametrize("size", [(1, 28, 28), (3, 5, 7), (1, 1, 1)])
+def test_patches_give_the_picture_back(size):
+    generator = PixelsImageGenerator(*size)
+    pictures = torch.rand(4, *size)
+    embeds = generator.embed_images(pictures)
+    assert embeds.shape[1:] == generator.image_embedding_space.shape
+    assert embeds.norm(dim=-1).max() <= 1 + 1e-6
+    torch.testing.assert_close(generator(image_embeds=embeds, output_type="pt").images, pictures)
+
+
+def test_strength_mixes_embeddings_and_latent():
+    generator = PixelsImageGenerator(1, 4, 4)
+    embeds = generator.embed_images(torch.ones(2, 1, 4, 4))
+    drawn = generator(image_embeds=embeds, latents=torch.zeros(2, 1, 4, 4), strength=0.25, output_type="pt").images
+    torch.testing.assert_close(drawn, torch.full((2, 1, 4, 4), 0.25))
+
+
 def test_flat_latents_are_pictures_too_and_are_clamped():
     generator = PixelsImageGenerator(1, 2, 2)
     drawn = generator(latents=torch.tensor([[-1.0, 0.5, 2.0, 0.0]]), output_type="pt").images
@@ -48,7 +65,8 @@ def test_by_name_it_takes_the_size_of_the_stimuli():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"image_embeds": torch.zeros(1, 3)}, "takes no embeddings"),
+        ({"text_embeds": torch.zeros(1, 3)}, "takes no text embeddings"),
+        ({"image_embeds": torch.zeros(1, 3, 2)}, r"shape \(N, 16, 1\); got \(1, 3, 2\)"),
         ({}, "was given nothing"),
         ({"latents": torch.zeros(2, 1, 4, 4), "num_images": 3}, "batches of 2, 3"),
         ({"num_images": 1, "output_type": "jpeg"}, "output_type is 'jpeg'"),

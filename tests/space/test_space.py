@@ -31,7 +31,9 @@ TEST_IDS = IDS[-NUM_TEST:]
 
 
 class RecognizingPixels(PixelsImageGenerator):
-    """Embeds a picture as its own pixels."""
+    """Embeds a picture as its own pixels, to recognise it and no more."""
+
+    generates_from_embeddings = False
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace:
