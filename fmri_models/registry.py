@@ -70,6 +70,8 @@ def register_method(method: Method) -> None:
     if _methods().get(method.name, method) != method:
         raise FmriModelsError(f"A method named {method.name!r} is registered already; choose another name.")
     _registered[method.name] = method
+    for path in method.class_paths:
+        _register_with_diffusers(path.split(".")[0].split(":")[0])
     _register_with_transformers(method)
 
 
@@ -127,20 +129,20 @@ def _import_class(path: str) -> Any:
 
 def register_with_libraries() -> None:
     """Tells transformers' Auto classes and diffusers' loader about the package; called before anything is loaded."""
-    _register_with_diffusers()
+    _register_with_diffusers(__name__.split(".")[0])
     for method in _methods().values():
         _register_with_transformers(method)
 
 
 @cache
-def _register_with_diffusers() -> None:
+def _register_with_diffusers(package: str) -> None:
     from diffusers.pipelines import pipeline_loading_utils
 
     # A private table of diffusers 0.42 (hence the upper bound on its version); test_pipeline_common.py notices when it
     # moves. Without the entry, diffusers neither saves nor loads a component class from outside.
     how = ["save_pretrained", "from_pretrained"]
     bases = ("PreTrainedModel", "FeatureExtractionMixin", "DiffusionPipeline")
-    pipeline_loading_utils.LOADABLE_CLASSES["fmri_models"] = dict.fromkeys(bases, how)
+    pipeline_loading_utils.LOADABLE_CLASSES[package] = dict.fromkeys(bases, how)
 
 
 @cache

@@ -1,30 +1,36 @@
-"""Batches for gradient training: betas from the memory-mapped matrix beside cached targets."""
+"""Batches for training by gradient: processed voxels beside cached targets."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..processing_fmri import FmriProcessor
 from . import schema
-from .table import Trials
+from .processed import ProcessedTrials
+from .table import TrialTable
+from .targets import TARGET_SPACES, TargetKind, cached_targets
 
 
 class TrialDataset(Dataset):
-    """Trials of one or several subjects, one after the other, as a map-style data set that gives whole batches.
+    """Rows of one or several subjects, one subject after the other, as a map-style data set that gives whole batches.
 
     ```python
-    data = TrialDataset([table.trials("subj01")], processor, {"image_embeds": embeddings}, table.stimuli.ids)
+    rows = [ProcessedTrials(table.trials(name), processor) for name in processor.subject_names]
+    data = TrialDataset(rows, {"image_embeds": embeddings}, table.stimuli.ids)
     loader = DataLoader(data, batch_size=64, shuffle=True, collate_fn=TrialDataset.collate)
     ```
 
     Args:
-        trials: Trials of one subject, or one item a subject.
-        processor: An `FmriProcessor`, or anything that is called like one with a list of (V,) rows, `subject=` names
-            and `session=` numbers, one a row.
+        subjects: Processed voxels, one item a subject, all with the same processor.
         targets: Name to an array with a row a stimulus (may be memory-mapped), in the order of `target_ids`.
         target_ids: The stimulus id of each row of the targets.
+        shapes: Name ▶ shape of one target, where a row of the array is that target flattened.
 
     Raises:
         FmriModelsError: A stimulus has no target, or a target has another number of rows.
@@ -32,20 +38,20 @@ class TrialDataset(Dataset):
 
     def __init__(
         self,
-        trials: Trials | Sequence[Trials],
-        processor: Callable[..., Mapping],
+        subjects: Sequence[ProcessedTrials],
         targets: Mapping[str, np.ndarray] | None = None,
         target_ids: Sequence[str] = (),
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        self.trials = [trials] if isinstance(trials, Trials) else list(trials)
-        self.processor = processor
+        self.subjects = list(subjects)
         self.targets = dict(targets or {})
+        self.shapes = dict(shapes or {})
         for name, values in self.targets.items():
             if len(values) != len(target_ids):
                 raise FmriModelsError(
                     f"The target {name!r} has {len(values)} rows for {len(target_ids)} stimuli; expected one each."
                 )
-        self._ends = np.cumsum([len(part) for part in self.trials])
+        self._ends = np.cumsum([len(rows) for rows in self.subjects])
         self._target_rows = self._rows_of_targets(target_ids) if self.targets else None
 
     def __len__(self) -> int:
@@ -56,34 +62,49 @@ class TrialDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> dict:
-        """A batch: `fmri` (B, width) float32, `subject_ids` (B,) long, `stimulus_ids` list of str, and the targets."""
+        """A batch.
+
+        Returns:
+            `fmri` (B, width) float32, zero-padded to the widest subject, `subject_ids` (B,) long, `stimulus_ids` list
+            of str, and each target (B, …), floating point as float32.
+        """
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise IndexError(f"trial {chosen.max()} of {len(self)}")
+            raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {len(self)}")
         which = np.searchsorted(self._ends, chosen, side="right")
         rows = chosen - np.concatenate([[0], self._ends[:-1]])[which]
-        fmri: list[np.ndarray] = [np.empty(0)] * len(chosen)
-        for part in np.unique(which):
-            places = np.flatnonzero(which == part)
-            for place, values in zip(places, self.trials[part].fmri(rows[places]), strict=True):
-                fmri[place] = values
-        sources = [self.trials[part] for part in which]
-        sessions = [int(trials.sessions[row]) for trials, row in zip(sources, rows, strict=True)]
-        batch = dict(self.processor(fmri, subject=[trials.subject for trials in sources], session=sessions))
-        batch["stimulus_ids"] = [str(trials.stimulus_ids[row]) for trials, row in zip(sources, rows, strict=True)]
+        processor = self.subjects[0].processor
+        fmri = np.zeros((len(chosen), processor.width), dtype=np.float32)
+        subject_ids = np.empty(len(chosen), dtype=np.int64)
+        for number in np.unique(which):
+            places, subject = np.flatnonzero(which == number), self.subjects[number]
+            fmri[places, : subject.width] = subject[rows[places]]
+            subject_ids[places] = processor.subject_names.index(subject.trials.subject)
+        batch: dict = {
+            "fmri": torch.from_numpy(fmri),
+            "subject_ids": torch.from_numpy(subject_ids),
+            "stimulus_ids": [
+                str(self.subjects[number].stimulus_ids[row]) for number, row in zip(which, rows, strict=True)
+            ],
+        }
         if self._target_rows is not None:
             wanted = self._target_rows[chosen]
-            batch.update({name: torch.from_numpy(_gather(values, wanted)) for name, values in self.targets.items()})
+            batch.update({name: self._targets_of(name, wanted) for name in self.targets})
         return batch
 
     @staticmethod
-    def collate(batch: dict) -> dict:
+    def collate(batch: Any) -> Any:
         """Gives the batch on as it is, for a `DataLoader`."""
         return batch
 
+    def _targets_of(self, name: str, rows: np.ndarray) -> torch.Tensor:
+        values = torch.from_numpy(_gather(self.targets[name], rows))
+        values = values.float() if values.is_floating_point() else values
+        return values.reshape(len(rows), *self.shapes[name]) if name in self.shapes else values
+
     def _rows_of_targets(self, target_ids: Sequence[str]) -> np.ndarray:
         row_of = {stimulus: row for row, stimulus in enumerate(target_ids)}
-        shown = [str(stimulus) for part in self.trials for stimulus in part.stimulus_ids]
+        shown = [str(stimulus) for rows in self.subjects for stimulus in rows.stimulus_ids]
         if missing := sorted(set(shown) - row_of.keys()):
             raise FmriModelsError(
                 f"{len(missing)} stimuli have no target ({schema.listed(missing)}); expected one for each shown."
@@ -95,3 +116,111 @@ def _gather(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rows of a (possibly memory-mapped) array, each read once and in the order of the file."""
     unique, inverse = np.unique(rows, return_inverse=True)
     return np.ascontiguousarray(np.asarray(values[unique])[inverse])
+
+
+def gradient_trials(
+    table: TrialTable,
+    processor: FmriProcessor,
+    generator: ImageGenerator,
+    kinds: Sequence[TargetKind],
+    parts: Sequence[str],
+    split: str = "default",
+    fold: int = 0,
+    repetitions: Literal["average", "single"] = "average",
+) -> TrialDataset:
+    """Processed voxels of all subjects and cached targets of some parts of a split, for training by gradient.
+
+    Args:
+        table: The trial table.
+        processor: Its subjects are taken, in its order.
+        generator: Encodes the pictures; its spaces give the shapes of the targets.
+        kinds: Groups of targets.
+        parts: Such as `["train", "validation"]`.
+        split: Name of the split.
+        fold: Fold of the split.
+        repetitions: One row a stimulus, or one a trial.
+    """
+    subjects = [
+        ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
+        for name in processor.subject_names
+    ]
+    targets: dict[str, np.ndarray] = {kind: cached_targets(table, generator, kind) for kind in kinds}
+    shapes: dict[str, tuple[int, ...]] = {kind: getattr(generator, TARGET_SPACES[kind]).shape for kind in kinds}
+    return TrialDataset(subjects, targets, table.stimuli.ids, shapes)
+
+
+class SeededBatches(Sampler[list[int]]):
+    """Rows of each batch as a function of the seed and the batch's number alone, so that training resumes anywhere.
+
+    Batches follow each other over epochs without end; each epoch has an order of its own and leaves out its incomplete
+    last batch, unless there is no other.
+
+    Args:
+        num_rows: Rows of the data.
+        batch_size: Rows of a batch, over all processes together.
+        seed: Not negative.
+        first: Number of the batch to begin with.
+        process: Which of the processes this is.
+        num_processes: Every process gets an equal slice of each batch.
+
+    Raises:
+        FmriModelsError: There are fewer rows in a batch than processes, or they don't divide among them.
+    """
+
+    def __init__(
+        self, num_rows: int, batch_size: int, seed: int, first: int = 0, process: int = 0, num_processes: int = 1
+    ) -> None:
+        if batch_size % num_processes:
+            raise FmriModelsError(
+                f"The batch size {batch_size} is that of all processes together and does not divide among "
+                f"{num_processes}; choose a multiple of {num_processes}."
+            )
+        if num_rows < num_processes:
+            raise FmriModelsError(f"There are {num_rows} rows to learn from for {num_processes} processes; use fewer.")
+        self.num_rows = num_rows
+        self.seed = seed
+        self.first = first
+        self._size = min(batch_size, num_rows) // num_processes * num_processes
+        self._slice = slice(process * self._size // num_processes, (process + 1) * self._size // num_processes)
+
+    @property
+    def rows_a_batch(self) -> int:
+        """Rows of a batch, over all processes together."""
+        return self._size
+
+    @property
+    def batches_an_epoch(self) -> int:
+        """Complete batches of an epoch."""
+        return self.num_rows // self._size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """(rows of this process) of each batch, without end."""
+        epoch, number = divmod(self.first, self.batches_an_epoch)
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+            for start in range(number * self._size, self.batches_an_epoch * self._size, self._size):
+                yield order[start : start + self._size][self._slice].tolist()
+            epoch, number = epoch + 1, 0
+
+
+def training_batches(data: TrialDataset, batches: SeededBatches, pin_memory: bool = False) -> Iterator[dict]:
+    """Batches without end, as `batches` orders them.
+
+    Args:
+        data: The rows.
+        batches: Their order.
+        pin_memory: Whether they go to a GPU.
+    """
+    loader = DataLoader(data, batch_sampler=batches, collate_fn=TrialDataset.collate, pin_memory=pin_memory)
+    return iter(loader)
+
+
+def ordered_batches(data: TrialDataset, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[dict]:
+    """All rows once, in their order: every `num_processes`-th batch from the one that is `process`.
+
+    Yields:
+        Batches with their `number`, from 0 over all processes.
+    """
+    for number in range(process, math.ceil(len(data) / batch_size), num_processes):
+        rows = range(number * batch_size, min((number + 1) * batch_size, len(data)))
+        yield {**data.__getitems__(rows), "number": number}

@@ -11,6 +11,7 @@ import yaml
 
 from ..errors import FmriModelsError
 from ..registry import get_method
+from .options import TrainingOptions
 
 
 @dataclass
@@ -22,12 +23,29 @@ class Stage:
         objective: Arguments of the method's objective.
         train_on: Parts of the split whose trials are learned from.
         validate_on: Parts of the split on which choices are made; those that are trained on are left out.
+        training: How the stage is trained by gradient; None for a method in closed form.
     """
 
     name: str
     objective: dict[str, Any] = field(default_factory=dict)
     train_on: list[str] = field(default_factory=lambda: ["train"])
     validate_on: list[str] = field(default_factory=lambda: ["validation"])
+    training: TrainingOptions | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "/" in self.name:
+            raise FmriModelsError(f"A stage is named {self.name!r}; expected a text without '/'.")
+        if not self.train_on:
+            raise FmriModelsError(f"The stage {self.name!r} learns from no part of the split; name one in train_on.")
+        if "test" in self.validate_on:
+            raise FmriModelsError(
+                f"The stage {self.name!r} has test trials in validate_on; choices are made on validation trials."
+            )
+
+    @property
+    def held_out_parts(self) -> list[str]:
+        """Parts of the split on which choices are made and that are not learned from."""
+        return [part for part in self.validate_on if part not in self.train_on]
 
 
 @dataclass
@@ -44,10 +62,12 @@ class Recipe:
         folds: `"all"` trains one model a fold, into `out/fold00` …; overrides `fold`.
         generator: Image generator: `embedded`, `pixels`, a folder or a Hub repository.
         targets: What the model decodes: `image_embeds`, `latents`; None takes all that the generator has.
+        initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
         repetitions: Train on the `average` of a stimulus' repetitions, or on `single` trials.
         processor: Options of the processor.
         model: Options of the method's configuration.
         stages: The stages of training.
+        trackers: Where training by gradient is logged, by Accelerate's names: `tensorboard`, `wandb`, `trackio` ...
         seed: Seed of everything that is drawn.
         max_shard_size: Size of one weights file.
     """
@@ -62,9 +82,11 @@ class Recipe:
     folds: Literal["all"] | None = None
     generator: str = "embedded"
     targets: list[str] | None = None
+    initial_model: str | None = None
     repetitions: Literal["average", "single"] = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    trackers: list[str] = field(default_factory=list)
     seed: int = 0
     max_shard_size: str = "2GB"
 
@@ -76,8 +98,15 @@ class Recipe:
             raise FmriModelsError(f"folds is {self.folds!r}; expected 'all', or fold=NUMBER for a single one.")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise FmriModelsError(f"seed is {self.seed!r}; expected a whole number.")
+        if not isinstance(self.trackers, list) or not all(isinstance(name, str) for name in self.trackers):
+            raise FmriModelsError(f"trackers is {self.trackers!r}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
+
+    @property
+    def trains_by_gradient(self) -> bool:
+        """Whether any stage does."""
+        return any(stage.training is not None for stage in self.stages)
 
     @property
     def train_parts(self) -> list[str]:
@@ -172,18 +201,36 @@ def _list_index(target: list[Any], key: str, override: str) -> int:
 
 
 def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
-    _check_keys(values, Recipe, f"The recipe {source}")
+    check_keys(values, Recipe, f"The recipe {source}")
     stages = values.get("stages") or []
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
-    for stage in stages:
-        _check_keys(stage, Stage, f"A stage of the recipe {source}")
     if "method" not in values:
         raise FmriModelsError(f"The recipe {source} names no method.")
-    return Recipe(**{**values, "stages": [Stage(**stage) for stage in stages]})
+    return Recipe(**{**values, "stages": [_stage_from(stage, source) for stage in stages]})
 
 
-def _check_keys(values: dict[str, Any], kind: type, what: str) -> None:
+def _stage_from(values: dict[str, Any], source: str) -> Stage:
+    check_keys(values, Stage, f"A stage of the recipe {source}")
+    if "name" not in values:
+        raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
+    training = values.get("training")
+    if training is None:
+        return Stage(**values)
+    if not isinstance(training, dict):
+        raise FmriModelsError(f"The stage {values['name']!r} of the recipe {source} has a training that is no mapping.")
+    check_keys(training, TrainingOptions, f"The training of the stage {values['name']!r} of the recipe {source}")
+    # YAML reads `no` as false.
+    unquoted = {"mixed_precision": "no"} if training.get("mixed_precision") is False else {}
+    return Stage(**{**values, "training": TrainingOptions(**{**training, **unquoted})})
+
+
+def check_keys(values: dict[str, Any], kind: type, what: str) -> None:
+    """Refuses keys that are no field of a dataclass.
+
+    Raises:
+        FmriModelsError: Names the first one, and the field that is closest to it.
+    """
     known = [item.name for item in fields(kind)]
     for key in values:
         if key not in known:

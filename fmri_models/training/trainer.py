@@ -3,20 +3,20 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
 from ..configuration_fmri import FmriConfig
-from ..data.closed_form import closed_form_trials
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..data.targets import TARGET_SPACES, TargetKind, prepare_pictures
-from ..encoders.closed_form import ClosedFormTrials
 from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
@@ -27,7 +27,11 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..saving import PARTIAL_PREFIX, atomic_folder, check_output_folder
 from ..training_record import TrainingRecord
-from .recipe import Recipe, Stage
+from .checkpoints import Checkpoints, check_spaces
+from .gradient import check_precision, check_trackers
+from .processes import processes
+from .recipe import Recipe, check_keys
+from .stages import StageRunner
 
 # Below this the round trip through a generator visibly changes a picture.
 ROUND_TRIP_PSNR = 25.0
@@ -43,58 +47,124 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> list
 
     Args:
         recipe: The recipe, with `data` and `out`.
-        resume: Keep folds and models that are complete, train the others.
-        overwrite: Replace an output folder that has content.
+        resume: Keep folds and models that are complete, go on with an interrupted one, train the others.
+        overwrite: Replace an output folder that has content, and start an interrupted training again.
 
     Returns:
         The folder of each pipeline: `out`, or `out/fold00` … with `folds="all"`.
 
     Raises:
         FmriModelsError: The recipe does not fit the data, or an output folder exists.
+        TrainingInterrupted: After SIGINT or SIGTERM in training by gradient, when a checkpoint is saved.
     """
     if not recipe.data or not recipe.out:
         missing = "data" if not recipe.data else "out"
         raise FmriModelsError(f"The recipe has no {missing}; add {missing}=FOLDER.")
+    check_trackers(recipe.trackers)
+    for stage in recipe.stages:
+        if stage.training is not None:
+            check_precision(stage.training)
     table = TrialTable.open(recipe.data)
     out = Path(recipe.out)
+    runs = list(_folds(recipe, table, out))
     if not resume:
+        for _, folder in runs:
+            _refuse_interrupted(folder, overwrite)
         check_output_folder(out, overwrite)
-    folders = []
-    for fold_recipe, folder in _folds(recipe, table, out):
-        if resume and (folder / INDEX_FILE).is_file():
+    for fold_recipe, folder in runs:
+        if resume and (folder / INDEX_FILE).is_file() and not Checkpoints(folder).exists:
             logger.warning(f"{folder} is complete; nothing to resume there.")
         else:
-            train_one(fold_recipe, table, folder, overwrite=overwrite or resume)
-        folders.append(folder)
-    return folders
+            train_one(fold_recipe, table, folder, overwrite=overwrite or resume, resume=resume)
+    return [folder for _, folder in runs]
 
 
-def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False) -> None:
-    """Trains one model on one fold and saves its pipeline into `out`."""
+def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Trains one model on one fold and saves its pipeline into `out`.
+
+    Args:
+        recipe: The recipe.
+        table: The trial table.
+        out: The pipeline's folder.
+        overwrite: Replace a folder that has content, and start an interrupted training again.
+        resume: Go on with an interrupted training, if there is one.
+
+    Raises:
+        FmriModelsError: The recipe does not fit the data or the interrupted training, or `out` has content.
+    """
     started = time.perf_counter()
+    if not resume:
+        _refuse_interrupted(out, overwrite)
+    checkpoints = Checkpoints(out) if recipe.trains_by_gradient else None
+    run = _run_identity(recipe, table)
+    resume = resume and checkpoints is not None and checkpoints.exists
+    if checkpoints is not None and resume:
+        checkpoints.check_same_run(run)
     torch.manual_seed(recipe.seed)
-    subjects = recipe_subjects(recipe, table)
-    processor = processor_for(recipe, table, subjects)
-    generator = image_generator_for(recipe, table)
-    with tempfile.TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}weights-", dir=_existing_parent(out)) as scratch:
-        model = build_model(recipe, processor, generator, Path(scratch))
-        _fit_and_save(recipe, table, out, overwrite, (model, processor, generator), started)
+    with processes().main_process_first():
+        processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+        generator = image_generator_for(recipe, table)
+    with _scratch_folder(recipe, out) as scratch:
+        model = build_model(recipe, processor, generator, scratch)
+        if recipe.initial_model is not None:
+            load_initial_weights(model, recipe.initial_model)
+        runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator), out)
+        with _checkpointed(checkpoints, run, resume):
+            history = runner.run(resume)
+            seconds = time.perf_counter() - started + runner.earlier_seconds
+            if processes().is_main_process:
+                _save(recipe, table, out, overwrite, (model, processor, generator), history, seconds)
 
 
-def _fit_and_save(
+def _refuse_interrupted(out: Path, overwrite: bool) -> None:
+    checkpoints = Checkpoints(out)
+    if checkpoints.exists and not overwrite:
+        raise FmriModelsError(
+            f"A training into {out} was interrupted and has its checkpoints in {checkpoints.folder}; pass --resume to "
+            "go on with it, or --overwrite to start again."
+        )
+
+
+def _run_identity(recipe: Recipe, table: TrialTable) -> dict[str, Any]:
+    """What has to be the same for an interrupted training to go on."""
+    return {
+        "recipe": recipe.to_dict(),
+        "table_fingerprint": table.fingerprint,
+        "split_fingerprint": table.split_fingerprint(recipe.split),
+    }
+
+
+@contextmanager
+def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: bool) -> Iterator[None]:
+    """Makes the checkpoints' folder ready, and removes it when all is saved or there was no checkpoint yet."""
+    main = processes().is_main_process
+    if checkpoints is not None and main:
+        if resume:
+            checkpoints.remove_partial()
+        else:
+            checkpoints.begin(run)
+    processes().wait_for_everyone()
+    try:
+        yield
+    except BaseException:
+        if checkpoints is not None and main and not checkpoints.exists:
+            checkpoints.remove()
+        raise
+    if checkpoints is not None and main:
+        checkpoints.remove()
+    processes().wait_for_everyone()
+
+
+def _save(
     recipe: Recipe,
     table: TrialTable,
     out: Path,
     overwrite: bool,
     parts: tuple[FmriPreTrainedModel, FmriProcessor, ImageGenerator],
-    started: float,
+    history: list[dict[str, Any]],
+    seconds: float,
 ) -> None:
-    model, processor, generator = parts
-    history = []
-    for stage in recipe.stages:
-        result = _run_stage(recipe, stage, table, model, processor, generator)
-        history.append({"stage": stage.name, "result": result})
-    pipeline = get_method(recipe.method).load("pipeline")(model, processor, generator)
+    pipeline = get_method(recipe.method).load("pipeline")(*parts)
     record = TrainingRecord(
         method=recipe.method,
         table=table.name,
@@ -106,7 +176,7 @@ def _fit_and_save(
         simulated=table.simulated,
         recipe=recipe.to_dict(),
         stages=history,
-        seconds=round(time.perf_counter() - started, 2),
+        seconds=round(seconds, 2),
     )
     with atomic_folder(out, overwrite=overwrite) as partial:
         pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
@@ -156,6 +226,9 @@ def build_model(
         generator: Names the spaces.
         scratch: Where the weights of a closed-form method may live if they are too many for memory; None keeps all in
             memory.
+
+    Raises:
+        FmriModelsError: The recipe has a model option that the method's configuration lacks or refuses.
     """
     spaces = {}
     for kind in target_kinds(recipe, generator):
@@ -163,9 +236,15 @@ def build_model(
         spaces[TARGET_SPACES[kind]] = space.to_dict()
     method = get_method(recipe.method)
     config_class: type[FmriConfig] = method.load("config")
-    config = config_class(
-        subject_names=processor.subject_names, num_voxels=processor.num_voxels, **spaces, **recipe.model
-    )
+    check_keys(recipe.model, config_class, "The recipe's model")
+    try:
+        config = config_class(
+            subject_names=processor.subject_names, num_voxels=processor.num_voxels, **spaces, **recipe.model
+        )
+    except (TypeError, StrictDataclassError) as error:
+        raise FmriModelsError(
+            f"The recipe's model has an option that does not fit: {' '.join(str(error).split())}."
+        ) from error
     model_class = method.load("model")
     with torch.device("meta"):
         planned = model_class(config)
@@ -187,28 +266,39 @@ def target_kinds(recipe: Recipe, generator: ImageGenerator) -> list[TargetKind]:
     return [available[kind] for kind in recipe.targets or available]
 
 
-def _run_stage(
-    recipe: Recipe,
-    stage: Stage,
-    table: TrialTable,
-    model: FmriPreTrainedModel,
-    processor: FmriProcessor,
-    generator: ImageGenerator,
-) -> Any:
-    objective_class = get_method(recipe.method).load("objective")
+def load_initial_weights(model: FmriPreTrainedModel, source: str) -> None:
+    """Starts a model from the weights of a pipeline's brain model.
+
+    Args:
+        model: The model that the recipe builds.
+        source: The pipeline: a folder or a Hub repository.
+
+    Raises:
+        FmriModelsError: The pipeline is of another method, or has other subjects or spaces.
+    """
     try:
-        objective = objective_class(**stage.objective)
-    except TypeError as error:
-        raise FmriModelsError(f"The stage {stage.name!r} has an objective that does not fit: {error}.") from error
-
-    def trials(parts: list[str]) -> dict[str, ClosedFormTrials]:
-        kinds = target_kinds(recipe, generator)
-        return closed_form_trials(
-            table, processor, generator, kinds, parts, recipe.split, recipe.fold, recipe.repetitions
-        )
-
-    held_out = [part for part in stage.validate_on if part not in stage.train_on]
-    return objective.fit(model, trials(stage.train_on), trials(held_out) if held_out else None)
+        initial = type(model).from_pretrained(source, subfolder="brain_model")
+    except (OSError, ValueError, RuntimeError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FmriModelsError(
+            f"The initial model {source} can't be read as a {type(model).__name__} ({first}); give the folder or Hub "
+            "repository of a pipeline of the same method."
+        ) from error
+    check_spaces(initial.config, model, f"the initial model {source}")
+    for name in ("subject_names", "num_voxels"):
+        found, expected = getattr(initial.config, name), getattr(model.config, name)
+        if found != expected:
+            raise FmriModelsError(
+                f"The initial model {source} has {name} {found} and the recipe's model {expected}; train on the same "
+                "subjects and voxels in the same order."
+            )
+    try:
+        model.load_state_dict(initial.state_dict())
+    except RuntimeError as error:
+        raise FmriModelsError(
+            f"The initial model {source} has other parts or sizes than the recipe's model; use the options that it was "
+            "trained with under model:."
+        ) from error
 
 
 def recipe_subjects(recipe: Recipe, table: TrialTable) -> list[str]:
@@ -231,7 +321,13 @@ def _folds(recipe: Recipe, table: TrialTable, out: Path) -> Iterator[tuple[Recip
         yield replace(recipe, fold=fold, folds=None), out / f"fold{fold:02d}"
 
 
-def _existing_parent(out: Path) -> Path:
+@contextmanager
+def _scratch_folder(recipe: Recipe, out: Path) -> Iterator[Path | None]:
+    """A folder for the weights of a closed-form method; None for training by gradient, which needs them in memory."""
+    if recipe.trains_by_gradient:
+        yield None
+        return
     parent = out.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    return parent
+    with tempfile.TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}weights-", dir=parent) as scratch:
+        yield Path(scratch)

@@ -136,8 +136,10 @@ def test_a_demo_does_not_touch_a_folder_of_something_else(capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_retrieval_needs_embeddings(workplace, capsys):
-    line = failed(capsys, "retrieve", "--model", workplace / "model", "--fmri", workplace / "data",
+def test_retrieval_needs_embeddings(workplace, tmp_path, capsys):
+    latents_alone = [f"data={workplace / 'data'}", f"out={tmp_path / 'model'}", "generator=pixels", "targets=[latents]"]
+    assert main(["train", "linear", *latents_alone]) == 0
+    line = failed(capsys, "retrieve", "--model", tmp_path / "model", "--fmri", workplace / "data",
                   "--subject", "subj02", "--gallery", workplace / "data")  # fmt: skip
     assert "decodes no image embeddings" in line
 

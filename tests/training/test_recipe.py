@@ -50,6 +50,11 @@ def test_a_recipe_from_a_file(tmp_path):
         (["folds=3"], "expected 'all'"),
         (["stages=[]"], "no stages"),
         (["stages=[a]"], "no list of mappings"),
+        (["stages=[{}]"], "has no name"),
+        (["stages.0.name=a/b"], "named 'a/b'"),
+        (["stages.0.validate_on=[test]"], "test trials in validate_on"),
+        (["stages.0.train_on=[]"], "learns from no part"),
+        (["trackers=tensorboard"], "expected a list of names"),
     ],
 )
 def test_bad_overrides_are_sentences(overrides, message):

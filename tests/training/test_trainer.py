@@ -87,7 +87,7 @@ def test_folds_are_trained_and_resumed(data, tmp_path):
 
 def test_the_estimate_trains_nothing(data, tmp_path):
     text = estimate(recipe(data, tmp_path / "out"))
-    assert f"{(60 + 1) * 144 + (45 + 1) * 144:,}" in text
+    assert f"{(60 + 1) * 288 + (45 + 1) * 288:,}" in text
     assert "0 (closed form)" in text
     assert not (tmp_path / "out").exists()
 
@@ -113,7 +113,7 @@ def test_refitting_replaces_the_processor_alone(data, tmp_path):
     [
         (["subjects=[subj09]"], "no subject 'subj09'; it has subj0"),
         (["split=imaginary"], "no split 'imaginary'"),
-        (["targets=[image_embeds]"], "has no image_embeds; it has latents"),
+        (["targets=[text_embeds]"], "has no text_embeds; it has image_embeds, latents"),
         (["stages.0.objective={alpha: 3}"], "objective that does not fit.*alpha"),
         (["generator=nothing"], "no image generator 'nothing'"),
         (["processor.rois=[V4]"], "no voxel in V4; its ROIs are V1"),

@@ -1,0 +1,281 @@
+"""What an interrupted training goes on from: folders that are complete or absent, beside the output folder."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+
+from ..errors import FmriModelsError
+from ..modeling_fmri import FmriPreTrainedModel
+from ..saving import PARTIAL_PREFIX, atomic_folder, check_schema, write_text
+from ..version import __version__
+
+TRAINING_SCHEMA = 1
+RUN_FILE = "run.json"
+STATE_FILE = "state.json"
+MODEL_FILE = "model.safetensors"
+KEPT_CHECKPOINTS = 2
+_STEP = "step-{:08d}"
+_BEST = "best-{:08d}"
+# Keys of a recipe that may change between an interruption and --resume, because no weight depends on them.
+_FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
+
+
+@dataclass
+class StageState:
+    """How far a stage is.
+
+    Args:
+        stage: Number of the stage, from 0.
+        step: Steps that are done.
+        best_step: After which step the validation was best; None before the first one.
+        best_value: The monitored metric there.
+        validations: What each validation gave, with its `step`.
+        seconds: Time so far, over all runs.
+        history: Results of the stages before this one, and of this one once it is finished.
+        extra: What else goes with the weights, such as the scale of the gradients.
+    """
+
+    stage: int
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The folder of one training run.
+
+    `run.json` says what is trained. `stage00/step-00000100/` is a checkpoint, `stage00/best-00000080/` the best weights
+    by validation, `stage00/finished/` the result of a stage. Each appears complete or not at all, and none is replaced:
+    an old one is removed after a new one is there.
+
+    Args:
+        out: The output folder of the training; the checkpoints are in the hidden folder `.<name>.training` beside it.
+    """
+
+    def __init__(self, out: Path) -> None:
+        out = out.absolute()
+        self.folder = out.parent / f".{out.name}.training"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to go on from."""
+        return any(self.folder.glob("stage*/step-*")) or self.last_finished() is not None
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Starts a new run; what an earlier one left is removed."""
+        self.remove()
+        self.folder.mkdir(parents=True)
+        values = {"schema": TRAINING_SCHEMA, "fmri_models_version": __version__, **run}
+        write_text(self.folder / RUN_FILE, json.dumps(values, indent=2))
+
+    def check_same_run(self, run: Mapping[str, Any]) -> None:
+        """Refuses to go on with something else than what was begun.
+
+        Raises:
+            FmriModelsError: Names the first difference.
+        """
+        begun = _read_json(self.folder / RUN_FILE)
+        before, now = _flat(begun), _flat(json.loads(json.dumps(dict(run))))
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        for key in changed:
+            name = key.removeprefix("recipe.")
+            if key in ("schema", "fmri_models_version") or _FREE_KEYS.fullmatch(name):
+                continue
+            if name in ("table_fingerprint", "split_fingerprint"):
+                difference = f"is on other data than this (another {name.removesuffix('_fingerprint')})"
+            else:
+                difference = f"has {name} {before.get(key)!r}, and now it is {now.get(key)!r}"
+            raise FmriModelsError(
+                f"The interrupted training in {self.folder} {difference}; resume with the same recipe and data, or "
+                "start again with --overwrite."
+            )
+
+    def remove(self) -> None:
+        """Removes everything."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def remove_partial(self) -> None:
+        """Removes what a killed process had begun to write."""
+        for partial in self.folder.rglob(f"{PARTIAL_PREFIX}*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def last_finished(self) -> Path | None:
+        """The result of the last stage that is finished."""
+        found = sorted(path for path in self.folder.glob("stage*/finished") if (path / STATE_FILE).is_file())
+        return found[-1] if found else None
+
+    def latest(self, stage: int) -> Path | None:
+        """The newest checkpoint of a stage."""
+        found = sorted(self._stage(stage).glob("step-*"))
+        return found[-1] if found else None
+
+    def save_step(
+        self, model: FmriPreTrainedModel, state: StageState, tensors: Mapping[str, Mapping[str, torch.Tensor]]
+    ) -> Path:
+        """Saves a checkpoint and removes those that it makes needless.
+
+        Args:
+            model: Weights and configuration.
+            state: How far the stage is.
+            tensors: File name ▶ tensors, such as the optimiser's.
+        """
+        folder = self._save(self._stage(state.stage) / _STEP.format(state.step), model, state, tensors)
+        self._prune(state)
+        return folder
+
+    def save_best(self, model: FmriPreTrainedModel, state: StageState) -> Path:
+        """Saves the best weights so far; earlier ones go with the checkpoints that name them."""
+        return self._save(self._stage(state.stage) / _BEST.format(state.best_step), model, state)
+
+    def best(self, state: StageState) -> Path:
+        """The best weights that a state names."""
+        return self._stage(state.stage) / _BEST.format(state.best_step)
+
+    def save_finished(self, model: FmriPreTrainedModel, state: StageState) -> None:
+        """Saves the result of a stage, and removes its checkpoints and the results of earlier stages."""
+        finished = self._save(self._stage(state.stage) / "finished", model, state)
+        for folder in [*finished.parent.glob("step-*"), *finished.parent.glob("best-*")]:
+            shutil.rmtree(folder)
+        for number in range(state.stage):
+            shutil.rmtree(self._stage(number), ignore_errors=True)
+
+    def _stage(self, number: int) -> Path:
+        return self.folder / f"stage{number:02d}"
+
+    def _save(
+        self,
+        folder: Path,
+        model: FmriPreTrainedModel,
+        state: StageState,
+        tensors: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    ) -> Path:
+        with atomic_folder(folder, overwrite=True) as partial:
+            save_model(model, str(partial / MODEL_FILE))
+            model.config.save_pretrained(partial)
+            for name, values in (tensors or {}).items():
+                save_file({key: value.contiguous() for key, value in values.items()}, partial / f"{name}.safetensors")
+            saved = {"schema": TRAINING_SCHEMA, "fmri_models_version": __version__, **asdict(state)}
+            (partial / STATE_FILE).write_text(json.dumps(saved, indent=2), encoding="utf-8")
+        return folder
+
+    def _prune(self, state: StageState) -> None:
+        steps = sorted(self._stage(state.stage).glob("step-*"))
+        for folder in steps[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(folder)
+        named = {read_state(folder).best_step for folder in steps[-KEPT_CHECKPOINTS:]} | {state.best_step}
+        needed = {_BEST.format(step) for step in named if step is not None}
+        for folder in self._stage(state.stage).glob("best-*"):
+            if folder.name not in needed:
+                shutil.rmtree(folder)
+
+
+def read_state(folder: Path) -> StageState:
+    """The state that a checkpoint holds.
+
+    Raises:
+        FmriModelsError: It is damaged, or was written by a newer version.
+    """
+    values = _read_json(folder / STATE_FILE)
+    values.pop("fmri_models_version", None)
+    values.pop("schema", None)
+    try:
+        return StageState(**values)
+    except TypeError as error:
+        raise FmriModelsError(_damaged(folder, error)) from error
+
+
+def restore_model(model: FmriPreTrainedModel, folder: Path) -> None:
+    """Puts a checkpoint's weights and configuration into a model of the same build.
+
+    Raises:
+        FmriModelsError: The checkpoint's spaces differ from the model's, or it is damaged.
+    """
+    saved = type(model.config).from_pretrained(folder)
+    check_spaces(saved, model, f"the checkpoint {folder}")
+    try:
+        load_model(model, str(folder / MODEL_FILE))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise FmriModelsError(_damaged(folder, error)) from error
+    # What a stage has set in the configuration, such as the penalties of a closed-form fit.
+    model.config.__dict__.update({key: value for key, value in vars(saved).items() if not key.startswith("_")})
+
+
+def restore_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Further tensors of a checkpoint.
+
+    Raises:
+        FmriModelsError: They are missing or damaged.
+    """
+    try:
+        return load_file(folder / f"{name}.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise FmriModelsError(_damaged(folder, error)) from error
+
+
+def check_spaces(saved: Any, model: FmriPreTrainedModel, saved_name: str) -> None:
+    """Refuses weights that were trained for other spaces than the image generator's.
+
+    Args:
+        saved: The configuration that goes with the weights.
+        model: Built for the recipe's image generator.
+        saved_name: What the weights are called in the message.
+
+    Raises:
+        FmriModelsError: Names the first difference.
+    """
+    for kind in ("image_embedding_space", "text_embedding_space", "latent_space"):
+        own, other = saved.space(kind), model.config.space(kind)
+        if own is not None and other is not None:
+            own.require_equal(other, saved_name, "the image generator")
+        elif own != other:
+            has, lacks = (saved_name, "the model") if other is None else ("the model", saved_name)
+            raise FmriModelsError(
+                f"{has} has a {kind} and {lacks} has none; use the generator and targets that the weights were trained "
+                "for, or train anew."
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FmriModelsError(_damaged(path.parent, error)) from error
+    if not isinstance(values, dict):
+        raise FmriModelsError(_damaged(path.parent, f"{path.name} holds no mapping"))
+    check_schema(values.get("schema"), TRAINING_SCHEMA, str(path))
+    return values
+
+
+def _damaged(folder: Path, reason: object) -> str:
+    first = next(iter(str(reason).splitlines()), "unreadable")
+    return (
+        f"The checkpoint {folder} is damaged ({first}); delete that folder, and --resume goes on from what was there "
+        "before it."
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping with dotted keys, so that a difference can be named."""
+    if isinstance(values, dict):
+        items: Any = values.items()
+    elif isinstance(values, list):
+        items = enumerate(values)
+    else:
+        return {prefix.removesuffix("."): values}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat.update(_flat(value, f"{prefix}{key}."))
+    return flat

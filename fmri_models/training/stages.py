@@ -1,0 +1,196 @@
+"""The stages of a recipe one after the other, in closed form or by gradient, from where an earlier run ended."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from ..data.closed_form import closed_form_trials
+from ..data.loading import TrialDataset, gradient_trials
+from ..data.table import TrialTable
+from ..data.targets import TargetKind
+from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..modeling_fmri import FmriPreTrainedModel
+from ..processing_fmri import FmriProcessor
+from ..registry import get_method
+from .checkpoints import Checkpoints, StageState, read_state, restore_model
+from .gradient import GradientStage, StageIdentity
+from .loop import StageLoop, restore_stage, resumed_state
+from .processes import processes
+from .recipe import Recipe, Stage
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class StageRunner:
+    """What the stages of a recipe share.
+
+    Args:
+        recipe: The recipe.
+        table: The trial table.
+        model: Is trained in place.
+        processor: Prepares the voxels.
+        generator: Gives the targets.
+        kinds: Groups of targets.
+        out: Output folder of the training; checkpoints and logs are beside it. None where nothing is written.
+    """
+
+    recipe: Recipe
+    table: TrialTable
+    model: FmriPreTrainedModel
+    processor: FmriProcessor
+    generator: ImageGenerator
+    kinds: list[TargetKind]
+    out: Path | None = None
+    _history: list[dict[str, Any]] = field(default_factory=list)
+    _earlier_seconds: float = 0.0
+
+    def run(self, resume: bool = False) -> list[dict[str, Any]]:
+        """Runs the stages, those left of an interrupted run with `resume`.
+
+        Returns:
+            Name and result of each stage.
+        """
+        for stage in self.recipe.stages:
+            stage_objective(self.recipe, stage)
+        checkpoints = self._checkpoints()
+        first = self._restore_finished(checkpoints) if checkpoints is not None and resume else 0
+        for number in range(first, len(self.recipe.stages)):
+            if checkpoints is not None and self.recipe.stages[number].training is not None:
+                self._train(number, checkpoints)
+            else:
+                self._fit(number, checkpoints)
+        return self._history
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Time that interrupted runs have spent on what this one goes on with."""
+        return self._earlier_seconds
+
+    def gradient_stage(self, number: int) -> GradientStage:
+        """Model, optimiser and data of a stage that is trained by gradient.
+
+        Raises:
+            FmriModelsError: The objective is in closed form, there are no rows, or an option does not fit.
+        """
+        stage, recipe = self.recipe.stages[number], self.recipe
+        assert stage.training is not None
+        objective = stage_objective(recipe, stage)
+        with processes().main_process_first():
+            data = self._rows(stage.train_on)
+            held_out = self._rows(stage.held_out_parts) if stage.held_out_parts else None
+        if len(data) == 0:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)} of the split "
+                f"{recipe.split!r}; choose other parts in train_on."
+            )
+        if held_out is None or len(held_out) == 0:
+            held_out = None
+            logger.warning(
+                f"The stage {stage.name!r} has no validation trials, so that nothing is monitored and its last weights "
+                "are kept."
+            )
+        return GradientStage(
+            self.model,
+            objective,
+            stage.training,
+            data,
+            held_out,
+            StageIdentity(stage.name, number, recipe.seed),
+            recipe.trackers if self.out is not None else [],
+            log_folder(self.out) if self.out is not None else None,
+        )
+
+    def _checkpoints(self) -> Checkpoints | None:
+        """None where all is in closed form, which has nothing to go on from."""
+        return Checkpoints(self.out) if self.out is not None and self.recipe.trains_by_gradient else None
+
+    def _restore_finished(self, checkpoints: Checkpoints) -> int:
+        """Puts the result of the last finished stage into the model; gives the number of the next one."""
+        finished = checkpoints.last_finished()
+        if finished is None:
+            return 0
+        restore_model(self.model, finished)
+        state = read_state(finished)
+        self._history = state.history
+        self._earlier_seconds = sum(entry.get("seconds", 0.0) for entry in self._history)
+        return state.stage + 1
+
+    def _train(self, number: int, checkpoints: Checkpoints) -> None:
+        fresh = StageState(stage=number, history=list(self._history))
+        state, folder = resumed_state(self.model, checkpoints, fresh)
+        self._earlier_seconds += state.seconds
+        stage = self.gradient_stage(number)
+        if folder is not None:
+            restore_stage(stage, state, folder)
+        state = StageLoop(stage, checkpoints, state).run()
+        stage.close()
+        best = next((each for each in state.validations if each["step"] == state.best_step), None)
+        result = {
+            "steps": state.step,
+            "kept_step": state.best_step if stage.options.keep_best and best is not None else state.step,
+            "best_step": state.best_step,
+            "best_validation": best,
+            "validations": state.validations,
+        }
+        self._finish(number, result, state.seconds, checkpoints)
+
+    def _fit(self, number: int, checkpoints: Checkpoints | None) -> None:
+        stage, recipe = self.recipe.stages[number], self.recipe
+        objective = stage_objective(recipe, stage)
+        trials = partial(closed_form_trials, self.table, self.processor, self.generator, self.kinds)
+        where = (recipe.split, recipe.fold, recipe.repetitions)
+        held_out = trials(stage.held_out_parts, *where) if stage.held_out_parts else None
+        result = objective.fit(self.model, trials(stage.train_on, *where), held_out)
+        self._finish(number, result, None, checkpoints)
+
+    def _finish(self, number: int, result: Any, seconds: float | None, checkpoints: Checkpoints | None) -> None:
+        entry: dict[str, Any] = {"stage": self.recipe.stages[number].name, "result": result}
+        if seconds is not None:
+            entry["seconds"] = round(seconds, 2)
+        self._history.append(entry)
+        if checkpoints is None:
+            return
+        if processes().is_main_process:
+            checkpoints.save_finished(self.model, StageState(stage=number, history=self._history))
+        processes().wait_for_everyone()
+
+    def _rows(self, parts: list[str]) -> TrialDataset:
+        recipe = self.recipe
+        return gradient_trials(
+            self.table, self.processor, self.generator, self.kinds, parts, recipe.split, recipe.fold, recipe.repetitions
+        )
+
+
+def stage_objective(recipe: Recipe, stage: Stage) -> Any:
+    """The method's objective with a stage's arguments.
+
+    Raises:
+        FmriModelsError: The arguments do not fit, or the objective is not of the kind that the stage says.
+    """
+    objective_class = get_method(recipe.method).load("objective")
+    try:
+        objective = objective_class(**stage.objective)
+    except TypeError as error:
+        raise FmriModelsError(f"The stage {stage.name!r} has an objective that does not fit: {error}.") from error
+    if stage.training is None and not hasattr(objective, "fit"):
+        raise FmriModelsError(
+            f"The stage {stage.name!r} says nothing on training, but the method {recipe.method!r} is trained by "
+            "gradient; give the stage training: with at least steps or epochs."
+        )
+    if stage.training is not None and not hasattr(objective, "losses"):
+        raise FmriModelsError(
+            f"The stage {stage.name!r} has training options, but the method {recipe.method!r} is fitted in closed "
+            "form; leave training out."
+        )
+    return objective
+
+
+def log_folder(out: Path) -> Path:
+    """Where trackers write that need a folder."""
+    out = out.absolute()
+    return out.parent / f"{out.name}-logs"

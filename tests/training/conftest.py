@@ -1,0 +1,41 @@
+"""What the tests of training by gradient share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fmri_models.registry import register_method
+from fmri_models.training.recipe import Recipe, load_recipe
+from tests.small_table import write_small_table
+from tests.training.small_method import METHOD
+
+RECIPE = """
+method: small
+generator: pixels
+processor: {statistics: session}
+stages:
+  - name: brain
+    training: {steps: 40, batch_size: 16, learning_rate: 1e-2, checkpoint_every: 10, validate_every: 10}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_table(tmp_path_factory.mktemp("table") / "data")
+
+
+@pytest.fixture
+def make_recipe(small_data: Path, tmp_path: Path) -> Iterator[Callable[..., Recipe]]:
+    """A recipe of the small method that writes into `tmp_path / out`, with overrides."""
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE)
+
+    def make(out: str = "out", *overrides: str) -> Recipe:
+        return load_recipe(str(path), [f"data={small_data}", f"out={tmp_path / out}", *overrides])
+
+    # Other tests go through all methods that there are.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fmri_models.registry._registered", {})
+        register_method(METHOD)
+        yield make

@@ -1,0 +1,170 @@
+"""What happens in a step and in a validation."""
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from fmri_models.data import TrialTable
+from fmri_models.data.loading import TrialDataset
+from fmri_models.errors import FmriModelsError
+from fmri_models.training.gradient import NotFiniteError
+from fmri_models.training.recipe import Recipe
+from fmri_models.training.stages import StageRunner
+from fmri_models.training.trainer import (
+    build_model,
+    image_generator_for,
+    processor_for,
+    recipe_subjects,
+    target_kinds,
+)
+
+PLAIN = ("model.dropout=0.0", "stages.0.objective.noise=0", "stages.0.training.schedule=constant")
+
+
+def stage_of(recipe: Recipe):
+    table = TrialTable.open(recipe.data)
+    torch.manual_seed(0)
+    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+    generator = image_generator_for(recipe, table)
+    model = build_model(recipe, processor, generator)
+    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    return runner.gradient_stage(0)
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def run_steps(stage, count):
+    batches = stage.batches(0)
+    return [stage.update(step, batches) for step in range(count)]
+
+
+def test_a_step_depends_on_its_number_alone(make_recipe):
+    """Dropout and the objective's noise are the same whatever was drawn before."""
+    first, second = stage_of(make_recipe()), stage_of(make_recipe())
+    run_steps(first, 1)
+    torch.rand(17)
+    second.validate()
+    second.update(0, second.batches(0))
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    other = stage_of(make_recipe("out", "seed=1"))
+    other.update(0, other.batches(0))
+    assert not torch.equal(first.model.head.weight, other.model.head.weight)
+
+
+def test_batches_begin_at_any_step(make_recipe):
+    stage = stage_of(make_recipe("out", "stages.0.training.gradient_accumulation_steps=2"))
+    from_start = stage.batches(0)
+    shown = [next(from_start)["stimulus_ids"] for _ in range(40)]
+    later = stage.batches(13)
+    assert [next(later)["stimulus_ids"] for _ in range(14)] == shown[26:]
+
+
+def test_accumulated_batches_are_one_large_batch(make_recipe):
+    half = stage_of(make_recipe("out", *PLAIN, "stages.0.training.gradient_accumulation_steps=2"))
+    whole = stage_of(make_recipe("out", *PLAIN, "stages.0.training.batch_size=32"))
+    (first,), (second,) = run_steps(half, 1), run_steps(whole, 1)
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+    assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-4)
+
+
+def test_clipping_bounds_the_update_but_reports_the_norm(make_recipe):
+    free, clipped = (
+        stage_of(make_recipe("out", *PLAIN, *more)) for more in ([], ["stages.0.training.max_grad_norm=1e-9"])
+    )
+    before = weights(free.model)
+    (reported,), (same,) = run_steps(free, 1), run_steps(clipped, 1)
+    assert reported["gradient_norm"] == same["gradient_norm"] > 1e-3
+    # AdamW's first step is lr · g / (|g| + eps): as large as lr, unless g is of the size of eps (1e-8).
+    moved = (weights(free.model)["head.bias"] - before["head.bias"]).abs().max()
+    barely = (weights(clipped.model)["head.bias"] - before["head.bias"]).abs().max()
+    assert barely < 0.2 * moved
+
+
+def test_weight_decay_is_for_matrices(make_recipe):
+    groups = stage_of(make_recipe()).optimizer.param_groups
+    assert {parameter.ndim for parameter in groups[0]["params"]} == {2} and groups[0]["weight_decay"] == 0.01
+    assert {parameter.ndim for parameter in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0.0
+
+
+def test_only_what_the_objective_names_is_trained(make_recipe):
+    stage = stage_of(make_recipe("out", "stages.0.objective.only_head=true"))
+    before = weights(stage.model)
+    run_steps(stage, 3)
+    changed = {name for name, value in weights(stage.model).items() if not torch.equal(value, before[name])}
+    assert changed == {"head.weight", "head.bias"}
+    stage.close()
+    assert all(parameter.requires_grad for parameter in stage.model.parameters())
+
+
+def test_the_moving_average_is_validated_and_not_trained_on(make_recipe):
+    stage = stage_of(make_recipe("out", "stages.0.training.ema_decay=0.9"))
+    batches, average = stage.batches(0), None
+    for step in range(4):
+        stage.update(step, batches)
+        now = stage.model.head.weight.detach()
+        decay = min((1 + step) / (10 + step), 0.9) if step else 0.0
+        average = now.clone() if average is None else decay * average + (1 - decay) * now
+    last = stage.model.head.weight.detach().clone()
+    with stage.averaged_weights():
+        torch.testing.assert_close(stage.model.head.weight.detach(), average)
+    assert torch.equal(stage.model.head.weight, last) and not torch.allclose(last, average)
+    own = stage.validate()
+    stage.keep_average()
+    stage.ema = None
+    assert stage.validate() == own
+
+
+def test_validation_is_repeatable_and_weighted_by_rows(make_recipe):
+    stage = stage_of(make_recipe("out", "stages.0.training.batch_size=8"))
+    metrics = stage.validate()
+    assert metrics == stage.validate() and set(metrics) == {"loss", "correlation"}
+    rows = stage.held_out.__getitems__(range(len(stage.held_out)))
+    with torch.no_grad():
+        whole = stage.objective.validation_metrics(stage.model.eval(), rows, torch.Generator())
+    assert len(stage.held_out) == 20 and metrics["loss"] == pytest.approx(float(whole["loss"]), rel=1e-5)
+
+
+def test_mixed_precision_differs_by_stage(make_recipe):
+    half = stage_of(make_recipe("out", "stages.0.training.mixed_precision=bf16"))
+    assert half.accelerator.mixed_precision == "bf16"
+    whole = stage_of(make_recipe())
+    assert whole.accelerator.mixed_precision == "no"
+    (rough,), (exact,) = run_steps(half, 1), run_steps(whole, 1)
+    assert rough["loss"] != exact["loss"] and rough["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    AcceleratorState._reset_state()
+
+
+def test_not_finite_values_stop_before_the_weights_change(make_recipe):
+    stage = stage_of(make_recipe())
+    before = weights(stage.model)
+    targets = {name: values.copy() for name, values in stage.data.targets.items()}
+    targets["latents"][:, 3] = float("inf")
+    ids = TrialTable.open(make_recipe().data).stimuli.ids
+    stage.data = TrialDataset(stage.data.subjects, targets, ids, stage.data.shapes)
+    with pytest.raises(NotFiniteError, match="latents of the batch has values that are not finite"):
+        run_steps(stage, 1)
+    assert all(torch.equal(value, before[name]) for name, value in weights(stage.model).items())
+
+
+def test_a_batch_of_all_rows_where_there_are_fewer(make_recipe):
+    stage = stage_of(make_recipe("out", "stages.0.training={epochs: 3, batch_size: 5000}"))
+    assert stage.num_steps == 3 and len(next(stage.batches(0))["fmri"]) == len(stage.data) == 120
+
+
+def test_single_trials_are_rows_of_their_own(make_recipe):
+    stage = stage_of(make_recipe("out", "repetitions=single", "subjects=[subj07]"))
+    assert len(stage.data) == 180 and len(stage.held_out) == 30
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stages.0.objective={only_head: true, speed: 1}"], "objective that does not fit.*speed"),
+        (["method=linear"], "training options, but the method 'linear' is fitted in closed form"),
+    ],
+)
+def test_bad_stages_are_sentences(make_recipe, overrides, message):
+    with pytest.raises(FmriModelsError, match=message):
+        stage_of(make_recipe("out", *overrides))

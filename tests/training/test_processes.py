@@ -1,0 +1,105 @@
+"""Several processes train the same model as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fmri_models.cli.main import main as command_main
+from fmri_models.training.__main__ import main as module_main
+from fmri_models.training.processes import any_process, average_gradients, from_all, gather_rows
+from tests.training.small_method import SmallObjective
+
+# Each process notes how many rows its batches have, so that the test can't pass with processes that train alone.
+PROGRAM = """
+import os, sys
+from fmri_models.registry import register_method
+from fmri_models.training.__main__ import main
+from tests.training.small_method import METHOD, SmallObjective
+
+register_method(METHOD)
+losses, sizes = SmallObjective.losses, set()
+
+def noted(self, model, batch, *arguments):
+    sizes.add(len(batch["fmri"]))
+    return losses(self, model, batch, *arguments)
+
+SmallObjective.losses = noted
+status = main(sys.argv[2:])
+with open(f"{sys.argv[1]}.{os.environ.get('RANK', '0')}", "w") as file:
+    file.write(str(sizes))
+sys.exit(status)
+"""
+# What differs between processes by intention is left out: noise and dropout.
+SAME = ["stages.0.objective={noise: 0, contrastive: 0.5}", "model.dropout=0.0", "stages.0.training.steps=20"]
+
+
+def test_alone_nothing_is_exchanged():
+    rows = torch.rand(3, 2, requires_grad=True)
+    assert gather_rows(rows) is rows
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    average_gradients([parameter])
+    assert parameter.grad is None
+    assert any_process([True, False], torch.device("cpu")) == [True, False] and from_all(3) == [3]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repository):
+    make_recipe()
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+
+    def run(name, launcher):
+        arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / name}", *SAME]
+        command = [sys.executable, *launcher, str(tmp_path / "program.py"), str(tmp_path / f"{name}-rows"), *arguments]
+        return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+
+    one = run("one", [])
+    two = run("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    assert two.stdout.count("saved") == 1
+    assert (tmp_path / "one-rows.0").read_text() == "{16}"
+    assert [(tmp_path / f"two-rows.{rank}").read_text() for rank in (0, 1)] == ["{8}", "{8}"]
+    first, second = (load_file(tmp_path / name / "brain_model" / "model.safetensors") for name in ("one", "two"))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=2e-5, rtol=1e-4)
+    best = [
+        json.loads((tmp_path / name / "training.json").read_text())["stages"][0]["result"]["best_validation"]
+        for name in ("one", "two")
+    ]
+    assert best[1] == pytest.approx(best[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "status", "message"),
+    [
+        (["stages.0.training.steps=2"], 0, ""),
+        (["stages.0.training.steps=0"], 1, "training.steps is 0"),
+    ],
+)
+def test_the_module_answers_like_the_command(make_recipe, small_data, tmp_path, capsys, overrides, status, message):
+    make_recipe()
+    arguments = [str(tmp_path / "small.yaml"), "--overwrite", f"data={small_data}", f"out={tmp_path / 'out'}"]
+    assert module_main([*arguments, *overrides]) == status
+    captured = capsys.readouterr()
+    assert message in captured.err and ("saved" in captured.out) == (status == 0)
+
+
+def test_an_interruption_says_how_to_go_on(make_recipe, small_data, tmp_path, capsys, monkeypatch):
+    losses = SmallObjective.losses
+
+    def interrupted(self, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        return losses(self, *arguments)
+
+    monkeypatch.setattr(SmallObjective, "losses", interrupted)
+    make_recipe()
+    with pytest.raises(SystemExit) as left:
+        command_main(["train", str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}"])
+    assert left.value.code == 130
+    assert "interrupted after step 1 of 40 of the stage 'brain'" in capsys.readouterr().err.splitlines()[-1]
