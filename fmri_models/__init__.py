@@ -19,6 +19,9 @@ _CORE = {
     "FmriProcessor": "processing_fmri",
     "FmriToImagePipeline": "pipeline_fmri",
     "ImageGenerator": "generation.image_generator",
+    "MindEyeLowLevelModel": "models.mindeye",
+    "MindEyeLowLevelOutput": "models.mindeye",
+    "MindEyePrior": "models.mindeye",
     "PixelsImageGenerator": "generation.pixels",
     "TrialTable": "data",
     "register_method": "registry",
@@ -43,6 +46,15 @@ if TYPE_CHECKING:
     from .modeling_fmri import FmriPreTrainedModel
     from .modeling_outputs import FmriDecoding
     from .models.linear import LinearConfig, LinearModel, LinearOutput, LinearPipeline
+    from .models.mindeye import (
+        MindEyeConfig,
+        MindEyeLowLevelModel,
+        MindEyeLowLevelOutput,
+        MindEyeModel,
+        MindEyeOutput,
+        MindEyePipeline,
+        MindEyePrior,
+    )
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
     from .registry import register_method
@@ -82,6 +94,13 @@ __all__ = [
     "LinearModel",
     "LinearOutput",
     "LinearPipeline",
+    "MindEyeConfig",
+    "MindEyeLowLevelModel",
+    "MindEyeLowLevelOutput",
+    "MindEyeModel",
+    "MindEyeOutput",
+    "MindEyePipeline",
+    "MindEyePrior",
     "PixelsImageGenerator",
     "TrialTable",
     "__version__",

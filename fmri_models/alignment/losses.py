@@ -1,0 +1,192 @@
+"""Contrastive losses between brain and picture embeddings, and the mixing of voxels that goes with one of them.
+
+MixCo is Kim et al. (2020), BiMixCo and the soft CLIP loss are Scotti et al. (2023). Inputs of the contrastive losses
+are flattened and have length one; see [`normalised`].
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from ..errors import FmriModelsError
+
+
+@dataclass
+class MixCoDraw:
+    """Which rows are mixed, with which other row, and how much of the row itself remains.
+
+    Args:
+        permutation: (B,) long, the other row.
+        betas: (B,) float in [0, 1], the share of the row itself.
+        select: (B,) bool, whether the row is mixed at all.
+    """
+
+    permutation: torch.Tensor
+    betas: torch.Tensor
+    select: torch.Tensor
+
+    def to(self, device: torch.device) -> "MixCoDraw":
+        return MixCoDraw(self.permutation.to(device), self.betas.to(device), self.select.to(device))
+
+
+def draw_mixco(
+    subject_ids: torch.Tensor, generator: torch.Generator, beta: float = 0.15, probability: float = 0.5
+) -> MixCoDraw:
+    """Draws what [`mixco`] and [`bimixco_loss`] take: permutation, betas, selection, in this order.
+
+    Rows are mixed with rows of their own subject, since the voxels of two brains do not correspond.
+
+    Args:
+        subject_ids: (B,) long.
+        generator: Source of all draws; on the CPU.
+        beta: Both parameters of the Beta distribution.
+        probability: Probability of a row to be mixed.
+    """
+    batch_size = len(subject_ids)
+    # torch's Beta distribution takes no generator, so the global one borrows the state of ours meanwhile.
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        permutation = torch.randperm(batch_size)
+        betas = torch.distributions.Beta(beta, beta).sample((batch_size,))
+        select = torch.rand(batch_size) <= probability
+        generator.set_state(torch.get_rng_state())
+    return MixCoDraw(_within_subjects(permutation, subject_ids.cpu()), betas, select)
+
+
+def _within_subjects(permutation: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
+    """The permutation that `permutation` induces on the rows of each subject."""
+    result = torch.empty_like(permutation)
+    subjects_in_order = subject_ids[permutation]
+    for subject in subject_ids.unique():
+        result[subject_ids == subject] = permutation[subjects_in_order == subject]
+    return result
+
+
+def mixco(fmri: torch.Tensor, permutation: torch.Tensor, betas: torch.Tensor, select: torch.Tensor) -> torch.Tensor:
+    """Mixes selected rows with another one: beta times the row plus (1 - beta) times the other.
+
+    Args:
+        fmri: (B, …) voxels.
+        permutation: (B,) the other rows.
+        betas: (B,) share of the row itself.
+        select: (B,) bool; what is not selected stays as it is.
+    """
+    share = effective_betas(betas, select).to(fmri.dtype).reshape(-1, *[1] * (fmri.ndim - 1))
+    return share * fmri + (1 - share) * fmri[permutation]
+
+
+def effective_betas(betas: torch.Tensor, select: torch.Tensor) -> torch.Tensor:
+    """(B,) betas with 1 for the rows that are not mixed."""
+    return torch.where(select, betas, torch.ones_like(betas))
+
+
+def bimixco_loss(
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    permutation: torch.Tensor,
+    betas: torch.Tensor,
+    select: torch.Tensor,
+    temperature: float = 0.006,
+) -> torch.Tensor:
+    """Contrastive loss of mixed brains in both directions: a mixed row belongs to both of its pictures.
+
+    A row that the permutation leaves in place gets the label 1 - beta, as in the published training: the second
+    label replaces the first, and one that is not selected has no label at all.
+
+    Args:
+        predicted: (B, D) embeddings of mixed voxels, of length one.
+        target: (B, D) embeddings of the unmixed pictures, of length one.
+        permutation: (B,) as for [`mixco`].
+        betas: (B,) as for [`mixco`].
+        select: (B,) as for [`mixco`].
+        temperature: Divides the similarities.
+
+    Raises:
+        FmriModelsError: There is only one row.
+    """
+    _require_negatives(predicted)
+    logits = similarity(predicted, target, temperature)
+    labels = mixed_labels(permutation, effective_betas(betas, select)).to(logits)
+    return (_cross_entropy(logits, labels) + _cross_entropy(logits.T, labels.T)) / 2
+
+
+def mixed_labels(permutation: torch.Tensor, betas: torch.Tensor) -> torch.Tensor:
+    """(B, B) how much row i belongs to picture j."""
+    labels = torch.diag(betas)
+    rows = torch.arange(len(betas), device=betas.device)
+    labels[rows, permutation] = 1 - betas
+    return labels
+
+
+def soft_clip_loss(predicted: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Contrastive loss in both directions whose labels are the similarities among the pictures.
+
+    Args:
+        predicted: (B, D) embeddings of voxels, of length one.
+        target: (B, D) embeddings of pictures, of length one.
+        temperature: Divides the similarities, those of the labels too.
+
+    Raises:
+        FmriModelsError: There is only one row.
+    """
+    _require_negatives(predicted)
+    logits = similarity(predicted, target, temperature)
+    labels = similarity(target, target, temperature).softmax(dim=-1)
+    return (_cross_entropy(logits, labels) + _cross_entropy(logits.T, labels)) / 2
+
+
+def soft_contrastive_loss(
+    student: torch.Tensor, teacher: torch.Tensor, augmented_teacher: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Draws a student's features to those of an augmented view, as far as the teacher's own agree across the views.
+
+    MindEye's low level learns with it from the feature maps of a picture network: rows are positions of all pictures.
+
+    Args:
+        student: (N, D) features from voxels, of length one.
+        teacher: (N, D) features of the pictures, of length one.
+        augmented_teacher: (N, D) features of the augmented pictures, of length one.
+        temperature: Divides the similarities.
+    """
+    student_labels = similarity(teacher, augmented_teacher, temperature)
+    student_logits = similarity(student, augmented_teacher, temperature)
+    forwards = _cross_entropy(student_logits, student_labels.softmax(dim=-1))
+    backwards = _cross_entropy(student_logits.T, student_labels.T.softmax(dim=-1))
+    return (forwards + backwards) / 2
+
+
+def cosine_anneal(start: float, end: float, fraction: float) -> float:
+    """A value that goes from `start` to `end` along half a cosine while `fraction` goes from 0 to 1."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * fraction))
+
+
+def retrieval_top1(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Scalar share of rows whose own picture is the most similar of the batch; inputs (B, D) of length one."""
+    nearest = (predicted.float() @ target.float().T).argmax(dim=1)
+    return (nearest == torch.arange(len(predicted), device=nearest.device)).float().mean()
+
+
+def normalised(embeds: torch.Tensor) -> torch.Tensor:
+    """(B, …) embeddings as (B, D) rows of length one, in float32."""
+    return F.normalize(embeds.float().flatten(1), dim=-1)
+
+
+def similarity(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
+    """(B, B) products divided by the temperature, in float32 even under autocast."""
+    # Divided by .006, a similarity in half precision steps by .08.
+    with torch.autocast(first.device.type, enabled=False):
+        return first.float() @ second.float().T / temperature
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return -(logits.log_softmax(dim=-1) * labels).sum(dim=-1).mean()
+
+
+def _require_negatives(predicted: torch.Tensor) -> None:
+    if len(predicted) < 2:
+        raise FmriModelsError(
+            "A contrastive loss compares the rows of a batch, and this batch has one row; train with a batch size of 2 "
+            "or more."
+        )

@@ -1,0 +1,282 @@
+"""Trains MindEye: BiMixCo, then soft CLIP; the prior and the low-level branch beside them (Scotti et al., 2023)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ...alignment.losses import (
+    MixCoDraw,
+    bimixco_loss,
+    cosine_anneal,
+    draw_mixco,
+    mixco,
+    normalised,
+    retrieval_top1,
+    soft_clip_loss,
+)
+from ...errors import FmriModelsError
+from .modeling_mindeye import MindEyeModel
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+PARTS = ("backbone", "prior", "low_level")
+
+
+@dataclass
+class MindEyeObjective:
+    """The losses of MindEye and which parts of the model they train.
+
+    The low-level branch learns from the mean absolute error of its latents alone. The published one had a second term
+    against the feature maps of a picture network: [`soft_contrastive_loss`], for those who have such a teacher.
+
+    Args:
+        parts: What is trained: `backbone` (with the projector), `prior`, `low_level`. Parts that the model lacks are
+            left out.
+        mixco_share: Share of the stage in which voxels are mixed and the loss is BiMixCo; soft CLIP follows.
+        mixco_beta: Both parameters of the Beta distribution of MixCo; None trains with soft CLIP from the start.
+        mixco_probability: Probability of a row to be mixed.
+        mixco_temperature: Temperature of BiMixCo.
+        soft_clip_temperatures: Temperature of soft CLIP at the beginning and end of its share.
+        prior_weight: Weight of the prior's loss (30 for 257 tokens, .03 for a single one in the paper).
+        low_level_weight: Weight of the low-level loss.
+        low_level_scale_factor: What the low-level loss is divided by: .18215 for Stable Diffusion's latents, which were
+            multiplied by it.
+        voxel_noise: Standard deviation of normal noise that is added to processed voxels in training. Not in the paper.
+    """
+
+    parts: Sequence[str] = PARTS
+    mixco_share: float = 0.33
+    mixco_beta: float | None = 0.15
+    mixco_probability: float = 0.5
+    mixco_temperature: float = 0.006
+    soft_clip_temperatures: Sequence[float] = (0.004, 0.0075)
+    prior_weight: float = 30.0
+    low_level_weight: float = 1.0
+    low_level_scale_factor: float = 1.0
+    voxel_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown or not self.parts:
+            raise FmriModelsError(f"objective.parts is {list(self.parts)}; expected some of {', '.join(PARTS)}.")
+        if not 0 <= self.mixco_share <= 1:
+            raise FmriModelsError(f"objective.mixco_share is {self.mixco_share}; expected a share from 0 to 1.")
+        if len(self.soft_clip_temperatures) != 2 or min(self.soft_clip_temperatures) <= 0:
+            raise FmriModelsError(
+                f"objective.soft_clip_temperatures is {list(self.soft_clip_temperatures)}; expected two positive "
+                "numbers, those at the beginning and at the end."
+            )
+        if self.mixco_beta is not None and self.mixco_beta <= 0:
+            raise FmriModelsError(
+                f"objective.mixco_beta is {self.mixco_beta}; expected a positive number, or null for no mixing."
+            )
+
+    def losses(
+        self,
+        model: MindEyeModel,
+        batch: dict[str, Any],
+        progress: float,
+        gather: Gather,
+        generator: torch.Generator,
+    ) -> dict[str, torch.Tensor]:
+        """The losses of one step.
+
+        Args:
+            model: In train mode.
+            batch: `fmri` (B, V), `subject_ids` (B,), and as far as they are trained `image_embeds`, `latents`.
+            progress: Share of the stage that is done, from 0 to 1.
+            gather: Joins a tensor of all processes along the first dimension, with gradient.
+            generator: Source of everything drawn; on the CPU.
+
+        Returns:
+            `loss`, and as far as they are trained `contrastive`, `prior` and `low_level`, unweighted.
+
+        Raises:
+            FmriModelsError: The batch has one row, or the model has none of the parts.
+        """
+        parts = self._parts_of(model)
+        fmri, subject_ids = self._with_noise(batch["fmri"], generator), batch["subject_ids"]
+        weighted: dict[str, torch.Tensor] = {}
+        losses: dict[str, torch.Tensor] = {}
+        if "backbone" in parts or "prior" in parts:
+            mixes = self._mixes(progress) and "backbone" in parts
+            draw = self._draw(subject_ids, generator) if mixes else None
+            mixed = fmri if draw is None else mixco(fmri, draw.permutation, draw.betas, draw.select)
+            tokens, projected = self._embed(model, mixed, subject_ids, trained="backbone" in parts)
+            if "backbone" in parts:
+                losses["contrastive"] = self._contrastive(projected, batch["image_embeds"], draw, progress, gather)
+                weighted["contrastive"] = losses["contrastive"]
+            if "prior" in parts:
+                # As published, mixed voxels are to give the unmixed picture here.
+                losses["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
+                weighted["prior"] = self.prior_weight * losses["prior"]
+        if "low_level" in parts:
+            losses["low_level"] = self._low_level_loss(model, fmri, subject_ids, batch["latents"])
+            weighted["low_level"] = self.low_level_weight * losses["low_level"]
+        return {"loss": torch.stack(list(weighted.values())).sum(), **losses}
+
+    @torch.no_grad()
+    def validation_metrics(
+        self, model: MindEyeModel, batch: dict[str, Any], generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """What is measured on held-out rows.
+
+        Nothing is mixed, dropped or annealed, so that values of all steps can be compared. A batch of one row, such as
+        a last one may be, has a contrastive loss of 0.
+
+        Args:
+            model: In eval mode.
+            batch: As in `losses`.
+            generator: Source of the prior's noise levels and noise, the same in each validation.
+
+        Returns:
+            `loss` (weighted as in training), `contrastive` (soft CLIP at its last temperature), `retrieval_top1` (share
+            of rows whose own picture is the nearest of the batch), `prior` and `low_level`, for the parts that are
+            trained.
+        """
+        parts = self._parts_of(model)
+        fmri, subject_ids = batch["fmri"], batch["subject_ids"]
+        metrics: dict[str, torch.Tensor] = {}
+        loss = torch.zeros((), device=fmri.device)
+        if "backbone" in parts or "prior" in parts:
+            tokens, projected = model.embed(fmri, subject_ids)
+            predicted, target = normalised(projected), normalised(batch["image_embeds"])
+            if "backbone" in parts:
+                several = len(predicted) > 1
+                temperature = self.soft_clip_temperatures[1]
+                metrics["contrastive"] = soft_clip_loss(predicted, target, temperature) if several else loss
+                metrics["retrieval_top1"] = retrieval_top1(predicted, target)
+                loss = loss + metrics["contrastive"]
+            if "prior" in parts:
+                metrics["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
+                loss = loss + self.prior_weight * metrics["prior"]
+        if "low_level" in parts:
+            metrics["low_level"] = self._low_level_loss(model, fmri, subject_ids, batch["latents"])
+            loss = loss + self.low_level_weight * metrics["low_level"]
+        return {"loss": loss, **metrics}
+
+    def trainable(self, model: MindEyeModel) -> list[nn.Parameter]:
+        """The parameters of `parts`."""
+        return [parameter for _, parameter in self._named_parameters(model)]
+
+    def parameter_groups(self, model: MindEyeModel, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for AdamW: what has "bias" in its name is not decayed.
+
+        So gains of norms are decayed, as in the published training.
+        """
+        named = self._named_parameters(model)
+        return [
+            {"params": [p for name, p in named if "bias" not in name], "weight_decay": weight_decay},
+            {"params": [p for name, p in named if "bias" in name], "weight_decay": 0.0},
+        ]
+
+    def _named_parameters(self, model: MindEyeModel) -> list[tuple[str, nn.Parameter]]:
+        prefixes = {
+            "backbone": ("backbone.", "projector."),
+            "prior": ("prior.",),
+            "low_level": ("low_level.",),
+        }
+        chosen = tuple(prefix for part in self._parts_of(model) for prefix in prefixes[part])
+        return [(name, parameter) for name, parameter in model.named_parameters() if name.startswith(chosen)]
+
+    def _parts_of(self, model: MindEyeModel) -> list[str]:
+        parts = [part for part in self.parts if getattr(model, part) is not None]
+        if not parts:
+            has = [part for part in PARTS if getattr(model, part) is not None]
+            raise FmriModelsError(
+                f"The stage trains {', '.join(self.parts)}, and this model has only {', '.join(has)}; leave the stage "
+                "out, or choose a generator with embeddings."
+            )
+        return parts
+
+    def _mixes(self, progress: float) -> bool:
+        return self.mixco_beta is not None and progress < self.mixco_share
+
+    def _draw(self, subject_ids: torch.Tensor, generator: torch.Generator) -> MixCoDraw:
+        assert self.mixco_beta is not None
+        draw = draw_mixco(subject_ids, generator, self.mixco_beta, self.mixco_probability)
+        return draw.to(subject_ids.device)
+
+    def _with_noise(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if not self.voxel_noise:
+            return fmri
+        return fmri + self.voxel_noise * torch.randn(fmri.shape, generator=generator).to(fmri)
+
+    def _embed(
+        self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, trained: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if trained:
+            return model.embed(fmri, subject_ids)
+        # A backbone that is only read gives what it will give in use: no dropout.
+        cast(nn.Module, model.backbone).eval()
+        with torch.no_grad():
+            return model.embed(fmri, subject_ids)
+
+    def _contrastive(
+        self,
+        projected: torch.Tensor,
+        image_embeds: torch.Tensor,
+        draw: MixCoDraw | None,
+        progress: float,
+        gather: Gather,
+    ) -> torch.Tensor:
+        predicted, target = gather(normalised(projected)), gather(normalised(image_embeds))
+        if draw is None:
+            return soft_clip_loss(predicted, target, self._soft_clip_temperature(progress))
+        everywhere = _gathered_draw(draw, gather)
+        return bimixco_loss(
+            predicted, target, everywhere.permutation, everywhere.betas, everywhere.select, self.mixco_temperature
+        )
+
+    def _soft_clip_temperature(self, progress: float) -> float:
+        begins = self.mixco_share if self.mixco_beta is not None else 0.0
+        fraction = min((progress - begins) / (1 - begins), 1.0) if begins < 1 else 1.0
+        return cosine_anneal(self.soft_clip_temperatures[0], self.soft_clip_temperatures[1], fraction)
+
+    def _low_level_loss(
+        self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, latents: torch.Tensor
+    ) -> torch.Tensor:
+        assert model.low_level is not None
+        decoded = model.low_level(fmri, subject_ids).latents
+        return F.l1_loss(decoded.float(), latents.float()) / self.low_level_scale_factor
+
+
+def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """How the published low-level training made one pattern of several repetitions.
+
+    Half of the batches are means with random weights, three in ten plain means, and in the rest each row takes one
+    repetition at random.
+
+    Args:
+        fmri: (B, R, V) repetitions.
+        generator: Source of the draws; on the CPU.
+
+    Returns:
+        (B, V).
+    """
+    batch_size, repetitions = fmri.shape[:2]
+    choice = float(torch.rand(1, generator=generator))
+    if choice <= 0.5:
+        weights = torch.rand(batch_size, repetitions, generator=generator).to(fmri)
+        return (fmri * (weights / weights.sum(dim=1, keepdim=True))[:, :, None]).sum(dim=1)
+    if choice <= 0.8:
+        return fmri.mean(dim=1)
+    chosen = torch.randint(repetitions, (batch_size,), generator=generator).to(fmri.device)
+    return fmri[torch.arange(batch_size, device=fmri.device), chosen]
+
+
+def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
+    """The draws of all processes; each mixed its own rows, so a permutation is shifted to where its rows are."""
+    own = len(draw.permutation)
+    # As numbers that gradients could flow through, for that is what gather is made for; exact up to 2^24 rows.
+    permutation = gather(draw.permutation.float()).round().long()
+    offsets = torch.arange(len(permutation), device=permutation.device) // own * own
+    return MixCoDraw(permutation + offsets, gather(draw.betas), gather(draw.select.float()) > 0.5)
+
+
+def _prior(model: MindEyeModel) -> Any:
+    assert model.prior is not None
+    return model.prior
