@@ -40,7 +40,7 @@ class FmriPreTrainedModel(PreTrainedModel):
         fmri: torch.Tensor,
         subject_ids: SubjectIds = None,
         num_candidates: int = 1,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> FmriDecoding:
         """Decodes processed voxels.
 

@@ -177,11 +177,13 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_candidates: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> FmriDecoding:
-        """Decodes processed voxels (N, V); repetitions may have been averaged before."""
-        source = generator[0] if isinstance(generator, list) else generator
+        """Decodes processed voxels (N, V); repetitions may have been averaged before.
+
+        With one generator a pattern, what a method samples of a pattern comes from its own.
+        """
         model = self.brain_model
         features, subject_ids = features.to(model.device), subject_ids.to(model.device)
-        return model.decode(features, subject_ids, num_candidates=num_candidates, generator=source)
+        return model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
 
     @torch.no_grad()
     def generate(

@@ -71,9 +71,10 @@ class GenerationSettings:
             "num_candidates": self.num_candidates,
         }
 
-    def sources(self, count: int) -> list[torch.Generator]:
-        """A source of noise for each item, the same for every row."""
-        return [torch.Generator().manual_seed(self.seed + index) for index in range(count)]
+    def sources(self, items: int | range) -> list[torch.Generator]:
+        """A source of noise for each item, the same for every row and however many are drawn together."""
+        numbers = range(items) if isinstance(items, int) else items
+        return [torch.Generator().manual_seed(self.seed + index) for index in numbers]
 
 
 @dataclass
@@ -303,8 +304,8 @@ class _Drawing:
         """Decodes the features (N, own width) of the subject."""
         width = self.pipeline.processor.width
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
-        source = torch.Generator().manual_seed(self.settings.seed)
-        return model.decode(padded, self.subject_ids, self.settings.num_candidates, source)
+        sources = self.settings.sources(self.count)
+        return model.decode(padded, self.subject_ids, self.settings.num_candidates, sources)
 
     def row(self, decoding: FmriDecoding) -> RowData:
         """Pictures and retrieval embeddings of what was decoded."""

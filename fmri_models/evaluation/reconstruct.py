@@ -91,9 +91,8 @@ def reconstruct(
         for start in tqdm(range(0, len(patterns.names), _PATTERNS_A_BATCH), desc="Reconstructing"):
             chosen = range(start, min(start + _PATTERNS_A_BATCH, len(patterns.names)))
             for setting in settings:
-                decoding = _decode(pipeline, patterns, slice(chosen.start, chosen.stop), setting)
-                sources = [torch.Generator().manual_seed(setting.seed + index) for index in chosen]
-                output = pipeline.generate(decoding, **setting.call(), generator=sources)
+                decoding = _decode(pipeline, patterns, chosen, setting)
+                output = pipeline.generate(decoding, **setting.call(), generator=setting.sources(chosen))
                 pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
                     name = patterns.names[index] + ("" if len(settings) == 1 else f"-seed{setting.seed}")
@@ -155,7 +154,7 @@ def retrieve_from_gallery(
         raise FmriModelsError(
             f"top_k is {top_k}; the gallery has {len(names)} pictures, so expected 1 to {len(names)}."
         )
-    decoding = _decode(pipeline, patterns, slice(None), GenerationSettings())
+    decoding = _decode(pipeline, patterns, range(len(patterns.names)), GenerationSettings())
     if decoding.retrieval_embeds is None:
         raise FmriModelsError(
             "This method decodes no embeddings that can be compared with pictures, so it can't retrieve."
@@ -168,11 +167,11 @@ def retrieve_from_gallery(
 
 
 def _decode(
-    pipeline: FmriToImagePipeline, patterns: Patterns, rows: slice, setting: GenerationSettings
+    pipeline: FmriToImagePipeline, patterns: Patterns, rows: range, setting: GenerationSettings
 ) -> FmriDecoding:
-    features = patterns.features[rows]
+    features = patterns.features[rows.start : rows.stop]
     ids = torch.full((len(features),), pipeline.processor.subject_names.index(patterns.subject))
-    return pipeline.decode(features, ids, setting.num_candidates, torch.Generator().manual_seed(setting.seed))
+    return pipeline.decode(features, ids, setting.num_candidates, setting.sources(rows))
 
 
 def _load_array(path: Path) -> np.ndarray:

@@ -123,7 +123,7 @@ class LinearModel(FmriPreTrainedModel):
         fmri: torch.Tensor,
         subject_ids: SubjectIds = None,
         num_candidates: int = 1,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> FmriDecoding:
         """Decodes processed voxels; the method is deterministic, so candidates differ by the image generator alone."""
         output = self(fmri, subject_ids)
