@@ -38,6 +38,7 @@ from fmri_models.evaluation.features import EfficientNetLite0
 from fmri_models.evaluation.metrics import two_way_identification
 from fmri_models.evaluation.scene_factors import FACTOR_VALUES, SceneFactorClassifier
 from fmri_models.generation.embedded import EmbeddedImageGenerator
+from fmri_models.pipeline_fmri import INDEX_FILE
 from fmri_models.saving import atomic_file, atomic_folder, write_text
 
 STAGES = ("autoencoder", "clip", "classifier", "encoders", "unet", "card")
@@ -88,7 +89,7 @@ class ClassifierSettings:
 class UNetSettings:
     """The latent diffusion model: velocity prediction on a cosine schedule."""
 
-    steps: int = 4600
+    steps: int = 4000
     batch_size: int = 64
     learning_rate: float = 6e-4
     widths: tuple[int, ...] = (128, 192)
@@ -100,7 +101,7 @@ class UNetSettings:
     without_condition: float = 0.1
     with_text_alone: float = 0.1
     with_text_too: float = 0.1
-    # What sky and ground look like is learned soon; an object is a small part of a picture and most of what it is about.
+    # Sky and ground are learned soon; the object is a small part of a picture and most of what it is about.
     object_weight: float = 6.0
     # Embeddings that were decoded from a brain are never exact.
     image_embeds_noise: float = 0.15
@@ -910,6 +911,10 @@ def add_diffusion_model(settings: Settings, data: Data, work: Path, out: Path) -
     generator = EmbeddedImageGenerator.from_pretrained(folder, unet=None, scheduler=None)
     generator.register_modules(unet=unet, scheduler=scheduler)
     generator.save_config(folder)
+    index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+    # Where it was loaded from means nothing where it is installed.
+    index.pop("_name_or_path", None)
+    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
 
 
 def measure(settings: Settings, work: Path, out: Path) -> dict[str, dict[str, float]]:

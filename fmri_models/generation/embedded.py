@@ -193,6 +193,7 @@ class EmbeddedImageGenerator(ImageGenerator):
             text_embeds: (N, T, D) as `embed_texts` gives them, or None.
             latents: (N, 12, 8, 8) low-level picture to start from as `encode_images` gives it, or None.
             strength: How much of the low-level picture is replaced by diffusion: 0 decodes it as it is, 1 ignores it.
+                Without embeddings there is nothing to replace it by, and it is decoded as it is.
             guidance_scale: Weight of the embeddings against the unconditional prediction (Ho and Salimans, 2022); 1
                 takes the conditional prediction alone.
             num_inference_steps: Denoising steps of a whole picture; a start from latents takes `strength` of them.
@@ -294,7 +295,8 @@ class EmbeddedImageGenerator(ImageGenerator):
             return self.draw_latents(num_images, generator) if latents is None else latents
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
-        if latents is not None and num_steps == 0:
+        told_nothing = image_embeds is None and text_embeds is None
+        if latents is not None and (told_nothing or num_steps == 0):
             return latents
         first = len(self.scheduler.timesteps) - num_steps
         timesteps = self.scheduler.timesteps[first:]

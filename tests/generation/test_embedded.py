@@ -338,7 +338,7 @@ def test_retrained_component_is_another_space(generator):
 
 def test_assets_are_small_float16_files_of_one_component_each():
     files = sorted(ASSETS_FOLDER.parent.rglob("*.safetensors"))
-    assert [file.parent.name for file in files] == ["autoencoder", "image_encoder", "scene_factors"]
+    assert [file.parent.name for file in files] == ["autoencoder", "image_encoder", "unet", "scene_factors"]
     assert sum(file.stat().st_size for file in ASSETS_FOLDER.parent.rglob("*") if file.is_file()) <= 32e6
 
 
