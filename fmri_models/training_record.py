@@ -29,6 +29,7 @@ class TrainingRecord:
         simulated: Whether the brain activity was simulated; None if that was not recorded.
         recipe: The whole recipe.
         stages: What each stage reported.
+        selection: How the recipe's setting was chosen among its candidates; None without a choice.
         seconds: Wall time.
     """
 
@@ -42,6 +43,7 @@ class TrainingRecord:
     simulated: bool | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    selection: dict[str, Any] | None = None
     seconds: float = 0.0
     schema: int = RECORD_SCHEMA
     fmri_models_version: str = __version__

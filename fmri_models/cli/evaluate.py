@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="average",
         help="average test repetitions (default), or not",
     )
-    parser.add_argument("--reference", metavar="DIR", help="a second pipeline to stand beside")
+    parser.add_argument("--reference", metavar="DIR", help="a second pipeline (or its folds) to stand beside")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_generation_arguments(parser)

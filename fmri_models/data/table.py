@@ -132,6 +132,19 @@ class TrialTable:
         """Why stimuli are in several parts of a split; empty where none is."""
         return self._split(split_name).repeats_stimuli
 
+    def with_split(self, name: str, rows: pa.Table) -> "TrialTable":
+        """The same table with one more split, which is nowhere written.
+
+        Args:
+            name: Of the split; one that is there is hidden.
+            rows: With the columns of a split file.
+        """
+        table = TrialTable(self.path, self.metadata)
+        # What was read already is read-only and shared.
+        table._rows, table._matrices = self._rows, self._matrices
+        table._splits = {**self._splits, name: _Split.of_rows(rows)}
+        return table
+
     def split_fingerprint(self, split_name: str = schema.DEFAULT_SPLIT) -> str:
         """SHA-256 over the table's fingerprint and the rows of one split."""
         columns = self._split(split_name).columns
@@ -429,13 +442,17 @@ class _Split:
 
     @classmethod
     def read(cls, path: Path) -> "_Split":
-        table = read_parquet(path)
-        expected = schema.splits_schema("", None, "")
-        if missing := set(expected.names) - set(table.column_names):
+        rows = read_parquet(path)
+        if missing := set(schema.splits_schema("", None, "").names) - set(rows.column_names):
             raise FmriModelsError(f"{path} has no column {sorted(missing)[0]!r}; make the split again.")
-        how = json.loads((table.schema.metadata or {}).get(b"fmri_models", b"{}"))
-        check_schema(how.get("schema"), schema.SCHEMA_VERSION, f"The split {path}")
-        return cls({name: _array(table[name]) for name in expected.names}, how)
+        split = cls.of_rows(rows)
+        check_schema(split.how.get("schema"), schema.SCHEMA_VERSION, f"The split {path}")
+        return split
+
+    @classmethod
+    def of_rows(cls, rows: pa.Table) -> "_Split":
+        how = json.loads((rows.schema.metadata or {}).get(b"fmri_models", b"{}"))
+        return cls({name: _array(rows[name]) for name in schema.splits_schema("", None, "").names}, how)
 
     def trials(self, subject: str, parts: Sequence[str], fold: int) -> np.ndarray:
         columns = self.columns

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +109,7 @@ class Evaluation:
         protocol: Which metrics.
         repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials.
         settings: How pictures are drawn.
-        reference: Folder of another pipeline, which becomes the row `reference`.
+        reference: Folder of another pipeline, or of its `fold00` …, trained on the same split: the row `reference`.
     """
 
     model: Path
@@ -126,13 +125,15 @@ class Evaluation:
         table = TrialTable.open(self.data)
         folders = pipeline_folders(self.model)
         records = [_record(folder, table) for folder in folders]
+        beside = None if self.reference is None else reference_folders(self.reference, table, records)
         parts = []
-        for folder, record in zip(folders, records, strict=True):
+        for number, (folder, record) in enumerate(zip(folders, records, strict=True)):
             pipeline = FmriToImagePipeline.from_pretrained(folder)
+            reference = None if beside is None else FmriToImagePipeline.from_pretrained(beside[number])
             # Fitted for all subjects at once, when the first of them asks.
             references = LinearReferences(pipeline, table, record, self.settings.seed)
             parts += [
-                self.evaluate_subject(pipeline, record, table, subject, references)
+                self.evaluate_subject(pipeline, record, table, subject, references, reference)
                 for subject in pipeline.processor.subject_names
             ]
         return self._report(table, pipeline, records[0], parts, Path(out), started)
@@ -144,8 +145,9 @@ class Evaluation:
         table: TrialTable,
         subject: str,
         references: LinearReferences,
+        reference: FmriToImagePipeline | None = None,
     ) -> Evaluated:
-        """All rows of one subject."""
+        """All rows of one subject; `reference` is another pipeline to stand beside."""
         test = table.trials(subject, "test", record.split, record.fold)
         if len(test) == 0:
             raise FmriModelsError(
@@ -175,8 +177,8 @@ class Evaluation:
             expected = ProcessedTrials(noise_free, pipeline.processor, self.repetitions)
             noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
             rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
-        if self._reference_pipeline is not None:
-            rows["reference"] = self._reference_row(self._reference_pipeline, subject, test)
+        if reference is not None:
+            rows["reference"] = self._reference_row(reference, subject, test)
         scene_factors = _scene_factors(table, ids)
         if scene_factors is not None:
             without_object = np.stack([background(scene) for scene in scene_factors])
@@ -224,10 +226,6 @@ class Evaluation:
         nearest = [ids[row] for row in nearest_training_rows(decoded, targets, table.stimuli.rows(ids))]
         pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
         return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
-
-    @cached_property
-    def _reference_pipeline(self) -> FmriToImagePipeline | None:
-        return None if self.reference is None else FmriToImagePipeline.from_pretrained(self.reference)
 
     def _reference_row(self, pipeline: FmriToImagePipeline, subject: str, test: Trials) -> RowData:
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
@@ -371,6 +369,31 @@ def pipeline_folders(model: str | os.PathLike) -> list[Path]:
     return folds
 
 
+def reference_folders(reference: Path, table: TrialTable, records: Sequence[TrainingRecord]) -> list[Path]:
+    """For each evaluated pipeline the folder of the reference that was trained on the same split and fold.
+
+    Args:
+        reference: Folder of a pipeline, or of `fold00` … with one each.
+        table: The trial table.
+        records: Of the evaluated pipelines.
+
+    Raises:
+        FmriModelsError: There is none, so that the reference may have learned from the test pictures.
+    """
+    folders = {}
+    for folder in pipeline_folders(reference):
+        record = _record(folder, table)
+        folders[record.split, record.fold] = folder
+    for record in records:
+        if (record.split, record.fold) not in folders:
+            found = ", ".join(f"{split!r} fold {fold}" for split, fold in folders)
+            raise FmriModelsError(
+                f"The reference {reference} was trained on the split {found} and the model on {record.split!r} fold "
+                f"{record.fold}, so that it may have seen the test pictures; train it on the same split and folds."
+            )
+    return [folders[record.split, record.fold] for record in records]
+
+
 def evaluate(
     model: str | os.PathLike,
     data: str | os.PathLike,
@@ -390,7 +413,7 @@ def evaluate(
         protocol: Name; `standard` if None.
         repetitions: Average test repetitions, or score single trials.
         settings: How pictures are drawn.
-        reference: Folder of another pipeline to stand beside.
+        reference: Folder of another pipeline to stand beside, or of the pipelines of all folds.
         overwrite: Write into a folder that has content.
 
     Raises:

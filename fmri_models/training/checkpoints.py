@@ -53,25 +53,15 @@ class StageState:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-class Checkpoints:
-    """The folder of one training run.
-
-    `run.json` says what is trained. `stage00/step-00000100/` is a checkpoint, `stage00/best-00000080/` the best weights
-    by validation, `stage00/finished/` the result of a stage. Each appears complete or not at all, and none is replaced:
-    an old one is removed after a new one is there.
+class RunFolder:
+    """A folder of something that can be interrupted; `run.json` says what it is.
 
     Args:
-        out: The output folder of the training; the checkpoints are in the hidden folder `.<name>.training` beside it.
+        folder: Where it is.
     """
 
-    def __init__(self, out: Path) -> None:
-        out = out.absolute()
-        self.folder = out.parent / f".{out.name}.training"
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything to go on from."""
-        return any(self.folder.glob("stage*/step-*")) or self.last_finished() is not None
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Starts a new run; what an earlier one left is removed."""
@@ -106,6 +96,27 @@ class Checkpoints:
         """Removes everything."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+class Checkpoints(RunFolder):
+    """The folder of one training run.
+
+    `run.json` says what is trained. `stage00/step-00000100/` is a checkpoint, `stage00/best-00000080/` the best weights
+    by validation, `stage00/finished/` the result of a stage. Each appears complete or not at all, and none is replaced:
+    an old one is removed after a new one is there.
+
+    Args:
+        out: The output folder of the training; the checkpoints are in the hidden folder `.<name>.training` beside it.
+    """
+
+    def __init__(self, out: Path) -> None:
+        out = out.absolute()
+        super().__init__(out.parent / f".{out.name}.training")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to go on from."""
+        return any(self.folder.glob("stage*/step-*")) or self.last_finished() is not None
 
     def remove_partial(self) -> None:
         """Removes what a killed process had begun to write."""

@@ -42,6 +42,15 @@ def estimate(recipe: Recipe) -> str:
     check_trackers(recipe.trackers)
     table = TrialTable.open(recipe.data)
     lines = _by_gradient(recipe, table) if recipe.trains_by_gradient else _in_closed_form(recipe, table)
+    if recipe.selection is not None:
+        candidates, folds = len(recipe.selection.candidates), recipe.selection.folds
+        lines.append(
+            (
+                "selection",
+                f"{candidates} candidates on {folds} inner folds before that: {candidates * folds} trainings on "
+                f"{1 - 1 / folds:.0%} of the stimuli each",
+            )
+        )
     return "\n".join(f"{key:<11}{value}" for key, value in lines)
 
 

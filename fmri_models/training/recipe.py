@@ -1,8 +1,10 @@
 """Recipes: what is trained on what, as YAML with `key=value` overrides."""
 
+import copy
 import difflib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +51,36 @@ class Stage:
 
 
 @dataclass
+class Selection:
+    """Which of several settings a fold is trained with, chosen inside its own training stimuli (`selection.py`).
+
+    Args:
+        candidates: Settings to choose from, each a mapping like the overrides of the command: dotted keys into `model`,
+            `processor` and `stages` ▶ values. An empty one is the recipe as it is.
+        metric: What decides, a metric of reports that needs pictures alone, such as `pixcorr`, `ssim` or `mse`.
+        folds: Inner folds by stimulus.
+    """
+
+    candidates: list[dict[str, Any]]
+    metric: str = "pixcorr"
+    folds: int = 3
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.candidates, list) or not all(isinstance(each, dict) for each in self.candidates):
+            raise FmriModelsError(
+                f"selection.candidates is {self.candidates!r}; expected a list of mappings such as "
+                "[{model.hidden_size: 64}, {model.hidden_size: 128}]."
+            )
+        if len(self.candidates) < 2:
+            raise FmriModelsError(
+                f"selection.candidates has {len(self.candidates)} settings, which is no choice; give at least two, or "
+                "leave selection out."
+            )
+        if not isinstance(self.folds, int) or isinstance(self.folds, bool) or self.folds < 2:
+            raise FmriModelsError(f"selection.folds is {self.folds!r}; expected a whole number from 2.")
+
+
+@dataclass
 class Recipe:
     """What is trained on what.
 
@@ -67,6 +99,7 @@ class Recipe:
         processor: Options of the processor.
         model: Options of the method's configuration.
         stages: The stages of training.
+        selection: Settings from which each fold's are chosen inside its training stimuli; None leaves no choice.
         trackers: Where training by gradient is logged, by Accelerate's names: `tensorboard`, `wandb`, `trackio` ...
         seed: Seed of everything that is drawn.
         max_shard_size: Size of one weights file.
@@ -86,6 +119,7 @@ class Recipe:
     repetitions: Literal["average", "single"] = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    selection: Selection | None = None
     trackers: list[str] = field(default_factory=list)
     seed: int = 0
     max_shard_size: str = "2GB"
@@ -102,6 +136,8 @@ class Recipe:
             raise FmriModelsError(f"trackers is {self.trackers!r}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
+        if self.selection is not None:
+            self._check_selection(self.selection)
 
     @property
     def trains_by_gradient(self) -> bool:
@@ -112,6 +148,32 @@ class Recipe:
     def train_parts(self) -> list[str]:
         """Parts of the split that any stage learns from."""
         return sorted({part for stage in self.stages for part in stage.train_on})
+
+    def with_values(self, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe with other values of dotted keys such as `stages.0.training.steps`, and without its selection.
+
+        Raises:
+            FmriModelsError: There is no such key, or it refuses the value.
+        """
+        changed = asdict(replace(self, selection=None))
+        for key, value in values.items():
+            _set(changed, key, copy.deepcopy(value), f"{key}={value}")
+        return _recipe_from(changed, "with " + ", ".join(f"{key}={value}" for key, value in values.items()))
+
+    def _check_selection(self, selection: Selection) -> None:
+        if "test" in self.train_parts:
+            raise FmriModelsError(
+                "The recipe learns from test trials and has a selection, which is made inside the training trials; "
+                "leave test out of train_on, or selection out of the recipe."
+            )
+        for candidate in selection.candidates:
+            for key in candidate:
+                if not re.match(r"(model|processor|stages)\.", str(key)):
+                    raise FmriModelsError(
+                        f"A candidate of the selection sets {str(key)!r}; expected keys into model, processor or "
+                        "stages, such as stages.0.training.steps."
+                    )
+            self.with_values(candidate)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe without the places of data and output, which mean nothing elsewhere."""
@@ -174,6 +236,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError as error:
         raise FmriModelsError(f"The value of {override!r} is no valid YAML.") from error
+    _set(values, key, value, override)
+
+
+def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
     target: Any = values
     *parents, last = key.split(".")
     for parent in parents:
@@ -207,7 +273,17 @@ def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
         raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
     if "method" not in values:
         raise FmriModelsError(f"The recipe {source} names no method.")
-    return Recipe(**{**values, "stages": [_stage_from(stage, source) for stage in stages]})
+    built: dict[str, Any] = {"stages": [_stage_from(stage, source) for stage in stages]}
+    if values.get("selection") is not None:
+        built["selection"] = _selection_from(values["selection"], source)
+    return Recipe(**{**values, **built})
+
+
+def _selection_from(values: Any, source: str) -> Selection:
+    if not isinstance(values, dict) or "candidates" not in values:
+        raise FmriModelsError(f"The recipe {source} has a selection that is no mapping with candidates.")
+    check_keys(values, Selection, f"The selection of the recipe {source}")
+    return Selection(**values)
 
 
 def _stage_from(values: dict[str, Any], source: str) -> Stage:

@@ -90,10 +90,11 @@ class StageRunner:
             )
         if held_out is None or len(held_out) == 0:
             held_out = None
-            logger.warning(
-                f"The stage {stage.name!r} has no validation trials, so that nothing is monitored and its last weights "
-                "are kept."
-            )
+            if stage.training.keep_best:
+                logger.warning(
+                    f"The stage {stage.name!r} has no validation trials, so that nothing is monitored and its last "
+                    "weights are kept."
+                )
         return GradientStage(
             self.model,
             objective,

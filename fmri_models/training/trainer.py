@@ -31,6 +31,7 @@ from .checkpoints import Checkpoints, check_spaces
 from .gradient import check_precision, check_trackers
 from .processes import processes
 from .recipe import Recipe, check_keys
+from .selection import Chosen, SelectionFolder, Trained, select
 from .stages import StageRunner
 
 # Below this the round trip through a generator visibly changes a picture.
@@ -92,9 +93,22 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
     Raises:
         FmriModelsError: The recipe does not fit the data or the interrupted training, or `out` has content.
     """
-    started = time.perf_counter()
     if not resume:
         _refuse_interrupted(out, overwrite)
+    selected = None
+    if recipe.selection is not None:
+        selected = select(recipe, table, out, _run_identity(recipe, table), resume, _trained)
+        recipe = selected.recipe
+    with _trained(recipe, table, out, resume) as trained:
+        if processes().is_main_process:
+            _save(recipe, table, out, overwrite, trained, selected)
+            SelectionFolder(out).remove()
+
+
+@contextmanager
+def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iterator[Trained]:
+    """A trained pipeline; what an interrupted training would go on from is kept until the pipeline was used."""
+    started = time.perf_counter()
     checkpoints = Checkpoints(out) if recipe.trains_by_gradient else None
     run = _run_identity(recipe, table)
     resume = resume and checkpoints is not None and checkpoints.exists
@@ -111,18 +125,17 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
         runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator), out)
         with _checkpointed(checkpoints, run, resume):
             history = runner.run(resume)
-            seconds = time.perf_counter() - started + runner.earlier_seconds
-            if processes().is_main_process:
-                _save(recipe, table, out, overwrite, (model, processor, generator), history, seconds)
+            pipeline = get_method(recipe.method).load("pipeline")(model, processor, generator)
+            yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
 
 
 def _refuse_interrupted(out: Path, overwrite: bool) -> None:
-    checkpoints = Checkpoints(out)
-    if checkpoints.exists and not overwrite:
-        raise FmriModelsError(
-            f"A training into {out} was interrupted and has its checkpoints in {checkpoints.folder}; pass --resume to "
-            "go on with it, or --overwrite to start again."
-        )
+    for left in (Checkpoints(out), SelectionFolder(out)):
+        if left.exists and not overwrite:
+            raise FmriModelsError(
+                f"A training into {out} was interrupted and has its checkpoints in {left.folder}; pass --resume to "
+                "go on with it, or --overwrite to start again."
+            )
 
 
 def _run_identity(recipe: Recipe, table: TrialTable) -> dict[str, Any]:
@@ -156,15 +169,8 @@ def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: 
 
 
 def _save(
-    recipe: Recipe,
-    table: TrialTable,
-    out: Path,
-    overwrite: bool,
-    parts: tuple[FmriPreTrainedModel, FmriProcessor, ImageGenerator],
-    history: list[dict[str, Any]],
-    seconds: float,
+    recipe: Recipe, table: TrialTable, out: Path, overwrite: bool, trained: Trained, selected: Chosen | None
 ) -> None:
-    pipeline = get_method(recipe.method).load("pipeline")(*parts)
     record = TrainingRecord(
         method=recipe.method,
         table=table.name,
@@ -175,11 +181,12 @@ def _save(
         repetitions=recipe.repetitions,
         simulated=table.simulated,
         recipe=recipe.to_dict(),
-        stages=history,
-        seconds=round(seconds, 2),
+        stages=trained.history,
+        selection=None if selected is None else selected.record,
+        seconds=round(trained.seconds + (0.0 if selected is None else selected.seconds), 2),
     )
     with atomic_folder(out, overwrite=overwrite) as partial:
-        pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
+        trained.pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
         record.save(partial)
 
 

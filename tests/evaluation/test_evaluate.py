@@ -131,6 +131,23 @@ def test_a_second_pipeline_stands_beside(workplace, tmp_path):
     assert value(report, "reference", "mse") > value(report, "brain", "mse")
 
 
+def test_folds_stand_beside_folds_and_never_beside_a_model_that_saw_their_test_pictures(workplace, tmp_path):
+    write_kfold(workplace / "data", "kfold3", 3)
+    overrides = [f"data={workplace / 'data'}", "generator=pixels", "subjects=[subj02]", "split=kfold3"]
+    weak = "stages.0.objective.penalties=[1.0e+6]"
+    train(load_recipe("linear", [*overrides, f"out={tmp_path / 'folds'}", "folds=all"]))
+    train(load_recipe("linear", [*overrides, f"out={tmp_path / 'weak'}", "folds=all", weak]))
+    arguments = (tmp_path / "folds", workplace / "data", tmp_path / "r", "small_pictures")
+    for other, found in (("folds/fold01", "'kfold3' fold 1"), (workplace / "model", "'default' fold 0")):
+        with pytest.raises(FmriModelsError, match=f"was trained on the split {found} and the model on 'kfold3' fold 0"):
+            evaluate(*arguments, reference=tmp_path / other)
+    report = evaluate(*arguments, reference=tmp_path / "weak")
+    assert value(report, "reference", "mse") > value(report, "brain", "mse")
+    assert report.comparisons["reference"]["pixcorr"]["n"] == sum(PARTS.values())
+    alone = evaluate(tmp_path / "weak", workplace / "data", tmp_path / "alone", "small_pictures")
+    assert value(alone, "brain", "pixcorr") == pytest.approx(value(report, "reference", "pixcorr"))
+
+
 def test_a_model_of_another_table_is_refused(workplace, tmp_path):
     other = write_small_table(tmp_path / "other", noise=2.0)
     with pytest.raises(FmriModelsError, match="was trained on the table 'small' with another content"):

@@ -36,6 +36,8 @@ class MindEyeConfig(FmriConfig):
         prior_attention_head_dim: Width of one head.
         prior_feed_forward_multiplier: Hidden width of the prior's feed forward, as a multiple of the tokens' width.
         prior_learned_query_mode: `"pos_emb"`, `"token"`, `"all_pos_emb"` or `"none"`; see [`DiffusionPriorNetwork`].
+        prior_adds_condition: Whether the prior's prediction is its network's plus the backbone's tokens. Not in the
+            paper; a prior on tokens that already resemble the picture's learns in fewer steps what they lack.
         prior_num_timesteps: Length of the noise schedule.
         prior_brain_dropout: Probability of the condition to be replaced by its null in training.
         prior_image_dropout: The same for the noisy tokens.
@@ -75,6 +77,7 @@ class MindEyeConfig(FmriConfig):
     prior_attention_head_dim: int = 64
     prior_feed_forward_multiplier: int = 4
     prior_learned_query_mode: Literal["pos_emb", "token", "all_pos_emb", "none"] = "pos_emb"
+    prior_adds_condition: bool = False
     prior_num_timesteps: int = 100
     prior_brain_dropout: float | int = 0.2
     prior_image_dropout: float | int = 0.2

@@ -141,10 +141,11 @@ class MindEyePrior(MindEyePreTrainedModel):
             (B, T, D).
         """
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        return cast(
-            torch.Tensor,
-            self.network(self._tokens(sample), timesteps, self._tokens(brain_embeds), brain_keep, image_keep),
-        )
+        condition = self._tokens(brain_embeds)
+        predicted = cast(torch.Tensor, self.network(self._tokens(sample), timesteps, condition, brain_keep, image_keep))
+        if not self.config.prior_adds_condition:
+            return predicted
+        return predicted + (condition if brain_keep is None else condition * brain_keep[:, None, None])
 
     def loss(
         self,

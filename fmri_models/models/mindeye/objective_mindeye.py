@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from ...errors import FmriModelsError
 from .modeling_mindeye import MindEyeModel
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
+LowLevelLoss = Literal["l1", "mse"]
 PARTS = ("backbone", "prior", "low_level")
 
 
@@ -29,7 +30,7 @@ PARTS = ("backbone", "prior", "low_level")
 class MindEyeObjective:
     """The losses of MindEye and which parts of the model they train.
 
-    The low-level branch learns from the mean absolute error of its latents alone. The published one had a second term
+    The low-level branch learns from the error of its latents alone. The published one had a second term
     against the feature maps of a picture network: [`soft_contrastive_loss`], for those who have such a teacher.
 
     Args:
@@ -42,8 +43,12 @@ class MindEyeObjective:
         soft_clip_temperatures: Temperature of soft CLIP at the beginning and end of its share.
         prior_weight: Weight of the prior's loss (30 for 257 tokens, .03 for a single one in the paper).
         low_level_weight: Weight of the low-level loss.
+        low_level_loss: `"l1"` (mean absolute error, as published) or `"mse"`, whose best answer is the mean of what a
+            pattern may mean and not the median, which is better where patterns are few and noisy.
         low_level_scale_factor: What the low-level loss is divided by: .18215 for Stable Diffusion's latents, which were
             multiplied by it.
+        token_weight: Weight of the mean squared error between the backbone's tokens and the picture's, scaled as for
+            the prior. Not in the paper; with it, the backbone needs a small part of the published steps.
         voxel_noise: Standard deviation of normal noise that is added to processed voxels in training. Not in the paper.
     """
 
@@ -55,7 +60,9 @@ class MindEyeObjective:
     soft_clip_temperatures: Sequence[float] = (0.004, 0.0075)
     prior_weight: float = 30.0
     low_level_weight: float = 1.0
+    low_level_loss: LowLevelLoss = "l1"
     low_level_scale_factor: float = 1.0
+    token_weight: float = 0.0
     voxel_noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,6 +75,10 @@ class MindEyeObjective:
             raise FmriModelsError(
                 f"objective.soft_clip_temperatures is {list(self.soft_clip_temperatures)}; expected two positive "
                 "numbers, those at the beginning and at the end."
+            )
+        if self.low_level_loss not in get_args(LowLevelLoss):
+            raise FmriModelsError(
+                f"objective.low_level_loss is {self.low_level_loss!r}; expected {' or '.join(get_args(LowLevelLoss))}."
             )
         if self.mixco_beta is not None and self.mixco_beta <= 0:
             raise FmriModelsError(
@@ -92,7 +103,7 @@ class MindEyeObjective:
             generator: Source of everything drawn; on the CPU.
 
         Returns:
-            `loss`, and as far as they are trained `contrastive`, `prior` and `low_level`, unweighted.
+            `loss`, and as far as they are trained `contrastive`, `tokens`, `prior` and `low_level`, unweighted.
 
         Raises:
             FmriModelsError: The batch has one row, or the model has none of the parts.
@@ -109,6 +120,9 @@ class MindEyeObjective:
             if "backbone" in parts:
                 losses["contrastive"] = self._contrastive(projected, batch["image_embeds"], draw, progress, gather)
                 weighted["contrastive"] = losses["contrastive"]
+            if "backbone" in parts and self.token_weight:
+                losses["tokens"] = _token_loss(tokens, _mixed_targets(batch["image_embeds"], draw))
+                weighted["tokens"] = self.token_weight * losses["tokens"]
             if "prior" in parts:
                 # As published, mixed voxels are to give the unmixed picture here.
                 losses["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
@@ -134,8 +148,8 @@ class MindEyeObjective:
 
         Returns:
             `loss` (weighted as in training), `contrastive` (soft CLIP at its last temperature), `retrieval_top1` (share
-            of rows whose own picture is the nearest of the batch), `prior` and `low_level`, for the parts that are
-            trained.
+            of rows whose own picture is the nearest of the batch), `tokens`, `prior` and `low_level`, for the parts
+            that are trained.
         """
         parts = self._parts_of(model)
         fmri, subject_ids = batch["fmri"], batch["subject_ids"]
@@ -150,6 +164,9 @@ class MindEyeObjective:
                 metrics["contrastive"] = soft_clip_loss(predicted, target, temperature) if several else loss
                 metrics["retrieval_top1"] = retrieval_top1(predicted, target)
                 loss = loss + metrics["contrastive"]
+            if "backbone" in parts and self.token_weight:
+                metrics["tokens"] = _token_loss(tokens, batch["image_embeds"])
+                loss = loss + self.token_weight * metrics["tokens"]
             if "prior" in parts:
                 metrics["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
                 loss = loss + self.prior_weight * metrics["prior"]
@@ -241,7 +258,8 @@ class MindEyeObjective:
     ) -> torch.Tensor:
         assert model.low_level is not None
         decoded = model.low_level(fmri, subject_ids).latents
-        return F.l1_loss(decoded.float(), latents.float()) / self.low_level_scale_factor
+        error = F.l1_loss if self.low_level_loss == "l1" else F.mse_loss
+        return error(decoded.float(), latents.float()) / self.low_level_scale_factor
 
 
 def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -275,6 +293,19 @@ def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
     permutation = gather(draw.permutation.float()).round().long()
     offsets = torch.arange(len(permutation), device=permutation.device) // own * own
     return MixCoDraw(permutation + offsets, gather(draw.betas), gather(draw.select.float()) > 0.5)
+
+
+def _token_loss(tokens: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the backbone's tokens (B, T, D) against embeddings that are scaled as for the prior."""
+    target = image_embeds.reshape(tokens.shape).float() * tokens.shape[-1] ** 0.5
+    return F.mse_loss(tokens.float(), target)
+
+
+def _mixed_targets(image_embeds: torch.Tensor, draw: MixCoDraw | None) -> torch.Tensor:
+    """What voxels that were mixed show: a mean of both pictures' embeddings with the same weights."""
+    if draw is None:
+        return image_embeds
+    return mixco(image_embeds.flatten(1), draw.permutation, draw.betas, draw.select).reshape(image_embeds.shape)
 
 
 def _prior(model: MindEyeModel) -> Any:

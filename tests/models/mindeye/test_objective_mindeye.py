@@ -106,6 +106,16 @@ def test_mixed_voxels_are_to_give_the_unmixed_picture():
     torch.testing.assert_close(losses["prior"], model.prior.loss(batch["image_embeds"], tokens, generator=draws))
 
 
+@pytest.mark.parametrize(("name", "error"), [("l1", F.l1_loss), ("mse", F.mse_loss)])
+def test_the_low_level_error_is_absolute_or_squared(name, error):
+    model, batch = quiet_model(), make_batch()
+    objective = MindEyeObjective(parts=["low_level"], low_level_loss=name, low_level_scale_factor=0.5)
+    expected = error(model.low_level(batch["fmri"], batch["subject_ids"]).latents, batch["latents"]) / 0.5
+    torch.testing.assert_close(objective.losses(model, batch, 0.0, same, source())["low_level"], expected)
+    found = objective.validation_metrics(model.eval(), batch, source())["low_level"]
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("part", ["backbone", "prior", "low_level"])
 def test_a_stage_trains_its_parts_alone(part):
     objective, model, batch = MindEyeObjective(parts=[part]), tiny_model().train(), make_batch()
@@ -228,6 +238,7 @@ def test_validation_is_comparable_and_random_in_nothing():
         ({"mixco_share": 1.5}, "mixco_share is 1.5"),
         ({"mixco_beta": 0.0}, "mixco_beta is 0.0; expected a positive number, or null"),
         ({"soft_clip_temperatures": [0.004]}, "expected two positive"),
+        ({"low_level_loss": "l2"}, "low_level_loss is 'l2'; expected l1 or mse"),
     ],
 )
 def test_options_that_cannot_be_are_sentences(options, message):
