@@ -85,6 +85,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         self.register_modules(brain_model=brain_model, processor=processor, image_generator=image_generator)
         self.register_to_config(fmri_schema=fmri_schema, fmri_models_version=fmri_models_version)
         brain_model.eval()
+        if image_generator is not None:
+            # One bar for all pictures, not one for each batch of them.
+            image_generator.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
     def __call__(
@@ -238,7 +241,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         repeated = {name: _repeat(value, num_trials, num_candidates) for name, value in parts.items()}
         total = num_trials * num_candidates
         drawn = []
-        for start in range(0, total, _IMAGES_A_BATCH):
+        for start in self.progress_bar(range(0, total, _IMAGES_A_BATCH)):
             rows = slice(start, min(start + _IMAGES_A_BATCH, total))
             chunk = {name: None if value is None else value[rows] for name, value in repeated.items()}
             source = generator

@@ -349,3 +349,16 @@ def test_prior_drops_in_training_alone():
         ]
     assert losses[True][0] == losses[True][1]
     assert losses[False][0] != losses[False][1]
+
+
+def test_a_prior_that_adds_its_condition_differs_by_it_where_it_is_kept():
+    plain, adding = tiny_model(), tiny_model(prior_adds_condition=True)
+    adding.load_state_dict(plain.state_dict())
+    sample, condition = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
+    difference = adding.prior(sample, 5, condition) - plain.prior(sample, 5, condition)
+    torch.testing.assert_close(difference, condition, atol=1e-5, rtol=1e-5)
+    keep = torch.tensor([True, False])
+    difference = adding.prior(sample, 5, condition, brain_keep=keep) - plain.prior(
+        sample, 5, condition, brain_keep=keep
+    )
+    torch.testing.assert_close(difference, condition * keep[:, None, None], atol=1e-5, rtol=1e-5)

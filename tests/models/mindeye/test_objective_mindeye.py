@@ -286,3 +286,26 @@ def test_spaces_of_the_tests_are_those_of_the_batches():
     batch = make_batch()
     assert list(batch["image_embeds"].shape[1:]) == IMAGE_SPACE["shape"]
     assert list(batch["latents"].shape[1:]) == LATENT_SPACE["shape"]
+
+
+def test_token_loss_is_the_error_of_the_backbones_tokens_in_the_priors_scale():
+    model, batch = quiet_model(), make_batch()
+    objective = MindEyeObjective(parts=["backbone"], token_weight=2.0, mixco_beta=None)
+    losses = objective.losses(model, batch, 0.5, same, source())
+    tokens, _ = model.embed(batch["fmri"], batch["subject_ids"])
+    expected = F.mse_loss(tokens, batch["image_embeds"] * 8**0.5)
+    torch.testing.assert_close(losses["tokens"], expected)
+    torch.testing.assert_close(losses["loss"], losses["contrastive"] + 2 * expected)
+    metrics = objective.validation_metrics(model.eval(), batch, source())
+    torch.testing.assert_close(metrics["tokens"], expected)
+
+
+def test_mixed_voxels_are_to_give_mixed_tokens():
+    model, batch = quiet_model(), make_batch()
+    losses = MindEyeObjective(parts=["backbone"], token_weight=1.0).losses(model, batch, 0.1, same, source(4))
+    draw = draw_mixco(batch["subject_ids"], source(4))
+    mixed = mixco(batch["fmri"], draw.permutation, draw.betas, draw.select)
+    target = mixco(batch["image_embeds"], draw.permutation, draw.betas, draw.select) * 8**0.5
+    tokens, _ = model.embed(mixed, batch["subject_ids"])
+    torch.testing.assert_close(losses["tokens"], F.mse_loss(tokens, target))
+    assert not torch.equal(mixed, batch["fmri"])
