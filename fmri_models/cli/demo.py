@@ -45,7 +45,7 @@ class DemoSize:
 
 
 FULL = DemoSize(
-    num_voxels=3000, num_train=4000, num_validation=200, num_test=100, num_inference_steps=8, num_candidates=3
+    num_voxels=3000, num_train=4000, num_validation=200, num_test=100, num_inference_steps=8, num_candidates=4
 )
 # Chosen on validation pictures, for all rows and both sizes.
 GUIDANCE_SCALE = 3.0
