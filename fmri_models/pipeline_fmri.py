@@ -158,8 +158,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         if num_inference_steps < 1:
             raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 or more.")
-        if guidance_scale < 0:
-            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected 0 or more.")
+        if not 0 <= guidance_scale < float("inf"):
+            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
         if not 0 <= strength <= 1:
             raise FmriModelsError(
                 f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it)."

@@ -51,7 +51,7 @@ FULL = DemoSize(
 GUIDANCE_SCALE = 3.0
 STRENGTH = 0.8
 QUICK = DemoSize(
-    num_voxels=1500, num_train=1200, num_validation=100, num_test=60, num_inference_steps=6, num_candidates=1
+    num_voxels=1500, num_train=1000, num_validation=100, num_test=50, num_inference_steps=6, num_candidates=1
 )
 # What the short demo changes in a method's recipe.
 QUICK_TRAINING = {

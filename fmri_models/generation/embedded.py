@@ -269,8 +269,8 @@ class EmbeddedImageGenerator(ImageGenerator):
             raise FmriModelsError(
                 f"strength is {strength}; expected a number from 0 (keep the start) to 1 (ignore it)."
             )
-        if guidance_scale < 0:
-            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected 0 or more.")
+        if not 0 <= guidance_scale < float("inf"):
+            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
         if not 1 <= num_inference_steps <= _MAX_STEPS:
             raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 to {_MAX_STEPS}.")
         if self.unet is None and latents is None and (image_embeds is not None or text_embeds is not None):
