@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "mindeye"
 
 
-def original(name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and description of a fixture."""
-    return load_file(FOLDER / f"{name}.safetensors"), json.loads((FOLDER / f"{name}.json").read_text())
+def original(name: str, folder: Path = FOLDER) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and description of a fixture; large ones are not part of the tests and lie in another folder."""
+    return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text())
 
 
 def state_dict(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

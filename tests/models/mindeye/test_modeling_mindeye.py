@@ -168,8 +168,8 @@ class TestOriginalPrior:
             ("ddim6of100", 6, {}),
         ],
     )
-    def test_sampling(self, name, steps, options):
-        tensors, description = original("me1_prior_sampling")
+    def test_sampling(self, test_data, name, steps, options):
+        tensors, description = original("me1_prior_sampling", test_data / "fixtures" / "mindeye")
         prior = MindEyePrior.from_original(state_dict(tensors), **options)
         scale = 2.0 if "cfg2" in name else 1.0
         noises = list(tensors[f"{name}_noises"])
