@@ -403,7 +403,6 @@ class UNetStage(Stage):
     """
 
     name = "unet"
-    validate_every = 500
 
     def __init__(self, settings: Settings, data: Data, work: Path, assets: Path) -> None:
         super().__init__(settings, data)

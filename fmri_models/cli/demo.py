@@ -44,12 +44,13 @@ class DemoSize:
     num_candidates: int
 
 
-FULL = DemoSize(
-    num_voxels=3000, num_train=4000, num_validation=200, num_test=100, num_inference_steps=8, num_candidates=4
-)
 # Chosen on validation pictures, for all rows and both sizes.
 GUIDANCE_SCALE = 3.0
 STRENGTH = 0.8
+
+FULL = DemoSize(
+    num_voxels=3000, num_train=4000, num_validation=200, num_test=100, num_inference_steps=8, num_candidates=4
+)
 QUICK = DemoSize(
     num_voxels=1500, num_train=1000, num_validation=100, num_test=50, num_inference_steps=6, num_candidates=1
 )

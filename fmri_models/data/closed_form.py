@@ -8,7 +8,7 @@ import numpy as np
 from ..encoders.closed_form import ClosedFormTrials, IndexedTargets
 from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor
-from .processed import ProcessedTrials
+from .processed import processed_subjects
 from .table import TrialTable
 from .targets import TargetKind, cached_targets
 
@@ -37,8 +37,8 @@ def closed_form_trials(
     """
     values: dict[str, Any] = {kind: cached_targets(table, generator, kind) for kind in kinds}
     trials = {}
-    for name in processor.subject_names:
-        processed = ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
+    subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
+    for name, processed in zip(processor.subject_names, subjects, strict=True):
         index = np.array(table.stimuli.rows(processed.stimulus_ids), dtype=np.int64)
         targets: dict[str, IndexedTargets] = {kind: IndexedTargets(values[kind], index) for kind in kinds}
         trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets)

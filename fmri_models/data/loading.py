@@ -12,7 +12,7 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor
 from . import schema
-from .processed import ProcessedTrials
+from .processed import ProcessedTrials, processed_subjects
 from .table import TrialTable
 from .targets import TARGET_SPACES, TargetKind, cached_targets
 
@@ -140,10 +140,7 @@ def gradient_trials(
         fold: Fold of the split.
         repetitions: One row a stimulus, or one a trial.
     """
-    subjects = [
-        ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
-        for name in processor.subject_names
-    ]
+    subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
     targets: dict[str, np.ndarray] = {kind: cached_targets(table, generator, kind) for kind in kinds}
     shapes: dict[str, tuple[int, ...]] = {kind: getattr(generator, TARGET_SPACES[kind]).shape for kind in kinds}
     return TrialDataset(subjects, targets, table.stimuli.ids, shapes)

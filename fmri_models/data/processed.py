@@ -116,6 +116,30 @@ class ProcessedTrials:
         return output
 
 
+def processed_subjects(
+    table: TrialTable,
+    processor: FmriProcessor,
+    parts: Sequence[str],
+    split: str = "default",
+    fold: int = 0,
+    repetitions: Literal["average", "single"] = "average",
+) -> list[ProcessedTrials]:
+    """Processed voxels of some parts of a split, of each of the processor's subjects in its order.
+
+    Args:
+        table: The trial table.
+        processor: Names the subjects.
+        parts: Such as `["train", "validation"]`.
+        split: Name of the split.
+        fold: Fold of the split.
+        repetitions: One row a stimulus, or one a trial.
+    """
+    return [
+        ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
+        for name in processor.subject_names
+    ]
+
+
 def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | None) -> list[np.ndarray]:
     if repetitions == "single":
         return list(np.arange(len(stimulus_ids))[:, None])

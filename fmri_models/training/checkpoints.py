@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -54,14 +54,17 @@ class StageState:
 
 
 class RunFolder:
-    """A folder of something that can be interrupted; `run.json` says what it is.
+    """A hidden folder beside an output folder, of something that can be interrupted; `run.json` says what it is.
 
     Args:
-        folder: Where it is.
+        out: The output folder; the hidden one is `.<name>.<purpose>` beside it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    purpose: ClassVar[str]
+
+    def __init__(self, out: Path) -> None:
+        out = out.absolute()
+        self.folder = out.parent / f".{out.name}.{self.purpose}"
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Starts a new run; what an earlier one left is removed."""
@@ -109,9 +112,7 @@ class Checkpoints(RunFolder):
         out: The output folder of the training; the checkpoints are in the hidden folder `.<name>.training` beside it.
     """
 
-    def __init__(self, out: Path) -> None:
-        out = out.absolute()
-        super().__init__(out.parent / f".{out.name}.training")
+    purpose = "training"
 
     @property
     def exists(self) -> bool:

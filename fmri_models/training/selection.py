@@ -76,9 +76,7 @@ class SelectionFolder(RunFolder):
         out: The output folder of the training; the selection is in the hidden folder `.<name>.selection` beside it.
     """
 
-    def __init__(self, out: Path) -> None:
-        out = out.absolute()
-        super().__init__(out.parent / f".{out.name}.selection")
+    purpose = "selection"
 
     @property
     def exists(self) -> bool:
