@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 _CORE = {
+    "ClipTargets": "generation.clip_targets",
     "EmbeddedImageGenerator": "generation.embedded",
     "EmbeddingSpace": "embedding_space",
     "FmriConfig": "configuration_fmri",
@@ -18,12 +19,19 @@ _CORE = {
     "FmriPreTrainedModel": "modeling_fmri",
     "FmriProcessor": "processing_fmri",
     "FmriToImagePipeline": "pipeline_fmri",
+    "IPAdapter": "generation.ip_adapter",
+    "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
+    "KandinskyImageGenerator": "generation.kandinsky",
     "MindEyeLowLevelModel": "models.mindeye",
     "MindEyeLowLevelOutput": "models.mindeye",
     "MindEyePrior": "models.mindeye",
+    "OpenClipModel": "generation.open_clip_model",
     "PixelsImageGenerator": "generation.pixels",
+    "StableUnCLIPImageGenerator": "generation.stable_unclip",
+    "ThumbnailImageGenerator": "generation.thumbnail",
     "TrialTable": "data",
+    "VersatileDiffusionImageGenerator": "generation.versatile_diffusion",
     "register_method": "registry",
 }
 
@@ -32,6 +40,7 @@ _CORE = {
 _LOADER_BASES = {
     "DiffusionPipeline": "diffusers",
     "FeatureExtractionMixin": "transformers",
+    "ModelMixin": "diffusers",
     "PreTrainedModel": "transformers",
 }
 
@@ -40,9 +49,16 @@ if TYPE_CHECKING:
     from .data import TrialTable
     from .embedding_space import EmbeddingSpace
     from .errors import FmriModelsError
+    from .generation.clip_targets import ClipTargets
     from .generation.embedded import EmbeddedImageGenerator
     from .generation.image_generator import ImageGenerator
+    from .generation.ip_adapter import IPAdapter, IPAdapterImageGenerator
+    from .generation.kandinsky import KandinskyImageGenerator
+    from .generation.open_clip_model import OpenClipModel
     from .generation.pixels import PixelsImageGenerator
+    from .generation.stable_unclip import StableUnCLIPImageGenerator
+    from .generation.thumbnail import ThumbnailImageGenerator
+    from .generation.versatile_diffusion import VersatileDiffusionImageGenerator
     from .modeling_fmri import FmriPreTrainedModel
     from .modeling_outputs import FmriDecoding
     from .models.linear import LinearConfig, LinearModel, LinearOutput, LinearPipeline
@@ -80,6 +96,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ClipTargets",
     "EmbeddedImageGenerator",
     "EmbeddingSpace",
     "FmriConfig",
@@ -89,7 +106,10 @@ __all__ = [
     "FmriPreTrainedModel",
     "FmriProcessor",
     "FmriToImagePipeline",
+    "IPAdapter",
+    "IPAdapterImageGenerator",
     "ImageGenerator",
+    "KandinskyImageGenerator",
     "LinearConfig",
     "LinearModel",
     "LinearOutput",
@@ -101,8 +121,12 @@ __all__ = [
     "MindEyeOutput",
     "MindEyePipeline",
     "MindEyePrior",
+    "OpenClipModel",
     "PixelsImageGenerator",
+    "StableUnCLIPImageGenerator",
+    "ThumbnailImageGenerator",
     "TrialTable",
+    "VersatileDiffusionImageGenerator",
     "__version__",
     "register_method",
 ]

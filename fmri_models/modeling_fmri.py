@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .modeling_outputs import FmriDecoding
+from .retrieval import Embeddings, Query, Retrieved, retrieve
 from .saving import replaceable_folder
 
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
@@ -51,6 +52,71 @@ class FmriPreTrainedModel(PreTrainedModel):
             generator: Source of the noise of these samples.
         """
         raise NotImplementedError(f"{type(self).__name__} implements no decode().")
+
+    def retrieval_embeds(self, fmri: torch.Tensor, subject_ids: SubjectIds = None) -> torch.Tensor:
+        """Decodes what is compared with the embeddings of pictures; nothing is sampled where a method need not.
+
+        Args:
+            fmri: (B, V) float, as the processor gives it.
+            subject_ids: (B,) indices or names; None if there is one subject.
+
+        Returns:
+            (B, …) float.
+
+        Raises:
+            FmriModelsError: The method has none.
+        """
+        embeds = self.decode(fmri, subject_ids).retrieval_embeds
+        if embeds is None:
+            raise FmriModelsError(
+                f"This {type(self).__name__} decodes no embeddings that can be compared with pictures, so it can't "
+                "retrieve; train it with image_embeds among its targets."
+            )
+        return embeds
+
+    @torch.no_grad()
+    def retrieve(
+        self,
+        fmri: torch.Tensor,
+        gallery: Embeddings,
+        subject_ids: SubjectIds = None,
+        top_k: int = 5,
+        query: Query = "brain",
+    ) -> Retrieved:
+        """Finds pictures by what was decoded from brain responses, or responses by pictures: exactly, in bounded
+        memory.
+
+        The direction is named by its query. `"brain"`: each response looks for its picture in the gallery; the papers
+        print how often it is found in the column "Brain", and MindEye's code calls it "bwd". `"image"`: each picture of
+        the gallery looks for its response; the column "Image", "fwd" in the code.
+
+        Args:
+            fmri: (B, V) float, as the processor gives it.
+            gallery: (M, …) embeddings of pictures in the model's space: a tensor or array, which may be memory-mapped
+                and of half precision. Pictures that occur several times take several places, the first one first.
+            subject_ids: (B,) indices or names; None if there is one subject.
+            top_k: How many of the most similar to return.
+            query: Which side asks.
+
+        Returns:
+            [`Retrieved`]: cosine similarities and indices, (B, top_k) into the gallery for `"brain"`, (M, top_k) into
+            `fmri` for `"image"`.
+
+        Raises:
+            FmriModelsError: The method has no embeddings for retrieval, the gallery is of another size, or `top_k` is
+                out of range.
+        """
+        if query not in ("brain", "image"):
+            raise FmriModelsError(f"query is {query!r}; expected 'brain' or 'image'.")
+        embeds = self.retrieval_embeds(fmri, subject_ids).flatten(1)
+        space = self.config.space("image_embedding_space")
+        found = gallery.reshape(len(gallery), -1).shape[1] if len(gallery) else 0
+        if space is not None and found != space.size:
+            raise FmriModelsError(
+                f"The gallery has {len(gallery)} embeddings of {found} values; this model's have {space.size} "
+                f"({space.encoder}, {space.layer}); embed the pictures with the model's image generator."
+            )
+        return retrieve(embeds, gallery, top_k) if query == "brain" else retrieve(gallery, embeds, top_k)
 
     def subject_indices(self, subject_ids: SubjectIds, batch_size: int, device: torch.device) -> torch.Tensor:
         """Subjects in any form as (B,) long indices into `config.subject_names`.

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
+from .generation.loading import load_source, located, parse_source, resolved
+from .generation.source import SPACES, GeneratorSource
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .processing_fmri import FmriProcessor
@@ -27,7 +29,8 @@ from .version import __version__
 
 register_with_libraries()
 
-PIPELINE_SCHEMA = 1
+# 2: the image generator may be named instead of contained.
+PIPELINE_SCHEMA = 2
 INDEX_FILE = "model_index.json"
 _IMAGES_A_BATCH = 64
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -59,6 +62,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         brain_model: A brain model.
         processor: The processor that the brain model was trained with.
         image_generator: Draws the pictures; None for methods that only identify.
+        image_generator_source: Where the generator's weights are: a name, a folder, a Hub repository, a mapping or a
+            [`GeneratorSource`]. Such a generator is not saved with the pipeline but named by it, and loaded when it is
+            first needed. A generator that was loaded from published weights knows its source.
 
     Example:
         >>> from fmri_models import FmriToImagePipeline
@@ -74,20 +80,76 @@ class FmriToImagePipeline(DiffusionPipeline):
         brain_model: FmriPreTrainedModel,
         processor: FmriProcessor,
         image_generator: ImageGenerator | None = None,
+        image_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
         fmri_schema: int = PIPELINE_SCHEMA,
         fmri_models_version: str = __version__,
     ) -> None:
         super().__init__()
         check_schema(fmri_schema, PIPELINE_SCHEMA, f"The pipeline's {INDEX_FILE}")
         _check_subjects(brain_model, processor)
-        if image_generator is not None:
-            _check_spaces(brain_model, image_generator)
-        self.register_modules(brain_model=brain_model, processor=processor, image_generator=image_generator)
-        self.register_to_config(fmri_schema=fmri_schema, fmri_models_version=fmri_models_version)
+        self._hub_options: dict[str, Any] = {}
+        self.register_modules(brain_model=brain_model, processor=processor)
+        self.image_generator = image_generator
+        if image_generator_source is not None:
+            self._refer_to(parse_source(image_generator_source))
+        self._register_image_generator()
+        self.register_to_config(fmri_schema=PIPELINE_SCHEMA, fmri_models_version=fmri_models_version)
         brain_model.eval()
+
+    @property
+    def image_generator(self) -> Any:
+        """The [`ImageGenerator`] that draws, or None; one that is only named is loaded when it is first asked for."""
+        if self._image_generator is None and self.image_generator_source is not None:
+            dtype, device = self.brain_model.dtype, self.brain_model.device
+            generator = load_source(self.image_generator_source, dtype=dtype, **self._hub_options)
+            self._take(generator)
+            generator.to(device)
+        return self._image_generator
+
+    @image_generator.setter
+    def image_generator(self, image_generator: ImageGenerator | None) -> None:
+        self._image_generator: ImageGenerator | None = None
+        self._source: GeneratorSource | None = None
         if image_generator is not None:
-            # One bar for all pictures, not one for each batch of them.
-            image_generator.set_progress_bar_config(disable=True)
+            self._take(image_generator)
+            self._source = image_generator.source
+
+    @property
+    def image_generator_source(self) -> GeneratorSource | None:
+        """Where the generator's weights are, if the pipeline names its generator instead of containing it."""
+        return self._source
+
+    def _refer_to(self, source: GeneratorSource) -> None:
+        source = resolved(source) if self._image_generator is None else located(source, self._image_generator)
+        _check_spaces(self.brain_model, {kind: source.space(kind) for kind in SPACES})
+        self._source = source
+
+    def _take(self, image_generator: ImageGenerator) -> None:
+        _check_spaces(self.brain_model, {kind: getattr(image_generator, kind) for kind in SPACES})
+        # One bar for all pictures, not one for each batch of them.
+        image_generator.set_progress_bar_config(disable=True)
+        self._image_generator = image_generator
+
+    def _register_image_generator(self) -> None:
+        """Makes the generator a component, which is saved with the pipeline, or notes where it is."""
+        source, generator = self._source, self._image_generator
+        self.register_modules(image_generator=None if source is not None else generator)
+        self._source, self._image_generator = source, generator
+        self.register_to_config(image_generator_source=None if source is None else source.to_dict())
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name; a generator that is only named is among them as soon as it has been loaded."""
+        parts = {"brain_model": self.brain_model, "processor": self.processor}
+        return {**parts, "image_generator": self._image_generator}
+
+    @classmethod
+    def _get_signature_keys(cls, obj: Any) -> tuple[list[str], list[str]]:
+        expected, optional = super()._get_signature_keys(obj)
+        # diffusers goes through the components to move or to describe them, which must not load a generator.
+        if isinstance(obj, FmriToImagePipeline) and obj._image_generator is None:
+            expected.remove("image_generator")
+        return expected, optional
 
     @torch.no_grad()
     def __call__(
@@ -156,14 +218,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         Raises:
             FmriModelsError: Names the option, its value and the range.
         """
-        if num_inference_steps < 1:
-            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 or more.")
-        if not 0 <= guidance_scale < float("inf"):
-            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
-        if not 0 <= strength <= 1:
-            raise FmriModelsError(
-                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it)."
-            )
+        ImageGenerator.check_options(strength, guidance_scale, num_inference_steps)
         if num_candidates < 1:
             raise FmriModelsError(f"num_candidates is {num_candidates}; expected 1 or more.")
         if selection not in ("brain", "oracle", "first"):
@@ -280,16 +335,19 @@ class FmriToImagePipeline(DiffusionPipeline):
     def to(self, *args: Any, **kwargs: Any) -> "FmriToImagePipeline":
         """Moves or casts the pipeline; the image generator, a pipeline itself, goes along."""
         super().to(*args, **kwargs)
-        if self.image_generator is not None:
-            self.image_generator.to(*args, **kwargs)
+        if self._image_generator is not None:
+            self._image_generator.to(*args, **kwargs)
         return self
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Saves all components into a folder, which appears complete or not at all.
 
+        An image generator that has an `image_generator_source` is named there and not copied.
+
         Raises:
             FmriModelsError: The folder holds something that is no pipeline, or the disk is full.
         """
+        self._register_image_generator()
         with replaceable_folder(save_directory, marker=INDEX_FILE) as partial:
             super().save_pretrained(str(partial), **kwargs)
 
@@ -299,7 +357,8 @@ class FmriToImagePipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
-            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too, and
+                `image_generator=` or `image_generator_source=` replaces the saved one.
 
         Raises:
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
@@ -310,6 +369,9 @@ class FmriToImagePipeline(DiffusionPipeline):
                 f"There is no folder {path}; give a saved pipeline, or a Hub repository as user/name."
             )
         kwargs.setdefault("dtype", torch.float32)
+        # Whoever gives one of the two means neither the saved weights nor the saved source.
+        if "image_generator" in kwargs or "image_generator_source" in kwargs:
+            kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
         try:
             pipeline_class = cls if cls is not FmriToImagePipeline else _pipeline_class(path, kwargs)
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(path, **kwargs)
@@ -324,7 +386,8 @@ class FmriToImagePipeline(DiffusionPipeline):
             raise FmriModelsError(
                 f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
             ) from error
-        generator = pipeline.image_generator
+        pipeline._hub_options = _hub_options(kwargs, ("cache_dir", "token", "local_files_only"))
+        generator = pipeline._image_generator
         if generator is not None and generator.dtype != kwargs["dtype"]:
             generator.to(kwargs["dtype"])
         return pipeline
@@ -356,8 +419,9 @@ def _read_index(path: str) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = ("revision", "cache_dir", "token", "local_files_only")
+def _hub_options(
+    kwargs: dict[str, Any], names: Sequence[str] = ("revision", "cache_dir", "token", "local_files_only")
+) -> dict[str, Any]:
     return {name: kwargs[name] for name in names if name in kwargs}
 
 
@@ -375,10 +439,9 @@ def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) 
         )
 
 
-def _check_spaces(brain_model: FmriPreTrainedModel, image_generator: ImageGenerator) -> None:
-    for kind in ("image_embedding_space", "text_embedding_space", "latent_space"):
+def _check_spaces(brain_model: FmriPreTrainedModel, spaces: Mapping[str, EmbeddingSpace | None]) -> None:
+    for kind, taken in spaces.items():
         decoded: EmbeddingSpace | None = brain_model.config.space(kind)
-        taken: EmbeddingSpace | None = getattr(image_generator, kind)
         if decoded is not None and taken is not None:
             decoded.require_equal(taken, "the brain model", "the image generator")
 

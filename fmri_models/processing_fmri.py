@@ -149,6 +149,20 @@ class FmriProcessor(FeatureExtractionMixin):
         processor._warn_of_dead_voxels()
         return processor
 
+    @classmethod
+    def without_statistics(cls, num_voxels: Mapping[str, int], expects: str) -> "FmriProcessor":
+        """A processor that passes betas on as they are, for a model that was published without its statistics.
+
+        Args:
+            num_voxels: Subject ▶ number of voxels, in the order of the model.
+            expects: Which betas the model takes, in words.
+        """
+        processor = cls(subject_names=list(num_voxels), statistics="identity", expects=expects)
+        for name, count in num_voxels.items():
+            mean, std = np.zeros((1, count), dtype=np.float32), np.ones((1, count), dtype=np.float32)
+            processor._subjects[name] = SubjectStatistics(count, np.arange(count), mean, std)
+        return processor
+
     def __call__(
         self,
         fmri: np.ndarray | torch.Tensor | Sequence[np.ndarray],

@@ -5,7 +5,7 @@ A folder `models/<name>/` describes itself by a `METHOD` in its `__init__.py`; p
 """
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -27,6 +27,9 @@ class Method:
         output: The `ModelOutput` subclass that the model's forward returns.
         pipeline: The `FmriToImagePipeline` subclass.
         objective: What training needs beyond the network.
+        converter: The function that reads published checkpoints, as `"module:function"`: it takes the checkpoint,
+            `low_level_checkpoint=` and fields of the configuration, and returns a [`Conversion`]. None where no
+            checkpoints were published.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Method:
     output: str
     pipeline: str
     objective: str
+    converter: str | None = None
 
     @property
     def class_paths(self) -> tuple[str, ...]:
@@ -54,8 +58,24 @@ class Method:
         raise AttributeError(f"method {self.name!r} has no part {class_name!r}")
 
     def load(self, part: str) -> Any:
-        """Imports one part: `"config"`, `"model"`, `"output"`, `"pipeline"` or `"objective"`."""
+        """Imports one part: `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`."""
         return _import_class(getattr(self, part))
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a method's converter makes of published checkpoints.
+
+    Args:
+        model: The brain model.
+        expects: Which betas it takes, in words, since published checkpoints come without statistics.
+        image_generator: The generator that it was published with, by the fields of `GeneratorSource`; None if the
+            model does not decode what that generator takes.
+    """
+
+    model: Any
+    expects: str
+    image_generator: Mapping[str, Any] | None = None
 
 
 _registered: dict[str, Method] = {}
@@ -71,7 +91,7 @@ def register_method(method: Method) -> None:
         raise FmriModelsError(f"A method named {method.name!r} is registered already; choose another name.")
     _registered[method.name] = method
     for path in method.class_paths:
-        _register_with_diffusers(path.split(".")[0].split(":")[0])
+        register_with_diffusers(path.split(".")[0].split(":")[0])
     _register_with_transformers(method)
 
 
@@ -129,19 +149,20 @@ def _import_class(path: str) -> Any:
 
 def register_with_libraries() -> None:
     """Tells transformers' Auto classes and diffusers' loader about the package; called before anything is loaded."""
-    _register_with_diffusers(__name__.split(".")[0])
+    register_with_diffusers(__name__.split(".")[0])
     for method in _methods().values():
         _register_with_transformers(method)
 
 
 @cache
-def _register_with_diffusers(package: str) -> None:
+def register_with_diffusers(package: str) -> None:
+    """Tells diffusers' loader that a package has classes of components; each has to be an attribute of the package."""
     from diffusers.pipelines import pipeline_loading_utils
 
     # A private table of diffusers 0.42 (hence the upper bound on its version); test_pipeline_common.py notices when it
     # moves. Without the entry, diffusers neither saves nor loads a component class from outside.
     how = ["save_pretrained", "from_pretrained"]
-    bases = ("PreTrainedModel", "FeatureExtractionMixin", "DiffusionPipeline")
+    bases = ("PreTrainedModel", "FeatureExtractionMixin", "DiffusionPipeline", "ModelMixin")
     pipeline_loading_utils.LOADABLE_CLASSES[package] = dict.fromkeys(bases, how)
 
 

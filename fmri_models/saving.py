@@ -29,7 +29,7 @@ def atomic_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
     try:
-        with _disk_full_as_sentence(path):
+        with disk_full_as_sentence(path):
             yield partial
             partial.chmod(0o777 & ~_umask())
             _swap(partial, path)
@@ -62,7 +62,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        with _disk_full_as_sentence(path):
+        with disk_full_as_sentence(path):
             yield partial
             partial.chmod(0o666 & ~_umask())
             partial.replace(path)
@@ -109,7 +109,15 @@ def check_schema(found: object, supported: int, what: str) -> None:
 
 
 @contextmanager
-def _disk_full_as_sentence(path: Path) -> Iterator[None]:
+def disk_full_as_sentence(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk inside the block into a sentence.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        FmriModelsError: The disk is full.
+    """
     try:
         yield
     except Exception as error:

@@ -25,7 +25,7 @@ class TrainingRecord:
         split: Name of the split.
         fold: Fold of the split.
         train_parts: Parts of the split that were learned from.
-        repetitions: `"average"` or `"single"`.
+        repetitions: `"average"`, `"single"` or `"all"`.
         simulated: Whether the brain activity was simulated; None if that was not recorded.
         recipe: The whole recipe.
         stages: What each stage reported.

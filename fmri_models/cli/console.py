@@ -34,3 +34,9 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--strength", type=float, default=0.7, help="share of the low-level picture that is replaced, 0 to 1"
     )
     group.add_argument("--candidates", type=int, default=1, help="pictures to draw of each pattern (default: 1)")
+    group.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what pictures are computed in; bfloat16 takes half the time where the processor has instructions for it",
+    )

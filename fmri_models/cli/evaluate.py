@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
         from ..evaluation.evaluate import GenerationSettings, evaluate
 
         quiet_loading()
-        settings = GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, args.seed)
+        settings = GenerationSettings(
+            args.steps, args.guidance_scale, args.strength, args.candidates, args.seed, args.precision
+        )
         report = evaluate(
             args.model, args.data, args.out, args.protocol, args.repetitions, settings, args.reference, args.overwrite
         )

@@ -3,25 +3,52 @@
 import argparse
 
 from .console import quiet_loading
+from .usage import UsageError
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "fit-processor",
         help="give a pipeline the statistics of a table's training trials",
-        description="Replace a saved pipeline's processor by one fitted on the training trials of a table.",
-        epilog="example:\n  fmri-models fit-processor converted/mindeye --data my_table",
+        description=(
+            "Replace a saved pipeline's processor by one fitted on the training trials of a table. A model card that "
+            "is there is written again, without figures: what was measured before is not true of the new processor."
+        ),
+        epilog=(
+            "examples:\n  fmri-models fit-processor converted/mindeye --data my_table\n"
+            "  fmri-models fit-processor converted/mindeye --data my_table --subject subj01=anna"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL_DIR", help="a saved pipeline")
     parser.add_argument("--data", metavar="DIR", required=True, help="the trial table")
     parser.add_argument("--statistics", choices=("pooled", "session"), default="session")
+    parser.add_argument(
+        "--subject",
+        metavar="MODEL=TABLE",
+        action="append",
+        default=[],
+        help="the table's name of a subject of the model, which takes that name; once for each that differs",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..hub.cards import has_card, write_card
     from ..training.refit import refit_processor
 
     quiet_loading()
-    processor = refit_processor(args.model, args.data, args.statistics)
+    # Asked first, because a README.md of somebody else's is refused.
+    rewrite_card = has_card(args.model)
+    processor = refit_processor(args.model, args.data, args.statistics, _subjects(args.subject))
     print(f"fitted the processor of {args.model} for {', '.join(processor.subject_names)}")
+    if rewrite_card:
+        print(f"wrote {write_card(args.model)}, without figures: evaluate the model again")
+
+
+def _subjects(mappings: list[str]) -> dict[str, str]:
+    pairs = [mapping.partition("=") for mapping in mappings]
+    for mapping, (own, _, in_table) in zip(mappings, pairs, strict=True):
+        if not own or not in_table:
+            raise UsageError(f"--subject {mapping} is not of the form MODEL=TABLE, such as subj01=anna.")
+    return {own: in_table for own, _, in_table in pairs}

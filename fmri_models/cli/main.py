@@ -22,6 +22,7 @@ COMMANDS = (
     "retrieve",
     "evaluate",
     "compare",
+    "convert",
     "card",
     "space",
 )

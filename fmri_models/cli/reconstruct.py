@@ -25,6 +25,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", metavar="DIR", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")
     add_generation_arguments(parser)
+    parser.add_argument(
+        "--generator",
+        metavar="DIR_OR_REPO",
+        help="draw with another image generator than the pipeline's: one of the same spaces",
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,10 +41,12 @@ def run(args: argparse.Namespace) -> None:
 
     quiet_loading()
     check_output_folder(args.out, args.overwrite)
-    pipeline = FmriToImagePipeline.from_pretrained(args.model)
+    replaced = {} if args.generator is None else {"image_generator_source": args.generator}
+    pipeline = FmriToImagePipeline.from_pretrained(args.model, **replaced)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
     settings = [
-        GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s) for s in args.seed
+        GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s, args.precision)
+        for s in args.seed
     ]
     count = reconstruct(pipeline, patterns, settings, args.out, overwrite=args.overwrite)
     print(f"wrote {count} pictures and trials.csv to {args.out}")

@@ -10,8 +10,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "retrieve",
         help="find the seen picture in a gallery",
         description=(
-            "Rank the pictures of a gallery by their similarity to what is decoded from each pattern, and print the "
-            "best as CSV (trial, stimulus, rank, item, similarity)."
+            "Rank the pictures of a gallery by their similarity (cosine) to what is decoded from each pattern, and "
+            "print the best as CSV (trial, stimulus, rank, item, similarity). The search is exact; a .npy gallery may "
+            "have millions of rows and be larger than memory. A picture that the gallery holds several times takes "
+            "several ranks, in the gallery's order."
         ),
         epilog=(
             "example:\n  fmri-models retrieve --model outputs/demo/pipeline --fmri outputs/demo/data --subject subj01 "
@@ -20,7 +22,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_pattern_arguments(parser)
-    parser.add_argument("--gallery", metavar="FILE.npy|IMAGES_DIR", required=True, help="embeddings, or pictures")
+    parser.add_argument(
+        "--gallery",
+        metavar="FILE.npy|IMAGES_DIR",
+        required=True,
+        help="embeddings (rows, ...) in the pipeline's space, or .png and .jpg files",
+    )
+    parser.add_argument(
+        "--query",
+        choices=("brain", "image"),
+        default="brain",
+        help=(
+            'who looks for whom: each pattern for its picture (the papers\' column "Brain"; default), or each picture '
+            'for its pattern ("Image")'
+        ),
+    )
     parser.add_argument("--top-k", type=int, default=5, help="how many to print of each pattern (default: 5)")
     parser.set_defaults(run=run)
 
@@ -29,13 +45,21 @@ def run(args: argparse.Namespace) -> None:
     import csv
     import sys
 
-    from ..evaluation.reconstruct import load_gallery, load_patterns, retrieve_from_gallery
+    from ..evaluation.gallery import load_gallery, retrieve_from_gallery
+    from ..evaluation.reconstruct import load_patterns
     from ..pipeline_fmri import FmriToImagePipeline
 
     quiet_loading()
     pipeline = FmriToImagePipeline.from_pretrained(args.model)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
-    names, gallery = load_gallery(pipeline, args.gallery)
+    gallery = load_gallery(pipeline, args.gallery)
+    duplicates = gallery.duplicates()
+    if duplicates:
+        print(
+            f"The gallery holds {duplicates} of {len(gallery)} items more than once; equal ones take several ranks, in "
+            "the gallery's order.",
+            file=sys.stderr,
+        )
     writer = csv.writer(sys.stdout)
     writer.writerow(("trial", "stimulus", "rank", "item", "similarity"))
-    writer.writerows(retrieve_from_gallery(pipeline, patterns, names, gallery, args.top_k))
+    writer.writerows(retrieve_from_gallery(pipeline, patterns, gallery, args.top_k, args.query))

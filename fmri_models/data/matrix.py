@@ -68,7 +68,7 @@ class FmriMatrix:
         parent = cache_folder() / "matrices" / fingerprint
         folder = parent / subject
         if not folder.is_dir():
-            _make_folder(parent)
+            make_cache_folder(parent)
             with filelock.FileLock(parent / f"{subject}.lock"):
                 if not folder.is_dir():
                     _remove_interrupted(parent, subject)
@@ -108,7 +108,12 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "fmri_models"
 
 
-def _make_folder(folder: Path) -> None:
+def make_cache_folder(folder: Path) -> None:
+    """Makes a folder of the cache.
+
+    Raises:
+        FmriModelsError: It can't be made or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)

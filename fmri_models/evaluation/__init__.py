@@ -13,7 +13,7 @@ _MODULES = {
     "correlation_distance": "metrics",
     "n_way_accuracy": "metrics",
     "retrieval_accuracy": "retrieval",
-    "retrieve": "retrieval",
+    "retrieve": ".retrieval",
     "EfficientNetLite0": "features",
     "FeatureExtractor": "features",
     "load_extractor": "features",
@@ -30,6 +30,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from ..retrieval import retrieve
     from .features import EfficientNetLite0, FeatureExtractor, load_extractor
     from .images import evaluate_images
     from .looks import read_looks, record_look
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from .protocols import Protocol, get_protocol
     from .rendering import write_report
     from .report import Report
-    from .retrieval import retrieval_accuracy, retrieve
+    from .retrieval import retrieval_accuracy
     from .scoring import RowData, Scores, score_rows
 
 __all__ = [

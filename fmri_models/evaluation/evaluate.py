@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
 from ..data.table import Trials, TrialTable
-from ..data.targets import TargetKind, cached_targets, prepare_pictures
+from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepare_pictures
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
@@ -29,6 +29,8 @@ from .report import Report
 from .scoring import RowData, score_rows
 
 logger = logging.get_logger(__name__)
+
+Precision = Literal["float32", "bfloat16"]
 
 GRID_ROWS = (
     "brain",
@@ -53,6 +55,11 @@ class GenerationSettings:
         strength: How much of the low-level picture is replaced.
         num_candidates: Pictures drawn of each item.
         seed: Item i is drawn from `seed + i`.
+        precision: What pictures are computed in: `"float32"`, or `"bfloat16"`, which a processor with instructions
+            for it computes twice as fast.
+
+    Raises:
+        FmriModelsError: Another precision.
     """
 
     num_inference_steps: int = 20
@@ -60,6 +67,11 @@ class GenerationSettings:
     strength: float = 0.7
     num_candidates: int = 1
     seed: int = 0
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise FmriModelsError(f"precision is {self.precision!r}; expected {' or '.join(get_args(Precision))}.")
 
     def call(self) -> dict[str, Any]:
         """Arguments of the pipeline's generate()."""
@@ -69,6 +81,10 @@ class GenerationSettings:
             "strength": self.strength,
             "num_candidates": self.num_candidates,
         }
+
+    def computing(self, device: torch.device) -> torch.autocast:
+        """A context in which pictures are computed in `precision`."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def sources(self, items: int | range) -> list[torch.Generator]:
         """A source of noise for each item, the same for every row and however many are drawn together."""
@@ -183,7 +199,10 @@ class Evaluation:
         if scene_factors is not None:
             without_object = np.stack([background(scene) for scene in scene_factors])
             rows["background"] = RowData(images=prepare_pictures(without_object, generator.image_size))
-        gallery = None if decoding.retrieval_embeds is None else generator.embed_images(truth)
+        gallery = None
+        if decoding.retrieval_embeds is not None:
+            # Prepared as training targets are.
+            gallery = generator.embed_images(pictures_to_embed(table.stimuli.images(ids), generator))
         return Evaluated(subject, record.fold, ids, truth, rows, gallery, len(test))
 
     def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, RowData]:
@@ -276,7 +295,11 @@ class Evaluation:
                 "image_generator": type(pipeline.image_generator).__name__,
                 "repetitions_trained_on": record.repetitions,
                 "training_seconds": record.seconds,
-                "settings": {**self.settings.call(), "seed": self.settings.seed},
+                "settings": {
+                    **self.settings.call(),
+                    "seed": self.settings.seed,
+                    "precision": self.settings.precision,
+                },
                 "transductive": pipeline.processor.is_transductive,
             },
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
@@ -313,16 +336,18 @@ class _Drawing:
         """Pictures (N, C, H, W) of what was decoded; `changes` replace single settings."""
         settings = {**self.settings.call(), **changes}
         sources = self.settings.sources(self.count)
-        images = self.pipeline.generate(decoding, **settings, generator=sources, output_type="pt").images
+        with self.settings.computing(self.pipeline.device):
+            images = self.pipeline.generate(decoding, **settings, generator=sources, output_type="pt").images
         assert isinstance(images, torch.Tensor)
         return images
 
     def unconditional(self) -> torch.Tensor:
         """Pictures of the generator that was told nothing."""
         settings = {key: value for key, value in self.settings.call().items() if key != "num_candidates"}
-        output = self.pipeline.image_generator(
-            num_images=self.count, **settings, generator=self.settings.sources(self.count), output_type="pt"
-        )
+        with self.settings.computing(self.pipeline.device):
+            output = self.pipeline.image_generator(
+                num_images=self.count, **settings, generator=self.settings.sources(self.count), output_type="pt"
+            )
         return output.images
 
     def ceilings(self, truth: torch.Tensor) -> dict[str, RowData]:
@@ -530,6 +555,8 @@ def _notes(
     notes = []
     if table.simulated:
         notes.append("The brain activity is simulated; nothing here says how well a real brain can be read.")
+    if pipeline.image_generator.limits is not None:
+        notes.append(pipeline.image_generator.limits)
     if not pipeline.image_generator.generates_from_embeddings:
         notes.append(
             "The image generator draws from latents alone: brain is the decoded low-level picture, and the embeddings "

@@ -27,6 +27,8 @@ TIE_MARGIN = 1e-12
 
 _IMAGE_CHUNK = 32
 _FEATURE_CHUNK = 256
+# Features that are multiplied at a time.
+_COLUMNS = 4096
 _SSIM_PAIR_VALUES = 2**22
 
 
@@ -373,18 +375,28 @@ def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_siz
     return _blocked_products(truth_features, recon_features, _standardised, chunk_size)
 
 
-def cosine_matrix(queries: Tensor, gallery: Tensor, chunk_size: int = _FEATURE_CHUNK) -> Tensor:
+def cosine_matrix(queries: Tensor, gallery: Tensor) -> Tensor:
     """Cosine of every vector of one set with every vector of another.
 
     Args:
         queries: (T, ...) float.
         gallery: (N, ...) float of the same feature size.
-        chunk_size: Rows that are held in float64 at a time.
 
     Returns:
         (T, N) float64; NaN in the row or column of a zero vector.
     """
-    return _blocked_products(queries, gallery, _unit, chunk_size)
+    queries, gallery = queries.flatten(1), gallery.flatten(1)
+    _require_equal_features(queries, gallery)
+    product = torch.zeros(len(queries), len(gallery), dtype=torch.float64, device=queries.device)
+    squares = [product.new_zeros(len(vectors)) for vectors in (queries, gallery)]
+    # Some features of all vectors at a time: each value becomes float64 once, and no set of long vectors as a whole.
+    for one, other in zip(queries.split(_COLUMNS, dim=1), gallery.split(_COLUMNS, dim=1), strict=True):
+        one, other = one.double(), other.double()
+        product.addmm_(one, other.T)
+        for total, values in zip(squares, (one, other), strict=True):
+            total += values.square().sum(1)
+    norms = [total.sqrt().where(total > 0, torch.nan) for total in squares]
+    return product.div_(norms[0][:, None]).div_(norms[1])
 
 
 def identification_shares(similarity: Tensor, groups: Sequence[Any] | None = None) -> Tensor:
@@ -472,17 +484,16 @@ def _standardised(features: Tensor) -> Tensor:
     return centred / norm.where(norm > 1e-12 * scale, torch.nan)
 
 
-def _unit(features: Tensor) -> Tensor:
-    norm = features.norm(dim=1, keepdim=True)
-    return features / norm.where(norm > 0, torch.nan)
-
-
-def _blocked_products(one: Tensor, other: Tensor, prepare: Any, chunk_size: int) -> Tensor:
-    one, other = one.flatten(1), other.flatten(1)
+def _require_equal_features(one: Tensor, other: Tensor) -> None:
     if one.shape[1] != other.shape[1]:
         raise FmriModelsError(
             f"One set has {one.shape[1]} features and the other {other.shape[1]}; expected equal ones."
         )
+
+
+def _blocked_products(one: Tensor, other: Tensor, prepare: Any, chunk_size: int) -> Tensor:
+    one, other = one.flatten(1), other.flatten(1)
+    _require_equal_features(one, other)
     product = torch.empty(len(one), len(other), dtype=torch.float64, device=one.device)
     for start in range(0, len(one), chunk_size):
         rows = prepare(one[start : start + chunk_size].double())

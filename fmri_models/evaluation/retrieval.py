@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FmriModelsError
-from .metrics import Reduction, chance_of_fewer, checked_features, cosine_matrix, reduce, wins_in_columns
+from .metrics import TIE_MARGIN, Reduction, chance_of_fewer, checked_features, cosine_matrix, reduce, wins_in_columns
 
 
 def retrieval_accuracy(
@@ -60,7 +60,7 @@ def retrieval_accuracy(
             f"pools have the shape {tuple(pools.shape)} with indices from {int(pools.min())} to {int(pools.max())}; "
             f"expected (repeats, size) with indices from 0 to {len(brain) - 1}."
         )
-    hits = [retrieval_hits(similarity[pool][:, pool], top_k).diagonal() for pool in pools]
+    hits = [_partner_hits(similarity[pool][:, pool], top_k) for pool in pools]
     return reduce(torch.stack(hits), reduction)
 
 
@@ -76,6 +76,13 @@ def retrieval_hits(similarity: Tensor, top_k: int) -> Tensor:
     """
     not_beaten = len(similarity) - 1 - wins_in_columns(similarity)
     return hits_from_ranks(not_beaten.masked_fill(similarity.isnan(), len(similarity)), len(similarity) - 1, top_k)
+
+
+def _partner_hits(similarity: Tensor, top_k: int) -> Tensor:
+    """The diagonal of [`retrieval_hits`] without the rest of it."""
+    own = similarity.diagonal()
+    not_beaten = len(similarity) - 1 - (similarity < own - TIE_MARGIN).sum(dim=0)
+    return hits_from_ranks(not_beaten.masked_fill(own.isnan(), len(similarity)), len(similarity) - 1, top_k)
 
 
 def hits_from_ranks(not_beaten: Tensor, others: int, top_k: int, pool_size: int | None = None) -> Tensor:
@@ -94,42 +101,6 @@ def hits_from_ranks(not_beaten: Tensor, others: int, top_k: int, pool_size: int 
         return (not_beaten < top_k).double()
     chances = [chance_of_fewer(count, others, pool_size - 1, top_k) for count in range(others + 1)]
     return torch.tensor([*chances, 0.0], dtype=torch.float64)[not_beaten.long().clamp(max=others + 1)]
-
-
-def retrieve(query: Tensor, gallery: Tensor, top_k: int = 1, chunk_size: int = 4096) -> tuple[Tensor, Tensor]:
-    """The k most similar gallery rows of each query, exactly, without holding all similarities in memory.
-
-    Args:
-        query: (N, ...) embeddings.
-        gallery: (M, ...) embeddings of the same size.
-        top_k: Number of rows to return.
-        chunk_size: Gallery rows that are compared at a time.
-
-    Returns:
-        Cosine similarities (N, k) float64 in falling order, and gallery indices (N, k) int64.
-
-    Raises:
-        FmriModelsError: Embedding sizes differ, NaN or all-zero vectors, or fewer than `top_k` gallery rows.
-    """
-    query, gallery = torch.as_tensor(query).flatten(1), torch.as_tensor(gallery).flatten(1)
-    if query.shape[1] != gallery.shape[1]:
-        raise FmriModelsError(
-            f"A query has {query.shape[1]} values and a gallery row {gallery.shape[1]}; embed both alike."
-        )
-    if not 1 <= top_k <= len(gallery):
-        raise FmriModelsError(f"top_k is {top_k}, but the gallery has {len(gallery)} rows.")
-    best = torch.empty(len(query), 0, dtype=torch.float64)
-    index = torch.empty(len(query), 0, dtype=torch.long)
-    for start in range(0, len(gallery), chunk_size):
-        similarity = cosine_matrix(query, gallery[start : start + chunk_size])
-        if similarity.isnan().any():
-            raise FmriModelsError("A query or gallery embedding is all zero, NaN or infinite, so it has no direction.")
-        positions = torch.arange(start, start + similarity.shape[1]).expand(len(query), -1)
-        best, index = torch.cat([best, similarity], 1), torch.cat([index, positions], 1)
-        # A stable sort keeps the smaller index first among equals, whatever the chunk size.
-        order = best.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
-        best, index = best.gather(1, order), index.gather(1, order)
-    return best, index
 
 
 def _random_pools(count: int, pool_size: int | None, repeats: int, seed: int) -> Tensor:

@@ -19,7 +19,6 @@ ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
 _PREPROCESSING = "64x64 RGB in [-1, 1]"
 _BATCH_SIZE = 250
-_MAX_STEPS = 1000
 
 
 class EmbeddedImageGenerator(ImageGenerator):
@@ -255,24 +254,8 @@ class EmbeddedImageGenerator(ImageGenerator):
         guidance_scale: float,
         num_inference_steps: int,
     ) -> None:
-        for name, values, space in (
-            ("image_embeds", image_embeds, self.image_embedding_space),
-            ("text_embeds", text_embeds, self.text_embedding_space),
-            ("latents", latents, self.latent_space),
-        ):
-            if values is not None and tuple(values.shape[1:]) != space.shape:
-                raise FmriModelsError(
-                    f"EmbeddedImageGenerator takes {name} of shape (N, {', '.join(map(str, space.shape))}); got "
-                    f"{tuple(values.shape)}."
-                )
-        if not 0 <= strength <= 1:
-            raise FmriModelsError(
-                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (ignore it)."
-            )
-        if not 0 <= guidance_scale < float("inf"):
-            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
-        if not 1 <= num_inference_steps <= _MAX_STEPS:
-            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 to {_MAX_STEPS}.")
+        self.check_shapes(image_embeds, text_embeds, latents)
+        self.check_options(strength, guidance_scale, num_inference_steps)
         if self.unet is None and latents is None and (image_embeds is not None or text_embeds is not None):
             raise FmriModelsError(
                 "EmbeddedImageGenerator was given embeddings without latents, but this one was saved without its "

@@ -1,17 +1,24 @@
 """The uniform call of every image generator."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
 from PIL import Image
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from .source import GeneratorSource
+
+MAX_INFERENCE_STEPS = 1000
 
 
 @dataclass
@@ -28,10 +35,24 @@ class ImageGeneratorOutput(BaseOutput):
 class ImageGenerator(DiffusionPipeline):
     """A picture from embeddings, a low-level latent, or both.
 
-    A subclass registers its networks as flat components and implements the three abstract methods. Everything that
+    A subclass registers its networks as flat components and implements the abstract methods. Everything that
     differs between generators (what an embedding is, how large a picture is) is stated by the properties, so that
     models and evaluation ask instead of assuming.
+
+    Attributes:
+        default_repository: Hub repository of the published weights; None where there are none.
+        diffusers_class_names: Names of diffusers' own pipeline classes whose folders this class reads.
+        embeds_any_size: Whether `embed_images` takes pictures of any size and resizes them as its space says.
+        limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
+            meant to be whole pictures.
     """
+
+    default_repository: ClassVar[str | None] = None
+    diffusers_class_names: ClassVar[tuple[str, ...]] = ()
+    embeds_any_size: ClassVar[bool] = False
+    limits: ClassVar[str | None] = None
+    # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
+    source: GeneratorSource | None = None
 
     @classmethod
     @abstractmethod
@@ -41,6 +62,48 @@ class ImageGenerator(DiffusionPipeline):
         Args:
             image_size: Channels, height and width of the stimuli, for generators without a size of their own.
         """
+
+    @classmethod
+    def from_source(
+        cls,
+        repository: str | None = None,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the generator from where its weights were published, or from a copy of that.
+
+        Args:
+            repository: Folder or Hub repository; None for `default_repository`.
+            revision: Branch, tag or commit of a Hub repository.
+            subfolder: Folder inside of it that holds `model_index.json`.
+            **kwargs: Those of `from_pretrained`, such as `dtype`, `cache_dir`, `local_files_only`; without `dtype`,
+                float32.
+
+        Raises:
+            FmriModelsError: There is no default, and none was given.
+        """
+        kwargs.setdefault("dtype", torch.float32)
+        source = cls._local_source(repository, revision, subfolder, kwargs)
+        # A folder has no revisions.
+        return cls.from_pretrained(source, **kwargs, **({} if Path(source).is_dir() else {"revision": revision}))
+
+    @classmethod
+    def _local_source(
+        cls, repository: str | None, revision: str | None, subfolder: str | None, options: dict[str, Any]
+    ) -> str:
+        """Folder or repository for `from_pretrained`, which itself knows no subfolders."""
+        repository = repository or cls.default_repository
+        if repository is None:
+            raise FmriModelsError(f"{cls.__name__} has no published weights; pass repository= with a folder or name.")
+        if subfolder is None:
+            return repository
+        if not Path(repository).is_dir():
+            patterns = [f"{subfolder}/*"]
+            repository = snapshot_download(
+                repository, revision=revision, allow_patterns=patterns, **hub_options(options)
+            )
+        return str(Path(repository) / subfolder)
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace | None:
@@ -53,9 +116,9 @@ class ImageGenerator(DiffusionPipeline):
         return None
 
     @property
-    @abstractmethod
-    def latent_space(self) -> EmbeddingSpace:
-        """Space of `latents`."""
+    def latent_space(self) -> EmbeddingSpace | None:
+        """Space of `latents`; None if the generator takes none."""
+        return None
 
     @property
     @abstractmethod
@@ -71,14 +134,24 @@ class ImageGenerator(DiffusionPipeline):
         """Embeds pictures.
 
         Args:
-            pixel_values: (N, C, H, W) float in [0, 1], of `image_size`.
+            pixel_values: (N, C, H, W) float in [0, 1], of `image_size` or, with `embeds_any_size`, of any size.
 
         Returns:
             (N, *image_embedding_space.shape) float32.
         """
         raise FmriModelsError(f"{type(self).__name__} has no image embeddings; choose a generator that has.")
 
-    @abstractmethod
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embeds captions.
+
+        Args:
+            texts: N captions.
+
+        Returns:
+            (N, *text_embedding_space.shape) float32.
+        """
+        raise FmriModelsError(f"{type(self).__name__} has no text embeddings; choose a generator that has.")
+
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encodes pictures.
 
@@ -88,6 +161,7 @@ class ImageGenerator(DiffusionPipeline):
         Returns:
             (N, *latent_space.shape) float32.
         """
+        raise FmriModelsError(f"{type(self).__name__} has no latents; choose a generator that has.")
 
     @abstractmethod
     def __call__(
@@ -120,7 +194,51 @@ class ImageGenerator(DiffusionPipeline):
         self, num_images: int, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> torch.Tensor:
         """Standard normal latents (N, *latent_space.shape): what a generator starts from when it is told nothing."""
+        if self.latent_space is None:
+            raise FmriModelsError(f"{type(self).__name__} has no latents; choose a generator that has.")
         return randn_tensor((num_images, *self.latent_space.shape), generator=generator, dtype=torch.float32)
+
+    @staticmethod
+    def check_options(strength: float, guidance_scale: float, num_inference_steps: int) -> None:
+        """Refuses options of the call that make no sense, whatever the generator.
+
+        Raises:
+            FmriModelsError: Names the option, its value and the range.
+        """
+        if not 0 <= strength <= 1:
+            raise FmriModelsError(
+                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it)."
+            )
+        if not 0 <= guidance_scale < float("inf"):
+            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
+        if not 1 <= num_inference_steps <= MAX_INFERENCE_STEPS:
+            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 to {MAX_INFERENCE_STEPS}.")
+
+    def check_shapes(
+        self,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        latents: torch.Tensor | None,
+    ) -> None:
+        """Refuses inputs of another shape than that of their space.
+
+        Raises:
+            FmriModelsError: Names the input, its shape and the one expected.
+        """
+        for name, values, space in (
+            ("image_embeds", image_embeds, self.image_embedding_space),
+            ("text_embeds", text_embeds, self.text_embedding_space),
+            ("latents", latents, self.latent_space),
+        ):
+            if values is None:
+                continue
+            if space is None:
+                raise FmriModelsError(f"{type(self).__name__} takes no {name}; pass None instead.")
+            if tuple(values.shape[1:]) != space.shape:
+                raise FmriModelsError(
+                    f"{type(self).__name__} takes {name} of shape (N, {', '.join(map(str, space.shape))}); got "
+                    f"{tuple(values.shape)}."
+                )
 
     def batch_size(self, num_images: int | None, *inputs: torch.Tensor | None) -> int:
         """The number of pictures that the inputs ask for.
@@ -138,16 +256,23 @@ class ImageGenerator(DiffusionPipeline):
             )
         return sizes.pop()
 
-    def check_images(self, pixel_values: torch.Tensor) -> None:
+    def check_images(self, pixel_values: torch.Tensor, any_size: bool = False) -> None:
         """Refuses pictures of another size or range than the generator's.
+
+        Args:
+            pixel_values: The pictures.
+            any_size: Height and width do not matter, because they will be resized.
 
         Raises:
             FmriModelsError: Shape, dtype or values differ from (N, *image_size), float, [0, 1].
         """
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != self.image_size:
+        channels, height, width = self.image_size
+        expected = (channels, *pixel_values.shape[2:]) if any_size else self.image_size
+        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != expected:
+            wanted = f"{channels}, height, width" if any_size else f"{channels}, {height}, {width}"
             raise FmriModelsError(
-                f"{type(self).__name__} takes pictures of shape (N, {', '.join(map(str, self.image_size))}); got "
-                f"{tuple(pixel_values.shape)}; resize them first."
+                f"{type(self).__name__} takes pictures of shape (N, {wanted}); got {tuple(pixel_values.shape)}; "
+                f"{'convert' if any_size else 'resize'} them first."
             )
         if not pixel_values.is_floating_point() or pixel_values.min() < 0 or pixel_values.max() > 1:
             raise FmriModelsError(
@@ -170,3 +295,9 @@ class ImageGenerator(DiffusionPipeline):
         if output_type == "pil":
             return ImageGeneratorOutput(images=self.numpy_to_pil(arrays))
         raise FmriModelsError(f"output_type is {output_type!r}; expected 'pil', 'np' or 'pt'.")
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options of `from_pretrained` that say how files are fetched."""
+    names = ("cache_dir", "token", "local_files_only", "force_download", "proxies")
+    return {name: options[name] for name in names if name in options}

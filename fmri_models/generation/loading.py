@@ -1,45 +1,228 @@
-"""Image generators by name."""
+"""Image generators by name, by folder, or by Hub repository."""
 
 import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 
 from ..errors import FmriModelsError
 from .image_generator import ImageGenerator
+from .source import GeneratorSource, spaces_of
 
 # Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
 IMAGE_GENERATORS = {
     "embedded": ("embedded", "EmbeddedImageGenerator"),
     "pixels": ("pixels", "PixelsImageGenerator"),
+    "thumbnail": ("thumbnail", "ThumbnailImageGenerator"),
+    "stable_unclip": ("stable_unclip", "StableUnCLIPImageGenerator"),
+    "versatile_diffusion": ("versatile_diffusion", "VersatileDiffusionImageGenerator"),
+    "kandinsky": ("kandinsky", "KandinskyImageGenerator"),
+    "ip_adapter": ("ip_adapter", "IPAdapterImageGenerator"),
+    "clip": ("clip_targets", "ClipTargets"),
 }
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_INDEX_FILE = "model_index.json"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_image_generator(name: str, image_size: tuple[int, int, int]) -> ImageGenerator:
-    """Makes a generator by name, or loads one.
+def image_generator_class(name: str) -> type[ImageGenerator]:
+    """The class of a name in `IMAGE_GENERATORS`."""
+    module, class_name = IMAGE_GENERATORS[name]
+    return getattr(import_module(f".{module}", __package__), class_name)
+
+
+def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource) -> GeneratorSource:
+    """What a recipe, a saved pipeline or a caller says of a generator.
 
     Args:
-        name: `"embedded"`, `"pixels"`, a folder, or a Hub repository.
+        value: A name, a folder, a Hub repository, or a mapping of the fields of [`GeneratorSource`].
+
+    Raises:
+        FmriModelsError: There is no such generator, or the mapping has unknown or contradicting fields.
+    """
+    if isinstance(value, GeneratorSource):
+        return value
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        if text in IMAGE_GENERATORS:
+            return GeneratorSource(name=text)
+        if "/" not in text and not Path(text).is_dir():
+            raise FmriModelsError(
+                f"There is no image generator {text!r}; give {', '.join(IMAGE_GENERATORS)}, a folder, or a Hub "
+                "repository."
+            )
+        return GeneratorSource(repository=text)
+    if not isinstance(value, Mapping):
+        raise FmriModelsError(
+            f"The image generator is {value!r}; expected a name, a folder, a Hub repository, or a mapping with name "
+            "or repository."
+        )
+    return _from_mapping(value)
+
+
+def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGenerator]:
+    """The class of the generator that is meant, found by its name or by the place's model_index.json.
+
+    Raises:
+        FmriModelsError: The place holds something else, or is not to be had.
+    """
+    if source.name is not None:
+        return image_generator_class(source.name)
+    class_name = _stated_class(source, hub_options)
+    own_names = {own_class_name: name for name, (_, own_class_name) in IMAGE_GENERATORS.items()}
+    if class_name in own_names:
+        return image_generator_class(own_names[class_name])
+    for found in map(image_generator_class, IMAGE_GENERATORS):
+        if class_name in found.diffusers_class_names:
+            return found
+    raise FmriModelsError(f"{source} holds a {class_name!r}, which is no image generator of this package.")
+
+
+def load_source(
+    source: GeneratorSource,
+    image_size: tuple[int, int, int] | None = None,
+    dtype: torch.dtype = torch.float32,
+    **hub_options: Any,
+) -> ImageGenerator:
+    """Loads the generator that is meant.
+
+    Args:
+        source: Its name and place.
+        image_size: Channels, height and width of the stimuli, which generators without a size of their own take.
+        dtype: What it computes in, unless the source says so.
+        **hub_options: `cache_dir`, `token`, `local_files_only`.
+
+    Raises:
+        FmriModelsError: There is none, or it is neither here nor to be had from the Hub.
+    """
+    dtype = dtype if source.dtype is None else _DTYPES[source.dtype]
+    generator_class = source_class(source, **hub_options)
+    if source.repository is None and generator_class.default_repository is None:
+        return _for_stimuli(generator_class, source, image_size).to(dtype)
+    try:
+        place = {"repository": source.repository, "revision": source.revision, "subfolder": source.subfolder}
+        return generator_class.from_source(**place, dtype=dtype, **source.options, **hub_options)
+    except FmriModelsError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _not_loaded(resolved(source), error) from error
+
+
+def load_image_generator(
+    generator: str | Mapping[str, Any] | GeneratorSource, image_size: tuple[int, int, int] | None = None
+) -> ImageGenerator:
+    """Makes or loads the generator of a recipe.
+
+    One that is published with weights of its own knows its [`GeneratorSource`] afterwards, by which pipelines refer to
+    it instead of copying it.
+
+    Args:
+        generator: A name, a folder, a Hub repository, or a mapping of the fields of [`GeneratorSource`].
         image_size: Channels, height and width of the stimuli, which generators without a size of their own take.
 
     Raises:
-        FmriModelsError: There is no such generator.
+        FmriModelsError: There is no such generator, or it can't be loaded.
     """
-    if name in IMAGE_GENERATORS:
-        return _class(*IMAGE_GENERATORS[name]).for_stimuli(image_size)
-    index = Path(name) / "model_index.json"
-    if not index.is_file() and "/" not in name:
+    source = parse_source(generator)
+    loaded = load_source(source, image_size)
+    if loaded.default_repository is not None:
+        loaded.source = located(source, loaded)
+    return loaded
+
+
+def located(source: GeneratorSource, generator: ImageGenerator) -> GeneratorSource:
+    """The source of a generator that is loaded, with the spaces that it takes."""
+    name = next((name for name, (_, found) in IMAGE_GENERATORS.items() if found == type(generator).__name__), None)
+    return replace(resolved(source), name=source.name or name, spaces=spaces_of(generator))
+
+
+def resolved(source: GeneratorSource) -> GeneratorSource:
+    """The source with the repository that its name stands for, and with a folder as an absolute one.
+
+    Raises:
+        FmriModelsError: The named generator was not published with weights of its own.
+    """
+    if source.repository is None:
+        repository = image_generator_class(str(source.name)).default_repository
+        if repository is None:
+            raise FmriModelsError(
+                f"The image generator {source.name} has no published weights that a pipeline could refer to; pass the "
+                "generator itself as image_generator=, or the folder of a saved one."
+            )
+        return replace(source, repository=repository)
+    folder = Path(source.repository)
+    return replace(source, repository=str(folder.absolute())) if folder.is_dir() else source
+
+
+def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
+    known = [field.name for field in fields(GeneratorSource)]
+    unknown = [str(key) for key in values if key not in known]
+    if unknown:
         raise FmriModelsError(
-            f"There is no image generator {name!r}; give {', '.join(IMAGE_GENERATORS)}, a folder, or a Hub repository."
+            f"The image generator has the unknown key {unknown[0]!r}; known keys: {', '.join(known)}."
         )
-    if index.is_file():
-        class_name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    else:
-        class_name = ImageGenerator.load_config(name).get("_class_name")
-    known = {found: (module, found) for module, found in IMAGE_GENERATORS.values()}
-    if class_name not in known:
-        raise FmriModelsError(f"{name} holds a {class_name!r}, which is no image generator of this package.")
-    return _class(*known[class_name]).from_pretrained(name)
+    for key, value in values.items():
+        is_mapping = key in ("options", "spaces")
+        if not isinstance(value, Mapping if is_mapping else str | None):
+            expected = "a mapping" if is_mapping else "a text"
+            raise FmriModelsError(f"The image generator's {key} is {value!r}; expected {expected}.")
+    source = GeneratorSource(**values)
+    if source.name is None and source.repository is None:
+        raise FmriModelsError("The image generator has neither name nor repository; give one of them.")
+    if source.name is not None and source.name not in IMAGE_GENERATORS:
+        raise FmriModelsError(f"There is no image generator {source.name!r}; give {', '.join(IMAGE_GENERATORS)}.")
+    if source.dtype is not None and source.dtype not in _DTYPES:
+        raise FmriModelsError(f"The image generator's dtype is {source.dtype!r}; expected {', '.join(_DTYPES)}.")
+    return source
 
 
-def _class(module: str, name: str) -> type[ImageGenerator]:
-    return getattr(import_module(f".{module}", __package__), name)
+def _for_stimuli(
+    generator_class: type[ImageGenerator], source: GeneratorSource, image_size: tuple[int, int, int] | None
+) -> ImageGenerator:
+    if image_size is None:
+        raise FmriModelsError(
+            f"The image generator {source.name} takes the size of the stimuli, which is not known here; give a folder "
+            "that holds one."
+        )
+    return generator_class.for_stimuli(image_size)
+
+
+def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> Any:
+    folder = Path(str(source.repository))
+    try:
+        if folder.is_dir():
+            index = folder / (source.subfolder or "") / _INDEX_FILE
+            return json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+        file = hf_hub_download(
+            str(source.repository), _INDEX_FILE, subfolder=source.subfolder, revision=source.revision, **hub_options
+        )
+        return json.loads(Path(file).read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise _not_loaded(source, error) from error
+
+
+def _not_loaded(source: GeneratorSource, error: BaseException) -> FmriModelsError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    if Path(str(source.repository)).is_dir():
+        return FmriModelsError(
+            f"The image generator {source} is incomplete or damaged ({reason}); save or download it again."
+        )
+    if not _REPOSITORY_ID.fullmatch(str(source.repository)):
+        return FmriModelsError(
+            f"There is no folder {source.repository} with the image generator; put it back, or give another one with "
+            "image_generator_source=."
+        )
+    source = replace(source, revision=source.revision or "main")
+    return FmriModelsError(
+        f"The image generator {source} is neither a folder here nor in the cache, and it could not be fetched from the "
+        f"Hub ({reason}); download it with `hf download {source.repository} --revision {source.revision}`, or give "
+        "another one with image_generator_source=."
+    )

@@ -12,6 +12,8 @@ from jinja2 import Environment, StrictUndefined
 from ..configuration_fmri import FmriConfig
 from ..errors import FmriModelsError
 from ..evaluation.report import Report
+from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
+from ..generation.source import GeneratorSource
 from ..pipeline_fmri import INDEX_FILE, PIPELINE_SCHEMA
 from ..processing_fmri import FmriProcessor
 from ..registry import Method, get_method, method_names
@@ -19,6 +21,7 @@ from ..saving import check_schema, write_text
 from ..shipped import shipped_folder
 from ..training_record import TrainingRecord
 from ..version import __version__
+from .conversion_record import ConversionRecord
 
 CARD_FILE = "README.md"
 LIBRARY = "fmri_models"
@@ -40,10 +43,12 @@ class _SavedPipeline:
     folder: Path
     method: Method
     generator: str | None
+    generator_source: GeneratorSource | None
     version: str
     config: FmriConfig
     processor: FmriProcessor
     record: TrainingRecord | None
+    conversion: ConversionRecord | None
 
     @classmethod
     def read(cls, folder: Path) -> "_SavedPipeline":
@@ -57,19 +62,33 @@ class _SavedPipeline:
                 f"The pipeline in {folder} is incomplete or damaged (its brain_model/ or processor/ cannot be read); "
                 "download or save it again."
             ) from error
+        source = index.get("image_generator_source")
         return cls(
             folder,
             method,
             generator=(index.get("image_generator") or [None, None])[1],
+            generator_source=None if source is None else parse_source(source),
             version=str(index.get("fmri_models_version", "unknown")),
             config=config,
             processor=processor,
             record=TrainingRecord.load(folder),
+            conversion=ConversionRecord.load(folder),
         )
 
     @property
     def name(self) -> str:
         return self.method.name if self.record is None else f"{self.method.name}-{self.record.table}"
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is an image generator, in the folder or by name."""
+        return self.generator is not None or self.generator_source is not None
+
+    @property
+    def generator_limits(self) -> str | None:
+        """What the image generator's pictures are not, for a generator of this package."""
+        names = {class_name: name for name, (_, class_name) in IMAGE_GENERATORS.items()}
+        return image_generator_class(names[self.generator]).limits if self.generator in names else None
 
 
 def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) -> Path:
@@ -104,6 +123,7 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
         spaces={label: pipeline.config.space(kind) for kind, label in _SPACES.items()},
         penalties=getattr(pipeline.config, "penalties", None) or {},
         example=_example(pipeline),
+        published=[f"`{name}`" for name in pipeline.conversion.checkpoints] if pipeline.conversion else [],
         report=report,
         rows={} if report is None else _rows_by_kind(report),
         chances={} if report is None else _chances(report),
@@ -111,6 +131,19 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
     )
     write_text(path, text)
     return path
+
+
+def has_card(pipeline_dir: str | os.PathLike) -> bool:
+    """Whether a pipeline has a model card.
+
+    Raises:
+        FmriModelsError: It has a README.md that is no card of this package.
+    """
+    path = Path(pipeline_dir) / CARD_FILE
+    if not path.is_file():
+        return False
+    _stated_license(path)
+    return True
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -1,30 +1,140 @@
 """A new processor for a saved pipeline."""
 
+import json
 import os
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from ..configuration_fmri import FmriConfig
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
-from ..pipeline_fmri import FmriToImagePipeline
+from ..errors import FmriModelsError
+from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
+from ..registry import find_class
+from ..saving import atomic_folder
+from ..training_record import TrainingRecord
 
 
-def refit_processor(model: str | os.PathLike, data: str | os.PathLike, statistics: str = "session") -> FmriProcessor:
+def refit_processor(
+    model: str | os.PathLike,
+    data: str | os.PathLike,
+    statistics: str = "session",
+    subjects: Mapping[str, str] | None = None,
+) -> FmriProcessor:
     """Replaces a saved pipeline's processor by one with the statistics of a table's training trials.
+
+    The model reads the same voxels as before; its weights are not loaded. A table that the pipeline was trained on is
+    split as in that training.
 
     Args:
         model: Folder of the pipeline.
         data: Folder of the trial table; it has the model's subjects.
         statistics: `"session"` or `"pooled"`.
+        subjects: Subject of the model ▶ its name in the table, which it gets in the pipeline, too. Others keep their
+            names.
 
     Raises:
         FmriModelsError: The table lacks a subject, or its voxels do not fit the model; the pipeline stays as it was.
     """
-    pipeline = FmriToImagePipeline.from_pretrained(model)
-    table = TrialTable.open(Path(data))
-    options = {"pool_width": pipeline.processor.pool_width, "pad_multiple": pipeline.processor.pad_multiple}
-    processor = fit_processor(table, pipeline.processor.subject_names, statistics=statistics, **options)
-    # A pipeline refuses parts that do not fit together, so a wrong table is found before anything is written.
-    type(pipeline)(pipeline.brain_model, processor, pipeline.image_generator)
-    processor.save_pretrained(Path(model) / "processor")
+    folder, table = Path(model), TrialTable.open(Path(data))
+    config, former = _read(folder)
+    names = _names_in_table(config.subject_names, subjects or {}, table)
+    _check_voxels(table, names, former)
+    processor = fit_processor(
+        table,
+        names,
+        **_trained_trials(folder, table),
+        statistics=statistics,
+        pool_width=former.pool_width,
+        pad_multiple=former.pad_multiple,
+    )
+    _keep_voxels(processor, former)
+    if names == config.subject_names:
+        processor.save_pretrained(folder / "processor")
+    else:
+        config.subject_names = names
+        _save_renamed(folder, config, processor)
     return processor
+
+
+def _read(folder: Path) -> tuple[FmriConfig, FmriProcessor]:
+    """Configuration and processor of a saved pipeline, without its weights."""
+    try:
+        class_name = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["brain_model"][1]
+        model_class = find_class(class_name)
+        if model_class is None:
+            raise FmriModelsError(f"{folder} holds a {class_name!r}, which is no model of this package.")
+        config = model_class.config_class.from_pretrained(str(folder / "brain_model"))
+    except FmriModelsError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FmriModelsError(
+            f"{folder} is no saved pipeline, or it is incomplete; pass the folder that training or convert wrote."
+        ) from error
+    return config, FmriProcessor.from_pretrained(folder / "processor")
+
+
+def _names_in_table(known: Sequence[str], subjects: Mapping[str, str], table: TrialTable) -> list[str]:
+    unknown = sorted(set(subjects) - set(known))
+    if unknown:
+        raise FmriModelsError(f"The model has no subject {unknown[0]!r}; it has {', '.join(known)}.")
+    names = [subjects.get(name, name) for name in known]
+    if len(set(names)) != len(names):
+        raise FmriModelsError(
+            f"Two subjects of the model would be the same one of the table: {', '.join(names)}; name each once."
+        )
+    for name, named in zip(known, names, strict=True):
+        if named not in table.subjects:
+            raise FmriModelsError(
+                f"{table.path} has no subject {named!r}; it has {', '.join(table.subjects)}; say which of them is the "
+                f"model's {name} with --subject {name}=NAME."
+            )
+    return names
+
+
+def _check_voxels(table: TrialTable, names: Sequence[str], former: FmriProcessor) -> None:
+    for name, model_name in zip(names, former.subject_names, strict=True):
+        found, expected = table.num_voxels(name), former.subject(model_name).num_voxels
+        if found != expected:
+            raise FmriModelsError(
+                f"{name} of {table.path} has {found} voxels and the model was made for {expected}; prepare a table of "
+                "the model's voxels in their order."
+            )
+
+
+def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
+    """Which trials the statistics may come from: those of the training, if it was on this table."""
+    record = TrainingRecord.load(folder)
+    if record is None or record.table_fingerprint != table.fingerprint:
+        return {}
+    return {"parts": record.train_parts, "split": record.split, "fold": record.fold}
+
+
+def _keep_voxels(processor: FmriProcessor, former: FmriProcessor) -> None:
+    """Selects the voxels that the model reads, whatever they were chosen by."""
+    for name, model_name in zip(processor.subject_names, former.subject_names, strict=True):
+        statistics, selected = processor.subject(name), former.subject(model_name).selected
+        statistics.selected = selected
+        statistics.mean, statistics.std = statistics.mean[:, selected], statistics.std[:, selected]
+    for option in ("rois", "min_noise_ceiling", "num_best_voxels"):
+        setattr(processor, option, getattr(former, option))
+
+
+def _save_renamed(folder: Path, config: FmriConfig, processor: FmriProcessor) -> None:
+    """Model and processor carry the names, so the folder is replaced as a whole; what stays the same is linked."""
+    with atomic_folder(folder, overwrite=True) as partial:
+        shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
+        # A linked file would be changed in both folders.
+        (partial / "brain_model" / "config.json").unlink()
+        config.save_pretrained(partial / "brain_model")
+        processor.save_pretrained(partial / "processor")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

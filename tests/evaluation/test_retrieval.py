@@ -1,4 +1,4 @@
-"""Retrieval: directions, pools, exactness."""
+"""Retrieval accuracy: directions and pools."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation import retrieval_accuracy, retrieve
+from fmri_models.evaluation import retrieval_accuracy
 from fmri_models.evaluation.retrieval import hits_from_ranks
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "evaluation"
@@ -75,18 +75,6 @@ def test_expectation_over_pools_equals_many_random_pools():
     assert hits_from_ranks(not_beaten, 39, 1, pool_size=8).mean().item() == pytest.approx(sampled, abs=0.01)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
-def test_retrieve_is_exact_in_any_chunks(chunk_size):
-    query, gallery = torch.randn(5, 8), torch.randn(50, 8)
-    gallery[10] = gallery[3]
-    similarity, index = retrieve(query, gallery, top_k=4, chunk_size=chunk_size)
-    expected = torch.nn.functional.cosine_similarity(query[:, None].double(), gallery[None].double(), dim=2)
-    values, order = expected.sort(dim=1, descending=True, stable=True)
-    torch.testing.assert_close(similarity, values[:, :4])
-    torch.testing.assert_close(expected.gather(1, index), values[:, :4])
-    assert (index == order[:, :4]).float().mean() > 0.8
-
-
 def test_bad_input_is_refused():
     brain, image = embeddings()
     with pytest.raises(FmriModelsError, match="'brain' or 'image'"):
@@ -97,9 +85,3 @@ def test_bad_input_is_refused():
         retrieval_accuracy(brain, image, pools=torch.arange(31)[None])
     with pytest.raises(FmriModelsError, match="NaN"):
         retrieval_accuracy(brain * float("nan"), image)
-    with pytest.raises(FmriModelsError, match="embed both"):
-        retrieve(brain, image[:, :5])
-    with pytest.raises(FmriModelsError, match="gallery has 30"):
-        retrieve(brain, image, top_k=31)
-    with pytest.raises(FmriModelsError, match="no direction"):
-        retrieve(brain, image * 0)

@@ -1,0 +1,99 @@
+"""`fmri-models convert`."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FmriModelsError
+from .console import quiet_loading
+from .usage import UsageError
+
+if TYPE_CHECKING:
+    from ..pipeline_fmri import FmriToImagePipeline
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "convert",
+        help="make a pipeline of a published checkpoint",
+        description=(
+            "Make a pipeline folder of a method's published checkpoint: sizes and options are inferred from the "
+            "tensors, and nothing in the file is run. Published checkpoints come without the statistics of their "
+            "betas, so the pipeline passes betas on as they are until `fmri-models fit-processor` has fitted it to a "
+            "table."
+        ),
+        epilog=(
+            "examples:\n  fmri-models convert mindeye last.pth --low-level epoch120.pth --out converted/mindeye\n"
+            "  fmri-models convert mindeye last_1x768.pth use_prior=false --out converted/mindeye_retrieval"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("method", metavar="METHOD", help="whose layout the checkpoint has")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file, .pth or .safetensors")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="fields of the configuration that tensors cannot tell"
+    )
+    parser.add_argument("--low-level", metavar="FILE", help="checkpoint of the low-level branch, if it is one apart")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the pipeline")
+    parser.add_argument("--subject", default="subj01", help="whose brain the checkpoint reads (default: subj01)")
+    parser.add_argument(
+        "--generator",
+        metavar="NAME|DIR_OR_REPO",
+        help="image generator (default: the one that the method was published with, if it fits)",
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..hub.convert import convert_checkpoint, convertible_methods
+
+    if args.method not in convertible_methods():
+        raise UsageError(
+            f"No published checkpoints of {args.method!r} can be read; those of {', '.join(convertible_methods())} can."
+        )
+    quiet_loading()
+    pipeline = convert_checkpoint(
+        args.method,
+        args.checkpoint,
+        args.out,
+        low_level_checkpoint=args.low_level,
+        image_generator=args.generator,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+        **{"subject_names": [args.subject], **_parsed(args.overrides)},
+    )
+    _report(pipeline, args.out)
+
+
+def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
+    values = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise FmriModelsError(f"The value of {override!r} is no valid YAML.") from error
+        if not separator or not key:
+            raise UsageError(f"The override {override!r} is not of the form key=value.")
+    return values
+
+
+def _report(pipeline: "FmriToImagePipeline", out: str) -> None:
+    model, processor = pipeline.brain_model, pipeline.processor
+    voxels = ", ".join(f"{name} ({processor.subject(name).num_voxels} voxels)" for name in processor.subject_names)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"wrote a pipeline of {count:,} parameters for {voxels} to {out}")
+    print(f"input: {processor.expects}")
+    print(f"  (no statistics were published; `fmri-models fit-processor {out} --data TABLE` fits those of your betas)")
+    if pipeline.image_generator_source is not None:
+        print(
+            f"image generator: {pipeline.image_generator_source}, named and not copied; loaded when a picture is drawn"
+        )
+    elif pipeline.image_generator is not None:
+        print(f"image generator: {type(pipeline.image_generator).__name__}, a part of the pipeline")
+    else:
+        print("image generator: none, so the pipeline retrieves and draws nothing (--generator names one)")

@@ -1,0 +1,144 @@
+"""A gallery of pictures or embeddings, and who is most similar to whom in it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..data.targets import pictures_to_embed
+from ..embedding_space import EmbeddingSpace
+from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..pipeline_fmri import FmriToImagePipeline
+from ..retrieval import Query, count_duplicates, retrieve
+from .reconstruct import Patterns, load_array
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_PATTERNS_A_BATCH = 256
+_PICTURES_A_BATCH = 64
+
+
+@dataclass
+class Gallery:
+    """Embeddings to search in, with the names of what they are of.
+
+    Args:
+        embeds: (M, values) array; a file of embeddings is memory-mapped.
+        names: File stem of each picture; None where rows have numbers alone.
+    """
+
+    embeds: np.ndarray
+    names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def name(self, row: int) -> str:
+        """What a row is called in output."""
+        return str(row) if self.names is None else self.names[row]
+
+    def duplicates(self) -> int:
+        """How many rows repeat an earlier one."""
+        return count_duplicates(self.embeds)
+
+
+def load_gallery(pipeline: FmriToImagePipeline, gallery: str | os.PathLike) -> Gallery:
+    """Opens a gallery: a .npy file of embeddings, or a folder of pictures, which are embedded.
+
+    Args:
+        pipeline: Its image generator embeds pictures; embeddings have to be in its space.
+        gallery: File (M, …) of any floating type, which may be larger than memory, or folder of .png and .jpg files.
+
+    Raises:
+        FmriModelsError: There are no pictures or one can't be read, the embeddings have another size than the
+            pipeline's, or the pipeline decodes none.
+    """
+    path = Path(gallery)
+    space = pipeline.brain_model.config.space("image_embedding_space")
+    if space is None:
+        raise FmriModelsError("This method decodes no image embeddings, so it can't retrieve.")
+    return _from_folder(pipeline, path) if path.is_dir() else _from_file(space, path)
+
+
+def retrieve_from_gallery(
+    pipeline: FmriToImagePipeline, patterns: Patterns, gallery: Gallery, top_k: int, query: Query = "brain"
+) -> Iterator[tuple[str, str, int, str, str]]:
+    """Rows (trial, stimulus, rank, item, similarity), the best first, for each query.
+
+    With `query="brain"`, each pattern looks for its picture and rows are ordered by pattern; with `"image"`, each item
+    of the gallery looks for its pattern and rows are ordered by item.
+
+    Raises:
+        FmriModelsError: The method has no retrieval embeddings, or `top_k` is out of range.
+    """
+    searched, what = (len(gallery), "pictures") if query == "brain" else (len(patterns.names), "patterns")
+    if not 1 <= top_k <= searched:
+        place = "the gallery has" if query == "brain" else "there are"
+        raise FmriModelsError(f"top_k is {top_k}; {place} {searched} {what}, so expected 1 to {searched}.")
+    embeds = _decoded(pipeline, patterns)
+    found = retrieve(embeds, gallery.embeds, top_k) if query == "brain" else retrieve(gallery.embeds, embeds, top_k)
+    for row, (similarities, indices) in enumerate(zip(found.similarities, found.indices, strict=True)):
+        for rank, (similarity, index) in enumerate(zip(similarities.tolist(), indices.tolist(), strict=True), start=1):
+            pattern, item = (row, index) if query == "brain" else (index, row)
+            names = patterns.names[pattern], patterns.stimuli[pattern]
+            yield *names, rank, gallery.name(item), f"{similarity:.4f}"
+
+
+def _decoded(pipeline: FmriToImagePipeline, patterns: Patterns) -> torch.Tensor:
+    """(N, values) embeddings of all patterns."""
+    model, subject = pipeline.brain_model, patterns.subject
+    parts = patterns.features.split(_PATTERNS_A_BATCH)
+    with torch.no_grad():
+        embeds = [
+            model.retrieval_embeds(part.to(model.device), subject).flatten(1).float().cpu()
+            for part in tqdm(parts, desc="Decoding", disable=len(parts) == 1)
+        ]
+    return torch.cat(embeds)
+
+
+def _from_file(space: EmbeddingSpace, path: Path) -> Gallery:
+    values = load_array(path, memory_map=True)
+    values = values.reshape(len(values), int(np.prod(values.shape[1:])))
+    if values.shape[1] != space.size:
+        raise FmriModelsError(
+            f"{path} has embeddings of {values.shape[1]} values; this pipeline's have {space.size} ({space.encoder})."
+        )
+    if len(values) == 0:
+        raise FmriModelsError(f"The gallery {path} has no rows; give embeddings of at least one picture.")
+    return Gallery(values)
+
+
+def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    if not files:
+        raise FmriModelsError(f"The gallery {path} has no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    generator = pipeline.image_generator
+    if generator is None:
+        raise FmriModelsError(
+            "This pipeline has no image generator to embed the gallery's pictures; give a .npy file of embeddings."
+        )
+    embeds = []
+    for start in tqdm(range(0, len(files), _PICTURES_A_BATCH), desc="Embedding pictures", delay=1):
+        pictures = (_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH])
+        # Pictures of one size go through the encoder together.
+        for _, alike in groupby(pictures, key=lambda picture: picture.shape):
+            prepared = pictures_to_embed(np.stack(list(alike)), generator)
+            embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
+    return Gallery(torch.cat(embeds).numpy(), [file.stem for file in files])
+
+
+def _picture(file: Path, generator: ImageGenerator) -> np.ndarray:
+    """uint8 (H, W, C); C is 1 where the generator and the picture are grey, else 3."""
+    try:
+        with Image.open(file) as picture:
+            grey = generator.image_size[0] == 1 and picture.mode in ("1", "L", "LA")
+            values = np.asarray(picture.convert("L" if grey else "RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FmriModelsError(f"The picture {file} can't be read ({error}); replace or remove it.") from error
+    return values[..., None] if grey else values

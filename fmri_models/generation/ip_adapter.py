@@ -1,0 +1,386 @@
+"""IP-Adapter (Ye et al., 2023): Stable Diffusion 1.5 told CLIP's embedding of a picture by attention of its own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import ImageProjection
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from ..embedding_space import EmbeddingSpace
+from ..errors import FmriModelsError
+from ..registry import register_with_diffusers
+from .image_generator import hub_options
+from .latent_diffusion import Condition, LatentDiffusionGenerator
+
+register_with_diffusers(__name__.split(".")[0])
+
+_IMAGE_SIDE = 512
+_PUBLISHED_IMAGE_WIDTH = 1024
+_PUBLISHED_TEXT_SHAPE = (77, 768)
+
+
+class IPAdapter(ModelMixin, ConfigMixin):
+    """What IP-Adapter adds to a UNet: a few tokens from an image embedding, and keys and values of these tokens.
+
+    The networks are diffusers'. They are a component of their own so that the UNet stays the one that was published,
+    and so that both are saved as what they are.
+
+    Args:
+        hidden_sizes: Width of each cross-attention of the UNet, in the order of its `attn_processors`.
+        cross_attention_dim: Width of a text token.
+        image_embed_dim: Width of the image embedding.
+        num_tokens: Tokens that are made of an image embedding.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        hidden_sizes: list[int],
+        cross_attention_dim: int = 768,
+        image_embed_dim: int = 1024,
+        num_tokens: int = 4,
+    ) -> None:
+        super().__init__()
+        self.image_projection = ImageProjection(image_embed_dim, cross_attention_dim, num_tokens)
+        self.attention = nn.ModuleList(
+            IPAdapterAttnProcessor2_0(hidden_size, cross_attention_dim, num_tokens=(num_tokens,))
+            for hidden_size in hidden_sizes
+        )
+
+    @classmethod
+    def from_published(
+        cls,
+        repository: str,
+        weight_name: str,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        **fetching: Any,
+    ) -> Self:
+        """Loads a file in the layout in which IP-Adapter was published.
+
+        Args:
+            repository: Folder or Hub repository.
+            weight_name: The file inside of it, with its folders.
+            revision: Branch, tag or commit of a Hub repository.
+            dtype: Of the weights.
+            **fetching: `cache_dir`, `token`, `local_files_only` …
+
+        Raises:
+            FmriModelsError: It is no safetensors file, there is none, or it holds an adapter of another kind.
+        """
+        if not weight_name.endswith(".safetensors"):
+            raise FmriModelsError(f"{weight_name} is no safetensors file; choose the adapter's .safetensors file.")
+        file = Path(repository) / weight_name
+        if not Path(repository).is_dir():
+            file = Path(hf_hub_download(repository, weight_name, revision=revision, **fetching))
+        if not file.is_file():
+            raise FmriModelsError(f"{repository} has no {weight_name}; give the folder of the published adapter.")
+        return cls._from_published_weights(load_file(file), str(file), dtype)
+
+    @classmethod
+    def _from_published_weights(cls, published: dict[str, torch.Tensor], origin: str, dtype: torch.dtype) -> Self:
+        """Builds the adapter that the shapes tell of, with those weights."""
+        weights = {_own_key(key): values for key, values in published.items()}
+        num_layers = sum(key.startswith("attention.") for key in weights) // 2
+        try:
+            keys = [weights[f"attention.{index}.to_k_ip.0.weight"] for index in range(num_layers)]
+            projection = weights["image_projection.image_embeds.weight"]
+            cross_attention_dim = len(weights["image_projection.norm.weight"])
+            with torch.device("meta"):
+                adapter = cls(
+                    hidden_sizes=[len(key) for key in keys],
+                    cross_attention_dim=cross_attention_dim,
+                    image_embed_dim=projection.shape[1],
+                    num_tokens=len(projection) // cross_attention_dim,
+                )
+            adapter.load_state_dict({name: values.to(dtype) for name, values in weights.items()}, assign=True)
+        except (KeyError, RuntimeError) as error:
+            raise FmriModelsError(
+                f"{origin} holds no adapter of pooled image embeddings; choose one such as ip-adapter_sd15.safetensors "
+                "(adapters of image tokens or of faces are not supported)."
+            ) from error
+        return adapter.eval()
+
+    def forward(self, image_embeds: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, num_tokens, cross_attention_dim) of image embeddings (N, image_embed_dim)."""
+        return self.image_projection(image_embeds)
+
+
+def _own_key(published_key: str) -> str:
+    """`ip_adapter.{1, 3, 5 …}.to_k_ip.weight` counts self-attentions, too, which have no weights of the adapter."""
+    part, _, rest = published_key.partition(".")
+    if part == "image_proj":
+        return f"image_projection.{rest.replace('proj.', 'image_embeds.')}"
+    number, _, name = rest.partition(".")
+    if part != "ip_adapter" or not number.isdecimal() or int(number) % 2 == 0:
+        return published_key
+    return f"attention.{int(number) // 2}.{name.replace('_ip.', '_ip.0.')}"
+
+
+class IPAdapterImageGenerator(LatentDiffusionGenerator):
+    """Draws pictures of 512×512 from CLIP ViT-H/14's pooled embedding, from a text, or from both.
+
+    Stable Diffusion's own cross-attention reads text tokens; beside it, the adapter's reads four tokens that are made
+    of the image embedding, and both results are added. Where no text is given, the text is empty; where no image
+    embedding is given, Stable Diffusion draws alone. Guidance leads away from the empty text and from the zero image
+    embedding.
+
+    Args:
+        vae: Stable Diffusion's autoencoder.
+        tokenizer: Of the text tower.
+        text_encoder: CLIP ViT-L/14's text tower; needed for drawing.
+        unet: Stable Diffusion's diffusion model; None for a generator that embeds, encodes and decodes alone.
+        scheduler: Steps of the denoising.
+        ip_adapter: Reads image embeddings; None for a generator that draws from texts alone.
+        image_encoder: CLIP ViT-H/14's vision tower; None for a generator that draws from embeddings but makes none.
+        feature_extractor: Kept for diffusers' own pipeline; pictures are prepared by [`ClipPreprocessing`].
+        ip_adapter_scale: Weight of the adapter's attention, from 0 (the text alone).
+        image_encoder_name: Repository of the vision tower's weights, which names the embedding space.
+        image_side: Height and width of a picture in pixels; None for the size that the UNet was trained with.
+
+    Raises:
+        FmriModelsError: The adapter is for another UNet or image encoder, or the scale is negative.
+    """
+
+    config_name = "model_index.json"
+    default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    default_adapter_repository = "h94/IP-Adapter"
+    diffusers_class_names = ("StableDiffusionPipeline",)
+    # The adapter's attention works inside of the UNet and travels with it.
+    model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
+    _optional_components = [
+        "tokenizer",
+        "text_encoder",
+        "unet",
+        "scheduler",
+        "ip_adapter",
+        "image_encoder",
+        "feature_extractor",
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        tokenizer: CLIPTokenizer | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        unet: UNet2DConditionModel | None = None,
+        scheduler: KarrasDiffusionSchedulers | None = None,
+        ip_adapter: IPAdapter | None = None,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        ip_adapter_scale: float = 1.0,
+        image_encoder_name: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        image_side: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= ip_adapter_scale < float("inf"):
+            raise FmriModelsError(f"ip_adapter_scale is {ip_adapter_scale}; expected a number from 0.")
+        if unet is not None and ip_adapter is not None:
+            _check_unet(ip_adapter, unet)
+        if image_encoder is not None and ip_adapter is not None:
+            _check_image_encoder(ip_adapter, image_encoder)
+        self.register_modules(
+            vae=vae,
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            unet=unet,
+            scheduler=scheduler,
+            ip_adapter=ip_adapter,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+        )
+
+    @classmethod
+    def from_source(
+        cls,
+        repository: str | None = None,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        adapter_repository: str = default_adapter_repository,
+        adapter_revision: str | None = None,
+        adapter_folder: str = "models",
+        adapter_weight_name: str = "ip-adapter_sd15.safetensors",
+        **kwargs: Any,
+    ) -> Self:
+        """Loads Stable Diffusion, and the adapter with its image encoder unless that folder has them already.
+
+        Args:
+            repository: Folder or Hub repository of Stable Diffusion 1.5; None for the published one.
+            revision: Branch, tag or commit of that repository.
+            subfolder: Folder inside of it that holds `model_index.json`.
+            adapter_repository: Folder or Hub repository of the adapter.
+            adapter_revision: Branch, tag or commit of the adapter's repository.
+            adapter_folder: Folder inside of it that holds the adapter, and `image_encoder`.
+            adapter_weight_name: The adapter's file, in safetensors.
+            **kwargs: Those of `from_pretrained`.
+
+        Raises:
+            FmriModelsError: The adapter's file is missing, is no safetensors, or is of another kind.
+        """
+        kwargs.setdefault("dtype", torch.float32)
+        source = cls._local_source(repository, revision, subfolder, kwargs)
+        fetching = hub_options(kwargs)
+        at = {} if Path(source).is_dir() else {"revision": revision}
+        stated = cls.load_config(source, **at, **fetching)
+        adapter_options = {"revision": adapter_revision, "dtype": kwargs["dtype"]} | fetching
+        if "ip_adapter" not in kwargs and stated.get("ip_adapter", [None])[0] is None:
+            kwargs["ip_adapter"] = IPAdapter.from_published(
+                adapter_repository, f"{adapter_folder}/{adapter_weight_name}", **adapter_options
+            )
+        if "image_encoder" not in kwargs and stated.get("image_encoder", [None])[0] is None:
+            kwargs["image_encoder"] = CLIPVisionModelWithProjection.from_pretrained(
+                adapter_repository, subfolder=f"{adapter_folder}/image_encoder", **adapter_options
+            )
+        return super().from_source(repository, revision, subfolder, **kwargs)
+
+    @property
+    def _image_side(self) -> int:
+        if self.unet is None and self.config.image_side is None:
+            return _IMAGE_SIDE
+        return super()._image_side
+
+    @property
+    def image_embedding_space(self) -> EmbeddingSpace:
+        width = _PUBLISHED_IMAGE_WIDTH
+        if self.ip_adapter is not None:
+            width = self.ip_adapter.config.image_embed_dim
+        elif self.image_encoder is not None:
+            width = self.image_encoder.config.projection_dim
+        return EmbeddingSpace(
+            encoder=self.config.image_encoder_name,
+            layer="pooled",
+            shape=(width,),
+            normalisation="none",
+            preprocessing=self.clip_preprocessing.description,
+        )
+
+    @property
+    def text_embedding_space(self) -> EmbeddingSpace:
+        shape = _PUBLISHED_TEXT_SHAPE
+        if self.text_encoder is not None:
+            shape = (self.text_encoder.config.max_position_embeddings, self.text_encoder.config.hidden_size)
+        return EmbeddingSpace(
+            encoder="openai/clip-vit-large-patch14/text",
+            layer="last_hidden_state",
+            shape=shape,
+            normalisation="none",
+            preprocessing="padded to full length",
+        )
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embeds captions: all tokens of the text tower's last layer, after its last norm.
+
+        Args:
+            texts: N captions; what exceeds 77 tokens is cut off.
+
+        Returns:
+            (N, 77, 768) float32.
+
+        Raises:
+            FmriModelsError: There is no text encoder.
+        """
+        with self.released():
+            return self._text_tokens(texts)
+
+    def condition(
+        self, image_embeds: torch.Tensor | None, text_embeds: torch.Tensor | None, noises: dict[str, torch.Tensor]
+    ) -> Condition:
+        """`"text"` (N, 77, 768), and `"image"` (N, 4, 768) where there are image embeddings."""
+        condition = self.unconditional(len(noises["latents"]))
+        if text_embeds is not None:
+            condition["text"] = text_embeds
+        if image_embeds is not None:
+            condition["image"] = self._image_tokens(image_embeds)
+        return condition
+
+    def unconditional(self, num_images: int) -> Condition:
+        """Tokens of the empty text, by which Stable Diffusion draws alone."""
+        return {"text": self._text_tokens([""]).expand(num_images, -1, -1)}
+
+    def unconditional_like(self, condition: Condition) -> Condition:
+        num_images = len(condition["text"])
+        nothing = self.unconditional(num_images)
+        if "image" in condition:
+            zeros = torch.zeros(num_images, *self.image_embedding_space.shape, device=self._execution_device)
+            nothing["image"] = self._image_tokens(zeros)
+        return nothing
+
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The UNet's prediction, with the adapter's attention already in place where there are image tokens."""
+        tokens = {name: values.to(sample.dtype) for name, values in condition.items()}
+        told = (tokens["text"], [tokens["image"]]) if "image" in tokens else tokens["text"]
+        return self.unet(sample, timestep, encoder_hidden_states=told).sample
+
+    def _denoise(
+        self, sample: torch.Tensor, timesteps: torch.Tensor, condition: Condition, *options: Any
+    ) -> torch.Tensor:
+        if "image" not in condition:
+            return super()._denoise(sample, timesteps, condition, *options)
+        with self._adapted_unet():
+            return super()._denoise(sample, timesteps, condition, *options)
+
+    @contextmanager
+    def _adapted_unet(self) -> Iterator[None]:
+        """Puts the adapter's attention into the UNet, and the UNet's own back afterwards."""
+        own = self.unet.attn_processors
+        adapted = dict(zip(_cross_attentions(self.unet), self.ip_adapter.attention, strict=True))
+        for processor in self.ip_adapter.attention:
+            processor.scale = [self.config.ip_adapter_scale]
+        try:
+            self.unet.set_attn_processor(own | adapted)
+            yield
+        finally:
+            self.unet.set_attn_processor(own)
+
+    def _image_tokens(self, image_embeds: torch.Tensor) -> torch.Tensor:
+        adapter = self.require("ip_adapter", "reads image_embeds")
+        return adapter(image_embeds.to(self._execution_device, adapter.dtype)).float()
+
+    def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        encoder = self.require("text_encoder", "embeds captions, the empty one too")
+        tokenizer = self.require("tokenizer", "reads captions")
+        max_length = encoder.config.max_position_embeddings
+        tokens = tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+        )
+        input_ids = tokens["input_ids"].to(self._execution_device)
+        return self.in_parts(lambda part: encoder(part).last_hidden_state.float(), input_ids)
+
+
+def _cross_attentions(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attentions among the UNet's `attn_processors`, in whose order adapters are published."""
+    return [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+
+
+def _check_unet(adapter: IPAdapter, unet: UNet2DConditionModel) -> None:
+    attentions = [unet.get_submodule(name.removesuffix(".processor")) for name in _cross_attentions(unet)]
+    widths = [attention.inner_dim for attention in attentions]
+    if list(adapter.config.hidden_sizes) != widths or adapter.config.cross_attention_dim != (
+        unet.config.cross_attention_dim
+    ):
+        raise FmriModelsError(
+            f"The adapter is for {len(adapter.config.hidden_sizes)} attentions to tokens of width "
+            f"{adapter.config.cross_attention_dim} and the UNet has {len(widths)} to tokens of width "
+            f"{unet.config.cross_attention_dim}, or theirs are of other widths; choose the adapter of this UNet."
+        )
+
+
+def _check_image_encoder(adapter: IPAdapter, image_encoder: CLIPVisionModelWithProjection) -> None:
+    read, given = adapter.config.image_embed_dim, image_encoder.config.projection_dim
+    if read != given:
+        raise FmriModelsError(
+            f"The adapter reads image embeddings of {read} values and the image encoder makes {given}; choose the "
+            "image encoder that was published with the adapter."
+        )

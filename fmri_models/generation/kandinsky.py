@@ -1,0 +1,168 @@
+"""Kandinsky 2.2: a latent diffusion model whose only condition is CLIP's embedding of a picture."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
+from diffusers.configuration_utils import register_to_config
+from transformers import CLIPVisionModelWithProjection
+
+from ..embedding_space import EmbeddingSpace
+from ..errors import FmriModelsError
+from .image_generator import hub_options
+from .latent_diffusion import Condition, LatentDiffusionGenerator
+
+# Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).
+_EMBEDDING_WIDTH = 1280
+_IMAGE_SIDE = 512
+
+
+class KandinskyImageGenerator(LatentDiffusionGenerator):
+    """Draws pictures of 512 x 512 from the pooled image embedding of CLIP ViT-bigG/14 (Razzhigaev et al., 2023).
+
+    The decoder of Kandinsky 2.2 knows no text at all; what its prior makes of captions are the same embeddings that a
+    brain model decodes. The image encoder is published with the prior, in a repository of its own: `from_source` loads
+    both, `from_pretrained` of the decoder's repository gives a generator that draws and does not embed.
+
+    The unconditional prediction is told the embedding of an empty picture, one whose standardised pixels are zero, as
+    the original does; without an image encoder it is told an embedding of zeros.
+
+    Args:
+        movq: Autoencoder with quantised training (Zheng et al., 2022); its latents are used as they are.
+        unet: Predicts noise and a learned variance; None for a generator that embeds, encodes and decodes alone.
+        scheduler: Steps of the denoising; the published one adds noise at every step.
+        image_encoder: CLIP's vision tower; None for a generator that draws from embeddings but makes none.
+        image_encoder_name: Repository of the vision tower's weights, which names the embedding space.
+        image_side: Height and width of a picture in pixels; None for the size that the UNet was trained with.
+    """
+
+    config_name = "model_index.json"
+    default_repository = "kandinsky-community/kandinsky-2-2-decoder"
+    default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
+    diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")
+    model_cpu_offload_seq = "image_encoder->unet->movq"
+    _optional_components = ["unet", "scheduler", "image_encoder"]
+
+    @register_to_config
+    def __init__(
+        self,
+        movq: VQModel,
+        unet: UNet2DConditionModel | None = None,
+        scheduler: DDPMScheduler | None = None,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        image_encoder_name: str = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        image_side: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(movq=movq, unet=unet, scheduler=scheduler, image_encoder=image_encoder)
+
+    @classmethod
+    def from_source(
+        cls,
+        repository: str | None = None,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        image_encoder_repository: str | None = default_image_encoder_repository,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the decoder, and the image encoder from the prior's repository unless the decoder's has it.
+
+        Args:
+            repository: Folder or Hub repository of the decoder; None for the published one.
+            revision: Branch, tag or commit of the decoder's repository.
+            subfolder: Folder inside of it that holds `model_index.json`.
+            image_encoder_repository: Folder or Hub repository with a subfolder `image_encoder`; None for a generator
+                that embeds no pictures.
+            **kwargs: Those of `from_pretrained`.
+
+        Raises:
+            FmriModelsError: The image encoder is not to be had.
+        """
+        kwargs.setdefault("dtype", torch.float32)
+        if image_encoder_repository is not None and "image_encoder" not in kwargs:
+            source = cls._local_source(repository, revision, subfolder, kwargs)
+            at = {} if Path(source).is_dir() else {"revision": revision}
+            stated = cls.load_config(source, **at, **hub_options(kwargs)).get("image_encoder", [None])
+            if stated[0] is None:
+                kwargs["image_encoder"] = _published_image_encoder(image_encoder_repository, kwargs)
+        return super().from_source(repository, revision, subfolder, **kwargs)
+
+    @property
+    def autoencoder(self) -> VQModel:
+        return self.movq
+
+    @property
+    def _image_side(self) -> int:
+        # The published configuration of the autoencoder states no size of pictures.
+        if self.config.image_side is None and self.unet is None:
+            return _IMAGE_SIDE
+        return super()._image_side
+
+    @property
+    def latent_space(self) -> EmbeddingSpace:
+        side = self._image_side
+        return EmbeddingSpace(
+            encoder=f"{self.default_repository}/movq",
+            layer="latent",
+            shape=(self.movq.config.latent_channels, side // self.latent_factor, side // self.latent_factor),
+            normalisation="none",
+            preprocessing=f"{side}x{side} RGB in [-1, 1]",
+        )
+
+    @property
+    def image_embedding_space(self) -> EmbeddingSpace:
+        return EmbeddingSpace(
+            encoder=self.config.image_encoder_name,
+            layer="pooled",
+            shape=(self._embedding_width,),
+            normalisation="none",
+            preprocessing=self.clip_preprocessing.description,
+        )
+
+    def to_latents(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Encodes (N, 3, H, W) in [-1, 1], in the autoencoder's dtype, before quantisation."""
+        return self.movq.encode(pictures).latents.float()
+
+    def to_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decodes (N, *latent_space.shape) float32 without quantisation to (N, 3, H, W), about [-1, 1]."""
+        return self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
+
+    def condition(
+        self,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        noises: dict[str, torch.Tensor],
+    ) -> Condition:
+        return self.unconditional(len(noises["latents"])) if image_embeds is None else {"image_embeds": image_embeds}
+
+    def unconditional(self, num_images: int) -> Condition:
+        if self.image_encoder is None:
+            empty = torch.zeros(1, self._embedding_width, device=self._execution_device)
+        else:
+            side = self.image_encoder.config.image_size
+            empty = self.embed_prepared(torch.zeros(1, 3, side, side))
+        return {"image_embeds": empty.expand(num_images, -1)}
+
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+        told = {"image_embeds": condition["image_embeds"].to(sample.dtype)}
+        return self.unet(sample, timestep, encoder_hidden_states=None, added_cond_kwargs=told).sample
+
+    @property
+    def _embedding_width(self) -> int:
+        if self.image_encoder is not None:
+            return self.image_encoder.config.projection_dim
+        return _EMBEDDING_WIDTH if self.unet is None else self.unet.config.encoder_hid_dim
+
+
+def _published_image_encoder(repository: str, options: dict[str, Any]) -> CLIPVisionModelWithProjection:
+    try:
+        return CLIPVisionModelWithProjection.from_pretrained(
+            repository, subfolder="image_encoder", dtype=options["dtype"], **hub_options(options)
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise FmriModelsError(
+            f"Kandinsky's image encoder could not be loaded from {repository}/image_encoder ({reason}); pass "
+            "image_encoder_repository= with a folder that has it, or None for a generator that embeds no pictures."
+        ) from error

@@ -1,0 +1,390 @@
+"""What generators with a latent diffusion model share: two ways through an autoencoder, schedule, guidance, chunks."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers import ModelMixin
+from diffusers.utils.torch_utils import randn_tensor
+
+from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
+from ..errors import FmriModelsError
+from .clip_embedding import ClipPreprocessing
+from .image_generator import ImageGenerator, ImageGeneratorOutput
+
+# Tensors that a network is conditioned on, by name; the first dimension of each is the picture.
+Condition = dict[str, torch.Tensor]
+
+
+class LatentDiffusionGenerator(ImageGenerator):
+    """A generator that denoises the latents of an autoencoder.
+
+    A subclass registers its components under the names of the repository they come from and says what its network is
+    told (`condition`, `unconditional`), how the network is called (`predict`), and, where the components differ from
+    Stable Diffusion's, which ones they are (`network`, `autoencoder`, `to_latents`, `to_pictures`).
+
+    Networks compute in the dtype they were loaded in; the schedule and guidance are computed in float32. A picture
+    depends on its own inputs and its own generator alone, not on the pictures beside it: all noise is drawn picture by
+    picture, and a batch of any length is computed in chunks.
+
+    Attributes:
+        images_a_batch: Pictures that are denoised together (with guidance, twice as many go through the network).
+        images_a_pass: Pictures that go through the autoencoder or an encoder together.
+    """
+
+    images_a_batch: int = 16
+    images_a_pass: int = 4
+    embeds_any_size: ClassVar[bool] = True
+    _image_channels: ClassVar[int] = 3
+
+    @classmethod
+    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
+        """The published weights; the generator has a size of its own."""
+        return cls.from_source()
+
+    @property
+    def network(self) -> ModelMixin | None:
+        """The network that predicts the noise; None if this generator was loaded to give targets alone."""
+        return self.unet
+
+    @property
+    def autoencoder(self) -> Any:
+        """The network between pictures and latents."""
+        return self.vae
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels in a row for one value of a latent."""
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+
+    @property
+    def image_size(self) -> tuple[int, int, int]:
+        return (self._image_channels, self._image_side, self._image_side)
+
+    @property
+    def _image_side(self) -> int:
+        if self.config.get("image_side") is not None:
+            return self.config.image_side
+        if self.network is not None:
+            return self.network.config.sample_size * self.latent_factor
+        return self.autoencoder.config.sample_size
+
+    @property
+    def latent_space(self) -> EmbeddingSpace:
+        space = stable_diffusion_latent_space(self._image_side)
+        side = self._image_side // self.latent_factor
+        return replace(
+            space,
+            shape=(self.autoencoder.config.latent_channels, side, side),
+            normalisation=f"times {self.autoencoder.config.scaling_factor:g}",
+        )
+
+    @property
+    def generates_from_embeddings(self) -> bool:
+        return self.network is not None
+
+    @property
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is drawn for one picture before the first step, in the order of drawing."""
+        return {"latents": self.latent_space.shape}
+
+    @abstractmethod
+    def condition(
+        self,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        noises: dict[str, torch.Tensor],
+    ) -> Condition:
+        """What the network is told of each picture.
+
+        Args:
+            image_embeds: (N, *image_embedding_space.shape) float32, or None; at least one of the two is given.
+            text_embeds: (N, *text_embedding_space.shape) float32, or None.
+            noises: (N, *shape) float32 for each of `noise_shapes`.
+
+        Returns:
+            Tensors (N, …) on the execution device.
+        """
+
+    @abstractmethod
+    def unconditional(self, num_images: int) -> Condition:
+        """What the network is told when it is told nothing: the same names and shapes as those of `condition`."""
+
+    def unconditional_like(self, condition: Condition) -> Condition:
+        """What guidance leads away from; other than `unconditional` where a network can be told several things."""
+        return self.unconditional(len(next(iter(condition.values()))))
+
+    @abstractmethod
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """Calls the network.
+
+        Args:
+            sample: (N, *latent_space.shape) in the network's dtype.
+            timestep: Scalar.
+            condition: As `condition` or `unconditional` made it, or both in one batch.
+
+        Returns:
+            (N, C, h, w) prediction; with a learned variance, of twice as many channels as the latents.
+        """
+
+    def to_latents(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Encodes (N, 3, H, W) in [-1, 1], in the autoencoder's dtype: the mode of the posterior, scaled."""
+        posterior = self.autoencoder.encode(pictures).latent_dist
+        return posterior.mode().float() * self.autoencoder.config.scaling_factor
+
+    def to_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decodes (N, *latent_space.shape) float32 to (N, 3, H, W), about [-1, 1]."""
+        unscaled = latents / self.autoencoder.config.scaling_factor
+        return self.autoencoder.decode(unscaled.to(self.autoencoder.dtype)).sample
+
+    @property
+    def clip_preprocessing(self) -> ClipPreprocessing:
+        """How pictures are prepared for `image_encoder`: as CLIP's own, at the size of that encoder."""
+        encoder = self.image_encoder
+        return ClipPreprocessing() if encoder is None else ClipPreprocessing(size=encoder.config.image_size)
+
+    def embed_prepared(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Embeds pictures (N, 3, h, w) that `clip_preprocessing` prepared: CLIP's image embedding, its norm kept."""
+        prepared = prepared.to(self._execution_device, self.image_encoder.dtype)
+        # The whole encoder is called, because only that brings it to the device where it is offloaded.
+        return self.image_encoder(pixel_values=prepared).image_embeds.float()
+
+    @torch.no_grad()
+    def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Embeds pictures.
+
+        Args:
+            pixel_values: (N, 3, H, W) float in [0, 1], of any size.
+
+        Returns:
+            (N, *image_embedding_space.shape) float32.
+
+        Raises:
+            FmriModelsError: Shape, dtype or values differ, or there is no image encoder.
+        """
+        self.check_images(pixel_values, any_size=True)
+        self.require("image_encoder", "embeds pictures")
+        with self.released():
+            return self.in_parts(self._embed, pixel_values)
+
+    @torch.no_grad()
+    def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Encodes pictures without drawing from the posterior.
+
+        Args:
+            pixel_values: (N, 3, H, W) float in [0, 1], of `image_size`.
+
+        Returns:
+            (N, *latent_space.shape) float32.
+
+        Raises:
+            FmriModelsError: Shape, dtype or values differ.
+        """
+        self.check_images(pixel_values)
+        with self.released():
+            return self.in_parts(self._encode, pixel_values)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image_embeds: torch.Tensor | None = None,
+        text_embeds: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        strength: float = 1.0,
+        guidance_scale: float = 1.0,
+        num_inference_steps: int = 1,
+        num_images: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+    ) -> ImageGeneratorOutput:
+        """Draws pictures.
+
+        Args:
+            image_embeds: (N, *image_embedding_space.shape), or None.
+            text_embeds: (N, *text_embedding_space.shape), or None.
+            latents: (N, *latent_space.shape) low-level picture to start from as `encode_images` gives it, or None.
+            strength: How much of the low-level picture is replaced: 0 decodes it as it is, 1 ignores it. Without
+                embeddings there is nothing to replace it by, and it is decoded as it is.
+            guidance_scale: Weight of the embeddings against the unconditional prediction (Ho and Salimans, 2022); 1
+                takes the conditional prediction alone, with half the work.
+            num_inference_steps: Denoising steps of a whole picture; a start from latents takes `strength` of them.
+            num_images: How many pictures to draw if there is neither embedding nor latent; the network is told nothing.
+            generator: Source of noise for all, or one a picture. Where the schedule adds noise at every step, only one
+                a picture makes a picture independent of those beside it.
+            output_type: `"pil"`, `"np"` or `"pt"`.
+
+        Raises:
+            FmriModelsError: A shape or option is wrong, or the generator was loaded without the network that draws.
+        """
+        self.check_options(strength, guidance_scale, num_inference_steps)
+        self.check_shapes(image_embeds, text_embeds, latents)
+        batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
+        self.check_generators(generator, batch_size)
+        pictures = []
+        with self.released():
+            for start in range(0, batch_size, self.images_a_batch):
+                rows = slice(start, min(start + self.images_a_batch, batch_size))
+                drawn = self._draw(
+                    rows.stop - rows.start,
+                    self._part(image_embeds, rows),
+                    self._part(text_embeds, rows),
+                    self._part(latents, rows),
+                    strength,
+                    guidance_scale,
+                    num_inference_steps,
+                    generator[rows] if isinstance(generator, list) else generator,
+                )
+                pictures.append((self.in_parts(self.to_pictures, drawn).float() + 1) / 2)
+        return self.postprocess(torch.cat(pictures), output_type)
+
+    def check_generators(self, generator: torch.Generator | list[torch.Generator] | None, batch_size: int) -> None:
+        """Refuses a list of generators that is not one a picture.
+
+        Raises:
+            FmriModelsError: The numbers differ.
+        """
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise FmriModelsError(
+                f"{type(self).__name__} was given {len(generator)} generators for {batch_size} pictures; pass one for "
+                "all, or one a picture."
+            )
+
+    def require(self, component: str, purpose: str) -> Any:
+        """A component that may be missing.
+
+        Args:
+            component: Its name.
+            purpose: What it is needed for, as in "draws pictures".
+
+        Raises:
+            FmriModelsError: The generator was loaded without it.
+        """
+        found = getattr(self, component)
+        if found is None:
+            raise FmriModelsError(
+                f"This {type(self).__name__} was loaded without {component}, which {purpose}; load it with {component}."
+            )
+        return found
+
+    def draw_noises(
+        self, num_images: int, generator: torch.Generator | list[torch.Generator] | None
+    ) -> dict[str, torch.Tensor]:
+        """Standard normal (N, *shape) float32 for each of `noise_shapes`, one picture after the other."""
+        sources = generator if isinstance(generator, list) else [generator] * num_images
+        drawn: dict[str, list[torch.Tensor]] = {name: [] for name in self.noise_shapes}
+        for source in sources:
+            for name, shape in self.noise_shapes.items():
+                drawn[name].append(randn_tensor((1, *shape), source, self._execution_device, torch.float32))
+        return {name: torch.cat(values) for name, values in drawn.items()}
+
+    def in_parts(self, function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+        """Applies a function to bounded parts, so that memory does not grow with the number of pictures."""
+        return torch.cat([function(part) for part in values.split(self.images_a_pass)])
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Sends networks back to the CPU afterwards, where `enable_model_cpu_offload` was called."""
+        try:
+            yield
+        finally:
+            self.maybe_free_model_hooks()
+
+    def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))
+
+    def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        pictures = 2 * pixel_values.to(self._execution_device, torch.float32) - 1
+        return self.to_latents(pictures.to(self.autoencoder.dtype))
+
+    def _part(self, values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+        return None if values is None else values[rows].to(self._execution_device, torch.float32)
+
+    def _draw(
+        self,
+        num_images: int,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        latents: torch.Tensor | None,
+        strength: float,
+        guidance_scale: float,
+        num_inference_steps: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> torch.Tensor:
+        """(N, *latent_space.shape) float32 latents of the pictures."""
+        told_nothing = image_embeds is None and text_embeds is None
+        num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
+        if latents is not None and (told_nothing or num_steps == 0):
+            return latents
+        self._drawing_network()
+        noises = self.draw_noises(num_images, generator)
+        if told_nothing:
+            condition, guidance_scale = self.unconditional(num_images), 1.0
+        else:
+            condition = self.condition(image_embeds, text_embeds, noises)
+        if guidance_scale != 1.0:
+            condition = _joined(self.unconditional_like(condition), condition)
+        sample, timesteps = self._start(latents, noises["latents"], num_inference_steps, num_steps)
+        return self._denoise(sample, timesteps, condition, guidance_scale, generator)
+
+    def _drawing_network(self) -> ModelMixin:
+        network = self.network
+        if network is None or self.scheduler is None:
+            raise FmriModelsError(
+                f"This {type(self).__name__} was loaded without the network that draws from embeddings, or without its "
+                "schedule, so it can only embed, encode and decode; load it whole, or pass latents alone."
+            )
+        return network
+
+    def _start(
+        self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noisy sample to begin with, and the timesteps that are left from there (Meng et al., 2022, SDEdit)."""
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        first = (num_inference_steps - num_steps) * getattr(self.scheduler, "order", 1)
+        timesteps = self.scheduler.timesteps[first:]
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        if latents is None or first == 0:
+            return noise * self.scheduler.init_noise_sigma, timesteps
+        return self.scheduler.add_noise(latents, noise, timesteps[:1].expand(len(noise))), timesteps
+
+    def _denoise(
+        self,
+        sample: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: Condition,
+        guidance_scale: float,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> torch.Tensor:
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        options = {"generator": generator} if takes_generator else {}
+        guided, dtype = guidance_scale != 1.0, self._drawing_network().dtype
+        for timestep in self.progress_bar(timesteps):
+            noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
+            predicted = self.predict(noisy.to(dtype), timestep, condition).float()
+            if guided:
+                predicted = _guide(predicted, sample.shape[1], guidance_scale)
+            if self._variance_type not in ("learned", "learned_range"):
+                predicted = predicted[:, : sample.shape[1]]
+            sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
+        return sample
+
+    @property
+    def _variance_type(self) -> str | None:
+        return self.scheduler.config.get("variance_type")
+
+
+def _joined(unconditional: Condition, condition: Condition) -> Condition:
+    """One batch of both, for one call of the network."""
+    return {name: torch.cat([unconditional[name], values]) for name, values in condition.items()}
+
+
+def _guide(predicted: torch.Tensor, num_channels: int, guidance_scale: float) -> torch.Tensor:
+    """Classifier-free guidance of a joined batch; a learned variance in further channels is the condition's own."""
+    unconditional, conditional = predicted.chunk(2)
+    guided = unconditional + guidance_scale * (conditional - unconditional)
+    return torch.cat([guided[:, :num_channels], conditional[:, num_channels:]], dim=1)

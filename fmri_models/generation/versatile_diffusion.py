@@ -1,0 +1,314 @@
+"""Versatile Diffusion (Xu et al., 2023): pictures from all tokens of CLIP's vision tower, text tower, or both."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ModelMixin, Transformer2DModel, UNet2DConditionModel, pipelines
+from diffusers.configuration_utils import register_to_config
+from diffusers.pipelines.deprecated import versatile_diffusion
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from torch import nn
+from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, clip_text_tokens_space
+from ..errors import FmriModelsError
+from .clip_embedding import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ClipPreprocessing,
+    divide_by_cls_norm,
+    divide_by_end_norm,
+    end_positions,
+)
+from .latent_diffusion import Condition, LatentDiffusionGenerator
+
+# The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
+# among its pipelines. It has not found it there since it moved the module among its deprecated ones.
+if not hasattr(pipelines, "versatile_diffusion"):
+    pipelines.versatile_diffusion = versatile_diffusion
+
+_PUBLISHED_SIDE = 512
+
+
+class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
+    """Draws pictures of 512×512 from CLIP's image tokens, as MindEye does, from text tokens, or from both.
+
+    The diffusion model is two UNets whose transformer blocks correspond. From image tokens, the image UNet draws alone.
+    From text tokens, its transformer blocks are exchanged for those of the text UNet. From both, both blocks read the
+    same input, and the output is their mean, weighted by `text_to_image_ratio`.
+
+    MindEye's published reconstructions come from image tokens with 20 steps of diffusers' `UniPCMultistepScheduler`
+    (`generator.scheduler = UniPCMultistepScheduler.from_config(generator.scheduler.config)`), guidance scale 3.5 and
+    strength .85.
+
+    Args:
+        vae: Stable Diffusion's autoencoder.
+        image_encoder: CLIP ViT-L/14's vision tower; None for a generator that draws from embeddings but makes none.
+        image_unet: Predicts the noise from image tokens; None for a generator that embeds, encodes and decodes alone.
+        text_unet: Its transformer blocks read text tokens; None for a generator that draws from image tokens alone.
+        scheduler: Steps of the denoising.
+        text_encoder: CLIP ViT-L/14's text tower; None if captions need not be embedded.
+        tokenizer: The text tower's.
+        image_feature_extractor: Kept so that the saved folder has all parts of the published one. Pictures are prepared
+            by [`ClipPreprocessing`], as it says what is antialiased.
+        text_to_image_ratio: Weight of the text where there are image and text tokens, 0 to 1.
+        unconditional_tokens: What guidance leads away from: `"zeros"`, as MindEye does, or `"encoded"`, which stands
+            for the tokens of a black picture and of an empty caption.
+        antialias: Whether pictures are antialiased when they are reduced for CLIP; those of MindEye's published targets
+            were not.
+        clip_normalised_start: Repeats a peculiarity of MindEye's published code: the low-level picture is standardised
+            with CLIP's colour statistics, instead of being scaled to [-1, 1], when it is encoded as the start of the
+            diffusion. The mode of the posterior stands for the sample that is drawn there.
+        image_side: Height and width of the pictures; None for that of the image UNet, or 512 without one.
+
+    Raises:
+        FmriModelsError: An option is out of range, or diffusers' dual-guided pipeline saved the image UNet.
+    """
+
+    config_name = "model_index.json"
+    default_repository = "shi-labs/versatile-diffusion"
+    diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
+    # The text UNet is never called as a whole: its blocks travel inside of the image UNet.
+    model_cpu_offload_seq = "text_encoder->image_encoder->image_unet->vae"
+    _optional_components = [
+        "image_encoder",
+        "image_unet",
+        "text_unet",
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "image_feature_extractor",
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        image_unet: UNet2DConditionModel | None = None,
+        text_unet: versatile_diffusion.UNetFlatConditionModel | None = None,
+        scheduler: KarrasDiffusionSchedulers | None = None,
+        text_encoder: CLIPTextModelWithProjection | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+        image_feature_extractor: CLIPImageProcessor | None = None,
+        text_to_image_ratio: float = 0.5,
+        unconditional_tokens: str = "zeros",
+        antialias: bool = False,
+        clip_normalised_start: bool = False,
+        image_side: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= text_to_image_ratio <= 1:
+            raise FmriModelsError(
+                f"text_to_image_ratio is {text_to_image_ratio}; expected a number from 0 (image) to 1 (text)."
+            )
+        if unconditional_tokens not in ("zeros", "encoded"):
+            raise FmriModelsError(f"unconditional_tokens is {unconditional_tokens!r}; expected 'zeros' or 'encoded'.")
+        if image_unet is not None and image_unet.config.dual_cross_attention:
+            raise FmriModelsError(
+                "The image UNet has blocks for text and images in one, as diffusers' dual-guided pipeline saves them; "
+                f"load one with two UNets, such as {self.default_repository}."
+            )
+        self.register_modules(
+            vae=vae,
+            image_encoder=image_encoder,
+            image_unet=image_unet,
+            text_unet=text_unet,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_feature_extractor=image_feature_extractor,
+        )
+
+    @property
+    def network(self) -> ModelMixin | None:
+        return self.image_unet
+
+    @property
+    def _image_side(self) -> int:
+        if self.image_unet is None and self.config.image_side is None:
+            return _PUBLISHED_SIDE
+        return super()._image_side
+
+    @property
+    def image_embedding_space(self) -> EmbeddingSpace:
+        space = replace(clip_image_tokens_space(), preprocessing=self.clip_preprocessing.description)
+        if self.image_encoder is None:
+            return _of_width(space, self.image_unet)
+        vision = self.image_encoder.config
+        return replace(space, shape=((vision.image_size // vision.patch_size) ** 2 + 1, vision.projection_dim))
+
+    @property
+    def text_embedding_space(self) -> EmbeddingSpace | None:
+        """Space of `text_embeds`; None without a text UNet, whose blocks read them, and without a text tower."""
+        if self.text_encoder is None:
+            return None if self.text_unet is None else _of_width(clip_text_tokens_space(), self.text_unet)
+        text = self.text_encoder.config
+        return replace(clip_text_tokens_space(), shape=(text.max_position_embeddings, text.projection_dim))
+
+    @property
+    def clip_preprocessing(self) -> ClipPreprocessing:
+        return replace(super().clip_preprocessing, antialias=self.config.antialias)
+
+    def embed_prepared(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Embeds pictures (N, 3, h, w) that `clip_preprocessing` prepared.
+
+        Returns:
+            (N, 257, 768) float32: all tokens, normalised and projected as CLIP does with the class token alone, over
+            the norm of the picture's class token.
+        """
+        encoder = self.image_encoder
+        # The whole encoder is called, because only that brings it to the device where it is offloaded.
+        hidden = encoder(pixel_values=prepared.to(self._execution_device, encoder.dtype)).last_hidden_state
+        return divide_by_cls_norm(encoder.visual_projection(encoder.vision_model.post_layernorm(hidden)).float())
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embeds captions: all text tokens, normalised and projected as CLIP does with the end token alone.
+
+        Args:
+            texts: N captions; what exceeds 77 tokens is cut off.
+
+        Returns:
+            (N, 77, 768) float32, divided by the norm of the caption's end token.
+
+        Raises:
+            FmriModelsError: The generator was loaded without its text tower.
+        """
+        with self.released():
+            return self.in_parts(self._embed_tokens, self._tokenised(texts))
+
+    def condition(
+        self, image_embeds: torch.Tensor | None, text_embeds: torch.Tensor | None, noises: dict[str, torch.Tensor]
+    ) -> Condition:
+        """Tokens `"image"` (N, 257, 768) and `"text"` (N, 77, 768), in the UNet's dtype, of what is given."""
+        if text_embeds is not None:
+            self.require("text_unet", "reads text_embeds")
+        given = {"image": image_embeds, "text": text_embeds}
+        return {name: self._for_network(tokens) for name, tokens in given.items() if tokens is not None}
+
+    def unconditional(self, num_images: int) -> Condition:
+        """Image tokens of nothing, by which the image UNet draws alone."""
+        tokens = torch.zeros(num_images, *self.image_embedding_space.shape)
+        return self.unconditional_like({"image": self._for_network(tokens)})
+
+    def unconditional_like(self, condition: Condition) -> Condition:
+        if self.config.unconditional_tokens == "zeros":
+            return {name: torch.zeros_like(tokens) for name, tokens in condition.items()}
+        nothing = {"image": self._black_picture, "text": self._empty_caption}
+        return {name: self._for_network(nothing[name]()).expand_as(tokens) for name, tokens in condition.items()}
+
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The image UNet's prediction, with the blocks that the condition asks for already in place."""
+        # Text before image, which is the order in which _MixedTransformer parts them again.
+        tokens = torch.cat([condition[name] for name in ("text", "image") if name in condition], dim=1)
+        return self.image_unet(sample, timestep, encoder_hidden_states=tokens).sample
+
+    def _denoise(
+        self, sample: torch.Tensor, timesteps: torch.Tensor, condition: Condition, *options: Any
+    ) -> torch.Tensor:
+        with self._blocks_for(condition):
+            return super()._denoise(sample, timesteps, condition, *options)
+
+    def _start(
+        self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if latents is not None and self.config.clip_normalised_start:
+            latents = self.in_parts(self._clip_normalised, latents)
+        return super()._start(latents, noise, num_inference_steps, num_steps)
+
+    def _clip_normalised(self, latents: torch.Tensor) -> torch.Tensor:
+        pictures = self.to_pictures(latents).float() / 2 + 0.5
+        mean, std = pictures.new_tensor(CLIP_MEAN), pictures.new_tensor(CLIP_STD)
+        return self.to_latents(((pictures - mean[:, None, None]) / std[:, None, None]).to(self.vae.dtype))
+
+    @contextmanager
+    def _blocks_for(self, condition: Condition) -> Iterator[None]:
+        """Puts the transformer blocks that read the condition into the image UNet, and the old ones back afterwards.
+
+        Blocks inside of the image UNet, unlike those beside it, are moved with it by CPU offloading.
+        """
+        if "text" not in condition:
+            yield
+            return
+        blocks = {
+            name: block for name, block in self.image_unet.named_modules() if isinstance(block, Transformer2DModel)
+        }
+        try:
+            for name, block in blocks.items():
+                text_block = self.text_unet.get_submodule(name)
+                if "image" in condition:
+                    text_block = _MixedTransformer(
+                        text_block, block, condition["text"].shape[1], self.config.text_to_image_ratio
+                    )
+                self.image_unet.set_submodule(name, text_block)
+            yield
+        finally:
+            for name, block in blocks.items():
+                self.image_unet.set_submodule(name, block)
+
+    def _black_picture(self) -> torch.Tensor:
+        self.require("image_encoder", "embeds the black picture that guidance leads away from")
+        return self._embed(torch.zeros(1, *self.image_size))
+
+    def _empty_caption(self) -> torch.Tensor:
+        return self._embed_tokens(self._tokenised([""]))
+
+    def _for_network(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.to(self._execution_device, self.image_unet.dtype)
+
+    def _tokenised(self, texts: Sequence[str]) -> torch.Tensor:
+        max_length = self.require("text_encoder", "embeds captions").config.max_position_embeddings
+        tokenizer = self.require("tokenizer", "reads captions")
+        tokens = tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+        )
+        return tokens["input_ids"]
+
+    def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
+        encoder, input_ids = self.text_encoder, input_ids.to(self._execution_device)
+        tokens = encoder.text_projection(encoder(input_ids=input_ids).last_hidden_state).float()
+        return divide_by_end_norm(tokens, end_positions(encoder, input_ids))
+
+
+def _of_width(space: EmbeddingSpace, unet: ModelMixin | None) -> EmbeddingSpace:
+    """The published space, with tokens as wide as those that a UNet reads."""
+    return space if unet is None else replace(space, shape=(space.shape[0], unet.config.cross_attention_dim))
+
+
+class _MixedTransformer(nn.Module):
+    """Stands in a UNet for two transformer blocks, of which one reads text tokens and the other image tokens.
+
+    diffusers' `DualTransformer2DModel` means the same, but the UNet of diffusers 0.42 calls it with an argument that it
+    does not take.
+
+    Args:
+        text_block: Reads the first tokens.
+        image_block: Reads the other ones.
+        num_text_tokens: How many the first ones are.
+        text_weight: Share of the text block in the output.
+    """
+
+    def __init__(
+        self,
+        text_block: Transformer2DModel,
+        image_block: Transformer2DModel,
+        num_text_tokens: int,
+        text_weight: float,
+    ) -> None:
+        super().__init__()
+        self.text_block, self.image_block = text_block, image_block
+        self.num_text_tokens, self.text_weight = num_text_tokens, text_weight
+
+    def forward(
+        self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **options: Any
+    ) -> tuple[torch.Tensor]:
+        """The weighted mean of both blocks' outputs, in the tuple that the UNet expects."""
+        text_tokens = encoder_hidden_states[:, : self.num_text_tokens]
+        image_tokens = encoder_hidden_states[:, self.num_text_tokens :]
+        from_text = self.text_block(hidden_states, encoder_hidden_states=text_tokens, **options)[0]
+        from_image = self.image_block(hidden_states, encoder_hidden_states=image_tokens, **options)[0]
+        return (torch.lerp(from_image, from_text, self.text_weight),)

@@ -1,0 +1,268 @@
+"""Exact nearest neighbours by cosine, in galleries that need not fit into memory.
+
+Similarities are estimated in float32 first. What the estimate's rounding error cannot rule out is scored again in
+float64, so that the result is that of float64 and costs little more than one product of matrices in float32.
+"""
+
+import math
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from .errors import FmriModelsError
+
+Query = Literal["brain", "image"]
+# A tensor or array; a read-only memory map is read once from its beginning to its end.
+Embeddings = torch.Tensor | np.ndarray
+
+# Rounding of float32: half the distance from 1 to the next number.
+_UNIT_ROUNDOFF = 2.0**-24
+_QUERIES_AT_ONCE = 1024
+_QUERY_VALUES_AT_ONCE = 2**26
+_GALLERY_VALUES_AT_ONCE = 2**23
+_PAIR_VALUES_AT_ONCE = 2**22
+# Columns that are summed up in float32; their sums are added in float64. The error of a sum grows with its terms, so
+# that wide embeddings (MindEye's tokens have 197,376 values) would have to be scored again one and all.
+_COLUMNS_A_SUM = 1024
+# Squares of values in this range neither overflow nor lose digits in float32.
+_PLAIN_NORMS = (1e-15, 1e15)
+
+
+class Retrieved(NamedTuple):
+    """The most similar gallery rows of each query, the best first.
+
+    Args:
+        similarities: (N, k) float64 cosines.
+        indices: (N, k) int64 rows of the gallery.
+    """
+
+    similarities: torch.Tensor
+    indices: torch.Tensor
+
+
+def retrieve(query: Embeddings, gallery: Embeddings, top_k: int = 1, chunk_size: int | None = None) -> Retrieved:
+    """The k gallery rows of the largest cosine with each query, exactly and in bounded memory.
+
+    The order is that of the cosines in float64; among equal ones (a gallery may hold a picture twice) the smaller index
+    comes first. It depends neither on the size of the chunks nor on the number of threads. A row that occurs several
+    times takes several places.
+
+    Args:
+        query: (N, ...) embeddings; on a GPU, the search happens there.
+        gallery: (M, ...) embeddings of the same size in any floating type, such as a memory-mapped float16 array.
+        top_k: Number of rows to return.
+        chunk_size: Gallery rows that are compared at a time; None for about 32 MiB of them.
+
+    Returns:
+        [`Retrieved`], on the CPU.
+
+    Raises:
+        FmriModelsError: Embedding sizes differ, a vector has no direction (all zero, NaN or infinite), or the gallery
+            has fewer than `top_k` rows.
+    """
+    query, gallery = _flat(query, "query"), _flat(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise FmriModelsError(
+            f"A query has {query.shape[1]} values and a gallery row {gallery.shape[1]}; embed both alike."
+        )
+    if not 1 <= top_k <= len(gallery):
+        raise FmriModelsError(f"top_k is {top_k}, but the gallery has {len(gallery)} rows; choose 1 to that.")
+    size = query.shape[1]
+    chunk_size = chunk_size or max(1, _GALLERY_VALUES_AT_ONCE // size)
+    block = max(1, min(_QUERIES_AT_ONCE, _QUERY_VALUES_AT_ONCE // size))
+    found = [
+        _search(_tensor(query[start : start + block]), gallery, top_k, chunk_size)
+        for start in range(0, len(query), block)
+    ]
+    similarities = np.concatenate([each[0] for each in found]) if found else np.empty((0, top_k))
+    indices = np.concatenate([each[1] for each in found]) if found else np.empty((0, top_k), np.int64)
+    return Retrieved(torch.from_numpy(similarities), torch.from_numpy(indices))
+
+
+def count_duplicates(gallery: Embeddings) -> int:
+    """How many rows of a gallery repeat an earlier one, bit for bit.
+
+    Rows are compared by a random 64-bit sum of their bytes, by which two different ones among a million agree with a
+    chance of about 3e-8.
+
+    Args:
+        gallery: (M, ...) embeddings.
+    """
+    gallery = _flat(gallery, "gallery")
+    sums = np.empty(len(gallery), np.uint64)
+    chunk_size = max(1, _GALLERY_VALUES_AT_ONCE // gallery.shape[1])
+    num_words = _words(_tensor(gallery[:1])).shape[1]
+    # Odd weights, so that no bit of a word is lost.
+    weights = np.bitwise_or(np.random.default_rng(0).integers(0, 2**64, num_words, dtype=np.uint64), np.uint64(1))
+    for start, chunk in _chunks(gallery, chunk_size):
+        sums[start : start + len(chunk)] = np.einsum("ij,j->i", _words(chunk), weights)
+    return len(sums) - len(np.unique(sums))
+
+
+def _search(query: torch.Tensor, gallery: Embeddings, top_k: int, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, k) cosines and indices for a block of queries."""
+    best = np.full((len(query), top_k), -np.inf)
+    index = np.full((len(query), top_k), -1, np.int64)
+    unit, _ = _estimate_units(query, "query", 0)
+    exact = _units(query.cpu().double().numpy())
+    # The worst case of a product's and a norm's sum, in any order of summation, and of the few other roundings.
+    error = (1.5 * min(query.shape[1], _COLUMNS_A_SUM) + 16) * _UNIT_ROUNDOFF
+    for start, chunk in _chunks(gallery, chunk_size):
+        chunk = chunk.to(unit.device)
+        scaled, norms = _estimate_units(chunk, "gallery", start, divide=False)
+        estimate = _products(unit, scaled) / norms
+        rows, columns = _candidates(estimate, best[:, -1], top_k, error)
+        if len(rows):
+            scores = _cosines(exact, chunk, rows, columns)
+            _merge(best, index, rows, columns + start, scores)
+    return best, index
+
+
+def _products(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """(N, M) inner products; float32 where the vectors are short, else float64 sums of float32 ones."""
+    with _full_precision():
+        if one.shape[1] <= _COLUMNS_A_SUM:
+            return one @ other.T
+        total = torch.zeros(len(one), len(other), dtype=torch.float64, device=one.device)
+        for left, right in zip(one.split(_COLUMNS_A_SUM, 1), other.split(_COLUMNS_A_SUM, 1), strict=True):
+            total += left @ right.T
+        return total
+
+
+def _norms(vectors: torch.Tensor) -> torch.Tensor:
+    """(M,) float32 lengths, summed up as the products are."""
+    parts = [torch.linalg.vector_norm(part, dim=1).double() for part in vectors.split(_COLUMNS_A_SUM, dim=1)]
+    return torch.linalg.vector_norm(torch.stack(parts), dim=0).float()
+
+
+def _candidates(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (query, gallery row) that may be among the best.
+
+    An estimate is off by at most `error`: a pair can only displace the worst of the best if its estimate reaches that
+    one's cosine less the error, and only be among the chunk's own best if it reaches the chunk's k-th estimate less
+    twice the error.
+    """
+    floor = torch.from_numpy(worst - error).to(estimate)[:, None]
+    possible = estimate >= floor
+    if int(possible.sum()) > 4 * top_k * len(estimate) and top_k < estimate.shape[1]:
+        own = estimate.topk(top_k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+        possible &= estimate >= own - 2 * error
+    rows, columns = possible.nonzero(as_tuple=True)
+    return rows.cpu().numpy(), columns.cpu().numpy()
+
+
+def _cosines(query: np.ndarray, chunk: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Cosines of pairs in float64, from unit queries; NumPy sums each row alike, so that equal rows stay equal."""
+    scores = np.empty(len(rows))
+    size = max(1, _PAIR_VALUES_AT_ONCE // query.shape[1])
+    order = np.argsort(columns, kind="stable")
+    unique, begins = np.unique(columns[order], return_index=True)
+    ends = np.append(begins[1:], len(order))
+    for first in range(0, len(unique), size):
+        part = slice(first, first + size)
+        vectors = chunk[torch.from_numpy(unique[part]).to(chunk.device)].cpu().double().numpy()
+        for vector, begin, end in zip(_units(vectors), begins[part], ends[part], strict=True):
+            for start in range(begin, end, size):
+                pairs = order[start : min(start + size, end)]
+                products = query[rows[pairs]]
+                products *= vector
+                scores[pairs] = products.sum(axis=1)
+    return scores
+
+
+def _units(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; the largest value is divided out first, so that no square over- or underflows."""
+    vectors = vectors / np.abs(vectors).max(axis=1, keepdims=True)
+    return vectors / np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+
+
+def _merge(best: np.ndarray, index: np.ndarray, rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> None:
+    """Takes scored pairs into the best of their queries, in place."""
+    top_k = best.shape[1]
+    queries, position = np.unique(rows, return_inverse=True)
+    owner = np.concatenate([np.repeat(np.arange(len(queries)), top_k), position])
+    every = np.concatenate([best[queries].ravel(), scores])
+    where = np.concatenate([index[queries].ravel(), columns])
+    order = np.lexsort((where, -every, owner))
+    first = np.searchsorted(owner[order], np.arange(len(queries)))
+    chosen = order[first[:, None] + np.arange(top_k)]
+    best[queries], index[queries] = every[chosen], where[chosen]
+
+
+def _estimate_units(
+    vectors: torch.Tensor, what: str, first: int, divide: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 vectors that can be multiplied without over- or underflow, and their norms; divided by them if asked for.
+
+    Raises:
+        FmriModelsError: A vector has no direction.
+    """
+    scaled = vectors.float()
+    norms = _norms(scaled)
+    odd = ~((norms > _PLAIN_NORMS[0]) & (norms < _PLAIN_NORMS[1]))
+    if odd.any():
+        rows = odd.nonzero()[:, 0]
+        exact = vectors[rows].cpu().double()
+        largest = exact.abs().amax(dim=1, keepdim=True)
+        lost = ~((largest[:, 0] > 0) & largest[:, 0].isfinite())
+        if lost.any():
+            raise FmriModelsError(
+                f"Row {first + int(rows[lost.to(rows.device)][0])} of the {what} is all zero, NaN or infinite, so it "
+                "has no direction; leave it out."
+            )
+        scaled = scaled.clone()
+        scaled[rows] = (exact / largest).to(scaled)
+        norms[rows] = _norms(scaled[rows])
+    return (scaled / norms[:, None] if divide else scaled), norms
+
+
+def _chunks(gallery: Embeddings, chunk_size: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Number of the first row, and rows, of each part."""
+    for start in range(0, len(gallery), chunk_size):
+        yield start, _tensor(gallery[start : start + chunk_size])
+        _release_pages(gallery)
+
+
+def _tensor(values: Embeddings) -> torch.Tensor:
+    """Rows as a tensor, copied out of a memory map; on the CPU where a device has no float64."""
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(np.array(values))
+    return values.detach() if values.is_cuda else values.detach().cpu()
+
+
+def _release_pages(gallery: Embeddings) -> None:
+    """Gives back the pages of a read-only memory map that were read, which otherwise count as this process' memory."""
+    mapped = getattr(gallery, "_mmap", None) if isinstance(gallery, np.memmap) and gallery.mode == "r" else None
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _words(chunk: torch.Tensor) -> np.ndarray:
+    """Rows as (n, words) unsigned 64-bit numbers; the end is filled up with zeros."""
+    content = chunk.cpu().contiguous().view(torch.uint8).numpy()
+    missing = -content.shape[1] % 8
+    padded = np.pad(content, ((0, 0), (0, missing))) if missing else content
+    return padded.view(np.uint64)
+
+
+def _flat(values: Embeddings, what: str) -> Embeddings:
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "fiu":
+        raise FmriModelsError(f"The {what} holds {values.dtype}; expected numbers of shape (rows, ...).")
+    if values.ndim < 2 or 0 in values.shape[1:]:
+        raise FmriModelsError(f"The {what} has the shape {tuple(values.shape)}; expected (rows, ...).")
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keeps matrix products from being rounded to TF32 or bfloat16, which the error bound does not cover."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,294 @@
+"""What every generator with a latent diffusion model has to pass, and tiny networks to build one of.
+
+A generator's test class derives from [`GeneratorTesterMixin`].
+"""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.generation.image_generator import ImageGenerator
+from fmri_models.generation.latent_diffusion import LatentDiffusionGenerator
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+NUM_STEPS = 3
+
+
+def randomised(network: torch.nn.Module, seed: int = 0) -> Any:
+    """Gives a network weights that differ from any zero initialisation, and sets it to evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator) + (parameter.ndim == 1))
+    return network.eval()
+
+
+def tiny_tokenizer(length: int = 8) -> CLIPTokenizer:
+    vocabulary = {token: index for index, token in enumerate([*ALPHABET, *(f"{letter}</w>" for letter in ALPHABET)])}
+    vocabulary |= {"<|startoftext|>": len(vocabulary), "<|endoftext|>": len(vocabulary) + 1}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+
+
+def tiny_text_config(tokenizer: CLIPTokenizer, width: int = 16, projection: int = 16) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=projection,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def tiny_text_encoder(tokenizer: CLIPTokenizer, width: int = 16) -> CLIPTextModel:
+    return randomised(CLIPTextModel(tiny_text_config(tokenizer, width)), seed=1)
+
+
+def tiny_image_encoder(projection: int = 12) -> CLIPVisionModelWithProjection:
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=projection,
+        image_size=28,
+        patch_size=14,
+    )
+    return randomised(CLIPVisionModelWithProjection(config), seed=2)
+
+
+def tiny_autoencoder() -> AutoencoderKL:
+    """Two blocks: latents of half the picture's size."""
+    torch.manual_seed(3)
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=16,
+    ).eval()
+
+
+def seeds(*numbers: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+class GeneratorTesterMixin:
+    """Set `generator_class` and implement `make_generator`."""
+
+    generator_class: type[LatentDiffusionGenerator]
+
+    def make_generator(self, **options: Any) -> LatentDiffusionGenerator:
+        """A tiny generator with all its components, the same at every call; `options` replace arguments of it."""
+        raise AssertionError("the generator's test class makes a generator")
+
+    @pytest.fixture
+    def generator(self) -> LatentDiffusionGenerator:
+        generator = self.make_generator()
+        generator.set_progress_bar_config(disable=True)
+        return generator
+
+    def make_pictures(self, generator: ImageGenerator, num_images: int) -> torch.Tensor:
+        return torch.rand(num_images, *generator.image_size, generator=torch.Generator().manual_seed(5))
+
+    def make_inputs(self, generator: ImageGenerator, num_images: int) -> dict[str, torch.Tensor]:
+        """Embeddings of each space that the generator takes."""
+        source = torch.Generator().manual_seed(6)
+        spaces = {"image_embeds": generator.image_embedding_space, "text_embeds": generator.text_embedding_space}
+        return {
+            name: torch.randn(num_images, *space.shape, generator=source)
+            for name, space in spaces.items()
+            if space is not None
+        }
+
+    def drawn(self, generator: ImageGenerator, num_images: int = 2, /, **options: Any) -> torch.Tensor:
+        call = self.make_inputs(generator, num_images) | {
+            "guidance_scale": 2.0,
+            "num_inference_steps": NUM_STEPS,
+            "generator": seeds(*range(num_images)),
+            "output_type": "pt",
+        }
+        return generator(**(call | options)).images
+
+    def test_what_it_gives_has_the_shape_of_its_spaces(self, generator):
+        pictures = self.make_pictures(generator, 3)
+        embeds, latents = generator.embed_images(pictures), generator.encode_images(pictures)
+        assert embeds.shape == (3, *generator.image_embedding_space.shape)
+        assert latents.shape == (3, *generator.latent_space.shape)
+        assert embeds.dtype == latents.dtype == torch.float32
+        assert self.drawn(generator).shape == (2, *generator.image_size)
+
+    def test_embeddings_of_pictures_of_any_size(self, generator):
+        embeds = generator.embed_images(torch.rand(2, 3, 40, 33))
+        assert embeds.shape == (2, *generator.image_embedding_space.shape)
+        with pytest.raises(FmriModelsError, match=r"pictures of shape \(N, 3, height, width\); got \(2, 1, 40, 33\)"):
+            generator.embed_images(torch.rand(2, 1, 40, 33))
+
+    def test_uniform_call(self):
+        expected = list(inspect.signature(ImageGenerator.__call__).parameters)
+        assert list(inspect.signature(self.generator_class.__call__).parameters) == expected
+
+    def test_a_picture_does_not_depend_on_those_beside_it(self, generator):
+        generator.images_a_batch, generator.images_a_pass = 2, 1
+        inputs = self.make_inputs(generator, 5)
+        together = self.drawn(generator, 5)
+        for index in range(5):
+            single = {name: values[index : index + 1] for name, values in inputs.items()}
+            alone = self.drawn(generator, 1, **single, generator=seeds(index))
+            torch.testing.assert_close(together[index : index + 1], alone, atol=1e-4, rtol=0)
+
+    def test_another_generator_or_embedding_is_another_picture(self, generator):
+        first = self.drawn(generator, 1)
+        assert (self.drawn(generator, 1, generator=seeds(9)) - first).abs().max() > 1e-3
+        other = {name: -values for name, values in self.make_inputs(generator, 1).items()}
+        assert (self.drawn(generator, 1, **other) - first).abs().max() > 1e-4
+
+    def test_saved_and_loaded_it_draws_the_same(self, generator, tmp_path):
+        generator.save_pretrained(tmp_path / "generator")
+        loaded = self.generator_class.from_pretrained(tmp_path / "generator")
+        assert loaded.image_embedding_space == generator.image_embedding_space
+        assert loaded.latent_space == generator.latent_space
+        torch.testing.assert_close(self.drawn(loaded), self.drawn(generator), atol=1e-5, rtol=0)
+
+    def test_a_source_may_be_a_subfolder(self, generator, tmp_path):
+        generator.save_pretrained(tmp_path / "repository" / "generator")
+        loaded = self.generator_class.from_source(str(tmp_path / "repository"), subfolder="generator")
+        torch.testing.assert_close(self.drawn(loaded), self.drawn(generator), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision(self, generator, dtype, tmp_path):
+        generator.save_pretrained(tmp_path / "generator")
+        loaded = self.generator_class.from_source(str(tmp_path / "generator"), dtype=dtype)
+        networks = [part for part in loaded.components.values() if isinstance(part, torch.nn.Module)]
+        assert {parameter.dtype for network in networks for parameter in network.parameters()} == {dtype}
+        pictures = self.make_pictures(generator, 2)
+        assert loaded.embed_images(pictures).dtype == loaded.encode_images(pictures).dtype == torch.float32
+        expected, found = self.drawn(generator), self.drawn(loaded)
+        assert found.dtype == torch.float32
+        other = self.drawn(generator, generator=seeds(8, 9))
+        assert (found - expected).abs().mean() < 0.1 * (other - expected).abs().mean()
+
+    def test_offloaded_it_draws_the_same(self, generator):
+        expected = self.drawn(generator)
+        latents = generator.encode_images(self.make_pictures(generator, 2))
+        offloaded = self.make_generator()
+        offloaded.set_progress_bar_config(disable=True)
+        offloaded.enable_model_cpu_offload(device="cpu")
+        for _ in range(2):
+            torch.testing.assert_close(self.drawn(offloaded), expected)
+        torch.testing.assert_close(offloaded.encode_images(self.make_pictures(generator, 2)), latents)
+        offloaded.embed_images(self.make_pictures(generator, 2))
+
+    def test_strength_0_decodes_the_start_and_1_ignores_it(self, generator):
+        latents = generator.encode_images(self.make_pictures(generator, 2))
+        decoded = generator(latents=latents, output_type="pt").images
+        torch.testing.assert_close(self.drawn(generator, latents=latents, strength=0.0), decoded)
+        torch.testing.assert_close(self.drawn(generator, latents=latents, strength=1.0), self.drawn(generator))
+        between = self.drawn(generator, latents=latents, strength=0.7)
+        assert (between - decoded).abs().max() > 1e-3
+        assert (between - self.drawn(generator)).abs().max() > 1e-3
+
+    def test_latents_alone_are_decoded_and_encoded_again(self, generator):
+        pictures = self.make_pictures(generator, 5)
+        latents = generator.encode_images(pictures)
+        generator.images_a_pass = 2
+        torch.testing.assert_close(generator.encode_images(pictures), latents, atol=1e-5, rtol=1e-4)
+        images = generator(latents=latents, output_type="pt").images
+        with torch.no_grad():
+            expected = ((generator.to_pictures(latents) + 1) / 2).clamp(0, 1)
+        torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-4)
+
+    def test_strength_is_the_share_of_steps_and_guidance_doubles_the_batch(self, generator):
+        sizes = []
+        handle = generator.network.register_forward_pre_hook(
+            lambda module, args, kwargs: sizes.append(len(args[0] if args else kwargs["sample"])), with_kwargs=True
+        )
+        latents = generator.encode_images(self.make_pictures(generator, 2))
+        self.drawn(generator, guidance_scale=1.0)
+        assert sizes == [2] * NUM_STEPS
+        sizes.clear()
+        self.drawn(generator, guidance_scale=2.0, latents=latents, num_inference_steps=10, strength=0.35)
+        assert sizes == [4] * 3
+        handle.remove()
+
+    def test_told_nothing_it_draws_anything(self, generator):
+        images = generator(num_images=2, num_inference_steps=2, generator=seeds(0, 1), output_type="pt").images
+        assert images.shape == (2, *generator.image_size)
+        assert (images[0] - images[1]).abs().max() > 1e-4
+
+    def test_output_types(self, generator):
+        tensor = self.drawn(generator)
+        assert tensor.min() >= 0
+        assert tensor.max() <= 1
+        array = self.drawn(generator, output_type="np")
+        np.testing.assert_allclose(array, tensor.permute(0, 2, 3, 1).numpy(), atol=1e-6)
+        pictures = self.drawn(generator, output_type="pil")
+        assert np.abs(np.stack([np.asarray(each) for each in pictures]) / 255 - array).max() <= 0.5 / 255 + 1e-6
+
+    def test_without_its_network_it_still_gives_targets(self, generator, tmp_path):
+        absent = {name: None for name in generator.components if "unet" in name}
+        generator.save_pretrained(tmp_path / "whole")
+        bare = self.generator_class.from_source(str(tmp_path / "whole"), **absent)
+        assert bare.generates_from_embeddings is False
+        assert bare.image_size == generator.image_size
+        pictures = self.make_pictures(generator, 2)
+        torch.testing.assert_close(bare.encode_images(pictures), generator.encode_images(pictures))
+        torch.testing.assert_close(bare.embed_images(pictures), generator.embed_images(pictures))
+        assert bare(latents=bare.encode_images(pictures), output_type="pt").images.shape == pictures.shape
+        with pytest.raises(FmriModelsError, match="without the network that draws from embeddings"):
+            self.drawn(bare)
+
+    def test_without_image_encoder_it_still_draws(self, generator):
+        bare = self.make_generator(image_encoder=None)
+        bare.set_progress_bar_config(disable=True)
+        assert self.drawn(bare).shape == (2, *generator.image_size)
+        with pytest.raises(FmriModelsError, match="without image_encoder, which embeds pictures"):
+            bare.embed_images(self.make_pictures(bare, 1))
+
+    def test_other_shapes_are_a_sentence(self, generator):
+        with pytest.raises(FmriModelsError, match=r"takes image_embeds of shape \(N, .*\); got \(2, 5\)"):
+            generator(image_embeds=torch.zeros(2, 5))
+        with pytest.raises(FmriModelsError, match=r"takes latents of shape \(N, .*\); got \(2, 5, 4, 4\)"):
+            generator(latents=torch.zeros(2, 5, 4, 4))
+        with pytest.raises(FmriModelsError, match="takes pictures of shape"):
+            generator.encode_images(torch.rand(1, 3, 9, 9))
+        with pytest.raises(FmriModelsError, match="was given nothing"):
+            generator()
+
+    def test_a_generator_of_noise_for_each_picture_or_one_for_all(self, generator):
+        with pytest.raises(FmriModelsError, match="3 generators for 2 pictures"):
+            self.drawn(generator, generator=seeds(0, 1, 2))
+        shared = self.drawn(generator, generator=torch.Generator().manual_seed(0))
+        again = self.drawn(generator, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(shared, again)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"strength": float("nan")}, "strength is nan; expected a number from 0"),
+            ({"guidance_scale": -1.0}, "guidance_scale is -1.0; expected a number from 0"),
+            ({"num_inference_steps": 0}, "num_inference_steps is 0; expected 1 to 1000"),
+            ({"output_type": "jpg"}, "output_type is 'jpg'"),
+        ],
+    )
+    def test_options_out_of_range_are_a_sentence(self, generator, options, message):
+        with pytest.raises(FmriModelsError, match=message):
+            self.drawn(generator, **options)
