@@ -5,10 +5,12 @@ tokens of the picture as its sequence, and brain tokens for its condition.
 """
 
 import math
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LearnedQueryMode = Literal["pos_emb", "token", "all_pos_emb", "none"]
@@ -17,12 +19,18 @@ _ROTARY_DIMS = 32
 _COSINE_SCALE = 16.0
 _NUM_BUCKETS = 32
 _MAX_DISTANCE = 128
+_EPS, _EPS_OF_HALF_PRECISION = 1e-5, 1e-3
+# Rows of attention that a CPU computes together: their scores stay in its cache.
+_ROWS_A_BLOCK = 512
 
 
 class GainNorm(nn.Module):
-    """Layer normalisation with a gain and no bias.
+    """Layer normalisation with a gain and no bias, computed in float32.
 
-    The variance is regularised by 1e-5 for float32 input and by 1e-3 for any other, as in training under autocast.
+    The variance is regularised by 1e-5, and by 1e-3 in a model that was cast to half precision as a whole, as in the
+    original. Under autocast it stays 1e-5. There, the original switched with the dtype that an input happened to have,
+    so one norm a layer was trained with 1e-3 and used with 1e-5; here, training under autocast is training of the model
+    that is used in float32.
 
     Args:
         size: Number of features.
@@ -38,15 +46,19 @@ class GainNorm(nn.Module):
         nn.init.ones_(self.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(…, size) ▶ (…, size)."""
-        eps = 1e-5 if features.dtype == torch.float32 else 1e-3
+        """(…, size) ▶ (…, size) of the input's or the gain's dtype, whichever is wider."""
         values = features.float()
         if self.stable:
             # The largest value with its sign, and without gradient.
             largest = values.amax(dim=-1, keepdim=True).detach()
             values = values / torch.where(largest == 0, 1.0, largest)
-        normed = F.layer_norm(values, values.shape[-1:], eps=eps)
-        return normed.to(features.dtype) * self.weight
+        normed = F.layer_norm(values, values.shape[-1:], self.weight.float(), eps=_regulariser(features))
+        return normed.to(torch.promote_types(features.dtype, self.weight.dtype))
+
+
+def _regulariser(features: torch.Tensor) -> float:
+    is_cast = features.dtype != torch.float32 and not torch.is_autocast_enabled(features.device.type)
+    return _EPS_OF_HALF_PRECISION if is_cast else _EPS
 
 
 class TimestepEmbedding(nn.Module):
@@ -90,10 +102,10 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, num_queries: int, num_keys: int) -> torch.Tensor:
         """Bias (num_heads, num_queries, num_keys)."""
-        device = self.table.weight.device
-        queries = torch.arange(num_queries, device=device)[:, None]
-        keys = torch.arange(num_keys, device=device)[None]
-        return cast(torch.Tensor, self.table(self._buckets((queries - keys).clamp(min=0)))).permute(2, 0, 1)
+        # Every row of a head is a window on one list, which makes the gradient of the table a short sum.
+        distances = torch.arange(num_queries - 1, -num_keys, -1, device=self.table.weight.device).clamp(min=0)
+        of_distances = cast(torch.Tensor, self.table(self._buckets(distances))).T
+        return of_distances.unfold(-1, num_keys, 1).flip(1)
 
     @staticmethod
     def _buckets(distances: torch.Tensor) -> torch.Tensor:
@@ -103,13 +115,27 @@ class RelativePositionBias(nn.Module):
         return torch.where(distances < exact, distances, logarithmic.clamp(max=_NUM_BUCKETS - 1))
 
 
+@dataclass
+class PriorPositions:
+    """What depends on the length of a sequence and not on its tokens: the same for all layers, and for all steps of
+    sampling.
+
+    Args:
+        bias: (N·heads, N + 1) what is added to the scores of a query and a head, the null key first.
+        rotations: (N, head_dim / 2) complex rotary position embedding (Su et al., 2021) of neighbouring features.
+    """
+
+    bias: torch.Tensor
+    rotations: torch.Tensor
+
+
 class PriorAttention(nn.Module):
     """Cosine attention: a query for each head, one key and one value for all, and a learned null key and value.
 
     Args:
         size: Width of the tokens.
         num_heads: Number of heads.
-        head_dim: Width of a head.
+        head_dim: Width of a head, an even number.
     """
 
     def __init__(self, size: int, num_heads: int, head_dim: int) -> None:
@@ -125,30 +151,33 @@ class PriorAttention(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.null_key_value)
 
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor | None, rotations: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, positions: PriorPositions, num_queries: int | None = None) -> torch.Tensor:
         """Attends in both directions.
+
+        Since keys and values are shared, the queries of all heads are rows of one attention.
 
         Args:
             tokens: (B, N, size).
-            bias: (heads, N, N + 1), the null key first; None for none.
-            rotations: (2, N, D) cosines and sines of the positions.
+            positions: Of length N.
+            num_queries: Q, to compute only the last Q tokens' outputs; None for all.
+
+        Returns:
+            (B, Q, size).
         """
+        num_queries = tokens.shape[1] if num_queries is None else num_queries
         tokens = self.norm(tokens)
-        queries = self.to_query(tokens).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        queries = self.to_query(tokens[:, -num_queries:]).unflatten(-1, (self.num_heads, self.head_dim))
         keys, values = self.to_key_value(tokens).chunk(2, dim=-1)
-        queries, keys = _rotate(queries, rotations), _rotate(keys, rotations)
-        null_key, null_value = self.null_key_value.to(keys.dtype)
-        keys = torch.cat([null_key.expand(len(tokens), 1, -1), keys], dim=1)
-        values = torch.cat([null_value.expand(len(tokens), 1, -1), values], dim=1)
-        queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
-        attended = F.scaled_dot_product_attention(
-            queries,
-            keys[:, None].expand(-1, self.num_heads, -1, -1).to(queries.dtype),
-            values[:, None].expand(-1, self.num_heads, -1, -1).to(queries.dtype),
-            attn_mask=None if bias is None else bias.to(queries.dtype)[None],
-            scale=_COSINE_SCALE,
-        )
-        return cast(torch.Tensor, self.out_norm(self.to_out(attended.transpose(1, 2).flatten(2))))
+        rotations = positions.rotations
+        # A rotation keeps the length, so vectors of length one may be rotated as well as rotated ones normalised.
+        queries = _rotate(_unit(queries), rotations[-num_queries:, None]).flatten(1, 2)
+        keys = _rotate(_unit(keys), rotations)
+        null_key, null_value = self.null_key_value
+        keys = torch.cat([_unit(null_key).expand(len(tokens), 1, -1), keys], dim=1)
+        values = torch.cat([null_value.to(values.dtype).expand(len(tokens), 1, -1), values], dim=1)
+        attended = _attend(queries, keys, values, positions.bias[-num_queries * self.num_heads :])
+        attended = attended.unflatten(1, (num_queries, self.num_heads)).flatten(2)
+        return cast(torch.Tensor, self.out_norm(self.to_out(attended)))
 
 
 class PriorFeedForward(nn.Module):
@@ -167,8 +196,8 @@ class PriorFeedForward(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, N, size) ▶ (B, N, size)."""
-        values, gates = self.expand(self.norm(tokens)).chunk(2, dim=-1)
-        return cast(torch.Tensor, self.contract(values * F.silu(gates)))
+        expanded = self.expand(self.norm(tokens))
+        return cast(torch.Tensor, self.contract(_GatedUnit.apply(expanded)))
 
 
 class PriorLayer(nn.Module):
@@ -179,9 +208,10 @@ class PriorLayer(nn.Module):
         self.attention = PriorAttention(size, num_heads, head_dim)
         self.feed_forward = PriorFeedForward(size, multiplier)
 
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
-        """(B, N, size) ▶ (B, N, size)."""
-        tokens = tokens + self.attention(tokens, bias, rotations)
+    def forward(self, tokens: torch.Tensor, positions: PriorPositions, num_outputs: int | None = None) -> torch.Tensor:
+        """(B, N, size) ▶ (B, N, size), or only the last `num_outputs` tokens of it."""
+        attended = self.attention(tokens, positions, num_outputs)
+        tokens = tokens[:, -attended.shape[1] :] + attended
         return tokens + cast(torch.Tensor, self.feed_forward(tokens))
 
 
@@ -237,6 +267,7 @@ class DiffusionPriorNetwork(nn.Module):
         brain_embeds: torch.Tensor,
         brain_keep: torch.Tensor | None = None,
         image_keep: torch.Tensor | None = None,
+        positions: PriorPositions | None = None,
     ) -> torch.Tensor:
         """Predicts the clean tokens.
 
@@ -246,6 +277,7 @@ class DiffusionPriorNetwork(nn.Module):
             brain_embeds: (B, T, D) condition.
             brain_keep: (B,) bool; where False, the learned null replaces the condition. None keeps all.
             image_keep: (B,) bool; the same for the noisy tokens.
+            positions: What [`~DiffusionPriorNetwork.positions`] returned, if several calls share it.
 
         Returns:
             (B, T, D).
@@ -255,12 +287,18 @@ class DiffusionPriorNetwork(nn.Module):
         noisy = _or_null(sample.to(dtype), image_keep, self.null_image_embeds)
         time = self.time_embedding(timestep)[:, None].to(dtype)
         tokens = self._sequence(brain, time, noisy)
-        length = tokens.shape[1]
-        bias = self.relative_position_bias(length, length + 1)
-        rotations = _rotations(length, min(_ROTARY_DIMS, self.head_dim), tokens.device)
-        for layer in self.layers:
-            tokens = layer(tokens, bias, rotations)
+        positions = self.positions() if positions is None else positions
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            # Nobody reads what the last layer would make of the other tokens.
+            tokens = layer(tokens, positions, self.num_tokens if index == last else None)
         return cast(torch.Tensor, self.project_out(self.norm(tokens[:, -self.num_tokens :])))
+
+    def positions(self) -> PriorPositions:
+        """Biases and rotations; with gradient for the table of biases."""
+        length = self.num_tokens * (3 if self.learned_query_mode == "token" else 2) + 1
+        bias = self.relative_position_bias(length, length + 1).transpose(0, 1).flatten(0, 1)
+        return PriorPositions(bias, _rotations(length, self.head_dim, bias.device))
 
     def _sequence(self, brain: torch.Tensor, time: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
         if self.learned_query is None:
@@ -276,17 +314,122 @@ def _or_null(tokens: torch.Tensor, keep: torch.Tensor | None, null: torch.Tensor
     return tokens if keep is None else torch.where(keep.to(tokens.device)[:, None, None], tokens, null.to(tokens.dtype))
 
 
-def _rotations(length: int, dims: int, device: torch.device) -> torch.Tensor:
-    """(2, length, dims) cosines and sines of the rotary position embedding (Su et al., 2021), neighbours in pairs."""
-    rates = 10000.0 ** -(torch.arange(0, dims, 2, device=device) / dims)
-    angles = (torch.arange(length, device=device)[:, None] * rates).repeat_interleave(2, dim=-1)
-    return torch.stack([angles.cos(), angles.sin()])
+def _rotations(length: int, head_dim: int, device: torch.device) -> torch.Tensor:
+    """(length, head_dim / 2) complex numbers; pairs of features beyond the rotary ones are left alone."""
+    dims = min(_ROTARY_DIMS, head_dim)
+    rates = torch.zeros(head_dim // 2, device=device)
+    rates[: dims // 2] = 10000.0 ** -(torch.arange(0, dims, 2, device=device) / dims)
+    angles = torch.arange(length, device=device)[:, None] * rates
+    return torch.polar(torch.ones_like(angles), angles)
 
 
 def _rotate(vectors: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
-    """Rotates the first dimensions of (…, N, head_dim) by their positions and leaves the others."""
-    cosines, sines = rotations.to(vectors.dtype)
-    rotated, rest = vectors[..., : cosines.shape[-1]], vectors[..., cosines.shape[-1] :]
-    even, odd = rotated[..., 0::2], rotated[..., 1::2]
-    turned = torch.stack([-odd, even], dim=-1).flatten(-2)
-    return torch.cat([rotated * cosines + turned * sines, rest], dim=-1)
+    """Rotates neighbouring features of (…, head_dim) float32 vectors."""
+    pairs = torch.view_as_complex(vectors.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotations).flatten(-2)
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors of length one, in float32 also where the network is not."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Cosine attention of one head.
+
+    Args:
+        queries: (B, Q, D) float32 of length one.
+        keys: (B, K, D) float32 of length one.
+        values: (B, K, D).
+        bias: (Q, K) added to the scores.
+
+    Returns:
+        (B, Q, D) in the dtype of `values`.
+    """
+    if queries.device.type != "cpu":
+        return _fused_attention(queries, keys, values, bias)
+    # Autocast would compute a part of it in half precision, which takes longer on a CPU and needs conversions.
+    with torch.autocast("cpu", enabled=False):
+        attended = cast(torch.Tensor, _BlockedAttention.apply(queries, keys, values.float(), bias.float()))
+    return attended.to(values.dtype)
+
+
+def _fused_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    queries, keys, bias = (each.to(values.dtype) for each in (queries, keys, bias))
+    attended = F.scaled_dot_product_attention(
+        queries[:, None], keys[:, None], values[:, None], attn_mask=bias[None, None], scale=_COSINE_SCALE
+    )
+    return attended[:, 0]
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Attention in float32, a block of queries at a time; the probabilities are computed again for the gradient.
+
+    On one core it is 3 times as fast as PyTorch's own attention with a bias, and keeps no scores.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(queries, keys, values, bias)
+        attended = torch.empty_like(queries)
+        scores = queries.new_empty(_ROWS_A_BLOCK, keys.shape[1])
+        for sample, rows in _blocks(queries):
+            weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
+            torch.mm(weights, values[sample], out=attended[sample, rows])
+        return attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        queries, keys, values, bias = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        of_queries = torch.empty_like(queries)
+        of_keys, of_values, of_bias = torch.zeros_like(keys), torch.zeros_like(values), torch.zeros_like(bias)
+        scores, changes = (queries.new_empty(_ROWS_A_BLOCK, keys.shape[1]) for _ in range(2))
+        for sample, rows in _blocks(queries):
+            weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
+            of_values[sample].addmm_(weights.T, gradient[sample, rows])
+            change = torch.mm(gradient[sample, rows], values[sample].T, out=changes[: len(weights)]).mul_(weights)
+            change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+            of_bias[rows] += change
+            torch.mm(change, keys[sample], out=of_queries[sample, rows])
+            of_keys[sample].addmm_(change.T, queries[sample, rows])
+        return of_queries.mul_(_COSINE_SCALE), of_keys.mul_(_COSINE_SCALE), of_values, of_bias
+
+
+def _blocks(queries: torch.Tensor) -> list[tuple[int, slice]]:
+    starts = range(0, queries.shape[1], _ROWS_A_BLOCK)
+    return [(sample, slice(start, start + _ROWS_A_BLOCK)) for sample in range(len(queries)) for start in starts]
+
+
+def _attention_weights(
+    queries: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, buffer: torch.Tensor
+) -> torch.Tensor:
+    scores = torch.addmm(bias, queries, keys.T, alpha=_COSINE_SCALE, out=buffer[: len(queries)])
+    return torch.softmax(scores, dim=-1, out=scores)
+
+
+class _GatedUnit(torch.autograd.Function):
+    """First half of the features times SiLU of the second; keeps nothing but its input for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(features)
+        values, gates = features.chunk(2, dim=-1)
+        return F.silu(gates).mul_(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (features,) = ctx.saved_tensors
+        values, gates = features.chunk(2, dim=-1)
+        # Both halves are written where they belong, instead of being joined afterwards.
+        result = torch.empty_like(features)
+        of_values, of_gates = result.chunk(2, dim=-1)
+        torch.mul(gradients[0], F.silu(gates), out=of_values)
+        torch.ops.aten.silu_backward(gradients[0] * values, gates, grad_input=of_gates)
+        return result

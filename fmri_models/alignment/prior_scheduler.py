@@ -87,9 +87,14 @@ class CosinePriorScheduler(SchedulerMixin, ConfigMixin):
         if self.is_ancestral:
             visited = np.arange(total)
         else:
-            visited = np.linspace(-1, total, num_inference_steps + 1)[1:-1].astype(int)
+            # torch's, whose rounding in float32 decides where a level lies on a whole number.
+            visited = torch.linspace(-1, total, num_inference_steps + 1, device="cpu")[1:-1].int().numpy()
         self.timesteps: list[int] = visited[::-1].tolist()
         self._next = dict(pairwise(self.timesteps))
+
+    def needs_noise(self, timestep: int) -> bool:
+        """Whether the step from `timestep` adds noise; those that lead to level 0 or to the clean sample add none."""
+        return (timestep if self.is_ancestral else self._next.get(timestep, 0)) > 0
 
     def add_noise(self, original: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Noisy samples.
@@ -111,7 +116,7 @@ class CosinePriorScheduler(SchedulerMixin, ConfigMixin):
             predicted: (B, …) the clean sample as the network predicts it.
             timestep: One of `timesteps`.
             sample: (B, …) the noisy sample.
-            noise: (B, …) standard normal; not needed in the last step.
+            noise: (B, …) standard normal, for the steps that need it.
         """
         if self.is_ancestral:
             return PriorSchedulerOutput(self._ancestral_step(predicted, timestep, sample, noise))
@@ -123,9 +128,8 @@ class CosinePriorScheduler(SchedulerMixin, ConfigMixin):
         mean = (
             float(self.posterior_mean_coef1[timestep]) * predicted + float(self.posterior_mean_coef2[timestep]) * sample
         )
-        if timestep == 0:
+        if noise is None or not self.needs_noise(timestep):
             return mean
-        assert noise is not None
         return mean + float(np.exp(0.5 * self.posterior_log_variance_clipped[timestep])) * noise
 
     def _implicit_step(
@@ -133,7 +137,6 @@ class CosinePriorScheduler(SchedulerMixin, ConfigMixin):
     ) -> torch.Tensor:
         if timestep not in self._next:
             return predicted
-        assert noise is not None
         following = self._next[timestep]
         estimate = (float(self.sqrt_recip_alphas_cumprod[timestep]) * sample - predicted) / float(
             self.sqrt_recipm1_alphas_cumprod[timestep]
@@ -141,7 +144,10 @@ class CosinePriorScheduler(SchedulerMixin, ConfigMixin):
         alpha, next_alpha = float(self.alphas_cumprod_prev[timestep]), float(self.alphas_cumprod_prev[following])
         new_noise = np.sqrt((1 - alpha / next_alpha) * (1 - next_alpha) / (1 - alpha))
         old_noise = np.sqrt(max((1 - next_alpha) - new_noise**2, 0.0))
-        return float(np.sqrt(next_alpha)) * predicted + float(new_noise) * noise + float(old_noise) * estimate
+        denoised = float(np.sqrt(next_alpha)) * predicted + float(old_noise) * estimate
+        if noise is None or not self.needs_noise(timestep):
+            return denoised
+        return denoised + float(new_noise) * noise
 
     @staticmethod
     def _rows(table: np.ndarray, timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

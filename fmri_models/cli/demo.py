@@ -17,7 +17,7 @@ from .console import quiet_loading
 from .usage import UsageError
 
 if TYPE_CHECKING:
-    from ..evaluation.evaluate import GenerationSettings
+    from ..evaluation.evaluate import GenerationSettings, Precision
 
 MARKER = "demo.json"
 DEMO_METHODS = ("mindeye", "linear", "mindvis", "mindbridge")
@@ -56,7 +56,7 @@ QUICK = DemoSize(
 )
 # What the short demo changes in a method's recipe.
 QUICK_TRAINING = {
-    "mindeye": ("stages.0.training.epochs=20", "stages.1.training.epochs=8", "stages.2.training.epochs=4"),
+    "mindeye": ("stages.0.training.epochs=30", "stages.1.training.epochs=8", "stages.2.training.epochs=4"),
 }
 
 
@@ -110,6 +110,7 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
         strength=STRENGTH,
         num_candidates=size.num_candidates,
         seed=seed,
+        precision=_precision(),
     )
     with _stage(f"simulating {size.num_train + size.num_validation + size.num_test:,} pictures x 3 repetitions"):
         simulate(
@@ -149,7 +150,7 @@ def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> in
     command += ["--fmri", str(out / "data"), "--subject", "subj01", "--out", str(again)]
     command += ["--seed", str(settings.seed), "--steps", str(settings.num_inference_steps)]
     command += ["--guidance-scale", str(settings.guidance_scale), "--strength", str(settings.strength)]
-    command += ["--candidates", str(settings.num_candidates)]
+    command += ["--candidates", str(settings.num_candidates), "--precision", settings.precision]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         raise FmriModelsError(f"The saved pipeline could not be used in a new process: {finished.stderr.strip()}")
@@ -166,6 +167,14 @@ def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> in
             f"The reloaded pipeline gives other pictures than the fitted one (up to {max(differences)} of 255 levels)."
         )
     return max(differences)
+
+
+def _precision() -> "Precision":
+    """Half precision where the processor has instructions for it; elsewhere it would take longer."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 
 
 def _check_out(out: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,12 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor
 from . import schema
-from .processed import ProcessedTrials, processed_subjects
+from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
 from .targets import TARGET_SPACES, TargetKind, cached_targets
+
+# Enough for statistics of targets; all of 9,000 pictures' tokens would be 7 GB at the published size.
+_MOST_DISTINCT_TARGETS = 4096
 
 
 class TrialDataset(Dataset):
@@ -27,7 +30,7 @@ class TrialDataset(Dataset):
     ```
 
     Args:
-        subjects: Processed voxels, one item a subject, all with the same processor.
+        subjects: Processed voxels, one item a subject, all with the same processor and as many repetitions a row.
         targets: Name to an array with a row a stimulus (may be memory-mapped), in the order of `target_ids`.
         target_ids: The stimulus id of each row of the targets.
         shapes: Name ▶ shape of one target, where a row of the array is that target flattened.
@@ -65,8 +68,9 @@ class TrialDataset(Dataset):
         """A batch.
 
         Returns:
-            `fmri` (B, width) float32, zero-padded to the widest subject, `subject_ids` (B,) long, `stimulus_ids` list
-            of str, and each target (B, …), floating point as float32.
+            `fmri` (B, width) float32, or (B, repetitions, width) if rows hold all of them, zero-padded to the widest
+            subject, `subject_ids` (B,) long, `stimulus_ids` list of str, and each target (B, …), floating point as
+            float32.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
@@ -74,11 +78,11 @@ class TrialDataset(Dataset):
         which = np.searchsorted(self._ends, chosen, side="right")
         rows = chosen - np.concatenate([[0], self._ends[:-1]])[which]
         processor = self.subjects[0].processor
-        fmri = np.zeros((len(chosen), processor.width), dtype=np.float32)
+        fmri = np.zeros((len(chosen), *self.subjects[0].shape[:-1], processor.width), dtype=np.float32)
         subject_ids = np.empty(len(chosen), dtype=np.int64)
         for number in np.unique(which):
             places, subject = np.flatnonzero(which == number), self.subjects[number]
-            fmri[places, : subject.width] = subject[rows[places]]
+            fmri[places, ..., : subject.width] = subject[rows[places]]
             subject_ids[places] = processor.subject_names.index(subject.trials.subject)
         batch: dict = {
             "fmri": torch.from_numpy(fmri),
@@ -91,6 +95,17 @@ class TrialDataset(Dataset):
             wanted = self._target_rows[chosen]
             batch.update({name: self._targets_of(name, wanted) for name in self.targets})
         return batch
+
+    def distinct_targets(self, name: str) -> np.ndarray | None:
+        """(pictures, values) targets of each picture that is shown, once, as float32; None if there are none of them.
+
+        Of many pictures, those of 4,096 that are spread evenly.
+        """
+        if name not in self.targets or self._target_rows is None:
+            return None
+        rows = np.unique(self._target_rows)
+        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_DISTINCT_TARGETS)).astype(np.int64)]
+        return _gather(self.targets[name], chosen).astype(np.float32)
 
     @staticmethod
     def collate(batch: Any) -> Any:
@@ -126,7 +141,8 @@ def gradient_trials(
     parts: Sequence[str],
     split: str = "default",
     fold: int = 0,
-    repetitions: Literal["average", "single"] = "average",
+    repetitions: Repetitions = "average",
+    whole_table: bool = True,
 ) -> TrialDataset:
     """Processed voxels of all subjects and cached targets of some parts of a split, for training by gradient.
 
@@ -138,12 +154,17 @@ def gradient_trials(
         parts: Such as `["train", "validation"]`.
         split: Name of the split.
         fold: Fold of the split.
-        repetitions: One row a stimulus, or one a trial.
+        repetitions: One row a stimulus (with the mean of its trials, or all of them), or one a trial.
+        whole_table: Whether targets of all stimuli of the table are cached, for other parts too, or those of these
+            parts alone.
     """
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
-    targets: dict[str, np.ndarray] = {kind: cached_targets(table, generator, kind) for kind in kinds}
+    shown = {str(stimulus) for subject in subjects for stimulus in subject.stimulus_ids}
+    ids = [stimulus for stimulus in table.stimuli.ids if whole_table or stimulus in shown]
+    # Parts without trials have no targets either.
+    targets: dict[str, np.ndarray] = {kind: cached_targets(table, generator, kind, ids) for kind in kinds if ids}
     shapes: dict[str, tuple[int, ...]] = {kind: getattr(generator, TARGET_SPACES[kind]).shape for kind in kinds}
-    return TrialDataset(subjects, targets, table.stimuli.ids, shapes)
+    return TrialDataset(subjects, targets, ids, shapes)
 
 
 class SeededBatches(Sampler[list[int]]):

@@ -1,5 +1,6 @@
 """Trials as a model reads them: standardised one by one, repetitions averaged after that."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -8,6 +9,8 @@ import numpy as np
 from ..errors import FmriModelsError
 from ..processing_fmri import FmriProcessor
 from .table import Trials, TrialTable
+
+Repetitions = Literal["average", "single", "all"]
 
 # Processed voxels up to this size are kept in memory instead of being computed again at each pass.
 _KEPT_BYTES = 2**29
@@ -66,41 +69,49 @@ class ProcessedTrials:
         trials: Trials as they were recorded.
         processor: Standardises each trial with its session's or the subject's statistics.
         repetitions: `"average"` gives one row a stimulus (the mean of its standardised trials, in the order in which
-            stimuli first appear), `"single"` one row a trial.
-        max_repetitions: Average at most so many repetitions of a stimulus, the first ones; None averages all.
+            stimuli first appear), `"single"` one row a trial, `"all"` one row a stimulus with all its trials.
+        max_repetitions: Take at most so many repetitions of a stimulus, the first ones; None takes all.
+        repetitions_a_row: With `"all"`, how many trials each row has; a stimulus with fewer repeats its own from the
+            first one on. None takes the most that a stimulus has.
 
     Attributes:
         stimulus_ids: (n,) stimulus of each row.
+        shape: Shape of a row: (width,), with `"all"` (repetitions, width).
     """
 
     def __init__(
         self,
         trials: Trials | BetasOfTrials,
         processor: FmriProcessor,
-        repetitions: Literal["average", "single"] = "average",
+        repetitions: Repetitions = "average",
         max_repetitions: int | None = None,
+        repetitions_a_row: int | None = None,
     ) -> None:
         self.trials = trials
         self.processor = processor
         self.width = processor.num_voxels[processor.subject_names.index(trials.subject)]
+        self.shape: tuple[int, ...] = (self.width,)
         self._groups = _groups(trials.stimulus_ids, repetitions, max_repetitions)
+        if repetitions == "all":
+            length = repetitions_a_row or max((len(group) for group in self._groups), default=0)
+            self._groups = [np.resize(group, length) for group in self._groups]
+            self.shape = (length, self.width)
         self.stimulus_ids = np.array([trials.stimulus_ids[group[0]] for group in self._groups], dtype=str)
         self._kept: np.ndarray | None = None
-        if len(self) * self.width * 4 <= _KEPT_BYTES:
+        if len(self) * math.prod(self.shape) * 4 <= _KEPT_BYTES:
             self._kept = self._process(np.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, width) float32."""
+        """(rows, *shape) float32."""
         return self._process(rows) if self._kept is None else self._kept[rows]
 
     def _process(self, rows: np.ndarray) -> np.ndarray:
-        output = np.empty((len(rows), self.width), dtype=np.float32)
+        output = np.empty((len(rows), *self.shape), dtype=np.float32)
         for start in range(0, len(rows), 512):
-            chosen = rows[start : start + 512]
-            groups = [self._groups[row] for row in chosen]
+            groups = [self._groups[row] for row in rows[start : start + 512]]
             if not groups:
                 continue
             trial_rows = np.concatenate(groups)
@@ -110,10 +121,17 @@ class ProcessedTrials:
                 session=self.trials.sessions[trial_rows],
                 return_tensors="np",
             )["fmri"][:, : self.width]
-            starts = np.cumsum([0, *(len(group) for group in groups[:-1])])
-            sums = np.add.reduceat(processed, starts, axis=0)
-            output[start : start + len(chosen)] = sums / np.array([len(group) for group in groups])[:, None]
+            if len(self.shape) > 1:
+                output[start : start + len(groups)] = processed.reshape(len(groups), *self.shape)
+            else:
+                output[start : start + len(groups)] = _means(processed, [len(group) for group in groups])
         return output
+
+
+def _means(values: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """The mean of each of several runs of rows, which follow each other."""
+    starts = np.cumsum([0, *lengths[:-1]])
+    return np.add.reduceat(values, starts, axis=0) / np.array(lengths)[:, None]
 
 
 def processed_subjects(
@@ -122,7 +140,7 @@ def processed_subjects(
     parts: Sequence[str],
     split: str = "default",
     fold: int = 0,
-    repetitions: Literal["average", "single"] = "average",
+    repetitions: Repetitions = "average",
 ) -> list[ProcessedTrials]:
     """Processed voxels of some parts of a split, of each of the processor's subjects in its order.
 
@@ -132,12 +150,16 @@ def processed_subjects(
         parts: Such as `["train", "validation"]`.
         split: Name of the split.
         fold: Fold of the split.
-        repetitions: One row a stimulus, or one a trial.
+        repetitions: One row a stimulus, or one a trial; with `"all"`, the rows of all subjects have as many trials as
+            the stimulus that was repeated most.
     """
-    return [
-        ProcessedTrials(table.trials(name, parts, split, fold), processor, repetitions)
-        for name in processor.subject_names
-    ]
+    trials = [table.trials(name, parts, split, fold) for name in processor.subject_names]
+    most = max((_most_repetitions(each.stimulus_ids) for each in trials), default=0)
+    return [ProcessedTrials(each, processor, repetitions, repetitions_a_row=most or None) for each in trials]
+
+
+def _most_repetitions(stimulus_ids: np.ndarray) -> int:
+    return int(np.unique(stimulus_ids, return_counts=True)[1].max(initial=0))
 
 
 def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | None) -> list[np.ndarray]:

@@ -1,18 +1,25 @@
 """What a recipe will cost, before it costs anything."""
 
 import time
+from collections.abc import Iterable
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
+from ..data.loading import SeededBatches
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..generation.loading import parse_source
 from ..modeling_fmri import FmriPreTrainedModel
+from ..processing_fmri import FmriProcessor
 from .checkpoints import KEPT_CHECKPOINTS
 from .gradient import GradientStage, check_precision, check_trackers
 from .loop import parts_of_a_stage
-from .recipe import Recipe
-from .stages import StageRunner
+from .planning import StageMemory, available_memory, planned_generator
+from .recipe import Recipe, Stage
+from .stages import StageRunner, stage_objective
 from .trainer import (
     WEIGHTS_IN_MEMORY,
     build_model,
@@ -26,13 +33,19 @@ from .trainer import (
 _PENALTIES = 30
 # The first step is slower than those after it and is not counted.
 _TIMED_STEPS = 5
+# Weights, gradients and moments beyond this are large, and what makes them smaller is said.
+_LARGE = 2**32
+# Steps are timed if all of that takes at most this share of the memory; activations come on top.
+_SHARE_FOR_TIMING = 0.5
 
 
 def estimate(recipe: Recipe) -> str:
     """Parameters, memory, disk, steps and time of a recipe, as a text of one line each.
 
-    The time of a closed-form fit is its arithmetic over this machine's measured speed in matrix products; that of a
-    stage that is trained by gradient comes from a few real steps on real batches, whose results are thrown away.
+    All but time is counted on a model without weights. The time of a closed-form fit is its arithmetic over this
+    machine's measured speed in matrix products; that of a stage that is trained by gradient comes from a few real steps
+    on real batches, whose results are thrown away. Steps are not timed where the model would fill the memory, or where
+    the image generator has weights of gigabytes, which an estimate does not load.
 
     Raises:
         FmriModelsError: The recipe does not fit the data or the machine.
@@ -59,7 +72,7 @@ def _in_closed_form(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
     generator = image_generator_for(recipe, table)
     with torch.device("meta"):
         model = build_model(recipe, processor, generator)
-    rows = {name: _num_rows(recipe, table, name) for name in processor.subject_names}
+    rows = {name: _num_rows(recipe, table, name, recipe.train_parts) for name in processor.subject_names}
     num_targets = sum(space.size for space in model.spaces.values())
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gram = max(min(rows[n], v) ** 2 for n, v in zip(processor.subject_names, processor.num_voxels, strict=True))
@@ -79,57 +92,133 @@ def _in_closed_form(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
 
 
 def _by_gradient(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
-    for stage in recipe.stages:
-        if stage.training is not None:
-            check_precision(stage.training)
-    torch.manual_seed(recipe.seed)
+    trainings = [stage.training for stage in recipe.stages if stage.training is not None]
+    for training in trainings:
+        check_precision(training)
     processor = processor_for(recipe, table, recipe_subjects(recipe, table))
-    generator = image_generator_for(recipe, table)
-    model = build_model(recipe, processor, generator)
-    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    generator = planned_generator(recipe.generator)
+    spaces = image_generator_for(recipe, table) if generator is None else generator
+    with torch.device("meta"):
+        model = build_model(recipe, processor, spaces)
+    plans = {number: _planned(recipe, table, stage, model) for number, stage in enumerate(recipe.stages)}
+    timings: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
+    if not any(timings.values()):
+        assert isinstance(spaces, ImageGenerator)
+        timings = _timings(recipe, table, processor, spaces)
     lines = _what(recipe, table, model)
     for number, stage in enumerate(recipe.stages):
-        if stage.training is None:
+        plan = plans[number]
+        if plan is None:
             lines.append(("stage", f"{stage.name}: closed form, not estimated"))
-            continue
-        trained = runner.gradient_stage(number)
-        lines += [("stage", stage.name), *_stage_lines(trained)]
-        trained.close()
+        else:
+            lines += [("stage", stage.name), *_stage_lines(plan), ("time", timings[number])]
     return lines
 
 
-def _stage_lines(stage: GradientStage) -> list[tuple[str, str]]:
-    options, model = stage.options, stage.model
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    trained = sum(parameter.numel() * parameter.element_size() for parameter in stage.parameters)
-    average = trained if stage.ema is not None else 0
-    # Gradients and AdamW's two moments.
-    memory = weights + 3 * trained + average
-    checkpoint = weights + 2 * trained + average
-    # The one being written beside those that are kept, and a best one for each.
-    disk = (KEPT_CHECKPOINTS + 1) * checkpoint
-    if stage.held_out is not None and options.keep_best:
-        disk += (KEPT_CHECKPOINTS + 1) * weights
-    steps = stage.num_steps
-    a_step, a_validation = _timed(stage)
-    validations = parts_of_a_stage(steps, options.validate_every) if stage.held_out is not None else 0
-    seconds = steps * a_step + validations * a_validation
-    lines = [
-        ("parameters", f"{sum(p.numel() for p in stage.parameters):,} are trained"),
-        ("memory", f"{_gibibytes(memory)} for weights, gradients, AdamW and moving average; activations come on top"),
-        ("disk", f"{_gibibytes(disk)} for checkpoints while it trains"),
-        ("steps", f"{steps:,} of {_rows_a_step(stage):,} rows ({steps / _steps_an_epoch(stage):,.1f} epochs)"),
-        (
-            "time",
-            f"about {_duration(seconds)} on this machine: {_TIMED_STEPS} real steps took {a_step:.3g} s each, and a "
-            f"validation, of which there are {validations}, takes {a_validation:.3g} s",
-        ),
-    ]
-    if torch.cuda.is_available():
-        lines.insert(
-            2, ("", f"{_gibibytes(torch.cuda.max_memory_allocated())} were in use on the GPU, activations too")
+class _Plan(NamedTuple):
+    """What is known of a stage before anything is allocated."""
+
+    memory: StageMemory
+    num_rows: int
+    num_held_out: int
+    order: SeededBatches
+
+    @property
+    def num_steps(self) -> int:
+        return self.memory.options.num_steps(self.order.batches_an_epoch)
+
+    @property
+    def num_validations(self) -> int:
+        return parts_of_a_stage(self.num_steps, self.memory.options.validate_every) if self.num_held_out else 0
+
+
+def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel) -> _Plan | None:
+    """None for a stage in closed form."""
+    objective = stage_objective(recipe, stage)
+    if stage.training is None:
+        return None
+    names = model.config.subject_names
+    num_rows = sum(_num_rows(recipe, table, name, stage.train_on) for name in names)
+    if num_rows == 0:
+        raise FmriModelsError(f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)}.")
+    held_out = stage.held_out_parts
+    num_held_out = sum(_num_rows(recipe, table, name, held_out) for name in names) if held_out else 0
+    order = SeededBatches(num_rows, stage.training.batch_size, seed=0)
+    return _Plan(StageMemory.of(model, objective, stage.training), num_rows, num_held_out, order)
+
+
+def _why_not_timed(recipe: Recipe, plans: Iterable[_Plan | None], loaded: bool) -> str:
+    """Empty where steps can be timed."""
+    instead = "a short training (steps=20) shows it"
+    if not loaded:
+        return (
+            f"not measured, because the targets come from the image generator {parse_source(recipe.generator)}, which "
+            f"is not loaded for an estimate; {instead}"
         )
+    needed = max((plan.memory.total for plan in plans if plan is not None), default=0)
+    if needed > _SHARE_FOR_TIMING * available_memory():
+        return f"not measured, so that a model of this size does not fill the memory; {instead}"
+    return ""
+
+
+def _stage_lines(plan: _Plan) -> list[tuple[str, str]]:
+    memory, options, steps = plan.memory, plan.memory.options, plan.num_steps
+    # The checkpoint being written beside those that are kept, and the best weights of each.
+    disk = (KEPT_CHECKPOINTS + 1) * memory.checkpoint
+    if plan.num_held_out and options.keep_best:
+        disk += (KEPT_CHECKPOINTS + 1) * memory.weights
+    rows_a_step = plan.order.rows_a_batch * options.gradient_accumulation_steps
+    epochs = steps * options.gradient_accumulation_steps / plan.order.batches_an_epoch
+    return [
+        ("parameters", f"{memory.num_trained:,} are trained"),
+        *_memory_lines(memory),
+        ("disk", f"{_gibibytes(disk)} for checkpoints while it trains"),
+        ("steps", f"{steps:,} of {rows_a_step:,} rows ({epochs:,.1f} epochs)"),
+    ]
+
+
+def _memory_lines(memory: StageMemory) -> list[tuple[str, str]]:
+    available = available_memory()
+    needs = f"{_gibibytes(memory.total)} for {memory.keeps}; activations come on top"
+    if memory.total > available:
+        needs += f"; MORE THAN THE {_gibibytes(available)} that are free here"
+    lines = [("memory", needs)]
+    if memory.total > min(_LARGE, available):
+        smaller = [f"{_gibibytes(other.total)} with {options}" for options, other in memory.smaller()]
+        if (fewer := memory.fewer_activations()) is not None:
+            smaller.append(f"a quarter of the activations, and as many rows compared, with {fewer}")
+        lines += [("smaller" if number == 0 else "", text) for number, text in enumerate(smaller)]
     return lines
+
+
+def _timings(recipe: Recipe, table: TrialTable, processor: FmriProcessor, generator: ImageGenerator) -> dict[int, str]:
+    """What a few real steps of each stage took; empty for a stage in closed form."""
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe, processor, generator)
+    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    timings = {}
+    for number, stage in enumerate(recipe.stages):
+        if stage.training is not None:
+            trained = runner.gradient_stage(number)
+            timings[number] = _timing(trained)
+            trained.close()
+    return timings
+
+
+def _timing(stage: GradientStage) -> str:
+    a_step, a_validation = _timed(stage)
+    validations = 0
+    if stage.held_out is not None:
+        validations = parts_of_a_stage(stage.num_steps, stage.options.validate_every)
+    seconds = stage.num_steps * a_step + validations * a_validation
+    text = (
+        f"about {_duration(seconds)} on this machine: {_TIMED_STEPS} real steps took {a_step:.3g} s each, and a "
+        f"validation, of which there are {validations}, takes {a_validation:.3g} s"
+    )
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+        text += f"; {_gibibytes(peak)} were in use on the GPU, activations too"
+    return text
 
 
 def _timed(stage: GradientStage) -> tuple[float, float]:
@@ -149,7 +238,8 @@ def _timed(stage: GradientStage) -> tuple[float, float]:
 
 
 def _what(recipe: Recipe, table: TrialTable, model: FmriPreTrainedModel) -> list[tuple[str, str]]:
-    subjects = [f"{n} ({v:,} voxels, {_num_rows(recipe, table, n):,} rows)" for n, v in _widths(model)]
+    rows = {name: _num_rows(recipe, table, name, recipe.train_parts) for name in model.config.subject_names}
+    subjects = [f"{name} ({width:,} voxels, {rows[name]:,} rows)" for name, width in _widths(model)]
     return [
         ("method", recipe.method),
         ("subjects", ", ".join(subjects)),
@@ -159,14 +249,6 @@ def _what(recipe: Recipe, table: TrialTable, model: FmriPreTrainedModel) -> list
 
 def _widths(model: FmriPreTrainedModel) -> list[tuple[str, int]]:
     return list(zip(model.config.subject_names, model.config.num_voxels, strict=True))
-
-
-def _rows_a_step(stage: GradientStage) -> int:
-    return stage.order.rows_a_batch * stage.options.gradient_accumulation_steps
-
-
-def _steps_an_epoch(stage: GradientStage) -> float:
-    return stage.order.batches_an_epoch / stage.options.gradient_accumulation_steps
 
 
 def _gibibytes(size: float) -> str:
@@ -179,9 +261,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def _num_rows(recipe: Recipe, table: TrialTable, subject: str) -> int:
-    trials = table.trials(subject, recipe.train_parts, recipe.split, recipe.fold)
-    return len(set(trials.stimulus_ids.tolist())) if recipe.repetitions == "average" else len(trials)
+def _num_rows(recipe: Recipe, table: TrialTable, subject: str, parts: list[str]) -> int:
+    trials = table.trials(subject, parts, recipe.split, recipe.fold)
+    return len(trials) if recipe.repetitions == "single" else len(set(trials.stimulus_ids.tolist()))
 
 
 def _operations(num_rows: int, num_voxels: int, num_targets: int) -> float:

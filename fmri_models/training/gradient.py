@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 from ..data.loading import SeededBatches, TrialDataset, ordered_batches, training_batches
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
+from .cached_gradient import Gather, JoinedBatches, only_reading
+from .optimizers import make_optimizer, may_be_rounded
 from .options import TrainingOptions
 from .processes import any_process, average_gradients, copy_from_main, from_all, gather_rows, uses_cpu_processes
 
@@ -24,6 +26,7 @@ class _Draw(IntEnum):
     ORDER = 0
     STEP = 1
     VALIDATION = 2
+    ROUNDING = 3
 
 
 class StageIdentity(NamedTuple):
@@ -38,6 +41,26 @@ class NotFiniteError(FmriModelsError):
     """A loss, a gradient or a batch has NaN or infinite values; the message says which."""
 
 
+class TargetsOfBatch(Protocol):
+    """Makes targets of a batch when it is learned from, such as embeddings of augmented pictures."""
+
+    def __call__(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        """The batch, on its device, with these targets.
+
+        Args:
+            batch: What the data gives.
+            generator: Source of all draws; on the CPU.
+        """
+
+
+class _Part(NamedTuple):
+    """One of the batches of a step, and from which state of its generator the objective draws."""
+
+    number: int
+    batch: dict[str, Any]
+    draws: torch.Tensor
+
+
 class GradientStage:
     """Model, optimiser and data of a stage.
 
@@ -47,13 +70,15 @@ class GradientStage:
 
     Args:
         model: Is moved to the device and trained in place.
-        objective: Has `losses` and `validation_metrics`.
+        objective: Has `losses` and `validation_metrics`; `prepare`, if it has one, is called with model and rows before
+            the first step.
         options: How to train.
         data: Rows to learn from.
         held_out: Rows to validate on; None does not validate.
         identity: Name, number and seed.
         trackers: Accelerate's names of trackers.
         log_folder: Where trackers write that need a folder.
+        online_targets: Makes targets of each batch that is learned from; None takes those of the data.
 
     Attributes:
         num_steps: Updates in the whole stage.
@@ -72,6 +97,7 @@ class GradientStage:
         identity: StageIdentity,
         trackers: list[str] | None = None,
         log_folder: Path | None = None,
+        online_targets: TargetsOfBatch | None = None,
     ) -> None:
         self.accelerator = _accelerator(options, trackers or [], log_folder)
         self.model = model.to(self.accelerator.device)
@@ -80,19 +106,23 @@ class GradientStage:
         self.data = data
         self.held_out = held_out
         self.identity = identity
+        self.online_targets = online_targets
         self.order = self._order()
         self.num_steps = options.num_steps(self.order.batches_an_epoch)
+        if hasattr(objective, "prepare"):
+            objective.prepare(self.model, data)
         copy_from_main(model)
-        self._frozen = _freeze_others(model, objective)
-        groups = _parameter_groups(model, objective, options)
+        self._frozen = freeze_others(model, objective)
+        groups = parameter_groups(model, objective, options)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         if not self.parameters:
             raise FmriModelsError(f"The stage {identity.name!r} trains no parameter; check its objective.")
+        if options.parameter_dtype == "bfloat16":
+            _convert_matrices(self.parameters, torch.bfloat16)
         # The fused form is the fastest by far, but has rules of its own for scaled gradients.
-        fused = self.accelerator.scaler is None
-        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
+        optimizer = make_optimizer(groups, options, fused=self.accelerator.scaler is None)
         self._highest_rates = [group["lr"] for group in optimizer.param_groups]
-        self._beta1 = [group["betas"][0] for group in optimizer.param_groups]
+        self._betas = [group.get("betas") for group in optimizer.param_groups]
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.ema = _moving_average(self.parameters, options)
 
@@ -116,26 +146,17 @@ class GradientStage:
         """
         self._set_schedule(step)
         self.model.train()
-        parts = self.options.gradient_accumulation_steps
-        sums: dict[str, float] = {}
-        for part in range(parts):
-            batch = self._to_device(next(batches))
-            self._stop_all(_not_finite_in(batch))
-            generator = self._seed(_Draw.STEP, step, part, self.accelerator.process_index)
-            with self.accelerator.autocast():
-                losses = self.objective.losses(self.model, batch, step / self.num_steps, gather_rows, generator)
-            values = self._values(losses)
-            self._stop_all(_not_finite_among(values))
-            self.accelerator.backward(losses["loss"] / parts)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value / parts
+        accumulate = self._join if self.options.gradient_accumulation == "cached" else self._separate
+        losses = _means(accumulate(step, batches))
         average_gradients(self.parameters)
         norm = self._clip_gradients()
+        # An optimiser that rounds at random has to do so alike in all processes.
+        self._seed(_Draw.ROUNDING, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.step(self.parameters)
-        return {**sums, "learning_rate": self.optimizer.param_groups[0]["lr"], "gradient_norm": norm}
+        return {**losses, "learning_rate": self.optimizer.param_groups[0]["lr"], "gradient_norm": norm}
 
     @torch.no_grad()
     def validate(self, max_batches: int | None = None) -> dict[str, float]:
@@ -218,6 +239,10 @@ class GradientStage:
             number, key = name.split(".", 1)
             state.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        # PyTorch has brought all of it to the dtype of the weights, which may be less precise than the state was.
+        for place, values in state.items():
+            loaded = optimizer.state[self.parameters[place]]
+            loaded.update({key: value.to(loaded[key].device) for key, value in values.items()})
         if self.ema is not None:
             for place, shadow in enumerate(self.ema.shadow_params):
                 shadow.copy_(tensors["ema"][str(place)])
@@ -226,7 +251,8 @@ class GradientStage:
             self.accelerator.scaler.load_state_dict(extra["scaler"])
 
     def close(self) -> None:
-        """Lets go of the device and of what was frozen; the model goes back to the CPU."""
+        """Lets go of the device and of what was frozen; the model goes back to the CPU and to float32."""
+        _convert_matrices(self.parameters, torch.float32)
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self.accelerator.free_memory()
@@ -252,9 +278,48 @@ class GradientStage:
     def _set_schedule(self, step: int) -> None:
         share = self.options.learning_rate_share(step, self.num_steps)
         beta1 = self.options.beta1(step, self.num_steps)
-        for group, rate, usual in zip(self.optimizer.param_groups, self._highest_rates, self._beta1, strict=True):
+        for group, rate, usual in zip(self.optimizer.param_groups, self._highest_rates, self._betas, strict=True):
             group["lr"] = rate * share
-            group["betas"] = (usual if beta1 is None else beta1, group["betas"][1])
+            if usual is not None:
+                group["betas"] = (usual[0] if beta1 is None else beta1, usual[1])
+
+    def _separate(self, step: int, batches: Iterator[dict[str, Any]]) -> list[dict[str, float]]:
+        """Gradients of the mean loss of a step's batches, each for itself; gives the losses of each."""
+        numbers = range(self.options.gradient_accumulation_steps)
+        return [self._learn(step, self._part(step, number, batches), gather_rows) for number in numbers]
+
+    def _join(self, step: int, batches: Iterator[dict[str, Any]]) -> list[dict[str, float]]:
+        """Gradients of the loss of all of a step's batches together; gives the losses of each."""
+        parts = [self._part(step, number, batches) for number in range(self.options.gradient_accumulation_steps)]
+        joined = JoinedBatches(len(parts), self.accelerator.num_processes)
+        with only_reading(self.model):
+            for part in parts[:-1]:
+                self._losses(step, part, joined.reading(part.number))
+        # The last one needs no reading: the rows of all others are known by then.
+        return [self._learn(step, part, joined.learning(part.number)) for part in (parts[-1], *parts[:-1])]
+
+    def _part(self, step: int, number: int, batches: Iterator[dict[str, Any]]) -> _Part:
+        batch = self._to_device(next(batches))
+        self._stop_all(_not_finite_in(batch))
+        generator = self._seed(_Draw.STEP, step, number, self.accelerator.process_index)
+        if self.online_targets is not None:
+            batch = self.online_targets(batch, generator)
+        return _Part(number, {**batch, "step": step}, generator.get_state())
+
+    def _losses(self, step: int, part: _Part, gather: Gather) -> dict[str, torch.Tensor]:
+        """The objective's losses, the same each time that they are asked for."""
+        generator = self._seed(_Draw.STEP, step, part.number, self.accelerator.process_index)
+        generator.set_state(part.draws)
+        with self.accelerator.autocast():
+            return self.objective.losses(self.model, part.batch, step / self.num_steps, gather, generator)
+
+    def _learn(self, step: int, part: _Part, gather: Gather) -> dict[str, float]:
+        """Adds the gradients of a batch's losses; gives the losses."""
+        losses = self._losses(step, part, gather)
+        values = self._values(losses)
+        self._stop_all(_not_finite_among(values))
+        self.accelerator.backward(losses["loss"].float() / self.options.gradient_accumulation_steps)
+        return values
 
     def _to_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         device = self.accelerator.device
@@ -343,8 +408,16 @@ def _accelerator(options: TrainingOptions, trackers: list[str], log_folder: Path
     )
 
 
-def _freeze_others(model: nn.Module, objective: Any) -> list[nn.Parameter]:
-    """Takes out of training what the objective does not name; gives what was taken out."""
+def freeze_others(model: nn.Module, objective: Any) -> list[nn.Parameter]:
+    """Takes out of training what the objective does not name.
+
+    Args:
+        model: The whole model.
+        objective: Names what is trained in `trainable`; without that, all is.
+
+    Returns:
+        What was taken out.
+    """
     if not hasattr(objective, "trainable"):
         return []
     chosen = {id(parameter) for parameter in objective.trainable(model)}
@@ -354,15 +427,22 @@ def _freeze_others(model: nn.Module, objective: Any) -> list[nn.Parameter]:
     return frozen
 
 
-def _parameter_groups(model: nn.Module, objective: Any, options: TrainingOptions) -> list[dict[str, Any]]:
-    """The optimiser's groups: those of the objective, or matrices with weight decay and all else without."""
-    if hasattr(objective, "parameter_groups"):
+def parameter_groups(model: nn.Module, objective: Any, options: TrainingOptions) -> list[dict[str, Any]]:
+    """The optimiser's groups of the parameters that require a gradient: those with weight decay and those without.
+
+    Args:
+        model: The whole model.
+        objective: May have a rule of its own.
+        options: Name the rule.
+    """
+    if options.weight_decay_groups == "method" and hasattr(objective, "parameter_groups"):
         groups = objective.parameter_groups(model, options.weight_decay)
     else:
-        parameters = list(model.parameters())
+        by_name = options.weight_decay_groups == "all_but_bias"
+        named = [(("bias" not in name) if by_name else p.ndim >= 2, p) for name, p in model.named_parameters()]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for decayed, p in named if decayed], "weight_decay": options.weight_decay},
+            {"params": [p for decayed, p in named if not decayed], "weight_decay": 0.0},
         ]
     groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     return [group for group in groups if group["params"]]
@@ -373,7 +453,17 @@ def _moving_average(parameters: list[nn.Parameter], options: TrainingOptions) ->
         return None
     from diffusers.training_utils import EMAModel
 
-    return EMAModel(parameters, decay=options.ema_decay)
+    average = EMAModel(parameters, decay=options.ema_decay)
+    # What a step adds to the average would be lost in half precision.
+    average.shadow_params = [shadow.float() for shadow in average.shadow_params]
+    return average
+
+
+def _convert_matrices(parameters: list[nn.Parameter], dtype: torch.dtype) -> None:
+    for parameter in parameters:
+        if may_be_rounded(parameter):
+            parameter.data = parameter.data.to(dtype)
+            parameter.grad = None
 
 
 def _not_finite_in(batch: Mapping[str, Any]) -> str | None:
@@ -385,6 +475,11 @@ def _not_finite_in(batch: Mapping[str, Any]) -> str | None:
 
 def _not_finite_among(losses: Mapping[str, float]) -> str | None:
     return next((f"the loss {name!r} is {value}" for name, value in losses.items() if not math.isfinite(value)), None)
+
+
+def _means(parts: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0.0) for part in parts) / len(parts) for name in names}
 
 
 def _joined_means(parts: list[tuple[dict[str, float], int]]) -> dict[str, float]:

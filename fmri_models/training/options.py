@@ -8,6 +8,10 @@ from ..errors import FmriModelsError
 
 ScheduleName = Literal["one_cycle", "cosine", "constant"]
 Precision = Literal["no", "bf16", "fp16"]
+OptimizerName = Literal["adamw", "adafactor"]
+ParameterDtype = Literal["float32", "bfloat16"]
+DecayGroups = Literal["method", "matrices", "all_but_bias"]
+Accumulation = Literal["separate", "cached"]
 MonitorMode = Literal["min", "max"]
 
 # The one-cycle policy (Smith & Topin, 2018) with PyTorch's start and moments, and MindEye's end.
@@ -25,11 +29,20 @@ class TrainingOptions:
         epochs: Passes over the rows that the stage learns from.
         batch_size: Rows of a batch, over all processes together.
         learning_rate: The highest one of the schedule.
-        weight_decay: AdamW's, on matrices alone unless the objective says otherwise.
+        optimizer: `"adamw"`, or `"adafactor"`, which keeps next to nothing of each weight; see [`Adafactor`]. A
+            learning rate that suits the one is a good one to begin with for the other.
+        parameter_dtype: What matrices, their gradients and the optimiser's moments are kept in while the stage is
+            trained. `"bfloat16"` takes half of the memory and rounds at random; it needs `mixed_precision="bf16"`.
+        weight_decay: Share of a weight that a step takes off, times the learning rate.
+        weight_decay_groups: What is decayed: `"matrices"`, `"all_but_bias"` (all whose name has no "bias", the gains of
+            norms too, as MindEye was trained), or `"method"`, the objective's own rule, or else matrices.
         schedule: `"one_cycle"` (up and down by cosines, AdamW's first moment the other way round), `"cosine"` (linear
             warm-up, then down to 0 by a cosine), or `"constant"` (linear warm-up, then level).
         warmup: Share of the steps in which the learning rate rises.
-        gradient_accumulation_steps: Batches whose mean gradient makes one step.
+        gradient_accumulation_steps: Batches whose gradients make one step.
+        gradient_accumulation: What a loss that compares rows sees of them. `"separate"` compares the rows of each batch
+            and averages; `"cached"` compares the rows of all, with the gradient of one large batch and the activations
+            of a small one, at the price of reading each batch but one twice (Gao et al., 2021).
         max_grad_norm: Longer gradients are scaled down to this norm; None leaves them.
         ema_decay: Decay of the moving average of the weights, which is what is validated and saved; None keeps none.
         mixed_precision: `"no"`, `"bf16"`, or `"fp16"` (needs a GPU).
@@ -45,10 +58,14 @@ class TrainingOptions:
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float = 3e-4
+    optimizer: OptimizerName = "adamw"
+    parameter_dtype: ParameterDtype = "float32"
     weight_decay: float = 0.01
+    weight_decay_groups: DecayGroups = "method"
     schedule: ScheduleName = "one_cycle"
     warmup: float = 0.05
     gradient_accumulation_steps: int = 1
+    gradient_accumulation: Accumulation = "separate"
     max_grad_norm: float | None = None
     ema_decay: float | None = None
     mixed_precision: Precision = "no"
@@ -76,6 +93,15 @@ class TrainingOptions:
             self._check_number("ema_decay", above=0, below=1)
         _check_choice("schedule", self.schedule, get_args(ScheduleName))
         _check_choice("mixed_precision", self.mixed_precision, get_args(Precision))
+        _check_choice("optimizer", self.optimizer, get_args(OptimizerName))
+        _check_choice("parameter_dtype", self.parameter_dtype, get_args(ParameterDtype))
+        _check_choice("weight_decay_groups", self.weight_decay_groups, get_args(DecayGroups))
+        _check_choice("gradient_accumulation", self.gradient_accumulation, get_args(Accumulation))
+        if self.parameter_dtype == "bfloat16" and self.mixed_precision != "bf16":
+            raise FmriModelsError(
+                f"training.parameter_dtype is 'bfloat16' and mixed_precision is {self.mixed_precision!r}; weights in "
+                "bfloat16 need mixed_precision: bf16."
+            )
         _check_choice("monitor_mode", self.monitor_mode, get_args(MonitorMode))
         if not isinstance(self.monitor, str) or not self.monitor:
             raise FmriModelsError(f"training.monitor is {self.monitor!r}; expected the name of a validation metric.")

@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
+from ..data.augmentation import picture_augmentation
+from ..data.processed import Repetitions
 from ..errors import FmriModelsError
 from ..registry import get_method
 from .options import TrainingOptions
+from .simulated_trials import trial_simulation
+
+# What a recipe may say of its generator in place of a name.
+GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
 
 
 @dataclass
@@ -26,6 +32,13 @@ class Stage:
         train_on: Parts of the split whose trials are learned from.
         validate_on: Parts of the split on which choices are made; those that are trained on are left out.
         training: How the stage is trained by gradient; None for a method in closed form.
+        augmentation: How the pictures of training trials are changed before they are embedded, anew in each step:
+            `"none"`, `"published"` (as MindEye's), or a mapping of what differs from that, see
+            [`PictureAugmentation`](../data/augmentation.py). Pictures of validation trials stay as they are.
+        teacher: Folder or Hub repository of a picture network whose feature maps are learned from, too; None for none.
+        simulation: A mapping of what differs from the defaults of
+            [`TrialSimulation`](../training/simulated_trials.py), with which trials are simulated beside those that were
+            measured; None simulates none.
     """
 
     name: str
@@ -33,6 +46,9 @@ class Stage:
     train_on: list[str] = field(default_factory=lambda: ["train"])
     validate_on: list[str] = field(default_factory=lambda: ["validation"])
     training: TrainingOptions | None = None
+    augmentation: str | dict[str, Any] = "none"
+    teacher: str | None = None
+    simulation: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "/" in self.name:
@@ -42,6 +58,21 @@ class Stage:
         if "test" in self.validate_on:
             raise FmriModelsError(
                 f"The stage {self.name!r} has test trials in validate_on; choices are made on validation trials."
+            )
+        if self.teacher is not None and not isinstance(self.teacher, str):
+            raise FmriModelsError(
+                f"The stage {self.name!r} has the teacher {self.teacher!r}; expected a folder's name."
+            )
+        on_the_fly = picture_augmentation(self.augmentation) is not None or self.teacher is not None
+        if on_the_fly and self.training is None:
+            raise FmriModelsError(
+                f"The stage {self.name!r} is fitted in closed form, once for all pictures; leave augmentation and "
+                "teacher out."
+            )
+        if trial_simulation(self.simulation) is not None and (on_the_fly or self.training is None):
+            raise FmriModelsError(
+                f"The stage {self.name!r} simulates trials, which needs training by gradient and goes with neither "
+                "augmentation nor teacher; leave one of them out."
             )
 
     @property
@@ -92,10 +123,14 @@ class Recipe:
         split: Name of the split file.
         fold: Which fold of the split.
         folds: `"all"` trains one model a fold, into `out/fold00` …; overrides `fold`.
-        generator: Image generator: `embedded`, `pixels`, a folder or a Hub repository.
-        targets: What the model decodes: `image_embeds`, `latents`; None takes all that the generator has.
+        generator: Image generator: its name, such as `embedded` or `pixels`, a folder or a Hub repository, or a mapping
+            with some of `name`, `repository`, `revision`, `subfolder`, `dtype` and `options` (arguments of the
+            generator's own).
+        targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
+            stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
-        repetitions: Train on the `average` of a stimulus' repetitions, or on `single` trials.
+        repetitions: Train on the `average` of a stimulus' repetitions, on `single` trials, or on `all` repetitions, of
+            which the method makes one pattern anew in each step. Validation trials are averaged with `all`.
         processor: Options of the processor.
         model: Options of the method's configuration.
         stages: The stages of training.
@@ -113,10 +148,10 @@ class Recipe:
     split: str = "default"
     fold: int = 0
     folds: Literal["all"] | None = None
-    generator: str = "embedded"
+    generator: str | dict[str, Any] = "embedded"
     targets: list[str] | None = None
     initial_model: str | None = None
-    repetitions: Literal["average", "single"] = "average"
+    repetitions: Repetitions = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     selection: Selection | None = None
@@ -126,8 +161,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         get_method(self.method)
-        if self.repetitions not in ("average", "single"):
-            raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average' or 'single'.")
+        if self.repetitions not in get_args(Repetitions):
+            raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
+        self._check_generator()
         if self.folds not in (None, "all"):
             raise FmriModelsError(f"folds is {self.folds!r}; expected 'all', or fold=NUMBER for a single one.")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
@@ -136,6 +172,10 @@ class Recipe:
             raise FmriModelsError(f"trackers is {self.trackers!r}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
+        if self.repetitions == "all" and any(stage.training is None for stage in self.stages):
+            raise FmriModelsError(
+                "repetitions is 'all', and a stage in closed form reads its trials once; choose 'average' or 'single'."
+            )
         if self.selection is not None:
             self._check_selection(self.selection)
 
@@ -159,6 +199,18 @@ class Recipe:
         for key, value in values.items():
             _set(changed, key, copy.deepcopy(value), f"{key}={value}")
         return _recipe_from(changed, "with " + ", ".join(f"{key}={value}" for key, value in values.items()))
+
+    def _check_generator(self) -> None:
+        """A text, or a mapping of texts with a name or a place; `options` is a mapping of its own."""
+        values = {"name": self.generator} if isinstance(self.generator, str) else self.generator
+        known = isinstance(values, dict) and set(values) <= set(GENERATOR_KEYS)
+        expected = {key: dict if key == "options" else str for key in values} if known else {}
+        texts = known and all(value is None or isinstance(value, expected[key]) for key, value in values.items())
+        if not texts or not (values.get("name") or values.get("repository")):
+            raise FmriModelsError(
+                f"generator is {self.generator!r}; expected a name, a folder or a Hub repository, or a mapping with "
+                f"name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
+            )
 
     def _check_selection(self, selection: Selection) -> None:
         if "test" in self.train_parts:

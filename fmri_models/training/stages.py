@@ -7,8 +7,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..data.augmentation import picture_augmentation
 from ..data.closed_form import closed_form_trials
 from ..data.loading import TrialDataset, gradient_trials
+from ..data.processed import Repetitions
 from ..data.table import TrialTable
 from ..data.targets import TargetKind
 from ..errors import FmriModelsError
@@ -19,8 +21,10 @@ from ..registry import get_method
 from .checkpoints import Checkpoints, StageState, read_state, restore_model
 from .gradient import GradientStage, StageIdentity
 from .loop import StageLoop, restore_stage, resumed_state
+from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
 from .recipe import Recipe, Stage
+from .simulated_trials import SimulatedTrials, trial_simulation
 
 logger = logging.get_logger(__name__)
 
@@ -80,9 +84,13 @@ class StageRunner:
         stage, recipe = self.recipe.stages[number], self.recipe
         assert stage.training is not None
         objective = stage_objective(recipe, stage)
+        kinds = self._kinds_of(objective)
         with processes().main_process_first():
-            data = self._rows(stage.train_on)
-            held_out = self._rows(stage.held_out_parts) if stage.held_out_parts else None
+            online = self._online_targets(stage, kinds)
+            cached = [kind for kind in kinds if online is None or kind not in online.kinds]
+            data = self._rows(stage.train_on, cached, recipe.repetitions)
+            # What training makes anew in each step needs no cache but for the pictures that are held out.
+            held_out = self._held_out_rows(stage, kinds, whole_table=cached == kinds)
         if len(data) == 0:
             raise FmriModelsError(
                 f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)} of the split "
@@ -104,7 +112,30 @@ class StageRunner:
             StageIdentity(stage.name, number, recipe.seed),
             recipe.trackers if self.out is not None else [],
             log_folder(self.out) if self.out is not None else None,
+            online_targets=self._simulated_trials(stage, data, kinds) or online,
         )
+
+    def _online_targets(self, stage: Stage, kinds: list[TargetKind]) -> OnlineTargets | None:
+        """What is computed in each step; None where all targets are cached."""
+        augmentation = picture_augmentation(stage.augmentation)
+        if augmentation is None and stage.teacher is None:
+            return None
+        if augmentation is not None and "image_embeds" not in kinds:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has an augmentation and learns from no embeddings of pictures; leave "
+                "augmentation out."
+            )
+        teacher = None if stage.teacher is None else load_teacher(stage.teacher)
+        return OnlineTargets(self.table, self.generator, augmentation, teacher)
+
+    def _simulated_trials(self, stage: Stage, data: TrialDataset, kinds: list[TargetKind]) -> SimulatedTrials | None:
+        """What simulates trials beside those that were measured; None where none are."""
+        options = trial_simulation(stage.simulation)
+        return None if options is None else SimulatedTrials(options, data, self.table, self.generator, kinds)
+
+    def _kinds_of(self, objective: Any) -> list[TargetKind]:
+        """Groups of targets that an objective learns from: those that it names, or all."""
+        return [kind for kind in self.kinds if kind in getattr(objective, "target_kinds", self.kinds)]
 
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""
@@ -130,6 +161,8 @@ class StageRunner:
             restore_stage(stage, state, folder)
         state = StageLoop(stage, checkpoints, state).run()
         stage.close()
+        if stage.online_targets is not None:
+            self.generator.to("cpu")
         best = next((each for each in state.validations if each["step"] == state.best_step), None)
         result = {
             "steps": state.step,
@@ -144,6 +177,8 @@ class StageRunner:
         stage, recipe = self.recipe.stages[number], self.recipe
         objective = stage_objective(recipe, stage)
         trials = partial(closed_form_trials, self.table, self.processor, self.generator, self.kinds)
+        # A recipe refuses all repetitions beside a stage in closed form.
+        assert recipe.repetitions != "all"
         where = (recipe.split, recipe.fold, recipe.repetitions)
         held_out = trials(stage.held_out_parts, *where) if stage.held_out_parts else None
         result = objective.fit(self.model, trials(stage.train_on, *where), held_out)
@@ -160,10 +195,19 @@ class StageRunner:
             checkpoints.save_finished(self.model, StageState(stage=number, history=self._history))
         processes().wait_for_everyone()
 
-    def _rows(self, parts: list[str]) -> TrialDataset:
-        recipe = self.recipe
+    def _held_out_rows(self, stage: Stage, kinds: list[TargetKind], whole_table: bool) -> TrialDataset | None:
+        """Validations can be compared only if neither pictures nor repetitions are drawn."""
+        if not stage.held_out_parts:
+            return None
+        repetitions: Repetitions = "average" if self.recipe.repetitions == "all" else self.recipe.repetitions
+        return self._rows(stage.held_out_parts, kinds, repetitions, whole_table)
+
+    def _rows(
+        self, parts: list[str], kinds: list[TargetKind], repetitions: Repetitions, whole_table: bool = True
+    ) -> TrialDataset:
+        split, fold = self.recipe.split, self.recipe.fold
         return gradient_trials(
-            self.table, self.processor, self.generator, self.kinds, parts, recipe.split, recipe.fold, recipe.repetitions
+            self.table, self.processor, self.generator, kinds, parts, split, fold, repetitions, whole_table
         )
 
 
@@ -187,6 +231,11 @@ def stage_objective(recipe: Recipe, stage: Stage) -> Any:
         raise FmriModelsError(
             f"The stage {stage.name!r} has training options, but the method {recipe.method!r} is fitted in closed "
             "form; leave training out."
+        )
+    if recipe.repetitions == "all" and not getattr(objective, "takes_repetitions", False):
+        raise FmriModelsError(
+            f"repetitions is 'all', and the method {recipe.method!r} learns from one pattern a row; choose 'average' "
+            "or 'single'."
         )
     return objective
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from transformers.utils import logging
 from ..configuration_fmri import FmriConfig
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
-from ..data.targets import TARGET_SPACES, TargetKind, prepare_pictures
+from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, TargetKind, prepare_pictures
+from ..embedding_space import EmbeddingSpace
 from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
@@ -41,6 +42,16 @@ _ROUND_TRIP_PICTURES = 64
 WEIGHTS_IN_MEMORY = 2**31
 
 logger = logging.get_logger(__name__)
+
+
+class NamesSpaces(Protocol):
+    """What is known of an image generator without loading it; every [`ImageGenerator`] says so, too."""
+
+    @property
+    def image_embedding_space(self) -> EmbeddingSpace | None: ...
+
+    @property
+    def latent_space(self) -> EmbeddingSpace | None: ...
 
 
 def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> list[Path]:
@@ -201,12 +212,17 @@ def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
     sample = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), _ROUND_TRIP_PICTURES)).astype(int))]
     images = table.stimuli.images(sample)
     generator = load_image_generator(recipe.generator, (images.shape[3], images.shape[1], images.shape[2]))
+    if generator.latent_space is None:
+        # It draws no pictures, so that none can be given back badly.
+        return generator
     psnr = round_trip_psnr(generator, images)
-    if psnr < ROUND_TRIP_PSNR:
+    if generator.limits is not None:
+        logger.warning(f"{generator.limits} It gives these stimuli back with {psnr:.1f} dB at best.")
+    elif psnr < ROUND_TRIP_PSNR:
         logger.warning(
             f"The image generator {recipe.generator!r} gives these stimuli back with {psnr:.1f} dB only (its own "
             "pictures: 30 dB): they lie outside its domain, and no decoder can do better; small pictures go with "
-            "generator=pixels."
+            "generator=pixels, larger ones with generator=thumbnail."
         )
     else:
         logger.info(f"Round trip of the stimuli through the image generator {recipe.generator!r}: {psnr:.1f} dB.")
@@ -223,7 +239,7 @@ def round_trip_psnr(generator: ImageGenerator, images: np.ndarray) -> float:
 
 
 def build_model(
-    recipe: Recipe, processor: FmriProcessor, generator: ImageGenerator, scratch: Path | None = None
+    recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces, scratch: Path | None = None
 ) -> FmriPreTrainedModel:
     """The untrained model for the recipe's subjects and the generator's spaces.
 
@@ -262,15 +278,16 @@ def build_model(
     return planned.eval()
 
 
-def target_kinds(recipe: Recipe, generator: ImageGenerator) -> list[TargetKind]:
-    """What the model decodes: those that the recipe names, or all that the generator has."""
+def target_kinds(recipe: Recipe, generator: NamesSpaces) -> list[TargetKind]:
+    """What the model decodes: those that the recipe names, or the generator's embeddings and latents of pictures."""
     available: dict[str, TargetKind] = {
         kind: kind for kind, space in TARGET_SPACES.items() if getattr(generator, space) is not None
     }
     for kind in recipe.targets or []:
         if kind not in available:
             raise FmriModelsError(f"The generator {recipe.generator!r} has no {kind}; it has {', '.join(available)}.")
-    return [available[kind] for kind in recipe.targets or available]
+    chosen = recipe.targets or [kind for kind in DEFAULT_TARGETS if kind in available]
+    return [available[kind] for kind in chosen]
 
 
 def load_initial_weights(model: FmriPreTrainedModel, source: str) -> None:

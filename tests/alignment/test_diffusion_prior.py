@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fmri_models.alignment.diffusion_prior import DiffusionPriorNetwork, GainNorm, _rotations
+from fmri_models.alignment import diffusion_prior
+from fmri_models.alignment.diffusion_prior import DiffusionPriorNetwork, GainNorm, PriorPositions
 from fmri_models.models.mindeye import MindEyePrior
 from tests.models.mindeye.original import original, state_dict
 
@@ -60,9 +61,11 @@ def test_far_positions_share_logarithmic_buckets(fixture):
 
 def test_attention(fixture):
     tensors, network, atol = fixture
-    attention, rotations = network.layers[0].attention, _rotations(11, 32, torch.device("cpu"))
-    assert_close(attention(tensors["y"], tensors["rel_pos_bias"], rotations), tensors["attn_out"], atol)
-    assert_close(attention(tensors["y"], None, rotations), tensors["attn_out_nobias"], atol)
+    attention, positions = network.layers[0].attention, network.positions()
+    assert_close(positions.bias.unflatten(0, (11, 2)).transpose(0, 1), tensors["rel_pos_bias"], atol)
+    assert_close(attention(tensors["y"], positions), tensors["attn_out"], atol)
+    without_bias = PriorPositions(torch.zeros_like(positions.bias), positions.rotations)
+    assert_close(attention(tensors["y"], without_bias), tensors["attn_out_nobias"], atol)
 
 
 def test_feed_forward(fixture):
@@ -84,6 +87,13 @@ def test_norms_of_half_precision_input_are_regularised_more(fixture):
     torch.testing.assert_close(norm(tensors["norm_half_in"]), expected, rtol=1e-2, atol=2e-3)
     small = tensors["norm_half_in"] / 30
     assert norm(small).std() < 0.9 * norm(small.float()).std()
+
+
+def test_norms_under_autocast_are_those_of_float32(fixture):
+    tensors, network, _ = fixture
+    norm, small = network.layers[0].attention.norm, tensors["norm_half_in"] / 30
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(norm(small), norm(small.float()))
 
 
 def test_a_row_without_positive_values_stays_finite():
@@ -126,3 +136,32 @@ def test_learned_query_modes(mode):
         with torch.no_grad():
             query += 1
         assert not torch.allclose(network(*inputs), output)
+
+
+def test_the_last_layer_computes_what_is_read(fixture):
+    tensors, network, _ = fixture
+    layer, positions = network.layers[1], network.positions()
+    everything = layer(tensors["y"], positions)
+    torch.testing.assert_close(layer(tensors["y"], positions, 5), everything[:, -5:])
+
+
+def attention_inputs() -> tuple[torch.Tensor, ...]:
+    """Queries, keys, values and biases in double precision."""
+    torch.manual_seed(0)
+    unit = [torch.nn.functional.normalize(torch.randn(2, count, 4), dim=-1).double() for count in (7, 5)]
+    values, bias = torch.randn(2, 5, 4).double(), torch.randn(7, 5).double()
+    return tuple(each.requires_grad_() for each in (*unit, values, bias))
+
+
+def test_gradients_of_attention_and_gated_unit(monkeypatch):
+    # Two blocks, of which the second is not full.
+    monkeypatch.setattr(diffusion_prior, "_ROWS_A_BLOCK", 4)
+    assert torch.autograd.gradcheck(diffusion_prior._BlockedAttention.apply, attention_inputs())
+    features = torch.randn(3, 2, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(diffusion_prior._GatedUnit.apply, (features,))
+
+
+def test_attention_on_other_devices_is_the_same():
+    inputs = [each.detach().float() for each in attention_inputs()]
+    found, expected = diffusion_prior._fused_attention(*inputs), diffusion_prior._attend(*inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -32,6 +32,22 @@ def test_timesteps(steps, timesteps):
     assert scheduler.timesteps == timesteps
 
 
+def test_levels_on_whole_numbers_are_rounded_as_in_the_original():
+    scheduler = CosinePriorScheduler(1000)
+    scheduler.set_timesteps(49)
+    assert {428, 857} <= set(scheduler.timesteps)
+
+
+@pytest.mark.parametrize(("total", "steps"), [(10, 10), (10, 9), (10, 4)])
+def test_noise_is_needed_above_level_0(total, steps):
+    scheduler = CosinePriorScheduler(total)
+    scheduler.set_timesteps(steps)
+    sample, predicted = torch.randn(2, 3), torch.randn(2, 3)
+    for timestep in scheduler.timesteps:
+        quiet, loud = (scheduler.step(predicted, timestep, sample, level * torch.ones(2, 3)) for level in (0, 9))
+        assert torch.equal(quiet.prev_sample, loud.prev_sample) == (not scheduler.needs_noise(timestep))
+
+
 @pytest.mark.parametrize("steps", [0, 1, 101])
 def test_steps_out_of_range_are_a_sentence(steps):
     with pytest.raises(FmriModelsError, match=f"asked for {steps} inference steps; expected 2 to 100"):

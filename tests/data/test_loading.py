@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from fmri_models.data import TrialTable
 from fmri_models.data.loading import SeededBatches, TrialDataset, gradient_trials, ordered_batches, training_batches
-from fmri_models.data.processed import ProcessedTrials
+from fmri_models.data.processed import ProcessedTrials, processed_subjects
 from fmri_models.data.targets import cached_targets
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
@@ -58,6 +58,37 @@ def test_rows_of_a_split_with_their_pictures(table_path: Path) -> None:
     assert batch["latents"].shape == (2, *generator.latent_space.shape)
     cached = cached_targets(table, generator, "latents")[table.stimuli.rows(batch["stimulus_ids"])]
     assert np.array_equal(batch["latents"].flatten(1).numpy(), cached)
+
+
+def test_rows_hold_all_repetitions_of_their_stimulus(table_path: Path) -> None:
+    table = TrialTable.open(table_path)
+    processor = processor_of(table)
+    parts, most = ["train", "validation"], 2
+    subjects = processed_subjects(table, processor, parts, repetitions="all")
+    data = TrialDataset(subjects)
+    batch = data.__getitems__(range(len(data)))
+    assert batch["fmri"].shape == (len(data), most, processor.width)
+    fewer = 0
+    for row, stimulus in enumerate(batch["stimulus_ids"]):
+        subject = table.subjects[batch["subject_ids"][row]]
+        trials = table.trials(subject, parts)
+        own = np.flatnonzero(trials.stimulus_ids == stimulus)
+        expected = processor(trials.fmri(own), subject=subject)["fmri"]
+        # A stimulus with fewer repetitions goes through its own again.
+        torch.testing.assert_close(batch["fmri"][row], expected[torch.arange(most) % len(own)])
+        fewer += len(own) < most
+    assert 0 < fewer < len(data)
+
+
+def test_distinct_targets_are_those_of_the_rows_once(table_path: Path) -> None:
+    table = TrialTable.open(table_path)
+    values = np.random.default_rng(0).standard_normal((len(table.stimuli), 2)).astype(np.float16)
+    subjects = rows_of(table, repetitions="single")
+    shown = sorted({str(stimulus) for rows in subjects for stimulus in rows.stimulus_ids})
+    found = TrialDataset(subjects, {"image_embeds": values}, table.stimuli.ids).distinct_targets("image_embeds")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values[table.stimuli.rows(shown)])
+    assert TrialDataset(subjects).distinct_targets("image_embeds") is None
 
 
 def test_a_loader_gives_each_row_once(table_path: Path) -> None:

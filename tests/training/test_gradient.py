@@ -88,6 +88,58 @@ def test_weight_decay_is_for_matrices(make_recipe):
     assert {parameter.ndim for parameter in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0.0
 
 
+def test_all_but_biases_may_be_decayed(make_recipe):
+    """The published rule of MindEye goes by names, so that the gain of a norm is decayed."""
+    stage = stage_of(make_recipe("out", "stages.0.training.weight_decay_groups=all_but_bias"))
+    names = {id(parameter): name for name, parameter in stage.model.named_parameters()}
+    decayed, left = ([names[id(p)] for p in group["params"]] for group in stage.optimizer.param_groups)
+    assert "network.0.weight" in decayed and all(name.endswith("weight") for name in decayed)
+    assert "network.0.bias" in left and all(name.endswith("bias") for name in left)
+    assert [group["weight_decay"] for group in stage.optimizer.param_groups] == [0.01, 0.0]
+
+
+def test_a_stage_moves_learning_rate_and_beta1_as_pytorchs_one_cycle(make_recipe):
+    """MindEye's: two of 240 epochs up; AdamW's first decay the other way round."""
+    training = "stages.0.training={steps: 240, learning_rate: 3e-4, schedule: one_cycle, warmup: 0.0083333}"
+    stage = stage_of(make_recipe("out", training))
+    reference = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        reference, max_lr=3e-4, total_steps=240, pct_start=0.0083333, div_factor=25, final_div_factor=1000
+    )
+    batches = stage.batches(0)
+    for step in range(12):
+        stage.update(step, batches)
+        expected = reference.param_groups[0]
+        for group in stage.optimizer.param_groups:
+            assert group["lr"] == pytest.approx(expected["lr"], rel=1e-9)
+            assert group["betas"] == pytest.approx(expected["betas"], rel=1e-9)
+        reference.step()
+        scheduler.step()
+
+
+class NoisyTargets:
+    """Targets that are drawn anew in each step."""
+
+    def __call__(self, batch, generator):
+        noise = torch.randn(batch["latents"].shape, generator=generator)
+        return {**batch, "latents": batch["latents"] + noise}
+
+
+@pytest.mark.parametrize("accumulation", ["separate", "cached"])
+def test_targets_may_be_made_in_each_step(make_recipe, accumulation):
+    overrides = [
+        "stages.0.training.gradient_accumulation_steps=2",
+        f"stages.0.training.gradient_accumulation={accumulation}",
+    ]
+    usual, first, second = (stage_of(make_recipe("out", *overrides)) for _ in range(3))
+    first.online_targets = second.online_targets = NoisyTargets()
+    assert first.validate() == usual.validate()
+    (plain, _), noisy, again = run_steps(usual, 2), run_steps(first, 2), run_steps(second, 2)
+    assert noisy == again
+    # The noise has the variance of the standardised latents.
+    assert noisy[0]["error"] > 1.5 * plain["error"]
+
+
 def test_only_what_the_objective_names_is_trained(make_recipe):
     stage = stage_of(make_recipe("out", "stages.0.objective.only_head=true"))
     before = weights(stage.model)
@@ -98,8 +150,9 @@ def test_only_what_the_objective_names_is_trained(make_recipe):
     assert all(parameter.requires_grad for parameter in stage.model.parameters())
 
 
-def test_the_moving_average_is_validated_and_not_trained_on(make_recipe):
-    stage = stage_of(make_recipe("out", "stages.0.training.ema_decay=0.9"))
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_the_moving_average_is_validated_and_not_trained_on(make_recipe, optimizer):
+    stage = stage_of(make_recipe("out", "stages.0.training.ema_decay=0.9", f"stages.0.training.optimizer={optimizer}"))
     batches, average = stage.batches(0), None
     for step in range(4):
         stage.update(step, batches)
@@ -136,8 +189,17 @@ def test_mixed_precision_differs_by_stage(make_recipe):
     AcceleratorState._reset_state()
 
 
-def test_not_finite_values_stop_before_the_weights_change(make_recipe):
-    stage = stage_of(make_recipe())
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["stages.0.training.mixed_precision=bf16"],
+        ["stages.0.training.mixed_precision=bf16", "stages.0.training.parameter_dtype=bfloat16"],
+        ["stages.0.training.optimizer=adafactor", "stages.0.training.gradient_accumulation=cached"],
+    ],
+)
+def test_not_finite_values_stop_before_the_weights_change(make_recipe, overrides):
+    stage = stage_of(make_recipe("out", *overrides))
     before = weights(stage.model)
     targets = {name: values.copy() for name, values in stage.data.targets.items()}
     targets["latents"][:, 3] = float("inf")

@@ -175,8 +175,12 @@ def test_finished_stages_are_not_repeated(make_recipe, tmp_path, interrupt, monk
     assert SmallConfig.from_pretrained(tmp_path / "out" / "brain_model").fitted
 
 
-def test_a_diverging_loss_stops_and_names_the_last_checkpoint(make_recipe, tmp_path):
+@pytest.mark.parametrize(
+    "options", [[], ["stages.0.training.mixed_precision=bf16", "stages.0.training.parameter_dtype=bfloat16"]]
+)
+def test_a_diverging_loss_stops_and_names_the_last_checkpoint(make_recipe, tmp_path, options):
     wild = [
+        *options,
         "stages.0.training.learning_rate=1e30", "stages.0.training.schedule=constant",
         "stages.0.training.checkpoint_every=1",
     ]  # fmt: skip

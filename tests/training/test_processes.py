@@ -15,7 +15,8 @@ from fmri_models.training.__main__ import main as module_main
 from fmri_models.training.processes import any_process, average_gradients, from_all, gather_rows
 from tests.training.small_method import SmallObjective
 
-# Each process notes how many rows its batches have, so that the test can't pass with processes that train alone.
+# Each process notes how many rows its batches have, so that the test can't pass with processes that train alone, and a
+# sum of its weights before each step.
 PROGRAM = """
 import os, sys
 from fmri_models.registry import register_method
@@ -23,16 +24,19 @@ from fmri_models.training.__main__ import main
 from tests.training.small_method import METHOD, SmallObjective
 
 register_method(METHOD)
-losses, sizes = SmallObjective.losses, set()
+losses, sizes, weights = SmallObjective.losses, set(), []
 
 def noted(self, model, batch, *arguments):
     sizes.add(len(batch["fmri"]))
+    weights.append(float(model.head.weight.detach().double().sum()))
     return losses(self, model, batch, *arguments)
 
 SmallObjective.losses = noted
 status = main(sys.argv[2:])
 with open(f"{sys.argv[1]}.{os.environ.get('RANK', '0')}", "w") as file:
     file.write(str(sizes))
+with open(f"{sys.argv[1]}.{os.environ.get('RANK', '0')}.weights", "w") as file:
+    file.write(str(weights))
 sys.exit(status)
 """
 # What differs between processes by intention is left out: noise and dropout.
@@ -48,23 +52,41 @@ def test_alone_nothing_is_exchanged():
     assert any_process([True, False], torch.device("cpu")) == [True, False] and from_all(3) == [3]
 
 
+TRAINING = "stages.0.training."
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repository):
+@pytest.mark.parametrize(
+    ("at_once", "divided", "sizes"),
+    [
+        ([], [], (16, 8)),
+        # One batch of 24 rows, and four of 6: two after each other in each of two processes.
+        (
+            [f"{TRAINING}batch_size=24"],
+            [f"{TRAINING}batch_size=12", f"{TRAINING}gradient_accumulation_steps=2",
+             f"{TRAINING}gradient_accumulation=cached"],
+            (24, 6),
+        ),
+    ],
+)  # fmt: skip
+def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repository, at_once, divided, sizes):
     make_recipe()
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(repository)}
 
-    def run(name, launcher):
-        arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / name}", *SAME]
+    def run(name, launcher, overrides):
+        out = tmp_path / name
+        arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={out}", *SAME, *overrides]
         command = [sys.executable, *launcher, str(tmp_path / "program.py"), str(tmp_path / f"{name}-rows"), *arguments]
         return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
 
-    one = run("one", [])
-    two = run("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
+    one = run("one", [], at_once)
+    two = run("two", TORCHRUN, divided)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert two.stdout.count("saved") == 1
-    assert (tmp_path / "one-rows.0").read_text() == "{16}"
-    assert [(tmp_path / f"two-rows.{rank}").read_text() for rank in (0, 1)] == ["{8}", "{8}"]
+    assert (tmp_path / "one-rows.0").read_text() == f"{{{sizes[0]}}}"
+    assert [(tmp_path / f"two-rows.{rank}").read_text() for rank in (0, 1)] == [f"{{{sizes[1]}}}"] * 2
     first, second = (load_file(tmp_path / name / "brain_model" / "model.safetensors") for name in ("one", "two"))
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, atol=2e-5, rtol=1e-4)
@@ -72,7 +94,23 @@ def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repositor
         json.loads((tmp_path / name / "training.json").read_text())["stages"][0]["result"]["best_validation"]
         for name in ("one", "two")
     ]
-    assert best[1] == pytest.approx(best[0], rel=1e-4)
+    # The other metric is one of a batch, and batches differ.
+    assert best[1]["loss"] == pytest.approx(best[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_round_alike(small_data, make_recipe, tmp_path, repository):
+    """Weights in bfloat16 are rounded at random, and have to stay the same in all processes."""
+    make_recipe()
+    (tmp_path / "program.py").write_text(PROGRAM)
+    half = [f"{TRAINING}steps=5", f"{TRAINING}mixed_precision=bf16", f"{TRAINING}parameter_dtype=bfloat16"]
+    arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}", *half]
+    command = [sys.executable, *TORCHRUN, str(tmp_path / "program.py"), str(tmp_path / "rows"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    ended = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    first, second = (json.loads((tmp_path / f"rows.{rank}.weights").read_text()) for rank in (0, 1))
+    assert first == second and len(set(first)) == 5
 
 
 @pytest.mark.parametrize(

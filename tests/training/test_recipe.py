@@ -1,10 +1,13 @@
 """Recipes: reading, overriding, and each sentence for a bad one."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
+from fmri_models.registry import get_method
 from fmri_models.training.recipe import load_recipe, recipe_names
 
 
@@ -35,6 +38,56 @@ def test_a_recipe_from_a_file(tmp_path):
     assert load_recipe(str(path)).train_parts == ["train", "validation"]
 
 
+def test_a_generator_may_be_a_mapping():
+    recipe = load_recipe("linear", ["generator={repository: a/b, revision: main, options: {image_side: 512}}"])
+    assert recipe.generator == {"repository": "a/b", "revision": "main", "options": {"image_side": 512}}
+
+
+def test_the_published_training_of_mindeye():
+    recipe = load_recipe("mindeye_nsd")
+    assert (recipe.generator, recipe.repetitions, recipe.seed) == ("versatile_diffusion", "all", 42)
+    high, low = recipe.stages
+    assert high.training is not None and low.training is not None
+    # 8,859 pictures in batches of 32 and of 8, without the incomplete last one.
+    assert high.training.num_steps(8859 // 32) == 66_240
+    assert (low.training.epochs, low.training.batch_size) == (120, 8)
+    for training, rate, epochs in [(high.training, 3e-4, 240), (low.training, 5e-4, 120)]:
+        assert (training.learning_rate, training.weight_decay, training.weight_decay_groups) == (
+            rate, 0.01, "all_but_bias",
+        )  # fmt: skip
+        assert training.schedule == "one_cycle"
+        assert training.warmup * epochs == pytest.approx(2, abs=1e-4)
+        assert training.max_grad_norm is None and training.ema_decay is None
+        assert not training.keep_best
+    objective = high.objective
+    assert objective["mixco_share"] == pytest.approx(int(0.33 * 240) / 240, abs=1e-6)
+    assert (objective["mixco_temperature"], objective["soft_clip_temperatures"]) == (0.006, [0.004, 0.0075])
+    assert (objective["prior_weight"], objective["repetition_rule"]) == (30, "cycle")
+    assert (low.objective["low_level_scale_factor"], low.objective["repetition_rule"]) == (0.18215, "mix")
+    assert (low.objective["maps_weight"], low.objective["maps_temperature"]) == (0.1, 0.075)
+    assert (high.augmentation, low.augmentation, low.teacher) == ("published", "none", None)
+
+
+def test_the_published_sizes_of_mindeye():
+    recipe = load_recipe("mindeye_nsd", ["model.low_level_feature_size=512"])
+    method = get_method(recipe.method)
+    config = method.load("config")(
+        subject_names=["subj01"],
+        num_voxels=[15724],
+        image_embedding_space=clip_image_tokens_space().to_dict(),
+        latent_space=stable_diffusion_latent_space().to_dict(),
+        **recipe.model,
+    )
+    with torch.device("meta"):
+        model = method.load("model")(config)
+    parameters = {
+        name: sum(parameter.numel() for parameter in part.parameters()) for name, part in model.named_children()
+    }
+    assert parameters["backbone"] + parameters["projector"] == 947_579_904
+    # The published count of the prior has its 16 rotary rates, which are constant.
+    assert (parameters["prior"] + 16, parameters["low_level"]) == (56_055_184, 206_065_604)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -46,7 +99,14 @@ def test_a_recipe_from_a_file(tmp_path):
         (["seed=[1"], "no valid YAML"),
         (["method=mindreader"], "no method 'mindreader'"),
         (["method.deep=1"], "reaches into 'method'"),
-        (["repetitions=double"], "'average' or 'single'"),
+        (["repetitions=double"], "'average', 'single' or 'all'"),
+        (["repetitions=all"], "stage in closed form reads its trials once"),
+        (["generator=[pixels]"], "expected a name, a folder"),
+        (["generator={subfolder: a}"], "mapping with name or repository"),
+        (["generator={name: pixels, size: 3}"], "no keys but name, repository, revision, subfolder, dtype, options"),
+        (["stages.0.augmentation=published"], "fitted in closed form"),
+        (["stages.0.augmentation=much"], "expected none, published, or a mapping with some of crop_probability"),
+        (["stages.0.teacher=5"], "has the teacher 5"),
         (["folds=3"], "expected 'all'"),
         (["stages=[]"], "no stages"),
         (["stages=[a]"], "no list of mappings"),

@@ -13,6 +13,7 @@ METHOD = Method(
     output=f"{__name__}.modeling_mindeye:MindEyeOutput",
     pipeline=f"{__name__}.pipeline_mindeye:MindEyePipeline",
     objective=f"{__name__}.objective_mindeye:MindEyeObjective",
+    converter=f"{__name__}.published_mindeye:convert",
 )
 _PARTS = ("MindEyeLowLevelModel", "MindEyeLowLevelOutput", "MindEyePrior")
 

@@ -36,6 +36,8 @@ class MindEyeConfig(FmriConfig):
         prior_attention_head_dim: Width of one head.
         prior_feed_forward_multiplier: Hidden width of the prior's feed forward, as a multiple of the tokens' width.
         prior_learned_query_mode: `"pos_emb"`, `"token"`, `"all_pos_emb"` or `"none"`; see [`DiffusionPriorNetwork`].
+        token_components: The backbone predicts at most so many principal components of the training pictures' tokens,
+            which [`TokenComponents`] turns into tokens; None predicts the tokens themselves, as published.
         prior_adds_condition: Whether the prior's prediction is its network's plus the backbone's tokens. Not in the
             paper; a prior on tokens that already resemble the picture's learns in fewer steps what they lack.
         prior_num_timesteps: Length of the noise schedule.
@@ -77,6 +79,7 @@ class MindEyeConfig(FmriConfig):
     prior_attention_head_dim: int = 64
     prior_feed_forward_multiplier: int = 4
     prior_learned_query_mode: Literal["pos_emb", "token", "all_pos_emb", "none"] = "pos_emb"
+    token_components: int | None = None
     prior_adds_condition: bool = False
     prior_num_timesteps: int = 100
     prior_brain_dropout: float | int = 0.2
@@ -97,6 +100,7 @@ class MindEyeConfig(FmriConfig):
         super().__post_init__(**kwargs)
         self._check_spaces()
         if self.image_embedding_space is not None:
+            self._check_components()
             self._check_prior()
         if self.latent_space is not None:
             self._check_low_level()
@@ -137,6 +141,10 @@ class MindEyeConfig(FmriConfig):
                 f"MindEye decodes latents of shape (channels, height, width); the space has {latents.shape}; choose "
                 "another generator."
             )
+
+    def _check_components(self) -> None:
+        if self.token_components is not None and self.token_components < 1:
+            raise FmriModelsError(f"token_components is {self.token_components}; expected a number from 1, or null.")
 
     def _check_prior(self) -> None:
         steps = self.prior_num_inference_steps

@@ -5,25 +5,19 @@ configuration.
 """
 
 import math
-import os
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from ...embedding_space import EmbeddingSpace
+from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
+from ...original_checkpoint import Checkpoint, State, check_finite, listed, read_state
 from .configuration_mindeye import MindEyeConfig
 
-Checkpoint = str | os.PathLike | Mapping[str, Any]
-State = dict[str, torch.Tensor]
 Rules = list[tuple[str, str]]
 
 _CLIP_WIDTH = 768
@@ -75,7 +69,7 @@ def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overr
 
 def load_low_level(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overrides: dict[str, Any]) -> Any:
     """The low-level branch alone; arguments as of `MindEyeLowLevelModel.from_original`."""
-    state = _with_old_attention_names(read_state(checkpoint))
+    state = _low_level_state(read_state(checkpoint))
     config = _config(_low_level_options(state) | _subject_options(state), overrides, "low_level_")
     return _filled(model_class, config, state, _original_low_level_key)
 
@@ -90,22 +84,31 @@ def load_model(
     state, low_level = read_state(checkpoint), None
     if low_level_checkpoint is not None:
         low_level = read_state(low_level_checkpoint)
+        _check_low_level(state, low_level)
     elif "upsampler.conv_in.weight" in state:
         state, low_level = {}, state
     if "lin0.0.weight" in state:
         state = {f"voxel2clip.{key}": value for key, value in state.items()}
+    if overrides.get("use_prior") is False:
+        state = {key: value for key, value in state.items() if not key.startswith("net.")}
     options: dict[str, Any] = {}
     norm_position = 1
     if state:
         options |= _backbone_options(state)
         norm_position = 2 if options["activation_first"] else 1
     if low_level is not None:
-        low_level = _with_old_attention_names(low_level)
+        low_level = _low_level_state(low_level)
         options |= _low_level_options(low_level)
         options |= _subject_options(low_level)
         state |= {f"low_level.{key}": value for key, value in low_level.items()}
     if "voxel2clip.lin0.0.weight" in state:
-        options |= _subject_options(state, "voxel2clip.")
+        found, low_level_voxels = _subject_options(state, "voxel2clip."), options.get("num_voxels")
+        if low_level_voxels not in (None, found["num_voxels"]):
+            raise FmriModelsError(
+                f"The checkpoint reads {found['num_voxels'][0]} voxels and the low-level checkpoint "
+                f"{low_level_voxels[0]}; give two checkpoints of one subject."
+            )
+        options |= found
 
     def original_key(key: str) -> str:
         if key.startswith("backbone."):
@@ -119,49 +122,11 @@ def load_model(
     return _filled(model_class, _config(options, overrides, "prior_"), state, original_key)
 
 
-def read_state(checkpoint: Checkpoint) -> State:
-    """The state dict in a file, a whole checkpoint or a state dict, without the prefix of distributed training.
-
-    Raises:
-        FmriModelsError: The file can't be read, or there is no state dict in it.
-    """
-    values: Any = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
-    if isinstance(values, Mapping) and "model_state_dict" in values:
-        values = values["model_state_dict"]
-    if not isinstance(values, Mapping) or not values or not all(torch.is_tensor(value) for value in values.values()):
-        raise FmriModelsError(
-            "The checkpoint holds no state dict; expected tensors by name, or these as 'model_state_dict'."
-        )
-    state = {str(key): value for key, value in values.items()}
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    # A dictionary stays its owner's: training the model must not change it.
-    return {key: value.clone() for key, value in state.items()} if isinstance(checkpoint, Mapping) else state
-
-
-def _read_file(path: Path) -> Any:
-    if not path.is_file():
-        raise FmriModelsError(f"There is no file {path}; give a published checkpoint, such as last.pth.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FmriModelsError(
-            f"{path} holds more than tensors, or is no checkpoint at all, and code from a file is not run; save its "
-            "model_state_dict alone."
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError) as error:
-        raise FmriModelsError(
-            f"{path} is incomplete or no checkpoint ({_first_line(error)}); download it again."
-        ) from error
-
-
 def _backbone_options(state: State) -> dict[str, Any]:
     if "voxel2clip.lin0.0.weight" not in state:
         raise FmriModelsError(
-            "The checkpoint has no backbone (voxel2clip.lin0.0.weight); a prior alone is read by "
-            "MindEyePrior.from_original."
+            f"The checkpoint has no backbone (voxel2clip.lin0.0.weight) but {listed(sorted(state))}; it is of another "
+            "method, or a prior alone, which is read by MindEyePrior.from_original."
         )
     activation_first = "voxel2clip.lin0.2.weight" in state
     norm_position = 2 if activation_first else 1
@@ -176,6 +141,11 @@ def _backbone_options(state: State) -> dict[str, Any]:
     if options["use_projector"]:
         options["projector_size"] = _shape(state, "voxel2clip.projector.2.weight")[0]
     if options["use_prior"]:
+        if "net.null_brain_embeds" not in state:
+            raise FmriModelsError(
+                "The checkpoint's prior has no net.null_brain_embeds, so it is of another architecture than MindEye's; "
+                "leave it out with use_prior=False, which keeps retrieval."
+            )
         prior = {key.removeprefix("net."): value for key, value in state.items()}
         options |= _prior_options(prior)
     options["image_embedding_space"] = _image_space(_token_shape(state))
@@ -211,6 +181,16 @@ def _prior_options(state: State) -> dict[str, Any]:
     return options
 
 
+def _check_low_level(state: State, low_level: State) -> None:
+    if "upsampler.conv_in.weight" in low_level and "upsampler.conv_in.weight" not in state:
+        return
+    found = "that of the low-level branch" if "upsampler.conv_in.weight" in state else "one without upsampler"
+    raise FmriModelsError(
+        f"The first checkpoint is {found}, and the low-level checkpoint begins with {listed(sorted(low_level))}; give "
+        "the one with voxel2clip first, and the one with upsampler as the low-level checkpoint."
+    )
+
+
 def _low_level_options(state: State) -> dict[str, Any]:
     start_channels = _shape(state, "norm.weight")[0]
     start_size = math.isqrt(_shape(state, "lin1.weight")[0] // start_channels)
@@ -219,16 +199,10 @@ def _low_level_options(state: State) -> dict[str, Any]:
         _shape(state, f"upsampler.up_blocks.{index}.resnets.0.conv1.weight")[0] for index in reversed(range(num_blocks))
     ]
     side = start_size * 2 ** (num_blocks - 1)
-    space = EmbeddingSpace(
-        encoder="stable-diffusion-image-variations/vae",
-        layer="latent_mode",
-        shape=(_shape(state, "upsampler.conv_out.weight")[0], side, side),
-        normalisation="times 0.18215",
-        preprocessing="512 bilinear antialias, RGB in [-1, 1]",
-    )
+    shape = (_shape(state, "upsampler.conv_out.weight")[0], side, side)
     has_maps = "maps_projector.0.weight" in state
     return {
-        "latent_space": space.to_dict(),
+        "latent_space": replace(stable_diffusion_latent_space(), shape=shape).to_dict(),
         "low_level_hidden_size": _shape(state, "lin0.0.weight")[0],
         "low_level_num_hidden_layers": _count(state, r"mlp\.(\d+)\."),
         "low_level_start_channels": start_channels,
@@ -244,15 +218,12 @@ def _subject_options(state: State, prefix: str = "") -> dict[str, Any]:
 
 
 def _image_space(token_shape: Iterable[int]) -> dict[str, Any]:
-    num_tokens, size = token_shape
-    space = EmbeddingSpace(
-        encoder="openai/clip-vit-large-patch14",
-        layer="projected_tokens" if num_tokens > 1 else "image_embeds",
-        shape=(num_tokens, size),
-        normalisation="cls_norm",
-        preprocessing="224 bicubic without antialias, centre crop, CLIP mean and standard deviation",
-    )
-    return space.to_dict()
+    shape = tuple(token_shape)
+    space = clip_image_tokens_space()
+    if shape[0] == 1:
+        # The release's model for retrieval: the picture's embedding itself.
+        space = replace(space, layer="image_embeds")
+    return replace(space, shape=shape).to_dict()
 
 
 def _config(options: dict[str, Any], overrides: dict[str, Any], prefix: str) -> MindEyeConfig:
@@ -281,8 +252,8 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
     missing = [key for key in originals.values() if key not in state]
     unknown = sorted(state.keys() - set(originals.values()))
     if missing or unknown:
-        problems = [f"lacks {_listed(missing)}"] if missing else []
-        problems += [f"has the unknown {_listed(unknown)}"] if unknown else []
+        problems = [f"lacks {listed(missing)}"] if missing else []
+        problems += [f"has the unknown {listed(unknown)}"] if unknown else []
         raise FmriModelsError(
             f"The checkpoint {' and '.join(problems)}; it is damaged or not of {model_class.__name__}'s layout."
         )
@@ -292,6 +263,7 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
                 f"{original} of the checkpoint has shape {tuple(state[original].shape)}, and the configuration asks "
                 f"for {tuple(expected[key].shape)}; leave out overrides that contradict the checkpoint."
             )
+    check_finite({original: state[original] for original in originals.values()})
     values = {
         key: state[original].float() if expected[key].is_floating_point() else state[original]
         for key, original in originals.items()
@@ -306,8 +278,15 @@ def _original_low_level_key(key: str) -> str:
     return _old_attention_name(key)
 
 
-def _with_old_attention_names(state: State) -> State:
-    return {_old_attention_name(key): value for key, value in state.items()}
+def _low_level_state(state: State) -> State:
+    """With the attention's old names, and without a projector of feature maps that does not fit the map.
+
+    The published class for 16-fold upsampling has one for the 64 channels of another size, which cannot be run.
+    """
+    start, maps = state.get("norm.weight"), state.get("maps_projector.0.weight")
+    fits = start is not None and maps is not None and maps.shape[1] == len(start)
+    kept = {key: value for key, value in state.items() if fits or not key.startswith("maps_projector.")}
+    return {_old_attention_name(key): value for key, value in kept.items()}
 
 
 def _old_attention_name(key: str) -> str:
@@ -333,11 +312,3 @@ def _shape(state: State, key: str) -> tuple[int, ...]:
 def _count(state: State, pattern: str) -> int:
     """How many indices the pattern finds among the keys."""
     return len({match[1] for key in state if (match := re.match(pattern, key))})
-
-
-def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

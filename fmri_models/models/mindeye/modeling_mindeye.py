@@ -10,15 +10,17 @@ from diffusers.models.autoencoders.vae import Decoder
 from torch import nn
 from torch.nn import functional as F
 
-from ...alignment.diffusion_prior import DiffusionPriorNetwork
+from ...alignment.diffusion_prior import DiffusionPriorNetwork, PriorPositions
 from ...alignment.losses import normalised, soft_clip_loss
 from ...alignment.prior_scheduler import CosinePriorScheduler
+from ...alignment.token_components import TokenComponents
 from ...encoders.residual_mlp import ResidualMLP
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from ...original_checkpoint import Checkpoint
 from .configuration_mindeye import MindEyeConfig
-from .convert_mindeye import Checkpoint, load_low_level, load_model, load_prior
+from .convert_mindeye import load_low_level, load_model, load_prior
 
 # Values of the samples that the prior draws together: 21 samples at the published size, whose activations are 0.3 GB.
 _VALUES_A_CHUNK = 2**22
@@ -40,7 +42,7 @@ class MindEyeOutput(FmriModelOutput):
     Args:
         token_embeds: (B, T, D) the backbone's tokens, the condition of the prior.
         projected_embeds: (B, T, D) after the projector: what the contrastive loss compares with pictures.
-        feature_maps: (B, h·w, F) of the low-level branch, if it was built with a teacher.
+        feature_maps: (B, h·w, F) of the low-level branch.
     """
 
     token_embeds: torch.Tensor | None = None
@@ -53,7 +55,8 @@ class MindEyeLowLevelOutput(FmriModelOutput):
     """Output of [`MindEyeLowLevelModel`]; see [`FmriModelOutput`].
 
     Args:
-        feature_maps: (B, h·w, F) what a teacher's feature maps are compared with; None if the model was built without.
+        feature_maps: (B, h·w, F) what a teacher's feature maps are compared with: the map before its upsampling, after
+            the projector that a model has which was built with a teacher.
     """
 
     feature_maps: torch.Tensor | None = None
@@ -127,6 +130,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         brain_embeds: torch.Tensor,
         brain_keep: torch.Tensor | None = None,
         image_keep: torch.Tensor | None = None,
+        positions: PriorPositions | None = None,
     ) -> torch.Tensor:
         """Predicts the clean embedding in the scaled space.
 
@@ -136,13 +140,17 @@ class MindEyePrior(MindEyePreTrainedModel):
             brain_embeds: (B, T, D) or (B, T·D) tokens of the backbone.
             brain_keep: (B,) bool; where False, the condition is dropped. None keeps all.
             image_keep: (B,) bool; the same for the noisy embeddings.
+            positions: `network.positions()`, if several calls share it.
 
         Returns:
             (B, T, D).
         """
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         condition = self._tokens(brain_embeds)
-        predicted = cast(torch.Tensor, self.network(self._tokens(sample), timesteps, condition, brain_keep, image_keep))
+        predicted = cast(
+            torch.Tensor,
+            self.network(self._tokens(sample), timesteps, condition, brain_keep, image_keep, positions),
+        )
         if not self.config.prior_adds_condition:
             return predicted
         return predicted + (condition if brain_keep is None else condition * brain_keep[:, None, None])
@@ -201,7 +209,7 @@ class MindEyePrior(MindEyePreTrainedModel):
             brain_embeds: (B, T, D) tokens of the backbone.
             num_inference_steps: Steps from 2 to the length of the noise schedule; None takes all, which is ancestral
                 sampling. Fewer are DDIM with eta 1.
-            guidance_scale: 1 is without guidance, and half the work.
+            guidance_scale: 1 is without guidance, which saves the work of one row.
             noises: (B, T, D) each: the initial sample, then the noise of each step. Given or drawn.
             generator: Source of the noise; one for all rows, or one a row.
 
@@ -214,23 +222,31 @@ class MindEyePrior(MindEyePreTrainedModel):
         scheduler = CosinePriorScheduler(self.config.prior_num_timesteps)
         scheduler.set_timesteps(self.config.prior_num_timesteps if num_inference_steps is None else num_inference_steps)
         brain_embeds = self._tokens(brain_embeds)
-        source = self._noise_source(brain_embeds, noises, generator, len(scheduler.timesteps))
+        source = self._noise_source(brain_embeds, noises, generator, scheduler)
+        positions = self.network.positions()
         sample = next(source)
         for timestep in scheduler.timesteps:
-            predicted = self._guided(sample, timestep, brain_embeds, guidance_scale)
-            noise = next(source) if timestep != scheduler.timesteps[-1] else None
+            predicted = self._guided(sample, timestep, brain_embeds, guidance_scale, positions)
+            noise = next(source) if scheduler.needs_noise(timestep) else None
             sample = scheduler.step(predicted, timestep, sample, noise).prev_sample
         return sample / self.scale
 
     def _guided(
-        self, sample: torch.Tensor, timestep: int, brain_embeds: torch.Tensor, guidance_scale: float
+        self,
+        sample: torch.Tensor,
+        timestep: int,
+        brain_embeds: torch.Tensor,
+        guidance_scale: float,
+        positions: PriorPositions,
     ) -> torch.Tensor:
         """Float32 prediction; with guidance, away from what the network says without picture and brain."""
         if guidance_scale == 1:
-            return cast(torch.Tensor, self(sample, timestep, brain_embeds)).float()
-        keep = torch.tensor([True, False], device=sample.device).repeat_interleave(len(sample))
-        both = self(sample.repeat(2, 1, 1), timestep, brain_embeds.repeat(2, 1, 1), keep, keep)
-        conditional, unconditional = both.float().chunk(2)
+            return cast(torch.Tensor, self(sample, timestep, brain_embeds, positions=positions)).float()
+        # Without picture and brain, all rows are alike: one more row tells for all.
+        keep = torch.arange(len(sample) + 1, device=sample.device) < len(sample)
+        inputs = torch.cat([sample, sample[:1]]), timestep, torch.cat([brain_embeds, brain_embeds[:1]])
+        both = self(*inputs, keep, keep, positions).float()
+        conditional, unconditional = both[:-1], both[-1:]
         return unconditional + guidance_scale * (conditional - unconditional)
 
     def _noise_source(
@@ -238,21 +254,22 @@ class MindEyePrior(MindEyePreTrainedModel):
         brain_embeds: torch.Tensor,
         noises: Sequence[torch.Tensor] | None,
         generator: Generators,
-        num_steps: int,
+        scheduler: CosinePriorScheduler,
     ) -> Iterator[torch.Tensor]:
-        """The initial sample and the noise of each step but the last, float32."""
+        """The initial sample and the noise of each step that needs some, float32."""
+        count = 1 + sum(map(scheduler.needs_noise, scheduler.timesteps))
         if noises is not None:
-            if len(noises) < num_steps:
+            if len(noises) < count:
                 raise FmriModelsError(
-                    f"{len(noises)} noises were given for {num_steps} steps; give the initial one and one for each "
-                    "step but the last."
+                    f"{len(noises)} noises were given for {len(scheduler.timesteps)} steps; give {count}, the initial "
+                    "one and those of the steps, of which the last ones need none."
                 )
             return (self._tokens(noise).to(brain_embeds.device, torch.float32) for noise in noises)
         if isinstance(generator, Sequence) and len(generator) != len(brain_embeds):
             raise FmriModelsError(
                 f"{len(generator)} generators were given for {len(brain_embeds)} rows; give one, or one a row."
             )
-        return (_standard_normal(brain_embeds.shape, generator, brain_embeds.device) for _ in range(num_steps))
+        return (_standard_normal(brain_embeds.shape, generator, brain_embeds.device) for _ in range(count))
 
     def _draw_keep(
         self, keep: torch.Tensor | None, dropout: float, batch_size: int, generator: torch.Generator | None
@@ -338,10 +355,13 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         start = self.encoder(fmri.to(self.dtype), indices).reshape(-1, *self.start_shape)
         start = self.norm(start)
         decoded = self.upsampler(start)
-        maps = None if self.maps_projector is None else self.maps_projector(start).flatten(2).transpose(1, 2)
+        maps = start if self.maps_projector is None else self.maps_projector(start)
         loss = None if latents is None else F.l1_loss(decoded.float(), latents.float())
         return MindEyeLowLevelOutput(
-            loss=loss, losses=None if loss is None else {"low_level": loss}, latents=decoded, feature_maps=maps
+            loss=loss,
+            losses=None if loss is None else {"low_level": loss},
+            latents=decoded,
+            feature_maps=maps.flatten(2).transpose(1, 2),
         )
 
     @torch.no_grad()
@@ -371,16 +391,19 @@ class MindEyeModel(MindEyePreTrainedModel):
     def __init__(self, config: MindEyeConfig) -> None:
         super().__init__(config)
         self.backbone: ResidualMLP | None = None
+        self.components: TokenComponents | None = None
         self.projector: nn.Sequential | None = None
         self.prior: MindEyePrior | None = None
         self.low_level: MindEyeLowLevelModel | None = None
         if config.image_embedding_space is not None:
             num_tokens, size = config.token_shape
+            if config.token_components is not None:
+                self.components = TokenComponents(num_tokens * size, config.token_components)
             self.backbone = ResidualMLP(
                 config.num_voxels,
                 config.hidden_size,
                 config.num_hidden_layers,
-                num_tokens * size,
+                num_tokens * size if self.components is None else self.components.num_components,
                 input_dropout=config.input_dropout,
                 hidden_dropout=config.hidden_dropout,
                 norm=config.norm,
@@ -462,9 +485,22 @@ class MindEyeModel(MindEyePreTrainedModel):
 
     def embed(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone's tokens and the projected ones, both (B, T, D), from voxels and (B,) indices of subjects."""
+        tokens = self.tokens_from(self.encode(fmri, subject_ids))
+        return tokens, self.project(tokens)
+
+    def encode(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
+        """The backbone's output, (B, T·D) tokens or (B, K) scores of their components."""
         assert self.backbone is not None
-        tokens = self.backbone(fmri.to(self.dtype), subject_ids).reshape(len(fmri), *self.config.token_shape)
-        return tokens, tokens if self.projector is None else self.projector(tokens)
+        return cast(torch.Tensor, self.backbone(fmri.to(self.dtype), subject_ids))
+
+    def tokens_from(self, encoded: torch.Tensor) -> torch.Tensor:
+        """The backbone's output as tokens (B, T, D)."""
+        tokens = encoded if self.components is None else self.components(encoded)
+        return tokens.reshape(len(tokens), *self.config.token_shape)
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, T, D) as what is compared with pictures."""
+        return tokens if self.projector is None else cast(torch.Tensor, self.projector(tokens))
 
     @torch.no_grad()
     def decode(
@@ -498,6 +534,17 @@ class MindEyeModel(MindEyePreTrainedModel):
             latents=output.latents,
             retrieval_embeds=self._shaped(output.projected_embeds),
         )
+
+    @torch.no_grad()
+    def retrieval_embeds(self, fmri: torch.Tensor, subject_ids: SubjectIds = None) -> torch.Tensor:
+        """The projector's output (B, …), without sampling the prior or running the low-level branch."""
+        if self.backbone is None:
+            return super().retrieval_embeds(fmri, subject_ids)
+        self.check_fmri(fmri)
+        _, projected = self.embed(fmri, self.subject_indices(subject_ids, len(fmri), fmri.device))
+        shaped = self._shaped(projected)
+        assert shaped is not None
+        return shaped
 
     def _sample_prior(self, tokens: torch.Tensor, num_candidates: int, generator: Generators) -> torch.Tensor:
         assert self.prior is not None

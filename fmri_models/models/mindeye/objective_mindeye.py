@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, Protocol, cast, get_args
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,21 +18,30 @@ from ...alignment.losses import (
     normalised,
     retrieval_top1,
     soft_clip_loss,
+    soft_contrastive_loss,
 )
 from ...errors import FmriModelsError
-from .modeling_mindeye import MindEyeModel
+from .modeling_mindeye import MindEyeLowLevelModel, MindEyeModel, MindEyePrior
+from .repetitions_mindeye import RepetitionRule, one_pattern
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
 LowLevelLoss = Literal["l1", "mse"]
 PARTS = ("backbone", "prior", "low_level")
 
 
+class TargetsOfPictures(Protocol):
+    """Rows that a stage learns from, as far as their pictures' targets are concerned."""
+
+    def distinct_targets(self, name: str) -> np.ndarray | None:
+        """(pictures, values) targets of each picture once; None where they are made anew in each step."""
+
+
 @dataclass
 class MindEyeObjective:
     """The losses of MindEye and which parts of the model they train.
 
-    The low-level branch learns from the error of its latents alone. The published one had a second term
-    against the feature maps of a picture network: [`soft_contrastive_loss`], for those who have such a teacher.
+    The low-level branch learns from the error of its latents and, where a batch has a teacher's feature maps, from
+    these too.
 
     Args:
         parts: What is trained: `backbone` (with the projector), `prior`, `low_level`. Parts that the model lacks are
@@ -47,10 +57,19 @@ class MindEyeObjective:
             pattern may mean and not the median, which is better where patterns are few and noisy.
         low_level_scale_factor: What the low-level loss is divided by: .18215 for Stable Diffusion's latents, which were
             multiplied by it.
-        token_weight: Weight of the mean squared error between the backbone's tokens and the picture's, scaled as for
-            the prior. Not in the paper; with it, the backbone needs a small part of the published steps.
+        token_weight: Weight of the mean squared error between the backbone's tokens (or their components, where the
+            model has `token_components`) and the picture's, scaled as for the prior. Not in the paper; with it, the
+            backbone needs a small part of the published steps.
+        token_whitening: How far the components are whitened, from 0 (not at all) to 1 (all count alike).
+        maps_weight: Weight of the loss against a teacher's feature maps; it counts where the batch has some.
+        maps_temperature: Its temperature.
+        repetition_rule: Which pattern is made of a stimulus' repetitions, where rows have them all: `"cycle"` takes
+            one, the next in each step, as the backbone and the prior were trained; `"mix"` draws random means and
+            single repetitions, as the low-level branch was; `"mean"` averages them.
         voxel_noise: Standard deviation of normal noise that is added to processed voxels in training. Not in the paper.
     """
+
+    takes_repetitions: ClassVar[bool] = True
 
     parts: Sequence[str] = PARTS
     mixco_share: float = 0.33
@@ -63,6 +82,10 @@ class MindEyeObjective:
     low_level_loss: LowLevelLoss = "l1"
     low_level_scale_factor: float = 1.0
     token_weight: float = 0.0
+    token_whitening: float = 0.0
+    maps_weight: float = 0.1
+    maps_temperature: float = 0.075
+    repetition_rule: RepetitionRule = "cycle"
     voxel_noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,14 +99,52 @@ class MindEyeObjective:
                 f"objective.soft_clip_temperatures is {list(self.soft_clip_temperatures)}; expected two positive "
                 "numbers, those at the beginning and at the end."
             )
+        if not 0 <= self.token_whitening <= 1:
+            raise FmriModelsError(
+                f"objective.token_whitening is {self.token_whitening}; expected a number from 0 to 1."
+            )
         if self.low_level_loss not in get_args(LowLevelLoss):
             raise FmriModelsError(
                 f"objective.low_level_loss is {self.low_level_loss!r}; expected {' or '.join(get_args(LowLevelLoss))}."
             )
+        if self.repetition_rule not in get_args(RepetitionRule):
+            raise FmriModelsError(
+                f"objective.repetition_rule is {self.repetition_rule!r}; expected one of "
+                f"{', '.join(get_args(RepetitionRule))}."
+            )
+        if self.maps_temperature <= 0:
+            raise FmriModelsError(f"objective.maps_temperature is {self.maps_temperature}; expected a positive number.")
         if self.mixco_beta is not None and self.mixco_beta <= 0:
             raise FmriModelsError(
                 f"objective.mixco_beta is {self.mixco_beta}; expected a positive number, or null for no mixing."
             )
+
+    def prepare(self, model: MindEyeModel, data: TargetsOfPictures) -> None:
+        """Takes the tokens' components from the pictures that the backbone is about to learn from, once for a model.
+
+        Args:
+            model: The model.
+            data: Gives the targets of training pictures.
+
+        Raises:
+            FmriModelsError: The pictures are embedded anew in each step.
+        """
+        if "backbone" not in self.parts or model.components is None or model.components.is_fitted:
+            return
+        embeds = data.distinct_targets("image_embeds")
+        if embeds is None:
+            raise FmriModelsError(
+                f"The model has token_components={model.config.token_components}, which are taken from the embeddings "
+                "of training pictures, and these are embedded anew in each step; set augmentation to none, or leave "
+                "token_components out."
+            )
+        model.components.fit(_scaled(model, embeds), self.token_whitening)
+
+    @property
+    def target_kinds(self) -> tuple[str, ...]:
+        """The targets that `parts` learn from."""
+        embeddings = ("image_embeds",) if {"backbone", "prior"} & set(self.parts) else ()
+        return (*embeddings, "latents") if "low_level" in self.parts else embeddings
 
     def losses(
         self,
@@ -97,39 +158,45 @@ class MindEyeObjective:
 
         Args:
             model: In train mode.
-            batch: `fmri` (B, V), `subject_ids` (B,), and as far as they are trained `image_embeds`, `latents`.
+            batch: `fmri` (B, V), or (B, R, V) with the number of the `step`; `subject_ids` (B,), and as far as they are
+                trained `image_embeds`, `latents`; of a teacher `feature_maps` and `augmented_feature_maps` (B, P, F).
             progress: Share of the stage that is done, from 0 to 1.
             gather: Joins a tensor of all processes along the first dimension, with gradient.
             generator: Source of everything drawn; on the CPU.
 
         Returns:
-            `loss`, and as far as they are trained `contrastive`, `tokens`, `prior` and `low_level`, unweighted.
+            `loss`, and as far as they are trained `contrastive`, `tokens`, `prior`, `low_level` and `maps`, unweighted.
 
         Raises:
-            FmriModelsError: The batch has one row, or the model has none of the parts.
+            FmriModelsError: The batch has one row, or the model has none of the parts, or no maps as the teacher's.
         """
         parts = self._parts_of(model)
-        fmri, subject_ids = self._with_noise(batch["fmri"], generator), batch["subject_ids"]
+        subject_ids = batch["subject_ids"]
+        fmri = self._with_noise(one_pattern(batch, self.repetition_rule, generator), generator)
         weighted: dict[str, torch.Tensor] = {}
         losses: dict[str, torch.Tensor] = {}
         if "backbone" in parts or "prior" in parts:
             mixes = self._mixes(progress) and "backbone" in parts
             draw = self._draw(subject_ids, generator) if mixes else None
             mixed = fmri if draw is None else mixco(fmri, draw.permutation, draw.betas, draw.select)
-            tokens, projected = self._embed(model, mixed, subject_ids, trained="backbone" in parts)
+            encoded, tokens, projected = self._embed(model, mixed, subject_ids, trained="backbone" in parts)
             if "backbone" in parts:
                 losses["contrastive"] = self._contrastive(projected, batch["image_embeds"], draw, progress, gather)
                 weighted["contrastive"] = losses["contrastive"]
             if "backbone" in parts and self.token_weight:
-                losses["tokens"] = _token_loss(tokens, _mixed_targets(batch["image_embeds"], draw))
+                losses["tokens"] = _token_loss(model, encoded, _mixed_targets(batch["image_embeds"], draw))
                 weighted["tokens"] = self.token_weight * losses["tokens"]
             if "prior" in parts:
                 # As published, mixed voxels are to give the unmixed picture here.
                 losses["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
                 weighted["prior"] = self.prior_weight * losses["prior"]
         if "low_level" in parts:
-            losses["low_level"] = self._low_level_loss(model, fmri, subject_ids, batch["latents"])
+            decoded = _low_level(model)(fmri, subject_ids)
+            losses["low_level"] = self._latent_error(decoded.latents, batch["latents"])
             weighted["low_level"] = self.low_level_weight * losses["low_level"]
+            if self.maps_weight and "feature_maps" in batch:
+                losses["maps"] = self._maps_loss(cast(torch.Tensor, decoded.feature_maps), batch)
+                weighted["maps"] = self.maps_weight * losses["maps"]
         return {"loss": torch.stack(list(weighted.values())).sum(), **losses}
 
     @torch.no_grad()
@@ -143,7 +210,7 @@ class MindEyeObjective:
 
         Args:
             model: In eval mode.
-            batch: As in `losses`.
+            batch: As in `losses`, with one pattern a row; feature maps are not looked at.
             generator: Source of the prior's noise levels and noise, the same in each validation.
 
         Returns:
@@ -156,7 +223,7 @@ class MindEyeObjective:
         metrics: dict[str, torch.Tensor] = {}
         loss = torch.zeros((), device=fmri.device)
         if "backbone" in parts or "prior" in parts:
-            tokens, projected = model.embed(fmri, subject_ids)
+            encoded, tokens, projected = _embedded(model, fmri, subject_ids)
             predicted, target = normalised(projected), normalised(batch["image_embeds"])
             if "backbone" in parts:
                 several = len(predicted) > 1
@@ -165,13 +232,13 @@ class MindEyeObjective:
                 metrics["retrieval_top1"] = retrieval_top1(predicted, target)
                 loss = loss + metrics["contrastive"]
             if "backbone" in parts and self.token_weight:
-                metrics["tokens"] = _token_loss(tokens, batch["image_embeds"])
+                metrics["tokens"] = _token_loss(model, encoded, batch["image_embeds"])
                 loss = loss + self.token_weight * metrics["tokens"]
             if "prior" in parts:
                 metrics["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
                 loss = loss + self.prior_weight * metrics["prior"]
         if "low_level" in parts:
-            metrics["low_level"] = self._low_level_loss(model, fmri, subject_ids, batch["latents"])
+            metrics["low_level"] = self._latent_error(_low_level(model)(fmri, subject_ids).latents, batch["latents"])
             loss = loss + self.low_level_weight * metrics["low_level"]
         return {"loss": loss, **metrics}
 
@@ -224,13 +291,13 @@ class MindEyeObjective:
 
     def _embed(
         self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, trained: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         if trained:
-            return model.embed(fmri, subject_ids)
+            return _embedded(model, fmri, subject_ids)
         # A backbone that is only read gives what it will give in use: no dropout.
         cast(nn.Module, model.backbone).eval()
         with torch.no_grad():
-            return model.embed(fmri, subject_ids)
+            return _embedded(model, fmri, subject_ids)
 
     def _contrastive(
         self,
@@ -253,37 +320,21 @@ class MindEyeObjective:
         fraction = min((progress - begins) / (1 - begins), 1.0) if begins < 1 else 1.0
         return cosine_anneal(self.soft_clip_temperatures[0], self.soft_clip_temperatures[1], fraction)
 
-    def _low_level_loss(
-        self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, latents: torch.Tensor
-    ) -> torch.Tensor:
-        assert model.low_level is not None
-        decoded = model.low_level(fmri, subject_ids).latents
+    def _latent_error(self, decoded: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         error = F.l1_loss if self.low_level_loss == "l1" else F.mse_loss
         return error(decoded.float(), latents.float()) / self.low_level_scale_factor
 
-
-def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """How the published low-level training made one pattern of several repetitions.
-
-    Half of the batches are means with random weights, three in ten plain means, and in the rest each row takes one
-    repetition at random.
-
-    Args:
-        fmri: (B, R, V) repetitions.
-        generator: Source of the draws; on the CPU.
-
-    Returns:
-        (B, V).
-    """
-    batch_size, repetitions = fmri.shape[:2]
-    choice = float(torch.rand(1, generator=generator))
-    if choice <= 0.5:
-        weights = torch.rand(batch_size, repetitions, generator=generator).to(fmri)
-        return (fmri * (weights / weights.sum(dim=1, keepdim=True))[:, :, None]).sum(dim=1)
-    if choice <= 0.8:
-        return fmri.mean(dim=1)
-    chosen = torch.randint(repetitions, (batch_size,), generator=generator).to(fmri.device)
-    return fmri[torch.arange(batch_size, device=fmri.device), chosen]
+    def _maps_loss(self, student: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        """Every position of every picture is a row of the contrastive loss."""
+        teacher, augmented = batch["feature_maps"], batch["augmented_feature_maps"]
+        if student.shape != teacher.shape:
+            raise FmriModelsError(
+                f"The teacher's feature maps have {teacher.shape[1]} positions of {teacher.shape[2]} values, and those "
+                f"of the model's low-level branch {student.shape[1]} of {student.shape[2]}; set "
+                f"model.low_level_feature_size={teacher.shape[2]} and choose a teacher with as many positions."
+            )
+        rows = [normalised(maps.flatten(0, 1)) for maps in (student, teacher, augmented)]
+        return soft_contrastive_loss(rows[0], rows[1], rows[2], self.maps_temperature)
 
 
 def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
@@ -295,10 +346,23 @@ def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
     return MixCoDraw(permutation + offsets, gather(draw.betas), gather(draw.select.float()) > 0.5)
 
 
-def _token_loss(tokens: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the backbone's tokens (B, T, D) against embeddings that are scaled as for the prior."""
-    target = image_embeds.reshape(tokens.shape).float() * tokens.shape[-1] ** 0.5
-    return F.mse_loss(tokens.float(), target)
+def _embedded(
+    model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The backbone's output, its tokens, and the projected ones."""
+    encoded = model.encode(fmri, subject_ids)
+    tokens = model.tokens_from(encoded)
+    return encoded, tokens, model.project(tokens)
+
+
+def _token_loss(model: MindEyeModel, encoded: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the backbone's output against embeddings, or their components, scaled as for the prior."""
+    target = _scaled(model, image_embeds.float().flatten(1))
+    return F.mse_loss(encoded.float(), target if model.components is None else model.components.scores(target))
+
+
+def _scaled(model: MindEyeModel, image_embeds: Any) -> Any:
+    return image_embeds * model.config.token_shape[1] ** 0.5
 
 
 def _mixed_targets(image_embeds: torch.Tensor, draw: MixCoDraw | None) -> torch.Tensor:
@@ -308,6 +372,11 @@ def _mixed_targets(image_embeds: torch.Tensor, draw: MixCoDraw | None) -> torch.
     return mixco(image_embeds.flatten(1), draw.permutation, draw.betas, draw.select).reshape(image_embeds.shape)
 
 
-def _prior(model: MindEyeModel) -> Any:
+def _prior(model: MindEyeModel) -> MindEyePrior:
     assert model.prior is not None
     return model.prior
+
+
+def _low_level(model: MindEyeModel) -> MindEyeLowLevelModel:
+    assert model.low_level is not None
+    return model.low_level

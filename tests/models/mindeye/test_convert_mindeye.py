@@ -1,11 +1,13 @@
 """Published checkpoints of MindEye: the layout at tiny sizes, written down key by key."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeLowLevelModel, MindEyeModel, MindEyePrior
 from tests.models.mindeye.original import original, recipe_state_dict, state_dict
@@ -205,6 +207,26 @@ def test_a_low_level_branch_alone():
     renamed = {key.replace(".query.", ".to_q.").replace(".proj_attn.", ".to_out.0."): v for key, v in state.items()}
     again = MindEyeLowLevelModel.from_original(renamed, norm_num_groups=2)
     torch.testing.assert_close(again(random(2, VOXELS)).latents, model(random(2, VOXELS)).latents)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_feature_maps_that_cannot_be_run_are_left_out(fits):
+    state = low_level() | {"maps_projector.0.weight": random(7, 5 if fits else 64, 1, 1)}
+    state |= layer("maps_projector.1", 7) | {"maps_projector.3.weight": random(7, 7, 1, 1)}
+    state |= layer("maps_projector.4", 7) | layer("maps_projector.6", 7, 7, 1, 1)
+    model = MindEyeLowLevelModel.from_original(state, norm_num_groups=2)
+    assert model(random(2, VOXELS)).feature_maps.shape == (2, 4, 7 if fits else 5)
+
+
+def test_published_sizes_are_in_the_spaces_of_the_published_generator():
+    state = published()
+    state["voxel2clip.lin1.weight"], state["voxel2clip.lin1.bias"] = random(257 * WIDTH, HIDDEN), random(257 * WIDTH)
+    for name in ("learned_query", "null_brain_embeds", "null_image_embed"):
+        state[f"net.{name}"] = random(257, WIDTH)
+    config = MindEyeModel.from_original(state, low_level_checkpoint=low_level(), low_level_norm_num_groups=2).config
+    found = config.space("image_embedding_space"), config.space("latent_space")
+    expected = replace(clip_image_tokens_space(), shape=(257, WIDTH)), stable_diffusion_latent_space()
+    assert found == (expected[0], replace(expected[1], shape=(2, 4, 4)))
 
 
 def test_the_subject_can_be_named():

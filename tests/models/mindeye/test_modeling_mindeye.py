@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from fmri_models.alignment import diffusion_prior
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeConfig, MindEyeLowLevelModel, MindEyeModel, MindEyePrior
-from tests.models.mindeye.original import original, recipe_state_dict, state_dict
+from tests.models.mindeye.original import original, recipe_state_dict, recipe_tensors, seeded_normal, state_dict
 from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin
 
 IMAGE_SPACE = {"encoder": "tiny", "layer": "tokens", "shape": [3, 8]}
@@ -178,10 +180,117 @@ class TestOriginalPrior:
 
     def test_too_little_noise_is_a_sentence(self, fixture):
         prior = MindEyePrior.from_original(state_dict(fixture[0]))
-        with pytest.raises(FmriModelsError, match="1 noises were given for 5 steps"):
+        with pytest.raises(FmriModelsError, match="1 noises were given for 5 steps; give 5"):
             prior.sample(fixture[0]["text_embed"], 6, noises=[fixture[0]["noise"]])
         with pytest.raises(FmriModelsError, match="2 generators were given for 6 rows"):
             prior.sample(fixture[0]["text_embed"], 6, generator=[torch.Generator(), torch.Generator()])
+
+
+class TestOriginalOptions:
+    """Every option of the published classes at tiny sizes."""
+
+    @pytest.fixture
+    def fixture(self):
+        return original("me1_options_recipe")
+
+    @staticmethod
+    def assert_close(found: torch.Tensor, expected: torch.Tensor, description: dict[str, Any]) -> None:
+        torch.testing.assert_close(found, expected, rtol=0, atol=description["atol"])
+
+    @pytest.mark.parametrize("name", ["bn", "ln_actfirst", "bn_actfirst", "no_projector", "single_token"])
+    def test_backbone(self, fixture, name):
+        tensors, description = fixture
+        case = description["cases"][f"backbone_{name}"]
+        # Without projector and prior, nothing in a checkpoint tells how wide a token is.
+        space = {**IMAGE_SPACE, "shape": [case["config"]["out_dim"] // 8, 8]}
+        model = MindEyeModel.from_original(recipe_tensors(case["shapes"]), image_embedding_space=space)
+        assert (model.projector is None) == (name == "no_projector")
+        for mode in ("", "train_seed7_"):
+            model.train(mode != "")
+            torch.manual_seed(7)
+            output = model(seeded_normal(0, 4, 11))
+            expected = [tensors[f"backbone_{name}.{mode}{part}"] for part in ("backbone", "projected")]
+            self.assert_close(output.token_embeds.flatten(1), expected[0], description)
+            self.assert_close(output.projected_embeds, expected[1], description)
+
+    @pytest.mark.parametrize("mode", ["none", "token", "all_pos_emb"])
+    def test_prior(self, fixture, mode):
+        tensors, description = fixture
+        state = recipe_tensors(description["cases"][f"prior_{mode}"]["shapes"])
+        prior = MindEyePrior.from_original(state, learned_query_mode=mode)
+        image, brain = seeded_normal(1, 2, 3, 16), seeded_normal(2, 2, 3, 16).requires_grad_()
+        timesteps, dropped = torch.tensor([3, 90]), torch.zeros(2, dtype=torch.bool)
+        found = prior(image, timesteps, brain)
+        self.assert_close(found, tensors[f"prior_{mode}.out"], description)
+        nothing = prior(image, timesteps, brain, dropped, dropped)
+        self.assert_close(nothing, tensors[f"prior_{mode}.out_null_both"], description)
+        found.square().mean().backward()
+        self.assert_close(brain.grad, tensors[f"prior_{mode}.grad_brain"], description)
+
+    @pytest.mark.parametrize(("steps", "total", "guidance_scale"), [(9, 10, 1.0), (51, 100, 2.0)])
+    def test_sampling_with_more_than_half_the_steps(self, fixture, steps, total, guidance_scale):
+        tensors, description = fixture
+        case = description["cases"]["sampling_pos_emb"]
+        prior = MindEyePrior.from_original(recipe_tensors(case["shapes"]), num_timesteps=total)
+        stream = np.random.RandomState(steps)
+        # One less than there are steps: the step that leads to level 0 adds none either.
+        noises = [seeded_normal(stream, 2, 3, 16) for _ in range(case[f"ddim{steps}_noises"])]
+        assert len(noises) == steps - 2
+        found = prior.sample(seeded_normal(2, 2, 3, 16), steps, guidance_scale=guidance_scale, noises=noises)
+        expected = tensors[f"sampling_pos_emb.ddim{steps}of{total}_guidance{guidance_scale:g}"]
+        torch.testing.assert_close(found, expected, rtol=0, atol=5 * description["atol"])
+
+    @pytest.mark.parametrize("upsampling", ["4x", "8x", "16x"])
+    def test_low_level(self, fixture, upsampling):
+        tensors, description = fixture
+        name = f"low_level_{upsampling}"
+        model = MindEyeLowLevelModel.from_original(recipe_tensors(description["cases"][name]["shapes"]))
+        with torch.no_grad():
+            output = model(seeded_normal(3, 1, 11))
+        latents, maps = output.latents[:, :, ::8, ::8], output.feature_maps[:, :, ::16]
+        assert output.latents.shape == (1, 4, 64, 64)
+        torch.testing.assert_close(latents, tensors[f"{name}.latent_every_8th"], rtol=0, atol=2e-4)
+        self.assert_close(maps, tensors[f"{name}.feature_maps_every_16th"], description)
+
+
+class TestHalfPrecision:
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_a_model_that_was_cast_is_the_float32_one_but_for_the_priors_norms(self, monkeypatch, dtype):
+        model, half, subjects = tiny_model(), tiny_model().to(dtype), ["subj02"] * 4
+        inputs = torch.randn(4, 3, 8), 2, torch.randn(4, 3, 8)
+        with torch.no_grad():
+            expected, found = model(tiny_fmri(), subjects), half(tiny_fmri(), subjects)
+            predicted = half.prior(*inputs)
+            monkeypatch.setattr(diffusion_prior, "_EPS", diffusion_prior._EPS_OF_HALF_PRECISION)
+            assert distance(predicted, model.prior(*inputs)) < 0.05
+        assert found.token_embeds.dtype == found.latents.dtype == predicted.dtype == dtype
+        for name in ("token_embeds", "projected_embeds", "latents"):
+            assert distance(found[name], expected[name]) < 0.03, name
+        assert torch.isfinite(half.decode(tiny_fmri(), subjects).image_embeds).all()
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_training_under_autocast_is_training_of_the_float32_model(self, dtype):
+        prior = MindEyePrior(tiny_config()).eval()
+        image, brain = torch.randn(6, 3, 8), torch.randn(6, 3, 8)
+
+        def loss_and_gradient(enabled: bool) -> tuple[torch.Tensor, torch.Tensor]:
+            prior.zero_grad()
+            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                loss = prior.loss(image, brain, generator=torch.Generator().manual_seed(0))
+            loss.backward()
+            return loss.detach(), torch.cat(
+                [weight.grad.flatten() for weight in prior.parameters() if weight.grad is not None]
+            )
+
+        (loss, gradient), (expected, exact) = loss_and_gradient(True), loss_and_gradient(False)
+        assert loss.dtype == torch.float32
+        assert distance(loss, expected) < 0.02
+        assert distance(gradient, exact) < 0.2
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Root mean square of the difference as a share of that of the values."""
+    return float((found.float() - expected).norm() / expected.norm())
 
 
 def test_low_level_is_the_originals():

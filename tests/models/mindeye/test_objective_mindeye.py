@@ -2,14 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from fmri_models.alignment.losses import bimixco_loss, draw_mixco, mixco, normalised, soft_clip_loss
+from fmri_models.alignment.losses import (
+    bimixco_loss,
+    draw_mixco,
+    mixco,
+    normalised,
+    soft_clip_loss,
+    soft_contrastive_loss,
+)
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeModel, MindEyeObjective
-from fmri_models.models.mindeye.objective_mindeye import select_repetitions
+from fmri_models.models.mindeye.repetitions_mindeye import select_repetitions
 from tests.models.mindeye.original import original
 from tests.models.mindeye.test_modeling_mindeye import IMAGE_SPACE, LATENT_SPACE, tiny_config, tiny_model
 from tests.test_modeling_common import NUM_VOXELS
@@ -239,6 +247,8 @@ def test_validation_is_comparable_and_random_in_nothing():
         ({"mixco_beta": 0.0}, "mixco_beta is 0.0; expected a positive number, or null"),
         ({"soft_clip_temperatures": [0.004]}, "expected two positive"),
         ({"low_level_loss": "l2"}, "low_level_loss is 'l2'; expected l1 or mse"),
+        ({"repetition_rule": "first"}, "repetition_rule is 'first'; expected one of cycle, mix, mean"),
+        ({"maps_temperature": 0}, "maps_temperature is 0; expected a positive number"),
     ],
 )
 def test_options_that_cannot_be_are_sentences(options, message):
@@ -282,6 +292,65 @@ def test_repetitions_are_chosen_as_published():
         torch.testing.assert_close(found, tensors["out_seed0_11"][seed], rtol=0, atol=description["atol"])
 
 
+def with_repetitions(batch: dict[str, Any], step: int = 0) -> dict[str, Any]:
+    """The batch with three noisy repetitions of each row."""
+    noise = torch.randn(len(batch["fmri"]), 3, batch["fmri"].shape[1], generator=source(9))
+    return {**batch, "fmri": batch["fmri"][:, None] + noise, "step": step}
+
+
+@pytest.mark.parametrize(("step", "taken"), [(0, 0), (4, 1), (5, 2)])
+def test_a_step_learns_from_one_repetition_of_all_rows(step, taken):
+    model, batch = quiet_model(), with_repetitions(make_batch(), step)
+    objective = MindEyeObjective()
+    found = objective.losses(model, batch, 0.5, same, source(1))
+    alone = objective.losses(model, {**batch, "fmri": batch["fmri"][:, taken]}, 0.5, same, source(1))
+    for name, value in alone.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_repetitions_are_mixed_or_averaged_where_the_objective_says_so():
+    model, batch = quiet_model(), with_repetitions(make_batch())
+    for rule, pattern in [("mix", select_repetitions(batch["fmri"], source(1))), ("mean", batch["fmri"].mean(dim=1))]:
+        objective = MindEyeObjective(parts=["low_level"], repetition_rule=rule)
+        found = objective.losses(model, batch, 0.0, same, source(1))["low_level"]
+        latents = model.low_level(pattern, batch["subject_ids"]).latents
+        torch.testing.assert_close(found, F.l1_loss(latents, batch["latents"]))
+
+
+def test_the_low_level_branch_learns_from_a_teachers_maps_where_there_are_some():
+    model, batch = quiet_model(low_level_feature_size=7), make_batch()
+    objective = MindEyeObjective(parts=["low_level"], maps_weight=0.2)
+    assert "maps" not in objective.losses(model, batch, 0.0, same, source())
+    output = model.low_level(batch["fmri"], batch["subject_ids"])
+    maps = {
+        name: torch.randn(output.feature_maps.shape, generator=source(seed))
+        for seed, name in enumerate(("feature_maps", "augmented_feature_maps"))
+    }
+    losses = objective.losses(model, {**batch, **maps}, 0.0, same, source())
+    rows = (F.normalize(each.reshape(-1, 7), dim=-1) for each in (output.feature_maps, *maps.values()))
+    torch.testing.assert_close(losses["maps"], soft_contrastive_loss(*rows, 0.075))
+    torch.testing.assert_close(losses["loss"], losses["low_level"] + 0.2 * losses["maps"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = objective.losses(model, {**batch, **maps}, 0.0, same, source())["maps"]
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, losses["maps"], rtol=0.03, atol=0.01)
+    with pytest.raises(FmriModelsError, match="set model.low_level_feature_size=5 and choose a teacher"):
+        other = {name: values[..., :5] for name, values in maps.items()}
+        objective.losses(model, {**batch, **other}, 0.0, same, source())
+
+
+@pytest.mark.parametrize(
+    ("parts", "kinds"),
+    [
+        (["backbone"], ("image_embeds",)),
+        (["low_level"], ("latents",)),
+        (["prior", "low_level"], ("image_embeds", "latents")),
+    ],
+)
+def test_an_objective_names_the_targets_that_it_learns_from(parts, kinds):
+    assert MindEyeObjective(parts=parts).target_kinds == kinds
+
+
 def test_spaces_of_the_tests_are_those_of_the_batches():
     batch = make_batch()
     assert list(batch["image_embeds"].shape[1:]) == IMAGE_SPACE["shape"]
@@ -309,3 +378,48 @@ def test_mixed_voxels_are_to_give_mixed_tokens():
     tokens, _ = model.embed(mixed, batch["subject_ids"])
     torch.testing.assert_close(losses["tokens"], F.mse_loss(tokens, target))
     assert not torch.equal(mixed, batch["fmri"])
+
+
+class OfBatch:
+    """The pictures of a batch as those of a stage."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self.batch = batch
+
+    def distinct_targets(self, name: str) -> np.ndarray | None:
+        return self.batch[name].flatten(1).numpy() if name in self.batch else None
+
+
+def test_a_backbone_of_components_learns_their_scores():
+    model, batch = quiet_model(token_components=5), make_batch(rows=32)
+    assert model.encode(batch["fmri"], batch["subject_ids"]).shape == (32, 5)
+    objective = MindEyeObjective(parts=["backbone"], token_weight=2.0, token_whitening=0.7, mixco_beta=None)
+    objective.prepare(model, OfBatch(batch))
+    losses = objective.losses(model, batch, 0.5, same, source())
+    scores = model.components.scores(batch["image_embeds"] * 8**0.5)
+    expected = F.mse_loss(model.encode(batch["fmri"], batch["subject_ids"]), scores)
+    torch.testing.assert_close(losses["tokens"], expected)
+    tokens, _ = model.embed(batch["fmri"], batch["subject_ids"])
+    # What the backbone got wrong of the scores is what is wrong with its tokens, as far as five components reach.
+    torch.testing.assert_close(F.mse_loss(model.components.scores(tokens), scores), expected)
+
+
+def test_components_are_taken_once_and_for_the_backbone_alone():
+    model, batch = quiet_model(token_components=5), make_batch(rows=32)
+    MindEyeObjective(parts=["prior"]).prepare(model, OfBatch(batch))
+    assert not model.components.is_fitted
+    MindEyeObjective(parts=["backbone"]).prepare(model, OfBatch(batch))
+    taken = model.components.directions.clone()
+    assert model.components.is_fitted
+    MindEyeObjective(parts=["backbone"]).prepare(model, OfBatch(make_batch(rows=32, seed=1)))
+    assert torch.equal(model.components.directions, taken)
+
+
+def test_components_need_embeddings_before_training():
+    with pytest.raises(FmriModelsError, match="token_components=5.*set augmentation to none"):
+        MindEyeObjective(parts=["backbone"]).prepare(quiet_model(token_components=5), OfBatch({}))
+
+
+def test_whitening_is_a_share():
+    with pytest.raises(FmriModelsError, match=r"token_whitening is 1\.5; expected a number from 0 to 1"):
+        MindEyeObjective(token_whitening=1.5)

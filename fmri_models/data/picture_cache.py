@@ -1,0 +1,51 @@
+"""The cache of decoded pictures in the size in which a generator embeds them, for what looks at them in each step."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from tqdm.auto import tqdm
+
+from ..generation.image_generator import ImageGenerator
+from ..saving import atomic_file
+from .matrix import cache_folder
+from .table import TrialTable
+from .targets import pictures_to_embed
+
+_PICTURES_A_BATCH = 128
+
+
+def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
+    """All pictures of a table as a generator embeds them, decoded and resized once.
+
+    Args:
+        table: The trial table.
+        generator: Says how large the pictures are, and whether they are grey.
+
+    Returns:
+        (stimuli, C, H, W) uint8 memory map, in the order of `table.stimuli.ids`.
+
+    Raises:
+        FmriModelsError: A picture is missing or does not fit the generator, or the disk is full.
+    """
+    ids = table.stimuli.ids
+    shape = (len(ids), *pictures_to_embed(table.stimuli.images(ids[:1]), generator).shape[1:])
+    content = json.dumps([table.stimuli.content_hashes(), list(shape)])
+    path = cache_folder() / "pictures" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
+    if not path.is_file():
+        with atomic_file(path) as partial:
+            _write(partial, table, generator, shape)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _write(path: Path, table: TrialTable, generator: ImageGenerator, shape: tuple[int, ...]) -> None:
+    """Written, not memory-mapped: a full disk is an error then, and not a killed process."""
+    header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    with path.open("wb") as out:
+        npy.write_array_header_1_0(out, header)
+        for start in tqdm(range(0, shape[0], _PICTURES_A_BATCH), desc="Decoding pictures"):
+            images = table.stimuli.images(table.stimuli.ids[start : start + _PICTURES_A_BATCH])
+            pictures = (pictures_to_embed(images, generator) * 255).round()
+            out.write(pictures.numpy().astype(np.uint8).tobytes())

@@ -1,0 +1,176 @@
+"""What a stage will need, counted on a model without weights, whose image generator need not be here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, stable_diffusion_latent_space
+from ..generation.loading import image_generator_class, parse_source
+from .gradient import freeze_others, parameter_groups
+from .optimizers import num_bytes, weight_bytes
+from .options import TrainingOptions
+
+# Activations are the larger part of what a batch takes; a quarter of the rows is a quarter of them.
+_PARTS_OF_A_BATCH = 4
+
+
+@dataclass(frozen=True)
+class PlannedGenerator:
+    """The spaces of an image generator that is not loaded.
+
+    Args:
+        image_embedding_space: Space of its image embeddings.
+        latent_space: Space of its latents.
+        text_embedding_space: Space of its text embeddings.
+    """
+
+    image_embedding_space: EmbeddingSpace | None
+    latent_space: EmbeddingSpace | None
+    text_embedding_space: EmbeddingSpace | None = None
+
+
+def _pooled(encoder: str, size: int) -> EmbeddingSpace:
+    return EmbeddingSpace(encoder=encoder, layer="pooled", shape=(size,))
+
+
+# The published sizes of generators whose weights are gigabytes; for counting, no further detail matters.
+_PUBLISHED = {
+    "versatile_diffusion": PlannedGenerator(clip_image_tokens_space(), stable_diffusion_latent_space(512)),
+    "stable_unclip": PlannedGenerator(
+        _pooled("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024), stable_diffusion_latent_space(768)
+    ),
+    "kandinsky": PlannedGenerator(
+        _pooled("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 1280),
+        EmbeddingSpace(encoder="kandinsky-community/kandinsky-2-2-decoder/movq", layer="latent", shape=(4, 64, 64)),
+    ),
+    "ip_adapter": PlannedGenerator(
+        _pooled("h94/IP-Adapter/models/image_encoder", 1024), stable_diffusion_latent_space(512)
+    ),
+}
+
+
+def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | None:
+    """The spaces of a recipe's generator, if they are known without loading it.
+
+    Args:
+        generator: As a recipe says it.
+
+    Returns:
+        None for a generator that is small or lies in a folder; load that one.
+    """
+    source = parse_source(generator)
+    if source.repository is not None and Path(source.repository).is_dir():
+        return None
+    name = source.name
+    if name is None:
+        at = source.repository
+        name = next((each for each in _PUBLISHED if image_generator_class(each).default_repository == at), None)
+    return None if name is None else _PUBLISHED.get(name)
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes that a stage takes besides activations.
+
+    Args:
+        frozen: Parameters that are read and not trained.
+        trained: Parameters that are trained; may be on the meta device.
+        options: How they are trained.
+    """
+
+    frozen: int
+    trained: list[nn.Parameter]
+    options: TrainingOptions
+
+    @classmethod
+    def of(cls, model: nn.Module, objective: Any, options: TrainingOptions) -> "StageMemory":
+        """Counts on a model, which is left as it was."""
+        others = freeze_others(model, objective)
+        groups = parameter_groups(model, objective, options)
+        for parameter in others:
+            parameter.requires_grad_(True)
+        trained = [parameter for group in groups for parameter in group["params"]]
+        total = sum(parameter.numel() for parameter in model.parameters())
+        return cls(total - sum(parameter.numel() for parameter in trained), trained, options)
+
+    @property
+    def num_trained(self) -> int:
+        """Parameters that are trained."""
+        return sum(parameter.numel() for parameter in self.trained)
+
+    @property
+    def total(self) -> int:
+        """Weights, gradients, the optimiser's moments, and the moving average.
+
+        Where gradients are summed over batches, autograd holds that of one parameter beside the sum.
+        """
+        held = 4 * self.frozen + sum(num_bytes(p, self.options) for p in self.trained) + self._average
+        return held + self._largest_addend
+
+    @property
+    def weights(self) -> int:
+        """Weights as they are saved with a checkpoint."""
+        return 4 * self.frozen + self._trained_weights
+
+    @property
+    def checkpoint(self) -> int:
+        """A checkpoint: all but the gradients, which take as much as their weights."""
+        return self.total - self._trained_weights - self._largest_addend
+
+    @property
+    def keeps(self) -> str:
+        """What `total` is for, in words."""
+        moments = {"adamw": "AdamW's two moments", "adafactor": "Adafactor's means of rows and columns"}
+        kept = ["weights", "gradients", moments[self.options.optimizer]]
+        kept += ["a moving average"] if self.options.ema_decay is not None else []
+        kept += ["the largest gradient once more"] if self._largest_addend else []
+        dtype = " in bfloat16" if self.options.parameter_dtype == "bfloat16" else ""
+        return f"{', '.join(kept[:-1])} and {kept[-1]}{dtype}"
+
+    def smaller(self) -> Iterator[tuple[str, "StageMemory"]]:
+        """(options that take less, what they take), those that change least first."""
+        factored: dict[str, Any] = {"optimizer": "adafactor"}
+        half: dict[str, Any] = {"parameter_dtype": "bfloat16", "mixed_precision": "bf16"}
+        told = set()
+        for changes in (factored, half, {**factored, **half}):
+            changed = {name: value for name, value in changes.items() if getattr(self.options, name) != value}
+            other = replace(self, options=replace(self.options, **changes))
+            text = " ".join(f"{name}={value}" for name, value in changed.items())
+            if other.total < self.total and text not in told:
+                yield text, other
+            told.add(text)
+
+    def fewer_activations(self) -> str | None:
+        """Options that compare as many rows with a part of the activations; None where the batch does not divide."""
+        if self.options.batch_size % _PARTS_OF_A_BATCH:
+            return None
+        steps = self.options.gradient_accumulation_steps * _PARTS_OF_A_BATCH
+        rows = self.options.batch_size // _PARTS_OF_A_BATCH
+        return f"batch_size={rows} gradient_accumulation_steps={steps} gradient_accumulation=cached"
+
+    @property
+    def _average(self) -> int:
+        return 4 * self.num_trained if self.options.ema_decay is not None else 0
+
+    @property
+    def _largest_addend(self) -> int:
+        if self.options.gradient_accumulation_steps == 1:
+            return 0
+        return max((weight_bytes(parameter, self.options) for parameter in self.trained), default=0)
+
+    @property
+    def _trained_weights(self) -> int:
+        return sum(weight_bytes(parameter, self.options) for parameter in self.trained)
+
+
+def available_memory() -> int:
+    """Bytes that are free where training happens: on the GPU, or in memory without one."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    from accelerate.utils import get_max_memory
+
+    return int(get_max_memory()["cpu"])
