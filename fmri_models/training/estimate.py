@@ -111,7 +111,7 @@ def _by_gradient(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
         if plan is None:
             lines.append(("stage", f"{stage.name}: closed form, not estimated"))
         else:
-            lines += [("stage", stage.name), *_stage_lines(plan), ("time", timings[number])]
+            lines += [("stage", stage.name), *_stage_lines(plan, number), ("time", timings[number])]
     return lines
 
 
@@ -161,7 +161,7 @@ def _why_not_timed(recipe: Recipe, plans: Iterable[_Plan | None], loaded: bool) 
     return ""
 
 
-def _stage_lines(plan: _Plan) -> list[tuple[str, str]]:
+def _stage_lines(plan: _Plan, number: int) -> list[tuple[str, str]]:
     memory, options, steps = plan.memory, plan.memory.options, plan.num_steps
     # The checkpoint being written beside those that are kept, and the best weights of each.
     disk = (KEPT_CHECKPOINTS + 1) * memory.checkpoint
@@ -171,13 +171,13 @@ def _stage_lines(plan: _Plan) -> list[tuple[str, str]]:
     epochs = steps * options.gradient_accumulation_steps / plan.order.batches_an_epoch
     return [
         ("parameters", f"{memory.num_trained:,} are trained"),
-        *_memory_lines(memory),
+        *_memory_lines(memory, number),
         ("disk", f"{_gibibytes(disk)} for checkpoints while it trains"),
         ("steps", f"{steps:,} of {rows_a_step:,} rows ({epochs:,.1f} epochs)"),
     ]
 
 
-def _memory_lines(memory: StageMemory) -> list[tuple[str, str]]:
+def _memory_lines(memory: StageMemory, number: int) -> list[tuple[str, str]]:
     available = available_memory()
     needs = f"{_gibibytes(memory.total)} for {memory.keeps}; activations come on top"
     if memory.total > available:
@@ -187,7 +187,8 @@ def _memory_lines(memory: StageMemory) -> list[tuple[str, str]]:
         smaller = [f"{_gibibytes(other.total)} with {options}" for options, other in memory.smaller()]
         if (fewer := memory.fewer_activations()) is not None:
             smaller.append(f"a quarter of the activations, and as many rows compared, with {fewer}")
-        lines += [("smaller" if number == 0 else "", text) for number, text in enumerate(smaller)]
+        smaller.append(f"(on the command line: stages.{number}.training.KEY=VALUE)")
+        lines += [("" if place else "smaller", text) for place, text in enumerate(smaller)]
     return lines
 
 

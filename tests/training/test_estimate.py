@@ -84,6 +84,7 @@ def test_the_published_size_is_told_before_anything_is_allocated(published):
         "optimizer=adafactor parameter_dtype=bfloat16",
         "a quarter of the activations, and as many rows compared, with batch_size=8 gradient_accumulation_steps=4 "
         "gradient_accumulation=cached",
+        "(on the command line: stages.0.training.KEY=VALUE)",
     ]
     # 8 bytes a parameter, 8, and 4, next to the 4 of each that is read.
     sizes = [float(text.split()[0]) for text in smaller[:3]]
