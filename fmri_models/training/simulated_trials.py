@@ -195,6 +195,8 @@ class SimulatedTrials:
             generator: The step's source of random numbers; on the CPU.
         """
         device, count = batch["fmri"].device, round(self.options.share * len(batch["fmri"]))
+        if count == 0:
+            return batch
         pictures = _changed(self._of(batch["stimulus_ids"][:count]), self.options, generator)
         simulated = {"fmri": self._respond(pictures, batch, generator)}
         if self.image_generator.device != device:

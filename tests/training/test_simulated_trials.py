@@ -143,6 +143,13 @@ def test_a_picture_is_moved_by_the_share_of_its_side_that_was_asked_for(
         assert torch.corrcoef(torch.stack([each.flatten() for each in inside]))[0, 1] > 0.9
 
 
+def test_a_share_of_nothing_leaves_the_batch(
+    data: TrialDataset, table: TrialTable, generator: PixelsImageGenerator
+) -> None:
+    batch = data.__getitems__([0, 1, 2])
+    assert _simulated(data, table, generator, share=0.0)(batch, torch.Generator().manual_seed(0)) is batch
+
+
 def test_draws_come_from_the_generator_alone(
     data: TrialDataset, table: TrialTable, generator: PixelsImageGenerator
 ) -> None:

@@ -22,7 +22,7 @@ from fmri_models.training_record import TrainingRecord
 FEW_STEPS = [
     "stages.0.training.steps=2",
     "stages.1.training.steps=2",
-    "selection.candidates=[{stages.0.objective.voxel_noise: 1}, {stages.0.objective.voxel_noise: 2}]",
+    "selection={folds: 2, candidates: [{stages.0.simulation.noise: 1}, {stages.0.simulation.noise: 3}]}",
 ]
 
 
@@ -51,7 +51,7 @@ def test_nothing_of_the_test_trials_enters_training(test_data: Path, tmp_path: P
     other_training = prepared(changed(contents, "Trn", slice(1)), tmp_path, "other_training")
     third, third_record = trained(other_training, tmp_path / "third")
     assert record.selection != third_record.selection
-    assert not torch.equal(first["low_level.upsampler.conv_in.weight"], third["low_level.upsampler.conv_in.weight"])
+    assert not torch.equal(first["backbone.output.weight"], third["backbone.output.weight"])
 
 
 def test_each_of_the_ten_folds_learns_from_its_own_trials_alone(test_data: Path, tmp_path: Path) -> None:
@@ -103,18 +103,18 @@ def own_arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_own_arrays_train_with_the_same_recipe(own_arrays: Path, tmp_path: Path) -> None:
-    steps = ["stages.0.training.steps=2", "stages.1.training.steps=40", "stages.1.training.learning_rate=1e-2"]
-    candidates = "selection.candidates=[{stages.1.objective.voxel_noise: 0.3}, {stages.1.objective.voxel_noise: 50}]"
+    steps = ["stages.0.training.steps=150", "stages.1.training.steps=20"]
+    candidates = "selection={folds: 2, candidates: [{stages.0.simulation.noise: 1}, {stages.0.simulation.noise: 1000}]}"
     command = ["train", "digits69_mindeye", f"data={own_arrays}", f"out={tmp_path / 'out'}", *steps, candidates]
     assert main(command) == 0
     record = TrainingRecord.load(tmp_path / "out")
     assert record is not None and record.selection is not None
-    # Voxels that are drowned in noise are the worse choice, and are not chosen.
+    # Simulated voxels that are drowned in noise are the worse choice, and are not chosen.
     scores = [candidate["score"] for candidate in record.selection["candidates"]]
     assert record.selection["chosen"] == 0 and scores[0] > scores[1]
     pipeline, table = FmriToImagePipeline.from_pretrained(tmp_path / "out"), TrialTable.open(own_arrays)
     trials = table.trials("subj01", "train")
-    drawn = pipeline(trials.fmri(), "subj01", strength=0.0, output_type="np").images
+    drawn = pipeline(trials.fmri(), "subj01", output_type="np").images
     shown = table.stimuli.images(trials.stimulus_ids) / 255
     assert drawn.shape == shown.shape
     assert np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(drawn, shown, strict=True)]) > 0.5
@@ -134,7 +134,7 @@ def test_mindeye_trains_on_own_arrays_with_the_pixels(own_arrays: Path, tmp_path
 def test_pictures_outside_the_embedded_generators_domain_are_reported(
     own_arrays: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    overrides = ["generator=embedded", "targets=[latents]", "selection=null", "stages.1.training.steps=1"]
+    overrides = ["generator=embedded", "targets=[latents]", "model.low_level_hidden_size=16"]
     recipe = load_recipe("digits69_mindeye", [f"data={own_arrays}", f"out={tmp_path / 'out'}", *overrides])
     with (
         caplog.at_level("WARNING", logger="fmri_models"),
