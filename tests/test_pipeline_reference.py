@@ -11,9 +11,9 @@ import torch
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.embedded import EmbeddedImageGenerator
-from fmri_models.generation.loading import load_image_generator
+from fmri_models.generation.loading import load_image_generator, spaces_of
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.generation.source import GeneratorSource, spaces_of
+from fmri_models.generation.source import GeneratorSource
 from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor

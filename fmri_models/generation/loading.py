@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ..errors import FmriModelsError
 from .image_generator import ImageGenerator
-from .source import GeneratorSource, spaces_of
+from .source import SPACES, GeneratorSource
 
 # Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
 IMAGE_GENERATORS = {
@@ -160,6 +160,12 @@ def resolved(source: GeneratorSource) -> GeneratorSource:
         return replace(source, repository=repository)
     folder = Path(source.repository)
     return replace(source, repository=str(folder.absolute())) if folder.is_dir() else source
+
+
+def spaces_of(generator: ImageGenerator) -> dict[str, Any]:
+    """The spaces that a generator takes, as [`GeneratorSource`] states them."""
+    found = {kind: getattr(generator, kind) for kind in SPACES}
+    return {kind: space.to_dict() for kind, space in found.items() if space is not None}
 
 
 def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..embedding_space import EmbeddingSpace
-
-if TYPE_CHECKING:
-    from .image_generator import ImageGenerator
 
 SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
 
@@ -50,9 +47,3 @@ class GeneratorSource:
     def to_dict(self) -> dict[str, Any]:
         """The fields that say something, for JSON."""
         return {key: value for key, value in asdict(self).items() if value}
-
-
-def spaces_of(generator: "ImageGenerator") -> dict[str, Any]:
-    """The spaces that a generator takes, as [`GeneratorSource`] states them."""
-    found = {kind: getattr(generator, kind) for kind in SPACES}
-    return {kind: space.to_dict() for kind, space in found.items() if space is not None}

@@ -14,9 +14,10 @@ from fmri_models.generation.loading import (
     load_source,
     parse_source,
     source_class,
+    spaces_of,
 )
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.generation.source import GeneratorSource, spaces_of
+from fmri_models.generation.source import GeneratorSource
 from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
 from tests.generation.test_stable_unclip import tiny_components
 
