@@ -1,15 +1,17 @@
 """MindEye against the authors' code: CPU time, peak memory, and how far both are from what the arithmetic takes.
 
-    python benchmarks/mindeye.py --original PATH            # medium size: 4 GB of memory, 2 minutes
+    python benchmarks/mindeye.py --original PATH            # medium size: 4 GB of memory, 10 minutes
     python benchmarks/mindeye.py --size published --rows prior_training prior_ddim
 
-Every row runs in a process of its own for each side; of its runs, the fastest counts. Time is the processor's (on a
-GPU, the clock's), memory is what comes on top of the imported packages, inputs and weights included. The floor is the
-time that nothing but the row's matrix products and the optimiser's reads and writes would take, at the rates that this
-machine reaches on a large product and a large copy, measured right before and after the row. That both sides compute
-the same is the subject of tests, not of this script.
+Every row runs in a process of its own for each side. Time is the processor's (on a GPU, the clock's), the median of
+several runs after those in which memory is got for the first time; memory is what comes on top of the imported
+packages, inputs and weights included. The floor is the time that nothing but the row's matrix products and the
+optimiser's reads and writes would take, at the rates that this machine reaches meanwhile: on a large product, and on
+the faster one of copying and adding large arrays. They are measured before and after each run of ours, since a shared
+machine is faster and slower by turns. That both sides compute the same is the subject of tests, not of this script.
 
 A training step is forward, losses, backward and AdamW, without what the loops of either side compute for their logs.
+Ours keeps freed memory, as the command `fmri-models` does; the original runs as its scripts do.
 """
 
 import argparse
@@ -23,7 +25,9 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 # Asks the driver without starting CUDA, which could not be used in forked processes any more.
@@ -36,6 +40,7 @@ from torch.nn import functional as F
 from fmri_models.evaluation import retrieval_accuracy, retrieve
 from fmri_models.models.mindeye import MindEyeConfig, MindEyeModel, MindEyePrior
 from fmri_models.models.mindeye.objective_mindeye import MindEyeObjective
+from fmri_models.process_memory import keep_freed_memory
 
 HOW_TO_GET_THE_ORIGINAL = """\
 The authors' code stays outside this repository. PATH is a folder that is made so:
@@ -108,6 +113,7 @@ class Row:
         items: Number of `unit` in a run.
         unit: What throughput counts.
         original_name: What the other side is called.
+        warm_up: Runs before those that are timed.
     """
 
     ours: Callable[[Size, torch.device], Callable[[], Any]]
@@ -116,6 +122,7 @@ class Row:
     items: Callable[[Size], int]
     unit: str
     original_name: str = "original"
+    warm_up: int = 1
 
 
 # --- floors
@@ -412,12 +419,16 @@ def _sequence_tokens(size: Size) -> int:
 
 ROWS = {
     "backbone_bimixco": Row(
-        our_backbone_step(0.0), original_backbone_step(True), backbone_work, lambda size: size.batch, "trials"
+        our_backbone_step(0.0), original_backbone_step(True), backbone_work, lambda size: size.batch, "trials",
+        warm_up=2,
     ),
     "backbone_softclip": Row(
-        our_backbone_step(0.9), original_backbone_step(False), backbone_work, lambda size: size.batch, "trials"
+        our_backbone_step(0.9), original_backbone_step(False), backbone_work, lambda size: size.batch, "trials",
+        warm_up=2,
     ),
-    "prior_training": Row(our_prior_step, original_prior_step, prior_training_work, _sequence_tokens, "tokens"),
+    "prior_training": Row(
+        our_prior_step, original_prior_step, prior_training_work, _sequence_tokens, "tokens", warm_up=2
+    ),
     "prior_ancestral": Row(
         our_sampling(_ancestral), original_sampling(_ancestral), sampling_work(_ancestral), lambda size: size.samples,
         "images",
@@ -441,22 +452,22 @@ ROWS = {
 
 
 def measured_rates(device: torch.device) -> dict[str, float]:
-    """FLOP/s of a large product and byte/s of a large copy."""
+    """FLOP/s of a large product, and byte/s of a large copy or sum, whichever moves more."""
     first, second = torch.randn(2, 2048, 2048, device=device)
-    source = torch.empty(2**26, device=device).fill_(1.0)
-    target = torch.empty_like(source)
-    product = timed(lambda: first @ second, device, repeats=4)
-    # A copy reads and writes.
-    copy = timed(lambda: target.copy_(source), device, repeats=3)
-    return {"flops": 2 * 2048**3 / product, "bytes": 2 * 4 * source.numel() / copy}
+    source, target = torch.ones(2, 2**25, device=device)
+    product = median_seconds(lambda: first @ second, device)
+    copied = 8 * source.numel() / median_seconds(lambda: target.copy_(source), device)
+    added = 12 * source.numel() / median_seconds(lambda: target.add_(source), device)
+    return {"flops": 2 * 2048**3 / product, "bytes": max(copied, added)}
 
 
-def timed(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Seconds of the fastest run: the process's on a CPU, the clock's on a GPU."""
-    return min(_once(run, device) for _ in range(repeats))
+def median_seconds(run: Callable[[], Any], device: torch.device) -> float:
+    run()
+    return median(seconds(run, device) for _ in range(5))
 
 
-def _once(run: Callable[[], Any], device: torch.device) -> float:
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """The process's time on a CPU, the clock's on a GPU."""
     if device.type == "cpu":
         started = time.process_time()
         run()
@@ -468,16 +479,23 @@ def _once(run: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure(make: Callable[[], Callable[[], Any]], device: torch.device, repeats: int) -> dict[str, Any]:
-    """Seconds and peak memory."""
+def measure(make: Callable[[], Callable[[], Any]], device: torch.device, warm_up: int, repeats: int) -> dict[str, Any]:
+    """Seconds of each run, the machine's rates around it, and peak memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = make()
-    seconds = timed(run, device, repeats)
+    for _ in range(warm_up + 1):
+        run()
+    # What the rates take comes after that.
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-    return {"seconds": seconds, "peak_mib": peak}
+    rates, times = [measured_rates(device)], []
+    for _ in range(repeats):
+        times.append(seconds(run, device))
+        rates.append(measured_rates(device))
+    around = [{name: (a[name] + b[name]) / 2 for name in a} for a, b in pairwise(rates)]
+    return {"seconds": median(times), "runs": times, "rates": around, "peak_mib": peak}
 
 
 def in_own_process(work: Callable[[], Any]) -> Any:
@@ -496,25 +514,29 @@ def in_own_process(work: Callable[[], Any]) -> Any:
 
 
 def measure_row(row: Row, size: Size, device: torch.device, original: Any, repeats: int) -> dict[str, Any]:
-    """What was measured of each side, and the machine's mean rates meanwhile."""
-    before = in_own_process(lambda: measured_rates(device))
-    sides = {"ours": in_own_process(lambda: measure(lambda: row.ours(size, device), device, repeats))}
-    after = in_own_process(lambda: measured_rates(device))
+    """What was measured of each side."""
+
+    def ours() -> dict[str, Any]:
+        keep_freed_memory()
+        return measure(lambda: row.ours(size, device), device, row.warm_up, repeats)
+
+    def others() -> dict[str, Any]:
+        return measure(lambda: row.original(size, device, original), device, row.warm_up, repeats)
+
+    sides = {"ours": in_own_process(ours)}
     if original is not None or row.original_name != "original":
-        sides[row.original_name] = in_own_process(
-            lambda: measure(lambda: row.original(size, device, original), device, repeats)
-        )
-    return {"sides": sides, "rates": {name: (before[name] + after[name]) / 2 for name in before}}
+        sides[row.original_name] = in_own_process(others)
+    return sides
 
 
-def described(name: str, row: Row, size: Size, measured: dict[str, Any]) -> dict[str, Any]:
-    sides, floor = measured["sides"], row.work(size).floor(measured["rates"])
-    ours = sides["ours"]
+def described(name: str, row: Row, size: Size, sides: dict[str, Any]) -> dict[str, Any]:
+    ours, work = sides["ours"], row.work(size)
+    floors = [work.floor(rates) for rates in ours["rates"]]
     result = {
         "row": name,
-        **measured,
-        "floor_seconds": floor,
-        "share_of_floor": floor / ours["seconds"],
+        "sides": sides,
+        "floor_seconds": median(floors),
+        "share_of_floor": median(floor / run for floor, run in zip(floors, ours["runs"], strict=True)),
         f"{row.unit}_per_second": row.items(size) / ours["seconds"],
     }
     if row.original_name in sides:
@@ -527,6 +549,7 @@ def described(name: str, row: Row, size: Size, measured: dict[str, Any]) -> dict
 def print_row(result: dict[str, Any], unit: str) -> None:
     others = [side for name, side in result["sides"].items() if name != "ours"]
     ours, other = result["sides"]["ours"], others[0] if others else None
+    flops = median(rates["flops"] for rates in ours["rates"])
     columns = [
         f"{result['row']:<18}",
         f"{other['seconds']:>9.3f}" if other else f"{'-':>9}",
@@ -536,7 +559,7 @@ def print_row(result: dict[str, Any], unit: str) -> None:
         f"{result['share_of_floor']:>6.0%}",
         f"{other['peak_mib']:>10.0f}" if other else f"{'-':>10}",
         f"{ours['peak_mib']:>9.0f}",
-        f"  {result[f'{unit}_per_second']:,.3g} {unit}/s  {result['rates']['flops'] / 1e9:,.0f} GFLOP/s",
+        f"  {result[f'{unit}_per_second']:,.3g} {unit}/s  {flops / 1e9:,.0f} GFLOP/s",
     ]
     print(" ".join(columns), flush=True)
 
@@ -548,7 +571,7 @@ def main() -> None:
     parser.add_argument("--original", type=Path, help="folder with the authors' code, see below")
     parser.add_argument("--size", choices=SIZES, default="medium")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--repeats", type=int, default=2, help="runs a side, of which the fastest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs a side")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/mindeye.json"))
     args = parser.parse_args()

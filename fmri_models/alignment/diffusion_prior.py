@@ -297,7 +297,8 @@ class DiffusionPriorNetwork(nn.Module):
     def positions(self) -> PriorPositions:
         """Biases and rotations; with gradient for the table of biases."""
         length = self.num_tokens * (3 if self.learned_query_mode == "token" else 2) + 1
-        bias = self.relative_position_bias(length, length + 1).transpose(0, 1).flatten(0, 1)
+        # Windows on a list have unusual strides, which would slow down every layer.
+        bias = self.relative_position_bias(length, length + 1).transpose(0, 1).flatten(0, 1).contiguous()
         return PriorPositions(bias, _rotations(length, self.head_dim, bias.device))
 
     def _sequence(self, brain: torch.Tensor, time: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
@@ -348,9 +349,11 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bia
     """
     if queries.device.type != "cpu":
         return _fused_attention(queries, keys, values, bias)
+    learns = torch.is_grad_enabled() and any(each.requires_grad for each in (queries, keys, values, bias))
+    attention = _BlockedAttention.apply if learns else _fused_attention
     # Autocast would compute a part of it in half precision, which takes longer on a CPU and needs conversions.
     with torch.autocast("cpu", enabled=False):
-        attended = cast(torch.Tensor, _BlockedAttention.apply(queries, keys, values.float(), bias.float()))
+        attended = cast(torch.Tensor, attention(queries, keys, values.float(), bias.float()))
     return attended.to(values.dtype)
 
 
@@ -367,7 +370,7 @@ def _fused_attention(
 class _BlockedAttention(torch.autograd.Function):
     """Attention in float32, a block of queries at a time; the probabilities are computed again for the gradient.
 
-    On one core it is 3 times as fast as PyTorch's own attention with a bias, and keeps no scores.
+    PyTorch's own attention keeps all scores on a CPU where the bias needs a gradient, and takes 3 times as long.
     """
 
     @staticmethod
@@ -377,9 +380,10 @@ class _BlockedAttention(torch.autograd.Function):
         ctx.save_for_backward(queries, keys, values, bias)
         attended = torch.empty_like(queries)
         scores = queries.new_empty(_ROWS_A_BLOCK, keys.shape[1])
-        for sample, rows in _blocks(queries):
-            weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
-            torch.mm(weights, values[sample], out=attended[sample, rows])
+        for rows in _blocks(queries):
+            for sample in range(len(queries)):
+                weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
+                torch.mm(weights, values[sample], out=attended[sample, rows])
         return attended
 
     @staticmethod
@@ -387,23 +391,27 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         queries, keys, values, bias = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        of_queries = torch.empty_like(queries)
-        of_keys, of_values, of_bias = torch.zeros_like(keys), torch.zeros_like(values), torch.zeros_like(bias)
+        of_queries, of_bias = torch.empty_like(queries), torch.empty_like(bias)
+        of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
         scores, changes = (queries.new_empty(_ROWS_A_BLOCK, keys.shape[1]) for _ in range(2))
-        for sample, rows in _blocks(queries):
-            weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
-            of_values[sample].addmm_(weights.T, gradient[sample, rows])
-            change = torch.mm(gradient[sample, rows], values[sample].T, out=changes[: len(weights)]).mul_(weights)
-            change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
-            of_bias[rows] += change
-            torch.mm(change, keys[sample], out=of_queries[sample, rows])
-            of_keys[sample].addmm_(change.T, queries[sample, rows])
+        for rows in _blocks(queries):
+            for sample in range(len(queries)):
+                weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
+                of_values[sample].addmm_(weights.T, gradient[sample, rows])
+                # The bias is the same for all samples: the first one's share is computed where the sum will be.
+                change = of_bias[rows] if sample == 0 else changes[: len(weights)]
+                torch.mm(gradient[sample, rows], values[sample].T, out=change).mul_(weights)
+                change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+                torch.mm(change, keys[sample], out=of_queries[sample, rows])
+                of_keys[sample].addmm_(change.T, queries[sample, rows])
+                if sample > 0:
+                    of_bias[rows].add_(change)
         return of_queries.mul_(_COSINE_SCALE), of_keys.mul_(_COSINE_SCALE), of_values, of_bias
 
 
-def _blocks(queries: torch.Tensor) -> list[tuple[int, slice]]:
+def _blocks(queries: torch.Tensor) -> list[slice]:
     starts = range(0, queries.shape[1], _ROWS_A_BLOCK)
-    return [(sample, slice(start, start + _ROWS_A_BLOCK)) for sample in range(len(queries)) for start in starts]
+    return [slice(start, start + _ROWS_A_BLOCK) for start in starts]
 
 
 def _attention_weights(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ..errors import FmriModelsError
+from ..process_memory import keep_freed_memory
 from ..version import __version__
 from .usage import UsageError
 
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     parsed = _parse([argument for argument in arguments if argument != "--debug"])
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    keep_freed_memory()
     try:
         parsed.run(parsed)
     except UsageError as error:

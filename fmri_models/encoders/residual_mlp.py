@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .subject_linear import SubjectLinear
+from .wide_linear import WideLinear
 
 Activation = Literal["gelu", "relu", "silu"]
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -98,7 +99,7 @@ class ResidualMLP(nn.Module):
             )
             for _ in range(num_blocks)
         )
-        self.output = nn.Linear(hidden_size, out_features, bias=output_bias)
+        self.output = WideLinear(hidden_size, out_features, bias=output_bias)
 
     def forward(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
         """(B, V) voxels and (B,) indices of subjects ▶ (B, out_features)."""

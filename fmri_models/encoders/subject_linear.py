@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .wide_linear import WideLinear
+
 
 class SubjectLinear(nn.Module):
     """Applies to each row the linear layer of its subject.
@@ -19,7 +21,7 @@ class SubjectLinear(nn.Module):
         super().__init__()
         self.num_voxels = list(num_voxels)
         self.out_features = out_features
-        self.layers = nn.ModuleList(nn.Linear(count, out_features, bias=bias) for count in num_voxels)
+        self.layers = nn.ModuleList(WideLinear(count, out_features, bias=bias) for count in num_voxels)
 
     def forward(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
         """(B, widest) zero-padded voxels and (B,) indices ▶ (B, out_features); padding is not read."""

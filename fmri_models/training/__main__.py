@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from ..errors import FmriModelsError
+from ..process_memory import keep_freed_memory
 from .command import add_arguments, run
 
 _IS_MAIN = os.environ.get("RANK", "0") == "0"
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_intermixed_args(arguments)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if _IS_MAIN else "error")
+    keep_freed_memory()
     try:
         run(args)
     except (FmriModelsError, OSError, MemoryError) as error:

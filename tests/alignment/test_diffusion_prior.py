@@ -161,7 +161,10 @@ def test_gradients_of_attention_and_gated_unit(monkeypatch):
     assert torch.autograd.gradcheck(diffusion_prior._GatedUnit.apply, (features,))
 
 
-def test_attention_on_other_devices_is_the_same():
-    inputs = [each.detach().float() for each in attention_inputs()]
-    found, expected = diffusion_prior._fused_attention(*inputs), diffusion_prior._attend(*inputs)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+def test_attention_is_the_same_with_and_without_gradients():
+    inputs = [each.detach().float().requires_grad_() for each in attention_inputs()]
+    learning = diffusion_prior._attend(*inputs)
+    assert learning.requires_grad
+    with torch.no_grad():
+        decoding = diffusion_prior._attend(*inputs)
+    torch.testing.assert_close(decoding, learning.detach(), rtol=1e-5, atol=1e-5)
