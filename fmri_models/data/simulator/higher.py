@@ -57,7 +57,7 @@ class HigherVision:
             columns = self._columns[area.name]
             hidden = _hidden(factor_features(known, area) if features is None else features, index)
             for weights, response in zip(self._weights, responses, strict=True):
-                response[:, columns] = _compress(hidden @ weights[:, columns])
+                response[:, columns] = _response(hidden, weights[:, columns])
         return responses[0], responses[1]
 
 
@@ -68,10 +68,12 @@ def _hidden(features: np.ndarray, area_index: int) -> np.ndarray:
     return np.maximum(features @ weights + bias, 0)
 
 
-def _compress(drive: np.ndarray) -> np.ndarray:
+def _response(hidden: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    drive = hidden @ weights
     spread = drive.std(axis=0)
-    # Rounding is no variance: equal stimuli would give noise otherwise.
-    varies = spread > 1e-4 * np.sqrt(np.square(drive).mean(axis=0))
+    # Rounding is no variance: equal stimuli would give noise otherwise. It is as large as the summands ask for, however
+    # small a sum they make.
+    varies = spread > 1e-4 * np.sqrt(np.square(hidden).mean(axis=0) @ np.square(weights))
     standardized = np.where(varies, (drive - drive.mean(axis=0)) / np.where(varies, spread, 1), 0)
     return np.logaddexp(standardized, np.float32(0)) ** np.float32(constants.HIGHER_EXPONENT)
 
