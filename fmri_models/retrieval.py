@@ -24,7 +24,7 @@ _UNIT_ROUNDOFF = 2.0**-24
 _QUERIES_AT_ONCE = 1024
 _QUERY_VALUES_AT_ONCE = 2**26
 _GALLERY_VALUES_AT_ONCE = 2**23
-# Values of which a CPU's cache holds a few copies.
+# Values of which the cache of a CPU's core holds a few copies.
 _CACHED_VALUES = 2**19
 _LINE_VALUES = 16
 # Columns that are summed up in float32; their sums are added in float64. The error of a sum grows with its terms, so
@@ -130,7 +130,7 @@ def _estimates(unit: torch.Tensor, chunk: torch.Tensor, first: int, result: torc
     """Cosines (N, M) of unit queries with gallery rows, written into `result`; `first` is the chunk's first row."""
     # On a CPU, rows of short vectors are converted, measured and multiplied while they are in its cache.
     in_parts = not chunk.is_cuda and chunk.shape[1] <= _COLUMNS_A_SUM
-    size = max(1, _CACHED_VALUES // chunk.shape[1]) if in_parts else len(chunk)
+    size = max(1, _CACHED_VALUES * torch.get_num_threads() // chunk.shape[1]) if in_parts else len(chunk)
     for start in range(0, len(chunk), size):
         scaled, norms = _estimate_units(chunk[start : start + size], "gallery", first + start, divide=False)
         _multiply(unit, scaled, result[:, start : start + size]).div_(norms)

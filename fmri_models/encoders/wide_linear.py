@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 # Below it, a weight is small enough for PyTorch's own layer.
 _MIN_WEIGHT_VALUES = 2**24
-# Values of the weight that are multiplied together: some megabytes, which stay in a cache.
+# Values of the weight that a thread multiplies together: some megabytes, which stay in a cache.
 _VALUES_A_BLOCK = 2**19
 
 
@@ -108,5 +108,5 @@ class _BlockedLinear(torch.autograd.Function):
 
 
 def _blocks(weight: torch.Tensor) -> list[slice]:
-    size = max(1, _VALUES_A_BLOCK // weight.shape[1])
+    size = max(1, _VALUES_A_BLOCK * torch.get_num_threads() // weight.shape[1])
     return [slice(start, start + size) for start in range(0, len(weight), size)]

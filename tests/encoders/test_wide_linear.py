@@ -16,6 +16,7 @@ def small_blocks(monkeypatch):
     """Every layer is wide, and a block has three outputs of five weights, so that the last one is not full."""
     monkeypatch.setattr(wide_linear, "_MIN_WEIGHT_VALUES", 1)
     monkeypatch.setattr(wide_linear, "_VALUES_A_BLOCK", 15)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
 def pair(bias: bool = True) -> tuple[WideLinear, nn.Linear]:
