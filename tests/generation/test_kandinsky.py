@@ -140,7 +140,8 @@ class TestKandinskyImageGenerator(GeneratorTesterMixin):
         found = self.drawn(
             generator, latents=generator.encode_images(pictures), **(options | {"generator": seeds(0, 1)})
         )
-        torch.testing.assert_close(found, expected, atol=3e-5, rtol=0)
+        # Guided steps enlarge rounding, which differs among processors (3.4e-5 on one of them).
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
     def test_a_folder_of_diffusers_own_pipeline_is_read(self, tmp_path):
         KandinskyV22Pipeline(**tiny_components()).save_pretrained(tmp_path / "decoder")
