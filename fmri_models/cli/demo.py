@@ -171,10 +171,9 @@ def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> in
 
 def _precision() -> "Precision":
     """Half precision where the processor has instructions for it; elsewhere it would take longer."""
-    import torch
+    from ..training.precision import has_bfloat16_instructions
 
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
+    return "bfloat16" if has_bfloat16_instructions() else "float32"
 
 
 def _check_out(out: Path) -> None:

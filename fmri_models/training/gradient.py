@@ -17,6 +17,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from .cached_gradient import Gather, JoinedBatches, only_reading
 from .optimizers import make_optimizer, may_be_rounded
 from .options import TrainingOptions
+from .precision import computed_precision
 from .processes import any_process, average_gradients, copy_from_main, from_all, gather_rows, uses_cpu_processes
 
 
@@ -401,7 +402,7 @@ def _accelerator(options: TrainingOptions, trackers: list[str], log_folder: Path
     # Accelerate keeps the precision of the first Accelerator in a process, but each stage has its own.
     AcceleratorState._reset_state()
     return Accelerator(
-        mixed_precision=options.mixed_precision,
+        mixed_precision=computed_precision(options, uses_cpu_processes() or not torch.cuda.is_available()),
         cpu=uses_cpu_processes(),
         log_with=trackers or None,
         project_dir=None if log_folder is None else str(log_folder),

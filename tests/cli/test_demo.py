@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
+# On a slow machine the first test waits for the whole demo.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 # Rows that the brain has to beat, and the metrics that a blurry mean wins by its nature.
 CONTROLS = ("shuffled_brain", "permuted_training", "mean_image", "floor")

@@ -91,9 +91,10 @@ def test_gradients_of_several_batches_add_up():
     torch.testing.assert_close(wide.weight.grad, plain.weight.grad)
 
 
-def test_other_precisions_are_left_to_torch():
+def test_what_is_not_blocked_is_left_to_torch():
     wide, plain = pair()
     features = torch.randn(3, 5)
+    assert torch.equal(wide(features[None]), plain(features[None]))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert wide(features).dtype == torch.bfloat16
         assert torch.equal(wide(features), plain(features))

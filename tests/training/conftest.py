@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fmri_models.registry import register_method
+from fmri_models.training import precision
 from fmri_models.training.recipe import Recipe, load_recipe
 from tests.small_table import write_small_table
 from tests.training.small_method import METHOD
@@ -18,6 +19,12 @@ stages:
   - name: brain
     training: {steps: 40, batch_size: 16, learning_rate: 1e-2, checkpoint_every: 10, validate_every: 10}
 """
+
+
+@pytest.fixture(autouse=True)
+def computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without instructions for bfloat16 would train in float32, and mixed precision be untested."""
+    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: True)
 
 
 @pytest.fixture(scope="session")

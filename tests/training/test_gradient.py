@@ -7,6 +7,7 @@ from accelerate.state import AcceleratorState
 from fmri_models.data import TrialTable
 from fmri_models.data.loading import TrialDataset
 from fmri_models.errors import FmriModelsError
+from fmri_models.training import precision
 from fmri_models.training.gradient import NotFiniteError
 from fmri_models.training.recipe import Recipe
 from fmri_models.training.stages import StageRunner
@@ -186,6 +187,17 @@ def test_mixed_precision_differs_by_stage(make_recipe):
     assert whole.accelerator.mixed_precision == "no"
     (rough,), (exact,) = run_steps(half, 1), run_steps(whole, 1)
     assert rough["loss"] != exact["loss"] and rough["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    AcceleratorState._reset_state()
+
+
+def test_bfloat16_is_not_emulated(make_recipe, monkeypatch):
+    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: False)
+    half = ["stages.0.training.mixed_precision=bf16"]
+    emulating = stage_of(make_recipe("out", *half))
+    expected = "no" if emulating.accelerator.device.type == "cpu" else "bf16"
+    assert emulating.accelerator.mixed_precision == expected
+    small = stage_of(make_recipe("out", *half, "stages.0.training.parameter_dtype=bfloat16"))
+    assert small.accelerator.mixed_precision == "bf16"
     AcceleratorState._reset_state()
 
 

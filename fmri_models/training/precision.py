@@ -1,0 +1,30 @@
+"""Where half precision takes less time, and where it takes more."""
+
+import torch
+from transformers.utils import logging
+
+from .options import Precision, TrainingOptions
+
+logger = logging.get_logger(__name__)
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this processor computes in bfloat16; others emulate it, which takes ten times as long as float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def computed_precision(options: TrainingOptions, on_cpu: bool) -> Precision:
+    """The precision of a stage on this machine: a processor that would have to emulate bf16 computes in float32.
+
+    Weights that are kept in bfloat16 are the exception, since somebody who asks for them is short of memory.
+
+    Args:
+        options: Of the stage.
+        on_cpu: Whether it is trained on a CPU.
+    """
+    emulates = on_cpu and options.mixed_precision == "bf16" and not has_bfloat16_instructions()
+    if not emulates or options.parameter_dtype == "bfloat16":
+        return options.mixed_precision
+    logger.info("This processor has no instructions for bfloat16; training computes in float32, which takes less time.")
+    return "no"
