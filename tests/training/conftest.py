@@ -22,9 +22,12 @@ stages:
 
 
 @pytest.fixture(autouse=True)
-def computes_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def computes_in_bfloat16() -> Iterator[None]:
     """A processor without instructions for bfloat16 would train in float32, and mixed precision be untested."""
-    monkeypatch.setattr(precision, "has_bfloat16_instructions", lambda: True)
+    # Not the fixture `monkeypatch`, which tests undo in their midst.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "has_bfloat16_instructions", lambda: True)
+        yield
 
 
 @pytest.fixture(scope="session")
