@@ -9,7 +9,7 @@ logger = logging.get_logger(__name__)
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether this processor computes in bfloat16; others emulate it, which takes ten times as long as float32."""
+    """Whether this processor computes in bfloat16; others emulate it, which takes longer than float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
