@@ -1,5 +1,9 @@
 """The one exception that means: the user can fix this."""
 
+import errno
+import os
+from pathlib import Path
+
 
 class FmriModelsError(ValueError):
     """A problem with what the user gave.
@@ -7,3 +11,46 @@ class FmriModelsError(ValueError):
     The message is one sentence (or a few short ones) that says what was found, what was expected and what to do. The
     command line prints it without a traceback and exits with 1.
     """
+
+
+_OS_ADVICE = {
+    errno.ENAMETOOLONG: "its name is too long for the file system; choose a shorter one",
+    errno.EACCES: "there is no permission; change the file's rights, or choose another place",
+    errno.EPERM: "there is no permission; change the file's rights, or choose another place",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOTDIR: "a part of its path is a file and no folder; check the path",
+    errno.EISDIR: "it is a folder; give a file",
+    errno.ELOOP: "its symbolic links lead in a circle; give the place itself",
+    errno.ENOENT: "there is no such file or folder; check the path",
+    errno.ENOSPC: "the disk is full; make room, or choose another place",
+    errno.EDQUOT: "the disk quota is used up; make room, or choose another place",
+    errno.EFBIG: "it is larger than the file system or a limit of the shell allows; choose another place",
+    errno.EMFILE: "too many files are open; raise the limit with `ulimit -n`",
+    errno.EIO: "the disk reports an error in reading or writing; check it, or copy the file again",
+}
+
+
+def system_sentence(error: OSError | MemoryError, path: str | os.PathLike | None = None) -> str:
+    """What the operating system reports, as a sentence with the file and what to do.
+
+    Args:
+        error: What it raised.
+        path: The file, where the error names none.
+    """
+    if isinstance(error, MemoryError):
+        detail = " ".join(str(error).split())
+        return (
+            f"There is not enough memory{f' ({detail})' if detail else ''}; close other programs, or take less at once."
+        )
+    found = error.filename if error.filename is not None else path
+    name = "A file" if found is None else _shown(found)
+    advice = _OS_ADVICE.get(error.errno or 0)
+    if advice is None:
+        advice = f"{' '.join((error.strerror or str(error) or type(error).__name__).split())}; check it"
+    return f"{name} can't be read or written: {advice}."
+
+
+def _shown(path: str | bytes | int | os.PathLike) -> str:
+    """A path, or the end of one that fills the screen."""
+    text = str(path) if isinstance(path, int) else os.fsdecode(path)
+    return text if len(text) <= 200 else f"…/{Path(text).name[:60]}…"

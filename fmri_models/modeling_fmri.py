@@ -11,7 +11,7 @@ from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .modeling_outputs import FmriDecoding
 from .retrieval import Embeddings, Query, Retrieved, retrieve
-from .saving import replaceable_folder
+from .saving import merged_folder, weights_no_longer_needed
 
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
@@ -169,5 +169,5 @@ class FmriPreTrainedModel(PreTrainedModel):
         Raises:
             FmriModelsError: The folder holds something else, or the disk is full.
         """
-        with replaceable_folder(save_directory, marker="config.json") as partial:
+        with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(partial, max_shard_size=max_shard_size, **kwargs)

@@ -24,7 +24,7 @@ from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .processing_fmri import FmriProcessor
 from .registry import find_class, register_with_libraries
-from .saving import check_schema, replaceable_folder
+from .saving import check_schema, merged_folder, weights_no_longer_needed
 from .version import __version__
 
 register_with_libraries()
@@ -348,7 +348,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: The folder holds something that is no pipeline, or the disk is full.
         """
         self._register_image_generator()
-        with replaceable_folder(save_directory, marker=INDEX_FILE) as partial:
+        with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
 
     @classmethod

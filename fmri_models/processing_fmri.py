@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .errors import FmriModelsError
-from .saving import check_schema, replaceable_folder
+from .saving import check_schema, merged_folder
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
@@ -428,7 +428,7 @@ class FmriProcessor(FeatureExtractionMixin):
         if not self._subjects:
             raise FmriModelsError("The processor was never fitted; make it with FmriProcessor.fit().")
         tensors, metadata = self._pack()
-        with replaceable_folder(save_directory, marker=CONFIG_FILE) as partial:
+        with merged_folder(save_directory) as partial:
             super().save_pretrained(partial, **kwargs)
             save_file(tensors, partial / STATISTICS_FILE, metadata=metadata)
         return [str(Path(save_directory) / CONFIG_FILE), str(Path(save_directory) / STATISTICS_FILE)]

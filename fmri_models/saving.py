@@ -1,51 +1,160 @@
-"""Writing that either happens completely or leaves what was there untouched."""
+"""Writing that either happens completely or leaves what was there untouched.
+
+Three kinds of writing share the rule that everything is written beside first:
+
+- [`atomic_folder`] makes a folder, or *replaces* one that such a command wrote, as a whole.
+- [`merged_folder`] brings new files into a folder that may hold anybody's: it replaces files of its own names, removes
+  those of its own that are no longer needed, and leaves the rest.
+- [`atomic_file`] writes one file.
+
+What is being written is locked as long as its process lives, so that the next run knows what a killed one has left,
+removes it, and completes or undoes a swap that was under way ([`recover`]).
+"""
 
 import errno
+import fcntl
+import fnmatch
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import FmriModelsError
+from .errors import FmriModelsError, system_sentence
 
 PARTIAL_PREFIX = ".partial-"
+# A folder that is being replaced, with its old content, until the new one is in its place.
+_REPLACED_PREFIX = ".replaced-"
+# Inside a folder that is being merged into: complete, and on its way to the files' own places.
+_SWAP_PREFIX = ".swap-"
+_JOURNAL = "swap.json"
+_RANDOM = r"[a-z0-9_]{8}"
+# Left by file managers and sharing protocols, never by a person.
+_SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")
+_WAIT_FOR_SWAP_S = 60.0
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a command writes, so that it replaces nothing else.
+
+    Args:
+        name: What a message calls the folder, such as `"trial table"`.
+        marker: The file by which such a folder is known.
+        files: Patterns (`*` also stands for `/`) of everything that it may hold.
+    """
+
+    name: str
+    marker: str
+    files: tuple[str, ...]
+
+    def foreign_files(self, folder: Path) -> list[str]:
+        """Files that nobody but another program or a person can have put there, relative to the folder."""
+        found = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+        return [name for name in found if not self._is_own(name)]
+
+    def _is_own(self, name: str) -> bool:
+        own = (self.marker, *self.files)
+        last = name.rsplit("/", 1)[-1]
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in own) or any(
+            fnmatch.fnmatchcase(last, pattern) for pattern in _SYSTEM_FILES
+        )
+
+
+TRIAL_TABLE = FolderKind(
+    "trial table",
+    "table.json",
+    (
+        "README.md", "trials/*.parquet", "stimuli/*.parquet", "voxels/*.parquet", "splits/*.parquet",
+        "noise_free/*.parquet", "evaluations.jsonl",
+    ),
+)  # fmt: skip
+REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*.png")
+PIPELINE = FolderKind(
+    "pipeline",
+    "model_index.json",
+    (
+        "README.md", "training.json", "conversion.json", "brain_model/*", "processor/*", "image_generator/*",
+        *REPORT_FILES,
+    ),
+)  # fmt: skip
+RECONSTRUCTIONS = FolderKind("folder of reconstructions", "trials.csv", ("*.png", "embeddings.npy"))
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    kind: FolderKind | None = None,
+    inputs: Iterable[str | os.PathLike] = (),
+) -> Iterator[Path]:
     """Yields an empty folder beside `path` that becomes `path` when the block ends without an error.
 
     Args:
         path: The folder to be written. It may exist if it is empty, or with `overwrite`.
         overwrite: Replace a folder that has content. The old one is removed only after the new one is complete.
+        kind: What may be replaced; None for folders of the package's own, such as those of the cache.
+        inputs: What is read meanwhile, and therefore can't be replaced.
 
     Raises:
-        FmriModelsError: `path` exists with content (before anything is written), or the disk is full.
+        FmriModelsError: `path` can't be replaced (before anything is written), or the system refuses to write.
     """
     path = Path(path).absolute()
-    check_output_folder(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
-    try:
-        with disk_full_as_sentence(path):
-            yield partial
-            partial.chmod(0o777 & ~_umask())
-            _swap(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    check_output_folder(path, overwrite, kind, inputs)
+    if path.is_symlink():
+        path = path.resolve()
+    with system_errors_as_sentences(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
+        try:
+            with _locked(partial):
+                yield partial
+                partial.chmod(0o777 & ~_umask())
+                _swap(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def replaceable_folder(path: str | os.PathLike, marker: str) -> Iterator[Path]:
-    """Like [`atomic_folder`], for `save_pretrained`: a folder that holds `marker` is one of its kind and is replaced.
+def merged_folder(
+    path: str | os.PathLike, obsolete: Callable[[Path, set[str]], Iterable[str]] = lambda folder, written: ()
+) -> Iterator[Path]:
+    """Yields an empty folder whose files replace those of the same names in `path` when the block ends without error.
+
+    Everything else in `path` stays: it may be a clone of a repository, the current directory, or hold a person's notes.
+    A kill before the swap leaves the old files; one inside it leaves a journal, by which the next writer or reader
+    ([`recover`]) completes it.
+
+    Args:
+        path: The folder, which is made where there is none.
+        obsolete: Takes the folder and the names that were written (relative, with `/`), and gives names of older files
+            of the writer's own that are no longer needed.
 
     Raises:
-        FmriModelsError: `path` holds something else, or the disk is full.
+        FmriModelsError: `path` is a file, holds a folder in a file's place, or the system refuses to write.
     """
-    with atomic_folder(path, overwrite=(Path(path) / marker).is_file()) as partial:
-        yield partial
+    path = Path(os.path.realpath(path))
+    with system_errors_as_sentences(path):
+        if path.exists() and not path.is_dir():
+            raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
+        recover(path)
+        if not path.exists():
+            with atomic_folder(path) as partial:
+                yield partial
+            return
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path))
+        try:
+            with _locked(partial):
+                yield partial
+                swap = _commit(partial, path, obsolete)
+                _complete(swap, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -53,21 +162,23 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a file name beside `path` that replaces `path` when the block ends without an error.
 
     Raises:
-        FmriModelsError: The disk is full.
+        FmriModelsError: The system refuses to write.
     """
     path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept because writers choose the format by it (numpy.save would append its own).
-    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        with disk_full_as_sentence(path):
-            yield partial
-            partial.chmod(0o666 & ~_umask())
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with system_errors_as_sentences(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent, path.stem, path.suffix)
+        # The suffix is kept because writers choose the format by it (numpy.save would append its own).
+        handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            with _locked(partial):
+                yield partial
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -76,19 +187,86 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def check_output_folder(path: str | os.PathLike, overwrite: bool = False) -> None:
-    """Refuses an output folder that has content, so that a long run does not end in that refusal.
+def check_output_folder(
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    kind: FolderKind | None = None,
+    inputs: Iterable[str | os.PathLike] = (),
+) -> None:
+    """Refuses an output folder that can't be written or replaced, so that a long run does not end in that refusal.
+
+    What a killed run has left beside it is removed, and a replacement that was under way is undone first.
+
+    Args:
+        path: The folder to be written.
+        overwrite: Whether content may be replaced.
+        kind: What may be replaced; None for folders of the package's own.
+        inputs: What the command reads.
 
     Raises:
-        FmriModelsError: `path` is a file, or a folder with content while `overwrite` is off.
+        FmriModelsError: `path` is a file, is, contains or lies in an input, has content (that may not be replaced, or
+            that another program or a person put there), or the place can't be written.
     """
     path = Path(path)
-    if path.is_file():
-        raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    with system_errors_as_sentences(path):
+        recover(path)
+        check_apart(path, inputs)
+        if path.exists() and not path.is_dir():
+            raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
+        if path.is_dir() and any(path.iterdir()):
+            _check_replaceable(path, overwrite, kind)
+        _check_writable(path)
+
+
+def check_apart(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuses an output folder that is, contains or lies in an input of the command.
+
+    Raises:
+        FmriModelsError: Names the input.
+    """
+    out = Path(os.path.realpath(path))
+    for given in inputs:
+        source = Path(os.path.realpath(given))
+        if out == source:
+            relation = "is"
+        elif out in source.parents:
+            relation = "contains"
+        elif source in out.parents:
+            relation = "lies in"
+        else:
+            continue
         raise FmriModelsError(
-            f"The output folder {path} exists and is not empty; choose another one, or pass --overwrite to replace it."
+            f"The output folder {path} {relation} {given}, which is read; choose a folder apart from it."
         )
+
+
+def recover(path: str | os.PathLike) -> None:
+    """Completes or undoes what a killed process has left of writing a folder, and removes what it left beside it.
+
+    Cheap where there is nothing to do; called by readers of folders, too. Folders that can't be written are left alone
+    unless they can't be read as they are.
+
+    Raises:
+        FmriModelsError: A swap was interrupted, and the folder can't be written now.
+    """
+    path = Path(os.path.realpath(path))
+    try:
+        if path.is_dir():
+            for swap in sorted(path.glob(f"{_SWAP_PREFIX}*")):
+                _complete_interrupted(swap, path)
+        if path.name and path.parent.is_dir():
+            _put_back(path)
+            _remove_abandoned(path.parent, path.name)
+        if path.is_dir():
+            _remove_abandoned(path, "")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+            raise
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of that name is being written, or was left by a killed process."""
+    return name.startswith((PARTIAL_PREFIX, _REPLACED_PREFIX, _SWAP_PREFIX))
 
 
 def check_schema(found: object, supported: int, what: str) -> None:
@@ -99,35 +277,78 @@ def check_schema(found: object, supported: int, what: str) -> None:
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise FmriModelsError(
-            f"{what} has the schema version {found!r}; expected a whole number from 1 to {supported}."
+            f"{what} has the schema version {str(found)[:40]!r}; expected a whole number from 1 to {supported}."
         )
     if found > supported:
         raise FmriModelsError(
-            f"{what} was written by a newer version of fmri_models (schema {found}, this version reads up to "
+            f"{what} was written by a newer version of fmri_models (schema {str(found)[:40]}, this version reads up to "
             f"{supported}); upgrade with `pip install --upgrade fmri_models`."
         )
 
 
 @contextmanager
-def disk_full_as_sentence(path: Path) -> Iterator[None]:
-    """Turns the error of a full disk inside the block into a sentence.
+def system_errors_as_sentences(path: Path) -> Iterator[None]:
+    """Turns what the operating system refuses inside the block into a sentence.
 
     Args:
         path: What is being written.
 
     Raises:
-        FmriModelsError: The disk is full.
+        FmriModelsError: The disk is full, the place can't be written, or a name is too long.
     """
     try:
         yield
+    except FmriModelsError:
+        raise
     except Exception as error:
-        if not _is_disk_full(error):
-            raise
-        free = shutil.disk_usage(path.parent).free
+        if _is_disk_full(error):
+            free = shutil.disk_usage(_existing_parent(path)).free
+            raise FmriModelsError(
+                f"The disk is full while writing {path} ({free / 2**20:.0f} MiB are free); make room or choose another "
+                "folder. Nothing that was there before has been changed."
+            ) from error
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            raise FmriModelsError(system_sentence(error, path)) from error
+        raise
+
+
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EFBIG, errno.EIO,
+)  # fmt: skip
+
+
+def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> None:
+    if not overwrite:
         raise FmriModelsError(
-            f"The disk is full while writing {path} ({free / 2**20:.0f} MiB are free); make room or choose another "
-            "folder. Nothing that was there before has been changed."
-        ) from error
+            f"The output folder {path} exists and is not empty; choose another one, or pass --overwrite to replace it."
+        )
+    if kind is None:
+        return
+    if not (path / kind.marker).is_file():
+        raise FmriModelsError(
+            f"The output folder {path} has content and is no {kind.name} (it has no {kind.marker}), so it is not "
+            "replaced; choose another folder, or empty this one yourself."
+        )
+    if foreign := kind.foreign_files(path):
+        more = f" and {len(foreign) - 1} more files" if len(foreign) > 1 else ""
+        raise FmriModelsError(
+            f"The {kind.name} {path} holds {foreign[0][:200]}{more}, which would be lost with it; move that away, or "
+            "choose another folder."
+        )
+
+
+def _check_writable(path: Path) -> None:
+    """Writes an empty file where the folder will be, since rights alone do not tell."""
+    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=_existing_parent(path.absolute().parent))
+    os.close(handle)
+    os.unlink(name)
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
@@ -141,9 +362,77 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock on a file or folder, by which others know that it is being written; a killed process loses it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _claimed(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
+    """Whether nobody is writing a file or folder any more; it is locked inside the block then."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _try_lock(handle, time.monotonic() + wait_s)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+
+
+def _remove_abandoned(folder: Path, stem: str, suffix: str = "") -> None:
+    """Removes what killed processes have left of writing something of that name in a folder."""
+    middle = f"{re.escape(stem)}-" if stem else ""
+    pattern = re.compile(rf"{re.escape(PARTIAL_PREFIX)}{middle}{_RANDOM}{re.escape(suffix)}")
+    for path in folder.iterdir():
+        if not path.name.startswith(PARTIAL_PREFIX) or not pattern.fullmatch(path.name):
+            continue
+        with _claimed(path) as abandoned:
+            if abandoned and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif abandoned:
+                path.unlink(missing_ok=True)
+
+
+def _put_back(path: Path) -> None:
+    """Puts a folder back whose replacement was interrupted between the two renames."""
+    pattern = re.compile(rf"{re.escape(_REPLACED_PREFIX)}{re.escape(path.name)}-{_RANDOM}")
+    for holder in path.parent.glob(f"{_REPLACED_PREFIX}*"):
+        if not pattern.fullmatch(holder.name):
+            continue
+        with _claimed(holder) as abandoned:
+            old = holder / path.name
+            if abandoned and old.is_dir() and not path.exists():
+                old.rename(path)
+            if abandoned:
+                shutil.rmtree(holder, ignore_errors=True)
+
+
 def _swap(partial: Path, path: Path) -> None:
-    if path.is_dir() and any(path.iterdir()):
-        replaced = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-old-", dir=path.parent)) / path.name
+    if not (path.is_dir() and any(path.iterdir())):
+        partial.replace(path)
+        return
+    holder = Path(tempfile.mkdtemp(prefix=f"{_REPLACED_PREFIX}{path.name}-", dir=path.parent))
+    with _locked(holder):
+        replaced = holder / path.name
         path.rename(replaced)
         try:
             partial.rename(path)
@@ -151,9 +440,99 @@ def _swap(partial: Path, path: Path) -> None:
             replaced.rename(path)
             raise
         finally:
-            shutil.rmtree(replaced.parent, ignore_errors=True)
-    else:
-        partial.replace(path)
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iterable[str]]) -> Path:
+    """Makes what was written final: from here on the swap is completed, whoever does it."""
+    written = {file.relative_to(partial).as_posix() for file in partial.rglob("*") if not file.is_dir()}
+    for name in sorted(written):
+        if (path / name).is_dir():
+            raise FmriModelsError(f"{path / name} is a folder, and a file has to be written there; move it away.")
+    removed = sorted(set(obsolete(path, written)) - written)
+    journal = json.dumps({"files": sorted(written), "removed": removed})
+    (partial / _JOURNAL).write_text(journal, encoding="utf-8")
+    swap = path / f"{_SWAP_PREFIX}{partial.name.removeprefix(PARTIAL_PREFIX)}"
+    partial.rename(swap)
+    return swap
+
+
+def _complete_interrupted(swap: Path, path: Path) -> None:
+    with _claimed(swap, _WAIT_FOR_SWAP_S) as abandoned:
+        if not abandoned or not swap.is_dir():
+            return
+        try:
+            _complete(swap, path)
+        except OSError as error:
+            raise FmriModelsError(
+                f"A save into {path} was interrupted, and it can't be completed now ({error.strerror}); make the "
+                "folder writable and load it again."
+            ) from error
+
+
+def _complete(swap: Path, path: Path) -> None:
+    journal = _read_journal(swap)
+    for name in journal["files"]:
+        source, target = swap / name, path / name
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+    for name in journal["removed"]:
+        (path / name).unlink(missing_ok=True)
+        _remove_empty(path / name, path)
+    shutil.rmtree(swap, ignore_errors=True)
+
+
+def _read_journal(swap: Path) -> dict[str, list[str]]:
+    """Which files are moved and which are removed. It is ours, but lies in a folder that may come from elsewhere."""
+    try:
+        values = json.loads((swap / _JOURNAL).read_text(encoding="utf-8"))
+        names = {key: [str(name) for name in values[key]] for key in ("files", "removed")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FmriModelsError(f"{swap} is damaged and belongs to an interrupted save; remove it.") from error
+    for name in (*names["files"], *names["removed"]):
+        parts = Path(name).parts
+        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+            raise FmriModelsError(f"{swap} names {name[:100]!r}, which leads out of the folder; remove it.")
+    return names
+
+
+def _remove_empty(file: Path, top: Path) -> None:
+    """Removes the folders of a removed file as far as they are empty."""
+    for folder in file.parents:
+        if folder == top or not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
+def weights_no_longer_needed(folder: Path, written: set[str]) -> list[str]:
+    """Weights files of an earlier save (old shards, an index) with base name and variant of new ones beside them.
+
+    Args:
+        folder: Where both are.
+        written: Names of the new files, relative to the folder.
+    """
+    families = {(str(Path(name).parent), family) for name in written if (family := _weights_family(Path(name).name))}
+    obsolete = []
+    for parent in sorted({parent for parent, _ in families}):
+        here = folder / parent
+        for file in sorted(here.iterdir()) if here.is_dir() else []:
+            name = file.relative_to(folder).as_posix()
+            if name not in written and file.is_file() and (parent, _weights_family(file.name)) in families:
+                obsolete.append(name)
+    return obsolete
+
+
+_WEIGHTS = re.compile(
+    r"(?P<base>model|diffusion_pytorch_model|adapter_model)(?:\.(?P<variant>[\w]+))?"
+    r"(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index(?:\.(?P<index_variant>[\w]+))?\.json)?"
+)
+
+
+def _weights_family(name: str) -> tuple[str, str] | None:
+    """Base name and variant of a weights file, a shard or an index; None if it is neither."""
+    found = _WEIGHTS.fullmatch(name)
+    return None if found is None else (found["base"], found["variant"] or found["index_variant"] or "")
 
 
 def _umask() -> int:

@@ -19,7 +19,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
-from ..saving import PARTIAL_PREFIX, disk_full_as_sentence
+from ..saving import PARTIAL_PREFIX, system_errors_as_sentences
 from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
 
@@ -166,7 +166,7 @@ def _write(path: Path, shape: tuple[int, int], dtype: np.dtype, encode: _Encode,
     """
     partial = path.with_name(f"{PARTIAL_PREFIX}{path.name}")
     try:
-        with disk_full_as_sentence(path), partial.open("r+b" if partial.is_file() else "w+b") as out:
+        with system_errors_as_sentences(path), partial.open("r+b" if partial.is_file() else "w+b") as out:
             first = _go_on(out, shape, dtype)
             progress = tqdm(total=shape[0], initial=first, desc=f"Encoding stimuli ({kind})", unit="")
             for start in range(first, shape[0], _STIMULI_A_BATCH):

@@ -11,7 +11,7 @@ from transformers import initialization
 from ...encoders.disk_backed import is_on_disk, save_sharded
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
-from ...saving import replaceable_folder
+from ...saving import merged_folder, weights_no_longer_needed
 from .configuration_linear import LinearConfig
 
 SPACES = {"image_embeds": "image_embedding_space", "text_embeds": "text_embedding_space", "latents": "latent_space"}
@@ -141,7 +141,7 @@ class LinearModel(FmriPreTrainedModel):
         if not is_on_disk(self):
             super().save_pretrained(save_directory, max_shard_size, **kwargs)
             return
-        with replaceable_folder(save_directory, marker="config.json") as partial:
+        with merged_folder(save_directory, weights_no_longer_needed) as partial:
             self.config.architectures = [type(self).__name__]
             self.config.save_pretrained(partial)
             save_sharded(self, partial, max_shard_size)

@@ -1,0 +1,97 @@
+"""Names that users and files give: which may become file names, and how they are written where markup means something.
+
+Ids of stimuli, subjects and splits pass [`check_name`] wherever they are read or written, and become file names by
+[`file_name`] alone. Free text (a table's name, a caption, a path in a message) passes [`check_line`] or [`one_line`],
+and is escaped for the format it is written in.
+"""
+
+import html
+import re
+import unicodedata
+
+from .errors import FmriModelsError
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# What Markdown, of the kinds that GitHub and the Hub show, may take for markup inside of a line.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:^-])")
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def is_name(value: object) -> bool:
+    """Whether a value may become a file name; see [`check_name`]."""
+    return isinstance(value, str) and _SAFE_NAME.fullmatch(value) is not None
+
+
+def check_name(value: object, what: str) -> str:
+    """Returns a name that is safe as a file name on every system.
+
+    Args:
+        value: The name.
+        what: What it names, for the message, such as `"stimulus id"`.
+
+    Raises:
+        FmriModelsError: It is no text of 1 to 128 of the characters A-Z a-z 0-9 _ . - that starts with a letter, a
+            digit or `_`.
+    """
+    if not isinstance(value, str) or not is_name(value):
+        raise FmriModelsError(
+            f"The {what} {one_line(repr(value))} can't be used as a file name: ids have 1 to 128 of the characters "
+            "A-Z a-z 0-9 _ . - and start with a letter, a digit or _; rename it."
+        )
+    return value
+
+
+def file_name(name: str, ending: str, what: str = "id") -> str:
+    """The file name of an id: the one place where ids become names of files.
+
+    Args:
+        name: The id.
+        ending: What follows it, such as `".png"`.
+        what: What the id names, for the message.
+
+    Raises:
+        FmriModelsError: The id can't be a file name, because it would lead elsewhere.
+    """
+    return f"{check_name(name, what)}{ending}"
+
+
+def check_line(value: object, what: str, most: int = 1000) -> str:
+    """Returns free text that is one line.
+
+    Raises:
+        FmriModelsError: It is no text, is longer than `most` characters, or has line ends, control characters or
+            characters that change the direction of what follows.
+    """
+    if not isinstance(value, str):
+        raise FmriModelsError(f"The {what} is {one_line(repr(value))}; expected a text.")
+    if len(value) > most:
+        raise FmriModelsError(f"The {what} has {len(value)} characters; expected {most} at most.")
+    if found := next((character for character in value if not _is_visible(character)), None):
+        raise FmriModelsError(
+            f"The {what} {one_line(repr(value))} has the character U+{ord(found):04X}; expected one line without "
+            "control characters: remove it."
+        )
+    return value
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """Any text as one line that a terminal shows as it is: other characters become escapes, what is too long is cut."""
+    shown = "".join(c if _is_visible(c) else c.encode("unicode_escape").decode() for c in str(text)[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def markdown(text: object) -> str:
+    """Text as Markdown shows it literally: no headings, links, emphasis, tables, formulas or HTML come of it."""
+    return _MARKDOWN.sub(r"\\\1", html.escape(one_line(text, most=10_000), quote=False))
+
+
+def csv_cell(text: str) -> str:
+    """Text for a cell of a CSV file, which no spreadsheet takes for a formula."""
+    shown = one_line(text, most=32_000)
+    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown
+
+
+def _is_visible(character: str) -> bool:
+    """Whether it is no control, format, surrogate or separating character other than the space."""
+    return character == " " or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -1,0 +1,355 @@
+"""The door of every file that a user gives: a regular file of a bounded size, whose content fits a schema.
+
+Each function ends in what was asked for or in one sentence, whatever the file holds: a FIFO, a bomb, another format,
+numbers that are none, nesting that no parser survives.
+"""
+
+import json
+import math
+import os
+import stat
+import tokenize
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import FmriModelsError, system_sentence
+from .names import one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+MEBIBYTE = 2**20
+# Ample for everything that is written here as text: configurations, records, reports, recipes.
+MAX_TEXT_BYTES = 64 * MEBIBYTE
+MAX_YAML_BYTES = MEBIBYTE
+MAX_NESTING = 100
+_HEADER_ERRORS = (
+    ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
+)  # fmt: skip
+# Values of a document when all of its references are written out.
+MAX_YAML_VALUES = 200_000
+
+
+def check_regular_file(path: str | os.PathLike, what: str, mend: str) -> Path:
+    """Refuses what is no file: nothing there, a folder, a FIFO or device that would never end.
+
+    Args:
+        path: The file.
+        what: What it is, for the message, such as `"recipe"`.
+        mend: What to do about it, as the end of a sentence.
+
+    Raises:
+        FmriModelsError: It is no regular file, or the system refuses to look at it.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise FmriModelsError(f"There is no {what} {one_line(path)}; {mend}.") from error
+    except (OSError, ValueError) as error:
+        raise FmriModelsError(_unreadable(error, path)) from error
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a device or a socket)"
+        raise FmriModelsError(f"The {what} {one_line(path)} is {found}; {mend}.")
+    return path
+
+
+def read_bytes(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """The bytes of a regular file that is not larger than it may be.
+
+    Raises:
+        FmriModelsError: It is no regular file, is larger than `limit` bytes, or can't be read.
+    """
+    path = check_regular_file(path, what, mend)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise FmriModelsError(_unreadable(error, path)) from error
+    if len(data) > limit:
+        raise FmriModelsError(
+            f"The {what} {one_line(path)} has {path.stat().st_size} bytes; expected {limit} at most; {mend}."
+        )
+    return data
+
+
+def read_text(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """The text of a regular UTF-8 file; the arguments are those of [`read_bytes`].
+
+    Raises:
+        FmriModelsError: It is no regular file, is too large, or is no UTF-8.
+    """
+    data = read_bytes(path, what, mend, limit)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FmriModelsError(
+            f"The {what} {one_line(path)} is no text in UTF-8 (byte {error.start} is {data[error.start]:#04x}); {mend}."
+        ) from error
+
+
+def read_json(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> Any:
+    """What a JSON file holds; the arguments are those of [`read_bytes`].
+
+    Raises:
+        FmriModelsError: It is no regular file, is too large, no JSON, nested deeper than anything that is written here,
+            or holds NaN or broken characters.
+    """
+    return parse_json(read_text(path, what, mend, limit), f"The {what} {one_line(path)}", mend)
+
+
+def parse_json(text: str, what: str, mend: str) -> Any:
+    """What a JSON text holds.
+
+    Args:
+        text: The text.
+        what: What it is, as the beginning of a sentence.
+        mend: What to do about it, as the end of one.
+
+    Raises:
+        FmriModelsError: It is no JSON, is nested too deep, or holds NaN or broken characters.
+    """
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error, 200)
+        raise FmriModelsError(f"{what} is no readable JSON ({reason}); {mend}.") from error
+    _check_tree(values, what, mend)
+    return values
+
+
+def read_object(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """The JSON object in a file; the arguments are those of [`read_bytes`].
+
+    Raises:
+        FmriModelsError: As [`read_json`], or it holds something else than an object.
+    """
+    values = read_json(path, what, mend, limit)
+    if not isinstance(values, dict):
+        raise FmriModelsError(f"The {what} {one_line(path)} holds no JSON object; {mend}.")
+    return values
+
+
+def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
+    """Values as a type says that they are, without any conversion: a `true` is no number, a text is no list.
+
+    Args:
+        values: What was read.
+        kind: A dataclass, `TypedDict`, pydantic model or annotated type.
+        what: What the values are, as the beginning of a sentence.
+        mend: What to do about it, as the end of one.
+
+    Raises:
+        FmriModelsError: Names the first place that does not fit, what is there and what was expected.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(values, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise FmriModelsError(f"{what} {_misfit(first)}; {mend}.") from error
+    except RecursionError as error:
+        raise FmriModelsError(f"{what} is nested too deep; {mend}.") from error
+
+
+def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
+    """What a YAML text holds, of plain values alone, in bounded time and memory.
+
+    Args:
+        text: The text.
+        what: What it is, as the beginning of a sentence.
+        mend: What to do about it, as the end of one.
+
+    Raises:
+        FmriModelsError: It is no YAML, is nested too deep, refers to itself, or grows beyond `MAX_YAML_VALUES` values
+            when its references are written out.
+    """
+    import yaml
+
+    if len(text) > MAX_YAML_BYTES:
+        raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_YAML_BYTES} at most; {mend}.")
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_yaml_size(node, what, mend)
+        values = loader.construct_document(node)
+    except FmriModelsError:
+        raise
+    except RecursionError as error:
+        raise FmriModelsError(f"{what} is nested too deep; {mend}.") from error
+    # Constructors of values (dates, binary data, numbers) raise whatever their parsers do.
+    except Exception as error:
+        raise FmriModelsError(f"{what} is no valid YAML ({one_line(error)}); {mend}.") from error
+    finally:
+        loader.dispose()
+    _check_tree(values, what, mend)
+    return values
+
+
+def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool = False) -> "np.ndarray":
+    """The numbers of a `.npy` file: a plain array whose size is the file's.
+
+    Args:
+        path: The file.
+        what: What it is, for the message, such as `"betas"`.
+        mend: What to do about it, as the end of a sentence.
+        memory_map: Read nothing yet, for arrays that may be larger than memory.
+
+    Raises:
+        FmriModelsError: It is no `.npy` file of whole or floating-point numbers, is cut short, or does not fit into
+            memory.
+    """
+    import numpy as np
+    from numpy.lib import format as npy
+
+    path = check_regular_file(path, what, mend)
+    start = f"The {what} {one_line(path)}"
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(npy.MAGIC_PREFIX))
+            if magic != npy.MAGIC_PREFIX:
+                raise FmriModelsError(f"{start} is no .npy file{_other_format(magic)}; {mend}.")
+            file.seek(0)
+            read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(
+                npy.read_magic(file)
+            )
+            if read_header is None:
+                raise FmriModelsError(f"{start} is of a version of .npy that is not read here; {mend}.")
+            shape, fortran_order, dtype = read_header(file)
+            offset = file.tell()
+    except FmriModelsError:
+        raise
+    except OSError as error:
+        raise FmriModelsError(_unreadable(error, path)) from error
+    # A header is a Python literal, whose parser raises whatever it likes on others.
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:
+        raise FmriModelsError(f"{start} has a header that can't be read ({one_line(error, 120)}); {mend}.") from error
+    if dtype.kind not in "fiu" or dtype.hasobject:
+        raise FmriModelsError(f"{start} holds {one_line(dtype, 60)}; expected whole or floating-point numbers; {mend}.")
+    if any(isinstance(length, bool) or length < 0 for length in shape):
+        raise FmriModelsError(f"{start} has the shape {one_line(shape, 60)}, which no array has; {mend}.")
+    expected = math.prod(shape) * dtype.itemsize
+    found = path.stat().st_size - offset
+    if found != expected:
+        raise FmriModelsError(
+            f"{start} has {found} bytes of values; expected {one_line(expected, 40)} for its shape "
+            f"{one_line(shape, 60)} of {dtype}: it is cut short or changed; {mend}."
+        )
+    try:
+        if memory_map and expected:
+            order = "F" if fortran_order else "C"
+            return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+        return np.load(path, allow_pickle=False)
+    except MemoryError as error:
+        raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error
+    except (OSError, ValueError, EOFError, OverflowError) as error:
+        raise FmriModelsError(f"{start} can't be read ({one_line(error, 120)}); {mend}.") from error
+
+
+@cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _misfit(error: Any) -> str:
+    place = ".".join(one_line(part, 60) for part in error["loc"])
+    found = one_line(repr(error["input"]), 80)
+    message = str(error["msg"])
+    if error["type"] == "missing":
+        return f"has no {place!r}" if place else "is incomplete"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"has {place!r}, which is not known there"
+    expected = message.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    where = f"has {found} as {place!r}" if place else f"is {found}"
+    return f"{where}; expected {one_line(expected, 200)}"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_tree(values: Any, what: str, mend: str) -> None:
+    """Refuses nesting that later code would not survive, and text that can't be written as UTF-8."""
+    level: Iterable[Any] = [values]
+    for _ in range(MAX_NESTING):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.keys()
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str) and not _is_encodable(value):
+                raise FmriModelsError(f"{what} has broken characters in {one_line(value, 80)!r}; {mend}.")
+        if not below:
+            return
+        level = below
+    raise FmriModelsError(f"{what} is nested deeper than {MAX_NESTING} levels; {mend}.")
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_yaml_size(node: Any, what: str, mend: str) -> None:
+    """Refuses a document whose references lead back to themselves or multiply."""
+    import yaml
+
+    sizes: dict[int, int | None] = {}
+
+    def size(node: Any) -> int:
+        key = id(node)
+        if key in sizes:
+            known = sizes[key]
+            if known is None:
+                raise FmriModelsError(f"{what} has a reference that leads back to itself; {mend}.")
+            return known
+        sizes[key] = None
+        if isinstance(node, yaml.MappingNode):
+            total = 1 + sum(size(part) for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            total = 1 + sum(size(part) for part in node.value)
+        else:
+            total = 1
+        if total > MAX_YAML_VALUES:
+            raise FmriModelsError(f"{what} has references that grow beyond {MAX_YAML_VALUES} values; {mend}.")
+        sizes[key] = total
+        return total
+
+    size(node)
+
+
+def _other_format(magic: bytes) -> str:
+    if magic.startswith(b"PK"):
+        return " but a zip archive (.npz): save one array alone with numpy.save"
+    if magic[:1] == b"\x80":
+        return " but a pickle, which could run code and is not read: save the array with numpy.save"
+    return ""
+
+
+def _unreadable(error: OSError | ValueError, path: Path) -> str:
+    if isinstance(error, OSError):
+        return system_sentence(error, path)
+    return f"The path {one_line(path)} can't be looked up ({one_line(error, 120)}); check it."
