@@ -10,9 +10,10 @@ import os
 import stat
 import tokenize
 from collections.abc import Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from .errors import FmriModelsError, system_sentence
 from .names import one_line
@@ -140,7 +141,7 @@ def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
 
     Args:
         values: What was read.
-        kind: A dataclass, `TypedDict`, pydantic model or annotated type.
+        kind: A `TypedDict`, pydantic model or annotated type; or a dataclass, whose fields a mapping has to fit.
         what: What the values are, as the beginning of a sentence.
         mend: What to do about it, as the end of one.
 
@@ -150,7 +151,8 @@ def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(values, strict=True)
+        found = _adapter(kind).validate_python(values, strict=True)
+        return kind(**cast(dict[str, Any], found)) if is_dataclass(kind) else found
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         raise FmriModelsError(f"{what} {_misfit(first)}; {mend}.") from error
@@ -264,9 +266,17 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
 
 @cache
 def _adapter(kind: Any) -> "TypeAdapter[Any]":
-    from pydantic import TypeAdapter
+    from pydantic import ConfigDict, TypeAdapter, with_config
+    from typing_extensions import NotRequired, TypedDict
 
-    return TypeAdapter(kind)
+    if not is_dataclass(kind):
+        return TypeAdapter(kind)
+    # In strict mode a dataclass takes its own instances alone, and a mapping is what files hold.
+    hints = get_type_hints(kind, include_extras=True)
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    keys = {f.name: hints[f.name] if f.name in needed else NotRequired[hints[f.name]] for f in fields(kind) if f.init}
+    schema: Any = TypedDict("Fields", keys)  # type: ignore[operator]
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(schema))
 
 
 def _misfit(error: Any) -> str:
