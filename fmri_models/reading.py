@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired, TypeVar, cast, get_type_hints
 
 from .errors import FmriModelsError, system_sentence
 from .names import one_line
@@ -267,7 +267,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
 @cache
 def _adapter(kind: Any) -> "TypeAdapter[Any]":
     from pydantic import ConfigDict, TypeAdapter, with_config
-    from typing_extensions import NotRequired, TypedDict
+    from typing_extensions import TypedDict
 
     if not is_dataclass(kind):
         return TypeAdapter(kind)
@@ -275,8 +275,8 @@ def _adapter(kind: Any) -> "TypeAdapter[Any]":
     hints = get_type_hints(kind, include_extras=True)
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     keys = {f.name: hints[f.name] if f.name in needed else NotRequired[hints[f.name]] for f in fields(kind) if f.init}
-    schema: Any = TypedDict("Fields", keys)  # type: ignore[operator]
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(schema))
+    make: Any = TypedDict
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(make("Fields", keys)))
 
 
 def _misfit(error: Any) -> str:
