@@ -2,16 +2,28 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
+from .hub_repository import (
+    fetch_folder,
+    fetch_options,
+    is_repository_id,
+    split_push_options,
+    upload_saved,
+    weights_patterns,
+)
 from .modeling_outputs import FmriDecoding
+from .names import one_line
 from .retrieval import Embeddings, Query, Retrieved, retrieve
-from .saving import merged_folder, weights_no_longer_needed
+from .saving import merged_folder, recover, weights_no_longer_needed, written_files
+from .weights import check_weights
 
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
@@ -161,13 +173,97 @@ class FmriPreTrainedModel(PreTrainedModel):
                 "pass betas through the model's FmriProcessor first."
             )
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
-    ) -> None:
-        """Saves configuration and weights: a model that was in the folder is replaced only by a complete one.
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Loads a model from a folder or a Hub repository, with every weight that it needs.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            *model_args: Those of `PreTrainedModel.from_pretrained`.
+            **kwargs: Likewise, such as `subfolder`, `revision`, `variant`, `dtype`.
 
         Raises:
-            FmriModelsError: The folder holds something else, or the disk is full.
+            FmriModelsError: There is no model, or its weights are missing, unexpected, of another shape or type, or not
+                finite; they are named. Weights in other formats than safetensors are not read.
         """
+        if pretrained_model_name_or_path is None or kwargs.get("gguf_file") is not None:
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        if kwargs.pop("use_safetensors", None) is False:
+            raise FmriModelsError(
+                "Weights are read from safetensors alone, because others could run code; convert them."
+            )
+        folder = _local_folder(str(pretrained_model_name_or_path), kwargs)
+        recover(folder)
+        try:
+            cls._check_saved_weights(folder / (kwargs.get("subfolder") or ""), kwargs)
+            loaded = super().from_pretrained(folder, *model_args, use_safetensors=True, **kwargs)
+        except FmriModelsError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise FmriModelsError(
+                f"The model in {one_line(pretrained_model_name_or_path)} can't be loaded ({one_line(error)}); save or "
+                "download it again if it was changed."
+            ) from error
+        # With output_loading_info there are two. Adapters name their base by this, and not by a folder of the cache.
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        return loaded
+
+    @classmethod
+    def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any]) -> None:
+        """Compares the saved weights with those of the network, unless the caller gives other weights."""
+        if kwargs.get("state_dict") is not None or (folder / "adapter_config.json").is_file():
+            return
+        config = kwargs.get("config")
+        if not isinstance(config, FmriConfig):
+            config = cls.config_class.from_pretrained(config or folder)
+        with torch.device("meta"):
+            planned = cls(config)
+        check_weights(planned, folder, kwargs.get("variant"), any_shape=bool(kwargs.get("ignore_mismatched_sizes")))
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        max_shard_size: int | str = "2GB",
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Saves configuration and weights: files of these names are replaced together, everything else stays.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Whether this process writes; the others of a distributed training do nothing.
+            max_shard_size: Size of one weights file.
+            push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            **kwargs: Those of `PreTrainedModel.save_pretrained` and of `push_to_hub`.
+
+        Raises:
+            FmriModelsError: The system refuses to write, or the Hub to take it.
+        """
+        if not is_main_process:
+            return
+        push_options = split_push_options(kwargs)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
-            super().save_pretrained(partial, max_shard_size=max_shard_size, **kwargs)
+            self._write_pretrained(partial, max_shard_size=max_shard_size, **kwargs)
+            files = written_files(partial)
+        if push_to_hub:
+            upload_saved(save_directory, files, "model", push_options)
+
+    def _write_pretrained(self, folder: Path, **kwargs: Any) -> None:
+        """Writes configuration and weights into an empty folder."""
+        super().save_pretrained(folder, **kwargs)
+
+
+def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
+    """The folder itself, or that of the cache with what the Hub has of the model."""
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if not is_repository_id(name_or_path):
+        raise FmriModelsError(
+            f"There is no folder {one_line(name_or_path)}; give a saved model, or a Hub repository as user/name."
+        )
+    prefix = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
+    patterns = [f"{prefix}{name}" for name in ("config.json", "adapter_config.json", "adapter_model.safetensors")]
+    patterns += weights_patterns(prefix, kwargs.get("variant"))
+    return fetch_folder(name_or_path, patterns, **fetch_options(kwargs))

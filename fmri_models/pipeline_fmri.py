@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +21,46 @@ from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
 from .generation.loading import load_source, located, parse_source, resolved
 from .generation.source import SPACES, GeneratorSource
+from .hub_repository import (
+    FETCH_OPTIONS,
+    fetch_folder,
+    fetch_options,
+    is_repository_id,
+    list_files,
+    split_push_options,
+    upload,
+    upload_saved,
+    weights_patterns,
+)
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
-from .processing_fmri import FmriProcessor
-from .registry import find_class, register_with_libraries
-from .saving import check_schema, merged_folder, weights_no_longer_needed
+from .names import one_line
+from .processing_fmri import FORMER_STATISTICS_FILE, STATISTICS_FILE, FmriProcessor
+from .reading import MEBIBYTE, read_bytes, read_object
+from .registry import card_writer, find_class, register_with_libraries
+from .saving import check_schema, merged_folder, recover, weights_no_longer_needed, written_files
+from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
+from .weights import check_component_index
 
 register_with_libraries()
 
 # 2: the image generator may be named instead of contained.
 PIPELINE_SCHEMA = 2
 INDEX_FILE = "model_index.json"
+CARD_FILE = "README.md"
+LIBRARY = "fmri_models"
+# What is published with a pipeline and is no component of it.
+ACCOMPANYING_FILES = (
+    CARD_FILE, TRAINING_FILE, "conversion.json", "report.json", "report.md", "report.html", "grid.png",
+)  # fmt: skip
+_COMPONENTS = ("brain_model", "processor", "image_generator")
+_COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
+_OWN_ENDINGS = (".json", ".safetensors", ".st", ".txt", ".model")
+_GENERATOR_FETCH_OPTIONS = ("cache_dir", "token", "local_files_only")
+_MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
+_CARD_HEADER_BYTES = 2**16
 _IMAGES_A_BATCH = 64
-_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass
@@ -66,6 +93,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             [`GeneratorSource`]. Such a generator is not saved with the pipeline but named by it, and loaded when it is
             first needed. A generator that was loaded from published weights knows its source.
 
+    Attributes:
+        training_record: How a loaded pipeline was trained; None where that is not known.
+
     Example:
         >>> from fmri_models import FmriToImagePipeline
         >>> pipe = FmriToImagePipeline.from_pretrained("outputs/demo/pipeline")
@@ -88,6 +118,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         check_schema(fmri_schema, PIPELINE_SCHEMA, f"The pipeline's {INDEX_FILE}")
         _check_subjects(brain_model, processor)
         self._hub_options: dict[str, Any] = {}
+        self._accompanying: dict[str, bytes] = {}
+        self.training_record: TrainingRecord | None = None
         self.register_modules(brain_model=brain_model, processor=processor)
         self.image_generator = image_generator
         if image_generator_source is not None:
@@ -339,17 +371,96 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._image_generator.to(*args, **kwargs)
         return self
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Saves all components into a folder, which appears complete or not at all.
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        safe_serialization: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Saves all components: files of these names are replaced together, everything else in the folder stays.
 
-        An image generator that has an `image_generator_source` is named there and not copied.
+        An image generator that has an `image_generator_source` is named there and not copied. The card, the training
+        record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Whether this process writes; the others of a distributed training do nothing.
+            push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            safe_serialization: Weights are saved as safetensors alone.
+            **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The folder holds something that is no pipeline, or the disk is full.
+            FmriModelsError: The system refuses to write, or the Hub to take it.
         """
+        if not safe_serialization:
+            raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
+        if not is_main_process:
+            return
+        push_options = split_push_options(kwargs)
         self._register_image_generator()
-        with merged_folder(save_directory, weights_no_longer_needed) as partial:
+        with merged_folder(save_directory, _no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
+            _without_places(partial / INDEX_FILE)
+            for name, data in self._accompanying.items():
+                if name != CARD_FILE or not is_foreign_card(Path(save_directory) / CARD_FILE):
+                    (partial / name).write_bytes(data)
+            files = written_files(partial)
+        if push_to_hub:
+            upload_saved(save_directory, files, "pipeline", push_options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+    ) -> str:
+        """Uploads the pipeline with its card, training record and report in one commit.
+
+        A pipeline without a card gets one, which says that nothing was measured unless a report came with it.
+
+        Args:
+            repo_id: `user/name`, or a name in your namespace; the repository is made where there is none.
+            commit_message: First line of the commit.
+            private: Whether a repository that is made is private.
+            token: Token; None takes the one that is logged in.
+            create_pr: Propose the commit instead of making it.
+            safe_serialization: Weights are saved as safetensors alone.
+            variant: Part of the names of the weights files, such as `"fp16"`.
+            revision: Branch; None takes the main one.
+            max_shard_size: Size of one weights file.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            FmriModelsError: The Hub does not take it.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
+            self.save_pretrained(
+                folder, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size
+            )
+            if not (folder / CARD_FILE).is_file():
+                card_writer()(folder)
+            committed = upload(
+                folder,
+                written_files(folder),
+                repo_id,
+                commit_message or "Upload pipeline",
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+        return committed.commit_url
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FmriToImagePipeline":
@@ -364,65 +475,157 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
         """
         path = str(pretrained_model_name_or_path)
-        if not Path(path).is_dir() and not _REPOSITORY_ID.fullmatch(path):
-            raise FmriModelsError(
-                f"There is no folder {path}; give a saved pipeline, or a Hub repository as user/name."
-            )
         kwargs.setdefault("dtype", torch.float32)
+        if kwargs.pop("use_safetensors", None) is False:
+            raise FmriModelsError(
+                "Weights are read from safetensors alone, because others could run code; convert them."
+            )
         # Whoever gives one of the two means neither the saved weights nor the saved source.
         if "image_generator" in kwargs or "image_generator_source" in kwargs:
             kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
+        folder = _local_folder(path, kwargs)
+        recover(folder)
+        pipeline_class = _pipeline_class(folder, read_index(folder))
+        accompanying = _read_accompanying(folder)
+        record = TrainingRecord.load(folder)
         try:
-            pipeline_class = cls if cls is not FmriToImagePipeline else _pipeline_class(path, kwargs)
-            pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(path, **kwargs)
+            pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(
+                str(folder), use_safetensors=True, **{key: kwargs[key] for key in kwargs if key not in FETCH_OPTIONS}
+            )
         except FmriModelsError:
             raise
-        except (SafetensorError, OSError, ValueError) as error:
-            if not Path(path).is_dir():
-                raise FmriModelsError(
-                    f"{path} is no folder here, and it could not be fetched from the Hub ({_first_line(error)}); check "
-                    "the name and the network."
-                ) from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
             raise FmriModelsError(
-                f"The pipeline in {path} is incomplete or damaged ({_first_line(error)}); download or save it again."
+                f"The pipeline in {one_line(path)} can't be loaded ({one_line(error)}); save or download it again if "
+                "it was changed."
             ) from error
-        pipeline._hub_options = _hub_options(kwargs, ("cache_dir", "token", "local_files_only"))
+        if cls is not FmriToImagePipeline and not isinstance(pipeline, cls):
+            raise FmriModelsError(
+                f"{one_line(path)} holds a {type(pipeline).__name__}, not a {cls.__name__}; load it with "
+                f"{type(pipeline).__name__} or FmriToImagePipeline."
+            )
+        pipeline.register_to_config(_name_or_path=path)
+        pipeline._accompanying, pipeline.training_record = accompanying, record
+        pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
         generator = pipeline._image_generator
         if generator is not None and generator.dtype != kwargs["dtype"]:
             generator.to(kwargs["dtype"])
         return pipeline
 
 
-def _pipeline_class(path: str, kwargs: dict[str, Any]) -> type[FmriToImagePipeline]:
-    index = (
-        DiffusionPipeline.load_config(path, **_hub_options(kwargs)) if not Path(path).is_dir() else _read_index(path)
+def _local_folder(path: str, kwargs: dict[str, Any]) -> Path:
+    """The folder itself, or that of the cache with what the Hub has of the pipeline."""
+    if Path(path).exists() or not is_repository_id(path):
+        if not Path(path).is_dir():
+            recover(path)
+        if not Path(path).is_dir():
+            found = "is a file" if Path(path).is_file() else "does not exist"
+            raise FmriModelsError(
+                f"The folder {one_line(path)} {found}; give a saved pipeline, or a Hub repository as user/name."
+            )
+        return Path(path)
+    options = fetch_options(kwargs)
+    index = read_index(fetch_folder(path, [INDEX_FILE], **options))
+    components = [name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]]
+    variants = _components_of_variant(path, components, kwargs.get("variant"), options)
+    patterns = [INDEX_FILE, *ACCOMPANYING_FILES]
+    for component in components:
+        for prefix in (f"{component}/", f"{component}/*/"):
+            patterns += [f"{prefix}{ending}" for ending in _COMPONENT_FILES]
+            for variant in variants[component]:
+                patterns += weights_patterns(prefix, variant)
+    return fetch_folder(path, patterns, **options)
+
+
+def _components_of_variant(
+    repo_id: str, components: Sequence[str], variant: str | None, options: Mapping[str, Any]
+) -> dict[str, list[str | None]]:
+    """Which weights of each component are needed: those of the variant, or the usual ones where it has none."""
+    if variant is None:
+        return {component: [None] for component in components}
+    files = (
+        None if options.get("local_files_only") else list_files(repo_id, options.get("revision"), options.get("token"))
     )
-    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {path}")
-    name = index.get("_class_name", "")
+    if files is None:
+        return {component: [variant, None] for component in components}
+    return {
+        component: [
+            variant if any(f".{variant}" in file for file in files if file.startswith(f"{component}/")) else None
+        ]
+        for component in components
+    }
+
+
+def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipeline]:
+    name = index.get("_class_name")
     found = find_class(name) if isinstance(name, str) else None
     if found is None or not issubclass(found, FmriToImagePipeline):
-        raise FmriModelsError(f"{path} holds a {name!r}, which is no pipeline of this package; check the name.")
+        raise FmriModelsError(
+            f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; check the name."
+        )
+    for part in ("brain_model", "processor"):
+        if not (folder / part).is_dir():
+            raise FmriModelsError(
+                f"{folder} has no {part}/, without which nothing can be decoded; save the pipeline again."
+            )
     return found
 
 
-def _read_index(path: str) -> dict[str, Any]:
-    file = Path(path) / INDEX_FILE
+def read_index(folder: str | os.PathLike) -> dict[str, Any]:
+    """What a saved pipeline's model_index.json says, checked: nothing in it names code, and its version is known.
+
+    Raises:
+        FmriModelsError: There is none, or it names components that are none of a pipeline's.
+    """
+    file = Path(folder) / INDEX_FILE
     if not file.is_file():
         raise FmriModelsError(
-            f"{path} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
+            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
         )
-    for part in ("brain_model", "processor"):
-        if not (Path(path) / part).is_dir():
-            raise FmriModelsError(
-                f"{path} has no {part}/, without which nothing can be decoded; save the pipeline again."
-            )
-    return json.loads(file.read_text(encoding="utf-8"))
+    mend = "save or download the pipeline again"
+    index = read_object(file, "pipeline's index", mend)
+    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
+    check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
+    return index
 
 
-def _hub_options(
-    kwargs: dict[str, Any], names: Sequence[str] = ("revision", "cache_dir", "token", "local_files_only")
-) -> dict[str, Any]:
-    return {name: kwargs[name] for name in names if name in kwargs}
+def _read_accompanying(folder: Path) -> dict[str, bytes]:
+    """What was published with the pipeline and goes along when it is saved elsewhere."""
+    return {
+        name: read_bytes(folder / name, "file", "remove or replace it", _MAX_ACCOMPANYING_BYTES)
+        for name in ACCOMPANYING_FILES
+        if (folder / name).is_file()
+    }
+
+
+def is_foreign_card(path: Path) -> bool:
+    """Whether there is a README.md that is no card of this package."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
+    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
+
+
+def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
+    """Older weights, and the files of a component that the pipeline had and has no more."""
+    obsolete = weights_no_longer_needed(folder, written)
+    for component in _COMPONENTS:
+        if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
+            obsolete += [
+                f"{component}/{name}"
+                for name in written_files(folder / component)
+                if name.endswith(_OWN_ENDINGS) and not (folder / component / name).is_symlink()
+            ]
+    former = f"processor/{FORMER_STATISTICS_FILE}"
+    return [*obsolete, former] if (folder / former).is_file() else obsolete
+
+
+def _without_places(index_file: Path) -> None:
+    """Where a pipeline was loaded from is nobody else's business."""
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    index.pop("_name_or_path", None)
+    index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:
@@ -455,7 +658,3 @@ def _repeat(values: torch.Tensor | None, num_trials: int, num_candidates: int) -
     if values is None or len(values) == num_trials * num_candidates:
         return values
     return values.repeat_interleave(num_candidates, dim=0)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -18,7 +18,9 @@ from .saving import check_schema, merged_folder
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
-STATISTICS_FILE = "fmri_statistics.safetensors"
+# In the format of safetensors, under a name that diffusers does not take for weights of another format.
+STATISTICS_FILE = "fmri_statistics.st"
+FORMER_STATISTICS_FILE = "fmri_statistics.safetensors"
 CONFIG_FILE = "preprocessor_config.json"
 _ROWS_A_BLOCK = 1024
 
@@ -548,7 +550,9 @@ def _unpack_subject(tensors: dict[str, np.ndarray], index: int) -> SubjectStatis
 
 def _statistics_path(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> Path:
     if Path(name_or_path).is_dir():
-        return Path(name_or_path) / kwargs.get("subfolder", "") / STATISTICS_FILE
+        folder = Path(name_or_path) / kwargs.get("subfolder", "")
+        former = folder / FORMER_STATISTICS_FILE
+        return former if former.is_file() and not (folder / STATISTICS_FILE).exists() else folder / STATISTICS_FILE
     from huggingface_hub import hf_hub_download
 
     names = ("subfolder", "revision", "cache_dir", "token", "local_files_only")

@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -225,7 +225,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
             )
             if read_header is None:
                 raise FmriModelsError(f"{start} is of a version of .npy that is not read here; {mend}.")
-            shape, fortran_order, dtype = read_header(file)
+            shape, _, dtype = read_header(file)
             offset = file.tell()
     except FmriModelsError:
         raise
@@ -255,8 +255,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         )
     try:
         if memory_map and expected:
-            order = "F" if fortran_order else "C"
-            return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
         return np.load(path, allow_pickle=False)
     except MemoryError as error:
         raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error

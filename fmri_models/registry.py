@@ -5,7 +5,7 @@ A folder `models/<name>/` describes itself by a `METHOD` in its `__init__.py`; p
 """
 
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -120,6 +120,11 @@ def find_class(class_name: str) -> Any | None:
     return None
 
 
+def card_writer() -> Callable[..., Path]:
+    """What writes a model card into a saved pipeline; by name, because cards stand above pipelines."""
+    return _import_class(f"{__package__}.hub.cards:write_card")
+
+
 def class_names() -> list[str]:
     """Bare names of the public classes of all methods."""
     return sorted(path.split(":")[1] for path in _class_paths())
@@ -164,6 +169,12 @@ def register_with_diffusers(package: str) -> None:
     how = ["save_pretrained", "from_pretrained"]
     bases = ("PreTrainedModel", "FeatureExtractionMixin", "DiffusionPipeline", "ModelMixin")
     pipeline_loading_utils.LOADABLE_CLASSES[package] = dict.fromkeys(bases, how)
+
+
+def component_libraries() -> set[str]:
+    """Libraries whose classes may be components of a saved pipeline: nothing else is imported for one."""
+    packages = {path.split(":")[0].split(".")[0] for path in _class_paths()}
+    return {"diffusers", "transformers", __name__.split(".")[0], *packages}
 
 
 @cache

@@ -445,7 +445,7 @@ def _swap(partial: Path, path: Path) -> None:
 
 def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iterable[str]]) -> Path:
     """Makes what was written final: from here on the swap is completed, whoever does it."""
-    written = {file.relative_to(partial).as_posix() for file in partial.rglob("*") if not file.is_dir()}
+    written = set(written_files(partial))
     for name in sorted(written):
         if (path / name).is_dir():
             raise FmriModelsError(f"{path / name} is a folder, and a file has to be written there; move it away.")
@@ -503,6 +503,11 @@ def _remove_empty(file: Path, top: Path) -> None:
         if folder == top or not folder.is_dir() or any(folder.iterdir()):
             return
         folder.rmdir()
+
+
+def written_files(folder: Path) -> list[str]:
+    """Names of all files below a folder, relative to it, with `/`."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
 
 
 def weights_no_longer_needed(folder: Path, written: set[str]) -> list[str]:

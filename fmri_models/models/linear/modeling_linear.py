@@ -1,7 +1,7 @@
 """The linear method: one linear map a subject and group of targets."""
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,6 @@ from transformers import initialization
 from ...encoders.disk_backed import is_on_disk, save_sharded
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
-from ...saving import merged_folder, weights_no_longer_needed
 from .configuration_linear import LinearConfig
 
 SPACES = {"image_embeds": "image_embedding_space", "text_embeds": "text_embedding_space", "latents": "latent_space"}
@@ -134,17 +133,14 @@ class LinearModel(FmriPreTrainedModel):
             retrieval_embeds=output.retrieval_embeds,
         )
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, max_shard_size: int | str = "2GB", **kwargs: Any
-    ) -> None:
-        """Saves configuration and weights; weights that live on disk pass through memory one shard at a time."""
+    def _write_pretrained(self, folder: Path, max_shard_size: int | str = "2GB", **kwargs: Any) -> None:
+        """Weights that live on disk pass through memory one shard at a time."""
         if not is_on_disk(self):
-            super().save_pretrained(save_directory, max_shard_size, **kwargs)
+            super()._write_pretrained(folder, max_shard_size=max_shard_size, **kwargs)
             return
-        with merged_folder(save_directory, weights_no_longer_needed) as partial:
-            self.config.architectures = [type(self).__name__]
-            self.config.save_pretrained(partial)
-            save_sharded(self, partial, max_shard_size)
+        self.config.architectures = [type(self).__name__]
+        self.config.save_pretrained(folder)
+        save_sharded(self, folder, max_shard_size)
 
     def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         space = self.spaces[part]

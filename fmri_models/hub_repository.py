@@ -1,0 +1,182 @@
+"""Folders on the Hub: what is fetched of one, and how one is uploaded, with sentences for what can go wrong."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .errors import FmriModelsError
+from .names import one_line
+
+# Arguments of `from_pretrained` that say how files are fetched.
+FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+# Arguments of `save_pretrained` that go with `push_to_hub=True`.
+PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr")
+
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
+
+
+def is_repository_id(text: str) -> bool:
+    """Whether a text has the form `user/name`."""
+    return _REPOSITORY_ID.fullmatch(text) is not None
+
+
+def fetch_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments of `from_pretrained` that say how files are fetched."""
+    return {name: kwargs[name] for name in FETCH_OPTIONS if kwargs.get(name) is not None}
+
+
+def weights_patterns(prefix: str, variant: str | None) -> list[str]:
+    """Patterns of the safetensors files of one variant, whole or in shards, and of their index."""
+    dotted = f".{variant}" if variant else ""
+    return [
+        f"{prefix}{base}{ending}"
+        for base in _WEIGHTS_BASES
+        for ending in (f"{dotted}.safetensors", f"{dotted}-*-of-*.safetensors", f".safetensors.index{dotted}.json")
+    ]
+
+
+def fetch_folder(repo_id: str, patterns: Iterable[str], **options: Any) -> Path:
+    """The folder of the cache with those files of a repository that fit the patterns.
+
+    Args:
+        repo_id: `user/name`.
+        patterns: What is fetched; nothing else is.
+        **options: Those of [`FETCH_OPTIONS`].
+
+    Raises:
+        FmriModelsError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
+    """
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), **options))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise FmriModelsError(_not_fetched(repo_id, options.get("revision"), error)) from error
+
+
+def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
+    """Names of a repository's files; None if the Hub can't be asked."""
+    try:
+        return HfApi().list_repo_files(repo_id, revision=revision, token=token)
+    except (HfHubHTTPError, OSError, ValueError):
+        return None
+
+
+def upload(
+    folder: Path,
+    files: Sequence[str],
+    repo_id: str,
+    commit_message: str,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_description: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Uploads files of a folder in one commit, into a repository that is made where there is none.
+
+    Args:
+        folder: Where the files are.
+        files: Their names, relative to the folder.
+        repo_id: `user/name`, or a name in the namespace of the token's user.
+        commit_message: First line of the commit.
+        private: Whether a repository that is made is private; None takes the namespace's default.
+        token: Token; None takes the one that is logged in.
+        revision: Branch, which is made where there is none; None takes the main one.
+        commit_description: Further lines of the commit.
+        create_pr: Propose the commit instead of making it.
+
+    Raises:
+        FmriModelsError: There is no network, or the token may not write there.
+    """
+    api = HfApi()
+    try:
+        repo_id = api.create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        return api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=[_literal(name) for name in files],
+            commit_message=commit_message,
+            commit_description=commit_description,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+        )
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise FmriModelsError(_not_uploaded(repo_id, error)) from error
+
+
+def upload_saved(
+    save_directory: str | os.PathLike, files: Sequence[str], what: str, options: dict[str, Any]
+) -> CommitInfo:
+    """Uploads what `save_pretrained(push_to_hub=True)` has written, to `repo_id` or the folder's name.
+
+    Args:
+        save_directory: The folder.
+        files: What was written, relative to it.
+        what: What it is, for the commit's message.
+        options: Those of [`PUSH_OPTIONS`] that the caller gave.
+    """
+    folder = Path(save_directory).absolute()
+    options = {"repo_id": folder.name, "commit_message": f"Upload {what}", **options}
+    if options["commit_message"] is None:
+        options["commit_message"] = f"Upload {what}"
+    return upload(folder, files, **options)
+
+
+def split_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Takes the arguments that go with `push_to_hub=True` out of those of `save_pretrained`."""
+    return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
+
+
+def _not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
+    at = "" if revision is None else f" at {revision}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"There is no repository {repo_id} on the Hub, or it is private and your token does not open it; check the "
+            "name, or log in with `hf auth login`."
+        )
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return f"The Hub does not give {repo_id}{at} ({_reason(error)}); try again later, or check your token."
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError):
+        return (
+            f"{repo_id}{at} is neither a folder here nor complete in the cache, and the Hub could not be asked "
+            f"({_reason(error)}); check the name and the network, or download it before with `hf download {repo_id}`."
+        )
+    return f"{repo_id}{at} could not be fetched from the Hub ({_reason(error)}); check the name."
+
+
+def _not_uploaded(repo_id: str, error: BaseException) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"The Hub does not let your token write to {repo_id} ({_reason(error)}); log in with `hf auth login`, "
+            "with a token that may write there."
+        )
+    return (
+        f"{repo_id} could not be uploaded to the Hub ({_reason(error)}); check the name and the network and try again."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."), 200)
+
+
+def _literal(name: str) -> str:
+    """A file name as a pattern that fits nothing else."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
