@@ -151,7 +151,7 @@ def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
     from pydantic import ValidationError
 
     try:
-        found = _adapter(kind).validate_python(values, strict=True)
+        found = _adapter(cast(Hashable, kind)).validate_python(values, strict=True)
         return kind(**cast(dict[str, Any], found)) if is_dataclass(kind) else found
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
