@@ -176,7 +176,10 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
 
     if len(text) > MAX_YAML_BYTES:
         raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_YAML_BYTES} at most; {mend}.")
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        raise FmriModelsError(f"{what} is no valid YAML ({one_line(error)}); {mend}.") from error
     try:
         node = loader.get_single_node()
         if node is None:

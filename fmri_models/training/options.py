@@ -1,10 +1,12 @@
 """How a stage is trained by gradient: its options, and the schedules of the learning rate."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import FmriModelsError
+from ..names import one_line
 
 ScheduleName = Literal["one_cycle", "cosine", "constant"]
 Precision = Literal["no", "bf16", "fp16"]
@@ -13,6 +15,11 @@ ParameterDtype = Literal["float32", "bfloat16"]
 DecayGroups = Literal["method", "matrices", "all_but_bias"]
 Accumulation = Literal["separate", "cached"]
 MonitorMode = Literal["min", "max"]
+
+# No training takes longer, and no machine holds a larger batch.
+_MOST = 10**9
+# What YAML would take for a number if it had a point.
+_NUMBER = re.compile(r"[-+]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][-+]?\d{1,4})?", re.ASCII)
 
 # The one-cycle policy (Smith & Topin, 2018) with PyTorch's start and moments, and MindEye's end.
 _ONE_CYCLE_START = 1 / 25
@@ -145,8 +152,10 @@ class TrainingOptions:
         value = getattr(self, name)
         if value is None and may_be_none:
             return
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise FmriModelsError(f"training.{name} is {value!r}; expected a whole number from 1.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
+            raise FmriModelsError(
+                f"training.{name} is {one_line(repr(value), 80)}; expected a whole number from 1 to {_MOST}."
+            )
 
     def _check_number(
         self, name: str, above: float | None = None, at_least: float | None = None, below: float | None = None
@@ -158,7 +167,8 @@ class TrainingOptions:
         if value is None or too_low or (below is not None and value >= below):
             low = f"above {above:g}" if above is not None else f"from {at_least:g}"
             high = f" and below {below:g}" if below is not None else ""
-            raise FmriModelsError(f"training.{name} is {getattr(self, name)!r}; expected a number {low}{high}.")
+            found = one_line(repr(getattr(self, name)), 80)
+            raise FmriModelsError(f"training.{name} is {found}; expected a number {low}{high}.")
         setattr(self, name, value)
 
 
@@ -166,16 +176,19 @@ def _number(value: Any) -> float | None:
     """A finite number; YAML reads `3e-4` (without a point) as a text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
     try:
         number = float(value)
-    except ValueError:
+    except OverflowError:
         return None
     return number if math.isfinite(number) else None
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise FmriModelsError(f"training.{name} is {value!r}; expected {', '.join(map(repr, choices))}.")
+        found = one_line(repr(value), 80)
+        raise FmriModelsError(f"training.{name} is {found}; expected {', '.join(map(repr, choices))}.")
 
 
 def _one_cycle_position(step: int, num_steps: int, warmup: float) -> tuple[float, bool]:

@@ -2,24 +2,37 @@
 
 import copy
 import difflib
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import yaml
+from pydantic import Field
 
 from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
 from ..errors import FmriModelsError
+from ..names import check_line, check_name, one_line
+from ..reading import MAX_NESTING, checked, parse_yaml, read_text
 from ..registry import get_method
 from .options import TrainingOptions
 from .simulated_trials import trial_simulation
 
 # What a recipe may say of its generator in place of a name.
 GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
+_LARGEST_NUMBER = 2**63 - 1
+_MAX_LIST_INDEX_DIGITS = 9
+_MEND = "correct the recipe"
+
+# Text that becomes a part of paths, logs and tables.
+Line = Annotated[str, Field(max_length=4096)]
+Names = Annotated[list[Line], Field(min_length=1)]
+FileSize = Annotated[
+    str, Field(pattern=r"^(?:[0-9]{0,6}[1-9][0-9]{0,6}(?:\.[0-9]{1,6})?|0\.[1-9][0-9]{0,5}) ?[KMGTkmgt][Bb]$")
+]
 
 
 @dataclass
@@ -41,18 +54,20 @@ class Stage:
             measured; None simulates none.
     """
 
-    name: str
+    name: Line
     objective: dict[str, Any] = field(default_factory=dict)
-    train_on: list[str] = field(default_factory=lambda: ["train"])
-    validate_on: list[str] = field(default_factory=lambda: ["validation"])
+    train_on: list[Line] = field(default_factory=lambda: ["train"])
+    validate_on: list[Line] = field(default_factory=lambda: ["validation"])
     training: TrainingOptions | None = None
     augmentation: str | dict[str, Any] = "none"
     teacher: str | None = None
     simulation: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "/" in self.name:
-            raise FmriModelsError(f"A stage is named {self.name!r}; expected a text without '/'.")
+        if not isinstance(self.name, str) or self.name in ("", ".", "..") or re.search(r"[/\\]", self.name):
+            raise FmriModelsError(f"A stage is named {one_line(repr(self.name))}; expected a text without '/'.")
+        check_line(self.name, "name of a stage", most=100)
+        _check_fields(vars(self), Stage, "stage.", checked_elsewhere=("training", "augmentation", "teacher"))
         if not self.train_on:
             raise FmriModelsError(f"The stage {self.name!r} learns from no part of the split; name one in train_on.")
         if "test" in self.validate_on:
@@ -94,7 +109,7 @@ class Selection:
 
     candidates: list[dict[str, Any]]
     metric: str = "pixcorr"
-    folds: int = 3
+    folds: Annotated[int, Field(le=1000)] = 3
 
     def __post_init__(self) -> None:
         if not isinstance(self.candidates, list) or not all(isinstance(each, dict) for each in self.candidates):
@@ -109,6 +124,7 @@ class Selection:
             )
         if not isinstance(self.folds, int) or isinstance(self.folds, bool) or self.folds < 2:
             raise FmriModelsError(f"selection.folds is {self.folds!r}; expected a whole number from 2.")
+        _check_fields(vars(self), Selection, "selection.")
 
 
 @dataclass
@@ -142,24 +158,30 @@ class Recipe:
 
     method: str
     stages: list[Stage]
-    data: str | None = None
-    out: str | None = None
-    subjects: list[str] | None = None
+    data: Line | None = None
+    out: Line | None = None
+    subjects: Names | None = None
     split: str = "default"
-    fold: int = 0
+    fold: Annotated[int, Field(ge=0)] = 0
     folds: Literal["all"] | None = None
     generator: str | dict[str, Any] = "embedded"
-    targets: list[str] | None = None
-    initial_model: str | None = None
+    targets: Names | None = None
+    initial_model: Line | None = None
     repetitions: Repetitions = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     selection: Selection | None = None
     trackers: list[str] = field(default_factory=list)
     seed: int = 0
-    max_shard_size: str = "2GB"
+    max_shard_size: FileSize = "2GB"
 
     def __post_init__(self) -> None:
+        check_plain({key: value for key, value in vars(self).items() if key not in ("stages", "selection")}, _MEND)
+        _check_fields(vars(self), Recipe, "", checked_elsewhere=("stages", "selection", "generator", "trackers"))
+        check_name(self.split, "name of the split")
+        for what in ("data", "out", "initial_model"):
+            if getattr(self, what) is not None:
+                check_line(getattr(self, what), f"recipe's {what}")
         get_method(self.method)
         if self.repetitions not in get_args(Repetitions):
             raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
@@ -208,7 +230,7 @@ class Recipe:
         texts = known and all(value is None or isinstance(value, expected[key]) for key, value in values.items())
         if not texts or not (values.get("name") or values.get("repository")):
             raise FmriModelsError(
-                f"generator is {self.generator!r}; expected a name, a folder or a Hub repository, or a mapping with "
+                f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a mapping with "
                 f"name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
             )
 
@@ -250,7 +272,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _read(name_or_path)
     for override in overrides:
         _apply(values, override)
-    return _recipe_from(values, name_or_path)
+    return _recipe_from(values, one_line(name_or_path))
 
 
 def _shipped_recipes() -> list[Any]:
@@ -259,41 +281,34 @@ def _shipped_recipes() -> list[Any]:
 
 def _read(name_or_path: str) -> dict[str, Any]:
     path = Path(name_or_path)
+    shipped = ", ".join(recipe_names())
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise FmriModelsError(f"There is no recipe file {path}; shipped recipes: {', '.join(recipe_names())}.")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, "recipe file", f"shipped recipes: {shipped}")
     elif name_or_path in recipe_names():
         text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
         raise FmriModelsError(
-            f"There is no recipe {name_or_path!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file."
+            f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file."
         )
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise FmriModelsError(
-            f"The recipe {name_or_path} is no valid YAML ({' '.join(str(error).split())})."
-        ) from error
+    values = parse_yaml(text, f"The recipe {one_line(name_or_path)}")
     if not isinstance(values, dict):
-        raise FmriModelsError(f"The recipe {name_or_path} holds no mapping of keys to values.")
+        raise FmriModelsError(f"The recipe {one_line(name_or_path)} holds no mapping of keys to values.")
     return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise FmriModelsError(f"The override {override!r} is not of the form key=value.")
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        raise FmriModelsError(f"The value of {override!r} is no valid YAML.") from error
-    _set(values, key, value, override)
+        raise FmriModelsError(f"The override {one_line(repr(override))} is not of the form key=value.")
+    value = parse_yaml(text, f"The value of the override {one_line(repr(override))}") if text else None
+    _set(values, key, value, one_line(override))
 
 
 def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
     target: Any = values
     *parents, last = key.split(".")
+    if len(parents) >= MAX_NESTING:
+        raise FmriModelsError(f"The override {override!r} reaches {len(parents)} levels deep; correct its key.")
     for parent in parents:
         target = _step_into(target, parent, override)
     if isinstance(target, list):
@@ -313,19 +328,23 @@ def _step_into(target: Any, key: str, override: str) -> Any:
 
 
 def _list_index(target: list[Any], key: str, override: str) -> int:
-    if not key.isdigit() or int(key) >= len(target):
-        raise FmriModelsError(f"The override {override!r} asks for item {key!r} of a list of {len(target)} (from 0).")
+    known = key.isascii() and key.isdigit() and len(key) <= _MAX_LIST_INDEX_DIGITS and int(key) < len(target)
+    if not known:
+        raise FmriModelsError(
+            f"The override {override!r} asks for item {one_line(repr(key), 40)} of a list of {len(target)} (from 0)."
+        )
     return int(key)
 
 
 def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
     check_keys(values, Recipe, f"The recipe {source}")
+    check_plain(values, _MEND)
     stages = values.get("stages") or []
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
     if "method" not in values:
         raise FmriModelsError(f"The recipe {source} names no method.")
-    built: dict[str, Any] = {"stages": [_stage_from(stage, source) for stage in stages]}
+    built: dict[str, Any] = {"stages": [_stage_from(stage, number, source) for number, stage in enumerate(stages)]}
     if values.get("selection") is not None:
         built["selection"] = _selection_from(values["selection"], source)
     return Recipe(**{**values, **built})
@@ -338,10 +357,11 @@ def _selection_from(values: Any, source: str) -> Selection:
     return Selection(**values)
 
 
-def _stage_from(values: dict[str, Any], source: str) -> Stage:
+def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
     check_keys(values, Stage, f"A stage of the recipe {source}")
     if "name" not in values:
         raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
+    _check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
     training = values.get("training")
     if training is None:
         return Stage(**values)
@@ -364,4 +384,55 @@ def check_keys(values: dict[str, Any], kind: type, what: str) -> None:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}."
-            raise FmriModelsError(f"{what} has the unknown key {key!r}; {hint}")
+            raise FmriModelsError(f"{what} has the unknown key {one_line(repr(key), 80)}; {hint}")
+
+
+def check_plain(values: Any, mend: str) -> None:
+    """Refuses what a recipe can't hold, because it could not be written down again: all but plain values.
+
+    Args:
+        values: Mappings and lists of text, numbers, true, false and null.
+        mend: What to do about it, as the end of a sentence.
+
+    Raises:
+        FmriModelsError: Names the dotted key of a date, a set, a key that is no text, NaN, an infinite number, or a
+            whole number beyond 64 bits.
+    """
+    for place, value, depth in _nested(values):
+        name = one_line(place or "The recipe", 200)
+        if depth > MAX_NESTING:
+            raise FmriModelsError(f"{name} is nested deeper than {MAX_NESTING} levels; {mend}.")
+        if isinstance(value, dict):
+            if odd := next((key for key in value if not isinstance(key, str)), None):
+                raise FmriModelsError(f"{name} has the key {one_line(repr(odd), 80)}; expected a text; {mend}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise FmriModelsError(f"{name} is {value}; expected a finite number; {mend}.")
+        elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+            raise FmriModelsError(f"{name} is a number beyond {_LARGEST_NUMBER}; {mend}.")
+        elif not isinstance(value, str | int | float | list | tuple | None):
+            found = f"{one_line(repr(value), 80)} ({type(value).__name__})"
+            raise FmriModelsError(
+                f"{name} is {found}; expected text, numbers, true, false, null, lists and mappings; {mend}."
+            )
+
+
+def _nested(values: Any) -> Iterator[tuple[str, Any, int]]:
+    """(dotted key, value, depth) of a value and all that it holds, without recursion."""
+    rest: list[tuple[str, Any, int]] = [("", values, 0)]
+    while rest:
+        place, value, depth = rest.pop()
+        yield place, value, depth
+        items: Any = ()
+        if isinstance(value, dict):
+            items = value.items()
+        elif isinstance(value, list | tuple):
+            items = enumerate(value)
+        rest += [(f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in items]
+
+
+def _check_fields(values: Mapping[str, Any], kind: type, prefix: str, checked_elsewhere: Sequence[str] = ()) -> None:
+    """Checks the types of the values that are fields of a dataclass; the message has the dotted key."""
+    hints = get_type_hints(kind, include_extras=True)
+    for key, value in values.items():
+        if key in hints and key not in checked_elsewhere:
+            checked(value, hints[key], f"{prefix}{key}", _MEND)
