@@ -23,7 +23,7 @@ from .modeling_outputs import FmriDecoding
 from .names import one_line
 from .retrieval import Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, recover, weights_no_longer_needed, written_files
-from .weights import check_weights
+from .weights import check_model_folder
 
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
@@ -215,11 +215,8 @@ class FmriPreTrainedModel(PreTrainedModel):
         if kwargs.get("state_dict") is not None or (folder / "adapter_config.json").is_file():
             return
         config = kwargs.get("config")
-        if not isinstance(config, FmriConfig):
-            config = cls.config_class.from_pretrained(config or folder)
-        with torch.device("meta"):
-            planned = cls(config)
-        check_weights(planned, folder, kwargs.get("variant"), any_shape=bool(kwargs.get("ignore_mismatched_sizes")))
+        what = f"The brain model in {one_line(folder)}"
+        check_model_folder(cls, folder, what, config if isinstance(config, FmriConfig) else None, kwargs.get("variant"))
 
     def save_pretrained(
         self,

@@ -16,6 +16,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
 
+from .component_index import check_component_index
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
@@ -41,7 +42,6 @@ from .registry import card_writer, find_class, register_with_libraries
 from .saving import check_schema, merged_folder, recover, weights_no_longer_needed, written_files
 from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
-from .weights import check_component_index
 
 register_with_libraries()
 

@@ -1,0 +1,92 @@
+"""Uploading and loading through the Hub's own client, against a server on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
+from fmri_models.training_record import TrainingRecord
+from tests.hub.loopback_hub import running
+from tests.test_modeling_common import NUM_VOXELS, SUBJECTS
+from tests.test_pipeline_common import make_processor
+
+pytest.importorskip("starlette")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(server, home, repository):
+    """Runs one step of the client in a new process and gives what it printed."""
+
+    def run(step, folder, **variables):
+        environment = {
+            **os.environ, "HF_ENDPOINT": server, "HF_TOKEN": "hf_test", "HF_HOME": str(home), "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", **variables,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "tests.hub.hub_client", step, str(folder)]
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def saved_pipeline(folder):
+    generator = PixelsImageGenerator(3, 4, 4)
+    config = LinearConfig(
+        subject_names=list(SUBJECTS), num_voxels=list(NUM_VOXELS), latent_space=generator.latent_space.to_dict()
+    )
+    model = LinearModel(config)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.2)
+    LinearPipeline(model, make_processor(), generator).save_pretrained(folder)
+    TrainingRecord("linear", "a table", "0" * 64, "default", 0, ["train"], "average").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return saved_pipeline(tmp_path_factory.mktemp("work") / "pipeline")
+
+
+def test_a_pipeline_comes_back_from_the_hub_as_it_went(client, pipeline):
+    found = client("push", pipeline)
+    assert found["private"] and found["commits"] == 2  # the repository's own, and one for everything
+    assert {"README.md", "training.json", "model_index.json"} <= set(found["files"])
+    assert not [name for name in found["files"] if name.endswith((".bin", ".py", ".pkl"))]
+    assert "library_name: fmri_models" in found["card"] and "Model Card for Model ID" not in found["card"]
+    assert str(pipeline) not in found["index"] and "_name_or_path" not in found["index"]
+    assert found["same"] and found["class"] == "LinearPipeline" and found["record"] == "a table"
+    assert found["pictures"][0] == found["pictures"][1]
+    assert found["changed"] and found["pinned"] and found["brain_model"]
+    assert {"README.md", "training.json"} <= set(found["elsewhere"])
+
+
+def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(client, pipeline):
+    found = client("parts", pipeline)
+    assert found["model"] and found["name"] == "tester/a-model" and found["pushed_model"]
+    assert found["processor"] and found["pushed_processor"] == list(SUBJECTS)
+    assert found["whole"]
+    assert found["variant_files"] == ["brain_model/model.fp16.safetensors"] and found["variant"]
+    assert "no repository tester/nothing" in found["absent"] and "no repository tester/nothing" in found["absent_model"]
+    assert "has no revision v9" in found["absent_revision"]
+    assert "does not let your token write" in found["wrong_token"]
+    assert "no repository tester/whole" in found["closed"]
+    assert "model_index.json" in found["no_pipeline"]
+    offline = client("offline", pipeline, HF_HUB_OFFLINE="1")
+    assert offline["same"] and offline["record"] == "a table"
+    assert "neither a folder here nor complete in the cache" in offline["absent"]
