@@ -15,6 +15,7 @@ import errno
 import fcntl
 import fnmatch
 import json
+import math
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import FmriModelsError, system_sentence
 
@@ -185,6 +187,40 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a UTF-8 text file atomically."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def json_text(values: Any) -> str:
+    """JSON that every parser takes: what is NaN or infinite becomes null."""
+    return json.dumps(_finite(values), indent=2, allow_nan=False)
+
+
+@contextmanager
+def scratch_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields an empty folder beside `path` that is removed when the block ends, or by [`recover`] after a kill.
+
+    Raises:
+        FmriModelsError: The system refuses to write.
+    """
+    path = Path(path).absolute()
+    with system_errors_as_sentences(path):
+        recover(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
+        try:
+            with _locked(scratch):
+                yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_folder(path: str | os.PathLike) -> None:
+    """Removes a folder as a whole: a kill meanwhile leaves none, or something that [`recover`] removes."""
+    path = Path(path).absolute()
+    with system_errors_as_sentences(path):
+        if not path.exists():
+            return
+        with scratch_folder(path) as scratch:
+            path.rename(scratch / path.name)
 
 
 def check_output_folder(
@@ -538,6 +574,14 @@ def _weights_family(name: str) -> tuple[str, str] | None:
     """Base name and variant of a weights file, a shard or an index; None if it is neither."""
     found = _WEIGHTS.fullmatch(name)
     return None if found is None else (found["base"], found["variant"] or found["index_variant"] or "")
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _umask() -> int:

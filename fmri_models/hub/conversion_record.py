@@ -1,16 +1,21 @@
 """What a pipeline that was converted remembers of the published checkpoints it was made of."""
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from ..errors import FmriModelsError
-from ..saving import check_schema
+from pydantic import Field
+
+from ..reading import checked, read_object
+from ..saving import check_schema, json_text, write_text
 from ..version import __version__
 
 CONVERSION_FILE = "conversion.json"
 RECORD_SCHEMA = 1
+_WHAT, _MEND = "record of conversion", "convert the checkpoint again"
+
+_Text = Annotated[str, Field(max_length=1000)]
 
 
 @dataclass
@@ -22,14 +27,14 @@ class ConversionRecord:
         checkpoints: Names of the files, without their folders.
     """
 
-    method: str
-    checkpoints: list[str]
+    method: _Text
+    checkpoints: list[_Text]
     schema: int = RECORD_SCHEMA
-    fmri_models_version: str = __version__
+    fmri_models_version: _Text = __version__
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `conversion.json`."""
-        (Path(folder) / CONVERSION_FILE).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        write_text(Path(folder) / CONVERSION_FILE, json_text(asdict(self)))
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "ConversionRecord | None":
@@ -39,11 +44,8 @@ class ConversionRecord:
             FmriModelsError: It is damaged, or was written by a newer version.
         """
         path = Path(folder) / CONVERSION_FILE
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            check_schema(values.get("schema"), RECORD_SCHEMA, str(path))
-            return cls(**values)
-        except (json.JSONDecodeError, TypeError, AttributeError) as error:
-            raise FmriModelsError(f"{path} is damaged ({error}); convert the checkpoint again.") from error
+        values: dict[str, Any] = read_object(path, _WHAT, _MEND)
+        check_schema(values.get("schema"), RECORD_SCHEMA, str(path))
+        return checked(values, cls, f"The {_WHAT} {path}", _MEND)

@@ -230,8 +230,8 @@ class Recipe:
         texts = known and all(value is None or isinstance(value, expected[key]) for key, value in values.items())
         if not texts or not (values.get("name") or values.get("repository")):
             raise FmriModelsError(
-                f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a mapping with "
-                f"name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
+                f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a "
+                f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
             )
 
     def _check_selection(self, selection: Selection) -> None:
