@@ -12,8 +12,12 @@ import unicodedata
 from .errors import FmriModelsError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-# What Markdown, of the kinds that GitHub and the Hub show, may take for markup inside of a line.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:^-])")
+# What Markdown, of the kinds that GitHub and the Hub show, may take for markup: anywhere in a line, at the edge of a
+# word, at the line's beginning, and in addresses that become links.
+_MARKDOWN = re.compile(
+    r"[\\`*{}\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+#=:]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|:(?=//)|(?<=www)\.",
+    re.IGNORECASE,
+)
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -82,8 +86,18 @@ def one_line(text: object, most: int = 300) -> str:
 
 
 def markdown(text: object) -> str:
-    """Text as Markdown shows it literally: no headings, links, emphasis, tables, formulas or HTML come of it."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(one_line(text, most=10_000), quote=False))
+    """Text as Markdown shows it literally: no headings, links, emphasis, tables, formulas or HTML come of it.
+
+    Plain prose with names such as `two_way` stays as it is, so that the file can be read without being rendered.
+    """
+    shown = html.escape(one_line(text, most=10_000).strip(), quote=False)
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", shown)
+
+
+def markdown_code(text: object) -> str:
+    """Text set as code in Markdown, outside of tables; as [`markdown`] where code could end early or be taken for HTML."""
+    shown = one_line(text, most=10_000).strip()
+    return markdown(shown) if not shown or any(character in "`<>&" for character in shown) else f"`{shown}`"
 
 
 def csv_cell(text: str) -> str:
