@@ -1,6 +1,9 @@
 """An index of components names classes of known libraries and nothing else, so that no code of a folder is run."""
 
-from collections.abc import Iterable
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import FmriModelsError
@@ -39,8 +42,101 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
             )
 
 
+def check_component_classes(index: Mapping[str, Any], pipeline_class: type, what: str, mend: str) -> None:
+    """Refuses an index of a pipeline that names other classes than its components may have.
+
+    Nothing is imported but libraries whose classes are components anyway; a class has to be what the pipeline's
+    signature says. Schedulers, tokenizers and image processors may be any of their library's.
+
+    Args:
+        index: What `model_index.json` says.
+        pipeline_class: The class that will be loaded.
+        what: What it is, as the beginning of a sentence that goes on with "has".
+        mend: What to do, as the end of one.
+
+    Raises:
+        FmriModelsError: Names the first entry that is refused, or that is missing.
+    """
+    class_name = index.get("_class_name")
+    if not isinstance(class_name, str):
+        raise FmriModelsError(f"{what} has {one_line(repr(class_name), 80)} as its class; expected one name; {mend}.")
+    optional = set(getattr(pipeline_class, "_optional_components", ()))
+    for name, kinds in component_kinds(pipeline_class).items():
+        value = index.get(name, [None, None])
+        if value == [None, None]:
+            if name not in optional:
+                raise FmriModelsError(f"{what} has no {name}, without which it can't work; {mend}.")
+            continue
+        found = component_class(value, kinds, f"{what} has {one_line(repr(value), 80)} as {name}", mend)
+        if not issubclass(found, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise FmriModelsError(f"{what} has {one_line(repr(value), 80)} as {name}; expected a {names}; {mend}.")
+
+
+def component_kinds(pipeline_class: Any) -> dict[str, tuple[type, ...]]:
+    """The components of a pipeline class, each with the classes that it may be (or be derived from)."""
+    names, _ = pipeline_class._get_signature_keys(pipeline_class)
+    hints = typing.get_type_hints(pipeline_class.__init__)
+    return {name: _base_classes(hints[name]) for name in names}
+
+
+def component_class(value: Any, kinds: Iterable[type], start: str, mend: str) -> type:
+    """The class that an entry `[library, class]` of an index names.
+
+    Args:
+        value: The entry.
+        kinds: What the component may be; their own modules may be named, too.
+        start: Beginning of a sentence on the entry.
+        mend: End of one.
+
+    Raises:
+        FmriModelsError: It has another form, or names something else than a class of a known library.
+    """
+    import diffusers
+    from diffusers.pipelines.pipeline_loading_utils import _fetch_class_library_tuple
+    from diffusers.utils.deprecation_utils import _maybe_remap_transformers_class
+
+    libraries = component_libraries()
+    library, class_name = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    if not isinstance(library, str) or not isinstance(class_name, str):
+        raise FmriModelsError(f"{start}; expected the name of a library and that of a class; {mend}.")
+    # Some of diffusers' pipelines have components of their own, which are named by the pipeline's module.
+    own_libraries = {_fetch_class_library_tuple(kind)[0] for kind in kinds}
+    if library in libraries:
+        module: Any = sys.modules.get(library)
+    elif library in own_libraries:
+        module = getattr(diffusers.pipelines, library, None)
+    else:
+        raise FmriModelsError(
+            f"{start}; expected a class of {', '.join(sorted(libraries))}: code of other places is not run; {mend}."
+        )
+    if library == "transformers":
+        class_name = _maybe_remap_transformers_class(class_name) or class_name
+    found = getattr(module, class_name, None) if class_name.isidentifier() else None
+    if not isinstance(found, type):
+        raise FmriModelsError(f"{start}, and {library} has no such class; {mend}.")
+    return found
+
+
 def _is_component(value: Any, name: str, known: set[str] | None) -> bool:
     """Lists of numbers are values of the configuration, everything else that is a list names a class."""
     if known is not None and name in known:
         return True
     return isinstance(value, list) and len(value) == 2 and not all(isinstance(v, int | float) for v in value)
+
+
+def _base_classes(hint: Any) -> tuple[type, ...]:
+    """The classes that an annotation means; broader where a library's classes stand for each other."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return tuple(_base_class(part) for part in parts if part is not types.NoneType)
+
+
+def _base_class(kind: type) -> type:
+    from diffusers import SchedulerMixin
+    from diffusers.schedulers import KarrasDiffusionSchedulers
+    from transformers import ImageProcessingMixin, PreTrainedTokenizerBase
+
+    if kind is KarrasDiffusionSchedulers:
+        return SchedulerMixin
+    bases = (SchedulerMixin, PreTrainedTokenizerBase, ImageProcessingMixin)
+    return next((base for base in bases if issubclass(kind, base)), kind)
