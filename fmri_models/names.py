@@ -95,7 +95,7 @@ def markdown(text: object) -> str:
 
 
 def markdown_code(text: object) -> str:
-    """Text set as code in Markdown, outside of tables; as [`markdown`] where code could end early or be taken for HTML."""
+    """Text set as code in Markdown, outside of tables; as [`markdown`] where code could end early or look like HTML."""
     shown = one_line(text, most=10_000).strip()
     return markdown(shown) if not shown or any(character in "`<>&" for character in shown) else f"`{shown}`"
 

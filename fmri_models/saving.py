@@ -254,6 +254,29 @@ def check_output_folder(
         _check_writable(path)
 
 
+def check_merged_folder(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Refuses a folder that files can't be brought into by [`merged_folder`], so that a long run does not end in that.
+
+    Args:
+        path: The folder; made later if it is missing.
+        overwrite: Whether it may have content, of which files of the same names are replaced.
+
+    Raises:
+        FmriModelsError: `path` is a file, has content without `overwrite`, or can't be written.
+    """
+    path = Path(path)
+    with system_errors_as_sentences(path):
+        recover(path)
+        if path.exists() and not path.is_dir():
+            raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
+        if path.is_dir() and any(path.iterdir()) and not overwrite:
+            raise FmriModelsError(
+                f"The output folder {path} exists and is not empty; choose another one, or pass --overwrite to replace "
+                "what an earlier run of this command has written there. Other files stay."
+            )
+        _try_writing(_existing_parent(path))
+
+
 def check_apart(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
     """Refuses an output folder that is, contains or lies in an input of the command.
 
@@ -375,7 +398,11 @@ def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> 
 
 def _check_writable(path: Path) -> None:
     """Writes an empty file where the folder will be, since rights alone do not tell."""
-    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=_existing_parent(path.absolute().parent))
+    _try_writing(_existing_parent(path.absolute().parent))
+
+
+def _try_writing(folder: Path) -> None:
+    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=folder)
     os.close(handle)
     os.unlink(name)
 
@@ -485,6 +512,9 @@ def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iter
     for name in sorted(written):
         if (path / name).is_dir():
             raise FmriModelsError(f"{path / name} is a folder, and a file has to be written there; move it away.")
+    for folder in sorted({path / parent for name in written for parent in Path(name).parents}):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise FmriModelsError(f"{folder} is a file, and a folder has to be made there; move it away.")
     removed = sorted(set(obsolete(path, written)) - written)
     journal = json.dumps({"files": sorted(written), "removed": removed})
     (partial / _JOURNAL).write_text(journal, encoding="utf-8")

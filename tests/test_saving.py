@@ -5,7 +5,15 @@ import os
 import pytest
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.saving import atomic_file, atomic_folder, check_output_folder, check_schema, write_text
+from fmri_models.saving import (
+    atomic_file,
+    atomic_folder,
+    check_merged_folder,
+    check_output_folder,
+    check_schema,
+    merged_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -96,3 +104,25 @@ def _umask() -> int:
     value = os.umask(0)
     os.umask(value)
     return value
+
+
+def test_a_folder_that_files_are_brought_into_is_checked_before_the_work(tmp_path):
+    check_merged_folder(tmp_path / "new" / "folder")
+    (tmp_path / "notes.txt").write_text("kept")
+    with pytest.raises(FmriModelsError, match="not empty.*--overwrite"):
+        check_merged_folder(tmp_path)
+    check_merged_folder(tmp_path, overwrite=True)
+    with pytest.raises(FmriModelsError, match="is a file"):
+        check_merged_folder(tmp_path / "notes.txt", overwrite=True)
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_a_file_in_the_place_of_a_folder_that_is_brought_in_is_refused_before_the_swap(tmp_path):
+    (tmp_path / "images").write_text("kept")
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(FmriModelsError, match="images is a file"), merged_folder(tmp_path) as partial:
+        (partial / "a.txt").write_text("new")
+        (partial / "images" / "brain").mkdir(parents=True)
+        (partial / "images" / "brain" / "a.png").write_text("new")
+    assert names(tmp_path) == ["a.txt", "images"]
+    assert (tmp_path / "a.txt").read_text() == "old"
