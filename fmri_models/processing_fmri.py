@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .errors import FmriModelsError
-from .saving import check_schema, merged_folder
+from .hub_repository import split_push_options, upload_saved
+from .saving import check_schema, merged_folder, written_files
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
@@ -421,19 +422,37 @@ class FmriProcessor(FeatureExtractionMixin):
         values["feature_extractor_type"] = type(self).__name__
         return values
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> list[str]:
-        """Writes `preprocessor_config.json` and `fmri_statistics.safetensors`.
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Writes `preprocessor_config.json` and `fmri_statistics.st`: both together, everything else stays.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Whether this process writes; the others of a distributed training do nothing.
+            push_to_hub: Upload both, too, to `repo_id` or the folder's name.
+            **kwargs: Those of `FeatureExtractionMixin.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The processor was never fitted, or the disk is full.
+            FmriModelsError: The processor was never fitted, the system refuses to write, or the Hub to take it.
         """
         if not self._subjects:
             raise FmriModelsError("The processor was never fitted; make it with FmriProcessor.fit().")
+        if not is_main_process:
+            return []
+        push_options = split_push_options(kwargs)
         tensors, metadata = self._pack()
-        with merged_folder(save_directory) as partial:
+        with merged_folder(save_directory, _former_statistics) as partial:
             super().save_pretrained(partial, **kwargs)
             save_file(tensors, partial / STATISTICS_FILE, metadata=metadata)
-        return [str(Path(save_directory) / CONFIG_FILE), str(Path(save_directory) / STATISTICS_FILE)]
+            files = written_files(partial)
+        if push_to_hub:
+            upload_saved(save_directory, files, "processor", push_options)
+        return [str(Path(save_directory) / name) for name in files]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FmriProcessor":
@@ -546,6 +565,11 @@ def _unpack_subject(tensors: dict[str, np.ndarray], index: int) -> SubjectStatis
         roi=[names[code] for code in tensors[f"{index}.roi_codes"]],
         coordinates=tensors.get(f"{index}.coordinates"),
     )
+
+
+def _former_statistics(folder: Path, written: set[str]) -> list[str]:
+    """The statistics' file under its former name, which is read no more once the new one is there."""
+    return [FORMER_STATISTICS_FILE] if (folder / FORMER_STATISTICS_FILE).is_file() else []
 
 
 def _statistics_path(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> Path:
