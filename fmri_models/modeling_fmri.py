@@ -223,6 +223,7 @@ class FmriPreTrainedModel(PreTrainedModel):
         save_directory: str | os.PathLike,
         is_main_process: bool = True,
         max_shard_size: int | str = "2GB",
+        variant: str | None = None,
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -232,6 +233,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             save_directory: The folder.
             is_main_process: Whether this process writes; the others of a distributed training do nothing.
             max_shard_size: Size of one weights file.
+            variant: Part of the names of the weights files, such as `"fp16"`.
             push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
             **kwargs: Those of `PreTrainedModel.save_pretrained` and of `push_to_hub`.
 
@@ -242,7 +244,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             return
         push_options = split_push_options(kwargs)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
-            self._write_pretrained(partial, max_shard_size=max_shard_size, **kwargs)
+            self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)
             files = written_files(partial)
         if push_to_hub:
             upload_saved(save_directory, files, "model", push_options)

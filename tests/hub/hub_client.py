@@ -93,7 +93,8 @@ def parts(folder: Path) -> dict[str, Any]:
         "absent_model": refusal(LinearModel.from_pretrained, "tester/nothing"),
         "absent_revision": refusal(FmriToImagePipeline.from_pretrained, "tester/whole", revision="v9"),
         "wrong_token": refusal(pipeline.push_to_hub, "tester/refused", token="hf_wrong"),
-        "closed": refusal(FmriToImagePipeline.from_pretrained, "tester/whole", token="hf_wrong", revision="main"),
+        # A cache of its own, since what was fetched once is read again without asking for rights.
+        "closed": refusal(FmriToImagePipeline.from_pretrained, "tester/whole", token="hf_no", cache_dir=work / "empty"),
         "no_pipeline": refusal(FmriToImagePipeline.from_pretrained, "tester/a-model"),
     }
 

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import initialization
 
 from ...encoders.disk_backed import is_on_disk, save_sharded
+from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
 from .configuration_linear import LinearConfig
@@ -138,6 +139,8 @@ class LinearModel(FmriPreTrainedModel):
         if not is_on_disk(self):
             super()._write_pretrained(folder, max_shard_size=max_shard_size, **kwargs)
             return
+        if kwargs.get("variant") is not None:
+            raise FmriModelsError("Weights that live on disk are saved without a variant; leave variant out.")
         self.config.architectures = [type(self).__name__]
         self.config.save_pretrained(folder)
         save_sharded(self, folder, max_shard_size)
