@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
+from ..names import check_name
 from . import schema
 from .noise_ceiling import estimate_ncsnr
 from .pictures import content_sha256, decode_picture
@@ -152,7 +153,7 @@ def _read_events(path: Path) -> _Events:
         )
     stimuli = text("stimulus_id") or []
     for stimulus in sorted(set(stimuli)):
-        schema.check_id(stimulus, "stimulus id")
+        check_name(stimulus, "stimulus id")
     return _Events(text("subject"), stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
 
 
@@ -188,7 +189,7 @@ def _match_subjects(fmri: str | Path | Mapping[str, str | Path], events: _Events
 
 
 def _subject(name: str, array: np.ndarray, file_rows: np.ndarray, event_rows: np.ndarray) -> _Subject:
-    schema.check_id(name, "subject")
+    check_name(name, "subject")
     return _Subject(name, array, file_rows, event_rows, np.arange(array.shape[1]))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from ..names import markdown
 from . import schema
 
 _HUB_LICENSES = {
@@ -11,6 +12,7 @@ _HUB_LICENSES = {
     "cc-by-sa-4.0", "cc0-1.0", "mit", "odbl", "pddl",
 }  # fmt: skip
 
+_DESCRIPTION = "A trial table: single-trial betas and what was shown."
 _TEMPLATE = """---
 {header}---
 
@@ -51,11 +53,11 @@ def data_card(metadata: Mapping) -> str:
     first = metadata["subjects"][0]
     return _TEMPLATE.format(
         header=yaml.safe_dump(_header(metadata), sort_keys=False, allow_unicode=True),
-        name=metadata["name"],
-        description=metadata["description"] or "A trial table: single-trial betas and what was shown.",
+        name=markdown(metadata["name"]),
+        description="\n".join(map(markdown, metadata["description"].splitlines())) or _DESCRIPTION,
         kind="**simulated**, no human data" if metadata["simulated"] else "measured",
-        source=metadata["source"] or "not stated",
-        license=metadata["license"] or "not stated",
+        source=markdown(metadata["source"]) or "not stated",
+        license=markdown(metadata["license"]) or "not stated",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
         first_split=_parts(metadata, first)[0],

@@ -18,7 +18,9 @@ from numpy.lib import format as npy
 from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
-from ..saving import PARTIAL_PREFIX, atomic_folder
+from ..names import file_name
+from ..reading import read_array
+from ..saving import atomic_folder
 from .streaming_statistics import StreamingStatistics
 
 VALUES_FILE = "values.npy"
@@ -37,10 +39,11 @@ class FmriMatrix:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._values = np.load(folder / VALUES_FILE, mmap_mode="r", allow_pickle=False)
-        scaled = (folder / SCALING_FILE).is_file()
-        self._scaling = np.load(folder / SCALING_FILE, allow_pickle=False) if scaled else None
-        self.shape: tuple[int, int] = self._values.shape
+        mend = f"delete the folder {folder}"
+        self._values = read_array(folder / VALUES_FILE, "cached matrix", mend, memory_map=True)
+        scaled = (folder / SCALING_FILE).exists()
+        self._scaling = read_array(folder / SCALING_FILE, "cached matrix", mend) if scaled else None
+        self.shape: tuple[int, ...] = self._values.shape
 
     @classmethod
     def materialize(
@@ -66,15 +69,15 @@ class FmriMatrix:
             FmriModelsError: The cache can't be written, or the disk is full.
         """
         parent = cache_folder() / "matrices" / fingerprint
-        folder = parent / subject
+        folder = parent / file_name(subject, "", "subject")
         if not folder.is_dir():
             make_cache_folder(parent)
-            with filelock.FileLock(parent / f"{subject}.lock"):
+            with filelock.FileLock(parent / file_name(subject, ".lock", "subject")):
                 if not folder.is_dir():
-                    _remove_interrupted(parent, subject)
+                    _check_room(parent, shape)
                     _write(folder, shape, blocks, scale)
         matrix = cls(folder)
-        if matrix.shape != shape:
+        if matrix.shape != shape or (matrix._scaling is not None and matrix._scaling.shape != (2, shape[1])):
             raise FmriModelsError(
                 f"The cached matrix {folder} has the shape {matrix.shape}; expected {shape}: delete it."
             )
@@ -130,10 +133,14 @@ def _cache_refusal(folder: Path, reason: str) -> str:
     )
 
 
-def _remove_interrupted(parent: Path, subject: str) -> None:
-    """Removes what a killed process left; the lock is held, so nobody is writing it."""
-    for partial in parent.glob(f"{PARTIAL_PREFIX}{subject}-*"):
-        shutil.rmtree(partial, ignore_errors=True)
+def _check_room(folder: Path, shape: tuple[int, int]) -> None:
+    """Refuses a matrix for which there is no room, before hours are spent on it."""
+    needed, free = 2 * shape[0] * shape[1], shutil.disk_usage(folder).free
+    if needed > free:
+        raise FmriModelsError(
+            f"The disk is full: the betas need {needed / 2**20:.0f} MiB in the cache {folder}, {free / 2**20:.0f} MiB "
+            f"are free; make room, or set the environment variable {CACHE_VARIABLE} to a folder elsewhere."
+        )
 
 
 def _write(folder: Path, shape: tuple[int, int], blocks: Callable[[], Iterable[np.ndarray]], scale: bool) -> None:

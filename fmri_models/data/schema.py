@@ -1,13 +1,13 @@
-"""The trial table's schema: names of files and columns, Arrow types, and what an id may look like. The one place."""
+"""The trial table's schema: names of files and columns, Arrow types, and how large a table may be. The one place."""
 
 import json
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
+from ..names import one_line
 
 SCHEMA_VERSION = 1
 
@@ -21,6 +21,15 @@ NOISE_FREE_FOLDER = "noise_free"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 DEFAULT_SPLIT = "default"
+
+# Far beyond any experiment, and small enough that no file makes a reader run out of memory.
+MAX_VOXELS = 2**21  # of a subject
+MAX_TRIALS = 2**20  # of a subject, in one part of the split
+MAX_STIMULI = 2**21
+MAX_SPLIT_ROWS = 2**24
+MAX_FOLDS = 10_000
+MAX_PICTURE_BYTES = 64 * 2**20
+MAX_INT32 = 2**31 - 1
 
 SIMULATED_TRUTH = "simulated truth"
 TRAINING_REPETITIONS = "training repetitions"
@@ -40,7 +49,6 @@ _TRIAL_FIELDS = [
     pa.field("repetition", pa.int32()),
     pa.field("stimulus_id", pa.string()),
 ]
-_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def trials_schema(num_voxels: int, dtype: np.dtype | type | str) -> pa.Schema:
@@ -139,24 +147,10 @@ def fmri_matrix(column: pa.ChunkedArray | pa.Array, num_voxels: int) -> np.ndarr
     return values.to_numpy(zero_copy_only=True).reshape(len(array), num_voxels)
 
 
-def check_id(value: object, what: str) -> str:
-    """Returns an id that is safe as a file name.
-
-    Raises:
-        FmriModelsError: The id has other characters than letters, digits, `_`, `.` and `-`.
-    """
-    if not isinstance(value, str) or not _SAFE_ID.fullmatch(value):
-        raise FmriModelsError(
-            f"The {what} {value!r} can't be used as a file name: ids have 1 to 128 of the characters A-Z a-z 0-9 _ . - "
-            "and start with a letter, a digit or _; rename it."
-        )
-    return value
-
-
 def listed(values: Iterable[object], most: int = 3) -> str:
     """The first few of some values, for an error message: `a, b, c and 4 more`."""
     values = list(values)
-    text = ", ".join(str(value) for value in values[:most])
+    text = ", ".join(one_line(value, 60) for value in values[:most])
     return f"{text} and {len(values) - most} more" if len(values) > most else text
 
 

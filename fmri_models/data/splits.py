@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
+from ..names import check_name
 from ..saving import atomic_file
 from . import schema
 from .split_files import check_disjoint, check_split_rows, split_table
@@ -161,7 +162,7 @@ def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
     Raises:
         FmriModelsError: There is a split of that name, or a picture would be in two parts.
     """
-    schema.check_id(name, "split name")
+    check_name(name, "split name")
     path = table.path / schema.SPLITS_FOLDER / f"{name}.parquet"
     if path.exists():
         raise FmriModelsError(f"The split {name!r} exists in {table.path}; choose another name.")

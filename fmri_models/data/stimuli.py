@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FmriModelsError
+from ..names import check_name
 from . import schema
 from .pictures import decode_picture
 from .table import TrialTable
@@ -219,7 +220,7 @@ def _entries_of_index(data: bytes, index: str, names: list[str], path: Path) -> 
     given = [row.get("stimulus_id", "") for row in rows]
     ids = [mine or stem for mine, stem in zip(given, _ids_of(files), strict=True)]
     return [
-        _Entry(schema.check_id(stimulus, "stimulus id"), file, _captions(row), _category(row))
+        _Entry(check_name(stimulus, "stimulus id"), file, _captions(row), _category(row))
         for stimulus, file, row in zip(ids, files, rows, strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """Reading a trial table."""
 
 import hashlib
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,13 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
+from ..names import check_line, file_name, is_name, one_line
+from ..reading import checked, parse_json
 from ..saving import check_schema
-from . import schema
+from . import parquet, schema
 from .matrix import FmriMatrix
+from .metadata import read_metadata
+from .parquet import MEND, read_parquet
 from .pictures import decode_picture
+
+_VOXELS = schema.voxels_schema()
+_STIMULI = schema.stimuli_schema()
+_SPLITS = schema.splits_schema("", None, "")
+_STIMULUS_COLUMNS = ("stimulus_id", "captions", "category", "factors", "content_sha256")
+_HASH = re.compile("[0-9a-f]{64}")
+_MOST_MM = 1e6
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_VALUES_A_PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -79,9 +91,6 @@ class TrialTable:
             FmriModelsError: There is no table, it was written by a newer version, or files are missing or cut short.
         """
         path = Path(path)
-        if not path.is_dir():
-            what = "is a file, not a folder" if path.exists() else "does not exist"
-            raise FmriModelsError(f"The trial table {path} {what}; give the folder that `prepare` or `simulate` wrote.")
         metadata = read_metadata(path)
         _check_files(path, metadata["files"])
         return cls(path, metadata)
@@ -95,23 +104,36 @@ class TrialTable:
 
     def voxels(self, subject: str) -> Voxels:
         """ROI, position and noise ceiling of a subject's voxels."""
-        columns = read_parquet(self.path / schema.VOXELS_FOLDER / f"{self._checked(subject)}.parquet")
-        if len(columns) != self.num_voxels(subject):
+        path = self.path / schema.VOXELS_FOLDER / file_name(self._checked(subject), ".parquet")
+        width = self.num_voxels(subject)
+        columns = read_parquet(path, _VOXELS, most_rows=schema.MAX_VOXELS, nullable=_VOXELS.names[1:])
+        if len(columns) != width:
             raise FmriModelsError(
-                f"The voxels file of {subject} in {self.path} has {len(columns)} rows; expected "
-                f"{self.num_voxels(subject)}, one a voxel; prepare the table again."
+                f"The voxels file of {subject} in {self.path} has {len(columns)} rows; {subject} has {width} voxels: "
+                "expected one row a voxel; prepare the table again."
             )
-        xyz = [_floats(columns[axis]) for axis in "xyz"]
-        sources = [source for source in columns["noise_ceiling_source"].unique().to_pylist() if source]
-        repetitions = [n for n in columns["noise_ceiling_repetitions"].unique().to_pylist() if n]
+        if not np.array_equal(columns["index"].to_numpy(), np.arange(width)):
+            raise FmriModelsError(f"{one_line(path)}: the column index doesn't count from 0 to {width - 1}; {MEND}.")
+        for name in ("roi", "space"):
+            parquet.check_texts(columns[name], lambda text: check_line(text, "text of a voxel"))
+        sources = sorted({source for source in parquet.text_list(columns["noise_ceiling_source"]) if source})
+        if unknown := set(sources) - set(schema.NOISE_CEILING_SOURCES):
+            raise FmriModelsError(
+                f"{one_line(path)} has noise ceilings from {one_line(repr(min(unknown)))}; expected "
+                f"{', '.join(schema.NOISE_CEILING_SOURCES)}; {MEND}."
+            )
+        repeated = columns["noise_ceiling_repetitions"].unique().drop_null()
+        repetitions = [n for n in _numbers(repeated, path, "repetitions").tolist() if n]
+        xyz = [_floats(columns[axis], path, axis, -_MOST_MM, _MOST_MM) for axis in "xyz"]
+        spaces = parquet.text_list(columns["space"])
         return Voxels(
-            roi=[label or "" for label in columns["roi"].to_pylist()],
+            roi=[label or "" for label in parquet.text_list(columns["roi"])],
             coordinates=None if any(a is None for a in xyz) else np.stack([a for a in xyz if a is not None], axis=1),
-            ncsnr=_floats(columns["ncsnr"]),
-            noise_ceiling=_floats(columns["noise_ceiling"]),
+            ncsnr=_floats(columns["ncsnr"], path, "ncsnr", 0, _LARGEST_FLOAT),
+            noise_ceiling=_floats(columns["noise_ceiling"], path, "noise_ceiling", 0, 1),
             source=sources[0] if sources else "",
             repetitions=repetitions[0] if repetitions else 0,
-            space=(columns["space"][0].as_py() or "") if len(columns) else "",
+            space=spaces[0] or "",
         )
 
     @cached_property
@@ -121,7 +143,8 @@ class TrialTable:
 
     def split_names(self) -> list[str]:
         """Names of the splits, the default one first."""
-        names = sorted(path.stem for path in (self.path / schema.SPLITS_FOLDER).glob("*.parquet"))
+        found = (path.stem for path in (self.path / schema.SPLITS_FOLDER).glob("*.parquet"))
+        names = sorted(name for name in found if is_name(name))
         return sorted(names, key=lambda name: name != schema.DEFAULT_SPLIT)
 
     def num_folds(self, split_name: str = schema.DEFAULT_SPLIT) -> int:
@@ -142,15 +165,20 @@ class TrialTable:
         table = TrialTable(self.path, self.metadata)
         # What was read already is read-only and shared.
         table._rows, table._matrices = self._rows, self._matrices
-        table._splits = {**self._splits, name: _Split.of_rows(rows)}
+        table._splits = {**self._splits, name: _Split(rows, self.path, self.subjects)}
         return table
+
+    def split_rows(self, split_name: str = schema.DEFAULT_SPLIT) -> pa.Table:
+        """The rows of a split file: `fold, subject, trial, stimulus_id, split`."""
+        return pa.table({name: self._split(split_name).columns[name] for name in _SPLITS.names})
 
     def split_fingerprint(self, split_name: str = schema.DEFAULT_SPLIT) -> str:
         """SHA-256 over the table's fingerprint and the rows of one split."""
         columns = self._split(split_name).columns
         digest = hashlib.sha256(self.fingerprint.encode())
-        for name in schema.splits_schema("", None, "").names:
-            digest.update(repr(columns[name].tolist()).encode())
+        for name in _SPLITS.names:
+            for text in _list_text(columns[name]):
+                digest.update(text.encode())
         return digest.hexdigest()
 
     def trials(
@@ -203,11 +231,17 @@ class TrialTable:
 
     def noise_free(self, subject: str) -> tuple[list[str], np.ndarray] | None:
         """A simulated subject's responses without noise: stimulus ids and (n, V) float32; None for measured data."""
-        path = self.path / schema.NOISE_FREE_FOLDER / f"{self._checked(subject)}.parquet"
+        path = self.path / schema.NOISE_FREE_FOLDER / file_name(self._checked(subject), ".parquet")
         if not path.exists():
             return None
-        columns = read_parquet(path)
-        return columns["stimulus_id"].to_pylist(), self._fmri_of(path, columns)
+        width = self.num_voxels(subject)
+        kind = schema.noise_free_schema(width)
+        columns = read_parquet(path, kind, columns=["stimulus_id"], most_rows=schema.MAX_STIMULI)
+        parquet.check_names(columns["stimulus_id"], path, "stimulus id")
+        ids = [str(stimulus) for stimulus in parquet.text_list(columns["stimulus_id"])]
+        blocks = [np.zeros((0, width), dtype=np.float32)]
+        blocks += parquet.fmri_blocks(path, width, kind, most_rows=len(ids))
+        return ids, np.concatenate(blocks)
 
     def trial_files(self, subject: str) -> list[Path]:
         """A subject's Parquet files: train, validation, test, each in order."""
@@ -221,13 +255,14 @@ class TrialTable:
         return [self.path / name for name in sorted(names, key=order)]
 
     def fmri_blocks(self, subject: str) -> Iterator[np.ndarray]:
-        """All of a subject's betas in the order of the files, as (rows, V) float16 or float32 blocks, as stored."""
+        """All of a subject's betas in the order of the files, as (rows, V) float16 or float32 blocks, as stored.
+
+        Raises:
+            FmriModelsError: A file is damaged, or a beta is missing, NaN or infinite.
+        """
         for path in self.trial_files(subject):
-            with open_parquet(path) as file:
-                for group in range(file.num_row_groups):
-                    with _naming(path):
-                        columns = file.read_row_group(group, columns=[schema.FMRI])
-                    yield self._fmri_of(path, columns, self.num_voxels(subject))
+            width = self.num_voxels(subject)
+            yield from parquet.fmri_blocks(path, width, *_trial_kinds(width), most_rows=schema.MAX_TRIALS)
 
     def matrix(self, subject: str) -> FmriMatrix:
         """A subject's betas as a memory-mapped matrix, written to the cache when it is first asked for."""
@@ -237,32 +272,65 @@ class TrialTable:
                 self.fingerprint,
                 subject,
                 (rows, self.num_voxels(subject)),
-                lambda: self.fmri_blocks(subject),
+                lambda: self._checked_blocks(subject),
                 scale=self._needs_float32(subject),
             )
         return self._matrices[subject]
 
-    def _needs_float32(self, subject: str) -> bool:
+    def _checked_blocks(self, subject: str) -> Iterator[np.ndarray]:
+        """Betas on their way to the cache, where they are found by the hashes that `table.json` says."""
         for path in self.trial_files(subject):
-            with open_parquet(path) as file:
+            name = path.relative_to(self.path).as_posix()
+            if parquet.file_sha256(path) != self.metadata["files"][name]["sha256"]:
+                raise FmriModelsError(
+                    f"{one_line(path)} was changed: its SHA-256 is not the one in {schema.TABLE_FILE}; {MEND}."
+                )
+        yield from self.fmri_blocks(subject)
+
+    def _needs_float32(self, subject: str) -> bool:
+        kinds = _trial_kinds(self.num_voxels(subject))
+        for path in self.trial_files(subject):
+            with parquet.open_parquet(path, *kinds, columns=[schema.FMRI], most_rows=schema.MAX_TRIALS) as file:
                 if file.schema_arrow.field(schema.FMRI).type.value_type != pa.float16():
                     return True
         return False
 
-    def _fmri_of(self, path: Path, columns: pa.Table, num_voxels: int | None = None) -> np.ndarray:
-        expected = columns.schema.field(schema.FMRI).type.list_size if num_voxels is None else num_voxels
-        try:
-            return schema.fmri_matrix(columns[schema.FMRI], expected)
-        except FmriModelsError as error:
-            raise FmriModelsError(f"{path}: {error}") from error
-
     def _trial_rows(self, subject: str) -> dict[str, np.ndarray]:
         if subject not in self._rows:
-            columns = list(schema.TRIAL_COLUMNS)
-            parts = [read_parquet(path, columns) for path in self.trial_files(self._checked(subject))]
-            table = pa.concat_tables([part.replace_schema_metadata() for part in parts])
-            self._rows[subject] = {name: _array(table[name]) for name in columns}
+            self._rows[subject] = self._read_trial_rows(self._checked(subject))
         return self._rows[subject]
+
+    def _read_trial_rows(self, subject: str) -> dict[str, np.ndarray]:
+        columns, kinds = list(schema.TRIAL_COLUMNS), _trial_kinds(self.num_voxels(subject))
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+        counts = dict.fromkeys(schema.SPLITS, 0)
+        for path in self.trial_files(subject):
+            rows = read_parquet(path, *kinds, columns=columns, most_rows=schema.MAX_TRIALS)
+            counts[path.name.split("-")[0]] += len(rows)
+            if others := sorted(set(parquet.text_list(rows["subject"])) - {subject}, key=str):
+                raise FmriModelsError(
+                    f"{one_line(path)} has trials of {schema.listed(others)}; expected {subject} only; {MEND}."
+                )
+            parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+            for name in columns:
+                text = name in ("subject", "stimulus_id")
+                what = f"{one_line(path)}: the column {name}"
+                parts[name].append(
+                    parquet.text_array(rows[name], what) if text else _numbers(rows[name], path, f"{name} numbers")
+                )
+        for part, expected in self.metadata["trials"][subject].items():
+            if counts[part] != expected:
+                raise FmriModelsError(
+                    f"{subject} has {counts[part]} trials in {part}; {schema.TABLE_FILE} says {expected}; {MEND}."
+                )
+        found = {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
+        numbers, times = np.unique(found["trial"], return_counts=True)
+        if (times > 1).any():
+            raise FmriModelsError(
+                f"{subject} has {(times > 1).sum()} trial numbers more than once "
+                f"({schema.listed(numbers[times > 1])}) in {self.path}; {MEND}."
+            )
+        return found
 
     def _checked(self, subject: str) -> str:
         if subject not in self.subjects:
@@ -272,12 +340,13 @@ class TrialTable:
     def _split(self, name: str) -> "_Split":
         if name not in self._splits:
             path = self.path / schema.SPLITS_FOLDER / f"{name}.parquet"
-            if not path.is_file():
+            if not is_name(name) or not path.is_file():
                 raise FmriModelsError(
                     f"{self.path} has no split {name!r}; it has {schema.listed(self.split_names(), 20)}. "
                     "`fmri-models data split` makes others."
                 )
-            self._splits[name] = _Split.read(path)
+            rows = read_parquet(path, _SPLITS, most_rows=schema.MAX_SPLIT_ROWS)
+            self._splits[name] = _Split(rows, path, self.subjects)
         return self._splits[name]
 
 
@@ -340,13 +409,35 @@ class Stimuli:
         self._channels: int = table.metadata["image_channels"]
         names = sorted(n for n in table.metadata["files"] if n.startswith(f"{schema.STIMULI_FOLDER}/"))
         self._files = [table.path / name for name in names]
-        columns = ["stimulus_id", "captions", "category", "factors", "content_sha256"]
-        parts = [read_parquet(path, columns) for path in self._files]
-        rows = pa.concat_tables([part.replace_schema_metadata() for part in parts])
-        self.ids: list[str] = rows["stimulus_id"].to_pylist()
-        self._columns = {name: rows[name].to_pylist() for name in columns}
+        self.ids: list[str] = []
+        self._columns: dict[str, list] = {name: [] for name in _STIMULUS_COLUMNS}
+        starts = [0]
+        for path in self._files:
+            self._read(path)
+            starts.append(len(self.ids))
         self._row_of = {stimulus: row for row, stimulus in enumerate(self.ids)}
-        self._file_starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._file_starts = np.array(starts)
+        if len(self._row_of) != len(self.ids):
+            twice = [stimulus for row, stimulus in enumerate(self.ids) if self._row_of[stimulus] != row]
+            raise FmriModelsError(
+                f"{len(twice)} stimulus ids are there more than once ({schema.listed(twice)}) in {table.path}; {MEND}."
+            )
+
+    def _read(self, path: Path) -> None:
+        """Reads everything but the pictures of one file."""
+        nullable = _STIMULUS_COLUMNS[1:]
+        most = schema.MAX_STIMULI - len(self.ids)
+        rows = read_parquet(path, _STIMULI, columns=_STIMULUS_COLUMNS, most_rows=most, nullable=nullable)
+        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+        parquet.check_texts(rows["category"], lambda text: check_line(text, "category of a stimulus"))
+        parquet.check_texts(rows["content_sha256"], lambda text: _check_hash(text, path))
+        for name in _STIMULUS_COLUMNS:
+            self._columns[name] += (
+                parquet.texts_list(rows[name], f"{one_line(path)}: the captions")
+                if name == "captions"
+                else parquet.text_list(rows[name])
+            )
+        self.ids = self._columns["stimulus_id"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -389,7 +480,16 @@ class Stimuli:
 
     def factors(self, ids: Sequence[str] | np.ndarray | None = None) -> list[dict | None]:
         """What a drawn picture was drawn from (kind, colour, place ...), None where it is unknown."""
-        return [None if text is None else json.loads(text) for text in self._values("factors", ids)]
+        return [None if text is None else self._parsed(text) for text in self._values("factors", ids)]
+
+    def _parsed(self, text: str) -> dict:
+        values = parse_json(text, f"The factors {one_line(repr(text), 80)} of a stimulus in {self._folder}", MEND)
+        if not isinstance(values, dict):
+            raise FmriModelsError(
+                f"A stimulus in {self._folder} has the factors {one_line(repr(text), 80)}; expected a JSON object; "
+                f"{MEND}."
+            )
+        return values
 
     def content_hashes(self, ids: Sequence[str] | np.ndarray | None = None) -> list[str | None]:
         """SHA-256 of each picture's pixels, None where the picture is missing."""
@@ -427,32 +527,54 @@ class Stimuli:
             start, stop = self._file_starts[index], self._file_starts[index + 1]
             inside = wanted[(wanted >= start) & (wanted < stop)] - start
             if len(inside):
-                for row, data in _pictures_of(path, inside):
+                for row, data in parquet.pictures(path, _STIMULI, inside, most_rows=schema.MAX_STIMULI):
                     yield int(start) + row, data
 
 
 class _Split:
-    """One split file."""
+    """One split: its rows, and how it was made.
 
-    def __init__(self, columns: dict[str, np.ndarray], how: Mapping) -> None:
-        self.columns = columns
-        self.how = how
-        self.repeats_stimuli: str = how.get("repeats_stimuli", "")
-        self.num_folds = int(columns["fold"].max()) + 1 if len(columns["fold"]) else 0
+    Args:
+        rows: With the columns of a split file.
+        path: The file, for messages.
+        subjects: Of the table.
+    """
 
-    @classmethod
-    def read(cls, path: Path) -> "_Split":
-        rows = read_parquet(path)
-        if missing := set(schema.splits_schema("", None, "").names) - set(rows.column_names):
-            raise FmriModelsError(f"{path} has no column {sorted(missing)[0]!r}; make the split again.")
-        split = cls.of_rows(rows)
-        check_schema(split.how.get("schema"), schema.SCHEMA_VERSION, f"The split {path}")
-        return split
+    def __init__(self, rows: pa.Table, path: Path, subjects: Sequence[str]) -> None:
+        self.how = _split_how(rows.schema.metadata or {}, path)
+        self.repeats_stimuli = self.how.repeats_stimuli
+        _check_among(rows["split"], schema.SPLITS, path, "the part")
+        _check_among(rows["subject"], subjects, path, "the subject")
+        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+        self.columns: dict[str, np.ndarray] = {}
+        for name in _SPLITS.names:
+            if name in ("fold", "trial"):
+                most = schema.MAX_FOLDS - 1 if name == "fold" else schema.MAX_INT32
+                self.columns[name] = _numbers(rows[name], path, f"{name} numbers", most)
+            else:
+                self.columns[name] = parquet.text_array(rows[name], f"{one_line(path)}: the column {name}")
+        folds = np.unique(self.columns["fold"])
+        self.num_folds = len(folds)
+        if self.num_folds and folds[-1] != self.num_folds - 1:
+            raise FmriModelsError(
+                f"The split {one_line(path)} has the fold {folds[-1]} but {self.num_folds} folds in all; expected them "
+                "to count from 0; make the split again."
+            )
+        self._check_trials_once(path)
 
-    @classmethod
-    def of_rows(cls, rows: pa.Table) -> "_Split":
-        how = json.loads((rows.schema.metadata or {}).get(b"fmri_models", b"{}"))
-        return cls({name: _array(rows[name]) for name in schema.splits_schema("", None, "").names}, how)
+    def _check_trials_once(self, path: Path) -> None:
+        """Refuses a trial that is twice in a fold, where it could be both learned from and tested."""
+        fold, subject, trial = (self.columns[name] for name in ("fold", "subject", "trial"))
+        names, numbers = np.unique(subject, return_inverse=True)
+        keys = (fold.astype(np.int64) * len(names) + numbers) * (schema.MAX_INT32 + 1) + trial
+        order = np.argsort(keys, kind="stable")
+        twice = order[1:][np.diff(keys[order]) == 0]
+        if len(twice):
+            row = twice[0]
+            raise FmriModelsError(
+                f"The split {one_line(path)} has trial {trial[row]} of {subject[row]} twice in fold {fold[row]}; make "
+                "the split again."
+            )
 
     def trials(self, subject: str, parts: Sequence[str], fold: int) -> np.ndarray:
         columns = self.columns
@@ -460,83 +582,58 @@ class _Split:
         return columns["trial"][chosen]
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a Parquet file of a table.
+@dataclass(frozen=True)
+class _How:
+    """How a split was made; other keys say to which table it belongs."""
 
-    Raises:
-        FmriModelsError: The file is missing or broken, or has no such column.
-    """
-    with open_parquet(path) as file, _naming(path):
-        if missing := set(columns or ()) - set(file.schema_arrow.names):
-            raise FmriModelsError(f"{path} has no column {sorted(missing)[0]!r}; prepare the table again.")
-        return file.read(columns=columns)
+    by: str = ""
+    seed: int | None = None
+    repeats_stimuli: str = ""
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """Opens a Parquet file of a table.
-
-    Raises:
-        FmriModelsError: The file is missing or broken.
-    """
-    with _naming(path):
-        return pq.ParquetFile(path)
-
-
-class _naming:  # noqa: N801 (used like a function)
-    """Turns what Arrow raises on a broken file into a sentence that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (pa.ArrowException, OSError)):
-            raise FmriModelsError(
-                f"{self._path} can't be read ({str(error).splitlines()[0]}); it is missing, cut short or damaged: "
-                "prepare the table again, or copy it again."
-            ) from error
-
-
-def _pictures_of(path: Path, rows: np.ndarray) -> Iterator[tuple[int, bytes | None]]:
-    with open_parquet(path) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            inside = rows[(rows >= start) & (rows < stop)]
-            if len(inside):
-                with _naming(path):
-                    images = file.read_row_group(group, columns=["image"])["image"]
-                for row in inside:
-                    struct = images[int(row) - start].as_py()
-                    yield int(row), None if struct is None else struct["bytes"]
-            start = stop
-
-
-def read_metadata(path: Path) -> dict:
-    """What `table.json` says.
-
-    Raises:
-        FmriModelsError: It is missing or broken, or was written by a newer version.
-    """
-    file = path / schema.TABLE_FILE
-    if not file.is_file():
-        raise FmriModelsError(
-            f"{path} has no {schema.TABLE_FILE}, so it is no trial table; give the folder that `prepare` or `simulate` "
-            "wrote."
-        )
+def _split_how(about: Mapping[bytes, bytes], path: Path) -> _How:
+    what = f"What the split {one_line(path)} says of itself"
     try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FmriModelsError(f"{file} is no JSON ({error}); prepare the table again.") from error
-    if not isinstance(metadata, dict):
-        raise FmriModelsError(f"{file} holds no JSON object; prepare the table again.")
-    check_schema(metadata.get("schema"), schema.SCHEMA_VERSION, f"The trial table {path}")
-    needed = ("name", "simulated", "subjects", "num_voxels", "trials", "image_channels", "files")
-    if missing := [key for key in needed if key not in metadata]:
-        raise FmriModelsError(f"{file} has no {missing[0]!r}; prepare the table again.")
-    return metadata
+        text = about.get(b"fmri_models", b"{}").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FmriModelsError(f"{what} is no text in UTF-8; make the split again.") from error
+    values = parse_json(text, what, "make the split again")
+    if not isinstance(values, dict):
+        raise FmriModelsError(f"{what} is no JSON object; make the split again.")
+    check_schema(values.get("schema"), schema.SCHEMA_VERSION, f"The split {one_line(path)}")
+    known = {key: values[key] for key in ("by", "seed", "repeats_stimuli") if key in values}
+    return checked(known, _How, what, "make the split again")
+
+
+def _check_among(column: pa.ChunkedArray, known: Sequence[str], path: Path, what: str) -> None:
+    def check(text: str) -> None:
+        if text not in known:
+            raise FmriModelsError(
+                f"The split {one_line(path)} has {what} {one_line(repr(text))}; expected one of "
+                f"{schema.listed(known, 20)}; make the split again."
+            )
+
+    parquet.check_texts(column, check)
+
+
+def _list_text(values: np.ndarray) -> Iterator[str]:
+    """The text of a list of some values, in pieces: of all at once it would take gigabytes."""
+    yield "["
+    for start in range(0, len(values), _VALUES_A_PIECE):
+        yield ", " * (start > 0) + repr(values[start : start + _VALUES_A_PIECE].tolist())[1:-1]
+    yield "]"
+
+
+def _trial_kinds(num_voxels: int) -> list[pa.Schema]:
+    return [schema.trials_schema(num_voxels, dtype) for dtype in (np.float16, np.float32)]
+
+
+def _check_hash(text: str, path: Path) -> None:
+    if not _HASH.fullmatch(text):
+        raise FmriModelsError(
+            f"{one_line(path)} has the content_sha256 {one_line(repr(text), 80)}; expected 64 hexadecimal digits; "
+            f"{MEND}."
+        )
 
 
 def _check_files(path: Path, files: Mapping[str, Mapping]) -> None:
@@ -559,17 +656,26 @@ def _fingerprint(files: Mapping[str, Mapping]) -> str:
     return digest.hexdigest()
 
 
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    if pa.types.is_string(column.type):
-        return np.array(column.to_pylist(), dtype=np.str_)
-    return column.to_numpy()
+def _numbers(column: pa.ChunkedArray, path: Path, what: str, most: int = schema.MAX_INT32) -> np.ndarray:
+    """A column of whole numbers from 0."""
+    values = column.to_numpy()
+    if len(values) and (values.min() < 0 or values.max() > most):
+        raise FmriModelsError(
+            f"{one_line(path)} has {what} from {values.min()} to {values.max()}; expected 0 to {most}; {MEND}."
+        )
+    return values
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray | None:
+def _floats(column: pa.ChunkedArray, path: Path, what: str, least: float, most: float) -> np.ndarray | None:
     """Values with NaN for null; None if all are null."""
     if column.null_count == len(column):
         return None
-    return column.cast(pa.float32()).to_numpy().astype(np.float32)
+    known = column.drop_null().to_numpy()
+    if not ((known >= least) & (known <= most)).all():
+        raise FmriModelsError(
+            f"{one_line(path)} has values in the column {what} that are not from {least:g} to {most:g}; {MEND}."
+        )
+    return column.to_numpy().astype(np.float32)
 
 
 def _indices(rows: Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:

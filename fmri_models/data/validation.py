@@ -1,6 +1,5 @@
 """Checking a whole trial table: every file is read, hashed and compared with what it should be."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
+from ..names import one_line
+from ..saving import is_partial
 from . import schema
+from .metadata import read_metadata
+from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
 from .split_files import check_disjoint, check_split_rows
-from .table import TrialTable, open_parquet, read_metadata, read_parquet
-from .writer import file_sha256
+from .table import TrialTable
 
 
 def validate_table(path: str | Path, progress: Callable[[str], object] = lambda step: None) -> list[str]:
@@ -38,6 +40,9 @@ def validate_table(path: str | Path, progress: Callable[[str], object] = lambda 
         return findings
     table = TrialTable(path, metadata)
     findings += _stimulus_findings(table, progress)
+    if findings:
+        # Trials and splits are compared with stimuli that can be read.
+        return findings
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, progress)
@@ -52,86 +57,99 @@ def _file_findings(path: Path, files: dict[str, dict], progress: Callable[[str],
             yield f"{name} is missing."
         elif file.stat().st_size != recorded["bytes"]:
             yield f"{name} has {file.stat().st_size} bytes; expected {recorded['bytes']}: it is cut short or changed."
-        elif file_sha256(file) != recorded["sha256"]:
-            yield f"{name} was changed: its SHA-256 is not the one in {schema.TABLE_FILE}."
         else:
-            yield from _sentences(partial(_open_and_close, file), name)
+            yield from _sentences(partial(_check_hash, file, name, recorded["sha256"]))
     for folder in (schema.TRIALS_FOLDER, schema.STIMULI_FOLDER, schema.VOXELS_FOLDER, schema.NOISE_FREE_FOLDER):
         for file in sorted((path / folder).rglob("*.parquet")):
             if (name := file.relative_to(path).as_posix()) not in files:
-                yield f"{name} does not belong to the table: {schema.TABLE_FILE} doesn't list it."
+                yield f"{one_line(name)} does not belong to the table: {schema.TABLE_FILE} doesn't list it."
+
+
+def _check_hash(file: Path, name: str, recorded: str) -> None:
+    with naming(file):
+        found = file_sha256(file)
+    if found != recorded:
+        raise FmriModelsError(f"{name} was changed: its SHA-256 is not the one in {schema.TABLE_FILE}.")
+    with naming(file):
+        pq.ParquetFile(file).close()
 
 
 def _stimulus_findings(table: TrialTable, progress: Callable[[str], object]) -> Iterator[str]:
     names = [name for name in table.metadata["files"] if name.startswith(f"{schema.STIMULI_FOLDER}/")]
     wrong = [finding for name in names for finding in _schema_findings(table.path, name, schema.stimuli_schema())]
-    if wrong:
+    if wrong := wrong or list(_sentences(lambda: (table.stimuli, table.stimuli.factors()))):
         yield from wrong
         return
-    if twice := [stimulus for stimulus, count in Counter(table.stimuli.ids).items() if count > 1]:
-        yield f"{len(twice)} stimulus ids are there more than once ({schema.listed(twice)})."
     hashes = dict(zip(table.stimuli.ids, table.stimuli.content_hashes(), strict=True))
     progress("pictures")
-    for stimulus, data in table.stimuli.encoded():
-        if data is None:
-            continue
-        try:
-            if content_sha256(decode_picture(data, f"stimulus {stimulus}")) != hashes[stimulus]:
-                yield f"The picture of stimulus {stimulus} is not the one of its content_sha256."
-        except FmriModelsError as error:
-            yield str(error)
+
+    def check(stimulus: str, data: bytes) -> None:
+        pixels = decode_picture(data, f"stimulus {stimulus}")
+        if content_sha256(pixels) != hashes[stimulus]:
+            raise FmriModelsError(f"The picture of stimulus {stimulus} is not the one of its content_sha256.")
+        if pixels.shape[2] > table.metadata["image_channels"]:
+            raise FmriModelsError(f"The picture of stimulus {stimulus} is coloured; but not the table.")
+
+    try:
+        for stimulus, data in table.stimuli.encoded():
+            if data is not None:
+                yield from _sentences(partial(check, stimulus, data))
+    except FmriModelsError as error:
+        yield str(error)
 
 
 def _voxel_findings(table: TrialTable, subject: str) -> Iterator[str]:
     name = f"{schema.VOXELS_FOLDER}/{subject}.parquet"
-    if wrong := list(_schema_findings(table.path, name, schema.voxels_schema())):
-        yield from wrong
-        return
-    columns = read_parquet(table.path / name)
-    width = table.num_voxels(subject)
-    if len(columns) != width:
-        yield f"{name} has {len(columns)} rows; {subject} has {width} voxels."
-    elif columns["index"].to_pylist() != list(range(width)):
-        yield f"{name}: the column index doesn't count from 0 to {width - 1}."
+    wrong = list(_schema_findings(table.path, name, schema.voxels_schema()))
+    yield from wrong or _sentences(partial(table.voxels, subject))
+    if (table.path / schema.NOISE_FREE_FOLDER / f"{subject}.parquet").exists():
+        yield from _sentences(partial(_check_noise_free, table, subject))
+
+
+def _check_noise_free(table: TrialTable, subject: str) -> None:
+    ids, _ = table.noise_free(subject) or ([], None)
+    if unknown := sorted({stimulus for stimulus in ids if stimulus not in table.stimuli}):
+        raise FmriModelsError(
+            f"The noise-free responses of {subject} are to {len(unknown)} stimuli that the table doesn't have "
+            f"({schema.listed(unknown)})."
+        )
 
 
 def _trial_findings(table: TrialTable, subject: str, progress: Callable[[str], object]) -> Iterator[str]:
     width = table.num_voxels(subject)
-    numbers: Counter[int] = Counter()
-    found: Counter[str] = Counter()
+    kinds = [schema.trials_schema(width, dtype) for dtype in (np.float16, np.float32)]
+    bad_files = False
     for path in table.trial_files(subject):
         name = path.relative_to(table.path).as_posix()
         progress(name)
-        kinds = [schema.trials_schema(width, dtype) for dtype in (np.float16, np.float32)]
         if wrong := list(_schema_findings(table.path, name, *kinds)):
+            bad_files = True
             yield from wrong
             continue
-        columns = read_parquet(path, schema.TRIAL_COLUMNS)
-        numbers.update(columns["trial"].to_pylist())
-        found[path.name.split("-")[0]] += len(columns)
-        if others := set(columns["subject"].to_pylist()) - {subject}:
-            yield f"{name} has trials of {schema.listed(sorted(others))}; expected {subject} only."
-        if unknown := sorted({s for s in columns["stimulus_id"].to_pylist() if s not in table.stimuli}):
-            yield f"{name} shows {len(unknown)} stimuli that the table doesn't have ({schema.listed(unknown)})."
-        yield from _value_findings(path, name, width)
-    if twice := [number for number, count in numbers.items() if count > 1]:
-        yield f"{subject} has {len(twice)} trial numbers more than once ({schema.listed(twice)})."
-    for split, expected in table.metadata["trials"][subject].items():
-        if found[split] != expected:
-            yield f"{subject} has {found[split]} trials in {split}; {schema.TABLE_FILE} says {expected}."
+        yield from _sentences(partial(_check_values, path, name, width, kinds))
+    if bad_files:
+        return
+    if wrong := list(_sentences(partial(table.all_trials, subject))):
+        yield from wrong
+        return
+    shown = sorted(set(table.all_trials(subject).stimulus_ids.tolist()))
+    if unknown := [stimulus for stimulus in shown if stimulus not in table.stimuli]:
+        yield f"{subject} was shown {len(unknown)} stimuli that the table doesn't have ({schema.listed(unknown)})."
 
 
-def _value_findings(path: Path, name: str, width: int) -> Iterator[str]:
-    bad, first = 0, None
-    with open_parquet(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group, columns=["trial", schema.FMRI])
-            finite = np.isfinite(schema.fmri_matrix(columns[schema.FMRI], width)).all(axis=1)
-            if first is None and not finite.all():
-                first = columns["trial"][int(np.argmin(finite))].as_py()
-            bad += int((~finite).sum())
-    if bad:
-        yield f"{name} has NaN or infinite betas in {bad} trials (first: trial {first})."
+def _check_values(path: Path, name: str, width: int, kinds: list[pa.Schema]) -> None:
+    bad, row, first = 0, 0, None
+    for block in fmri_blocks(path, width, *kinds, most_rows=schema.MAX_TRIALS, finite=False):
+        finite = is_finite(block)
+        if first is None and not finite.all():
+            first = row + int(np.argmin(finite))
+        bad += int((~finite).sum())
+        row += len(block)
+    if first is not None:
+        numbers = read_parquet(path, *kinds, columns=["trial"], most_rows=schema.MAX_TRIALS)["trial"]
+        raise FmriModelsError(
+            f"{name} has NaN or infinite betas in {bad} trials (first: trial {numbers[first].as_py()})."
+        )
 
 
 def _split_findings(table: TrialTable) -> Iterator[str]:
@@ -139,52 +157,31 @@ def _split_findings(table: TrialTable) -> Iterator[str]:
     names = table.split_names()
     if schema.DEFAULT_SPLIT not in names:
         yield f"The split {schema.DEFAULT_SPLIT!r} is missing."
+    for file in sorted((table.path / schema.SPLITS_FOLDER).glob("*.parquet")):
+        if file.stem not in names and not is_partial(file.name):
+            yield f"{one_line(file.name)} is no split: its name can't be that of one; rename it."
     for name in names:
-        yield from _sentences(partial(_check_split, table, name, hashes), f"split {name}")
-
-
-def _open_and_close(path: Path) -> None:
-    pq.ParquetFile(path).close()
+        yield from _sentences(partial(_check_split, table, name, hashes))
 
 
 def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) -> None:
-    rows = read_parquet(table.path / schema.SPLITS_FOLDER / f"{name}.parquet")
-    repeats = table.repeats_stimuli(name)
+    rows = table.split_rows(name)
     check_split_rows(name, rows, table.shown())
-    if not repeats:
+    if not table.repeats_stimuli(name):
         check_disjoint(rows, hashes, name)
 
 
 def _schema_findings(path: Path, name: str, *expected: pa.Schema) -> Iterator[str]:
     """One finding a column that is missing, or has none of the expected types."""
     try:
-        with open_parquet(path / name) as file:
-            found = file.schema_arrow
+        with naming(path / name), pq.ParquetFile(path / name) as file:
+            yield from (f"{name}{finding}." for finding in column_findings(file, expected))
     except FmriModelsError as error:
         yield str(error)
-        return
-    for field in expected[0]:
-        kinds = [kind.field(field.name).type for kind in expected]
-        if field.name not in found.names:
-            yield f"{name} has no column {field.name!r}."
-        elif not any(_same_type(found.field(field.name).type, kind) for kind in kinds):
-            wanted = " or ".join(dict.fromkeys(str(kind) for kind in kinds))
-            yield f"{name}: the column {field.name} has the type {found.field(field.name).type}; expected {wanted}."
 
 
-def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
-    """Whether types are equal but for the names that writers give to a list's elements."""
-    if pa.types.is_fixed_size_list(found) and pa.types.is_fixed_size_list(expected):
-        return found.list_size == expected.list_size and found.value_type == expected.value_type
-    if pa.types.is_list(found) and pa.types.is_list(expected):
-        return found.value_type == expected.value_type
-    return found == expected
-
-
-def _sentences(check: Callable[[], object], what: str) -> Iterator[str]:
+def _sentences(check: Callable[[], object]) -> Iterator[str]:
     try:
         check()
     except FmriModelsError as error:
         yield str(error)
-    except (pa.ArrowException, OSError) as error:
-        yield f"{what} can't be read ({str(error).splitlines()[0]})."

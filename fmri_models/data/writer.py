@@ -1,6 +1,5 @@
 """Writing a trial table: checked while it is written, visible only once it is complete."""
 
-import hashlib
 import json
 import shutil
 from collections import defaultdict
@@ -14,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
-from ..saving import atomic_folder, check_output_folder
+from ..names import check_line, check_name, one_line
+from ..reading import parse_json
+from ..saving import TRIAL_TABLE, atomic_folder, check_output_folder
 from ..version import __version__
 from . import schema
 from .card import data_card
+from .metadata import check_metadata
 from .noise_ceiling import noise_ceiling_from_ncsnr
+from .parquet import file_sha256
 from .pictures import content_sha256, decode_picture, encode_picture, picture_format
 from .split_files import check_disjoint, check_split_rows, split_table
 from .streaming_statistics import StreamingStatistics
@@ -27,12 +30,15 @@ ROW_GROUP = 256
 ROWS_PER_FILE = 4096
 _PICTURES_PER_ROW_GROUP = 64
 _PICTURES_PER_FILE = 4096
+# Of large pictures there are fewer in a file, so that neither writer nor reader holds gigabytes of them.
+_BYTES_PER_ROW_GROUP = 2**28
+_BYTES_PER_FILE = 2**29
 _BUFFER_FOLDER = ".buffer"
+_MOST_TEXT = 100_000
 _RESERVED = {
     "schema", "name", "simulated", "description", "license", "source", "package_version", "created_by",
     "default_split", "subjects", "num_voxels", "trials", "image_channels", "files",
 }  # fmt: skip
-_LARGEST_INT32 = 2**31 - 1
 
 
 class TrialTableWriter:
@@ -58,6 +64,8 @@ class TrialTableWriter:
         repeats_stimuli: A sentence that says why stimuli are in several parts of the default split by the design's
             nature (object categories over runs, say). Empty: a picture in two parts is refused.
         created_by: What wrote the table, such as a command line.
+        inputs: Files and folders that are read meanwhile; a folder to be written that is, contains or lies in one is
+            refused.
 
     Attributes:
         extra: Anything that JSON takes; its keys become keys of `table.json`.
@@ -74,31 +82,34 @@ class TrialTableWriter:
         overwrite: bool = False,
         repeats_stimuli: str = "",
         created_by: str = "",
+        inputs: Iterable[str | Path] = (),
     ) -> None:
         self.path = Path(path)
         self.overwrite = overwrite
-        self.repeats_stimuli = repeats_stimuli
+        self.inputs = tuple(inputs)
+        self.repeats_stimuli = check_line(repeats_stimuli, "reason for repeated stimuli")
         self.extra: dict[str, object] = {}
         self._about = {
-            "name": name,
+            "name": check_line(name, "trial table's name", most=200),
             "simulated": bool(simulated),
-            "description": description,
-            "license": license,
-            "source": source,
+            "description": _text(description, "description of the table"),
+            "license": check_line(license, "licence of the table"),
+            "source": check_line(source, "source of the table"),
         }
-        self._created_by = created_by or "fmri_models.data.TrialTableWriter"
+        self._created_by = check_line(created_by, "command") or "fmri_models.data.TrialTableWriter"
         self._stack = ExitStack()
         self._contents: dict[str, str | None] = {}
         self._channels = 1
         self._pending_stimuli: list[dict] = []
+        self._pending_bytes = 0
         self._stimulus_files = 0
         self._subjects: dict[str, _Subject] = {}
         self._splits: dict[str, tuple[pa.Table, str]] = {}
         self._files: dict[str, dict] = {}
-        check_output_folder(self.path, overwrite)
+        check_output_folder(self.path, overwrite, TRIAL_TABLE, self.inputs)
 
     def __enter__(self) -> "TrialTableWriter":
-        self._folder = self._stack.enter_context(atomic_folder(self.path, self.overwrite))
+        self._folder = self._stack.enter_context(atomic_folder(self.path, self.overwrite, TRIAL_TABLE, self.inputs))
         (self._folder / _BUFFER_FOLDER).mkdir()
         return self
 
@@ -122,8 +133,10 @@ class TrialTableWriter:
             FmriModelsError: An id is used twice or can't be a file name, or a picture can't be decoded.
         """
         for record in records:
-            self._pending_stimuli.append(self._stimulus_row(record))
-            if len(self._pending_stimuli) == _PICTURES_PER_FILE:
+            row = self._stimulus_row(record)
+            self._pending_stimuli.append(row)
+            self._pending_bytes += len(row["image"]["bytes"]) if row["image"] else 0
+            if len(self._pending_stimuli) == _PICTURES_PER_FILE or self._pending_bytes > _BYTES_PER_FILE:
                 self._write_stimuli()
 
     def add_voxels(
@@ -154,19 +167,23 @@ class TrialTableWriter:
         Raises:
             FmriModelsError: Lengths differ from `num_voxels`, or the source is another one.
         """
-        schema.check_id(subject, "subject")
+        check_name(subject, "subject")
         self._subject(subject, num_voxels)
         if source is not None and source not in schema.NOISE_CEILING_SOURCES:
             known = ", ".join(schema.NOISE_CEILING_SOURCES)
             raise FmriModelsError(f"The noise ceiling's source is {source!r}; expected one of: {known}.")
-        if noise_ceiling is None and ncsnr is not None:
-            noise_ceiling = noise_ceiling_from_ncsnr(ncsnr, repetitions)
+        ratios = _column(ncsnr, (num_voxels,), f"ncsnr of {subject}", 0)
+        if noise_ceiling is None and ratios is not None:
+            noise_ceiling = noise_ceiling_from_ncsnr(ratios, repetitions)
         if noise_ceiling is not None and source is None:
             known = ", ".join(schema.NOISE_CEILING_SOURCES)
             raise FmriModelsError(f"{subject} has noise ceilings without a source; pass one of: {known}.")
         xyz = _column(coordinates, (num_voxels, 3), f"coordinates of {subject}")
-        ceiling = _column(noise_ceiling, (num_voxels,), f"noise ceilings of {subject}")
+        ceiling = _column(noise_ceiling, (num_voxels,), f"noise ceilings of {subject}", 0, 1)
         labels = [""] * num_voxels if roi is None else [str(label) for label in roi]
+        for label in set(labels):
+            check_line(label, f"ROI label of {subject}")
+        check_line(space, f"space of the voxels of {subject}")
         if len(labels) != num_voxels:
             raise FmriModelsError(f"{subject} has {len(labels)} ROI labels; expected {num_voxels}, one a voxel.")
         known_ceiling = None if ceiling is None else source
@@ -177,7 +194,7 @@ class TrialTableWriter:
             "y": _nullable(None if xyz is None else xyz[:, 1], num_voxels),
             "z": _nullable(None if xyz is None else xyz[:, 2], num_voxels),
             "space": [space] * num_voxels,
-            "ncsnr": _nullable(_column(ncsnr, (num_voxels,), f"ncsnr of {subject}"), num_voxels),
+            "ncsnr": _nullable(ratios, num_voxels),
             "noise_ceiling": _nullable(ceiling, num_voxels),
             "noise_ceiling_source": [known_ceiling] * num_voxels,
             "noise_ceiling_repetitions": pa.array(
@@ -212,12 +229,12 @@ class TrialTableWriter:
         Raises:
             FmriModelsError: Lengths or widths differ, a value is NaN or infinite, or the split is an unknown one.
         """
-        schema.check_id(subject, "subject")
+        check_name(subject, "subject")
         if subject == schema.STIMULI_FOLDER:
             raise FmriModelsError("A subject can't be called 'stimuli': the data set card uses that name; rename it.")
         if split not in schema.SPLITS:
             raise FmriModelsError(f"The split is {split!r}; expected one of {', '.join(schema.SPLITS)}.")
-        ids = [schema.check_id(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
+        ids = [check_name(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
         blocks = _blocks(fmri)
         first = next(blocks, None)
         if first is None:
@@ -243,15 +260,16 @@ class TrialTableWriter:
 
     def add_noise_free(self, subject: str, stimulus_ids: Sequence[str], fmri: np.ndarray) -> None:
         """Adds a simulated subject's responses without noise, (stimuli, voxels)."""
-        schema.check_id(subject, "subject")
+        check_name(subject, "subject")
         values = _checked_block(fmri, f"noise-free responses of {subject}")
         self._subject(subject, values.shape[1])
         if len(values) != len(stimulus_ids):
             raise FmriModelsError(
                 f"{subject} has {len(values)} noise-free responses for {len(stimulus_ids)} stimulus ids."
             )
-        columns = {"stimulus_id": [str(stimulus) for stimulus in stimulus_ids], schema.FMRI: schema.fmri_array(values)}
-        self._subjects[subject].noise_free = list(columns["stimulus_id"])
+        ids = [check_name(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
+        columns = {"stimulus_id": ids, schema.FMRI: schema.fmri_array(values)}
+        self._subjects[subject].noise_free = ids
         table = pa.table(columns, schema=schema.noise_free_schema(values.shape[1]))
         self._write(table, f"{schema.NOISE_FREE_FOLDER}/{subject}.parquet")
 
@@ -275,13 +293,15 @@ class TrialTableWriter:
         Raises:
             FmriModelsError: The name is taken. The rows themselves are checked at the end, when all trials are known.
         """
-        schema.check_id(name, "split name")
+        check_name(name, "split name")
         if name == schema.DEFAULT_SPLIT or name in self._splits:
             raise FmriModelsError(f"There is a split named {name!r} already; choose another name.")
         self._splits[name] = (split_table(rows, by, seed, repeats_stimuli), repeats_stimuli)
 
     def _subject(self, subject: str, num_voxels: int) -> "_Subject":
-        known = self._subjects.setdefault(subject, _Subject(subject, num_voxels))
+        if not 1 <= num_voxels <= schema.MAX_VOXELS:
+            raise FmriModelsError(f"{subject} has {num_voxels} voxels; expected 1 to {schema.MAX_VOXELS}.")
+        known = self._subjects.get(subject) or self._subjects.setdefault(subject, _Subject(subject, num_voxels))
         if known.num_voxels != num_voxels:
             raise FmriModelsError(
                 f"{subject} has {num_voxels} voxels here and {known.num_voxels} before; expected one width a subject."
@@ -289,7 +309,7 @@ class TrialTableWriter:
         return known
 
     def _stimulus_row(self, record: Mapping) -> dict:
-        stimulus_id = schema.check_id(record["stimulus_id"], "stimulus id")
+        stimulus_id = check_name(record["stimulus_id"], "stimulus id")
         if stimulus_id in self._contents:
             raise FmriModelsError(f"The stimulus id {stimulus_id!r} is there twice; each picture is given once.")
         image, digest = None, None
@@ -301,24 +321,27 @@ class TrialTableWriter:
             ending = picture_format(data, f"stimulus {stimulus_id}")
             image = {"bytes": data, "path": f"{stimulus_id}.{ending}"}
         self._contents[stimulus_id] = digest
-        factors = record.get("factors")
+        factors, category = record.get("factors"), record.get("category")
+        if factors is not None:
+            _json(factors, f"factors of {stimulus_id}")
         return {
             "stimulus_id": stimulus_id,
             "image": image,
-            "captions": [str(caption) for caption in record.get("captions") or []],
-            "category": record.get("category"),
+            "captions": [_text(str(caption), f"caption of {stimulus_id}") for caption in record.get("captions") or []],
+            "category": None if category is None else check_line(category, f"category of {stimulus_id}"),
             "factors": None if factors is None else json.dumps(factors, sort_keys=True),
             "content_sha256": digest,
         }
 
     def _write_stimuli(self) -> None:
         table = pa.Table.from_pylist(self._pending_stimuli, schema=schema.stimuli_schema())
+        largest = max((len(row["image"]["bytes"]) for row in self._pending_stimuli if row["image"]), default=1)
+        rows = max(1, min(_PICTURES_PER_ROW_GROUP, _BYTES_PER_ROW_GROUP // max(largest, 1)))
         # Renamed at the end, when the number of files is known.
-        self._write_parquet(
-            table, self._folder / _BUFFER_FOLDER / f"stimuli-{self._stimulus_files:05d}", _PICTURES_PER_ROW_GROUP
-        )
+        self._write_parquet(table, self._folder / _BUFFER_FOLDER / f"stimuli-{self._stimulus_files:05d}", rows)
         self._stimulus_files += 1
         self._pending_stimuli = []
+        self._pending_bytes = 0
 
     def _finish(self) -> None:
         self._check_content()
@@ -335,7 +358,8 @@ class TrialTableWriter:
             self._write(table, f"{schema.SPLITS_FOLDER}/{name}.parquet")
         metadata = self._metadata()
         (self._folder / "README.md").write_text(data_card(metadata), encoding="utf-8")
-        text = json.dumps(metadata, indent=2, ensure_ascii=False)
+        check_metadata(metadata, "The trial table")
+        text = _json(metadata, "table's own values", indent=2)
         (self._folder / schema.TABLE_FILE).write_text(text + "\n", encoding="utf-8")
 
     def _check_content(self) -> None:
@@ -521,12 +545,6 @@ class _Subject:
         return counted
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _parquet_options(table_schema: pa.Schema) -> dict:
     """Dictionary encoding for text only: on the betas it costs five times the reading time."""
     text = [field.name for field in table_schema if pa.types.is_string(field.type)]
@@ -571,18 +589,62 @@ def _integers(values: Sequence[int] | None, count: int, missing: int, what: str)
         raise FmriModelsError(f"There are {array.size} {what} for {count} trials.")
     if array.dtype.kind not in "iu" and count:
         raise FmriModelsError(f"The {what} have the type {array.dtype}; expected whole numbers.")
-    if count and (array.min() < 0 or array.max() > _LARGEST_INT32):
-        raise FmriModelsError(f"The {what} go from {array.min()} to {array.max()}; expected 0 to {_LARGEST_INT32}.")
+    if count and (array.min() < 0 or array.max() > schema.MAX_INT32):
+        raise FmriModelsError(f"The {what} go from {array.min()} to {array.max()}; expected 0 to {schema.MAX_INT32}.")
     return array.tolist()
 
 
-def _column(values: np.ndarray | None, shape: tuple[int, ...], what: str) -> np.ndarray | None:
+def _column(
+    values: np.ndarray | None, shape: tuple[int, ...], what: str, least: float | None = None, most: float | None = None
+) -> np.ndarray | None:
+    """Finite numbers between two bounds, or NaN where one is unknown."""
     if values is None:
         return None
-    array = np.asarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        array = np.asarray(values, dtype=np.float32)
     if array.shape != shape:
         raise FmriModelsError(f"The {what} have the shape {array.shape}; expected {shape}.")
+    known = array[~np.isnan(array)]
+    outside = np.isinf(known)
+    outside |= False if least is None else known < least
+    outside |= False if most is None else known > most
+    if outside.any():
+        bounds = (
+            "finite numbers" if least is None else f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+        )
+        raise FmriModelsError(f"The {what} have the value {known[outside][0]:g}; expected {bounds}, NaN where unknown.")
     return array
+
+
+def _text(value: object, what: str) -> str:
+    """Text of any number of lines that can be written as UTF-8.
+
+    Raises:
+        FmriModelsError: It is no text, is too long, or has broken characters.
+    """
+    if not isinstance(value, str):
+        raise FmriModelsError(f"The {what} is {one_line(repr(value))}; expected a text.")
+    if len(value) > _MOST_TEXT:
+        raise FmriModelsError(f"The {what} has {len(value)} characters; expected {_MOST_TEXT} at most.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FmriModelsError(f"The {what} {one_line(repr(value))} has broken characters; remove them.") from error
+    return value
+
+
+def _json(values: object, what: str, indent: int | None = None, sort_keys: bool = False) -> str:
+    """Values as JSON that the readers of tables take.
+
+    Raises:
+        FmriModelsError: They hold something else than JSON does, NaN, or broken characters.
+    """
+    try:
+        text = json.dumps(values, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FmriModelsError(f"The {what} can't be written as JSON ({one_line(error, 120)}); change them.") from error
+    parse_json(text, f"The {what}", "change them")
+    return text
 
 
 def _nullable(values: np.ndarray | None, count: int) -> pa.Array:

@@ -115,7 +115,7 @@ def test_what_is_no_table(tmp_path: Path, table_path: Path) -> None:
         with pytest.raises(FmriModelsError, match=message or "has no 'files'"):
             TrialTable.open(table_path)
     (table_path / "table.json").write_text("{")
-    with pytest.raises(FmriModelsError, match="is no JSON"):
+    with pytest.raises(FmriModelsError, match="is no readable JSON"):
         TrialTable.open(table_path)
 
 

@@ -234,10 +234,10 @@ def test_extra_keys_are_in_the_metadata(tmp_path: Path) -> None:
 
 @given(st.text(max_size=12))
 def test_an_id_is_safe_or_refused(name: str) -> None:
-    from fmri_models.data.schema import check_id
+    from fmri_models.names import check_name
 
     try:
-        check_id(name, "stimulus id")
+        check_name(name, "stimulus id")
     except FmriModelsError:
         return
     assert Path(name).name == name

@@ -1,0 +1,370 @@
+"""The door of a table's Parquet files: columns, types and sizes are checked when a file is opened, values when read.
+
+A small file may claim 50 million rows, or repeat one text a million times. What a file claims is therefore compared
+with bounds before anything is decoded, text is decoded to a dictionary of the different ones, and what may be larger
+than memory comes in batches.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import FmriModelsError
+from ..names import is_name, one_line
+from ..reading import MEBIBYTE, check_regular_file
+from . import schema
+
+MEND = "prepare the table again, or copy it again"
+# Of text and numbers beside betas and pictures, decompressed, in one file.
+_MOST_COLUMN_BYTES = 512 * MEBIBYTE
+# Of one column of text as NumPy keeps it, or as Python does.
+_MOST_TEXT_BYTES = 512 * MEBIBYTE
+# Of the pictures of a row group, which the reader decompresses together if there is one large page.
+_MOST_PICTURE_BYTES = 512 * MEBIBYTE
+# Captions of a stimulus, as a mean.
+_MOST_VALUES_A_ROW = 1000
+# Betas are noise: what shrinks to less than a hundredth is none.
+_LARGEST_RATIO = 100
+_READ_BUFFER = MEBIBYTE
+_FMRI_BATCH_BYTES = 64 * MEBIBYTE
+_PICTURES_A_BATCH = 16
+_ENCODINGS = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"}
+_DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+
+
+class naming:  # noqa: N801 (used like a function)
+    """Turns what Arrow raises on a broken file into a sentence that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        # Arrow raises whatever its decoders find: its own errors, ValueError, UnicodeDecodeError, OverflowError ...
+        if isinstance(error, Exception) and not isinstance(error, FmriModelsError):
+            reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__, 200)
+            raise FmriModelsError(
+                f"{one_line(self._path)} can't be read ({reason}); it is missing, cut short or damaged: {MEND}."
+            ) from error
+
+
+def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_rows: int) -> pq.ParquetFile:
+    """Opens a Parquet file of a table, whose text is read as dictionaries.
+
+    Args:
+        path: The file.
+        kinds: The schemas that it may have; the first one tells the columns' order.
+        columns: What will be read. Only these have to be there.
+        most_rows: How many rows it may have.
+
+    Raises:
+        FmriModelsError: The file is missing or broken, has no such columns, or claims more than it may hold.
+    """
+    check_regular_file(path, "file of the table", MEND)
+    text = [name for name in (_text_path(kinds[0].field(column)) for column in columns) if name]
+    with naming(path):
+        file = pq.ParquetFile(path, read_dictionary=text, buffer_size=_READ_BUFFER)
+        try:
+            if found := next(column_findings(file, kinds, columns), None):
+                raise FmriModelsError(f"{one_line(path)}{found}; prepare the table again.")
+            _check_claims(file, path, columns, most_rows)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+def read_parquet(
+    path: Path,
+    *kinds: pa.Schema,
+    columns: Sequence[str] | None = None,
+    most_rows: int,
+    nullable: Sequence[str] = (),
+) -> pa.Table:
+    """Reads text and numbers of a table's Parquet file.
+
+    Args:
+        path: The file.
+        kinds: The schemas that it may have.
+        columns: Of these columns alone.
+        most_rows: How many rows it may have.
+        nullable: Columns that may have missing values.
+
+    Returns:
+        Numbers as they are, text as dictionaries.
+
+    Raises:
+        FmriModelsError: As [`open_parquet`], a value is missing, or text is no UTF-8.
+    """
+    columns = list(kinds[0].names if columns is None else columns)
+    with open_parquet(path, *kinds, columns=columns, most_rows=most_rows) as file, naming(path):
+        table = _read(file, path, columns)
+        table.validate(full=True)
+    for name in columns:
+        if name not in nullable and table[name].null_count:
+            raise FmriModelsError(f"{one_line(path)} has missing values (null) in the column {name}; {MEND}.")
+    return table
+
+
+def fmri_blocks(
+    path: Path, num_voxels: int, *kinds: pa.Schema, most_rows: int, finite: bool = True
+) -> Iterator[np.ndarray]:
+    """Betas as (rows, num_voxels) float16 or float32 blocks, as stored.
+
+    Args:
+        path: The file.
+        num_voxels: How many each trial has.
+        kinds: The schemas that it may have.
+        most_rows: How many rows it may have.
+        finite: Refuse NaN and infinite values.
+
+    Raises:
+        FmriModelsError: The file is broken or of another width, or a value is missing, NaN or infinite.
+    """
+    first = 0
+    rows = max(1, min(256, _FMRI_BATCH_BYTES // (4 * num_voxels)))
+    with open_parquet(path, *kinds, columns=[schema.FMRI], most_rows=most_rows) as file, naming(path):
+        _check_fmri_claim(file, path, num_voxels)
+        for batch in file.iter_batches(rows, columns=[schema.FMRI]):
+            try:
+                values = schema.fmri_matrix(batch.column(0), num_voxels)
+            except FmriModelsError as error:
+                raise FmriModelsError(f"{one_line(path)}: {error}") from error
+            bad = ~is_finite(values)
+            if finite and bad.any():
+                raise FmriModelsError(
+                    f"{one_line(path)} has NaN or infinite betas (first: row {first + int(np.argmax(bad))}); run "
+                    "`fmri-models data validate` on the table, and prepare it again."
+                )
+            yield values
+            first += len(values)
+
+
+def is_finite(values: np.ndarray) -> np.ndarray:
+    """(rows,) whether all values of each row of a (rows, voxels) float16 or float32 matrix are finite numbers."""
+    # The largest of all bit patterns tells, and NumPy looks at halves one by one otherwise.
+    if values.dtype == np.float16:
+        return (values.view(np.uint16) & 0x7C00).max(axis=1, initial=0) < 0x7C00
+    return np.isfinite(values).all(axis=1)
+
+
+def pictures(path: Path, kind: pa.Schema, rows: np.ndarray, most_rows: int) -> Iterator[tuple[int, bytes | None]]:
+    """The bytes of some pictures, None where one is missing.
+
+    Args:
+        path: A file of stimuli.
+        kind: Its schema.
+        rows: Which rows; ascending.
+        most_rows: How many rows the file may have.
+    """
+    with open_parquet(path, kind, columns=["image"], most_rows=most_rows) as file, naming(path):
+        start = 0
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            inside = set(rows[(rows >= start) & (rows < start + about.num_rows)].tolist())
+            if inside:
+                # Of a dictionary, each row may be a copy of its largest value.
+                of_dictionary = _DICTIONARIES & set(_encodings(about, "image"))
+                size = 1 if of_dictionary else _PICTURES_A_BATCH
+                row = start
+                for batch in file.iter_batches(size, row_groups=[group], columns=["image"]):
+                    images = batch.column(0)
+                    for index in range(len(images)):
+                        if row + index in inside:
+                            picture = images[index].as_py()
+                            yield row + index, None if picture is None else picture["bytes"]
+                    row += len(images)
+            start += about.num_rows
+
+
+def text_array(column: pa.ChunkedArray, what: str) -> np.ndarray:
+    """A column of text without missing values as a NumPy array of str.
+
+    Raises:
+        FmriModelsError: It would take more memory than any table's.
+    """
+    indices, words = _dictionary(column)
+    width = max((len(word) for word in words), default=1)
+    _check_memory(4 * width * len(indices), what)
+    return np.array(words, dtype=np.str_)[indices] if len(words) else np.zeros(0, dtype="<U1")
+
+
+def text_list(column: pa.ChunkedArray) -> list[str | None]:
+    """A column of text as a list in which equal values are one object; None where one is missing."""
+    indices, words = _dictionary(column)
+    known: list[str | None] = [*words, None]
+    return [known[index] for index in indices.tolist()]
+
+
+def texts_list(column: pa.ChunkedArray, what: str) -> list[list[str]]:
+    """A column of lists of text, empty where one is missing."""
+    lists: list[list[str]] = []
+    total = 0
+    for chunk in column.chunks:
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False))
+        indices, words = _dictionary(pa.chunked_array([chunk.flatten()]))
+        lengths = np.array([len(word) for word in words] + [0], dtype=np.int64)
+        total += int(lengths[indices].sum())
+        _check_memory(total, what)
+        known = [*words, ""]
+        values = [known[index] for index in indices.tolist()]
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        lists += [values[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return lists
+
+
+def check_texts(column: pa.ChunkedArray, check: Callable[[str], object]) -> None:
+    """Calls a check with each different text of a column.
+
+    Raises:
+        FmriModelsError: What the check raises.
+    """
+    for word in _dictionary(column)[1]:
+        check(word)
+
+
+def check_names(column: pa.ChunkedArray, path: Path, what: str) -> None:
+    """Refuses ids that can't be file names.
+
+    Raises:
+        FmriModelsError: Names the first one, and the file.
+    """
+    for word in _dictionary(column)[1]:
+        if not is_name(word):
+            raise FmriModelsError(
+                f"{one_line(path)} has the {what} {one_line(repr(word))}, which can't be used as a file name: ids have "
+                "1 to 128 of the characters A-Z a-z 0-9 _ . - and start with a letter, a digit or _; prepare the table "
+                "again with other ids."
+            )
+
+
+def column_findings(
+    file: pq.ParquetFile, kinds: Sequence[pa.Schema], columns: Sequence[str] | None = None
+) -> Iterator[str]:
+    """What is wrong with each column that is missing, or has none of the expected types, as what follows its name."""
+    found = file.schema_arrow
+    for name in kinds[0].names if columns is None else columns:
+        types = [kind.field(name).type for kind in kinds]
+        if found.names.count(name) != 1:
+            yield f" has no column {name!r}" if name not in found.names else f" has the column {name!r} twice"
+        elif not any(_same_type(found.field(name).type, expected) for expected in types):
+            wanted = " or ".join(dict.fromkeys(str(expected) for expected in types))
+            kind = one_line(_plain(found.field(name).type), 100)
+            yield f": the column {name} has the type {kind}; expected {wanted}"
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(file: pq.ParquetFile, path: Path, columns: list[str]) -> pa.Table:
+    if not any(pa.types.is_list(file.schema_arrow.field(name).type) for name in columns) or not file.num_row_groups:
+        return file.read(columns=columns)
+    try:
+        # Arrow puts dictionaries in lists together within a row group alone.
+        return pa.concat_tables([file.read_row_group(group, columns) for group in range(file.num_row_groups)])
+    except pa.ArrowNotImplementedError:
+        # The writer gave the dictionary up, because its texts differ.
+        with pq.ParquetFile(path, buffer_size=_READ_BUFFER) as plain:
+            return plain.read(columns=columns)
+
+
+def _check_claims(file: pq.ParquetFile, path: Path, columns: Sequence[str], most_rows: int) -> None:
+    """Compares what a file says of itself with what it may hold, before anything is decoded."""
+    about = file.metadata
+    if about.num_rows > most_rows:
+        raise FmriModelsError(f"{one_line(path)} has {about.num_rows} rows; expected {most_rows} at most; {MEND}.")
+    total = rows = 0
+    for group in range(about.num_row_groups):
+        here = about.row_group(group)
+        rows += here.num_rows
+        for index in range(here.num_columns):
+            chunk = here.column(index)
+            column = chunk.path_in_schema.partition(".")[0]
+            if column not in columns:
+                continue
+            if unknown := set(chunk.encodings) - _ENCODINGS:
+                raise FmriModelsError(
+                    f"{one_line(path)} has the column {column} in the encoding {sorted(unknown)[0]}, which is not read "
+                    "here; prepare the table again."
+                )
+            size = max(chunk.total_uncompressed_size, 0)
+            if column == "image" and size > _MOST_PICTURE_BYTES:
+                raise FmriModelsError(_too_much(path, f"{size / MEBIBYTE:.0f} MiB of pictures in a row group"))
+            if column not in ("image", schema.FMRI):
+                total += size
+                if chunk.num_values > max(_MOST_VALUES_A_ROW * here.num_rows, 1):
+                    raise FmriModelsError(_too_much(path, f"{chunk.num_values} values in the column {column}"))
+    if total > _MOST_COLUMN_BYTES:
+        raise FmriModelsError(_too_much(path, f"{total / MEBIBYTE:.0f} MiB of text and numbers"))
+    if rows != about.num_rows:
+        raise FmriModelsError(f"{one_line(path)} says both {about.num_rows} and {rows} rows; it is damaged: {MEND}.")
+
+
+def _check_fmri_claim(file: pq.ParquetFile, path: Path, num_voxels: int) -> None:
+    claimed = 2 * file.metadata.num_rows * num_voxels
+    if claimed > 1024 * MEBIBYTE and claimed > _LARGEST_RATIO * path.stat().st_size:
+        raise FmriModelsError(_too_much(path, f"{claimed / 2**30:.0f} GiB of betas"))
+
+
+def _too_much(path: Path, found: str) -> str:
+    return f"{one_line(path)} has {found}, more than such a file may hold, or than it can; {MEND}."
+
+
+def _check_memory(size: int, what: str) -> None:
+    if size > _MOST_TEXT_BYTES:
+        raise FmriModelsError(
+            f"{what} would take {size / MEBIBYTE:.0f} MiB; expected {_MOST_TEXT_BYTES // MEBIBYTE} at most; shorten "
+            "the texts."
+        )
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """(n,) int32 places of the values among the different ones, -1 where one is missing; and those."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    if not column.num_chunks:
+        return np.zeros(0, dtype=np.int32), []
+    column = column.unify_dictionaries()
+    indices = np.concatenate([pc.fill_null(chunk.indices, -1).to_numpy() for chunk in column.chunks])
+    return indices, column.chunk(0).dictionary.to_pylist()
+
+
+def _text_path(field: pa.Field) -> str | None:
+    """Where the text of a column is in the file, if it is one of text."""
+    if pa.types.is_string(field.type):
+        return field.name
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else None
+
+
+def _encodings(row_group: pq.RowGroupMetaData, column: str) -> Iterator[str]:
+    for index in range(row_group.num_columns):
+        if row_group.column(index).path_in_schema.partition(".")[0] == column:
+            yield from row_group.column(index).encodings
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A type without the dictionaries that text is read as."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether types are equal but for the names that writers give to a list's elements."""
+    if pa.types.is_fixed_size_list(found) and pa.types.is_fixed_size_list(expected):
+        return found.list_size == expected.list_size and found.value_type == expected.value_type
+    if pa.types.is_list(found) and pa.types.is_list(expected):
+        return _plain(found.value_type) == _plain(expected.value_type)
+    return _plain(found) == _plain(expected)
