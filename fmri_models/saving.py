@@ -19,10 +19,11 @@ import math
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ _JOURNAL = "swap.json"
 _RANDOM = r"[a-z0-9_]{8}"
 # Left by file managers and sharing protocols, never by a person.
 _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")
-_WAIT_FOR_SWAP_S = 60.0
+_WAIT_FOR_SWAP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,21 @@ class FolderKind:
         name: What a message calls the folder, such as `"trial table"`.
         marker: The file by which such a folder is known.
         files: Patterns (`*` also stands for `/`) of everything that it may hold.
+        marker_start: What the marker begins with, where its name alone says too little.
     """
 
     name: str
     marker: str
     files: tuple[str, ...]
+    marker_start: bytes = b""
+
+    def is_known(self, folder: Path) -> bool:
+        """Whether a folder has the marker."""
+        marker = folder / self.marker
+        if not marker.is_file():
+            return False
+        with marker.open("rb") as file:
+            return file.read(len(self.marker_start)) == self.marker_start
 
     def foreign_files(self, folder: Path) -> list[str]:
         """Files that nobody but another program or a person can have put there, relative to the folder."""
@@ -85,7 +96,9 @@ PIPELINE = FolderKind(
         *REPORT_FILES,
     ),
 )  # fmt: skip
-RECONSTRUCTIONS = FolderKind("folder of reconstructions", "trials.csv", ("*.png", "embeddings.npy"))
+RECONSTRUCTIONS = FolderKind(
+    "folder of reconstructions", "trials.csv", ("*.png", "embeddings.npy"), b"trial,stimulus,seed,scores"
+)
 
 
 @contextmanager
@@ -106,20 +119,14 @@ def atomic_folder(
     Raises:
         FmriModelsError: `path` can't be replaced (before anything is written), or the system refuses to write.
     """
-    path = Path(path).absolute()
     check_output_folder(path, overwrite, kind, inputs)
-    if path.is_symlink():
-        path = path.resolve()
+    path = Path(os.path.realpath(path))
     with system_errors_as_sentences(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
-        try:
-            with _locked(partial):
-                yield partial
-                partial.chmod(0o777 & ~_umask())
-                _swap(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with _new_locked_folder(path.parent, path.name) as partial:
+            yield partial
+            partial.chmod(0o777 & ~_umask())
+            _swap(partial, path)
 
 
 @contextmanager
@@ -149,14 +156,10 @@ def merged_folder(
             with atomic_folder(path) as partial:
                 yield partial
             return
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path))
-        try:
-            with _locked(partial):
-                yield partial
-                swap = _commit(partial, path, obsolete)
-                _complete(swap, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with _new_locked_folder(path) as partial:
+            yield partial
+            swap = _commit(partial, path, obsolete)
+            _complete(swap, path)
 
 
 @contextmanager
@@ -168,14 +171,14 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     with system_errors_as_sentences(path):
+        if path.is_dir():
+            raise FmriModelsError(f"{path} is a folder, and a file has to be written there; choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, path.stem, path.suffix)
         # The suffix is kept because writers choose the format by it (numpy.save would append its own).
-        handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = Path(tempfile.mktemp(prefix=_partial_prefix(path.stem), suffix=path.suffix, dir=path.parent))
         try:
-            with _locked(partial):
+            with _new_locked_file(partial):
                 yield partial
                 partial.chmod(0o666 & ~_umask())
                 partial.replace(path)
@@ -205,12 +208,8 @@ def scratch_folder(path: str | os.PathLike) -> Iterator[Path]:
     with system_errors_as_sentences(path):
         recover(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent))
-        try:
-            with _locked(scratch):
-                yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with _new_locked_folder(path.parent, path.name) as scratch:
+            yield scratch
 
 
 def remove_folder(path: str | os.PathLike) -> None:
@@ -247,11 +246,16 @@ def check_output_folder(
     with system_errors_as_sentences(path):
         recover(path)
         check_apart(path, inputs)
-        if path.exists() and not path.is_dir():
+        if os.path.lexists(os.path.realpath(path)) and not path.is_dir():
             raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
+        if os.path.ismount(os.path.realpath(path)):
+            raise FmriModelsError(
+                f"The output folder {path} is where a file system is mounted, so it can't be replaced as a whole; "
+                "choose a folder in it."
+            )
         if path.is_dir() and any(path.iterdir()):
             _check_replaceable(path, overwrite, kind)
-        _check_writable(path)
+        _check_writable(Path(os.path.realpath(path)))
 
 
 def check_merged_folder(path: str | os.PathLike, overwrite: bool = False) -> None:
@@ -274,7 +278,27 @@ def check_merged_folder(path: str | os.PathLike, overwrite: bool = False) -> Non
                 f"The output folder {path} exists and is not empty; choose another one, or pass --overwrite to replace "
                 "what an earlier run of this command has written there. Other files stay."
             )
-        _try_writing(_existing_parent(path))
+        _try_writing(Path(os.path.realpath(path)))
+
+
+def check_room(path: str | os.PathLike, num_bytes: int) -> None:
+    """Refuses a place whose disk has not the room for what will be written.
+
+    Args:
+        path: What is to be written.
+        num_bytes: Its size, at least.
+
+    Raises:
+        FmriModelsError: Less is free.
+    """
+    path = Path(path)
+    with system_errors_as_sentences(path):
+        free = shutil.disk_usage(_existing_parent(path)).free
+    if free < num_bytes:
+        raise FmriModelsError(
+            f"There is no room for {path}: it takes {num_bytes / 2**20:,.0f} MiB at least, and {free / 2**20:,.0f} MiB "
+            "are free; make room or choose another folder."
+        )
 
 
 def check_apart(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
@@ -283,20 +307,34 @@ def check_apart(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
     Raises:
         FmriModelsError: Names the input.
     """
-    out = Path(os.path.realpath(path))
+    out = _identities(path)
     for given in inputs:
-        source = Path(os.path.realpath(given))
-        if out == source:
+        source = _identities(given)
+        if out[0] == source[0]:
             relation = "is"
-        elif out in source.parents:
+        elif out[0] in source:
             relation = "contains"
-        elif source in out.parents:
+        elif source[0] in out:
             relation = "lies in"
         else:
             continue
         raise FmriModelsError(
             f"The output folder {path} {relation} {given}, which is read; choose a folder apart from it."
         )
+
+
+def _identities(path: str | os.PathLike) -> list[tuple[int, int] | Path]:
+    """What a path and the folders above it are, whatever name, case or mount they are reached by."""
+    real = Path(os.path.realpath(path))
+    found: list[tuple[int, int] | Path] = []
+    for place in (real, *real.parents):
+        try:
+            status = place.stat()
+        except OSError:
+            found.append(place)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def recover(path: str | os.PathLike) -> None:
@@ -323,6 +361,16 @@ def recover(path: str | os.PathLike) -> None:
             raise
 
 
+def recover_below(folder: str | os.PathLike) -> None:
+    """Does for everything below a folder of the package's own what [`recover`] does for one place."""
+    replaced = re.compile(rf"{re.escape(_REPLACED_PREFIX)}.+-{_RANDOM}")
+    for path in sorted(Path(folder).rglob(".*")):
+        if path.name.startswith(PARTIAL_PREFIX):
+            _remove_if_abandoned(path)
+        elif replaced.fullmatch(path.name):
+            _undo_replacement(path)
+
+
 def is_partial(name: str) -> bool:
     """Whether a file or folder of that name is being written, or was left by a killed process."""
     return name.startswith((PARTIAL_PREFIX, _REPLACED_PREFIX, _SWAP_PREFIX))
@@ -336,7 +384,7 @@ def check_schema(found: object, supported: int, what: str) -> None:
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise FmriModelsError(
-            f"{what} has the schema version {str(found)[:40]!r}; expected a whole number from 1 to {supported}."
+            f"{what} has the schema version {repr(found)[:40]}; expected a whole number from 1 to {supported}."
         )
     if found > supported:
         raise FmriModelsError(
@@ -366,14 +414,24 @@ def system_errors_as_sentences(path: Path) -> Iterator[None]:
                 f"The disk is full while writing {path} ({free / 2**20:.0f} MiB are free); make room or choose another "
                 "folder. Nothing that was there before has been changed."
             ) from error
-        if isinstance(error, OSError) and error.errno in _REFUSALS:
-            raise FmriModelsError(system_sentence(error, path)) from error
+        refusal = _refusal(error)
+        if refusal is not None:
+            raise FmriModelsError(system_sentence(refusal, path)) from error
         raise
 
 
 _REFUSALS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EFBIG, errno.EIO,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+    errno.EFBIG, errno.EIO, errno.EBUSY, errno.EXDEV, errno.ESTALE, errno.EMFILE,
 )  # fmt: skip
+
+
+def _refusal(error: Exception) -> OSError | None:
+    """What the system refused; libraries in Rust say it in a text of their own class."""
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found and int(found[1]) in _REFUSALS else None
 
 
 def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> None:
@@ -383,10 +441,10 @@ def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> 
         )
     if kind is None:
         return
-    if not (path / kind.marker).is_file():
+    if not kind.is_known(path):
         raise FmriModelsError(
-            f"The output folder {path} has content and is no {kind.name} (it has no {kind.marker}), so it is not "
-            "replaced; choose another folder, or empty this one yourself."
+            f"The output folder {path} has content and is no {kind.name} (it has no {kind.marker} of one), so it is "
+            "not replaced; choose another folder, or empty this one yourself."
         )
     if foreign := kind.foreign_files(path):
         more = f" and {len(foreign) - 1} more files" if len(foreign) > 1 else ""
@@ -398,13 +456,20 @@ def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> 
 
 def _check_writable(path: Path) -> None:
     """Writes an empty file where the folder will be, since rights alone do not tell."""
-    _try_writing(_existing_parent(path.absolute().parent))
+    _try_writing(path.absolute().parent, path.name)
 
 
-def _try_writing(folder: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=folder)
+def _try_writing(folder: Path, name: str = "") -> None:
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            break
+        if os.path.lexists(place):
+            raise FmriModelsError(f"{place} is a file, and a folder has to be made there; choose another one.")
+    prefix = _partial_prefix(name) if name else PARTIAL_PREFIX
+    handle, partial = tempfile.mkstemp(prefix=prefix, dir=place)
     os.close(handle)
-    os.unlink(name)
+    # Another process may have taken it for abandoned.
+    Path(partial).unlink(missing_ok=True)
 
 
 def _existing_parent(path: Path) -> Path:
@@ -425,27 +490,70 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def _partial_prefix(name: str) -> str:
+    """How the names of what is written for a file or folder begin; they stay shorter than file systems allow."""
+    return f"{PARTIAL_PREFIX}{_short(name)}-"
+
+
+def _short(name: str) -> str:
+    return name if len(os.fsencode(name)) <= 150 else os.fsdecode(os.fsencode(name)[:150])
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock on a file or folder, by which others know that it is being written; a killed process loses it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def _new_locked_folder(parent: Path, name: str = "") -> Iterator[Path]:
+    """Yields a new folder to write in, which is gone when the block ends, wherever its content went."""
+    prefix = _partial_prefix(name) if name else PARTIAL_PREFIX
+    with ExitStack() as stack:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            # Between these two lines another process may take it for abandoned.
+            if stack.enter_context(_locked(folder)):
+                break
+        yield folder
+
+
+@contextmanager
+def _new_locked_file(path: Path) -> Iterator[None]:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _locked(path) as held:
+        if not held:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
-def _claimed(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """Whether nobody is writing a file or folder any more; it is locked inside the block then."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds a lock on a file or folder, by which others know that it is being written; a killed process loses it.
+
+    Yields whether the path still is what was locked. Where the file system has no locks, nothing is held.
+    """
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         yield False
         return
     try:
-        yield _try_lock(handle, time.monotonic() + wait_s)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield _is_same(handle, path)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _claimed(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
+    """Whether nobody is writing a file or folder any more; it is locked inside the block then.
+
+    What can't be locked is somebody's: a link, a pipe, another user's, a file system without locks.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _try_lock(handle, time.monotonic() + wait_s) and _is_same(handle, path)
     finally:
         os.close(handle)
 
@@ -459,62 +567,79 @@ def _try_lock(handle: int, deadline: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
+        except OSError:
+            return False
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    """Whether a path still leads to what was opened by it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_abandoned(folder: Path, stem: str, suffix: str = "") -> None:
     """Removes what killed processes have left of writing something of that name in a folder."""
-    middle = f"{re.escape(stem)}-" if stem else ""
-    pattern = re.compile(rf"{re.escape(PARTIAL_PREFIX)}{middle}{_RANDOM}{re.escape(suffix)}")
+    prefix = _partial_prefix(stem) if stem else PARTIAL_PREFIX
+    pattern = re.compile(rf"{re.escape(prefix)}{_RANDOM}{re.escape(suffix)}")
     for path in folder.iterdir():
-        if not path.name.startswith(PARTIAL_PREFIX) or not pattern.fullmatch(path.name):
-            continue
-        with _claimed(path) as abandoned:
-            if abandoned and path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif abandoned:
-                path.unlink(missing_ok=True)
+        if path.name.startswith(PARTIAL_PREFIX) and pattern.fullmatch(path.name):
+            _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with _claimed(path) as abandoned:
+        if abandoned and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif abandoned:
+            path.unlink(missing_ok=True)
 
 
 def _put_back(path: Path) -> None:
     """Puts a folder back whose replacement was interrupted between the two renames."""
-    pattern = re.compile(rf"{re.escape(_REPLACED_PREFIX)}{re.escape(path.name)}-{_RANDOM}")
+    pattern = re.compile(rf"{re.escape(_REPLACED_PREFIX)}{re.escape(_short(path.name))}-{_RANDOM}")
     for holder in path.parent.glob(f"{_REPLACED_PREFIX}*"):
-        if not pattern.fullmatch(holder.name):
-            continue
-        with _claimed(holder) as abandoned:
-            old = holder / path.name
-            if abandoned and old.is_dir() and not path.exists():
-                old.rename(path)
-            if abandoned:
-                shutil.rmtree(holder, ignore_errors=True)
+        if pattern.fullmatch(holder.name):
+            _undo_replacement(holder)
+
+
+def _undo_replacement(holder: Path) -> None:
+    with _claimed(holder) as abandoned:
+        if not abandoned or not holder.is_dir():
+            return
+        for old in holder.iterdir():
+            place = holder.parent / old.name
+            if old.is_dir() and not os.path.lexists(place):
+                old.rename(place)
+        shutil.rmtree(holder, ignore_errors=True)
 
 
 def _swap(partial: Path, path: Path) -> None:
     if not (path.is_dir() and any(path.iterdir())):
         partial.replace(path)
         return
-    holder = Path(tempfile.mkdtemp(prefix=f"{_REPLACED_PREFIX}{path.name}-", dir=path.parent))
+    holder = Path(tempfile.mkdtemp(prefix=f"{_REPLACED_PREFIX}{_short(path.name)}-", dir=path.parent))
     with _locked(holder):
         replaced = holder / path.name
-        path.rename(replaced)
         try:
+            path.rename(replaced)
             partial.rename(path)
-        except OSError:
-            replaced.rename(path)
+        # An interrupt may come between the two as well.
+        except BaseException:
+            if replaced.exists() and not path.exists():
+                replaced.rename(path)
             raise
         finally:
-            shutil.rmtree(holder, ignore_errors=True)
+            if path.exists():
+                shutil.rmtree(holder, ignore_errors=True)
 
 
 def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iterable[str]]) -> Path:
     """Makes what was written final: from here on the swap is completed, whoever does it."""
     written = set(written_files(partial))
     for name in sorted(written):
-        if (path / name).is_dir():
-            raise FmriModelsError(f"{path / name} is a folder, and a file has to be written there; move it away.")
-    for folder in sorted({path / parent for name in written for parent in Path(name).parents}):
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise FmriModelsError(f"{folder} is a file, and a folder has to be made there; move it away.")
+        _check_place(path, name)
     removed = sorted(set(obsolete(path, written)) - written)
     journal = json.dumps({"files": sorted(written), "removed": removed})
     (partial / _JOURNAL).write_text(journal, encoding="utf-8")
@@ -523,9 +648,27 @@ def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iter
     return swap
 
 
+def _check_place(path: Path, name: str) -> None:
+    """Refuses a file's place that is a folder, or that lies elsewhere.
+
+    Raises:
+        FmriModelsError: Names what is in the way.
+    """
+    if (path / name).is_dir():
+        raise FmriModelsError(f"{path / name} is a folder, and a file has to be written there; move it away.")
+    for parent in (path / name).parents:
+        if parent == path:
+            return
+        if os.path.lexists(parent) and (parent.is_symlink() or not parent.is_dir()):
+            found = "a symbolic link" if parent.is_symlink() else "a file"
+            raise FmriModelsError(f"{parent} is {found}, and a folder has to be made there; move it away.")
+
+
 def _complete_interrupted(swap: Path, path: Path) -> None:
+    if swap.is_symlink() or not swap.is_dir():
+        return
     with _claimed(swap, _WAIT_FOR_SWAP_S) as abandoned:
-        if not abandoned or not swap.is_dir():
+        if not abandoned and not _is_old(swap):
             return
         try:
             _complete(swap, path)
@@ -536,11 +679,25 @@ def _complete_interrupted(swap: Path, path: Path) -> None:
             ) from error
 
 
+def _is_old(swap: Path) -> bool:
+    """Whether a swap takes longer than any does, so that its process must be gone although no lock says so."""
+    try:
+        return time.time() - swap.stat().st_mtime > 10 * _WAIT_FOR_SWAP_S
+    except OSError:
+        return False
+
+
 def _complete(swap: Path, path: Path) -> None:
+    if not os.path.lexists(swap / _JOURNAL):
+        # It was there before the swap began, so that the kill came when all was done and this was being removed.
+        shutil.rmtree(swap, ignore_errors=True)
+        return
     journal = _read_journal(swap)
+    for name in (*journal["files"], *journal["removed"]):
+        _check_place(path, name)
     for name in journal["files"]:
         source, target = swap / name, path / name
-        if source.exists():
+        if source.is_file() and not source.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
     for name in journal["removed"]:
@@ -552,8 +709,12 @@ def _complete(swap: Path, path: Path) -> None:
 def _read_journal(swap: Path) -> dict[str, list[str]]:
     """Which files are moved and which are removed. It is ours, but lies in a folder that may come from elsewhere."""
     try:
+        if not stat.S_ISREG(os.lstat(swap / _JOURNAL).st_mode):
+            raise ValueError("no file")
         values = json.loads((swap / _JOURNAL).read_text(encoding="utf-8"))
-        names = {key: [str(name) for name in values[key]] for key in ("files", "removed")}
+        names = {key: list(values[key]) for key in ("files", "removed")}
+        if not all(isinstance(name, str) for name in (*names["files"], *names["removed"])):
+            raise TypeError("no names")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FmriModelsError(f"{swap} is damaged and belongs to an interrupted save; remove it.") from error
     for name in (*names["files"], *names["removed"]):

@@ -6,15 +6,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
-from ..saving import PARTIAL_PREFIX, atomic_folder, check_schema, write_text
+from ..names import one_line
+from ..original_checkpoint import check_finite
+from ..reading import checked, read_object
+from ..saving import atomic_folder, check_schema, is_partial, json_text, recover_below, remove_folder, write_text
 from ..version import __version__
 
 TRAINING_SCHEMA = 1
@@ -22,10 +27,27 @@ RUN_FILE = "run.json"
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
 KEPT_CHECKPOINTS = 2
+_STAGE = "stage{:02d}"
 _STEP = "step-{:08d}"
 _BEST = "best-{:08d}"
 # Keys of a recipe that may change between an interruption and --resume, because no weight depends on them.
 _FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
+_MEND = "delete that folder, and --resume goes on from what was there before it"
+
+
+def _with_numbers(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a resumed run computes with: steps and seconds."""
+    for entry in entries:
+        for key in ("step", "seconds"):
+            value = entry.get(key, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"a number as {key}")
+    return entries
+
+
+_Count = Annotated[int, Field(ge=0, lt=2**62)]
+_Value = Annotated[float, Field(allow_inf_nan=False)]
+_Entries = Annotated[list[dict[str, Any]], AfterValidator(_with_numbers)]
 
 
 @dataclass
@@ -43,13 +65,13 @@ class StageState:
         extra: What else goes with the weights, such as the scale of the gradients.
     """
 
-    stage: int
-    step: int = 0
-    best_step: int | None = None
-    best_value: float | None = None
-    validations: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    stage: _Count
+    step: _Count = 0
+    best_step: _Count | None = None
+    best_value: _Value | None = None
+    validations: _Entries = field(default_factory=list)
+    seconds: Annotated[_Value, Field(ge=0)] = 0.0
+    history: _Entries = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,12 +88,34 @@ class RunFolder:
         out = out.absolute()
         self.folder = out.parent / f".{out.name}.{self.purpose}"
 
+    def check_own(self) -> None:
+        """Refuses a folder of that name that no training has made.
+
+        Raises:
+            FmriModelsError: There is content and no `run.json`.
+        """
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            raise FmriModelsError(
+                f"{self.folder} is no folder, and checkpoints have to be written there; move it away."
+            )
+        if not self.folder.is_dir() or (self.folder / RUN_FILE).is_file():
+            return
+        if any(not is_partial(path.name) for path in self.folder.iterdir()):
+            raise FmriModelsError(
+                f"{self.folder} has content and is no folder of a training (it has no {RUN_FILE}), so that it is not "
+                "replaced; move it away."
+            )
+
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Starts a new run; what an earlier one left is removed."""
+        """Starts a new run; what an earlier one left is removed.
+
+        Raises:
+            FmriModelsError: The folder is not a training's, or can't be written.
+        """
+        self.check_own()
         self.remove()
-        self.folder.mkdir(parents=True)
         values = {"schema": TRAINING_SCHEMA, "fmri_models_version": __version__, **run}
-        write_text(self.folder / RUN_FILE, json.dumps(values, indent=2))
+        write_text(self.folder / RUN_FILE, json_text(values))
 
     def check_same_run(self, run: Mapping[str, Any]) -> None:
         """Refuses to go on with something else than what was begun.
@@ -79,7 +123,7 @@ class RunFolder:
         Raises:
             FmriModelsError: Names the first difference.
         """
-        begun = _read_json(self.folder / RUN_FILE)
+        begun = _read(self.folder / RUN_FILE, "start again with --overwrite")
         before, now = _flat(begun), _flat(json.loads(json.dumps(dict(run))))
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         for key in changed:
@@ -89,7 +133,8 @@ class RunFolder:
             if name in ("table_fingerprint", "split_fingerprint"):
                 difference = f"is on other data than this (another {name.removesuffix('_fingerprint')})"
             else:
-                difference = f"has {name} {before.get(key)!r}, and now it is {now.get(key)!r}"
+                then, today = one_line(repr(before.get(key)), 80), one_line(repr(now.get(key)), 80)
+                difference = f"has {one_line(name, 80)} {then}, and now it is {today}"
             raise FmriModelsError(
                 f"The interrupted training in {self.folder} {difference}; resume with the same recipe and data, or "
                 "start again with --overwrite."
@@ -97,8 +142,11 @@ class RunFolder:
 
     def remove(self) -> None:
         """Removes everything."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        remove_folder(self.folder)
+
+    def recover(self) -> None:
+        """Removes what a killed process had begun to write, and undoes a replacement that was under way."""
+        recover_below(self.folder)
 
 
 class Checkpoints(RunFolder):
@@ -118,11 +166,6 @@ class Checkpoints(RunFolder):
     def exists(self) -> bool:
         """Whether there is anything to go on from."""
         return any(self.folder.glob("stage*/step-*")) or self.last_finished() is not None
-
-    def remove_partial(self) -> None:
-        """Removes what a killed process had begun to write."""
-        for partial in self.folder.rglob(f"{PARTIAL_PREFIX}*"):
-            shutil.rmtree(partial, ignore_errors=True)
 
     def last_finished(self) -> Path | None:
         """The result of the last stage that is finished."""
@@ -165,7 +208,7 @@ class Checkpoints(RunFolder):
             shutil.rmtree(self._stage(number), ignore_errors=True)
 
     def _stage(self, number: int) -> Path:
-        return self.folder / f"stage{number:02d}"
+        return self.folder / _STAGE.format(number)
 
     def _save(
         self,
@@ -180,7 +223,7 @@ class Checkpoints(RunFolder):
             for name, values in (tensors or {}).items():
                 save_file({key: value.contiguous() for key, value in values.items()}, partial / f"{name}.safetensors")
             saved = {"schema": TRAINING_SCHEMA, "fmri_models_version": __version__, **asdict(state)}
-            (partial / STATE_FILE).write_text(json.dumps(saved, indent=2), encoding="utf-8")
+            (partial / STATE_FILE).write_text(json_text(saved), encoding="utf-8")
         return folder
 
     def _prune(self, state: StageState) -> None:
@@ -198,15 +241,17 @@ def read_state(folder: Path) -> StageState:
     """The state that a checkpoint holds.
 
     Raises:
-        FmriModelsError: It is damaged, or was written by a newer version.
+        FmriModelsError: It is damaged, of another place than the folder's name says, or was written by a newer version.
     """
-    values = _read_json(folder / STATE_FILE)
-    values.pop("fmri_models_version", None)
-    values.pop("schema", None)
-    try:
-        return StageState(**values)
-    except TypeError as error:
-        raise FmriModelsError(_damaged(folder, error)) from error
+    values = _read(folder / STATE_FILE)
+    known = {key: value for key, value in values.items() if key not in ("schema", "fmri_models_version")}
+    state = checked(known, StageState, f"The state of the checkpoint {folder}", _MEND)
+    names = (_STEP.format(state.step), _BEST.format(state.best_step or 0), "finished")
+    if folder.name not in names or folder.parent.name != _STAGE.format(state.stage):
+        raise FmriModelsError(damaged(folder, f"its state is of step {state.step} of stage {state.stage}"))
+    if state.best_step is None and state.validations:
+        raise FmriModelsError(damaged(folder, "its state has validations and no best step"))
+    return state
 
 
 def restore_model(model: FmriPreTrainedModel, folder: Path) -> None:
@@ -215,12 +260,22 @@ def restore_model(model: FmriPreTrainedModel, folder: Path) -> None:
     Raises:
         FmriModelsError: The checkpoint's spaces differ from the model's, or it is damaged.
     """
-    saved = type(model.config).from_pretrained(folder)
+    try:
+        saved = type(model.config).from_pretrained(folder)
+    except FmriModelsError:
+        raise
+    # What the configuration's own checks, and those of transformers, raise on other values than they know.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, StrictDataclassError) as error:
+        raise FmriModelsError(damaged(folder, error)) from error
     check_spaces(saved, model, f"the checkpoint {folder}")
     try:
         load_model(model, str(folder / MODEL_FILE))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise FmriModelsError(_damaged(folder, error)) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise FmriModelsError(damaged(folder, error)) from error
+    try:
+        check_finite(model.state_dict())
+    except FmriModelsError as error:
+        raise FmriModelsError(damaged(folder, error)) from error
     # What a stage has set in the configuration, such as the penalties of a closed-form fit.
     model.config.__dict__.update({key: value for key, value in vars(saved).items() if not key.startswith("_")})
 
@@ -233,8 +288,8 @@ def restore_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     """
     try:
         return load_file(folder / f"{name}.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise FmriModelsError(_damaged(folder, error)) from error
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise FmriModelsError(damaged(folder, error)) from error
 
 
 def check_spaces(saved: Any, model: FmriPreTrainedModel, saved_name: str) -> None:
@@ -260,23 +315,19 @@ def check_spaces(saved: Any, model: FmriPreTrainedModel, saved_name: str) -> Non
             )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path, mend: str = _MEND) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FmriModelsError(_damaged(path.parent, error)) from error
-    if not isinstance(values, dict):
-        raise FmriModelsError(_damaged(path.parent, f"{path.name} holds no mapping"))
+        values = read_object(path, "state of a training", mend)
+    except FmriModelsError as error:
+        raise FmriModelsError(f"The checkpoint {path.parent} is damaged ({str(error).rstrip('.')}).") from error
     check_schema(values.get("schema"), TRAINING_SCHEMA, str(path))
     return values
 
 
-def _damaged(folder: Path, reason: object) -> str:
-    first = next(iter(str(reason).splitlines()), "unreadable")
-    return (
-        f"The checkpoint {folder} is damaged ({first}); delete that folder, and --resume goes on from what was there "
-        "before it."
-    )
+def damaged(folder: Path, reason: object) -> str:
+    """The sentence on a checkpoint that can't be read."""
+    first = one_line(next(iter(str(reason).splitlines()), "unreadable"))
+    return f"The checkpoint {folder} is damaged ({first}); {_MEND}."
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Trains, or estimates what that would take."""
     from .loop import TrainingInterrupted
     from .processes import processes
-    from .recipe import load_recipe
+    from .recipe import is_recipe_file, load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
@@ -35,12 +35,13 @@ def run(args: argparse.Namespace) -> None:
         return
     from .trainer import train
 
+    file = args.recipe if is_recipe_file(args.recipe) else None
     try:
-        folders = train(recipe, resume=args.resume, overwrite=args.overwrite)
+        folders = train(recipe, resume=args.resume, overwrite=args.overwrite, recipe_file=file)
     except TrainingInterrupted as error:
         if processes().is_main_process:
             print(f"fmri-models: {error}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + error.signal)
     if processes().is_main_process:
         for folder in folders:
             print(f"saved {folder}")

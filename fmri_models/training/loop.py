@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
-from .checkpoints import Checkpoints, StageState, read_state, restore_model, restore_tensors
+from .checkpoints import Checkpoints, StageState, damaged, read_state, restore_model, restore_tensors
 from .gradient import GradientStage, NotFiniteError
 from .processes import any_process, from_all
 
@@ -27,7 +27,19 @@ _PARTS_OF_A_STAGE = 10
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted; a checkpoint has been saved, and the message says how to go on."""
+    """Training was interrupted; a checkpoint has been saved, and the message says how to go on.
+
+    Attributes:
+        signal: Number of the signal; that of Ctrl-C where another process got it.
+    """
+
+    signal: int = signal.SIGINT
+
+
+class _Interruption(threading.Event):
+    """Is set by a signal, whose number it keeps."""
+
+    number: int = signal.SIGINT
 
 
 @dataclass
@@ -72,7 +84,7 @@ class StageLoop:
                 if stops or (self._is_due(done, options.checkpoint_every) and done < num_steps):
                     self._save()
                 if stops:
-                    self._raise_interrupted()
+                    raise self._interrupted(interrupted.number)
         self._choose_weights()
         self.state.seconds = time.perf_counter() - began
         return self.state
@@ -150,11 +162,13 @@ class StageLoop:
             disable=not self.stage.accelerator.is_main_process,
         )
 
-    def _raise_interrupted(self) -> None:
-        raise TrainingInterrupted(
+    def _interrupted(self, number: int) -> TrainingInterrupted:
+        error = TrainingInterrupted(
             f"training was interrupted after step {self.state.step} of {self.stage.num_steps} of the stage "
             f"{self.stage.identity.name!r}; the same command with --resume goes on from there."
         )
+        error.signal = number
+        return error
 
     def _not_finite(self, step: int, what: str) -> FmriModelsError:
         last = self.checkpoints.latest(self.state.stage) or self.checkpoints.last_finished()
@@ -190,14 +204,18 @@ def resumed_state(model: FmriPreTrainedModel, checkpoints: Checkpoints, fresh: S
 def restore_stage(stage: GradientStage, state: StageState, folder: Path) -> None:
     """Puts the optimiser and the moving average of a checkpoint into a stage."""
     names = ["optimizer"] if stage.ema is None else ["optimizer", "ema"]
-    stage.restore({name: restore_tensors(folder, name) for name in names}, state.extra)
+    tensors = {name: restore_tensors(folder, name) for name in names}
+    try:
+        stage.restore(tensors, state.extra)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        raise FmriModelsError(damaged(folder, f"{type(error).__name__}: {error}")) from error
     logger.info(f"Going on from {folder}.")
 
 
 @contextmanager
-def _interruption() -> Iterator[threading.Event]:
+def _interruption() -> Iterator[_Interruption]:
     """An event that SIGINT and SIGTERM set, so that a step is finished first; a second one interrupts at once."""
-    event = threading.Event()
+    event = _Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
@@ -205,6 +223,7 @@ def _interruption() -> Iterator[threading.Event]:
     def note(number: int, frame: FrameType | None) -> None:
         if event.is_set():
             raise KeyboardInterrupt
+        event.number = number
         event.set()
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pydantic import Field
 from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
 from ..errors import FmriModelsError
+from ..generation.loading import parse_source
 from ..names import check_line, check_name, one_line
 from ..reading import MAX_NESTING, checked, parse_yaml, read_text
 from ..registry import get_method
@@ -25,6 +27,7 @@ from .simulated_trials import trial_simulation
 GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
 _LARGEST_NUMBER = 2**63 - 1
 _MAX_LIST_INDEX_DIGITS = 9
+_BYTES_THAT_TELL = 2**20
 _MEND = "correct the recipe"
 
 # Text that becomes a part of paths, logs and tables.
@@ -253,10 +256,28 @@ class Recipe:
         """The recipe without the places of data and output, which mean nothing elsewhere."""
         return {key: value for key, value in asdict(self).items() if key not in ("data", "out")}
 
+    def published(self) -> dict[str, Any]:
+        """The recipe as it is saved with the pipeline: what lies in a folder is named by its content, not its path."""
+        values = self.to_dict()
+        values["initial_model"] = _without_path(self.initial_model)
+        for stage, own in zip(values["stages"], self.stages, strict=True):
+            stage["teacher"] = _without_path(own.teacher)
+        place = _without_path(parse_source(self.generator).repository)
+        if isinstance(self.generator, dict):
+            values["generator"]["repository"] = place
+        elif place is not None:
+            values["generator"] = place
+        return values
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _shipped_recipes() if file.name.endswith(".yaml"))
+
+
+def is_recipe_file(name_or_path: str) -> bool:
+    """Whether the path of a file is meant, and not the name of a recipe that comes with the package."""
+    return Path(name_or_path).suffix in (".yaml", ".yml")
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -275,15 +296,28 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return _recipe_from(values, one_line(name_or_path))
 
 
+def _without_path(place: str | None) -> str | None:
+    """A Hub repository or a name as it is; a folder by its last name and what is in it."""
+    if place is None or not Path(place).is_dir():
+        return place
+    folder = Path(place).resolve()
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as content:
+            # Configurations as a whole; of weights the header and the first values tell enough.
+            digest.update(content.read(_BYTES_THAT_TELL))
+    return f"{folder.name} (a folder, {digest.hexdigest()[:16]})"
+
+
 def _shipped_recipes() -> list[Any]:
     return list(resources.files(__package__).joinpath("recipes").iterdir())
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
-    path = Path(name_or_path)
     shipped = ", ".join(recipe_names())
-    if path.suffix in (".yaml", ".yml"):
-        text = read_text(path, "recipe file", f"shipped recipes: {shipped}")
+    if is_recipe_file(name_or_path):
+        text = read_text(name_or_path, "recipe file", f"shipped recipes: {shipped}")
     elif name_or_path in recipe_names():
         text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:

@@ -5,17 +5,18 @@ all inner folds but one, and its pictures of the one left out are scored; the ca
 trained as the recipe says. The fold's test pictures have no part in it (Cawley & Talbot, 2010).
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 from transformers.utils import logging
+from typing_extensions import TypedDict
 
 from ..data import schema
 from ..data.processed import ProcessedTrials
@@ -27,8 +28,9 @@ from ..evaluation.evaluate import GenerationSettings
 from ..evaluation.protocols import Protocol, metric_info
 from ..evaluation.scoring import RowData, score_rows
 from ..pipeline_fmri import FmriToImagePipeline
+from ..reading import checked, read_object
 from ..registry import get_method
-from ..saving import write_text
+from ..saving import json_text, write_text
 from .checkpoints import RunFolder
 from .processes import processes
 from .recipe import Recipe, Selection, check_keys
@@ -51,6 +53,14 @@ class Trained(NamedTuple):
 
 # Trains a recipe, with its checkpoints beside a folder; the last argument says whether to go on from those.
 Train = Callable[[Recipe, TrialTable, Path, bool], AbstractContextManager[Trained]]
+
+
+class _Score(TypedDict):
+    """What an inner training gave."""
+
+    score: Annotated[float, Field(allow_inf_nan=False)]
+    items: Annotated[int, Field(ge=1, lt=2**53)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass
@@ -91,17 +101,16 @@ class SelectionFolder(RunFolder):
         """
         if not self._scores_file.is_file():
             return {}
+        mend = "delete it, and --resume selects again"
         try:
-            return cast(dict[str, Any], json.loads(self._scores_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise FmriModelsError(
-                f"{self._scores_file} is damaged ({next(iter(str(error).splitlines()), 'unreadable')}); delete it, and "
-                "--resume selects again."
-            ) from error
+            scores = checked(read_object(self._scores_file, "record of scores", mend), dict[str, _Score], "It", mend)
+        except FmriModelsError as error:
+            raise FmriModelsError(f"{self._scores_file} is damaged ({str(error).rstrip('.')}).") from error
+        return cast(dict[str, Any], scores)
 
     def save_scores(self, scores: Mapping[str, Any]) -> None:
         """Replaces the scores."""
-        write_text(self._scores_file, json.dumps(scores, indent=2))
+        write_text(self._scores_file, json_text(scores))
 
     @property
     def _scores_file(self) -> Path:
@@ -151,6 +160,8 @@ def _kept_for_resume(folder: SelectionFolder, run: Mapping[str, Any], resume: bo
     main = processes().is_main_process
     if resume and folder.exists:
         folder.check_same_run(run)
+        if main:
+            folder.recover()
     elif main:
         folder.begin(run)
     processes().wait_for_everyone()

@@ -1,8 +1,8 @@
 """From a recipe to a saved pipeline."""
 
-import tempfile
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,14 @@ from ..embedding_space import EmbeddingSpace
 from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
-from ..generation.loading import load_image_generator
+from ..generation.loading import load_image_generator, parse_source
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
-from ..saving import PARTIAL_PREFIX, atomic_folder, check_output_folder
+from ..saving import PIPELINE, atomic_folder, check_output_folder, check_room, scratch_folder
 from ..training_record import TrainingRecord
-from .checkpoints import Checkpoints, check_spaces
+from .checkpoints import KEPT_CHECKPOINTS, Checkpoints, check_spaces
 from .gradient import check_precision, check_trackers
 from .processes import processes
 from .recipe import Recipe, check_keys
@@ -54,19 +54,23 @@ class NamesSpaces(Protocol):
     def latent_space(self) -> EmbeddingSpace | None: ...
 
 
-def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> list[Path]:
+def train(
+    recipe: Recipe, resume: bool = False, overwrite: bool = False, recipe_file: str | os.PathLike | None = None
+) -> list[Path]:
     """Trains what a recipe says.
 
     Args:
         recipe: The recipe, with `data` and `out`.
         resume: Keep folds and models that are complete, go on with an interrupted one, train the others.
-        overwrite: Replace an output folder that has content, and start an interrupted training again.
+        overwrite: Replace a pipeline in the output folder, and start an interrupted training again.
+        recipe_file: Where the recipe was read, which is therefore not replaced; None for one of the package's.
 
     Returns:
         The folder of each pipeline: `out`, or `out/fold00` … with `folds="all"`.
 
     Raises:
-        FmriModelsError: The recipe does not fit the data, or an output folder exists.
+        FmriModelsError: The recipe does not fit the data, or an output folder exists, is no pipeline, is, contains or
+            lies in something that is read, or can't be written.
         TrainingInterrupted: After SIGINT or SIGTERM in training by gradient, when a checkpoint is saved.
     """
     if not recipe.data or not recipe.out:
@@ -76,19 +80,47 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> list
     for stage in recipe.stages:
         if stage.training is not None:
             check_precision(stage.training)
+    inputs = _inputs(recipe, recipe_file)
     table = TrialTable.open(recipe.data)
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
-    if not resume:
-        for _, folder in runs:
-            _refuse_interrupted(folder, overwrite)
-        check_output_folder(out, overwrite)
+    _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
     for fold_recipe, folder in runs:
-        if resume and (folder / INDEX_FILE).is_file() and not Checkpoints(folder).exists:
+        if resume and _is_complete(folder):
             logger.warning(f"{folder} is complete; nothing to resume there.")
         else:
             train_one(fold_recipe, table, folder, overwrite=overwrite or resume, resume=resume)
     return [folder for _, folder in runs]
+
+
+def _inputs(recipe: Recipe, recipe_file: str | os.PathLike | None = None) -> list[Path]:
+    """Files and folders of this machine that a training reads."""
+    source = parse_source(recipe.generator)
+    places = [recipe.data, recipe.initial_model, source.repository, *(stage.teacher for stage in recipe.stages)]
+    named = [Path(place) for place in (*places, recipe_file) if place is not None]
+    return [path for path in named if path.exists()]
+
+
+def _check_outputs(
+    recipe: Recipe, out: Path, folders: Sequence[Path], resume: bool, overwrite: bool, inputs: Sequence[Path]
+) -> None:
+    """Finds out before the work what can't be written or replaced at its end."""
+    if recipe.folds == "all":
+        check_output_folder(out, overwrite or resume)
+        if (out / INDEX_FILE).exists():
+            raise FmriModelsError(
+                f"{out} holds a pipeline, and folds are to be written into it; choose another folder."
+            )
+    for folder in folders:
+        if not resume:
+            _refuse_interrupted(folder, overwrite)
+        check_output_folder(folder, overwrite or resume, PIPELINE, inputs)
+        for beside in (Checkpoints(folder), SelectionFolder(folder)):
+            beside.check_own()
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / INDEX_FILE).is_file() and not Checkpoints(folder).exists
 
 
 def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False, resume: bool = False) -> None:
@@ -133,11 +165,18 @@ def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iter
         model = build_model(recipe, processor, generator, scratch)
         if recipe.initial_model is not None:
             load_initial_weights(model, recipe.initial_model)
+        check_room(out, _bytes_on_disk(model, recipe))
         runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator), out)
         with _checkpointed(checkpoints, run, resume):
             history = runner.run(resume)
             pipeline = get_method(recipe.method).load("pipeline")(model, processor, generator)
             yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
+
+
+def _bytes_on_disk(model: FmriPreTrainedModel, recipe: Recipe) -> int:
+    """What the pipeline's weights will take, and those of the checkpoints, without the state of optimisers."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return size * (KEPT_CHECKPOINTS + 2) if recipe.trains_by_gradient else size
 
 
 def _refuse_interrupted(out: Path, overwrite: bool) -> None:
@@ -164,7 +203,7 @@ def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: 
     main = processes().is_main_process
     if checkpoints is not None and main:
         if resume:
-            checkpoints.remove_partial()
+            checkpoints.recover()
         else:
             checkpoints.begin(run)
     processes().wait_for_everyone()
@@ -191,12 +230,12 @@ def _save(
         train_parts=recipe.train_parts,
         repetitions=recipe.repetitions,
         simulated=table.simulated,
-        recipe=recipe.to_dict(),
+        recipe=recipe.published(),
         stages=trained.history,
         selection=None if selected is None else selected.record,
         seconds=round(trained.seconds + (0.0 if selected is None else selected.seconds), 2),
     )
-    with atomic_folder(out, overwrite=overwrite) as partial:
+    with atomic_folder(out, overwrite, PIPELINE, _inputs(recipe)) as partial:
         trained.pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
         record.save(partial)
 
@@ -351,7 +390,5 @@ def _scratch_folder(recipe: Recipe, out: Path) -> Iterator[Path | None]:
     if recipe.trains_by_gradient:
         yield None
         return
-    parent = out.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}weights-", dir=parent) as scratch:
-        yield Path(scratch)
+    with scratch_folder(out) as scratch:
+        yield scratch

@@ -1,6 +1,7 @@
 """From a recipe to a saved pipeline, on a small table."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_folds_are_trained_and_resumed(data, tmp_path):
     assert [folder.name for folder in folders] == ["fold00", "fold01", "fold02", "fold03"]
     assert [TrainingRecord.load(folder).fold for folder in folders] == [0, 1, 2, 3]
     before = contents(tmp_path / "out" / "fold00")
-    (tmp_path / "out" / "fold02" / "model_index.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "fold02")
     train(call, resume=True)
     assert (tmp_path / "out" / "fold02" / "model_index.json").is_file()
     assert contents(tmp_path / "out" / "fold00") == before
