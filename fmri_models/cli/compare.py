@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
+from ..names import one_line
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ..evaluation.report import Report
 
 _EXAMPLE = """example:
@@ -81,24 +80,25 @@ def _differences(reports: list[tuple[Path, "Report"]]) -> list[str]:
         for field in _PROTOCOL_FIELDS:
             one, other = first.protocol.get(field), report.protocol.get(field)
             if one != other:
-                sentences.append(f"{first_path} has the protocol's {field} {one!r} and {path} has {other!r}.")
+                sentences.append(
+                    f"{one_line(first_path)} has the protocol's {field} {one!r} and {one_line(path)} has {other!r}."
+                )
         one, other = first.data.get("fingerprint"), report.data.get("fingerprint")
         if one != other:
-            sentences.append(f"{first_path} and {path} were measured on different data (fingerprints {one}, {other}).")
+            sentences.append(
+                f"{one_line(first_path)} and {one_line(path)} were measured on different data (fingerprints "
+                f"{one_line(one)}, {one_line(other)})."
+            )
     return sentences
 
 
 def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]) -> list[str]:
     """A table for each later report: its advantage over the first on the items that both have."""
-    import pyarrow.parquet as pq
-
+    from ..evaluation.items import brain_items_of
     from ..evaluation.protocols import metric_info
     from ..evaluation.rendering import text_table
 
-    tables = []
-    for path, _ in reports:
-        items = (path if path.is_dir() else path.parent) / "items.parquet"
-        tables.append(_brain_items(pq.read_table(items)) if items.is_file() else None)
+    tables = [_means(brain_items_of(report)) for _, report in reports]
     parts = []
     for name, table in zip(names[1:], tables[1:], strict=True):
         if tables[0] is None or table is None:
@@ -118,15 +118,14 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     return parts
 
 
-def _brain_items(table: "pa.Table") -> dict[str, dict[tuple[str, str], float]]:
-    """By metric, subject and stimulus the mean over seeds and trials of the row `brain`."""
-    collected: dict[str, dict[tuple[str, str], list[float]]] = {}
-    for item in table.to_pylist():
-        if item["row"] == "brain":
-            place = collected.setdefault(item["metric"], {})
-            place.setdefault((item["subject"], item["stimulus_id"]), []).append(item["value"])
+def _means(
+    items: dict[str, dict[tuple[str, str], list[float]]] | None,
+) -> dict[str, dict[tuple[str, str], float]] | None:
+    """By metric, subject and stimulus the mean over seeds and trials; None where there are no items."""
+    if items is None:
+        return None
     return {
-        metric: {key: sum(values) / len(values) for key, values in items.items()} for metric, items in collected.items()
+        metric: {key: sum(values) / len(values) for key, values in scores.items()} for metric, scores in items.items()
     }
 
 
@@ -151,10 +150,10 @@ def _names(paths: list[Path]) -> list[str]:
     """The shortest ends of the folders' paths that tell the reports apart."""
     folders = [(path if path.is_dir() else path.parent).absolute() for path in paths]
     for depth in range(1, max(len(folder.parts) for folder in folders) + 1):
-        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        names = [one_line("/".join(folder.parts[-depth:])) for folder in folders]
         if len(set(names)) == len(names):
             return names
-    return [str(path) for path in paths]
+    return [one_line(path) for path in paths]
 
 
 def _cell(found: dict[str, Any] | None) -> str:

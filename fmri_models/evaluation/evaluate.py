@@ -1,6 +1,7 @@
 """From a saved pipeline and a trial table to a report: every row on the same test stimuli."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,13 +19,14 @@ from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepar
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
+from ..names import one_line
 from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
-from ..saving import check_output_folder
+from ..saving import recover
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
-from .looks import read_looks, record_look
+from .looks import check_log, read_looks, record_look
 from .protocols import Protocol, get_protocol
-from .rendering import write_report
+from .rendering import check_report_folder, write_report
 from .report import Report
 from .scoring import RowData, score_rows
 
@@ -120,32 +122,33 @@ class Evaluation:
     """Evaluates a pipeline, or the pipelines of all folds, on the test trials of a table.
 
     Args:
-        model: Folder of a pipeline, or of `fold00` … with one each.
+        model: A pipeline's folder or its name on the Hub, or a folder of `fold00` … with one each.
         data: Folder of the trial table.
         protocol: Which metrics.
         repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials.
         settings: How pictures are drawn.
-        reference: Folder of another pipeline, or of its `fold00` …, trained on the same split: the row `reference`.
+        reference: Another pipeline, or the folder of its `fold00` …, trained on the same split: the row `reference`.
     """
 
-    model: Path
+    model: str | os.PathLike
     data: Path
     protocol: Protocol
     repetitions: Literal["average", "single"] = "average"
     settings: GenerationSettings = field(default_factory=GenerationSettings)
-    reference: Path | None = None
+    reference: str | os.PathLike | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
         started = time.perf_counter()
         table = TrialTable.open(self.data)
-        folders = pipeline_folders(self.model)
-        records = [_record(folder, table) for folder in folders]
-        beside = None if self.reference is None else reference_folders(self.reference, table, records)
+        check_log(table.path)
+        saved = saved_pipelines(self.model)
+        records = [each.record(table) for each in saved]
+        beside = None if self.reference is None else references_of(self.reference, table, records)
         parts = []
-        for number, (folder, record) in enumerate(zip(folders, records, strict=True)):
-            pipeline = FmriToImagePipeline.from_pretrained(folder)
-            reference = None if beside is None else FmriToImagePipeline.from_pretrained(beside[number])
+        for number, (each, record) in enumerate(zip(saved, records, strict=True)):
+            pipeline = each.load()
+            reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
             references = LinearReferences(pipeline, table, record, self.settings.seed)
             parts += [
@@ -282,6 +285,7 @@ class Evaluation:
             factors=known_factors,
             seed=self.settings.seed,
         )
+        name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         split = f"{record.split}/test" if len({part.fold for part in parts}) == 1 else f"{record.split}/all folds"
         looks = read_looks(table.path, table.fingerprint, split)
         report = Report.from_scores(
@@ -289,7 +293,7 @@ class Evaluation:
             self.protocol,
             data=_describe_data(table, record, parts, known_factors),
             model={
-                "path": self.model.name,
+                "path": name,
                 "method": record.method,
                 "subjects": pipeline.processor.subject_names,
                 "image_generator": type(pipeline.image_generator).__name__,
@@ -309,7 +313,7 @@ class Evaluation:
         )
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
-        config = {"model": self.model.name, "recipe": record.recipe, "protocol": self.protocol.name}
+        config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
         record_look(table.path, table.fingerprint, split, config, score)
         return report
 
@@ -379,44 +383,93 @@ class _NoiseFreeTrials:
         return self.responses[rows]
 
 
-def pipeline_folders(model: str | os.PathLike) -> list[Path]:
-    """The folder itself if it is a pipeline, else its `fold00` …
+class SavedPipeline:
+    """A pipeline that is loaded when its turn comes.
+
+    Args:
+        source: Its folder, or its name on the Hub.
+    """
+
+    def __init__(self, source: str | os.PathLike) -> None:
+        self.source = source
+        self._loaded: FmriToImagePipeline | None = None
+
+    def load(self) -> FmriToImagePipeline:
+        """The pipeline; one from the Hub is loaded once."""
+        return self._loaded or FmriToImagePipeline.from_pretrained(self.source)
+
+    def record(self, table: TrialTable) -> TrainingRecord:
+        """How it was trained; refuses another table, on which its test trials may have been trained on.
+
+        Raises:
+            FmriModelsError: It was trained on another table, or its record is damaged.
+        """
+        if Path(self.source).is_dir():
+            record = TrainingRecord.load(self.source)
+        else:
+            # The record comes along with the pipeline.
+            self._loaded = FmriToImagePipeline.from_pretrained(self.source)
+            record = self._loaded.training_record
+        if record is None:
+            return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
+        if record.table_fingerprint != table.fingerprint:
+            raise FmriModelsError(
+                f"{one_line(self.source)} was trained on the table {record.table!r} with another content than "
+                f"{one_line(table.path)}; evaluate it on the table that it was trained on, or train it on this one."
+            )
+        return record
+
+
+def saved_pipelines(model: str | os.PathLike) -> list[SavedPipeline]:
+    """The pipeline of a folder or of that name on the Hub, or those in a folder's `fold00` …
 
     Raises:
         FmriModelsError: There is no pipeline.
     """
-    model = Path(model)
-    if (model / INDEX_FILE).is_file():
-        return [model]
-    folds = sorted(path.parent for path in model.glob(f"fold[0-9][0-9]/{INDEX_FILE}"))
+    folder = Path(model)
+    if not folder.exists() and _REPOSITORY.fullmatch(os.fspath(model)):
+        return [SavedPipeline(os.fspath(model))]
+    recover(folder)
+    if (folder / INDEX_FILE).is_file():
+        return [SavedPipeline(folder)]
+    folds = sorted(path.parent for path in folder.glob(f"fold[0-9][0-9]/{INDEX_FILE}"))
     if not folds:
-        raise FmriModelsError(f"{model} holds neither a pipeline ({INDEX_FILE}) nor folds of one (fold00, fold01 …).")
-    return folds
+        raise FmriModelsError(
+            f"{one_line(model)} holds neither a pipeline ({INDEX_FILE}) nor folds of one (fold00, fold01 …)."
+        )
+    return [SavedPipeline(fold) for fold in folds]
 
 
-def reference_folders(reference: Path, table: TrialTable, records: Sequence[TrainingRecord]) -> list[Path]:
-    """For each evaluated pipeline the folder of the reference that was trained on the same split and fold.
+# user/name, as the Hub has it.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def references_of(
+    reference: str | os.PathLike, table: TrialTable, records: Sequence[TrainingRecord]
+) -> list[SavedPipeline]:
+    """For each evaluated pipeline the reference that was trained on the same split and fold.
 
     Args:
-        reference: Folder of a pipeline, or of `fold00` … with one each.
+        reference: A pipeline, or the folder of `fold00` … with one each.
         table: The trial table.
         records: Of the evaluated pipelines.
 
     Raises:
         FmriModelsError: There is none, so that the reference may have learned from the test pictures.
     """
-    folders = {}
-    for folder in pipeline_folders(reference):
-        record = _record(folder, table)
-        folders[record.split, record.fold] = folder
+    found = {}
+    for saved in saved_pipelines(reference):
+        record = saved.record(table)
+        found[record.split, record.fold] = saved
     for record in records:
-        if (record.split, record.fold) not in folders:
-            found = ", ".join(f"{split!r} fold {fold}" for split, fold in folders)
+        if (record.split, record.fold) not in found:
+            trained = ", ".join(f"{split!r} fold {fold}" for split, fold in found)
             raise FmriModelsError(
-                f"The reference {reference} was trained on the split {found} and the model on {record.split!r} fold "
-                f"{record.fold}, so that it may have seen the test pictures; train it on the same split and folds."
+                f"The reference {one_line(reference)} was trained on the split {trained} and the model on "
+                f"{record.split!r} fold {record.fold}, so that it may have seen the test pictures; train it on the "
+                "same split and folds."
             )
-    return [folders[record.split, record.fold] for record in records]
+    return [found[record.split, record.fold] for record in records]
 
 
 def evaluate(
@@ -432,41 +485,24 @@ def evaluate(
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
     Args:
-        model: Folder of a pipeline, or of the pipelines of all folds, which are merged into one report.
+        model: A pipeline's folder or its name on the Hub, or the folder of all folds' pipelines, which are merged into
+            one report.
         data: Folder of the trial table.
         out: Folder for the report; other content of it stays.
         protocol: Name; `standard` if None.
         repetitions: Average test repetitions, or score single trials.
         settings: How pictures are drawn.
-        reference: Folder of another pipeline to stand beside, or of the pipelines of all folds.
-        overwrite: Write into a folder that has content.
+        reference: Another pipeline to stand beside, or the folder of all folds' pipelines.
+        overwrite: Write into a folder that has content: an earlier report is replaced, other files stay.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
     """
-    check_output_folder(out, overwrite)
+    check_report_folder(out, overwrite)
     evaluation = Evaluation(
-        Path(model),
-        Path(data),
-        get_protocol(protocol),
-        repetitions,
-        settings or GenerationSettings(),
-        None if reference is None else Path(reference),
+        model, Path(data), get_protocol(protocol), repetitions, settings or GenerationSettings(), reference
     )
     return evaluation.run(out)
-
-
-def _record(folder: Path, table: TrialTable) -> TrainingRecord:
-    """How a pipeline was trained; refuses another table, on which its test trials may have been trained on."""
-    record = TrainingRecord.load(folder)
-    if record is None:
-        return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
-    if record.table_fingerprint != table.fingerprint:
-        raise FmriModelsError(
-            f"{folder} was trained on the table {record.table!r} with another content than {table.path}; evaluate it "
-            "on the table that it was trained on, or train it on this one."
-        )
-    return record
 
 
 def _noise_free_trials(table: TrialTable, test: Trials) -> BetasOfTrials | None:

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..saving import atomic_file, atomic_folder, write_text
+from ..errors import FmriModelsError
+from ..names import file_name, is_name, markdown, markdown_code, one_line
+from ..saving import check_merged_folder, merged_folder
+from .items import ITEMS_FILE, iterate_items, save_items
 from .protocols import row_info
-from .report import Report, save_items
+from .report import REPORT_FILE, Report
 from .scoring import RowData, Scores
 
 TILE = 112
@@ -36,12 +42,13 @@ def write_report(
 ) -> list[Path]:
     """Writes report.json, report.md, report.html, items.parquet, grid.png and images/ into a folder.
 
-    A new folder appears complete or not at all. In a folder with content each file replaces an earlier one completely
-    or not at all, and anything else stays (the demo keeps its pipeline and data there); report.json comes last.
+    All of it appears together: a kill leaves the earlier report whole, or is completed by the folder's next reader.
+    Files of the same names are replaced, pictures of an earlier report that the new one does not have are removed, and
+    anything else stays (the demo keeps its pipeline and data there).
 
     Args:
         out: The folder; made if it is missing.
-        report: Of the scores.
+        report: Of the scores; it is told the hash of its items and its folder.
         scores: Of all rows.
         rows: The pictures.
         truth: (N, C, H, W) true picture of each item.
@@ -50,30 +57,77 @@ def write_report(
 
     Returns:
         What was written.
+
+    Raises:
+        FmriModelsError: The folder can't be written, or a row has a name that no folder can have.
     """
     out = Path(out)
     pictured = {name: row.images for name, row in rows.items() if row.images is not None}
     chosen = [name for name in (grid_rows or pictured) if name in pictured]
-    grid = draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed)
-    if out.is_dir() and any(out.iterdir()):
-        _write_into(out, report, scores, pictured, truth, grid)
-    else:
-        with atomic_folder(out) as partial:
-            _write_into(partial, report, scores, pictured, truth, grid)
-    return [out / name for name in ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images")]
+    png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
+    with merged_folder(out, earlier_pictures) as partial:
+        save_images(partial / "images", truth, pictured, scores)
+        report.items_sha256, report.folder = save_items(scores, partial / ITEMS_FILE), out.absolute()
+        (partial / "grid.png").write_bytes(png)
+        (partial / "report.md").write_text(to_markdown(report), encoding="utf-8")
+        (partial / "report.html").write_text(to_html(report, png), encoding="utf-8")
+        report.save(partial / REPORT_FILE)
+    return [out / name for name in (REPORT_FILE, "report.md", "report.html", "grid.png", ITEMS_FILE, "images")]
 
 
-def _write_into(
-    out: Path, report: Report, scores: Scores, pictured: Mapping[str, Tensor], truth: Tensor, grid: Image.Image
-) -> None:
-    png = encode_png(grid)
-    save_images(out / "images", truth, pictured, scores)
-    save_items(scores, out / "items.parquet")
-    with atomic_file(out / "grid.png") as partial:
-        partial.write_bytes(png)
-    write_text(out / "report.md", to_markdown(report))
-    write_text(out / "report.html", to_html(report, png))
-    report.save(out / "report.json")
+def earlier_pictures(folder: Path, written: Collection[str] = ()) -> list[str]:
+    """Pictures of the report in a folder, relative to it, as far as they are there and are not written again.
+
+    They are known by its items, so that a picture that somebody else has put beside them stays. Without readable items
+    all of them stay.
+    """
+    try:
+        counts = Counter(
+            (item.row, item.metric, item.subject, item.stimulus_id) for item in iterate_items(folder / ITEMS_FILE)
+        )
+    except FmriModelsError:
+        return []
+    stems = _stems([stimulus for _, _, _, stimulus in counts] + [subject for _, _, subject, _ in counts])
+    names = set()
+    for (row, _, subject, stimulus), count in counts.items():
+        stem = file_name(stems[stimulus], "")
+        names.add(f"images/truth/{stem}.png")
+        for name in [stem, *(f"{stem}-{number}" for number in range(2, count + 1))] if is_name(row) else []:
+            names |= {f"images/{row}/{name}.png", f"images/{row}/{stems[subject]}/{name}.png"}
+    return sorted(name for name in names - set(written) if (folder / name).is_file())
+
+
+def check_report_folder(out: str | PathLike, overwrite: bool = False, pictures: Sequence[str | PathLike] = ()) -> None:
+    """Refuses a folder for a report before the work.
+
+    Args:
+        out: The folder; the data, the pipeline and anything else may lie in it.
+        overwrite: Whether it may have content.
+        pictures: Folders of pictures that are read.
+
+    Raises:
+        FmriModelsError: It can't be written, has content without `overwrite`, holds something else in the place of a
+            file or folder of the report, or the report's files might replace pictures that are read.
+    """
+    check_merged_folder(out, overwrite)
+    folder = Path(os.path.realpath(out))
+    for name in (REPORT_FILE, "report.md", "report.html", "grid.png", ITEMS_FILE):
+        if (folder / name).is_dir():
+            raise FmriModelsError(
+                f"{one_line(folder / name)} is a folder, and a file has to be written there; move it."
+            )
+    images = folder / "images"
+    if os.path.lexists(images) and (images.is_symlink() or not images.is_dir()):
+        raise FmriModelsError(
+            f"{one_line(images)} is no folder of its own, and pictures have to be written there; move it."
+        )
+    for given in pictures:
+        source = Path(os.path.realpath(given))
+        if source == folder or source.is_relative_to(images):
+            raise FmriModelsError(
+                f"The report would replace pictures of {one_line(given)}, which are read; choose another folder than "
+                f"{one_line(out)}."
+            )
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
@@ -94,7 +148,10 @@ def draw_grid(
         seed: Of the choice.
     """
     chosen = grid_items(scores, columns, seed)
-    labelled = [("shown", truth), *((row_info(name).label, pictures) for name, pictures in images.items())]
+    labelled = [
+        ("shown", truth),
+        *((one_line(row_info(name).label, 60), pictures) for name, pictures in images.items()),
+    ]
     font = ImageFont.load_default(_LABEL_SIZE)
     label_width = int(max(font.getlength(label) for label, _ in labelled)) + 2 * _MARGIN
     width = label_width + len(chosen) * (TILE + _GAP) - _GAP + _MARGIN
@@ -134,39 +191,61 @@ def encode_png(picture: Image.Image) -> bytes:
 
 
 def save_images(folder: Path, truth: Tensor, images: Mapping[str, Tensor], scores: Scores) -> None:
-    """Writes `truth/<stimulus_id>.png` and `<row>/<stimulus_id>.png`, replacing the folder.
+    """Writes `truth/<stimulus_id>.png` and `<row>/<stimulus_id>.png` into a new folder.
 
     With several subjects the pictures of a row lie in a folder for each subject; with several trials or seeds of a
     stimulus the later ones have a number behind the name.
 
     Raises:
-        FmriModelsError: The disk is full.
+        FmriModelsError: A row has a name that no folder can have.
     """
+    stems = _stems(scores.stimulus_ids.tolist())
     names = item_names(scores)
-    with atomic_folder(folder, overwrite=True) as partial:
-        _, first = np.unique(scores.stimulus_ids, return_index=True)
-        for item in first:
-            _save(truth[item], partial / "truth" / f"{file_name(scores.stimulus_ids[item])}.png")
-        for row, pictures in images.items():
-            for name, picture in zip(names, pictures, strict=True):
-                _save(picture, partial / row / name)
+    _, first = np.unique(scores.stimulus_ids, return_index=True)
+    for item in first:
+        _save(truth[item], folder / "truth" / file_name(stems[scores.stimulus_ids[item]], ".png"))
+    for row, pictures in images.items():
+        place = folder / file_name(row, "", what="row")
+        for name, picture in zip(names, pictures, strict=True):
+            _save(picture, place / name)
 
 
 def item_names(scores: Scores) -> list[str]:
     """Relative file name of each item's picture within a row's folder."""
-    several = len(set(scores.subjects.tolist())) > 1
+    subjects, stimuli = scores.subjects.tolist(), scores.stimulus_ids.tolist()
+    stems, folders = _stems(stimuli), _stems(subjects)
+    taken = {folder: set(stems.values()) for folder in folders.values()}
     names: list[str] = []
-    count: dict[str, int] = {}
-    for subject, stimulus in zip(scores.subjects.tolist(), scores.stimulus_ids.tolist(), strict=True):
-        stem = f"{file_name(subject)}/{file_name(stimulus)}" if several else file_name(stimulus)
-        count[stem] = count.get(stem, 0) + 1
-        names.append(f"{stem}.png" if count[stem] == 1 else f"{stem}-{count[stem]}.png")
+    count: Counter[tuple[str, str]] = Counter()
+    for subject, stimulus in zip(subjects, stimuli, strict=True):
+        folder, stem = folders[subject], stems[stimulus]
+        count[folder, stem] += 1
+        number = "" if count[folder, stem] == 1 else _free_number(stem, count[folder, stem], taken[folder])
+        taken[folder].add(f"{stem}{number}")
+        name = file_name(stem, f"{number}.png")
+        names.append(f"{file_name(folder, '')}/{name}" if len(folders) > 1 else name)
     return names
 
 
-def file_name(text: str) -> str:
-    """An id as a file name without separators."""
-    return re.sub(r"[^\w.+-]", "_", str(text)).lstrip(".") or "_"
+def _stems(ids: Sequence[str]) -> dict[str, str]:
+    """File names of ids, without an ending: the id itself where it is one, as those of tables are.
+
+    Pictures of anybody's have other names, too; theirs are changed so that they are names and differ.
+    """
+    stems = {each: each for each in ids if is_name(each)}
+    taken = set(stems)
+    for each in sorted(set(ids) - taken):
+        changed = re.sub(r"[^A-Za-z0-9_.-]", "_", each).lstrip(".-")[:100] or "_"
+        stems[each] = changed if changed not in taken else f"{changed}{_free_number(changed, 2, taken)}"
+        taken.add(stems[each])
+    return stems
+
+
+def _free_number(stem: str, number: int, taken: Collection[str]) -> str:
+    """A number to be put behind a name, so that it differs from all others."""
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"-{number}"
 
 
 def _tile(picture: Tensor) -> Image.Image:
@@ -197,6 +276,7 @@ def _save(picture: Tensor, path: Path) -> None:
 
 def text_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """An aligned table for a terminal; the first column is left-aligned, the others right."""
+    header, *lines = ([one_line(cell) for cell in line] for line in (header, *lines))
     widths = [max(len(str(line[i])) for line in [header, *lines]) for i in range(len(header))]
     rule = "  ".join("-" * width for width in widths)
 
@@ -216,21 +296,23 @@ def results_table(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """report.md."""
     header, lines = _results(report, with_interval=True)
-    parts = [f"# Report: protocol `{report.protocol.get('name')}`", "", str(report.protocol.get("description", "")), ""]
-    parts += [*(f"- {name}: {value}" for name, value in _facts(report)), ""]
+    protocol = report.protocol
+    parts = [f"# Report: protocol {markdown_code(protocol.get('name'))}", "", markdown(protocol.get("description", ""))]
+    parts += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in _facts(report)), ""]
     parts += ["![Shown and reconstructed pictures](grid.png)", ""]
     parts += ["## Scores", "", _CAPTION, "", _markdown_table(header, lines), ""]
     for title, caption, table in _further_tables(report):
         parts += [f"## {title}", "", caption, "", _markdown_table(*table), ""]
     if report.notes:
-        parts += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+        parts += ["## Notes", "", *(f"- {markdown(note)}" for note in report.notes), ""]
     return "\n".join(parts)
 
 
 def to_html(report: Report, grid_png: bytes) -> str:
     """report.html: one file without any link to elsewhere."""
     header, lines = _results(report, with_interval=True)
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_TEMPLATE)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_html_text)
+    template = environment.from_string(_TEMPLATE)
     return template.render(
         report=report,
         facts=_facts(report),
@@ -239,8 +321,13 @@ def to_html(report: Report, grid_png: bytes) -> str:
         lines=lines,
         tables=_further_tables(report),
         rows=report.rows,
-        grid=base64.b64encode(grid_png).decode("ascii"),
+        grid=Markup(base64.b64encode(grid_png).decode("ascii")),
     )
+
+
+def _html_text(value: object) -> object:
+    """Text without control characters; what is markup stays."""
+    return value if isinstance(value, Markup) else one_line(value, most=10_000)
 
 
 _CAPTION = (
@@ -250,7 +337,7 @@ _CAPTION = (
 
 
 def _results(report: Report, with_interval: bool) -> tuple[list[str], list[list[str]]]:
-    header = ["metric", *(report.rows.get(row, {}).get("label", row) for row in report.results)]
+    header = ["metric", *(report.row(row)["label"] for row in report.results)]
     lines = []
     for metric in report.metrics():
         cells = [_value(row.get(metric.name), with_interval) for row in report.results.values()]
@@ -270,7 +357,7 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
     tables = []
     metrics = report.metrics()
     if report.comparisons:
-        header = ["metric", *(report.rows.get(row, {}).get("label", row) for row in report.comparisons)]
+        header = ["metric", *(report.row(row)["label"] for row in report.comparisons)]
         lines = [
             [metric.label, *(_difference(row.get(metric.name)) for row in report.comparisons.values())]
             for metric in metrics
@@ -375,11 +462,14 @@ def _short(values: Any) -> str:
 
 def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     def joined(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(cell if _FIGURES.fullmatch(cell) else markdown(cell) for cell in cells) + " |"
 
-    return "\n".join(
-        [joined(header), joined(["---", *["---:"] * (len(header) - 1)]), *(joined(line) for line in lines)]
-    )
+    rule = "| " + " | ".join(["---", *["---:"] * (len(header) - 1)]) + " |"
+    return "\n".join([joined(header), rule, *(joined(line) for line in lines)])
+
+
+# Values with their intervals, in which nothing is markup.
+_FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
 
 
 _TEMPLATE = """<!doctype html>

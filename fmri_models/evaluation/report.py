@@ -4,22 +4,25 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from .. import version as package_version
 from ..errors import FmriModelsError
-from ..saving import atomic_file, check_schema, write_text
+from ..names import one_line
+from ..reading import checked, read_json
+from ..saving import check_schema, recover, write_text
 from .bootstrap import DRAWS, Interval, interval, paired_difference, permutation_test
 from .protocols import MetricInfo, Protocol, metric_info, row_info
+from .report_schema import ReportContent
 from .scoring import Scores
 
+REPORT_FILE = "report.json"
 SCHEMA = 1
 
 # A blurry picture is near every picture, so pixel metrics reward the average: on NSD a decoder's blurry first stage
@@ -47,6 +50,8 @@ class Report:
         seed: Of sampling and bootstrap.
         looks: Earlier evaluations on the same test split.
         notes: Sentences.
+        items_sha256: Of the items.parquet that was written with it; None where none was, and in older reports.
+        folder: Where it was read or written; no part of the file.
     """
 
     protocol: dict[str, Any]
@@ -63,6 +68,8 @@ class Report:
     seed: int = 0
     looks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    items_sha256: str | None = None
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_scores(
@@ -122,8 +129,9 @@ class Report:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; NaN and infinity become null."""
-        return _plain({"schema": SCHEMA, **asdict(self)})
+        """Plain JSON values: NaN and infinity become null, texts one line each."""
+        content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
+        return plain({"schema": SCHEMA, **content})
 
     def save(self, path: str | PathLike) -> None:
         """Writes report.json atomically."""
@@ -133,22 +141,32 @@ class Report:
     def load(cls, path: str | PathLike) -> "Report":
         """Reads a report.json, or the one in a folder.
 
+        What a killed evaluation has left unfinished in the folder is completed first.
+
         Raises:
-            FmriModelsError: It is missing, is no report, or was written by a newer version.
+            FmriModelsError: It is missing, is no report, has something else than the schema says, or was written by a
+                newer version.
         """
         path = Path(path)
-        path = path / "report.json" if path.is_dir() else path
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FmriModelsError(f"There is no report at {path}; write one with `fmri-models evaluate`.") from error
-        except (OSError, ValueError) as error:
-            raise FmriModelsError(f"{path} is not a readable report.json ({error}).") from error
+        path = path / REPORT_FILE if path.is_dir() else path
+        recover(path.parent)
+        content = read_json(
+            path, "report", f"it is not a readable {REPORT_FILE}; write one with `fmri-models evaluate`"
+        )
         if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-            raise FmriModelsError(f"{path} is JSON, but not a report of fmri_models (it has no results).")
-        check_schema(content.pop("schema", None), SCHEMA, str(path))
-        known = cls.__dataclass_fields__
-        return cls(**{"protocol": {}} | {name: value for name, value in content.items() if name in known})
+            raise FmriModelsError(f"{one_line(path)} is JSON, but not a report of fmri_models (it has no results).")
+        check_schema(content.pop("schema", None), SCHEMA, one_line(path))
+        found = checked(
+            content, ReportContent, f"The report {one_line(path)}", "write it again with `fmri-models evaluate`"
+        )
+        values = found.model_dump(exclude_unset=True)
+        known = {each.name for each in fields(cls)} - {"folder"}
+        read = {name: value for name, value in values.items() if name in known}
+        return cls(**{"protocol": {}} | read, folder=path.parent.absolute())
+
+    def row(self, name: str) -> dict[str, Any]:
+        """What a row is: its kind, label and description."""
+        return self.rows.get(name) or asdict(row_info(name))
 
     def metrics(self) -> list[MetricInfo]:
         """The metrics that at least one row has, in the protocol's order."""
@@ -156,12 +174,6 @@ class Report:
         names += [name for row in self.results.values() for name in row if name not in names]
         names = list(dict.fromkeys(names))
         return [metric_info(name) for name in names if any(row.get(name) for row in self.results.values())]
-
-
-def save_items(scores: Scores, path: str | PathLike) -> None:
-    """Writes items.parquet atomically."""
-    with atomic_file(path) as partial:
-        pq.write_table(scores.table(), partial, compression="zstd")
 
 
 def versions() -> dict[str, str]:
@@ -286,13 +298,14 @@ def _not_beaten(row: str, metric: str, difference: Mapping[str, Any], results: M
     return f"{figures}. The brain row does not beat this control here."
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Plain JSON values: NaN and infinity become None, texts one line each, and other objects their text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {one_line(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return value if value is None or isinstance(value, (bool, int, float)) else one_line(value, most=10_000)

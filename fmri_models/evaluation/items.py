@@ -1,0 +1,173 @@
+"""items.parquet: the score of every single picture, from which comparisons are paired."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from os import PathLike
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import FmriModelsError
+from ..names import is_line, one_line
+from ..reading import check_regular_file
+from .report import Report
+from .report_schema import LARGEST
+from .scoring import ITEM_SCHEMA, Scores
+
+ITEMS_FILE = "items.parquet"
+# Some 20 rows and 20 metrics of 10,000 pictures of 8 subjects would have 32 million; such a report has other problems.
+MAX_ITEMS = 10_000_000
+MAX_BYTES = 512 * 2**20
+_LONGEST_NAME = 1000
+_ROWS_AT_ONCE = 65_536
+_NAMES = tuple(field.name for field in ITEM_SCHEMA if field.type == pa.string())
+_MEND = "evaluate again, or remove the file and compare without pairs"
+
+
+class Item(NamedTuple):
+    """A score of a row's picture."""
+
+    row: str
+    metric: str
+    subject: str
+    stimulus_id: str
+    seed: int
+    value: float
+
+
+def save_items(scores: Scores, path: str | PathLike) -> str:
+    """Writes items.parquet and returns its SHA-256."""
+    pq.write_table(scores.table(), path, compression="zstd")
+    return items_sha256(path)
+
+
+def items_sha256(path: str | PathLike) -> str:
+    """SHA-256 of the file, by which a report knows its own."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def iterate_items(path: str | PathLike) -> Iterator[Item]:
+    """The items that have a score, in the file's order.
+
+    Raises:
+        FmriModelsError: The file isn't there, is no Parquet file, is too large, or holds something else than items.
+    """
+    path = check_regular_file(path, "file of items", _MEND)
+    what = f"The file of items {one_line(path)}"
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise FmriModelsError(f"{what} has {size} bytes; expected {MAX_BYTES} at most; {_MEND}.")
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_items(file, what)
+        # Names stay numbers that point into a dictionary, so that a long one takes memory once.
+        with pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=ITEM_SCHEMA.names):
+                batch.validate(full=True)
+                yield from _items(batch, what)
+    except FmriModelsError:
+        raise
+    # Arrow raises whatever it likes on broken files: its own errors, OSError, ValueError, MemoryError, KeyError ...
+    except Exception as error:
+        raise FmriModelsError(f"{what} can't be read ({one_line(error, 150)}); {_MEND}.") from error
+
+
+def brain_items(path: str | PathLike) -> dict[str, dict[tuple[str, str], list[float]]]:
+    """By metric, subject and stimulus the scores of the row `brain`.
+
+    Raises:
+        FmriModelsError: As [`iterate_items`].
+    """
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for item in iterate_items(path):
+        if item.row == "brain":
+            place = found.setdefault(item.metric, {})
+            place.setdefault((item.subject, item.stimulus_id), []).append(item.value)
+    return found
+
+
+def brain_items_of(report: Report) -> dict[str, dict[tuple[str, str], list[float]]] | None:
+    """The scores of a report's own row `brain`; None if no items.parquet lies beside it.
+
+    Raises:
+        FmriModelsError: The items can't be read, or are those of another evaluation.
+    """
+    path = None if report.folder is None else report.folder / ITEMS_FILE
+    if path is None or not path.exists():
+        return None
+    found = brain_items(path)
+    named = report.items_sha256
+    if not (_fits(report, found) if named is None else items_sha256(path) == named):
+        raise FmriModelsError(f"{one_line(path)} is of another evaluation than the report.json beside it; {_MEND}.")
+    return found
+
+
+def _fits(report: Report, items: dict[str, dict[tuple[str, str], list[float]]]) -> bool:
+    """Whether a report that does not name its items has the means of these."""
+    for metric, result in report.results.get("brain", {}).items():
+        values = [value for scores in items.get(metric, {}).values() for value in scores]
+        if result is None:
+            if values:
+                return False
+        elif len(values) != result["n"] or not math.isclose(
+            math.fsum(values) / len(values), result["value"], rel_tol=1e-6, abs_tol=1e-9
+        ):
+            return False
+    return True
+
+
+def _check_items(file: pq.ParquetFile, what: str) -> None:
+    metadata, schema = file.metadata, file.schema_arrow
+    if metadata.num_rows > MAX_ITEMS:
+        raise FmriModelsError(f"{what} has {metadata.num_rows} rows; expected {MAX_ITEMS} at most; {_MEND}.")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    if (size := sum(max(group.total_byte_size, 0) for group in groups)) > MAX_BYTES:
+        raise FmriModelsError(f"{what} holds {size} bytes of values; expected {MAX_BYTES} at most; {_MEND}.")
+    for field in ITEM_SCHEMA:
+        if len(schema.get_all_field_indices(field.name)) != 1:
+            raise FmriModelsError(
+                f"{what} has the columns {one_line(', '.join(schema.names), 200)}; expected "
+                f"{', '.join(ITEM_SCHEMA.names)}; {_MEND}."
+            )
+        found = schema.field(field.name).type
+        found = found.value_type if pa.types.is_dictionary(found) else found
+        if found != field.type and not (pa.types.is_large_string(found) and field.name in _NAMES):
+            raise FmriModelsError(
+                f"{what} has {one_line(found, 100)} in the column {field.name}; expected {field.type}; {_MEND}."
+            )
+
+
+def _items(batch: pa.RecordBatch, what: str) -> Iterator[Item]:
+    columns: dict[str, list[Any]] = {}
+    for name in _NAMES:
+        column = batch.column(name)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        _check_names(column.dictionary, name, what)
+        columns[name] = column.to_pylist()
+    for name in ("seed", "value"):
+        columns[name] = batch.column(name).to_pylist()
+    for *names, seed, value in zip(*(columns[name] for name in (*_NAMES, "seed", "value")), strict=True):
+        if None in names or seed is None:
+            raise FmriModelsError(f"{what} has an item without a row, metric, subject, stimulus or seed; {_MEND}.")
+        if value is None:
+            continue
+        if not abs(value) <= LARGEST:
+            raise FmriModelsError(f"{what} has the value {value}; expected finite numbers to {LARGEST:g}; {_MEND}.")
+        yield Item(*names, seed, value)
+
+
+def _check_names(names: pa.Array, column: str, what: str) -> None:
+    if len(names) and (longest := pc.max(pc.binary_length(names)).as_py() or 0) > _LONGEST_NAME:
+        raise FmriModelsError(
+            f"{what} has a text of {longest} bytes in the column {column}; expected {_LONGEST_NAME} at most; {_MEND}."
+        )
+    for text in names.to_pylist():
+        if not is_line(text or ""):
+            raise FmriModelsError(
+                f"{what} has {one_line(repr(text), 100)} in the column {column}; expected one line without control "
+                f"characters; {_MEND}."
+            )

@@ -1,0 +1,182 @@
+"""What report.json has to hold. Keys are only ever added, so that unknown ones are let through."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ..errors import FmriModelsError
+from ..names import check_line
+from .protocols import metric_info
+
+
+def _line(text: str) -> str:
+    try:
+        return check_line(text, "text", most=10_000)
+    except FmriModelsError as error:
+        raise ValueError("one line of at most 10000 characters, without control characters") from error
+
+
+def _known_metric(name: str) -> str:
+    try:
+        metric_info(name)
+    except FmriModelsError as error:
+        raise ValueError("the name of a metric that this version knows") from error
+    return name
+
+
+def _in_order(bounds: list[float]) -> list[float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("a lower bound that is not above the upper one")
+    return bounds
+
+
+# No figure comes near, and sums and intervals of such numbers stay finite.
+LARGEST = 1e12
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=2**53)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Line = Annotated[str, AfterValidator(_line)]
+Name = Annotated[Line, Field(min_length=1, max_length=300)]
+Metric = Annotated[str, Field(max_length=200), AfterValidator(_known_metric)]
+Bounds = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Result(_Part):
+    """A mean with its interval."""
+
+    value: Number
+    ci95: Bounds | None = None
+    n: Count
+
+
+class SubjectResult(_Part):
+    """A subject's mean."""
+
+    value: Number
+    n: Count
+
+
+class Difference(_Part):
+    """A paired difference with its interval."""
+
+    difference: Number
+    ci95: Bounds | None = None
+    n: Count
+
+
+class Permutation(_Part):
+    """What random pairings score."""
+
+    mean: Number
+    sd: Annotated[Number, Field(ge=0)]
+    n: Count
+    p: Annotated[Number, Field(ge=0, le=1)]
+
+
+class MetricDescription(_Part):
+    """How to read a metric."""
+
+    name: Metric
+    label: Line
+    higher_is_better: bool
+    description: Line = ""
+    chance: Number | None = None
+
+
+class RowDescription(_Part):
+    """What a row is."""
+
+    kind: Literal["brain", "part", "control", "reference"]
+    label: Line
+    description: Line = ""
+    uses_test_images: bool = False
+
+
+class ProtocolDescription(_Part):
+    """Which metrics, and what changes their values."""
+
+    name: Line = ""
+    description: Line = ""
+    metrics: list[MetricDescription] = Field(default=[], max_length=1000)
+    resolution: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    trial_average: bool = True
+    distractors: Line = "truth"
+    pool_size: Annotated[Number, Field(ge=0)] | None = None
+    blend: Line = "none"
+
+
+class Data(_Part):
+    """What was measured on."""
+
+    name: Line | None = None
+    fingerprint: Line | None = None
+    simulated: bool | None = None
+    mean_noise_ceiling: Number | None = None
+    noise_ceiling_source: list[Line] = []
+    noise_ceiling_repetitions: list[Whole] = []
+    num_voxels: dict[Name, Count] = {}
+    split: Line | None = None
+    folds: list[Whole] = []
+    train_parts: list[Line] = []
+    test_items: Count | None = None
+    test_trials: Count | None = None
+    repeats_stimuli: Line | None = None
+    test_factor_combinations_seen_in_training: Number | None = None
+
+    @model_validator(mode="after")
+    def _split_is_described(self) -> "Data":
+        if self.split and (self.test_items is None or self.test_trials is None or not self.folds):
+            raise ValueError("folds, test_items and test_trials where a split is named")
+        return self
+
+
+class Model(_Part):
+    """What was measured."""
+
+    path: Line | None = None
+    images: Line | None = None
+    method: Line | None = None
+    subjects: list[Name] = []
+    image_generator: Line | None = None
+    repetitions_trained_on: Line | None = None
+    training_seconds: Number | None = None
+    settings: dict[Line, Line | bool | int | float | None] = {}
+    transductive: bool | None = None
+
+
+class Look(_Part):
+    """An evaluation on a test split, as it is on record."""
+
+    time: Line = ""
+    fingerprint: Line = ""
+    split: Line = ""
+    commit: Line | None = None
+    config: dict[str, Any] = {}
+    score: dict[Line, Number | None] = {}
+
+
+Results = dict[Name, dict[Metric, Result | None]]
+
+
+class ReportContent(_Part):
+    """The whole of report.json, less its schema's version."""
+
+    results: Results
+    protocol: ProtocolDescription = ProtocolDescription()
+    permutation: dict[Metric, Permutation] = {}
+    per_subject: dict[Name, dict[Name, dict[Metric, SubjectResult | None]]] = {}
+    comparisons: dict[Name, dict[Metric, Difference | None]] = {}
+    rows: dict[Name, RowDescription] = {}
+    data: Data = Data()
+    model: Model = Model()
+    extractors: dict[Line, dict[Line, Line]] = {}
+    versions: dict[Line, Line] = {}
+    timing: dict[Line, Number] = {}
+    seed: Whole = 0
+    looks: list[Look] = []
+    notes: list[Line] = []
+    items_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
