@@ -79,6 +79,11 @@ def check_line(value: object, what: str, most: int = 1000) -> str:
     return value
 
 
+def is_line(text: str) -> bool:
+    """Whether a text is one line of visible characters and spaces."""
+    return all(map(_is_visible, text))
+
+
 def one_line(text: object, most: int = 300) -> str:
     """Any text as one line that a terminal shows as it is: other characters become escapes, what is too long is cut."""
     shown = "".join(c if _is_visible(c) else c.encode("unicode_escape").decode() for c in str(text)[: most + 1])
