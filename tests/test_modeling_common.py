@@ -1,17 +1,24 @@
 """What every brain model has to pass. A method's test class derives from [`ModelTesterMixin`]."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
+from fmri_models import saving
 from fmri_models.configuration_fmri import FmriConfig
 from fmri_models.errors import FmriModelsError
 from fmri_models.modeling_fmri import FmriPreTrainedModel
+from fmri_models.saving import is_partial
 from tests.tensor_digests import digests
 
 # Unsorted, and of different widths: a dictionary in between would exchange brains.
@@ -197,3 +204,149 @@ class ModelTesterMixin:
         path.write_text(json.dumps({**config, "fmri_schema": 99}))
         with pytest.raises(FmriModelsError, match="newer version.*schema 99"):
             self.model_class.from_pretrained(tmp_path / "model")
+
+    # Folders: nobody's file is lost, and what is loaded is whole
+
+    def test_saving_leaves_what_else_is_in_the_folder(self, tmp_path):
+        model, folder = self.make_model(), tmp_path / "clone"
+        kept = {
+            "README.md": "mine",
+            ".git/HEAD": "ref",
+            ".gitattributes": "*.safetensors filter=lfs",
+            "notes/a.txt": "a",
+        }
+        write_files(folder, kept)
+        model.save_pretrained(folder)
+        model.save_pretrained(folder)
+        assert {name: (folder / name).read_text() for name in kept} == kept
+        assert digests(self.model_class.from_pretrained(folder)) == digests(model)
+        assert not [path for path in folder.rglob("*") if is_partial(path.name)]
+
+    def test_other_processes_of_a_training_write_nothing(self, tmp_path):
+        write_files(tmp_path / "model", {"config.json": "{}", "README.md": "mine"})
+        self.make_model().save_pretrained(tmp_path / "model", is_main_process=False)
+        assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == {
+            "config.json": "{}",
+            "README.md": "mine",
+        }
+        self.make_model().save_pretrained(tmp_path / "none", is_main_process=False)
+        assert not (tmp_path / "none").exists()
+
+    def test_a_symbolic_link_and_the_current_directory_stay_what_they_are(self, tmp_path, monkeypatch):
+        model = self.make_model()
+        (tmp_path / "place").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "place")
+        model.save_pretrained(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "place" / "config.json").is_file()
+        monkeypatch.chdir(tmp_path / "place")
+        before = os.stat(".").st_ino
+        model.save_pretrained(".")
+        assert os.stat(".").st_ino == before == (tmp_path / "place").stat().st_ino
+        assert digests(self.model_class.from_pretrained(".")) == digests(model)
+
+    def test_old_shards_are_removed_and_other_variants_stay(self, tmp_path):
+        model = self.make_model()
+        model.save_pretrained(tmp_path / "model", variant="fp16")
+        model.save_pretrained(tmp_path / "model", max_shard_size="1KB")
+        shards = sorted((tmp_path / "model").glob("model-*-of-*.safetensors"))
+        assert len(shards) > 1
+        assert digests(self.model_class.from_pretrained(tmp_path / "model")) == digests(model)
+        model.save_pretrained(tmp_path / "model")
+        assert {path.name for path in (tmp_path / "model").iterdir()} == {
+            "config.json",
+            "model.safetensors",
+            "model.fp16.safetensors",
+        }
+        assert digests(self.model_class.from_pretrained(tmp_path / "model", variant="fp16")) == digests(model)
+
+    def test_a_save_that_was_killed_leaves_the_old_model_or_is_completed(self, tmp_path):
+        model, other = self.make_model(), self.make_model()
+        with torch.no_grad():
+            next(iter(other.parameters())).add_(1)
+        folder = tmp_path / "model"
+        model.save_pretrained(folder)
+        before = killed_at(other, folder, "_commit")
+        assert before and digests(self.model_class.from_pretrained(folder)) == digests(model)
+        inside = killed_at(other, folder, "_complete")
+        assert inside and digests(self.model_class.from_pretrained(folder)) == digests(other)
+        assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+    def test_saved_files_are_the_same_byte_for_byte(self, tmp_path):
+        model = self.make_model()
+        for name in ("a", "b"):
+            model.save_pretrained(tmp_path / name)
+        assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+    @pytest.mark.parametrize("change", ["empty", "missing", "more", "shape", "nan", "infinite", "type"])
+    def test_weights_that_are_not_whole_are_named(self, tmp_path, change):
+        self.make_model().save_pretrained(tmp_path / "model")
+        name = change_weights(tmp_path / "model" / "model.safetensors", change)
+        with pytest.raises(FmriModelsError, match=re.escape(name)):
+            self.model_class.from_pretrained(tmp_path / "model")
+
+    def test_weights_in_other_formats_are_not_read(self, tmp_path):
+        model = self.make_model()
+        model.save_pretrained(tmp_path / "model")
+        (tmp_path / "model" / "model.safetensors").unlink()
+        torch.save(model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+        with pytest.raises(FmriModelsError, match="safetensors"):
+            self.model_class.from_pretrained(tmp_path / "model")
+        with pytest.raises(FmriModelsError, match="safetensors alone"):
+            self.model_class.from_pretrained(tmp_path / "model", use_safetensors=False)
+
+    @pytest.mark.parametrize("size", [2**63 - 1, -1, 0, 2.5, "8", None, [1], True])
+    def test_sizes_of_no_network_are_refused_at_once(self, tmp_path, size):
+        self.make_model().save_pretrained(tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        config = json.loads(path.read_text())
+        config["num_voxels"] = [size, *config["num_voxels"][1:]]
+        path.write_text(json.dumps(config))
+        with pytest.raises(FmriModelsError):
+            self.model_class.from_pretrained(tmp_path / "model")
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    """Writes small text files, in folders of their own where their names say so."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def killed_at(saved: Any, folder: Path, step: str) -> bool:
+    """Saves in a child that is killed when it comes to a step of `fmri_models.saving`; whether it came there."""
+    child = os.fork()
+    if child == 0:
+        setattr(saving, step, lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            saved.save_pretrained(folder)
+        finally:
+            os._exit(1)
+    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def change_weights(path: Path, change: str) -> str:
+    """Makes a weights file one that does not fit; gives the name of the tensor that a message has to name."""
+    tensors = load_file(path)
+    name = next(key for key, value in tensors.items() if value.is_floating_point() and value.ndim)
+    value = tensors[name]
+    if change == "empty":
+        tensors = {"x": torch.zeros(3)}
+    elif change == "missing":
+        del tensors[name]
+    elif change == "more":
+        name = "one_more"
+        tensors[name] = torch.zeros(3)
+    elif change == "shape":
+        tensors[name] = torch.cat([value, value[:1]])
+    elif change in ("nan", "infinite"):
+        tensors[name] = value.clone()
+        tensors[name].view(-1)[-1] = float("nan" if change == "nan" else "inf")
+    else:
+        tensors[name] = value.to(torch.int64)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return "lacks" if change == "empty" else name

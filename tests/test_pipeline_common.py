@@ -2,19 +2,33 @@
 
 import inspect
 import json
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import fmri_models
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.processing_fmri import FmriProcessor
+from fmri_models.pipeline_fmri import LIBRARY
+from fmri_models.processing_fmri import FORMER_STATISTICS_FILE, STATISTICS_FILE, FmriProcessor
+from fmri_models.saving import is_partial
+from fmri_models.training_record import TrainingRecord
 from tests.tensor_digests import pipeline_digests
-from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, save_load_digests
+from tests.test_modeling_common import (
+    NUM_VOXELS,
+    SUBJECTS,
+    change_weights,
+    contents,
+    killed_at,
+    save_load_digests,
+    write_files,
+)
 
 # The options that every pipeline takes, whatever its method.
 CALL_OPTIONS = {
@@ -147,7 +161,7 @@ class PipelineTesterMixin:
     def test_truncated_weights_are_a_sentence(self, saved):
         weights = saved[1] / "brain_model" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
-        with pytest.raises(FmriModelsError, match="incomplete or damaged"):
+        with pytest.raises(FmriModelsError, match="cut short|incomplete|can't be read"):
             FmriToImagePipeline.from_pretrained(saved[1])
 
     def test_a_newer_pipeline_is_refused(self, saved):
@@ -156,12 +170,118 @@ class PipelineTesterMixin:
         with pytest.raises(FmriModelsError, match="newer version of fmri_models .schema 7"):
             FmriToImagePipeline.from_pretrained(saved[1])
 
-    def test_a_folder_of_something_else_is_not_overwritten(self, tmp_path):
-        (tmp_path / "thesis").mkdir()
-        (tmp_path / "thesis" / "chapter1.tex").write_text("important")
-        with pytest.raises(FmriModelsError, match="exists and is not empty"):
-            self.make_pipeline().save_pretrained(tmp_path / "thesis")
-        assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+    def test_saving_leaves_what_else_is_in_the_folder(self, saved):
+        pipeline, folder = saved
+        kept = {
+            "README.md": "mine", ".git/HEAD": "ref", ".gitattributes": "*.safetensors lfs", "thesis.tex": "important",
+            "training.json": "{}", "brain_model/notes.txt": "mine",
+        }  # fmt: skip
+        write_files(folder, kept)
+        pipeline.save_pretrained(folder)
+        assert {name: (folder / name).read_text() for name in kept} == kept
+        assert not [path for path in folder.rglob("*") if is_partial(path.name)]
+
+    def test_other_processes_of_a_training_write_nothing(self, saved):
+        pipeline, folder = saved
+        before = contents(folder)
+        pipeline.save_pretrained(folder, is_main_process=False)
+        assert contents(folder) == before
+
+    def test_model_and_processor_share_a_folder(self, tmp_path):
+        pipeline = self.make_pipeline()
+        pipeline.brain_model.save_pretrained(tmp_path / "both")
+        pipeline.processor.save_pretrained(tmp_path / "both")
+        pipeline.brain_model.save_pretrained(tmp_path / "both")
+        loaded = type(pipeline.brain_model).from_pretrained(tmp_path / "both")
+        processor = FmriProcessor.from_pretrained(tmp_path / "both")
+        again = self.pipeline_class(loaded, processor, pipeline.image_generator)
+        assert pipeline_digests(again) == pipeline_digests(pipeline)
+
+    def test_card_record_and_report_go_along_when_a_loaded_pipeline_is_saved_elsewhere(self, saved, tmp_path):
+        _, folder = saved
+        TrainingRecord("linear", "a table", "0" * 64, "default", 0, ["train"], "average").save(folder)
+        write_files(folder, {"README.md": f"---\nlibrary_name: {LIBRARY}\n---\nours", "report.json": "{}"})
+        loaded = FmriToImagePipeline.from_pretrained(folder)
+        assert loaded.training_record.table == "a table"
+        for name in ("other", "theirs"):
+            write_files(tmp_path / name, {"README.md": "mine"} if name == "theirs" else {})
+            loaded.save_pretrained(tmp_path / name)
+            for file in ("training.json", "report.json"):
+                assert (tmp_path / name / file).read_bytes() == (folder / file).read_bytes()
+        assert (tmp_path / "other" / "README.md").read_text().endswith("ours")
+        assert (tmp_path / "theirs" / "README.md").read_text() == "mine"
+
+    def test_nothing_that_is_saved_names_a_place_of_this_machine(self, saved, tmp_path):
+        FmriToImagePipeline.from_pretrained(saved[1]).save_pretrained(tmp_path / "again")
+        package = str(Path(fmri_models.__file__).parent)
+        for path in (tmp_path / "again").rglob("*.json"):
+            text = path.read_text()
+            assert str(tmp_path) not in text and package not in text and "_name_or_path" not in text, path
+
+    def test_saved_files_are_the_same_byte_for_byte(self, saved, tmp_path):
+        pipeline, folder = saved
+        pipeline.save_pretrained(tmp_path / "second")
+        assert contents(tmp_path / "second") == contents(folder)
+
+    def test_a_generator_that_is_named_now_is_copied_no_more(self, saved):
+        pipeline, folder = saved
+        (folder / "image_generator" / "notes.md").write_text("mine")
+        pipeline.image_generator = None
+        pipeline.save_pretrained(folder)
+        assert [path.name for path in (folder / "image_generator").rglob("*")] == ["notes.md"]
+        assert FmriToImagePipeline.from_pretrained(folder).image_generator is None
+
+    def test_statistics_under_their_former_name_are_read_and_replaced(self, saved):
+        pipeline, folder = saved
+        (folder / "processor" / STATISTICS_FILE).rename(folder / "processor" / FORMER_STATISTICS_FILE)
+        loaded = FmriToImagePipeline.from_pretrained(folder)
+        assert pipeline_digests(loaded) == pipeline_digests(pipeline)
+        loaded.save_pretrained(folder)
+        assert not (folder / "processor" / FORMER_STATISTICS_FILE).exists()
+        assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == pipeline_digests(pipeline)
+
+    def test_a_save_that_was_killed_leaves_the_old_pipeline_or_is_completed(self, saved):
+        pipeline, folder = saved
+        old = pipeline_digests(pipeline)
+        with torch.no_grad():
+            next(iter(pipeline.brain_model.parameters())).add_(1)
+        assert killed_at(pipeline, folder, "_commit")
+        assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == old
+        assert killed_at(pipeline, folder, "_complete")
+        assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == pipeline_digests(pipeline)
+
+    @pytest.mark.parametrize("change", ["empty", "missing", "shape", "nan", "type"])
+    def test_weights_that_are_not_whole_draw_nothing(self, saved, change):
+        name = change_weights(saved[1] / "brain_model" / "model.safetensors", change)
+        with pytest.raises(FmriModelsError, match=re.escape(name)):
+            FmriToImagePipeline.from_pretrained(saved[1])
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"brain_model": ["evil", "X"]},
+            {"processor": ["os", "system"]},
+            {"image_generator": ["subprocess", "Popen"]},
+            {"_class_name": ["evil", "EvilPipeline"]},
+            {"_class_name": "StableDiffusionPipeline"},
+            {"brain_model": "X"},
+            {"brain_model": ["fmri_models", "load_state"]},
+            {"unet": ["evil", "X"]},
+            {"fmri_schema": "1"},
+        ],
+    )
+    def test_an_index_names_no_code(self, saved, entry, tmp_path):
+        _, folder = saved
+        path = folder / "model_index.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **entry}))
+        mark = tmp_path / "mark"
+        for place in (folder, folder / "brain_model", folder / "image_generator"):
+            (place / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\nclass EvilPipeline: pass\n")
+        with pytest.raises(FmriModelsError):
+            FmriToImagePipeline.from_pretrained(folder)
+        with pytest.raises(FmriModelsError):
+            self.pipeline_class.from_pretrained(folder)
+        assert not mark.exists()
 
     def test_a_full_disk_leaves_the_earlier_pipeline_as_it_was(self, saved, monkeypatch):
         pipeline, folder = saved
