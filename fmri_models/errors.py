@@ -26,6 +26,9 @@ _OS_ADVICE = {
     errno.EDQUOT: "the disk quota is used up; make room, or choose another place",
     errno.EFBIG: "it is larger than the file system or a limit of the shell allows; choose another place",
     errno.EMFILE: "too many files are open; raise the limit with `ulimit -n`",
+    errno.EEXIST: "there is a file in a folder's place; choose another one",
+    errno.EBUSY: "it is in use, or a file system is mounted there; choose a folder in it",
+    errno.EXDEV: "it lies on another file system than the folder around it; choose another place",
     errno.EIO: "the disk reports an error in reading or writing; check it, or copy the file again",
 }
 

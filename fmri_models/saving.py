@@ -36,10 +36,12 @@ _REPLACED_PREFIX = ".replaced-"
 # Inside a folder that is being merged into: complete, and on its way to the files' own places.
 _SWAP_PREFIX = ".swap-"
 _JOURNAL = "swap.json"
+_MAX_JOURNAL_BYTES = 2**24
 _RANDOM = r"[a-z0-9_]{8}"
 # Left by file managers and sharing protocols, never by a person.
 _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")
 _WAIT_FOR_SWAP_S = 10.0
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def atomic_folder(
         with _new_locked_folder(path.parent, path.name) as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
-            _swap(partial, path)
+            _swap(partial, path, overwrite)
 
 
 @contextmanager
@@ -152,12 +154,15 @@ def merged_folder(
         if path.exists() and not path.is_dir():
             raise FmriModelsError(f"The output folder {path} is a file; choose another name.")
         recover(path)
-        if not path.exists():
-            with atomic_folder(path) as partial:
-                yield partial
-            return
-        with _new_locked_folder(path) as partial:
+        new = not path.exists()
+        if new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _new_locked_folder(path.parent, path.name) if new else _new_locked_folder(path) as partial:
             yield partial
+            if new:
+                partial.chmod(0o777 & ~_umask())
+                if _take_place(partial, path):
+                    return
             swap = _commit(partial, path, obsolete)
             _complete(swap, path)
 
@@ -601,11 +606,12 @@ def _put_back(path: Path) -> None:
     pattern = re.compile(rf"{re.escape(_REPLACED_PREFIX)}{re.escape(_short(path.name))}-{_RANDOM}")
     for holder in path.parent.glob(f"{_REPLACED_PREFIX}*"):
         if pattern.fullmatch(holder.name):
-            _undo_replacement(holder)
+            _undo_replacement(holder, missing=not path.exists())
 
 
-def _undo_replacement(holder: Path) -> None:
-    with _claimed(holder) as abandoned:
+def _undo_replacement(holder: Path, missing: bool = False) -> None:
+    # Without the folder there is nothing to read, and a moment later there is.
+    with _claimed(holder, _WAIT_FOR_SWAP_S if missing else 0.0) as abandoned:
         if not abandoned or not holder.is_dir():
             return
         for old in holder.iterdir():
@@ -615,24 +621,46 @@ def _undo_replacement(holder: Path) -> None:
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def _swap(partial: Path, path: Path) -> None:
-    if not (path.is_dir() and any(path.iterdir())):
+def _swap(partial: Path, path: Path, overwrite: bool) -> None:
+    # Another process may do the same at any moment; then the last one wins.
+    for _ in range(_TRIES):
+        if _take_place(partial, path):
+            return
+        if not overwrite:
+            raise FmriModelsError(f"Another process has written {path} meanwhile; choose another output folder.")
+        holder = Path(tempfile.mkdtemp(prefix=f"{_REPLACED_PREFIX}{_short(path.name)}-", dir=path.parent))
+        with _locked(holder) as held:
+            if held and _exchange(partial, path, holder / path.name):
+                return
+    raise FmriModelsError(f"Other processes keep writing {path}; choose another output folder.")
+
+
+def _take_place(partial: Path, path: Path) -> bool:
+    """Moves a folder to where none is, or an empty one; False if there is content."""
+    try:
         partial.replace(path)
-        return
-    holder = Path(tempfile.mkdtemp(prefix=f"{_REPLACED_PREFIX}{_short(path.name)}-", dir=path.parent))
-    with _locked(holder):
-        replaced = holder / path.name
-        try:
-            path.rename(replaced)
-            partial.rename(path)
-        # An interrupt may come between the two as well.
-        except BaseException:
-            if replaced.exists() and not path.exists():
-                replaced.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        finally:
-            if path.exists():
-                shutil.rmtree(holder, ignore_errors=True)
+        return False
+    return True
+
+
+def _exchange(partial: Path, path: Path, replaced: Path) -> bool:
+    """Moves a folder to where another one is, which goes away; False if another process was faster."""
+    try:
+        path.rename(replaced)
+        return _take_place(partial, path)
+    except FileNotFoundError:
+        return False
+    # An interrupt may come between the two as well.
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(replaced.parent, ignore_errors=True)
 
 
 def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iterable[str]]) -> Path:
@@ -643,9 +671,13 @@ def _commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Iter
     removed = sorted(set(obsolete(path, written)) - written)
     journal = json.dumps({"files": sorted(written), "removed": removed})
     (partial / _JOURNAL).write_text(journal, encoding="utf-8")
-    swap = path / f"{_SWAP_PREFIX}{partial.name.removeprefix(PARTIAL_PREFIX)}"
-    partial.rename(swap)
-    return swap
+    # One name for all processes: where another one is swapping, it can't be taken.
+    swap = path / f"{_SWAP_PREFIX}files"
+    for _ in range(_TRIES):
+        if _take_place(partial, swap):
+            return swap
+        _complete_interrupted(swap, path)
+    raise FmriModelsError(f"Other processes keep saving into {path}; try again when they are done.")
 
 
 def _check_place(path: Path, name: str) -> None:
@@ -665,18 +697,26 @@ def _check_place(path: Path, name: str) -> None:
 
 
 def _complete_interrupted(swap: Path, path: Path) -> None:
-    if swap.is_symlink() or not swap.is_dir():
-        return
-    with _claimed(swap, _WAIT_FOR_SWAP_S) as abandoned:
-        if not abandoned and not _is_old(swap):
-            return
-        try:
-            _complete(swap, path)
-        except OSError as error:
-            raise FmriModelsError(
-                f"A save into {path} was interrupted, and it can't be completed now ({error.strerror}); make the "
-                "folder writable and load it again."
-            ) from error
+    deadline = time.monotonic() + _WAIT_FOR_SWAP_S
+    while swap.is_dir() and not swap.is_symlink():
+        with _claimed(swap, deadline - time.monotonic()) as abandoned:
+            if abandoned or _is_old(swap):
+                _complete_or_say_why_not(swap, path)
+                return
+        # Else it is done, and there may be another process's by now.
+        if time.monotonic() >= deadline:
+            raise FmriModelsError(f"Another process is saving into {path}; try again when it is done.")
+        time.sleep(0.01)
+
+
+def _complete_or_say_why_not(swap: Path, path: Path) -> None:
+    try:
+        _complete(swap, path)
+    except OSError as error:
+        raise FmriModelsError(
+            f"A save into {path} was interrupted, and it can't be completed now ({error.strerror}); make the "
+            "folder writable and load it again."
+        ) from error
 
 
 def _is_old(swap: Path) -> bool:
@@ -709,8 +749,9 @@ def _complete(swap: Path, path: Path) -> None:
 def _read_journal(swap: Path) -> dict[str, list[str]]:
     """Which files are moved and which are removed. It is ours, but lies in a folder that may come from elsewhere."""
     try:
-        if not stat.S_ISREG(os.lstat(swap / _JOURNAL).st_mode):
-            raise ValueError("no file")
+        status = os.lstat(swap / _JOURNAL)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_JOURNAL_BYTES:
+            raise ValueError("no journal")
         values = json.loads((swap / _JOURNAL).read_text(encoding="utf-8"))
         names = {key: list(values[key]) for key in ("files", "removed")}
         if not all(isinstance(name, str) for name in (*names["files"], *names["removed"])):
