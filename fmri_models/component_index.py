@@ -3,7 +3,7 @@
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .errors import FmriModelsError
@@ -42,7 +42,9 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
             )
 
 
-def check_component_classes(index: Mapping[str, Any], pipeline_class: type, what: str, mend: str) -> None:
+def check_component_classes(
+    index: Mapping[str, Any], pipeline_class: type, what: str, mend: str, given: Collection[str] = ()
+) -> None:
     """Refuses an index of a pipeline that names other classes than its components may have.
 
     Nothing is imported but libraries whose classes are components anyway; a class has to be what the pipeline's
@@ -53,6 +55,7 @@ def check_component_classes(index: Mapping[str, Any], pipeline_class: type, what
         pipeline_class: The class that will be loaded.
         what: What it is, as the beginning of a sentence that goes on with "has".
         mend: What to do, as the end of one.
+        given: Components that a caller gives, so that they need no entry.
 
     Raises:
         FmriModelsError: Names the first entry that is refused, or that is missing.
@@ -60,7 +63,7 @@ def check_component_classes(index: Mapping[str, Any], pipeline_class: type, what
     class_name = index.get("_class_name")
     if not isinstance(class_name, str):
         raise FmriModelsError(f"{what} has {one_line(repr(class_name), 80)} as its class; expected one name; {mend}.")
-    optional = set(getattr(pipeline_class, "_optional_components", ()))
+    optional = {*getattr(pipeline_class, "_optional_components", ()), *given}
     for name, kinds in component_kinds(pipeline_class).items():
         value = index.get(name, [None, None])
         if value == [None, None]:

@@ -1,9 +1,16 @@
 """What a vector is: the statement that target caches, models and image generators compare before they exchange one."""
 
-from dataclasses import asdict, dataclass, fields
+import operator
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from .errors import FmriModelsError
+from .names import check_line, one_line
+
+# Far above every embedding and latent there is; a larger one is a damaged number.
+MAX_VALUES = 2**28
+MAX_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,28 @@ class EmbeddingSpace:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "shape" and not (field.name == "revision" and value is None):
+                check_line(value, f"{field.name} of an embedding space")
+        object.__setattr__(self, "shape", self._checked_shape(self.shape))
+
+    @staticmethod
+    def _checked_shape(shape: Any) -> tuple[int, ...]:
+        expected = f"expected 1 to {MAX_AXES} whole numbers from 1 that make at most {MAX_VALUES} values"
+        sizes = []
+        for size in shape if isinstance(shape, list | tuple) else ():
+            if isinstance(size, bool) or not hasattr(size, "__index__") or operator.index(size) < 1:
+                raise FmriModelsError(f"The shape of an embedding space has {one_line(repr(size), 80)}; {expected}.")
+            sizes.append(operator.index(size))
+        if not 1 <= len(sizes) <= MAX_AXES:
+            raise FmriModelsError(f"The shape of an embedding space is {one_line(repr(shape), 80)}; {expected}.")
+        total = 1
+        for size in sizes:
+            total *= size
+        if total > MAX_VALUES:
+            raise FmriModelsError(f"The shape of an embedding space is {one_line(repr(shape), 80)}; {expected}.")
+        return tuple(sizes)
 
     @property
     def size(self) -> int:
@@ -41,7 +69,27 @@ class EmbeddingSpace:
         return {**asdict(self), "shape": list(self.shape)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "EmbeddingSpace":
+    def from_dict(cls, values: Mapping[str, Any], what: str = "An embedding space") -> "EmbeddingSpace":
+        """The space that a file states.
+
+        Args:
+            values: The fields.
+            what: What states them, as the beginning of a sentence.
+
+        Raises:
+            FmriModelsError: A field is missing, unknown, or of another type.
+        """
+        if not isinstance(values, Mapping):
+            raise FmriModelsError(f"{what} is {one_line(repr(values), 80)}; expected the fields of a space.")
+        known = {field.name for field in fields(cls)}
+        unknown = [key for key in values if key not in known]
+        if unknown:
+            raise FmriModelsError(
+                f"{what} has the unknown field {one_line(unknown[0], 80)!r}; expected {', '.join(sorted(known))}."
+            )
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
+        if missing:
+            raise FmriModelsError(f"{what} has no {missing[0]}; it states what a vector is, so none can be left out.")
         return cls(**values)
 
     def require_equal(self, other: "EmbeddingSpace", own_name: str, other_name: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, NotRequired, TypeVar, cast, get_type_hints
 
 from .errors import FmriModelsError, system_sentence
 from .names import one_line
@@ -94,29 +94,32 @@ def read_text(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TE
         ) from error
 
 
-def read_json(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> Any:
-    """What a JSON file holds; the arguments are those of [`read_bytes`].
+def read_json(
+    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES, infinite: bool = False
+) -> Any:
+    """What a JSON file holds; the arguments are those of [`read_bytes`] and [`parse_json`].
 
     Raises:
         FmriModelsError: It is no regular file, is too large, no JSON, nested deeper than anything that is written here,
             or holds NaN or broken characters.
     """
-    return parse_json(read_text(path, what, mend, limit), f"The {what} {one_line(path)}", mend)
+    return parse_json(read_text(path, what, mend, limit), f"The {what} {one_line(path)}", mend, infinite)
 
 
-def parse_json(text: str, what: str, mend: str) -> Any:
+def parse_json(text: str, what: str, mend: str, infinite: bool = False) -> Any:
     """What a JSON text holds.
 
     Args:
         text: The text.
         what: What it is, as the beginning of a sentence.
         mend: What to do about it, as the end of one.
+        infinite: Whether it may hold `Infinity`, as configurations of diffusers' schedulers do.
 
     Raises:
         FmriModelsError: It is no JSON, is nested too deep, or holds NaN or broken characters.
     """
     try:
-        values = json.loads(text, parse_constant=_refuse_constant)
+        values = json.loads(text, parse_constant=_infinity if infinite else _refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error, 200)
         raise FmriModelsError(f"{what} is no readable JSON ({reason}); {mend}.") from error
@@ -124,13 +127,15 @@ def parse_json(text: str, what: str, mend: str) -> Any:
     return values
 
 
-def read_object(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
-    """The JSON object in a file; the arguments are those of [`read_bytes`].
+def read_object(
+    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES, infinite: bool = False
+) -> dict[str, Any]:
+    """The JSON object in a file; the arguments are those of [`read_bytes`] and [`parse_json`].
 
     Raises:
         FmriModelsError: As [`read_json`], or it holds something else than an object.
     """
-    values = read_json(path, what, mend, limit)
+    values = read_json(path, what, mend, limit, infinite)
     if not isinstance(values, dict):
         raise FmriModelsError(f"The {what} {one_line(path)} holds no JSON object; {mend}.")
     return values
@@ -294,8 +299,12 @@ def _misfit(error: Any) -> str:
     return f"{where}; expected {one_line(expected, 200)}"
 
 
-def _refuse_constant(name: str) -> None:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _infinity(name: str) -> float:
+    return float(name) if name != "NaN" else _refuse_constant(name)
 
 
 def _check_tree(values: Any, what: str, mend: str) -> None:

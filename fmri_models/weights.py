@@ -109,19 +109,20 @@ def check_model_folder(
     """
     folder = Path(folder)
     values = read_object(folder / CONFIG_FILE, "configuration", MEND)
-    check_configuration(values, f"{what} has a {CONFIG_FILE} that")
+    check_configuration(values, f"{what}, by its {CONFIG_FILE},")
     stored = stored_tensors(folder, what, variant, pickled)
     module = on_meta(lambda: _built(model_class, folder, values, config), stored, what)
     check_weights(module, stored, what, unused, any_shape)
     check_finite(stored, what)
 
 
-def check_configuration(values: Mapping[str, Any], what: str) -> None:
+def check_configuration(values: Mapping[str, Any], what: str, sizes: bool = True) -> None:
     """Refuses a network's configuration that tells its library to fetch or run something, or sizes of no network.
 
     Args:
         values: What was read of a configuration.
         what: What it is, as the beginning of a sentence that goes on with "has".
+        sizes: Whether its numbers are sizes.
 
     Raises:
         FmriModelsError: Names the key and its value.
@@ -133,12 +134,13 @@ def check_configuration(values: Mapping[str, Any], what: str) -> None:
                 f"{what} has {one_line(key, 80)!r}, which tells how to load or run it; such options come from a "
                 "caller and never from a file: remove it."
             )
+        if not sizes:
+            continue
         if isinstance(value, list) and len(value) > _MAX_LIST:
             raise FmriModelsError(
                 f"{what} has {len(value)} values in {one_line(key, 80)!r}; expected {_MAX_LIST} at most; {MEND}."
             )
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and not (abs(value) <= MAX_SIZE if isinstance(value, int) else math.isfinite(value)):
+        if _is_beyond_sizes(name, value):
             raise FmriModelsError(
                 f"{what} has {one_line(value, 40)} as {one_line(key, 80)!r}, which no network has; expected "
                 f"{MAX_SIZE} at most; {MEND}."
@@ -167,11 +169,35 @@ def stored_tensors(
             names = " and ".join(file.name for file in files)
             raise FmriModelsError(f"{what} has two sets of weights, {names}; remove the one that is not meant.")
         if files:
-            return _indexed(files[0], what) if files[0].suffix == ".json" else _header(files[0], what)
+            return _indexed(files[0], what) if files[0].suffix == ".json" else stored_tensors_of(files[0], what)
     raise FmriModelsError(
         f"{what} has no weights ({_BASE_NAMES[0]}.safetensors or {_BASE_NAMES[1]}.safetensors; other formats are not "
         f"read, as they could run code); {MEND}."
     )
+
+
+def stored_tensors_of(file: Path, what: str) -> dict[str, StoredTensor]:
+    """What one weights file holds.
+
+    Args:
+        file: A .safetensors file, or tensors in torch's own format.
+        what: Whose weights they are, as the beginning of a sentence.
+
+    Raises:
+        FmriModelsError: There is no such file, or it is cut short.
+    """
+    check_regular_file(file, "weights file", MEND)
+    if file.suffix != ".safetensors":
+        return {
+            name: StoredTensor(file, tuple(values.shape), _kind(values.dtype))
+            for name, values in read_state(file).items()
+        }
+    with _opened(file, what) as opened:
+        stored = {}
+        for name in opened.keys():  # noqa: SIM118 (no mapping)
+            part = opened.get_slice(name)
+            stored[name] = StoredTensor(file, tuple(part.get_shape()), _kind_of_stored(part.get_dtype()))
+    return stored
 
 
 def on_meta(build: Callable[[], nn.Module], stored: Mapping[str, StoredTensor], what: str) -> nn.Module:
@@ -323,7 +349,7 @@ def _indexed(index_file: Path, what: str) -> dict[str, StoredTensor]:
             )
     stored: dict[str, StoredTensor] = {}
     for file in dict.fromkeys(weight_map.values()):
-        for name, tensor in _header(index_file.parent / file, what).items():
+        for name, tensor in stored_tensors_of(index_file.parent / file, what).items():
             if weight_map.get(name) != file:
                 raise FmriModelsError(
                     f"{what} has {one_line(name, 120)} in {file}, which its {index_file.name} does not say; {MEND}."
@@ -335,21 +361,6 @@ def _indexed(index_file: Path, what: str) -> dict[str, StoredTensor]:
             f"{what} lacks {one_line(absent[0], 120)}, which should be in {weight_map[absent[0]]}: {len(absent)} of "
             f"{len(weight_map)} tensors; {MEND}."
         )
-    return stored
-
-
-def _header(file: Path, what: str) -> dict[str, StoredTensor]:
-    check_regular_file(file, "weights file", MEND)
-    if file.suffix != ".safetensors":
-        return {
-            name: StoredTensor(file, tuple(values.shape), _kind(values.dtype))
-            for name, values in read_state(file).items()
-        }
-    with _opened(file, what) as opened:
-        stored = {}
-        for name in opened.keys():  # noqa: SIM118 (no mapping)
-            part = opened.get_slice(name)
-            stored[name] = StoredTensor(file, tuple(part.get_shape()), _kind_of_stored(part.get_dtype()))
     return stored
 
 
@@ -437,6 +448,15 @@ _FACTORIES = {
     "triu_indices",
     "zeros",
 }
+
+
+def _is_beyond_sizes(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, float):
+        # Schedules are not clipped by an infinite bound.
+        return not math.isfinite(value) and name != "lambda_min_clipped"
+    return isinstance(value, int) and abs(value) > MAX_SIZE
 
 
 def _flat(values: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any, Literal, NoReturn, Self
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.configuration_utils import register_to_config
-from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
@@ -26,8 +25,9 @@ from .clip_embedding import (
     project_image_tokens,
     project_text_tokens,
 )
-from .image_generator import ImageGenerator
+from .image_generator import GeneratorOptions, ImageGenerator, hub_options
 from .open_clip_model import OpenClipModel
+from .stored import load_network
 from .weights_digest import weights_digest
 
 Layer = Literal["projected_tokens", "pooled"]
@@ -40,8 +40,22 @@ _NORMS = {
     ("image", "pooled"): "l2_norm",
     ("text", "pooled"): "l2_norm",
 }
+# A CLIP's whole weights stand for those of either tower.
+_TOWERS = {
+    CLIPVisionModelWithProjection: (r"^text_model\.", r"^text_projection\.", r"^logit_scale$"),
+    CLIPTextModelWithProjection: (r"^vision_model\.", r"^visual_projection\.", r"^logit_scale$"),
+}
 _IMAGES_A_PASS = 32
 _TEXTS_A_PASS = 128
+
+
+class ClipTargetsOptions(GeneratorOptions):
+    """What a file may say of [`ClipTargets`]."""
+
+    encoder_name: str | None = None
+    layer: Layer = "projected_tokens"
+    normalisation: Normalisation = "token_norm"
+    antialias: bool = False
 
 
 class ClipTargets(ImageGenerator):
@@ -73,6 +87,7 @@ class ClipTargets(ImageGenerator):
 
     config_name = "model_index.json"
     model_cpu_offload_seq = "text_encoder->image_encoder"
+    options = ClipTargetsOptions
     default_repository = "openai/clip-vit-large-patch14"
     embeds_any_size = True
     _optional_components = ["text_encoder", "tokenizer"]
@@ -142,13 +157,17 @@ class ClipTargets(ImageGenerator):
         kwargs.setdefault("dtype", torch.float32)
         if _is_saved_pipeline(repository, revision, subfolder, kwargs):
             return super().from_source(repository, revision=revision, subfolder=subfolder, **kwargs)
-        options = {"revision": revision, "subfolder": subfolder or "", **kwargs}
-        towers = [
-            _load_tower(tower, repository, options)
-            for tower in (CLIPVisionModelWithProjection, CLIPTextModelWithProjection)
-        ]
-        tokenizer_options = {name: value for name, value in options.items() if name != "dtype"}
-        tokenizer = CLIPTokenizer.from_pretrained(repository, **tokenizer_options)
+        place = {"repository": repository, "revision": revision, "subfolder": subfolder or "", **hub_options(kwargs)}
+        try:
+            towers = [
+                load_network(tower, dtype=kwargs["dtype"], unused=unused, **place) for tower, unused in _TOWERS.items()
+            ]
+        except FmriModelsError as error:
+            raise FmriModelsError(
+                f"{repository} is no CLIP with two projected towers such as {cls.default_repository}, or is not whole: "
+                f"{error}"
+            ) from error
+        tokenizer = CLIPTokenizer.from_pretrained(place.pop("repository"), **place)
         if encoder_name is None and Path(repository).is_dir():
             encoder_name, revision = Path(repository).resolve().name, weights_digest(towers)
         return cls(
@@ -341,17 +360,6 @@ def _is_saved_pipeline(repository: str, revision: str | None, subfolder: str | N
         # Neither the Hub nor the cache has an index of that name; what is missing is told by whoever loads the towers.
         return False
     return True
-
-
-def _load_tower(tower: Any, repository: str, options: dict[str, Any]) -> nn.Module:
-    """A tower of a CLIP repository; transformers alone would fill an absent one with random numbers."""
-    model, loaded = tower.from_pretrained(repository, output_loading_info=True, **options)
-    if loaded["missing_keys"]:
-        raise FmriModelsError(
-            f"{repository} lacks {min(loaded['missing_keys'])} and is no CLIP with two projected towers; choose one "
-            f"such as {ClipTargets.default_repository}."
-        )
-    return model
 
 
 def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, size: int) -> torch.Tensor:

@@ -1,24 +1,42 @@
-"""The uniform call of every image generator."""
+"""The uniform call of every image generator, and the door of their folders."""
 
+import json
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..hub_repository import split_push_options, upload_saved
+from ..names import one_line
+from ..saving import merged_folder, recover, weights_no_longer_needed, written_files
 from .source import GeneratorSource
+from .stored import INDEX_FILE, check_generator_folder, check_generator_index
 
 MAX_INFERENCE_STEPS = 1000
+ImageSide = Annotated[int, Field(ge=1, le=2**14)]
+
+
+class GeneratorOptions(BaseModel):
+    """What a recipe or a saved pipeline may say of how a generator is loaded; each generator adds its own.
+
+    Files choose among these alone. All other arguments of `from_source` and `from_pretrained`, those that run code
+    among them, come from whoever calls these in Python.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 @dataclass
@@ -45,12 +63,14 @@ class ImageGenerator(DiffusionPipeline):
         embeds_any_size: Whether `embed_images` takes pictures of any size and resizes them as its space says.
         limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
             meant to be whole pictures.
+        options: Which arguments of `from_source` a file may give.
     """
 
     default_repository: ClassVar[str | None] = None
     diffusers_class_names: ClassVar[tuple[str, ...]] = ()
     embeds_any_size: ClassVar[bool] = False
     limits: ClassVar[str | None] = None
+    options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
     source: GeneratorSource | None = None
 
@@ -104,6 +124,66 @@ class ImageGenerator(DiffusionPipeline):
                 repository, revision=revision, allow_patterns=patterns, **hub_options(options)
             )
         return str(Path(repository) / subfolder)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """Loads a generator from a folder or a Hub repository whose index, configurations and weights are whole.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`; components (or None in their place), and arguments
+                of the constructor.
+
+        Raises:
+            FmriModelsError: The folder is none of this generator, names code, or has weights that are missing,
+                unexpected, of other shapes or types, or not finite.
+        """
+        path = os.fspath(pretrained_model_name_or_path)
+        # Code of others runs only for a caller who says so.
+        is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
+        if Path(path).is_dir():
+            folder = Path(path)
+        else:
+            if not is_trusted:
+                index_file = hf_hub_download(path, INDEX_FILE, revision=kwargs.get("revision"), **hub_options(kwargs))
+                check_generator_index(cls, Path(index_file), path, kwargs)
+            folder = Path(cls.download(path, **kwargs))
+        recover(folder)
+        if not is_trusted:
+            check_generator_folder(cls, folder, path, kwargs)
+        try:
+            loaded = super().from_pretrained(str(folder), **kwargs)
+        except FmriModelsError:
+            raise
+        except MemoryError as error:
+            raise FmriModelsError(f"There is not enough memory to load the image generator in {path}.") from error
+        # Readers of tokenizers, schedulers and preprocessing raise whatever they come upon.
+        except Exception as error:
+            reason = one_line(error, 200).rstrip(".") or type(error).__name__
+            raise FmriModelsError(f"The image generator in {one_line(path)} can't be loaded: {reason}.") from error
+        loaded.register_to_config(_name_or_path=path)
+        return loaded
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Saves all components: files of these names are replaced together, everything else in the folder stays.
+
+        Args:
+            save_directory: The folder.
+            push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
+
+        Raises:
+            FmriModelsError: The system refuses to write, or the Hub to take it.
+        """
+        push_options = split_push_options(kwargs)
+        with merged_folder(save_directory, weights_no_longer_needed) as partial:
+            super().save_pretrained(str(partial), **kwargs)
+            files = written_files(partial)
+            for file in files:
+                if file.endswith(".json"):
+                    _without_places(partial / file)
+        if push_to_hub:
+            upload_saved(save_directory, files, "image generator", push_options)
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace | None:
@@ -301,3 +381,11 @@ def hub_options(options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options of `from_pretrained` that say how files are fetched."""
     names = ("cache_dir", "token", "local_files_only", "force_download", "proxies")
     return {name: options[name] for name in names if name in options}
+
+
+def _without_places(file: Path) -> None:
+    """Where a component was loaded from is nobody else's business."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(values, dict) and values.keys() & {"_name_or_path", "name_or_path"}:
+        kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
+        file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from huggingface_hub import hf_hub_download
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -19,8 +20,11 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..registry import register_with_diffusers
-from .image_generator import hub_options
+from ..weights import check_finite, stored_tensors_of
+from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .source import Repository, Revision, Subfolder
+from .stored import load_network
 
 register_with_diffusers(__name__.split(".")[0])
 
@@ -85,6 +89,7 @@ class IPAdapter(ModelMixin, ConfigMixin):
             file = Path(hf_hub_download(repository, weight_name, revision=revision, **fetching))
         if not file.is_file():
             raise FmriModelsError(f"{repository} has no {weight_name}; give the folder of the published adapter.")
+        check_finite(stored_tensors_of(file, f"The adapter {file}"), f"The adapter {file}")
         return cls._from_published_weights(load_file(file), str(file), dtype)
 
     @classmethod
@@ -127,6 +132,18 @@ def _own_key(published_key: str) -> str:
     return f"attention.{int(number) // 2}.{name.replace('_ip.', '_ip.0.')}"
 
 
+class IPAdapterOptions(GeneratorOptions):
+    """What a file may say of [`IPAdapterImageGenerator`]."""
+
+    adapter_repository: Repository = ""
+    adapter_revision: Revision | None = None
+    adapter_folder: Subfolder = ""
+    adapter_weight_name: Subfolder = ""
+    ip_adapter_scale: Annotated[float, Field(ge=0)] = 1.0
+    image_encoder_name: str = ""
+    image_side: ImageSide | None = None
+
+
 class IPAdapterImageGenerator(LatentDiffusionGenerator):
     """Draws pictures of 512×512 from CLIP ViT-H/14's pooled embedding, from a text, or from both.
 
@@ -153,6 +170,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
     """
 
     config_name = "model_index.json"
+    options = IPAdapterOptions
     default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     default_adapter_repository = "h94/IP-Adapter"
     diffusers_class_names = ("StableDiffusionPipeline",)
@@ -239,8 +257,8 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
                 adapter_repository, f"{adapter_folder}/{adapter_weight_name}", **adapter_options
             )
         if "image_encoder" not in kwargs and stated.get("image_encoder", [None])[0] is None:
-            kwargs["image_encoder"] = CLIPVisionModelWithProjection.from_pretrained(
-                adapter_repository, subfolder=f"{adapter_folder}/image_encoder", **adapter_options
+            kwargs["image_encoder"] = load_network(
+                CLIPVisionModelWithProjection, adapter_repository, f"{adapter_folder}/image_encoder", **adapter_options
             )
         return super().from_source(repository, revision, subfolder, **kwargs)
 

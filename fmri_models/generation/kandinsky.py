@@ -10,12 +10,22 @@ from transformers import CLIPVisionModelWithProjection
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from .image_generator import hub_options
+from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .source import Repository
+from .stored import load_network
 
 # Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).
 _EMBEDDING_WIDTH = 1280
 _IMAGE_SIDE = 512
+
+
+class KandinskyOptions(GeneratorOptions):
+    """What a file may say of [`KandinskyImageGenerator`]."""
+
+    image_encoder_repository: Repository | None = None
+    image_encoder_name: str = ""
+    image_side: ImageSide | None = None
 
 
 class KandinskyImageGenerator(LatentDiffusionGenerator):
@@ -38,6 +48,7 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
     """
 
     config_name = "model_index.json"
+    options = KandinskyOptions
     default_repository = "kandinsky-community/kandinsky-2-2-decoder"
     default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
     diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")
@@ -157,8 +168,8 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
 
 def _published_image_encoder(repository: str, options: dict[str, Any]) -> CLIPVisionModelWithProjection:
     try:
-        return CLIPVisionModelWithProjection.from_pretrained(
-            repository, subfolder="image_encoder", dtype=options["dtype"], **hub_options(options)
+        return load_network(
+            CLIPVisionModelWithProjection, repository, "image_encoder", dtype=options["dtype"], **hub_options(options)
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")

@@ -1,6 +1,5 @@
 """Image generators by name, by folder, or by Hub repository."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,9 +12,13 @@ import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
+from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..names import one_line
+from ..reading import checked, read_object
 from .image_generator import ImageGenerator
-from .source import SPACES, GeneratorSource
+from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
+from .stored import INDEX_FILE
 
 # Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
 IMAGE_GENERATORS = {
@@ -29,7 +32,6 @@ IMAGE_GENERATORS = {
     "clip": ("clip_targets", "ClipTargets"),
 }
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_INDEX_FILE = "model_index.json"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -83,7 +85,9 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
     for found in map(image_generator_class, IMAGE_GENERATORS):
         if class_name in found.diffusers_class_names:
             return found
-    raise FmriModelsError(f"{source} holds a {class_name!r}, which is no image generator of this package.")
+    raise FmriModelsError(
+        f"{source} holds a {one_line(repr(class_name), 80)}, which is no image generator of this package."
+    )
 
 
 def load_source(
@@ -105,6 +109,7 @@ def load_source(
     """
     dtype = dtype if source.dtype is None else _DTYPES[source.dtype]
     generator_class = source_class(source, **hub_options)
+    _check_options(generator_class, source)
     if source.repository is None and generator_class.default_repository is None:
         return _for_stimuli(generator_class, source, image_size).to(dtype)
     try:
@@ -173,21 +178,71 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
     unknown = [str(key) for key in values if key not in known]
     if unknown:
         raise FmriModelsError(
-            f"The image generator has the unknown key {unknown[0]!r}; known keys: {', '.join(known)}."
+            f"The image generator has the unknown key {one_line(unknown[0], 80)!r}; known keys: {', '.join(known)}."
         )
     for key, value in values.items():
         is_mapping = key in ("options", "spaces")
         if not isinstance(value, Mapping if is_mapping else str | None):
             expected = "a mapping" if is_mapping else "a text"
-            raise FmriModelsError(f"The image generator's {key} is {value!r}; expected {expected}.")
+            raise FmriModelsError(f"The image generator's {key} is {one_line(repr(value))}; expected {expected}.")
     source = GeneratorSource(**values)
     if source.name is None and source.repository is None:
         raise FmriModelsError("The image generator has neither name nor repository; give one of them.")
     if source.name is not None and source.name not in IMAGE_GENERATORS:
-        raise FmriModelsError(f"There is no image generator {source.name!r}; give {', '.join(IMAGE_GENERATORS)}.")
+        raise FmriModelsError(
+            f"There is no image generator {one_line(source.name, 80)!r}; give {', '.join(IMAGE_GENERATORS)}."
+        )
     if source.dtype is not None and source.dtype not in _DTYPES:
-        raise FmriModelsError(f"The image generator's dtype is {source.dtype!r}; expected {', '.join(_DTYPES)}.")
+        raise FmriModelsError(
+            f"The image generator's dtype is {one_line(source.dtype, 80)!r}; expected {', '.join(_DTYPES)}."
+        )
+    _check_place(source)
+    _check_spaces(source)
+    _check_known_options(source)
     return source
+
+
+def _check_place(source: GeneratorSource) -> None:
+    for check, name in ((check_repository, "repository"), (check_revision, "revision"), (check_subfolder, "subfolder")):
+        value = getattr(source, name)
+        if value is not None:
+            check(value, f"image generator's {name}")
+
+
+def _check_spaces(source: GeneratorSource) -> None:
+    for kind, values in source.spaces.items():
+        if kind not in SPACES:
+            raise FmriModelsError(
+                f"The image generator's spaces have {one_line(kind, 80)!r}; expected {', '.join(SPACES)}."
+            )
+        if values is not None:
+            EmbeddingSpace.from_dict(values, f"The image generator's {kind}")
+
+
+def _check_known_options(source: GeneratorSource) -> None:
+    """Refuses options before the place is asked which class it holds; without one, those that no generator has."""
+    if source.name is not None:
+        _check_options(image_generator_class(source.name), source)
+        return
+    known = sorted({name for each in IMAGE_GENERATORS for name in image_generator_class(each).options.model_fields})
+    unknown = [key for key in source.options if key not in known]
+    if unknown:
+        raise _unknown_option(unknown[0], known)
+
+
+def _check_options(generator_class: type[ImageGenerator], source: GeneratorSource) -> None:
+    known = list(generator_class.options.model_fields)
+    unknown = [key for key in source.options if key not in known]
+    if unknown:
+        raise _unknown_option(unknown[0], known)
+    checked(dict(source.options), generator_class.options, "The image generator's options", "correct the option")
+
+
+def _unknown_option(name: object, known: list[str]) -> FmriModelsError:
+    return FmriModelsError(
+        f"The image generator's options have {one_line(name, 80)!r}, which a recipe or a pipeline can't say; expected "
+        f"{', '.join(known) or 'none'} (in Python, other arguments go to from_source)."
+    )
 
 
 def _for_stimuli(
@@ -205,12 +260,20 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
     folder = Path(str(source.repository))
     try:
         if folder.is_dir():
-            index = folder / (source.subfolder or "") / _INDEX_FILE
-            return json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-        file = hf_hub_download(
-            str(source.repository), _INDEX_FILE, subfolder=source.subfolder, revision=source.revision, **hub_options
-        )
-        return json.loads(Path(file).read_text(encoding="utf-8")).get("_class_name")
+            index = folder / (source.subfolder or "") / INDEX_FILE
+        else:
+            index = Path(
+                hf_hub_download(
+                    str(source.repository),
+                    INDEX_FILE,
+                    subfolder=source.subfolder,
+                    revision=source.revision,
+                    **hub_options,
+                )
+            )
+        return read_object(index, "index of the image generator", "give the folder of a saved one").get("_class_name")
+    except FmriModelsError:
+        raise
     except (OSError, ValueError) as error:
         raise _not_loaded(source, error) from error
 
@@ -218,9 +281,7 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
 def _not_loaded(source: GeneratorSource, error: BaseException) -> FmriModelsError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if Path(str(source.repository)).is_dir():
-        return FmriModelsError(
-            f"The image generator {source} is incomplete or damaged ({reason}); save or download it again."
-        )
+        return FmriModelsError(f"The image generator {source} can't be loaded: {one_line(reason)}.")
     if not _REPOSITORY_ID.fullmatch(str(source.repository)):
         return FmriModelsError(
             f"There is no folder {source.repository} with the image generator; put it back, or give another one with "

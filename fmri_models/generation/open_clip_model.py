@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..errors import FmriModelsError
+from ..original_checkpoint import check_finite
 
 # Parts of open_clip's configurations that describe a plain pair of towers; others belong to captioning models and such.
 _CONFIG_KEYS = frozenset({"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"})
@@ -94,6 +95,7 @@ class OpenClipModel(ModelMixin, ConfigMixin):
                     f"{source} has {key} of shape {tuple(value.shape)}, the network {tuple(own[key].shape)}; choose "
                     "its own architecture."
                 )
+        check_finite(renamed)
         self.model.load_state_dict(renamed)
 
     @property
@@ -158,6 +160,14 @@ def _build(model_config: dict[str, Any]) -> Any:
             "This open_clip configuration has a tokenizer of its own from the Hub; choose one with CLIP's, such as "
             "ViT-L-14."
         )
+    for tower in ("vision_cfg", "text_cfg"):
+        # What open_clip would fetch from elsewhere, by names that a file states.
+        foreign = [key for key in model_config.get(tower, {}) if key.startswith(("hf_", "timm_"))]
+        if foreign:
+            raise FmriModelsError(
+                f"This open_clip configuration has {foreign[0]}, which makes a part of it come from another project; "
+                "choose one of CLIP's own parts, such as ViT-L-14."
+            )
     model = _open_clip().CustomTextCLIP(**model_config)
     visual, text = model.visual, model.text
     has_class_token = getattr(visual, "pool_type", None) == "tok" and visual.attn_pool is None

@@ -1,6 +1,7 @@
 """Stable unCLIP: Stable Diffusion 2.1, fine-tuned to be told CLIP's embedding of a picture."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -8,14 +9,24 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
 from diffusers.schedulers import DDPMScheduler, KarrasDiffusionSchedulers
+from pydantic import Field
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.
 _IMAGE_ENCODERS = {1024: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 768: "openai/clip-vit-large-patch14"}
+
+
+class StableUnCLIPOptions(GeneratorOptions):
+    """What a file may say of [`StableUnCLIPImageGenerator`]."""
+
+    image_encoder_name: str | None = None
+    noise_level: Annotated[int, Field(ge=0)] = 0
+    image_side: ImageSide | None = None
 
 
 class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
@@ -46,6 +57,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     """
 
     config_name = "model_index.json"
+    options = StableUnCLIPOptions
     default_repository = "stabilityai/stable-diffusion-2-1-unclip"
     diffusers_class_names = ("StableUnCLIPImg2ImgPipeline",)
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"

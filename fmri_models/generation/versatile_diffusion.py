@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, Transformer2DModel, UNet2DConditionModel, pipelines
 from diffusers.configuration_utils import register_to_config
 from diffusers.pipelines.deprecated import versatile_diffusion
 from diffusers.schedulers import KarrasDiffusionSchedulers
+from pydantic import Field
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
@@ -23,6 +24,7 @@ from .clip_embedding import (
     divide_by_end_norm,
     end_positions,
 )
+from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
@@ -31,6 +33,16 @@ if not hasattr(pipelines, "versatile_diffusion"):
     pipelines.versatile_diffusion = versatile_diffusion
 
 _PUBLISHED_SIDE = 512
+
+
+class VersatileDiffusionOptions(GeneratorOptions):
+    """What a file may say of [`VersatileDiffusionImageGenerator`]."""
+
+    text_to_image_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    unconditional_tokens: Literal["zeros", "encoded"] = "zeros"
+    antialias: bool = False
+    clip_normalised_start: bool = False
+    image_side: ImageSide | None = None
 
 
 class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
@@ -69,6 +81,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     """
 
     config_name = "model_index.json"
+    options = VersatileDiffusionOptions
     default_repository = "shi-labs/versatile-diffusion"
     diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.

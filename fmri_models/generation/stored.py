@@ -1,0 +1,159 @@
+"""The door of a saved generator's folder: what diffusers would follow without asking is looked at before."""
+
+import inspect
+import typing
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from huggingface_hub import snapshot_download
+from pydantic import ConfigDict, create_model
+
+from ..component_index import check_component_classes, component_class, component_kinds
+from ..errors import FmriModelsError
+from ..hub_repository import weights_patterns
+from ..names import one_line
+from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
+from ..weights import check_configuration, check_model_folder
+
+INDEX_FILE = "model_index.json"
+_MEND = "save the generator again, or take another copy of the folder"
+# A file of this name is code to diffusers, whether or not an index names it.
+_CODE_FILE = "None.py"
+_TEXT_ENDINGS = (".json", ".txt", ".jinja", ".model")
+
+
+def check_generator_folder(
+    generator_class: type, folder: Path, path: str, given: Mapping[str, Any], mend: str = _MEND
+) -> None:
+    """Refuses a folder that is none of this generator, or not whole.
+
+    Args:
+        generator_class: The class that will be loaded.
+        folder: Where it is.
+        path: What the caller calls it.
+        given: Arguments of `from_pretrained`; components among them are not read from the folder.
+        mend: What to do, as the end of a sentence.
+
+    Raises:
+        FmriModelsError: Names what is wrong.
+    """
+    index = check_generator_index(generator_class, folder / INDEX_FILE, path, given)
+    if (folder / _CODE_FILE).exists():
+        raise FmriModelsError(
+            f"The image generator in {one_line(path)} has a file {_CODE_FILE}, which would be taken for code of the "
+            "pipeline; code of others is not run: remove it."
+        )
+    for name, kinds in component_kinds(generator_class).items():
+        entry = index.get(name, [None, None])
+        if name in given or entry == [None, None]:
+            continue
+        what = f"The {name} of the image generator in {one_line(path)}"
+        found = component_class(entry, kinds, what, mend)
+        _check_component(found, folder / name, entry[0], what, given)
+
+
+def check_generator_index(
+    generator_class: Any, file: Path, path: str, given: Mapping[str, Any], mend: str = _MEND
+) -> dict[str, Any]:
+    """What the index of a generator says, if it says nothing but what the class takes.
+
+    Raises:
+        FmriModelsError: It names another class, code, an unknown key, or a value of another type.
+    """
+    what = f"The index of the image generator in {one_line(path)}"
+    index = read_object(file, "index of the image generator", mend)
+    components = component_kinds(generator_class)
+    without_given = {key: value for key, value in index.items() if key not in given}
+    check_component_classes(without_given, generator_class, what, mend, given)
+    class_name = index["_class_name"]
+    own_names = [base.__name__ for base in generator_class.__mro__]
+    is_foreign = class_name not in own_names
+    if is_foreign and class_name not in generator_class.diffusers_class_names and not hasattr(diffusers, class_name):
+        raise FmriModelsError(
+            f"The image generator in {one_line(path)} is a {one_line(class_name, 80)} and no "
+            f"{generator_class.__name__}; load it by its own class."
+        )
+    _, option_names = generator_class._get_signature_keys(generator_class)
+    unknown = [key for key in index if not key.startswith("_") and key not in {*components, *option_names}]
+    # diffusers' own pipelines have components and options that are not needed here, and are not loaded.
+    if unknown and not is_foreign:
+        raise FmriModelsError(f"{what} has {one_line(unknown[0], 80)!r}, which is not known there; {mend}.")
+    options = {key: value for key, value in index.items() if key in option_names and key not in given}
+    checked(options, _options_model(generator_class), what, mend)
+    return index
+
+
+def load_network(
+    model_class: Any,
+    repository: str,
+    subfolder: str = "",
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    unused: Collection[str] = (),
+    **fetching: Any,
+) -> Any:
+    """Loads a network of transformers by itself, if its weights are whole.
+
+    Args:
+        model_class: The network's class.
+        repository: Folder or Hub repository.
+        subfolder: Folder inside of it.
+        revision: Branch, tag or commit of a Hub repository.
+        dtype: Of the weights.
+        unused: Patterns of names that may be stored besides, such as those of another tower.
+        **fetching: `cache_dir`, `token`, `local_files_only` …
+
+    Raises:
+        FmriModelsError: Its configuration is none, or a tensor is missing, unexpected, of another shape or type, or not
+            finite.
+        OSError: The repository is not to be had.
+    """
+    folder = Path(repository)
+    if not folder.is_dir():
+        prefix = f"{subfolder}/" if subfolder else ""
+        patterns = [f"{prefix}config.json", *weights_patterns(prefix, None)]
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **fetching))
+    what = f"The {model_class.__name__} in {one_line(repository)}" + (f"/{subfolder}" if subfolder else "")
+    check_model_folder(model_class, folder / subfolder, what, unused=unused)
+    return model_class.from_pretrained(str(folder), subfolder=subfolder, dtype=dtype, use_safetensors=True)
+
+
+def _options_model(generator_class: Any) -> Any:
+    """The constructor's arguments that are no components, by their annotations."""
+    _, names = generator_class._get_signature_keys(generator_class)
+    hints = typing.get_type_hints(generator_class.__init__, include_extras=True)
+    parameters = inspect.signature(generator_class.__init__).parameters
+    fields: dict[str, Any] = {name: (hints[name], parameters[name].default) for name in names if name in hints}
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    return create_model(f"{generator_class.__name__}Index", __config__=config, **fields)
+
+
+def _check_component(component: type, folder: Path, library: str, what: str, given: Mapping[str, Any]) -> None:
+    # From another place, or from code beside it, diffusers would load without a word.
+    if not folder.is_dir():
+        raise FmriModelsError(f"{what} is missing: there is no folder {one_line(folder)}; {_MEND}.")
+    if (folder / f"{library}.py").exists():
+        raise FmriModelsError(f"{what} has a file {library}.py beside it, which would be taken for code; remove it.")
+    for file in sorted(folder.iterdir()):
+        if not file.is_dir():
+            _check_file(file, what)
+    if issubclass(component, torch.nn.Module):
+        pickled = given.get("use_safetensors") is not True
+        check_model_folder(component, folder, what, variant=given.get("variant"), pickled=pickled)
+
+
+def _check_file(file: Path, what: str) -> None:
+    check_regular_file(file, "file", _MEND)
+    size = file.stat().st_size
+    if file.suffix in _TEXT_ENDINGS and size > MAX_TEXT_BYTES:
+        raise FmriModelsError(
+            f"{what} has a {one_line(file.name, 80)} of {size} bytes; expected {MAX_TEXT_BYTES} at most; {_MEND}."
+        )
+    if file.suffix == ".json" and file.name.endswith("config.json"):
+        # Tokenizers state lengths that stand for "unlimited".
+        is_network = file.name in ("config.json", "scheduler_config.json")
+        values = read_object(file, "configuration", _MEND, infinite=True)
+        check_configuration(values, f"{what}, by its {file.name},", sizes=is_network)
