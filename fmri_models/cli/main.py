@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
-from ..errors import FmriModelsError
+from ..names import one_line
+from ..process_end import exit_code, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from ..version import __version__
 from .usage import UsageError
@@ -29,9 +32,20 @@ COMMANDS = (
 )
 
 
+# Texts that may be empty; anywhere else it means a variable of the shell that was not set.
+_MAY_BE_EMPTY = ("--name",)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong without what a terminal would act on."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each module in `fmri_models.cli` adds its own."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fmri-models",
         description="Reconstruct pictures from brain activity: data, training, reconstruction, evaluation.",
         epilog="example:\n  fmri-models demo --out outputs/demo",
@@ -49,30 +63,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0 done, 1 a problem with what the user gave, 2 wrong usage.
+        0 done, 1 a problem with what the user gave, 2 wrong usage, 128 and the signal's number after a signal.
     """
     # Nobody types --debug before the command, so it is accepted anywhere.
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    parsed = _parse([argument for argument in arguments if argument != "--debug"])
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
-    keep_freed_memory()
     try:
-        parsed.run(parsed)
+        with signals_as_exceptions():
+            _run([argument for argument in arguments if argument != "--debug"])
     except UsageError as error:
         return _failed(error, debug, 2)
-    except KeyboardInterrupt:
-        print("fmri-models: interrupted; what was complete has been kept.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        reason = "interrupted" if exit_code(interrupt) == 130 else str(interrupt)
+        print(f"fmri-models: {reason}; what was complete has been kept.", file=sys.stderr)
+        return exit_code(interrupt)
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has seen enough; Python must not try to flush to it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output, such as `head`, has seen enough.
+        _drop_output()
         return 0
-    except (FmriModelsError, OSError, MemoryError) as error:
+    except SystemExit:
+        raise
+    # Some libraries written in Rust panic by an exception that is no Exception.
+    except BaseException as error:
         return _failed(error, debug, 1)
-    except Exception as error:
-        return _failed(error, debug, 1, prefix=f"unexpected {type(error).__name__}: ", hint=" (--debug shows where)")
     return 0
+
+
+def _run(arguments: list[str]) -> None:
+    _check_arguments(arguments)
+    parsed = _parse(arguments)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    keep_freed_memory()
+    parsed.run(parsed)
+    try:
+        # What can't be written here would be met after the last line of ours.
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        raise
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuses what no command can use: names of files that are no text, and values that are empty.
+
+    Raises:
+        UsageError: Names the first such argument.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        joined = argument.startswith("--") and argument.endswith("=")
+        option = argument.removesuffix("=") if joined else before
+        if (joined or not argument) and option not in _MAY_BE_EMPTY:
+            named = f"The value of {one_line(option)}" if option.startswith("-") else "An argument"
+            raise UsageError(f"{named} is empty; give one, or check the shell's variable that it comes from.")
+        allowed = "\n\t" if "=" in argument else ""
+        if any(unicodedata.category(each) in ("Cc", "Cs") and each not in allowed for each in argument):
+            raise UsageError(
+                f"The argument {one_line(repr(argument))} has control characters or is no text in UTF-8; rename the "
+                "file or folder."
+            )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -87,11 +135,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def _failed(error: BaseException, debug: bool, code: int, prefix: str = "", hint: str = "") -> int:
+def _drop_output() -> None:
+    """Has Python not try to write the rest of the output again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(error: BaseException, debug: bool, code: int) -> int:
     if debug:
         traceback.print_exc()
-    message = " ".join(str(error).split()) or type(error).__name__
-    print(f"fmri-models: error: {prefix}{message}{hint}", file=sys.stderr)
+    message = sentence_of(error)
+    if message is None:
+        message = f"unexpected {type(error).__name__}: {shown(error)} (--debug shows where)"
+    print(f"fmri-models: error: {message}", file=sys.stderr)
     return code
 
 

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ..errors import FmriModelsError
+from ..process_end import exit_code, sentence_of, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from .command import add_arguments, run
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains in one of possibly several processes.
 
     Returns:
-        0 done, 1 a problem with what the user gave.
+        0 done, 1 a problem with what the user gave, 128 and the signal's number after a signal.
     """
     parser = argparse.ArgumentParser(
         prog="python -m fmri_models.training",
@@ -31,12 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if _IS_MAIN else "error")
     keep_freed_memory()
     try:
-        run(args)
-    except (FmriModelsError, OSError, MemoryError) as error:
-        if args.debug:
+        with signals_as_exceptions():
+            run(args)
+    except KeyboardInterrupt as interrupt:
+        if _IS_MAIN:
+            print("fmri_models.training: interrupted; what was complete has been kept.", file=sys.stderr)
+        return exit_code(interrupt)
+    except Exception as error:
+        message = sentence_of(error)
+        if args.debug or message is None:
             traceback.print_exc()
         elif _IS_MAIN:
-            print(f"fmri_models.training: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"fmri_models.training: error: {message}", file=sys.stderr)
         return 1
     from .processes import leave
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -113,7 +115,7 @@ def test_bad_arrays(workplace, capsys, array, message, tmp_path):
     ("replaced", "message"),
     [
         ({"subject": "subj99"}, "no subject 'subj99'"),
-        ({"model": "nowhere"}, "no folder nowhere"),
+        ({"model": "nowhere"}, "The folder nowhere does not exist"),
         ({"fmri": "nothing.npy"}, "no file nothing.npy"),
         ({"split": "dreams"}, "no part 'dreams'"),
         ({"strength": 7}, "strength is 7"),
@@ -184,6 +186,58 @@ def test_a_reader_that_stops_reading_is_no_error(workplace):
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "linear", "--out", ""], "The value of --out is empty"),
+        (["evaluate", "--out=", "--data", "x"], "The value of --out is empty"),
+        (["convert", "mindeye", "", "--out", "x"], "An argument is empty"),
+        (["data", "info", "a\x1b[31m"], r"'a\\x1b\[31m' has control characters"),
+        (["data", "info", "a\udcff"], r"'a\\udcff' has control characters or is no text in UTF-8"),
+        (["data", "info", "a\0b"], r"'a\\x00b' has control characters"),
+    ],
+)
+def test_arguments_that_no_command_can_use(capsys, arguments, message):
+    assert re.search(message, failed(capsys, *arguments, code=2))
+
+
+def test_usage_errors_show_no_control_characters(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "linear", "--\u202eevil\u2028"])
+    assert "\u202e" not in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_too_long_is_a_sentence(capsys):
+    assert "too long" in failed(capsys, "train", f"{'x' * 5000}.yaml")
+
+
+def test_an_output_that_is_full_is_a_sentence(workplace):
+    command = [sys.executable, "-m", "fmri_models.cli.main", "data", "info", str(workplace / "data")]
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("fmri-models: error: ")
+    assert "disk is full" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_command_in_one_sentence_with_nothing_partial(workplace, tmp_path, number, code):
+    """The simulator writes tables of thousands of trials for some seconds."""
+    command = [sys.executable, "-m", "fmri_models.cli.main", "simulate", "--stimuli", "builtin:scenes", "--train",
+               "20000", "--out", str(tmp_path / "out")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".partial-*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        error = process.stderr.read()
+        assert process.wait() == code
+    assert error.strip().splitlines()[-1].startswith("fmri-models: ")
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_module_runs_as_the_command():

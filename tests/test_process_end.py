@@ -1,0 +1,96 @@
+"""How processes of commands end: errors as sentences, signals as exceptions."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.process_end import Terminated, exit_code, sentence_of, shown, signals_as_exceptions
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_raise_inside_the_block_and_nowhere_else(number, code):
+    before = signal.getsignal(number)
+    with pytest.raises(Terminated, match=f"ended by {signal.Signals(number).name}") as ended, signals_as_exceptions():
+        signal.raise_signal(number)
+    assert exit_code(ended.value) == code
+    assert signal.getsignal(number) is before
+
+
+def test_a_repeated_signal_does_not_disturb_the_cleaning_up():
+    cleaned = False
+    with pytest.raises(Terminated), signals_as_exceptions():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned = True
+    assert cleaned
+
+
+def test_what_the_caller_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_as_exceptions():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_leave_the_handlers_alone():
+    found = []
+
+    def look():
+        with signals_as_exceptions():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_forked_process_ends_without_cleaning_up():
+    with signals_as_exceptions():
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+
+
+def raised(action):
+    with pytest.raises(Exception) as caught:
+        action()
+    return caught.value
+
+
+def nested():
+    return nested()
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda: Path("x" * 5000).read_bytes(), "its name is too long for the file system"),
+        (lambda: np.empty(10**15), "There is not enough memory (Unable to allocate"),
+        (lambda: torch.empty(10**15), "There is not enough memory"),
+        (nested, "nested deeper than can be read"),
+    ],
+)
+def test_errors_of_the_system_are_sentences(action, message):
+    sentence = sentence_of(raised(action))
+    assert sentence is not None and message in sentence
+    assert len(sentence) < 500
+
+
+def test_messages_are_one_line_that_a_terminal_shows_as_it_is():
+    assert sentence_of(FmriModelsError("a\n\x1b[31mred\x07")) == "a \\x1b[31mred\\x07"
+    assert len(shown("x" * 1900)) == 1900
+    assert len(shown("x" * 5000)) == 2000
+    assert sentence_of(KeyError("nobody has foreseen this")) is None
