@@ -402,7 +402,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         self._register_image_generator()
         with merged_folder(save_directory, _no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
-            _without_places(partial / INDEX_FILE)
+            _without_places(partial / INDEX_FILE, Path(save_directory))
             for name, data in self._accompanying.items():
                 if name != CARD_FILE or not is_foreign_card(Path(save_directory) / CARD_FILE):
                     (partial / name).write_bytes(data)
@@ -485,7 +485,10 @@ class FmriToImagePipeline(DiffusionPipeline):
             kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
         folder = _local_folder(path, kwargs)
         recover(folder)
-        pipeline_class = _pipeline_class(folder, read_index(folder))
+        index = read_index(folder)
+        pipeline_class = _pipeline_class(folder, index)
+        if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
+            kwargs["image_generator_source"] = _with_places(index["image_generator_source"], folder)
         accompanying = _read_accompanying(folder)
         record = TrainingRecord.load(folder)
         try:
@@ -621,11 +624,23 @@ def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     return [*obsolete, former] if (folder / former).is_file() else obsolete
 
 
-def _without_places(index_file: Path) -> None:
-    """Where a pipeline was loaded from is nobody else's business."""
+def _without_places(index_file: Path, folder: Path) -> None:
+    """Takes absolute paths out: where a pipeline came from, and that of a generator's folder, which becomes relative."""
     index = json.loads(index_file.read_text(encoding="utf-8"))
     index.pop("_name_or_path", None)
+    source = index.get("image_generator_source") or {}
+    if os.path.isabs(source.get("repository") or ""):
+        relative = Path(os.path.relpath(source["repository"], os.path.realpath(folder))).as_posix()
+        source["repository"] = relative if relative.startswith("../") else f"./{relative}"
     index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _with_places(source: Any, folder: Path) -> Any:
+    """A saved generator's source with its folder as a path from here."""
+    repository = source.get("repository") if isinstance(source, Mapping) else None
+    if not isinstance(repository, str) or not repository.startswith(("./", "../")):
+        return source
+    return {**source, "repository": os.path.normpath(Path(os.path.realpath(folder)) / repository)}
 
 
 def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:

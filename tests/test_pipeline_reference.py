@@ -62,7 +62,7 @@ def test_the_generator_is_named_and_not_copied(saved, repository):
     assert not (saved[1] / "image_generator").exists()
     index = json.loads((saved[1] / "model_index.json").read_text())
     assert index["image_generator"] == [None, None]
-    assert index["image_generator_source"] == {"repository": str(repository)}
+    assert index["image_generator_source"] == {"repository": "../repository"}
     assert index["fmri_schema"] == 2
 
 
