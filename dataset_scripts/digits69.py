@@ -12,12 +12,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from fmri_models.data import TrialTableWriter
+from fmri_models.data.matlab import read_mat
 from fmri_models.data.pictures import content_sha256
 from fmri_models.data.splits import SplitRows, split_by_stimulus, split_kfold
+from fmri_models.data.stimuli import open_zip
 from fmri_models.errors import FmriModelsError
+from fmri_models.reading import check_regular_file
+from fmri_models.saving import TRIAL_TABLE, check_output_folder
 
 FILE = "digit69_28x28.mat"
 SUBJECT = "subj01"
@@ -50,7 +53,9 @@ def prepare(source: Path, out: Path, seed: int = 0, validation_fraction: float =
     Raises:
         FmriModelsError: The file isn't there or is another one.
     """
-    fmri, pictures, digits, is_test = read_mat(Path(source))
+    source = Path(source)
+    check_output_folder(out, overwrite, TRIAL_TABLE, inputs=[source])
+    fmri, pictures, digits, is_test = read_published(source)
     ids = _stimulus_ids(digits)
     categories = dict(zip(ids, digits, strict=True))
     groups = {stimulus: content_sha256(picture) for stimulus, picture in zip(ids, pictures, strict=True)}
@@ -77,6 +82,7 @@ def prepare(source: Path, out: Path, seed: int = 0, validation_fraction: float =
         source=CITATION,
         created_by="dataset_scripts/digits69.py",
         overwrite=overwrite,
+        inputs=[source],
     ) as writer:
         writer.add_stimuli(
             {
@@ -97,7 +103,7 @@ def prepare(source: Path, out: Path, seed: int = 0, validation_fraction: float =
         writer.extra["split"] = {"default": "published, validation drawn", "seed": seed}
 
 
-def read_mat(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+def read_published(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """The published file's contents, training rows first.
 
     Returns:
@@ -107,8 +113,8 @@ def read_mat(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarra
     Raises:
         FmriModelsError: The file isn't there or is another one.
     """
-    found = _load(source)
     parts = {"fmri": NUM_VOXELS, "stim": SIZE * SIZE, "label": 1}
+    found = _load(source, [f"{part}{which}" for part in parts for which in ("Trn", "Test")])
     arrays = {}
     for part, width in parts.items():
         for which, rows in (("Trn", 90), ("Test", 10)):
@@ -122,32 +128,29 @@ def read_mat(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarra
     fmri, stimuli, labels = (np.concatenate([arrays[f"{part}Trn"], arrays[f"{part}Test"]]) for part in parts)
     if unknown := sorted(set(labels.ravel().tolist()) - set(DIGITS)):
         raise FmriModelsError(f"{source} has the label {unknown[0]}; expected 1 (six) and 2 (nine).")
+    if not np.isin(stimuli, np.arange(256)).all():
+        raise FmriModelsError(f"{source} has pictures with other values than 0 to 255: give the published {FILE}.")
     # MATLAB stores columns first, so that each picture lies on its side.
     pictures = stimuli.reshape(-1, SIZE, SIZE).transpose(0, 2, 1)[..., None].astype(np.uint8)
     return fmri, pictures, [DIGITS[int(label)] for label in labels.ravel()], np.arange(len(fmri)) >= 90
 
 
-def _load(source: Path) -> dict:
+def _load(source: Path, names: list[str]) -> dict[str, np.ndarray]:
+    mend = f"give the published {FILE}"
     if not source.exists():
         raise FmriModelsError(f"{source} does not exist; give {FILE}, or the folder or zip file that it is in.")
-    try:
-        if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                name = next((n for n in archive.namelist() if Path(n).name == FILE), None)
-                if name is None:
-                    raise FmriModelsError(f"{source} has no {FILE}.")
-                with archive.open(name) as file:
-                    return scipy.io.loadmat(file)
-        if source.is_dir():
-            files = sorted(source.rglob(FILE))
-            if not files:
-                raise FmriModelsError(f"{source} has no {FILE}.")
-            source = files[0]
-        return scipy.io.loadmat(source)
-    except (ValueError, OSError, TypeError, NotImplementedError) as error:
-        if isinstance(error, FmriModelsError):
-            raise
-        raise FmriModelsError(f"{source} is no readable MATLAB file ({error}); give the published {FILE}.") from error
+    if source.is_dir():
+        files = sorted(path for path in source.rglob(FILE) if path.is_file())
+        if not files:
+            raise FmriModelsError(f"{source} has no {FILE}.")
+        source = files[0]
+    if zipfile.is_zipfile(check_regular_file(source, "source", mend)):
+        with open_zip(source, "no zip file") as archive:
+            member = next((name for name in archive.namelist() if Path(name).name == FILE), None)
+        if member is None:
+            raise FmriModelsError(f"{source} has no {FILE}.")
+        return read_mat(source, names, mend, member)
+    return read_mat(source, names, mend)
 
 
 def _stimulus_ids(digits: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FmriModelsError
+from ..names import check_name, one_line
 
 if TYPE_CHECKING:
     from ..data.splits import DrawnSplit, SplitRows
@@ -32,7 +33,7 @@ def run_info(args: argparse.Namespace) -> None:
     from ..data.table import TrialTable
 
     table = TrialTable.open(args.table)
-    print(f"{table.name} ({'simulated' if table.simulated else 'measured'}), {len(table.stimuli)} stimuli")
+    print(f"{one_line(table.name)} ({'simulated' if table.simulated else 'measured'}), {len(table.stimuli)} stimuli")
     print(f"fingerprint {table.fingerprint}")
     for subject in table.subjects:
         print(_subject_line(table, subject))
@@ -48,10 +49,10 @@ def run_validate(args: argparse.Namespace) -> None:
     with tqdm(desc="checking", unit=" files", delay=1) as progress:
         findings = validate_table(args.table, lambda _: progress.update())
     for finding in findings:
-        print(finding)
+        print(one_line(finding, most=2000))
     if findings:
         raise FmriModelsError(f"{args.table} has {_counted(len(findings), 'problem')}; prepare the table again.")
-    print(f"{args.table}: nothing wrong.")
+    print(f"{one_line(args.table)}: nothing wrong.")
 
 
 def run_split(args: argparse.Namespace) -> None:
@@ -62,13 +63,14 @@ def run_split(args: argparse.Namespace) -> None:
         args.usage_error(f"--folds does not go with --by {args.by}")
     if args.test_fraction is not None and args.by not in ("stimulus", "semantic"):
         args.usage_error(f"--test-fraction does not go with --by {args.by}")
+    check_name(args.name, "split name")
     table = TrialTable.open(args.table)
     if args.name in table.split_names():
         raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
     drawn = _draw(args, SplitRows.of_table(table))
     add_split(table, args.name, drawn)
     for note in drawn.notes:
-        print(note)
+        print(one_line(note, most=2000))
     print(_split_line(TrialTable.open(args.table), args.name))
 
 
@@ -164,7 +166,7 @@ def _split_line(table: "TrialTable", name: str) -> str:
     }
     counts = ", ".join(f"{count} {split}" for split, count in parts.items())
     of_first = " in the first" if folds > 1 else ""
-    repeats = f" {table.repeats_stimuli(name)}" if table.repeats_stimuli(name) else ""
+    repeats = f" {one_line(table.repeats_stimuli(name), most=2000)}" if table.repeats_stimuli(name) else ""
     return f"split {name}: {_counted(folds, 'fold')}, {counts}{of_first}.{repeats}"
 
 

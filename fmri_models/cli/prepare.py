@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import FmriModelsError
-from ..saving import check_output_folder
+from ..names import check_line, one_line
+from ..saving import TRIAL_TABLE, check_output_folder
 from ..shipped import shipped_folder
 
 ARRAYS = "arrays"
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         _prepare_arrays(args)
     else:
         _prepare_published(args)
-    print(f"Wrote {args.out}. Next: fmri-models data info {args.out}")
+    print(one_line(f"Wrote {args.out}. Next: fmri-models data info {args.out}", most=5000))
 
 
 def script_names() -> list[str]:
@@ -103,7 +104,9 @@ def load_script(name: str) -> Callable[..., None]:
         raise
     # It is somebody's program: whatever it raises, the script is what the user can mend.
     except Exception as error:
-        raise FmriModelsError(f"The data set script {path} can't be run ({type(error).__name__}: {error}).") from error
+        raise FmriModelsError(
+            f"The data set script {path} can't be run ({one_line(f'{type(error).__name__}: {error}')})."
+        ) from error
     prepare = getattr(module, "prepare", None)
     if not callable(prepare):
         raise FmriModelsError(
@@ -127,10 +130,22 @@ def _prepare_published(args: argparse.Namespace) -> None:
             f"The data set script {args.dataset} doesn't take these options ({error}); it has the form "
             f"prepare{inspect.signature(prepare)}."
         ) from error
+    if args.name:
+        check_line(args.name, "table's name", most=200)
     if not args.source.exists():
         raise FmriModelsError(f"The source {args.source} does not exist; give the published files.")
-    check_output_folder(args.out, args.overwrite)
-    prepare(args.source, args.out, **options)
+    script = [Path(args.dataset)] if args.dataset.endswith(".py") else []
+    check_output_folder(args.out, args.overwrite, TRIAL_TABLE, inputs=[args.source, *script])
+    try:
+        prepare(args.source, args.out, **options)
+    except (FmriModelsError, OSError, MemoryError):
+        raise
+    # As above: what somebody's script raises, they can mend; ours raise sentences.
+    except Exception as error:
+        if not script:
+            raise
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise FmriModelsError(f"The data set script {args.dataset} failed ({reason}); --debug shows where.") from error
 
 
 def _options(args: argparse.Namespace) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..names import one_line
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -78,5 +80,6 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         progress=True,
     )
-    print(f"saved {folder} (simulated)")
-    print(f"\nnext:\n  fmri-models train linear data={folder} out={folder}-linear")
+    shown = one_line(folder, most=5000)
+    print(f"saved {shown} (simulated)")
+    print(f"\nnext:\n  fmri-models train linear data={shown} out={shown}-linear")

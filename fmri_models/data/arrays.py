@@ -9,16 +9,22 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
-from ..names import check_name
+from ..names import check_line, check_name, one_line
+from ..reading import read_array, read_bytes
+from ..saving import TRIAL_TABLE, check_output_folder
 from . import schema
 from .noise_ceiling import estimate_ncsnr
 from .pictures import content_sha256, decode_picture
 from .splits import SplitRows, split_by_stimulus
-from .stimuli import read_csv, read_stimuli
+from .stimuli import read_csv, read_number, read_stimuli
 from .writer import TrialTableWriter
 
 DEFAULT_SUBJECT = "subj01"
 _BLOCK = 256
+_MOST_EVENTS = 2**20
+_MOST_MM = 1e6
+# A ratio of 100 is a noise ceiling of .9997.
+_MOST_NCSNR = 1e6
 
 
 @dataclass
@@ -99,6 +105,10 @@ def prepare_arrays(
     Raises:
         FmriModelsError: Anything about the files is not as described; nothing is written then.
     """
+    out = Path(out)
+    name = check_line(name or out.absolute().name, "table's name (of --name, or of the folder)", most=200)
+    inputs = [*_paths(fmri), events, stimuli, *_paths(voxels)]
+    check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     known = _read_events(Path(events))
     subjects = _match_subjects(fmri, known, Path(events))
     source = read_stimuli(stimuli)
@@ -114,9 +124,8 @@ def prepare_arrays(
         if record["stimulus_id"] in shown
     }
     parts = _split_parts(known, subjects, groups, seed, test_fraction, validation_fraction, report)
-    out = Path(out)
     with TrialTableWriter(
-        out, name or out.absolute().name, created_by="fmri-models prepare arrays", overwrite=overwrite
+        out, name, created_by="fmri-models prepare arrays", overwrite=overwrite, inputs=inputs
     ) as writer:
         pictures = tqdm(source, "writing pictures", delay=1)
         writer.add_stimuli(record for record in pictures if record["stimulus_id"] in shown)
@@ -126,16 +135,21 @@ def prepare_arrays(
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}
 
 
+def _paths(files: str | Path | Mapping[str, str | Path] | None) -> list[str | Path]:
+    if files is None:
+        return []
+    return list(files.values()) if isinstance(files, Mapping) else [files]
+
+
 def _read_events(path: Path) -> _Events:
-    rows = read_csv(_bytes_of(path, "events"), f"The events file {path}", ["stimulus_id"])
-    if not rows:
+    data = read_bytes(path, "events file", "give a CSV file")
+    columns = read_csv(data, f"The events file {path}", ["stimulus_id"], _MOST_EVENTS)
+    if not columns["stimulus_id"]:
         raise FmriModelsError(f"The events file {path} has no rows; expected one a trial.")
 
     def text(column: str) -> list[str] | None:
-        if column not in rows[0]:
-            return None
-        values = [row[column] for row in rows]
-        if "" in values:
+        values = columns.get(column)
+        if values is not None and "" in values:
             raise FmriModelsError(
                 f"The events file {path} has no {column} in row {values.index('') + 1}; fill the column, or "
                 "leave it out."
@@ -194,20 +208,11 @@ def _subject(name: str, array: np.ndarray, file_rows: np.ndarray, event_rows: np
 
 
 def _open_array(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FmriModelsError(f"The betas {path} do not exist; give a .npy file.")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise FmriModelsError(
-            f"{path} can't be read as a .npy file of plain numbers ({error}); save it with numpy.save and a float type."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise FmriModelsError(f"{path} holds several arrays (.npz); save the betas alone with numpy.save.")
+    array = read_array(path, "file of betas", "save them alone with numpy.save and a float type", memory_map=True)
     if array.ndim != 2 or 0 in array.shape:
         raise FmriModelsError(f"{path} has the shape {array.shape}; expected (trials, voxels).")
-    if array.dtype.kind not in "fiu":
-        raise FmriModelsError(f"{path} has the type {array.dtype}; expected floating-point or whole numbers.")
+    if array.shape[1] > schema.MAX_VOXELS:
+        raise FmriModelsError(f"{path} has {array.shape[1]} voxels; expected {schema.MAX_VOXELS} at most.")
     return array
 
 
@@ -406,57 +411,56 @@ def _read_voxels(voxels: str | Path | Mapping[str, str | Path] | None, subject: 
     if voxels is None:
         return _VoxelInfo(None, None, None)
     path = Path(voxels)
-    rows = read_csv(_bytes_of(path, "voxels"), f"The voxels file {path}", [])
-    count = subject.fmri.shape[1]
-    if len(rows) != count:
+    data = read_bytes(path, "voxels file", "give a CSV file")
+    columns = read_csv(data, f"The voxels file {path}", [], schema.MAX_VOXELS)
+    count, rows = subject.fmri.shape[1], len(next(iter(columns.values()), []))
+    if rows != count:
         raise FmriModelsError(
-            f"The voxels file {path} has {len(rows)} rows, {subject.name} has {count} voxels; expected one row a voxel."
+            f"The voxels file {path} has {rows} rows, {subject.name} has {count} voxels; expected one row a voxel."
         )
-    columns = set(rows[0])
-    if not columns & {"roi", "x", "y", "z", "ncsnr"}:
+    if not columns.keys() & {"roi", "x", "y", "z", "ncsnr"}:
         raise FmriModelsError(f"The voxels file {path} has none of the columns roi, x, y, z, ncsnr.")
-    axes = [_floats(rows, axis, path) for axis in "xyz" if axis in columns]
+    axes = [_floats(columns[axis], axis, path, -_MOST_MM, _MOST_MM) for axis in "xyz" if axis in columns]
     if axes and len(axes) != 3:
         raise FmriModelsError(
             f"The voxels file {path} has only some of the columns x, y, z; expected all three or none."
         )
     return _VoxelInfo(
-        [row["roi"] for row in rows] if "roi" in columns else None,
+        columns.get("roi"),
         np.stack(axes, axis=1) if axes else None,
-        _floats(rows, "ncsnr", path) if "ncsnr" in columns else None,
+        _floats(columns["ncsnr"], "ncsnr", path, 0, _MOST_NCSNR) if "ncsnr" in columns else None,
     )
 
 
-def _floats(rows: Sequence[Mapping[str, str]], column: str, path: Path) -> np.ndarray:
+def _floats(texts: Sequence[str], column: str, path: Path, least: float, most: float) -> np.ndarray:
     """A column of numbers; NaN where a field is empty."""
-    values = np.empty(len(rows), dtype=np.float32)
-    for index, row in enumerate(rows):
+    values = np.empty(len(texts), dtype=np.float32)
+    for index, text in enumerate(texts):
         try:
-            values[index] = float(row[column] or "nan")
+            number = read_number(text) if text else np.nan
         except ValueError as error:
             raise FmriModelsError(
-                f"The voxels file {path} has {row[column]!r} as {column} in row {index + 1}; expected a number."
+                f"The voxels file {path} has {one_line(repr(text), 60)} as {column} in row {index + 1}; expected a "
+                "number, or nothing where it is unknown."
             ) from error
-    if np.isinf(values).any():
-        raise FmriModelsError(f"The voxels file {path} has infinite values in the column {column}; expected numbers.")
+        if not (least <= number <= most or np.isnan(number)):
+            raise FmriModelsError(
+                f"The voxels file {path} has {one_line(text, 60)} as {column} in row {index + 1}; expected a number "
+                f"from {least:g} to {most:g}."
+            )
+        values[index] = number
     return values
 
 
-def _whole(value: str, column: str, path: Path, row: int) -> int:
+def _whole(text: str, column: str, path: Path, row: int) -> int:
     try:
-        number = float(value)
+        number = read_number(text)
     except ValueError:
         number = float("nan")
     # Spreadsheets write whole numbers as 1.0.
-    if not number.is_integer() or number < 0:
+    if not number.is_integer() or not 0 <= number <= schema.MAX_INT32:
         raise FmriModelsError(
-            f"The events file {path} has {value!r} as {column} in row {row}; expected a whole number from 0."
+            f"The events file {path} has {one_line(repr(text), 60)} as {column} in row {row}; expected a whole number "
+            f"from 0 to {schema.MAX_INT32}."
         )
     return int(number)
-
-
-def _bytes_of(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FmriModelsError(f"The {what} file {path} can't be read ({error.strerror}); give a CSV file.") from error

@@ -3,11 +3,22 @@
 import hashlib
 import io
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import FmriModelsError
+from ..names import one_line
+from ..reading import read_bytes
+from .schema import MAX_PICTURE_BYTES
+
+# Ample for a photograph; decoding takes up to 16 bytes a pixel.
+MAX_PIXELS = 50_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_MEND = "scale it down, or replace the file"
 
 _GREY_MODES = ("1", "L")
 # More than eight bits a channel: PIL would clip them silently.
@@ -43,28 +54,33 @@ def decode_picture(data: bytes | str | os.PathLike, name: str) -> np.ndarray:
     """Pixels of an image file's bytes (or path): uint8 (H,W,1) for grey, (H,W,3) for everything else.
 
     Raises:
-        FmriModelsError: It can't be decoded, or has more than eight bits a channel.
+        FmriModelsError: It can't be decoded, has more than eight bits a channel, or is larger than it may be.
     """
-    source = io.BytesIO(data) if isinstance(data, bytes) else data
-    try:
-        with Image.open(source) as picture:
-            picture.load()
-            pixels = np.asarray(as_shown(picture, name))
-    except FmriModelsError:
-        raise
-    # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...).
-    except Exception as error:
-        raise FmriModelsError(f"The picture of {name} can't be decoded ({error}); replace the file.") from error
+    with loaded_picture(data, name) as picture:
+        pixels = np.asarray(as_shown(picture, name))
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@contextmanager
+def loaded_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image.Image]:
+    """A decoded image file as it is stored: in its own mode, neither turned nor laid over white.
+
+    Raises:
+        FmriModelsError: It can't be decoded, or is larger than it may be.
+    """
+    with opened_picture(data, name) as picture:
+        try:
+            picture.load()
+        # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...).
+        except Exception as error:
+            raise _undecodable(name, error) from error
+        yield picture
 
 
 def picture_format(data: bytes, name: str) -> str:
     """The file name's ending that fits an encoded picture, such as `png` or `jpg`."""
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            kind = (picture.format or "img").lower()
-    except Exception as error:
-        raise FmriModelsError(f"The picture of {name} can't be decoded ({error}); replace the file.") from error
+    with opened_picture(data, name) as picture:
+        kind = (picture.format or "img").lower()
     return {"jpeg": "jpg"}.get(kind, kind)
 
 
@@ -72,18 +88,63 @@ def as_shown(picture: Image.Image, name: str) -> Image.Image:
     """The picture as `L` or `RGB`: turned as its Exif says, transparent parts laid over white.
 
     Raises:
-        FmriModelsError: It has more than eight bits a channel.
+        FmriModelsError: It has more than eight bits a channel, or what it says of itself is broken.
     """
     if picture.mode in _DEEP_MODES:
         raise FmriModelsError(
             f"The picture of {name} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits."
         )
+    try:
+        return _as_shown(picture)
+    # Exif data and palettes are read late, and raise whatever their parsers do.
+    except Exception as error:
+        raise _undecodable(name, error) from error
+
+
+def _as_shown(picture: Image.Image) -> Image.Image:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        colour = picture.convert("RGBA")
+        grey = picture.mode == "LA"
+        colour = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         ground = Image.new("RGBA", colour.size, (255, 255, 255, 255))
-        return Image.alpha_composite(ground, colour).convert("L" if picture.mode == "LA" else "RGB")
-    return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
+        return Image.alpha_composite(ground, colour).convert("L" if grey else "RGB")
+    wanted = "L" if picture.mode in _GREY_MODES else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
+
+
+@contextmanager
+def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image.Image]:
+    """An image file whose header was read, of a size that can be decoded.
+
+    Raises:
+        FmriModelsError: It is no picture, or is larger than it may be.
+    """
+    if not isinstance(data, bytes):
+        data = read_bytes(data, f"picture of {name}", _MEND, MAX_PICTURE_BYTES)
+    if len(data) > MAX_PICTURE_BYTES:
+        raise FmriModelsError(
+            f"The picture of {name} has {len(data)} bytes; expected {MAX_PICTURE_BYTES} at most; {_MEND}."
+        )
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures; what is too large is refused below.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:
+        raise _undecodable(name, error) from error
+    with picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise FmriModelsError(
+                f"The picture of {name} has {width} x {height} pixels; expected {MAX_PIXELS:,} in all at most; {_MEND}."
+            )
+        yield picture
+
+
+def _undecodable(name: str, error: Exception) -> FmriModelsError:
+    if isinstance(error, Image.DecompressionBombError):
+        return FmriModelsError(f"The picture of {name} has more than {MAX_PIXELS:,} pixels; {_MEND}.")
+    return FmriModelsError(f"The picture of {name} can't be decoded ({one_line(error, 120)}); replace the file.")
 
 
 def content_sha256(pixels: np.ndarray) -> str:

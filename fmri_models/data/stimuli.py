@@ -5,7 +5,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,14 +14,21 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FmriModelsError
-from ..names import check_name
+from ..names import check_line, check_name, one_line
+from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
+from ..saving import recover, system_errors_as_sentences
 from . import schema
 from .pictures import decode_picture
+from .schema import MAX_PICTURE_BYTES, MAX_STIMULI
 from .table import TrialTable
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 INDEX_FILE = "index.csv"
-_CAPTION_SEPARATOR = " | "
+_MOST_MEMBERS = 2**20
+_LARGEST_SIZE = 4096
+_LONGEST_LINE = 2**20
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_CAPTION_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class StimulusSource:
             for entry in self._entries:
                 yield {
                     "stimulus_id": entry.stimulus_id,
-                    "image": files.read(entry.file),
+                    "image": files.read(entry.file, MAX_PICTURE_BYTES),
                     "captions": entry.captions,
                     "category": entry.category,
                     "factors": None,
@@ -93,7 +100,7 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
     """Pictures of a folder, a zip file or a trial table.
 
     A folder or zip may have an `index.csv` with the column `file` and, where known, `stimulus_id`, `category` (or
-    `label`) and `caption` (or `captions`, separated by ` | `); only the files that it names are read. Without one, all
+    `label`) and `caption` (or `captions`, separated by `|`); only the files that it names are read. Without one, all
     pictures are read, and where they lie in several folders, a folder's name is the category. An id is the file's name
     without its ending, or its whole path where names occur twice.
 
@@ -105,10 +112,15 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
         FmriModelsError: There is no such source, no picture in it, a file of the index is missing, or ids clash.
     """
     path = Path(source)
+    recover(path)
     if not path.exists():
-        raise FmriModelsError(f"The stimuli {path} do not exist; give a folder, a .zip file or a trial table.")
-    if size is not None and size < 1:
-        raise FmriModelsError(f"The size of pictures is {size}; expected 1 or more.")
+        raise FmriModelsError(
+            f"The stimuli {one_line(path)} do not exist; give a folder, a .zip file or a trial table."
+        )
+    if not path.is_dir():
+        check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
+    if size is not None and not 1 <= size <= _LARGEST_SIZE:
+        raise FmriModelsError(f"The size of pictures is {size}; expected 1 to {_LARGEST_SIZE}.")
     return StimulusSource(path, size)
 
 
@@ -128,15 +140,15 @@ def fit_square(data: bytes, size: int, name: str) -> bytes | np.ndarray:
 
 
 class _FolderFiles:
-    """Files below a folder, by their path with forward slashes."""
+    """Regular files below a folder, by their path with forward slashes; pipes, devices and loops of links are none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         files = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
         self.names = sorted(name for name in files if not _is_hidden(name))
 
-    def read(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
+    def read(self, name: str, limit: int) -> bytes:
+        return read_bytes(self._path / name, "file", "replace it", limit)
 
 
 class _ZipFiles:
@@ -145,30 +157,71 @@ class _ZipFiles:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
         self._archive = archive
-        self.names = sorted(
-            info.filename for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)
-        )
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self._archive.read(name)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        members = archive.infolist()
+        if len(members) > _MOST_MEMBERS:
             raise FmriModelsError(
-                f"{name} in {self._path} can't be read ({error}); make the zip file again."
-            ) from error
+                f"{one_line(path)} has {len(members)} members; expected {_MOST_MEMBERS} at most; make several of it."
+            )
+        self.names = sorted(info.filename for info in members if not info.is_dir() and not _is_hidden(info.filename))
+
+    def read(self, name: str, limit: int) -> bytes:
+        return read_member(self._archive, name, f"{one_line(name)} in {one_line(self._path)}", limit)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, what: str, limit: int) -> bytes:
+    """The bytes of a zip file's member that is not larger than it may be, whatever its header says.
+
+    Raises:
+        FmriModelsError: It is larger, encrypted, compressed in an unusual way, or damaged.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Python has no bound on what these decompress at once.
+        raise FmriModelsError(
+            f"{what} can't be read (its compression {info.compress_type} is not the ordinary one of zip files); make "
+            "the zip file again."
+        )
+    try:
+        with archive.open(info) as file:
+            data = file.read(limit + 1) if info.file_size <= limit else b""
+    # Decompressors raise their own errors, headers whatever they like (BadZipFile, RuntimeError, zlib.error, EOFError).
+    except Exception as error:
+        raise FmriModelsError(f"{what} can't be read ({one_line(error, 120)}); make the zip file again.") from error
+    if max(len(data), info.file_size) > limit:
+        raise FmriModelsError(f"{what} has more than {limit} bytes; expected {limit} at most; make it smaller.")
+    return data
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_FolderFiles | _ZipFiles]:
     if path.is_dir():
-        yield _FolderFiles(path)
+        with system_errors_as_sentences(path):
+            files = _FolderFiles(path)
+        yield files
         return
+    with open_zip(path, "neither a folder nor a zip file") as archive:
+        yield _ZipFiles(path, archive)
+
+
+@contextmanager
+def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
+    """An opened zip file.
+
+    Args:
+        path: The file.
+        otherwise: What it is if it is no zip file, for the message.
+
+    Raises:
+        FmriModelsError: It is no regular file, or no zip file.
+    """
+    check_regular_file(path, "zip file", "give another file")
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FmriModelsError(f"{path} is neither a folder nor a zip file ({error}).") from error
+    # Its directory may say anything (BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError ...).
+    except Exception as error:
+        raise FmriModelsError(f"{one_line(path)} is {otherwise} ({one_line(error, 120)}).") from error
     with archive:
-        yield _ZipFiles(path, archive)
+        yield archive
 
 
 def _entries(path: Path) -> list[_Entry]:
@@ -177,7 +230,7 @@ def _entries(path: Path) -> list[_Entry]:
         if index is None:
             entries = _entries_of_names([n for n in files.names if n.lower().endswith(IMAGE_ENDINGS)])
         else:
-            entries = _entries_of_index(files.read(index), index, files.names, path)
+            entries = _entries_of_index(files.read(index, MAX_TEXT_BYTES), index, files.names, path)
     counts = Counter(entry.stimulus_id for entry in entries)
     if twice := [stimulus for stimulus, count in counts.items() if count > 1]:
         raise FmriModelsError(
@@ -202,26 +255,34 @@ def _entries_of_names(names: list[str]) -> list[_Entry]:
     parents = [PurePosixPath(name).parent.name for name in names]
     many = len(set(parents)) > 1
     return [
-        _Entry(stimulus, name, category=(parent or None) if many else None)
+        _Entry(stimulus, name, category=(check_line(parent, "folder of a category") or None) if many else None)
         for stimulus, name, parent in zip(ids, names, parents, strict=True)
     ]
 
 
 def _entries_of_index(data: bytes, index: str, names: list[str], path: Path) -> list[_Entry]:
-    rows = read_csv(data, f"{index} of {path}", ["file"])
+    columns = read_csv(data, f"{index} of {one_line(path)}", ["file"], MAX_STIMULI)
     known = set(names)
     folder = PurePosixPath(index).parent
-    files = [(folder / row["file"].replace("\\", "/")).as_posix() for row in rows]
-    if missing := [row["file"] for row, file in zip(rows, files, strict=True) if file not in known]:
+    given = columns["file"]
+    files = [(folder / file.replace("\\", "/")).as_posix() for file in given]
+    if missing := [name for name, file in zip(given, files, strict=True) if file not in known]:
         raise FmriModelsError(
             f"{index} of {path} names {len(missing)} files that aren't there ({schema.listed(missing)}); add them, or "
             "remove their rows."
         )
-    given = [row.get("stimulus_id", "") for row in rows]
-    ids = [mine or stem for mine, stem in zip(given, _ids_of(files), strict=True)]
+    empty = [""] * len(given)
+    ids = columns.get("stimulus_id", empty)
+    captions = [a or b for a, b in zip(columns.get("captions", empty), columns.get("caption", empty), strict=True)]
+    categories = [a or b for a, b in zip(columns.get("category", empty), columns.get("label", empty), strict=True)]
     return [
-        _Entry(check_name(stimulus, "stimulus id"), file, _captions(row), _category(row))
-        for stimulus, file, row in zip(ids, files, rows, strict=True)
+        _Entry(
+            check_name(stimulus or stem, "stimulus id"),
+            file,
+            [caption.strip() for caption in text.split(_CAPTION_SEPARATOR) if caption.strip()],
+            check_line(category, f"category in {index}") or None,
+        )
+        for stimulus, stem, file, text, category in zip(ids, _ids_of(files), files, captions, categories, strict=True)
     ]
 
 
@@ -238,38 +299,65 @@ def _as_id(name: str) -> str:
     return safe if safe[:1].isalnum() or safe[:1] == "_" else f"_{safe[1:]}"
 
 
-def _captions(row: Mapping[str, str]) -> list[str]:
-    text = row.get("captions") or row.get("caption") or ""
-    return [caption.strip() for caption in text.split(_CAPTION_SEPARATOR) if caption.strip()]
-
-
-def _category(row: Mapping[str, str]) -> str | None:
-    return row.get("category") or row.get("label") or None
-
-
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def read_csv(data: bytes, what: str, needed: list[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file with a header; values are stripped.
+def read_csv(data: bytes, what: str, needed: list[str], most_rows: int) -> dict[str, list[str]]:
+    """Columns of a CSV file with a header; values are stripped.
+
+    Args:
+        data: The file's bytes.
+        what: What it is, as the beginning of a sentence.
+        needed: Columns that it has to have.
+        most_rows: How many rows it may have.
 
     Raises:
-        FmriModelsError: It is no text, has no such column, or a row has another number of fields than the header.
+        FmriModelsError: It is no text, has no such column, too long a line or too many rows, or a row has another
+            number of fields than the header.
     """
     try:
-        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        lines = [(reader.line_num, line) for line in reader if any(value.strip() for value in line)]
+        reader = csv.reader(_lines(data.decode("utf-8-sig"), what), strict=True)
+        lines = ((reader.line_num, line) for line in reader if any(value.strip() for value in line))
+        header = [name.strip() for name in next(lines, (0, []))[1]]
+        _check_header(header, what, needed)
+        columns: list[list[str]] = [[] for _ in header]
+        for number, line in lines:
+            if len(line) != len(header):
+                raise FmriModelsError(f"{what}, line {number}, has {len(line)} fields; expected {len(header)}.")
+            if len(columns[0]) == most_rows:
+                raise FmriModelsError(f"{what} has more than {most_rows} rows; expected fewer.")
+            for column, value in zip(columns, line, strict=True):
+                column.append(value.strip())
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FmriModelsError(f"{what} is no CSV file in UTF-8 ({error}).") from error
-    header = [name.strip() for name in lines[0][1]] if lines else []
+        raise FmriModelsError(f"{what} is no CSV file in UTF-8 ({one_line(error, 120)}).") from error
+    return dict(zip(header, columns, strict=True))
+
+
+def read_number(text: str) -> float:
+    """A number as files of numbers have it, in digits of ASCII: no `1_0`, no `nan`, no `inf`.
+
+    Raises:
+        ValueError: It is none, or larger than any number that is kept.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("no number")
+    return float(text)
+
+
+def _lines(text: str, what: str) -> Iterator[str]:
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > _LONGEST_LINE:
+            raise FmriModelsError(
+                f"{what}, line {number}, has {len(line)} characters; expected {_LONGEST_LINE} at most."
+            )
+        yield line
+
+
+def _check_header(header: list[str], what: str, needed: list[str]) -> None:
     if missing := [name for name in needed if name not in header]:
         raise FmriModelsError(
-            f"{what} has no column {missing[0]!r}; found {', '.join(header) or 'nothing'}, separated by commas."
+            f"{what} has no column {missing[0]!r}; found {schema.listed(header, 20) or 'nothing'}, separated by commas."
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise FmriModelsError(f"{what} has the column {twice[0]!r} twice.")
-    for number, line in lines[1:]:
-        if len(line) != len(header):
-            raise FmriModelsError(f"{what}, line {number}, has {len(line)} fields; expected {len(header)}.")
-    return [dict(zip(header, (value.strip() for value in line), strict=True)) for _, line in lines[1:]]
+        raise FmriModelsError(f"{what} has the column {one_line(repr(twice[0]))} twice.")

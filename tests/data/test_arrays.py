@@ -192,30 +192,30 @@ def _(files: Files) -> object:
     return files.array("x.npy", np.ones(4))
 
 
-@bad("can't be read as a .npy file of plain numbers")
+@bad("x.npy holds object; expected whole or floating-point numbers")
 def _(files: Files) -> object:
     np.save(files.folder / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
     return files.folder / "x.npy"
 
 
-@bad("can't be read as a .npy file of plain numbers .*")
+@bad("has 72 bytes of values; expected 720 for its shape .*cut short")
 def _(files: Files) -> object:
     (files.folder / "x.npy").write_bytes(files.array("y.npy", betas()).read_bytes()[:200])
     return files.folder / "x.npy"
 
 
-@bad(r"several arrays \(\.npz\)")
+@bad(r"is no \.npy file but a zip archive \(\.npz\): save one array alone")
 def _(files: Files) -> object:
     np.savez(files.folder / "x.npz", a=betas())
     return files.folder / "x.npz"
 
 
-@bad("type complex128; expected")
+@bad("holds complex128; expected whole or floating-point numbers")
 def _(files: Files) -> object:
     return files.array("x.npy", np.ones((30, 2), complex))
 
 
-@bad("betas .* do not exist")
+@bad("There is no file of betas .*none.npy")
 def _(files: Files) -> object:
     return files.folder / "none.npy"
 
@@ -312,7 +312,12 @@ def test_refused_and_nothing_written(message: str, files: Files) -> None:
         ([["name"], *[["a"]] * 6], "none of the columns roi, x, y, z, ncsnr"),
         ([["x", "y"], *[[1, 2]] * 6], "only some of the columns x, y, z"),
         ([["ncsnr"], *[["high"]] * 6], "'high' as ncsnr in row 1"),
-        ([["ncsnr"], *[["inf"]] * 6], "infinite values in the column ncsnr"),
+        ([["ncsnr"], *[["inf"]] * 6], "'inf' as ncsnr in row 1; expected a number, or nothing"),
+        ([["ncsnr"], *[["nan"]] * 6], "'nan' as ncsnr in row 1"),
+        ([["ncsnr"], *[["-3"]] * 6], "-3 as ncsnr in row 1; expected a number from 0"),
+        ([["ncsnr"], *[["1e30"]] * 6], "1e30 as ncsnr in row 1; expected a number from 0"),
+        ([["ncsnr"], *[["1_0"]] * 6], "'1_0' as ncsnr in row 1"),
+        ([["x", "y", "z"], *[["\u0663", "1", "1"]] * 6], "'\u0663' as x in row 1"),
     ],
 )
 def test_voxel_files_that_are_refused(rows: list[list[object]], message: str, files: Files) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import FmriModelsError
-from ..schema import TRAIN
+from ..schema import MAX_VOXELS, TRAIN
 from . import constants
 from .anatomy import build_anatomy, voxel_count
 from .design import Design, plan_design
@@ -27,6 +27,9 @@ from .streams import Stream, stream
 
 # A response whose standard deviation over stimuli is below this share of a typical response counts as none at all.
 _SILENT = 1e-3
+# Subjects after the first have up to a tenth more.
+_MOST_VOXELS = MAX_VOXELS // 2
+_MOST_REPETITIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,15 @@ class SimulatorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("number of voxels", self.num_voxels, 1),
-            ("number of repetitions", self.repetitions, 1),
-            ("seed", self.seed, 0),
+        for name, value, least, most in (
+            ("number of voxels", self.num_voxels, 1, _MOST_VOXELS),
+            ("number of repetitions", self.repetitions, 1, _MOST_REPETITIONS),
+            ("seed", self.seed, 0, None),
         ):
             if value < least:
                 raise FmriModelsError(f"The simulator's {name} is {value}; expected at least {least}.")
+            if most is not None and value > most:
+                raise FmriModelsError(f"The simulator's {name} is {value}; expected {most} at most.")
         if not 0 <= self.early_share <= 1:
             raise FmriModelsError(f"The share of early voxels is {self.early_share}; expected a number from 0 to 1.")
 

@@ -17,6 +17,10 @@ _DEFAULT_TRAIN = 1000
 _DEFAULT_HELD_OUT = 100
 
 
+# Of the built-in ones, which could be drawn without end.
+_MOST_SCENES = 1_000_000
+
+
 @dataclass(frozen=True)
 class Counts:
     """How many stimuli a subject sees; None: the default, which depends on how many there are."""
@@ -41,6 +45,11 @@ class Counts:
             raise FmriModelsError(
                 f"That leaves {train} training, {validation} validation and {test} test stimuli; expected at least one "
                 "for training and one for test."
+            )
+        if available is None and train + validation + test > _MOST_SCENES:
+            raise FmriModelsError(
+                f"{train} training, {validation} validation and {test} test stimuli were asked for; expected "
+                f"{_MOST_SCENES} in all at most."
             )
         if available is not None and train + validation + test > available:
             raise FmriModelsError(

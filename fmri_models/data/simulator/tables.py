@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm.auto import tqdm
 
 from ...errors import FmriModelsError
-from ...saving import check_output_folder
+from ...names import one_line
+from ...saving import TRIAL_TABLE, check_output_folder
 from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
 from ..stimuli import read_stimuli
 from ..writer import TrialTableWriter
@@ -68,25 +69,29 @@ def simulate(
     Raises:
         FmriModelsError: The stimuli can't be read or are too few, a number makes no sense, or `out` has content.
     """
-    check_output_folder(out, overwrite)
+    inputs = [] if str(stimuli).startswith(_BUILTIN) else [stimuli]
+    check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     if not 1 <= num_subjects <= _MOST_SUBJECTS:
         raise FmriModelsError(f"{num_subjects} subjects were asked for; expected 1 to {_MOST_SUBJECTS}.")
     config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed)
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
     pool = _pool(stimuli, counts, num_subjects, image_size, seed)
-    what = "scenes drawn by the package" if isinstance(pool, ScenePool) else f"the pictures of {pool.label}"
+    # The pictures' folder may have any name.
+    label = one_line(pool.label, 100)
+    what = "scenes drawn by the package" if isinstance(pool, ScenePool) else f"the pictures of {label}"
     with (
         # Products are small: more threads cost more than they gain, and would make the bytes depend on their number.
         threadpool_limits(1, user_api="blas"),
         TrialTableWriter(
             out,
-            name=f"simulated-{pool.label}",
+            name=f"simulated-{label}",
             simulated=True,
             description=_DESCRIPTION.format(what=what, repetitions=repetitions),
             license=pool.license,
             source="fmri-models simulate",
             overwrite=overwrite,
             created_by="fmri-models simulate",
+            inputs=inputs,
         ) as writer,
     ):
         names = pool.assignment.all(num_subjects)
