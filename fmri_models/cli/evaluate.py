@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..names import one_line
 from .console import add_generation_arguments, quiet_loading
 
 
@@ -19,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="DIR", help="a pipeline folder, or a folder of folds")
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="a pipeline, or a folder of folds")
     parser.add_argument("--data", metavar="DIR", help="the trial table")
     parser.add_argument("--images", metavar="DIR", help="reconstructions, named as their true pictures")
     parser.add_argument("--truth", metavar="DIR", help="true pictures")
@@ -31,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="average",
         help="average test repetitions (default), or not",
     )
-    parser.add_argument("--reference", metavar="DIR", help="a second pipeline (or its folds) to stand beside")
+    parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_generation_arguments(parser)
@@ -60,5 +61,5 @@ def run(args: argparse.Namespace) -> None:
         )
     print(results_table(report))
     for note in report.notes:
-        print(f"- {note}")
-    print(f"\nwrote {args.out}/report.json, report.md, report.html, grid.png, items.parquet, images/")
+        print(f"- {one_line(note, most=2000)}")
+    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")

@@ -1,7 +1,9 @@
 """`fmri-models reconstruct`."""
 
 import argparse
+from pathlib import Path
 
+from ..names import one_line
 from .console import add_generation_arguments, add_pattern_arguments, quiet_loading
 
 
@@ -35,12 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..evaluation.evaluate import GenerationSettings
-    from ..evaluation.reconstruct import load_patterns, reconstruct
+    from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
     from ..pipeline_fmri import FmriToImagePipeline
-    from ..saving import check_output_folder
 
+    inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
+    check_reconstructions_folder(args.out, args.overwrite, inputs)
     quiet_loading()
-    check_output_folder(args.out, args.overwrite)
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
     pipeline = FmriToImagePipeline.from_pretrained(args.model, **replaced)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
@@ -48,5 +50,5 @@ def run(args: argparse.Namespace) -> None:
         GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s, args.precision)
         for s in args.seed
     ]
-    count = reconstruct(pipeline, patterns, settings, args.out, overwrite=args.overwrite)
-    print(f"wrote {count} pictures and trials.csv to {args.out}")
+    count = reconstruct(pipeline, patterns, settings, args.out, args.overwrite, inputs)
+    print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ..evaluation.gallery import load_gallery, retrieve_from_gallery
     from ..evaluation.reconstruct import load_patterns
+    from ..names import csv_cell
     from ..pipeline_fmri import FmriToImagePipeline
 
     quiet_loading()
@@ -62,4 +63,8 @@ def run(args: argparse.Namespace) -> None:
         )
     writer = csv.writer(sys.stdout)
     writer.writerow(("trial", "stimulus", "rank", "item", "similarity"))
-    writer.writerows(retrieve_from_gallery(pipeline, patterns, gallery, args.top_k, args.query))
+    for trial, stimulus, rank, item, similarity in retrieve_from_gallery(
+        pipeline, patterns, gallery, args.top_k, args.query
+    ):
+        # Pictures of anybody's have any names, also such as a spreadsheet would compute.
+        writer.writerow((csv_cell(trial), csv_cell(stimulus), rank, csv_cell(item), similarity))

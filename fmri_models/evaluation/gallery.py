@@ -1,27 +1,30 @@
 """A gallery of pictures or embeddings, and who is most similar to whom in it."""
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 
+from ..data.pictures import loaded_picture
 from ..data.targets import pictures_to_embed
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
+from ..reading import MEBIBYTE
 from ..retrieval import Query, count_duplicates, retrieve
 from .reconstruct import Patterns, load_array
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PATTERNS_A_BATCH = 256
 _PICTURES_A_BATCH = 64
+_BYTES_A_BATCH = 64 * MEBIBYTE
 
 
 @dataclass
@@ -104,20 +107,22 @@ def _decoded(pipeline: FmriToImagePipeline, patterns: Patterns) -> torch.Tensor:
 
 def _from_file(space: EmbeddingSpace, path: Path) -> Gallery:
     values = load_array(path, memory_map=True)
-    values = values.reshape(len(values), int(np.prod(values.shape[1:])))
-    if values.shape[1] != space.size:
+    size = math.prod(values.shape[1:])
+    if size != space.size:
         raise FmriModelsError(
-            f"{path} has embeddings of {values.shape[1]} values; this pipeline's have {space.size} ({space.encoder})."
+            f"{one_line(path)} has embeddings of {one_line(size, 40)} values; this pipeline's have {space.size} "
+            f"({space.encoder})."
         )
     if len(values) == 0:
-        raise FmriModelsError(f"The gallery {path} has no rows; give embeddings of at least one picture.")
-    return Gallery(values)
+        raise FmriModelsError(f"The gallery {one_line(path)} has no rows; give embeddings of at least one picture.")
+    return Gallery(values.reshape(len(values), size))
 
 
 def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    # A pipe or a link to nowhere is no picture; opening a pipe would wait forever.
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
     if not files:
-        raise FmriModelsError(f"The gallery {path} has no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+        raise FmriModelsError(f"The gallery {one_line(path)} has no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     generator = pipeline.image_generator
     if generator is None:
         raise FmriModelsError(
@@ -125,20 +130,31 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
         )
     embeds = []
     for start in tqdm(range(0, len(files), _PICTURES_A_BATCH), desc="Embedding pictures", delay=1):
-        pictures = (_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH])
-        # Pictures of one size go through the encoder together.
-        for _, alike in groupby(pictures, key=lambda picture: picture.shape):
-            prepared = pictures_to_embed(np.stack(list(alike)), generator)
+        for alike in _batches(_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH]):
+            prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
     return Gallery(torch.cat(embeds).numpy(), [file.stem for file in files])
+
+
+def _batches(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Neighbours of one size, which go through the encoder together as far as memory allows."""
+    batch: list[np.ndarray] = []
+    for picture in pictures:
+        if batch and (picture.shape != batch[0].shape or (len(batch) + 1) * picture.nbytes > _BYTES_A_BATCH):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
 
 
 def _picture(file: Path, generator: ImageGenerator) -> np.ndarray:
     """uint8 (H, W, C); C is 1 where the generator and the picture are grey, else 3."""
     try:
-        with Image.open(file) as picture:
+        with loaded_picture(file, one_line(file.name)) as picture:
             grey = generator.image_size[0] == 1 and picture.mode in ("1", "L", "LA")
             values = np.asarray(picture.convert("L" if grey else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FmriModelsError(f"The picture {file} can't be read ({error}); replace or remove it.") from error
+    # Palettes and other modes are looked at late, and raise whatever their parsers do.
+    except Exception as error:
+        raise FmriModelsError(f"The picture {one_line(file)} can't be read: {one_line(error)}") from error
     return values[..., None] if grey else values

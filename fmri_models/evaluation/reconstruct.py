@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -16,10 +16,14 @@ from ..data.processed import ProcessedTrials
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_outputs import FmriDecoding
+from ..names import csv_cell, file_name, one_line
 from ..pipeline_fmri import FmriToImagePipeline
-from ..saving import atomic_folder
+from ..reading import check_regular_file, read_array, read_text
+from ..saving import RECONSTRUCTIONS, atomic_folder, check_output_folder
 from .evaluate import GenerationSettings
 
+TRIALS_FILE = RECONSTRUCTIONS.marker
+_COLUMNS = ("trial", "stimulus", "seed", "scores")
 _PATTERNS_A_BATCH = 256
 
 
@@ -71,43 +75,110 @@ def load_patterns(
     return Patterns([f"trial{index:05d}" for index in range(count)], [""] * count, features, subject)
 
 
+def check_reconstructions_folder(
+    out: str | os.PathLike, overwrite: bool, inputs: Iterable[str | os.PathLike] = ()
+) -> None:
+    """Refuses an output folder of [`reconstruct`] before the work.
+
+    Args:
+        out: The folder.
+        overwrite: Whether a folder of reconstructions may be replaced.
+        inputs: Files and folders that are read.
+
+    Raises:
+        FmriModelsError: It can't be written, is, contains or lies in an input, or holds what `reconstruct` has not
+            written: another file, or a picture that its trials.csv does not name.
+    """
+    check_output_folder(out, overwrite, RECONSTRUCTIONS, inputs)
+    folder = Path(out)
+    if not (folder / TRIALS_FILE).is_file():
+        return
+    own = _pictures_of(folder / TRIALS_FILE)
+    foreign = sorted(
+        name
+        for path in folder.rglob("*.png")
+        if (name := path.relative_to(folder).as_posix()) not in own and not path.name.startswith(".")
+    )
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise FmriModelsError(
+            f"The folder of reconstructions {one_line(folder)} holds {one_line(foreign[0])}{more}, which its "
+            f"{TRIALS_FILE} does not name and which would be lost with it; move that away, or choose another folder."
+        )
+
+
 def reconstruct(
     pipeline: FmriToImagePipeline,
     patterns: Patterns,
     settings: Sequence[GenerationSettings],
     out: str | os.PathLike,
     overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike] = (),
 ) -> int:
     """Writes a PNG for each pattern and seed, `embeddings.npy` (patterns, …) and `trials.csv`.
 
+    Args:
+        pipeline: Draws.
+        patterns: What is drawn from.
+        settings: How, once for each seed.
+        out: The folder, made or replaced as a whole.
+        overwrite: Replace an earlier folder of reconstructions.
+        inputs: Files and folders that are read and therefore not replaced.
+
     Returns:
         The number of pictures.
+
+    Raises:
+        FmriModelsError: The folder can't be written, or an id can't be the name of a file.
     """
     rows, embeddings, count = [], [], 0
-    with atomic_folder(out, overwrite=overwrite) as partial:
+    inputs = tuple(inputs)
+    check_reconstructions_folder(out, overwrite, inputs)
+    files = _file_names(patterns, settings)
+    with atomic_folder(out, overwrite, RECONSTRUCTIONS, inputs) as partial:
         for start in tqdm(range(0, len(patterns.names), _PATTERNS_A_BATCH), desc="Reconstructing"):
             chosen = range(start, min(start + _PATTERNS_A_BATCH, len(patterns.names)))
-            for setting in settings:
+            for number, setting in enumerate(settings):
                 decoding = _decode(pipeline, patterns, chosen, setting)
                 with setting.computing(pipeline.device):
                     output = pipeline.generate(decoding, **setting.call(), generator=setting.sources(chosen))
                 pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
-                    name = patterns.names[index] + ("" if len(settings) == 1 else f"-seed{setting.seed}")
-                    pictures[position].save(partial / f"{name}.png")
+                    pictures[position].save(partial / files[number][index])
                     scores = [] if output.scores is None else output.scores[position].tolist()
                     shown = " ".join(f"{score:.4f}" for score in scores)
-                    rows.append((patterns.names[index], patterns.stimuli[index], setting.seed, shown))
+                    names = csv_cell(patterns.names[index]), csv_cell(patterns.stimuli[index])
+                    rows.append((*names, setting.seed, shown))
                     count += 1
             if decoding.image_embeds is not None:
                 embeddings.append(decoding.image_embeds[:: max(1, len(decoding.image_embeds) // len(chosen))].numpy())
         if embeddings:
             np.save(partial / "embeddings.npy", np.concatenate(embeddings).astype(np.float32), allow_pickle=False)
-        with open(partial / "trials.csv", "w", newline="", encoding="utf-8") as file:
+        with open(partial / TRIALS_FILE, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(("trial", "stimulus", "seed", "scores"))
+            writer.writerow(_COLUMNS)
             writer.writerows(rows)
     return count
+
+
+def _file_names(patterns: Patterns, settings: Sequence[GenerationSettings]) -> list[list[str]]:
+    """For each setting the file name of each pattern's picture."""
+    if len(set(patterns.names)) < len(patterns.names):
+        raise FmriModelsError("Two patterns have the same name, so one picture would replace the other; rename one.")
+    endings = [".png"] if len(settings) == 1 else [f"-seed{setting.seed}.png" for setting in settings]
+    return [[file_name(name, ending, "stimulus id") for name in patterns.names] for ending in endings]
+
+
+def _pictures_of(trials: Path) -> set[str]:
+    """Names of the pictures that a trials.csv tells of; none where it is no such file."""
+    reader = csv.DictReader(read_text(trials, TRIALS_FILE, "remove it, or choose another folder").splitlines())
+    own = set()
+    try:
+        for row in reader:
+            own |= {f"{row['trial']}.png", f"{row['trial']}-seed{row['seed']}.png"}
+    except (csv.Error, KeyError):
+        return set()
+    return own
 
 
 def _decode(
@@ -118,7 +189,7 @@ def _decode(
     return pipeline.decode(features, ids, setting.num_candidates, setting.sources(rows))
 
 
-def load_array(path: Path, memory_map: bool = False) -> np.ndarray:
+def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:
     """Reads a .npy file of numbers.
 
     Args:
@@ -128,15 +199,24 @@ def load_array(path: Path, memory_map: bool = False) -> np.ndarray:
     Raises:
         FmriModelsError: The file isn't there, can't be read, or holds something else.
     """
-    if not path.is_file():
-        raise FmriModelsError(f"There is no file {path}; give a .npy array or a folder.")
-    try:
-        values = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    path = check_regular_file(path, "file", "give a .npy array or a folder")
+    values = read_array(
+        path,
+        "file",
+        "no readable .npy array, but expected a (rows, values) array of numbers: numpy.save(..., allow_pickle=False) "
+        "writes one",
+        memory_map,
+    )
+    if values.ndim < 2:
         raise FmriModelsError(
-            f"{path} is no readable .npy array of numbers ({error}); save one with numpy.save(..., allow_pickle=False)."
-        ) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.ndim < 2:
-        found = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise FmriModelsError(f"{path} holds {found}; expected a (rows, values) array of numbers.")
-    return values
+            f"{one_line(path)} holds {values.dtype} of shape {values.shape}; expected a (rows, values) array of "
+            "numbers."
+        )
+    if values.dtype.isnative and values.dtype.itemsize <= 8:
+        return values
+    if memory_map:
+        raise FmriModelsError(
+            f"{one_line(path)} holds {values.dtype} of another machine; save it with `values.astype(numpy.float32)`."
+        )
+    # torch takes numbers of up to eight bytes in this machine's order alone.
+    return values.astype(np.float64 if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
