@@ -19,7 +19,7 @@ _MARKDOWN = re.compile(
     re.IGNORECASE,
 )
 # What a spreadsheet takes for the beginning of a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def is_name(value: object) -> bool:
@@ -108,7 +108,9 @@ def markdown_code(text: object) -> str:
 def csv_cell(text: str) -> str:
     """Text for a cell of a CSV file, which no spreadsheet takes for a formula."""
     shown = one_line(text, most=32_000)
-    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown
+    # Some take wide forms of the characters and what stands behind spaces as well.
+    first = unicodedata.normalize("NFKC", shown.lstrip())[:1]
+    return f"'{shown}" if first in _FORMULA_STARTS else shown
 
 
 def _is_visible(character: str) -> bool:

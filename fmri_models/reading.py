@@ -27,7 +27,9 @@ T = TypeVar("T")
 MEBIBYTE = 2**20
 # Ample for everything that is written here as text: configurations, records, reports, recipes.
 MAX_TEXT_BYTES = 64 * MEBIBYTE
-MAX_YAML_BYTES = MEBIBYTE
+# JSON takes up to 25 times its size in memory, and a YAML text of this size half a second.
+MAX_JSON_BYTES = 16 * MEBIBYTE
+MAX_YAML_BYTES = MEBIBYTE // 8
 MAX_NESTING = 100
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
@@ -95,7 +97,7 @@ def read_text(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TE
 
 
 def read_json(
-    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES, infinite: bool = False
+    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_JSON_BYTES, infinite: bool = False
 ) -> Any:
     """What a JSON file holds; the arguments are those of [`read_bytes`] and [`parse_json`].
 
@@ -118,17 +120,19 @@ def parse_json(text: str, what: str, mend: str, infinite: bool = False) -> Any:
     Raises:
         FmriModelsError: It is no JSON, is nested too deep, or holds NaN or broken characters.
     """
+    if len(text) > MAX_JSON_BYTES:
+        raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_JSON_BYTES} at most; {mend}.")
     try:
         values = json.loads(text, parse_constant=_infinity if infinite else _refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error, 200)
         raise FmriModelsError(f"{what} is no readable JSON ({reason}); {mend}.") from error
-    _check_tree(values, what, mend)
+    _check_tree(values, what, mend, infinite)
     return values
 
 
 def read_object(
-    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES, infinite: bool = False
+    path: str | os.PathLike, what: str, mend: str, limit: int = MAX_JSON_BYTES, infinite: bool = False
 ) -> dict[str, Any]:
     """The JSON object in a file; the arguments are those of [`read_bytes`] and [`parse_json`].
 
@@ -184,7 +188,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
     try:
         loader = yaml.SafeLoader(text)
     except yaml.YAMLError as error:
-        raise FmriModelsError(f"{what} is no valid YAML ({one_line(error)}); {mend}.") from error
+        raise FmriModelsError(f"{what} is no valid YAML ({_joined(error)}); {mend}.") from error
     try:
         node = loader.get_single_node()
         if node is None:
@@ -197,7 +201,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
         raise FmriModelsError(f"{what} is nested too deep; {mend}.") from error
     # Constructors of values (dates, binary data, numbers) raise whatever their parsers do.
     except Exception as error:
-        raise FmriModelsError(f"{what} is no valid YAML ({one_line(error)}); {mend}.") from error
+        raise FmriModelsError(f"{what} is no valid YAML ({_joined(error)}); {mend}.") from error
     finally:
         loader.dispose()
     _check_tree(values, what, mend)
@@ -211,7 +215,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         path: The file.
         what: What it is, for the message, such as `"betas"`.
         mend: What to do about it, as the end of a sentence.
-        memory_map: Read nothing yet, for arrays that may be larger than memory.
+        memory_map: Read nothing yet, for arrays that may be larger than memory; they keep the byte order of the file.
 
     Raises:
         FmriModelsError: It is no `.npy` file of whole or floating-point numbers, is cut short, or does not fit into
@@ -250,7 +254,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         tokenize.TokenError,
     ) as error:
         raise FmriModelsError(f"{start} has a header that can't be read ({one_line(error, 120)}); {mend}.") from error
-    if dtype.kind not in "fiu" or dtype.hasobject:
+    if dtype.kind not in "fiu" or dtype.hasobject or dtype.itemsize > 8:
         raise FmriModelsError(f"{start} holds {one_line(dtype, 60)}; expected whole or floating-point numbers; {mend}.")
     if any(isinstance(length, bool) or length < 0 for length in shape):
         raise FmriModelsError(f"{start} has the shape {one_line(shape, 60)}, which no array has; {mend}.")
@@ -264,7 +268,8 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
     try:
         if memory_map and expected:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.load(path, allow_pickle=False)
+        values = np.load(path, allow_pickle=False)
+        return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
     except MemoryError as error:
         raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error
     except (OSError, ValueError, EOFError, OverflowError) as error:
@@ -295,6 +300,7 @@ def _misfit(error: Any) -> str:
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"has {place!r}, which is not known there"
     expected = message.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    expected = expected.partition(" or instance of ")[0]
     where = f"has {found} as {place!r}" if place else f"is {found}"
     return f"{where}; expected {one_line(expected, 200)}"
 
@@ -307,8 +313,8 @@ def _infinity(name: str) -> float:
     return float(name) if name != "NaN" else _refuse_constant(name)
 
 
-def _check_tree(values: Any, what: str, mend: str) -> None:
-    """Refuses nesting that later code would not survive, and text that can't be written as UTF-8."""
+def _check_tree(values: Any, what: str, mend: str, infinite: bool = True) -> None:
+    """Refuses nesting that later code would not survive, text that is no UTF-8, and numbers such as 1e999."""
     level: Iterable[Any] = [values]
     for _ in range(MAX_NESTING):
         below: list[Any] = []
@@ -320,6 +326,8 @@ def _check_tree(values: Any, what: str, mend: str) -> None:
                 below += value
             elif isinstance(value, str) and not _is_encodable(value):
                 raise FmriModelsError(f"{what} has broken characters in {one_line(value, 80)!r}; {mend}.")
+            elif not infinite and isinstance(value, float) and not math.isfinite(value):
+                raise FmriModelsError(f"{what} has a number that is too large to be one; {mend}.")
         if not below:
             return
         level = below
@@ -360,6 +368,11 @@ def _check_yaml_size(node: Any, what: str, mend: str) -> None:
         return total
 
     size(node)
+
+
+def _joined(error: Exception) -> str:
+    """A parser's message of several lines."""
+    return one_line(" ".join(str(error).split()))
 
 
 def _other_format(magic: bytes) -> str:

@@ -1,6 +1,11 @@
 """Names that may become file names, and text where markup means something."""
 
+import os
+import unicodedata
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import check_line, check_name, csv_cell, file_name, markdown, markdown_code, one_line
@@ -73,3 +78,58 @@ def test_code_in_markdown_neither_ends_early_nor_holds_html():
 def test_no_cell_is_a_formula(text):
     assert csv_cell(text)[0] in "'\\"
     assert csv_cell("scene-01") == "scene-01"
+
+
+@given(st.text(max_size=60) | st.text(alphabet="*_`~|[]()<>!#\\-+=.:1 a@$&\n\t", max_size=40))
+def test_rendered_markdown_is_the_text(text):
+    """By a parser of CommonMark and tables, wherever in a page the text stands."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")
+    parser = parser.enable("strikethrough")
+    shown = one_line(text).strip()
+    for before, after in (("", ""), ("# ", ""), ("- ", ""), ("Said: ", " and so on"), ("above\n", "\nbelow")):
+        words, kinds = _rendered(parser, f"{before}{markdown(text)}{after}")
+        assert kinds <= {"paragraph", "heading", "bullet_list", "list_item", "inline", "text", "softbreak"}
+        assert "".join(words.split()) == "".join(f"{before.strip('#- ')}{shown}{after}".split())
+    words, kinds = _rendered(parser, f"| a | b |\n|---|---|\n| {markdown(text)} | c |")
+    assert words.count("c") == 1 + shown.count("c") and kinds <= {
+        "table", "thead", "tbody", "tr", "th", "td", "inline", "text"
+    }  # fmt: skip
+
+
+def _rendered(parser, text):
+    """The words that a reader sees, and the kinds of everything on the page."""
+    words, kinds = [], set()
+    for token in parser.parse(text):
+        kinds.add(token.type.removesuffix("_open").removesuffix("_close"))
+        for child in token.children or []:
+            kinds.add("text" if child.type == "text_special" else child.type)
+            words.append(child.content)
+    return " ".join(words) if "softbreak" in kinds else "".join(words), kinds
+
+
+@given(st.text(max_size=60) | st.text(alphabet="=+-@\t\r\n,;\"'＝＋－＠ a1", max_size=10))
+def test_cells_are_text_for_every_spreadsheet(text):
+    cell = csv_cell(text)
+    first = unicodedata.normalize("NFKC", cell.lstrip())[:1]
+    assert first not in ("=", "+", "-", "@") and is_visible_line(cell)
+
+
+@given(st.text())
+def test_one_line_is_one_line(text):
+    assert is_visible_line(one_line(text)) and len(one_line(text)) <= 300
+    assert one_line(one_line(text)) == one_line(text)
+
+
+def is_visible_line(text):
+    return all(c == " " or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)
+
+
+@given(st.text(max_size=10) | st.text(alphabet="./\\~ab%\0\n", max_size=140))
+def test_file_names_stay_in_their_folder(tmp_path_factory, text):
+    folder = tmp_path_factory.getbasetemp() / "folder"
+    try:
+        name = file_name(text, ".png")
+    except FmriModelsError:
+        return
+    assert (folder / name).parent == folder and os.path.normpath(folder / name) == str(folder / name)
+    assert not name.startswith(".") and len(name.encode()) < 256
