@@ -3,26 +3,42 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .errors import FmriModelsError
-from .hub_repository import split_push_options, upload_saved
-from .saving import check_schema, merged_folder, written_files
+from .hub_repository import (
+    FETCH_OPTIONS,
+    fetch_folder,
+    fetch_options,
+    is_repository_id,
+    split_push_options,
+    upload_saved,
+)
+from .names import check_name, one_line
+from .reading import checked, read_object
+from .saving import check_schema, merged_folder, recover, written_files
+from .subject_statistics import (
+    FORMER_STATISTICS_FILE,
+    STATISTICS_FILE,
+    SubjectStatistics,
+    digest,
+    read_statistics,
+    statistics_bytes,
+    statistics_file,
+)
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
-# In the format of safetensors, under a name that diffusers does not take for weights of another format.
-STATISTICS_FILE = "fmri_statistics.st"
-FORMER_STATISTICS_FILE = "fmri_statistics.safetensors"
 CONFIG_FILE = "preprocessor_config.json"
+_MEND = "save the processor again, or take another copy of its folder"
+# Far above the voxels of a brain; what is wider is a damaged number.
+_MAX_WIDTH = 2**24
 _ROWS_A_BLOCK = 1024
 
 
@@ -37,28 +53,6 @@ class VoxelLabels(Protocol):
 
     @property
     def noise_ceiling(self) -> np.ndarray | None: ...
-
-
-@dataclass
-class SubjectStatistics:
-    """What the processor keeps of one subject.
-
-    Args:
-        num_voxels: Voxels of a recorded pattern.
-        selected: (S,) int64 indices of the voxels that are kept.
-        mean, std: (R, S) float32, one row a session, or a single row over all.
-        sessions: Number of the session of each row; empty where there is a single row over all.
-        roi: ROI of each recorded voxel; empty where unknown.
-        coordinates: (num_voxels, 3) float32 in mm; None where unknown.
-    """
-
-    num_voxels: int
-    selected: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    sessions: list[int] = field(default_factory=list)
-    roi: list[str] = field(default_factory=list)
-    coordinates: np.ndarray | None = None
 
 
 class FmriProcessor(FeatureExtractionMixin):
@@ -98,6 +92,8 @@ class FmriProcessor(FeatureExtractionMixin):
         check_schema(kwargs.pop("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
         self.fmri_models_version = kwargs.pop("fmri_models_version", __version__)
         self.fmri_schema = PROCESSOR_SCHEMA
+        # Written anew, from the statistics that are there then.
+        kwargs.pop("statistics_sha256", None)
         _check_choice("statistics", statistics, ("pooled", "session", "identity"))
         _check_choice("unseen_session", unseen_session, ("error", "pooled", "from_batch"))
         self.subject_names = list(subject_names or [])
@@ -420,7 +416,12 @@ class FmriProcessor(FeatureExtractionMixin):
     def to_dict(self) -> dict[str, Any]:
         values = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
         values["feature_extractor_type"] = type(self).__name__
+        if self._subjects:
+            values["statistics_sha256"] = digest(self._statistics_bytes())
         return values
+
+    def _statistics_bytes(self) -> bytes:
+        return statistics_bytes([self._subjects[name] for name in self.subject_names])
 
     def save_pretrained(
         self,
@@ -445,10 +446,9 @@ class FmriProcessor(FeatureExtractionMixin):
         if not is_main_process:
             return []
         push_options = split_push_options(kwargs)
-        tensors, metadata = self._pack()
         with merged_folder(save_directory, _former_statistics) as partial:
             super().save_pretrained(partial, **kwargs)
-            save_file(tensors, partial / STATISTICS_FILE, metadata=metadata)
+            (partial / STATISTICS_FILE).write_bytes(self._statistics_bytes())
             files = written_files(partial)
         if push_to_hub:
             upload_saved(save_directory, files, "processor", push_options)
@@ -458,44 +458,52 @@ class FmriProcessor(FeatureExtractionMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FmriProcessor":
         """Loads a processor from a folder or a Hub repository.
 
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `FeatureExtractionMixin.from_pretrained`: `subfolder`, `revision`, `cache_dir` …, and
+                fields of the configuration in place of the saved ones.
+
         Raises:
-            FmriModelsError: The folder has no processor, or its statistics are missing or damaged.
+            FmriModelsError: The folder has no processor, its configuration is none, or its statistics are missing,
+                were changed, or can't be those of training trials.
         """
-        try:
-            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
+        folder = _local_folder(os.fspath(pretrained_model_name_or_path), kwargs)
+        recover(folder)
+        if not (folder / CONFIG_FILE).exists():
             raise FmriModelsError(
-                f"There is no processor in {pretrained_model_name_or_path} ({CONFIG_FILE} is missing or unreadable); "
-                "every model needs the processor it was trained with: download the whole folder again, or make one "
-                "with `fmri-models fit-processor`."
-            ) from error
-        processor._unpack(_statistics_path(pretrained_model_name_or_path, kwargs))
-        return processor
+                f"There is no processor in {one_line(pretrained_model_name_or_path)} ({CONFIG_FILE} is missing); every "
+                "model needs the processor it was trained with: download the whole folder again, or make one with "
+                "`fmri-models fit-processor`."
+            )
+        values = _read_config(folder)
+        # Changed by from_dict.
+        kind, sha256 = values.get("statistics", "pooled"), values.get("statistics_sha256")
+        options = {key: value for key, value in kwargs.items() if key not in ("subfolder", *FETCH_OPTIONS)}
+        made = cls.from_dict(values, **options)
+        processor = made[0] if isinstance(made, tuple) else made
+        processor._subjects = read_statistics(statistics_file(folder), processor.subject_names, kind, sha256)
+        processor._check_selection(folder)
+        return made
 
-    def _pack(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        tensors: dict[str, np.ndarray] = {}
-        for index, name in enumerate(self.subject_names):
+    def _check_selection(self, folder: Path) -> None:
+        """Refuses a configuration that does not describe the selected voxels."""
+        for name in self.subject_names:
             statistics = self._subjects[name]
-            tensors[f"{index}.num_voxels"] = np.array([statistics.num_voxels], dtype=np.int64)
-            tensors[f"{index}.selected"] = statistics.selected.astype(np.int64)
-            tensors[f"{index}.mean"] = np.ascontiguousarray(statistics.mean)
-            tensors[f"{index}.std"] = np.ascontiguousarray(statistics.std)
-            tensors[f"{index}.sessions"] = np.array(statistics.sessions, dtype=np.int64)
-            names, codes = np.unique(np.array(statistics.roi, dtype=str), return_inverse=True)
-            tensors[f"{index}.roi_codes"] = codes.astype(np.int32)
-            tensors[f"{index}.roi_names"] = np.frombuffer("\n".join(names).encode() or b"\n", dtype=np.uint8).copy()
-            if statistics.coordinates is not None:
-                tensors[f"{index}.coordinates"] = np.ascontiguousarray(statistics.coordinates)
-        return tensors, {"format": "np", "fmri_schema": str(PROCESSOR_SCHEMA)}
-
-    def _unpack(self, path: Path) -> None:
-        try:
-            tensors = load_file(path)
-            self._subjects = {name: _unpack_subject(tensors, i) for i, name in enumerate(self.subject_names)}
-        except FileNotFoundError as error:
-            raise FmriModelsError(f"{path} is missing; download or save the processor's whole folder again.") from error
-        except (SafetensorError, KeyError, UnicodeDecodeError) as error:
-            raise FmriModelsError(f"{path} is damaged ({error}); download or save the processor again.") from error
+            kept = {statistics.roi[index] for index in statistics.selected} if statistics.roi else set()
+            if self.rois is not None and not kept <= set(self.rois):
+                raise FmriModelsError(
+                    f"The processor in {one_line(folder)} keeps voxels of {name} outside of its rois; {_MEND}."
+                )
+            if self.num_best_voxels is not None and len(statistics.selected) > self.num_best_voxels:
+                raise FmriModelsError(
+                    f"The processor in {one_line(folder)} keeps {len(statistics.selected)} voxels of {name}, more than "
+                    f"its num_best_voxels, {self.num_best_voxels}; {_MEND}."
+                )
+            if self._processed_width(name) > _MAX_WIDTH:
+                raise FmriModelsError(
+                    f"The processor in {one_line(folder)} pads patterns to {self._processed_width(name)} values; "
+                    f"expected {_MAX_WIDTH} at most; {_MEND}."
+                )
 
 
 class _Moments:
@@ -554,34 +562,66 @@ class _Moments:
         self.parts[key] = (count, mean, squares)
 
 
-def _unpack_subject(tensors: dict[str, np.ndarray], index: int) -> SubjectStatistics:
-    names = tensors[f"{index}.roi_names"].tobytes().decode().split("\n")
-    return SubjectStatistics(
-        num_voxels=int(tensors[f"{index}.num_voxels"][0]),
-        selected=tensors[f"{index}.selected"],
-        mean=tensors[f"{index}.mean"],
-        std=tensors[f"{index}.std"],
-        sessions=[int(session) for session in tensors[f"{index}.sessions"]],
-        roi=[names[code] for code in tensors[f"{index}.roi_codes"]],
-        coordinates=tensors.get(f"{index}.coordinates"),
-    )
-
-
 def _former_statistics(folder: Path, written: set[str]) -> list[str]:
     """The statistics' file under its former name, which is read no more once the new one is there."""
     return [FORMER_STATISTICS_FILE] if (folder / FORMER_STATISTICS_FILE).is_file() else []
 
 
-def _statistics_path(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> Path:
-    if Path(name_or_path).is_dir():
-        folder = Path(name_or_path) / kwargs.get("subfolder", "")
-        former = folder / FORMER_STATISTICS_FILE
-        return former if former.is_file() and not (folder / STATISTICS_FILE).exists() else folder / STATISTICS_FILE
-    from huggingface_hub import hf_hub_download
+def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
+    """The folder itself, or that of the cache with what the Hub has of the processor."""
+    path = Path(name_or_path)
+    subfolder = kwargs.get("subfolder") or ""
+    if path.is_file():
+        return path.parent
+    if path.is_dir() or not is_repository_id(name_or_path):
+        return path / subfolder
+    prefix = f"{subfolder}/" if subfolder else ""
+    names = (CONFIG_FILE, STATISTICS_FILE, FORMER_STATISTICS_FILE)
+    return fetch_folder(name_or_path, [f"{prefix}{name}" for name in names], **fetch_options(kwargs)) / subfolder
 
-    names = ("subfolder", "revision", "cache_dir", "token", "local_files_only")
-    options = {name: kwargs[name] for name in names if name in kwargs}
-    return Path(hf_hub_download(str(name_or_path), STATISTICS_FILE, **options))
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """What a saved processor's configuration says, each field of its type and nothing else.
+
+    Raises:
+        FmriModelsError: It is no configuration of a processor, or of a newer version.
+    """
+    file = folder / CONFIG_FILE
+    values = read_object(file, "processor's configuration", _MEND)
+    check_schema(values.get("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
+    checked(values, _config_type(), f"The processor's configuration {file}", _MEND)
+    names = values.get("subject_names", [])
+    if len(set(names)) != len(names):
+        raise FmriModelsError(f"The processor's configuration {file} has a subject twice; name each once; {_MEND}.")
+    for name in names:
+        check_name(name, "subject's name")
+    return values
+
+
+@cache
+def _config_type() -> Any:
+    from pydantic import ConfigDict, Field, create_model
+
+    number = Annotated[int, Field(ge=1, le=_MAX_WIDTH)] | None
+    line = Annotated[str, Field(max_length=10_000)]
+    fields: dict[str, Any] = {
+        "subject_names": (list[str], []),
+        "statistics": (Literal["pooled", "session", "identity"], "pooled"),
+        "unseen_session": (Literal["error", "pooled", "from_batch"], "error"),
+        "rois": (list[str] | None, None),
+        "min_noise_ceiling": (float | None, None),
+        "num_best_voxels": (number, None),
+        "pool_width": (number, None),
+        "pad_multiple": (number, None),
+        "expects": (line, ""),
+        "statistics_sha256": (Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None, None),
+        "fmri_schema": (int, PROCESSOR_SCHEMA),
+        "fmri_models_version": (line, ""),
+        # These two are transformers' own.
+        "feature_extractor_type": (line, "FmriProcessor"),
+        "processor_class": (line | None, None),
+    }
+    return create_model("ProcessorConfig", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
 def _by_subject(

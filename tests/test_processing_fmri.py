@@ -199,7 +199,7 @@ def test_damaged_folders_are_sentences(tmp_path):
     with pytest.raises(FmriModelsError, match="There is no processor"):
         FmriProcessor.from_pretrained(tmp_path)
     processor.save_pretrained(tmp_path / "p")
-    statistics = tmp_path / "p" / "fmri_statistics.safetensors"
+    statistics = tmp_path / "p" / "fmri_statistics.st"
     statistics.write_bytes(statistics.read_bytes()[:-10])
     with pytest.raises(FmriModelsError, match="is damaged"):
         FmriProcessor.from_pretrained(tmp_path / "p")

@@ -223,10 +223,10 @@ def test_fitting_a_processor_afterwards(tmp_path, monkeypatch, capsys):
     processed = pipeline.processor(betas(4, 45) * 100, session=1)["fmri"]
     assert not torch.equal(processed, torch.from_numpy(betas(4, 45) * 100))
     (out / "README.md").write_text("My notes")
-    before = (out / "processor" / "fmri_statistics.safetensors").read_bytes()
+    before = (out / "processor" / "fmri_statistics.st").read_bytes()
     assert main([*arguments, "--statistics", "pooled"]) == 1
     assert "no model card" in capsys.readouterr().err
-    assert (out / "processor" / "fmri_statistics.safetensors").read_bytes() == before
+    assert (out / "processor" / "fmri_statistics.st").read_bytes() == before
 
 
 @pytest.mark.parametrize(

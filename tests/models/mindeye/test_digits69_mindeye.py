@@ -30,7 +30,7 @@ def trained(data: Path, out: Path, *overrides: str) -> tuple[dict[str, torch.Ten
     """Weights and record of a short training; the tables' processors come with the weights."""
     train(load_recipe("digits69_mindeye", [f"data={data}", f"out={out}", *FEW_STEPS, *overrides]))
     weights = load_file(out / "brain_model" / "model.safetensors")
-    weights |= load_file(out / "processor" / "fmri_statistics.safetensors")
+    weights |= load_file(out / "processor" / "fmri_statistics.st")
     record = TrainingRecord.load(out)
     assert record is not None
     return weights, record

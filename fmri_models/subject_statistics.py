@@ -1,0 +1,254 @@
+"""What a processor keeps of its subjects, and the file that holds it: checked on reading, the same bytes on writing."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .errors import FmriModelsError, system_sentence
+from .names import one_line
+from .reading import check_regular_file
+
+# In the format of safetensors, under a name that diffusers does not take for weights of another format.
+STATISTICS_FILE = "fmri_statistics.st"
+FORMER_STATISTICS_FILE = "fmri_statistics.safetensors"
+
+_MEND = "save the processor again, or take another copy of its folder"
+_MAX_VOXELS = 2**27
+# Tensor of a subject ▶ type and number of axes.
+_LAYOUT = {
+    "num_voxels": ("I64", 1),
+    "selected": ("I64", 1),
+    "mean": ("F32", 2),
+    "std": ("F32", 2),
+    "sessions": ("I64", 1),
+    "roi_codes": ("I32", 1),
+    "roi_names": ("U8", 1),
+    "coordinates": ("F32", 2),
+}
+_OPTIONAL = ("coordinates",)
+# From so many voxels on, means of real data that are all alike are damage.
+_VOXELS_THAT_DIFFER = 8
+
+
+@dataclass
+class SubjectStatistics:
+    """What the processor keeps of one subject.
+
+    Args:
+        num_voxels: Voxels of a recorded pattern.
+        selected: (S,) int64 indices of the voxels that are kept, ascending.
+        mean, std: (R, S) float32, one row a session, or a single row over all.
+        sessions: Number of the session of each row; empty where there is a single row over all.
+        roi: ROI of each recorded voxel; empty where unknown.
+        coordinates: (num_voxels, 3) float32 in mm; None where unknown.
+    """
+
+    num_voxels: int
+    selected: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    sessions: list[int] = field(default_factory=list)
+    roi: list[str] = field(default_factory=list)
+    coordinates: np.ndarray | None = None
+
+
+def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
+    """The file of some subjects' statistics; equal statistics make equal bytes.
+
+    Args:
+        subjects: In the order of the processor's `subject_names`.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for index, statistics in enumerate(subjects):
+        names, codes = np.unique(np.array(statistics.roi, dtype=str), return_inverse=True)
+        tensors[f"{index}.num_voxels"] = np.array([statistics.num_voxels], dtype=np.int64)
+        tensors[f"{index}.selected"] = statistics.selected.astype(np.int64)
+        tensors[f"{index}.mean"] = np.ascontiguousarray(statistics.mean)
+        tensors[f"{index}.std"] = np.ascontiguousarray(statistics.std)
+        tensors[f"{index}.sessions"] = np.array(statistics.sessions, dtype=np.int64)
+        tensors[f"{index}.roi_codes"] = codes.astype(np.int32)
+        tensors[f"{index}.roi_names"] = np.frombuffer("\n".join(names).encode() or b"\n", dtype=np.uint8).copy()
+        if statistics.coordinates is not None:
+            tensors[f"{index}.coordinates"] = np.ascontiguousarray(statistics.coordinates)
+    # A single key, because several are written in a random order.
+    return save(tensors, metadata={"format": "np"})
+
+
+def digest(data: bytes) -> str:
+    """What the processor's configuration says of the file, so that a changed one is noticed."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def statistics_file(folder: str | os.PathLike) -> Path:
+    """The file of a folder, under its name or its former one."""
+    former = Path(folder) / FORMER_STATISTICS_FILE
+    current = Path(folder) / STATISTICS_FILE
+    return former if former.is_file() and not current.exists() else current
+
+
+def read_statistics(
+    path: Path, subject_names: Sequence[str], kind: str, sha256: str | None = None
+) -> dict[str, SubjectStatistics]:
+    """The statistics of a processor's subjects, if they can be those of training trials.
+
+    Args:
+        path: The file.
+        subject_names: The processor's subjects.
+        kind: `"pooled"`, `"session"` or `"identity"`, as the processor's configuration says.
+        sha256: Digest of the file, as the configuration says; None where an older version wrote it.
+
+    Raises:
+        FmriModelsError: The file is missing, was changed, or holds no statistics of these subjects: names the first
+            that is wrong.
+    """
+    if not os.path.lexists(path):
+        raise FmriModelsError(f"{path} is missing; download or save the processor's whole folder again.")
+    check_regular_file(path, "file of the processor's statistics", _MEND)
+    try:
+        with safe_open(path, framework="np") as file:
+            _check_layout(file, path, len(subject_names))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        found = None if sha256 is None else digest(path.read_bytes())
+    except SafetensorError as error:
+        raise FmriModelsError(f"{path} is damaged ({one_line(error, 120)}); {_MEND}.") from error
+    except (OSError, MemoryError) as error:
+        raise FmriModelsError(system_sentence(error, path)) from error
+    if found != sha256:
+        raise FmriModelsError(
+            f"{path} is not the file that the processor was saved with (its SHA-256 begins with {str(found)[:12]} and "
+            f"should with {one_line(sha256, 12)}); {_MEND}."
+        )
+    return {name: _Reader(path, name, index, tensors, kind).statistics() for index, name in enumerate(subject_names)}
+
+
+def _check_layout(file: Any, path: Path, num_subjects: int) -> None:
+    """Refuses other tensors than those of the subjects, before any is read."""
+    names = set(file.keys())
+    expected = {f"{index}.{part}" for index in range(num_subjects) for part in _LAYOUT}
+    needed = {name for name in expected if name.split(".")[1] not in _OPTIONAL}
+    if missing := sorted(needed - names):
+        raise FmriModelsError(f"{path} has no {missing[0]}, of {num_subjects} subjects' statistics; {_MEND}.")
+    if unknown := sorted(names - expected):
+        raise FmriModelsError(
+            f"{path} has {one_line(unknown[0], 80)!r}, which belongs to none of {num_subjects} subjects; {_MEND}."
+        )
+    for name in sorted(names):
+        part = file.get_slice(name)
+        dtype, num_axes = _LAYOUT[name.split(".")[1]]
+        found, shape = part.get_dtype(), part.get_shape()
+        if (found, len(shape)) != (dtype, num_axes):
+            raise FmriModelsError(
+                f"{path} has {name} as {found} of the shape {tuple(shape)}; expected {dtype} with {num_axes} "
+                f"ax{'i' if num_axes == 1 else 'e'}s; {_MEND}."
+            )
+
+
+class _Reader:
+    """One subject's part of the file."""
+
+    def __init__(self, path: Path, name: str, index: int, tensors: Mapping[str, np.ndarray], kind: str) -> None:
+        self.path, self.name, self.index, self.tensors, self.kind = path, name, index, tensors, kind
+
+    def statistics(self) -> SubjectStatistics:
+        num_voxels = self._num_voxels()
+        selected = self._selected(num_voxels)
+        sessions = self._sessions()
+        mean, std = self._values(len(sessions), len(selected))
+        return SubjectStatistics(
+            num_voxels=num_voxels,
+            selected=selected,
+            mean=mean,
+            std=std,
+            sessions=sessions,
+            roi=self._roi(num_voxels),
+            coordinates=self._coordinates(num_voxels),
+        )
+
+    def _num_voxels(self) -> int:
+        values = self._tensor("num_voxels")
+        if len(values) != 1 or not 1 <= values[0] <= _MAX_VOXELS:
+            raise self._error("num_voxels", f"is {one_line(values.tolist(), 60)}", f"one number, 1 to {_MAX_VOXELS}")
+        return int(values[0])
+
+    def _selected(self, num_voxels: int) -> np.ndarray:
+        selected = self._tensor("selected")
+        if not len(selected) or selected[0] < 0 or selected[-1] >= num_voxels or (np.diff(selected) < 1).any():
+            expected = f"ascending indices of voxels, from 0 to {num_voxels - 1}, each once"
+            raise self._error("selected", "has others", expected)
+        return selected
+
+    def _sessions(self) -> list[int]:
+        sessions = [int(session) for session in self._tensor("sessions")]
+        if self.kind == "session" and not sessions:
+            raise self._error("sessions", "is empty", "the session of each row of the mean")
+        if self.kind != "session" and sessions:
+            raise self._error("sessions", f"has {len(sessions)} sessions", f'none, for statistics="{self.kind}"')
+        if len(set(sessions)) != len(sessions):
+            raise self._error("sessions", "has a session twice", "each once")
+        return sessions
+
+    def _values(self, num_sessions: int, num_selected: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (num_sessions or 1, num_selected)
+        for part in ("mean", "std"):
+            values = self._tensor(part)
+            if values.shape != shape:
+                raise self._error(part, f"has the shape {values.shape}", f"{shape}, sessions and selected voxels")
+            if not np.isfinite(values).all():
+                raise self._error(part, "has values that are NaN or infinite", "finite ones")
+        mean, std = self._tensor("mean"), self._tensor("std")
+        if (std < 0).any():
+            raise self._error("std", f"has negative values, such as {std.min():g}", "0 or more")
+        if self.kind == "identity":
+            if (mean != 0).any() or (std != 1).any():
+                raise self._error("mean and std", "change betas", 'mean 0 and std 1, for statistics="identity"')
+        else:
+            self._check_spread(mean, std)
+        return mean, std
+
+    def _check_spread(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Refuses what no data give: no voxel with variance, the same mean in all voxels, or the same spread."""
+        if not std.any():
+            raise self._error("std", "is 0 in all voxels", "a spread above 0 where a voxel responds")
+        if std.shape[1] < _VOXELS_THAT_DIFFER:
+            return
+        for part, rows in (("mean", mean), ("std", std)):
+            constant = (rows == rows[:, :1]).all(axis=1)
+            # Betas that were standardised before have a spread of 1 to the last digit.
+            if part == "std":
+                constant &= np.abs(rows[:, 0] - 1) > 1e-3
+            if constant.any():
+                value = rows[int(np.flatnonzero(constant)[0]), 0]
+                raise self._error(
+                    part, f"is {value:g} in all of {rows.shape[1]} voxels", "values of the training trials"
+                )
+
+    def _roi(self, num_voxels: int) -> list[str]:
+        codes = self._tensor("roi_codes")
+        try:
+            names = self._tensor("roi_names").tobytes().decode().split("\n")
+        except UnicodeDecodeError as error:
+            raise self._error("roi_names", "is no text", "names of ROIs") from error
+        if len(codes) not in (0, num_voxels):
+            raise self._error("roi_codes", f"has {len(codes)} values", f"one for each of {num_voxels} voxels, or none")
+        if len(codes) and (codes.min() < 0 or codes.max() >= len(names)):
+            raise self._error("roi_codes", "has others", f"numbers of its {len(names)} ROIs")
+        return [names[code] for code in codes]
+
+    def _coordinates(self, num_voxels: int) -> np.ndarray | None:
+        coordinates = self.tensors.get(f"{self.index}.coordinates")
+        if coordinates is not None and coordinates.shape != (num_voxels, 3):
+            raise self._error("coordinates", f"has the shape {coordinates.shape}", f"({num_voxels}, 3)")
+        return coordinates
+
+    def _tensor(self, part: str) -> np.ndarray:
+        return self.tensors[f"{self.index}.{part}"]
+
+    def _error(self, part: str, found: str, expected: str) -> FmriModelsError:
+        return FmriModelsError(f"{self.path}: {part} of {self.name} {found}; expected {expected}; {_MEND}.")
