@@ -625,7 +625,7 @@ def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
 
 
 def _without_places(index_file: Path, folder: Path) -> None:
-    """Takes absolute paths out: where a pipeline came from, and that of a generator's folder, which becomes relative."""
+    """Takes absolute paths out: where the pipeline came from; a generator's folder becomes relative."""
     index = json.loads(index_file.read_text(encoding="utf-8"))
     index.pop("_name_or_path", None)
     source = index.get("image_generator_source") or {}
