@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FmriModelsError
+from ..names import one_line
 from .console import quiet_loading
 from .usage import UsageError
 
@@ -68,17 +68,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from ..reading import parse_yaml
 
     values = {}
     for override in overrides:
         key, separator, text = override.partition("=")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise FmriModelsError(f"The value of {override!r} is no valid YAML.") from error
         if not separator or not key:
-            raise UsageError(f"The override {override!r} is not of the form key=value.")
+            raise UsageError(f"The override {one_line(repr(override))} is not of the form key=value.")
+        values[key] = parse_yaml(text, f"The value of the override {one_line(repr(override))}")
     return values
 
 

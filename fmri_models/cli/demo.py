@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FmriModelsError
+from ..saving import (
+    PIPELINE,
+    TRIAL_TABLE,
+    check_merged_folder,
+    check_output_folder,
+    scratch_folder,
+    write_text,
+)
 from .console import quiet_loading
 from .usage import UsageError
 
@@ -98,11 +105,11 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
     from ..data.simulator import simulate
     from ..evaluation.evaluate import GenerationSettings, evaluate
     from ..evaluation.rendering import results_table
+    from ..hub.cards import write_card
     from ..training.recipe import load_recipe
     from ..training.trainer import train
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).write_text(json.dumps({"method": method, "seed": seed}), encoding="utf-8")
+    write_text(out / MARKER, json.dumps({"method": method, "seed": seed}))
     data, pipeline = out / "data", out / "pipeline"
     settings = GenerationSettings(
         num_inference_steps=size.num_inference_steps,
@@ -129,6 +136,7 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
         train(recipe, overwrite=True)
     with _stage("drawing and measuring all rows"):
         report = evaluate(pipeline, data, out, settings=settings, overwrite=True)
+        write_card(pipeline, report)
     with _stage("loading the pipeline in a new process and reconstructing again"):
         difference = _reconstruct_in_new_process(out, settings)
     print(f"\n{results_table(report)}\n")
@@ -141,11 +149,14 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
 
 def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> int:
     """Reconstructs with the saved pipeline in a fresh interpreter; returns the largest difference in 8-bit levels."""
+    with scratch_folder(out / "reloaded") as scratch:
+        return _largest_difference(out, settings, scratch / "pictures")
+
+
+def _largest_difference(out: Path, settings: "GenerationSettings", again: Path) -> int:
     import numpy as np
     from PIL import Image
 
-    again = out / ".reloaded"
-    shutil.rmtree(again, ignore_errors=True)
     command = [sys.executable, "-m", "fmri_models.cli.main", "reconstruct", "--model", str(out / "pipeline")]
     command += ["--fmri", str(out / "data"), "--subject", "subj01", "--out", str(again)]
     command += ["--seed", str(settings.seed), "--steps", str(settings.num_inference_steps)]
@@ -161,7 +172,6 @@ def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> in
         )
         for file in files
     ]
-    shutil.rmtree(again)
     if max(differences) > 1:
         raise FmriModelsError(
             f"The reloaded pipeline gives other pictures than the fitted one (up to {max(differences)} of 255 levels)."
@@ -177,8 +187,12 @@ def _precision() -> "Precision":
 
 
 def _check_out(out: Path) -> None:
+    """Refuses, before minutes of work, a folder of something else, and one whose parts can't be replaced."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
         raise FmriModelsError(f"{out} exists and is no folder of an earlier demo; choose another one with --out.")
+    check_merged_folder(out, overwrite=True)
+    check_output_folder(out / "data", overwrite=True, kind=TRIAL_TABLE)
+    check_output_folder(out / "pipeline", overwrite=True, kind=PIPELINE)
 
 
 def _print_next(out: Path) -> None:
@@ -187,7 +201,7 @@ what was written:
   {out}/grid.png        shown pictures and their reconstructions: look at this first
   {out}/report.html     the whole report (also report.md, report.json, items.parquet)
   {out}/images/         every picture of every row
-  {out}/pipeline/       the decoder, for FmriToImagePipeline.from_pretrained
+  {out}/pipeline/       the decoder and its card, for FmriToImagePipeline.from_pretrained
   {out}/data/           the simulated trial table
 
 next:

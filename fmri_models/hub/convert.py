@@ -11,7 +11,7 @@ from ..generation.loading import load_source, parse_source, source_class
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
 from ..registry import Conversion, get_method, method_names
-from ..saving import atomic_folder, check_output_folder
+from ..saving import PIPELINE, atomic_folder, check_output_folder, check_room
 from .cards import write_card
 from .conversion_record import ConversionRecord
 
@@ -46,7 +46,7 @@ def convert_checkpoint(
         image_generator: Name, folder or Hub repository; None takes the one that the method was published with. A
             full-size generator is named and not copied.
         dtype: `"float32"`, `"bfloat16"` or `"float16"` of the saved weights.
-        overwrite: Replace an output folder that has content.
+        overwrite: Replace a pipeline in the output folder.
         **config_overrides: Fields of the method's configuration that the tensors cannot tell, such as
             `subject_names=["subj02"]`.
 
@@ -55,7 +55,8 @@ def convert_checkpoint(
 
     Raises:
         FmriModelsError: The method has no published layout, a file is not what it should be, the generator takes
-            something else than the model decodes, or `out` has content.
+            something else than the model decodes, `out` has content that is no pipeline, or it is, contains or lies in
+            what is read.
     """
     method = get_method(method_name)
     if method.converter is None:
@@ -65,7 +66,9 @@ def convert_checkpoint(
         )
     if dtype not in DTYPES:
         raise FmriModelsError(f"dtype is {dtype!r}; expected {', '.join(DTYPES)}.")
-    check_output_folder(out, overwrite)
+    inputs = [path for path in (checkpoint, low_level_checkpoint) if path is not None and Path(path).is_file()]
+    inputs += [image_generator] if image_generator is not None and Path(image_generator).is_dir() else []
+    check_output_folder(out, overwrite, PIPELINE, inputs)
     found: Conversion = method.load("converter")(
         checkpoint, low_level_checkpoint=low_level_checkpoint, **config_overrides
     )
@@ -76,8 +79,10 @@ def convert_checkpoint(
         FmriProcessor.without_statistics(num_voxels, found.expects),
         **_generator_arguments(found, image_generator),
     )
+    size = sum(parameter.numel() * parameter.element_size() for parameter in found.model.parameters())
+    check_room(out, size)
     files = [Path(file).name for file in (checkpoint, low_level_checkpoint) if file is not None]
-    with atomic_folder(out, overwrite=overwrite) as partial:
+    with atomic_folder(out, overwrite, PIPELINE, inputs) as partial:
         pipeline.save_pretrained(partial)
         ConversionRecord(method_name, files).save(partial)
         write_card(partial)

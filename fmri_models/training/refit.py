@@ -1,20 +1,23 @@
 """A new processor for a saved pipeline."""
 
-import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_fmri import FmriConfig
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
+from ..names import one_line
 from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
+from ..reading import read_object
 from ..registry import find_class
-from ..saving import atomic_folder
+from ..saving import check_merged_folder, merged_folder
+from ..subject_statistics import FORMER_STATISTICS_FILE
 from ..training_record import TrainingRecord
 
 
@@ -39,7 +42,11 @@ def refit_processor(
     Raises:
         FmriModelsError: The table lacks a subject, or its voxels do not fit the model; the pipeline stays as it was.
     """
-    folder, table = Path(model), TrialTable.open(Path(data))
+    folder = Path(model)
+    if not (folder / INDEX_FILE).is_file():
+        raise FmriModelsError(f"{folder} is no saved pipeline; pass the folder that training or convert wrote.")
+    check_merged_folder(folder, overwrite=True)
+    table = TrialTable.open(Path(data))
     config, former = _read(folder)
     names = _names_in_table(config.subject_names, subjects or {}, table)
     _check_voxels(table, names, former)
@@ -62,18 +69,22 @@ def refit_processor(
 
 def _read(folder: Path) -> tuple[FmriConfig, FmriProcessor]:
     """Configuration and processor of a saved pipeline, without its weights."""
+    mend = "pass the folder that training or convert wrote"
     try:
-        class_name = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["brain_model"][1]
-        model_class = find_class(class_name)
-        if model_class is None:
-            raise FmriModelsError(f"{folder} holds a {class_name!r}, which is no model of this package.")
+        entry = read_object(folder / INDEX_FILE, "index of a pipeline", mend).get("brain_model")
+    except FmriModelsError as error:
+        raise FmriModelsError(f"{folder} is no saved pipeline: {error}") from error
+    model_class = find_class(entry[-1]) if isinstance(entry, list) and entry and isinstance(entry[-1], str) else None
+    if model_class is None or not hasattr(model_class, "config_class"):
+        found = one_line(repr(entry))
+        raise FmriModelsError(f"{folder} holds the brain model {found}, which is no model of this package; {mend}.")
+    try:
         config = model_class.config_class.from_pretrained(str(folder / "brain_model"))
     except FmriModelsError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FmriModelsError(
-            f"{folder} is no saved pipeline, or it is incomplete; pass the folder that training or convert wrote."
-        ) from error
+    # What the configuration's own checks, and those of transformers, raise on other values than they know.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StrictDataclassError) as error:
+        raise FmriModelsError(f"{folder} is no saved pipeline, or it is incomplete; {mend}.") from error
     return config, FmriProcessor.from_pretrained(folder / "processor")
 
 
@@ -124,17 +135,12 @@ def _keep_voxels(processor: FmriProcessor, former: FmriProcessor) -> None:
 
 
 def _save_renamed(folder: Path, config: FmriConfig, processor: FmriProcessor) -> None:
-    """Model and processor carry the names, so the folder is replaced as a whole; what stays the same is linked."""
-    with atomic_folder(folder, overwrite=True) as partial:
-        shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
-        # A linked file would be changed in both folders.
-        (partial / "brain_model" / "config.json").unlink()
+    """Model and processor carry the names, so that both are replaced together."""
+    with merged_folder(folder, _former_statistics) as partial:
         config.save_pretrained(partial / "brain_model")
         processor.save_pretrained(partial / "processor")
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def _former_statistics(folder: Path, written: set[str]) -> list[str]:
+    former = f"processor/{FORMER_STATISTICS_FILE}"
+    return [former] if (folder / former).is_file() else []

@@ -300,16 +300,32 @@ def test_an_output_folder_with_content_is_kept_unless_told_otherwise(tmp_path, c
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("important")
     assert "not empty" in failed(capsys, "mindeye", checkpoint, "--out", tmp_path / "out")
+    again = ["mindeye", checkpoint, "--out", tmp_path / "out", "--overwrite"]
+    assert "is no pipeline" in failed(capsys, *again)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
-    assert main(["convert", "mindeye", str(checkpoint), "--out", str(tmp_path / "out"), "--overwrite"]) == 0
+    (tmp_path / "out" / "thesis.tex").rename(tmp_path / "thesis.tex")
+    arguments = ["convert", *map(str, again)]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    (tmp_path / "thesis.tex").rename(tmp_path / "out" / "thesis.tex")
+    assert "holds thesis.tex" in failed(capsys, *again)
     assert (tmp_path / "out" / "model_index.json").is_file()
+
+
+def test_a_checkpoint_is_never_inside_of_what_is_replaced(tmp_path, checkpoint, capsys):
+    convert_checkpoint("mindeye", checkpoint, tmp_path / "out")
+    inside = tmp_path / "out" / "brain_model" / "last.pth"
+    checkpoint.rename(inside)
+    line = failed(capsys, "mindeye", inside, "--out", tmp_path / "out", "--overwrite")
+    assert "contains" in line and "which is read" in line
+    assert inside.is_file()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, checkpoint, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fmri_models.processing_fmri.save_file", full)
+    monkeypatch.setattr("fmri_models.processing_fmri.FmriProcessor._statistics_bytes", full)
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(FmriModelsError, match="The disk is full"):
         convert_checkpoint("mindeye", checkpoint, tmp_path / "out")
@@ -320,8 +336,8 @@ def test_a_damaged_record_of_the_conversion_is_a_sentence(tmp_path, checkpoint):
     convert_checkpoint("mindeye", checkpoint, tmp_path / "out")
     record = tmp_path / "out" / "conversion.json"
     for text, message in [
-        ("no json", "is damaged"),
-        ('{"schema": 1}', "is damaged"),
+        ("no json", "is no readable JSON"),
+        ('{"schema": 1}', "has no 'method'"),
         (json.dumps({"schema": 9, "method": "mindeye", "checkpoints": []}), "newer version"),
     ]:
         record.write_text(text)

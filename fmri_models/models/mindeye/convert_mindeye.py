@@ -8,19 +8,24 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
+from ...names import one_line
 from ...original_checkpoint import Checkpoint, State, check_finite, listed, read_state
+from ...weights import StoredTensor, on_meta
 from .configuration_mindeye import MindEyeConfig
 
 Rules = list[tuple[str, str]]
 
 _CLIP_WIDTH = 768
+# Far beyond what was published; each upsampling block doubles the size.
+_MOST_LAYERS, _MOST_BLOCKS = 1000, 10
 # Computed, never read: the noise schedule and the rates of the rotary embedding.
 _CONSTANTS = re.compile(r"noise_scheduler\..*|.*\.rotary_emb\.freqs")
 # diffusers renamed the attention of its decoder after the checkpoints were made.
@@ -62,7 +67,7 @@ def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overr
     if any(key.startswith("net.") for key in state):
         state = {key.removeprefix("net."): value for key, value in state.items() if not key.startswith("voxel2clip.")}
     options = _prior_options(state)
-    options["image_embedding_space"] = _image_space(_shape(state, "null_brain_embeds"))
+    options["image_embedding_space"] = _image_space(_shape(state, "null_brain_embeds", 2)[:2])
     config = _config(options, overrides, "prior_")
     return _filled(model_class, config, state, lambda key: _renamed(key.removeprefix("network."), _PRIOR_RULES))
 
@@ -155,29 +160,35 @@ def _backbone_options(state: State) -> dict[str, Any]:
 def _token_shape(state: State) -> tuple[int, int]:
     size = _shape(state, "voxel2clip.lin1.weight")[0]
     if "net.null_brain_embeds" in state:
-        width = _shape(state, "net.null_brain_embeds")[1]
+        width = _shape(state, "net.null_brain_embeds", 2)[1]
     elif "voxel2clip.projector.0.weight" in state:
         width = _shape(state, "voxel2clip.projector.0.weight")[0]
     else:
         width = _CLIP_WIDTH if size % _CLIP_WIDTH == 0 else size
+    if size % width:
+        raise FmriModelsError(
+            f"voxel2clip.lin1.weight of the checkpoint has {size} rows, which are no tokens of {width} values; it is "
+            "damaged or of another layout."
+        )
     return size // width, width
 
 
 def _prior_options(state: State) -> dict[str, Any]:
-    num_tokens, size = _shape(state, "null_brain_embeds")
+    num_tokens, size = _shape(state, "null_brain_embeds", 2)[:2]
+    bias = "causal_transformer.rel_pos_bias"
     options: dict[str, Any] = {
         "prior_num_layers": _count(state, r"causal_transformer\.layers\.(\d+)\."),
-        "prior_num_attention_heads": _shape(state, "causal_transformer.rel_pos_bias.relative_attention_bias.weight")[1],
-        "prior_attention_head_dim": _shape(state, "causal_transformer.layers.0.0.null_kv")[1],
-        "prior_feed_forward_multiplier": _shape(state, "causal_transformer.layers.0.1.5.weight")[1] // size,
+        "prior_num_attention_heads": _shape(state, f"{bias}.relative_attention_bias.weight", 2)[1],
+        "prior_attention_head_dim": _shape(state, "causal_transformer.layers.0.0.null_kv", 2)[1],
+        "prior_feed_forward_multiplier": _shape(state, "causal_transformer.layers.0.1.5.weight", 2)[1] // size,
         "prior_learned_query_mode": "none",
     }
     if "learned_query" in state:
         # A table as long as the picture is added to its tokens, as published, unless an override says otherwise.
-        per_token = len(state["learned_query"]) == num_tokens
+        per_token = _shape(state, "learned_query")[0] == num_tokens
         options["prior_learned_query_mode"] = "pos_emb" if per_token else "all_pos_emb"
     if "noise_scheduler.betas" in state:
-        options["prior_num_timesteps"] = len(state["noise_scheduler.betas"])
+        options["prior_num_timesteps"] = _shape(state, "noise_scheduler.betas")[0]
     return options
 
 
@@ -194,7 +205,7 @@ def _check_low_level(state: State, low_level: State) -> None:
 def _low_level_options(state: State) -> dict[str, Any]:
     start_channels = _shape(state, "norm.weight")[0]
     start_size = math.isqrt(_shape(state, "lin1.weight")[0] // start_channels)
-    num_blocks = _count(state, r"upsampler\.up_blocks\.(\d+)\.")
+    num_blocks = _count(state, r"upsampler\.up_blocks\.(\d+)\.", most=_MOST_BLOCKS)
     channels = [
         _shape(state, f"upsampler.up_blocks.{index}.resnets.0.conv1.weight")[0] for index in reversed(range(num_blocks))
     ]
@@ -214,7 +225,7 @@ def _low_level_options(state: State) -> dict[str, Any]:
 
 def _subject_options(state: State, prefix: str = "") -> dict[str, Any]:
     # Only the first subject's weights were published.
-    return {"subject_names": ["subj01"], "num_voxels": [_shape(state, f"{prefix}lin0.0.weight")[1]]}
+    return {"subject_names": ["subj01"], "num_voxels": [_shape(state, f"{prefix}lin0.0.weight", 2)[1]]}
 
 
 def _image_space(token_shape: Iterable[int]) -> dict[str, Any]:
@@ -233,7 +244,15 @@ def _config(options: dict[str, Any], overrides: dict[str, Any], prefix: str) -> 
         if full_name not in names:
             raise FmriModelsError(f"MindEyeConfig has no field {name!r}; see its documentation for those it has.")
         options[full_name] = value
-    return MindEyeConfig(**options)
+    try:
+        return MindEyeConfig(**options)
+    except FmriModelsError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
+        raise FmriModelsError(
+            f"The configuration has a value that does not fit: {one_line(' '.join(str(error).split()))}; correct the "
+            "override."
+        ) from error
 
 
 def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: State, original_key: Any) -> Any:
@@ -242,8 +261,7 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
     Raises:
         FmriModelsError: Names the checkpoint's keys that are missing, unknown or of another shape.
     """
-    with torch.device("meta"):
-        model = model_class(config)
+    model = _empty(model_class, config, state)
     expected = model.state_dict()
     originals = {key: original_key(key) for key in expected}
     state = {key: value for key, value in state.items() if not _CONSTANTS.fullmatch(key)}
@@ -263,6 +281,11 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
                 f"{original} of the checkpoint has shape {tuple(state[original].shape)}, and the configuration asks "
                 f"for {tuple(expected[key].shape)}; leave out overrides that contradict the checkpoint."
             )
+        if expected[key].is_floating_point() and not state[original].is_floating_point():
+            raise FmriModelsError(
+                f"{original} of the checkpoint holds {state[original].dtype}; expected floating-point numbers: it is "
+                "damaged or of another layout."
+            )
     check_finite({original: state[original] for original in originals.values()})
     values = {
         key: state[original].float() if expected[key].is_floating_point() else state[original]
@@ -270,6 +293,21 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
     }
     model.load_state_dict(values, assign=True)
     return model.eval()
+
+
+def _empty(model_class: type[PreTrainedModel], config: MindEyeConfig, state: State) -> PreTrainedModel:
+    """The model without memory for its weights; overrides may ask for a much larger one than the checkpoint's."""
+    stored = {key: StoredTensor(Path(), tuple(value.shape), "float") for key, value in state.items()}
+    try:
+        return cast(PreTrainedModel, on_meta(lambda: model_class(config), stored, "The checkpoint"))
+    except FmriModelsError as error:
+        if error.__cause__ is None:
+            raise
+        reason = one_line(error.__cause__) or type(error.__cause__).__name__
+        raise FmriModelsError(
+            f"The overrides and the sizes of the checkpoint make no {model_class.__name__} ({reason}); leave out "
+            "overrides that contradict the checkpoint."
+        ) from error
 
 
 def _original_low_level_key(key: str) -> str:
@@ -284,7 +322,7 @@ def _low_level_state(state: State) -> State:
     The published class for 16-fold upsampling has one for the 64 channels of another size, which cannot be run.
     """
     start, maps = state.get("norm.weight"), state.get("maps_projector.0.weight")
-    fits = start is not None and maps is not None and maps.shape[1] == len(start)
+    fits = start is not None and maps is not None and maps.shape[1:2] == start.shape[:1]
     kept = {key: value for key, value in state.items() if fits or not key.startswith("maps_projector.")}
     return {_old_attention_name(key): value for key, value in kept.items()}
 
@@ -303,12 +341,30 @@ def _renamed(key: str, rules: Rules) -> str:
     return key
 
 
-def _shape(state: State, key: str) -> tuple[int, ...]:
+def _shape(state: State, key: str, dimensions: int = 1) -> tuple[int, ...]:
+    """The shape of a tensor that has so many dimensions at least, and values.
+
+    Raises:
+        FmriModelsError: It is missing, or has another shape.
+    """
     if key not in state:
         raise FmriModelsError(f"The checkpoint lacks {key}; it is damaged or of another layout.")
-    return tuple(state[key].shape)
+    shape = tuple(state[key].shape)
+    if len(shape) < dimensions or 0 in shape:
+        raise FmriModelsError(f"{key} of the checkpoint has shape {shape}; it is damaged or of another layout.")
+    return shape
 
 
-def _count(state: State, pattern: str) -> int:
-    """How many indices the pattern finds among the keys."""
-    return len({match[1] for key in state if (match := re.match(pattern, key))})
+def _count(state: State, pattern: str, most: int = _MOST_LAYERS) -> int:
+    """How many indices the pattern finds among the keys.
+
+    Raises:
+        FmriModelsError: None, or more than any published checkpoint has.
+    """
+    count = len({match[1] for key in state if (match := re.match(pattern, key))})
+    if not 1 <= count <= most:
+        raise FmriModelsError(
+            f"The checkpoint has {count} parts {pattern.replace(chr(92), '')} and 1 to {most} were expected; it is "
+            "damaged or of another layout."
+        )
+    return count
