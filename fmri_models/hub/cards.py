@@ -2,22 +2,30 @@
 
 import json
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ..configuration_fmri import FmriConfig
 from ..errors import FmriModelsError
-from ..evaluation.report import Report
+from ..evaluation.items import ITEMS_FILE
+from ..evaluation.rendering import earlier_pictures
+from ..evaluation.report import REPORT_FILE, Report
+from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
 from ..generation.source import GeneratorSource
-from ..pipeline_fmri import INDEX_FILE, PIPELINE_SCHEMA
+from ..names import markdown, markdown_code, one_line
+from ..pipeline_fmri import INDEX_FILE, read_index
 from ..processing_fmri import FmriProcessor
+from ..reading import checked, parse_yaml, read_text
 from ..registry import Method, get_method, method_names
-from ..saving import check_schema, write_text
+from ..saving import merged_folder, recover
 from ..shipped import shipped_folder
 from ..training_record import TrainingRecord
 from ..version import __version__
@@ -28,6 +36,9 @@ LIBRARY = "fmri_models"
 # Of the Hub's list of tasks none takes brain activity.
 PIPELINE_TAG = "other"
 TASK = "image reconstruction from fMRI"
+# What people read of a report, published with the pipeline that it measured.
+_REPORT_PAGES = ("report.md", "report.html", "grid.png")
+_HEADER = re.compile(r"\s*---[\r\n]+(.*?)[\r\n]+---[\r\n]", re.DOTALL)
 _LICENSE_KEYS = ("license", "license_name", "license_link")
 _SPACES = {
     "image_embedding_space": "image embeddings",
@@ -57,10 +68,11 @@ class _SavedPipeline:
         try:
             config = method.load("config").from_pretrained(str(folder / "brain_model"))
             processor = FmriProcessor.from_pretrained(str(folder / "processor"))
-        except (OSError, ValueError) as error:
+        # Configurations are made by each method's own constructor, which raises whatever it does on wrong values.
+        except Exception as error:
             raise FmriModelsError(
-                f"The pipeline in {folder} is incomplete or damaged (its brain_model/ or processor/ cannot be read); "
-                "download or save it again."
+                f"The pipeline in {one_line(folder)} is incomplete or damaged (its brain_model/ or processor/ cannot "
+                f"be read: {one_line(error)}); download or save it again."
             ) from error
         source = index.get("image_generator_source")
         return cls(
@@ -92,11 +104,12 @@ class _SavedPipeline:
 
 
 def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) -> Path:
-    """Writes the model card of a saved pipeline, replacing an earlier one.
+    """Writes the model card of a saved pipeline, replacing an earlier one, and its report beside it.
 
     Args:
         pipeline_dir: Folder of the pipeline. The license that an earlier card states is kept.
-        report: What was measured of this pipeline; without it the card says that nothing was measured.
+        report: What was measured of this pipeline; without it the card says that nothing was measured, and an earlier
+            report in the folder is removed. Pages and grid come along from where the report was read or written.
 
     Returns:
         The card's path.
@@ -105,32 +118,100 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
         FmriModelsError: The folder is no pipeline, it has a README.md that is no card of this package, or the report
             measures another model.
     """
+    recover(pipeline_dir)
     pipeline = _SavedPipeline.read(Path(pipeline_dir))
     if report is not None:
         _check_report(report, pipeline)
-    path = pipeline.folder / CARD_FILE
-    data = _card_data(pipeline, report, _stated_license(path))
+    text = _rendered(pipeline, report)
+    in_place = report is not None and _is_report_of(pipeline.folder, report)
+    earlier = [] if in_place else _report_files(pipeline.folder)
+    with merged_folder(pipeline.folder, lambda folder, written: earlier) as partial:
+        (partial / CARD_FILE).write_text(text, encoding="utf-8")
+        if report is not None and not in_place:
+            _place_report(report, partial)
+    return pipeline.folder / CARD_FILE
+
+
+def _report_files(folder: Path) -> list[str]:
+    """What lies in a folder of a report of ours; nothing where the report is none."""
+    try:
+        Report.load(folder / REPORT_FILE)
+    except FmriModelsError:
+        return []
+    files = [name for name in (REPORT_FILE, *_REPORT_PAGES, ITEMS_FILE) if (folder / name).is_file()]
+    return [*files, *earlier_pictures(folder)]
+
+
+def _place_report(report: Report, folder: Path) -> None:
+    """Writes a report, and copies its pages and grid, if those that lie where it comes from are its own."""
+    report.save(folder / REPORT_FILE)
+    if report.folder is None or not _is_report_of(report.folder, report):
+        return
+    for name in _REPORT_PAGES:
+        if (report.folder / name).is_file():
+            shutil.copyfile(report.folder / name, folder / name)
+
+
+def _is_report_of(folder: Path, report: Report) -> bool:
+    try:
+        return Report.load(folder / REPORT_FILE).to_dict() == report.to_dict()
+    except FmriModelsError:
+        return False
+
+
+def _rendered(pipeline: _SavedPipeline, report: Report | None) -> str:
+    data = _card_data(pipeline, report, _stated_license(pipeline.folder / CARD_FILE))
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    environment.filters |= {"markdown": markdown, "code": markdown_code}
     template = environment.from_string((shipped_folder("model_cards") / "template.md").read_text(encoding="utf-8"))
-    text = template.render(
-        card_data=data.to_yaml(),
+    return template.render(
+        card_data=_header(data),
         license=data.license,
         pipeline=pipeline,
         record=pipeline.record,
         simulated=_is_simulated(pipeline, report),
         spaces={label: pipeline.config.space(kind) for kind, label in _SPACES.items()},
-        penalties=getattr(pipeline.config, "penalties", None) or {},
+        penalties=_penalties(pipeline),
         example=_example(pipeline),
-        published=[f"`{name}`" for name in pipeline.conversion.checkpoints] if pipeline.conversion else [],
+        published=[markdown_code(name) for name in pipeline.conversion.checkpoints] if pipeline.conversion else [],
         report=report,
+        measured=None if report is None else _content(report),
         rows={} if report is None else _rows_by_kind(report),
         chances={} if report is None else _chances(report),
         version=__version__,
     )
-    write_text(path, text)
-    return path
+
+
+class _HeaderDumper(yaml.SafeDumper):
+    """Writes text that may look like HTML in quotes, so that it can be escaped there."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        quoted = any(character in _HTML for character in text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_HTML = {"<": "\\x3C", ">": "\\x3E", "&": "\\x26"}
+_HeaderDumper.add_representer(str, _HeaderDumper.represent_text)
+
+
+def _header(data: ModelCardData) -> str:
+    """The card's header in YAML. Not everybody who shows a card knows that it is none of the text."""
+    header = yaml.dump(data.to_dict(), Dumper=_HeaderDumper, sort_keys=False, allow_unicode=True, width=2**20)
+    return "".join(_HTML.get(character, character) for character in header).strip()
+
+
+def _content(report: Report) -> dict[str, Any]:
+    """All that a report says, with defaults for what it does not say."""
+    values = {name: value for name, value in report.to_dict().items() if name != "schema"}
+    return checked(values, ReportContent, "The report", "write it again with `fmri-models evaluate`").model_dump()
+
+
+def _penalties(pipeline: _SavedPipeline) -> dict[str, dict[str, float]]:
+    found = getattr(pipeline.config, "penalties", None) or {}
+    what = f"The configuration of {one_line(pipeline.folder / 'brain_model')}, in its penalties,"
+    return checked(found, dict[str, dict[str, float]], what, "download or save the pipeline again")
 
 
 def has_card(pipeline_dir: str | os.PathLike) -> bool:
@@ -147,15 +228,12 @@ def has_card(pipeline_dir: str | os.PathLike) -> bool:
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    try:
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if not (folder / INDEX_FILE).is_file():
         raise FmriModelsError(
-            f"{folder} has no readable {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote "
-            "(with folds, one of fold00, fold01 …)."
-        ) from error
-    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
-    return index
+            f"{one_line(folder)} has no readable {INDEX_FILE}, so it is no saved pipeline; pass the folder that "
+            "training wrote (with folds, one of fold00, fold01 …)."
+        )
+    return read_index(folder)
 
 
 def _method_of(folder: Path, index: dict[str, Any]) -> Method:
@@ -163,7 +241,10 @@ def _method_of(folder: Path, index: dict[str, Any]) -> Method:
     for method in map(get_method, method_names()):
         if method.pipeline.endswith(f":{class_name}"):
             return method
-    raise FmriModelsError(f"{folder} holds a {class_name!r}, which is no pipeline of this package; check the name.")
+    raise FmriModelsError(
+        f"{one_line(folder)} holds a {one_line(repr(class_name))}, which is no pipeline of this package; check the "
+        "name."
+    )
 
 
 def _check_report(report: Report, pipeline: _SavedPipeline) -> None:
@@ -188,8 +269,9 @@ def _check_report(report: Report, pipeline: _SavedPipeline) -> None:
     for what, (measured, own) in compared.items():
         if measured != own:
             raise FmriModelsError(
-                f"The report does not belong to {pipeline.folder}: its {what} is {measured!r}, the pipeline's is "
-                f"{own!r}; measure this pipeline with `fmri-models evaluate` and give that report."
+                f"The report does not belong to {one_line(pipeline.folder)}: its {what} is {one_line(repr(measured))}, "
+                f"the pipeline's is {one_line(repr(own))}; measure this pipeline with `fmri-models evaluate` and give "
+                "that report."
             )
 
 
@@ -197,13 +279,14 @@ def _stated_license(path: Path) -> dict[str, Any]:
     """The license in the card that is there, which only the owner of the weights can have written."""
     if not path.is_file():
         return {}
+    header = _HEADER.match(read_text(path, "model card", "move it away first"))
     try:
-        stated = ModelCard(path.read_text(encoding="utf-8")).data.to_dict()
-    except ValueError:
-        stated = {}
-    if stated.get("library_name") != LIBRARY:
-        raise FmriModelsError(f"{path} is no model card of {LIBRARY} and would be lost; move it away first.")
-    return {key: stated[key] for key in _LICENSE_KEYS if stated.get(key)}
+        stated = parse_yaml(header[1], f"The header of {one_line(path)}") if header else None
+    except FmriModelsError:
+        stated = None
+    if not isinstance(stated, dict) or stated.get("library_name") != LIBRARY:
+        raise FmriModelsError(f"{one_line(path)} is no model card of {LIBRARY} and would be lost; move it away first.")
+    return {key: stated[key] for key in _LICENSE_KEYS if isinstance(stated.get(key), str) and stated[key]}
 
 
 def _is_simulated(pipeline: _SavedPipeline, report: Report | None) -> bool | None:
@@ -255,7 +338,7 @@ def _eval_results(report: Report) -> list[EvalResult]:
 def _rows_by_kind(report: Report) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {"brain": [], "part": [], "control": [], "reference": []}
     for row in report.results:
-        rows[report.rows[row]["kind"]].append(row)
+        rows[report.row(row)["kind"]].append(row)
     return rows
 
 
@@ -270,4 +353,4 @@ def _example(pipeline: _SavedPipeline) -> dict[str, Any]:
     subject = pipeline.processor.subject_names[0]
     statistics = pipeline.processor.subject(subject)
     session = f", session={statistics.sessions[0]}" if pipeline.processor.statistics == "session" else ""
-    return {"num_voxels": statistics.num_voxels, "arguments": f'subject="{subject}"{session}'}
+    return {"num_voxels": statistics.num_voxels, "arguments": f"subject={json.dumps(subject)}{session}"}
