@@ -212,11 +212,9 @@ def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:
             f"{one_line(path)} holds {values.dtype} of shape {values.shape}; expected a (rows, values) array of "
             "numbers."
         )
-    if values.dtype.isnative and values.dtype.itemsize <= 8:
-        return values
-    if memory_map:
+    if not values.dtype.isnative:
         raise FmriModelsError(
-            f"{one_line(path)} holds {values.dtype} of another machine; save it with `values.astype(numpy.float32)`."
+            f"{one_line(path)} holds {values.dtype} in the byte order of another machine; save it with "
+            "`values.astype(numpy.float32)`."
         )
-    # torch takes numbers of up to eight bytes in this machine's order alone.
-    return values.astype(np.float64 if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
+    return values

@@ -234,3 +234,104 @@ def test_the_command(model, workplace, capsys):
     assert "nothing was measured" in run()
     assert run("--report", str(workplace / "report" / "report.json")) == f"wrote {model / 'README.md'}\n"
     assert ModelCard.load(model / "README.md").data.eval_results
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_report_lies_beside_the_card_until_it_is_no_longer_true(workplace, report, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(workplace / "model", folder)
+    (folder / "notes.txt").write_text("somebody's")
+    before = names(folder)
+    write_card(folder, report)
+    pages = {"report.json", "report.md", "report.html", "grid.png"}
+    assert names(folder) == before | {"README.md"} | pages
+    assert Report.load(folder) == report
+    for name in pages - {"report.json"}:
+        assert (folder / name).read_bytes() == (workplace / "report" / name).read_bytes()
+    write_card(folder)
+    assert names(folder) == before | {"README.md"}
+
+
+def test_a_changed_report_has_no_pages_of_another(workplace, report, tmp_path):
+    shutil.copytree(workplace / "model", tmp_path / "model")
+    write_card(tmp_path / "model", report)
+    changed = replace(report, notes=["changed"])
+    write_card(tmp_path / "model", changed)
+    assert Report.load(tmp_path / "model").notes == ["changed"]
+    assert not {"report.md", "report.html", "grid.png"} & names(tmp_path / "model")
+
+
+def test_a_pipeline_that_was_evaluated_into_its_own_folder(workplace, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(workplace / "model", folder)
+    (folder / "images" / "brain").mkdir(parents=True)
+    (folder / "images" / "brain" / "holiday.png").write_text("somebody's")
+    own = evaluate(folder, workplace / "data", folder, "small_pictures", overwrite=True)
+    before = names(folder)
+    write_card(folder, own)
+    assert names(folder) == before | {"README.md"}
+    write_card(folder)
+    gone = {"report.json", "report.md", "report.html", "grid.png", "items.parquet"}
+    assert names(folder) == (before | {"README.md"}) - gone
+    assert [path.name for path in (folder / "images").rglob("*.png")] == ["holiday.png"]
+
+
+def test_somebody_elses_report_json_stays(workplace, tmp_path):
+    shutil.copytree(workplace / "model", tmp_path / "model")
+    (tmp_path / "model" / "report.json").write_text('{"mine": true}')
+    write_card(tmp_path / "model")
+    assert (tmp_path / "model" / "report.json").read_text() == '{"mine": true}'
+
+
+HOSTILE = "<script>alert(1)</script> | `x` [a](http://b) **c** # d"
+
+
+def test_names_are_text_in_a_card(workplace, report, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(workplace / "model", folder)
+    record = TrainingRecord.load(folder)
+    replace(record, table=HOSTILE, train_parts=[HOSTILE]).save(folder)
+    path = write_card(
+        folder,
+        replace(
+            report,
+            data={**report.data, "name": HOSTILE},
+            notes=["# mine", f"{HOSTILE}\n\n# own heading"],
+            model={**report.model, "settings": {HOSTILE: HOSTILE}},
+            versions={"torch": HOSTILE},
+        ),
+    )
+    text = path.read_text()
+    assert "<script>" not in text
+    assert "**c**" not in text.split("\n---\n", 1)[1]
+    assert not re.search(r"^# (mine|own)", text, re.MULTILINE)
+    assert len(re.findall(r"^# ", ModelCard.load(path).text, re.MULTILINE)) == 1
+    assert "- \\# mine\n" in text
+    data = ModelCard.load(path).data
+    assert data.model_name == f"linear-{HOSTILE}"
+    assert data.eval_results[0].dataset_type == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\n"
+        "d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\n"
+        "f: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e]\ng: &g [*f, *f, *f, *f, *f, *f, *f, *f, *f]",
+        "a: " + "[" * 10_000,
+        "library_name: fmri_models\n\tx: 1",
+    ],
+)
+def test_a_hostile_header_is_a_sentence(model, header):
+    (model / "README.md").write_text(f"---\n{header}\n---\n")
+    with pytest.raises(FmriModelsError, match="would be lost; move it away"):
+        write_card(model)
+
+
+def test_a_license_is_a_text(model):
+    path = write_card(model)
+    path.write_text(path.read_text().replace("---\n", "---\nlicense: [a, b]\nlicense_link: 3\n", 1))
+    assert ModelCard.load(write_card(model)).data.license is None
