@@ -55,7 +55,7 @@ def check_component_classes(
         pipeline_class: The class that will be loaded.
         what: What it is, as the beginning of a sentence that goes on with "has".
         mend: What to do, as the end of one.
-        given: Components that a caller gives, so that they need no entry.
+        given: Components that a caller gives, so that their entries do not matter.
 
     Raises:
         FmriModelsError: Names the first entry that is refused, or that is missing.
@@ -63,8 +63,10 @@ def check_component_classes(
     class_name = index.get("_class_name")
     if not isinstance(class_name, str):
         raise FmriModelsError(f"{what} has {one_line(repr(class_name), 80)} as its class; expected one name; {mend}.")
-    optional = {*getattr(pipeline_class, "_optional_components", ()), *given}
+    optional = set(getattr(pipeline_class, "_optional_components", ()))
     for name, kinds in component_kinds(pipeline_class).items():
+        if name in given:
+            continue
         value = index.get(name, [None, None])
         if value == [None, None]:
             if name not in optional:

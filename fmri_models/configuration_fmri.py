@@ -1,17 +1,45 @@
 """What the configuration of every method shares."""
 
-from dataclasses import field
-from typing import Any
+import os
+from collections.abc import Mapping
+from dataclasses import field, fields
+from functools import cache
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
+from .names import check_name, one_line
+from .reading import checked, read_object
 from .saving import check_schema
 from .version import __version__
+from .weights import MAX_SIZE, check_configuration
 
 CONFIG_SCHEMA = 1
+SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
+SIZE = (1, MAX_SIZE)
+LAYERS = (0, 1000)
+SHARE = (0, 1)
+_FILE = "The model's config.json"
+_MEND = "save the model again, or take another copy of its folder"
+_Dtype = Literal["float64", "float32", "bfloat16", "float16"] | None
+_TRANSFORMERS_FIELDS: dict[str, Any] = {
+    "architectures": list[str] | None,
+    "chunk_size_feed_forward": int,
+    "dtype": _Dtype,
+    "id2label": dict[str, str] | None,
+    "is_encoder_decoder": bool,
+    "label2id": dict[str, int] | None,
+    "model_type": str,
+    "output_hidden_states": bool | None,
+    "problem_type": str | None,
+    "return_dict": bool | None,
+    "torch_dtype": _Dtype,
+    "transformers_version": str | None,
+}
 
 
 @strict
@@ -29,7 +57,12 @@ class FmriConfig(PreTrainedConfig):
         latent_space: The same for low-level latents.
         fmri_models_version: Version of the package that wrote the configuration.
         fmri_schema: Version of the configuration's layout.
+
+    Attributes:
+        ranges: Field ▶ the smallest and largest number that it (or each number of a list) may be.
     """
+
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     subject_names: list[str] = field(default_factory=list)
     num_voxels: list[int] = field(default_factory=list)
@@ -40,9 +73,43 @@ class FmriConfig(PreTrainedConfig):
     fmri_schema: int = CONFIG_SCHEMA
 
     def __post_init__(self, **kwargs: Any) -> None:
-        check_schema(self.fmri_schema, CONFIG_SCHEMA, "The model's config.json")
+        check_schema(self.fmri_schema, CONFIG_SCHEMA, _FILE)
         self._check_subjects()
+        self._check_ranges()
+        for kind in SPACES:
+            self.space(kind)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration that a file holds.
+
+        Raises:
+            FmriModelsError: A value has another type or is out of range, or a key tells how to load or run the model.
+        """
+        if not isinstance(config_dict, dict):
+            raise FmriModelsError(f"{_FILE} holds no JSON object; {_MEND}.")
+        check_schema(config_dict.get("fmri_schema", CONFIG_SCHEMA), CONFIG_SCHEMA, _FILE)
+        check_configuration(config_dict, _FILE)
+        config_class: Any = cls
+        checked(config_dict, _file_type(config_class), _FILE, _MEND)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except StrictDataclassError as error:
+            raise FmriModelsError(f"{_FILE} is of no such model ({one_line(error, 200)}); {_MEND}.") from error
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+        return read_object(json_file, "model's configuration", _MEND)
+
+    def _check_ranges(self) -> None:
+        for name, (low, high) in {"num_voxels": SIZE, **self.ranges}.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if number is not None and not low <= number <= high:
+                    raise FmriModelsError(
+                        f"The configuration has {one_line(number, 40)} as {name}; expected {low} to {high}."
+                    )
 
     def _check_subjects(self) -> None:
         if len(self.subject_names) != len(self.num_voxels):
@@ -52,11 +119,13 @@ class FmriConfig(PreTrainedConfig):
             )
         if len(set(self.subject_names)) != len(self.subject_names):
             raise FmriModelsError(f"subject_names has a name twice: {self.subject_names}; name each subject once.")
+        for name in self.subject_names:
+            check_name(name, "subject's name")
 
     def space(self, kind: str) -> EmbeddingSpace | None:
         """The [`EmbeddingSpace`] of `kind`: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""
         values = getattr(self, kind)
-        return None if values is None else EmbeddingSpace.from_dict(values)
+        return None if values is None else EmbeddingSpace.from_dict(values, f"The configuration's {kind}")
 
     def subject_index(self, name: str) -> int:
         """The id of a subject.
@@ -69,3 +138,24 @@ class FmriConfig(PreTrainedConfig):
                 f"Subject {name!r} is unknown to this model; it knows {', '.join(self.subject_names) or 'none'}."
             )
         return self.subject_names.index(name)
+
+
+@cache
+def _file_type(config_class: Any) -> Any:
+    """The fields of a configuration by their types; what users add besides is theirs."""
+    from pydantic import ConfigDict, create_model
+
+    # Types that are texts are transformers' own, or those of a package that has to check its fields itself.
+    own = {each.name: each.type for each in fields(config_class) if not isinstance(each.type, str)}
+    types = {**own, **_TRANSFORMERS_FIELDS}
+    # Names of pydantic's own are none here, and a default is never used.
+    aliases = {f"field_{number}": name for number, name in enumerate(types)}
+    config = ConfigDict(extra="ignore", allow_inf_nan=False, arbitrary_types_allowed=True)
+    specification: dict[str, Any] = {key: (types[name], _optional(name)) for key, name in aliases.items()}
+    return create_model(config_class.__name__, __config__=config, **specification)
+
+
+def _optional(name: str) -> Any:
+    from pydantic import Field
+
+    return Field(default=None, alias=name)

@@ -16,8 +16,9 @@ from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.pipeline_fmri import LIBRARY
-from fmri_models.processing_fmri import FORMER_STATISTICS_FILE, STATISTICS_FILE, FmriProcessor
+from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.saving import is_partial
+from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from fmri_models.training_record import TrainingRecord
 from tests.tensor_digests import pipeline_digests
 from tests.test_modeling_common import (
@@ -290,7 +291,7 @@ class PipelineTesterMixin:
         def full(*args: Any, **kwargs: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("fmri_models.processing_fmri.save_file", full)
+        monkeypatch.setattr("fmri_models.processing_fmri.statistics_bytes", full)
         with pytest.raises(FmriModelsError, match="disk is full.*has been changed"):
             pipeline.save_pretrained(folder)
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -66,8 +66,7 @@ def check_generator_index(
     what = f"The index of the image generator in {one_line(path)}"
     index = read_object(file, "index of the image generator", mend)
     components = component_kinds(generator_class)
-    without_given = {key: value for key, value in index.items() if key not in given}
-    check_component_classes(without_given, generator_class, what, mend, given)
+    check_component_classes(index, generator_class, what, mend, given)
     class_name = index["_class_name"]
     own_names = [base.__name__ for base in generator_class.__mro__]
     is_foreign = class_name not in own_names

@@ -1,10 +1,13 @@
 """Configuration of the linear method."""
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_fmri import FmriConfig
+from ...configuration_fmri import SIZE, FmriConfig
+from ...errors import FmriModelsError
+from ...names import one_line
 
 
 @strict
@@ -23,7 +26,18 @@ class LinearConfig(FmriConfig):
     """
 
     model_type = "fmri-linear"
+    ranges: ClassVar = {"targets_a_block": SIZE}
 
     targets_a_block: int = 4096
     restores_variance: bool = False
     penalties: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        for subject, of_groups in (self.penalties or {}).items():
+            numbers = of_groups.values() if isinstance(of_groups, dict) else [of_groups]
+            if any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n < math.inf for n in numbers):
+                raise FmriModelsError(
+                    f"The configuration has {one_line(repr(of_groups), 80)} as penalties of {one_line(subject, 80)}; "
+                    "expected a number from 0 for each group of targets."
+                )

@@ -1,12 +1,13 @@
 """Configuration of MindEye."""
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_fmri import FmriConfig
+from ...configuration_fmri import LAYERS, SHARE, SIZE, FmriConfig
 from ...errors import FmriModelsError
+from ...weights import MAX_SIZE
 
 # A token is the unit of the backbone's head and of the prior.
 _TOKEN_AXES = 2
@@ -64,6 +65,32 @@ class MindEyeConfig(FmriConfig):
     """
 
     model_type = "fmri-mindeye"
+    ranges: ClassVar = {
+        "hidden_size": SIZE,
+        "num_hidden_layers": LAYERS,
+        "input_dropout": SHARE,
+        "hidden_dropout": SHARE,
+        "projector_size": SIZE,
+        "prior_num_layers": LAYERS,
+        "prior_num_attention_heads": SIZE,
+        "prior_attention_head_dim": SIZE,
+        "prior_feed_forward_multiplier": SIZE,
+        "token_components": SIZE,
+        "prior_num_timesteps": (2, 100_000),
+        "prior_brain_dropout": SHARE,
+        "prior_image_dropout": SHARE,
+        "prior_num_inference_steps": (2, 100_000),
+        "prior_guidance_scale": (0, MAX_SIZE),
+        "low_level_hidden_size": SIZE,
+        "low_level_num_hidden_layers": LAYERS,
+        "low_level_input_dropout": SHARE,
+        "low_level_hidden_dropout": SHARE,
+        "low_level_start_channels": SIZE,
+        "low_level_block_out_channels": SIZE,
+        "low_level_layers_per_block": LAYERS,
+        "low_level_norm_num_groups": SIZE,
+        "low_level_feature_size": SIZE,
+    }
 
     hidden_size: int = 4096
     num_hidden_layers: int = 4
