@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
 
-from .component_index import check_component_index
+from .component_index import check_component_classes, check_component_index
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
@@ -488,6 +488,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         recover(folder)
         index = read_index(folder)
         pipeline_class = _pipeline_class(folder, index)
+        mend = "save or download the pipeline again"
+        check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
             kwargs["image_generator_source"] = _with_places(index["image_generator_source"], folder)
         accompanying = _read_accompanying(folder)

@@ -1,8 +1,10 @@
 """A picture network whose feature maps a low-level branch learns from: VICRegL's ConvNeXt with its maps projector."""
 
+import os
 import re
 from dataclasses import field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,10 @@ from torch.nn import functional as F
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
 
 from ..errors import FmriModelsError
+from ..hub_repository import fetch_folder, fetch_options, weights_patterns
+from ..names import one_line
 from ..original_checkpoint import Checkpoint, State, check_finite, listed, read_state
+from ..weights import check_model_folder
 
 # ImageNet's statistics as MindEye's training wrote them, with a first deviation that is usually .229.
 _MEAN = (0.485, 0.456, 0.406)
@@ -88,6 +93,29 @@ class FeatureMapTeacher(PreTrainedModel):
                 "many; give a full checkpoint of VICRegL with a ConvNeXt."
             )
         return teacher.eval()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Loads a saved teacher, if it is whole.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            *model_args: Those of `PreTrainedModel.from_pretrained`.
+            **kwargs: Likewise.
+
+        Raises:
+            FmriModelsError: There is none, or a weight is missing, unexpected, of another shape or type, or not finite.
+        """
+        name = os.fspath(pretrained_model_name_or_path)
+        subfolder = kwargs.get("subfolder") or ""
+        folder = Path(name)
+        if not folder.is_dir():
+            prefix = f"{subfolder}/" if subfolder else ""
+            patterns = [f"{prefix}config.json", *weights_patterns(prefix, kwargs.get("variant"))]
+            folder = fetch_folder(name, patterns, **fetch_options(kwargs))
+        what = f"The teacher in {one_line(name)}"
+        check_model_folder(cls, folder / subfolder, what, kwargs.get("config"), kwargs.get("variant"))
+        return super().from_pretrained(str(folder), *model_args, **{**kwargs, "use_safetensors": True})
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Feature maps.
