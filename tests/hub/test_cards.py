@@ -38,7 +38,8 @@ def workplace(tmp_path_factory):
 @pytest.fixture
 def model(workplace):
     yield workplace / "model"
-    (workplace / "model" / "README.md").unlink(missing_ok=True)
+    for name in ("README.md", "report.json", "report.md", "report.html", "grid.png"):
+        (workplace / "model" / name).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
