@@ -1,14 +1,21 @@
 """`evaluate --images` and `compare`."""
 
+import os
+import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from fmri_models.cli.compare import compare
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, evaluate_images
+from fmri_models.evaluation.images import load_matched
+from fmri_models.names import is_name
 
 
 def write_pictures(folder: Path, count=12, noise=0.0, size=28, suffix=".png", mode="RGB", seed=0):
@@ -100,6 +107,93 @@ def test_an_output_folder_with_content_is_refused(folders, tmp_path):
     with pytest.raises(FmriModelsError, match="not empty"):
         evaluate_images(*folders, tmp_path / "out", "small_pictures")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept"]
+
+
+def test_pictures_that_are_read_are_not_replaced(folders, tmp_path):
+    recon, truth = folders
+    before = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+    evaluate_images(recon, truth, tmp_path / "out", "small_pictures")
+    images = tmp_path / "out" / "images"
+    for pair, out in (
+        ((recon, truth), recon), ((recon, truth), truth), ((images / "brain", images / "truth"), tmp_path / "out"),
+    ):  # fmt: skip
+        with pytest.raises(FmriModelsError, match="would replace pictures of"):
+            evaluate_images(*pair, out, "small_pictures", overwrite=True)
+    evaluate_images(recon, truth, tmp_path / "out", "small_pictures", overwrite=True)
+    evaluate_images(recon, truth, recon / "report", "small_pictures")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_is_no_file_is_no_picture(folders, tmp_path):
+    recon, truth = folders
+    os.mkfifo(recon / "pipe.png")
+    (truth / "loop.png").symlink_to(truth / "loop.png")
+    (truth / "nowhere.png").symlink_to(tmp_path / "absent")
+    (truth / "folder.png").mkdir()
+    assert load_matched(recon, truth)[0] == [f"picture{number:02d}" for number in range(12)]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size; its pixels would be zeros."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    pixels = zlib.compress(bytes(1000))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (178_000_000, 1), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_by_its_header(folders, tmp_path, size):
+    recon, truth = folders
+    (recon / "picture04.png").write_bytes(png_header(*size))
+    with pytest.raises(FmriModelsError, match=r"picture04\.png cannot be decoded.*pixels"):
+        evaluate_images(recon, truth, tmp_path / "out", "small_pictures")
+
+
+def test_more_pictures_than_memory_are_refused_before_they_are_decoded(tmp_path):
+    for name in ("recon", "truth"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "picture0000.png").write_bytes(png_header(7000, 7000))
+        for number in range(1, 800):
+            (tmp_path / name / f"picture{number:04d}.png").symlink_to("picture0000.png")
+    with pytest.raises(
+        FmriModelsError, match="800 pictures of 7000x7000 pixels need .* GiB of memory and this machine"
+    ):
+        evaluate_images(tmp_path / "recon", tmp_path / "truth", tmp_path / "out", "small_pictures")
+
+
+def test_pictures_may_have_any_visible_name(tmp_path):
+    recon, truth = write_pictures(tmp_path / "recon", noise=0.5), write_pictures(tmp_path / "truth")
+    strange = ["=HYPERLINK(1)", "<script>alert(1)</script>"[:24].replace("/", "-"), "ein Löwe (2)", "a_b", "a b"]
+    for folder in (recon, truth):
+        for number, name in enumerate(strange):
+            (folder / f"picture{number:02d}.png").rename(folder / f"{name}.png")
+    evaluate_images(recon, truth, tmp_path / "out", "small_pictures")
+    names = {path.stem for path in (tmp_path / "out" / "images" / "truth").iterdir()}
+    assert len(names) == 12
+    assert all(is_name(name) for name in names)
+    assert names == {path.stem for path in (tmp_path / "out" / "images" / "brain").iterdir()}
+    items = pq.read_table(tmp_path / "out" / "items.parquet")["stimulus_id"].to_pylist()
+    assert set(strange) < set(items)
+    (recon / "a\nb.png").write_bytes(b"")
+    with pytest.raises(FmriModelsError, match="not one line of visible characters"):
+        evaluate_images(recon, truth, tmp_path / "again", "small_pictures")
+
+
+def test_names_of_folders_are_text_in_a_report(tmp_path):
+    hostile = "# <script>alert(1)<⧸script> [a](b) | **c**\n# own \x1b[31m"
+    recon, truth = write_pictures(tmp_path / "recon", noise=0.5), write_pictures(tmp_path / hostile)
+    evaluate_images(recon, truth, tmp_path / "out", "small_pictures")
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    html = (tmp_path / "out" / "report.html").read_text()
+    for text in (markdown, html):
+        assert "<script>" not in text
+        assert "\x1b" not in text
+    assert "**c**" not in markdown
+    assert not re.search(r"^# own", markdown, re.MULTILINE)
+    assert Report.load(tmp_path / "out").data["name"].startswith("# <script>")
 
 
 # ------------------------------------------------------------------------------------------------------------- compare

@@ -1,7 +1,10 @@
 """The log of looks at a test split."""
 
 import json
+import multiprocessing
 import os
+import resource
+import signal
 import subprocess
 
 import pytest
@@ -85,3 +88,96 @@ def test_commit_only_of_a_checkout_of_this_package(monkeypatch, tmp_path):
     assert len(looks.current_commit()) == 40
     package.write_text("changed")
     assert looks.current_commit().endswith("-dirty")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", "is no record of an evaluation"),
+        ('{"fingerprint": 3}', "has 3 as 'fingerprint'; expected string"),
+        ('{"score": {"mse": true}}', "has True as 'score.mse'"),
+        ('{"score": {"mse": NaN}}', "NaN is no number"),
+        ('{"config": []}', "has \\[\\] as 'config'"),
+        ('{"time": "a\\u001b[31m"}', "one line"),
+        ("[" * 200_000, "nested too deep"),
+        ('{"a": "', "no readable JSON"),
+    ],
+)
+def test_a_damaged_line_is_named_before_an_evaluation_and_after(table, line, message):
+    log = table.parent / "evaluations.jsonl"
+    record_look(table, "f", "default/test", {}, {"mse": 0.5})
+    log.write_text(log.read_text() + line + "\n")
+    for call in (lambda: read_looks(table, "f"), lambda: looks.check_log(table)):
+        with pytest.raises(FmriModelsError, match=f"Line 2 of .*{message}.*; repair or remove that line"):
+            call()
+    assert log.read_text().splitlines()[1] == line
+
+
+def test_what_is_no_log_is_a_sentence(table):
+    log = table.parent / "evaluations.jsonl"
+    os.mkfifo(log)
+    with pytest.raises(FmriModelsError, match="no regular file"):
+        looks.check_log(table)
+    log.unlink()
+    log.write_bytes(b"\xff\xfe")
+    with pytest.raises(FmriModelsError, match="no text in UTF-8"):
+        looks.check_log(table)
+    with log.open("wb") as file:
+        file.truncate(2**32)
+    with pytest.raises(FmriModelsError, match="bytes; expected"):
+        looks.check_log(table)
+
+
+def test_a_line_without_its_end_swallows_no_other(table):
+    log = table.parent / "evaluations.jsonl"
+    log.write_text(json.dumps({"fingerprint": "f"}))
+    record_look(table, "f", "default/test", {}, {})
+    assert len(read_looks(table, "f")) == 2
+
+
+def test_text_of_a_look_is_one_line_and_its_numbers_are_finite(table):
+    record_look(table, "f", "default/test", {"model": "a\nb\u2028c"}, {"mse": float("nan")})
+    [look] = read_looks(table, "f")
+    assert look["config"] == {"model": "a\\nb\\u2028c"}
+    assert look["score"] == {"mse": None}
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(table):
+    log = table.parent / "evaluations.jsonl"
+    record_look(table, "f", "default/test", {}, {})
+    before = log.read_bytes()
+    # What a disk that becomes full takes of a line: the beginning.
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limit[1]))
+        with pytest.raises(OSError, match="No space|too large"):
+            looks._append(log, "x" * 1000 + "\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert log.read_bytes() == before
+
+
+def test_evaluations_at_the_same_time_lose_no_line(table):
+    fork = multiprocessing.get_context("fork")
+    config = {"recipe": "x" * 20_000}
+    processes = [
+        fork.Process(target=lambda: [record_look(table, "f", "s", config, {}) for _ in range(5)]) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(read_looks(table, "f", "s")) == 20
+
+
+def test_an_unwritable_log_is_found_before_the_evaluation(table, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    looks.check_log(table)
+    assert not (table.parent / "evaluations.jsonl").exists()
+    monkeypatch.setattr(looks, "_try_appending", refuse)
+    with pytest.raises(FmriModelsError, match="neither to"):
+        looks.check_log(table)
