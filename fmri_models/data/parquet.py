@@ -28,7 +28,7 @@ _MOST_TEXT_BYTES = 512 * MEBIBYTE
 _MOST_PICTURE_BYTES = 512 * MEBIBYTE
 # Captions of a stimulus, as a mean.
 _MOST_VALUES_A_ROW = 1000
-# Betas are noise: what shrinks to less than a hundredth is none.
+# Betas are noise, and pictures are compressed: what shrinks to less than a hundredth is neither.
 _LARGEST_RATIO = 100
 _READ_BUFFER = MEBIBYTE
 _FMRI_BATCH_BYTES = 64 * MEBIBYTE
@@ -68,9 +68,8 @@ def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_row
         FmriModelsError: The file is missing or broken, has no such columns, or claims more than it may hold.
     """
     check_regular_file(path, "file of the table", MEND)
-    text = [name for name in (_text_path(kinds[0].field(column)) for column in columns) if name]
     with naming(path):
-        file = pq.ParquetFile(path, read_dictionary=text, buffer_size=_READ_BUFFER)
+        file = pq.ParquetFile(path, buffer_size=_READ_BUFFER)
         try:
             if found := next(column_findings(file, kinds, columns), None):
                 raise FmriModelsError(f"{one_line(path)}{found}; prepare the table again.")
@@ -78,7 +77,11 @@ def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_row
         except BaseException:
             file.close()
             raise
-        return file
+        text = [name for name in (_text_path(kinds[0].field(column)) for column in columns) if name]
+        if not text:
+            return file
+        with file:
+            return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=text, buffer_size=_READ_BUFFER)
 
 
 def read_parquet(
@@ -165,7 +168,8 @@ def pictures(path: Path, kind: pa.Schema, rows: np.ndarray, most_rows: int) -> I
         most_rows: How many rows the file may have.
     """
     with open_parquet(path, kind, columns=["image"], most_rows=most_rows) as file, naming(path):
-        start = 0
+        start = total = 0
+        most_bytes = max(1024 * MEBIBYTE, _LARGEST_RATIO * path.stat().st_size)
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             inside = set(rows[(rows >= start) & (rows < start + about.num_rows)].tolist())
@@ -176,6 +180,9 @@ def pictures(path: Path, kind: pa.Schema, rows: np.ndarray, most_rows: int) -> I
                 row = start
                 for batch in file.iter_batches(size, row_groups=[group], columns=["image"]):
                     images = batch.column(0)
+                    total += images.nbytes
+                    if total > most_bytes:
+                        raise FmriModelsError(_too_much(path, f"{total / MEBIBYTE:.0f} MiB of pictures or more"))
                     for index in range(len(images)):
                         if row + index in inside:
                             picture = images[index].as_py()
@@ -205,19 +212,16 @@ def text_list(column: pa.ChunkedArray) -> list[str | None]:
 
 def texts_list(column: pa.ChunkedArray, what: str) -> list[list[str]]:
     """A column of lists of text, empty where one is missing."""
-    lists: list[list[str]] = []
-    total = 0
-    for chunk in column.chunks:
-        ends = np.cumsum(pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False))
-        indices, words = _dictionary(pa.chunked_array([chunk.flatten()]))
-        lengths = np.array([len(word) for word in words] + [0], dtype=np.int64)
-        total += int(lengths[indices].sum())
-        _check_memory(total, what)
-        known = [*words, ""]
-        values = [known[index] for index in indices.tolist()]
-        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-        lists += [values[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return lists
+    if not column.num_chunks:
+        return []
+    indices, words = _dictionary(pa.chunked_array([chunk.flatten() for chunk in column.chunks]))
+    sizes = np.array([len(word) for word in words] + [0], dtype=np.int64)
+    _check_memory(int(sizes[indices].sum()), what)
+    known = [*words, ""]
+    values = [known[index] for index in indices.tolist()]
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    ends = np.cumsum(lengths)
+    return [values[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
 
 
 def check_texts(column: pa.ChunkedArray, check: Callable[[str], object]) -> None:
@@ -267,11 +271,19 @@ def file_sha256(path: Path) -> str:
 
 
 def _read(file: pq.ParquetFile, path: Path, columns: list[str]) -> pa.Table:
-    if not any(pa.types.is_list(file.schema_arrow.field(name).type) for name in columns) or not file.num_row_groups:
-        return file.read(columns=columns)
+    lists = [name for name in columns if pa.types.is_list(file.schema_arrow.field(name).type)]
+    table = file.read(columns=[name for name in columns if name not in lists])
+    if lists:
+        for name, values in zip(lists, _read_lists(file, path, lists).columns, strict=True):
+            table = table.append_column(name, values)
+    return table.select(columns)
+
+
+def _read_lists(file: pq.ParquetFile, path: Path, columns: list[str]) -> pa.Table:
     try:
         # Arrow puts dictionaries in lists together within a row group alone.
-        return pa.concat_tables([file.read_row_group(group, columns) for group in range(file.num_row_groups)])
+        parts = [file.read_row_group(group, columns) for group in range(file.num_row_groups)]
+        return pa.concat_tables(parts) if parts else file.read(columns=columns)
     except pa.ArrowNotImplementedError:
         # The writer gave the dictionary up, because its texts differ.
         with pq.ParquetFile(path, buffer_size=_READ_BUFFER) as plain:
@@ -335,7 +347,7 @@ def _dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     if not column.num_chunks:
         return np.zeros(0, dtype=np.int32), []
     column = column.unify_dictionaries()
-    indices = np.concatenate([pc.fill_null(chunk.indices, -1).to_numpy() for chunk in column.chunks])
+    indices = pc.fill_null(pa.chunked_array([chunk.indices for chunk in column.chunks]), -1).to_numpy()
     return indices, column.chunk(0).dictionary.to_pylist()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import FmriModelsError
 from ..names import one_line
@@ -144,7 +144,9 @@ def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image
 def _undecodable(name: str, error: Exception) -> FmriModelsError:
     if isinstance(error, Image.DecompressionBombError):
         return FmriModelsError(f"The picture of {name} has more than {MAX_PIXELS:,} pixels; {_MEND}.")
-    return FmriModelsError(f"The picture of {name} can't be decoded ({one_line(error, 120)}); replace the file.")
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = f"it is none of {', '.join(FORMATS)}" if unknown else one_line(error, 120)
+    return FmriModelsError(f"The picture of {name} can't be decoded ({reason}); replace the file.")
 
 
 def content_sha256(pixels: np.ndarray) -> str:
