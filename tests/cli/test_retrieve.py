@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -114,3 +116,48 @@ def test_pictures_of_several_sizes_are_resized(workplace, ids, capsys, tmp_path)
     _, original, _ = retrieved(workplace, capsys, workplace / "pictures", "--top-k", "1")
     assert status == 0
     assert np.mean([a["item"] == b["item"] for a, b in zip(rows, original, strict=True)]) > 0.8
+
+
+def test_names_of_pictures_are_no_formulas(workplace, ids, capsys, tmp_path):
+    shutil.copytree(workplace / "pictures", tmp_path / "pictures")
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x", "a\n=1", "a,b"]
+    for name, old in zip(names, ids, strict=False):
+        (tmp_path / "pictures" / f"{old}.png").rename(tmp_path / "pictures" / f"{name}.png")
+    status, rows, _ = retrieved(workplace, capsys, tmp_path / "pictures", "--top-k", str(len(ids)))
+    assert status == 0
+    items = {row["item"] for row in rows}
+    assert {"'=HYPERLINK(1)", "'+1", "'-1", "'@x", "a\\n=1", "a,b"} <= items
+    assert set(ids[len(names) :]) <= items
+    assert {row["stimulus"] for row in rows} == set(ids)
+
+
+def test_what_is_no_file_is_no_picture_of_a_gallery(workplace, ids, capsys, tmp_path):
+    shutil.copytree(workplace / "pictures", tmp_path / "pictures")
+    os.mkfifo(tmp_path / "pictures" / "pipe.png")
+    (tmp_path / "pictures" / "loop.png").symlink_to(tmp_path / "pictures" / "loop.png")
+    (tmp_path / "pictures" / "folder.png").mkdir()
+    status, rows, _ = retrieved(workplace, capsys, tmp_path / "pictures", "--top-k", str(len(ids)))
+    assert status == 0
+    assert {row["item"] for row in rows} == set(ids)
+
+
+def test_galleries_of_other_numbers_are_one_line(workplace, capsys, tmp_path):
+    values = np.load(workplace / "gallery.npy").astype(np.float64)
+    flat = values.reshape(len(values), -1)
+    for name, changed in (
+        ("nan", np.where(np.arange(flat.shape[1]) == 3, np.nan, flat)),
+        ("infinite", np.where(np.arange(flat.shape[1]) == 3, np.inf, flat)),
+        ("swapped", flat.astype(">f4")),
+        ("objects", flat.astype(object)),
+        ("empty", np.zeros((0, 2**30), np.float32)),
+        ("scalar", np.float32(1)),
+    ):
+        np.save(tmp_path / f"{name}.npy", changed, allow_pickle=True)
+        status, rows, said = retrieved(workplace, capsys, tmp_path / f"{name}.npy")
+        assert (status, rows) == (1, []), name
+        assert said.strip().splitlines()[-1].startswith("fmri-models: error: "), name
+        assert "unexpected" not in said, name
+    np.save(tmp_path / "huge.npy", flat * 1e300)
+    status, rows, _ = retrieved(workplace, capsys, tmp_path / "huge.npy", "--top-k", "1")
+    assert status == 0
+    assert all(np.isfinite(float(row["similarity"])) for row in rows)

@@ -1,6 +1,8 @@
 """From rows of pictures to report.json and what lies beside it."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -323,6 +325,37 @@ def test_html_escapes_what_users_give(report, scores, material, tmp_path):
     assert "<script>" not in (tmp_path / "report.html").read_text()
 
 
+HOSTILE = "# <script>alert(1)</script> [a](http://b) | **c** `d`\n\n# own \x1b[31m"
+
+
+def test_names_are_text_wherever_a_report_is_written(report, scores, material, tmp_path):
+    changed = replace(
+        report,
+        protocol={**report.protocol, "name": HOSTILE, "description": HOSTILE},
+        rows={**report.rows, "ridge": {**report.rows["ridge"], "label": HOSTILE, "description": HOSTILE}},
+        per_subject={HOSTILE: report.per_subject["subj01"], "subj02": report.per_subject["subj02"]},
+        data={"name": HOSTILE, "mean_noise_ceiling": 0.5, "noise_ceiling_source": [HOSTILE]},
+        model={"path": HOSTILE},
+        versions={"torch": HOSTILE},
+        looks=[{"time": HOSTILE, "commit": HOSTILE, "config": {HOSTILE: HOSTILE}, "score": {}}],
+        notes=[HOSTILE],
+    )
+    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
+    markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    for text in (markdown, html, results_table(changed)):
+        assert "\x1b" not in text
+        assert "\n# own" not in text
+    assert "<script>" not in markdown + html
+    assert "**c**" not in markdown
+    assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
+    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
+    assert cells == [len(report.results) + 2, len(report.comparisons) + 2, 6, 4]
+    assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
+    read = Report.load(tmp_path)
+    assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]
+    assert read.to_dict() == changed.to_dict()
+
+
 def test_grid_is_a_seeded_choice_that_ignores_scores(scores, material):
     items = grid_items(scores, 5, seed=3)
     assert items == grid_items(scores, 5, seed=3) != grid_items(scores, 5, seed=4)
@@ -337,6 +370,11 @@ def test_names_of_pictures_are_unique_and_safe():
     ids = np.array(["a/b", "a/b", "../x"])
     names = item_names(Scores({}, np.array(["s"] * 3), ids, np.zeros(3, int)))
     assert names == ["a_b.png", "a_b-2.png", "_x.png"]
+    ids = np.array(["x", "x-2", "x", "a b", "a_b", "x" * 128, "x" * 128, ".", "ä"])
+    names = item_names(Scores({}, np.array(["s"] * 9), ids, np.zeros(9, int)))
+    assert names[:5] == ["x.png", "x-2.png", "x-3.png", "a_b-2.png", "a_b.png"]
+    assert names[5:7] == ["x" * 128 + ".png", "x" * 128 + "-2.png"]
+    assert len(set(names)) == 9
 
 
 def test_mismatches_are_sentences(material):
