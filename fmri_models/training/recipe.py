@@ -70,7 +70,7 @@ class Stage:
         if not isinstance(self.name, str) or self.name in ("", ".", "..") or re.search(r"[/\\]", self.name):
             raise FmriModelsError(f"A stage is named {one_line(repr(self.name))}; expected a text without '/'.")
         check_line(self.name, "name of a stage", most=100)
-        _check_fields(vars(self), Stage, "stage.", checked_elsewhere=("training", "augmentation", "teacher"))
+        check_fields(vars(self), Stage, "stage.", checked_elsewhere=("training", "augmentation", "teacher"))
         if not self.train_on:
             raise FmriModelsError(f"The stage {self.name!r} learns from no part of the split; name one in train_on.")
         if "test" in self.validate_on:
@@ -127,7 +127,7 @@ class Selection:
             )
         if not isinstance(self.folds, int) or isinstance(self.folds, bool) or self.folds < 2:
             raise FmriModelsError(f"selection.folds is {self.folds!r}; expected a whole number from 2.")
-        _check_fields(vars(self), Selection, "selection.")
+        check_fields(vars(self), Selection, "selection.")
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_plain({key: value for key, value in vars(self).items() if key not in ("stages", "selection")}, _MEND)
-        _check_fields(vars(self), Recipe, "", checked_elsewhere=("stages", "selection", "generator", "trackers"))
+        check_fields(vars(self), Recipe, "", checked_elsewhere=("stages", "selection", "generator", "trackers"))
         check_name(self.split, "name of the split")
         for what in ("data", "out", "initial_model"):
             if getattr(self, what) is not None:
@@ -395,7 +395,7 @@ def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
     check_keys(values, Stage, f"A stage of the recipe {source}")
     if "name" not in values:
         raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
-    _check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
+    check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
     training = values.get("training")
     if training is None:
         return Stage(**values)
@@ -464,9 +464,13 @@ def _nested(values: Any) -> Iterator[tuple[str, Any, int]]:
         rest += [(f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in items]
 
 
-def _check_fields(values: Mapping[str, Any], kind: type, prefix: str, checked_elsewhere: Sequence[str] = ()) -> None:
-    """Checks the types of the values that are fields of a dataclass; the message has the dotted key."""
+def check_fields(values: Mapping[str, Any], kind: type, prefix: str, checked_elsewhere: Sequence[str] = ()) -> None:
+    """Checks the types of the values that are fields of a dataclass.
+
+    Raises:
+        FmriModelsError: Names the dotted key of the first one that does not fit.
+    """
     hints = get_type_hints(kind, include_extras=True)
-    for key, value in values.items():
-        if key in hints and key not in checked_elsewhere:
-            checked(value, hints[key], f"{prefix}{key}", _MEND)
+    names = {item.name for item in fields(kind)} - set(checked_elsewhere)
+    for key in values.keys() & names:
+        checked(values[key], hints[key], f"{prefix}{key}", _MEND)

@@ -1,6 +1,6 @@
 """The stages of a recipe one after the other, in closed form or by gradient, from where an earlier run ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .gradient import GradientStage, StageIdentity
 from .loop import StageLoop, restore_stage, resumed_state
 from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
-from .recipe import Recipe, Stage
+from .recipe import Recipe, Stage, check_fields
 from .simulated_trials import SimulatedTrials, trial_simulation
 
 logger = logging.get_logger(__name__)
@@ -218,6 +218,8 @@ def stage_objective(recipe: Recipe, stage: Stage) -> Any:
         FmriModelsError: The arguments do not fit, or the objective is not of the kind that the stage says.
     """
     objective_class = get_method(recipe.method).load("objective")
+    if is_dataclass(objective_class) and isinstance(objective_class, type):
+        check_fields(stage.objective, objective_class, f"The stage {stage.name!r} has an objective whose ")
     try:
         objective = objective_class(**stage.objective)
     except TypeError as error:

@@ -1,5 +1,9 @@
 """Recipes: reading, overriding, and each sentence for a bad one."""
 
+import json
+import os
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -145,3 +149,79 @@ def test_any_override_is_applied_or_a_sentence(text):
         load_recipe("linear", [text])
     except FmriModelsError as error:
         assert str(error)
+
+
+CASES = [
+    ("a: !!timestamp x", "is no valid YAML"),
+    ("[" * 5000, "nested too deep"),
+    (b"\xff\xfe", "no text in UTF-8"),
+    ("a: &a [*a]", "leads back to itself"),
+    ("\n".join(["a0: &a0 [1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))]), "grow beyond"),
+    ("a: \x00", "is no valid YAML"),
+    ("method: linear\n5: x\nstages: [{name: a}]", "unknown key 5"),
+    ("method: linear\nstages: [{name: a, objective: {5: x}}]", r"stages\.0\.objective has the key 5; expected a text"),
+    ("method: linear\nstages: [{name: a}]\nmodel: {a: 2001-01-01}", r"model\.a is datetime\.date.* \(date\)"),
+    ("method: linear\nstages: [{name: a}]\nmodel: {a: !!set {x}}", r"model\.a is \{'x'\} \(set\)"),
+    ("method: linear\nstages: [{name: a, train_on: 5}]", r"stages\.0\.train_on is 5; expected list"),
+    ("method: linear\nstages: [{name: a, validate_on: [5]}]", r"stages\.0\.validate_on has 5 as '0'; expected string"),
+    ("method: 5\nstages: [{name: a}]", "method is 5; expected string"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), CASES)
+def test_files_of_any_content_are_sentences(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        load_recipe(str(path))
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_a_sentence(tmp_path, make):
+    make(tmp_path / "mine.yaml")
+    with pytest.raises(FmriModelsError, match="is a folder|no regular file"):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stages.0.train_on=" + "[" * 3000], "nested too deep"),
+        (["seed=" + "9" * 100], "seed is a number beyond"),
+        (["fold=-1"], "fold is -1"),
+        (["processor.rois=.nan"], r"processor\.rois is nan; expected a finite number"),
+        (["subjects=[]"], r"subjects is \[\]"),
+        (["subjects=[5]"], "subjects has 5"),
+        (["split=../x"], "name of the split '../x' can't be used as a file name"),
+        ([r'out="a\nb"'], "recipe's out .* has the character U\\+000A"),
+        ([r'stages.0.name="a\eb"'], "name of a stage .* has the character U\\+001B"),
+        (["stages.0.name=.."], "named '..'"),
+        (["stages.².name=a"], "asks for item '²'"),
+        (["stages." + "9" * 5000 + "=a"], "asks for item '999"),
+        (["a." * 5000 + "b=1"], "levels deep"),
+        (["max_shard_size=5"], "max_shard_size is 5"),
+        (["max_shard_size=0GB"], "max_shard_size is '0GB'"),
+        (["trackers=[5]"], "expected a list of names"),
+        (["stages.0.augmentation=5"], "augmentation is 5"),
+    ],
+)
+def test_values_that_fit_no_field_are_sentences(overrides, message):
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        load_recipe("linear", overrides)
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_published_recipe_names_folders_by_their_content(tmp_path):
+    folder = tmp_path / "somebody" / "base"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    recipe = load_recipe("linear", [f"generator={folder}", f"initial_model={folder}"])
+    published = recipe.published()
+    assert str(tmp_path) not in json.dumps(published)
+    assert re.fullmatch(r"base \(a folder, [0-9a-f]{16}\)", published["initial_model"])
+    assert published["generator"] == published["initial_model"]
+    (folder / "config.json").write_text("{ }")
+    assert recipe.published()["initial_model"] != published["initial_model"]
+    assert load_recipe("linear", ["generator={repository: a/b}"]).published()["generator"]["repository"] == "a/b"
+    assert recipe.to_dict()["initial_model"] == str(folder)

@@ -12,6 +12,8 @@ from transformers.utils import logging
 
 from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, choose_alpha
 from ...encoders.disk_backed import release_memory
+from ...errors import FmriModelsError
+from ...names import one_line
 from .modeling_linear import BlockedLinear, LinearModel
 
 logger = logging.get_logger(__name__)
@@ -37,6 +39,16 @@ class LinearObjective:
     selection: Literal["validation", "leave_one_stimulus_out"] = "leave_one_stimulus_out"
     penalties: Sequence[float] | Mapping[str, Mapping[str, float]] = DEFAULT_PENALTIES
     restore_variance: bool = False
+
+    def __post_init__(self) -> None:
+        given = self.penalties.values() if isinstance(self.penalties, Mapping) else [self.penalties]
+        for penalties in given:
+            values = list(penalties.values() if isinstance(penalties, Mapping) else penalties)
+            if not values or not all(0 < value < float("inf") for value in values):
+                raise FmriModelsError(
+                    f"objective.penalties is {one_line(repr(self.penalties), 80)}; expected positive numbers, one at "
+                    "least."
+                )
 
     def fit(
         self,
@@ -83,6 +95,8 @@ class LinearObjective:
         validation: Mapping[str, ClosedFormTrials] | None,
     ) -> RidgeChoice:
         if isinstance(self.penalties, Mapping):
+            if part not in self.penalties.get(subject, {}):
+                raise FmriModelsError(f"objective.penalties has none for {part} of {subject}; add it, or give a list.")
             return RidgeChoice(float(self.penalties[subject][part]), errors={}, at_edge=False)
         if len(self.penalties) == 1:
             return RidgeChoice(float(self.penalties[0]), errors={}, at_edge=False)

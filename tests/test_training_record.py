@@ -1,0 +1,74 @@
+"""The record that evaluation relies on: what is read is what was written, or a sentence."""
+
+import json
+import os
+
+import pytest
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.training_record import TrainingRecord
+
+
+def record(**changes):
+    values = {
+        "method": "linear", "table": "small", "table_fingerprint": "0" * 64, "split": "default", "fold": 0,
+        "train_parts": ["train"], "repetitions": "average",
+    }  # fmt: skip
+    return TrainingRecord(**{**values, **changes})
+
+
+def test_a_record_comes_back(tmp_path):
+    saved = record(simulated=True, stages=[{"stage": "ridge", "result": {"1": 0.5}}], seconds=3)
+    saved.save(tmp_path)
+    assert TrainingRecord.load(tmp_path) == saved
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    record(stages=[{"result": float("nan"), "values": [float("inf"), 1.0]}]).save(tmp_path)
+    assert "NaN" not in (tmp_path / "training.json").read_text()
+    assert TrainingRecord.load(tmp_path).stages == [{"result": None, "values": [None, 1.0]}]
+
+
+def test_a_folder_without_a_record_has_none(tmp_path):
+    assert TrainingRecord.load(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fold": True}, "has True as 'fold'; expected integer"),
+        ({"fold": -1}, "has -1 as 'fold'"),
+        ({"train_parts": "train"}, "has 'train' as 'train_parts'"),
+        ({"train_parts": []}, "as 'train_parts'"),
+        ({"repetitions": "some"}, "'average', 'single' or 'all'"),
+        ({"simulated": "yes"}, "has 'yes' as 'simulated'"),
+        ({"seconds": -1.0}, "as 'seconds'"),
+        ({"stages": {}}, "as 'stages'"),
+        ({"more": 1}, "has 'more', which is not known there"),
+        ({"schema": 2}, "newer version"),
+        ({"schema": "1"}, "schema version '1'"),
+    ],
+)
+def test_values_that_do_not_fit_are_sentences(tmp_path, changes, message):
+    record().save(tmp_path)
+    path = tmp_path / "training.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(FmriModelsError, match=message):
+        TrainingRecord.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"", b"[]", b"{", b"[" * 100_000, b'{"schema": NaN}', b'{"schema": 1}', b'"\\ud800"']
+)
+def test_files_that_hold_no_record_are_sentences(tmp_path, content):
+    (tmp_path / "training.json").write_bytes(content)
+    with pytest.raises(FmriModelsError, match=r"training\.json"):
+        TrainingRecord.load(tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_no_missing_record(tmp_path, make):
+    """Without its record, a pipeline could be evaluated on what it was trained on."""
+    make(tmp_path / "training.json")
+    with pytest.raises(FmriModelsError, match="is a folder|no regular file"):
+        TrainingRecord.load(tmp_path)
