@@ -36,7 +36,8 @@ _REPLACED_PREFIX = ".replaced-"
 # Inside a folder that is being merged into: complete, and on its way to the files' own places.
 _SWAP_PREFIX = ".swap-"
 _JOURNAL = "swap.json"
-_MAX_JOURNAL_BYTES = 2**24
+# The pictures of a report on single trials of many subjects are a few hundred thousand.
+_MAX_JOURNAL_BYTES = 2**28
 _RANDOM = r"[a-z0-9_]{8}"
 # Left by file managers and sharing protocols, never by a person.
 _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")

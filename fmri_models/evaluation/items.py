@@ -150,14 +150,15 @@ def _items(batch: pa.RecordBatch, what: str) -> Iterator[Item]:
         columns[name] = column.to_pylist()
     for name in ("seed", "value"):
         columns[name] = batch.column(name).to_pylist()
-    for *names, seed, value in zip(*(columns[name] for name in (*_NAMES, "seed", "value")), strict=True):
-        if None in names or seed is None:
+    for values in zip(*(columns[name] for name in ITEM_SCHEMA.names), strict=True):
+        *names, value = values
+        if None in names:
             raise FmriModelsError(f"{what} has an item without a row, metric, subject, stimulus or seed; {_MEND}.")
         if value is None:
             continue
         if not abs(value) <= LARGEST:
             raise FmriModelsError(f"{what} has the value {value}; expected finite numbers to {LARGEST:g}; {_MEND}.")
-        yield Item(*names, seed, value)
+        yield Item._make(values)
 
 
 def _check_names(names: pa.Array, column: str, what: str) -> None:
