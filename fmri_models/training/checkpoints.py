@@ -249,8 +249,9 @@ def read_state(folder: Path) -> StageState:
     names = (_STEP.format(state.step), _BEST.format(state.best_step or 0), "finished")
     if folder.name not in names or folder.parent.name != _STAGE.format(state.stage):
         raise FmriModelsError(damaged(folder, f"its state is of step {state.step} of stage {state.stage}"))
-    if state.best_step is None and state.validations:
-        raise FmriModelsError(damaged(folder, "its state has validations and no best step"))
+    validated = {entry.get("step") for entry in state.validations}
+    if state.validations and state.best_step not in validated:
+        raise FmriModelsError(damaged(folder, "its state has validations and no best step among them"))
     return state
 
 

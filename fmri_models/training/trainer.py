@@ -241,7 +241,16 @@ def _save(
 
 
 def processor_for(recipe: Recipe, table: TrialTable, subjects: list[str]) -> FmriProcessor:
-    """A processor with the statistics of the trials that the recipe's stages learn from."""
+    """A processor with the statistics of the trials that the recipe's stages learn from.
+
+    Raises:
+        FmriModelsError: The recipe's options of the processor do not fit, or the data lack something.
+    """
+    for key in ("subjects", "parts", "split", "fold", "table"):
+        if key in recipe.processor:
+            raise FmriModelsError(
+                f"The recipe's processor has the key {key!r}, which the recipe says itself; remove it."
+            )
     return fit_processor(table, subjects, recipe.train_parts, recipe.split, recipe.fold, **recipe.processor)
 
 

@@ -10,10 +10,11 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.training import checkpoints as checkpoints_module
+from fmri_models.training.__main__ import main
 from fmri_models.training.checkpoints import Checkpoints
 from fmri_models.training.estimate import estimate
 from fmri_models.training.loop import TrainingInterrupted
@@ -340,3 +341,87 @@ def test_tensorboard_gets_the_scalars(make_recipe, tmp_path):
     }
     assert [event.step for event in events.Scalars("train/loss")] == [10, 20, 30, 40]
     assert {"train/learning_rate", "train/gradient_norm", "validation/correlation"} <= set(events.Tags()["scalars"])
+
+
+@pytest.fixture
+def interrupted(make_recipe, tmp_path, interrupt, monkeypatch):
+    """Folder of the last checkpoint of an interrupted training into `out`."""
+    interrupt(12)
+    with pytest.raises(TrainingInterrupted):
+        train(make_recipe("out"))
+    monkeypatch.undo()
+    return Checkpoints(tmp_path / "out").latest(0)
+
+
+def changed(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": -1}, "as 'step'"),
+        ({"step": True}, "has True as 'step'"),
+        ({"step": 11}, "its state is of step 11 of stage 0"),
+        ({"stage": 1}, "its state is of step 12 of stage 1"),
+        ({"best_step": None}, "has validations and no best step"),
+        ({"best_step": 5}, "has validations and no best step"),
+        ({"seconds": "1"}, "as 'seconds'"),
+        ({"history": [{"seconds": "1"}]}, "a number as seconds"),
+        ({"validations": [1]}, "as 'validations.0'"),
+        ({"more": 1}, "has 'more'"),
+        ({"schema": 2}, "newer version"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_a_sentence(make_recipe, interrupted, changes, message):
+    changed(interrupted / "state.json", **changes)
+    with pytest.raises(FmriModelsError, match=message):
+        train(make_recipe("out", "stages.0.training.steps=40"), resume=True)
+
+
+@pytest.mark.parametrize("name", ["state.json", "../../run.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b"{}"])
+def test_damaged_files_of_a_checkpoint_are_sentences(make_recipe, interrupted, name, content):
+    (interrupted / name).write_bytes(content)
+    with pytest.raises(FmriModelsError, match="damaged|schema version|no 'stage'"):
+        train(make_recipe("out"), resume=True)
+
+
+def test_weights_of_a_checkpoint_that_are_not_finite_are_named(make_recipe, interrupted):
+    values = load_file(interrupted / "model.safetensors")
+    values["head.bias"][0] = float("nan")
+    save_file(values, interrupted / "model.safetensors")
+    with pytest.raises(FmriModelsError, match=r"is damaged \(head\.bias of the checkpoint has 1 values that are NaN"):
+        train(make_recipe("out"), resume=True)
+
+
+def test_a_folder_of_somebody_else_beside_the_output_is_kept(make_recipe, tmp_path):
+    beside = tmp_path / ".out.training"
+    beside.mkdir()
+    (beside / "thesis.tex").write_text("important")
+    for again in ({}, {"overwrite": True}):
+        with pytest.raises(FmriModelsError, match=r"\.out\.training has content and is no folder of a training"):
+            train(make_recipe("out"), **again)
+    assert (beside / "thesis.tex").read_text() == "important"
+
+
+def test_starting_again_removes_what_a_kill_has_left(make_recipe, small_data, tmp_path, repository):
+    arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}"]
+    program = [sys.executable, "-c", KILLED_WHILE_SAVING, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    make_recipe("out")
+    subprocess.run(program, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert list(tmp_path.rglob(".partial-*"))
+    train(make_recipe("out", "stages.0.training.steps=2"), overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.yaml"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_exit_code_is_the_signals(make_recipe, small_data, tmp_path, interrupt, number, code, capsys):
+    make_recipe("out")
+    interrupt(3, number)
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}"])
+    assert ended.value.code == code
+    assert "--resume goes on from there" in capsys.readouterr().err
+    assert not list(tmp_path.rglob(".partial-*"))

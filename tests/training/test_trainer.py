@@ -1,7 +1,10 @@
 """From a recipe to a saved pipeline, on a small table."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -129,3 +132,69 @@ def test_bad_recipes_are_sentences_and_write_nothing(data, tmp_path, overrides, 
 def test_missing_keys_are_sentences():
     with pytest.raises(FmriModelsError, match="no data; add data=FOLDER"):
         train(load_recipe("linear"))
+
+
+def test_only_a_pipeline_is_replaced(data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("important")
+    with pytest.raises(FmriModelsError, match="is no pipeline"):
+        train(recipe(data, out), overwrite=True)
+    (out / "thesis.tex").unlink()
+    train(recipe(data, out), overwrite=True)
+    (out / "thesis.tex").write_text("important")
+    with pytest.raises(FmriModelsError, match=r"holds thesis\.tex, which would be lost"):
+        train(recipe(data, out), overwrite=True)
+    assert (out / "thesis.tex").read_text() == "important"
+
+
+def test_what_is_read_is_never_replaced(data, tmp_path):
+    base = train(recipe(data, tmp_path / "base", "subjects=[subj02]"))[0]
+    inside = tmp_path / "base" / "deeper"
+    for out, relation in ((base, "is"), (inside, "lies in"), (tmp_path, "contains")):
+        with pytest.raises(FmriModelsError, match=f"{relation} .*which is read"):
+            train(recipe(data, out, f"initial_model={base}", "subjects=[subj02]"), overwrite=True)
+    with pytest.raises(FmriModelsError, match="which is read"):
+        train(recipe(data, data / "model"), overwrite=True)
+    file = base / "brain_model" / "mine.yaml"
+    file.write_text("method: linear\n")
+    with pytest.raises(FmriModelsError, match=r"contains .*mine\.yaml, which is read"):
+        train(recipe(data, base), overwrite=True, recipe_file=file)
+    assert (base / "model_index.json").is_file()
+
+
+def test_folds_are_not_written_into_a_pipeline(data, tmp_path):
+    write_kfold(data, "kfold4", 4)
+    train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
+    with pytest.raises(FmriModelsError, match="holds a pipeline, and folds are to be written into it"):
+        train(recipe(data, tmp_path / "out", "split=kfold4", "folds=all"), overwrite=True)
+
+
+def test_no_room_is_said_before_the_work(data, tmp_path, monkeypatch):
+    full = type(shutil.disk_usage(tmp_path))(1000, 990, 10)
+    monkeypatch.setattr("fmri_models.saving.shutil.disk_usage", lambda path: full)
+    with pytest.raises(FmriModelsError, match="There is no room for .*out.*0 MiB are free"):
+        train(recipe(data, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path, repository):
+    program = (
+        "import os, signal, sys\n"
+        "from fmri_models.training import trainer\n"
+        "from fmri_models.training.recipe import load_recipe\n"
+        "trainer.StageRunner.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "trainer.train(load_recipe('linear', sys.argv[1:]))\n"
+    )
+    arguments = ["generator=pixels", f"data={data}", f"out={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", program, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    subprocess.run(command, cwd=repository, env=environment, capture_output=True, check=False)
+    assert list(tmp_path.glob(".partial-*"))
+    train(recipe(data, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_options_that_the_recipe_says_itself_are_refused_in_the_processor(data, tmp_path):
+    with pytest.raises(FmriModelsError, match="'parts', which the recipe says itself"):
+        train(recipe(data, tmp_path / "out", "processor.parts=[test]"))
