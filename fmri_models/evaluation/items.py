@@ -2,9 +2,9 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from os import PathLike
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,24 +18,15 @@ from .report_schema import LARGEST
 from .scoring import ITEM_SCHEMA, Scores
 
 ITEMS_FILE = "items.parquet"
-# Some 20 rows and 20 metrics of 10,000 pictures of 8 subjects would have 32 million; such a report has other problems.
-MAX_ITEMS = 10_000_000
-MAX_BYTES = 512 * 2**20
+# 15 rows and 20 metrics of 2,000 pictures of 8 subjects.
+MAX_ITEMS = 5_000_000
+MAX_BYTES = 160 * 2**20
+# Of the row `brain`, and of pictures; as Python objects they take some hundred bytes each.
+MAX_SCORES = 1_000_000
 _LONGEST_NAME = 1000
 _ROWS_AT_ONCE = 65_536
 _NAMES = tuple(field.name for field in ITEM_SCHEMA if field.type == pa.string())
 _MEND = "evaluate again, or remove the file and compare without pairs"
-
-
-class Item(NamedTuple):
-    """A score of a row's picture."""
-
-    row: str
-    metric: str
-    subject: str
-    stimulus_id: str
-    seed: int
-    value: float
 
 
 def save_items(scores: Scores, path: str | PathLike) -> str:
@@ -50,43 +41,43 @@ def items_sha256(path: str | PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def iterate_items(path: str | PathLike) -> Iterator[Item]:
-    """The items that have a score, in the file's order.
-
-    Raises:
-        FmriModelsError: The file isn't there, is no Parquet file, is too large, or holds something else than items.
-    """
-    path = check_regular_file(path, "file of items", _MEND)
-    what = f"The file of items {one_line(path)}"
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise FmriModelsError(f"{what} has {size} bytes; expected {MAX_BYTES} at most; {_MEND}.")
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_items(file, what)
-        # Names stay numbers that point into a dictionary, so that a long one takes memory once.
-        with pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=ITEM_SCHEMA.names):
-                batch.validate(full=True)
-                yield from _items(batch, what)
-    except FmriModelsError:
-        raise
-    # Arrow raises whatever it likes on broken files: its own errors, OSError, ValueError, MemoryError, KeyError ...
-    except Exception as error:
-        raise FmriModelsError(f"{what} can't be read ({one_line(error, 150)}); {_MEND}.") from error
-
-
 def brain_items(path: str | PathLike) -> dict[str, dict[tuple[str, str], list[float]]]:
     """By metric, subject and stimulus the scores of the row `brain`.
 
     Raises:
-        FmriModelsError: As [`iterate_items`].
+        FmriModelsError: The file isn't there, is no Parquet file, is too large, or holds something else than items.
     """
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
-    for item in iterate_items(path):
-        if item.row == "brain":
-            place = found.setdefault(item.metric, {})
-            place.setdefault((item.subject, item.stimulus_id), []).append(item.value)
+    count = 0
+    for batch in _batches(path):
+        brain = batch.filter(pc.equal(batch["row"], "brain"))
+        count += len(brain)
+        if count > MAX_SCORES:
+            raise FmriModelsError(
+                f"The file of items {one_line(path)} has more than {MAX_SCORES} scores of the row brain; {_MEND}."
+            )
+        columns = (brain[name].to_pylist() for name in ("metric", "subject", "stimulus_id", "value"))
+        for metric, subject, stimulus, value in zip(*columns, strict=True):
+            found.setdefault(metric, {}).setdefault((subject, stimulus), []).append(value)
     return found
+
+
+def picture_counts(path: str | PathLike) -> dict[tuple[str, str, str], int]:
+    """By row, subject and stimulus how many pictures there are, as far as they have the row's first metric.
+
+    Raises:
+        FmriModelsError: As [`brain_items`].
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    first: dict[str, str] = {}
+    for batch in _batches(path):
+        grouped = pa.Table.from_batches([batch]).group_by(["row", "metric", "subject", "stimulus_id"])
+        for group in grouped.aggregate([([], "count_all")]).to_pylist():
+            if first.setdefault(group["row"], group["metric"]) == group["metric"]:
+                counts[group["row"], group["subject"], group["stimulus_id"]] += group["count_all"]
+        if len(counts) > MAX_SCORES:
+            raise FmriModelsError(f"The file of items {one_line(path)} tells of more than {MAX_SCORES} pictures.")
+    return counts
 
 
 def brain_items_of(report: Report) -> dict[str, dict[tuple[str, str], list[float]]] | None:
@@ -140,25 +131,44 @@ def _check_items(file: pq.ParquetFile, what: str) -> None:
             )
 
 
-def _items(batch: pa.RecordBatch, what: str) -> Iterator[Item]:
-    columns: dict[str, list[Any]] = {}
+def _batches(path: str | PathLike) -> Iterator[pa.RecordBatch]:
+    """The items that have a score, some at a time, with names as text."""
+    path = check_regular_file(path, "file of items", _MEND)
+    what = f"The file of items {one_line(path)}"
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise FmriModelsError(f"{what} has {size} bytes; expected {MAX_BYTES} at most; {_MEND}.")
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_items(file, what)
+        # Names stay numbers that point into a dictionary until their lengths are known.
+        with pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=ITEM_SCHEMA.names):
+                batch.validate(full=True)
+                yield _checked(batch, what)
+    except FmriModelsError:
+        raise
+    # Arrow raises whatever it likes on broken files: its own errors, OSError, ValueError, MemoryError, KeyError ...
+    except Exception as error:
+        raise FmriModelsError(f"{what} can't be read ({one_line(error, 150)}); {_MEND}.") from error
+
+
+def _checked(batch: pa.RecordBatch, what: str) -> pa.RecordBatch:
+    columns = {}
     for name in _NAMES:
-        column = batch.column(name)
+        column = batch[name]
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         _check_names(column.dictionary, name, what)
-        columns[name] = column.to_pylist()
-    for name in ("seed", "value"):
-        columns[name] = batch.column(name).to_pylist()
-    for values in zip(*(columns[name] for name in ITEM_SCHEMA.names), strict=True):
-        *names, value = values
-        if None in names:
-            raise FmriModelsError(f"{what} has an item without a row, metric, subject, stimulus or seed; {_MEND}.")
-        if value is None:
-            continue
-        if not abs(value) <= LARGEST:
-            raise FmriModelsError(f"{what} has the value {value}; expected finite numbers to {LARGEST:g}; {_MEND}.")
-        yield Item._make(values)
+        columns[name] = column.dictionary_decode().cast(pa.string())
+    columns |= {"seed": batch["seed"], "value": batch["value"]}
+    if any(columns[name].null_count for name in (*_NAMES, "seed")):
+        raise FmriModelsError(f"{what} has an item without a row, metric, subject, stimulus or seed; {_MEND}.")
+    checked = pa.record_batch(columns).filter(pc.is_valid(columns["value"]))
+    outside = pc.invert(pc.less_equal(pc.abs(checked["value"]), LARGEST))
+    if pc.any(outside).as_py():
+        value = checked["value"].filter(outside)[0]
+        raise FmriModelsError(f"{what} has the value {value}; expected finite numbers to {LARGEST:g}; {_MEND}.")
+    return checked
 
 
 def _check_names(names: pa.Array, column: str, what: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import FmriModelsError
 from ..names import file_name, is_name, markdown, markdown_code, one_line
 from ..saving import check_merged_folder, merged_folder
-from .items import ITEMS_FILE, iterate_items, save_items
+from .items import ITEMS_FILE, picture_counts, save_items
 from .protocols import row_info
 from .report import REPORT_FILE, Report
 from .scoring import RowData, Scores
@@ -82,14 +82,12 @@ def earlier_pictures(folder: Path, written: Collection[str] = ()) -> list[str]:
     all of them stay.
     """
     try:
-        counts = Counter(
-            (item.row, item.metric, item.subject, item.stimulus_id) for item in iterate_items(folder / ITEMS_FILE)
-        )
+        counts = picture_counts(folder / ITEMS_FILE)
     except FmriModelsError:
         return []
-    stems = _stems([stimulus for _, _, _, stimulus in counts] + [subject for _, _, subject, _ in counts])
+    stems = _stems([each for _, subject, stimulus in counts for each in (subject, stimulus)])
     names = set()
-    for (row, _, subject, stimulus), count in counts.items():
+    for (row, subject, stimulus), count in counts.items():
         stem = file_name(stems[stimulus], "")
         names.add(f"images/truth/{stem}.png")
         for name in [stem, *(f"{stem}-{number}" for number in range(2, count + 1))] if is_name(row) else []:

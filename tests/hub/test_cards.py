@@ -1,6 +1,7 @@
 """Model cards: what they say of a pipeline, where their figures come from, and what they refuse."""
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -330,6 +331,18 @@ def test_a_hostile_header_is_a_sentence(model, header):
     (model / "README.md").write_text(f"---\n{header}\n---\n")
     with pytest.raises(FmriModelsError, match="would be lost; move it away"):
         write_card(model)
+
+
+def test_what_a_report_may_leave_out(model, report, tmp_path):
+    content = report.to_dict()
+    for metrics in content["results"].values():
+        for found in metrics.values():
+            del found["ci95"]
+    for name in ("rows", "comparisons", "permutation", "notes", "versions"):
+        del content[name]
+    del content["model"]["settings"], content["protocol"]["trial_average"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert "| PixCorr ↑ | 0." in write_card(model, Report.load(tmp_path)).read_text()
 
 
 def test_a_license_is_a_text(model):
