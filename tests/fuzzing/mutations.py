@@ -4,6 +4,7 @@ Each takes the file and a source of random numbers, and writes the changed file 
 depends on the numbers alone, so that a seed finds the same inputs again.
 """
 
+import copy
 import io
 import json
 import math
@@ -59,7 +60,8 @@ def any_value(rng: random.Random) -> Any:
         return rng.choice(_NUMBERS)
     if kind < 6:
         return rng.choice(_TEXTS)
-    return rng.choice(_TREES)
+    # Its own, since later changes would otherwise find, and at length contain, those of earlier files.
+    return copy.deepcopy(rng.choice(_TREES))
 
 
 # Bytes
