@@ -15,7 +15,7 @@ from ..saving import TRIAL_TABLE, check_output_folder
 from . import schema
 from .noise_ceiling import estimate_ncsnr
 from .pictures import content_sha256, decode_picture
-from .splits import SplitRows, split_by_stimulus
+from .splits import SplitRows, check_seed, split_by_stimulus
 from .stimuli import read_csv, read_number, read_stimuli
 from .writer import TrialTableWriter
 
@@ -109,6 +109,7 @@ def prepare_arrays(
     name = check_line(name or out.absolute().name, "table's name (of --name, or of the folder)", most=200)
     inputs = [*_paths(fmri), events, stimuli, *_paths(voxels)]
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
+    check_seed(seed)
     known = _read_events(Path(events))
     subjects = _match_subjects(fmri, known, Path(events))
     source = read_stimuli(stimuli)

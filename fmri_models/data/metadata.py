@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ..errors import FmriModelsError
 from ..names import check_line, is_name, one_line
 from ..reading import checked, read_object
-from ..saving import check_schema, recover
+from ..saving import check_schema, recover, system_errors_as_sentences
 from . import schema
 
 _MEND = "prepare the table again, or copy it again"
@@ -91,18 +91,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
         FmriModelsError: There is no such folder, the file is missing, is not as the schema says, or was written by a
             newer version.
     """
-    recover(path)
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise FmriModelsError(
-            f"The trial table {one_line(path)} {what}; give the folder that `prepare` or `simulate` wrote."
-        )
     file = path / schema.TABLE_FILE
-    if not file.exists():
-        raise FmriModelsError(
-            f"{one_line(path)} has no {schema.TABLE_FILE}, so it is no trial table; give the folder that `prepare` or "
-            "`simulate` wrote."
-        )
+    with system_errors_as_sentences(path):
+        recover(path)
+        if not path.is_dir():
+            what = "is a file, not a folder" if path.exists() else "does not exist"
+            raise FmriModelsError(
+                f"The trial table {one_line(path)} {what}; give the folder that `prepare` or `simulate` wrote."
+            )
+        if not file.exists():
+            raise FmriModelsError(
+                f"{one_line(path)} has no {schema.TABLE_FILE}, so it is no trial table; give the folder that `prepare` "
+                "or `simulate` wrote."
+            )
     metadata = read_object(file, "trial table's file", _MEND)
     check_schema(metadata.get("schema"), schema.SCHEMA_VERSION, f"The trial table {one_line(path)}")
     check_metadata(metadata, f"The trial table's file {one_line(file)}")

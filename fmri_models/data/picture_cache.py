@@ -8,9 +8,11 @@ import numpy as np
 from numpy.lib import format as npy
 from tqdm.auto import tqdm
 
+from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..reading import read_array
 from ..saving import atomic_file
-from .matrix import cache_folder
+from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
 from .targets import pictures_to_embed
 
@@ -35,9 +37,16 @@ def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
     content = json.dumps([table.stimuli.content_hashes(), list(shape)])
     path = cache_folder() / "pictures" / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
     if not path.is_file():
+        make_cache_folder(path.parent)
         with atomic_file(path) as partial:
             _write(partial, table, generator, shape)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    pictures = read_array(path, "cache of pictures", "delete it", memory_map=True)
+    if pictures.shape != shape or pictures.dtype != np.uint8:
+        raise FmriModelsError(
+            f"The cached pictures {path} are {pictures.dtype} of the shape {pictures.shape}; expected uint8 of "
+            f"{shape}: delete them."
+        )
+    return pictures
 
 
 def _write(path: Path, table: TrialTable, generator: ImageGenerator, shape: tuple[int, ...]) -> None:

@@ -125,20 +125,21 @@ def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image
         raise FmriModelsError(
             f"The picture of {name} has {len(data)} bytes; expected {MAX_PICTURE_BYTES} at most; {_MEND}."
         )
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures; what is too large is refused below.
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        # Pillow warns of large pictures and broken Exif data; what can't be shown is refused here.
+        warnings.simplefilter("ignore")
+        try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:
-        raise _undecodable(name, error) from error
-    with picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise FmriModelsError(
-                f"The picture of {name} has {width} x {height} pixels; expected {MAX_PIXELS:,} in all at most; {_MEND}."
-            )
-        yield picture
+        except Exception as error:
+            raise _undecodable(name, error) from error
+        with picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise FmriModelsError(
+                    f"The picture of {name} has {width} x {height} pixels; expected {MAX_PIXELS:,} in all at most; "
+                    f"{_MEND}."
+                )
+            yield picture
 
 
 def _undecodable(name: str, error: Exception) -> FmriModelsError:

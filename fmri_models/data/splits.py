@@ -94,6 +94,7 @@ def split_by_stimulus(
     rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """One fold; the test part has `test_fraction` of the stimuli, with all trials of all subjects."""
+    check_seed(seed)
     _check_fraction(test_fraction, "test fraction")
     _check_count(len(rows.shown), 2, "stimuli")
     test = _drawn(rows.shown, test_fraction, np.random.default_rng(seed))
@@ -106,6 +107,7 @@ def split_kfold(
     """Each stimulus is tested in exactly one fold; categories are spread evenly where they are known."""
     from sklearn.model_selection import StratifiedGroupKFold
 
+    check_seed(seed)
     _check_count(len(rows.shown), _checked_folds(folds), "stimuli", f"for {folds} folds")
     category_of = _categories_of_groups(rows)
     labels = [category_of.get(group) or "" for group in rows.shown]
@@ -122,6 +124,7 @@ def split_by_run(
     rows: SplitRows, seed: int = 0, folds: int | None = None, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """Leaves one run out (or groups of runs, in `folds` folds); a run is a session's run, the same for all subjects."""
+    check_seed(seed)
     runs = sorted(set(rows.runs))
     _check_count(len(runs), max(2, folds or 2), "runs", f"for {folds} folds" if folds else "")
     number = len(runs) if folds is None else _checked_folds(folds)
@@ -135,6 +138,7 @@ def split_semantic(
     rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """One fold; whole categories are held out until the test part has at least `test_fraction` of the stimuli."""
+    check_seed(seed)
     _check_fraction(test_fraction, "test fraction")
     category_of = _categories_of_groups(rows)
     if unknown := sorted({s for s in rows.stimulus_ids if not rows.categories.get(s)}):
@@ -184,6 +188,11 @@ def _assembled(
     """The rows of all folds; `tests` says for each fold which rows are tested."""
     if validation_fraction:
         _check_fraction(validation_fraction, "validation fraction")
+    if len(tests) * len(rows.trials) > schema.MAX_SPLIT_ROWS:
+        raise FmriModelsError(
+            f"{len(tests)} folds of {len(rows.trials)} trials are more than {schema.MAX_SPLIT_ROWS} rows; take fewer "
+            "folds."
+        )
     columns: dict[str, list] = {"fold": [], "subject": [], "trial": [], "stimulus_id": [], "split": []}
     repeated: set[str] = set()
     fewest = len(rows.shown)
@@ -243,9 +252,19 @@ def _safe_split(splitter: object, groups: list[str], labels: list[str]) -> list[
 
 
 def _checked_folds(folds: int) -> int:
-    if folds < 2:
-        raise FmriModelsError(f"{folds} folds were asked for; expected 2 or more.")
+    if not 2 <= folds <= schema.MAX_FOLDS:
+        raise FmriModelsError(f"{folds} folds were asked for; expected 2 to {schema.MAX_FOLDS}.")
     return folds
+
+
+def check_seed(seed: int) -> None:
+    """Refuses what no split can be drawn from.
+
+    Raises:
+        FmriModelsError: It is negative or needs more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise FmriModelsError(f"The seed is {seed}; expected a whole number from 0 to {2**32 - 1}.")
 
 
 def _check_fraction(fraction: float, what: str) -> None:

@@ -112,13 +112,14 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
         FmriModelsError: There is no such source, no picture in it, a file of the index is missing, or ids clash.
     """
     path = Path(source)
-    recover(path)
-    if not path.exists():
-        raise FmriModelsError(
-            f"The stimuli {one_line(path)} do not exist; give a folder, a .zip file or a trial table."
-        )
-    if not path.is_dir():
-        check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
+    with system_errors_as_sentences(path):
+        recover(path)
+        if not path.exists():
+            raise FmriModelsError(
+                f"The stimuli {one_line(path)} do not exist; give a folder, a .zip file or a trial table."
+            )
+        if not path.is_dir():
+            check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
     if size is not None and not 1 <= size <= _LARGEST_SIZE:
         raise FmriModelsError(f"The size of pictures is {size}; expected 1 to {_LARGEST_SIZE}.")
     return StimulusSource(path, size)
@@ -162,7 +163,9 @@ class _ZipFiles:
             raise FmriModelsError(
                 f"{one_line(path)} has {len(members)} members; expected {_MOST_MEMBERS} at most; make several of it."
             )
-        self.names = sorted(info.filename for info in members if not info.is_dir() and not _is_hidden(info.filename))
+        # ZipInfo.is_dir() takes no empty names, which damaged files have.
+        names = (info.filename for info in members)
+        self.names = sorted(name for name in names if name and not name.endswith("/") and not _is_hidden(name))
 
     def read(self, name: str, limit: int) -> bytes:
         return read_member(self._archive, name, f"{one_line(name)} in {one_line(self._path)}", limit)

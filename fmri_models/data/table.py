@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import FmriModelsError
 from ..names import check_line, file_name, is_name, one_line
 from ..reading import checked, parse_json
-from ..saving import check_schema
+from ..saving import check_schema, system_errors_as_sentences
 from . import parquet, schema
 from .matrix import FmriMatrix
 from .metadata import read_metadata
@@ -92,7 +92,8 @@ class TrialTable:
         """
         path = Path(path)
         metadata = read_metadata(path)
-        _check_files(path, metadata["files"])
+        with system_errors_as_sentences(path):
+            _check_files(path, metadata["files"])
         return cls(path, metadata)
 
     def __repr__(self) -> str:

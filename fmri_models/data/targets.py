@@ -19,6 +19,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
+from ..reading import read_array
 from ..saving import PARTIAL_PREFIX, system_errors_as_sentences
 from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
@@ -119,7 +120,7 @@ def cached_targets(
         with filelock.FileLock(path.with_suffix(".lock")):
             if not _is_complete(path, shape, dtype):
                 _write(path, shape, dtype, encode, kind)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return read_array(path, "cached targets", "delete them", memory_map=True)
 
 
 def _pictures(
@@ -210,10 +211,10 @@ def _check_finite(values: np.ndarray, kind: TargetKind) -> None:
 
 def _is_complete(path: Path, shape: tuple[int, int], dtype: np.dtype) -> bool:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        found = read_array(path, "cached targets", "delete them", memory_map=True)
+    except FmriModelsError:
         return False
-    return isinstance(found, np.ndarray) and found.shape == shape and found.dtype == dtype
+    return found.shape == shape and found.dtype == dtype
 
 
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:

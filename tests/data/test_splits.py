@@ -127,7 +127,7 @@ def test_too_little_to_split() -> None:
     two = SplitRows(["a"] * 2, [0, 1], ["s", "t"])
     with pytest.raises(FmriModelsError, match=r"test fraction is 1\.5"):
         split_by_stimulus(two, test_fraction=1.5)
-    with pytest.raises(FmriModelsError, match="1 folds"):
+    with pytest.raises(FmriModelsError, match="1 folds were asked for"):
         split_kfold(two, folds=1)
 
 
@@ -155,3 +155,13 @@ def test_few_test_stimuli_point_to_folds(table_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         main(["data", "split", str(table_path), "--name", "x", "--by", "stimulus", "--folds", "3"])
     assert stop.value.code == 2
+
+
+def test_what_no_split_is_drawn_from() -> None:
+    rows = SplitRows(["s"] * 4, list(range(4)), list("abcd"), runs=[(1, run) for run in range(4)])
+    for draw in (split_by_stimulus, split_kfold, split_by_run, split_semantic):
+        for seed in (-1, 2**32):
+            with pytest.raises(FmriModelsError, match=f"The seed is {seed}; expected a whole number from 0"):
+                draw(rows, seed=seed)
+    with pytest.raises(FmriModelsError, match="20000 folds were asked for; expected 2 to 10000"):
+        split_kfold(rows, folds=20_000)
