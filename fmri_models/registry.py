@@ -122,7 +122,7 @@ def find_class(class_name: str) -> Any | None:
 
 def card_writer() -> Callable[..., Path]:
     """What writes a model card into a saved pipeline; by name, because cards stand above pipelines."""
-    return _import_class(f"{__package__}.hub.cards:write_card")
+    return _import_class(f"{__package__}.hub.cards:write_card_of_folder")
 
 
 def class_names() -> list[str]:

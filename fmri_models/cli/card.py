@@ -9,8 +9,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="write a pipeline's model card",
         description=(
             "Write README.md, the model card, into a saved pipeline. Its figures come from a report of this very "
-            "pipeline; without one the card says that nothing was measured. The license is yours to state: add it to "
-            "the card's header, and writing the card again keeps it."
+            "pipeline, given or beside it; without one the card says that nothing was measured. The license is yours "
+            "to state: add it to the card's header, and writing the card again keeps it."
         ),
         epilog=(
             "examples:\n  fmri-models card outputs/demo/pipeline --report outputs/demo/report.json\n"
@@ -19,15 +19,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pipeline", metavar="DIR", help="the pipeline's folder")
-    parser.add_argument("--report", metavar="REPORT.json", help="report.json, or the folder that has it")
+    parser.add_argument(
+        "--report", metavar="REPORT.json", help="report.json, or the folder that has it (default: the one in DIR)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..evaluation.report import Report
-    from ..hub.cards import write_card
+    from pathlib import Path
 
-    report = None if args.report is None else Report.load(args.report)
-    print(f"wrote {write_card(args.pipeline, report)}")
-    if report is None:
+    from ..evaluation.report import Report
+    from ..hub.cards import write_card, write_card_of_folder
+
+    if args.report is not None:
+        print(f"wrote {write_card(args.pipeline, Report.load(args.report))}")
+        return
+    print(f"wrote {write_card_of_folder(args.pipeline)}")
+    if not (Path(args.pipeline) / "report.json").is_file():
         print("no report was given, so the card says that nothing was measured (--report REPORT.json)")

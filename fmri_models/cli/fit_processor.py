@@ -1,6 +1,7 @@
 """`fmri-models fit-processor`."""
 
 import argparse
+from pathlib import Path
 
 from .console import quiet_loading
 from .usage import UsageError
@@ -39,11 +40,11 @@ def run(args: argparse.Namespace) -> None:
 
     quiet_loading()
     # Asked first, because a README.md of somebody else's is refused.
-    rewrite_card = has_card(args.model)
+    rewrite_card = has_card(args.model) or (Path(args.model) / "report.json").is_file()
     processor = refit_processor(args.model, args.data, args.statistics, _subjects(args.subject))
     print(f"fitted the processor of {args.model} for {', '.join(processor.subject_names)}")
     if rewrite_card:
-        print(f"wrote {write_card(args.model)}, without figures: evaluate the model again")
+        print(f"wrote {write_card(args.model)}, without figures or an earlier report: evaluate the model again")
 
 
 def _subjects(mappings: list[str]) -> dict[str, str]:

@@ -132,6 +132,17 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
     return pipeline.folder / CARD_FILE
 
 
+def write_card_of_folder(pipeline_dir: str | os.PathLike) -> Path:
+    """Writes the model card of a saved pipeline with the figures of the report that lies beside it, if there is one.
+
+    Raises:
+        FmriModelsError: As [`write_card`]; the report is damaged, or measures another model.
+    """
+    recover(pipeline_dir)
+    beside = Path(pipeline_dir) / REPORT_FILE
+    return write_card(pipeline_dir, Report.load(beside) if beside.is_file() else None)
+
+
 def _report_files(folder: Path) -> list[str]:
     """What lies in a folder of a report of ours; nothing where the report is none."""
     try:
