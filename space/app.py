@@ -4,8 +4,8 @@ On the Hub this file is the Space; on a person's own machine `fmri-models space`
 trial table come from the environment variables FMRI_MODEL and FMRI_DATA: folders, or repository ids on the Hub.
 """
 
+import html
 import os
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,8 @@ from PIL import Image
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
 from fmri_models.data.targets import prepare_pictures
+from fmri_models.hub_repository import fetch_folder, is_repository_id
+from fmri_models.names import markdown, one_line
 
 DEFAULT_MODEL = "outputs/demo/pipeline"
 DEFAULT_DATA = "outputs/demo/data"
@@ -137,10 +139,10 @@ def load_decoder(model: str, data: str) -> Decoder:
         FmriModelsError: One of them is missing; the message says how to make it.
     """
     for name, what, variable in ((model, "pipeline", "FMRI_MODEL"), (data, "trial table", "FMRI_DATA")):
-        if not Path(name).is_dir() and not _is_repository_id(name):
+        if not name or not (Path(name).is_dir() or is_repository_id(name)):
             raise FmriModelsError(
-                f"There is no {what} in {name}; run `make demo` (or `fmri-models demo`) first, or name another one "
-                f"with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
+                f"There is no {what} in {one_line(name)}; run `make demo` (or `fmri-models demo`) first, or name "
+                f"another one with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
             )
     return Decoder(FmriToImagePipeline.from_pretrained(model), TrialTable.open(_local_table(data)))
 
@@ -161,14 +163,15 @@ def build(decoder: Decoder) -> gr.Blocks:
         return decoder.stimulus_ids(subject)[event.index]
 
     def reconstruct(
-        subject: str, stimulus_id: str, seed: float
+        subject: str, stimulus_id: str, seed: float | None
     ) -> tuple[Image.Image, Image.Image, list[tuple[Image.Image, str]], str]:
         try:
-            result = decoder.reconstruct(subject, stimulus_id, int(seed))
+            result = decoder.reconstruct(subject, stimulus_id, checked_seed(seed))
         except FmriModelsError as error:
-            raise gr.Error(str(error)) from error
+            # The page takes it for HTML.
+            raise gr.Error(html.escape(one_line(error, most=2000))) from error
         note = "" if result.matches else " This model has no embeddings to find pictures with."
-        return result.shown, result.reconstructed, result.matches, result.summary + note
+        return result.shown, result.reconstructed, result.matches, markdown(result.summary) + note
 
     with gr.Blocks(title="fmri_models", analytics_enabled=False) as page:
         gr.Markdown(
@@ -209,6 +212,19 @@ def build(decoder: Decoder) -> gr.Blocks:
     return page
 
 
+def checked_seed(value: float | None) -> int:
+    """The number in the page's field, 0 if it was emptied.
+
+    Raises:
+        FmriModelsError: It is none that a generator takes.
+    """
+    if value is None:
+        return 0
+    if not 0 <= value < 2**63 or int(value) != value:
+        raise FmriModelsError(f"The seed is {value}; expected a whole number from 0.")
+    return int(value)
+
+
 def launch(model: str | None = None, data: str | None = None, port: int | None = None) -> None:
     """Loads the decoder and serves the page until it is interrupted.
 
@@ -218,7 +234,7 @@ def launch(model: str | None = None, data: str | None = None, port: int | None =
         port: Port to listen on; the first free one from 7860 without.
     """
     decoder = load_decoder(
-        model or os.environ.get("FMRI_MODEL", DEFAULT_MODEL), data or os.environ.get("FMRI_DATA", DEFAULT_DATA)
+        model or os.environ.get("FMRI_MODEL") or DEFAULT_MODEL, data or os.environ.get("FMRI_DATA") or DEFAULT_DATA
     )
     # Fonts of the system: the page asks no other server for anything.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -233,16 +249,10 @@ def enlarge(picture: Image.Image) -> Image.Image:
     return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BICUBIC)
 
 
-def _is_repository_id(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
-
-
 def _local_table(name: str) -> str:
     if Path(name).is_dir():
         return name
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(name, repo_type="dataset")
+    return str(fetch_folder(name, ["*"], repo_type="dataset"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Published files: what is read of them, and what is refused in one sentence."""
 
+import os
+import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +124,91 @@ def test_weights_that_are_not_finite_are_named(value, dtype):
     state["b.weight"][1, 2] = value
     with pytest.raises(FmriModelsError, match=r"b\.weight of the checkpoint has 1 values that are NaN or infinite"):
         check_finite(state)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+@pytest.mark.parametrize("name", ["last.pth", "last.safetensors"])
+def test_what_is_no_file_is_a_sentence(tmp_path, make, name):
+    make(tmp_path / name)
+    with pytest.raises(FmriModelsError, match="is no regular file"):
+        read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "a pointer of Git LFS.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html>", "is a web page"),
+        (b"<HTML><body>", "is a web page"),
+        (b"PK\x03\x04" + b"\0" * 100, "is incomplete or no checkpoint"),
+        (b"\x80\x02" + b"]" * 100_000 + b".", "is incomplete|holds more than tensors"),
+        (b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".", "is incomplete|holds more than tensors"),
+    ],
+)
+def test_what_stands_in_a_checkpoints_place_is_named(tmp_path, content, message):
+    (tmp_path / "last.pth").write_bytes(content)
+    with pytest.raises(FmriModelsError, match=message):
+        read_state(tmp_path / "last.pth")
+
+
+def repacked(path: Path, compress_type: int, pickle_size: int = 0) -> None:
+    """Writes the parts of a checkpoint anew, as other programs than torch would."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {member.filename: archive.read(member) for member in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            padded = content + b"\0" * pickle_size if name.endswith("data.pkl") else content
+            archive.writestr(name, padded, compress_type=compress_type)
+
+
+def test_archives_that_grow_are_refused_before_they_do(tmp_path):
+    torch.save(weights(), tmp_path / "last.pth")
+    repacked(tmp_path / "last.pth", zipfile.ZIP_DEFLATED, pickle_size=100 * 2**20)
+    assert (tmp_path / "last.pth").stat().st_size < 2**20
+    with pytest.raises(FmriModelsError, match="has the compressed part .*data.pkl, which torch does not write"):
+        read_state(tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(1).expand(10**9, 10**3), "which repeat each other"),
+        (torch.zeros(3, 3).to_sparse(), "has values as torch.sparse_coo"),
+        (torch.zeros(2, dtype=torch.complex64), "has values of torch.complex64"),
+        (torch.zeros(2, device="meta"), "on meta"),
+        (torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.quint8), "expected plain tensors"),
+    ],
+)
+def test_what_only_seems_to_be_a_tensor_is_named(tmp_path, value, message):
+    torch.save(weights() | {"b.weight": value}, tmp_path / "last.pth")
+    with pytest.raises(FmriModelsError, match=message):
+        read_state(tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize("key", [5, (1, 2), None, ""])
+def test_names_are_texts(tmp_path, key):
+    torch.save(weights() | {key: torch.zeros(2)}, tmp_path / "last.pth")
+    with pytest.raises(FmriModelsError, match="has a name that is no text"):
+        read_state(tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_mutated_files_end_in_a_state_or_a_sentence(tmp_path, ending):
+    path = tmp_path / f"last{ending}"
+    if ending == ".pth":
+        torch.save({"epoch": 3, "model_state_dict": weights()}, path)
+    else:
+        save_file(weights(), path)
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        changed = bytearray(whole)
+        for _ in range(draw.choice((1, 3, 10))):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        path.write_bytes(changed)
+        try:
+            read_state(path)
+        except FmriModelsError as error:
+            assert len(str(error)) < 1000 and "\n" not in str(error)

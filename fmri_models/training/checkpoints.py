@@ -35,19 +35,23 @@ _FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.
 _MEND = "delete that folder, and --resume goes on from what was there before it"
 
 
-def _with_numbers(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a resumed run computes with: steps and seconds."""
-    for entry in entries:
-        for key in ("step", "seconds"):
-            value = entry.get(key, 0)
+def _each_with_number(key: str, needed: bool) -> AfterValidator:
+    """Checks what a resumed run computes with in each of some mappings."""
+
+    def check(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for entry in entries:
+            value = entry.get(key, None if needed else 0)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"a number as {key}")
-    return entries
+        return entries
+
+    return AfterValidator(check)
 
 
 _Count = Annotated[int, Field(ge=0, lt=2**62)]
 _Value = Annotated[float, Field(allow_inf_nan=False)]
-_Entries = Annotated[list[dict[str, Any]], AfterValidator(_with_numbers)]
+_Validations = Annotated[list[dict[str, Any]], _each_with_number("step", needed=True)]
+_History = Annotated[list[dict[str, Any]], _each_with_number("seconds", needed=False)]
 
 
 @dataclass
@@ -69,9 +73,9 @@ class StageState:
     step: _Count = 0
     best_step: _Count | None = None
     best_value: _Value | None = None
-    validations: _Entries = field(default_factory=list)
+    validations: _Validations = field(default_factory=list)
     seconds: Annotated[_Value, Field(ge=0)] = 0.0
-    history: _Entries = field(default_factory=list)
+    history: _History = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
 

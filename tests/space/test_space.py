@@ -167,6 +167,24 @@ def test_says_that_the_demo_has_to_be_run_first(app: ModuleType, tmp_path: Path)
         app.load_decoder(str(tmp_path), str(tmp_path / "missing/data"))
 
 
+def test_empty_variables_mean_the_defaults(app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty name would be the current directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FMRI_MODEL", "")
+    monkeypatch.setenv("FMRI_DATA", "")
+    with pytest.raises(FmriModelsError, match=r"no pipeline in outputs/demo/pipeline"):
+        app.launch()
+    with pytest.raises(FmriModelsError, match=r"no pipeline in \.\./x"):
+        app.load_decoder("../x", str(tmp_path))
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), float("inf"), 2.0**70])
+def test_a_seed_that_is_none_is_a_sentence(app: ModuleType, seed: float) -> None:
+    with pytest.raises(FmriModelsError, match="expected a whole number from 0"):
+        app.checked_seed(seed)
+    assert (app.checked_seed(None), app.checked_seed(7)) == (0, 7)
+
+
 def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, tmp_path: Path) -> None:
     from gradio_client import Client
 

@@ -369,6 +369,7 @@ def changed(path, **changes):
         ({"seconds": "1"}, "as 'seconds'"),
         ({"history": [{"seconds": "1"}]}, "a number as seconds"),
         ({"validations": [1]}, "as 'validations.0'"),
+        ({"validations": [{"loss": 1.0}]}, "a number as step"),
         ({"more": 1}, "has 'more'"),
         ({"schema": 2}, "newer version"),
     ],

@@ -306,3 +306,40 @@ def test_original_fixtures_load_from_files(tmp_path):
     assert MindEyePrior.from_original(tmp_path / "prior.pth").config.prior_num_timesteps == 100
     state = recipe_state_dict(original("me1_voxel2sd_4x_recipe")[1])
     assert MindEyeLowLevelModel.from_original(state).config.low_level_feature_size == 512
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"voxel2clip.lin0.0.weight": torch.zeros(HIDDEN)}, r"voxel2clip\.lin0\.0\.weight of the checkpoint has shape"),
+        ({"voxel2clip.lin0.0.weight": torch.zeros(0, VOXELS)}, "has shape"),
+        ({"voxel2clip.lin1.weight": torch.zeros(7, HIDDEN)}, "has 7 rows, which are no tokens of 8 values"),
+        ({"net.null_brain_embeds": torch.tensor(1.0)}, "null_brain_embeds of the checkpoint has shape"),
+        ({"net.learned_query": torch.tensor(1.0)}, "learned_query of the checkpoint has shape"),
+        ({"voxel2clip.lin0.0.weight": torch.zeros(HIDDEN, VOXELS, dtype=torch.int64)}, "holds torch.int64"),
+        ({f"voxel2clip.mlp.{i}.0.weight": torch.zeros(1) for i in range(2000)}, "2000 parts"),
+    ],
+)
+def test_shapes_of_no_layout_are_sentences(changes, message):
+    with pytest.raises(FmriModelsError, match=message):
+        MindEyeModel.from_original(published() | changes)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"hidden_size": 2**62}, {"hidden_size": "wide"}, {"prior_num_layers": 10**9}, {"num_voxels": [2**60]},
+        {"prior_attention_head_dim": 0}, {"subject_names": 5}, {"image_embedding_space": {"encoder": "x"}},
+        {"latent_space": 3}, {"projector_size": -1},
+    ],
+)  # fmt: skip
+def test_overrides_of_no_network_are_sentences(overrides):
+    with pytest.raises(FmriModelsError) as caught:
+        MindEyeModel.from_original(published(), **overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_low_level_branch_without_blocks_is_a_sentence():
+    state = {key: value for key, value in low_level().items() if ".up_blocks." not in key}
+    with pytest.raises(FmriModelsError, match="0 parts"):
+        MindEyeLowLevelModel.from_original(state)
