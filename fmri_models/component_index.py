@@ -35,7 +35,8 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
         if value == [None, None]:
             continue
         library, class_name = value if isinstance(value, list) and len(value) == 2 else (None, None)
-        if library not in allowed or not isinstance(class_name, str) or not class_name.isidentifier():
+        are_names = isinstance(library, str) and isinstance(class_name, str) and class_name.isidentifier()
+        if not are_names or library not in allowed:
             raise FmriModelsError(
                 f"{what} has {one_line(repr(value), 80)} as {name}; expected a class of {', '.join(sorted(allowed))}: "
                 f"code of other places is not run; {mend}."

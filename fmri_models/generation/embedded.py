@@ -69,6 +69,16 @@ class EmbeddedImageGenerator(ImageGenerator):
         image_encoder_revision: str | None = None,
     ) -> None:
         super().__init__()
+        channels, width = autoencoder.config.latent_channels, image_encoder.config.projection_dim
+        for name, values, length in (
+            ("latent_mean", latent_mean, channels),
+            ("latent_std", latent_std, channels),
+            ("image_embeds_mean", image_embeds_mean, width),
+            ("image_embeds_std", image_embeds_std, width),
+            ("text_embeds_mean", text_embeds_mean, width),
+            ("text_embeds_std", text_embeds_std, width),
+        ):
+            _check_statistics(name, values, length)
         self.register_modules(
             autoencoder=autoencoder,
             image_encoder=image_encoder,
@@ -368,6 +378,17 @@ class EmbeddedImageGenerator(ImageGenerator):
         mean = torch.tensor(self.config.latent_mean or [0.0] * num_channels, device=device)
         std = torch.tensor(self.config.latent_std or [1.0] * num_channels, device=device)
         return mean[:, None, None], std[:, None, None]
+
+
+def _check_statistics(name: str, values: Sequence[float] | None, length: int) -> None:
+    if values is None:
+        return
+    if len(values) != length:
+        raise FmriModelsError(
+            f"EmbeddedImageGenerator has {len(values)} values in {name}; expected {length}, as its weights have."
+        )
+    if name.endswith("_std") and min(values) <= 0:
+        raise FmriModelsError(f"EmbeddedImageGenerator has {min(values):g} in {name}; expected numbers above 0.")
 
 
 def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:

@@ -23,7 +23,7 @@ from ..hub_repository import split_push_options, upload_saved
 from ..names import one_line
 from ..saving import merged_folder, recover, weights_no_longer_needed, written_files
 from .source import GeneratorSource
-from .stored import INDEX_FILE, check_generator_folder, check_generator_index
+from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule
 
 MAX_INFERENCE_STEPS = 1000
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
@@ -161,6 +161,8 @@ class ImageGenerator(DiffusionPipeline):
         except Exception as error:
             reason = one_line(error, 200).rstrip(".") or type(error).__name__
             raise FmriModelsError(f"The image generator in {one_line(path)} can't be loaded: {reason}.") from error
+        for name, component in loaded.components.items():
+            check_schedule(component, f"The {name} of the image generator in {one_line(path)}")
         loaded.register_to_config(_name_or_path=path)
         return loaded
 

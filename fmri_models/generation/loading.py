@@ -80,11 +80,12 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
         return image_generator_class(source.name)
     class_name = _stated_class(source, hub_options)
     own_names = {own_class_name: name for name, (_, own_class_name) in IMAGE_GENERATORS.items()}
-    if class_name in own_names:
-        return image_generator_class(own_names[class_name])
-    for found in map(image_generator_class, IMAGE_GENERATORS):
-        if class_name in found.diffusers_class_names:
-            return found
+    if isinstance(class_name, str):
+        if class_name in own_names:
+            return image_generator_class(own_names[class_name])
+        for found in map(image_generator_class, IMAGE_GENERATORS):
+            if class_name in found.diffusers_class_names:
+                return found
     raise FmriModelsError(
         f"{source} holds a {one_line(repr(class_name), 80)}, which is no image generator of this package."
     )

@@ -1,6 +1,7 @@
 """The door of a saved generator's folder: what diffusers would follow without asking is looked at before."""
 
 import inspect
+import types
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ INDEX_FILE = "model_index.json"
 _MEND = "save the generator again, or take another copy of the folder"
 # A file of this name is code to diffusers, whether or not an index names it.
 _CODE_FILE = "None.py"
+# Where diffusers says int, its own files may have 1.0.
+_PLAIN_TYPES: dict[Any, str] = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
 _TEXT_ENDINGS = (".json", ".txt", ".jinja", ".model")
 
 
@@ -130,7 +133,7 @@ def _options_model(generator_class: Any) -> Any:
     return create_model(f"{generator_class.__name__}Index", __config__=config, **fields)
 
 
-def _check_component(component: type, folder: Path, library: str, what: str, given: Mapping[str, Any]) -> None:
+def _check_component(component: Any, folder: Path, library: str, what: str, given: Mapping[str, Any]) -> None:
     # From another place, or from code beside it, diffusers would load without a word.
     if not folder.is_dir():
         raise FmriModelsError(f"{what} is missing: there is no folder {one_line(folder)}; {_MEND}.")
@@ -139,9 +142,38 @@ def _check_component(component: type, folder: Path, library: str, what: str, giv
     for file in sorted(folder.iterdir()):
         if not file.is_dir():
             _check_file(file, what)
+    if issubclass(component, diffusers.ConfigMixin) and (folder / str(component.config_name)).is_file():
+        values = read_object(folder / str(component.config_name), "configuration", _MEND, infinite=True)
+        _check_plain_types(component, values, f"{what}, by its {component.config_name},")
     if issubclass(component, torch.nn.Module):
         pickled = given.get("use_safetensors") is not True
         check_model_folder(component, folder, what, variant=given.get("variant"), pickled=pickled)
+
+
+def _check_plain_types(component: Any, values: Mapping[str, Any], what: str) -> None:
+    """Refuses truth values, numbers and texts in each other's place; libraries compute with what comes, somehow."""
+    for name, hint in typing.get_type_hints(component.__init__).items():
+        value = values.get(name)
+        is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        plain = {part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType}
+        if value is None or not all(part in _PLAIN_TYPES for part in plain):
+            continue
+        expected = {_PLAIN_TYPES[part] for part in plain}
+        if _PLAIN_TYPES.get(type(value)) not in expected:
+            raise FmriModelsError(
+                f"{what} has {one_line(repr(value), 80)} as {name!r}; expected {' or '.join(sorted(expected))}; {_MEND}."
+            )
+
+
+def check_schedule(scheduler: Any, what: str) -> None:
+    """Refuses a schedule of noise that is none: betas are shares of variance.
+
+    Raises:
+        FmriModelsError: A beta is negative, above 1, or no number.
+    """
+    betas = getattr(scheduler, "betas", None)
+    if isinstance(betas, torch.Tensor) and not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise FmriModelsError(f"{what} has betas outside of 0 to 1, so its configuration was changed; {_MEND}.")
 
 
 def _check_file(file: Path, what: str) -> None:

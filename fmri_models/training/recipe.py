@@ -236,6 +236,8 @@ class Recipe:
                 f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a "
                 f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
             )
+        if isinstance(self.generator, dict):
+            parse_source(self.generator)
 
     def _check_selection(self, selection: Selection) -> None:
         if "test" in self.train_parts:

@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_fmri import SIZE, FmriConfig
+from ...configuration_fmri import SIZE, SPACES, FmriConfig
 from ...errors import FmriModelsError
 from ...names import one_line
+
+_MAX_BLOCKS = 2**16
 
 
 @strict
@@ -34,10 +36,20 @@ class LinearConfig(FmriConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        self._check_blocks()
         for subject, of_groups in (self.penalties or {}).items():
             numbers = of_groups.values() if isinstance(of_groups, dict) else [of_groups]
             if any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n < math.inf for n in numbers):
                 raise FmriModelsError(
                     f"The configuration has {one_line(repr(of_groups), 80)} as penalties of {one_line(subject, 80)}; "
                     "expected a number from 0 for each group of targets."
+                )
+
+    def _check_blocks(self) -> None:
+        for kind in SPACES:
+            space = self.space(kind)
+            if space is not None and space.size > _MAX_BLOCKS * self.targets_a_block:
+                raise FmriModelsError(
+                    f"The configuration has {space.size} targets in its {kind} and targets_a_block "
+                    f"{self.targets_a_block}; expected {_MAX_BLOCKS} blocks at most: give larger ones."
                 )

@@ -1,0 +1,229 @@
+"""The door of a saved generator's folder: nothing of it is run, and what is not whole is named."""
+
+import inspect
+import json
+import os
+import re
+import shutil
+from dataclasses import replace
+
+import diffusers
+import pytest
+import torch
+import transformers
+from diffusers import DiffusionPipeline, ModelMixin
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.generation.embedded import ASSETS_FOLDER, EmbeddedImageGenerator
+from fmri_models.generation.loading import (
+    IMAGE_GENERATORS,
+    image_generator_class,
+    load_image_generator,
+    load_source,
+    parse_source,
+)
+from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.generation.source import GeneratorSource
+from fmri_models.training.recipe import load_recipe
+
+CODE = "open({mark!r}, 'w').write('x')\nclass X: pass\nclass EvilPipeline: pass\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(ASSETS_FOLDER, tmp_path / "generator")
+    return tmp_path / "generator"
+
+
+def change(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def loader_keywords() -> set[str]:
+    """Every keyword that `from_pretrained` of the two libraries knows, by signature or by what it takes of kwargs."""
+    modules = [inspect.getmodule(each) for each in (DiffusionPipeline, ModelMixin, PreTrainedModel)]
+    modules += [diffusers.configuration_utils, transformers.configuration_utils, transformers.tokenization_utils_base]
+    modules += [transformers.models.auto.auto_factory, transformers.feature_extraction_utils]
+    sources = "\n".join(inspect.getsource(module) for module in modules)
+    names = set(re.findall(r"""kwargs\.(?:pop|get)\(\s*["'](\w+)["']""", sources))
+    for loader in (DiffusionPipeline, ModelMixin, PreTrainedModel, transformers.AutoModel, transformers.AutoConfig):
+        names |= {name for name in inspect.signature(loader.from_pretrained).parameters if not name.startswith("kw")}
+    return names
+
+
+def test_no_keyword_of_a_loader_comes_from_a_file():
+    keywords = loader_keywords()
+    assert {"trust_remote_code", "custom_pipeline", "custom_revision", "variant", "use_safetensors", "device_map"} <= (
+        keywords
+    )
+    recipe = load_recipe("digits69_linear")
+    for keyword in sorted(keywords):
+        for named in ({"name": "embedded"}, {"name": "stable_unclip"}, {"name": "clip"}, {"repository": "user/name"}):
+            source = {**named, "options": {keyword: True}}
+            with pytest.raises(FmriModelsError, match=f"options have '{keyword}'"):
+                parse_source(source)
+            with pytest.raises(FmriModelsError, match=keyword):
+                replace(recipe, generator=source)
+        # Where a caller made the source, the generator has the last word.
+        with pytest.raises(FmriModelsError, match=f"options have '{keyword}'"):
+            load_source(GeneratorSource(repository=str(ASSETS_FOLDER), options={keyword: True}))
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+def test_options_are_arguments_of_the_generator(name):
+    found = image_generator_class(name)
+    known = {*inspect.signature(found.from_source).parameters, *inspect.signature(found.__init__).parameters}
+    assert set(found.options.model_fields) <= known
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"name": "stable_unclip", "options": {"noise_level": -1}}, "has -1 as 'noise_level'"),
+        ({"name": "stable_unclip", "options": {"noise_level": True}}, "has True as 'noise_level'"),
+        ({"name": "versatile_diffusion", "options": {"antialias": 1}}, "has 1 as 'antialias'"),
+        ({"name": "versatile_diffusion", "options": {"image_side": 2**40}}, "as 'image_side'"),
+        ({"name": "ip_adapter", "options": {"adapter_folder": "../x"}}, "expected a place inside of the repository"),
+        ({"name": "ip_adapter", "options": {"adapter_weight_name": "/etc/x.safetensors"}}, "a place inside of the rep"),
+        ({"name": "ip_adapter", "options": {"ip_adapter_scale": float("inf")}}, "as 'ip_adapter_scale'"),
+        ({"name": "pixels", "options": {"channels": 3}}, "expected none"),
+        ({"repository": "user/name", "subfolder": "../x"}, "expected a folder inside of the repository"),
+        ({"repository": "user/name", "subfolder": "/etc"}, "expected a folder inside of the repository"),
+        ({"repository": "user/name", "subfolder": "a\\..\\b"}, "expected a folder inside of the repository"),
+        ({"repository": "user/name", "revision": "../../x"}, "expected the name of a branch"),
+        ({"repository": "user/name", "revision": "a b"}, "expected the name of a branch"),
+        ({"repository": "user/name\n"}, "one line without control characters"),
+        ({"repository": "user/name", "spaces": {"image": {}}}, "expected image_embedding_space"),
+        ({"repository": "user/name", "spaces": {"latent_space": 3}}, "expected the fields of a space"),
+        ({"repository": "user/name", "spaces": {"latent_space": {"encoder": "x", "layer": "y"}}}, "has no shape"),
+        (
+            {"repository": "x/y", "spaces": {"latent_space": {"encoder": "x", "layer": "y", "shape": [2**63]}}},
+            "The shape of an embedding space",
+        ),
+    ],
+)
+def test_what_a_file_says_of_a_generator_is_typed(source, message):
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        parse_source(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("component", ["autoencoder", "image_encoder", "tokenizer", "unet", "scheduler"])
+@pytest.mark.parametrize(
+    "entry", [["evil", "X"], ["os", "system"], ["subprocess", "Popen"], ["transformers", "AutoModel"]]
+)
+def test_components_name_no_code(folder, tmp_path, component, entry):
+    mark = tmp_path / "mark"
+    (folder / component / "evil.py").write_text(CODE.format(mark=str(mark)))
+    change(folder / "model_index.json", **{component: entry})
+    for load in (load_image_generator, EmbeddedImageGenerator.from_pretrained):
+        with pytest.raises(FmriModelsError, match=f"as {component}"):
+            load(str(folder))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("file", ["None.py", "unet/diffusers.py", "image_encoder/transformers.py"])
+def test_files_that_diffusers_would_take_for_code(folder, tmp_path, file):
+    mark = tmp_path / "mark"
+    (folder / file).write_text(CODE.format(mark=str(mark)))
+    with pytest.raises(FmriModelsError, match=r"\.py.* would be taken for code"):
+        load_image_generator(str(folder))
+    assert not mark.exists()
+
+
+def test_a_class_that_is_a_list_is_none(folder, tmp_path):
+    mark = tmp_path / "mark"
+    (folder / "evil.py").write_text(CODE.format(mark=str(mark)))
+    change(folder / "model_index.json", _class_name=["evil", "EvilPipeline"])
+    with pytest.raises(FmriModelsError, match="no image generator of this package"):
+        load_image_generator(str(folder))
+    with pytest.raises(FmriModelsError, match="as its class"):
+        EmbeddedImageGenerator.from_pretrained(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("unet/config.json", {"quantization_config": {"quant_method": "x"}}, "never from a file"),
+        ("image_encoder/config.json", {"auto_map": {"AutoModel": "evil.X"}}, "never from a file"),
+        ("tokenizer/tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.X", None]}}, "never from a file"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 2**40}, "expected 16777216 at most"),
+        ("scheduler/scheduler_config.json", {"thresholding": "no"}, "expected true or false"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear", "beta_end": 7}, "betas outside of 0 to 1"),
+        ("unet/config.json", {"norm_eps": True}, "expected a number"),
+        ("unet/config.json", {"cross_attention_dim": 2**62}, "expected 16777216 at most"),
+        ("unet/config.json", {"block_out_channels": [2**24, 2**24]}, "describes a network of more than"),
+        ("unet/config.json", {"layers_per_block": 2**24}, "describes a network of more than"),
+        ("unet/config.json", {"down_block_types": ["x"]}, "of no such network"),
+        ("autoencoder/config.json", {"latent_channels": 3}, "by its config.json"),
+        ("model_index.json", {"latent_std": [1.0]}, "has 1 values in latent_std; expected 12"),
+        ("model_index.json", {"latent_std": [0.0] * 12}, "has 0 in latent_std"),
+        ("model_index.json", {"latent_std": "x"}, "has 'x' as 'latent_std'"),
+        ("model_index.json", {"latent_stds": [1.0] * 12}, "has 'latent_stds', which is not known there"),
+        ("model_index.json", {"_class_name": "PixelsImageGenerator"}, "is a PixelsImageGenerator and no Embedded"),
+    ],
+)
+def test_a_changed_configuration_is_named(folder, file, changes, message):
+    change(folder / file, **changes)
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        EmbeddedImageGenerator.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("component", ["autoencoder", "image_encoder", "unet"])
+def test_every_network_is_whole(folder, component):
+    file = next((folder / component).glob("*.safetensors"))
+    tensors = load_file(file)
+    first = min(tensors)
+    save_file({name: values for name, values in tensors.items() if name != first}, file, metadata={"format": "pt"})
+    with pytest.raises(FmriModelsError, match=f"The {component} of the image generator .* lacks {first}"):
+        EmbeddedImageGenerator.from_pretrained(folder)
+    save_file({**tensors, first: torch.full_like(tensors[first], torch.nan)}, file, metadata={"format": "pt"})
+    with pytest.raises(FmriModelsError, match=f"NaN or infinite, of .* in {first}"):
+        EmbeddedImageGenerator.from_pretrained(folder)
+    shutil.rmtree(folder / component)
+    with pytest.raises(FmriModelsError, match=f"The {component} .* is missing"):
+        EmbeddedImageGenerator.from_pretrained(folder)
+
+
+def test_what_is_no_file_is_not_waited_for(folder):
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer" / "tokenizer.json")
+    with pytest.raises(FmriModelsError, match="no regular file"):
+        EmbeddedImageGenerator.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "NaN", '{"a": ' + "[" * 100_000, "\udcff"])
+def test_an_index_that_is_none(folder, text):
+    (folder / "model_index.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    for load in (load_image_generator, EmbeddedImageGenerator.from_pretrained):
+        with pytest.raises(FmriModelsError, match="index"):
+            load(str(folder))
+
+
+def test_nothing_saved_says_where_it_was_loaded_from(folder, tmp_path):
+    generator = EmbeddedImageGenerator.from_pretrained(folder)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "notes.txt").write_text("mine")
+    (tmp_path / "saved" / "unet").mkdir()
+    old = tmp_path / "saved" / "unet" / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    old.write_bytes(b"")
+    generator.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "notes.txt").read_text() == "mine"
+    assert not old.exists()
+    for file in (tmp_path / "saved").rglob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+        assert "name_or_path" not in file.read_text()
+    assert generator.config._name_or_path == str(folder)
+    EmbeddedImageGenerator.from_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("changes", [{"channels": 2**40}, {"height": -1}, {"width": [3]}, {"width": True}])
+def test_sizes_of_pixels(tmp_path, changes):
+    PixelsImageGenerator(1, 4, 4).save_pretrained(tmp_path)
+    change(tmp_path / "model_index.json", **changes)
+    with pytest.raises(FmriModelsError):
+        _ = load_image_generator(str(tmp_path)).latent_space
