@@ -1,6 +1,8 @@
 """FmriProcessor: statistics, selection, saving, and each sentence for bad input."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.processing_fmri import FmriProcessor
@@ -227,3 +230,136 @@ def test_any_array_gives_finite_voxels_or_a_sentence(fmri):
     else:
         assert processed.shape == (len(fmri), 12)
         assert torch.isfinite(processed).all()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A processor of two subjects by session, with ROIs, as a folder without the digest of its statistics."""
+    fmri = {name: make_fmri(seed=seed) for seed, name in enumerate(("subj02", "subj01"))}
+    voxels = {name: Labels(roi=["V1", "V2"] * 6, coordinates=np.zeros((12, 3))) for name in fmri}
+    sessions = {name: np.repeat([3, 8], 20) for name in fmri}
+    processor = FmriProcessor.fit(fmri, sessions=sessions, voxels=voxels, statistics="session", rois=["V1"])
+    processor.save_pretrained(tmp_path)
+    change_config(tmp_path, statistics_sha256=None)
+    return tmp_path
+
+
+def change_config(folder, **changes):
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "message"),
+    [
+        ("0.mean", lambda a: a.astype(np.int64), "0.mean as I64"),
+        ("0.mean", lambda a: a.reshape(-1), "0.mean as F32 of the shape"),
+        ("1.std", lambda a: a[:1], r"std of subj01 has the shape \(1, 6\)"),
+        ("1.std", lambda a: a[0], "expected F32 with 2 axes"),
+        ("1.mean", lambda a: a[:, :5], r"mean of subj01 has the shape \(2, 5\)"),
+        ("0.mean", lambda a: a * np.nan, "mean of subj02 has values that are NaN"),
+        ("0.std", lambda a: np.full_like(a, np.inf), "std of subj02 has values that are NaN"),
+        ("0.std", lambda a: -a, "std of subj02 has negative values"),
+        ("0.std", lambda a: 0 * a, "std of subj02 is 0 in all voxels"),
+        ("0.selected", lambda a: a[::-1].copy(), "selected of subj02"),
+        ("0.selected", lambda a: a + 12, "selected of subj02"),
+        ("0.selected", lambda a: a - 1, "selected of subj02"),
+        ("0.selected", lambda a: 0 * a, "selected of subj02"),
+        ("0.selected", lambda a: a + 1, "keeps voxels of subj02 outside of its rois"),
+        ("0.sessions", lambda a: a[:0], "sessions of subj02 is empty"),
+        ("0.sessions", lambda a: 0 * a, "sessions of subj02 has a session twice"),
+        ("0.num_voxels", lambda a: -a, "num_voxels of subj02"),
+        ("0.num_voxels", lambda a: a + 2**40, "num_voxels of subj02"),
+        ("0.roi_codes", lambda a: a + 5, "roi_codes of subj02"),
+        ("0.roi_codes", lambda a: a[:3], "roi_codes of subj02"),
+        ("0.roi_names", lambda a: a + 100, "roi_names of subj02 is no text"),
+        ("0.coordinates", lambda a: a[:, :2], "coordinates of subj02"),
+        ("0.mean", lambda a: None, "has no 0.mean"),
+        ("2.mean", lambda a: np.zeros((1, 6), np.float32), "has '2.mean', which belongs to none of 2 subjects"),
+    ],
+)
+def test_statistics_that_no_training_trials_give_are_refused(saved, tensor, change, message):
+    file = saved / "fmri_statistics.st"
+    tensors = load_file(file)
+    changed = change(tensors.get(tensor))
+    save_file({key: v for key, v in {**tensors, tensor: changed}.items() if v is not None}, file)
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        FmriProcessor.from_pretrained(saved)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "value"), [("mean", 0.0), ("mean", 3.0), ("std", 2.0)])
+def test_statistics_that_are_the_same_in_all_voxels_are_refused(tmp_path, part, value):
+    FmriProcessor.fit(make_fmri()).save_pretrained(tmp_path)
+    change_config(tmp_path, statistics_sha256=None)
+    tensors = load_file(tmp_path / "fmri_statistics.st")
+    tensors[f"0.{part}"][:] = value
+    save_file(tensors, tmp_path / "fmri_statistics.st")
+    with pytest.raises(FmriModelsError, match=f"{part} of subj01 is {value:g} in all of 12 voxels"):
+        FmriProcessor.from_pretrained(tmp_path)
+
+
+def test_betas_that_were_standardised_before_are_no_damage(tmp_path):
+    fmri = make_fmri()
+    FmriProcessor.fit((fmri - fmri.mean(0)) / fmri.std(0)).save_pretrained(tmp_path)
+    FmriProcessor.from_pretrained(tmp_path)
+
+
+def test_any_change_of_the_statistics_is_noticed(tmp_path):
+    FmriProcessor.fit(make_fmri()).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "fmri_statistics.st")
+    tensors["0.mean"][0, 3] += 1
+    save_file(tensors, tmp_path / "fmri_statistics.st")
+    with pytest.raises(FmriModelsError, match="is not the file that the processor was saved with"):
+        FmriProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pad_multiple": []}, "as 'pad_multiple'"),
+        ({"pad_multiple": 0}, "as 'pad_multiple'"),
+        ({"pool_width": 2**63}, "as 'pool_width'"),
+        ({"pool_width": True}, "as 'pool_width'"),
+        ({"rois": "V1"}, "as 'rois'"),
+        ({"statistics": "x"}, "as 'statistics'"),
+        ({"statistics": "pooled"}, "sessions of subj02 has 2 sessions"),
+        ({"statistics": "identity"}, "sessions of subj02 has 2 sessions"),
+        ({"subject_names": ["subj02"]}, "belongs to none of 1 subjects"),
+        ({"subject_names": ["subj02", "subj02"]}, "has a subject twice"),
+        ({"subject_names": ["subj02", "../x"]}, "can't be used as a file name"),
+        ({"num_best_voxels": 2}, "keeps 6 voxels of subj02, more than its num_best_voxels"),
+        ({"statistics_sha256": "x"}, "as 'statistics_sha256'"),
+        ({"__class__": 1}, "has '__class__', which is not known there"),
+        ({"auto_map": {"AutoFeatureExtractor": "evil.X"}}, "has 'auto_map', which is not known there"),
+    ],
+)
+def test_a_changed_configuration_is_refused(saved, changes, message):
+    change_config(saved, **changes)
+    with pytest.raises(FmriModelsError, match=message):
+        FmriProcessor.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": NaN}', '{"a": ' + "[" * 100_000])
+def test_a_configuration_that_is_none(saved, text):
+    (saved / "preprocessor_config.json").write_text(text)
+    with pytest.raises(FmriModelsError, match="processor's configuration"):
+        FmriProcessor.from_pretrained(saved)
+
+
+def test_saved_processors_are_the_same_bytes_and_the_former_name_is_read(saved, tmp_path):
+    processor = FmriProcessor.from_pretrained(saved)
+    code = (
+        "import sys\nfrom fmri_models import FmriProcessor\n"
+        "FmriProcessor.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])"
+    )
+    for number in range(2):
+        subprocess.run([sys.executable, "-c", code, str(saved), str(tmp_path / str(number))], check=True)
+    processor.save_pretrained(tmp_path / "2")
+    for name in ("preprocessor_config.json", "fmri_statistics.st"):
+        assert len({(tmp_path / str(number) / name).read_bytes() for number in range(3)}) == 1
+    (tmp_path / "2" / "fmri_statistics.st").rename(tmp_path / "2" / "fmri_statistics.safetensors")
+    former = FmriProcessor.from_pretrained(tmp_path / "2")
+    former.save_pretrained(tmp_path / "2")
+    assert not (tmp_path / "2" / "fmri_statistics.safetensors").exists()
+    assert FmriProcessor.from_pretrained(tmp_path / "2").to_dict() == processor.to_dict()

@@ -160,9 +160,8 @@ def _check_plain_types(component: Any, values: Mapping[str, Any], what: str) -> 
             continue
         expected = {_PLAIN_TYPES[part] for part in plain}
         if _PLAIN_TYPES.get(type(value)) not in expected:
-            raise FmriModelsError(
-                f"{what} has {one_line(repr(value), 80)} as {name!r}; expected {' or '.join(sorted(expected))}; {_MEND}."
-            )
+            kinds = " or ".join(sorted(expected))
+            raise FmriModelsError(f"{what} has {one_line(repr(value), 80)} as {name!r}; expected {kinds}; {_MEND}.")
 
 
 def check_schedule(scheduler: Any, what: str) -> None:
