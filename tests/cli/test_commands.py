@@ -138,6 +138,18 @@ def test_a_demo_does_not_touch_a_folder_of_something_else(capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize(("part", "kind"), [("data", "trial table"), ("pipeline", "pipeline")])
+def test_a_demo_replaces_its_own_table_and_pipeline_alone(capsys, tmp_path, part, kind):
+    """Notes beside them stay in any case, so that they are no reason to refuse."""
+    (tmp_path / "demo.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "thesis.tex").write_text("important")
+    assert f"is no {kind}" in failed(capsys, "demo", "--out", tmp_path)
+    assert (tmp_path / part / "thesis.tex").read_text() == "important"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["demo.json", "notes.txt", part])
+
+
 def test_retrieval_needs_embeddings(workplace, tmp_path, capsys):
     latents_alone = [f"data={workplace / 'data'}", f"out={tmp_path / 'model'}", "generator=pixels", "targets=[latents]"]
     assert main(["train", "linear", *latents_alone]) == 0

@@ -54,7 +54,9 @@ def test_everything_is_where_the_readme_says(workplace):
         "ceiling_embeds_only",
     }
     assert {path.name for path in (demo / "images").iterdir()} >= {"truth", "ridge", "noise_free"} | rows
-    assert not list(demo.rglob(".partial-*"))
+    for name in ("README.md", "training.json", "report.json"):
+        assert (demo / "pipeline" / name).is_file(), name
+    assert not list(demo.rglob(".*"))
 
 
 def test_it_ends_with_a_table_paths_and_next_commands(workplace):
