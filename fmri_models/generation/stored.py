@@ -1,5 +1,6 @@
 """The door of a saved generator's folder: what diffusers would follow without asking is looked at before."""
 
+import copy
 import inspect
 import types
 import typing
@@ -25,6 +26,7 @@ _MEND = "save the generator again, or take another copy of the folder"
 _CODE_FILE = "None.py"
 # Where diffusers says int, its own files may have 1.0.
 _PLAIN_TYPES: dict[Any, str] = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+_TRIED_STEPS = 10
 _TEXT_ENDINGS = (".json", ".txt", ".jinja", ".model")
 
 
@@ -168,11 +170,21 @@ def check_schedule(scheduler: Any, what: str) -> None:
     """Refuses a schedule of noise that is none: betas are shares of variance.
 
     Raises:
-        FmriModelsError: A beta is negative, above 1, or no number.
+        FmriModelsError: A beta is negative, above 1, or no number; or the schedule gives no steps.
     """
+    if not isinstance(scheduler, diffusers.SchedulerMixin):
+        return
     betas = getattr(scheduler, "betas", None)
     if isinstance(betas, torch.Tensor) and not bool(((betas >= 0) & (betas <= 1)).all()):
         raise FmriModelsError(f"{what} has betas outside of 0 to 1, so its configuration was changed; {_MEND}.")
+    if not hasattr(scheduler, "set_timesteps"):
+        return
+    steps = min(_TRIED_STEPS, scheduler.config.get("num_train_timesteps", _TRIED_STEPS))
+    try:
+        copy.deepcopy(scheduler).set_timesteps(steps)
+    # Some of a schedule's options are looked at only when it is used, by whatever goes wrong then.
+    except Exception as error:
+        raise FmriModelsError(f"{what} gives no schedule ({one_line(error, 200)}); {_MEND}.") from error
 
 
 def _check_file(file: Path, what: str) -> None:

@@ -153,6 +153,7 @@ def test_a_class_that_is_a_list_is_none(folder, tmp_path):
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 2**40}, "expected 16777216 at most"),
         ("scheduler/scheduler_config.json", {"thresholding": "no"}, "expected true or false"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "linear", "beta_end": 7}, "betas outside of 0 to 1"),
+        ("scheduler/scheduler_config.json", {"final_sigmas_type": "x"}, "gives no schedule"),
         ("unet/config.json", {"norm_eps": True}, "expected a number"),
         ("unet/config.json", {"cross_attention_dim": 2**62}, "expected 16777216 at most"),
         ("unet/config.json", {"block_out_channels": [2**24, 2**24]}, "describes a network of more than"),
