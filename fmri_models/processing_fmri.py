@@ -360,7 +360,10 @@ class FmriProcessor(FeatureExtractionMixin):
         values = patterns if len(statistics.selected) == patterns.shape[1] else patterns[:, statistics.selected]
         if self.statistics != "identity":
             mean, std = self._statistics_of_rows(statistics, values, name, sessions)
-            values = np.divide(values - mean, std, out=np.zeros_like(values), where=std > 0)
+            # Values near the largest of float32 overflow, which the next line finds.
+            with np.errstate(over="ignore"):
+                values = np.divide(values - mean, std, out=np.zeros_like(values), where=std > 0)
+            _check_finite(values, f"{name}, standardised,", row_numbers)
         if self.pad_multiple is not None:
             values = _wrap(values, self._processed_width(name) if self.pool_width is None else values.shape[1])
         if self.pool_width is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FmriModelsError
+from .names import one_line
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def get_method(name: str) -> Method:
     """
     methods = _methods()
     if name not in methods:
-        raise FmriModelsError(f"There is no method {name!r}; those there are: {', '.join(sorted(methods))}.")
+        shown = one_line(repr(name), 80)
+        raise FmriModelsError(f"There is no method {shown}; those there are: {', '.join(sorted(methods))}.")
     return methods[name]
 
 

@@ -165,6 +165,11 @@ def test_everything_survives_saving(tmp_path):
     [
         (np.ones((2, 11)), {}, "has 11 voxels; the processor was fitted on 12"),
         (np.full((2, 12), np.nan), {}, "24 values that are NaN or infinite"),
+        (
+            np.where(np.arange(24) % 2, 3e38, -3e38).reshape(2, 12),
+            {},
+            "standardised, has .* values that are NaN or inf",
+        ),
         (np.array([[0.0] * 11 + [np.inf]]), {}, "pattern 0 at voxel 11"),
         (np.ones((2, 12)), {}, "value 1 in every voxel"),
         (np.array([["a"] * 12]), {}, "dtype <U1"),

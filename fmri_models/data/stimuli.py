@@ -145,11 +145,20 @@ class _FolderFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        files = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        files = (file.relative_to(path).as_posix() for file in path.rglob("*") if _is_file(file))
         self.names = sorted(name for name in files if not _is_hidden(name))
 
     def read(self, name: str, limit: int) -> bytes:
         return read_bytes(self._path / name, "file", "replace it", limit)
+
+
+def _is_file(path: Path) -> bool:
+    if path.is_file():
+        return True
+    # Without it, pictures would get other ids and categories.
+    if path.name == INDEX_FILE:
+        check_regular_file(path, "index of the pictures", "replace it, or remove it")
+    return False
 
 
 class _ZipFiles:

@@ -194,7 +194,8 @@ class Recipe:
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):
             raise FmriModelsError(f"seed is {self.seed!r}; expected a whole number.")
         if not isinstance(self.trackers, list) or not all(isinstance(name, str) for name in self.trackers):
-            raise FmriModelsError(f"trackers is {self.trackers!r}; expected a list of names such as [tensorboard].")
+            shown = one_line(repr(self.trackers), 80)
+            raise FmriModelsError(f"trackers is {shown}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
         if self.repetitions == "all" and any(stage.training is None for stage in self.stages):

@@ -14,7 +14,7 @@ from ..errors import FmriModelsError
 from ..names import one_line
 from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
-from ..reading import read_object
+from ..reading import check_regular_file, read_object
 from ..registry import find_class
 from ..saving import check_merged_folder, merged_folder
 from ..subject_statistics import FORMER_STATISTICS_FILE
@@ -78,6 +78,7 @@ def _read(folder: Path) -> tuple[FmriConfig, FmriProcessor]:
     if model_class is None or not hasattr(model_class, "config_class"):
         found = one_line(repr(entry))
         raise FmriModelsError(f"{folder} holds the brain model {found}, which is no model of this package; {mend}.")
+    check_regular_file(folder / "brain_model" / "config.json", "configuration of a brain model", mend)
     try:
         config = model_class.config_class.from_pretrained(str(folder / "brain_model"))
     except FmriModelsError:
