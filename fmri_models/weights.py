@@ -112,8 +112,36 @@ def check_model_folder(
     check_configuration(values, f"{what}, by its {CONFIG_FILE},")
     stored = stored_tensors(folder, what, variant, pickled)
     module = on_meta(lambda: _built(model_class, folder, values, config), stored, what)
-    check_weights(module, stored, what, unused, any_shape)
+    try:
+        check_weights(module, _named_today(stored, module), what, unused, any_shape)
+    except FmriModelsError:
+        if not _is_renamed_by_transformers(model_class, folder, config, variant, unused):
+            raise
     check_finite(stored, what)
+
+
+def _named_today(stored: dict[str, StoredTensor], module: nn.Module) -> dict[str, StoredTensor]:
+    """Stored tensors under the names that diffusers gives them when it loads attention blocks of its first versions."""
+    renamed = dict(stored)
+    if hasattr(module, "_fix_state_dict_keys_on_load"):
+        module._fix_state_dict_keys_on_load(renamed)
+    return renamed
+
+
+def _is_renamed_by_transformers(
+    model_class: Any, folder: Path, config: Any, variant: str | None, unused: Collection[str]
+) -> bool:
+    """Whether transformers finds everything under the names that one of its networks had in an earlier version."""
+    if not model_class.__module__.startswith("transformers."):
+        return False
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    try:
+        _, found = model_class.from_pretrained(folder, config=config, variant=variant, device_map="meta", **options)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError):
+        return False
+    left_out = [*_NO_LONGER_STORED, *unused]
+    unexpected = [name for name in found["unexpected_keys"] if not _matches(name, left_out)]
+    return not (found["missing_keys"] or unexpected or found["mismatched_keys"] or found["error_msgs"])
 
 
 def check_configuration(values: Mapping[str, Any], what: str, sizes: bool = True) -> None:

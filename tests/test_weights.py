@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.linear import LinearConfig, LinearModel
@@ -236,3 +238,42 @@ def test_random_bytes_in_the_header_are_sentences(folder):
             check(folder)
         except FmriModelsError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("change", [None, "missing", "other", "shape"])
+def test_names_that_transformers_had_before_are_known(tmp_path, change):
+    """Published text towers name their tensors `text_model.…`, as transformers did before its fifth version."""
+    config = CLIPTextConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(tmp_path)
+    tensors = {f"text_model.{name}": value for name, value in load_file(tmp_path / "model.safetensors").items()}
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    last = "text_model.final_layer_norm.weight"
+    if change == "missing":
+        del tensors[last]
+    elif change == "other":
+        tensors["text_model.other"] = torch.zeros(2)
+    elif change == "shape":
+        tensors[last] = torch.zeros(9)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    if change is None:
+        check_model_folder(CLIPTextModel, tmp_path, "The text encoder")
+        assert len(CLIPTextModel.from_pretrained(tmp_path).state_dict()) == len(tensors) - 1
+    else:
+        with pytest.raises(FmriModelsError, match="The text encoder"):
+            check_model_folder(CLIPTextModel, tmp_path, "The text encoder")
+
+
+def test_names_that_diffusers_had_before_are_known(tmp_path):
+    """Attention of the first autoencoders: `query` and `proj_attn` instead of `to_q` and `to_out.0`."""
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=2).save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(file)
+    for new, old in names.items():
+        tensors = {name.replace(f".{new}.", f".{old}."): value for name, value in tensors.items()}
+    assert any(".proj_attn." in name for name in tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+    check_model_folder(AutoencoderKL, tmp_path, "The autoencoder")
