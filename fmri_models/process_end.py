@@ -34,12 +34,18 @@ class Terminated(KeyboardInterrupt):
 def signals_as_exceptions() -> Iterator[None]:
     """Has SIGTERM and SIGHUP raise [`Terminated`] inside the block, so that what is being written is cleaned up.
 
-    SIGINT raises Python's `KeyboardInterrupt` anyway. A signal that the caller had ignored, as `nohup` does, stays so.
+    SIGINT raises `KeyboardInterrupt` as always; each does so too where a library has made another error of it. A signal
+    that the caller had ignored, as `nohup` does, stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process = os.getpid()
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
 
     def end(number: int, frame: FrameType | None) -> None:
         # Processes that were forked inherit the handler, and have nothing of their own to clean up.
@@ -47,14 +53,20 @@ def signals_as_exceptions() -> Iterator[None]:
             os._exit(128 + number)
         # Whoever repeats it does not disturb the cleaning up.
         signal.signal(number, signal.SIG_IGN)
+        received.append(number)
         raise Terminated(number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     handled = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
     try:
         for number in handled:
-            signal.signal(number, end)
+            signal.signal(number, interrupt if number == signal.SIGINT else end)
         yield
+    except Exception as error:
+        # Some libraries take an interrupt for an error of their own.
+        for came in received[:1]:
+            raise (KeyboardInterrupt() if came == signal.SIGINT else Terminated(came)) from error
+        raise
     finally:
         for number in handled:
             signal.signal(number, before[number])

@@ -19,8 +19,10 @@ import math
 import os
 import re
 import shutil
+import signal
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -129,7 +131,8 @@ def atomic_folder(
         with _new_locked_folder(path.parent, path.name) as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
-            _swap(partial, path, overwrite)
+            with _signals_later():
+                _swap(partial, path, overwrite)
 
 
 @contextmanager
@@ -162,10 +165,9 @@ def merged_folder(
             yield partial
             if new:
                 partial.chmod(0o777 & ~_umask())
-                if _take_place(partial, path):
-                    return
-            swap = _commit(partial, path, obsolete)
-            _complete(swap, path)
+            with _signals_later():
+                if not new or not _take_place(partial, path):
+                    _complete(_commit(partial, path, obsolete), path)
 
 
 @contextmanager
@@ -506,13 +508,34 @@ def _short(name: str) -> str:
 
 
 @contextmanager
+def _signals_later() -> Iterator[None]:
+    """Has what interrupts a process wait until the end of the block, which takes a moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    received: list[int] = []
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: received.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for came in received[:1]:
+            handlers[signal.Signals(came)](came, None)
+
+
+@contextmanager
 def _new_locked_folder(parent: Path, name: str = "") -> Iterator[Path]:
     """Yields a new folder to write in, which is gone when the block ends, wherever its content went."""
     prefix = _partial_prefix(name) if name else PARTIAL_PREFIX
     with ExitStack() as stack:
         while True:
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            with _signals_later():
+                folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
             # Between these two lines another process may take it for abandoned.
             if stack.enter_context(_locked(folder)):
                 break

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,14 @@ def test_messages_are_one_line_that_a_terminal_shows_as_it_is():
     assert len(shown("x" * 1900)) == 1900
     assert len(shown("x" * 5000)) == 2000
     assert sentence_of(KeyError("nobody has foreseen this")) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_takes_for_an_error_stays_one(number):
+    with pytest.raises(KeyboardInterrupt) as caught, signals_as_exceptions():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException as error:
+            raise ValueError("a library's own") from error
+    assert exit_code(caught.value) == 128 + number

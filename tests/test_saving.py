@@ -588,3 +588,29 @@ def test_removing_a_folder_is_recovered(tmp_path):
         recover(place / "out")
         assert read(place) in ({}, {"out/a": "old", "out/sub/b": "old"})
     assert names(place) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["replaced", "merged"])
+def test_a_signal_inside_of_a_swap_comes_after_it(tmp_path, monkeypatch, number, kind):
+    write_files(tmp_path / "out", "old", "a", "b")
+    replace = Path.replace
+
+    def signalled(self, target):
+        os.kill(os.getpid(), number)
+        return replace(self, target)
+
+    def ended(number, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", signalled)
+    before = signal.signal(number, ended)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            writing = merged_folder(tmp_path / "out") if kind == "merged" else atomic_folder(tmp_path / "out", True)
+            with writing as partial:
+                write_files(partial, "new", "a", "b")
+        assert signal.getsignal(number) is ended
+    finally:
+        signal.signal(number, before)
+    assert read(tmp_path) == {"out/a": "new", "out/b": "new"} and names(tmp_path) == ["out"]

@@ -178,6 +178,7 @@ def test_a_signal_at_any_time_leaves_nothing_partial(command, number, made, plac
     first = run(COMMANDS[command](inputs, out), place)
     assert first.code == 0, first.error[-3000:]
     for _ in range(6):
+        (inputs / "data" / "splits" / "other.parquet").unlink(missing_ok=True)
         running = Running([*COMMANDS[command](inputs, out), *again], place)
         time.sleep(rng.uniform(0, 1.2 * first.seconds))
         os.kill(running.pid, number)
@@ -189,8 +190,7 @@ def test_a_signal_at_any_time_leaves_nothing_partial(command, number, made, plac
             assert leftovers(tmp_path) == []
         else:
             assert out.is_dir() or command in IN_PLACE or leftovers(tmp_path)
-    if command == "split":
-        (inputs / "data" / "splits" / "other.parquet").unlink(missing_ok=True)
+    (inputs / "data" / "splits" / "other.parquet").unlink(missing_ok=True)
     last = run([*COMMANDS[command](inputs, out), *again], place)
     assert last.code == 0, last.error[-3000:]
     assert leftovers(tmp_path) == []
