@@ -274,7 +274,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         model = self.brain_model
         features, subject_ids = features.to(model.device), subject_ids.to(model.device)
-        return model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
+        decoding = model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
+        for name, values in decoding.items():
+            _check_finite(values, f"The brain model decodes {name}")
+        return decoding
 
     @torch.no_grad()
     def generate(
@@ -299,6 +302,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         # Several draws differ only where a generator samples; otherwise one is all there is.
         drawn = num_candidates if self.image_generator.generates_from_embeddings else 1
         candidates = self._draw(decoding, drawn, generator, settings)
+        _check_finite(candidates, "The image generator draws pictures")
         scores = self._score(candidates, decoding, selection, true_images)
         chosen = (
             candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
@@ -611,6 +615,14 @@ def is_foreign_card(path: Path) -> bool:
     with path.open("rb") as file:
         header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
     return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
+
+
+def _check_finite(values: torch.Tensor, what: str) -> None:
+    if not torch.isfinite(values).all():
+        raise FmriModelsError(
+            f"{what} with NaN or infinite values: weights or betas are larger than any that were trained with, or "
+            "overflow in this dtype; try float32, or another copy of the model."
+        )
 
 
 def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:

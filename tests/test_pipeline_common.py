@@ -100,6 +100,13 @@ class PipelineTesterMixin:
         pipeline = self.make_pipeline()
         assert torch.equal(self.drawn(pipeline, self.make_betas()), self.drawn(pipeline, self.make_betas()))
 
+    def test_weights_that_overflow_are_a_sentence_and_no_picture(self):
+        pipeline = self.make_pipeline()
+        for parameter in pipeline.brain_model.parameters():
+            parameter.data.fill_(3e38)
+        with pytest.raises(FmriModelsError, match="NaN or infinite values"):
+            self.drawn(pipeline, self.make_betas())
+
     def test_output_types_agree(self):
         pipeline, betas = self.make_pipeline(), self.make_betas()
         tensor = self.drawn(pipeline, betas)
