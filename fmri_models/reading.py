@@ -7,6 +7,7 @@ numbers that are none, nesting that no parser survives.
 import json
 import math
 import os
+import re
 import stat
 import tokenize
 from collections.abc import Hashable, Iterable
@@ -186,7 +187,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_YAML_BYTES} at most; {mend}.")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _yaml_loader()(text)
     except yaml.YAMLError as error:
         raise FmriModelsError(f"{what} is no valid YAML ({_joined(error)}); {mend}.") from error
     try:
@@ -274,6 +275,19 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error
     except (OSError, ValueError, EOFError, OverflowError) as error:
         raise FmriModelsError(f"{start} can't be read ({one_line(error, 120)}); {mend}.") from error
+
+
+@cache
+def _yaml_loader() -> Any:
+    """YAML's loader of plain values, which takes `1e-4` for a number as YAML 1.2 does; version 1.1 wants `1.0e-4`."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    exponents = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponents, list("-+.0123456789"))
+    return Loader
 
 
 @cache

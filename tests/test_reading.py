@@ -358,3 +358,8 @@ def test_changed_arrays_are_arrays_or_sentences(tmp_path_factory, changes, versi
             assert read_array(path, "betas", "save them again", memory_map).dtype.kind in "fiu"
         except FmriModelsError as error:
             assert is_one_line(error)
+
+
+def test_numbers_of_yaml_may_be_written_with_an_exponent_alone():
+    values = parse_yaml("[1e7, -1e-4, 1.5e3, .5E+2, 1.0e-3, '1e7', 1e, e7, 1_0e-4]", "It")
+    assert values == [1e7, -1e-4, 1500.0, 50.0, 1e-3, "1e7", "1e", "e7", "1_0e-4"]

@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _failed(error, debug, 2)
     except KeyboardInterrupt as interrupt:
+        _close_bars()
         reason = "interrupted" if exit_code(interrupt) == 130 else str(interrupt)
         print(f"fmri-models: {reason}; what was complete has been kept.", file=sys.stderr)
         return exit_code(interrupt)
@@ -135,6 +136,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
+def _close_bars() -> None:
+    """Closes progress bars that an error left open: they would draw themselves once more after the last line of ours."""
+    for bar in list(getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ())):
+        bar.close()
+
+
 def _drop_output() -> None:
     """Has Python not try to write the rest of the output again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,6 +150,7 @@ def _drop_output() -> None:
 def _failed(error: BaseException, debug: bool, code: int) -> int:
     if debug:
         traceback.print_exc()
+    _close_bars()
     message = sentence_of(error)
     if message is None:
         message = f"unexpected {type(error).__name__}: {shown(error)} (--debug shows where)"
