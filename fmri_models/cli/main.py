@@ -137,7 +137,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _close_bars() -> None:
-    """Closes progress bars that an error left open: they would draw themselves once more after the last line of ours."""
+    """Closes bars that an error left open: they would draw themselves once more after the last line of ours."""
     for bar in list(getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ())):
         bar.close()
 
