@@ -19,8 +19,8 @@ from fmri_models.data.pictures import content_sha256
 from fmri_models.data.splits import SplitRows, split_by_stimulus, split_kfold
 from fmri_models.data.stimuli import open_zip
 from fmri_models.errors import FmriModelsError
+from fmri_models.output_folders import TRIAL_TABLE, check_output_folder
 from fmri_models.reading import check_regular_file
-from fmri_models.saving import TRIAL_TABLE, check_output_folder
 
 FILE = "digit69_28x28.mat"
 SUBJECT = "subj01"

@@ -1,7 +1,11 @@
-"""The one exception that means: the user can fix this."""
+"""The one exception that means: the user can fix this, and what the operating system refuses as such a sentence."""
 
 import errno
 import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -57,3 +61,63 @@ def _shown(path: str | bytes | int | os.PathLike) -> str:
     """A path, or the end of one that fills the screen."""
     text = str(path) if isinstance(path, int) else os.fsdecode(path)
     return text if len(text) <= 200 else f"…/{Path(text).name[:60]}…"
+
+
+@contextmanager
+def system_errors_as_sentences(path: Path) -> Iterator[None]:
+    """Turns what the operating system refuses inside the block into a sentence.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        FmriModelsError: The disk is full, the place can't be written, or a name is too long.
+    """
+    try:
+        yield
+    except FmriModelsError:
+        raise
+    except Exception as error:
+        if _is_disk_full(error):
+            free = shutil.disk_usage(existing_parent(path)).free
+            raise FmriModelsError(
+                f"The disk is full while writing {path} ({free / 2**20:.0f} MiB are free); make room or choose another "
+                "folder. Nothing that was there before has been changed."
+            ) from error
+        refusal = _refusal(error)
+        if refusal is not None:
+            raise FmriModelsError(system_sentence(refusal, path)) from error
+        raise
+
+
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+    errno.EFBIG, errno.EIO, errno.EBUSY, errno.EXDEV, errno.ESTALE, errno.EMFILE,
+)  # fmt: skip
+
+
+def _refusal(error: Exception) -> OSError | None:
+    """What the system refused; libraries in Rust say it in a text of their own class."""
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found and int(found[1]) in _REFUSALS else None
+
+
+def existing_parent(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    path = path.absolute()
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether ENOSPC or EDQUOT is behind an error; safetensors and Arrow wrap it in classes of their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "os error 28" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -22,7 +22,8 @@ from .hub_repository import (
 from .modeling_outputs import FmriDecoding
 from .names import one_line
 from .retrieval import Embeddings, Query, Retrieved, retrieve
-from .saving import merged_folder, recover, weights_no_longer_needed, written_files
+from .saving import merged_folder, weights_no_longer_needed
+from .swapping import recover, written_files
 from .weights import check_model_folder
 
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None

@@ -39,8 +39,9 @@ from .names import one_line
 from .processing_fmri import FmriProcessor
 from .reading import MEBIBYTE, read_bytes, read_object
 from .registry import card_writer, find_class, register_with_libraries
-from .saving import check_schema, merged_folder, recover, weights_no_longer_needed, written_files
+from .saving import check_schema, merged_folder, weights_no_longer_needed
 from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from .swapping import recover, written_files
 from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
 

@@ -22,7 +22,7 @@ from .hub_repository import (
 )
 from .names import check_name, one_line
 from .reading import checked, read_object
-from .saving import check_schema, merged_folder, recover, written_files
+from .saving import check_schema, merged_folder
 from .subject_statistics import (
     FORMER_STATISTICS_FILE,
     STATISTICS_FILE,
@@ -32,6 +32,7 @@ from .subject_statistics import (
     statistics_bytes,
     statistics_file,
 )
+from .swapping import recover, written_files
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1

@@ -123,8 +123,9 @@ def check_model_folder(
 def _named_today(stored: dict[str, StoredTensor], module: nn.Module) -> dict[str, StoredTensor]:
     """Stored tensors under the names that diffusers gives them when it loads attention blocks of its first versions."""
     renamed = dict(stored)
-    if hasattr(module, "_fix_state_dict_keys_on_load"):
-        module._fix_state_dict_keys_on_load(renamed)
+    rename: Any = getattr(module, "_fix_state_dict_keys_on_load", None)
+    if rename is not None:
+        rename(renamed)
     return renamed
 
 

@@ -18,7 +18,7 @@ from fmri_models import saving
 from fmri_models.configuration_fmri import FmriConfig
 from fmri_models.errors import FmriModelsError
 from fmri_models.modeling_fmri import FmriPreTrainedModel
-from fmri_models.saving import is_partial
+from fmri_models.swapping import is_partial
 from tests.tensor_digests import digests
 
 # Unsorted, and of different widths: a dictionary in between would exchange brains.
@@ -265,9 +265,9 @@ class ModelTesterMixin:
             next(iter(other.parameters())).add_(1)
         folder = tmp_path / "model"
         model.save_pretrained(folder)
-        before = killed_at(other, folder, "_commit")
+        before = killed_at(other, folder, "commit")
         assert before and digests(self.model_class.from_pretrained(folder)) == digests(model)
-        inside = killed_at(other, folder, "_complete")
+        inside = killed_at(other, folder, "complete")
         assert inside and digests(self.model_class.from_pretrained(folder)) == digests(other)
         assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
 

@@ -17,8 +17,8 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.pipeline_fmri import LIBRARY
 from fmri_models.processing_fmri import FmriProcessor
-from fmri_models.saving import is_partial
 from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from fmri_models.swapping import is_partial
 from fmri_models.training_record import TrainingRecord
 from tests.tensor_digests import pipeline_digests
 from tests.test_modeling_common import (
@@ -253,9 +253,9 @@ class PipelineTesterMixin:
         old = pipeline_digests(pipeline)
         with torch.no_grad():
             next(iter(pipeline.brain_model.parameters())).add_(1)
-        assert killed_at(pipeline, folder, "_commit")
+        assert killed_at(pipeline, folder, "commit")
         assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == old
-        assert killed_at(pipeline, folder, "_complete")
+        assert killed_at(pipeline, folder, "complete")
         assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == pipeline_digests(pipeline)
 
     @pytest.mark.parametrize("change", ["empty", "missing", "shape", "nan", "type"])

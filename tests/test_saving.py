@@ -15,21 +15,17 @@ from pathlib import Path
 import pytest
 
 from fmri_models.errors import FmriModelsError
+from fmri_models.output_folders import RECONSTRUCTIONS, TRIAL_TABLE, check_merged_folder, check_output_folder
 from fmri_models.saving import (
-    RECONSTRUCTIONS,
-    TRIAL_TABLE,
     atomic_file,
     atomic_folder,
-    check_merged_folder,
-    check_output_folder,
     check_schema,
-    is_partial,
     merged_folder,
-    recover,
     remove_folder,
     weights_no_longer_needed,
     write_text,
 )
+from fmri_models.swapping import is_partial, recover
 
 
 def names(folder):
@@ -411,7 +407,7 @@ def test_a_folder_that_appears_while_a_new_one_is_saved_keeps_its_files(tmp_path
 
 
 def test_a_swap_that_another_process_is_in_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr("fmri_models.saving._WAIT_FOR_SWAP_S", 0.2)
+    monkeypatch.setattr("fmri_models.swapping._WAIT_FOR_SWAP_S", 0.2)
     write_files(tmp_path / ".swap-files", "{}", "swap.json")
     handle = os.open(tmp_path / ".swap-files", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
@@ -563,7 +559,7 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     def refuse(handle, operation):
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr("fmri_models.saving.fcntl.flock", refuse)
+    monkeypatch.setattr("fmri_models.swapping.fcntl.flock", refuse)
     with atomic_folder(tmp_path / "out") as partial:
         write_files(partial, "1", "a")
     with merged_folder(tmp_path / "out") as partial:

@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FmriModelsError
-from ..saving import (
-    PIPELINE,
-    TRIAL_TABLE,
-    check_merged_folder,
-    check_output_folder,
-    scratch_folder,
-    write_text,
-)
+from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
+from ..saving import scratch_folder, write_text
 from .console import quiet_loading
 from .usage import UsageError
 

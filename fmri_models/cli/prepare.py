@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import FmriModelsError
 from ..names import check_line, one_line
-from ..saving import TRIAL_TABLE, check_output_folder
+from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..shipped import shipped_folder
 
 ARRAYS = "arrays"

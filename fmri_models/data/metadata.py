@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ..errors import FmriModelsError
+from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, is_name, one_line
 from ..reading import checked, read_object
-from ..saving import check_schema, recover, system_errors_as_sentences
+from ..saving import check_schema
+from ..swapping import recover
 from . import schema
 
 _MEND = "prepare the table again, or copy it again"

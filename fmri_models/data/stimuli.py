@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from ..errors import FmriModelsError
+from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, check_name, one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
-from ..saving import recover, system_errors_as_sentences
+from ..swapping import recover
 from . import schema
 from .pictures import decode_picture
 from .schema import MAX_PICTURE_BYTES, MAX_STIMULI

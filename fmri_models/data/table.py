@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..errors import FmriModelsError
+from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, file_name, is_name, one_line
 from ..reading import checked, parse_json
-from ..saving import check_schema, system_errors_as_sentences
+from ..saving import check_schema
 from . import parquet, schema
 from .matrix import FmriMatrix
 from .metadata import read_metadata

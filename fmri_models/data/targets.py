@@ -16,11 +16,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..embedding_space import EmbeddingSpace
-from ..errors import FmriModelsError
+from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
 from ..reading import read_array
-from ..saving import PARTIAL_PREFIX, system_errors_as_sentences
+from ..swapping import PARTIAL_PREFIX
 from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
 

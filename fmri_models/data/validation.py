@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..saving import is_partial
+from ..swapping import is_partial
 from . import schema
 from .metadata import read_metadata
 from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet

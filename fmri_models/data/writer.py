@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
 from ..names import check_line, check_name, one_line
+from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import parse_json
-from ..saving import TRIAL_TABLE, atomic_folder, check_output_folder
+from ..saving import atomic_folder
 from ..version import __version__
 from . import schema
 from .card import data_card

@@ -21,7 +21,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
 from ..names import one_line
 from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
-from ..saving import recover
+from ..swapping import recover
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
 from .looks import check_log, read_looks, record_look

@@ -17,9 +17,10 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
+from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
 from ..reading import check_regular_file, read_array, read_text
-from ..saving import RECONSTRUCTIONS, atomic_folder, check_output_folder
+from ..saving import atomic_folder
 from .evaluate import GenerationSettings
 
 TRIALS_FILE = RECONSTRUCTIONS.marker

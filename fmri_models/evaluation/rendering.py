@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..names import file_name, is_name, markdown, markdown_code, one_line
-from ..saving import check_merged_folder, merged_folder
+from ..output_folders import check_merged_folder
+from ..saving import merged_folder
 from .items import ITEMS_FILE, picture_counts, save_items
 from .protocols import row_info
 from .report import REPORT_FILE, Report

@@ -16,7 +16,8 @@ from .. import version as package_version
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..reading import checked, read_json
-from ..saving import check_schema, recover, write_text
+from ..saving import check_schema, write_text
+from ..swapping import recover
 from .bootstrap import DRAWS, Interval, interval, paired_difference, permutation_test
 from .protocols import MetricInfo, Protocol, metric_info, row_info
 from .report_schema import ReportContent

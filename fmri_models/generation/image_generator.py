@@ -21,7 +21,8 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import split_push_options, upload_saved
 from ..names import one_line
-from ..saving import merged_folder, recover, weights_no_longer_needed, written_files
+from ..saving import merged_folder, weights_no_longer_needed
+from ..swapping import recover, written_files
 from .source import GeneratorSource
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule
 

@@ -25,8 +25,9 @@ from ..pipeline_fmri import INDEX_FILE, read_index
 from ..processing_fmri import FmriProcessor
 from ..reading import checked, parse_yaml, read_text
 from ..registry import Method, get_method, method_names
-from ..saving import merged_folder, recover
+from ..saving import merged_folder
 from ..shipped import shipped_folder
+from ..swapping import recover
 from ..training_record import TrainingRecord
 from ..version import __version__
 from .conversion_record import ConversionRecord

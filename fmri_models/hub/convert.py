@@ -8,10 +8,11 @@ import torch
 
 from ..errors import FmriModelsError
 from ..generation.loading import load_source, parse_source, source_class
+from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
 from ..registry import Conversion, get_method, method_names
-from ..saving import PIPELINE, atomic_folder, check_output_folder, check_room
+from ..saving import atomic_folder
 from .cards import write_card
 from .conversion_record import ConversionRecord
 

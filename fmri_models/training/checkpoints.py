@@ -19,7 +19,8 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..names import one_line
 from ..original_checkpoint import check_finite
 from ..reading import checked, read_object
-from ..saving import atomic_folder, check_schema, is_partial, json_text, recover_below, remove_folder, write_text
+from ..saving import atomic_folder, check_schema, json_text, remove_folder, write_text
+from ..swapping import is_partial, recover_below
 from ..version import __version__
 
 TRAINING_SCHEMA = 1

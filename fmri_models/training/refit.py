@@ -12,11 +12,12 @@ from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..output_folders import check_merged_folder
 from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..reading import check_regular_file, read_object
 from ..registry import find_class
-from ..saving import check_merged_folder, merged_folder
+from ..saving import merged_folder
 from ..subject_statistics import FORMER_STATISTICS_FILE
 from ..training_record import TrainingRecord
 

@@ -23,10 +23,11 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator, parse_source
 from ..modeling_fmri import FmriPreTrainedModel
+from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
-from ..saving import PIPELINE, atomic_folder, check_output_folder, check_room, scratch_folder
+from ..saving import atomic_folder, scratch_folder
 from ..training_record import TrainingRecord
 from .checkpoints import KEPT_CHECKPOINTS, Checkpoints, check_spaces
 from .gradient import check_precision, check_trackers

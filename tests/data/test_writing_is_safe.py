@@ -15,7 +15,7 @@ from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.arrays import prepare_arrays
 from fmri_models.errors import FmriModelsError
-from fmri_models.saving import is_partial
+from fmri_models.swapping import is_partial
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_folds_are_not_written_into_a_pipeline(data, tmp_path):
 
 def test_no_room_is_said_before_the_work(data, tmp_path, monkeypatch):
     full = type(shutil.disk_usage(tmp_path))(1000, 990, 10)
-    monkeypatch.setattr("fmri_models.saving.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("fmri_models.output_folders.shutil.disk_usage", lambda path: full)
     with pytest.raises(FmriModelsError, match="There is no room for .*out.*0 MiB are free"):
         train(recipe(data, tmp_path / "out"))
     assert not (tmp_path / "out").exists()

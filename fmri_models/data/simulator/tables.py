@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ...errors import FmriModelsError
 from ...names import one_line
-from ...saving import TRIAL_TABLE, check_output_folder
+from ...output_folders import TRIAL_TABLE, check_output_folder
 from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
 from ..stimuli import read_stimuli
 from ..writer import TrialTableWriter
