@@ -3,12 +3,14 @@
 import hashlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import FmriModelsError
 from ..names import one_line
@@ -17,12 +19,17 @@ from .schema import MAX_PICTURE_BYTES
 
 # Ample for a photograph; decoding takes up to 16 bytes a pixel.
 MAX_PIXELS = 50_000_000
+# A progressive JPEG has some ten; each takes its time for all pixels, however few bytes it has.
+MAX_SCANS = 100
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _MEND = "scale it down, or replace the file"
 
 _GREY_MODES = ("1", "L")
 # More than eight bits a channel: PIL would clip them silently.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_SCAN, _END = 0xDA, 0xD9
+# Stuffed bytes, fill bytes, restarts and the start are no segments.
+_SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
 
 
 def encode_picture(picture: object, name: str) -> bytes:
@@ -139,7 +146,25 @@ def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image
                     f"The picture of {name} has {width} x {height} pixels; expected {MAX_PIXELS:,} in all at most; "
                     f"{_MEND}."
                 )
+            if isinstance(picture, JpegImageFile) and _has_too_many_scans(data):
+                raise FmriModelsError(
+                    f"The picture of {name} is a JPEG of more than {MAX_SCANS} scans, which no program writes; "
+                    "save it again, or replace the file."
+                )
             yield picture
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Whether decoding a JPEG would take more passes over its pixels than it may; what metadata hold are none."""
+    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
+        return False
+    scans, place = 0, 0
+    while (found := _SEGMENT.search(data, place)) is not None and found[1][0] != _END:
+        scans += found[1][0] == _SCAN
+        if scans > MAX_SCANS:
+            return True
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return False
 
 
 def _undecodable(name: str, error: Exception) -> FmriModelsError:

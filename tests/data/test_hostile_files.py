@@ -1,5 +1,6 @@
 """Files that are not what they should be: each ends in a sentence, whatever it claims."""
 
+import io
 import json
 import os
 import socket
@@ -324,6 +325,22 @@ def test_pictures_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for cut in (8, 20, 40, 60):
         with pytest.raises(FmriModelsError, match="can't be decoded"):
             decode_picture((tmp_path / "a.gif").read_bytes()[: cut // 4], "it")
+
+
+def test_scans_of_a_jpeg_have_a_bound(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64), 7).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rfind(b"\xff\xda") : -2]
+    hostile = data[:-2] + scan * 3000 + data[-2:]
+    (tmp_path / "a.jpg").write_bytes(hostile)
+    for source in (hostile, tmp_path / "a.jpg"):
+        with pytest.raises(FmriModelsError, match="The picture of a is a JPEG of more than 100 scans"):
+            decode_picture(source, "a")
+    # What metadata and appended films hold are no scans.
+    comment = b"\xff\xfe" + (302).to_bytes(2, "big") + b"\xff\xda" * 150
+    harmless = data[:2] + comment + data[2:] + b"\xff\xda" * 150
+    np.testing.assert_array_equal(decode_picture(harmless, "a"), decode_picture(data, "a"))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
