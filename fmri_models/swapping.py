@@ -22,14 +22,20 @@ from pathlib import Path
 
 from .errors import FmriModelsError
 
-PARTIAL_PREFIX = ".partial-"
+# Names that nobody else gives to a file, since what has them and no process is removed.
+PARTIAL_PREFIX = ".partial-fmri_models-"
 # A folder that is being replaced, with its old content, until the new one is in its place.
-_REPLACED_PREFIX = ".replaced-"
+_REPLACED_PREFIX = ".replaced-fmri_models-"
 # Inside a folder that is being merged into: complete, and on its way to the files' own places.
-_SWAP_PREFIX = ".swap-"
+_SWAP_FOLDER = ".swap-fmri_models"
 _JOURNAL = "swap.json"
 # The pictures of a report on single trials of many subjects are a few hundred thousand.
 _MAX_JOURNAL_BYTES = 2**28
+# What a save may find no longer needed: weights and their indices, statistics, files of components, an earlier report.
+_REMOVABLE = (".safetensors", ".json", ".st", ".txt", ".model", ".png")
+_REMOVABLE_AT_THE_TOP = (
+    ".safetensors", ".json", ".st", "report.md", "report.html", "grid.png", "items.parquet",
+)  # fmt: skip
 _RANDOM = r"[a-z0-9_]{8}"
 _WAIT_FOR_SWAP_S = 10.0
 _TRIES = 100
@@ -47,8 +53,7 @@ def recover(path: str | os.PathLike) -> None:
     path = Path(os.path.realpath(path))
     try:
         if path.is_dir():
-            for swap in sorted(path.glob(f"{_SWAP_PREFIX}*")):
-                _complete_interrupted(swap, path)
+            _complete_interrupted(path / _SWAP_FOLDER, path)
         if path.name and path.parent.is_dir():
             _put_back(path)
             remove_abandoned(path.parent, path.name)
@@ -71,7 +76,7 @@ def recover_below(folder: str | os.PathLike) -> None:
 
 def is_partial(name: str) -> bool:
     """Whether a file or folder of that name is being written, or was left by a killed process."""
-    return name.startswith((PARTIAL_PREFIX, _REPLACED_PREFIX, _SWAP_PREFIX))
+    return name.startswith((PARTIAL_PREFIX, _REPLACED_PREFIX, _SWAP_FOLDER))
 
 
 def partial_prefix(name: str) -> str:
@@ -274,11 +279,11 @@ def commit(partial: Path, path: Path, obsolete: Callable[[Path, set[str]], Itera
     written = set(written_files(partial))
     for name in sorted(written):
         _check_place(path, name)
-    removed = sorted(set(obsolete(path, written)) - written)
+    removed = sorted(name for name in set(obsolete(path, written)) - written if _may_be_removed(name))
     journal = json.dumps({"files": sorted(written), "removed": removed})
     (partial / _JOURNAL).write_text(journal, encoding="utf-8")
     # One name for all processes: where another one is swapping, it can't be taken.
-    swap = path / f"{_SWAP_PREFIX}files"
+    swap = path / _SWAP_FOLDER
     for _ in range(_TRIES):
         if take_place(partial, swap):
             return swap
@@ -300,6 +305,19 @@ def _check_place(path: Path, name: str) -> None:
         if os.path.lexists(parent) and (parent.is_symlink() or not parent.is_dir()):
             found = "a symbolic link" if parent.is_symlink() else "a file"
             raise FmriModelsError(f"{parent} is {found}, and a folder has to be made there; move it away.")
+
+
+def _check_no_links(swap: Path, name: str) -> None:
+    """Refuses a file of a swap that a link leads to: it would be taken from somewhere else.
+
+    Raises:
+        FmriModelsError: Names the link.
+    """
+    for part in ((swap / name), *(swap / name).parents):
+        if part.is_symlink():
+            raise FmriModelsError(f"{part} is a symbolic link, which no save has made; remove {swap}.")
+        if part == swap:
+            return
 
 
 def _complete_interrupted(swap: Path, path: Path) -> None:
@@ -342,6 +360,7 @@ def complete(swap: Path, path: Path) -> None:
     journal = _read_journal(swap)
     for name in (*journal["files"], *journal["removed"]):
         _check_place(path, name)
+        _check_no_links(swap, name)
     for name in journal["files"]:
         source, target = swap / name, path / name
         if source.is_file() and not source.is_symlink():
@@ -367,9 +386,17 @@ def _read_journal(swap: Path) -> dict[str, list[str]]:
         raise FmriModelsError(f"{swap} is damaged and belongs to an interrupted save; remove it.") from error
     for name in (*names["files"], *names["removed"]):
         parts = Path(name).parts
-        if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
-            raise FmriModelsError(f"{swap} names {name[:100]!r}, which leads out of the folder; remove it.")
+        hidden = any(part.startswith(".") for part in parts)
+        if not parts or Path(name).is_absolute() or hidden or "\0" in name:
+            raise FmriModelsError(f"{swap} names {name[:100]!r}, which no save writes; remove it.")
+    for name in names["removed"]:
+        if not _may_be_removed(name):
+            raise FmriModelsError(f"{swap} would remove {name[:100]!r}, which no save has written; remove it.")
     return names
+
+
+def _may_be_removed(name: str) -> bool:
+    return name.endswith(_REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP)
 
 
 def _remove_empty(file: Path, top: Path) -> None:

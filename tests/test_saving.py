@@ -232,11 +232,11 @@ def test_a_kill_of_a_save_leaves_the_old_files_or_is_completed(tmp_path):
 
 def test_a_kill_of_a_recovery_is_recovered(tmp_path):
     place = tmp_path / "place"
-    write_files(place / "out", "old", "a", "b")
-    write_files(place / "out" / ".swap-abcdefgh", "new", "a", "c/d")
-    journal = {"files": ["a", "c/d"], "removed": ["b"]}
-    (place / "out" / ".swap-abcdefgh" / "swap.json").write_text(json.dumps(journal))
-    write_files(place / ".partial-out-abcdefgh", "half", "x")
+    write_files(place / "out", "old", "a", "b.json")
+    write_files(place / "out" / ".swap-fmri_models", "new", "a", "c/d")
+    journal = {"files": ["a", "c/d"], "removed": ["b.json"]}
+    (place / "out" / ".swap-fmri_models" / "swap.json").write_text(json.dumps(journal))
+    write_files(place / ".partial-fmri_models-out-abcdefgh", "half", "x")
     for _ in killed_at_each_step(place, lambda: recover(place / "out")):
         recover(place / "out")
         assert read(place / "out") == {"a": "new", "c/d": "new"}
@@ -304,12 +304,12 @@ def test_a_save_refuses_what_is_in_a_files_or_a_folders_place(tmp_path):
 def test_a_journal_does_not_lead_out_of_its_folder(tmp_path, name):
     (tmp_path / "victim").write_text("precious")
     folder = tmp_path / "downloaded"
-    write_files(folder / ".swap-abcdefgh", "evil", "victim")
+    write_files(folder / ".swap-fmri_models", "evil", "victim")
     (folder / "link").symlink_to(tmp_path)
     given = str(tmp_path / "victim") if name == "/victim" else name
     for key in ("files", "removed"):
         journal = {"files": [], "removed": []} | {key: [given]}
-        (folder / ".swap-abcdefgh" / "swap.json").write_text(json.dumps(journal))
+        (folder / ".swap-fmri_models" / "swap.json").write_text(json.dumps(journal))
         with pytest.raises(FmriModelsError):
             recover(folder)
     assert (tmp_path / "victim").read_text() == "precious"
@@ -317,7 +317,7 @@ def test_a_journal_does_not_lead_out_of_its_folder(tmp_path, name):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3, "removed": []}', "\xff", "[" * 100_000])
 def test_a_damaged_journal_is_a_sentence(tmp_path, text):
-    write_files(tmp_path / ".swap-abcdefgh", text, "swap.json")
+    write_files(tmp_path / ".swap-fmri_models", text, "swap.json")
     with pytest.raises(FmriModelsError, match="damaged"):
         recover(tmp_path)
 
@@ -327,12 +327,12 @@ def test_links_and_pipes_with_names_of_unfinished_folders_are_left_alone(tmp_pat
     write_files(tmp_path / "elsewhere", "precious", "a", "swap.json")
     out = tmp_path / "out"
     write_files(out, "old", "file")
-    for prefix in (".swap-", ".partial-"):
+    for prefix in (".swap-fmri_models", ".partial-fmri_models-"):
         (out / f"{prefix}aaaaaaaa").symlink_to(tmp_path / "elsewhere")
         os.mkfifo(out / f"{prefix}bbbbbbbb")
         (out / f"{prefix}cccccccc").symlink_to(tmp_path / "nowhere")
-    os.mkfifo(tmp_path / ".partial-out-aaaaaaaa")
-    os.mkfifo(tmp_path / ".replaced-out-aaaaaaaa")
+    os.mkfifo(tmp_path / ".partial-fmri_models-out-aaaaaaaa")
+    os.mkfifo(tmp_path / ".replaced-fmri_models-out-aaaaaaaa")
     recover(out)
     with merged_folder(out) as partial:
         write_files(partial, "new", "file")
@@ -408,8 +408,8 @@ def test_a_folder_that_appears_while_a_new_one_is_saved_keeps_its_files(tmp_path
 
 def test_a_swap_that_another_process_is_in_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("fmri_models.swapping._WAIT_FOR_SWAP_S", 0.2)
-    write_files(tmp_path / ".swap-files", "{}", "swap.json")
-    handle = os.open(tmp_path / ".swap-files", os.O_RDONLY)
+    write_files(tmp_path / ".swap-fmri_models", "{}", "swap.json")
+    handle = os.open(tmp_path / ".swap-fmri_models", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(FmriModelsError, match="try again when it is done"):
         recover(tmp_path)
@@ -566,9 +566,9 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
         write_files(partial, "2", "b")
     write_text(tmp_path / "out" / "c", "3")
     assert read(tmp_path) == {"out/a": "1", "out/b": "2", "out/c": "3"}
-    write_files(tmp_path, "1", ".partial-out-abcdefgh/a")
+    write_files(tmp_path, "1", ".partial-fmri_models-out-abcdefgh/a")
     recover(tmp_path / "out")
-    assert (tmp_path / ".partial-out-abcdefgh").exists()
+    assert (tmp_path / ".partial-fmri_models-out-abcdefgh").exists()
 
 
 @pytest.mark.parametrize("code", [27, 30, 36])
@@ -610,3 +610,35 @@ def test_a_signal_inside_of_a_swap_comes_after_it(tmp_path, monkeypatch, number,
     finally:
         signal.signal(number, before)
     assert read(tmp_path) == {"out/a": "new", "out/b": "new"} and names(tmp_path) == ["out"]
+
+
+def test_a_folder_of_a_swap_takes_nothing_through_a_link(tmp_path):
+    write_files(tmp_path / "victim", "precious", "id_rsa")
+    swap = tmp_path / "downloaded" / ".swap-fmri_models"
+    write_files(swap, json.dumps({"files": ["sub/id_rsa"], "removed": []}), "swap.json")
+    (swap / "sub").symlink_to(tmp_path / "victim")
+    with pytest.raises(FmriModelsError, match="symbolic link"):
+        recover(tmp_path / "downloaded")
+    assert read(tmp_path / "victim") == {"id_rsa": "precious"}
+
+
+def test_names_that_others_give_are_theirs(tmp_path):
+    theirs = (
+        "out/.swap-backup/thesis.txt", "out/.swap-files/thesis.txt", "out/.partial-download/thesis.txt",
+        "out/.partial-notes_01", ".partial-out-20260101/a", ".replaced-out-20260101/a",
+    )  # fmt: skip
+    write_files(tmp_path, "mine", *theirs)
+    recover(tmp_path / "out")
+    with merged_folder(tmp_path / "out") as partial:
+        write_files(partial, "new", "file")
+    assert set(theirs) < set(read(tmp_path))
+
+
+@pytest.mark.parametrize("name", [".git/HEAD", "notes.txt", "brain_model/notes.md", "thesis.tex", "holiday.png"])
+def test_a_journal_removes_nothing_that_no_save_has_written(tmp_path, name):
+    write_files(tmp_path, "mine", name)
+    swap = tmp_path / ".swap-fmri_models"
+    write_files(swap, json.dumps({"files": [], "removed": [name]}), "swap.json")
+    with pytest.raises(FmriModelsError, match="no save"):
+        recover(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"

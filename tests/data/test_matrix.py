@@ -82,7 +82,7 @@ def test_written_once_and_again_after_an_interruption(own_cache: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         FmriMatrix.materialize("g", "subj01", (4, 2), killed)
     # What a process that was killed outright leaves behind.
-    left = own_cache / "matrices/g/.partial-subj01-abcdefgh"
+    left = own_cache / "matrices/g/.partial-fmri_models-subj01-abcdefgh"
     left.mkdir()
     (left / "values.npy").write_bytes(b"half")
     again = FmriMatrix.materialize("g", "subj01", (4, 2), lambda: [fmri])

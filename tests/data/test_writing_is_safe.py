@@ -168,7 +168,7 @@ def test_what_a_killed_process_leaves_of_a_file_is_removed_by_the_next(tmp_path:
 
 def test_a_table_whose_replacement_was_killed_is_put_back_when_it_is_opened(tmp_path: Path) -> None:
     write(tmp_path / "t")
-    holder = tmp_path / ".replaced-t-abcdefgh"
+    holder = tmp_path / ".replaced-fmri_models-t-abcdefgh"
     holder.mkdir()
     os.rename(tmp_path / "t", holder / "t")
     assert TrialTable.open(tmp_path / "t").subjects == ["s"]
