@@ -27,6 +27,8 @@ _CODE_FILE = "None.py"
 # Where diffusers says int, its own files may have 1.0.
 _PLAIN_TYPES: dict[Any, str] = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
 _TRIED_STEPS = 10
+# Published schedules have 1000; each step is a number of several tables.
+_MAX_TRAIN_STEPS = 100_000
 _TEXT_ENDINGS = (".json", ".txt", ".jinja", ".model")
 
 
@@ -147,6 +149,8 @@ def _check_component(component: Any, folder: Path, library: str, what: str, give
     if issubclass(component, diffusers.ConfigMixin) and (folder / str(component.config_name)).is_file():
         values = read_object(folder / str(component.config_name), "configuration", _MEND, infinite=True)
         _check_plain_types(component, values, f"{what}, by its {component.config_name},")
+        if issubclass(component, diffusers.SchedulerMixin):
+            _check_train_steps(component, values, f"{what}, by its {component.config_name},")
     if issubclass(component, torch.nn.Module):
         pickled = given.get("use_safetensors") is not True
         check_model_folder(component, folder, what, variant=given.get("variant"), pickled=pickled)
@@ -164,6 +168,24 @@ def _check_plain_types(component: Any, values: Mapping[str, Any], what: str) -> 
         if _PLAIN_TYPES.get(type(value)) not in expected:
             kinds = " or ".join(sorted(expected))
             raise FmriModelsError(f"{what} has {one_line(repr(value), 80)} as {name!r}; expected {kinds}; {_MEND}.")
+
+
+def _check_train_steps(scheduler_class: Any, values: Mapping[str, Any], what: str) -> None:
+    """Refuses a schedule that is long enough to keep a machine busy, or whose betas are not one for each step."""
+    parameters = inspect.signature(scheduler_class.__init__).parameters
+    steps: Any = {name: values.get(name, parameters[name].default) for name in parameters}.get("num_train_timesteps")
+    if isinstance(steps, int | float) and not 1 <= steps <= _MAX_TRAIN_STEPS:
+        raise FmriModelsError(
+            f"{what} has {one_line(steps, 40)} as 'num_train_timesteps'; expected 1 to {_MAX_TRAIN_STEPS}; {_MEND}."
+        )
+    betas = values.get("trained_betas")
+    if betas is None or steps is None:
+        return
+    if not isinstance(betas, list) or len(betas) != steps:
+        found = f"{len(betas)} values" if isinstance(betas, list) else one_line(repr(betas), 40)
+        raise FmriModelsError(
+            f"{what} has {found} in 'trained_betas'; expected one for each of its {steps} steps; {_MEND}."
+        )
 
 
 def check_schedule(scheduler: Any, what: str) -> None:

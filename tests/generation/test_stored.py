@@ -228,3 +228,24 @@ def test_sizes_of_pixels(tmp_path, changes):
     change(tmp_path / "model_index.json", **changes)
     with pytest.raises(FmriModelsError):
         _ = load_image_generator(str(tmp_path)).latent_space
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_train_timesteps": 2**24}, "has 16777216 as 'num_train_timesteps'; expected 1 to 100000"),
+        ({"num_train_timesteps": 0}, "has 0 as 'num_train_timesteps'"),
+        ({"trained_betas": [0.1] * 7}, "has 7 values in 'trained_betas'; expected one for each of its 1000 steps"),
+        ({"trained_betas": 0.1}, "has 0.1 in 'trained_betas'"),
+    ],
+)
+def test_a_schedule_has_a_bounded_number_of_steps(folder, changes, message):
+    change(folder / "scheduler" / "scheduler_config.json", **changes)
+    with pytest.raises(FmriModelsError, match=message):
+        EmbeddedImageGenerator.from_pretrained(folder)
+
+
+def test_betas_of_a_schedule_may_be_given_step_by_step(folder):
+    betas = torch.linspace(1e-4, 0.02, 20).tolist()
+    change(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=20, trained_betas=betas)
+    assert len(EmbeddedImageGenerator.from_pretrained(folder).scheduler.betas) == 20
