@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tokenize
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -119,12 +120,13 @@ def parse_json(text: str, what: str, mend: str, infinite: bool = False) -> Any:
         infinite: Whether it may hold `Infinity`, as configurations of diffusers' schedulers do.
 
     Raises:
-        FmriModelsError: It is no JSON, is nested too deep, or holds NaN or broken characters.
+        FmriModelsError: It is no JSON, is nested too deep, has a key twice, or holds NaN or broken characters.
     """
     if len(text) > MAX_JSON_BYTES:
         raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_JSON_BYTES} at most; {mend}.")
     try:
-        values = json.loads(text, parse_constant=_infinity if infinite else _refuse_constant)
+        constant = _infinity if infinite else _refuse_constant
+        values = json.loads(text, parse_constant=constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error, 200)
         raise FmriModelsError(f"{what} is no readable JSON ({reason}); {mend}.") from error
@@ -179,7 +181,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
         mend: What to do about it, as the end of one.
 
     Raises:
-        FmriModelsError: It is no YAML, is nested too deep, refers to itself, or grows beyond `MAX_YAML_VALUES` values
+        FmriModelsError: It is no YAML, is nested too deep, has a key twice, refers to itself, or grows beyond `MAX_YAML_VALUES` values
             when its references are written out.
     """
     import yaml
@@ -327,6 +329,20 @@ def _infinity(name: str) -> float:
     return float(name) if name != "NaN" else _refuse_constant(name)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two values with one key, others may read the first where Python takes the last."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError(f"it has the key {_repeated(key for key, _ in pairs)} twice in an object")
+    return values
+
+
+def _repeated(keys: Iterable[str]) -> str:
+    """The first key that is there twice, for a message."""
+    counts = Counter(keys)
+    return one_line(repr(next(key for key, count in counts.items() if count > 1)), 80)
+
+
 def _check_tree(values: Any, what: str, mend: str, infinite: bool = True) -> None:
     """Refuses nesting that later code would not survive, text that is no UTF-8, and numbers such as 1e999."""
     level: Iterable[Any] = [values]
@@ -371,6 +387,9 @@ def _check_yaml_size(node: Any, what: str, mend: str) -> None:
             return known
         sizes[key] = None
         if isinstance(node, yaml.MappingNode):
+            keys = [pair[0].value for pair in node.value if isinstance(pair[0], yaml.ScalarNode)]
+            if len(set(keys)) != len(keys):
+                raise FmriModelsError(f"{what} has the key {_repeated(keys)} twice in a mapping; {mend}.")
             total = 1 + sum(size(part) for pair in node.value for part in pair)
         elif isinstance(node, yaml.SequenceNode):
             total = 1 + sum(size(part) for part in node.value)

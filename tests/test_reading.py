@@ -173,12 +173,26 @@ def test_any_text_is_values_or_a_sentence(text):
         ('{"\\udfff": 1}', "broken characters"),
         ("[" * (MAX_NESTING + 1) + "]" * (MAX_NESTING + 1), "nested deeper"),
         ("[" * 200_000 + "]" * 200_000, "too deep"),
+        ('{"a": 1, "b": [{"c": 1, "a": 2, "c": 1}]}', "the key 'c' twice"),
         ("", "no readable JSON"),
         ("{'a': 1}", "no readable JSON"),
     ],
 )
 def test_what_json_does_not_hold(text, message):
     assert message in sentence(parse_json, text, "The report r.json", "make it again")
+
+
+def test_keys_of_yaml_are_there_once():
+    assert "the key 'b' twice" in sentence(parse_yaml, "a:\n  b: 1\n  b: 2\n", "The recipe r.yaml", "mend it")
+    assert parse_yaml("a: {b: 1}\nb: 2\n", "The recipe r.yaml") == {"a": {"b": 1}, "b": 2}
+
+
+def test_a_large_report_is_read_in_a_moment():
+    text = json.dumps([{"metric": f"m{index}", "value": index / 7, "n": index} for index in range(180_000)])
+    assert len(text) > 10_000_000
+    started = time.process_time()
+    assert len(parse_json(text, "The report r.json", "make it again")) == 180_000
+    assert time.process_time() - started < 5
 
 
 def test_configurations_of_schedulers_may_hold_infinity():

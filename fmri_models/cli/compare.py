@@ -99,7 +99,12 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     from ..evaluation.rendering import text_table
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
-    parts = []
+    parts = [
+        f"{name} was written by an earlier version, which did not name its items: that items.parquet beside it is its "
+        "own can't be verified."
+        for name, (_, report), table in zip(names, reports, tables, strict=True)
+        if table is not None and report.items_sha256 is None
+    ]
     for name, table in zip(names[1:], tables[1:], strict=True):
         if tables[0] is None or table is None:
             parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")

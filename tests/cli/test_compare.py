@@ -65,6 +65,17 @@ def test_reports_stand_side_by_side(folder, capsys):
     assert "bad against good on the same stimuli" in out
 
 
+def test_items_that_a_report_does_not_name_are_said_to_be_unverified(folder, capsys):
+    assert "can't be verified" not in compared(folder, capsys)[1]
+    change(folder, items_sha256=None)
+    status, out, _ = compared(folder, capsys)
+    assert status == 0
+    assert out.count("can't be verified") == 1
+    assert "good was written by an earlier version" in out
+    (folder / "good" / "items.parquet").unlink()
+    assert "can't be verified" not in compared(folder, capsys)[1]
+
+
 def test_reports_of_earlier_versions_are_read(folder, capsys):
     for name in ("good", "bad"):
         path = folder / name / "report.json"
