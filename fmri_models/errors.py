@@ -63,6 +63,17 @@ def _shown(path: str | bytes | int | os.PathLike) -> str:
     return text if len(text) <= 200 else f"…/{Path(text).name[:60]}…"
 
 
+def check_path(path: str | os.PathLike) -> None:
+    """Refuses what can't be the path of anything.
+
+    Raises:
+        FmriModelsError: It is empty, or has a NUL character.
+    """
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise FmriModelsError(f"The path {text[:100]!r} can't be one of a file or folder; give one.")
+
+
 @contextmanager
 def system_errors_as_sentences(path: Path) -> Iterator[None]:
     """Turns what the operating system refuses inside the block into a sentence.
@@ -79,15 +90,24 @@ def system_errors_as_sentences(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if _is_disk_full(error):
-            free = shutil.disk_usage(existing_parent(path)).free
             raise FmriModelsError(
-                f"The disk is full while writing {path} ({free / 2**20:.0f} MiB are free); make room or choose another "
+                f"The disk is full while writing {path} ({_room(existing_parent(path))}); make room or choose another "
                 "folder. Nothing that was there before has been changed."
             ) from error
         refusal = _refusal(error)
         if refusal is not None:
             raise FmriModelsError(system_sentence(refusal, path)) from error
         raise
+
+
+def _room(folder: Path) -> str:
+    """What is left of a file system; with many small files their number ends before the bytes do."""
+    if hasattr(os, "statvfs"):
+        found = os.statvfs(folder)
+        # Some file systems have no such bound and say 0 of 0.
+        if found.f_files > 0 and found.f_favail == 0:
+            return "the file system has no room for more files, however small"
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free"
 
 
 _REFUSALS = (

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from .errors import FmriModelsError
+from .errors import FmriModelsError, check_path, system_sentence
 from .names import one_line
 
 # Arguments of `from_pretrained` that say how files are fetched.
@@ -31,6 +31,19 @@ _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
 def is_repository_id(text: str) -> bool:
     """Whether a text has the form `user/name`."""
     return _REPOSITORY_ID.fullmatch(text) is not None
+
+
+def is_folder(name_or_path: str) -> bool:
+    """Whether a text is the path of a folder.
+
+    Raises:
+        FmriModelsError: It is nothing that can be a path or a repository: empty, too long, or with a NUL character.
+    """
+    check_path(name_or_path)
+    try:
+        return Path(name_or_path).is_dir()
+    except OSError as error:
+        raise FmriModelsError(system_sentence(error, name_or_path)) from error
 
 
 def fetch_options(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
+from transformers.utils import is_peft_available
 
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
+    FETCH_OPTIONS,
     fetch_folder,
     fetch_options,
+    is_folder,
     is_repository_id,
     split_push_options,
     upload_saved,
@@ -21,11 +24,15 @@ from .hub_repository import (
 )
 from .modeling_outputs import FmriDecoding
 from .names import one_line
+from .reading import read_object
 from .retrieval import Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
-from .weights import check_model_folder
+from .weights import check_finite, check_model_folder, stored_tensors_of
 
+INDEX_FILE = "model_index.json"
+CONFIG_FILE = "config.json"
+_ADAPTER_FILE = "adapter_config.json"
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
@@ -213,11 +220,24 @@ class FmriPreTrainedModel(PreTrainedModel):
     @classmethod
     def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any]) -> None:
         """Compares the saved weights with those of the network, unless the caller gives other weights."""
-        if kwargs.get("state_dict") is not None or (folder / "adapter_config.json").is_file():
+        if kwargs.get("state_dict") is not None:
             return
+        if (folder / INDEX_FILE).is_file() and not (folder / CONFIG_FILE).exists():
+            raise FmriModelsError(
+                f"{one_line(folder)} is a whole pipeline; load its model with subfolder='brain_model', or all of it "
+                "with FmriToImagePipeline."
+            )
+        if (folder / _ADAPTER_FILE).exists() and is_peft_available():
+            folder = _base_of_adapter(folder, kwargs)
         config = kwargs.get("config")
-        what = f"The brain model in {one_line(folder)}"
-        check_model_folder(cls, folder, what, config if isinstance(config, FmriConfig) else None, kwargs.get("variant"))
+        check_model_folder(
+            cls,
+            folder,
+            f"The brain model in {one_line(folder)}",
+            config if isinstance(config, FmriConfig) else None,
+            kwargs.get("variant"),
+            any_shape=bool(kwargs.get("ignore_mismatched_sizes")),
+        )
 
     def save_pretrained(
         self,
@@ -255,15 +275,27 @@ class FmriPreTrainedModel(PreTrainedModel):
         super().save_pretrained(folder, **kwargs)
 
 
+def _base_of_adapter(folder: Path, kwargs: dict[str, Any]) -> Path:
+    """Checks a PEFT adapter's tensors, and gives the folder of the weights that it is put on."""
+    mend = "save the adapter again, or remove it"
+    base = read_object(folder / _ADAPTER_FILE, "adapter's configuration", mend).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise FmriModelsError(f"The adapter in {one_line(folder)} names no model that it belongs to; {mend}.")
+    weights = folder / "adapter_model.safetensors"
+    check_finite(stored_tensors_of(weights, "The adapter"), f"The adapter in {one_line(folder)}")
+    given = {name: kwargs[name] for name in FETCH_OPTIONS if name in kwargs and name != "revision"}
+    return _local_folder(base, given)
+
+
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the model."""
-    if Path(name_or_path).is_dir():
+    if is_folder(name_or_path):
         return Path(name_or_path)
     if not is_repository_id(name_or_path):
         raise FmriModelsError(
             f"There is no folder {one_line(name_or_path)}; give a saved model, or a Hub repository as user/name."
         )
     prefix = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
-    patterns = [f"{prefix}{name}" for name in ("config.json", "adapter_config.json", "adapter_model.safetensors")]
+    patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, _ADAPTER_FILE, "adapter_model.safetensors")]
     patterns += weights_patterns(prefix, kwargs.get("variant"))
     return fetch_folder(name_or_path, patterns, **fetch_options(kwargs))

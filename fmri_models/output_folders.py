@@ -22,7 +22,7 @@ class FolderKind:
     Args:
         name: What a message calls the folder, such as `"trial table"`.
         marker: The file by which such a folder is known.
-        files: Patterns (`*` also stands for `/`) of everything that it may hold.
+        files: Patterns of everything that it may hold; `*` and `?` stand for no `/`.
         marker_start: What the marker begins with, where its name alone says too little.
     """
 
@@ -41,32 +41,55 @@ class FolderKind:
 
     def foreign_files(self, folder: Path) -> list[str]:
         """Files that nobody but another program or a person can have put there, relative to the folder."""
-        found = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-        return [name for name in found if not self._is_own(name)]
+        paths = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+        return [name for path in paths if not self._is_own(folder, name := path.relative_to(folder).as_posix())]
 
-    def _is_own(self, name: str) -> bool:
-        own = (self.marker, *self.files)
-        last = name.rsplit("/", 1)[-1]
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in own) or any(
-            fnmatch.fnmatchcase(last, pattern) for pattern in _SYSTEM_FILES
-        )
+    def _is_own(self, folder: Path, name: str) -> bool:
+        if any(fnmatch.fnmatchcase(name.rsplit("/", 1)[-1], pattern) for pattern in _SYSTEM_FILES):
+            return True
+        # Everybody writes a README.md; ours name the package.
+        if name == _README and (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                return _README_NAMES in file.read(_README_BYTES)
+        return any(_fits(name, pattern) for pattern in (self.marker, *self.files))
 
 
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a path is of a pattern, folder by folder."""
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+_README = "README.md"
+_README_NAMES = b"fmri_models"
+_README_BYTES = 2**16
+_WEIGHTS = tuple(
+    f"{base}{ending}"
+    for base in ("model", "diffusion_pytorch_model")
+    for ending in (".safetensors", ".*.safetensors", "-?????-of-?????.safetensors", ".safetensors.index*.json")
+)
+_COMPONENT = (
+    "config.json", "generation_config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "chat_template.jinja", "*.model", *_WEIGHTS,
+)  # fmt: skip
 TRIAL_TABLE = FolderKind(
     "trial table",
     "table.json",
     (
-        "README.md", "trials/*.parquet", "stimuli/*.parquet", "voxels/*.parquet", "splits/*.parquet",
-        "noise_free/*.parquet", "evaluations.jsonl",
+        "trials/*/train-?????-of-?????.parquet", "trials/*/validation-?????-of-?????.parquet",
+        "trials/*/test-?????-of-?????.parquet", "stimuli/stimuli-?????-of-?????.parquet", "voxels/*.parquet",
+        "splits/*.parquet", "noise_free/*.parquet", "evaluations.jsonl",
     ),
 )  # fmt: skip
-REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*.png")
+REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*/*.png")
 PIPELINE = FolderKind(
     "pipeline",
     "model_index.json",
     (
-        "README.md", "training.json", "conversion.json", "brain_model/*", "processor/*", "image_generator/*",
-        *REPORT_FILES,
+        "training.json", "conversion.json", *(f"brain_model/{name}" for name in _COMPONENT),
+        "processor/preprocessor_config.json", "processor/fmri_statistics.*", "image_generator/model_index.json",
+        *(f"image_generator/*/{name}" for name in _COMPONENT), *REPORT_FILES,
     ),
 )  # fmt: skip
 RECONSTRUCTIONS = FolderKind(

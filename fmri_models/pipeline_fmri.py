@@ -20,12 +20,13 @@ from .component_index import check_component_classes, check_component_index
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
-from .generation.loading import load_source, located, parse_source, resolved
+from .generation.loading import image_generator_of_class, load_source, located, parse_source, resolved
 from .generation.source import SPACES, GeneratorSource
 from .hub_repository import (
     FETCH_OPTIONS,
     fetch_folder,
     fetch_options,
+    is_folder,
     is_repository_id,
     list_files,
     split_push_options,
@@ -56,6 +57,7 @@ LIBRARY = "fmri_models"
 ACCOMPANYING_FILES = (
     CARD_FILE, TRAINING_FILE, "conversion.json", "report.json", "report.md", "report.html", "grid.png",
 )  # fmt: skip
+_SHOWING_STIMULI = ("report.html", "grid.png")
 _COMPONENTS = ("brain_model", "processor", "image_generator")
 _COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
 _OWN_ENDINGS = (".json", ".safetensors", ".st", ".txt", ".model")
@@ -414,7 +416,9 @@ class FmriToImagePipeline(DiffusionPipeline):
                     (partial / name).write_bytes(data)
             files = written_files(partial)
         if push_to_hub:
-            upload_saved(save_directory, files, "pipeline", push_options)
+            if not (Path(save_directory) / CARD_FILE).is_file():
+                card_writer()(save_directory)
+            upload_saved(save_directory, _published([*files, CARD_FILE]), "pipeline", push_options)
 
     def push_to_hub(
         self,
@@ -458,7 +462,7 @@ class FmriToImagePipeline(DiffusionPipeline):
                 card_writer()(folder)
             committed = upload(
                 folder,
-                written_files(folder),
+                _published(written_files(folder)),
                 repo_id,
                 commit_message or "Upload pipeline",
                 private=private,
@@ -481,6 +485,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
         """
         path = str(pretrained_model_name_or_path)
+        # The name that most of the world's lines of Python still have.
+        if "torch_dtype" in kwargs:
+            kwargs["dtype"] = kwargs.pop("torch_dtype")
         kwargs.setdefault("dtype", torch.float32)
         if kwargs.pop("use_safetensors", None) is False:
             raise FmriModelsError(
@@ -497,6 +504,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
             kwargs["image_generator_source"] = _with_places(index["image_generator_source"], folder)
+        if kwargs.get("variant") is not None:
+            kwargs = _with_components_of_variant(index, folder, kwargs)
         accompanying = _read_accompanying(folder)
         record = TrainingRecord.load(folder)
         try:
@@ -505,7 +514,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             )
         except FmriModelsError:
             raise
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError,
+        ) as error:  # fmt: skip
             raise FmriModelsError(
                 f"The pipeline in {one_line(path)} can't be loaded ({one_line(error)}); save or download it again if "
                 "it was changed."
@@ -524,9 +535,21 @@ class FmriToImagePipeline(DiffusionPipeline):
         return pipeline
 
 
+def _with_components_of_variant(index: dict[str, Any], folder: Path, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Loads what has weights of a variant here, because diffusers looks for them in flat components alone."""
+    options = {"variant": kwargs["variant"], "dtype": kwargs["dtype"]}
+    loaded = {key: value for key, value in kwargs.items() if key != "variant"}
+    for name, class_of in (("brain_model", find_class), ("image_generator", image_generator_of_class)):
+        class_name = (index.get(name) or [None, None])[1]
+        component_class: Any = None if class_name is None else class_of(class_name)
+        if name not in loaded and component_class is not None:
+            loaded[name] = component_class.from_pretrained(folder / name, **options)
+    return loaded
+
+
 def _local_folder(path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the pipeline."""
-    if Path(path).exists() or not is_repository_id(path):
+    if is_folder(path) or Path(path).exists() or not is_repository_id(path):
         if not Path(path).is_dir():
             recover(path)
         if not Path(path).is_dir():
@@ -616,6 +639,11 @@ def is_foreign_card(path: Path) -> bool:
     with path.open("rb") as file:
         header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
     return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
+
+
+def _published(files: Sequence[str]) -> list[str]:
+    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
+    return [name for name in files if name not in _SHOWING_STIMULI]
 
 
 def _check_finite(values: torch.Tensor, what: str) -> None:

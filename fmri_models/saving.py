@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import FmriModelsError, system_errors_as_sentences
+from .errors import FmriModelsError, check_path, system_errors_as_sentences
 from .output_folders import FolderKind, check_output_folder
 from .swapping import (
     commit,
@@ -83,6 +83,7 @@ def merged_folder(
     Raises:
         FmriModelsError: `path` is a file, holds a folder in a file's place, or the system refuses to write.
     """
+    check_path(path)
     path = Path(os.path.realpath(path))
     with system_errors_as_sentences(path):
         if path.exists() and not path.is_dir():

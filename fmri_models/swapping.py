@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .errors import FmriModelsError
+from .errors import FmriModelsError, check_path
 
 # Names that nobody else gives to a file, since what has them and no process is removed.
 PARTIAL_PREFIX = ".partial-fmri_models-"
@@ -50,6 +50,7 @@ def recover(path: str | os.PathLike) -> None:
     Raises:
         FmriModelsError: A swap was interrupted, and the folder can't be written now.
     """
+    check_path(path)
     path = Path(os.path.realpath(path))
     try:
         if path.is_dir():

@@ -248,6 +248,26 @@ class PipelineTesterMixin:
         assert not (folder / "processor" / FORMER_STATISTICS_FILE).exists()
         assert pipeline_digests(FmriToImagePipeline.from_pretrained(folder)) == pipeline_digests(pipeline)
 
+    def test_a_variant_comes_back(self, saved, tmp_path):
+        pipeline, _ = saved
+        pipeline.save_pretrained(tmp_path / "halves", variant="fp16")
+        loaded = FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="fp16")
+        assert pipeline_digests(loaded) == pipeline_digests(pipeline)
+
+    def test_the_former_name_of_dtype_means_the_same(self, saved):
+        loaded = FmriToImagePipeline.from_pretrained(saved[1], torch_dtype=torch.float16)
+        assert loaded.brain_model.dtype == torch.float16
+
+    @pytest.mark.parametrize("place", ["x" * 5000, "a\0b", "/nonexist/a", "a/b/c", ""])
+    def test_what_is_no_place_is_a_sentence(self, place):
+        for loaded in (FmriToImagePipeline, self.pipeline_class, type(self.make_pipeline().brain_model)):
+            with pytest.raises(FmriModelsError):
+                loaded.from_pretrained(place)
+
+    def test_a_whole_pipeline_is_no_model(self, saved):
+        with pytest.raises(FmriModelsError, match="subfolder='brain_model'"):
+            type(saved[0].brain_model).from_pretrained(saved[1])
+
     def test_a_save_that_was_killed_leaves_the_old_pipeline_or_is_completed(self, saved):
         pipeline, folder = saved
         old = pipeline_digests(pipeline)

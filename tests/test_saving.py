@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.output_folders import RECONSTRUCTIONS, TRIAL_TABLE, check_merged_folder, check_output_folder
+from fmri_models.output_folders import PIPELINE, RECONSTRUCTIONS, TRIAL_TABLE, check_merged_folder, check_output_folder
 from fmri_models.saving import (
     atomic_file,
     atomic_folder,
@@ -90,6 +90,17 @@ def test_a_full_disk_is_a_sentence(tmp_path, error):
     ):
         raise error
     assert names(tmp_path) == []
+
+
+def test_a_file_system_without_room_for_more_files_is_said_to_be_one(tmp_path, monkeypatch):
+    found = os.statvfs(tmp_path)
+    for files, left, message in ((1000, 0, "no room for more files"), (0, 0, "MiB are free"), (9, 1, "MiB are free")):
+        changed = types.SimpleNamespace(
+            f_files=files, f_favail=left, f_frsize=found.f_frsize, f_blocks=9, f_bfree=9, f_bavail=9
+        )
+        monkeypatch.setattr(os, "statvfs", lambda _, changed=changed: changed)
+        with pytest.raises(FmriModelsError, match=message), atomic_folder(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_really_full_disk_is_a_sentence(tmp_path):
@@ -642,3 +653,18 @@ def test_a_journal_removes_nothing_that_no_save_has_written(tmp_path, name):
     with pytest.raises(FmriModelsError, match="no save"):
         recover(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "brain_model/notes.md", "processor/.git/HEAD", "image_generator/unet/mine.py", "images/holiday.png",
+        "notes.txt", "brain_model/deep/model.safetensors", "README.md",
+    ],
+)  # fmt: skip
+def test_a_persons_files_in_a_pipeline_are_not_replaced_with_it(tmp_path, name):
+    write_files(tmp_path / "out", "ours: fmri_models", "model_index.json", "brain_model/config.json", "README.md")
+    check_output_folder(tmp_path / "out", True, PIPELINE)
+    write_files(tmp_path / "out", "mine", name)
+    with pytest.raises(FmriModelsError, match="would be lost"):
+        check_output_folder(tmp_path / "out", True, PIPELINE)

@@ -615,7 +615,7 @@ def _notes(
     if "noise_free" not in rows and table.simulated:
         notes.append("The table has no noise-free responses of these test stimuli, so that row is missing.")
     times = {0: "for the first time", 1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")
-    notes.append(f"This test split was looked at {times}; all looks are in the report.")
+    notes.append(f"This test split was looked at {times}; all earlier looks are in the report.")
     return notes
 
 

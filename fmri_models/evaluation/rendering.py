@@ -400,10 +400,9 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
             ]
             for look in report.looks
         ]
-        caption = (
-            f"{len(report.looks)} evaluations on this test split are on record, this one among them if it was logged."
-        )
-        tables.append(("Looks at the test split", caption, (header, lines)))
+        number = "One evaluation" if len(report.looks) == 1 else f"{len(report.looks)} evaluations"
+        caption = f"{number} of this test split before this one."
+        tables.append(("Earlier looks at the test split", caption, (header, lines)))
     return tables
 
 

@@ -70,6 +70,12 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
     return _from_mapping(value)
 
 
+def image_generator_of_class(class_name: str) -> type[ImageGenerator] | None:
+    """The generator of this package that has that class; None if there is none."""
+    names = {found: name for name, (_, found) in IMAGE_GENERATORS.items()}
+    return image_generator_class(names[class_name]) if class_name in names else None
+
+
 def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGenerator]:
     """The class of the generator that is meant, found by its name or by the place's model_index.json.
 
@@ -79,10 +85,9 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
     if source.name is not None:
         return image_generator_class(source.name)
     class_name = _stated_class(source, hub_options)
-    own_names = {own_class_name: name for name, (_, own_class_name) in IMAGE_GENERATORS.items()}
     if isinstance(class_name, str):
-        if class_name in own_names:
-            return image_generator_class(own_names[class_name])
+        if (own := image_generator_of_class(class_name)) is not None:
+            return own
         for found in map(image_generator_class, IMAGE_GENERATORS):
             if class_name in found.diffusers_class_names:
                 return found
