@@ -315,7 +315,7 @@ def test_tables_show_direction_and_missing_values(report):
     assert "MSE ↓" in table
     assert "–" in table
     assert "Permutation test" in markdown
-    assert "Looks at the test split" in markdown
+    assert "Earlier looks at the test split" in markdown
     assert "simulated" in markdown
 
 
