@@ -181,8 +181,8 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
         mend: What to do about it, as the end of one.
 
     Raises:
-        FmriModelsError: It is no YAML, is nested too deep, has a key twice, refers to itself, or grows beyond `MAX_YAML_VALUES` values
-            when its references are written out.
+        FmriModelsError: It is no YAML, is nested too deep, has a key twice, refers to itself, or grows beyond
+            `MAX_YAML_VALUES` values when its references are written out.
     """
     import yaml
 

@@ -1,5 +1,6 @@
 """How CLIP embeds pictures and captions: preprocessing, projected tokens, pooled embeddings and their norms."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from ..errors import FmriModelsError
+from ..names import one_line
 from .open_clip_model import OpenClipModel
 
 # Mean and standard deviation of RGB in [0, 1] over CLIP's training pictures (Radford et al. 2021, released code).
@@ -128,6 +130,35 @@ def divide_by_cls_norm(tokens: torch.Tensor) -> torch.Tensor:
         (N, T, D); the class token has norm 1, the others need not.
     """
     return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], text_config: Any) -> torch.Tensor:
+    """Captions as the numbers of their tokens, each padded or cut to the text tower's length.
+
+    Args:
+        tokenizer: The text tower's.
+        texts: N captions.
+        text_config: The tower's configuration.
+
+    Returns:
+        (N, T) long.
+
+    Raises:
+        FmriModelsError: The tokenizer is none of this tower's: it fails, or gives numbers that the tower does not know.
+    """
+    mend = "the tokenizer was changed, or is another network's: load it again from where the text tower is from"
+    length, num_known = text_config.max_position_embeddings, text_config.vocab_size
+    try:
+        tokens = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    # A changed tokenizer raises whatever its parts do, bare Exceptions of its library in Rust among them.
+    except Exception as error:
+        raise FmriModelsError(f"The tokenizer can't read captions ({one_line(error, 200)}); {mend}.") from error
+    input_ids = tokens["input_ids"]
+    if input_ids.numel() and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < num_known:
+        raise FmriModelsError(
+            f"The tokenizer gives the token {int(input_ids.max())} and the text tower has {num_known}; {mend}."
+        )
+    return input_ids
 
 
 def project_text_tokens(text_encoder: Any, input_ids: torch.Tensor) -> torch.Tensor:

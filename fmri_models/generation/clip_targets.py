@@ -24,6 +24,7 @@ from .clip_embedding import (
     pooled_text_embeds,
     project_image_tokens,
     project_text_tokens,
+    token_ids,
 )
 from .image_generator import GeneratorOptions, ImageGenerator, hub_options
 from .open_clip_model import OpenClipModel
@@ -287,10 +288,7 @@ class ClipTargets(ImageGenerator):
         if isinstance(encoder, OpenClipModel):
             input_ids = encoder.tokenize(texts)
         else:
-            length = encoder.config.max_position_embeddings
-            input_ids = self.tokenizer(
-                list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-            )["input_ids"]
+            input_ids = token_ids(self.tokenizer, texts, encoder.config)
         return _in_parts(self._embed_ids, input_ids, _TEXTS_A_PASS)
 
     def __call__(

@@ -13,12 +13,16 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..names import one_line
+from .clip_embedding import token_ids
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 
 ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
 _PREPROCESSING = "64x64 RGB in [-1, 1]"
 _BATCH_SIZE = 250
+# Of means and standard deviations; those of networks are near 1.
+_LARGEST = 1e6
 
 
 class EmbeddedImageGenerator(ImageGenerator):
@@ -159,12 +163,12 @@ class EmbeddedImageGenerator(ImageGenerator):
 
         Returns:
             (N, T, D) float32, divided by the norm of the caption's own end token.
+
+        Raises:
+            FmriModelsError: The tokenizer is none of the CLIP's.
         """
-        max_length = self.image_encoder.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-        )
-        return _in_batches(self._embed_tokens, tokens["input_ids"])
+        input_ids = token_ids(self.tokenizer, texts, self.image_encoder.config.text_config)
+        return _in_batches(self._embed_tokens, input_ids)
 
     @torch.no_grad()
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -386,6 +390,11 @@ def _check_statistics(name: str, values: Sequence[float] | None, length: int) ->
     if len(values) != length:
         raise FmriModelsError(
             f"EmbeddedImageGenerator has {len(values)} values in {name}; expected {length}, as its weights have."
+        )
+    beyond = next((value for value in values if not abs(value) <= _LARGEST), None)
+    if beyond is not None:
+        raise FmriModelsError(
+            f"EmbeddedImageGenerator has {one_line(beyond, 40)} in {name}; expected numbers up to {_LARGEST:,.0f}."
         )
     if name.endswith("_std") and min(values) <= 0:
         raise FmriModelsError(f"EmbeddedImageGenerator has {min(values):g} in {name}; expected numbers above 0.")

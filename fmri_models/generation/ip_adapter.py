@@ -21,6 +21,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..registry import register_with_diffusers
 from ..weights import check_finite, stored_tensors_of
+from .clip_embedding import token_ids
 from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
@@ -369,11 +370,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
     def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
         encoder = self.require("text_encoder", "embeds captions, the empty one too")
         tokenizer = self.require("tokenizer", "reads captions")
-        max_length = encoder.config.max_position_embeddings
-        tokens = tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-        )
-        input_ids = tokens["input_ids"].to(self._execution_device)
+        input_ids = token_ids(tokenizer, texts, encoder.config).to(self._execution_device)
         return self.in_parts(lambda part: encoder(part).last_hidden_state.float(), input_ids)
 
 

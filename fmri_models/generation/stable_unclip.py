@@ -14,6 +14,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from .clip_embedding import token_ids
 from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 
@@ -172,11 +173,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
 
     def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
         text_encoder = self.require("text_encoder", "embeds captions, the empty one too")
-        length = text_encoder.config.max_position_embeddings
-        tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        input_ids = tokens["input_ids"].to(self._execution_device)
+        input_ids = token_ids(self.tokenizer, texts, text_encoder.config).to(self._execution_device)
         return self.in_parts(lambda part: text_encoder(part).last_hidden_state.float(), input_ids)
 
     def _noisy(self, image_embeds: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

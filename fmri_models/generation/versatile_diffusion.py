@@ -23,6 +23,7 @@ from .clip_embedding import (
     divide_by_cls_norm,
     divide_by_end_norm,
     end_positions,
+    token_ids,
 )
 from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
@@ -274,12 +275,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         return tokens.to(self._execution_device, self.image_unet.dtype)
 
     def _tokenised(self, texts: Sequence[str]) -> torch.Tensor:
-        max_length = self.require("text_encoder", "embeds captions").config.max_position_embeddings
-        tokenizer = self.require("tokenizer", "reads captions")
-        tokens = tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-        )
-        return tokens["input_ids"]
+        text_encoder = self.require("text_encoder", "embeds captions")
+        return token_ids(self.require("tokenizer", "reads captions"), texts, text_encoder.config)
 
     def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         encoder, input_ids = self.text_encoder, input_ids.to(self._execution_device)

@@ -28,6 +28,8 @@ from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.generation.source import GeneratorSource
 from fmri_models.training.recipe import load_recipe
 
+from .test_embedded import tiny_generator
+
 CODE = "open({mark!r}, 'w').write('x')\nclass X: pass\nclass EvilPipeline: pass\n"
 
 
@@ -249,3 +251,34 @@ def test_betas_of_a_schedule_may_be_given_step_by_step(folder):
     betas = torch.linspace(1e-4, 0.02, 20).tolist()
     change(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=20, trained_betas=betas)
     assert len(EmbeddedImageGenerator.from_pretrained(folder).scheduler.betas) == 20
+
+
+def test_a_tokenizer_of_another_vocabulary_is_a_sentence():
+    generator = tiny_generator()
+    generator.tokenizer.add_tokens(["abc"])
+    with pytest.raises(FmriModelsError, match="The tokenizer .* was changed, or is another network's"):
+        generator.embed_texts(["abc", "a"])
+
+
+def test_a_changed_file_of_the_tokenizer_is_a_sentence(folder):
+    file = folder / "tokenizer" / "tokenizer_config.json"
+    change(file, pad_token="zzz", added_tokens_decoder={"99999999": {"content": "red", "special": False}})
+    with pytest.raises(FmriModelsError, match="tokenizer"):
+        EmbeddedImageGenerator.from_pretrained(folder).embed_texts(["a red ball"])
+
+
+@pytest.mark.parametrize("name", ["latent_mean", "latent_std", "image_embeds_mean", "image_embeds_std"])
+@pytest.mark.parametrize("value", [1e7, float("nan"), float("inf"), -2e6, None])
+def test_statistics_of_an_index_are_numbers_within_bounds(folder, name, value):
+    index = folder / "model_index.json"
+    values = json.loads(index.read_text())[name]
+    change(index, **{name: values[1:] if value is None else [value, *values[1:]]})
+    with pytest.raises(FmriModelsError):
+        EmbeddedImageGenerator.from_pretrained(folder)
+
+
+def test_a_standard_deviation_is_above_zero(folder):
+    index = folder / "model_index.json"
+    change(index, latent_std=[0.0, *json.loads(index.read_text())["latent_std"][1:]])
+    with pytest.raises(FmriModelsError, match="has 0 in latent_std"):
+        EmbeddedImageGenerator.from_pretrained(folder)
