@@ -28,6 +28,10 @@ _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
 
 
+class NotFetchedError(FmriModelsError):
+    """A repository is not to be had; what the library said is its cause."""
+
+
 def is_repository_id(text: str) -> bool:
     """Whether a text has the form `user/name`."""
     return _REPOSITORY_ID.fullmatch(text) is not None
@@ -70,12 +74,12 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], **options: Any) -> Path:
         **options: Those of [`FETCH_OPTIONS`].
 
     Raises:
-        FmriModelsError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
+        NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
     try:
         return Path(snapshot_download(repo_id, allow_patterns=list(patterns), **options))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise FmriModelsError(_not_fetched(repo_id, options.get("revision"), error)) from error
+        raise NotFetchedError(not_fetched(repo_id, options.get("revision"), error)) from error
 
 
 def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
@@ -155,7 +159,8 @@ def split_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 
-def _not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
+def not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
+    """Why a repository could not be fetched and what to do, as a sentence."""
     at = "" if revision is None else f" at {revision}"
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."

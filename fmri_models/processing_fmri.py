@@ -16,6 +16,7 @@ from .hub_repository import (
     FETCH_OPTIONS,
     fetch_folder,
     fetch_options,
+    is_folder,
     is_repository_id,
     split_push_options,
     upload_saved,
@@ -575,9 +576,11 @@ def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the processor."""
     path = Path(name_or_path)
     subfolder = kwargs.get("subfolder") or ""
+    if is_folder(name_or_path):
+        return path / subfolder
     if path.is_file():
         return path.parent
-    if path.is_dir() or not is_repository_id(name_or_path):
+    if not is_repository_id(name_or_path):
         return path / subfolder
     prefix = f"{subfolder}/" if subfolder else ""
     names = (CONFIG_FILE, STATISTICS_FILE, FORMER_STATISTICS_FILE)

@@ -13,13 +13,23 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..component_index import component_kinds
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..hub_repository import split_push_options, upload_saved
+from ..hub_repository import (
+    NotFetchedError,
+    fetch_folder,
+    is_folder,
+    is_repository_id,
+    not_fetched,
+    split_push_options,
+    upload_saved,
+)
 from ..names import one_line
 from ..saving import merged_folder, weights_no_longer_needed
 from ..swapping import recover, written_files
@@ -142,13 +152,9 @@ class ImageGenerator(DiffusionPipeline):
         path = os.fspath(pretrained_model_name_or_path)
         # Code of others runs only for a caller who says so.
         is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
-        if Path(path).is_dir():
-            folder = Path(path)
-        else:
-            if not is_trusted:
-                index_file = hf_hub_download(path, INDEX_FILE, revision=kwargs.get("revision"), **hub_options(kwargs))
-                check_generator_index(cls, Path(index_file), path, kwargs)
-            folder = Path(cls.download(path, **kwargs))
+        if not _has_networks(cls):
+            kwargs.pop("variant", None)
+        folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
         recover(folder)
         if not is_trusted:
             check_generator_folder(cls, folder, path, kwargs)
@@ -167,20 +173,55 @@ class ImageGenerator(DiffusionPipeline):
         loaded.register_to_config(_name_or_path=path)
         return loaded
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+    @classmethod
+    def _fetched(cls, repository: str, is_trusted: bool, options: dict[str, Any]) -> Path:
+        """The folder of the cache with a generator of the Hub; what its index says is looked at before the rest comes.
+
+        Raises:
+            FmriModelsError: It is none of this generator.
+            NotFetchedError: It is no repository's id, or is not to be had.
+        """
+        if not is_repository_id(repository):
+            raise NotFetchedError(
+                f"There is no folder {one_line(repository, 120)} with an image generator, and it is no repository of "
+                "the Hub (user/name) either; check the path."
+            )
+        if not is_trusted:
+            fetching = {"revision": options.get("revision"), **hub_options(options)}
+            found = fetch_folder(repository, [INDEX_FILE], **fetching)
+            check_generator_index(cls, found / INDEX_FILE, repository, options)
+        try:
+            return Path(cls.download(repository, **options))
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            raise NotFetchedError(not_fetched(repository, options.get("revision"), error)) from error
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        push_to_hub: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Saves all components: files of these names are replaced together, everything else in the folder stays.
 
         Args:
             save_directory: The folder.
             push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            safe_serialization: Weights are saved as safetensors alone.
+            variant: Part of the names of the weights files, such as `"fp16"`; the same is given on loading.
+            max_shard_size: Size of one weights file.
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
             FmriModelsError: The system refuses to write, or the Hub to take it.
         """
+        if not safe_serialization:
+            raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
         push_options = split_push_options(kwargs)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
-            super().save_pretrained(str(partial), **kwargs)
+            super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
             files = written_files(partial)
             for file in files:
                 if file.endswith(".json"):
@@ -378,6 +419,12 @@ class ImageGenerator(DiffusionPipeline):
         if output_type == "pil":
             return ImageGeneratorOutput(images=self.numpy_to_pil(arrays))
         raise FmriModelsError(f"output_type is {output_type!r}; expected 'pil', 'np' or 'pt'.")
+
+
+def _has_networks(generator_class: type) -> bool:
+    """Whether any component may have weights, of which there can be variants."""
+    kinds = component_kinds(generator_class).values()
+    return any(issubclass(kind, torch.nn.Module) for component in kinds for kind in component)
 
 
 def hub_options(options: dict[str, Any]) -> dict[str, Any]:

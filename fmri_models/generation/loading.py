@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..hub_repository import NotFetchedError
 from ..names import one_line
 from ..reading import checked, read_object
 from .image_generator import ImageGenerator
@@ -121,6 +122,8 @@ def load_source(
     try:
         place = {"repository": source.repository, "revision": source.revision, "subfolder": source.subfolder}
         return generator_class.from_source(**place, dtype=dtype, **source.options, **hub_options)
+    except NotFetchedError as error:
+        raise _not_loaded(resolved(source), error.__cause__ or error) from error
     except FmriModelsError:
         raise
     except (OSError, ValueError, SafetensorError) as error:

@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from fmri_models import FmriProcessor
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.embedded import ASSETS_FOLDER, EmbeddedImageGenerator
 from fmri_models.generation.loading import (
@@ -282,3 +283,39 @@ def test_a_standard_deviation_is_above_zero(folder):
     change(index, latent_std=[0.0, *json.loads(index.read_text())["latent_std"][1:]])
     with pytest.raises(FmriModelsError, match="has 0 in latent_std"):
         EmbeddedImageGenerator.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("place", ["/nonexist/a", "a/b/c", "a\0b", "x" * 5000, "nobody/nothing", "", "a b"])
+@pytest.mark.parametrize("kind", [EmbeddedImageGenerator, PixelsImageGenerator, FmriProcessor])
+def test_a_place_that_holds_nothing_is_one_sentence(kind, place):
+    with pytest.raises(FmriModelsError) as caught:
+        kind.from_pretrained(place)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_weights_are_saved_as_safetensors_alone(tmp_path):
+    for generator in (tiny_generator(), PixelsImageGenerator(1, 8, 8)):
+        with pytest.raises(FmriModelsError, match="Weights are saved as safetensors alone"):
+            generator.save_pretrained(tmp_path / "out", safe_serialization=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_variant_is_saved_and_loaded_again(tmp_path):
+    generator = tiny_generator(with_unet=True)
+    generator.save_pretrained(tmp_path, variant="fp16")
+    weights = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.safetensors"))
+    assert weights == [
+        "autoencoder/diffusion_pytorch_model.fp16.safetensors",
+        "image_encoder/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    ]
+    loaded = EmbeddedImageGenerator.from_pretrained(tmp_path, variant="fp16")
+    for name in ("autoencoder", "image_encoder", "unet"):
+        for mine, other in zip(getattr(generator, name).parameters(), getattr(loaded, name).parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+
+def test_a_generator_without_weights_has_no_variants(tmp_path):
+    PixelsImageGenerator(1, 8, 6).save_pretrained(tmp_path, variant="fp16")
+    assert PixelsImageGenerator.from_pretrained(tmp_path, variant="fp16").image_size == (1, 8, 6)
