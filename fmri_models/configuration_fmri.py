@@ -90,13 +90,19 @@ class FmriConfig(PreTrainedConfig):
         if not isinstance(config_dict, dict):
             raise FmriModelsError(f"{_FILE} holds no JSON object; {_MEND}.")
         check_schema(config_dict.get("fmri_schema", CONFIG_SCHEMA), CONFIG_SCHEMA, _FILE)
-        check_configuration(config_dict, _FILE)
+        check_configuration(config_dict, _FILE, own_fields=cls.own_fields())
         config_class: Any = cls
         checked(config_dict, _file_type(config_class), _FILE, _MEND)
         try:
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
             raise FmriModelsError(f"{_FILE} is of no such model ({one_line(error, 200)}); {_MEND}.") from error
+
+    @classmethod
+    def own_fields(cls) -> frozenset[str]:
+        """Names of the fields that the class has; what users add besides is theirs."""
+        config_class: Any = cls
+        return frozenset(each.name for each in fields(config_class))
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:

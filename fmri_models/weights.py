@@ -109,7 +109,8 @@ def check_model_folder(
     """
     folder = Path(folder)
     values = read_object(folder / CONFIG_FILE, "configuration", MEND)
-    check_configuration(values, f"{what}, by its {CONFIG_FILE},")
+    own_fields = getattr(getattr(model_class, "config_class", None), "own_fields", None)
+    check_configuration(values, f"{what}, by its {CONFIG_FILE},", own_fields=own_fields() if own_fields else None)
     stored = stored_tensors(folder, what, variant, pickled)
     module = on_meta(lambda: _built(model_class, folder, values, config), stored, what)
     try:
@@ -145,13 +146,17 @@ def _is_renamed_by_transformers(
     return not (found["missing_keys"] or unexpected or found["mismatched_keys"] or found["error_msgs"])
 
 
-def check_configuration(values: Mapping[str, Any], what: str, sizes: bool = True) -> None:
+def check_configuration(
+    values: Mapping[str, Any], what: str, sizes: bool = True, own_fields: Collection[str] | None = None
+) -> None:
     """Refuses a network's configuration that tells its library to fetch or run something, or sizes of no network.
 
     Args:
         values: What was read of a configuration.
         what: What it is, as the beginning of a sentence that goes on with "has".
         sizes: Whether its numbers are sizes.
+        own_fields: Whose numbers are sizes (with all that is in them), as what users add besides is theirs; None for
+            all.
 
     Raises:
         FmriModelsError: Names the key and its value.
@@ -163,7 +168,7 @@ def check_configuration(values: Mapping[str, Any], what: str, sizes: bool = True
                 f"{what} has {one_line(key, 80)!r}, which tells how to load or run it; such options come from a "
                 "caller and never from a file: remove it."
             )
-        if not sizes:
+        if not sizes or (own_fields is not None and key.partition(".")[0] not in own_fields):
             continue
         if isinstance(value, list) and len(value) > _MAX_LIST:
             raise FmriModelsError(

@@ -6,7 +6,7 @@ import pytest
 
 from fmri_models.embedding_space import EmbeddingSpace
 from fmri_models.errors import FmriModelsError
-from fmri_models.models.linear import LinearConfig
+from fmri_models.models.linear import LinearConfig, LinearModel
 from fmri_models.models.mindeye import MindEyeConfig
 
 SPACE = {"encoder": "pixels", "layer": "latent", "shape": [1, 4, 4]}
@@ -81,6 +81,21 @@ def test_a_file_that_is_no_configuration(tmp_path, text):
 
 def test_what_users_add_is_theirs(tmp_path):
     assert loaded(LinearConfig, tmp_path, note="mine").note == "mine"
+    theirs = {"seed": 2**40, "numbers": [0.5] * 20_000, "nested": {"seed": -(2**70)}, "flag": None}
+    config = loaded(LinearConfig, tmp_path, **theirs)
+    assert {key: getattr(config, key) for key in theirs} == theirs
+    with pytest.raises(FmriModelsError, match="'nested.auto_map', which tells how to load"):
+        loaded(LinearConfig, tmp_path, nested={"auto_map": {"AutoModel": "evil.X"}})
+    with pytest.raises(FmriModelsError, match="as 'latent_space.shape.0'"):
+        loaded(LinearConfig, tmp_path, latent_space={**SPACE, "shape": [2**40]})
+
+
+def test_a_model_keeps_what_its_user_added(tmp_path):
+    model = LinearModel(LinearConfig(subject_names=["a"], num_voxels=[5], latent_space=SPACE))
+    model.config.seed, model.config.note = 2**40, "mine"
+    model.save_pretrained(tmp_path)
+    config = LinearModel.from_pretrained(tmp_path).config
+    assert (config.seed, config.note) == (2**40, "mine")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (True,), ("3",), (2**29,), (1,) * 9, 3, None, (float("nan"),)])

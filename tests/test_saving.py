@@ -1,5 +1,6 @@
 """Writing completely or not at all."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 from contextlib import contextmanager
 from pathlib import Path
 
