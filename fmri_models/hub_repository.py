@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,46 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], **options: Any) -> Path:
     Raises:
         NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
-    try:
+    with hub_errors_as_sentences(repo_id, options.get("revision")):
         return Path(snapshot_download(repo_id, allow_patterns=list(patterns), **options))
+
+
+def local_folder(name_or_path: str, patterns: Iterable[str], **options: Any) -> Path:
+    """A folder itself, or that of the cache with what was asked for of a repository; the arguments are as above.
+
+    Raises:
+        NotFetchedError: It is neither a folder nor a repository, or as in [`fetch_folder`].
+    """
+    check_place(name_or_path)
+    return Path(name_or_path) if is_folder(name_or_path) else fetch_folder(name_or_path, patterns, **options)
+
+
+def check_place(name_or_path: str) -> None:
+    """Refuses what is neither a folder nor may be a repository.
+
+    Raises:
+        NotFetchedError: It is neither.
+    """
+    if not is_folder(name_or_path) and not is_repository_id(name_or_path):
+        raise NotFetchedError(
+            f"There is no folder {one_line(name_or_path, 120)}, and it is no repository of the Hub (user/name) either; "
+            "check the path."
+        )
+
+
+@contextmanager
+def hub_errors_as_sentences(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turns what the Hub's libraries raise inside the block into a sentence.
+
+    Raises:
+        NotFetchedError: Whatever of the repository was asked for is not to be had.
+    """
+    try:
+        yield
+    except FmriModelsError:
+        raise
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise NotFetchedError(not_fetched(repo_id, options.get("revision"), error)) from error
+        raise NotFetchedError(_not_fetched(repo_id, revision, error)) from error
 
 
 def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
@@ -159,8 +196,7 @@ def split_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 
-def not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
-    """Why a repository could not be fetched and what to do, as a sentence."""
+def _not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
     at = "" if revision is None else f" at {revision}"
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."

@@ -13,6 +13,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionM
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..hub_repository import NotFetchedError, check_place, hub_errors_as_sentences, is_folder
 from .clip_embedding import (
     CLIP_MEAN,
     CLIP_STD,
@@ -163,12 +164,15 @@ class ClipTargets(ImageGenerator):
             towers = [
                 load_network(tower, dtype=kwargs["dtype"], unused=unused, **place) for tower, unused in _TOWERS.items()
             ]
+        except NotFetchedError:
+            raise
         except FmriModelsError as error:
             raise FmriModelsError(
                 f"{repository} is no CLIP with two projected towers such as {cls.default_repository}, or is not whole: "
                 f"{error}"
             ) from error
-        tokenizer = CLIPTokenizer.from_pretrained(place.pop("repository"), **place)
+        with hub_errors_as_sentences(repository, revision):
+            tokenizer = CLIPTokenizer.from_pretrained(place.pop("repository"), **place)
         if encoder_name is None and Path(repository).is_dir():
             encoder_name, revision = Path(repository).resolve().name, weights_digest(towers)
         return cls(
@@ -348,7 +352,8 @@ class ClipTargets(ImageGenerator):
 
 
 def _is_saved_pipeline(repository: str, revision: str | None, subfolder: str | None, options: dict[str, Any]) -> bool:
-    if Path(repository).is_dir():
+    check_place(repository)
+    if is_folder(repository):
         return (Path(repository) / (subfolder or "") / ClipTargets.config_name).is_file()
     names = ("cache_dir", "token", "local_files_only")
     hub_options = {name: options[name] for name in names if name in options}

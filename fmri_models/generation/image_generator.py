@@ -13,8 +13,6 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,11 +20,11 @@ from ..component_index import component_kinds
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import (
-    NotFetchedError,
+    check_place,
     fetch_folder,
+    hub_errors_as_sentences,
     is_folder,
-    is_repository_id,
-    not_fetched,
+    local_folder,
     split_push_options,
     upload_saved,
 )
@@ -127,14 +125,11 @@ class ImageGenerator(DiffusionPipeline):
         repository = repository or cls.default_repository
         if repository is None:
             raise FmriModelsError(f"{cls.__name__} has no published weights; pass repository= with a folder or name.")
+        check_place(repository)
         if subfolder is None:
             return repository
-        if not Path(repository).is_dir():
-            patterns = [f"{subfolder}/*"]
-            repository = snapshot_download(
-                repository, revision=revision, allow_patterns=patterns, **hub_options(options)
-            )
-        return str(Path(repository) / subfolder)
+        patterns = [f"{subfolder}/*"]
+        return str(local_folder(repository, patterns, revision=revision, **hub_options(options)) / subfolder)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
@@ -181,19 +176,13 @@ class ImageGenerator(DiffusionPipeline):
             FmriModelsError: It is none of this generator.
             NotFetchedError: It is no repository's id, or is not to be had.
         """
-        if not is_repository_id(repository):
-            raise NotFetchedError(
-                f"There is no folder {one_line(repository, 120)} with an image generator, and it is no repository of "
-                "the Hub (user/name) either; check the path."
-            )
+        check_place(repository)
         if not is_trusted:
             fetching = {"revision": options.get("revision"), **hub_options(options)}
             found = fetch_folder(repository, [INDEX_FILE], **fetching)
             check_generator_index(cls, found / INDEX_FILE, repository, options)
-        try:
+        with hub_errors_as_sentences(repository, options.get("revision")):
             return Path(cls.download(repository, **options))
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-            raise NotFetchedError(not_fetched(repository, options.get("revision"), error)) from error
 
     def save_pretrained(
         self,

@@ -11,7 +11,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import ImageProjection
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from huggingface_hub import hf_hub_download
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
@@ -19,6 +18,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..hub_repository import hub_errors_as_sentences, local_folder
 from ..registry import register_with_diffusers
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
@@ -85,9 +85,7 @@ class IPAdapter(ModelMixin, ConfigMixin):
         """
         if not weight_name.endswith(".safetensors"):
             raise FmriModelsError(f"{weight_name} is no safetensors file; choose the adapter's .safetensors file.")
-        file = Path(repository) / weight_name
-        if not Path(repository).is_dir():
-            file = Path(hf_hub_download(repository, weight_name, revision=revision, **fetching))
+        file = local_folder(repository, [weight_name], revision=revision, **fetching) / weight_name
         if not file.is_file():
             raise FmriModelsError(f"{repository} has no {weight_name}; give the folder of the published adapter.")
         check_finite(stored_tensors_of(file, f"The adapter {file}"), f"The adapter {file}")
@@ -251,7 +249,8 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         source = cls._local_source(repository, revision, subfolder, kwargs)
         fetching = hub_options(kwargs)
         at = {} if Path(source).is_dir() else {"revision": revision}
-        stated = cls.load_config(source, **at, **fetching)
+        with hub_errors_as_sentences(source, revision):
+            stated = cls.load_config(source, **at, **fetching)
         adapter_options = {"revision": adapter_revision, "dtype": kwargs["dtype"]} | fetching
         if "ip_adapter" not in kwargs and stated.get("ip_adapter", [None])[0] is None:
             kwargs["ip_adapter"] = IPAdapter.from_published(

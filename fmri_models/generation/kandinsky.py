@@ -10,6 +10,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..hub_repository import hub_errors_as_sentences
 from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository
@@ -94,8 +95,9 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         if image_encoder_repository is not None and "image_encoder" not in kwargs:
             source = cls._local_source(repository, revision, subfolder, kwargs)
             at = {} if Path(source).is_dir() else {"revision": revision}
-            stated = cls.load_config(source, **at, **hub_options(kwargs)).get("image_encoder", [None])
-            if stated[0] is None:
+            with hub_errors_as_sentences(source, revision):
+                stated = cls.load_config(source, **at, **hub_options(kwargs))
+            if stated.get("image_encoder", [None])[0] is None:
                 kwargs["image_encoder"] = _published_image_encoder(image_encoder_repository, kwargs)
         return super().from_source(repository, revision, subfolder, **kwargs)
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import diffusers
 import torch
-from huggingface_hub import snapshot_download
 from pydantic import ConfigDict, create_model
 
 from ..component_index import check_component_classes, component_class, component_kinds
 from ..errors import FmriModelsError
-from ..hub_repository import weights_patterns
+from ..hub_repository import local_folder, weights_patterns
 from ..names import one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
 from ..weights import check_configuration, check_model_folder
@@ -115,13 +114,11 @@ def load_network(
     Raises:
         FmriModelsError: Its configuration is none, or a tensor is missing, unexpected, of another shape or type, or not
             finite.
-        OSError: The repository is not to be had.
+        NotFetchedError: The repository is not to be had.
     """
-    folder = Path(repository)
-    if not folder.is_dir():
-        prefix = f"{subfolder}/" if subfolder else ""
-        patterns = [f"{prefix}config.json", *weights_patterns(prefix, None)]
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **fetching))
+    prefix = f"{subfolder}/" if subfolder else ""
+    patterns = [f"{prefix}config.json", *weights_patterns(prefix, None)]
+    folder = local_folder(repository, patterns, revision=revision, **fetching)
     what = f"The {model_class.__name__} in {one_line(repository)}" + (f"/{subfolder}" if subfolder else "")
     check_model_folder(model_class, folder / subfolder, what, unused=unused)
     return model_class.from_pretrained(str(folder), subfolder=subfolder, dtype=dtype, use_safetensors=True)

@@ -294,6 +294,15 @@ def test_a_place_that_holds_nothing_is_one_sentence(kind, place):
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+def test_a_source_that_holds_nothing_is_one_sentence(name):
+    for place in ("/nonexist/a", "a/b/c", "a\0b", "x" * 5000, "nobody/nothing"):
+        for subfolder in (None, "s"):
+            with pytest.raises(FmriModelsError) as caught:
+                image_generator_class(name).from_source(place, subfolder=subfolder, local_files_only=True)
+            assert "\n" not in str(caught.value)
+
+
 def test_weights_are_saved_as_safetensors_alone(tmp_path):
     for generator in (tiny_generator(), PixelsImageGenerator(1, 8, 8)):
         with pytest.raises(FmriModelsError, match="Weights are saved as safetensors alone"):
