@@ -42,9 +42,10 @@ class FolderKind:
     def foreign_files(self, folder: Path) -> list[str]:
         """Files that nobody but another program or a person can have put there, relative to the folder."""
         paths = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
-        return [name for path in paths if not self._is_own(folder, name := path.relative_to(folder).as_posix())]
+        return [name for path in paths if not self.is_own(folder, name := path.relative_to(folder).as_posix())]
 
-    def _is_own(self, folder: Path, name: str) -> bool:
+    def is_own(self, folder: Path, name: str) -> bool:
+        """Whether a file of that name, relative to the folder, is of this kind."""
         if any(fnmatch.fnmatchcase(name.rsplit("/", 1)[-1], pattern) for pattern in _SYSTEM_FILES):
             return True
         # Everybody writes a README.md; ours name the package.

@@ -1,8 +1,6 @@
 """FmriToImagePipeline: from voxels to pictures, written once for all methods."""
 
-import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
 
-from .component_index import check_component_classes, check_component_index
+from .component_index import check_component_classes
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
@@ -24,46 +22,36 @@ from .generation.loading import image_generator_of_class, load_source, located, 
 from .generation.source import SPACES, GeneratorSource
 from .hub_repository import (
     FETCH_OPTIONS,
-    fetch_folder,
-    fetch_options,
-    is_folder,
-    is_repository_id,
-    list_files,
     split_push_options,
     upload,
     upload_saved,
-    weights_patterns,
 )
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .names import one_line
+from .pipeline_folder import (
+    CARD_FILE,
+    INDEX_FILE,
+    PIPELINE_SCHEMA,
+    is_foreign_card,
+    local_folder,
+    no_longer_needed,
+    published,
+    read_accompanying,
+    read_index,
+    with_places,
+    without_places,
+)
 from .processing_fmri import FmriProcessor
-from .reading import MEBIBYTE, read_bytes, read_object
 from .registry import card_writer, find_class, register_with_libraries
-from .saving import check_schema, merged_folder, weights_no_longer_needed
-from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from .saving import check_schema, merged_folder
 from .swapping import recover, written_files
-from .training_record import TRAINING_FILE, TrainingRecord
+from .training_record import TrainingRecord
 from .version import __version__
 
 register_with_libraries()
 
-# 2: the image generator may be named instead of contained.
-PIPELINE_SCHEMA = 2
-INDEX_FILE = "model_index.json"
-CARD_FILE = "README.md"
-LIBRARY = "fmri_models"
-# What is published with a pipeline and is no component of it.
-ACCOMPANYING_FILES = (
-    CARD_FILE, TRAINING_FILE, "conversion.json", "report.json", "report.md", "report.html", "grid.png",
-)  # fmt: skip
-_SHOWING_STIMULI = ("report.html", "grid.png")
-_COMPONENTS = ("brain_model", "processor", "image_generator")
-_COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
-_OWN_ENDINGS = (".json", ".safetensors", ".st", ".txt", ".model")
 _GENERATOR_FETCH_OPTIONS = ("cache_dir", "token", "local_files_only")
-_MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
-_CARD_HEADER_BYTES = 2**16
 _IMAGES_A_BATCH = 64
 
 
@@ -408,9 +396,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             return
         push_options = split_push_options(kwargs)
         self._register_image_generator()
-        with merged_folder(save_directory, _no_longer_needed) as partial:
+        with merged_folder(save_directory, no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
-            _without_places(partial / INDEX_FILE, Path(save_directory))
+            without_places(partial / INDEX_FILE, Path(save_directory))
             for name, data in self._accompanying.items():
                 if name != CARD_FILE or not is_foreign_card(Path(save_directory) / CARD_FILE):
                     (partial / name).write_bytes(data)
@@ -418,7 +406,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         if push_to_hub:
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
-            upload_saved(save_directory, _published([*files, CARD_FILE]), "pipeline", push_options)
+            upload_saved(save_directory, published([*files, CARD_FILE]), "pipeline", push_options)
 
     def push_to_hub(
         self,
@@ -462,7 +450,7 @@ class FmriToImagePipeline(DiffusionPipeline):
                 card_writer()(folder)
             committed = upload(
                 folder,
-                _published(written_files(folder)),
+                published(written_files(folder)),
                 repo_id,
                 commit_message or "Upload pipeline",
                 private=private,
@@ -496,17 +484,17 @@ class FmriToImagePipeline(DiffusionPipeline):
         # Whoever gives one of the two means neither the saved weights nor the saved source.
         if "image_generator" in kwargs or "image_generator_source" in kwargs:
             kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
-        folder = _local_folder(path, kwargs)
+        folder = local_folder(path, kwargs)
         recover(folder)
         index = read_index(folder)
         pipeline_class = _pipeline_class(folder, index)
         mend = "save or download the pipeline again"
         check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
-            kwargs["image_generator_source"] = _with_places(index["image_generator_source"], folder)
+            kwargs["image_generator_source"] = with_places(index["image_generator_source"], folder)
         if kwargs.get("variant") is not None:
             kwargs = _with_components_of_variant(index, folder, kwargs)
-        accompanying = _read_accompanying(folder)
+        accompanying = read_accompanying(folder)
         record = TrainingRecord.load(folder)
         try:
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(
@@ -547,49 +535,6 @@ def _with_components_of_variant(index: dict[str, Any], folder: Path, kwargs: dic
     return loaded
 
 
-def _local_folder(path: str, kwargs: dict[str, Any]) -> Path:
-    """The folder itself, or that of the cache with what the Hub has of the pipeline."""
-    if is_folder(path) or Path(path).exists() or not is_repository_id(path):
-        if not Path(path).is_dir():
-            recover(path)
-        if not Path(path).is_dir():
-            found = "is a file" if Path(path).is_file() else "does not exist"
-            raise FmriModelsError(
-                f"The folder {one_line(path)} {found}; give a saved pipeline, or a Hub repository as user/name."
-            )
-        return Path(path)
-    options = fetch_options(kwargs)
-    index = read_index(fetch_folder(path, [INDEX_FILE], **options))
-    components = [name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]]
-    variants = _components_of_variant(path, components, kwargs.get("variant"), options)
-    patterns = [INDEX_FILE, *ACCOMPANYING_FILES]
-    for component in components:
-        for prefix in (f"{component}/", f"{component}/*/"):
-            patterns += [f"{prefix}{ending}" for ending in _COMPONENT_FILES]
-            for variant in variants[component]:
-                patterns += weights_patterns(prefix, variant)
-    return fetch_folder(path, patterns, **options)
-
-
-def _components_of_variant(
-    repo_id: str, components: Sequence[str], variant: str | None, options: Mapping[str, Any]
-) -> dict[str, list[str | None]]:
-    """Which weights of each component are needed: those of the variant, or the usual ones where it has none."""
-    if variant is None:
-        return {component: [None] for component in components}
-    files = (
-        None if options.get("local_files_only") else list_files(repo_id, options.get("revision"), options.get("token"))
-    )
-    if files is None:
-        return {component: [variant, None] for component in components}
-    return {
-        component: [
-            variant if any(f".{variant}" in file for file in files if file.startswith(f"{component}/")) else None
-        ]
-        for component in components
-    }
-
-
 def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipeline]:
     name = index.get("_class_name")
     found = find_class(name) if isinstance(name, str) else None
@@ -605,86 +550,12 @@ def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipe
     return found
 
 
-def read_index(folder: str | os.PathLike) -> dict[str, Any]:
-    """What a saved pipeline's model_index.json says, checked: nothing in it names code, and its version is known.
-
-    Raises:
-        FmriModelsError: There is none, or it names components that are none of a pipeline's.
-    """
-    file = Path(folder) / INDEX_FILE
-    if not file.is_file():
-        raise FmriModelsError(
-            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
-        )
-    mend = "save or download the pipeline again"
-    index = read_object(file, "pipeline's index", mend)
-    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
-    check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
-    return index
-
-
-def _read_accompanying(folder: Path) -> dict[str, bytes]:
-    """What was published with the pipeline and goes along when it is saved elsewhere."""
-    return {
-        name: read_bytes(folder / name, "file", "remove or replace it", _MAX_ACCOMPANYING_BYTES)
-        for name in ACCOMPANYING_FILES
-        if (folder / name).is_file()
-    }
-
-
-def is_foreign_card(path: Path) -> bool:
-    """Whether there is a README.md that is no card of this package."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
-    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
-
-
-def _published(files: Sequence[str]) -> list[str]:
-    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
-    return [name for name in files if name not in _SHOWING_STIMULI]
-
-
 def _check_finite(values: torch.Tensor, what: str) -> None:
     if not torch.isfinite(values).all():
         raise FmriModelsError(
             f"{what} with NaN or infinite values: weights or betas are larger than any that were trained with, or "
             "overflow in this dtype; try float32, or another copy of the model."
         )
-
-
-def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
-    """Older weights, and the files of a component that the pipeline had and has no more."""
-    obsolete = weights_no_longer_needed(folder, written)
-    for component in _COMPONENTS:
-        if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
-            obsolete += [
-                f"{component}/{name}"
-                for name in written_files(folder / component)
-                if name.endswith(_OWN_ENDINGS) and not (folder / component / name).is_symlink()
-            ]
-    former = f"processor/{FORMER_STATISTICS_FILE}"
-    return [*obsolete, former] if (folder / former).is_file() else obsolete
-
-
-def _without_places(index_file: Path, folder: Path) -> None:
-    """Takes absolute paths out: where the pipeline came from; a generator's folder becomes relative."""
-    index = json.loads(index_file.read_text(encoding="utf-8"))
-    index.pop("_name_or_path", None)
-    source = index.get("image_generator_source") or {}
-    if os.path.isabs(source.get("repository") or ""):
-        relative = Path(os.path.relpath(source["repository"], os.path.realpath(folder))).as_posix()
-        source["repository"] = relative if relative.startswith("../") else f"./{relative}"
-    index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _with_places(source: Any, folder: Path) -> Any:
-    """A saved generator's source with its folder as a path from here."""
-    repository = source.get("repository") if isinstance(source, Mapping) else None
-    if not isinstance(repository, str) or not repository.startswith(("./", "../")):
-        return source
-    return {**source, "repository": os.path.normpath(Path(os.path.realpath(folder)) / repository)}
 
 
 def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:

@@ -38,7 +38,7 @@ from fmri_models.evaluation.features import EfficientNetLite0
 from fmri_models.evaluation.metrics import two_way_identification
 from fmri_models.evaluation.scene_factors import FACTOR_VALUES, SceneFactorClassifier
 from fmri_models.generation.embedded import EmbeddedImageGenerator
-from fmri_models.pipeline_fmri import INDEX_FILE
+from fmri_models.pipeline_folder import INDEX_FILE
 from fmri_models.saving import atomic_file, atomic_folder, write_text
 
 STAGES = ("autoencoder", "clip", "classifier", "encoders", "unet", "card")

@@ -15,7 +15,7 @@ import fmri_models
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.pipeline_fmri import LIBRARY
+from fmri_models.pipeline_folder import LIBRARY
 from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from fmri_models.swapping import is_partial

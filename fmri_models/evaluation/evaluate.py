@@ -20,7 +20,8 @@ from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
 from ..names import one_line
-from ..pipeline_fmri import INDEX_FILE, FmriToImagePipeline
+from ..pipeline_fmri import FmriToImagePipeline
+from ..pipeline_folder import INDEX_FILE
 from ..swapping import recover
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows

@@ -21,7 +21,7 @@ from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
 from ..generation.source import GeneratorSource
 from ..names import markdown, markdown_code, one_line
-from ..pipeline_fmri import INDEX_FILE, read_index
+from ..pipeline_folder import INDEX_FILE, read_index
 from ..processing_fmri import FmriProcessor
 from ..reading import checked, parse_yaml, read_text
 from ..registry import Method, get_method, method_names

@@ -13,7 +13,7 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..output_folders import check_merged_folder
-from ..pipeline_fmri import INDEX_FILE
+from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..reading import check_regular_file, read_object
 from ..registry import find_class

@@ -24,7 +24,7 @@ from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator, parse_source
 from ..modeling_fmri import FmriPreTrainedModel
 from ..output_folders import PIPELINE, check_output_folder, check_room
-from ..pipeline_fmri import INDEX_FILE
+from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..saving import atomic_folder, scratch_folder

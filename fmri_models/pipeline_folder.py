@@ -1,0 +1,155 @@
+"""A pipeline as a folder, here or on the Hub: its index, what lies beside its components, and what of it is fetched."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .component_index import check_component_index
+from .errors import FmriModelsError
+from .hub_repository import (
+    fetch_folder,
+    fetch_options,
+    is_folder,
+    is_repository_id,
+    list_files,
+    weights_patterns,
+)
+from .names import one_line
+from .output_folders import PIPELINE
+from .reading import MEBIBYTE, read_bytes, read_object
+from .saving import check_schema, weights_no_longer_needed
+from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from .swapping import recover, written_files
+from .training_record import TRAINING_FILE
+
+# 2: the image generator may be named instead of contained.
+PIPELINE_SCHEMA = 2
+INDEX_FILE = "model_index.json"
+CARD_FILE = "README.md"
+LIBRARY = "fmri_models"
+# What is published with a pipeline and is no component of it.
+ACCOMPANYING_FILES = (
+    CARD_FILE, TRAINING_FILE, "conversion.json", "report.json", "report.md", "report.html", "grid.png",
+)  # fmt: skip
+_SHOWING_STIMULI = ("report.html", "grid.png")
+_COMPONENTS = ("brain_model", "processor", "image_generator")
+_COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
+_MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
+_CARD_HEADER_BYTES = 2**16
+
+
+def local_folder(path: str, kwargs: dict[str, Any]) -> Path:
+    """The folder itself, or that of the cache with what the Hub has of the pipeline."""
+    if is_folder(path) or Path(path).exists() or not is_repository_id(path):
+        if not Path(path).is_dir():
+            recover(path)
+        if not Path(path).is_dir():
+            found = "is a file" if Path(path).is_file() else "does not exist"
+            raise FmriModelsError(
+                f"The folder {one_line(path)} {found}; give a saved pipeline, or a Hub repository as user/name."
+            )
+        return Path(path)
+    options = fetch_options(kwargs)
+    index = read_index(fetch_folder(path, [INDEX_FILE], **options))
+    components = [name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]]
+    variants = _components_of_variant(path, components, kwargs.get("variant"), options)
+    patterns = [INDEX_FILE, *ACCOMPANYING_FILES]
+    for component in components:
+        for prefix in (f"{component}/", f"{component}/*/"):
+            patterns += [f"{prefix}{ending}" for ending in _COMPONENT_FILES]
+            for variant in variants[component]:
+                patterns += weights_patterns(prefix, variant)
+    return fetch_folder(path, patterns, **options)
+
+
+def _components_of_variant(
+    repo_id: str, components: Sequence[str], variant: str | None, options: Mapping[str, Any]
+) -> dict[str, list[str | None]]:
+    """Which weights of each component are needed: those of the variant, or the usual ones where it has none."""
+    if variant is None:
+        return {component: [None] for component in components}
+    files = (
+        None if options.get("local_files_only") else list_files(repo_id, options.get("revision"), options.get("token"))
+    )
+    if files is None:
+        return {component: [variant, None] for component in components}
+    return {
+        component: [
+            variant if any(f".{variant}" in file for file in files if file.startswith(f"{component}/")) else None
+        ]
+        for component in components
+    }
+
+
+def read_index(folder: str | os.PathLike) -> dict[str, Any]:
+    """What a saved pipeline's model_index.json says, checked: nothing in it names code, and its version is known.
+
+    Raises:
+        FmriModelsError: There is none, or it names components that are none of a pipeline's.
+    """
+    file = Path(folder) / INDEX_FILE
+    if not file.is_file():
+        raise FmriModelsError(
+            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
+        )
+    mend = "save or download the pipeline again"
+    index = read_object(file, "pipeline's index", mend)
+    check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
+    check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
+    return index
+
+
+def read_accompanying(folder: Path) -> dict[str, bytes]:
+    """What was published with the pipeline and goes along when it is saved elsewhere."""
+    return {
+        name: read_bytes(folder / name, "file", "remove or replace it", _MAX_ACCOMPANYING_BYTES)
+        for name in ACCOMPANYING_FILES
+        if (folder / name).is_file()
+    }
+
+
+def is_foreign_card(path: Path) -> bool:
+    """Whether there is a README.md that is no card of this package."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
+    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
+
+
+def published(files: Sequence[str]) -> list[str]:
+    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
+    return [name for name in files if name not in _SHOWING_STIMULI]
+
+
+def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
+    """Older weights, and the files of a component that the pipeline had and has no more."""
+    obsolete = weights_no_longer_needed(folder, written)
+    for component in _COMPONENTS:
+        if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
+            names = (f"{component}/{name}" for name in written_files(folder / component))
+            obsolete += [name for name in names if PIPELINE.is_own(folder, name)]
+    former = f"processor/{FORMER_STATISTICS_FILE}"
+    return [*obsolete, former] if (folder / former).is_file() else obsolete
+
+
+def without_places(index_file: Path, folder: Path) -> None:
+    """Takes absolute paths out: where the pipeline came from; a generator's folder becomes relative."""
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    index.pop("_name_or_path", None)
+    source = index.get("image_generator_source") or {}
+    if os.path.isabs(source.get("repository") or ""):
+        relative = Path(os.path.relpath(source["repository"], os.path.realpath(folder))).as_posix()
+        source["repository"] = relative if relative.startswith("../") else f"./{relative}"
+    index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def with_places(source: Any, folder: Path) -> Any:
+    """A saved generator's source with its folder as a path from here."""
+    repository = source.get("repository") if isinstance(source, Mapping) else None
+    if not isinstance(repository, str) or not repository.startswith(("./", "../")):
+        return source
+    return {**source, "repository": os.path.normpath(Path(os.path.realpath(folder)) / repository)}
