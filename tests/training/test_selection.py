@@ -61,7 +61,7 @@ def test_the_better_candidate_is_trained_as_the_recipe_says(make_recipe, tmp_pat
     selection = record.selection
     assert (selection["metric"], selection["inner_folds"], selection["chosen"]) == ("pixcorr", 2, 1)
     nothing, something = selection["candidates"]
-    assert something["values"] == {"stages.0.training.learning_rate": "1e-2"}
+    assert something["values"] == {"stages.0.training.learning_rate": 1e-2}
     assert nothing["score"] < 0.15 < something["score"]
     assert (record.recipe["selection"], record.split, record.fold) == (None, "default", 0)
     train(make_recipe("alone", "stages.0.training.learning_rate=1e-2"))
