@@ -137,6 +137,9 @@ class Running:
                 code = ended.code if isinstance(ended.code, int) else 1
             sys.stdout.flush()
             sys.stderr.flush()
+        # In the moments before and after the command, as Python itself ends.
+        except KeyboardInterrupt:
+            code = 128 + signal.SIGINT if code == 99 else code
         finally:
             os._exit(code)
 
