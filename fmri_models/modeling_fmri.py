@@ -14,10 +14,8 @@ from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
-    fetch_folder,
     fetch_options,
-    is_folder,
-    is_repository_id,
+    local_folder,
     split_push_options,
     upload_saved,
     weights_patterns,
@@ -289,13 +287,7 @@ def _base_of_adapter(folder: Path, kwargs: dict[str, Any]) -> Path:
 
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the model."""
-    if is_folder(name_or_path):
-        return Path(name_or_path)
-    if not is_repository_id(name_or_path):
-        raise FmriModelsError(
-            f"There is no folder {one_line(name_or_path)}; give a saved model, or a Hub repository as user/name."
-        )
     prefix = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
     patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, _ADAPTER_FILE, "adapter_model.safetensors")]
     patterns += weights_patterns(prefix, kwargs.get("variant"))
-    return fetch_folder(name_or_path, patterns, **fetch_options(kwargs))
+    return local_folder(name_or_path, patterns, **fetch_options(kwargs))
