@@ -1,6 +1,22 @@
 """What the commands share on the terminal."""
 
 import argparse
+from typing import Any
+
+from ..drawing_settings import DrawingSettings
+from collections.abc import Sequence
+from typing import Any
+
+from ..seeds import check_seed
+
+
+class SeedOption(argparse.Action):
+    """An option that takes seeds; of a number that is none, the command says so before anything else."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        for seed in values if isinstance(values, Sequence) else [values]:
+            check_seed(seed)
+        setattr(namespace, self.dest, values)
 
 
 def quiet_loading() -> None:
@@ -26,17 +42,38 @@ def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options with which pictures are drawn."""
-    group = parser.add_argument_group("image generation")
-    group.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
-    group.add_argument("--guidance-scale", type=float, default=2.0, help="weight of the embeddings (default: 2)")
+    """The options with which pictures are drawn; the pipeline's own settings hold where they are not given."""
+    group = parser.add_argument_group("image generation", "what is left out is drawn with as the pipeline says itself")
+    group.add_argument("--steps", type=int, help="denoising steps")
+    group.add_argument("--guidance-scale", type=float, help="weight of the embeddings")
+    group.add_argument("--strength", type=float, help="share of the low-level picture that is replaced, 0 to 1")
+    group.add_argument("--candidates", type=int, help="pictures to draw of each pattern")
     group.add_argument(
-        "--strength", type=float, default=0.7, help="share of the low-level picture that is replaced, 0 to 1"
+        "--selection",
+        choices=("brain", "first"),
+        help="which candidate is taken: the one most similar to what was decoded, or the first",
     )
-    group.add_argument("--candidates", type=int, default=1, help="pictures to draw of each pattern (default: 1)")
     group.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
         help="what pictures are computed in; bfloat16 takes half the time where the processor has instructions for it",
     )
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The drawing settings that the options state.
+
+    Raises:
+        FmriModelsError: One is out of range.
+    """
+    values = {
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance_scale,
+        "strength": args.strength,
+        "num_candidates": args.candidates,
+        "selection": args.selection,
+    }
+    # Before anything is loaded.
+    DrawingSettings().changed(values)
+    return {name: value for name, value in values.items() if value is not None}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FmriModelsError
 from ..names import check_name, one_line
+from .console import SeedOption
 
 if TYPE_CHECKING:
     from ..data.splits import DrawnSplit, SplitRows
@@ -116,7 +117,9 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--name", required=True, help="the split's name")
     parser.add_argument("--by", required=True, choices=_WAYS, help="what is split by")
     parser.add_argument("--folds", type=int, metavar="N", help="number of folds (kfold: 10; run: one a run)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws the split (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, action=SeedOption, default=0, metavar="N", help="draws the split (default: 0)"
+    )
     parser.add_argument("--test-fraction", type=float, metavar="F", help="share of the stimuli to test (default: 0.1)")
     parser.add_argument(
         "--validation-fraction", type=float, default=0.1, metavar="F",

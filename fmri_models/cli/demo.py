@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
 from ..saving import scratch_folder, write_text
-from .console import quiet_loading
+from .console import SeedOption, quiet_loading
 from .usage import UsageError
 
 if TYPE_CHECKING:
-    from ..evaluation.evaluate import GenerationSettings, Precision
+    from ..evaluation.seeded_drawing import Precision
 
 MARKER = "demo.json"
 DEMO_METHODS = ("mindeye", "linear", "mindvis", "mindbridge")
@@ -43,6 +43,16 @@ class DemoSize:
     num_test: int
     num_inference_steps: int
     num_candidates: int
+
+    @property
+    def drawing(self) -> dict[str, float]:
+        """What the recipe says of how pictures are drawn."""
+        return {
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": GUIDANCE_SCALE,
+            "strength": STRENGTH,
+            "num_candidates": self.num_candidates,
+        }
 
 
 # Chosen on validation pictures, for all rows and both sizes.
@@ -75,7 +85,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--method", default="mindeye", choices=DEMO_METHODS, help="the decoder (default: mindeye)")
     parser.add_argument("--quick", action="store_true", help="fewer pictures: under 90 seconds")
     parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.set_defaults(run=run)
 
 
@@ -97,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int) -> None:
     from ..data.simulator import simulate
-    from ..evaluation.evaluate import GenerationSettings, evaluate
+    from ..evaluation.evaluate import evaluate
     from ..evaluation.rendering import results_table
     from ..hub.cards import write_card
     from ..training.recipe import load_recipe
@@ -105,14 +115,7 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
 
     write_text(out / MARKER, json.dumps({"method": method, "seed": seed}))
     data, pipeline = out / "data", out / "pipeline"
-    settings = GenerationSettings(
-        num_inference_steps=size.num_inference_steps,
-        guidance_scale=GUIDANCE_SCALE,
-        strength=STRENGTH,
-        num_candidates=size.num_candidates,
-        seed=seed,
-        precision=_precision(),
-    )
+    precision = _precision()
     with _stage(f"simulating {size.num_train + size.num_validation + size.num_test:,} pictures x 3 repetitions"):
         simulate(
             "builtin:scenes",
@@ -126,13 +129,14 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
             overwrite=True,
         )
     with _stage(f"training the method {method!r} and saving the pipeline"):
-        recipe = load_recipe(method, [f"data={data}", f"out={pipeline}", f"seed={seed}", *changes])
+        drawing = [f"drawing.{name}={value}" for name, value in size.drawing.items()]
+        recipe = load_recipe(method, [f"data={data}", f"out={pipeline}", f"seed={seed}", *drawing, *changes])
         train(recipe, overwrite=True)
     with _stage("drawing and measuring all rows"):
-        report = evaluate(pipeline, data, out, settings=settings, overwrite=True)
+        report = evaluate(pipeline, data, out, overwrite=True, seed=seed, precision=precision)
         write_card(pipeline, report)
     with _stage("loading the pipeline in a new process and reconstructing again"):
-        difference = _reconstruct_in_new_process(out, settings)
+        difference = _reconstruct_in_new_process(out, seed, precision)
     print(f"\n{results_table(report)}\n")
     print(f"mean noise ceiling over all voxels (3 repetitions): {report.data['mean_noise_ceiling']:.2f}")
     print(f"the reloaded pipeline gives the same pictures (largest difference: {difference} of 255 levels)\n")
@@ -141,21 +145,20 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
     _print_next(out)
 
 
-def _reconstruct_in_new_process(out: Path, settings: "GenerationSettings") -> int:
+def _reconstruct_in_new_process(out: Path, seed: int, precision: "Precision") -> int:
     """Reconstructs with the saved pipeline in a fresh interpreter; returns the largest difference in 8-bit levels."""
     with scratch_folder(out / "reloaded") as scratch:
-        return _largest_difference(out, settings, scratch / "pictures")
+        return _largest_difference(out, seed, precision, scratch / "pictures")
 
 
-def _largest_difference(out: Path, settings: "GenerationSettings", again: Path) -> int:
+def _largest_difference(out: Path, seed: int, precision: "Precision", again: Path) -> int:
     import numpy as np
     from PIL import Image
 
     command = [sys.executable, "-m", "fmri_models.cli.main", "reconstruct", "--model", str(out / "pipeline")]
     command += ["--fmri", str(out / "data"), "--subject", "subj01", "--out", str(again)]
-    command += ["--seed", str(settings.seed), "--steps", str(settings.num_inference_steps)]
-    command += ["--guidance-scale", str(settings.guidance_scale), "--strength", str(settings.strength)]
-    command += ["--candidates", str(settings.num_candidates), "--precision", settings.precision]
+    # What is drawn with comes along with the pipeline.
+    command += ["--seed", str(seed), "--precision", precision]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         raise FmriModelsError(f"The saved pipeline could not be used in a new process: {finished.stderr.strip()}")

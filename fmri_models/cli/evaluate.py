@@ -3,7 +3,7 @@
 import argparse
 
 from ..names import one_line
-from .console import add_generation_arguments, quiet_loading
+from .console import SeedOption, add_generation_arguments, given_settings, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="average test repetitions (default), or not",
     )
     parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_generation_arguments(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -50,14 +50,21 @@ def run(args: argparse.Namespace) -> None:
 
         report = evaluate_images(args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite)
     else:
-        from ..evaluation.evaluate import GenerationSettings, evaluate
+        from ..evaluation.evaluate import evaluate
 
+        settings = given_settings(args)
         quiet_loading()
-        settings = GenerationSettings(
-            args.steps, args.guidance_scale, args.strength, args.candidates, args.seed, args.precision
-        )
         report = evaluate(
-            args.model, args.data, args.out, args.protocol, args.repetitions, settings, args.reference, args.overwrite
+            args.model,
+            args.data,
+            args.out,
+            args.protocol,
+            args.repetitions,
+            settings,
+            args.reference,
+            args.overwrite,
+            args.seed,
+            args.precision,
         )
     print(results_table(report))
     for note in report.notes:

@@ -11,6 +11,7 @@ from ..errors import FmriModelsError
 from ..names import check_line, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..shipped import shipped_folder
+from .console import SeedOption
 
 ARRAYS = "arrays"
 _FOLDER = "dataset_scripts"
@@ -43,7 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to be written")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that has content")
     parser.add_argument(
-        "--seed", type=int, default=None, metavar="N", help="draws what the data leave open (default: 0)"
+        "--seed",
+        type=int,
+        action=SeedOption,
+        default=None,
+        metavar="N",
+        help="draws what the data leave open (default: 0)",
     )
     published = parser.add_argument_group("published files")
     published.add_argument("--source", type=Path, metavar="PATH", help="where the published files are")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..names import one_line
-from .console import add_generation_arguments, add_pattern_arguments, quiet_loading
+from .console import SeedOption, add_generation_arguments, add_pattern_arguments, given_settings, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -23,7 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_pattern_arguments(parser)
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one picture of each pattern for each seed")
+    parser.add_argument(
+        "--seed", type=int, action=SeedOption, nargs="+", default=[0], help="one picture of each pattern for each seed"
+    )
     parser.add_argument("--out", metavar="DIR", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")
     add_generation_arguments(parser)
@@ -36,19 +38,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..evaluation.evaluate import GenerationSettings
     from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
     from ..pipeline_fmri import FmriToImagePipeline
 
     inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
     check_reconstructions_folder(args.out, args.overwrite, inputs)
+    settings = given_settings(args)
     quiet_loading()
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
     pipeline = FmriToImagePipeline.from_pretrained(args.model, **replaced)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
-    settings = [
-        GenerationSettings(args.steps, args.guidance_scale, args.strength, args.candidates, s, args.precision)
-        for s in args.seed
-    ]
-    count = reconstruct(pipeline, patterns, settings, args.out, args.overwrite, inputs)
+    count = reconstruct(
+        pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision
+    )
     print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")

@@ -3,6 +3,7 @@
 import argparse
 
 from ..names import one_line
+from .console import SeedOption
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -57,7 +58,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="PIXELS",
         help="crop pictures to their central square and resize it (default: leave them as they are)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws everything (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, action=SeedOption, default=0, metavar="N", help="draws everything (default: 0)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that has content")
     parser.set_defaults(run=run)
 

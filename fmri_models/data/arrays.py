@@ -15,7 +15,7 @@ from ..reading import read_array, read_bytes
 from . import schema
 from .noise_ceiling import estimate_ncsnr
 from .pictures import content_sha256, decode_picture
-from .splits import SplitRows, check_seed, split_by_stimulus
+from .splits import SplitRows, split_by_stimulus
 from .stimuli import read_csv, read_number, read_stimuli
 from .writer import TrialTableWriter
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ..errors import FmriModelsError
 from ..names import check_name
 from ..saving import atomic_file
+from ..seeds import check_seed
 from . import schema
 from .split_files import check_disjoint, check_split_rows, split_table
 from .table import TrialTable
@@ -255,16 +256,6 @@ def _checked_folds(folds: int) -> int:
     if not 2 <= folds <= schema.MAX_FOLDS:
         raise FmriModelsError(f"{folds} folds were asked for; expected 2 to {schema.MAX_FOLDS}.")
     return folds
-
-
-def check_seed(seed: int) -> None:
-    """Refuses what no split can be drawn from.
-
-    Raises:
-        FmriModelsError: It is negative or needs more than 32 bits.
-    """
-    if not 0 <= seed < 2**32:
-        raise FmriModelsError(f"The seed is {seed}; expected a whole number from 0 to {2**32 - 1}.")
 
 
 def _check_fraction(fraction: float, what: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.pictures import loaded_picture, opened_picture
 from ..errors import FmriModelsError
 from ..names import is_line, one_line
+from ..seeds import check_seed
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
 from .report import Report
@@ -53,6 +54,7 @@ def evaluate_images(
             be written.
     """
     started = perf_counter()
+    check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
     names, truth, recon, notes = load_matched(recon_dir, truth_dir)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FmriModelsError
+from ..seeds import check_seed
 
 Reduction = Literal["mean", "none"]
 Window = Literal["gaussian", "uniform"]
@@ -558,7 +559,7 @@ def n_way_accuracy(
     if trials is None:
         scores = [chance_of_fewer(int(count), classes - 1, n_way - 1, top_k) for count in not_below.sum(1)]
     else:
-        generator = np.random.default_rng(seed) if isinstance(seed, int) else seed
+        generator = np.random.default_rng(check_seed(seed)) if isinstance(seed, int) else seed
         scores = [
             _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, generator)
             for above, own in zip(not_below, target, strict=True)

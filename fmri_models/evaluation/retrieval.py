@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FmriModelsError
+from ..seeds import check_seed
 from .metrics import TIE_MARGIN, Reduction, chance_of_fewer, checked_features, cosine_matrix, reduce, wins_in_columns
 
 
@@ -107,5 +108,5 @@ def _random_pools(count: int, pool_size: int | None, repeats: int, seed: int) ->
     size = count if pool_size is None else pool_size
     if not 1 <= size <= count:
         raise FmriModelsError(f"A pool of {size} was asked for, but there are {count} items; choose at most {count}.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     return torch.stack([torch.randperm(count, generator=generator)[:size] for _ in range(repeats)])

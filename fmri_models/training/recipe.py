@@ -15,11 +15,13 @@ from pydantic import Field
 
 from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
+from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..generation.loading import parse_source
 from ..names import check_line, check_name, one_line
 from ..reading import MAX_NESTING, checked, parse_yaml, read_text
 from ..registry import get_method
+from ..seeds import check_seed
 from .options import TrainingOptions
 from .simulated_trials import trial_simulation
 
@@ -148,10 +150,14 @@ class Recipe:
         targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
             stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
+        allow_seen_test: Train also where the initial model has learned from pictures that will be tested, or nobody
+            knows whether it has; every report then says so.
         repetitions: Train on the `average` of a stimulus' repetitions, on `single` trials, or on `all` repetitions, of
             which the method makes one pattern anew in each step. Validation trials are averaged with `all`.
         processor: Options of the processor.
         model: Options of the method's configuration.
+        drawing: What the pipeline draws with, a mapping of what differs from the settings of its generator's class
+            ([`DrawingSettings`](../drawing_settings.py)).
         stages: The stages of training.
         selection: Settings from which each fold's are chosen inside its training stimuli; None leaves no choice.
         trackers: Where training by gradient is logged, by Accelerate's names: `tensorboard`, `wandb`, `trackio` ...
@@ -170,9 +176,11 @@ class Recipe:
     generator: str | dict[str, Any] = "embedded"
     targets: Names | None = None
     initial_model: Line | None = None
+    allow_seen_test: bool = False
     repetitions: Repetitions = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    drawing: dict[str, Any] = field(default_factory=dict)
     selection: Selection | None = None
     trackers: list[str] = field(default_factory=list)
     seed: int = 0
@@ -189,10 +197,10 @@ class Recipe:
         if self.repetitions not in get_args(Repetitions):
             raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
         self._check_generator()
+        DrawingSettings.from_dict(self.drawing, "The recipe's drawing", _MEND)
         if self.folds not in (None, "all"):
             raise FmriModelsError(f"folds is {self.folds!r}; expected 'all', or fold=NUMBER for a single one.")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
-            raise FmriModelsError(f"seed is {self.seed!r}; expected a whole number.")
+        check_seed(self.seed, "recipe's seed")
         if not isinstance(self.trackers, list) or not all(isinstance(name, str) for name in self.trackers):
             shown = one_line(repr(self.trackers), 80)
             raise FmriModelsError(f"trackers is {shown}; expected a list of names such as [tensorboard].")

@@ -24,9 +24,9 @@ from ..data.splits import SplitRows, split_kfold
 from ..data.table import Trials, TrialTable
 from ..data.targets import prepare_pictures
 from ..errors import FmriModelsError
-from ..evaluation.evaluate import GenerationSettings
 from ..evaluation.protocols import Protocol, metric_info
 from ..evaluation.scoring import RowData, score_rows
+from ..evaluation.seeded_drawing import SeededDrawing
 from ..pipeline_fmri import FmriToImagePipeline
 from ..reading import checked, read_object
 from ..registry import get_method
@@ -198,7 +198,7 @@ def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
         rows.groups,
         rows.categories,
     )
-    return split_kfold(inside, recipe.seed % 2**32, folds, _validation_share(recipe, table)).table
+    return split_kfold(inside, recipe.seed, folds, _validation_share(recipe, table)).table
 
 
 def _validation_share(recipe: Recipe, table: TrialTable) -> float:
@@ -221,7 +221,7 @@ def _validation_share(recipe: Recipe, table: TrialTable) -> float:
 def picture_scores(
     pipeline: FmriToImagePipeline, trials: Mapping[str, Trials], table: TrialTable, metric: str
 ) -> np.ndarray:
-    """Scores of the pictures that a pipeline draws with the usual settings, one an averaged stimulus and subject.
+    """Scores of the pictures that a pipeline draws with its own settings, one an averaged stimulus and subject.
 
     Args:
         pipeline: Brain model, processor and image generator.
@@ -232,7 +232,7 @@ def picture_scores(
     Returns:
         (items,) float64.
     """
-    settings = GenerationSettings()
+    drawing = SeededDrawing(pipeline.drawing_settings)
     protocol = Protocol(INNER_SPLIT, "", (metric,))
     values = []
     for subject, subject_trials in trials.items():
@@ -241,9 +241,8 @@ def picture_scores(
         features = torch.zeros(count, pipeline.processor.width)
         features[:, : processed.width] = torch.from_numpy(processed[np.arange(count)])
         subject_ids = torch.full((count,), pipeline.processor.subject_names.index(subject))
-        decoding = pipeline.decode(features, subject_ids, settings.num_candidates, settings.sources(count))
-        sources = settings.sources(count)
-        images = pipeline.generate(decoding, **settings.call(), generator=sources, output_type="pt").images
+        decoding = pipeline.decode(features, subject_ids, generator=drawing.sources(count))
+        images = pipeline.generate(decoding, generator=drawing.sources(count), output_type="pt").images
         assert isinstance(images, torch.Tensor)
         truth = prepare_pictures(table.stimuli.images(ids), pipeline.image_generator.image_size)
         scores = score_rows({"brain": RowData(images=images)}, truth, ids, protocol, permutations=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import FmriModelsError
+from ...seeds import check_seed
 from ..schema import MAX_VOXELS, TRAIN
 from . import constants
 from .anatomy import build_anatomy, voxel_count
@@ -40,7 +41,7 @@ class SimulatorConfig:
         num_voxels: Voxels of the first subject; the others have up to a tenth more or fewer.
         repetitions: How often each stimulus is shown, each time in another session.
         early_share: Share of the voxels that lie in V1 to V4.
-        seed: Whole number from 0.
+        seed: Whole number from 0 to 2**32 - 1.
     """
 
     num_voxels: int = 3000
@@ -52,12 +53,12 @@ class SimulatorConfig:
         for name, value, least, most in (
             ("number of voxels", self.num_voxels, 1, _MOST_VOXELS),
             ("number of repetitions", self.repetitions, 1, _MOST_REPETITIONS),
-            ("seed", self.seed, 0, None),
         ):
             if value < least:
                 raise FmriModelsError(f"The simulator's {name} is {value}; expected at least {least}.")
-            if most is not None and value > most:
+            if value > most:
                 raise FmriModelsError(f"The simulator's {name} is {value}; expected {most} at most.")
+        check_seed(self.seed, "simulator's seed")
         if not 0 <= self.early_share <= 1:
             raise FmriModelsError(f"The share of early voxels is {self.early_share}; expected a number from 0 to 1.")
 
