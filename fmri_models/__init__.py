@@ -10,6 +10,7 @@ from .version import __version__
 
 _CORE = {
     "ClipTargets": "generation.clip_targets",
+    "DrawingSettings": "drawing_settings",
     "EmbeddedImageGenerator": "generation.embedded",
     "EmbeddingSpace": "embedding_space",
     "FmriConfig": "configuration_fmri",
@@ -47,6 +48,7 @@ _LOADER_BASES = {
 if TYPE_CHECKING:
     from .configuration_fmri import FmriConfig
     from .data import TrialTable
+    from .drawing_settings import DrawingSettings
     from .embedding_space import EmbeddingSpace
     from .errors import FmriModelsError
     from .generation.clip_targets import ClipTargets
@@ -97,6 +99,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ClipTargets",
+    "DrawingSettings",
     "EmbeddedImageGenerator",
     "EmbeddingSpace",
     "FmriConfig",

@@ -15,10 +15,18 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from .component_index import check_component_classes
+from .drawing_settings import DrawingSettings
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
-from .generation.loading import image_generator_of_class, load_source, located, parse_source, resolved
+from .generation.loading import (
+    image_generator_class,
+    image_generator_of_class,
+    load_source,
+    located,
+    parse_source,
+    resolved,
+)
 from .generation.source import SPACES, GeneratorSource
 from .hub_repository import (
     FETCH_OPTIONS,
@@ -39,6 +47,7 @@ from .pipeline_folder import (
     published,
     read_accompanying,
     read_index,
+    saved_settings,
     with_places,
     without_places,
 )
@@ -84,6 +93,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         image_generator_source: Where the generator's weights are: a name, a folder, a Hub repository, a mapping or a
             [`GeneratorSource`]. Such a generator is not saved with the pipeline but named by it, and loaded when it is
             first needed. A generator that was loaded from published weights knows its source.
+        drawing_settings: What the pipeline draws with where a call says nothing else: [`DrawingSettings`], or a mapping
+            of what differs from those of the image generator's class. They are saved with the pipeline.
 
     Attributes:
         training_record: How a loaded pipeline was trained; None where that is not known.
@@ -103,6 +114,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         processor: FmriProcessor,
         image_generator: ImageGenerator | None = None,
         image_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
+        drawing_settings: DrawingSettings | Mapping[str, Any] | None = None,
         fmri_schema: int = PIPELINE_SCHEMA,
         fmri_models_version: str = __version__,
     ) -> None:
@@ -117,6 +129,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         if image_generator_source is not None:
             self._refer_to(parse_source(image_generator_source))
         self._register_image_generator()
+        self.drawing_settings = self._generators_settings().changed(drawing_settings)
         self.register_to_config(fmri_schema=PIPELINE_SCHEMA, fmri_models_version=fmri_models_version)
         brain_model.eval()
 
@@ -137,6 +150,28 @@ class FmriToImagePipeline(DiffusionPipeline):
         if image_generator is not None:
             self._take(image_generator)
             self._source = image_generator.source
+
+    @property
+    def drawing_settings(self) -> DrawingSettings:
+        """What is drawn with where a call says nothing else; a mapping that is assigned replaces single values.
+
+        Raises:
+            FmriModelsError: Something else was registered under this name.
+        """
+        # Mappings that somebody has registered may be of some values, as `register_to_config` of diffusers has it.
+        return self._generators_settings().changed(self.config.drawing_settings)
+
+    @drawing_settings.setter
+    def drawing_settings(self, settings: DrawingSettings | Mapping[str, Any]) -> None:
+        current = self.drawing_settings if "drawing_settings" in self.config else DrawingSettings()
+        self.register_to_config(drawing_settings=current.changed(settings).to_dict())
+
+    def _generators_settings(self) -> DrawingSettings:
+        """What the class of the image generator draws with."""
+        if self._image_generator is not None:
+            return self._image_generator.drawing_settings
+        name = None if self._source is None else self._source.name
+        return DrawingSettings() if name is None else image_generator_class(name).drawing_settings
 
     @property
     def image_generator_source(self) -> GeneratorSource | None:
@@ -181,16 +216,16 @@ class FmriToImagePipeline(DiffusionPipeline):
         fmri: np.ndarray | torch.Tensor,
         subject: str | Sequence[str] | None = None,
         session: int | Sequence[int] | None = None,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 2.0,
-        strength: float = 0.7,
-        num_candidates: int = 1,
-        selection: Literal["brain", "oracle", "first"] = "brain",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        num_candidates: int | None = None,
+        selection: Literal["brain", "oracle", "first"] | None = None,
         true_images: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> FmriPipelineOutput:
-        """Reconstructs one picture from each pattern.
+        """Reconstructs one picture from each pattern, drawn with the `drawing_settings` but for what is given here.
 
         Args:
             fmri: (N, voxels) or (voxels,) betas of one subject as they were recorded, or a sequence of patterns.
@@ -212,10 +247,12 @@ class FmriToImagePipeline(DiffusionPipeline):
         Raises:
             FmriModelsError: The voxels do not fit the processor, or an option is out of range.
         """
-        self.check_inputs(num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images)
+        settings = self.check_inputs(
+            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
+        )
         inputs = self.processor(fmri, subject=subject, session=session)
         features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
-        decoding = self.decode(features, inputs["subject_ids"], num_candidates, generator)
+        decoding = self.decode(features, inputs["subject_ids"], settings.num_candidates, generator)
         return self.generate(
             decoding,
             num_inference_steps=num_inference_steps,
@@ -230,39 +267,45 @@ class FmriToImagePipeline(DiffusionPipeline):
 
     def check_inputs(
         self,
-        num_inference_steps: int,
-        guidance_scale: float,
-        strength: float,
-        num_candidates: int,
-        selection: str,
-        true_images: torch.Tensor | None,
-    ) -> None:
-        """Refuses options that make no sense, before any work.
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        num_candidates: int | None = None,
+        selection: str | None = None,
+        true_images: torch.Tensor | None = None,
+    ) -> DrawingSettings:
+        """What a call draws with; refuses options that make no sense, before any work.
 
         Raises:
             FmriModelsError: Names the option, its value and the range.
         """
-        ImageGenerator.check_options(strength, guidance_scale, num_inference_steps)
-        if num_candidates < 1:
-            raise FmriModelsError(f"num_candidates is {num_candidates}; expected 1 or more.")
-        if selection not in ("brain", "oracle", "first"):
-            raise FmriModelsError(f"selection is {selection!r}; expected 'brain', 'oracle' or 'first'.")
         if selection == "oracle" and true_images is None:
             raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")
+        given = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "strength": strength,
+            "num_candidates": num_candidates,
+            "selection": None if selection == "oracle" else selection,
+        }
+        settings = self.drawing_settings.changed(given)
         if self.image_generator is None:
             raise FmriModelsError("This pipeline has no image generator; load it with image_generator=.")
+        return settings
 
     def decode(
         self,
         features: torch.Tensor,
         subject_ids: torch.Tensor,
-        num_candidates: int = 1,
+        num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> FmriDecoding:
         """Decodes processed voxels (N, V); repetitions may have been averaged before.
 
-        With one generator a pattern, what a method samples of a pattern comes from its own.
+        With one generator a pattern, what a method samples of a pattern comes from its own. A method that samples does
+        so `num_candidates` times, or as often as the pipeline's settings say.
         """
+        num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
         model = self.brain_model
         features, subject_ids = features.to(model.device), subject_ids.to(model.device)
         decoding = model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
@@ -274,27 +317,25 @@ class FmriToImagePipeline(DiffusionPipeline):
     def generate(
         self,
         decoding: FmriDecoding,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 2.0,
-        strength: float = 0.7,
-        num_candidates: int = 1,
-        selection: Literal["brain", "oracle", "first"] = "brain",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float | None = None,
+        num_candidates: int | None = None,
+        selection: Literal["brain", "oracle", "first"] | None = None,
         true_images: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> FmriPipelineOutput:
         """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`."""
-        self.check_inputs(num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images)
-        settings = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "strength": strength,
-        }
+        settings = self.check_inputs(
+            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
+        )
         # Several draws differ only where a generator samples; otherwise one is all there is.
-        drawn = num_candidates if self.image_generator.generates_from_embeddings else 1
+        drawn = settings.num_candidates if self.image_generator.generates_from_embeddings else 1
         candidates = self._draw(decoding, drawn, generator, settings)
         _check_finite(candidates, "The image generator draws pictures")
-        scores = self._score(candidates, decoding, selection, true_images)
+        choice = "oracle" if selection == "oracle" else settings.selection
+        scores = self._score(candidates, decoding, choice, true_images)
         chosen = (
             candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
         )
@@ -313,7 +354,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         decoding: FmriDecoding,
         num_candidates: int,
         generator: torch.Generator | list[torch.Generator] | None,
-        settings: dict[str, Any],
+        settings: DrawingSettings,
     ) -> torch.Tensor:
         """(N, num_candidates, C, H, W) pictures, drawn in chunks that fit into memory."""
         use_embeddings = self.image_generator.generates_from_embeddings
@@ -323,6 +364,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_trials = _num_trials(decoding)
         repeated = {name: _repeat(value, num_trials, num_candidates) for name, value in parts.items()}
         total = num_trials * num_candidates
+        options = {name: getattr(settings, name) for name in ("num_inference_steps", "guidance_scale", "strength")}
         drawn = []
         for start in self.progress_bar(range(0, total, _IMAGES_A_BATCH)):
             rows = slice(start, min(start + _IMAGES_A_BATCH, total))
@@ -330,7 +372,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             source = generator
             if isinstance(generator, list):
                 source = [generator[index // num_candidates] for index in range(rows.start, rows.stop)]
-            drawn.append(self.image_generator(**chunk, **settings, generator=source, output_type="pt").images)
+            drawn.append(self.image_generator(**chunk, **options, generator=source, output_type="pt").images)
         pictures = torch.cat(drawn)
         return pictures.reshape(num_trials, num_candidates, *pictures.shape[1:])
 
@@ -396,6 +438,8 @@ class FmriToImagePipeline(DiffusionPipeline):
             return
         push_options = split_push_options(kwargs)
         self._register_image_generator()
+        # Complete and checked, whatever somebody has registered.
+        self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
         with merged_folder(save_directory, no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
             without_places(partial / INDEX_FILE, Path(save_directory))
@@ -466,8 +510,9 @@ class FmriToImagePipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
-            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too, and
-                `image_generator=` or `image_generator_source=` replaces the saved one.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too,
+                `image_generator=` or `image_generator_source=` replaces the saved one, and `drawing_settings=` those
+                that were saved: a mapping the values that it names, [`DrawingSettings`] all of them.
 
         Raises:
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
@@ -492,6 +537,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
             kwargs["image_generator_source"] = with_places(index["image_generator_source"], folder)
+        # Pipelines that were saved without settings have always drawn with these.
+        kwargs["drawing_settings"] = (saved_settings(index, folder) or DrawingSettings()).changed(
+            kwargs.get("drawing_settings")
+        )
         if kwargs.get("variant") is not None:
             kwargs = _with_components_of_variant(index, folder, kwargs)
         accompanying = read_accompanying(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .component_index import check_component_index
+from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .hub_repository import (
     fetch_folder,
@@ -28,6 +29,7 @@ from .training_record import TRAINING_FILE
 # 2: the image generator may be named instead of contained.
 PIPELINE_SCHEMA = 2
 INDEX_FILE = "model_index.json"
+SETTINGS_KEY = "drawing_settings"
 CARD_FILE = "README.md"
 LIBRARY = "fmri_models"
 # What is published with a pipeline and is no component of it.
@@ -99,7 +101,20 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     index = read_object(file, "pipeline's index", mend)
     check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
     check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
+    saved_settings(index, folder)
     return index
+
+
+def saved_settings(index: Mapping[str, Any], folder: str | os.PathLike) -> DrawingSettings | None:
+    """What a pipeline's index says that it draws with; None where it is older than these settings.
+
+    Raises:
+        FmriModelsError: A setting is unknown or out of range.
+    """
+    if SETTINGS_KEY not in index:
+        return None
+    what = f"The {SETTINGS_KEY} in the pipeline's index {one_line(Path(folder) / INDEX_FILE)}"
+    return DrawingSettings.from_dict(index[SETTINGS_KEY], what, "save or download the pipeline again")
 
 
 def read_accompanying(folder: Path) -> dict[str, bytes]:

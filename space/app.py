@@ -17,6 +17,7 @@ from PIL import Image
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
 from fmri_models.data.targets import prepare_pictures
+from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.hub_repository import fetch_folder, is_repository_id
 from fmri_models.names import markdown, one_line
 
@@ -87,6 +88,8 @@ class Decoder:
     def reconstruct(self, subject: str, stimulus_id: str, seed: int = 0) -> Reconstruction:
         """Decodes the mean response of a subject to all repetitions of a test stimulus.
 
+        With an evaluation's seed, the picture is that of its report: same settings, and the item's own noise.
+
         Raises:
             FmriModelsError: The subject did not see the stimulus in the test trials.
         """
@@ -96,9 +99,11 @@ class Decoder:
         rows = np.flatnonzero(trials.stimulus_ids == stimulus_id)
         inputs = self.pipeline.processor(trials.fmri(rows), subject=subject, session=trials.sessions[rows].tolist())
         mean_response = inputs["fmri"].mean(dim=0, keepdim=True)
-        noise = torch.Generator().manual_seed(seed)
-        decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=noise)
-        reconstructed = self.pipeline.generate(decoding, generator=noise).images[0]
+        drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
+        number = list(dict.fromkeys(trials.stimulus_ids.tolist())).index(stimulus_id)
+        item = range(number, number + 1)
+        decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=drawing.sources(item))
+        reconstructed = self.pipeline.generate(decoding, generator=drawing.sources(item)).images[0]
         shown = self.pictures([stimulus_id])[0]
         responses = "one response" if len(rows) == 1 else f"the mean of {len(rows)} responses"
         origin = "a simulated brain" if self.table.simulated else "measured betas"

@@ -1,12 +1,10 @@
 """What the commands share on the terminal."""
 
 import argparse
-from typing import Any
-
-from ..drawing_settings import DrawingSettings
 from collections.abc import Sequence
 from typing import Any
 
+from ..drawing_settings import DrawingSettings
 from ..seeds import check_seed
 
 

@@ -4,9 +4,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
 from ..data.table import Trials, TrialTable
 from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepare_pictures
+from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
@@ -30,10 +31,9 @@ from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
 from .report import Report
 from .scoring import RowData, score_rows
+from .seeded_drawing import Precision, SeededDrawing
 
 logger = logging.get_logger(__name__)
-
-Precision = Literal["float32", "bfloat16"]
 
 GRID_ROWS = (
     "brain",
@@ -46,53 +46,6 @@ GRID_ROWS = (
     "mean_image",
     "floor",
 )
-
-
-@dataclass
-class GenerationSettings:
-    """How every generated row is drawn, so that rows differ by what was decoded alone.
-
-    Args:
-        num_inference_steps: Denoising steps.
-        guidance_scale: Weight of the embeddings.
-        strength: How much of the low-level picture is replaced.
-        num_candidates: Pictures drawn of each item.
-        seed: Item i is drawn from `seed + i`.
-        precision: What pictures are computed in: `"float32"`, or `"bfloat16"`, which a processor with instructions
-            for it computes twice as fast.
-
-    Raises:
-        FmriModelsError: Another precision.
-    """
-
-    num_inference_steps: int = 20
-    guidance_scale: float = 2.0
-    strength: float = 0.7
-    num_candidates: int = 1
-    seed: int = 0
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise FmriModelsError(f"precision is {self.precision!r}; expected {' or '.join(get_args(Precision))}.")
-
-    def call(self) -> dict[str, Any]:
-        """Arguments of the pipeline's generate()."""
-        return {
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": self.guidance_scale,
-            "strength": self.strength,
-            "num_candidates": self.num_candidates,
-        }
-
-    def computing(self, device: torch.device) -> torch.autocast:
-        """A context in which pictures are computed in `precision`."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-    def sources(self, items: int | range) -> list[torch.Generator]:
-        """A source of noise for each item, the same for every row and however many are drawn together."""
-        numbers = range(items) if isinstance(items, int) else items
-        return [torch.Generator().manual_seed(self.seed + index) for index in numbers]
 
 
 @dataclass
@@ -127,40 +80,61 @@ class Evaluation:
         data: Folder of the trial table.
         protocol: Which metrics.
         repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials.
-        settings: How pictures are drawn.
-        reference: Another pipeline, or the folder of its `fold00` …, trained on the same split: the row `reference`.
+        settings: What is drawn with in the place of the pipeline's own settings; a mapping replaces single ones.
+        reference: Another pipeline, or the folder of its `fold00` …, trained on the same split: the row `reference`,
+            which is drawn with the same settings.
+        seed: Of everything that is drawn at random; item i is drawn from `seed + i`.
+        precision: What pictures are computed in.
     """
 
     model: str | os.PathLike
     data: Path
     protocol: Protocol
     repetitions: Literal["average", "single"] = "average"
-    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    settings: DrawingSettings | Mapping[str, Any] | None = None
     reference: str | os.PathLike | None = None
+    seed: int = 0
+    precision: Precision = "float32"
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
         started = time.perf_counter()
+        # Refuses what can't be drawn with before anything is read.
+        SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
         table = TrialTable.open(self.data)
         check_log(table.path)
         saved = saved_pipelines(self.model)
         records = [each.record(table) for each in saved]
         beside = None if self.reference is None else references_of(self.reference, table, records)
         parts = []
+        drawing = None
         for number, (each, record) in enumerate(zip(saved, records, strict=True)):
             pipeline = each.load()
+            drawing = self._drawing(pipeline, drawing)
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
-            references = LinearReferences(pipeline, table, record, self.settings.seed)
+            references = LinearReferences(pipeline, table, record, self.seed)
             parts += [
-                self.evaluate_subject(pipeline, record, table, subject, references, reference)
+                self.evaluate_subject(pipeline, drawing, record, table, subject, references, reference)
                 for subject in pipeline.processor.subject_names
             ]
-        return self._report(table, pipeline, records[0], parts, Path(out), started)
+        assert drawing is not None
+        return self._report(table, pipeline, drawing, records[0], parts, Path(out), started)
+
+    def _drawing(self, pipeline: FmriToImagePipeline, earlier: SeededDrawing | None) -> SeededDrawing:
+        """How a pipeline draws; those of all folds draw alike, since one report speaks of them all."""
+        drawing = SeededDrawing(pipeline.drawing_settings.changed(self.settings), self.seed, self.precision)
+        if earlier is not None and drawing != earlier:
+            raise FmriModelsError(
+                f"The folds of {one_line(self.model)} draw with other settings than each other ({earlier.call()} and "
+                f"{drawing.call()}); give the settings that all are measured with."
+            )
+        return drawing
 
     def evaluate_subject(
         self,
         pipeline: FmriToImagePipeline,
+        drawn_by: SeededDrawing,
         record: TrainingRecord,
         table: TrialTable,
         subject: str,
@@ -178,13 +152,13 @@ class Evaluation:
         ids = processed.stimulus_ids.tolist()
         generator = pipeline.image_generator
         truth = prepare_pictures(table.stimuli.images(ids), generator.image_size)
-        drawing = _Drawing(pipeline, self.settings, len(ids), subject)
+        drawing = _Drawing(pipeline, drawn_by, len(ids), subject)
         features = torch.from_numpy(processed[np.arange(len(processed))])
         decoding = drawing.decode(pipeline.brain_model, features)
         rows = {"brain": drawing.row(decoding)}
         rows |= self._parts(drawing, decoding)
         if len(set(ids)) > 1:
-            exchanged = torch.from_numpy(exchange_stimuli(ids, self.settings.seed))
+            exchanged = torch.from_numpy(exchange_stimuli(ids, self.seed))
             rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
         rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, features))
         rows |= self._training_pictures(pipeline, record, table, subject, decoding)
@@ -198,7 +172,7 @@ class Evaluation:
             noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
             rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
         if reference is not None:
-            rows["reference"] = self._reference_row(reference, subject, test)
+            rows["reference"] = self._reference_row(reference, drawn_by, subject, test)
         scene_factors = _scene_factors(table, ids)
         if scene_factors is not None:
             without_object = np.stack([background(scene) for scene in scene_factors])
@@ -250,9 +224,11 @@ class Evaluation:
         pictures = prepare_pictures(table.stimuli.images(nearest), generator.image_size)
         return {"mean_image": RowData(images=mean), "nearest_train": RowData(images=pictures)}
 
-    def _reference_row(self, pipeline: FmriToImagePipeline, subject: str, test: Trials) -> RowData:
+    def _reference_row(
+        self, pipeline: FmriToImagePipeline, drawn_by: SeededDrawing, subject: str, test: Trials
+    ) -> RowData:
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
-        drawing = _Drawing(pipeline, self.settings, len(processed), subject)
+        drawing = _Drawing(pipeline, drawn_by, len(processed), subject)
         features = torch.from_numpy(processed[np.arange(len(processed))])
         return RowData(images=drawing.draw(drawing.decode(pipeline.brain_model, features)))
 
@@ -260,6 +236,7 @@ class Evaluation:
         self,
         table: TrialTable,
         pipeline: FmriToImagePipeline,
+        drawing: SeededDrawing,
         record: TrainingRecord,
         parts: Sequence[Evaluated],
         out: Path,
@@ -284,7 +261,7 @@ class Evaluation:
             else torch.cat([g for g in galleries if g is not None]),
             backgrounds=None if known_factors is None else _backgrounds(known_factors),
             factors=known_factors,
-            seed=self.settings.seed,
+            seed=self.seed,
         )
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         split = f"{record.split}/test" if len({part.fold for part in parts}) == 1 else f"{record.split}/all folds"
@@ -300,15 +277,11 @@ class Evaluation:
                 "image_generator": type(pipeline.image_generator).__name__,
                 "repetitions_trained_on": record.repetitions,
                 "training_seconds": record.seconds,
-                "settings": {
-                    **self.settings.call(),
-                    "seed": self.settings.seed,
-                    "precision": self.settings.precision,
-                },
+                "settings": {**drawing.call(), "seed": drawing.seed, "precision": drawing.precision},
                 "transductive": pipeline.processor.is_transductive,
             },
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
-            seed=self.settings.seed,
+            seed=self.seed,
             looks=looks,
             notes=_notes(table, record, pipeline, looks, rows),
         )
@@ -322,16 +295,16 @@ class Evaluation:
 class _Drawing:
     """Draws every row of one subject with the same settings and noise."""
 
-    def __init__(self, pipeline: FmriToImagePipeline, settings: GenerationSettings, count: int, subject: str) -> None:
-        self.pipeline, self.settings, self.count = pipeline, settings, count
+    def __init__(self, pipeline: FmriToImagePipeline, drawn_by: SeededDrawing, count: int, subject: str) -> None:
+        self.pipeline, self.drawn_by, self.count = pipeline, drawn_by, count
         self.subject_ids = torch.full((count,), pipeline.processor.subject_names.index(subject))
 
     def decode(self, model: FmriPreTrainedModel, features: torch.Tensor) -> FmriDecoding:
         """Decodes the features (N, own width) of the subject."""
         width = self.pipeline.processor.width
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
-        sources = self.settings.sources(self.count)
-        return model.decode(padded, self.subject_ids, self.settings.num_candidates, sources)
+        sources = self.drawn_by.sources(self.count)
+        return model.decode(padded, self.subject_ids, self.drawn_by.settings.num_candidates, sources)
 
     def row(self, decoding: FmriDecoding) -> RowData:
         """Pictures and retrieval embeddings of what was decoded."""
@@ -339,19 +312,20 @@ class _Drawing:
 
     def draw(self, decoding: FmriDecoding, **changes: Any) -> torch.Tensor:
         """Pictures (N, C, H, W) of what was decoded; `changes` replace single settings."""
-        settings = {**self.settings.call(), **changes}
-        sources = self.settings.sources(self.count)
-        with self.settings.computing(self.pipeline.device):
+        settings = {**self.drawn_by.call(), **changes}
+        sources = self.drawn_by.sources(self.count)
+        with self.drawn_by.computing(self.pipeline.device):
             images = self.pipeline.generate(decoding, **settings, generator=sources, output_type="pt").images
         assert isinstance(images, torch.Tensor)
         return images
 
     def unconditional(self) -> torch.Tensor:
         """Pictures of the generator that was told nothing."""
-        settings = {key: value for key, value in self.settings.call().items() if key != "num_candidates"}
-        with self.settings.computing(self.pipeline.device):
+        left_out = ("num_candidates", "selection")
+        settings = {key: value for key, value in self.drawn_by.call().items() if key not in left_out}
+        with self.drawn_by.computing(self.pipeline.device):
             output = self.pipeline.image_generator(
-                num_images=self.count, **settings, generator=self.settings.sources(self.count), output_type="pt"
+                num_images=self.count, **settings, generator=self.drawn_by.sources(self.count), output_type="pt"
             )
         return output.images
 
@@ -479,9 +453,11 @@ def evaluate(
     out: str | os.PathLike,
     protocol: str | None = None,
     repetitions: Literal["average", "single"] = "average",
-    settings: GenerationSettings | None = None,
+    settings: DrawingSettings | Mapping[str, Any] | None = None,
     reference: str | os.PathLike | None = None,
     overwrite: bool = False,
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -492,16 +468,20 @@ def evaluate(
         out: Folder for the report; other content of it stays.
         protocol: Name; `standard` if None.
         repetitions: Average test repetitions, or score single trials.
-        settings: How pictures are drawn.
+        settings: What is drawn with in the place of the pipeline's own settings: [`DrawingSettings`], or a mapping of
+            what differs from the pipeline's.
         reference: Another pipeline to stand beside, or the folder of all folds' pipelines.
         overwrite: Write into a folder that has content: an earlier report is replaced, other files stay.
+        seed: Of everything that is drawn at random; item i is drawn from `seed + i`.
+        precision: What pictures are computed in: `"float32"`, or `"bfloat16"`, which a processor with instructions for
+            it computes twice as fast.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
     """
     check_report_folder(out, overwrite)
     evaluation = Evaluation(
-        model, Path(data), get_protocol(protocol), repetitions, settings or GenerationSettings(), reference
+        model, Path(data), get_protocol(protocol), repetitions, settings, reference, seed, precision
     )
     return evaluation.run(out)
 

@@ -2,10 +2,10 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..data.processed import ProcessedTrials
 from ..data.table import TrialTable
+from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
@@ -21,7 +22,7 @@ from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
 from ..reading import check_regular_file, read_array, read_text
 from ..saving import atomic_folder
-from .evaluate import GenerationSettings
+from .seeded_drawing import Precision, SeededDrawing
 
 TRIALS_FILE = RECONSTRUCTIONS.marker
 _COLUMNS = ("trial", "stimulus", "seed", "scores")
@@ -111,20 +112,24 @@ def check_reconstructions_folder(
 def reconstruct(
     pipeline: FmriToImagePipeline,
     patterns: Patterns,
-    settings: Sequence[GenerationSettings],
+    seeds: Sequence[int],
     out: str | os.PathLike,
     overwrite: bool = False,
     inputs: Iterable[str | os.PathLike] = (),
+    settings: DrawingSettings | Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
 ) -> int:
     """Writes a PNG for each pattern and seed, `embeddings.npy` (patterns, …) and `trials.csv`.
 
     Args:
         pipeline: Draws.
         patterns: What is drawn from.
-        settings: How, once for each seed.
+        seeds: One picture of each pattern for each seed; pattern i is drawn from `seed + i`.
         out: The folder, made or replaced as a whole.
         overwrite: Replace an earlier folder of reconstructions.
         inputs: Files and folders that are read and therefore not replaced.
+        settings: What is drawn with in the place of the pipeline's own settings; a mapping replaces single ones.
+        precision: What pictures are computed in.
 
     Returns:
         The number of pictures.
@@ -135,21 +140,23 @@ def reconstruct(
     rows, embeddings, count = [], [], 0
     inputs = tuple(inputs)
     check_reconstructions_folder(out, overwrite, inputs)
-    files = _file_names(patterns, settings)
+    chosen_settings = pipeline.drawing_settings.changed(settings)
+    drawings = [SeededDrawing(chosen_settings, seed, precision) for seed in seeds]
+    files = _file_names(patterns, seeds)
     with atomic_folder(out, overwrite, RECONSTRUCTIONS, inputs) as partial:
         for start in tqdm(range(0, len(patterns.names), _PATTERNS_A_BATCH), desc="Reconstructing"):
             chosen = range(start, min(start + _PATTERNS_A_BATCH, len(patterns.names)))
-            for number, setting in enumerate(settings):
-                decoding = _decode(pipeline, patterns, chosen, setting)
-                with setting.computing(pipeline.device):
-                    output = pipeline.generate(decoding, **setting.call(), generator=setting.sources(chosen))
+            for number, drawing in enumerate(drawings):
+                decoding = _decode(pipeline, patterns, chosen, drawing)
+                with drawing.computing(pipeline.device):
+                    output = pipeline.generate(decoding, **drawing.call(), generator=drawing.sources(chosen))
                 pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
                     pictures[position].save(partial / files[number][index])
                     scores = [] if output.scores is None else output.scores[position].tolist()
                     shown = " ".join(f"{score:.4f}" for score in scores)
                     names = csv_cell(patterns.names[index]), csv_cell(patterns.stimuli[index])
-                    rows.append((*names, setting.seed, shown))
+                    rows.append((*names, drawing.seed, shown))
                     count += 1
             if decoding.image_embeds is not None:
                 embeddings.append(decoding.image_embeds[:: max(1, len(decoding.image_embeds) // len(chosen))].numpy())
@@ -162,11 +169,11 @@ def reconstruct(
     return count
 
 
-def _file_names(patterns: Patterns, settings: Sequence[GenerationSettings]) -> list[list[str]]:
-    """For each setting the file name of each pattern's picture."""
+def _file_names(patterns: Patterns, seeds: Sequence[int]) -> list[list[str]]:
+    """For each seed the file name of each pattern's picture."""
     if len(set(patterns.names)) < len(patterns.names):
         raise FmriModelsError("Two patterns have the same name, so one picture would replace the other; rename one.")
-    endings = [".png"] if len(settings) == 1 else [f"-seed{setting.seed}.png" for setting in settings]
+    endings = [".png"] if len(seeds) == 1 else [f"-seed{seed}.png" for seed in seeds]
     return [[file_name(name, ending, "stimulus id") for name in patterns.names] for ending in endings]
 
 
@@ -182,12 +189,10 @@ def _pictures_of(trials: Path) -> set[str]:
     return own
 
 
-def _decode(
-    pipeline: FmriToImagePipeline, patterns: Patterns, rows: range, setting: GenerationSettings
-) -> FmriDecoding:
+def _decode(pipeline: FmriToImagePipeline, patterns: Patterns, rows: range, drawing: SeededDrawing) -> FmriDecoding:
     features = patterns.features[rows.start : rows.stop]
     ids = torch.full((len(features),), pipeline.processor.subject_names.index(patterns.subject))
-    return pipeline.decode(features, ids, setting.num_candidates, setting.sources(rows))
+    return pipeline.decode(features, ids, drawing.settings.num_candidates, drawing.sources(rows))
 
 
 def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:

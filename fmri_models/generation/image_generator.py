@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..component_index import component_kinds
+from ..drawing_settings import DrawingSettings, check_guidance_scale, check_steps, check_strength
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import (
@@ -34,7 +35,6 @@ from ..swapping import recover, written_files
 from .source import GeneratorSource
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule
 
-MAX_INFERENCE_STEPS = 1000
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
 
 
@@ -73,6 +73,7 @@ class ImageGenerator(DiffusionPipeline):
         limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
             meant to be whole pictures.
         options: Which arguments of `from_source` a file may give.
+        drawing_settings: What a new pipeline draws with where nobody says anything else.
     """
 
     default_repository: ClassVar[str | None] = None
@@ -80,6 +81,7 @@ class ImageGenerator(DiffusionPipeline):
     embeds_any_size: ClassVar[bool] = False
     limits: ClassVar[str | None] = None
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
+    drawing_settings: ClassVar[DrawingSettings] = DrawingSettings()
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
     source: GeneratorSource | None = None
 
@@ -318,14 +320,9 @@ class ImageGenerator(DiffusionPipeline):
         Raises:
             FmriModelsError: Names the option, its value and the range.
         """
-        if not 0 <= strength <= 1:
-            raise FmriModelsError(
-                f"strength is {strength}; expected a number from 0 (keep the start) to 1 (replace it)."
-            )
-        if not 0 <= guidance_scale < float("inf"):
-            raise FmriModelsError(f"guidance_scale is {guidance_scale}; expected a number from 0.")
-        if not 1 <= num_inference_steps <= MAX_INFERENCE_STEPS:
-            raise FmriModelsError(f"num_inference_steps is {num_inference_steps}; expected 1 to {MAX_INFERENCE_STEPS}.")
+        check_strength("strength", strength)
+        check_guidance_scale("guidance_scale", guidance_scale)
+        check_steps("num_inference_steps", num_inference_steps)
 
     def check_shapes(
         self,

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences, local_folder
@@ -171,6 +172,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
     config_name = "model_index.json"
     options = IPAdapterOptions
     default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=7.5)
     default_adapter_repository = "h94/IP-Adapter"
     diffusers_class_names = ("StableDiffusionPipeline",)
     # The adapter's attention works inside of the UNet and travels with it.

@@ -8,6 +8,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 from diffusers.configuration_utils import register_to_config
 from transformers import CLIPVisionModelWithProjection
 
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences
@@ -51,6 +52,7 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
     config_name = "model_index.json"
     options = KandinskyOptions
     default_repository = "kandinsky-community/kandinsky-2-2-decoder"
+    drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=4.0)
     default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
     diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")
     model_cpu_offload_seq = "image_encoder->unet->movq"

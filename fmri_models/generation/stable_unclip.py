@@ -12,6 +12,7 @@ from diffusers.schedulers import DDPMScheduler, KarrasDiffusionSchedulers
 from pydantic import Field
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from .clip_embedding import token_ids
@@ -60,6 +61,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     config_name = "model_index.json"
     options = StableUnCLIPOptions
     default_repository = "stabilityai/stable-diffusion-2-1-unclip"
+    drawing_settings = DrawingSettings(guidance_scale=10.0)
     diffusers_class_names = ("StableUnCLIPImg2ImgPipeline",)
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _exclude_from_cpu_offload = ["image_normalizer"]

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, clip_text_tokens_space
 from ..errors import FmriModelsError
 from .clip_embedding import (
@@ -84,6 +85,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     config_name = "model_index.json"
     options = VersatileDiffusionOptions
     default_repository = "shi-labs/versatile-diffusion"
+    drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)
     diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.
     model_cpu_offload_seq = "text_encoder->image_encoder->image_unet->vae"

@@ -79,6 +79,7 @@ def convert_checkpoint(
         found.model.to(DTYPES[dtype]),
         FmriProcessor.without_statistics(num_voxels, found.expects),
         **_generator_arguments(found, image_generator),
+        drawing_settings=found.drawing_settings,
     )
     size = sum(parameter.numel() * parameter.element_size() for parameter in found.model.parameters())
     check_room(out, size)

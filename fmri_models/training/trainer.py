@@ -170,7 +170,8 @@ def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iter
         runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator), out)
         with _checkpointed(checkpoints, run, resume):
             history = runner.run(resume)
-            pipeline = get_method(recipe.method).load("pipeline")(model, processor, generator)
+            pipeline_class = get_method(recipe.method).load("pipeline")
+            pipeline = pipeline_class(model, processor, generator, drawing_settings=recipe.drawing)
             yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
 
 

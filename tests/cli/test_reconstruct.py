@@ -14,7 +14,6 @@ import torch
 
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.evaluate import GenerationSettings
 from fmri_models.evaluation.reconstruct import Patterns, load_array, reconstruct
 from fmri_models.pipeline_fmri import FmriToImagePipeline
 from tests.small_table import write_small_table
@@ -112,7 +111,7 @@ def test_names_are_checked_where_they_are_written_too(workplace, tmp_path):
     features = torch.zeros(2, pipeline.processor.width)
     for ids, message in ((["../x", "b"], "can't be used as a file name"), (["a", "a"], "have the same name")):
         with pytest.raises(FmriModelsError, match=message):
-            reconstruct(pipeline, Patterns(ids, ids, features, SUBJECT), [GenerationSettings()], tmp_path / "out")
+            reconstruct(pipeline, Patterns(ids, ids, features, SUBJECT), [0], tmp_path / "out")
     assert names(tmp_path) == []
 
 

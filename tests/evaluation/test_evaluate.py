@@ -11,7 +11,7 @@ import torch
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.controls import derangement, exchange_stimuli, nearest_training_rows
-from fmri_models.evaluation.evaluate import GenerationSettings, evaluate
+from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.reconstruct import load_patterns, reconstruct
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
@@ -162,13 +162,13 @@ def test_folders_that_hold_no_model_are_refused(workplace, tmp_path):
 
 def test_settings_out_of_range_are_refused(workplace, tmp_path):
     with pytest.raises(FmriModelsError, match="strength is 3"):
-        evaluate(workplace / "model", workplace / "data", tmp_path / "r", settings=GenerationSettings(strength=3))
+        evaluate(workplace / "model", workplace / "data", tmp_path / "r", settings={"strength": 3})
 
 
 def test_the_evaluated_pictures_are_those_of_the_saved_pipeline(workplace, report, tmp_path):
     pipeline = FmriToImagePipeline.from_pretrained(workplace / "model")
     patterns = load_patterns(pipeline, workplace / "data", "subj02")
-    assert reconstruct(pipeline, patterns, [GenerationSettings()], tmp_path / "out") == PARTS["test"]
+    assert reconstruct(pipeline, patterns, [0], tmp_path / "out") == PARTS["test"]
     for path in (workplace / "report" / "images" / "brain" / "subj02").glob("*.png"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert len((tmp_path / "out" / "trials.csv").read_text().splitlines()) == PARTS["test"] + 1

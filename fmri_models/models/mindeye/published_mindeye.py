@@ -32,4 +32,5 @@ def convert(checkpoint: Checkpoint, low_level_checkpoint: Checkpoint | None = No
     fits = all(space is None or space == drawn_from[kind] for kind, space in decoded.items())
     spaces = {kind: space.to_dict() for kind, space in drawn_from.items()}
     generator = {"name": "versatile_diffusion", "repository": "shi-labs/versatile-diffusion", "spaces": spaces}
-    return Conversion(model, _EXPECTS, generator if fits else None)
+    # Sixteen samples of the prior, as published; the generator's class knows the rest.
+    return Conversion(model, _EXPECTS, generator, {"num_candidates": 16}) if fits else Conversion(model, _EXPECTS)

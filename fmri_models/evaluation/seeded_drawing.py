@@ -1,0 +1,49 @@
+"""How one run draws: a pipeline's settings, and what is none of its properties, the seed and the precision."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from ..drawing_settings import DrawingSettings
+from ..errors import FmriModelsError
+from ..seeds import check_seed
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class SeededDrawing:
+    """How every generated row is drawn, so that rows differ by what was decoded alone.
+
+    Args:
+        settings: What is drawn with.
+        seed: Item i is drawn from `seed + i`.
+        precision: What pictures are computed in: `"float32"`, or `"bfloat16"`, which a processor with instructions
+            for it computes twice as fast.
+
+    Raises:
+        FmriModelsError: Another precision, or no seed.
+    """
+
+    settings: DrawingSettings
+    seed: int = 0
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.precision not in get_args(Precision):
+            raise FmriModelsError(f"precision is {self.precision!r}; expected {' or '.join(get_args(Precision))}.")
+
+    def call(self) -> dict[str, Any]:
+        """Arguments of the pipeline's generate()."""
+        return self.settings.to_dict()
+
+    def computing(self, device: torch.device) -> torch.autocast:
+        """A context in which pictures are computed in `precision`."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def sources(self, items: int | range) -> list[torch.Generator]:
+        """A source of noise for each item, the same for every row and however many are drawn together."""
+        numbers = range(items) if isinstance(items, int) else items
+        return [torch.Generator().manual_seed(self.seed + index) for index in numbers]
