@@ -12,6 +12,7 @@ from ..errors import FmriModelsError
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import read_array, read_bytes
+from ..seeds import check_seed
 from . import schema
 from .noise_ceiling import estimate_ncsnr
 from .pictures import content_sha256, decode_picture
