@@ -1,21 +1,83 @@
 """What a saved pipeline remembers of its training, so that evaluation keeps to the trials that it did not see."""
 
+import base64
+import binascii
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .reading import checked, read_object
 from .saving import check_schema, json_text, write_text
 from .version import __version__
 
 TRAINING_FILE = "training.json"
-RECORD_SCHEMA = 1
+# 2: what the stimuli of the split's parts were, and which pictures were learned from, also by initial models.
+RECORD_SCHEMA = 2
+# Trainings that lie behind a pipeline, its own among them.
+MAX_TRAININGS = 64
+# Beyond this the record would be larger than the JSON that is read.
+MAX_PICTURES = 2**20
+# Of the SHA-256 of a picture's pixels: two of a million pictures share them with a chance of 1 in 500.
+_BYTES_A_PICTURE = 6
 _WHAT, _MEND = "record of training", "save the pipeline again, or take training.json from where it was trained"
 
 _Text = Annotated[str, Field(max_length=1000)]
+
+
+def encoded_pictures(hashes: Iterable[str]) -> str:
+    """The pictures with these SHA-256 hashes of their pixels, in any order, as one compact text."""
+    return base64.b64encode(b"".join(sorted({_short(each) for each in hashes}))).decode()
+
+
+def _short(digest: str) -> bytes:
+    return bytes.fromhex(digest)[:_BYTES_A_PICTURE]
+
+
+def _check_pictures(text: str) -> str:
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("hashes of pictures in base64") from error
+    if size % _BYTES_A_PICTURE:
+        raise ValueError(f"hashes of {_BYTES_A_PICTURE} bytes in base64")
+    return text
+
+
+@dataclass
+class LearnedFrom:
+    """What one training has learned from, and what it held out.
+
+    Args:
+        table: Name of the trial table.
+        table_fingerprint: Its fingerprint.
+        split: Name of the split.
+        fold: Fold of the split.
+        parts: Parts that were learned from, or on which choices were made.
+        part_fingerprints: Part ▶ SHA-256 over its subjects, trials and stimuli in that fold.
+        pictures: The pictures in `parts`, see [`encoded_pictures`]; None where they are too many to be listed.
+    """
+
+    table: _Text
+    table_fingerprint: _Text
+    split: _Text
+    fold: Annotated[int, Field(ge=0)]
+    parts: Annotated[list[_Text], Field(min_length=1)]
+    part_fingerprints: Annotated[dict[_Text, _Text], Field(max_length=10)]
+    pictures: Annotated[str, Field(max_length=8 * MAX_PICTURES), AfterValidator(_check_pictures)] | None = None
+
+    def knows(self, hashes: Sequence[str | None]) -> list[bool]:
+        """Which of the pictures with these hashes were learned from; one without a hash is not known of."""
+        return [digest is not None and _short(digest) in self._pictures for digest in hashes]
+
+    @cached_property
+    def _pictures(self) -> frozenset[bytes]:
+        data = base64.b64decode(self.pictures or "")
+        return frozenset(data[start : start + _BYTES_A_PICTURE] for start in range(0, len(data), _BYTES_A_PICTURE))
 
 
 @dataclass
@@ -35,6 +97,9 @@ class TrainingRecord:
         stages: What each stage reported.
         selection: How the recipe's setting was chosen among its candidates; None without a choice.
         seconds: Wall time.
+        learned_from: What was learned from: in this training, in that of the initial model, in that of its initial
+            model ... None in records of earlier versions.
+        unknown_initial_models: Those among them of which nobody knows what they have learned from.
     """
 
     method: _Text
@@ -49,6 +114,8 @@ class TrainingRecord:
     stages: list[dict[str, Any]] = field(default_factory=list)
     selection: dict[str, Any] | None = None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    learned_from: Annotated[list[LearnedFrom], Field(min_length=1, max_length=MAX_TRAININGS)] | None = None
+    unknown_initial_models: Annotated[list[_Text], Field(max_length=MAX_TRAININGS)] = field(default_factory=list)
     schema: int = RECORD_SCHEMA
     fmri_models_version: _Text = __version__
 
@@ -81,4 +148,11 @@ class TrainingRecord:
             FmriModelsError: A value is missing, unknown or of another type, or a newer version has written it.
         """
         check_schema(values.get("schema"), RECORD_SCHEMA, source)
-        return checked(values, cls, f"The {_WHAT} {source}", _MEND)
+        what = f"The {_WHAT} {source}"
+        if isinstance(values.get("learned_from"), list):
+            trainings = [
+                checked(each, LearnedFrom, f"A training in {what[0].lower()}{what[1:]}", _MEND)
+                for each in values["learned_from"][: MAX_TRAININGS + 1]
+            ]
+            values = {**values, "learned_from": trainings}
+        return checked(values, cls, what, _MEND)

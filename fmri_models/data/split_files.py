@@ -1,7 +1,9 @@
 """Rows of a split file: building them, and the checks that no picture is learned from and tested on."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
@@ -18,6 +20,26 @@ def split_table(
     if isinstance(rows, Mapping):
         return pa.table({name: rows[name] for name in kind.names}, schema=kind)
     return pa.Table.from_pylist([dict(row) for row in rows], schema=kind)
+
+
+def part_fingerprints(split: pa.Table, fold: int) -> dict[str, str]:
+    """Part ▶ SHA-256 over its subjects, trials and stimuli in one fold, in whatever order the file has them.
+
+    Args:
+        split: Rows with `fold, subject, trial, stimulus_id, split`.
+        fold: Which fold.
+    """
+    columns = {name: split[name].to_numpy(zero_copy_only=False) for name in ("fold", "split")}
+    fingerprints = {}
+    for part in schema.SPLITS:
+        rows = np.flatnonzero((columns["fold"] == fold) & (columns["split"] == part))
+        chosen = (split[name].take(pa.array(rows)).to_pylist() for name in ("subject", "trial", "stimulus_id"))
+        digest = hashlib.sha256()
+        # Ids have no spaces, so that no two lists of rows make the same text.
+        for subject, trial, stimulus in sorted(zip(*chosen, strict=True)):
+            digest.update(f"{subject} {trial} {stimulus}\n".encode())
+        fingerprints[part] = digest.hexdigest()
+    return fingerprints
 
 
 def check_disjoint(split: pa.Table, contents: Mapping[str, str | None], name: str) -> None:

@@ -26,6 +26,7 @@ from ..pipeline_folder import INDEX_FILE
 from ..swapping import recover
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
+from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_trials, learned_stimuli
 from .looks import check_log, read_looks, record_look
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
@@ -59,7 +60,7 @@ class Evaluated:
         truth: (N, C, H, W) what was shown, in [0, 1].
         rows: Name ▶ pictures and embeddings.
         gallery_embeds: (N, …) embeddings of what was shown; None without retrieval.
-        num_trials: Trials behind the items.
+        held_out: The trials behind the items, and what is known of whether they were learned from.
     """
 
     subject: str
@@ -68,7 +69,7 @@ class Evaluated:
     truth: torch.Tensor
     rows: dict[str, RowData]
     gallery_embeds: torch.Tensor | None
-    num_trials: int
+    held_out: HeldOut
 
 
 @dataclass
@@ -142,12 +143,8 @@ class Evaluation:
         reference: FmriToImagePipeline | None = None,
     ) -> Evaluated:
         """All rows of one subject; `reference` is another pipeline to stand beside."""
-        test = table.trials(subject, "test", record.split, record.fold)
-        if len(test) == 0:
-            raise FmriModelsError(
-                f"{subject} has no test trials in the split {record.split!r} of {table.path}; write a split that has "
-                "some with `fmri-models data split`."
-            )
+        held_out = held_out_trials(pipeline, table, subject)
+        test = held_out.trials
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
         ids = processed.stimulus_ids.tolist()
         generator = pipeline.image_generator
@@ -181,7 +178,7 @@ class Evaluation:
         if decoding.retrieval_embeds is not None:
             # Prepared as training targets are.
             gallery = generator.embed_images(pictures_to_embed(table.stimuli.images(ids), generator))
-        return Evaluated(subject, record.fold, ids, truth, rows, gallery, len(test))
+        return Evaluated(subject, record.fold, ids, truth, rows, gallery, held_out)
 
     def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, RowData]:
         """What the decoded latent and the decoded embeddings give alone, where the generator uses both."""
@@ -283,7 +280,10 @@ class Evaluation:
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
             seed=self.seed,
             looks=looks,
-            notes=_notes(table, record, pipeline, looks, rows),
+            notes=[
+                *held_out_notes([part.held_out for part in parts]),
+                *_notes(table, record, pipeline, looks, rows),
+            ],
         )
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
@@ -374,10 +374,10 @@ class SavedPipeline:
         return self._loaded or FmriToImagePipeline.from_pretrained(self.source)
 
     def record(self, table: TrialTable) -> TrainingRecord:
-        """How it was trained; refuses another table, on which its test trials may have been trained on.
+        """How it was trained; refuses another table or split, whose test trials may have been trained on.
 
         Raises:
-            FmriModelsError: It was trained on another table, or its record is damaged.
+            FmriModelsError: It was trained on another table, the split was drawn again, or its record is damaged.
         """
         if Path(self.source).is_dir():
             record = TrainingRecord.load(self.source)
@@ -387,11 +387,7 @@ class SavedPipeline:
             record = self._loaded.training_record
         if record is None:
             return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
-        if record.table_fingerprint != table.fingerprint:
-            raise FmriModelsError(
-                f"{one_line(self.source)} was trained on the table {record.table!r} with another content than "
-                f"{one_line(table.path)}; evaluate it on the table that it was trained on, or train it on this one."
-            )
+        check_trained_split(record, table, self.source)
         return record
 
 
@@ -435,6 +431,12 @@ def references_of(
     found = {}
     for saved in saved_pipelines(reference):
         record = saved.record(table)
+        tested = [name for subject in table.subjects for name in _tested(table, subject, record)]
+        if learned := learned_stimuli(record.learned_from or [], table, tested, record.split, record.fold):
+            raise FmriModelsError(
+                f"The reference {one_line(saved.source)}, or a model that its training started from, has learned from "
+                f"{len(learned)} of the test pictures; train it without them."
+            )
         found[record.split, record.fold] = saved
     for record in records:
         if (record.split, record.fold) not in found:
@@ -445,6 +447,10 @@ def references_of(
                 "same split and folds."
             )
     return [found[record.split, record.fold] for record in records]
+
+
+def _tested(table: TrialTable, subject: str, record: TrainingRecord) -> list[str]:
+    return table.trials(subject, "test", record.split, record.fold).stimulus_ids.tolist()
 
 
 def evaluate(
@@ -547,7 +553,7 @@ def _describe_data(
         "folds": sorted({part.fold for part in parts}),
         "train_parts": record.train_parts,
         "test_items": sum(len(part.stimulus_ids) for part in parts),
-        "test_trials": sum(part.num_trials for part in parts),
+        "test_trials": sum(len(part.held_out.trials) for part in parts),
         "repeats_stimuli": table.repeats_stimuli(record.split),
     }
     if factors is not None:
@@ -581,8 +587,6 @@ def _notes(
         )
     if record.method == "linear":
         notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
-    if record.method == "unknown":
-        notes.append("The pipeline has no training record, so nobody knows whether it has seen these test pictures.")
     if pipeline.processor.is_transductive:
         notes.append(
             "Unseen sessions are standardised with statistics of the test trials: the results are transductive."

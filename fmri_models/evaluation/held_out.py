@@ -1,0 +1,205 @@
+"""Which trials of a table a pipeline has not learned from: one answer for evaluation, the commands and the page."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data import schema
+from ..data.split_files import part_fingerprints
+from ..data.table import Trials, TrialTable
+from ..errors import FmriModelsError
+from ..names import one_line
+from ..pipeline_fmri import FmriToImagePipeline
+from ..training_record import LearnedFrom, TrainingRecord
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Trials of one subject, and what is known of whether they were learned from.
+
+    Args:
+        trials: The trials.
+        part: Their part of the split.
+        learned: Those of their stimuli whose pictures the pipeline, or a model that its training started from, has
+            learned from.
+        doubts: What could not be checked, a sentence each.
+        repeats_stimuli: Why the split shows the same pictures in the training; empty where it does not.
+    """
+
+    trials: Trials
+    part: str
+    learned: frozenset[str] = frozenset()
+    doubts: tuple[str, ...] = field(default=())
+    repeats_stimuli: str = ""
+
+    @property
+    def stimuli(self) -> set[str]:
+        """The stimuli of the trials."""
+        return set(self.trials.stimulus_ids.tolist())
+
+
+def held_out_trials(
+    pipeline: FmriToImagePipeline,
+    table: TrialTable,
+    subject: str,
+    part: str = schema.TEST,
+    any_table: bool = False,
+) -> HeldOut:
+    """A subject's trials of one part of the split and fold that a pipeline was trained on.
+
+    The test part is what the pipeline has not learned from. Of a pipeline without a training record, and with
+    `any_table` on a table that it was not trained on, the part is that of the table's own split `default`; the result
+    then says what nobody could check.
+
+    Args:
+        pipeline: The pipeline.
+        table: The trial table.
+        subject: A subject of the table.
+        part: `"train"`, `"validation"` or `"test"`.
+        any_table: Whether the table may be another one than that of the training.
+
+    Raises:
+        FmriModelsError: The table, or its split of that name, is another one than that of the training; or there are no
+            such trials.
+    """
+    record = pipeline.training_record
+    is_own = record is not None and record.table_fingerprint == table.fingerprint
+    if record is not None and (is_own or not any_table):
+        check_trained_split(record, table)
+    split, fold = (record.split, record.fold) if record is not None and is_own else (schema.DEFAULT_SPLIT, 0)
+    trials = table.trials(subject, part, split, fold)
+    if len(trials) == 0:
+        raise FmriModelsError(
+            f"{one_line(table.path)} has no trials of {subject} in {part!r} of the split {split!r} (fold {fold}); "
+            "write a split that has some with `fmri-models data split`, and train on it."
+        )
+    if is_own and part != schema.TEST:
+        return HeldOut(trials, part)
+    if record is None:
+        doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {part} pictures."
+        return HeldOut(trials, part, doubts=(doubt,))
+    doubts = _doubts(record) if is_own else _doubts_on_another_table(record, table, part)
+    trainings = record.learned_from or []
+    learned = learned_stimuli(trainings, table, trials.stimulus_ids.tolist(), split, fold)
+    if record.learned_from is None and is_own and schema.TEST in record.train_parts:
+        learned = set(trials.stimulus_ids.tolist())
+    return HeldOut(trials, part, frozenset(learned), tuple(doubts), table.repeats_stimuli(split) if is_own else "")
+
+
+def check_trained_split(record: TrainingRecord, table: TrialTable, what: str | os.PathLike = "The pipeline") -> None:
+    """Refuses a table that a pipeline was not trained on, and a split that was drawn again after the training.
+
+    Args:
+        record: How the pipeline was trained.
+        table: The trial table.
+        what: The pipeline, for messages.
+
+    Raises:
+        FmriModelsError: Test trials could not be told from those that were learned from.
+    """
+    shown = one_line(what)
+    if record.table_fingerprint != table.fingerprint:
+        raise FmriModelsError(
+            f"{shown} was trained on the table {one_line(repr(record.table))} with another content than "
+            f"{one_line(table.path)}; evaluate it on the table that it was trained on, or train it on this one."
+        )
+    named = f"{one_line(repr(record.split))} (fold {record.fold})"
+    if record.split not in table.split_names() or record.fold >= table.num_folds(record.split):
+        raise FmriModelsError(
+            f"{shown} was trained on the split {named}, which {one_line(table.path)} does not have, so that nobody "
+            "could say which trials are unseen; put the split's file of then back into splits/, or train again on a "
+            "split that is there."
+        )
+    if record.learned_from is None:
+        return
+    now = part_fingerprints(table.split_rows(record.split), record.fold)
+    then = record.learned_from[0].part_fingerprints
+    changed = [part for part in schema.SPLITS if now[part] != then.get(part)]
+    if changed:
+        raise FmriModelsError(
+            f"The split {named} of {one_line(table.path)} was drawn again after {shown} was trained on it: its "
+            f"{' and '.join(changed)} trials are others, so that the tested ones may have been learned from; put the "
+            "split's file of then back into splits/ (the same command with the same seed draws it again), or train "
+            "again on this one."
+        )
+
+
+def learned_stimuli(
+    trainings: Iterable[LearnedFrom], table: TrialTable, stimuli: Sequence[str], split: str, fold: int
+) -> set[str]:
+    """Those of some test stimuli that trainings have learned from, by the content of the pictures.
+
+    Where a split's design tests in other runs what was learned from, a training that has held out the very same trials
+    counts as one that has not learned from them.
+
+    Args:
+        trainings: What was learned from, on any tables.
+        table: Has the stimuli.
+        stimuli: Ids of tested stimuli.
+        split: The split that they are tested in.
+        fold: Its fold.
+    """
+    ids = sorted(set(stimuli))
+    hashes = table.stimuli.content_hashes(ids)
+    repeats = bool(table.repeats_stimuli(split))
+    tested = part_fingerprints(table.split_rows(split), fold)[schema.TEST] if repeats else None
+    learned: set[str] = set()
+    for training in trainings:
+        held_out = (
+            schema.TEST not in training.parts
+            and training.table_fingerprint == table.fingerprint
+            and training.part_fingerprints.get(schema.TEST) == tested
+        )
+        if not (repeats and held_out):
+            learned |= {name for name, known in zip(ids, training.knows(hashes), strict=True) if known}
+    return learned
+
+
+def held_out_notes(parts: Sequence[HeldOut]) -> list[str]:
+    """What a person should know of trials before believing anything that is made of them; empty if they are unseen."""
+    notes = list(dict.fromkeys(doubt for part in parts for doubt in part.doubts))
+    stimuli = set().union(*(part.stimuli for part in parts))
+    learned = set().union(*(part.learned for part in parts))
+    if learned:
+        notes.insert(
+            0,
+            f"The model, or one that its training started from, has learned from {len(learned)} of these "
+            f"{len(stimuli)} pictures ({schema.listed(sorted(learned))}): nothing here says how well new pictures are "
+            "read.",
+        )
+    return notes
+
+
+def unknown_initial_note(name: str) -> str:
+    """The sentence on an initial model that says nothing of its training."""
+    return (
+        f"Nobody knows all that the initial model {one_line(name, 120)} has learned from: these test pictures may be "
+        "among it."
+    )
+
+
+def _doubts(record: TrainingRecord) -> list[str]:
+    doubts = [unknown_initial_note(name) for name in record.unknown_initial_models]
+    if record.learned_from is None:
+        doubts.append(
+            "The pipeline was trained with an earlier version, which recorded only the name of its split "
+            f"{one_line(repr(record.split))}: whether that was drawn again after the training could not be checked."
+        )
+        recipe: Mapping[str, Any] = record.recipe
+        if recipe.get("initial_model") is not None:
+            doubts.append(unknown_initial_note(str(recipe["initial_model"])))
+    elif any(training.pictures is None for training in record.learned_from):
+        doubts.append("The pictures that were learned from are too many to be recorded: these may be among them.")
+    return doubts
+
+
+def _doubts_on_another_table(record: TrainingRecord, table: TrialTable, part: str) -> list[str]:
+    known = "nobody knows whether it has learned from these pictures"
+    if record.learned_from is not None:
+        known = "whether it has learned from these pictures is known only where they have the same pixels"
+    doubt = (
+        f"The pipeline was trained on another table ({one_line(repr(record.table))}) than this one: the {part} trials "
+        f"are those of this table's split {schema.DEFAULT_SPLIT!r}, and {known}."
+    )
+    return [doubt, *(unknown_initial_note(name) for name in record.unknown_initial_models)]
