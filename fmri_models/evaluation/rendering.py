@@ -437,7 +437,9 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         seen = data["test_factor_combinations_seen_in_training"]
         facts.append(("test scenes whose combination of factors was seen in training", f"{seen:.0%}"))
     if model:
-        facts.append(("model", _short(model)))
+        facts.append(("model", _short({name: value for name, value in model.items() if name != "settings"})))
+    if model.get("settings"):
+        facts.append(("drawn with", _short(model["settings"])))
     for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
         if report.protocol.get(key) is not None:
             facts.append((name, str(report.protocol[key])))

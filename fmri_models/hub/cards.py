@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ..configuration_fmri import FmriConfig
+from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..evaluation.items import ITEMS_FILE
 from ..evaluation.rendering import earlier_pictures
@@ -21,7 +22,7 @@ from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
 from ..generation.source import GeneratorSource
 from ..names import markdown, markdown_code, one_line
-from ..pipeline_folder import INDEX_FILE, read_index
+from ..pipeline_folder import INDEX_FILE, read_index, saved_settings
 from ..processing_fmri import FmriProcessor
 from ..reading import checked, parse_yaml, read_text
 from ..registry import Method, get_method, method_names
@@ -56,6 +57,7 @@ class _SavedPipeline:
     method: Method
     generator: str | None
     generator_source: GeneratorSource | None
+    drawing_settings: DrawingSettings
     version: str
     config: FmriConfig
     processor: FmriProcessor
@@ -81,6 +83,7 @@ class _SavedPipeline:
             method,
             generator=(index.get("image_generator") or [None, None])[1],
             generator_source=None if source is None else parse_source(source),
+            drawing_settings=saved_settings(index, folder) or DrawingSettings(),
             version=str(index.get("fmri_models_version", "unknown")),
             config=config,
             processor=processor,
