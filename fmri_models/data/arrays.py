@@ -15,7 +15,7 @@ from ..reading import read_array, read_bytes
 from ..seeds import check_seed
 from . import schema
 from .noise_ceiling import estimate_ncsnr
-from .pictures import content_sha256, decode_picture
+from .pictures import content_sha256, read_picture
 from .splits import SplitRows, split_by_stimulus
 from .stimuli import read_csv, read_number, read_stimuli
 from .writer import TrialTableWriter
@@ -121,7 +121,7 @@ def prepare_arrays(
         _choose_voxels(subject, drop_bad_voxels, report)
     # Only what was shown: a folder may have thousands of other pictures.
     groups = {
-        record["stimulus_id"]: content_sha256(decode_picture(record["image"], f"stimulus {record['stimulus_id']}"))
+        record["stimulus_id"]: content_sha256(read_picture(record["image"], f"stimulus {record['stimulus_id']}"))
         for record in tqdm(source, "comparing pictures", delay=1)
         if record["stimulus_id"] in shown
     }

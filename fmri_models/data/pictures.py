@@ -1,4 +1,8 @@
-"""Pictures as bytes and as pixels: encoding, decoding, and the hash by which equal pictures are found."""
+"""Pictures as bytes and as pixels: the one reader, encoding, and the hash by which equal pictures are found.
+
+Whoever opens the file of a picture (a table's writer, `evaluate --images`, a gallery) gets its pixels from
+[`read_picture`], so that the same file is the same picture everywhere.
+"""
 
 import hashlib
 import io
@@ -24,9 +28,11 @@ MAX_SCANS = 100
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _MEND = "scale it down, or replace the file"
 
-_GREY_MODES = ("1", "L")
+GREY_MODES = ("1", "L", "LA", "La")
+_CLEAR_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # More than eight bits a channel: PIL would clip them silently.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_BITS_PER_SAMPLE = 258
 _SCAN, _END = 0xDA, 0xD9
 # Stuffed bytes, fill bytes, restarts and the start are no segments.
 _SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
@@ -57,38 +63,83 @@ def encode_picture(picture: object, name: str) -> bytes:
     return buffer.getvalue()
 
 
+def read_picture(data: bytes | str | os.PathLike, name: str) -> np.ndarray:
+    """Pixels of a picture that somebody gives as a file: uint8 (H,W,1) for grey, (H,W,3) for everything else.
+
+    It is turned as its Exif says, and transparent parts are laid over white. CMYK and palettes become RGB by the plain
+    formula; colour profiles are not applied.
+
+    Args:
+        data: The file, or its bytes.
+        name: What an error calls it.
+
+    Raises:
+        FmriModelsError: It can't be decoded, has more than eight bits a channel or more than one frame, or is larger
+            than it may be.
+    """
+    return _decoded(data, name, is_new=True)
+
+
 def decode_picture(data: bytes | str | os.PathLike, name: str) -> np.ndarray:
-    """Pixels of an image file's bytes (or path): uint8 (H,W,1) for grey, (H,W,3) for everything else.
+    """Pixels of a picture that a table has, as [`read_picture`] gives them.
+
+    Tables of earlier versions may have animations, of which the first frame counts, and colours of 16 bits, of which
+    the upper eight do; new pictures of these kinds are refused.
 
     Raises:
-        FmriModelsError: It can't be decoded, has more than eight bits a channel, or is larger than it may be.
+        FmriModelsError: It can't be decoded, is grey with more than eight bits, or is larger than it may be.
     """
-    with loaded_picture(data, name) as picture:
-        pixels = np.asarray(as_shown(picture, name))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    return _decoded(data, name, is_new=False)
 
 
-@contextmanager
-def loaded_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image.Image]:
-    """A decoded image file as it is stored: in its own mode, neither turned nor laid over white.
-
-    Raises:
-        FmriModelsError: It can't be decoded, or is larger than it may be.
-    """
+def _decoded(data: bytes | str | os.PathLike, name: str, is_new: bool) -> np.ndarray:
     with opened_picture(data, name) as picture:
+        if is_new:
+            _check_plain(picture, name)
         try:
             picture.load()
         # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...).
         except Exception as error:
             raise _undecodable(name, error) from error
-        yield picture
+        pixels = np.asarray(as_shown(picture, name))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _check_plain(picture: Image.Image, name: str) -> None:
+    """Refuses what would be read in part: several frames or pages, and channels of more than eight bits."""
+    try:
+        # Phones add a film, a depth map or a second size to a JPEG (MPO); its first picture is the photograph.
+        several = picture.format != "MPO" and getattr(picture, "is_animated", False)
+        bits = _bits(picture)
+    # Frames and tags are looked up late, and raise whatever their parsers do.
+    except Exception as error:
+        raise _undecodable(name, error) from error
+    if several:
+        raise FmriModelsError(
+            f"The picture of {name} is a {picture.format} of several frames or pages; expected a single one: save the "
+            "one that was shown as a PNG."
+        )
+    if bits > 8 and picture.mode not in _DEEP_MODES:
+        raise _too_deep(name, f"{bits} bits")
+
+
+def _bits(picture: Image.Image) -> int:
+    """Bits a channel of a file, of which Pillow keeps eight where there is colour."""
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+    tiles = getattr(picture, "tile", None)
+    how = tiles[0].args if tiles and picture.format in ("PNG", "PPM") else ""
+    if isinstance(how, tuple):
+        # The arguments of PPM's decoder: the mode, and the number that stands for white.
+        return int(how[-1]).bit_length() if len(how) == 2 else 8
+    return 16 if ";16" in str(how) else 8
 
 
 def picture_format(data: bytes, name: str) -> str:
     """The file name's ending that fits an encoded picture, such as `png` or `jpg`."""
     with opened_picture(data, name) as picture:
         kind = (picture.format or "img").lower()
-    return {"jpeg": "jpg"}.get(kind, kind)
+    return {"jpeg": "jpg", "mpo": "jpg"}.get(kind, kind)
 
 
 def as_shown(picture: Image.Image, name: str) -> Image.Image:
@@ -98,9 +149,7 @@ def as_shown(picture: Image.Image, name: str) -> Image.Image:
         FmriModelsError: It has more than eight bits a channel, or what it says of itself is broken.
     """
     if picture.mode in _DEEP_MODES:
-        raise FmriModelsError(
-            f"The picture of {name} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits."
-        )
+        raise _too_deep(name, f"mode {picture.mode}")
     try:
         return _as_shown(picture)
     # Exif data and palettes are read late, and raise whatever their parsers do.
@@ -110,12 +159,12 @@ def as_shown(picture: Image.Image, name: str) -> Image.Image:
 
 def _as_shown(picture: Image.Image) -> Image.Image:
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        grey = picture.mode == "LA"
-        colour = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    wanted = "L" if picture.mode in GREY_MODES else "RGB"
+    if picture.mode in _CLEAR_MODES or "transparency" in picture.info:
+        colour = picture.convert("LA") if picture.mode == "La" else picture
+        colour = colour if colour.mode == "RGBA" else colour.convert("RGBA")
         ground = Image.new("RGBA", colour.size, (255, 255, 255, 255))
-        return Image.alpha_composite(ground, colour).convert("L" if grey else "RGB")
-    wanted = "L" if picture.mode in _GREY_MODES else "RGB"
+        return Image.alpha_composite(ground, colour).convert(wanted)
     return picture if picture.mode == wanted else picture.convert(wanted)
 
 
@@ -165,6 +214,10 @@ def _has_too_many_scans(data: bytes) -> bool:
             return True
         place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
     return False
+
+
+def _too_deep(name: str, found: str) -> FmriModelsError:
+    return FmriModelsError(f"The picture of {name} has more than 8 bits a channel ({found}); save it with 8 bits.")
 
 
 def _undecodable(name: str, error: Exception) -> FmriModelsError:

@@ -5,7 +5,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,17 +18,18 @@ from ..names import check_line, check_name, one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
 from ..swapping import recover
 from . import schema
-from .pictures import decode_picture
+from .picture_files import PICTURE_ENDINGS, is_left_out, is_picture_name
+from .pictures import read_picture
 from .schema import MAX_PICTURE_BYTES, MAX_STIMULI
 from .table import TrialTable
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 INDEX_FILE = "index.csv"
 _MOST_MEMBERS = 2**20
 _LARGEST_SIZE = 4096
 _LONGEST_LINE = 2**20
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _CAPTION_SEPARATOR = "|"
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,24 @@ class StimulusSource:
     Attributes:
         ids: Stimulus ids, in order.
         categories: The category of each, None where it is unknown.
+        files: File of each, as a path inside the folder or zip; empty for a trial table.
+        skipped: Files that are no pictures; hidden and system files are not counted.
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
         self.path = path
         self.size = size
         self._table = TrialTable.open(path) if (path / schema.TABLE_FILE).is_file() else None
-        self._entries = [] if self._table else _entries(path)
+        self._entries, self.skipped = ([], []) if self._table else _entries(path)
+        self.files = [entry.file for entry in self._entries]
         self.ids = self._table.stimuli.ids if self._table else [entry.stimulus_id for entry in self._entries]
         self.categories = (
             self._table.stimuli.categories() if self._table else [entry.category for entry in self._entries]
         )
         if not self.ids:
-            raise FmriModelsError(f"{path} has no pictures; expected files ending in {', '.join(IMAGE_ENDINGS)}.")
+            raise FmriModelsError(
+                f"{one_line(path)} has no pictures; expected files ending in {', '.join(PICTURE_ENDINGS)}."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,7 +133,7 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
 
 def fit_square(data: bytes, size: int, name: str) -> bytes | np.ndarray:
     """The central square of an encoded picture as uint8 (size, size, C); the bytes themselves if it fits already."""
-    pixels = decode_picture(data, name)
+    pixels = read_picture(data, name)
     height, width = pixels.shape[:2]
     if height == width == size:
         return data
@@ -146,7 +152,7 @@ class _FolderFiles:
     def __init__(self, path: Path) -> None:
         self._path = path
         files = (file.relative_to(path).as_posix() for file in path.rglob("*") if _is_file(file))
-        self.names = sorted(name for name in files if not _is_hidden(name))
+        self.names = sorted(name for name in files if not is_left_out(name))
 
     def read(self, name: str, limit: int) -> bytes:
         return read_bytes(self._path / name, "file", "replace it", limit)
@@ -174,7 +180,7 @@ class _ZipFiles:
             )
         # ZipInfo.is_dir() takes no empty names, which damaged files have.
         names = (info.filename for info in members)
-        self.names = sorted(name for name in names if name and not name.endswith("/") and not _is_hidden(name))
+        self.names = sorted(name for name in names if name and not name.endswith("/") and not is_left_out(name))
 
     def read(self, name: str, limit: int) -> bytes:
         return read_member(self._archive, name, f"{one_line(name)} in {one_line(self._path)}", limit)
@@ -236,20 +242,22 @@ def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _entries(path: Path) -> list[_Entry]:
+def _entries(path: Path) -> tuple[list[_Entry], list[str]]:
+    """The pictures of a folder or zip file, and the names of what is no picture; an index leaves nothing to guess."""
     with _opened(path) as files:
         index = _index_of(files.names)
         if index is None:
-            entries = _entries_of_names([n for n in files.names if n.lower().endswith(IMAGE_ENDINGS)])
+            entries = _entries_of_names([name for name in files.names if is_picture_name(name)])
+            skipped = [name for name in files.names if not is_picture_name(name)]
         else:
-            entries = _entries_of_index(files.read(index, MAX_TEXT_BYTES), index, files.names, path)
+            entries, skipped = _entries_of_index(files.read(index, MAX_TEXT_BYTES), index, files.names, path), []
     counts = Counter(entry.stimulus_id for entry in entries)
     if twice := [stimulus for stimulus, count in counts.items() if count > 1]:
         raise FmriModelsError(
             f"{path} has {len(twice)} stimulus ids more than once ({schema.listed(twice)}); rename the files or "
             "their ids."
         )
-    return entries
+    return entries, skipped
 
 
 def _index_of(names: list[str]) -> str | None:
@@ -311,30 +319,46 @@ def _as_id(name: str) -> str:
     return safe if safe[:1].isalnum() or safe[:1] == "_" else f"_{safe[1:]}"
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def read_csv(
+    data: bytes,
+    what: str,
+    needed: Sequence[str],
+    most_rows: int,
+    known: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    blank_rows: bool = False,
+) -> dict[str, list[str]]:
+    """Columns of a table in a text file with a header; values are stripped.
 
-
-def read_csv(data: bytes, what: str, needed: list[str], most_rows: int) -> dict[str, list[str]]:
-    """Columns of a CSV file with a header; values are stripped.
+    Fields are separated by commas, tabs (`.tsv`) or semicolons (spreadsheets where the comma is in numbers), whichever
+    gives the header a column that is known.
 
     Args:
         data: The file's bytes.
         what: What it is, as the beginning of a sentence.
         needed: Columns that it has to have.
         most_rows: How many rows it may have.
+        known: Columns that it may have beside these.
+        numbers: Columns of numbers, which have commas for points where fields are separated by semicolons.
+        blank_rows: Whether rows without any text are rows, too.
 
     Raises:
         FmriModelsError: It is no text, has no such column, too long a line or too many rows, or a row has another
             number of fields than the header.
     """
     try:
-        reader = csv.reader(_lines(data.decode("utf-8-sig"), what), strict=True)
-        lines = ((reader.line_num, line) for line in reader if any(value.strip() for value in line))
-        header = [name.strip() for name in next(lines, (0, []))[1]]
-        _check_header(header, what, needed)
+        text = data.decode("utf-8-sig")
+        separator = _separator(text, [*needed, *known])
+        reader = csv.reader(_lines(text, what), delimiter=separator, strict=True)
+        lines = ((reader.line_num, line) for line in reader)
+        header = [name.strip() for name in next((line for _, line in lines if _has_text(line)), [])]
+        _check_header(header, what, needed, separator)
         columns: list[list[str]] = [[] for _ in header]
         for number, line in lines:
+            if not _has_text(line):
+                if not blank_rows:
+                    continue
+                line = [""] * len(header)
             if len(line) != len(header):
                 raise FmriModelsError(f"{what}, line {number}, has {len(line)} fields; expected {len(header)}.")
             if len(columns[0]) == most_rows:
@@ -343,7 +367,27 @@ def read_csv(data: bytes, what: str, needed: list[str], most_rows: int) -> dict[
                 column.append(value.strip())
     except (UnicodeDecodeError, csv.Error) as error:
         raise FmriModelsError(f"{what} is no CSV file in UTF-8 ({one_line(error, 120)}).") from error
-    return dict(zip(header, columns, strict=True))
+    found = dict(zip(header, columns, strict=True))
+    if separator == ";":
+        found.update({name: [_with_point(value) for value in found[name]] for name in numbers if name in found})
+    return found
+
+
+def _separator(text: str, known: Sequence[str]) -> str:
+    """What separates the fields of a header in which a column is known; a comma where none does."""
+    header = next((line for line in io.StringIO(text) if line.strip()), "")[:_LONGEST_LINE]
+    for separator in _SEPARATORS:
+        if any(name.strip().strip('"') in known for name in header.split(separator)):
+            return separator
+    return ","
+
+
+def _has_text(line: Sequence[str]) -> bool:
+    return any(value.strip() for value in line)
+
+
+def _with_point(text: str) -> str:
+    return text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
 
 
 def read_number(text: str) -> float:
@@ -366,10 +410,11 @@ def _lines(text: str, what: str) -> Iterator[str]:
         yield line
 
 
-def _check_header(header: list[str], what: str, needed: list[str]) -> None:
+def _check_header(header: list[str], what: str, needed: Sequence[str], separator: str) -> None:
     if missing := [name for name in needed if name not in header]:
         raise FmriModelsError(
-            f"{what} has no column {missing[0]!r}; found {schema.listed(header, 20) or 'nothing'}, separated by commas."
+            f"{what} has no column {missing[0]!r}; found {schema.listed(header, 20) or 'nothing'}, separated by "
+            f"{_SEPARATORS[separator]}."
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise FmriModelsError(f"{what} has the column {one_line(repr(twice[0]))} twice.")

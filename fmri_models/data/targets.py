@@ -61,8 +61,17 @@ def prepare_pictures(images: np.ndarray, image_size: tuple[int, int, int]) -> to
     if images.shape[3] == 1 and channels == 3:
         images = images.repeat(3, axis=3)
     if images.shape[1:3] != (height, width):
-        images = np.stack([_resized(image, width, height) for image in images])
+        images = np.stack([resized_picture(image, width, height) for image in images])
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
+
+
+def resized_picture(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture, uint8 (H, W, C), in another size (bicubic, antialiased); itself where it has that already."""
+    if image.shape[:2] == (height, width):
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    return resized[..., None] if resized.ndim == 2 else resized
 
 
 def pictures_to_embed(images: np.ndarray, generator: ImageGenerator) -> torch.Tensor:
@@ -215,9 +224,3 @@ def _is_complete(path: Path, shape: tuple[int, int], dtype: np.dtype) -> bool:
     except FmriModelsError:
         return False
     return found.shape == shape and found.dtype == dtype
-
-
-def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
-    return resized[..., None] if resized.ndim == 2 else resized

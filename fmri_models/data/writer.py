@@ -21,9 +21,9 @@ from ..version import __version__
 from . import schema
 from .card import data_card
 from .metadata import check_metadata
-from .noise_ceiling import noise_ceiling_from_ncsnr
+from .noise_ceiling import FEWEST_TRIALS_OF_SESSION, noise_ceiling_from_ncsnr
 from .parquet import file_sha256
-from .pictures import content_sha256, decode_picture, encode_picture, picture_format
+from .pictures import content_sha256, encode_picture, picture_format, read_picture
 from .split_files import check_disjoint, check_split_rows, split_table
 from .streaming_statistics import StreamingStatistics
 
@@ -244,12 +244,13 @@ class TrialTableWriter:
             return
         part = self._subject(subject, first.shape[1])
         rows = part.rows[split]
-        written = part.append(split, _chain(first, blocks), self._folder / _BUFFER_FOLDER)
+        numbers_of_sessions = _integers(sessions, len(ids), 1, f"sessions of {subject}")
+        written = part.append(split, _chain(first, blocks), numbers_of_sessions, self._folder / _BUFFER_FOLDER)
         if written != len(ids):
             raise FmriModelsError(f"{subject}, {split}: {written} rows of betas for {len(ids)} stimulus ids.")
         counted = range(part.next_trial, part.next_trial + len(ids))
         rows["stimulus_id"].extend(ids)
-        rows["session"].extend(_integers(sessions, len(ids), 1, f"sessions of {subject}"))
+        rows["session"].extend(numbers_of_sessions)
         rows["run"].extend(_integers(runs, len(ids), 1, f"runs of {subject}"))
         numbers = list(counted) if trials is None else _integers(trials, len(ids), 0, f"trial numbers of {subject}")
         part.claim_trials(numbers)
@@ -316,7 +317,7 @@ class TrialTableWriter:
         image, digest = None, None
         if record.get("image") is not None:
             data = encode_picture(record["image"], f"stimulus {stimulus_id}")
-            pixels = decode_picture(data, f"stimulus {stimulus_id}")
+            pixels = read_picture(data, f"stimulus {stimulus_id}")
             digest = content_sha256(pixels)
             self._channels = max(self._channels, pixels.shape[2])
             ending = picture_format(data, f"stimulus {stimulus_id}")
@@ -416,7 +417,7 @@ class TrialTableWriter:
             self._record(name)
 
     def _write_trials(self, subject: str, part: "_Subject") -> None:
-        dtype = np.float16 if part.statistics.fits_float16 else np.float32
+        dtype = np.float16 if all(part.is_rounded(split) for split in part.precision) else np.float32
         for split in schema.SPLITS:
             rows = part.rows[split]
             count = len(rows["trial"])
@@ -438,7 +439,10 @@ class TrialTableWriter:
             for start in range(span.start, span.stop, ROW_GROUP):
                 stop = min(start + ROW_GROUP, span.stop)
                 columns = {key: rows[key][start:stop] for key in schema.TRIAL_COLUMNS if key != "subject"}
-                fmri = schema.fmri_array(part.read(split, start, stop).astype(dtype))
+                values = part.read(split, start, stop)
+                # Whether another part needs float32 changes no value of this one.
+                values = values.astype(np.float16) if part.is_rounded(split) else values
+                fmri = schema.fmri_array(values.astype(dtype, copy=False))
                 columns = {"subject": [subject] * (stop - start), **columns, schema.FMRI: fmri}
                 out.write_table(pa.table(columns, schema=table_schema), row_group_size=ROW_GROUP)
         self._record(name)
@@ -490,7 +494,7 @@ class _Subject:
     def __init__(self, name: str, num_voxels: int) -> None:
         self.name = name
         self.num_voxels = num_voxels
-        self.statistics = StreamingStatistics(num_voxels)
+        self.precision: dict[str, _Precision] = {}
         columns = [key for key in schema.TRIAL_COLUMNS if key != "subject"]
         self.rows: dict[str, dict[str, list]] = {split: {key: [] for key in columns} for split in schema.SPLITS}
         self.voxels: pa.Table | None = None
@@ -500,9 +504,10 @@ class _Subject:
         self._seen_trials: set[int] = set()
         self._shown: dict[str, int] = defaultdict(int)
 
-    def append(self, split: str, blocks: Iterator[np.ndarray], folder: Path) -> int:
+    def append(self, split: str, blocks: Iterator[np.ndarray], sessions: Sequence[int], folder: Path) -> int:
         """Writes blocks behind those that the split has already; returns the number of rows."""
         written = 0
+        precision = self.precision.setdefault(split, _Precision(self.num_voxels))
         path = self._buffers.setdefault(split, folder / f"{self.name}-{split}")
         # Written, not memory-mapped: a full disk is an error then, and not a killed process.
         with path.open("ab") as out:
@@ -514,10 +519,18 @@ class _Subject:
                 for start in range(0, len(block), ROW_GROUP):
                     what = f"the betas of {self.name} ({split}, from row {written + start} on)"
                     rows = _checked_block(block[start : start + ROW_GROUP], what)
-                    self.statistics.update(rows)
+                    precision.update(rows, sessions[written + start : written + start + len(rows)])
                     out.write(rows.tobytes())
                 written += len(block)
+        precision.end_session()
         return written
+
+    def is_rounded(self, split: str) -> bool:
+        """Whether a part's betas are float16 numbers, which for training trials no other part decides."""
+        own, training = self.precision[split], self.precision.get(schema.TRAIN)
+        if split == schema.TRAIN or training is None:
+            return own.sessions_fit and own.statistics.fits_float16()
+        return own.statistics.fits_float16(training.statistics.std)
 
     def read(self, split: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a split, (n, voxels) float32."""
@@ -544,6 +557,37 @@ class _Subject:
             counted.append(self._shown[stimulus])
             self._shown[stimulus] += 1
         return counted
+
+
+class _Precision:
+    """Whether one part of a subject's betas may be float16: as a whole, and each session by its own spread.
+
+    Sessions may differ by far more than the trials of each do, as raw BOLD of two scanners does.
+    """
+
+    def __init__(self, num_voxels: int) -> None:
+        self.statistics = StreamingStatistics(num_voxels)
+        self.sessions_fit = True
+        self._session: int | None = None
+        self._of_session = StreamingStatistics(num_voxels)
+
+    def update(self, rows: np.ndarray, sessions: Sequence[int]) -> None:
+        """Adds (n, voxels) betas and the session of each."""
+        self.statistics.update(rows)
+        numbers = np.asarray(sessions, dtype=np.int64)
+        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
+        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            if start == stop or numbers[start] != self._session:
+                self.end_session()
+            if start < stop:
+                self._session = int(numbers[start])
+                self._of_session.update(rows[start:stop])
+
+    def end_session(self) -> None:
+        """Looks at the trials of one session that follow each other, if they are enough to tell a spread."""
+        if self._of_session.count >= FEWEST_TRIALS_OF_SESSION:
+            self.sessions_fit &= self._of_session.fits_float16()
+        self._session, self._of_session = None, StreamingStatistics(len(self.statistics.std))
 
 
 def _parquet_options(table_schema: pa.Schema) -> dict:

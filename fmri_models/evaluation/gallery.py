@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..data.pictures import loaded_picture
+from ..data.picture_files import named_pictures
+from ..data.pictures import read_picture
 from ..data.targets import pictures_to_embed
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -21,7 +22,6 @@ from ..reading import MEBIBYTE
 from ..retrieval import Query, count_duplicates, retrieve
 from .reconstruct import Patterns, load_array
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PATTERNS_A_BATCH = 256
 _PICTURES_A_BATCH = 64
 _BYTES_A_BATCH = 64 * MEBIBYTE
@@ -34,10 +34,12 @@ class Gallery:
     Args:
         embeds: (M, values) array; a file of embeddings is memory-mapped.
         names: File stem of each picture; None where rows have numbers alone.
+        skipped: What else lies in the folder and is no picture, save hidden and system files.
     """
 
     embeds: np.ndarray
     names: Sequence[str] | None = None
+    skipped: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -56,7 +58,7 @@ def load_gallery(pipeline: FmriToImagePipeline, gallery: str | os.PathLike) -> G
 
     Args:
         pipeline: Its image generator embeds pictures; embeddings have to be in its space.
-        gallery: File (M, …) of any floating type, which may be larger than memory, or folder of .png and .jpg files.
+        gallery: File (M, …) of any floating type, which may be larger than memory, or folder of pictures.
 
     Raises:
         FmriModelsError: There are no pictures or one can't be read, the embeddings have another size than the
@@ -119,10 +121,8 @@ def _from_file(space: EmbeddingSpace, path: Path) -> Gallery:
 
 
 def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
-    # A pipe or a link to nowhere is no picture; opening a pipe would wait forever.
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
-    if not files:
-        raise FmriModelsError(f"The gallery {one_line(path)} has no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    pictures = named_pictures(path)
+    files = list(pictures.files.values())
     generator = pipeline.image_generator
     if generator is None:
         raise FmriModelsError(
@@ -133,7 +133,7 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
         for alike in _batches(_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH]):
             prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
-    return Gallery(torch.cat(embeds).numpy(), [file.stem for file in files])
+    return Gallery(torch.cat(embeds).numpy(), list(pictures.files), pictures.skipped)
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -151,10 +151,7 @@ def _batches(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
 def _picture(file: Path, generator: ImageGenerator) -> np.ndarray:
     """uint8 (H, W, C); C is 1 where the generator and the picture are grey, else 3."""
     try:
-        with loaded_picture(file, one_line(file.name)) as picture:
-            grey = generator.image_size[0] == 1 and picture.mode in ("1", "L", "LA")
-            values = np.asarray(picture.convert("L" if grey else "RGB"))
-    # Palettes and other modes are looked at late, and raise whatever their parsers do.
-    except Exception as error:
+        values = read_picture(file, one_line(file.name))
+    except FmriModelsError as error:
         raise FmriModelsError(f"The picture {one_line(file)} can't be read: {one_line(error)}") from error
-    return values[..., None] if grey else values
+    return values if generator.image_size[0] == 1 else np.broadcast_to(values, (*values.shape[:2], 3))

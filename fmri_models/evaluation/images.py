@@ -9,10 +9,11 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..data.pictures import loaded_picture, opened_picture
+from ..data.picture_files import named_pictures, skipped_sentence
+from ..data.pictures import GREY_MODES, opened_picture, read_picture
+from ..data.targets import resized_picture
 from ..errors import FmriModelsError
 from ..names import is_line, one_line
 from ..seeds import check_seed
@@ -21,9 +22,6 @@ from .rendering import check_report_folder, write_report
 from .report import Report
 from .scoring import RowData, score_rows
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-_GREY_MODES = ("L", "1", "LA")
-_MODES = (*_GREY_MODES, "RGB", "P", "RGBA", "CMYK", "YCbCr")
 # Bytes a value of a true picture: pictures, their reconstructions and means as float32, and what metrics make of them.
 _BYTES_A_VALUE = 40
 
@@ -90,39 +88,51 @@ def load_matched(recon_dir: str | PathLike, truth_dir: str | PathLike) -> tuple[
     Returns:
         Names, true pictures and reconstructions (N, C, H, W) float32 in [0, 1], and sentences about what was changed.
     """
-    recon_files, truth_files = _by_name(recon_dir), _by_name(truth_dir)
+    recon_files, recon_notes = _by_name(recon_dir)
+    truth_files, truth_notes = _by_name(truth_dir)
     _check_names(recon_files, truth_files, Path(recon_dir), Path(truth_dir))
     names = sorted(truth_files)
-    truth_kinds = [_size_and_mode(truth_files[name]) for name in names]
-    recon_kinds = [_size_and_mode(recon_files[name]) for name in names]
-    # Grey only if everything is; one colored picture makes the set a colored one.
-    mode = "L" if all(each in _GREY_MODES for _, each in truth_kinds + recon_kinds) else "RGB"
-    size, share = Counter(each for each, _ in truth_kinds).most_common(1)[0]
-    _check_memory(len(names), size, mode)
-    notes = []
+    notes = [*recon_notes, *truth_notes]
+    _check_memory([truth_files[name] for name in names])
+    truth = [_pixels(truth_files[name]) for name in names]
+    (height, width), share = Counter(picture.shape[:2] for picture in truth).most_common(1)[0]
     if share < len(names):
         notes.append(
             f"{len(names) - share} of {len(names)} true pictures were resized to the most frequent size, "
-            f"{size[0]}x{size[1]}."
+            f"{width}x{height}."
         )
-    resized = sum(each != size for each, _ in recon_kinds)
+    truth = [resized_picture(picture, width, height) for picture in truth]
+    recon, resized = [], 0
+    for name in names:
+        picture = _pixels(recon_files[name])
+        resized += picture.shape[:2] != (height, width)
+        recon.append(resized_picture(picture, width, height))
     if resized:
         notes.append(
-            f"{resized} of {len(names)} reconstructions were resized to the true pictures' {size[0]}x{size[1]} "
+            f"{resized} of {len(names)} reconstructions were resized to the true pictures' {width}x{height} "
             "(bicubic, antialiased), which changes pixel metrics."
         )
-    truth, recon = (_stacked([files[name] for name in names], size, mode) for files in (truth_files, recon_files))
-    return names, truth, recon, notes
+    grey = [sum(picture.shape[2] == 1 for picture in pictures) for pictures in (truth, recon)]
+    # Grey only if everything is; one coloured picture makes the set a coloured one.
+    channels = 1 if grey == [len(names)] * 2 else 3
+    if channels == 3 and any(grey):
+        notes.append(
+            f"{grey[0]} of {len(names)} true pictures and {grey[1]} of {len(names)} reconstructions are grey; all were "
+            "compared in colour."
+        )
+    return names, _stacked(truth, channels), _stacked(recon, channels), notes
 
 
-def _check_memory(count: int, size: tuple[int, int], mode: str) -> None:
-    """Refuses pictures that would not fit into memory, before they are decoded."""
-    needed = count * size[0] * size[1] * (1 if mode == "L" else 3) * _BYTES_A_VALUE
+def _check_memory(files: list[Path]) -> None:
+    """Refuses true pictures that would not fit into memory, before they are decoded."""
+    headers = [_size_and_channels(file) for file in files]
+    (width, height), _ = Counter(size for size, _ in headers).most_common(1)[0]
+    needed = len(files) * width * height * max(channels for _, channels in headers) * _BYTES_A_VALUE
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise FmriModelsError(
-            f"{count} pictures of {size[0]}x{size[1]} pixels need {needed / 2**30:.0f} GiB of memory and this machine "
-            f"has {available / 2**30:.0f} GiB; scale them down, or give fewer."
+            f"{len(files)} pictures of {width}x{height} pixels need {needed / 2**30:.0f} GiB of memory and this "
+            f"machine has {available / 2**30:.0f} GiB; scale them down, or give fewer."
         )
 
 
@@ -133,28 +143,17 @@ def _fingerprint(names: list[str], pictures: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _by_name(folder: str | PathLike) -> dict[str, Path]:
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FmriModelsError(f"There is no folder {one_line(folder)}; give one with pictures.")
-    # A pipe or a link to nowhere is no picture; opening a pipe would wait forever.
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise FmriModelsError(f"The folder {one_line(folder)} has no pictures ({', '.join(SUFFIXES)}).")
-    named: dict[str, Path] = {}
-    for path in files:
-        if not is_line(path.stem):
+def _by_name(folder: str | PathLike) -> tuple[dict[str, Path], list[str]]:
+    """Files by their names, and what was not read as sentences."""
+    found = named_pictures(Path(folder))
+    for name, path in found.files.items():
+        if not is_line(name):
             raise FmriModelsError(
                 f"{one_line(folder)} has the picture {one_line(repr(path.name))}, whose name is not one line of "
                 "visible characters; rename it."
             )
-        if path.stem in named:
-            raise FmriModelsError(
-                f"{one_line(folder)} has two pictures with the name {path.stem} ({named[path.stem].name}, "
-                f"{path.name}); keep one."
-            )
-        named[path.stem] = path
-    return named
+    skipped = skipped_sentence(found.skipped, Path(folder).name)
+    return found.files, [skipped] if skipped else []
 
 
 def _check_names(recon: dict[str, Path], truth: dict[str, Path], recon_dir: Path, truth_dir: Path) -> None:
@@ -179,37 +178,27 @@ def _listed(names: set[str], limit: int = 10) -> str:
     return ", ".join(in_order[:limit]) + (f" and {len(in_order) - limit} more" if len(in_order) > limit else "")
 
 
-def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
-    """Width and height, and Pillow's mode, as the file's header says."""
+def _size_and_channels(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height, and channels, as the file's header says: before the picture is turned."""
     try:
         with opened_picture(path, path.name) as picture:
-            size, mode = picture.size, picture.mode
+            return picture.size, 1 if picture.mode in GREY_MODES else 3
     except FmriModelsError as error:
         raise _undecodable(path, error) from error
-    if mode not in _MODES:
-        raise FmriModelsError(
-            f"The picture {one_line(path)} has the mode {mode}; expected 8 bits a channel, so convert it."
-        )
-    return size, mode
 
 
-def _opened(path: Path, size: tuple[int, int], mode: str) -> np.ndarray:
+def _pixels(path: Path) -> np.ndarray:
     try:
-        with loaded_picture(path, path.name) as file:
-            picture = file.convert("L" if file.mode in _GREY_MODES else "RGB")
-    # Palettes and other modes are looked at late, and raise whatever their parsers do.
-    except Exception as error:
+        return read_picture(path, path.name)
+    except FmriModelsError as error:
         raise _undecodable(path, error) from error
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(picture.convert(mode))
 
 
 def _undecodable(path: Path, error: Exception) -> FmriModelsError:
     return FmriModelsError(f"The picture {one_line(path)} cannot be decoded: {one_line(error)}")
 
 
-def _stacked(files: list[Path], size: tuple[int, int], mode: str) -> Tensor:
+def _stacked(pictures: list[np.ndarray], channels: int) -> Tensor:
     """(N, C, H, W) float32 in [0, 1]."""
-    stacked = torch.from_numpy(np.stack([_opened(file, size, mode) for file in files])).float() / 255
-    return stacked[:, None] if mode == "L" else stacked.permute(0, 3, 1, 2).contiguous()
+    alike = [np.broadcast_to(picture, (*picture.shape[:2], channels)) for picture in pictures]
+    return torch.from_numpy(np.stack(alike)).permute(0, 3, 1, 2).float().contiguous() / 255

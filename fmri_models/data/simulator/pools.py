@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import FmriModelsError
 from .. import scenes
-from ..pictures import content_sha256, decode_picture
+from ..pictures import content_sha256, read_picture
 from ..schema import listed
 from ..stimuli import StimulusSource
 from . import constants
@@ -147,7 +147,7 @@ class PicturePool:
 def pixels_of(record: dict[str, Any]) -> Any:
     """A record's picture as uint8 (H, W, C)."""
     image = record["image"]
-    return decode_picture(image, f"stimulus {record['stimulus_id']}") if isinstance(image, bytes) else image
+    return read_picture(image, f"stimulus {record['stimulus_id']}") if isinstance(image, bytes) else image
 
 
 def _different_pictures(source: StimulusSource) -> list[str]:
