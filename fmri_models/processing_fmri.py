@@ -3,14 +3,16 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from transformers import BatchFeature, FeatureExtractionMixin
+from transformers.utils import logging
 
+from .betas import as_betas, as_sessions
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
@@ -21,7 +23,7 @@ from .hub_repository import (
     split_push_options,
     upload_saved,
 )
-from .names import check_name, one_line
+from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema, merged_folder
 from .subject_statistics import (
@@ -37,11 +39,28 @@ from .swapping import recover, written_files
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
+# Statistics of fewer trials lose more than they gain where sessions differ little; docs/data.md has the figures.
+MIN_SESSION_TRIALS = 10
 CONFIG_FILE = "preprocessor_config.json"
 _MEND = "save the processor again, or take another copy of its folder"
 # Far above the voxels of a brain; what is wider is a damaged number.
 _MAX_WIDTH = 2**24
 _ROWS_A_BLOCK = 1024
+_MOST_LISTED = 20
+# What transformers writes into every configuration.
+_OF_TRANSFORMERS = ("feature_extractor_type", "processor_class")
+# What callers of transformers and diffusers pass to every component, and what changes nothing here.
+_LOADING_OPTIONS = (
+    "subfolder", *FETCH_OPTIONS, "proxies", "trust_remote_code", "code_revision", "_from_auto", "_from_pipeline",
+    "_commit_hash", "return_unused_kwargs",
+)  # fmt: skip
+# Options that may differ from those the processor was fitted with.
+_OPTIONS_OF_USE = ("unseen_session", "pool_width", "pad_multiple", "expects")
+
+Statistics = Literal["pooled", "session", "identity"]
+UnseenSession = Literal["error", "pooled", "from_batch"]
+
+logger = logging.get_logger(__name__)
 
 
 class VoxelLabels(Protocol):
@@ -67,7 +86,9 @@ class FmriProcessor(FeatureExtractionMixin):
         statistics: `"pooled"` (mean and standard deviation over all training trials), `"session"` (one a session), or
             `"identity"` (betas are passed on as they are).
         unseen_session: What to do with a session without statistics: `"error"`, `"pooled"`, or `"from_batch"`
-            (statistics of the trials given, which makes results transductive).
+            (statistics of the trials given, which makes results transductive). May be changed at any time.
+        min_session_trials: With `statistics="session"`, a session of fewer training trials gets the pooled statistics:
+            a mean and a spread of few trials are mostly noise, and those of one trial leave nothing of it.
         rois: Keep voxels of these ROIs only; None keeps all.
         min_noise_ceiling: Keep voxels with at least this noise ceiling (fraction of variance).
         num_best_voxels: Keep the K voxels with the highest score on training trials.
@@ -81,14 +102,15 @@ class FmriProcessor(FeatureExtractionMixin):
     def __init__(
         self,
         subject_names: list[str] | None = None,
-        statistics: str = "pooled",
-        unseen_session: str = "error",
+        statistics: Statistics = "pooled",
+        unseen_session: UnseenSession = "error",
         rois: list[str] | None = None,
         min_noise_ceiling: float | None = None,
         num_best_voxels: int | None = None,
         pool_width: int | None = None,
         pad_multiple: int | None = None,
         expects: str = "",
+        min_session_trials: int = MIN_SESSION_TRIALS,
         **kwargs: Any,
     ) -> None:
         check_schema(kwargs.pop("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
@@ -96,19 +118,40 @@ class FmriProcessor(FeatureExtractionMixin):
         self.fmri_schema = PROCESSOR_SCHEMA
         # Written anew, from the statistics that are there then.
         kwargs.pop("statistics_sha256", None)
-        _check_choice("statistics", statistics, ("pooled", "session", "identity"))
-        _check_choice("unseen_session", unseen_session, ("error", "pooled", "from_batch"))
+        noise_ceiling_source = kwargs.pop("noise_ceiling_source", "")
+        for key in kwargs:
+            if key not in _OF_TRANSFORMERS:
+                raise _unknown_option(key)
+        _check_choice("statistics", statistics, get_args(Statistics))
+        _check_options(
+            rois=rois,
+            min_noise_ceiling=min_noise_ceiling,
+            num_best_voxels=num_best_voxels,
+            pool_width=pool_width,
+            pad_multiple=pad_multiple,
+            expects=expects,
+            min_session_trials=min_session_trials,
+        )
+        self._subjects: dict[str, SubjectStatistics] = {}
         self.subject_names = list(subject_names or [])
         self.statistics = statistics
         self.unseen_session = unseen_session
-        self.rois = rois
+        self.min_session_trials = min_session_trials
+        self.noise_ceiling_source = noise_ceiling_source
+        self.rois = None if rois is None else list(rois)
         self.min_noise_ceiling = min_noise_ceiling
         self.num_best_voxels = num_best_voxels
         self.pool_width = pool_width
         self.pad_multiple = pad_multiple
         self.expects = expects
-        self._subjects: dict[str, SubjectStatistics] = {}
         super().__init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "unseen_session":
+            _check_choice(name, value, get_args(UnseenSession))
+        if name == "statistics" and getattr(self, "_subjects", None) and value != self.statistics:
+            raise FmriModelsError(_fixed(name, self.statistics, value))
+        super().__setattr__(name, value)
 
     @classmethod
     def fit(
@@ -118,6 +161,7 @@ class FmriProcessor(FeatureExtractionMixin):
         sessions: Mapping[str, Sequence[int] | np.ndarray] | Sequence[int] | np.ndarray | None = None,
         voxels: Mapping[str, VoxelLabels] | None = None,
         voxel_scores: Mapping[str, np.ndarray] | None = None,
+        stimuli: Mapping[str, Sequence[str] | np.ndarray] | Sequence[str] | np.ndarray | None = None,
         **options: Any,
     ) -> "FmriProcessor":
         """Computes the statistics of training trials; give no others.
@@ -130,13 +174,21 @@ class FmriProcessor(FeatureExtractionMixin):
             voxels: Subject ▶ ROI, coordinates and noise ceiling of each voxel.
             voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise
                 ceiling.
+            stimuli: What each trial showed, in the same form as `fmri`: a session of one stimulus alone gets the pooled
+                statistics, because its own mean is the response to that stimulus.
             **options: The constructor's.
 
         Raises:
-            FmriModelsError: Values are not finite, widths differ, or a selection leaves no voxel.
+            FmriModelsError: Values are not finite, widths differ, a selection leaves no voxel, or there is no such
+                option.
         """
+        for key in options:
+            if key not in _option_types():
+                raise _unknown_option(key)
         if not isinstance(fmri, Mapping):
-            fmri, sessions, subjects = _by_subject(fmri, subjects, sessions)
+            fmri, subjects, rows = _by_subject(fmri, subjects)
+            sessions = _rows_of_subjects(sessions, rows, "sessions")
+            stimuli = _rows_of_subjects(stimuli, rows, "stimuli")
         names = list(subjects) if subjects is not None else list(fmri)
         missing = [name for name in names if name not in fmri]
         if missing:
@@ -146,8 +198,10 @@ class FmriProcessor(FeatureExtractionMixin):
             labels = voxels.get(name) if voxels else None
             scores = voxel_scores.get(name) if voxel_scores else None
             subject_sessions = sessions.get(name) if isinstance(sessions, Mapping) else None
-            processor._fit_subject(name, fmri[name], subject_sessions, labels, scores)
+            shown = stimuli.get(name) if isinstance(stimuli, Mapping) else None
+            processor._fit_subject(name, fmri[name], subject_sessions, shown, labels, scores)
         processor._warn_of_dead_voxels()
+        processor._warn_of_pooled_sessions()
         return processor
 
     @classmethod
@@ -236,6 +290,16 @@ class FmriProcessor(FeatureExtractionMixin):
         """How many of a subject's selected voxels had no variance in training; they become 0."""
         return int((self.subject(name).std == 0).all(axis=0).sum())
 
+    def pooled_sessions(self, name: str) -> list[int]:
+        """A subject's sessions whose training trials were too few for statistics of their own; they have the pooled."""
+        return list(self.subject(name).pooled_sessions)
+
+    def unseen_sessions(self, name: str, sessions: Sequence[int] | np.ndarray) -> list[int]:
+        """Which of some sessions of a subject have no statistics here; none where statistics are not by session."""
+        if self.statistics != "session":
+            return []
+        return sorted(set(as_sessions(sessions).reshape(-1).tolist()) - set(self.subject(name).sessions))
+
     # Fitting
 
     def _fit_subject(
@@ -243,23 +307,34 @@ class FmriProcessor(FeatureExtractionMixin):
         name: str,
         fmri: np.ndarray | Iterable[np.ndarray],
         sessions: Sequence[int] | np.ndarray | None,
+        stimuli: Sequence[str] | np.ndarray | None,
         labels: VoxelLabels | None,
         scores: np.ndarray | None,
     ) -> None:
         if self.statistics == "session" and sessions is None:
             raise FmriModelsError('statistics="session" needs the session of each trial; pass sessions=.')
-        moments = _Moments(name, None if self.statistics != "session" else np.asarray(sessions))
+        numbers = None if sessions is None else as_sessions(sessions, f"A session of {name}").reshape(-1)
+        by_session = self.statistics == "session"
+        moments = _Moments(name, numbers if by_session else None)
         for block in _blocks(fmri):
-            moments.add(block)
+            moments.add(as_betas(block, f"Training trials of {name}"))
         moments.finish()
+        for what, given in (("sessions", numbers), ("stimuli", stimuli)):
+            if given is not None and len(given) != moments.num_rows:
+                raise FmriModelsError(
+                    f"{name} has {len(given)} {what} for {moments.num_rows} trials; give one a trial."
+                )
         selected = self._select(name, moments.num_voxels, labels, scores)
-        keys, mean, std = moments.statistics()
+        shown = None if stimuli is None else np.asarray(stimuli, dtype=str)
+        few = moments.few(self.min_session_trials, shown) if by_session else []
+        keys, mean, std, pooled = moments.statistics(few)
         roi = list(labels.roi) if labels is not None and labels.roi is not None else []
         coordinates = None
         if labels is not None and labels.coordinates is not None:
             coordinates = np.asarray(labels.coordinates, dtype=np.float32)
         if self.statistics == "identity":
             mean, std = np.zeros_like(mean[:1]), np.ones_like(std[:1])
+        source_width, source_columns = getattr(labels, "source_width", None), getattr(labels, "source_columns", None)
         self._subjects[name] = SubjectStatistics(
             num_voxels=moments.num_voxels,
             selected=selected,
@@ -268,6 +343,10 @@ class FmriProcessor(FeatureExtractionMixin):
             sessions=keys,
             roi=roi,
             coordinates=coordinates,
+            pooled_sessions=few,
+            pooled=pooled[:, selected].astype(np.float32) if by_session else None,
+            source_width=None if source_columns is None else source_width,
+            source_columns=None if source_columns is None else np.asarray(source_columns, dtype=np.int64),
         )
 
     def _select(self, name: str, num_voxels: int, labels: VoxelLabels | None, scores: np.ndarray | None) -> np.ndarray:
@@ -283,10 +362,12 @@ class FmriProcessor(FeatureExtractionMixin):
         if self.min_noise_ceiling is not None:
             ceiling = labels.noise_ceiling if labels else None
             ceiling = _required(ceiling, f"min_noise_ceiling needs the noise ceiling of each voxel of {name}")
+            self._note_source(labels)
             keep &= np.nan_to_num(np.asarray(ceiling)) >= self.min_noise_ceiling
         if self.num_best_voxels is not None:
             if scores is None:
                 scores = labels.noise_ceiling if labels else None
+                self._note_source(labels)
             scores = _required(scores, f"num_best_voxels needs a score for each voxel of {name}")
             ranked = np.where(keep, np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf), -np.inf)
             best = np.argsort(-ranked, kind="stable")[: self.num_best_voxels]
@@ -298,6 +379,25 @@ class FmriProcessor(FeatureExtractionMixin):
                 "one."
             )
         return np.flatnonzero(keep)
+
+    def _note_source(self, labels: VoxelLabels | None) -> None:
+        """Notes where the noise ceilings come from by which voxels are chosen."""
+        sources = {source for source in self.noise_ceiling_source.split(", ") if source}
+        sources |= {str(source) for source in [getattr(labels, "source", "")] if source}
+        self.noise_ceiling_source = ", ".join(sorted(sources))
+
+    def _warn_of_pooled_sessions(self) -> None:
+        told = [
+            f"{_ranges(self.pooled_sessions(name))} of {name}"
+            for name in self.subject_names
+            if self.pooled_sessions(name)
+        ]
+        if told:
+            warnings.warn(
+                f"Sessions with fewer than {self.min_session_trials} training trials (min_session_trials), or of one "
+                f"stimulus, are standardised with the pooled statistics of all training trials: {'; '.join(told)}.",
+                stacklevel=3,
+            )
 
     def _warn_of_dead_voxels(self) -> None:
         dead = {name: self.num_dead_voxels(name) for name in self.subject_names}
@@ -311,13 +411,15 @@ class FmriProcessor(FeatureExtractionMixin):
         self, fmri: Any, subject: str | Sequence[str] | None
     ) -> tuple[np.ndarray | list[np.ndarray], list[str], tuple[int, ...]]:
         """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list)."""
-        if isinstance(fmri, list | tuple) and len({np.shape(pattern) for pattern in fmri}) > 1:
-            rows: np.ndarray | list[np.ndarray] = [np.asarray(pattern) for pattern in fmri]
+        if isinstance(fmri, list | tuple) and all(hasattr(pattern, "shape") for pattern in fmri):
+            fmri = [as_betas(pattern) for pattern in fmri]
+        if isinstance(fmri, list) and len({np.shape(pattern) for pattern in fmri if hasattr(pattern, "shape")}) > 1:
+            if wrong := [pattern.shape for pattern in fmri if pattern.ndim != 1 or not pattern.size]:
+                raise FmriModelsError(f"A pattern has the shape {wrong[0]}; expected (voxels,), each of one subject.")
+            rows: np.ndarray | list[np.ndarray] = fmri
             leading: tuple[int, ...] = ()
         else:
-            array = fmri.detach().cpu().numpy() if isinstance(fmri, torch.Tensor) else np.asarray(fmri)
-            if array.dtype.kind not in "fiu":
-                raise FmriModelsError(f"Voxels have the dtype {array.dtype}; expected numbers (float32 betas).")
+            array = as_betas(fmri)
             if array.ndim == 0 or array.size == 0:
                 raise FmriModelsError(f"Voxels have the shape {array.shape}; expected (trials, voxels), not empty.")
             array = array[None] if array.ndim == 1 else array
@@ -340,22 +442,31 @@ class FmriProcessor(FeatureExtractionMixin):
         return [name for name in subject for _ in range(num_rows // batch)]
 
     def _stack(self, rows: np.ndarray | list[np.ndarray], chosen: list[int], name: str) -> np.ndarray:
-        expected = self.subject(name).num_voxels
+        statistics = self.subject(name)
         found = {np.shape(rows[index])[-1] for index in chosen}
-        if found != {expected}:
-            wrong = sorted(found - {expected})[0]
+        if wrong := sorted(found - {statistics.num_voxels, statistics.source_width}):
+            recorded = ""
+            if statistics.source_width is not None:
+                recorded = f", which were kept of {statistics.source_width} recorded ones"
             raise FmriModelsError(
-                f"{name} has {wrong} voxels; the processor was fitted on {expected}; pass the same voxels in the same "
-                "order as in training."
+                f"{name} has {wrong[0]} voxels; the processor was fitted on {statistics.num_voxels}{recorded}; pass "
+                "the same voxels in the same order as in training."
+            )
+        if found != {statistics.num_voxels}:
+            logger.warning_once(
+                f"{name}: of patterns of the {statistics.source_width} recorded voxels, the {statistics.num_voxels} "
+                "are taken that were kept when the table was prepared."
             )
         if isinstance(rows, np.ndarray):
-            return rows if len(chosen) == len(rows) else rows[chosen]
-        return np.stack([rows[index] for index in chosen])
+            return statistics.kept(rows if len(chosen) == len(rows) else rows[chosen])
+        return np.stack([statistics.kept(rows[index]) for index in chosen])
 
     def _prepare(
         self, patterns: np.ndarray, name: str, sessions: np.ndarray | None, row_numbers: list[int]
     ) -> np.ndarray:
-        patterns = patterns.astype(np.float32, copy=False)
+        # What float32 can't hold is infinite, which the next line finds.
+        with np.errstate(over="ignore"):
+            patterns = patterns.astype(np.float32, copy=False)
         _check_finite(patterns, name, row_numbers)
         _check_not_constant(patterns, name, row_numbers)
         statistics = self.subject(name)
@@ -396,18 +507,23 @@ class FmriProcessor(FeatureExtractionMixin):
             row = statistics.sessions.index(session)
             return statistics.mean[row], statistics.std[row]
         if self.unseen_session == "pooled":
-            # Law of total variance over sessions, each weighted alike.
-            mean = statistics.mean.mean(axis=0)
-            return mean, np.sqrt((statistics.std**2).mean(axis=0) + statistics.mean.var(axis=0))
+            return statistics.pooled_statistics()
         if self.unseen_session == "from_batch":
             if len(values) < 2:
                 raise FmriModelsError(
                     f'Session {session} of {name} has one trial; unseen_session="from_batch" needs at least two.'
                 )
+            if len(values) < self.min_session_trials:
+                warnings.warn(
+                    f"Session {session} of {name} is standardised with {len(values)} trials given at once; statistics "
+                    f'of fewer than {self.min_session_trials} are mostly noise: unseen_session="pooled" needs none.',
+                    stacklevel=2,
+                )
             return values.mean(axis=0), values.std(axis=0)
         raise FmriModelsError(
             f"Session {session} of {name} is unknown to this processor; it has statistics of sessions "
-            f'{_ranges(statistics.sessions)}; pass one of these, or load it with unseen_session="pooled".'
+            f'{_ranges(statistics.sessions)}; pass one of these, or load it with unseen_session="pooled" '
+            "(`--unseen-session pooled` of a command)."
         )
 
     def _processed_width(self, name: str) -> int:
@@ -466,7 +582,8 @@ class FmriProcessor(FeatureExtractionMixin):
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
             **kwargs: Those of `FeatureExtractionMixin.from_pretrained`: `subfolder`, `revision`, `cache_dir` …, and
-                fields of the configuration in place of the saved ones.
+                options in place of the saved ones: `unseen_session`, `pool_width`, `pad_multiple`, `expects`. What the
+                statistics were computed with can't be changed any more.
 
         Raises:
             FmriModelsError: The folder has no processor, its configuration is none, or its statistics are missing,
@@ -483,11 +600,14 @@ class FmriProcessor(FeatureExtractionMixin):
         values = _read_config(folder)
         # Changed by from_dict.
         kind, sha256 = values.get("statistics", "pooled"), values.get("statistics_sha256")
-        options = {key: value for key, value in kwargs.items() if key not in ("subfolder", *FETCH_OPTIONS)}
-        made = cls.from_dict(values, **options)
-        processor = made[0] if isinstance(made, tuple) else made
+        options = {key: value for key, value in kwargs.items() if key not in _LOADING_OPTIONS}
+        processor = cls.from_dict({**values, **_changed_options(values, options, kwargs)})
+        assert isinstance(processor, cls)
         processor._subjects = read_statistics(statistics_file(folder), processor.subject_names, kind, sha256)
         processor._check_selection(folder)
+        unused = {key: value for key, value in options.items() if key not in _option_types()}
+        # As transformers has it.
+        made: Any = (processor, unused) if kwargs.get("return_unused_kwargs") else processor
         return made
 
     def _check_selection(self, folder: Path) -> None:
@@ -519,15 +639,20 @@ class _Moments:
         self.sessions = sessions
         self.num_rows = 0
         self.num_voxels = 0
-        self.parts: dict[int | None, tuple[int, np.ndarray, np.ndarray]] = {}
+        self.parts: dict[int | None, _Part] = {}
 
     def add(self, block: np.ndarray) -> None:
-        block = np.atleast_2d(np.asarray(block, dtype=np.float64))
+        block = np.atleast_2d(block)
+        if block.ndim != 2:
+            raise FmriModelsError(f"Training trials have the shape {block.shape}; expected (trials, voxels).")
+        # In float64, but nothing that float32 can't hold, in which trials are standardised.
+        with np.errstate(over="ignore"):
+            _check_finite(block.astype(np.float32), self.name, list(range(self.num_rows, self.num_rows + len(block))))
+        block = block.astype(np.float64)
         self.num_voxels = self.num_voxels or block.shape[1]
         if block.shape[1] != self.num_voxels:
             raise FmriModelsError(f"{self.name} has trials of {self.num_voxels} and of {block.shape[1]} voxels.")
         rows = range(self.num_rows, self.num_rows + len(block))
-        _check_finite(block, self.name, list(rows))
         self.num_rows += len(block)
         if self.sessions is None:
             self._merge(None, block)
@@ -544,27 +669,66 @@ class _Moments:
         if self.sessions is not None and self.num_rows != len(self.sessions):
             raise FmriModelsError(f"{self.name} has {len(self.sessions)} sessions for {self.num_rows} trials.")
 
-    def statistics(self) -> tuple[list[int], np.ndarray, np.ndarray]:
-        """Sessions, and mean and standard deviation (R, V), population form as the field's z-scores use it."""
+    def few(self, least: int, stimuli: np.ndarray | None) -> list[int]:
+        """Sessions with fewer trials than `least`, or that showed one stimulus alone; none where there is one session.
+
+        Args:
+            least: Trials of a session that has statistics of its own.
+            stimuli: (n,) what each trial showed; None where that is not known.
+        """
+        assert self.sessions is not None
+        keys = sorted(key for key in self.parts if key is not None)
+        if len(keys) == 1:
+            return []
+        found = [key for key in keys if self.parts[key][0] < least]
+        if stimuli is not None:
+            found += [key for key in keys if len(set(stimuli[self.sessions == key].tolist())) == 1]
+        return sorted(set(found))
+
+    def statistics(self, few: Sequence[int] = ()) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
+        """Sessions, mean and standard deviation (R, V) of each, and those over all trials (2, V).
+
+        They are of the population, as the field's z-scores are. A voxel that is constant in one session and not in all
+        gets the spread that it has within sessions, so that nothing is divided by 0.
+
+        Args:
+            few: Sessions that get the pooled statistics.
+        """
         keys = sorted(key for key in self.parts if key is not None)
         parts = [self.parts[key] for key in keys] or [self.parts[None]]
         mean = np.stack([mean for _, mean, _ in parts])
-        variance = np.stack([squares / count for count, _, squares in parts])
-        # Below float32's resolution of the mean, a spread is rounding, not signal.
-        std = np.sqrt(variance)
-        std[std <= 1e-7 * np.abs(mean)] = 0
-        return keys, mean, std
+        std = np.stack([_spread(count, mean, squares) for count, mean, squares in parts])
+        pooled = reduce(_merged, parts)
+        total = np.stack([pooled[1], _spread(*pooled)])
+        count = sum(part[0] for part in parts)
+        within = _spread(count, pooled[1], np.sum([squares for _, _, squares in parts], axis=0))
+        std = np.where(std > 0, std, within)
+        for key in few:
+            mean[keys.index(key)], std[keys.index(key)] = total
+        return keys, mean, std, total
 
     def _merge(self, key: int | None, block: np.ndarray) -> None:
-        count, mean = len(block), block.mean(axis=0)
-        squares = ((block - mean) ** 2).sum(axis=0)
-        if key in self.parts:
-            old_count, old_mean, old_squares = self.parts[key]
-            total = old_count + count
-            squares = old_squares + squares + (mean - old_mean) ** 2 * old_count * count / total
-            mean = old_mean + (mean - old_mean) * count / total
-            count = total
-        self.parts[key] = (count, mean, squares)
+        mean = block.mean(axis=0)
+        part = len(block), mean, ((block - mean) ** 2).sum(axis=0)
+        self.parts[key] = _merged(self.parts[key], part) if key in self.parts else part
+
+
+# Number of rows, mean, and sum of squared differences from the mean.
+_Part = tuple[int, np.ndarray, np.ndarray]
+
+
+def _merged(first: _Part, second: _Part) -> _Part:
+    count, mean, squares = second
+    old_count, old_mean, old_squares = first
+    total = old_count + count
+    squares = old_squares + squares + (mean - old_mean) ** 2 * old_count * count / total
+    return total, old_mean + (mean - old_mean) * count / total, squares
+
+
+def _spread(count: int, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Standard deviation; 0 below float32's resolution of the mean, where a spread is rounding and not signal."""
+    std = np.sqrt(squares / count)
+    return np.where(std > 1e-7 * np.abs(mean), std, 0)
 
 
 def _former_statistics(folder: Path, written: set[str]) -> list[str]:
@@ -606,21 +770,33 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 @cache
-def _config_type() -> Any:
-    from pydantic import ConfigDict, Field, create_model
+def _option_types() -> dict[str, Any]:
+    """Each option of a processor ▶ what it takes, and its default."""
+    from pydantic import Field
 
     number = Annotated[int, Field(ge=1, le=_MAX_WIDTH)] | None
-    line = Annotated[str, Field(max_length=10_000)]
-    fields: dict[str, Any] = {
-        "subject_names": (list[str], []),
-        "statistics": (Literal["pooled", "session", "identity"], "pooled"),
-        "unseen_session": (Literal["error", "pooled", "from_batch"], "error"),
+    return {
+        "statistics": (Statistics, "pooled"),
+        "unseen_session": (UnseenSession, "error"),
         "rois": (list[str] | None, None),
         "min_noise_ceiling": (float | None, None),
         "num_best_voxels": (number, None),
         "pool_width": (number, None),
         "pad_multiple": (number, None),
-        "expects": (line, ""),
+        "expects": (Annotated[str, Field(max_length=10_000)], ""),
+        "min_session_trials": (Annotated[int, Field(ge=2, le=_MAX_WIDTH)], MIN_SESSION_TRIALS),
+    }
+
+
+@cache
+def _config_type() -> Any:
+    from pydantic import ConfigDict, Field, create_model
+
+    line = Annotated[str, Field(max_length=10_000)]
+    fields: dict[str, Any] = {
+        "subject_names": (list[str], []),
+        **_option_types(),
+        "noise_ceiling_source": (line, ""),
         "statistics_sha256": (Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None, None),
         "fmri_schema": (int, PROCESSOR_SCHEMA),
         "fmri_models_version": (line, ""),
@@ -631,45 +807,108 @@ def _config_type() -> Any:
     return create_model("ProcessorConfig", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
+@cache
+def _options_type() -> Any:
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = _option_types()
+    return create_model("ProcessorOptions", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+
+def _check_options(**options: Any) -> None:
+    """Refuses values of other types than those declared; numbers, tuples and arrays of NumPy pass as Python's own."""
+    plain = {
+        key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for key, value in options.items()
+    }
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+    checked(plain, _options_type(), "A processor", "correct the option")
+
+
+def _unknown_option(key: str) -> FmriModelsError:
+    known = [*_option_types()]
+    return FmriModelsError(
+        f"A processor has no option {one_line(repr(key), 80)}; it has {', '.join(known)}.{did_you_mean(key, known)}"
+    )
+
+
+def _changed_options(saved: Mapping[str, Any], options: Mapping[str, Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in place of the saved ones.
+
+    Raises:
+        FmriModelsError: There is no such option, or the statistics were computed with it.
+    """
+    changed = {}
+    for key, value in options.items():
+        if key not in _option_types():
+            if kwargs.get("return_unused_kwargs"):
+                continue
+            raise _unknown_option(key)
+        if key in _OPTIONS_OF_USE:
+            changed[key] = value
+        elif value != saved.get(key, _option_types()[key][1]):
+            raise FmriModelsError(_fixed(key, saved.get(key, _option_types()[key][1]), value))
+    return changed
+
+
+def _fixed(name: str, saved: Any, value: Any) -> str:
+    return (
+        f"{name} is {one_line(repr(saved), 80)} in this processor, whose statistics were computed so, and can't become "
+        f"{one_line(repr(value), 80)}; fit a processor anew (`fmri-models fit-processor` for a pipeline)."
+    )
+
+
 def _by_subject(
-    fmri: np.ndarray | torch.Tensor, subjects: Sequence[str] | str | None, sessions: Any
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None, list[str]]:
-    array = np.asarray(fmri)
+    fmri: np.ndarray | torch.Tensor, subjects: Sequence[str] | str | None
+) -> tuple[dict[str, np.ndarray], list[str], dict[str, np.ndarray]]:
+    """Subject ▶ trials, the subjects in the order in which they come, and the rows of each."""
+    array = as_betas(fmri, "Training trials")
+    if array.ndim != 2:
+        raise FmriModelsError(f"Training trials have the shape {array.shape}; expected (trials, voxels).")
     if subjects is None or isinstance(subjects, str):
         subjects = [subjects or "subj01"] * len(array)
     if len(subjects) != len(array):
         raise FmriModelsError(f"{len(subjects)} subjects were given for {len(array)} trials; give one a trial.")
-    names = list(dict.fromkeys(subjects))
+    names = list(dict.fromkeys(subjects)) or ["subj01"]
     rows = {name: np.flatnonzero(np.asarray(subjects) == name) for name in names}
-    by_session = None
-    if sessions is not None:
-        by_session = {name: np.asarray(sessions)[rows[name]] for name in names}
-    return {name: array[rows[name]] for name in names}, by_session, names
+    return {name: array[rows[name]] for name in names}, names, rows
 
 
-def _blocks(fmri: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    if isinstance(fmri, torch.Tensor):
-        fmri = fmri.numpy()
-    if not isinstance(fmri, np.ndarray):
+def _rows_of_subjects(values: Any, rows: Mapping[str, np.ndarray], what: str) -> Any:
+    """What each trial of one array has, by subject."""
+    if values is None or isinstance(values, Mapping):
+        return values
+    column = as_sessions(values, "A session").reshape(-1) if what == "sessions" else np.asarray(values, dtype=str)
+    count = sum(len(own) for own in rows.values())
+    if len(column) != count:
+        raise FmriModelsError(f"{len(column)} {what} were given for {count} trials; give one a trial.")
+    return {name: column[own] for name, own in rows.items()}
+
+
+def _blocks(fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    if not hasattr(fmri, "shape"):
         yield from fmri
         return
-    if fmri.ndim != 2:
-        raise FmriModelsError(f"Training trials have the shape {fmri.shape}; expected (trials, voxels).")
-    for start in range(0, len(fmri), _ROWS_A_BLOCK):
-        yield fmri[start : start + _ROWS_A_BLOCK]
+    array = as_betas(fmri, "Training trials")
+    if array.ndim != 2:
+        raise FmriModelsError(f"Training trials have the shape {array.shape}; expected (trials, voxels).")
+    for start in range(0, len(array), _ROWS_A_BLOCK):
+        yield array[start : start + _ROWS_A_BLOCK]
 
 
 def _sessions_of_rows(
-    session: int | Sequence[int] | None, leading: tuple[int, ...], num_rows: int
+    session: int | Sequence[int] | np.ndarray | None, leading: tuple[int, ...], num_rows: int
 ) -> np.ndarray | None:
     if session is None:
         return None
-    sessions = np.asarray(session)
+    sessions = as_sessions(session)
     if sessions.ndim == 0:
         return np.full(num_rows, sessions)
+    if sessions.shape == leading:
+        return sessions.reshape(-1)
     batch = leading[0] if leading else num_rows
-    if len(sessions) != batch:
-        raise FmriModelsError(f"{len(sessions)} sessions were given for {batch} patterns; give one a pattern.")
+    if sessions.shape != (batch,):
+        found = len(sessions) if sessions.ndim == 1 else f"sessions of the shape {sessions.shape} instead of"
+        raise FmriModelsError(f"{found} sessions were given for {batch} patterns; give one a pattern.")
     return np.repeat(sessions, num_rows // batch)
 
 
@@ -722,4 +961,5 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _ranges(sessions: Sequence[int]) -> str:
-    return ", ".join(str(session) for session in sessions) or "none"
+    shown = ", ".join(str(session) for session in sessions[:_MOST_LISTED]) or "none"
+    return shown + (f" and {len(sessions) - _MOST_LISTED} more" if len(sessions) > _MOST_LISTED else "")

@@ -31,8 +31,12 @@ _LAYOUT = {
     "roi_codes": ("I32", 1),
     "roi_names": ("U8", 1),
     "coordinates": ("F32", 2),
+    "pooled": ("F32", 2),
+    "pooled_sessions": ("I64", 1),
+    "source_width": ("I64", 1),
+    "source_columns": ("I64", 1),
 }
-_OPTIONAL = ("coordinates",)
+_OPTIONAL = ("coordinates", "pooled", "pooled_sessions", "source_width", "source_columns")
 # From so many voxels on, means of real data that are all alike are damage.
 _VOXELS_THAT_DIFFER = 8
 
@@ -48,6 +52,11 @@ class SubjectStatistics:
         sessions: Number of the session of each row; empty where there is a single row over all.
         roi: ROI of each recorded voxel; empty where unknown.
         coordinates: (num_voxels, 3) float32 in mm; None where unknown.
+        pooled: (2, S) float32, mean and standard deviation over all training trials, where there is a row a session;
+            None where an older version has fitted.
+        pooled_sessions: Sessions with too few training trials for statistics of their own, whose rows are the pooled.
+        source_width: Voxels of a pattern as it was before some were dropped in preparation; None where none were.
+        source_columns: (num_voxels,) int64 which of those were kept, ascending; None where all were.
     """
 
     num_voxels: int
@@ -57,6 +66,30 @@ class SubjectStatistics:
     sessions: list[int] = field(default_factory=list)
     roi: list[str] = field(default_factory=list)
     coordinates: np.ndarray | None = None
+    pooled: np.ndarray | None = None
+    pooled_sessions: list[int] = field(default_factory=list)
+    source_width: int | None = None
+    source_columns: np.ndarray | None = None
+
+    def pooled_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) mean and (S,) standard deviation over all training trials."""
+        if self.pooled is not None:
+            return self.pooled[0], self.pooled[1]
+        # Law of total variance over sessions, each weighted alike, because their numbers of trials are not known.
+        mean = self.mean.mean(axis=0)
+        return mean, np.sqrt((self.std**2).mean(axis=0) + self.mean.var(axis=0))
+
+    def kept(self, patterns: np.ndarray) -> np.ndarray:
+        """(..., num_voxels) of patterns of that width, or of the width that they had before voxels were dropped."""
+        if self.source_columns is None or patterns.shape[-1] == self.num_voxels:
+            return patterns
+        return patterns[..., self.source_columns]
+
+    def keep_selected(self, selected: np.ndarray) -> None:
+        """Selects other voxels of statistics that hold all."""
+        self.selected = selected
+        self.mean, self.std = self.mean[:, selected], self.std[:, selected]
+        self.pooled = None if self.pooled is None else self.pooled[:, selected]
 
 
 def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
@@ -77,6 +110,13 @@ def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
         tensors[f"{index}.roi_names"] = np.frombuffer("\n".join(names).encode() or b"\n", dtype=np.uint8).copy()
         if statistics.coordinates is not None:
             tensors[f"{index}.coordinates"] = np.ascontiguousarray(statistics.coordinates)
+        if statistics.pooled is not None:
+            tensors[f"{index}.pooled"] = np.ascontiguousarray(statistics.pooled)
+        if statistics.pooled_sessions:
+            tensors[f"{index}.pooled_sessions"] = np.array(statistics.pooled_sessions, dtype=np.int64)
+        if statistics.source_columns is not None:
+            tensors[f"{index}.source_width"] = np.array([statistics.source_width], dtype=np.int64)
+            tensors[f"{index}.source_columns"] = statistics.source_columns.astype(np.int64)
     # A single key, because several are written in a random order.
     return save(tensors, metadata={"format": "np"})
 
@@ -161,6 +201,7 @@ class _Reader:
         selected = self._selected(num_voxels)
         sessions = self._sessions()
         mean, std = self._values(len(sessions), len(selected))
+        source_width, source_columns = self._source(num_voxels)
         return SubjectStatistics(
             num_voxels=num_voxels,
             selected=selected,
@@ -169,6 +210,10 @@ class _Reader:
             sessions=sessions,
             roi=self._roi(num_voxels),
             coordinates=self._coordinates(num_voxels),
+            pooled=self._pooled(len(selected)),
+            pooled_sessions=self._pooled_sessions(sessions),
+            source_width=source_width,
+            source_columns=source_columns,
         )
 
     def _num_voxels(self) -> int:
@@ -242,10 +287,45 @@ class _Reader:
         return [names[code] for code in codes]
 
     def _coordinates(self, num_voxels: int) -> np.ndarray | None:
-        coordinates = self.tensors.get(f"{self.index}.coordinates")
+        coordinates = self._optional("coordinates")
         if coordinates is not None and coordinates.shape != (num_voxels, 3):
             raise self._error("coordinates", f"has the shape {coordinates.shape}", f"({num_voxels}, 3)")
         return coordinates
+
+    def _pooled(self, num_selected: int) -> np.ndarray | None:
+        pooled = self._optional("pooled")
+        if pooled is None:
+            return None
+        if self.kind != "session":
+            raise self._error("pooled", "is there", f'none, for statistics="{self.kind}"')
+        if pooled.shape != (2, num_selected):
+            raise self._error("pooled", f"has the shape {pooled.shape}", f"(2, {num_selected}), mean and spread")
+        if not np.isfinite(pooled).all() or (pooled[1] < 0).any():
+            raise self._error("pooled", "has values that are not finite, or a negative spread", "statistics of trials")
+        self._check_spread(pooled[:1], pooled[1:])
+        return pooled
+
+    def _pooled_sessions(self, sessions: Sequence[int]) -> list[int]:
+        pooled = self._optional("pooled_sessions")
+        found = [] if pooled is None else [int(session) for session in pooled]
+        if not set(found) <= set(sessions) or len(set(found)) != len(found):
+            raise self._error("pooled_sessions", "has others", "some of the sessions, each once")
+        return found
+
+    def _source(self, num_voxels: int) -> tuple[int | None, np.ndarray | None]:
+        width, columns = self._optional("source_width"), self._optional("source_columns")
+        if width is None and columns is None:
+            return None, None
+        if width is None or columns is None or len(width) != 1 or not num_voxels < width[0] <= _MAX_VOXELS:
+            found = "is missing" if width is None or columns is None else f"is {one_line(width.tolist(), 60)}"
+            raise self._error("source_width", found, f"one number, {num_voxels + 1} to {_MAX_VOXELS}, with its columns")
+        if len(columns) != num_voxels or columns[0] < 0 or columns[-1] >= width[0] or (np.diff(columns) < 1).any():
+            expected = f"{num_voxels} ascending numbers from 0 to {width[0] - 1}"
+            raise self._error("source_columns", "has others", expected)
+        return int(width[0]), columns
+
+    def _optional(self, part: str) -> np.ndarray | None:
+        return self.tensors.get(f"{self.index}.{part}")
 
     def _tensor(self, part: str) -> np.ndarray:
         return self.tensors[f"{self.index}.{part}"]

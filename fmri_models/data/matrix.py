@@ -1,10 +1,7 @@
 """One subject's betas as a memory-mapped matrix in the cache: written once, then read many times faster than Parquet.
 
-It holds float16. A table that was written as float16 is copied as it is. One that needs float32 (raw BOLD of 10,000
-± 20 as float16 would step by 8) has each voxel's mean subtracted and is divided by its standard deviation first. A
-rounded number is off by at most 2^-11 of itself, and such values have a mean square of 1, so that the error's root mean
-square is at most 2^-11 (4.9e-4) of the voxel's standard deviation: below the tolerance of a thousandth whatever the
-data are, so no voxel needs float32 here.
+It holds each beta as the table has it, float16 or float32, and nothing that was computed over trials: one matrix serves
+all splits and folds of a table, so that any statistics over its rows would be over trials that one of them holds out.
 """
 
 import os
@@ -21,10 +18,10 @@ from ..errors import FmriModelsError
 from ..names import file_name
 from ..reading import read_array
 from ..saving import atomic_folder
-from .streaming_statistics import StreamingStatistics
 
 VALUES_FILE = "values.npy"
-SCALING_FILE = "scaling.npy"
+# Beside float16 that former versions had standardised with all trials; such a matrix is written again.
+FORMER_SCALING_FILE = "scaling.npy"
 CACHE_VARIABLE = "FMRI_MODELS_CACHE"
 _GATHER_ROWS = 64
 
@@ -41,8 +38,6 @@ class FmriMatrix:
         self.folder = folder
         mend = f"delete the folder {folder}"
         self._values = read_array(folder / VALUES_FILE, "cached matrix", mend, memory_map=True)
-        scaled = (folder / SCALING_FILE).exists()
-        self._scaling = read_array(folder / SCALING_FILE, "cached matrix", mend) if scaled else None
         self.shape: tuple[int, ...] = self._values.shape
 
     @classmethod
@@ -52,7 +47,7 @@ class FmriMatrix:
         subject: str,
         shape: tuple[int, int],
         blocks: Callable[[], Iterable[np.ndarray]],
-        scale: bool = True,
+        dtype: np.dtype | type = np.float32,
     ) -> "FmriMatrix":
         """Opens a matrix from the cache, which is written first if it isn't there.
 
@@ -62,47 +57,53 @@ class FmriMatrix:
             fingerprint: The table's.
             subject: The subject's id.
             shape: (trials, voxels) that the matrix has to have.
-            blocks: Gives (rows, voxels) blocks from the first trial to the last; called twice with `scale`.
-            scale: Subtract each voxel's mean and divide by its standard deviation; needless for float16 blocks.
+            blocks: Gives (rows, voxels) blocks from the first trial to the last.
+            dtype: float32, or float16 where all blocks are float16.
 
         Raises:
             FmriModelsError: The cache can't be written, or the disk is full.
         """
         parent = cache_folder() / "matrices" / fingerprint
         folder = parent / file_name(subject, "", "subject")
-        if not folder.is_dir():
+        if not _is_complete(folder):
             make_cache_folder(parent)
             with filelock.FileLock(parent / file_name(subject, ".lock", "subject")):
-                if not folder.is_dir():
-                    _check_room(parent, shape)
-                    _write(folder, shape, blocks, scale)
+                if not _is_complete(folder):
+                    _check_room(parent, shape, np.dtype(dtype))
+                    _write(folder, shape, blocks, np.dtype(dtype))
         matrix = cls(folder)
-        if matrix.shape != shape or (matrix._scaling is not None and matrix._scaling.shape != (2, shape[1])):
+        if matrix.shape != shape or matrix._values.dtype != dtype:
             raise FmriModelsError(
-                f"The cached matrix {folder} has the shape {matrix.shape}; expected {shape}: delete it."
+                f"The cached matrix {folder} has the shape {matrix.shape} of {matrix._values.dtype}; expected {shape} "
+                f"of {np.dtype(dtype)}: delete it."
             )
         return matrix
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, in the order asked for, as (n, voxels) float32."""
+        out = np.empty((len(rows), self.shape[1]), dtype=np.float32)
+        if self._values.dtype == np.float32:
+            self._read(rows, out)
+            return out
         # NumPy converts float16 at half the speed.
         import torch
 
-        out = torch.empty((len(rows), self.shape[1]))
-        scaling = None if self._scaling is None else torch.from_numpy(self._scaling)
+        halves = np.empty((min(len(rows), _GATHER_ROWS), self.shape[1]), dtype=np.float16)
         for start in range(0, len(rows), _GATHER_ROWS):
-            part = out[start : start + _GATHER_ROWS]
-            part.copy_(torch.from_numpy(self._gather_halves(rows[start : start + _GATHER_ROWS])))
-            if scaling is not None:
-                torch.addcmul(scaling[0], part, scaling[1], out=part)
-        return out.numpy()
+            chosen = rows[start : start + _GATHER_ROWS]
+            part = halves[: len(chosen)]
+            self._read(chosen, part)
+            torch.from_numpy(out[start : start + _GATHER_ROWS]).copy_(torch.from_numpy(part))
+        return out
 
-    def _gather_halves(self, rows: np.ndarray) -> np.ndarray:
-        values = np.empty((len(rows), self.shape[1]), dtype=np.float16)
+    def _read(self, rows: np.ndarray, out: np.ndarray) -> None:
         # In the order of the file, for pages that are not in memory yet.
         for position in np.argsort(rows, kind="stable"):
-            values[position] = self._values[rows[position]]
-        return values
+            out[position] = self._values[rows[position]]
+
+
+def _is_complete(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / FORMER_SCALING_FILE).exists()
 
 
 def cache_folder() -> Path:
@@ -133,9 +134,9 @@ def _cache_refusal(folder: Path, reason: str) -> str:
     )
 
 
-def _check_room(folder: Path, shape: tuple[int, int]) -> None:
+def _check_room(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> None:
     """Refuses a matrix for which there is no room, before hours are spent on it."""
-    needed, free = 2 * shape[0] * shape[1], shutil.disk_usage(folder).free
+    needed, free = dtype.itemsize * shape[0] * shape[1], shutil.disk_usage(folder).free
     if needed > free:
         raise FmriModelsError(
             f"The disk is full: the betas need {needed / 2**20:.0f} MiB in the cache {folder}, {free / 2**20:.0f} MiB "
@@ -143,38 +144,26 @@ def _check_room(folder: Path, shape: tuple[int, int]) -> None:
         )
 
 
-def _write(folder: Path, shape: tuple[int, int], blocks: Callable[[], Iterable[np.ndarray]], scale: bool) -> None:
+def _write(folder: Path, shape: tuple[int, int], blocks: Callable[[], Iterable[np.ndarray]], dtype: np.dtype) -> None:
     description = f"betas of {folder.name} to the cache"
-    with tqdm(total=(1 + scale) * shape[0], desc=description, unit=" trials", delay=1) as progress:
-        scaling = _scaling(blocks(), shape[1], progress) if scale else None
-        with atomic_folder(folder) as partial:
-            if scaling is not None:
-                np.save(partial / SCALING_FILE, scaling)
-            written = _write_values(partial / VALUES_FILE, shape, blocks(), scaling, progress)
-            if written != shape[0]:
-                raise FmriModelsError(f"The trial table has {written} rows of betas; expected {shape[0]}.")
-
-
-def _scaling(blocks: Iterable[np.ndarray], num_voxels: int, progress: tqdm) -> np.ndarray:
-    """(2, voxels) float32: what is subtracted, and what the rest is divided by."""
-    statistics = StreamingStatistics(num_voxels)
-    for block in blocks:
-        statistics.update(block)
-        progress.update(len(block))
-    return np.stack([statistics.mean, np.where(statistics.std > 0, statistics.std, 1)]).astype(np.float32)
+    progress = tqdm(total=shape[0], desc=description, unit=" trials", delay=1)
+    # Overwritten is what a former version has left, under the lock.
+    with progress, atomic_folder(folder, overwrite=True) as partial:
+        written = _write_values(partial / VALUES_FILE, shape, blocks(), dtype, progress)
+        if written != shape[0]:
+            raise FmriModelsError(f"The trial table has {written} rows of betas; expected {shape[0]}.")
 
 
 def _write_values(
-    path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray], scaling: np.ndarray | None, progress: tqdm
+    path: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray], dtype: np.dtype, progress: tqdm
 ) -> int:
     written = 0
     # Written, not memory-mapped: a full disk is an error then, and not a killed process.
     with path.open("wb") as out:
-        header = {"descr": npy.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+        header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(out, header)
         for block in blocks:
-            values = block if scaling is None else (block - scaling[0]) / scaling[1]
-            out.write(values.astype(np.float16, copy=False).tobytes())
+            out.write(block.astype(dtype, copy=False).tobytes())
             written += len(block)
             progress.update(len(block))
     return written

@@ -45,11 +45,14 @@ class StreamingStatistics:
         count = max(self.count, 1)
         return np.sqrt(np.maximum(self._sum_of_squares / count - (self._sum / count) ** 2, 0))
 
-    @property
-    def fits_float16(self) -> bool:
-        """Whether every voxel stays within the tolerance as float16; one without variance need only stay finite."""
+    def fits_float16(self, std: np.ndarray | None = None) -> bool:
+        """Whether every voxel stays within the tolerance as float16; one without variance need only stay finite.
+
+        Args:
+            std: (voxels,) of what the rounding is a fraction; by default that of these rows.
+        """
         error = np.sqrt(self._rounding / max(self.count, 1))
-        std = self.std
+        std = self.std if std is None else std
         return bool(np.all(np.where(std > 0, error <= FLOAT16_TOLERANCE * std, np.isfinite(error))))
 
 

@@ -274,7 +274,7 @@ class TrialTable:
                 subject,
                 (rows, self.num_voxels(subject)),
                 lambda: self._checked_blocks(subject),
-                scale=self._needs_float32(subject),
+                np.float32 if self._needs_float32(subject) else np.float16,
             )
         return self._matrices[subject]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..betas import as_betas
 from ..errors import FmriModelsError
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
@@ -52,7 +53,8 @@ class TrialTableWriter:
     ```
 
     Betas are stored as float16 where no voxel of the subject loses more than a thousandth of its standard deviation by
-    it, else as float32. They are buffered on disk until the end, because that can only be known then.
+    it, in all training trials and in each session of them, else as float32. They are buffered on disk until the end,
+    because that can only be known then.
 
     Args:
         path: The folder to be written.
@@ -263,7 +265,7 @@ class TrialTableWriter:
     def add_noise_free(self, subject: str, stimulus_ids: Sequence[str], fmri: np.ndarray) -> None:
         """Adds a simulated subject's responses without noise, (stimuli, voxels)."""
         check_name(subject, "subject")
-        values = _checked_block(fmri, f"noise-free responses of {subject}")
+        values = _checked_block(as_betas(fmri, "Noise-free responses"), f"noise-free responses of {subject}")
         self._subject(subject, values.shape[1])
         if len(values) != len(stimulus_ids):
             raise FmriModelsError(
@@ -508,6 +510,8 @@ class _Subject:
         """Writes blocks behind those that the split has already; returns the number of rows."""
         written = 0
         precision = self.precision.setdefault(split, _Precision(self.num_voxels))
+        # One session is as good as the whole, which is looked at anyway.
+        several = sessions if len(set(sessions)) > 1 else []
         path = self._buffers.setdefault(split, folder / f"{self.name}-{split}")
         # Written, not memory-mapped: a full disk is an error then, and not a killed process.
         with path.open("ab") as out:
@@ -519,7 +523,7 @@ class _Subject:
                 for start in range(0, len(block), ROW_GROUP):
                     what = f"the betas of {self.name} ({split}, from row {written + start} on)"
                     rows = _checked_block(block[start : start + ROW_GROUP], what)
-                    precision.update(rows, sessions[written + start : written + start + len(rows)])
+                    precision.update(rows, several[written + start : written + start + len(rows)])
                     out.write(rows.tobytes())
                 written += len(block)
         precision.end_session()
@@ -574,14 +578,15 @@ class _Precision:
     def update(self, rows: np.ndarray, sessions: Sequence[int]) -> None:
         """Adds (n, voxels) betas and the session of each."""
         self.statistics.update(rows)
+        if not len(sessions):
+            return
         numbers = np.asarray(sessions, dtype=np.int64)
         starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
         for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
-            if start == stop or numbers[start] != self._session:
+            if numbers[start] != self._session:
                 self.end_session()
-            if start < stop:
-                self._session = int(numbers[start])
-                self._of_session.update(rows[start:stop])
+            self._session = int(numbers[start])
+            self._of_session.update(rows[start:stop])
 
     def end_session(self) -> None:
         """Looks at the trials of one session that follow each other, if they are enough to tell a spread."""
@@ -599,12 +604,10 @@ def _parquet_options(table_schema: pa.Schema) -> dict:
 
 
 def _blocks(fmri: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for block in [fmri] if isinstance(fmri, np.ndarray) else fmri:
-        block = np.asarray(block)
+    for block in [fmri] if hasattr(fmri, "shape") else fmri:
+        block = as_betas(block, "Betas")
         if block.ndim != 2:
             raise FmriModelsError(f"Betas have the shape {block.shape}; expected (trials, voxels).")
-        if block.dtype.kind not in "fiu":
-            raise FmriModelsError(f"Betas have the type {block.dtype}; expected numbers.")
         yield block
 
 

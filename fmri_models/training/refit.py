@@ -129,9 +129,7 @@ def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
 def _keep_voxels(processor: FmriProcessor, former: FmriProcessor) -> None:
     """Selects the voxels that the model reads, whatever they were chosen by."""
     for name, model_name in zip(processor.subject_names, former.subject_names, strict=True):
-        statistics, selected = processor.subject(name), former.subject(model_name).selected
-        statistics.selected = selected
-        statistics.mean, statistics.std = statistics.mean[:, selected], statistics.std[:, selected]
+        processor.subject(name).keep_selected(former.subject(model_name).selected)
     for option in ("rois", "min_noise_ceiling", "num_best_voxels"):
         setattr(processor, option, getattr(former, option))
 

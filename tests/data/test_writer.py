@@ -55,6 +55,21 @@ def test_half_precision_where_it_is_good_enough_and_single_where_it_is_not(tmp_p
         assert (error <= 1e-3 * fmri.std(axis=0)).all()
 
 
+def test_a_session_is_not_rounded_because_another_has_other_units(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
+    fmri = 10_000 + 20 * noise
+    fmri[40:] = 1e-3 * noise[40:]
+    ids = [f"s{i % 4}" for i in range(80)]
+    for name, sessions in (("a", np.repeat([1, 2], 40)), ("b", np.repeat([1, 2], 40)[::-1])):
+        path = write(tmp_path / name, lambda w, s=sessions: w.add_trials("subj01", "train", ids, fmri, sessions=s))
+        np.testing.assert_array_equal(TrialTable.open(path).trials("subj01").fmri(), fmri)
+
+
+def test_masked_betas_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FmriModelsError, match="masked array"):
+        write(tmp_path / "t", lambda w: add(w, fmri=np.ma.masked_less(np.eye(2, 3), 0.5)))
+
+
 def test_no_dictionary_on_betas_and_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "ROWS_PER_FILE", 600)
     path = write(tmp_path / "t", lambda w: add(w, ids=tuple(f"s{i % 4}" for i in range(1000)), fmri=np.ones((1000, 3))))

@@ -109,7 +109,7 @@ def blocks():
     yield np.ones((2, 3), np.float16)
     print("writing", flush=True)
     time.sleep(60)
-FmriMatrix.materialize("f" * 64, "s", (4, 3), blocks, scale=False)
+FmriMatrix.materialize("f" * 64, "s", (4, 3), blocks, np.float16)
 """
 
 _KILLED_FILE = """
@@ -152,7 +152,7 @@ def test_what_a_killed_process_leaves_in_the_cache_is_removed_by_the_next(own_ca
     kill(_KILLED_CACHE)
     folder = own_cache / "matrices" / ("f" * 64)
     assert any(is_partial(path.name) for path in folder.iterdir())
-    matrix = FmriMatrix.materialize("f" * 64, "s", (4, 3), lambda: [np.ones((4, 3), np.float16)], scale=False)
+    matrix = FmriMatrix.materialize("f" * 64, "s", (4, 3), lambda: [np.ones((4, 3), np.float16)], np.float16)
     assert matrix.shape == (4, 3)
     assert sorted(path.name for path in folder.iterdir()) == ["s", "s.lock"]
 
