@@ -23,7 +23,7 @@ from .hub_repository import (
 from .modeling_outputs import FmriDecoding
 from .names import one_line
 from .reading import read_object
-from .retrieval import Embeddings, Query, Retrieved, retrieve
+from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
 from .weights import check_finite, check_model_folder, stored_tensors_of
@@ -98,7 +98,7 @@ class FmriPreTrainedModel(PreTrainedModel):
         fmri: torch.Tensor,
         gallery: Embeddings,
         subject_ids: SubjectIds = None,
-        top_k: int = 5,
+        top_k: int | None = None,
         query: Query = "brain",
     ) -> Retrieved:
         """Finds pictures by what was decoded from brain responses, or responses by pictures: exactly, in bounded
@@ -113,7 +113,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             gallery: (M, …) embeddings of pictures in the model's space: a tensor or array, which may be memory-mapped
                 and of half precision. Pictures that occur several times take several places, the first one first.
             subject_ids: (B,) indices or names; None if there is one subject.
-            top_k: How many of the most similar to return.
+            top_k: How many of the most similar to return; None for five, or all where there are fewer.
             query: Which side asks.
 
         Returns:
@@ -134,6 +134,8 @@ class FmriPreTrainedModel(PreTrainedModel):
                 f"The gallery has {len(gallery)} embeddings of {found} values; this model's have {space.size} "
                 f"({space.encoder}, {space.layer}); embed the pictures with the model's image generator."
             )
+        if top_k is None:
+            top_k = min(DEFAULT_TOP_K, len(gallery) if query == "brain" else len(embeds))
         return retrieve(embeds, gallery, top_k) if query == "brain" else retrieve(gallery, embeds, top_k)
 
     def subject_indices(self, subject_ids: SubjectIds, batch_size: int, device: torch.device) -> torch.Tensor:

@@ -19,6 +19,8 @@ Query = Literal["brain", "image"]
 # A tensor or array; a read-only memory map is read once from its beginning to its end.
 Embeddings = torch.Tensor | np.ndarray
 
+# How many are shown of each query where nobody says how many.
+DEFAULT_TOP_K = 5
 # Rounding of float32: half the distance from 1 to the next number.
 _UNIT_ROUNDOFF = 2.0**-24
 _QUERIES_AT_ONCE = 1024

@@ -77,7 +77,7 @@ def test_generators():
         (0, "generator is 0; expected a torch.Generator"),
         (True, "generator is True; expected"),
         ("cpu", "generator is 'cpu'; expected"),
-        ([0, 1], r"generator is 0; expected .* manual_seed\(0\) makes one"),
+        ([0, 1], r"generator is 0; expected .*manual_seed\(0\) makes one"),
         ([one, None], "generator is None; expected"),
         (np.random.default_rng(0), "generator is a Generator; expected"),
         ([one], "1 generators were given for 2 patterns"),

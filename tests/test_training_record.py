@@ -1,12 +1,15 @@
 """The record that evaluation relies on: what is read is what was written, or a sentence."""
 
+import hashlib
 import json
 import os
 
 import pytest
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.training_record import TrainingRecord
+from fmri_models.training_record import LearnedFrom, TrainingRecord, encoded_pictures
+
+HASHES = [hashlib.sha256(bytes([number])).hexdigest() for number in range(6)]
 
 
 def record(**changes):
@@ -21,6 +24,60 @@ def test_a_record_comes_back(tmp_path):
     saved = record(simulated=True, stages=[{"stage": "ridge", "result": {"1": 0.5}}], seconds=3)
     saved.save(tmp_path)
     assert TrainingRecord.load(tmp_path) == saved
+
+
+def learned(pictures=HASHES[:4], **changes):
+    values = {"table": "small", "table_fingerprint": "0" * 64, "split": "a", "fold": 0, "parts": ["train"]}
+    return LearnedFrom(
+        **{**values, "part_fingerprints": {"test": "1" * 64}, **changes}, pictures=encoded_pictures(pictures)
+    )
+
+
+def test_the_pictures_that_were_learned_from_come_back_compactly(tmp_path):
+    saved = record(learned_from=[learned(), learned(HASHES[4:5], table="other")], unknown_initial_models=["somebody/x"])
+    saved.save(tmp_path)
+    loaded = TrainingRecord.load(tmp_path)
+    assert loaded == saved
+    own, other = loaded.learned_from
+    assert own.knows([*HASHES, None]) == [True] * 4 + [False] * 3
+    assert other.knows(HASHES) == [False] * 4 + [True, False]
+    assert own.pictures == encoded_pictures([*HASHES[3::-1], HASHES[0]]), "neither order nor repetitions count"
+    assert len(encoded_pictures(hashlib.sha256(bytes(each)).hexdigest() for each in range(1000))) == 8000
+
+
+def test_a_record_of_the_first_schema_is_read(tmp_path):
+    record().save(tmp_path)
+    path = tmp_path / "training.json"
+    values = json.loads(path.read_text())
+    del values["learned_from"], values["unknown_initial_models"]
+    path.write_text(json.dumps({**values, "schema": 1}))
+    assert TrainingRecord.load(tmp_path).learned_from is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pictures": "abc"}, "hashes of pictures in base64"),
+        ({"pictures": "YWJj"}, "hashes of 6 bytes"),
+        ({"pictures": 1}, "as 'pictures'"),
+        ({"fold": True}, "as 'fold'"),
+        ({"more": 1}, "has 'more', which is not known there"),
+        ({"part_fingerprints": ["x"]}, "as 'part_fingerprints'"),
+        ({"parts": []}, "as 'parts'"),
+    ],
+)
+def test_trainings_that_do_not_fit_are_sentences(tmp_path, changes, message):
+    record(learned_from=[learned()]).save(tmp_path)
+    path = tmp_path / "training.json"
+    values = json.loads(path.read_text())
+    values["learned_from"][0].update(changes)
+    path.write_text(json.dumps(values))
+    with pytest.raises(FmriModelsError, match=f"A training in the record of training .*{message}"):
+        TrainingRecord.load(tmp_path)
+    for wrong in ([], [3], "x", {"a": 1}, [values["learned_from"][0]] * 100):
+        path.write_text(json.dumps({**values, "learned_from": wrong}))
+        with pytest.raises(FmriModelsError, match=r"training\.json"):
+            TrainingRecord.load(tmp_path)
 
 
 def test_what_is_not_finite_is_null(tmp_path):
@@ -45,7 +102,7 @@ def test_a_folder_without_a_record_has_none(tmp_path):
         ({"seconds": -1.0}, "as 'seconds'"),
         ({"stages": {}}, "as 'stages'"),
         ({"more": 1}, "has 'more', which is not known there"),
-        ({"schema": 2}, "newer version"),
+        ({"schema": 3}, "newer version"),
         ({"schema": "1"}, "schema version '1'"),
     ],
 )

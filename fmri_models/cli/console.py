@@ -1,11 +1,13 @@
 """What the commands share on the terminal."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..drawing_settings import DrawingSettings
 from ..seeds import check_seed
+from .usage import UsageError
 
 
 class SeedOption(argparse.Action):
@@ -33,10 +35,36 @@ def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
     parser.add_argument("--subject", required=True)
     parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
-    parser.add_argument("--split", default="test", help="which trials of a table (default: test)")
+    parser.add_argument(
+        "--part",
+        metavar="train|validation|test",
+        help="which trials of a table: a part of the split and fold that the model was trained on (default: test)",
+    )
+    # Its name until `split` came to mean the split's file alone.
+    parser.add_argument("--split", dest="former_part", help=argparse.SUPPRESS)
     parser.add_argument(
         "--repetitions", choices=("average", "single"), default="average", help="average a table's repetitions, or not"
     )
+
+
+def chosen_part(args: argparse.Namespace) -> str | None:
+    """The part of a split that the command was told; None if it was told none.
+
+    Raises:
+        UsageError: It was told twice.
+    """
+    if args.former_part is None:
+        return args.part
+    if args.part is not None:
+        raise UsageError("--part and --split name the same thing, a part of the split; give --part alone.")
+    print("fmri-models: warning: --split is called --part now, because split= names a split's file.", file=sys.stderr)
+    return args.former_part
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Says on standard error what a person should know of the patterns."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 
 from ..names import one_line
-from .console import SeedOption, add_generation_arguments, add_pattern_arguments, given_settings, quiet_loading
+from .console import (
+    SeedOption,
+    add_generation_arguments,
+    add_pattern_arguments,
+    chosen_part,
+    given_settings,
+    print_notes,
+    quiet_loading,
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -42,12 +50,14 @@ def run(args: argparse.Namespace) -> None:
     from ..pipeline_fmri import FmriToImagePipeline
 
     inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
+    part = chosen_part(args)
     check_reconstructions_folder(args.out, args.overwrite, inputs)
     settings = given_settings(args)
     quiet_loading()
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
     pipeline = FmriToImagePipeline.from_pretrained(args.model, **replaced)
-    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
+    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
+    print_notes(patterns.notes)
     count = reconstruct(
         pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision
     )

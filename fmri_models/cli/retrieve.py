@@ -2,7 +2,7 @@
 
 import argparse
 
-from .console import add_pattern_arguments, quiet_loading
+from .console import add_pattern_arguments, chosen_part, print_notes, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
             'for its pattern ("Image")'
         ),
     )
-    parser.add_argument("--top-k", type=int, default=5, help="how many to print of each pattern (default: 5)")
+    parser.add_argument("--top-k", type=int, help="how many to print of each (default: 5, or all of fewer)")
     parser.set_defaults(run=run)
 
 
@@ -50,9 +50,11 @@ def run(args: argparse.Namespace) -> None:
     from ..names import csv_cell
     from ..pipeline_fmri import FmriToImagePipeline
 
+    part = chosen_part(args)
     quiet_loading()
     pipeline = FmriToImagePipeline.from_pretrained(args.model)
-    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, args.split, args.repetitions)
+    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
+    print_notes(patterns.notes)
     gallery = load_gallery(pipeline, args.gallery)
     duplicates = gallery.duplicates()
     if duplicates:

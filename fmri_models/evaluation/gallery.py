@@ -19,7 +19,7 @@ from ..generation.image_generator import ImageGenerator
 from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..reading import MEBIBYTE
-from ..retrieval import Query, count_duplicates, retrieve
+from ..retrieval import DEFAULT_TOP_K, Query, count_duplicates, retrieve
 from .reconstruct import Patterns, load_array
 
 _PATTERNS_A_BATCH = 256
@@ -72,17 +72,23 @@ def load_gallery(pipeline: FmriToImagePipeline, gallery: str | os.PathLike) -> G
 
 
 def retrieve_from_gallery(
-    pipeline: FmriToImagePipeline, patterns: Patterns, gallery: Gallery, top_k: int, query: Query = "brain"
+    pipeline: FmriToImagePipeline,
+    patterns: Patterns,
+    gallery: Gallery,
+    top_k: int | None = None,
+    query: Query = "brain",
 ) -> Iterator[tuple[str, str, int, str, str]]:
     """Rows (trial, stimulus, rank, item, similarity), the best first, for each query.
 
     With `query="brain"`, each pattern looks for its picture and rows are ordered by pattern; with `"image"`, each item
-    of the gallery looks for its pattern and rows are ordered by item.
+    of the gallery looks for its pattern and rows are ordered by item. Without `top_k`, five of them are given, or all
+    where there are fewer.
 
     Raises:
         FmriModelsError: The method has no retrieval embeddings, or `top_k` is out of range.
     """
     searched, what = (len(gallery), "pictures") if query == "brain" else (len(patterns.names), "patterns")
+    top_k = min(DEFAULT_TOP_K, searched) if top_k is None else top_k
     if not 1 <= top_k <= searched:
         place = "the gallery has" if query == "brain" else "there are"
         raise FmriModelsError(f"top_k is {top_k}; {place} {searched} {what}, so expected 1 to {searched}.")

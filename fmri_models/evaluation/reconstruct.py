@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.processed import ProcessedTrials
+from ..data.schema import TEST
 from ..data.table import TrialTable
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
@@ -22,6 +23,7 @@ from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
 from ..reading import check_regular_file, read_array, read_text
 from ..saving import atomic_folder
+from .held_out import held_out_notes, held_out_trials
 from .seeded_drawing import Precision, SeededDrawing
 
 TRIALS_FILE = RECONSTRUCTIONS.marker
@@ -38,12 +40,14 @@ class Patterns:
         stimuli: Stimulus of each pattern; empty strings where unknown.
         features: (N, width) processed voxels.
         subject: Name of the subject.
+        notes: What a person should know before believing what is made of them, a sentence each.
     """
 
     names: list[str]
     stimuli: list[str]
     features: torch.Tensor
     subject: str
+    notes: list[str] = field(default_factory=list)
 
 
 def load_patterns(
@@ -51,26 +55,42 @@ def load_patterns(
     fmri: str | os.PathLike,
     subject: str,
     session: int | None = None,
-    split: str = "test",
+    part: str | None = None,
     repetitions: Literal["average", "single"] = "average",
 ) -> Patterns:
     """Reads patterns from a .npy file or a trial table and processes them.
 
+    Args:
+        pipeline: Its processor processes them.
+        fmri: A .npy file (trials, voxels), or the folder of a trial table: the one that the pipeline was trained on, of
+            which the split and fold of the training are taken, or another one, of which the split `default` is.
+        subject: Whose patterns they are.
+        session: Of a file; a table says the sessions itself.
+        part: Of a table's split; None takes the test part.
+        repetitions: Of a table: average a stimulus' trials after standardisation, or take single trials.
+
     Raises:
-        FmriModelsError: The file is no array of numbers, or its voxels do not fit the pipeline.
+        FmriModelsError: The file is no array of numbers, its voxels do not fit the pipeline, the split was drawn again
+            after the training, or an option is for the other kind of `fmri`.
     """
     path = Path(fmri)
     if path.is_dir():
-        trials = TrialTable.open(path).trials(subject, split)
-        if len(trials) == 0:
-            raise FmriModelsError(f"{path} has no trials of {subject} in {split!r}.")
+        if session is not None:
+            raise FmriModelsError(f"{one_line(path)} is a trial table and says the sessions itself; give no session.")
         pipeline.processor.subject(subject)
+        held_out = held_out_trials(pipeline, TrialTable.open(path), subject, part or TEST, any_table=True)
+        trials = held_out.trials
         processed = ProcessedTrials(trials, pipeline.processor, repetitions)
         features = torch.zeros(len(processed), pipeline.processor.width)
         features[:, : processed.width] = torch.from_numpy(processed[np.arange(len(processed))])
         stimuli = processed.stimulus_ids.tolist()
         names = stimuli if repetitions == "average" else [f"trial{trial:05d}" for trial in trials.trials]
-        return Patterns(names, stimuli, features, subject)
+        return Patterns(names, stimuli, features, subject, held_out_notes([held_out]))
+    if part is not None:
+        raise FmriModelsError(
+            f"{one_line(path)} is no trial table, so it has no part {one_line(repr(part))} of a split: all its rows "
+            "are decoded; give no part."
+        )
     values = load_array(path)
     features = pipeline.processor(values, subject=subject, session=session)["fmri"]
     count = len(features)
@@ -173,6 +193,8 @@ def _file_names(patterns: Patterns, seeds: Sequence[int]) -> list[list[str]]:
     """For each seed the file name of each pattern's picture."""
     if len(set(patterns.names)) < len(patterns.names):
         raise FmriModelsError("Two patterns have the same name, so one picture would replace the other; rename one.")
+    if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
+        raise FmriModelsError(f"The seed {twice[0]} is given twice, which makes the same pictures; give it once.")
     endings = [".png"] if len(seeds) == 1 else [f"-seed{seed}.png" for seed in seeds]
     return [[file_name(name, ending, "stimulus id") for name in patterns.names] for ending in endings]
 
