@@ -5,9 +5,11 @@ Ids of stimuli, subjects and splits pass [`check_name`] wherever they are read o
 and is escaped for the format it is written in.
 """
 
+import difflib
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from .errors import FmriModelsError
 
@@ -111,6 +113,25 @@ def csv_cell(text: str) -> str:
     # Some take wide forms of the characters and what stands behind spaces as well.
     first = unicodedata.normalize("NFKC", shown.lstrip())[:1]
     return f"'{shown}" if first in _FORMULA_STARTS else shown
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely stands for; None if none resembles it."""
+    by_folded = {each.lower().replace("-", "_"): each for each in known}
+    # What is longer than any name is none that was misspelt, and comparing takes time with its square.
+    folded = name[:200].lower().replace("-", "_")
+    found = difflib.get_close_matches(folded, by_folded, n=1) or [each for each in by_folded if _begins(each, folded)]
+    return by_folded[found[0]] if found else None
+
+
+def _begins(name: str, beginning: str) -> bool:
+    return len(beginning) > 2 and name.startswith(beginning)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A question that follows the sentence on a name that there is not; empty if no known one resembles it."""
+    found = closest(str(name), known)
+    return "" if found is None else f" Did you mean {found!r}?"
 
 
 def _is_visible(character: str) -> bool:

@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class Written(str):
+    """A scalar of a YAML text as it was written, for whoever knows what it is meant to be.
+
+    Args:
+        text: The text, without quotes.
+        quoted: Whether it stood in quotes, so that no word in it means nothing or true.
+    """
+
+    quoted: bool
+
+    def __new__(cls, text: str, quoted: bool = False) -> "Written":
+        written = super().__new__(cls, text)
+        written.quoted = quoted
+        return written
+
+
 MEBIBYTE = 2**20
 # Ample for everything that is written here as text: configurations, records, reports, recipes.
 MAX_TEXT_BYTES = 64 * MEBIBYTE
@@ -172,13 +189,15 @@ def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
         raise FmriModelsError(f"{what} is nested too deep; {mend}.") from error
 
 
-def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
+def parse_yaml(text: str, what: str, mend: str = "correct it", as_written: bool = False) -> Any:
     """What a YAML text holds, of plain values alone, in bounded time and memory.
 
     Args:
         text: The text.
         what: What it is, as the beginning of a sentence.
         mend: What to do about it, as the end of one.
+        as_written: Keep every scalar as [`Written`] text instead of guessing what it is; see
+            [`typed`](typed_values.py).
 
     Raises:
         FmriModelsError: It is no YAML, is nested too deep, has a key twice, refers to itself, or grows beyond
@@ -189,7 +208,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it") -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise FmriModelsError(f"{what} has {len(text)} characters; expected {MAX_YAML_BYTES} at most; {mend}.")
     try:
-        loader = _yaml_loader()(text)
+        loader = (_written_loader() if as_written else _yaml_loader())(text)
     except yaml.YAMLError as error:
         raise FmriModelsError(f"{what} is no valid YAML ({_joined(error)}); {mend}.") from error
     try:
@@ -218,7 +237,8 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         path: The file.
         what: What it is, for the message, such as `"betas"`.
         mend: What to do about it, as the end of a sentence.
-        memory_map: Read nothing yet, for arrays that may be larger than memory; they keep the byte order of the file.
+        memory_map: Read nothing yet, for arrays that may be larger than memory; they keep byte order and type of the
+            file. Otherwise long doubles become float64.
 
     Raises:
         FmriModelsError: It is no `.npy` file of whole or floating-point numbers, is cut short, or does not fit into
@@ -257,7 +277,9 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         tokenize.TokenError,
     ) as error:
         raise FmriModelsError(f"{start} has a header that can't be read ({one_line(error, 120)}); {mend}.") from error
-    if dtype.kind not in "fiu" or dtype.hasobject or dtype.itemsize > 8:
+    # Of the floating types wider than float64, NumPy reads that of this machine.
+    widest = np.dtype(np.longdouble).itemsize if dtype.kind == "f" else 8
+    if dtype.kind not in "fiu" or dtype.hasobject or dtype.itemsize > widest:
         raise FmriModelsError(f"{start} holds {one_line(dtype, 60)}; expected whole or floating-point numbers; {mend}.")
     if any(isinstance(length, bool) or length < 0 for length in shape):
         raise FmriModelsError(f"{start} has the shape {one_line(shape, 60)}, which no array has; {mend}.")
@@ -272,6 +294,10 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         if memory_map and expected:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         values = np.load(path, allow_pickle=False)
+        if values.dtype.itemsize > 8:
+            # What is too large for float64 becomes infinite, which those who take the values look for.
+            with np.errstate(over="ignore"):
+                return values.astype(np.float64)
         return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
     except MemoryError as error:
         raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error
@@ -289,6 +315,24 @@ def _yaml_loader() -> Any:
 
     exponents = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponents, list("-+.0123456789"))
+    return Loader
+
+
+@cache
+def _written_loader() -> Any:
+    """YAML's loader of plain values, to which every scalar is a text unless a tag says otherwise."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    # `<<`, which takes the keys of another mapping, is all that is left of what plain scalars can mean.
+    Loader.yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+
+    def construct(loader: Any, node: Any) -> Written:
+        return Written(loader.construct_scalar(node), quoted=node.style is not None)
+
+    Loader.add_constructor("tag:yaml.org,2002:str", construct)
     return Loader
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FmriModelsError
-from .names import one_line
+from .names import did_you_mean, one_line
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ def get_method(name: str) -> Method:
     methods = _methods()
     if name not in methods:
         shown = one_line(repr(name), 80)
-        raise FmriModelsError(f"There is no method {shown}; those there are: {', '.join(sorted(methods))}.")
+        raise FmriModelsError(
+            f"There is no method {shown}; those there are: {', '.join(sorted(methods))}.{did_you_mean(name, methods)}"
+        )
     return methods[name]
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError
-from ..names import one_line
+from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
 from .image_generator import ImageGenerator
 from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
@@ -60,7 +60,7 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
         if "/" not in text and not Path(text).is_dir():
             raise FmriModelsError(
                 f"There is no image generator {text!r}; give {', '.join(IMAGE_GENERATORS)}, a folder, or a Hub "
-                "repository."
+                f"repository.{did_you_mean(text, IMAGE_GENERATORS)}"
             )
         return GeneratorSource(repository=text)
     if not isinstance(value, Mapping):
@@ -188,6 +188,7 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
     if unknown:
         raise FmriModelsError(
             f"The image generator has the unknown key {one_line(unknown[0], 80)!r}; known keys: {', '.join(known)}."
+            f"{did_you_mean(unknown[0], known)}"
         )
     for key, value in values.items():
         is_mapping = key in ("options", "spaces")
@@ -200,6 +201,7 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
     if source.name is not None and source.name not in IMAGE_GENERATORS:
         raise FmriModelsError(
             f"There is no image generator {one_line(source.name, 80)!r}; give {', '.join(IMAGE_GENERATORS)}."
+            f"{did_you_mean(source.name, IMAGE_GENERATORS)}"
         )
     if source.dtype is not None and source.dtype not in _DTYPES:
         raise FmriModelsError(
@@ -250,7 +252,7 @@ def _check_options(generator_class: type[ImageGenerator], source: GeneratorSourc
 def _unknown_option(name: object, known: list[str]) -> FmriModelsError:
     return FmriModelsError(
         f"The image generator's options have {one_line(name, 80)!r}, which a recipe or a pipeline can't say; expected "
-        f"{', '.join(known) or 'none'} (in Python, other arguments go to from_source)."
+        f"{', '.join(known) or 'none'} (in Python, other arguments go to from_source).{did_you_mean(name, known)}"
     )
 
 

@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> None:
     """Trains, or estimates what that would take."""
     from .loop import TrainingInterrupted
     from .processes import processes
-    from .recipe import is_recipe_file, load_recipe
+    from .recipe import check_given_once, is_recipe_file, load_recipe
 
+    check_given_once(args.overrides)
     recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
         from .estimate import estimate

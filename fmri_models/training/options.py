@@ -1,7 +1,6 @@
 """How a stage is trained by gradient: its options, and the schedules of the learning rate."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -18,8 +17,6 @@ MonitorMode = Literal["min", "max"]
 
 # No training takes longer, and no machine holds a larger batch.
 _MOST = 10**9
-# What YAML would take for a number if it had a point.
-_NUMBER = re.compile(r"[-+]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][-+]?\d{1,4})?", re.ASCII)
 
 # The one-cycle policy (Smith & Topin, 2018) with PyTorch's start and moments, and MindEye's end.
 _ONE_CYCLE_START = 1 / 25
@@ -167,16 +164,14 @@ class TrainingOptions:
         if value is None or too_low or (below is not None and value >= below):
             low = f"above {above:g}" if above is not None else f"from {at_least:g}"
             high = f" and below {below:g}" if below is not None else ""
-            found = one_line(repr(getattr(self, name)), 80)
+            found = one_line(repr(getattr(self, name)), 80) if value is None else f"{value:g}"
             raise FmriModelsError(f"training.{name} is {found}; expected a number {low}{high}.")
         setattr(self, name, value)
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; YAML reads `3e-4` (without a point) as a text."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         number = float(value)

@@ -1,7 +1,6 @@
 """Recipes: what is trained on what, as YAML with `key=value` overrides."""
 
 import copy
-import difflib
 import hashlib
 import math
 import re
@@ -13,20 +12,39 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from ..data.augmentation import picture_augmentation
+from ..data.augmentation import PictureAugmentation, picture_augmentation
 from ..data.processed import Repetitions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
-from ..generation.loading import parse_source
-from ..names import check_line, check_name, one_line
+from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
+from ..generation.source import GeneratorSource
+from ..names import check_line, check_name, did_you_mean, one_line
+from ..processing_fmri import FmriProcessor
 from ..reading import MAX_NESTING, checked, parse_yaml, read_text
 from ..registry import get_method
 from ..seeds import check_seed
+from ..typed_values import (
+    Argument,
+    Candidates,
+    OneOf,
+    Options,
+    check_key,
+    is_nothing,
+    list_of,
+    opened,
+    options_of,
+    typed,
+    unshared,
+)
 from .options import TrainingOptions
-from .simulated_trials import trial_simulation
+from .simulated_trials import TrialSimulation, trial_simulation
 
 # What a recipe may say of its generator in place of a name.
 GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
+# What the processor is told by the recipe's own keys.
+OWN_PROCESSOR_KEYS = ("subjects", "parts", "split", "fold", "table", "needed")
+# What the settings of a selection may change.
+_SELECTABLE = ("model", "processor", "stages")
 _LARGEST_NUMBER = 2**63 - 1
 _MAX_LIST_INDEX_DIGITS = 9
 _BYTES_THAT_TELL = 2**20
@@ -150,8 +168,8 @@ class Recipe:
         targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
             stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
-        allow_seen_test: Train also where the initial model has learned from pictures that will be tested, or nobody
-            knows whether it has; every report then says so.
+        allow_seen_test: Train also where the initial model has learned from pictures that will be tested; every report
+            then says so.
         repetitions: Train on the `average` of a stimulus' repetitions, on `single` trials, or on `all` repetitions, of
             which the method makes one pattern anew in each step. Validation trials are averaged with `all`.
         processor: Options of the processor.
@@ -241,9 +259,11 @@ class Recipe:
         expected = {key: dict if key == "options" else str for key in values} if known else {}
         texts = known and all(value is None or isinstance(value, expected[key]) for key, value in values.items())
         if not texts or not (values.get("name") or values.get("repository")):
+            unknown = [key for key in values if key not in GENERATOR_KEYS] if isinstance(values, dict) else []
+            hint = did_you_mean(unknown[0], GENERATOR_KEYS) if unknown else ""
             raise FmriModelsError(
                 f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a "
-                f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}."
+                f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}.{hint}"
             )
         if isinstance(self.generator, dict):
             parse_source(self.generator)
@@ -256,7 +276,7 @@ class Recipe:
             )
         for candidate in selection.candidates:
             for key in candidate:
-                if not re.match(r"(model|processor|stages)\.", str(key)):
+                if not str(key).startswith(tuple(f"{name}." for name in _SELECTABLE)):
                     raise FmriModelsError(
                         f"A candidate of the selection sets {str(key)!r}; expected keys into model, processor or "
                         "stages, such as stages.0.training.steps."
@@ -296,15 +316,36 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         name_or_path: Name of a shipped recipe, or path of a YAML file.
-        overrides: `key=value`, with dots into nested values (`processor.statistics=pooled`) and YAML values.
+        overrides: `key=value`, with dots into nested values (`processor.statistics=pooled`). A value is what its option
+            is declared to be: text as it stands, a number, or a list or mapping in brackets as YAML writes them.
 
     Raises:
-        FmriModelsError: There is no such recipe, it is no valid YAML, or a key is unknown.
+        FmriModelsError: There is no such recipe, it is no valid YAML, a key is unknown, or a value is not what its
+            option takes.
     """
     values = _read(name_or_path)
     for override in overrides:
-        _apply(values, override)
+        key, value = _parsed(override)
+        _set(values, key, value, one_line(override))
     return _recipe_from(values, one_line(name_or_path))
+
+
+def check_given_once(overrides: Sequence[str]) -> None:
+    """Refuses overrides of which a later one replaces an earlier one, for whoever types them.
+
+    Raises:
+        FmriModelsError: Names the first such key.
+    """
+    done: list[list[str]] = []
+    for override in overrides:
+        key, _ = _parsed(override)
+        parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in key.split(".")]
+        if repeated := next((each for each in done if each[: len(parts)] == parts), None):
+            raise FmriModelsError(
+                f"The override {one_line(override)!r} replaces {one_line('.'.join(repeated), 80)}, which another one "
+                "before it has set; give each key once."
+            )
+        done.append(parts)
 
 
 def _without_path(place: str | None) -> str | None:
@@ -334,19 +375,25 @@ def _read(name_or_path: str) -> dict[str, Any]:
     else:
         raise FmriModelsError(
             f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file."
+            f"{did_you_mean(name_or_path, recipe_names())}"
         )
-    values = parse_yaml(text, f"The recipe {one_line(name_or_path)}")
+    values = parse_yaml(text, f"The recipe {one_line(name_or_path)}", as_written=True)
     if not isinstance(values, dict):
         raise FmriModelsError(f"The recipe {one_line(name_or_path)} holds no mapping of keys to values.")
-    return values
+    return unshared(values)
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def _parsed(override: str) -> tuple[str, Argument]:
+    """The key and the text of an override."""
+    key, separator, text = (part.strip() for part in override.partition("="))
     if not separator or not key:
         raise FmriModelsError(f"The override {one_line(repr(override))} is not of the form key=value.")
-    value = parse_yaml(text, f"The value of the override {one_line(repr(override))}") if text else None
-    _set(values, key, value, one_line(override))
+    if not text:
+        raise FmriModelsError(
+            f"The override {one_line(repr(override))} has no value; give one, or check the shell's variable that it "
+            "comes from (null stands for none)."
+        )
+    return key, Argument(text)
 
 
 def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
@@ -363,13 +410,14 @@ def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
 
 
 def _step_into(target: Any, key: str, override: str) -> Any:
-    if isinstance(target, list):
-        return target[_list_index(target, key, override)]
-    if target.get(key) is None:
-        target[key] = {}
-    if not isinstance(target[key], dict | list):
+    place: Any = _list_index(target, key, override) if isinstance(target, list) else key
+    found = opened(target[place]) if isinstance(target, list) else opened(target.get(place))
+    if is_nothing(found):
+        found = {}
+    if not isinstance(found, dict | list):
         raise FmriModelsError(f"The override {override!r} reaches into {key!r}, which is a single value.")
-    return target[key]
+    target[place] = found
+    return found
 
 
 def _list_index(target: list[Any], key: str, override: str) -> int:
@@ -383,27 +431,70 @@ def _list_index(target: list[Any], key: str, override: str) -> int:
 
 def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
     check_keys(values, Recipe, f"The recipe {source}")
+    if "method" not in values:
+        raise FmriModelsError(f"The recipe {source} names no method.")
+    values = typed(values, _declared(values), "", f"The recipe {source}")
     check_plain(values, _MEND)
     stages = values.get("stages") or []
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
-    if "method" not in values:
-        raise FmriModelsError(f"The recipe {source} names no method.")
     built: dict[str, Any] = {"stages": [_stage_from(stage, number, source) for number, stage in enumerate(stages)]}
     if values.get("selection") is not None:
         built["selection"] = _selection_from(values["selection"], source)
     return Recipe(**{**values, **built})
 
 
+def _declared(values: Mapping[str, Any]) -> Options:
+    """The options of a recipe and of all that it configures, as they are declared where they are used."""
+    method = get_method(typed(values["method"], str, "method"))
+    stage = {
+        "objective": options_of(method.load("objective")),
+        "training": OneOf((options_of(TrainingOptions), None, Any)),
+        "augmentation": OneOf((str, options_of(PictureAugmentation), Any)),
+        "simulation": OneOf((options_of(TrialSimulation), None)),
+    }
+    recipe = {
+        "stages": OneOf((list_of(OneOf((_changed(Stage, stage), Any))), Any)),
+        "generator": OneOf((str, _generator_options(values.get("generator")), Any)),
+        "processor": _processor_options(),
+        "model": options_of(method.load("config")),
+    }
+    selectable = _changed(Recipe, recipe)
+    candidates = list_of(Candidates(selectable, _SELECTABLE))
+    selection = OneOf((_changed(Selection, {"candidates": OneOf((candidates, Any))}), None, Any))
+    return _changed(Recipe, {**recipe, "selection": selection})
+
+
+def _changed(kind: type, kinds: Mapping[str, Any]) -> Options:
+    """The options of a dataclass, with more said of some of them."""
+    return Options({**options_of(kind).kinds, **kinds})
+
+
+def _processor_options() -> Options:
+    # The constructor takes any name for what files of other versions may hold.
+    known = options_of(FmriProcessor, without=("subject_names",)).kinds
+    return Options({**known, **dict.fromkeys(OWN_PROCESSOR_KEYS, Any)})
+
+
+def _generator_options(generator: Any) -> Options:
+    """What may be said of the generator; those of its own are refused by name where the generator is known."""
+    found = opened(generator)
+    own: dict[str, Any] = {}
+    if isinstance(found, dict) and "options" in found:
+        name = str(found.get("name"))
+        for each in [name] if name in IMAGE_GENERATORS else IMAGE_GENERATORS:
+            own |= options_of(image_generator_class(each).options).kinds
+    kinds = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
+    return Options({name: kinds[name] for name in GENERATOR_KEYS}, closed=False)
+
+
 def _selection_from(values: Any, source: str) -> Selection:
     if not isinstance(values, dict) or "candidates" not in values:
         raise FmriModelsError(f"The recipe {source} has a selection that is no mapping with candidates.")
-    check_keys(values, Selection, f"The selection of the recipe {source}")
     return Selection(**values)
 
 
 def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
-    check_keys(values, Stage, f"A stage of the recipe {source}")
     if "name" not in values:
         raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
     check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
@@ -412,10 +503,7 @@ def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
         return Stage(**values)
     if not isinstance(training, dict):
         raise FmriModelsError(f"The stage {values['name']!r} of the recipe {source} has a training that is no mapping.")
-    check_keys(training, TrainingOptions, f"The training of the stage {values['name']!r} of the recipe {source}")
-    # YAML reads `no` as false.
-    unquoted = {"mixed_precision": "no"} if training.get("mixed_precision") is False else {}
-    return Stage(**{**values, "training": TrainingOptions(**{**training, **unquoted})})
+    return Stage(**{**values, "training": TrainingOptions(**training)})
 
 
 def check_keys(values: dict[str, Any], kind: type, what: str) -> None:
@@ -424,12 +512,8 @@ def check_keys(values: dict[str, Any], kind: type, what: str) -> None:
     Raises:
         FmriModelsError: Names the first one, and the field that is closest to it.
     """
-    known = [item.name for item in fields(kind)]
     for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}."
-            raise FmriModelsError(f"{what} has the unknown key {one_line(repr(key), 80)}; {hint}")
+        check_key(key, [item.name for item in fields(kind)], what)
 
 
 def check_plain(values: Any, mend: str) -> None:

@@ -3,16 +3,18 @@
 import json
 import os
 import re
+from importlib import resources
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
-from fmri_models.training.recipe import load_recipe, recipe_names
+from fmri_models.training.recipe import check_given_once, load_recipe, recipe_names
 
 
 def test_shipped_recipes():
@@ -32,8 +34,170 @@ def test_overrides_reach_nested_values():
     assert recipe.subjects == ["subj02", "subj01"]
     assert recipe.processor == {"statistics": "session", "rois": ["V1"]}
     assert recipe.model == {"targets_a_block": 5}
-    assert recipe.stages[0].objective == {"selection": "leave_one_stimulus_out", "restore_variance": True}
+    assert recipe.stages[0].objective["selection"] == "leave_one_stimulus_out"
     assert (recipe.folds, recipe.seed) == ("all", 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("out=runs/run #3", lambda recipe: recipe.out, "runs/run #3"),
+        ("out=on", lambda recipe: recipe.out, "on"),
+        ("out=2025", lambda recipe: recipe.out, "2025"),
+        ("out=a: b", lambda recipe: recipe.out, "a: b"),
+        ("out=a, 'b' and [c]", lambda recipe: recipe.out, "a, 'b' and [c]"),
+        ("out=a=b", lambda recipe: recipe.out, "a=b"),
+        ("out = 'in quotes'", lambda recipe: recipe.out, "in quotes"),
+        ("data=2024", lambda recipe: recipe.data, "2024"),
+        ("data=2024-01-02", lambda recipe: recipe.data, "2024-01-02"),
+        ("data=[x]", lambda recipe: recipe.data, "[x]"),
+        ("split=1e3", lambda recipe: recipe.split, "1e3"),
+        ("initial_model=null", lambda recipe: recipe.initial_model, None),
+        ("subjects=[01]", lambda recipe: recipe.subjects, ["01"]),
+        ("subjects=[1_0, 0x1, no, ~]", lambda recipe: recipe.subjects, ["1_0", "0x1", "no", "~"]),
+        ("subjects=subj01", lambda recipe: recipe.subjects, ["subj01"]),
+        ("targets=image_embeds", lambda recipe: recipe.targets, ["image_embeds"]),
+        ("trackers=tensorboard", lambda recipe: recipe.trackers, ["tensorboard"]),
+        ("seed=1e1", lambda recipe: recipe.seed, 10),
+        ("fold=03", lambda recipe: recipe.fold, 3),
+        ("generator=2025/on", lambda recipe: recipe.generator, "2025/on"),
+        ("generator={repository: 1/2, revision: 0123, options: {image_side: 512}}", lambda recipe: recipe.generator,
+         {"repository": "1/2", "revision": "0123", "options": {"image_side": 512}}),
+        ("generator={name: clip, options: {antialias: yes}}", lambda recipe: recipe.generator,
+         {"name": "clip", "options": {"antialias": True}}),
+        ("stages.0.train_on=train", lambda recipe: recipe.stages[0].train_on, ["train"]),
+        ("stages.00.train_on=train", lambda recipe: recipe.stages[0].train_on, ["train"]),
+        ("stages.0.name=01", lambda recipe: recipe.stages[0].name, "01"),
+        ("stages.0.objective.penalties=1e2", lambda recipe: recipe.stages[0].objective["penalties"], [100.0]),
+        ("stages.0.objective.penalties=[1, 1e-1]", lambda recipe: recipe.stages[0].objective["penalties"], [1.0, 0.1]),
+        ("stages.0.objective.penalties={01: {latents: 1e3}}", lambda recipe: recipe.stages[0].objective["penalties"],
+         {"01": {"latents": 1000.0}}),
+        ("stages.0.objective.penalties.01={latents: 5}", lambda recipe: recipe.stages[0].objective["penalties"],
+         {"01": {"latents": 5.0}}),
+        ("processor.rois=V1", lambda recipe: recipe.processor["rois"], ["V1"]),
+        ("processor.rois=1", lambda recipe: recipe.processor["rois"], ["1"]),
+        ("processor.rois=[1,2]", lambda recipe: recipe.processor["rois"], ["1", "2"]),
+        ("processor.rois=null", lambda recipe: recipe.processor["rois"], None),
+        ("processor.min_noise_ceiling=1e-1", lambda recipe: recipe.processor["min_noise_ceiling"], 0.1),
+        ("processor.num_best_voxels=1e1", lambda recipe: recipe.processor["num_best_voxels"], 10),
+        ("processor={statistics: pooled}", lambda recipe: recipe.processor, {"statistics": "pooled"}),
+        ("model.targets_a_block=1e1", lambda recipe: recipe.model["targets_a_block"], 10),
+    ],
+)  # fmt: skip
+def test_values_are_read_by_their_declared_types(override, read, expected):
+    found = read(load_recipe("linear", [override]))
+    assert found == expected and type(found) is type(expected)
+
+
+def test_values_of_training_by_gradient_are_read_by_their_declared_types(tmp_path):
+    recipe = load_recipe(
+        "mindeye",
+        [
+            "model.input_dropout=1e-1", "model.norm=batch", "model.use_prior=off", "stages.0.training.steps=1e2",
+            "stages.0.training.epochs=null", "stages.0.training.mixed_precision=no", "stages.0.training.keep_best=no",
+            "stages.0.training.learning_rate=1e-3", "stages.0.objective.parts=backbone", "stages.1.teacher=2025",
+            "stages.0.objective.soft_clip_temperatures=[1e-1, 5e-2]", "stages.0.objective.voxel_noise=1e-1",
+            "stages.0.augmentation={crop_scale: [5e-1, 1], crop_first: no}", "stages.2.simulation.noise=2e0",
+            "selection={candidates: [{}, {model.hidden_size: 1e2, stages.0.objective.parts: backbone}], folds: 2e0}",
+        ],
+    )  # fmt: skip
+    assert (
+        recipe.model["input_dropout"] == 0.1 and recipe.model["norm"] == "batch" and recipe.model["use_prior"] is False
+    )
+    first, second, third = recipe.stages
+    assert (first.training.steps, first.training.epochs, first.training.mixed_precision) == (100, None, "no")
+    assert (first.training.keep_best, first.training.learning_rate) == (False, 1e-3)
+    assert first.objective["parts"] == ["backbone"] and first.objective["voxel_noise"] == 0.1
+    assert first.objective["soft_clip_temperatures"] == [0.1, 0.05]
+    assert first.augmentation == {"crop_scale": [0.5, 1.0], "crop_first": False}
+    assert second.teacher == "2025" and third.simulation == {"noise": 2.0}
+    assert recipe.selection.candidates == [{}, {"model.hidden_size": 100, "stages.0.objective.parts": ["backbone"]}]
+    assert recipe.selection.folds == 2
+
+
+def test_files_are_read_as_the_command_line_is(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "method: linear\ndata: 2024\nout: on\nsubjects: [01, 1e3]\nsplit: 007\nprocessor: {rois: 1}\n"
+        "initial_model:\nseed: 1e1\nstages: [{name: 1, train_on: train, objective: {restore_variance: yes}}]\n"
+    )
+    recipe = load_recipe(str(path))
+    assert (recipe.data, recipe.out, recipe.subjects, recipe.split) == ("2024", "on", ["01", "1e3"], "007")
+    assert (recipe.processor, recipe.initial_model, recipe.seed) == ({"rois": ["1"]}, None, 10)
+    assert (recipe.stages[0].name, recipe.stages[0].train_on) == ("1", ["train"])
+    assert recipe.stages[0].objective == {"restore_variance": True}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_what_yaml_reads(name):
+    text = resources.files("fmri_models.training").joinpath("recipes", f"{name}.yaml").read_text()
+    written, found = yaml.safe_load(text), load_recipe(name).to_dict()
+    stages = written.pop("stages")
+    assert {key: found[key] for key in written} == written
+    for stage, read in zip(stages, found["stages"], strict=True):
+        training = stage.pop("training", None)
+        assert {key: read[key] for key in stage} == stage
+        assert training is None or {key: read["training"][key] for key in training} == training
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_saved_recipe_loads_again(name, tmp_path):
+    recipe = load_recipe(name, ["subjects=[01]", "processor.rois=[on, 'null']", "seed=7"])
+    (tmp_path / "saved.yaml").write_text(json.dumps(recipe.to_dict()))
+    assert load_recipe(str(tmp_path / "saved.yaml")) == recipe
+
+
+def test_an_override_changes_nothing_that_yaml_refers_to(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("method: mindeye\nstages: [{name: a, training: &t {steps: 5}}, {name: b, training: *t}]\n")
+    recipe = load_recipe(str(path), ["stages.0.training.steps=7"])
+    assert [stage.training.steps for stage in recipe.stages] == [7, 5]
+
+
+MISSPELT = [
+    ("linear", "sead=1", "'sead'; did you mean 'seed'"),
+    ("linear", "Seed=1", "'Seed'; did you mean 'seed'"),
+    ("linear", "processor.statistic=pooled",
+     "processor of the recipe linear has the unknown key 'statistic'; did you mean 'statistics'"),
+    ("linear", "processor={num_best_voxel: 3}", "'num_best_voxel'; did you mean 'num_best_voxels'"),
+    ("linear", "model.targets_per_block=5", "'targets_per_block'; did you mean 'targets_a_block'"),
+    ("linear", "stages.0.objective.penalty=5", "'penalty'; did you mean 'penalties'"),
+    ("linear", "stages.0.trainon=train", "'trainon'; did you mean 'train_on'"),
+    ("mindeye", "stages.0.training.batchsize=5", "'batchsize'; did you mean 'batch_size'"),
+    ("mindeye", "stages.0.augmentation.flip=1", "'flip'; did you mean 'flip_probability'"),
+    ("mindeye", "stages.0.simulation.noize=1", "'noize'; did you mean 'noise'"),
+    ("mindeye", "stages.0.objective.voxelnoise=1", "'voxelnoise'; did you mean 'voxel_noise'"),
+    ("linear", "selection={candidate: []}", "'candidate'; did you mean 'candidates'"),
+    ("linear", "selection.candidates=[{}, {stages.0.objective.penalty: 3}]", "'penalty'; did you mean 'penalties'"),
+    ("linear", "selection.candidates=[{}, {processor.statistic: 3}]", "'statistic'; did you mean 'statistics'"),
+    ("linear", "generator={name: clip, revison: a}", "Did you mean 'revision'"),
+    ("linear", "generator={name: clip, options: {antialiasing: yes}}", "Did you mean 'antialias'"),
+    ("linear", "generator={name: pixel}", "Did you mean 'pixels'"),
+    ("linear", "method=linera", "Did you mean 'linear'"),
+    ("linera", "seed=1", "Did you mean 'linear'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "override", "message"), MISSPELT)
+def test_misspelt_names_are_refused_with_the_nearest(name, override, message):
+    with pytest.raises(FmriModelsError, match=message):
+        load_recipe(name, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "repeated"),
+    [
+        (["seed=1", "seed=2"], "seed"),
+        (["processor.rois=V1", "processor={statistics: pooled}"], "processor.rois"),
+        (["stages.0.name=a", "stages.00.name=b"], "stages.0.name"),
+    ],
+)
+def test_a_key_is_given_once(overrides, repeated):
+    with pytest.raises(FmriModelsError, match=f"replaces {repeated}, which another one before it has set"):
+        check_given_once(overrides)
+    check_given_once(["processor={statistics: pooled}", "processor.rois=V1", "seed=1", "split=a", "splits=b"])
+    recipe = load_recipe("linear", ["processor={statistics: pooled}", "processor.rois=V1"])
+    assert recipe.processor == {"statistics": "pooled", "rois": ["V1"]}
 
 
 def test_a_recipe_from_a_file(tmp_path):
@@ -99,6 +263,9 @@ def test_the_published_sizes_of_mindeye():
         (["stages.0.objectiv=1"], "unknown key 'objectiv'; did you mean 'objective'"),
         (["stages.7.name=x"], "item '7' of a list of 1"),
         (["seed"], "not of the form key=value"),
+        (["=1"], "not of the form key=value"),
+        (["out="], "'out=' has no value"),
+        (["initial_model= "], "has no value"),
         (["seed=x"], "seed is 'x'"),
         (["seed=[1"], "no valid YAML"),
         (["method=mindreader"], "no method 'mindreader'"),
@@ -110,15 +277,16 @@ def test_the_published_sizes_of_mindeye():
         (["generator={name: pixels, size: 3}"], "no keys but name, repository, revision, subfolder, dtype, options"),
         (["stages.0.augmentation=published"], "fitted in closed form"),
         (["stages.0.augmentation=much"], "expected none, published, or a mapping with some of crop_probability"),
-        (["stages.0.teacher=5"], "has the teacher 5"),
+        (["stages.0.teacher=5"], "fitted in closed form"),
         (["folds=3"], "expected 'all'"),
         (["stages=[]"], "no stages"),
         (["stages=[a]"], "no list of mappings"),
+        (["stages={name: a}"], "no list of mappings"),
         (["stages=[{}]"], "has no name"),
         (["stages.0.name=a/b"], "named 'a/b'"),
         (["stages.0.validate_on=[test]"], "test trials in validate_on"),
         (["stages.0.train_on=[]"], "learns from no part"),
-        (["trackers=tensorboard"], "expected a list of names"),
+        (["trackers={tensorboard: 1}"], "trackers is a mapping; expected a list of texts"),
     ],
 )
 def test_bad_overrides_are_sentences(overrides, message):
@@ -158,13 +326,19 @@ CASES = [
     ("a: &a [*a]", "leads back to itself"),
     ("\n".join(["a0: &a0 [1]", *(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]" for i in range(1, 9))]), "grow beyond"),
     ("a: \x00", "is no valid YAML"),
-    ("method: linear\n5: x\nstages: [{name: a}]", "unknown key 5"),
-    ("method: linear\nstages: [{name: a, objective: {5: x}}]", r"stages\.0\.objective has the key 5; expected a text"),
-    ("method: linear\nstages: [{name: a}]\nmodel: {a: 2001-01-01}", r"model\.a is datetime\.date.* \(date\)"),
-    ("method: linear\nstages: [{name: a}]\nmodel: {a: !!set {x}}", r"model\.a is \{'x'\} \(set\)"),
-    ("method: linear\nstages: [{name: a, train_on: 5}]", r"stages\.0\.train_on is 5; expected list"),
-    ("method: linear\nstages: [{name: a, validate_on: [5]}]", r"stages\.0\.validate_on has 5 as '0'; expected string"),
-    ("method: 5\nstages: [{name: a}]", "method is 5; expected string"),
+    ("method: linear\n5: x\nstages: [{name: a}]", "unknown key '5'"),
+    ("method: linear\nstages: [{name: a, objective: {5: x}}]",
+     r"stages\.0\.objective of the recipe .* has the unknown key '5'"),
+    ("method: linear\nstages: [{name: a}]\nmodel: {penalties: {a: !!timestamp 2001-01-01}}",
+     r"model\.penalties\.a is datetime\.date.* \(date\)"),
+    ("method: linear\nstages: [{name: a}]\nmodel: {penalties: {a: !!set {x}}}",
+     r"model\.penalties\.a is \{'x'\} \(set\)"),
+    ("method: linear\nstages: [{name: a, train_on: {b: 5}}]",
+     r"stages\.0\.train_on is a mapping; expected a list of texts"),
+    ("method: linear\nstages: [{name: a, validate_on: [[5]]}]",
+     r"stages\.0\.validate_on\.0 is a list; expected a text"),
+    ("method: linear\nstages: [{name: a, validate_on: }]", r"stages\.0\.validate_on is null; expected a list of texts"),
+    ("method: 5\nstages: [{name: a}]", "There is no method '5'"),
 ]  # fmt: skip
 
 
@@ -187,12 +361,12 @@ def test_what_is_no_file_is_a_sentence(tmp_path, make):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["stages.0.train_on=" + "[" * 3000], "nested too deep"),
+        (["stages.0.train_on=" + "[" * 3000], "does not end with ]"),
         (["seed=" + "9" * 100], "seed is a number beyond"),
         (["fold=-1"], "fold is -1"),
-        (["processor.rois=.nan"], r"processor\.rois is nan; expected a finite number"),
+        (["processor.min_noise_ceiling=.nan"], r"processor\.min_noise_ceiling is nan; expected a finite number"),
         (["subjects=[]"], r"subjects is \[\]"),
-        (["subjects=[5]"], "subjects has 5"),
+        (["subjects=[[5]]"], r"subjects\.0 is a list; expected a text"),
         (["split=../x"], "name of the split '../x' can't be used as a file name"),
         ([r'out="a\nb"'], "recipe's out .* has the character U\\+000A"),
         ([r'stages.0.name="a\eb"'], "name of a stage .* has the character U\\+001B"),
@@ -200,10 +374,10 @@ def test_what_is_no_file_is_a_sentence(tmp_path, make):
         (["stages.².name=a"], "asks for item '²'"),
         (["stages." + "9" * 5000 + "=a"], "asks for item '999"),
         (["a." * 5000 + "b=1"], "levels deep"),
-        (["max_shard_size=5"], "max_shard_size is 5"),
+        (["max_shard_size=5"], "max_shard_size is '5'"),
         (["max_shard_size=0GB"], "max_shard_size is '0GB'"),
-        (["trackers=[5]"], "expected a list of names"),
-        (["stages.0.augmentation=5"], "augmentation is 5"),
+        (["trackers=[[5]]"], r"trackers\.0 is a list; expected a text"),
+        (["stages.0.augmentation=5"], "augmentation is '5'"),
     ],
 )
 def test_values_that_fit_no_field_are_sentences(overrides, message):

@@ -118,7 +118,7 @@ def test_refitting_replaces_the_processor_alone(data, tmp_path):
         (["subjects=[subj09]"], "no subject 'subj09'; it has subj0"),
         (["split=imaginary"], "no split 'imaginary'"),
         (["targets=[text_embeds]"], "has no text_embeds; it has image_embeds, latents"),
-        (["stages.0.objective={alpha: 3}"], "objective that does not fit.*alpha"),
+        (["stages.0.objective={alpha: 3}"], "stages.0.objective of the recipe .* has the unknown key 'alpha'"),
         (["generator=nothing"], "no image generator 'nothing'"),
         (["processor.rois=[V4]"], "no voxel in V4; its ROIs are V1"),
     ],

@@ -1,0 +1,418 @@
+"""Values that were written as text, read by the declared types of their options and not by what they look like.
+
+`01` is the text "01" for a subject and the number 1 for a seed. A kind is what a type annotation says (`int | None`,
+`list[str]`, a `Literal`, a dataclass ...), [`Options`], [`Candidates`], or [`OneOf`] of several.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from typing_extensions import is_typeddict
+
+from .errors import FmriModelsError
+from .names import closest, one_line
+from .reading import MAX_NESTING, Written, parse_yaml
+
+_MEND = "correct it"
+_NOTHING = ("", "~", "null", "Null", "NULL")
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_WHOLE = re.compile(r"[-+]?[0-9]{1,300}(?:_[0-9]{3}){0,6}", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})(?:[eE][-+]?[0-9]{1,4})?", re.ASCII)
+_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_CLOSED_BY = {"[": "]", "{": "}"}
+# No option takes a whole number with more digits.
+_MOST_DIGITS = 30
+_LISTS = (list, tuple, Sequence, Iterable, set, frozenset, AbstractSet)
+_MAPPINGS = (dict, Mapping)
+
+
+class Argument(str):
+    """What stands behind `key=` on the command line; its kind decides whether it is a text or YAML."""
+
+
+# Kinds are the same where they are the same object, so that they can stand inside of types.
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """A value of one of several kinds.
+
+    Args:
+        kinds: The kinds; `Any` among them lets everything else pass.
+    """
+
+    kinds: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """A mapping with declared keys.
+
+    Args:
+        kinds: Key ▶ kind.
+        closed: Whether other keys are refused.
+    """
+
+    kinds: Mapping[str, Any]
+    closed: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """A mapping of dotted keys.
+
+    Args:
+        inside: The kind that the keys reach into.
+        first: The first parts of keys that may; others pass as they are.
+    """
+
+    inside: Any
+    first: tuple[str, ...]
+
+
+def typed(value: Any, kind: Any, key: str, what: str = "The value") -> Any:
+    """A value, and all that it holds, as its kind says.
+
+    Text that was written becomes what is declared; values of Python stay as they are. A single value where a list is
+    declared is a list of one.
+
+    Args:
+        value: Mappings and lists of [`Written`], [`Argument`] and values of Python.
+        kind: What is declared.
+        key: Dotted key of the value; empty for the whole.
+        what: What the whole is, as the beginning of a sentence.
+
+    Raises:
+        FmriModelsError: Names the key of the first text that can't be what is declared, what was found and what is
+            expected; or a key that there is not, and the nearest that there is.
+    """
+    if key.count(".") > MAX_NESTING:
+        raise FmriModelsError(f"{what} is nested deeper than {MAX_NESTING} levels at {one_line(key, 80)}; {_MEND}.")
+    alternatives = _alternatives(kind)
+    if isinstance(value, Argument):
+        value = _opened(value, alternatives, key)
+    if isinstance(value, dict):
+        return _typed_mapping(value, alternatives, key, what)
+    if isinstance(value, list):
+        return _typed_list(value, alternatives, key, what)
+    return _typed_text(value, alternatives, key) if isinstance(value, Written) else value
+
+
+def opened(value: Any) -> Any:
+    """An [`Argument`] that is a list or a mapping in brackets as what it holds; everything else as it is."""
+    if isinstance(value, Argument) and value.strip()[:1] in ("[", "{"):
+        return _opened(value, [Any], "The value")
+    return value
+
+
+def list_of(kind: Any) -> Any:
+    """The kind of a list of values of a kind."""
+    return types.GenericAlias(list, (kind,))
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value is none, or a text that says so."""
+    return value is None or (isinstance(value, Written | Argument) and _means_nothing(value))
+
+
+def options_of(kind: Any, without: Sequence[str] = ()) -> Any:
+    """The options of a dataclass, pydantic model or `TypedDict`, or the arguments of a class or function.
+
+    Args:
+        kind: The class or function.
+        without: Names that are no options.
+
+    Returns:
+        [`Options`], open where a function takes any name; `Any` where nothing is declared.
+    """
+    hints = _hints(kind)
+    if is_dataclass(kind):
+        # Some packages give the fields of a dataclass their types without an annotation that can be looked up.
+        found = {each.name: hints.get(each.name, each.type) for each in fields(kind) if each.init}
+        return Options({name: each for name, each in found.items() if name not in without})
+    if is_typeddict(kind) or hasattr(kind, "model_fields"):
+        return Options({name: each for name, each in hints.items() if name not in without and name != "model_config"})
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except (TypeError, ValueError):
+        return Any
+    constructor: Any = kind
+    init = _hints(constructor.__init__) if isinstance(kind, type) else hints
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    found = {each.name: init.get(each.name, Any) for each in named if each.name not in without}
+    return Options(found, closed=all(each.kind != each.VAR_KEYWORD for each in parameters))
+
+
+def check_key(key: Any, known: Iterable[str], what: str) -> None:
+    """Refuses a key that there is not.
+
+    Raises:
+        FmriModelsError: Names it, and the known one that is closest to it.
+    """
+    names = list(known)
+    if key not in names:
+        close = closest(str(key), names)
+        hint = f"did you mean {close!r}?" if close else f"known keys: {', '.join(names) or 'none'}."
+        raise FmriModelsError(f"{what} has the unknown key {one_line(repr(str(key)), 80)}; {hint}")
+
+
+def expectation(kind: Any) -> str:
+    """What a kind takes, in words."""
+    words = list(dict.fromkeys(word for each in _alternatives(kind) for word in _words(each)))
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "something else"
+
+
+def _typed_mapping(value: dict[Any, Any], alternatives: list[Any], key: str, what: str) -> dict[Any, Any]:
+    for kind in alternatives:
+        if isinstance(kind, Options):
+            place = what if not key else f"{key} of {what[:1].lower()}{what[1:]}"
+            for each in value if kind.closed else ():
+                check_key(each, kind.kinds, place)
+            inside = {name: kind.kinds.get(str(name), Any) for name in value}
+            break
+        if isinstance(kind, Candidates):
+            inside = {name: _kind_at(kind, str(name), what) for name in value}
+            break
+        if _origin(kind) in _MAPPINGS:
+            arguments = get_args(kind)
+            inside = dict.fromkeys(value, arguments[1] if len(arguments) > 1 else Any)
+            break
+    else:
+        if Any not in alternatives:
+            raise _misfit("a mapping", alternatives, key)
+        inside = dict.fromkeys(value, Any)
+    return {
+        str(name) if isinstance(name, str) else name: typed(
+            each, inside[name], f"{key}.{name}" if key else str(name), what
+        )
+        for name, each in value.items()
+    }
+
+
+def _typed_list(value: list[Any], alternatives: list[Any], key: str, what: str) -> list[Any]:
+    of_lists = [kind for kind in alternatives if _origin(kind) in _LISTS]
+    if not of_lists and Any not in alternatives:
+        raise _misfit("a list", alternatives, key)
+    kinds = _element_kinds(of_lists[0], len(value)) if of_lists else [Any] * len(value)
+    return [
+        typed(each, kind, f"{key}.{index}", what) for index, (each, kind) in enumerate(zip(value, kinds, strict=True))
+    ]
+
+
+def _typed_text(text: Written, alternatives: list[Any], key: str) -> Any:
+    if type(None) in alternatives and _means_nothing(text):
+        return None
+    if text.quoted and str in alternatives:
+        return str(text)
+    for kind in (bool, int, float):
+        found = _SCALARS[kind](text) if kind in alternatives else None
+        if found is not None:
+            return found
+    for kind in alternatives:
+        if get_origin(kind) is Literal:
+            choice = next((each for each in get_args(kind) if str(each) == text), None)
+            if choice is not None:
+                return choice
+    if str in alternatives:
+        return str(text)
+    for kind in alternatives:
+        if _origin(kind) in _LISTS and not _means_nothing(text):
+            inside = _alternatives(_element_kinds(kind, 1)[0])
+            if any(each is Any or each in _SINGULARS or get_origin(each) is Literal for each in inside):
+                return [_typed_text(text, inside, key)]
+    if Any in alternatives:
+        return str(text) if text.quoted else _natural(text)
+    raise _misfit(_shown(text), alternatives, key)
+
+
+def _means_nothing(text: Written | Argument) -> bool:
+    return text in _NOTHING and not getattr(text, "quoted", False)
+
+
+def _opened(value: Argument, alternatives: list[Any], key: str) -> Any:
+    """What is between quotes or in brackets; the text itself where it is neither, or where only a text can be meant."""
+    text = value.strip()
+    if _QUOTED.fullmatch(text):
+        try:
+            found = parse_yaml(text, key, as_written=True)
+        except FmriModelsError:
+            return Written(text)
+        return found if isinstance(found, Written) else Written(text)
+    only_text = any(kind is str or get_origin(kind) is Literal for kind in alternatives) and not any(
+        _origin(kind) in (*_LISTS, *_MAPPINGS) or isinstance(kind, Options | Candidates) or kind is Any
+        for kind in alternatives
+    )
+    closing = _CLOSED_BY.get(text[:1])
+    if closing is None or only_text:
+        return Written(text)
+    if not text.endswith(closing):
+        raise FmriModelsError(
+            f"{key} is {one_line(repr(text), 80)}, which is no valid YAML: it begins with {text[0]} and does not end "
+            f"with {closing}; put a text that begins so in quotes."
+        )
+    return unshared(parse_yaml(text, f"The value of {one_line(key, 80)}, {one_line(repr(text), 80)},", as_written=True))
+
+
+def unshared(value: Any) -> Any:
+    """A copy in which nothing is there twice, as YAML's references are: a change in one place is none in another."""
+    if isinstance(value, dict):
+        return {key: unshared(each) for key, each in value.items()}
+    return [unshared(each) for each in value] if isinstance(value, list) else value
+
+
+def _kind_at(candidates: Candidates, key: str, what: str) -> Any:
+    """The kind of a dotted key.
+
+    Raises:
+        FmriModelsError: There is no such key.
+    """
+    parts = key.split(".")
+    if parts[0] not in candidates.first or len(parts) > MAX_NESTING:
+        return Any
+    kind, done = candidates.inside, ""
+    for part in parts:
+        kind = _below(_alternatives(kind), part, f"{done} of {what[:1].lower()}{what[1:]}" if done else what)
+        done = f"{done}.{part}" if done else part
+    return kind
+
+
+def _below(alternatives: list[Any], part: str, what: str) -> Any:
+    for kind in alternatives:
+        if isinstance(kind, Options):
+            if kind.closed:
+                check_key(part, kind.kinds, what)
+            return kind.kinds.get(part, Any)
+        arguments = get_args(kind)
+        if _origin(kind) in _MAPPINGS and len(arguments) > 1:
+            return arguments[1]
+        if _origin(kind) in _LISTS and arguments:
+            return arguments[0]
+    return Any
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """What a value may be: unions taken apart, annotations taken off."""
+    if isinstance(kind, OneOf):
+        return [each for part in kind.kinds for each in _alternatives(part)]
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if origin is Union or isinstance(kind, types.UnionType):
+        return [each for part in get_args(kind) for each in _alternatives(part)]
+    if kind is None:
+        return [type(None)]
+    if isinstance(kind, str | ForwardRef | TypeVar) or kind in (inspect.Parameter.empty, object):
+        return [Any]
+    if isinstance(kind, type) and get_origin(kind) is None:
+        if is_dataclass(kind) or is_typeddict(kind) or hasattr(kind, "model_fields"):
+            return [options_of(kind)]
+        if kind not in (*_SCALARS, str, type(None), *_LISTS, *_MAPPINGS):
+            return [Any]
+    return [kind]
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind) or kind
+
+
+def _element_kinds(kind: Any, count: int) -> list[Any]:
+    arguments = get_args(kind)
+    if _origin(kind) is tuple and Ellipsis not in arguments and len(arguments) == count:
+        return list(arguments)
+    return [arguments[0] if arguments else Any] * count
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """Types of the fields or arguments; none where a package names types that can't be found."""
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _bool(text: str) -> bool | None:
+    known = text in (text.lower(), text.upper(), text.capitalize())
+    return _WORDS.get(text.lower()) if known else None
+
+
+def _int(text: str) -> int | None:
+    """A whole number, also as `1e3` or `10.0`."""
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    is_whole = number.adjusted() < _MOST_DIGITS and number == number.to_integral_value()
+    return int(number) if is_whole else None
+
+
+def _float(text: str) -> float | None:
+    if _NO_NUMBER.fullmatch(text):
+        return float(text.lower().replace(".", ""))
+    if _WHOLE.fullmatch(text):
+        return _as_float(int(text))
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _as_float(number: int) -> float | int:
+    """The same number; as it is where floating point can't hold it, for whoever checks its size."""
+    return float(number) if abs(number) < 2**1000 else number
+
+
+_SCALARS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _float}
+
+
+def _natural(text: str) -> Any:
+    """What a text looks like, for options whose type nobody declared, and for messages."""
+    if text in _NOTHING:
+        return None
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    found = _bool(text)
+    if found is not None:
+        return found
+    number = _float(text)
+    return str(text) if number is None else number
+
+
+def _shown(text: Written) -> str:
+    """A text as a message shows it: without quotes where it looks like no text."""
+    natural = str(text) if text.quoted else _natural(text)
+    return "null" if natural is None else one_line(repr(natural), 80)
+
+
+def _misfit(found: str, alternatives: list[Any], key: str) -> FmriModelsError:
+    return FmriModelsError(
+        f"{one_line(key, 200)} is {found}; expected {expectation(OneOf(tuple(alternatives)))}; {_MEND}."
+    )
+
+
+def _words(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [repr(each) for each in get_args(kind)]
+    if isinstance(kind, Options | Candidates) or _origin(kind) in _MAPPINGS:
+        return ["a mapping"]
+    if _origin(kind) in _LISTS:
+        inside = _alternatives(get_args(kind)[0]) if get_args(kind) else [Any]
+        inner = _PLURALS.get(inside[0]) if len(inside) == 1 else None
+        return [f"a list of {inner}" if inner else "a list"]
+    return [_SINGULARS[kind]] if kind in _SINGULARS else []
+
+
+_SINGULARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
