@@ -197,7 +197,10 @@ def test_bad_selections_are_sentences(make_recipe, overrides, message):
     [
         ([CANDIDATES, "selection.metric=fid"], f"metric is 'fid'; expected {', '.join(METRICS)}"),
         (["selection.candidates=[{}, {model.hidden_sizes: 3}]"], "'hidden_sizes'; did you mean 'hidden_size'"),
-        (["selection.candidates=[{}, {stages.0.objective.noisy: 3}]"], "has an objective that does not fit"),
+        (
+            ["selection.candidates=[{}, {stages.0.objective.noisy: 3}]"],
+            "stages.0.objective .* has the unknown key 'noisy'",
+        ),
         ([CANDIDATES, "selection.folds=71"], "number of stimuli is 70; expected at least 71 for 71 folds"),
     ],
 )
