@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_fmri import FmriConfig
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
+from ..evaluation.held_out import check_trained_split
 from ..names import one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
@@ -41,7 +43,8 @@ def refit_processor(
             names.
 
     Raises:
-        FmriModelsError: The table lacks a subject, or its voxels do not fit the model; the pipeline stays as it was.
+        FmriModelsError: The table lacks a subject, its voxels do not fit the model, or the split of the training was
+            drawn again; the pipeline stays as it was.
     """
     folder = Path(model)
     if not (folder / INDEX_FILE).is_file():
@@ -116,6 +119,12 @@ def _check_voxels(table: TrialTable, names: Sequence[str], former: FmriProcessor
                 f"{name} of {table.path} has {found} voxels and the model was made for {expected}; prepare a table of "
                 "the model's voxels in their order."
             )
+        kept, known = table.voxels(name).source_columns, former.subject(model_name).source_columns
+        if kept is not None and known is not None and not np.array_equal(kept, known):
+            raise FmriModelsError(
+                f"{name} of {table.path} has as many voxels as the model, but others: what was dropped when the tables "
+                "were prepared differs; prepare a table of the model's voxels in their order."
+            )
 
 
 def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
@@ -123,13 +132,17 @@ def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
     record = TrainingRecord.load(folder)
     if record is None or record.table_fingerprint != table.fingerprint:
         return {}
+    check_trained_split(record, table, folder)
     return {"parts": record.train_parts, "split": record.split, "fold": record.fold}
 
 
 def _keep_voxels(processor: FmriProcessor, former: FmriProcessor) -> None:
     """Selects the voxels that the model reads, whatever they were chosen by."""
     for name, model_name in zip(processor.subject_names, former.subject_names, strict=True):
-        processor.subject(name).keep_selected(former.subject(model_name).selected)
+        statistics, known = processor.subject(name), former.subject(model_name)
+        statistics.keep_selected(known.selected)
+        if statistics.source_columns is None:
+            statistics.source_width, statistics.source_columns = known.source_width, known.source_columns
     for option in ("rois", "min_noise_ceiling", "num_best_voxels"):
         setattr(processor, option, getattr(former, option))
 

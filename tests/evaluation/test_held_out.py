@@ -1,0 +1,267 @@
+"""Which trials a pipeline has not learned from: the same answer for evaluation, commands and page, or a refusal."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fmri_models import FmriToImagePipeline, TrialTable
+from fmri_models.cli.main import main
+from fmri_models.data.split_files import part_fingerprints
+from fmri_models.data.splits import SplitRows, add_split, split_by_run, split_by_stimulus
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.evaluate import evaluate
+from fmri_models.evaluation.held_out import held_out_notes, held_out_trials
+from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
+from fmri_models.training_record import TrainingRecord
+from tests.small_table import PARTS, write_kfold, write_small_table
+
+SUBJECT = "subj07"
+
+
+def trained(data, out, *overrides):
+    train(load_recipe("linear", [f"data={data}", f"out={out}", "generator=pixels", "targets=[latents]", *overrides]))
+    return out
+
+
+def draw(data, name, seed, draw=split_by_stimulus, **options):
+    table = TrialTable.open(data)
+    add_split(table, name, draw(SplitRows.of_table(table), seed, **options))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A table with the splits a and b (by stimulus), k (three folds) and runs, and a model on a."""
+    folder = tmp_path_factory.mktemp("held_out")
+    data = write_small_table(folder / "data", subjects=(SUBJECT,))
+    for seed, name in enumerate("ab"):
+        draw(data, name, seed, test_fraction=0.3)
+    write_kfold(data, "k", 3)
+    draw(data, "runs", 0, split_by_run)
+    trained(data, folder / "model", "split=a")
+    return folder
+
+
+@pytest.fixture
+def copied(workplace, tmp_path):
+    """Table and model in a place where they may be changed."""
+    for name in ("data", "model"):
+        shutil.copytree(workplace / name, tmp_path / name)
+    return tmp_path
+
+
+def test_ids(table, split, part="test", fold=0):
+    return set(table.trials(SUBJECT, part, split, fold).stimulus_ids.tolist())
+
+
+test_ids.__test__ = False
+
+
+def without_training(model):
+    """As an earlier version has recorded it."""
+    path = model / "training.json"
+    values = json.loads(path.read_text())
+    del values["learned_from"], values["unknown_initial_models"]
+    path.write_text(json.dumps({**values, "schema": 1}))
+
+
+def test_fingerprints_tell_what_is_in_the_parts_and_not_how_it_is_written(workplace, tmp_path):
+    table = TrialTable.open(workplace / "data")
+    rows = table.split_rows("k")
+    found = [part_fingerprints(rows, fold) for fold in range(3)]
+    assert len({prints["test"] for prints in found}) == 3
+    shuffled = rows.take(np.random.default_rng(0).permutation(len(rows)))
+    assert part_fingerprints(shuffled, 1) == found[1]
+    again = TrialTable.open(write_small_table(tmp_path / "again", subjects=(SUBJECT,)))
+    assert part_fingerprints(again.split_rows(), 0) == part_fingerprints(table.split_rows(), 0)
+    assert part_fingerprints(table.split_rows("a"), 0)["test"] != part_fingerprints(table.split_rows("b"), 0)["test"]
+
+
+def test_the_record_says_what_was_learned_from_and_held_out(workplace):
+    table = TrialTable.open(workplace / "data")
+    (own,) = TrainingRecord.load(workplace / "model").learned_from
+    assert own.part_fingerprints == part_fingerprints(table.split_rows("a"), 0)
+    learned = test_ids(table, "a", ["train", "validation"])
+    known = dict(zip(table.stimuli.ids, own.knows(table.stimuli.content_hashes()), strict=True))
+    assert {name for name, is_known in known.items() if is_known} == learned
+
+
+def test_the_split_and_fold_of_the_training_are_taken(workplace):
+    table = TrialTable.open(workplace / "data")
+    pipeline = FmriToImagePipeline.from_pretrained(workplace / "model")
+    held_out = held_out_trials(pipeline, table, SUBJECT)
+    assert held_out.stimuli == test_ids(table, "a") != test_ids(table, "default")
+    assert held_out_notes([held_out]) == []
+    assert held_out_trials(pipeline, table, SUBJECT, "train").stimuli == test_ids(table, "a", "train")
+    patterns = load_patterns(pipeline, workplace / "data", SUBJECT)
+    assert (set(patterns.stimuli), patterns.notes) == (test_ids(table, "a"), [])
+    with pytest.raises(FmriModelsError, match="no part 'tests' of a split; known: train, validation, test"):
+        held_out_trials(pipeline, table, SUBJECT, "tests")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "reconstruct", "retrieve", "fit-processor"])
+def test_a_split_that_was_drawn_again_is_refused_everywhere(copied, command, capsys):
+    (copied / "data" / "splits" / "a.parquet").unlink()
+    draw(copied / "data", "a", 5, test_fraction=0.3)
+    data, model, out = copied / "data", copied / "model", copied / "out"
+    options = {
+        "evaluate": ["--model", model, "--data", data, "--out", out],
+        "reconstruct": ["--model", model, "--fmri", data, "--subject", SUBJECT, "--out", out],
+        "retrieve": ["--model", model, "--fmri", data, "--subject", SUBJECT, "--gallery", copied / "g.npy"],
+        "fit-processor": [model, "--data", data],
+    }
+    assert main([command, *map(str, options[command])]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "The split 'a' (fold 0)" in said
+    assert "was drawn again after" in said
+    assert "the same command with the same seed draws it again" in said
+    assert not out.exists()
+
+
+def test_the_same_draw_is_the_same_split(copied):
+    (copied / "data" / "splits" / "a.parquet").unlink()
+    draw(copied / "data", "a", 0, test_fraction=0.3)
+    report = evaluate(copied / "model", copied / "data", copied / "out", "small_pictures")
+    assert report.data["split"] == "a"
+    (copied / "data" / "splits" / "a.parquet").unlink()
+    with pytest.raises(FmriModelsError, match=r"trained on the split 'a' \(fold 0\), which .* does not have"):
+        evaluate(copied / "model", copied / "data", copied / "out2", "small_pictures")
+
+
+def test_a_record_of_an_earlier_version_is_evaluated_with_a_note(copied):
+    without_training(copied / "model")
+    report = evaluate(copied / "model", copied / "data", copied / "out", "small_pictures")
+    assert "whether that was drawn again after the training could not be checked" in report.notes[0]
+
+
+def test_a_pipeline_that_was_loaded_and_saved_keeps_its_record(copied):
+    FmriToImagePipeline.from_pretrained(copied / "model").save_pretrained(copied / "again")
+    assert TrainingRecord.load(copied / "again") == TrainingRecord.load(copied / "model")
+    assert main(["fit-processor", str(copied / "again"), "--data", str(copied / "data")]) == 0
+    assert TrainingRecord.load(copied / "again") == TrainingRecord.load(copied / "model")
+
+
+def test_another_table_is_reconstructed_with_a_note_and_never_evaluated(workplace, tmp_path, capsys):
+    other = write_small_table(tmp_path / "other", subjects=(SUBJECT,), noise=0.4)
+    pipeline = FmriToImagePipeline.from_pretrained(workplace / "model")
+    with pytest.raises(FmriModelsError, match="trained on the table 'small' with another content"):
+        held_out_trials(pipeline, TrialTable.open(other), SUBJECT)
+    out = tmp_path / "out"
+    command = ["reconstruct", "--model", workplace / "model", "--fmri", other, "--subject", SUBJECT, "--out", out]
+    assert main([str(each) for each in command]) == 0
+    said = capsys.readouterr().err
+    learned = TrialTable.open(workplace / "data")
+    seen = test_ids(learned, "default") & test_ids(learned, "a", ["train", "validation"])
+    assert 0 < len(seen) < PARTS["test"]
+    assert f"has learned from {len(seen)} of these {PARTS['test']} pictures" in said
+    assert "the test trials are those of this table's split 'default'" in said
+    assert len(list(out.glob("*.png"))) == PARTS["test"]
+
+
+def test_without_a_record_nobody_knows(copied, capsys):
+    (copied / "model" / "training.json").unlink()
+    command = ["reconstruct", "--model", copied / "model", "--fmri", copied / "data", "--subject", SUBJECT]
+    assert main([str(each) for each in (*command, "--out", copied / "out")]) == 0
+    assert "nobody knows whether it has seen these test pictures" in capsys.readouterr().err
+
+
+def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_path):
+    data, start = workplace / "data", f"initial_model={workplace / 'model'}"
+    table = TrialTable.open(data)
+    seen = test_ids(table, "b") & test_ids(table, "a", ["train", "validation"])
+    message = (
+        f"has learned from {len(seen)} of the {len(test_ids(table, 'b'))} pictures that are tested in the split 'b'"
+    )
+    with pytest.raises(FmriModelsError, match=message):
+        trained(data, tmp_path / "out", "split=b", start)
+    with pytest.raises(FmriModelsError, match="tested in the split 'k', fold 0"):
+        trained(data, tmp_path / "out", "split=k", "folds=all", start)
+    assert not (tmp_path / "out").exists()
+    trained(data, tmp_path / "same", "split=a", start)
+    assert len(TrainingRecord.load(tmp_path / "same").learned_from) == 1, "the same training twice"
+    assert evaluate(tmp_path / "same", data, tmp_path / "r", "small_pictures").notes[0].startswith("The brain activity")
+    trained(data, tmp_path / "out", "split=b", start, "allow_seen_test=true")
+    report = evaluate(tmp_path / "out", data, tmp_path / "report", "small_pictures")
+    assert f"has learned from {len(seen)} of these {len(test_ids(table, 'b'))} pictures" in report.notes[0]
+    # Also at second hand, on the split that the middle one was trained on.
+    second = [f"initial_model={tmp_path / 'out'}", "split=b"]
+    with pytest.raises(FmriModelsError, match=message):
+        trained(data, tmp_path / "third", *second)
+    trained(data, tmp_path / "third", *second, "allow_seen_test=true")
+    assert [each.split for each in TrainingRecord.load(tmp_path / "third").learned_from] == ["b", "a"]
+
+
+def test_pictures_are_known_in_other_tables_by_their_content(workplace, tmp_path):
+    """Another table with other ids: the pictures are the same."""
+    other = write_small_table(tmp_path / "other", subjects=(SUBJECT,), noise=0.4)
+    draw(other, "b", 1, test_fraction=0.3)
+    with pytest.raises(FmriModelsError, match="pictures that are tested in the split 'b'"):
+        trained(other, tmp_path / "out", "split=b", f"initial_model={workplace / 'model'}")
+
+
+def test_an_initial_model_without_a_record_is_noted(copied):
+    (copied / "model" / "training.json").unlink()
+    trained(copied / "data", copied / "out", "split=b", f"initial_model={copied / 'model'}")
+    (unknown,) = TrainingRecord.load(copied / "out").unknown_initial_models
+    assert unknown.startswith("model (a folder, ")
+    notes = evaluate(copied / "out", copied / "data", copied / "report", "small_pictures").notes
+    assert notes[0].startswith("Nobody knows all that the initial model model (a folder, ")
+    trained(copied / "data", copied / "next", "split=b", f"initial_model={copied / 'out'}")
+    assert TrainingRecord.load(copied / "next").unknown_initial_models == [unknown]
+
+
+def test_an_initial_model_of_an_earlier_version_is_known_on_its_own_table(copied):
+    without_training(copied / "model")
+    with pytest.raises(FmriModelsError, match="pictures that are tested in the split 'b'"):
+        trained(copied / "data", copied / "out", "split=b", f"initial_model={copied / 'model'}")
+    trained(copied / "data", copied / "out", "split=a", f"initial_model={copied / 'model'}")
+    assert len(TrainingRecord.load(copied / "out").unknown_initial_models) == 1
+
+
+def test_designs_that_show_pictures_again_are_judged_by_trials(workplace, tmp_path):
+    data = workplace / "data"
+    pooled = "processor.statistics=pooled"
+    trained(data, tmp_path / "first", "split=runs", "fold=1", pooled)
+    trained(data, tmp_path / "second", "split=runs", "fold=1", pooled, f"initial_model={tmp_path / 'first'}")
+    notes = evaluate(tmp_path / "second", data, tmp_path / "report", "small_pictures").notes
+    assert not any("has learned from" in note for note in notes)
+    with pytest.raises(FmriModelsError, match="tested in the split 'runs', fold 0"):
+        trained(data, tmp_path / "third", "split=runs", pooled, f"initial_model={tmp_path / 'first'}")
+
+
+def test_a_recipe_that_learns_from_test_trials_is_marked(workplace, tmp_path):
+    trained(workplace / "data", tmp_path / "out", "stages.0.train_on=[train,validation,test]")
+    notes = evaluate(tmp_path / "out", workplace / "data", tmp_path / "report", "small_pictures").notes
+    assert f"has learned from {PARTS['test']} of these {PARTS['test']} pictures" in notes[0]
+
+
+def test_no_reference_has_seen_the_test_pictures(workplace, tmp_path):
+    overrides = ["split=b", f"initial_model={workplace / 'model'}", "allow_seen_test=true"]
+    trained(workplace / "data", tmp_path / "seen", *overrides)
+    trained(workplace / "data", tmp_path / "fresh", "split=b")
+    with pytest.raises(FmriModelsError, match="The reference .* has learned from .* of the test pictures"):
+        evaluate(tmp_path / "fresh", workplace / "data", tmp_path / "r", "small_pictures", reference=tmp_path / "seen")
+
+
+def test_a_part_is_called_part(workplace, tmp_path, capsys):
+    command = ["reconstruct", "--model", workplace / "model", "--fmri", workplace / "data", "--subject", SUBJECT]
+    command = [str(each) for each in command]
+    table = TrialTable.open(workplace / "data")
+    for option, warned in (("--part", False), ("--split", True)):
+        out = tmp_path / option.strip("-")
+        assert main([*command, "--out", str(out), option, "validation"]) == 0
+        assert ("--split is called --part now" in capsys.readouterr().err) is warned
+        assert {path.stem for path in out.glob("*.png")} == test_ids(table, "a", "validation")
+    assert main([*command, "--out", str(tmp_path / "x"), "--split", "test", "--part", "train"]) == 2
+    assert "give --part alone" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "x"), "--session", "1"]) == 1
+    assert "says the sessions itself" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "x"), "--seed", "3", "3"]) == 1
+    assert "The seed 3 is given twice" in capsys.readouterr().err
+    np.save(tmp_path / "x.npy", table.trials(SUBJECT, "test", "a").fmri(slice(0, 2)))
+    command[command.index("--fmri") + 1] = str(tmp_path / "x.npy")
+    assert main([*command, "--out", str(tmp_path / "x"), "--part", "test"]) == 1
+    assert "is no trial table, so it has no part 'test'" in capsys.readouterr().err
