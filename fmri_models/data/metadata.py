@@ -82,6 +82,7 @@ class _Metadata(BaseModel):
     num_voxels: dict[str, Annotated[int, Field(ge=1, le=schema.MAX_VOXELS)]]
     trials: dict[str, _Trials]
     image_channels: Annotated[int, AfterValidator(_channels)]
+    findings: Annotated[list[_Text], Field(max_length=10_000)] = []
     files: dict[str, _File]
 
 

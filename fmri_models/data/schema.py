@@ -12,6 +12,8 @@ from ..names import one_line
 SCHEMA_VERSION = 1
 
 TABLE_FILE = "table.json"
+# The key of it that says what training would refuse.
+FINDINGS = "findings"
 TRIALS_FOLDER = "trials"
 STIMULI_FOLDER = "stimuli"
 VOXELS_FOLDER = "voxels"
@@ -79,8 +81,13 @@ def stimuli_schema() -> pa.Schema:
     )
 
 
-def voxels_schema() -> pa.Schema:
-    """Schema of `voxels/<subject>.parquet`, a row a voxel in the order of the `fmri` column."""
+def voxels_schema(dropped: bool = False) -> pa.Schema:
+    """Schema of `voxels/<subject>.parquet`, a row a voxel in the order of the `fmri` column.
+
+    Args:
+        dropped: Whether voxels were dropped, so that each row says which column of how many it was.
+    """
+    source = [pa.field("source_index", pa.int32()), pa.field("source_width", pa.int32())] if dropped else []
     return _with_features(
         pa.schema(
             [
@@ -94,6 +101,7 @@ def voxels_schema() -> pa.Schema:
                 pa.field("noise_ceiling", pa.float32()),
                 pa.field("noise_ceiling_source", pa.string()),
                 pa.field("noise_ceiling_repetitions", pa.int32()),
+                *source,
             ]
         )
     )

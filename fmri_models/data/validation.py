@@ -17,6 +17,7 @@ from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, namin
 from .pictures import content_sha256, decode_picture
 from .split_files import check_disjoint, check_split_rows
 from .table import TrialTable
+from .training_checks import TrainingChecks
 
 
 def validate_table(path: str | Path, progress: Callable[[str], object] = lambda step: None) -> list[str]:
@@ -39,14 +40,15 @@ def validate_table(path: str | Path, progress: Callable[[str], object] = lambda 
         # What is read from changed files would only be the same findings in other words.
         return findings
     table = TrialTable(path, metadata)
-    findings += _stimulus_findings(table, progress)
+    checks = TrainingChecks()
+    findings += _stimulus_findings(table, checks, progress)
     if findings:
         # Trials and splits are compared with stimuli that can be read.
         return findings
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
-        findings += _trial_findings(table, subject, progress)
-    return findings or list(_split_findings(table))
+        findings += _trial_findings(table, subject, checks, progress)
+    return findings or [*_split_findings(table), *checks.findings(_trial_numbers(table))]
 
 
 def _file_findings(path: Path, files: dict[str, dict], progress: Callable[[str], object]) -> Iterator[str]:
@@ -74,7 +76,7 @@ def _check_hash(file: Path, name: str, recorded: str) -> None:
         pq.ParquetFile(file).close()
 
 
-def _stimulus_findings(table: TrialTable, progress: Callable[[str], object]) -> Iterator[str]:
+def _stimulus_findings(table: TrialTable, checks: TrainingChecks, progress: Callable[[str], object]) -> Iterator[str]:
     names = [name for name in table.metadata["files"] if name.startswith(f"{schema.STIMULI_FOLDER}/")]
     wrong = [finding for name in names for finding in _schema_findings(table.path, name, schema.stimuli_schema())]
     if wrong := wrong or list(_sentences(lambda: (table.stimuli, table.stimuli.factors()))):
@@ -89,6 +91,7 @@ def _stimulus_findings(table: TrialTable, progress: Callable[[str], object]) -> 
             raise FmriModelsError(f"The picture of stimulus {stimulus} is not the one of its content_sha256.")
         if pixels.shape[2] > table.metadata["image_channels"]:
             raise FmriModelsError(f"The picture of stimulus {stimulus} is coloured; but not the table.")
+        checks.add_picture(stimulus, pixels)
 
     try:
         for stimulus, data in table.stimuli.encoded():
@@ -115,7 +118,9 @@ def _check_noise_free(table: TrialTable, subject: str) -> None:
         )
 
 
-def _trial_findings(table: TrialTable, subject: str, progress: Callable[[str], object]) -> Iterator[str]:
+def _trial_findings(
+    table: TrialTable, subject: str, checks: TrainingChecks, progress: Callable[[str], object]
+) -> Iterator[str]:
     width = table.num_voxels(subject)
     kinds = [schema.trials_schema(width, dtype) for dtype in (np.float16, np.float32)]
     bad_files = False
@@ -126,7 +131,8 @@ def _trial_findings(table: TrialTable, subject: str, progress: Callable[[str], o
             bad_files = True
             yield from wrong
             continue
-        yield from _sentences(partial(_check_values, path, name, width, kinds))
+        take = partial(checks.add_trials, subject, path.name.split("-")[0])
+        yield from _sentences(partial(_check_values, path, name, width, kinds, take))
     if bad_files:
         return
     if wrong := list(_sentences(partial(table.all_trials, subject))):
@@ -137,12 +143,28 @@ def _trial_findings(table: TrialTable, subject: str, progress: Callable[[str], o
         yield f"{subject} was shown {len(unknown)} stimuli that the table doesn't have ({schema.listed(unknown)})."
 
 
-def _check_values(path: Path, name: str, width: int, kinds: list[pa.Schema]) -> None:
+def _trial_numbers(table: TrialTable) -> dict[str, dict[str, list[int]]]:
+    """Numbers of each subject's trials in each part of the default split, in the order of the files."""
+    numbers = {}
+    for subject, counts in table.metadata["trials"].items():
+        of_subject = table.all_trials(subject).trials.tolist()
+        ends = np.cumsum([counts[part] for part in schema.SPLITS]).tolist()
+        starts = [0, *ends[:-1]]
+        numbers[subject] = {
+            part: of_subject[start:end] for part, start, end in zip(schema.SPLITS, starts, ends, strict=True)
+        }
+    return numbers
+
+
+def _check_values(
+    path: Path, name: str, width: int, kinds: list[pa.Schema], take: Callable[[np.ndarray], object]
+) -> None:
     bad, row, first = 0, 0, None
     for block in fmri_blocks(path, width, *kinds, most_rows=schema.MAX_TRIALS, finite=False):
         finite = is_finite(block)
         if first is None and not finite.all():
             first = row + int(np.argmin(finite))
+        take(block)
         bad += int((~finite).sum())
         row += len(block)
     if first is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..betas import as_betas
+from ..in_memory import as_numbers
 from ..errors import FmriModelsError
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
@@ -27,6 +27,7 @@ from .parquet import file_sha256
 from .pictures import content_sha256, encode_picture, picture_format, read_picture
 from .split_files import check_disjoint, check_split_rows, split_table
 from .streaming_statistics import StreamingStatistics
+from .training_checks import TrainingChecks
 
 ROW_GROUP = 256
 ROWS_PER_FILE = 4096
@@ -39,7 +40,7 @@ _BUFFER_FOLDER = ".buffer"
 _MOST_TEXT = 100_000
 _RESERVED = {
     "schema", "name", "simulated", "description", "license", "source", "package_version", "created_by",
-    "default_split", "subjects", "num_voxels", "trials", "image_channels", "files",
+    "default_split", "subjects", "num_voxels", "trials", "image_channels", "files", schema.FINDINGS,
 }  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class TrialTableWriter:
 
     Attributes:
         extra: Anything that JSON takes; its keys become keys of `table.json`.
+        findings: Once the table is written, what training would refuse of it or learn wrong, one sentence each;
+            `table.json` says it too.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class TrialTableWriter:
         self.inputs = tuple(inputs)
         self.repeats_stimuli = check_line(repeats_stimuli, "reason for repeated stimuli")
         self.extra: dict[str, object] = {}
+        self.findings: list[str] = []
         self._about = {
             "name": check_line(name, "trial table's name", most=200),
             "simulated": bool(simulated),
@@ -102,6 +106,7 @@ class TrialTableWriter:
         self._created_by = check_line(created_by, "command") or "fmri_models.data.TrialTableWriter"
         self._stack = ExitStack()
         self._contents: dict[str, str | None] = {}
+        self._checks = TrainingChecks()
         self._channels = 1
         self._pending_stimuli: list[dict] = []
         self._pending_bytes = 0
@@ -153,6 +158,8 @@ class TrialTableWriter:
         source: str | None = None,
         repetitions: int = 3,
         space: str = "",
+        source_columns: np.ndarray | None = None,
+        source_width: int | None = None,
     ) -> None:
         """Adds what is known of a subject's voxels, in the order of the betas' columns.
 
@@ -166,6 +173,9 @@ class TrialTableWriter:
             source: Where the ceiling comes from: "simulated truth", "training repetitions" or "release".
             repetitions: How many averaged repetitions the ceiling is for.
             space: The coordinates' space.
+            source_columns: (num_voxels,) which columns of the betas as they were recorded these are, ascending, where
+                some were dropped; a processor then takes patterns of both widths.
+            source_width: How many columns those had.
 
         Raises:
             FmriModelsError: Lengths differ from `num_voxels`, or the source is another one.
@@ -204,7 +214,10 @@ class TrialTableWriter:
                 [repetitions if known_ceiling else None] * num_voxels, type=pa.int32()
             ),
         }
-        self._subjects[subject].voxels = pa.table(columns, schema=schema.voxels_schema())
+        if source_columns is not None:
+            columns |= {"source_index": source_columns, "source_width": [source_width] * num_voxels}
+        dropped = source_columns is not None
+        self._subjects[subject].voxels = pa.table(columns, schema=schema.voxels_schema(dropped))
 
     def add_trials(
         self,
@@ -247,7 +260,8 @@ class TrialTableWriter:
         part = self._subject(subject, first.shape[1])
         rows = part.rows[split]
         numbers_of_sessions = _integers(sessions, len(ids), 1, f"sessions of {subject}")
-        written = part.append(split, _chain(first, blocks), numbers_of_sessions, self._folder / _BUFFER_FOLDER)
+        blocks = self._checks.passing(subject, split, _chain(first, blocks))
+        written = part.append(split, blocks, numbers_of_sessions, self._folder / _BUFFER_FOLDER)
         if written != len(ids):
             raise FmriModelsError(f"{subject}, {split}: {written} rows of betas for {len(ids)} stimulus ids.")
         counted = range(part.next_trial, part.next_trial + len(ids))
@@ -265,7 +279,7 @@ class TrialTableWriter:
     def add_noise_free(self, subject: str, stimulus_ids: Sequence[str], fmri: np.ndarray) -> None:
         """Adds a simulated subject's responses without noise, (stimuli, voxels)."""
         check_name(subject, "subject")
-        values = _checked_block(as_betas(fmri, "Noise-free responses"), f"noise-free responses of {subject}")
+        values = _checked_block(as_numbers(fmri, "Noise-free responses"), f"noise-free responses of {subject}")
         self._subject(subject, values.shape[1])
         if len(values) != len(stimulus_ids):
             raise FmriModelsError(
@@ -321,6 +335,7 @@ class TrialTableWriter:
             data = encode_picture(record["image"], f"stimulus {stimulus_id}")
             pixels = read_picture(data, f"stimulus {stimulus_id}")
             digest = content_sha256(pixels)
+            self._checks.add_picture(stimulus_id, pixels)
             self._channels = max(self._channels, pixels.shape[2])
             ending = picture_format(data, f"stimulus {stimulus_id}")
             image = {"bytes": data, "path": f"{stimulus_id}.{ending}"}
@@ -349,6 +364,10 @@ class TrialTableWriter:
 
     def _finish(self) -> None:
         self._check_content()
+        numbers = {
+            name: {split: part.rows[split]["trial"] for split in schema.SPLITS} for name, part in self._subjects.items()
+        }
+        self.findings = self._checks.findings(numbers)
         if self._pending_stimuli:
             self._write_stimuli()
         self._name_stimulus_files()
@@ -485,6 +504,7 @@ class TrialTableWriter:
             "num_voxels": {subject: part.num_voxels for subject, part in sorted(self._subjects.items())},
             "trials": trials,
             "image_channels": self._channels,
+            **({schema.FINDINGS: self.findings} if self.findings else {}),
             **self.extra,
             "files": dict(sorted(self._files.items())),
         }
@@ -605,7 +625,7 @@ def _parquet_options(table_schema: pa.Schema) -> dict:
 
 def _blocks(fmri: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for block in [fmri] if hasattr(fmri, "shape") else fmri:
-        block = as_betas(block, "Betas")
+        block = as_numbers(block, "Betas")
         if block.ndim != 2:
             raise FmriModelsError(f"Betas have the shape {block.shape}; expected (trials, voxels).")
         yield block
