@@ -54,8 +54,9 @@ from .pipeline_folder import (
 from .processing_fmri import FmriProcessor
 from .registry import card_writer, find_class, register_with_libraries
 from .saving import check_schema, merged_folder
+from .seeds import checked_generators
 from .swapping import recover, written_files
-from .training_record import TrainingRecord
+from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
 
 register_with_libraries()
@@ -252,6 +253,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         )
         inputs = self.processor(fmri, subject=subject, session=session)
         features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
+        generator = checked_generators(generator, len(features))
+        if selection == "oracle":
+            _check_true_images(true_images, len(features))
         decoding = self.decode(features, inputs["subject_ids"], settings.num_candidates, generator)
         return self.generate(
             decoding,
@@ -263,6 +267,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             true_images=true_images,
             generator=generator,
             output_type=output_type,
+            num_patterns=len(features),
         )
 
     def check_inputs(
@@ -306,6 +311,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         so `num_candidates` times, or as often as the pipeline's settings say.
         """
         num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
+        generator = checked_generators(generator, len(features))
         model = self.brain_model
         features, subject_ids = features.to(model.device), subject_ids.to(model.device)
         decoding = model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
@@ -325,14 +331,26 @@ class FmriToImagePipeline(DiffusionPipeline):
         true_images: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
+        num_patterns: int | None = None,
     ) -> FmriPipelineOutput:
-        """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`."""
+        """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`.
+
+        `num_patterns` says how many patterns were decoded, which nothing else does where a method gives nothing but
+        several samples of each.
+
+        Raises:
+            FmriModelsError: What was decoded, the generators and the true pictures are not of the same patterns.
+        """
         settings = self.check_inputs(
             num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
         )
+        num_trials = _num_trials(decoding, settings.num_candidates, num_patterns)
+        generator = checked_generators(generator, num_trials)
+        if selection == "oracle":
+            _check_true_images(true_images, num_trials)
         # Several draws differ only where a generator samples; otherwise one is all there is.
         drawn = settings.num_candidates if self.image_generator.generates_from_embeddings else 1
-        candidates = self._draw(decoding, drawn, generator, settings)
+        candidates = self._draw(decoding, num_trials, drawn, generator, settings)
         _check_finite(candidates, "The image generator draws pictures")
         choice = "oracle" if selection == "oracle" else settings.selection
         scores = self._score(candidates, decoding, choice, true_images)
@@ -352,6 +370,7 @@ class FmriToImagePipeline(DiffusionPipeline):
     def _draw(
         self,
         decoding: FmriDecoding,
+        num_trials: int,
         num_candidates: int,
         generator: torch.Generator | list[torch.Generator] | None,
         settings: DrawingSettings,
@@ -361,7 +380,6 @@ class FmriToImagePipeline(DiffusionPipeline):
         parts: dict[str, torch.Tensor | None] = {"latents": decoding.latents}
         if use_embeddings:
             parts |= {"image_embeds": decoding.image_embeds, "text_embeds": decoding.text_embeds}
-        num_trials = _num_trials(decoding)
         repeated = {name: _repeat(value, num_trials, num_candidates) for name, value in parts.items()}
         total = num_trials * num_candidates
         options = {name: getattr(settings, name) for name in ("num_inference_steps", "guidance_scale", "strength")}
@@ -512,7 +530,8 @@ class FmriToImagePipeline(DiffusionPipeline):
             pretrained_model_name_or_path: Folder, or repository id.
             **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too,
                 `image_generator=` or `image_generator_source=` replaces the saved one, and `drawing_settings=` those
-                that were saved: a mapping the values that it names, [`DrawingSettings`] all of them.
+                that were saved: a mapping the values that it names, [`DrawingSettings`] all of them. `unseen_session=`
+                says what the processor does with sessions of which it has no statistics, see [`FmriProcessor`].
 
         Raises:
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
@@ -522,6 +541,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         if "torch_dtype" in kwargs:
             kwargs["dtype"] = kwargs.pop("torch_dtype")
         kwargs.setdefault("dtype", torch.float32)
+        unseen_session = kwargs.pop("unseen_session", None)
         if kwargs.pop("use_safetensors", None) is False:
             raise FmriModelsError(
                 "Weights are read from safetensors alone, because others could run code; convert them."
@@ -544,7 +564,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         if kwargs.get("variant") is not None:
             kwargs = _with_components_of_variant(index, folder, kwargs)
         accompanying = read_accompanying(folder)
-        record = TrainingRecord.load(folder)
+        record = _record_of(folder, kwargs.get("brain_model"), accompanying)
         try:
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(
                 str(folder), use_safetensors=True, **{key: kwargs[key] for key in kwargs if key not in FETCH_OPTIONS}
@@ -563,6 +583,8 @@ class FmriToImagePipeline(DiffusionPipeline):
                 f"{one_line(path)} holds a {type(pipeline).__name__}, not a {cls.__name__}; load it with "
                 f"{type(pipeline).__name__} or FmriToImagePipeline."
             )
+        if unseen_session is not None:
+            pipeline.processor.unseen_session = unseen_session
         pipeline.register_to_config(_name_or_path=path)
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
@@ -570,6 +592,24 @@ class FmriToImagePipeline(DiffusionPipeline):
         if generator is not None and generator.dtype != kwargs["dtype"]:
             generator.to(kwargs["dtype"])
         return pipeline
+
+
+def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:
+    """How a saved pipeline was trained; of weights that came later it says that nobody knows what they learned from.
+
+    Args:
+        folder: The pipeline's folder.
+        brain_model: What the caller gives in the place of the saved model; None takes that.
+        accompanying: Files that are saved with the pipeline again, the record among them.
+    """
+    record = TrainingRecord.load(folder)
+    later = "given as brain_model=" if brain_model is not None else None
+    if (folder / "brain_model" / "adapter_config.json").is_file():
+        later = "with the adapter in brain_model/"
+    if record is not None and later is not None and later not in record.unknown_initial_models:
+        record.unknown_initial_models.append(later)
+        accompanying[TRAINING_FILE] = record.to_json().encode()
+    return record
 
 
 def _with_components_of_variant(index: dict[str, Any], folder: Path, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -628,12 +668,38 @@ def _check_spaces(brain_model: FmriPreTrainedModel, spaces: Mapping[str, Embeddi
             decoded.require_equal(taken, "the brain model", "the image generator")
 
 
-def _num_trials(decoding: FmriDecoding) -> int:
-    lengths = [len(v) for v in (decoding.retrieval_embeds, decoding.latents, decoding.image_embeds) if v is not None]
-    return min(lengths)
+def _num_trials(decoding: FmriDecoding, num_candidates: int, stated: int | None) -> int:
+    """The number of patterns that were decoded; what a method samples has `num_candidates` rows of each.
+
+    Raises:
+        FmriModelsError: Nothing was decoded, or the parts are of different numbers of patterns.
+    """
+    rows = {name: len(values) for name, values in decoding.items()}
+    if not rows:
+        raise FmriModelsError("Nothing was decoded: neither embeddings nor latents to draw from.")
+    number = rows.get("retrieval_embeds", min(rows.values())) if stated is None else stated
+    for name, found in rows.items():
+        expected = [number] if name == "retrieval_embeds" else [number, number * num_candidates]
+        if found not in expected:
+            several = f" or {expected[-1]}" if expected[-1] > number else ""
+            raise FmriModelsError(
+                f"{name} has {found} rows for {number} patterns and num_candidates={num_candidates}; expected {number}"
+                f"{several}: draw with the num_candidates that was decoded with."
+            )
+    return number
+
+
+def _check_true_images(true_images: Any, number: int) -> None:
+    """Refuses true pictures that are not one of each pattern: a single one would be taken for that of all."""
+    found = tuple(true_images.shape) if isinstance(true_images, torch.Tensor) else type(true_images).__name__
+    if not isinstance(true_images, torch.Tensor) or true_images.ndim != 4 or len(true_images) != number:
+        raise FmriModelsError(
+            f"true_images is {found} for {number} patterns; expected a tensor ({number}, C, H, W), the picture that "
+            "belongs to each."
+        )
 
 
 def _repeat(values: torch.Tensor | None, num_trials: int, num_candidates: int) -> torch.Tensor | None:
     if values is None or len(values) == num_trials * num_candidates:
         return values
-    return values.repeat_interleave(num_candidates, dim=0)
+    return values[:: len(values) // num_trials].repeat_interleave(num_candidates, dim=0)

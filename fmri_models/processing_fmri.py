@@ -12,7 +12,6 @@ import torch
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import logging
 
-from .betas import as_betas, as_sessions
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
@@ -23,6 +22,7 @@ from .hub_repository import (
     split_push_options,
     upload_saved,
 )
+from .in_memory import as_numbers, as_sessions
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema, merged_folder
@@ -269,6 +269,11 @@ class FmriProcessor(FeatureExtractionMixin):
         return max(self.num_voxels)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The options that it was made with, such that [`FmriProcessor.fit`] takes them."""
+        return {name: getattr(self, name) for name in _option_types()}
+
+    @property
     def is_transductive(self) -> bool:
         """Whether statistics may come from the trials to be decoded."""
         return self.statistics == "session" and self.unseen_session == "from_batch"
@@ -317,7 +322,7 @@ class FmriProcessor(FeatureExtractionMixin):
         by_session = self.statistics == "session"
         moments = _Moments(name, numbers if by_session else None)
         for block in _blocks(fmri):
-            moments.add(as_betas(block, f"Training trials of {name}"))
+            moments.add(as_numbers(block, f"Training trials of {name}"))
         moments.finish()
         for what, given in (("sessions", numbers), ("stimuli", stimuli)):
             if given is not None and len(given) != moments.num_rows:
@@ -412,14 +417,14 @@ class FmriProcessor(FeatureExtractionMixin):
     ) -> tuple[np.ndarray | list[np.ndarray], list[str], tuple[int, ...]]:
         """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list)."""
         if isinstance(fmri, list | tuple) and all(hasattr(pattern, "shape") for pattern in fmri):
-            fmri = [as_betas(pattern) for pattern in fmri]
+            fmri = [as_numbers(pattern) for pattern in fmri]
         if isinstance(fmri, list) and len({np.shape(pattern) for pattern in fmri if hasattr(pattern, "shape")}) > 1:
             if wrong := [pattern.shape for pattern in fmri if pattern.ndim != 1 or not pattern.size]:
                 raise FmriModelsError(f"A pattern has the shape {wrong[0]}; expected (voxels,), each of one subject.")
             rows: np.ndarray | list[np.ndarray] = fmri
             leading: tuple[int, ...] = ()
         else:
-            array = as_betas(fmri)
+            array = as_numbers(fmri)
             if array.ndim == 0 or array.size == 0:
                 raise FmriModelsError(f"Voxels have the shape {array.shape}; expected (trials, voxels), not empty.")
             array = array[None] if array.ndim == 1 else array
@@ -861,7 +866,7 @@ def _by_subject(
     fmri: np.ndarray | torch.Tensor, subjects: Sequence[str] | str | None
 ) -> tuple[dict[str, np.ndarray], list[str], dict[str, np.ndarray]]:
     """Subject ▶ trials, the subjects in the order in which they come, and the rows of each."""
-    array = as_betas(fmri, "Training trials")
+    array = as_numbers(fmri, "Training trials")
     if array.ndim != 2:
         raise FmriModelsError(f"Training trials have the shape {array.shape}; expected (trials, voxels).")
     if subjects is None or isinstance(subjects, str):
@@ -888,7 +893,7 @@ def _blocks(fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray]) -> Iterator[
     if not hasattr(fmri, "shape"):
         yield from fmri
         return
-    array = as_betas(fmri, "Training trials")
+    array = as_numbers(fmri, "Training trials")
     if array.ndim != 2:
         raise FmriModelsError(f"Training trials have the shape {array.shape}; expected (trials, voxels).")
     for start in range(0, len(array), _ROWS_A_BLOCK):

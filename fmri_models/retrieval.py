@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .errors import FmriModelsError
+from .in_memory import as_numbers, is_bfloat16
 
 Query = Literal["brain", "image"]
 # A tensor or array; a read-only memory map is read once from its beginning to its end.
@@ -256,7 +257,7 @@ def _chunks(gallery: Embeddings, chunk_size: int) -> Iterator[tuple[int, torch.T
 def _tensor(values: Embeddings) -> torch.Tensor:
     """Rows as a tensor, copied out of a memory map; on the CPU where a device has no float64."""
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.array(values))
+        return torch.from_numpy(as_numbers(np.array(values, subok=True), "Embeddings"))
     return values.detach() if values.is_cuda else values.detach().cpu()
 
 
@@ -276,7 +277,7 @@ def _words(chunk: torch.Tensor) -> np.ndarray:
 
 
 def _flat(values: Embeddings, what: str) -> Embeddings:
-    if isinstance(values, np.ndarray) and values.dtype.kind not in "fiu":
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "fiu" and not is_bfloat16(values.dtype):
         raise FmriModelsError(f"The {what} holds {values.dtype}; expected numbers of shape (rows, ...).")
     if values.ndim < 2 or 0 in values.shape[1:]:
         raise FmriModelsError(f"The {what} has the shape {tuple(values.shape)}; expected (rows, ...).")

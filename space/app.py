@@ -137,7 +137,7 @@ class Decoder:
         return generator.embed_images(pictures).flatten(1).float().cpu()
 
 
-def load_decoder(model: str, data: str) -> Decoder:
+def load_decoder(model: str, data: str, unseen_session: str | None = None) -> Decoder:
     """Loads a pipeline and a trial table from folders or from the Hub.
 
     Raises:
@@ -149,7 +149,8 @@ def load_decoder(model: str, data: str) -> Decoder:
                 f"There is no {what} in {one_line(name)}; run `make demo` (or `fmri-models demo`) first, or name "
                 f"another one with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
             )
-    return Decoder(FmriToImagePipeline.from_pretrained(model), TrialTable.open(_local_table(data)))
+    pipeline = FmriToImagePipeline.from_pretrained(model, unseen_session=unseen_session)
+    return Decoder(pipeline, TrialTable.open(_local_table(data)))
 
 
 def build(decoder: Decoder) -> gr.Blocks:
@@ -230,16 +231,21 @@ def checked_seed(value: float | None) -> int:
     return int(value)
 
 
-def launch(model: str | None = None, data: str | None = None, port: int | None = None) -> None:
+def launch(
+    model: str | None = None, data: str | None = None, port: int | None = None, unseen_session: str | None = None
+) -> None:
     """Loads the decoder and serves the page until it is interrupted.
 
     Args:
         model: Folder or repository of the pipeline; the environment's FMRI_MODEL or the demo's without.
         data: Folder or repository of the trial table; the environment's FMRI_DATA or the demo's without.
         port: Port to listen on; the first free one from 7860 without.
+        unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
     """
     decoder = load_decoder(
-        model or os.environ.get("FMRI_MODEL") or DEFAULT_MODEL, data or os.environ.get("FMRI_DATA") or DEFAULT_DATA
+        model or os.environ.get("FMRI_MODEL") or DEFAULT_MODEL,
+        data or os.environ.get("FMRI_DATA") or DEFAULT_DATA,
+        unseen_session,
     )
     # Fonts of the system: the page asks no other server for anything.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])

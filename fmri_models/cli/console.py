@@ -45,6 +45,7 @@ def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repetitions", choices=("average", "single"), default="average", help="average a table's repetitions, or not"
     )
+    add_unseen_session(parser)
 
 
 def chosen_part(args: argparse.Namespace) -> str | None:
@@ -65,6 +66,18 @@ def print_notes(notes: Sequence[str]) -> None:
     """Says on standard error what a person should know of the patterns."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def add_unseen_session(parser: argparse.ArgumentParser) -> None:
+    """The option for trials of sessions that have no training trials."""
+    parser.add_argument(
+        "--unseen-session",
+        choices=("error", "pooled", "from_batch"),
+        help=(
+            "what to do with sessions of which the processor has no statistics: refuse them, take the pooled "
+            "statistics of all training trials, or those of the trials given (default: as the model says itself)"
+        ),
+    )
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from ..names import one_line
-from .console import SeedOption, add_generation_arguments, given_settings, quiet_loading
+from .console import SeedOption, add_generation_arguments, add_unseen_session, given_settings, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
+    add_unseen_session(parser)
     add_generation_arguments(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
             args.overwrite,
             args.seed,
             args.precision,
+            args.unseen_session,
         )
     print(results_table(report))
     for note in report.notes:

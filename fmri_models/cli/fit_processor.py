@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .console import quiet_loading
+from .console import add_unseen_session, quiet_loading
 from .usage import UsageError
 
 
@@ -31,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default=[],
         help="the table's name of a subject of the model, which takes that name; once for each that differs",
     )
+    add_unseen_session(parser)
     parser.set_defaults(run=run)
 
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     quiet_loading()
     # Asked first, because a README.md of somebody else's is refused.
     rewrite_card = has_card(args.model) or (Path(args.model) / "report.json").is_file()
-    processor = refit_processor(args.model, args.data, args.statistics, _subjects(args.subject))
+    processor = refit_processor(args.model, args.data, args.statistics, _subjects(args.subject), args.unseen_session)
     print(f"fitted the processor of {args.model} for {', '.join(processor.subject_names)}")
     if rewrite_card:
         print(f"wrote {write_card(args.model)}, without figures or an earlier report: evaluate the model again")

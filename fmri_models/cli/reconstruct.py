@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     settings = given_settings(args)
     quiet_loading()
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
-    pipeline = FmriToImagePipeline.from_pretrained(args.model, **replaced)
+    pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session, **replaced)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
     print_notes(patterns.notes)
     count = reconstruct(

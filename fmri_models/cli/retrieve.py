@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
 
     part = chosen_part(args)
     quiet_loading()
-    pipeline = FmriToImagePipeline.from_pretrained(args.model)
+    pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
     print_notes(patterns.notes)
     gallery = load_gallery(pipeline, args.gallery)

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from ..errors import FmriModelsError
 from ..shipped import shipped_folder
+from .console import add_unseen_session
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -20,13 +21,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", metavar="DIR_OR_REPO", help="the pipeline (default: $FMRI_MODEL, or the demo's)")
     parser.add_argument("--data", metavar="DIR_OR_REPO", help="the trial table (default: $FMRI_DATA, or the demo's)")
     parser.add_argument("--port", type=int, metavar="N", help="port to listen on (default: a free one from 7860)")
+    add_unseen_session(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise FmriModelsError("gradio is not installed; install it with `pip install 'fmri_models[space]'`.")
-    load_app().launch(model=args.model, data=args.data, port=args.port)
+    load_app().launch(model=args.model, data=args.data, port=args.port, unseen_session=args.unseen_session)
 
 
 def load_app() -> ModuleType:

@@ -14,7 +14,7 @@ from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import read_array, read_bytes
 from ..seeds import check_seed
 from . import schema
-from .noise_ceiling import estimate_ncsnr
+from .noise_ceiling import estimate_ncsnr, usual_repetitions
 from .pictures import content_sha256, read_picture
 from .splits import SplitRows, split_by_stimulus
 from .stimuli import read_csv, read_number, read_stimuli
@@ -341,7 +341,7 @@ def _add_voxels(
     parts: np.ndarray,
     report: Callable[[str], None],
 ) -> None:
-    chosen = subject.voxels
+    chosen, width = subject.voxels, subject.fmri.shape[1]
     stimuli = np.array(events.stimulus_id)[subject.event_rows]
     subject_parts = parts[subject.event_rows]
     ncsnr, source = (None, None) if info.ncsnr is None else (info.ncsnr[chosen], schema.RELEASE)
@@ -363,13 +363,10 @@ def _add_voxels(
         coordinates=None if info.coordinates is None else info.coordinates[chosen],
         ncsnr=ncsnr,
         source=source,
-        repetitions=_usual_repetitions(stimuli[subject_parts == schema.TEST]),
+        repetitions=usual_repetitions(stimuli[subject_parts == schema.TEST]),
+        source_columns=chosen if len(chosen) < width else None,
+        source_width=width,
     )
-
-
-def _usual_repetitions(stimuli: np.ndarray) -> int:
-    """How often a test stimulus is shown: the ceiling is that of the mean which is evaluated."""
-    return int(np.median(np.unique(stimuli, return_counts=True)[1])) if len(stimuli) else 1
 
 
 def _add_trials(writer: TrialTableWriter, subject: _Subject, events: _Events, parts: np.ndarray) -> None:

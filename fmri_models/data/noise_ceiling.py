@@ -17,6 +17,11 @@ def noise_ceiling_from_ncsnr(ncsnr: np.ndarray, repetitions: int) -> np.ndarray:
     return squared / (squared + 1.0 / repetitions)
 
 
+def usual_repetitions(stimulus_ids: np.ndarray) -> int:
+    """How often a test stimulus is shown: the ceiling is that of the mean which is evaluated."""
+    return int(np.median(np.unique(stimulus_ids, return_counts=True)[1])) if len(stimulus_ids) else 1
+
+
 def estimate_ncsnr(
     read: Callable[[np.ndarray], np.ndarray],
     stimulus_ids: Sequence[str] | np.ndarray,

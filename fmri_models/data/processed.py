@@ -1,19 +1,40 @@
 """Trials as a model reads them: standardised one by one, repetitions averaged after that."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from transformers.utils import logging
 
 from ..errors import FmriModelsError
 from ..processing_fmri import FmriProcessor
-from .table import Trials, TrialTable
+from . import schema
+from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
+from .table import Trials, TrialTable, Voxels
 
 Repetitions = Literal["average", "single", "all"]
 
+logger = logging.get_logger(__name__)
+
 # Processed voxels up to this size are kept in memory instead of being computed again at each pass.
 _KEPT_BYTES = 2**29
+_ROWS_A_BLOCK = 512
+
+
+def training_repetitions(table: TrialTable, split: str, repetitions: Repetitions) -> Repetitions:
+    """What becomes of repetitions in training.
+
+    Where the design tests stimuli that are learned from in other runs, averages over runs would leave one pattern a
+    stimulus, and nothing to tell by what differs between runs; each trial is a row there.
+
+    Args:
+        table: The trial table.
+        split: Name of the split.
+        repetitions: What was asked for.
+    """
+    return "single" if repetitions == "average" and table.repeats_stimuli(split) else repetitions
 
 
 def fit_processor(
@@ -22,6 +43,7 @@ def fit_processor(
     parts: Sequence[str] = ("train",),
     split: str = "default",
     fold: int = 0,
+    needed: Sequence[str] = (),
     **options: Any,
 ) -> FmriProcessor:
     """A processor with the statistics of some parts of a table's split; give parts that are learned from, no others.
@@ -32,22 +54,79 @@ def fit_processor(
         parts: Such as `["train", "validation"]`.
         split: Name of the split.
         fold: Fold of the split.
+        needed: Further parts that the training reads, so that it can't do without statistics of their sessions.
         **options: Those of [`FmriProcessor.fit`].
 
+    Noise ceilings by which voxels are chosen come from repetitions in these trials, where there are any; else those of
+    the table are taken if they are a release's or the simulator's.
+
     Raises:
-        FmriModelsError: A subject has no such trials, or the options do not fit the voxels.
+        FmriModelsError: A subject has no such trials, the options do not fit the voxels, or the needed parts have a
+            session of which there are no statistics.
     """
     trials = {name: table.trials(name, list(parts), split, fold) for name in subjects}
     for name, subject_trials in trials.items():
         if len(subject_trials) == 0:
             raise FmriModelsError(f"{name} has no trials in {', '.join(parts)} of the split {split!r}.")
+    if options.get("statistics") == "session" and options.get("unseen_session", "error") == "error":
+        _name_unseen_sessions(table, trials, split, fold, needed)
     return FmriProcessor.fit(
         {name: (block for _, block in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
         subjects=subjects,
         sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
-        voxels={name: table.voxels(name) for name in subjects},
+        stimuli={name: subject_trials.stimulus_ids for name, subject_trials in trials.items()},
+        voxels={name: _voxels(table, trials[name], split, fold, options) for name in subjects},
         **options,
     )
+
+
+def _name_unseen_sessions(
+    table: TrialTable, trials: Mapping[str, Trials], split: str, fold: int, needed: Sequence[str]
+) -> None:
+    """Says before the work which sessions have trials to be decoded and none to take statistics from."""
+    for part in schema.SPLITS:
+        found = {}
+        for name, own in trials.items():
+            sessions = table.trials(name, part, split, fold).sessions
+            unseen = ~np.isin(sessions, own.sessions)
+            if unseen.any():
+                found[name] = f"{int(unseen.sum())} of {name} in {schema.listed(np.unique(sessions[unseen]), 10)}"
+        if not found:
+            continue
+        sentence = (
+            f"The split {split!r} has {part} trials in sessions without training trials ({'; '.join(found.values())}), "
+            'and statistics="session" has none for them'
+        )
+        if part in needed:
+            raise FmriModelsError(f"{sentence}; train with processor.unseen_session=pooled (or another split).")
+        logger.warning(
+            f"{sentence}: they will be refused; train with processor.unseen_session=pooled, or decode and evaluate "
+            'with --unseen-session pooled (from_pretrained(..., unseen_session="pooled") in Python).'
+        )
+
+
+def _voxels(table: TrialTable, trials: Trials, split: str, fold: int, options: Mapping[str, Any]) -> Voxels:
+    """What is known of the voxels; noise ceilings by which some are chosen are those of the trials themselves."""
+    voxels = table.voxels(trials.subject)
+    chosen_by_score = options.get("num_best_voxels") is not None and not options.get("voxel_scores")
+    if options.get("min_noise_ceiling") is None and not chosen_by_score:
+        return voxels
+    ncsnr = estimate_ncsnr(trials.fmri, trials.stimulus_ids, trials.sessions, trials.num_voxels)
+    if ncsnr is not None:
+        tested = table.trials(trials.subject, schema.TEST, split, fold).stimulus_ids
+        count = voxels.repetitions or usual_repetitions(tested)
+        ceiling = noise_ceiling_from_ncsnr(ncsnr, count).astype(np.float32)
+        source = schema.TRAINING_REPETITIONS
+        return replace(voxels, ncsnr=ncsnr, noise_ceiling=ceiling, source=source, repetitions=count)
+    if voxels.noise_ceiling is None or voxels.source == schema.TRAINING_REPETITIONS:
+        # Without a repetition here, the table's come from trials that this split or fold does not learn from.
+        option = "min_noise_ceiling" if options.get("min_noise_ceiling") is not None else "num_best_voxels"
+        raise FmriModelsError(
+            f"{option} chooses voxels of {trials.subject} by noise ceilings, of which there are none: no training "
+            f"stimulus of the split {split!r} is repeated, and the table has no other ones; leave the option out, or "
+            "give ncsnr with VOXELS.csv."
+        )
+    return voxels
 
 
 class BetasOfTrials(Protocol):
@@ -98,7 +177,8 @@ class ProcessedTrials:
             self.shape = (length, self.width)
         self.stimulus_ids = np.array([trials.stimulus_ids[group[0]] for group in self._groups], dtype=str)
         self._kept: np.ndarray | None = None
-        if len(self) * math.prod(self.shape) * 4 <= _KEPT_BYTES:
+        # Statistics of the trials given are those of all, and not of whichever are read together.
+        if processor.is_transductive or len(self) * math.prod(self.shape) * 4 <= _KEPT_BYTES:
             self._kept = self._process(np.arange(len(self)))
 
     def __len__(self) -> int:
@@ -110,8 +190,9 @@ class ProcessedTrials:
 
     def _process(self, rows: np.ndarray) -> np.ndarray:
         output = np.empty((len(rows), *self.shape), dtype=np.float32)
-        for start in range(0, len(rows), 512):
-            groups = [self._groups[row] for row in rows[start : start + 512]]
+        size = max(len(rows), 1) if self.processor.is_transductive else _ROWS_A_BLOCK
+        for start in range(0, len(rows), size):
+            groups = [self._groups[row] for row in rows[start : start + size]]
             if not groups:
                 continue
             trial_rows = np.concatenate(groups)

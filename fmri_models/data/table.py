@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from .parquet import MEND, read_parquet
 from .pictures import decode_picture
 
 _VOXELS = schema.voxels_schema()
+_VOXELS_OF_MORE = schema.voxels_schema(dropped=True)
 _STIMULI = schema.stimuli_schema()
 _SPLITS = schema.splits_schema("", None, "")
 _STIMULUS_COLUMNS = ("stimulus_id", "captions", "category", "factors", "content_sha256")
@@ -42,6 +44,9 @@ class Voxels:
         source: Where the ceiling comes from; empty if there is none.
         repetitions: How many averaged repetitions the ceiling is for; 0 if there is none.
         space: The coordinates' space.
+        source_columns: (V,) int64 which columns of the betas as they were recorded the voxels are, ascending; None
+            where none were dropped.
+        source_width: How many columns those had; None where none were dropped.
     """
 
     roi: list[str]
@@ -51,6 +56,8 @@ class Voxels:
     source: str
     repetitions: int
     space: str = ""
+    source_columns: np.ndarray | None = None
+    source_width: int | None = None
 
 
 class TrialTable:
@@ -107,7 +114,9 @@ class TrialTable:
         """ROI, position and noise ceiling of a subject's voxels."""
         path = self.path / schema.VOXELS_FOLDER / file_name(self._checked(subject), ".parquet")
         width = self.num_voxels(subject)
-        columns = read_parquet(path, _VOXELS, most_rows=schema.MAX_VOXELS, nullable=_VOXELS.names[1:])
+        with parquet.open_parquet(path, _VOXELS, columns=["index"], most_rows=schema.MAX_VOXELS) as file:
+            kind = _VOXELS_OF_MORE if "source_index" in file.schema_arrow.names else _VOXELS
+        columns = read_parquet(path, kind, most_rows=schema.MAX_VOXELS, nullable=_VOXELS.names[1:])
         if len(columns) != width:
             raise FmriModelsError(
                 f"The voxels file of {subject} in {self.path} has {len(columns)} rows; {subject} has {width} voxels: "
@@ -135,6 +144,7 @@ class TrialTable:
             source=sources[0] if sources else "",
             repetitions=repetitions[0] if repetitions else 0,
             space=spaces[0] or "",
+            **(_source(columns, path) if kind is _VOXELS_OF_MORE else {}),
         )
 
     @cached_property
@@ -623,6 +633,18 @@ def _list_text(values: np.ndarray) -> Iterator[str]:
     for start in range(0, len(values), _VALUES_A_PIECE):
         yield ", " * (start > 0) + repr(values[start : start + _VALUES_A_PIECE].tolist())[1:-1]
     yield "]"
+
+
+def _source(columns: pa.Table, path: Path) -> dict[str, Any]:
+    """Which columns of how many the voxels of a subject were, some of which were dropped."""
+    index, widths = columns["source_index"].to_numpy(), np.unique(columns["source_width"].to_numpy())
+    wide = len(widths) == 1 and len(index) < widths[0] <= schema.MAX_VOXELS
+    if not wide or index[0] < 0 or index[-1] >= widths[0] or (np.diff(index) < 1).any():
+        raise FmriModelsError(
+            f"{one_line(path)}: source_index and source_width don't say which columns of a wider array were kept, in "
+            f"their order; {MEND}."
+        )
+    return {"source_columns": index.astype(np.int64), "source_width": int(widths[0])}
 
 
 def _trial_kinds(num_voxels: int) -> list[pa.Schema]:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..in_memory import as_numbers
 from ..errors import FmriModelsError
+from ..in_memory import as_numbers
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import parse_json

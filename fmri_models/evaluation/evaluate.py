@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +23,13 @@ from ..modeling_outputs import FmriDecoding
 from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
+from ..processing_fmri import UnseenSession
 from ..swapping import recover
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
 from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_trials, learned_stimuli
 from .looks import check_log, read_looks, record_look
+from .processor_notes import processor_notes
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
 from .report import Report
@@ -61,6 +63,7 @@ class Evaluated:
         rows: Name ▶ pictures and embeddings.
         gallery_embeds: (N, …) embeddings of what was shown; None without retrieval.
         held_out: The trials behind the items, and what is known of whether they were learned from.
+        notes: What the report says of the processor.
     """
 
     subject: str
@@ -70,6 +73,7 @@ class Evaluated:
     rows: dict[str, RowData]
     gallery_embeds: torch.Tensor | None
     held_out: HeldOut
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Evaluation:
             which is drawn with the same settings.
         seed: Of everything that is drawn at random; item i is drawn from `seed + i`.
         precision: What pictures are computed in.
+        unseen_session: What the processor does with sessions of which it has no statistics; None leaves it as it is.
     """
 
     model: str | os.PathLike
@@ -96,6 +101,7 @@ class Evaluation:
     reference: str | os.PathLike | None = None
     seed: int = 0
     precision: Precision = "float32"
+    unseen_session: UnseenSession | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -104,9 +110,9 @@ class Evaluation:
         SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
         table = TrialTable.open(self.data)
         check_log(table.path)
-        saved = saved_pipelines(self.model)
+        saved = saved_pipelines(self.model, self.unseen_session)
         records = [each.record(table) for each in saved]
-        beside = None if self.reference is None else references_of(self.reference, table, records)
+        beside = None if self.reference is None else references_of(self.reference, table, records, self.unseen_session)
         parts = []
         drawing = None
         for number, (each, record) in enumerate(zip(saved, records, strict=True)):
@@ -157,12 +163,13 @@ class Evaluation:
         if len(set(ids)) > 1:
             exchanged = torch.from_numpy(exchange_stimuli(ids, self.seed))
             rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
-        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, features))
+        of_references = references.features(test, self.repetitions)
+        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, of_references))
         rows |= self._training_pictures(pipeline, record, table, subject, decoding)
         rows["floor"] = RowData(images=drawing.unconditional())
         rows |= drawing.ceilings(truth)
         is_linear = references.ridge is pipeline.brain_model
-        rows["ridge"] = rows["brain"] if is_linear else drawing.row(drawing.decode(references.ridge, features))
+        rows["ridge"] = rows["brain"] if is_linear else drawing.row(drawing.decode(references.ridge, of_references))
         noise_free = _noise_free_trials(table, test)
         if noise_free is not None:
             expected = ProcessedTrials(noise_free, pipeline.processor, self.repetitions)
@@ -178,7 +185,8 @@ class Evaluation:
         if decoding.retrieval_embeds is not None:
             # Prepared as training targets are.
             gallery = generator.embed_images(pictures_to_embed(table.stimuli.images(ids), generator))
-        return Evaluated(subject, record.fold, ids, truth, rows, gallery, held_out)
+        notes = processor_notes(pipeline.processor, table, test)
+        return Evaluated(subject, record.fold, ids, truth, rows, gallery, held_out, notes)
 
     def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, RowData]:
         """What the decoded latent and the decoded embeddings give alone, where the generator uses both."""
@@ -282,6 +290,7 @@ class Evaluation:
             looks=looks,
             notes=[
                 *held_out_notes([part.held_out for part in parts]),
+                *dict.fromkeys(note for part in parts for note in part.notes),
                 *_notes(table, record, pipeline, looks, rows),
             ],
         )
@@ -301,7 +310,7 @@ class _Drawing:
 
     def decode(self, model: FmriPreTrainedModel, features: torch.Tensor) -> FmriDecoding:
         """Decodes the features (N, own width) of the subject."""
-        width = self.pipeline.processor.width
+        width = max(model.config.num_voxels)
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
         sources = self.drawn_by.sources(self.count)
         return model.decode(padded, self.subject_ids, self.drawn_by.settings.num_candidates, sources)
@@ -315,7 +324,9 @@ class _Drawing:
         settings = {**self.drawn_by.call(), **changes}
         sources = self.drawn_by.sources(self.count)
         with self.drawn_by.computing(self.pipeline.device):
-            images = self.pipeline.generate(decoding, **settings, generator=sources, output_type="pt").images
+            images = self.pipeline.generate(
+                decoding, **settings, generator=sources, output_type="pt", num_patterns=self.count
+            ).images
         assert isinstance(images, torch.Tensor)
         return images
 
@@ -363,15 +374,17 @@ class SavedPipeline:
 
     Args:
         source: Its folder, or its name on the Hub.
+        unseen_session: What its processor does with sessions of which it has no statistics; None leaves it as it is.
     """
 
-    def __init__(self, source: str | os.PathLike) -> None:
+    def __init__(self, source: str | os.PathLike, unseen_session: UnseenSession | None = None) -> None:
         self.source = source
+        self.unseen_session = unseen_session
         self._loaded: FmriToImagePipeline | None = None
 
     def load(self) -> FmriToImagePipeline:
         """The pipeline; one from the Hub is loaded once."""
-        return self._loaded or FmriToImagePipeline.from_pretrained(self.source)
+        return self._loaded or FmriToImagePipeline.from_pretrained(self.source, unseen_session=self.unseen_session)
 
     def record(self, table: TrialTable) -> TrainingRecord:
         """How it was trained; refuses another table or split, whose test trials may have been trained on.
@@ -383,7 +396,7 @@ class SavedPipeline:
             record = TrainingRecord.load(self.source)
         else:
             # The record comes along with the pipeline.
-            self._loaded = FmriToImagePipeline.from_pretrained(self.source)
+            self._loaded = self.load()
             record = self._loaded.training_record
         if record is None:
             return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
@@ -391,7 +404,7 @@ class SavedPipeline:
         return record
 
 
-def saved_pipelines(model: str | os.PathLike) -> list[SavedPipeline]:
+def saved_pipelines(model: str | os.PathLike, unseen_session: UnseenSession | None = None) -> list[SavedPipeline]:
     """The pipeline of a folder or of that name on the Hub, or those in a folder's `fold00` …
 
     Raises:
@@ -399,16 +412,16 @@ def saved_pipelines(model: str | os.PathLike) -> list[SavedPipeline]:
     """
     folder = Path(model)
     if not folder.exists() and _REPOSITORY.fullmatch(os.fspath(model)):
-        return [SavedPipeline(os.fspath(model))]
+        return [SavedPipeline(os.fspath(model), unseen_session)]
     recover(folder)
     if (folder / INDEX_FILE).is_file():
-        return [SavedPipeline(folder)]
+        return [SavedPipeline(folder, unseen_session)]
     folds = sorted(path.parent for path in folder.glob(f"fold[0-9][0-9]/{INDEX_FILE}"))
     if not folds:
         raise FmriModelsError(
             f"{one_line(model)} holds neither a pipeline ({INDEX_FILE}) nor folds of one (fold00, fold01 …)."
         )
-    return [SavedPipeline(fold) for fold in folds]
+    return [SavedPipeline(fold, unseen_session) for fold in folds]
 
 
 # user/name, as the Hub has it.
@@ -416,7 +429,10 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def references_of(
-    reference: str | os.PathLike, table: TrialTable, records: Sequence[TrainingRecord]
+    reference: str | os.PathLike,
+    table: TrialTable,
+    records: Sequence[TrainingRecord],
+    unseen_session: UnseenSession | None = None,
 ) -> list[SavedPipeline]:
     """For each evaluated pipeline the reference that was trained on the same split and fold.
 
@@ -424,12 +440,13 @@ def references_of(
         reference: A pipeline, or the folder of `fold00` … with one each.
         table: The trial table.
         records: Of the evaluated pipelines.
+        unseen_session: As of [`SavedPipeline`].
 
     Raises:
         FmriModelsError: There is none, so that the reference may have learned from the test pictures.
     """
     found = {}
-    for saved in saved_pipelines(reference):
+    for saved in saved_pipelines(reference, unseen_session):
         record = saved.record(table)
         tested = [name for subject in table.subjects for name in _tested(table, subject, record)]
         if learned := learned_stimuli(record.learned_from or [], table, tested, record.split, record.fold):
@@ -464,6 +481,7 @@ def evaluate(
     overwrite: bool = False,
     seed: int = 0,
     precision: Precision = "float32",
+    unseen_session: UnseenSession | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -481,13 +499,15 @@ def evaluate(
         seed: Of everything that is drawn at random; item i is drawn from `seed + i`.
         precision: What pictures are computed in: `"float32"`, or `"bfloat16"`, which a processor with instructions for
             it computes twice as fast.
+        unseen_session: What the processor does with test trials of sessions without training trials, such as
+            `"pooled"`; None leaves it as the pipeline has it.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
     """
     check_report_folder(out, overwrite)
     evaluation = Evaluation(
-        model, Path(data), get_protocol(protocol), repetitions, settings, reference, seed, precision
+        model, Path(data), get_protocol(protocol), repetitions, settings, reference, seed, precision, unseen_session
     )
     return evaluation.run(out)
 

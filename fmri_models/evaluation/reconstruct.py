@@ -169,7 +169,8 @@ def reconstruct(
             for number, drawing in enumerate(drawings):
                 decoding = _decode(pipeline, patterns, chosen, drawing)
                 with drawing.computing(pipeline.device):
-                    output = pipeline.generate(decoding, **drawing.call(), generator=drawing.sources(chosen))
+                    sources = drawing.sources(chosen)
+                    output = pipeline.generate(decoding, **drawing.call(), generator=sources, num_patterns=len(chosen))
                 pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
                     pictures[position].save(partial / files[number][index])
@@ -222,7 +223,7 @@ def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:
 
     Args:
         path: The file; (rows, …).
-        memory_map: Read nothing yet, for arrays that may be larger than memory.
+        memory_map: Read nothing yet, for arrays that may be larger than memory; they keep the byte order of the file.
 
     Raises:
         FmriModelsError: The file isn't there, can't be read, or holds something else.
@@ -239,10 +240,5 @@ def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:
         raise FmriModelsError(
             f"{one_line(path)} holds {values.dtype} of shape {values.shape}; expected a (rows, values) array of "
             "numbers."
-        )
-    if not values.dtype.isnative:
-        raise FmriModelsError(
-            f"{one_line(path)} holds {values.dtype} in the byte order of another machine; save it with "
-            "`values.astype(numpy.float32)`."
         )
     return values

@@ -16,7 +16,7 @@ from ..evaluation.held_out import check_trained_split
 from ..names import one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
-from ..processing_fmri import FmriProcessor
+from ..processing_fmri import FmriProcessor, UnseenSession
 from ..reading import check_regular_file, read_object
 from ..registry import find_class
 from ..saving import merged_folder
@@ -29,6 +29,7 @@ def refit_processor(
     data: str | os.PathLike,
     statistics: str = "session",
     subjects: Mapping[str, str] | None = None,
+    unseen_session: UnseenSession | None = None,
 ) -> FmriProcessor:
     """Replaces a saved pipeline's processor by one with the statistics of a table's training trials.
 
@@ -41,6 +42,7 @@ def refit_processor(
         statistics: `"session"` or `"pooled"`.
         subjects: Subject of the model ▶ its name in the table, which it gets in the pipeline, too. Others keep their
             names.
+        unseen_session: What the processor does with sessions without training trials; None takes over what it did.
 
     Raises:
         FmriModelsError: The table lacks a subject, its voxels do not fit the model, or the split of the training was
@@ -59,6 +61,7 @@ def refit_processor(
         names,
         **_trained_trials(folder, table),
         statistics=statistics,
+        unseen_session=unseen_session or former.unseen_session,
         pool_width=former.pool_width,
         pad_multiple=former.pad_multiple,
     )

@@ -1,4 +1,4 @@
-"""Betas and sessions as a caller hands them over: what is taken for numbers, and what would be taken for others."""
+"""Arrays and sessions as a caller hands them over: numbers, and nothing that would only be taken for them."""
 
 import sys
 from typing import Any
@@ -11,7 +11,7 @@ from .names import one_line
 _LARGEST_SESSION = 2**63 - 1
 
 
-def as_betas(values: Any, what: str = "Voxels") -> np.ndarray:
+def as_numbers(values: Any, what: str = "Voxels") -> np.ndarray:
     """Numbers in the byte order of this machine, without a change of any value that float64 can hold.
 
     Args:
@@ -22,13 +22,16 @@ def as_betas(values: Any, what: str = "Voxels") -> np.ndarray:
         FmriModelsError: It holds something else than real numbers, or some of its values are masked.
     """
     if isinstance(values, list | tuple) and any(hasattr(value, "shape") for value in values):
-        values = [as_betas(value, what) for value in values]
+        values = [as_numbers(value, what) for value in values]
     try:
         array = np.asarray(_without_torch(_unmasked(values, what), what))
     except (ValueError, TypeError) as error:
         raise FmriModelsError(
             f"{what} can't be read as one array ({one_line(error, 120)}); expected rows of numbers, all of one length."
         ) from error
+    if is_bfloat16(array.dtype):
+        # The upper half of a float32.
+        return (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if array.dtype.kind not in "fiu":
         raise FmriModelsError(f"{what} have the dtype {array.dtype}; expected numbers (float32 betas).")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -36,6 +39,11 @@ def as_betas(values: Any, what: str = "Voxels") -> np.ndarray:
         with np.errstate(over="ignore"):
             return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Whether a type is bfloat16, which NumPy takes for two bytes without a meaning."""
+    return dtype.kind == "V" and dtype.itemsize == 2 and dtype.fields is None and dtype.subdtype is None
 
 
 def as_sessions(values: Any, what: str = "session") -> np.ndarray:
