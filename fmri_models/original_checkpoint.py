@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +24,20 @@ _VALUES_A_CHUNK = 2**24
 _MEND = "give a published checkpoint, such as last.pth"
 # The description of the objects beside the tensors' values; that of MindEye's largest checkpoint has 1 MB.
 _MAX_PICKLE_BYTES = 256 * 2**20
-# What lies in the place of a file that was not downloaded.
-_NO_FILE = {
-    b"version https://git-lfs": "a pointer of Git LFS and not the file itself; download it with `git lfs pull`",
-    b"<!doctype html": "a web page and not the file that it is about; download that",
-    b"<html": "a web page and not the file that it is about; download that",
-}
 _MOST_SHARED = 4
+# Where trainers put the network's state dict, and how deep in each other.
+_STATE_KEYS = ("model_state_dict", "state_dict", "model", "module")
+_MOST_WRAPPERS = 5
+_AVERAGED = re.compile("ema|average|swa|shadow")
+# Parts of names that come from torch.compile, fully sharded training and checkpointed activations.
+_WRAPPING_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_FOLDERS_OF_PARTS = {
+    "*.index.json": "weights in several files",
+    "*.distcp": "torch's distributed checkpoints",
+    "*_model_states.pt": "DeepSpeed, whose zero_to_fp32.py merges its parts",
+    "*/*_model_states.pt": "DeepSpeed, whose zero_to_fp32.py merges its parts",
+}
+_FOREIGN = re.compile(r"GLOBAL ([A-Za-z_][\w.]*) was not")
 _NUMBERS = (
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool,
@@ -50,18 +58,37 @@ class _LeftOut:
 
 
 # Whole checkpoints have the state of the schedule beside the weights. Up to torch 2.0 that of the one-cycle schedule
-# refers to a function, and rates that were logged may be scalars of numpy; neither is needed.
+# refers to a function, what was logged may be numbers or arrays of numpy, and arguments are objects of the trainer;
+# nothing of it is needed.
 _STATE_OF_TRAINING = (
+    "argparse.Namespace",
     "builtins.getattr",
+    "numpy._core.multiarray._reconstruct",
     "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
     "numpy.dtype",
+    "numpy.ndarray",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.PurePosixPath",
+    "pathlib.WindowsPath",
     "torch.optim.lr_scheduler.OneCycleLR",
+)
+# Lightning's arguments, a dictionary of a class of its own.
+_DICTIONARIES = (
+    "lightning.fabric.utilities.data.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
 )
 
 
 def read_state(checkpoint: Checkpoint) -> State:
-    """The state dict in a file, a whole checkpoint or a state dict, without the prefix of distributed training.
+    """The state dict in a file, a whole checkpoint or a state dict, without what trainers wrap it in.
+
+    A state dict may lie inside of others (Lightning's `state_dict`, DeepSpeed's `module` ...), and its names may have
+    parts that `DataParallel`, `torch.compile` and the like put into them.
 
     The tensors of a file in torch's format since 1.6 are mapped and not read: what is never looked at, such as the
     state of an optimiser, takes no memory.
@@ -72,18 +99,14 @@ def read_state(checkpoint: Checkpoint) -> State:
     Raises:
         FmriModelsError: The file can't be read, there is no state dict in it, or a tensor is not what it seems.
     """
-    values: Any = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
-    for key in ("model_state_dict", "model"):
-        if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
-            values = values[key]
-    if not isinstance(values, Mapping) or not values or not all(torch.is_tensor(value) for value in values.values()):
+    found: Any = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
+    values = _state_inside(found, _named(checkpoint))
+    if values is None:
         raise FmriModelsError(
             f"{_named(checkpoint)} holds no state dict; expected tensors by name, or these as 'model_state_dict'."
         )
     _check_tensors(values, checkpoint)
-    state = {key: value.detach() for key, value in values.items()}
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = _unwrapped({key: value.detach() for key, value in values.items()}, _named(checkpoint))
     # A dictionary stays its owner's: training the model must not change it.
     return {key: value.clone() for key, value in state.items()} if isinstance(checkpoint, Mapping) else state
 
@@ -112,27 +135,29 @@ def listed(keys: list[str]) -> str:
 
 def _read_file(path: Path) -> Any:
     if path.is_dir():
-        raise FmriModelsError(f"{path} is a folder; give the file of a published checkpoint in it, such as last.pth.")
+        raise FmriModelsError(
+            f"{path} is a folder{_kind_of_folder(path)}; give the file of a published checkpoint in it, such as "
+            "last.pth, or one into which its parts were merged."
+        )
     check_regular_file(path, "file", _MEND)
     try:
-        start = _first_bytes(path)
-        for beginning, found in _NO_FILE.items():
-            if start.lower().startswith(beginning):
-                raise FmriModelsError(f"{path} is {found}.")
         if path.suffix == ".safetensors":
             return load_file(path)
-        is_zip = start.startswith(_ZIP_MAGIC)
+        is_zip = _begins_as_zip(path)
         if is_zip:
             _check_members(path)
         # Only files in torch's newer format can be mapped.
-        with torch.serialization.safe_globals([(_LeftOut, name) for name in _STATE_OF_TRAINING]):
+        stand_ins = [(_LeftOut, name) for name in _STATE_OF_TRAINING] + [(dict, name) for name in _DICTIONARIES]
+        with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
     except FmriModelsError:
         raise
     except pickle.UnpicklingError as error:
+        found = _FOREIGN.search(str(error))
+        named = f" ({one_line(found[1], 120)})" if found else ""
         raise FmriModelsError(
-            f"{path} holds more than tensors, or is no checkpoint at all, and code from a file is not run; save its "
-            "model_state_dict alone."
+            f"{path} holds more than tensors{named}, or is no checkpoint at all, and code from a file is not run; save "
+            "its model_state_dict alone."
         ) from error
     # Torch's reader of objects follows whatever the file says, and raises what comes of it.
     except Exception as error:
@@ -141,9 +166,69 @@ def _read_file(path: Path) -> Any:
         ) from error
 
 
-def _first_bytes(path: Path) -> bytes:
+def _kind_of_folder(path: Path) -> str:
+    """What is known of folders into which trainers save one checkpoint in parts."""
+    for pattern, named in _FOLDERS_OF_PARTS.items():
+        if next(path.glob(pattern), None) is not None:
+            return f" of {named}"
+    return ""
+
+
+def _begins_as_zip(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(64).lstrip()
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+
+
+def _state_inside(values: Any, named: str) -> Mapping[Any, Any] | None:
+    """The state dict in what a file holds; None if there is none.
+
+    Raises:
+        FmriModelsError: There are several, of which none is known to be the model's.
+    """
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(values, Mapping) or not values:
+            return None
+        if all(torch.is_tensor(value) for value in values.values()):
+            return values
+        inside = {str(key): each for key, each in values.items() if _may_hold_state(each)}
+        known = [key for key in inside if key in _STATE_KEYS]
+        averages = [key for key in inside if key not in known and _AVERAGED.search(key.lower())]
+        chosen = known or list(inside)
+        if len(chosen) > 1 or (chosen and averages and chosen != averages):
+            several = " and ".join(one_line(repr(key), 40) for key in dict.fromkeys([*chosen, *averages]))
+            raise FmriModelsError(
+                f"{named} holds several state dicts, {several}; save the one that is meant alone with torch.save."
+            )
+        values = inside[chosen[0]] if chosen else None
+    return None
+
+
+def _may_hold_state(value: Any, depth: int = _MOST_WRAPPERS) -> bool:
+    """Whether a value is tensors by name, or a wrapper of these; the state of an optimiser has numbers for names."""
+    if depth == 0 or not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        return False
+    return all(map(torch.is_tensor, value.values())) or any(
+        key in _STATE_KEYS and _may_hold_state(each, depth - 1) for key, each in value.items()
+    )
+
+
+def _unwrapped(state: State, named: str) -> State:
+    """A state dict without the parts of names that wrappers of a network or of its parts have added.
+
+    Raises:
+        FmriModelsError: Two tensors have one name then.
+    """
+    names = {key: ".".join(part for part in key.split(".") if part not in _WRAPPING_PARTS) for key in state}
+    # The average that torch.optim.swa_utils keeps counts its updates beside the network, which it calls `module`.
+    counted = [key for key in names if key != "n_averaged"]
+    while counted and all(names[key].startswith("module.") for key in counted):
+        names = {key: names[key].removeprefix("module.") for key in counted}
+    if len(set(names.values())) < len(names):
+        raise FmriModelsError(
+            f"{named} has tensors whose names differ only in {', '.join(sorted(_WRAPPING_PARTS))}; save the state dict "
+            "of the network itself."
+        )
+    return {name: state[key] for key, name in names.items()}
 
 
 def _check_members(path: Path) -> None:

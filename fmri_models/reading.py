@@ -50,6 +50,25 @@ MAX_TEXT_BYTES = 64 * MEBIBYTE
 MAX_JSON_BYTES = 16 * MEBIBYTE
 MAX_YAML_BYTES = MEBIBYTE // 8
 MAX_NESTING = 100
+# What lies in the place of a file that was not downloaded, by how it begins.
+_STAND_INS = {
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself; get that with `git lfs pull`",
+    b"<!doctype html": "a web page and not the file that it is about; download that (behind a login, with your token)",
+    b"<html": "a web page and not the file that it is about; download that (behind a login, with your token)",
+    b"<?xml": "an XML text, as servers answer where a file is missing or closed, and not the file; download it again",
+    b"<error>": "an error message of a server and not the file; download it again",
+}
+_A_SERVERS_JSON = (
+    "a JSON text, as servers answer where a file is missing or closed, and not the file; download it again"
+)
+_BYTES_OF_A_STAND_IN = 256
+# Formats that never begin with a bracket and a quote.
+_BINARY_ENDINGS = frozenset(
+    {
+        ".bin", ".bmp", ".ckpt", ".gif", ".h5", ".hdf5", ".jpeg", ".jpg", ".mat", ".npy", ".npz", ".parquet", ".png",
+        ".pt", ".pth", ".safetensors", ".tif", ".tiff", ".webp", ".zip",
+    }
+)  # fmt: skip
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
 )  # fmt: skip
@@ -58,7 +77,7 @@ MAX_YAML_VALUES = 200_000
 
 
 def check_regular_file(path: str | os.PathLike, what: str, mend: str) -> Path:
-    """Refuses what is no file: nothing there, a folder, a FIFO or device that would never end.
+    """Refuses what is no file: nothing there, a folder, a FIFO or device that would never end, what lies in its place.
 
     Args:
         path: The file.
@@ -66,7 +85,8 @@ def check_regular_file(path: str | os.PathLike, what: str, mend: str) -> Path:
         mend: What to do about it, as the end of a sentence.
 
     Raises:
-        FmriModelsError: It is no regular file, or the system refuses to look at it.
+        FmriModelsError: It is no regular file, the system refuses to look at it, or it is a pointer of Git LFS, a web
+            page or a server's message instead of the file.
     """
     path = Path(path)
     try:
@@ -78,7 +98,26 @@ def check_regular_file(path: str | os.PathLike, what: str, mend: str) -> Path:
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a device or a socket)"
         raise FmriModelsError(f"The {what} {one_line(path)} is {found}; {mend}.")
+    if instead := stand_in(_beginning(path), path.suffix.lower() in _BINARY_ENDINGS):
+        raise FmriModelsError(f"The {what} {one_line(path)} is {instead}.")
     return path
+
+
+def stand_in(beginning: bytes, is_binary: bool = True) -> str | None:
+    """What lies in the place of a file that was not downloaded, and what to do about it, as the end of a sentence.
+
+    Args:
+        beginning: The first bytes of the file.
+        is_binary: Whether the file should be none of text, so that a JSON text is not the file either.
+
+    Returns:
+        None where it may be the file itself.
+    """
+    start = beginning[:_BYTES_OF_A_STAND_IN].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    found = next((what for begins, what in _STAND_INS.items() if start.startswith(begins)), None)
+    if found is None and is_binary and re.match(rb"[\[{][\s\[{]*[\"}\]]", start) and start.isascii():
+        found = _A_SERVERS_JSON
+    return found
 
 
 def read_bytes(path: str | os.PathLike, what: str, mend: str, limit: int = MAX_TEXT_BYTES) -> bytes:
@@ -238,7 +277,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         what: What it is, for the message, such as `"betas"`.
         mend: What to do about it, as the end of a sentence.
         memory_map: Read nothing yet, for arrays that may be larger than memory; they keep byte order and type of the
-            file. Otherwise long doubles become float64.
+            file. Otherwise long doubles become float64, and bfloat16 (`V2` in `.npy` files) float32.
 
     Raises:
         FmriModelsError: It is no `.npy` file of whole or floating-point numbers, is cut short, or does not fit into
@@ -246,6 +285,8 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
     """
     import numpy as np
     from numpy.lib import format as npy
+
+    from .in_memory import as_numbers, is_bfloat16
 
     path = check_regular_file(path, what, mend)
     start = f"The {what} {one_line(path)}"
@@ -279,7 +320,8 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
         raise FmriModelsError(f"{start} has a header that can't be read ({one_line(error, 120)}); {mend}.") from error
     # Of the floating types wider than float64, NumPy reads that of this machine.
     widest = np.dtype(np.longdouble).itemsize if dtype.kind == "f" else 8
-    if dtype.kind not in "fiu" or dtype.hasobject or dtype.itemsize > widest:
+    is_number = (dtype.kind in "fiu" and dtype.itemsize <= widest) or is_bfloat16(dtype)
+    if not is_number or dtype.hasobject:
         raise FmriModelsError(f"{start} holds {one_line(dtype, 60)}; expected whole or floating-point numbers; {mend}.")
     if any(isinstance(length, bool) or length < 0 for length in shape):
         raise FmriModelsError(f"{start} has the shape {one_line(shape, 60)}, which no array has; {mend}.")
@@ -293,12 +335,7 @@ def read_array(path: str | os.PathLike, what: str, mend: str, memory_map: bool =
     try:
         if memory_map and expected:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        values = np.load(path, allow_pickle=False)
-        if values.dtype.itemsize > 8:
-            # What is too large for float64 becomes infinite, which those who take the values look for.
-            with np.errstate(over="ignore"):
-                return values.astype(np.float64)
-        return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+        return as_numbers(np.load(path, allow_pickle=False), start)
     except MemoryError as error:
         raise FmriModelsError(f"{start} needs {expected / 2**30:.1f} GiB of memory; {mend}.") from error
     except (OSError, ValueError, EOFError, OverflowError) as error:
@@ -458,6 +495,15 @@ def _other_format(magic: bytes) -> str:
     if magic[:1] == b"\x80":
         return " but a pickle, which could run code and is not read: save the array with numpy.save"
     return ""
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes; none where they can't be read, which whoever reads the file finds out and says."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_BYTES_OF_A_STAND_IN)
+    except OSError:
+        return b""
 
 
 def _unreadable(error: OSError | ValueError, path: Path) -> str:

@@ -1,7 +1,11 @@
 """Published files: what is read of them, and what is refused in one sentence."""
 
+import argparse
+import datetime
 import os
 import random
+import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -89,6 +93,106 @@ def test_truncated_safetensors_are_a_sentence(tmp_path):
         read_state(path)
 
 
+def named(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in weights().items()}
+
+
+WRAPPED = {
+    "DataParallel": {"model_state_dict": named("module.")},
+    "compiled": {"model_state_dict": named("_orig_mod.")},
+    "compiled, then distributed": named("module._orig_mod."),
+    "distributed, then compiled": {"state_dict": named("_orig_mod.module.")},
+    "twice": named("module.module._orig_mod._orig_mod."),
+    "fully sharded": named("_fsdp_wrapped_module._checkpoint_wrapped_module."),
+    "Lightning": {"state_dict": weights(), "global_step": 3, "optimizer_states": [{"state": {0: {"m": torch.ones(1)}}}],
+                  "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}}},
+    "DeepSpeed": {"module": weights(), "global_steps": 3, "optimizer": {"state": {}, "param_groups": []}},
+    "in each other": {"model": {"module": {"state_dict": named("module.")}}},
+    "any name": {"epoch": 1, "my_network": weights()},
+    "an average alone": {"ema": weights()},
+    "swa_utils": {"model_state_dict": named("module.") | {"n_averaged": torch.tensor(4)}},
+    "with a loss of its own": {"model_state_dict": weights(), "criterion": {"temperature": torch.ones(1)}},
+    "with arrays": {"model_state_dict": weights(), "losses": np.zeros(3), "lrs": np.arange(2), "last": np.float32(1)},
+    "with arguments": {"state_dict": weights(), "args": argparse.Namespace(out=Path("x"), seed=1), "at": Path("y")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_trainers_wrap_weights_in(tmp_path, name, zipped):
+    torch.save(WRAPPED[name], tmp_path / "last.ckpt", _use_new_zipfile_serialization=zipped)
+    assert same(read_state(tmp_path / "last.ckpt"), weights())
+
+
+def test_compiled_parts_have_their_own_names():
+    state = {"a._orig_mod.weight": torch.ones(1), "b.weight": torch.ones(1)}
+    assert set(read_state(state)) == {"a.weight", "b.weight"}
+    assert set(read_state({"module.a": torch.ones(1), "b": torch.ones(1)})) == {"module.a", "b"}
+
+
+class AttributeDict(dict):
+    """As Lightning's, whose module is not here."""
+
+
+def test_lightnings_arguments_are_passed_over(tmp_path, monkeypatch):
+    module = types.ModuleType("pytorch_lightning.utilities.parsing")
+    module.AttributeDict = AttributeDict
+    monkeypatch.setattr(AttributeDict, "__module__", module.__name__)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", types.ModuleType("pytorch_lightning"))
+    monkeypatch.setitem(sys.modules, "pytorch_lightning.utilities", types.ModuleType("pytorch_lightning.utilities"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    saved = {"state_dict": weights(), "hyper_parameters": AttributeDict(rate=1e-3, sizes=[1])}
+    torch.save(saved, tmp_path / "last.ckpt")
+    assert same(read_state(tmp_path / "last.ckpt"), weights())
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"model": weights(), "model_ema": weights()}, "several state dicts, 'model' and 'model_ema'"),
+        ({"state_dict": weights(), "state_dict_ema": weights()}, "several state dicts"),
+        ({"encoder": weights(), "decoder": weights()}, "several state dicts, 'encoder' and 'decoder'"),
+        ({"a._orig_mod.w": torch.ones(1), "a.w": torch.ones(1)}, "names differ only in"),
+        ({"epoch": 3, "optimizer": {"state": {0: torch.ones(1)}}}, "holds no state dict"),
+        ({"model": {"epoch": 3}}, "holds no state dict"),
+    ],
+)
+def test_what_may_be_meant_in_several_ways_is_a_sentence(tmp_path, saved, message):
+    torch.save(saved, tmp_path / "last.pth")
+    with pytest.raises(FmriModelsError, match=message):
+        read_state(tmp_path / "last.pth")
+
+
+def test_wrappers_without_end_are_a_sentence():
+    values: Any = weights()
+    for _ in range(5000):
+        values = {"model": values}
+    with pytest.raises(FmriModelsError, match="holds no state dict"):
+        read_state(values)
+
+
+def test_a_class_of_somebodys_is_named(tmp_path):
+    torch.save({"model_state_dict": weights(), "when": datetime.date(2020, 1, 1)}, tmp_path / "last.pth")
+    with pytest.raises(FmriModelsError, match=r"more than tensors \(datetime.date\).*save its model_state_dict alone"):
+        read_state(tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("model.safetensors.index.json", "of weights in several files"),
+        ("__0_0.distcp", "torch's distributed checkpoints"),
+        ("global_step10/mp_rank_00_model_states.pt", "DeepSpeed, whose zero_to_fp32.py"),
+        ("other.txt", "is a folder; give the file"),
+    ],
+)
+def test_folders_of_parts_are_named(tmp_path, file, message):
+    (tmp_path / "saved" / file).parent.mkdir(parents=True)
+    (tmp_path / "saved" / file).touch()
+    with pytest.raises(FmriModelsError, match=message):
+        read_state(tmp_path / "saved")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -143,6 +247,8 @@ def test_what_is_no_file_is_a_sentence(tmp_path, make, name):
         ),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b"<HTML><body>", "is a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is an XML text"),
+        (b'{"error": "Repository not found"}', "is a JSON text"),
         (b"PK\x03\x04" + b"\0" * 100, "is incomplete or no checkpoint"),
         (b"\x80\x02" + b"]" * 100_000 + b".", "is incomplete|holds more than tensors"),
         (b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".", "is incomplete|holds more than tensors"),

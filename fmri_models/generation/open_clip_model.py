@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import FmriModelsError
 from ..original_checkpoint import check_finite
+from ..reading import check_regular_file
 
 # Parts of open_clip's configurations that describe a plain pair of towers; others belong to captioning models and such.
 _CONFIG_KEYS = frozenset({"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"})
@@ -199,8 +200,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise FmriModelsError(f"There is no file {path}; give the network's weights.")
+    check_regular_file(path, "file", "give the network's weights")
     try:
         values = (
             load_file(path)

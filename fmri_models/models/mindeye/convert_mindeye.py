@@ -16,12 +16,22 @@ from transformers import PreTrainedModel
 
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
-from ...names import one_line
+from ...names import did_you_mean, one_line
 from ...original_checkpoint import Checkpoint, State, check_finite, listed, read_state
 from ...weights import StoredTensor, on_meta
 from .configuration_mindeye import MindEyeConfig
 
 Rules = list[tuple[str, str]]
+
+# Names by which the layouts are known: of the backbone, with the checkpoint's prefix and without, of the prior,
+# likewise, and of the low-level branch.
+_KNOWN_BY = (
+    "voxel2clip.lin0.0.weight",
+    "lin0.0.weight",
+    "net.null_brain_embeds",
+    "null_brain_embeds",
+    "upsampler.conv_in.weight",
+)
 
 _CLIP_WIDTH = 768
 # Far beyond what was published; each upsampling block doubles the size.
@@ -63,7 +73,7 @@ def _encoder_rules(norm_position: int) -> Rules:
 
 def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overrides: dict[str, Any]) -> Any:
     """The prior alone; arguments as of `MindEyePrior.from_original`."""
-    state = read_state(checkpoint)
+    state = _state_of(checkpoint)
     if any(key.startswith("net.") for key in state):
         state = {key.removeprefix("net."): value for key, value in state.items() if not key.startswith("voxel2clip.")}
     options = _prior_options(state)
@@ -74,7 +84,7 @@ def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overr
 
 def load_low_level(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overrides: dict[str, Any]) -> Any:
     """The low-level branch alone; arguments as of `MindEyeLowLevelModel.from_original`."""
-    state = _low_level_state(read_state(checkpoint))
+    state = _low_level_state(_state_of(checkpoint))
     config = _config(_low_level_options(state) | _subject_options(state), overrides, "low_level_")
     return _filled(model_class, config, state, _original_low_level_key)
 
@@ -86,9 +96,9 @@ def load_model(
     overrides: dict[str, Any],
 ) -> Any:
     """All that the checkpoints hold; arguments as of `MindEyeModel.from_original`."""
-    state, low_level = read_state(checkpoint), None
+    state, low_level = _state_of(checkpoint), None
     if low_level_checkpoint is not None:
-        low_level = read_state(low_level_checkpoint)
+        low_level = _state_of(low_level_checkpoint)
         _check_low_level(state, low_level)
     elif "upsampler.conv_in.weight" in state:
         state, low_level = {}, state
@@ -125,6 +135,23 @@ def load_model(
         return "low_level." + _original_low_level_key(key.removeprefix("low_level."))
 
     return _filled(model_class, _config(options, overrides, "prior_"), state, original_key)
+
+
+def _state_of(checkpoint: Checkpoint) -> State:
+    """The tensors by their published names, without what a trainer of one's own has put around the network.
+
+    Lightning calls the network by the attribute that holds it (`model.`, `net.` ...), and parts may have been wrapped
+    for distributed training one by one (`voxel2clip.module.`).
+    """
+    state = read_state(checkpoint)
+    parts = {key.replace(".module.", "."): value for key, value in state.items()}
+    state = parts if len(parts) == len(state) else state
+    while not any(name in state for name in _KNOWN_BY):
+        first = {key.partition(".")[0] for key in state}
+        if len(first) > 1 or not all("." in key for key in state):
+            break
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return state
 
 
 def _backbone_options(state: State) -> dict[str, Any]:
@@ -242,7 +269,10 @@ def _config(options: dict[str, Any], overrides: dict[str, Any], prefix: str) -> 
     for name, value in overrides.items():
         full_name = name if name in names else f"{prefix}{name}"
         if full_name not in names:
-            raise FmriModelsError(f"MindEyeConfig has no field {name!r}; see its documentation for those it has.")
+            raise FmriModelsError(
+                f"MindEyeConfig has no field {one_line(repr(name), 80)}; see its documentation for those it has."
+                f"{did_you_mean(name, names)}"
+            )
         options[full_name] = value
     try:
         return MindEyeConfig(**options)

@@ -119,6 +119,35 @@ def test_a_whole_checkpoint_gives_the_whole_model(tmp_path):
     assert model.decode(random(2, VOXELS)).image_embeds.shape == (2, TOKENS, WIDTH)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["model.", "net.", "module.model.", "net.net.", "model._orig_mod.", "lit.model.module."]
+)
+def test_networks_inside_of_a_trainers_own(prefix, tmp_path):
+    torch.save({"state_dict": prefixed(prefix, published()), "global_step": 1}, tmp_path / "last.ckpt")
+    model = MindEyeModel.from_original(tmp_path / "last.ckpt")
+    assert torch.equal(model.backbone.input.layers[0].weight, published()["voxel2clip.lin0.0.weight"])
+    assert torch.equal(model.prior.network.null_image_embeds, published()["net.null_image_embed"])
+    assert MindEyeLowLevelModel.from_original(prefixed(prefix, low_level()), norm_num_groups=2).config.latent_space
+    assert MindEyePrior.from_original(prefixed(prefix, prior())).config.prior_num_layers == 2
+    assert MindEyeModel.from_original(prefixed(prefix, backbone())).prior is None
+
+
+def test_parts_that_were_wrapped_one_by_one():
+    state = {key.replace("voxel2clip.", "voxel2clip.module."): value for key, value in published().items()}
+    model = MindEyeModel.from_original(state)
+    assert torch.equal(model.backbone.input.layers[0].weight, published()["voxel2clip.lin0.0.weight"])
+
+
+def test_tensors_beside_the_network_are_named():
+    with pytest.raises(FmriModelsError, match=r"no backbone .* loss\.weight"):
+        MindEyeModel.from_original(prefixed("model.", published()) | {"loss.weight": torch.ones(1)})
+
+
+def test_a_misspelt_field_is_refused_with_the_nearest():
+    with pytest.raises(FmriModelsError, match="no field 'subject_name'.* Did you mean 'subject_names'"):
+        MindEyeModel.from_original(published(), subject_name=["subj02"])
+
+
 def test_a_converted_model_survives_saving(tmp_path):
     model = MindEyeModel.from_original(published(), low_level_checkpoint=low_level(), low_level_norm_num_groups=2)
     model.save_pretrained(tmp_path / "model")
