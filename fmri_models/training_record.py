@@ -121,7 +121,11 @@ class TrainingRecord:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes `training.json`."""
-        write_text(Path(folder) / TRAINING_FILE, json_text(asdict(self)))
+        write_text(Path(folder) / TRAINING_FILE, self.to_json())
+
+    def to_json(self) -> str:
+        """What `training.json` holds."""
+        return json_text(asdict(self))
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "TrainingRecord | None":

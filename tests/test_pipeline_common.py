@@ -141,11 +141,36 @@ class PipelineTesterMixin:
             ({"selection": "best"}, "selection is 'best'"),
             ({"selection": "oracle"}, "needs the true pictures"),
             ({"subject": "subj99"}, "'subj99' is unknown"),
+            ({"selection": "oracle", "true_images": torch.rand(1, 3, 5, 7)}, r"is \(1, 3, 5, 7\) for 3 patterns"),
+            ({"selection": "oracle", "true_images": np.zeros((3, 3, 5, 7))}, "is ndarray for 3 patterns"),
         ],
     )
     def test_options_out_of_range_are_sentences(self, options, message):
         with pytest.raises(FmriModelsError, match=message):
             self.drawn(self.make_pipeline(), self.make_betas(), **options)
+
+    @pytest.mark.parametrize("wrong", [0, -1, "0", np.random.default_rng(0), [0, 1, 2], [torch.Generator()] * 2])
+    def test_what_is_no_source_of_noise_is_a_sentence(self, wrong):
+        pipeline = self.make_pipeline()
+        betas = self.make_betas()
+        inputs = pipeline.processor(betas, subject="subj05")
+        decoding = pipeline.decode(inputs["fmri"], inputs["subject_ids"])
+        for call in (
+            lambda: pipeline(betas, subject="subj05", generator=wrong),
+            lambda: pipeline.decode(inputs["fmri"], inputs["subject_ids"], generator=wrong),
+            lambda: pipeline.generate(decoding, generator=wrong),
+            lambda: pipeline.image_generator(num_images=3, generator=wrong),
+        ):
+            with pytest.raises(FmriModelsError, match=r"expected a torch\.Generator|2 generators were"):
+                call()
+
+    def test_another_brain_model_has_learned_from_what_nobody_knows(self, saved, tmp_path):
+        pipeline, folder = saved
+        TrainingRecord("linear", "a table", "0" * 64, "default", 0, ["train"], "average").save(folder)
+        assert FmriToImagePipeline.from_pretrained(folder).training_record.unknown_initial_models == []
+        loaded = FmriToImagePipeline.from_pretrained(folder, brain_model=pipeline.brain_model)
+        loaded.save_pretrained(tmp_path / "again")
+        assert TrainingRecord.load(tmp_path / "again").unknown_initial_models == ["given as brain_model="]
 
     def test_subjects_in_another_order_are_refused(self):
         pipeline = self.make_pipeline()

@@ -14,6 +14,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..seeds import checked_generators
 from .clip_embedding import token_ids
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 
@@ -219,6 +220,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         """
         self._check_call(image_embeds, text_embeds, latents, strength, guidance_scale, num_inference_steps)
         batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
+        generator = checked_generators(generator, batch_size, "pictures")
         pictures = []
         for start in range(0, batch_size, _BATCH_SIZE):
             rows = slice(start, min(start + _BATCH_SIZE, batch_size))

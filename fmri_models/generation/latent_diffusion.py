@@ -13,6 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
+from ..seeds import checked_generators
 from .clip_embedding import ClipPreprocessing
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 
@@ -223,7 +224,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         self.check_options(strength, guidance_scale, num_inference_steps)
         self.check_shapes(image_embeds, text_embeds, latents)
         batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
-        self.check_generators(generator, batch_size)
+        generator = checked_generators(generator, batch_size, "pictures")
         pictures = []
         with self.released():
             for start in range(0, batch_size, self.images_a_batch):
@@ -240,18 +241,6 @@ class LatentDiffusionGenerator(ImageGenerator):
                 )
                 pictures.append((self.in_parts(self.to_pictures, drawn).float() + 1) / 2)
         return self.postprocess(torch.cat(pictures), output_type)
-
-    def check_generators(self, generator: torch.Generator | list[torch.Generator] | None, batch_size: int) -> None:
-        """Refuses a list of generators that is not one a picture.
-
-        Raises:
-            FmriModelsError: The numbers differ.
-        """
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise FmriModelsError(
-                f"{type(self).__name__} was given {len(generator)} generators for {batch_size} pictures; pass one for "
-                "all, or one a picture."
-            )
 
     def require(self, component: str, purpose: str) -> Any:
         """A component that may be missing.

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..seeds import checked_generators
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 
 # Patches a side: few enough for a diffusion prior, and small enough to say where something is.
@@ -104,6 +105,7 @@ class PixelsImageGenerator(ImageGenerator):
         if text_embeds is not None:
             raise FmriModelsError("The pixels generator takes no text embeddings; pass image embeddings or latents.")
         batch_size = self.batch_size(num_images, image_embeds, latents)
+        generator = checked_generators(generator, batch_size, "pictures")
         if image_embeds is None and latents is None:
             # The normal distribution's own function turns normal draws into uniform ones.
             latents = torch.special.ndtr(self.draw_latents(batch_size, generator))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..seeds import checked_generators
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 from .pixels import PixelsImageGenerator
 
@@ -113,6 +114,7 @@ class ThumbnailImageGenerator(ImageGenerator):
         self.check_shapes(None, None, latents)
         self.check_options(strength, guidance_scale, num_inference_steps)
         batch_size = self.batch_size(num_images, latents)
+        generator = checked_generators(generator, batch_size, "pictures")
         if latents is None:
             # The normal distribution's own function turns normal draws into uniform ones.
             latents = torch.special.ndtr(self.draw_latents(batch_size, generator))

@@ -274,7 +274,7 @@ class GeneratorTesterMixin:
             generator()
 
     def test_a_generator_of_noise_for_each_picture_or_one_for_all(self, generator):
-        with pytest.raises(FmriModelsError, match="3 generators for 2 pictures"):
+        with pytest.raises(FmriModelsError, match="3 generators were given for 2 pictures"):
             self.drawn(generator, generator=seeds(0, 1, 2))
         shared = self.drawn(generator, generator=torch.Generator().manual_seed(0))
         again = self.drawn(generator, generator=torch.Generator().manual_seed(0))

@@ -19,6 +19,7 @@ from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
 from ...original_checkpoint import Checkpoint
+from ...seeds import checked_generators
 from .configuration_mindeye import MindEyeConfig
 from .convert_mindeye import load_low_level, load_model, load_prior
 
@@ -264,11 +265,14 @@ class MindEyePrior(MindEyePreTrainedModel):
                     f"{len(noises)} noises were given for {len(scheduler.timesteps)} steps; give {count}, the initial "
                     "one and those of the steps, of which the last ones need none."
                 )
-            return (self._tokens(noise).to(brain_embeds.device, torch.float32) for noise in noises)
-        if isinstance(generator, Sequence) and len(generator) != len(brain_embeds):
-            raise FmriModelsError(
-                f"{len(generator)} generators were given for {len(brain_embeds)} rows; give one, or one a row."
-            )
+            tokens = [self._tokens(noise) for noise in noises]
+            if wrong := [each for each in tokens if each.shape != brain_embeds.shape]:
+                raise FmriModelsError(
+                    f"A noise of shape {tuple(wrong[0].shape)} was given for {tuple(brain_embeds.shape)}; expected one "
+                    "value for each."
+                )
+            return (each.to(brain_embeds.device, torch.float32) for each in tokens)
+        generator = checked_generators(generator, len(brain_embeds), "rows")
         return (_standard_normal(brain_embeds.shape, generator, brain_embeds.device) for _ in range(count))
 
     def _draw_keep(
@@ -601,10 +605,7 @@ def _maps_projector(channels: int, size: int) -> nn.Sequential:
 
 def _sample_generators(generator: Generators, num_trials: int, num_candidates: int) -> list[torch.Generator]:
     """A source of noise for each sample, seeded from the trial's or the common one."""
-    if isinstance(generator, Sequence) and len(generator) != num_trials:
-        raise FmriModelsError(
-            f"{len(generator)} generators were given for {num_trials} trials; give one, or one a trial."
-        )
+    generator = checked_generators(generator, num_trials, "trials")
     sources = []
     for index in range(num_trials * num_candidates):
         origin = generator[index // num_candidates] if isinstance(generator, Sequence) else generator
