@@ -62,11 +62,11 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
     ]
     metrics = list({info.name: info for _, report in reports for info in report.metrics()}.values())
     lines = [
-        [f"{info.label} {'↑' if info.higher_is_better else '↓'}"]
+        [f"{info.label} {'↑' if info.higher_is_better else '↓'}", _chance(info.name, [report for _, report in reports])]
         + [_cell(report.results.get(row, {}).get(info.name)) for _, row, report in columns]
         for info in metrics
     ]
-    header = ["metric", *(name if row == "brain" else f"{name} ({row})" for name, row, _ in columns)]
+    header = ["metric", "chance", *(name if row == "brain" else f"{name} ({row})" for name, row, _ in columns)]
     parts = [*(f"Not comparable: {sentence}" for sentence in differences), text_table(header, lines)]
     if not differences:
         parts += _paired(reports, names, [info.name for info in metrics])
@@ -94,6 +94,7 @@ def _differences(reports: list[tuple[Path, "Report"]]) -> list[str]:
 
 def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]) -> list[str]:
     """A table for each later report: its advantage over the first on the items that both have."""
+    from ..evaluation.bootstrap import FEWEST_STIMULI
     from ..evaluation.items import brain_items_of
     from ..evaluation.protocols import metric_info
     from ..evaluation.rendering import text_table
@@ -109,15 +110,21 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
         if tables[0] is None or table is None:
             parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")
             continue
-        lines = []
+        lines, few = [], False
         for metric in metrics:
             difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric)
             if difference is not None:
                 bounds = "–" if difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*difference.ci95)
+                few |= difference.stimuli < FEWEST_STIMULI
                 lines.append([metric_info(metric).label, f"{difference.difference:+.3f}", bounds, str(difference.n)])
         title = f"{name} against {names[0]} on the same stimuli (positive: {name} is better)"
         if lines:
             parts.append(f"{title}\n{text_table(['metric', 'difference', '95 % interval', 'n'], lines)}")
+            if few:
+                parts.append(
+                    f"Differences on fewer than {FEWEST_STIMULI} stimuli have no interval, and none of them is beyond "
+                    "doubt."
+                )
         else:
             parts.append(f"{name} and {names[0]} have no stimuli in common.")
     return parts
@@ -138,13 +145,26 @@ def _difference(items: dict[tuple[str, str], float], first: dict[tuple[str, str]
     import numpy as np
 
     from ..evaluation.bootstrap import paired_difference
-    from ..evaluation.protocols import metric_info
+    from ..evaluation.protocols import metric_info, metric_range
 
     shared = sorted(items.keys() & first.keys())
     if not shared:
         return None
     values, others = (np.array([side[key] for key in shared]) for side in (items, first))
-    return paired_difference(values, others, [key[1] for key in shared], metric_info(metric).higher_is_better)
+    return paired_difference(
+        values,
+        others,
+        [key[1] for key in shared],
+        metric_info(metric).higher_is_better,
+        bounds=metric_range(metric),
+    )
+
+
+def _chance(metric: str, reports: list["Report"]) -> str:
+    """What guessing scores in a metric; several numbers where the reports' test sets differ in size."""
+    from ..evaluation.rendering import chance_cell
+
+    return ", ".join(dict.fromkeys(cell for report in reports if (cell := chance_cell(report, metric)) != "–")) or "–"
 
 
 def _shown_rows(report: "Report") -> list[str]:

@@ -1,8 +1,14 @@
 """Intervals and tests whose unit is the stimulus.
 
-Scores of several subjects (or seeds) for one stimulus are not independent, so stimuli are drawn with all their items.
+Scores of several subjects, trials or seeds of one stimulus are not independent: a stimulus enters with the mean of its
+scores, and re-pairing moves all its items together.
+
+Which interval was chosen by measured coverage (`scripts/measure_coverage.py`, table in `docs/evaluation.md`): with few
+stimuli a percentile or BCa bootstrap is far too narrow and Student's t is not; with skewed scores and scores near their
+ceiling it is the other way round from some twenty stimuli on. The wider one of both is right in either case.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,21 +17,33 @@ import numpy as np
 
 DRAWS = 2000
 PERMUTATIONS = 200
+CONFIDENCE = 0.95
+FEWEST_STIMULI = 5
+"""Below this no interval is stated: of two to four scores nobody can say how they are distributed."""
+
+# Scores are computed in float64 from pictures and features that are the same for every pairing. The worst conditioned
+# of them, structural similarity of flat regions, loses three digits (1e-16 over its constant of 9e-4).
+TIE_MARGIN = 1e-10
+# Values that the bootstrap holds at a time.
+_VALUES_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its percentile bootstrap interval.
+    """A mean over stimuli with its interval.
 
     Args:
-        value: Mean over items.
-        ci95: Lower and upper bound; None with fewer than two stimuli.
+        value: Mean over stimuli of each one's mean score; the mean over items where each has as many.
+        ci95: Lower and upper bound; None with fewer than five stimuli, and where all have the same score inside the
+            metric's range.
         n: Number of items that have a score.
+        stimuli: Number of stimuli that have one.
     """
 
     value: float
     ci95: tuple[float, float] | None
     n: int
+    stimuli: int
 
 
 @dataclass(frozen=True)
@@ -33,14 +51,16 @@ class Difference:
     """A paired difference, positive where the first is better.
 
     Args:
-        difference: Mean over the items that both sides have.
-        ci95: Lower and upper bound; None with fewer than two stimuli.
+        difference: Mean over stimuli of each one's mean difference, over the items that both sides have.
+        ci95: As of [`Interval`].
         n: Number of those items.
+        stimuli: Number of their stimuli.
     """
 
     difference: float
     ci95: tuple[float, float] | None
     n: int
+    stimuli: int
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "ci95": None if self.ci95 is None else list(self.ci95)}
@@ -48,29 +68,47 @@ class Difference:
 
 @dataclass(frozen=True)
 class Permutation:
-    """What a metric scores when finished reconstructions are re-paired with stimuli at random.
+    """What a metric scores when finished reconstructions are re-paired with stimuli.
 
     Args:
-        mean: Mean over permutations.
-        sd: Standard deviation over permutations.
-        n: Number of permutations.
-        p: Share of permutations at least as good as the observed pairing, with the observed one counted among them.
+        mean: Mean over pairings.
+        sd: Standard deviation over pairings.
+        n: Number of pairings.
+        p: Share of pairings at least as good as the true one, which is one of them.
+        smallest_p: What p can't be below, with so many pairings.
+        exhaustive: Whether these are all pairings that there are; else they were drawn, with the true one added.
     """
 
     mean: float
     sd: float
     n: int
     p: float
+    smallest_p: float
+    exhaustive: bool
 
 
-def interval(values: np.ndarray, stimulus_ids: Sequence[str], draws: int = DRAWS, seed: int = 0) -> Interval | None:
-    """The mean of item scores and its 95 % interval.
+def interval(
+    values: np.ndarray,
+    stimulus_ids: Sequence[str],
+    draws: int = DRAWS,
+    seed: int = 0,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval | None:
+    """The mean of scores over stimuli and its interval.
+
+    The interval is exact (binomial; Clopper & Pearson, 1934) for scores of 0 and 1 with one item a stimulus. Else it
+    is the wider one, on either side, of Student's t and a BCa bootstrap over the stimuli's mean scores. Scores that
+    are all at the same end of their range have no spread to tell anything by; no distribution in that range with such
+    a mean would show them more often than 0 and 1 would, so that the binomial bound holds for them, too.
 
     Args:
         values: (N,) scores; NaN marks an item without one.
-        stimulus_ids: N ids; items of one stimulus are drawn together.
+        stimulus_ids: N ids; items of one stimulus count as one.
         draws: Bootstrap samples.
-        seed: Equal seeds draw the same stimuli, so rows of a report are comparable.
+        seed: Of the bootstrap.
+        bounds: Smallest and largest score that is possible; None if that is not known.
+        confidence: Of the interval.
 
     Returns:
         None if no item has a score.
@@ -79,9 +117,10 @@ def interval(values: np.ndarray, stimulus_ids: Sequence[str], draws: int = DRAWS
     present = np.isfinite(values)
     if not present.any():
         return None
-    return Interval(
-        float(values[present].mean()), _percentiles(values, present, stimulus_ids, draws, seed), int(present.sum())
-    )
+    means = stimulus_means(values, stimulus_ids)
+    single = len(means) == present.sum()
+    found = _interval_of_means(means, single, draws, seed, bounds, confidence)
+    return Interval(float(means.mean()), found, int(present.sum()), len(means))
 
 
 def paired_difference(
@@ -91,6 +130,7 @@ def paired_difference(
     higher_is_better: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
+    bounds: tuple[float, float] | None = None,
 ) -> Difference | None:
     """The mean advantage of one row over another on the same items, with its 95 % interval.
 
@@ -101,43 +141,109 @@ def paired_difference(
         higher_is_better: False turns the sign, so that positive always favours the first row.
         draws: Bootstrap samples.
         seed: Of the draws.
+        bounds: Smallest and largest score that is possible; None if that is not known.
 
     Returns:
         None if no item has both scores.
     """
     advantage = np.asarray(values, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    result = interval(advantage if higher_is_better else -advantage, stimulus_ids, draws, seed)
-    return None if result is None else Difference(result.value, result.ci95, result.n)
+    # A difference of -1, 0 and 1 is no binomial one, even where no -1 was seen.
+    span = math.inf if bounds is None else bounds[1] - bounds[0]
+    result = interval(advantage if higher_is_better else -advantage, stimulus_ids, draws, seed, (-span, span))
+    return None if result is None else Difference(result.value, result.ci95, result.n, result.stimuli)
 
 
-def permutation_test(scores: np.ndarray, observed: float, higher_is_better: bool = True) -> Permutation:
-    """Compares the true pairing of reconstructions and stimuli with random ones.
+def permutation_test(
+    scores: np.ndarray, observed: float, higher_is_better: bool = True, exhaustive: bool = False
+) -> Permutation:
+    """Compares the true pairing of reconstructions and stimuli with others.
 
     Args:
-        scores: (permutations,) the metric's mean under each random pairing.
+        scores: (pairings,) the metric's mean under each; NaN where a pairing leaves no item with a score.
         observed: Its mean under the true one.
         higher_is_better: Direction of the metric.
+        exhaustive: Whether these are all pairings that there are, the true one among them.
     """
-    # Sums in another order differ in the last bits; such scores are equal.
-    margin = 1e-12 * max(1.0, abs(observed))
-    as_good = scores >= observed - margin if higher_is_better else scores <= observed + margin
-    p = (1 + int(as_good.sum())) / (1 + len(scores))
-    spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
-    return Permutation(float(scores.mean()), spread, len(scores), p)
+    margin = TIE_MARGIN * max(1.0, abs(observed))
+    # What can't be compared counts against the observed one.
+    as_good = ~(scores < observed - margin) if higher_is_better else ~(scores > observed + margin)
+    count = len(scores)
+    p = int(as_good.sum()) / count if exhaustive else (1 + int(as_good.sum())) / (1 + count)
+    finite = scores[np.isfinite(scores)]
+    spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
+    smallest = 1 / count if exhaustive else 1 / (1 + count)
+    return Permutation(float(finite.mean()), spread, count, max(p, smallest), smallest, exhaustive)
 
 
-def _percentiles(
-    values: np.ndarray, present: np.ndarray, stimulus_ids: Sequence[str], draws: int, seed: int
+def stimulus_means(values: np.ndarray, stimulus_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(stimuli,) mean over the items of each stimulus that have a score; stimuli without any are left out."""
+    present = np.isfinite(values)
+    _, cluster = np.unique(np.asarray(stimulus_ids, dtype=str)[present], return_inverse=True)
+    return np.bincount(cluster, weights=values[present]) / np.bincount(cluster)
+
+
+def means_over_stimuli(values: np.ndarray, stimulus_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(pairings,) the value of [`interval`] for each row of (pairings, N) scores; NaN for one without any score."""
+    _, cluster = np.unique(np.asarray(stimulus_ids, dtype=str), return_inverse=True)
+    order = np.argsort(cluster, kind="stable")
+    starts = np.searchsorted(cluster[order], np.arange(cluster.max() + 1))
+    ordered = np.asarray(values, dtype=np.float64)[:, order]
+    counts = np.add.reduceat(np.isfinite(ordered), starts, axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        means = np.add.reduceat(np.nan_to_num(ordered), starts, axis=1) / counts
+        known = counts > 0
+        return np.where(known, means, 0).sum(1) / known.sum(1)
+
+
+def _interval_of_means(
+    means: np.ndarray, single: bool, draws: int, seed: int, bounds: tuple[float, float] | None, confidence: float
 ) -> tuple[float, float] | None:
-    """Bounds over draws of stimuli; a stimulus enters with the sum and the number of its scores."""
-    # Numbering all stimuli, also those without a score, makes equal seeds draw equal stimuli for every metric.
-    names, cluster = np.unique(np.asarray(stimulus_ids, dtype=str), return_inverse=True)
-    sums = np.bincount(cluster[present], weights=values[present], minlength=len(names))
-    counts = np.bincount(cluster[present], minlength=len(names)).astype(np.float64)
-    if (counts > 0).sum() < 2:
+    if len(means) < FEWEST_STIMULI:
         return None
-    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    drawn = weights @ counts
-    means = (weights @ sums)[drawn > 0] / drawn[drawn > 0]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    low, high = bounds or (-math.inf, math.inf)
+    if single and bounds in (None, (0, 1)) and np.isin(means, (0, 1)).all():
+        return _binomial(int(means.sum()), len(means), confidence)
+    if np.ptp(means) <= TIE_MARGIN * max(1.0, float(np.abs(means).max())):
+        return _at_the_end(means, low, high, confidence)
+    both = np.array([_student(means, confidence), _bootstrapped(means, draws, seed, confidence)])
+    return max(low, float(np.nanmin(both[:, 0]))), min(high, float(np.nanmax(both[:, 1])))
+
+
+def _at_the_end(means: np.ndarray, low: float, high: float, confidence: float) -> tuple[float, float] | None:
+    """Bounds of equal scores: known at an end of the range, nowhere else."""
+    for end, successes in ((low, 0), (high, len(means))):
+        if math.isfinite(high - low) and abs(means[0] - end) <= TIE_MARGIN:
+            bounds = _binomial(successes, len(means), confidence)
+            return low + (high - low) * bounds[0], low + (high - low) * bounds[1]
+    return None
+
+
+def _binomial(successes: int, count: int, confidence: float) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, count).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
+
+
+def _student(means: np.ndarray, confidence: float) -> tuple[float, float]:
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + confidence) / 2, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+    return float(means.mean()) - half, float(means.mean()) + half
+
+
+def _bootstrapped(means: np.ndarray, draws: int, seed: int, confidence: float) -> tuple[float, float]:
+    """BCa (Efron, 1987); NaN where its correction is not defined."""
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        (means,),
+        np.mean,
+        n_resamples=draws,
+        batch=max(1, _VALUES_AT_ONCE // len(means)),
+        confidence_level=confidence,
+        method="BCa",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -30,7 +30,8 @@ _IMAGE_CHUNK = 32
 _FEATURE_CHUNK = 256
 # Features that are multiplied at a time.
 _COLUMNS = 4096
-_SSIM_PAIR_VALUES = 2**22
+# What stays in the processor's cache is three times as fast.
+_SSIM_PAIR_VALUES = 2**17
 
 
 # ---------------------------------------------------------------------------------------------------------- pictures

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import FmriModelsError
+from ..names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,19 @@ _PATTERNS = (
     (r"fid_(?P<x>\d+)", "FID {x}", False, None, "Frechet distance of {x}-dimensional Inception features."),
     (r"lpips_(?P<x>\w+)", "LPIPS {x}", False, None, "Learned perceptual distance ({x})."),
 )  # fmt: skip
+
+
+# Smallest and largest score of the metrics that are no share of successes; None where there is no such number.
+_RANGES: dict[str, tuple[float, float] | None] = {
+    r"pixcorr|ssim(_uniform)?": (-1.0, 1.0),
+    r"distance_\w+": (0.0, 2.0),
+    r"(fid|lpips)_\w+": None,
+}
+
+
+def metric_range(name: str) -> tuple[float, float] | None:
+    """The smallest and the largest score that is possible; None for a metric without bounds."""
+    return next((bounds for pattern, bounds in _RANGES.items() if re.fullmatch(pattern, name)), (0.0, 1.0))
 
 
 def metric_info(name: str) -> MetricInfo:
@@ -121,12 +135,15 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "standard",
-            "Pixel metrics at the pictures' own size, two-way identification by an ImageNet network that had no part "
-            "in training, retrieval in a subject's whole test set both ways, and scene factors where they are known.",
+            "Pixel metrics and identification by pixels at the pictures' own size, two-way identification by an "
+            "ImageNet network that had no part in training, retrieval in a subject's whole test set both ways, and "
+            "scene factors where they are known.",
             (
                 "pixcorr",
                 "ssim",
                 "mse",
+                "pairwise_pixcorr",
+                "identification_top1",
                 "two_way_efficientnet_lite0",
                 "two_way_efficientnet_lite0_same_background",
                 "retrieval_query_brain_top1",
@@ -156,7 +173,9 @@ def get_protocol(name: str | None = None) -> Protocol:
     """
     name = name or DEFAULT_PROTOCOL
     if name not in PROTOCOLS:
-        raise FmriModelsError(f"There is no protocol {name!r}; there are {', '.join(sorted(PROTOCOLS))}.")
+        raise FmriModelsError(
+            f"There is no protocol {name!r}; there are {', '.join(sorted(PROTOCOLS))}.{did_you_mean(name, PROTOCOLS)}"
+        )
     return PROTOCOLS[name]
 
 
@@ -183,12 +202,25 @@ ROWS = {
         "control", "shuffled brain", "Whole patterns exchanged between stimuli before the model saw them."
     ),
     "permuted_training": RowInfo(
-        "control", "permuted training", "The linear method fitted on permuted pairs; above chance means leakage."
+        "control",
+        "permuted training (ridge)",
+        "Ridge regression, whatever the evaluated method is, fitted after the pictures were exchanged between training "
+        "stimuli.",
     ),
-    "mean_image": RowInfo("control", "mean image", "The same average picture for every stimulus."),
-    "nearest_train": RowInfo("control", "nearest training", "The training picture nearest to the decoded embedding."),
+    "permuted_training_own": RowInfo(
+        "control",
+        "permuted training (own)",
+        "The evaluated method itself, trained anew by its recipe after the pictures were exchanged between training "
+        "stimuli, and between validation stimuli.",
+    ),
+    "mean_image": RowInfo(
+        "control", "mean image", "An average picture, the same for every stimulus of a subject and fold."
+    ),
+    "nearest_train": RowInfo("control", "nearest training", "The training picture nearest to what was decoded."),
     "floor": RowInfo("control", "floor", "The generator without any embedding."),
-    "ceiling": RowInfo("reference", "ceiling", "The generator with the true embedding and the true latent."),
+    "ceiling": RowInfo(
+        "reference", "ceiling", "The generator with the true embedding and latent, as far as the model decodes them."
+    ),
     "ceiling_embeds_only": RowInfo("reference", "ceiling, embeddings", "The generator with the true embedding alone."),
     "ridge": RowInfo("reference", "ridge", "The linear method on the same data."),
     "background": RowInfo(

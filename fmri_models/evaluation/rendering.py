@@ -21,6 +21,7 @@ from ..errors import FmriModelsError
 from ..names import file_name, is_name, markdown, markdown_code, one_line
 from ..output_folders import check_merged_folder
 from ..saving import merged_folder
+from .bootstrap import FEWEST_STIMULI
 from .items import ITEMS_FILE, picture_counts, save_items
 from .protocols import row_info
 from .report import REPORT_FILE, Report
@@ -299,7 +300,7 @@ def to_markdown(report: Report) -> str:
     parts = [f"# Report: protocol {markdown_code(protocol.get('name'))}", "", markdown(protocol.get("description", ""))]
     parts += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in _facts(report)), ""]
     parts += ["![Shown and reconstructed pictures](grid.png)", ""]
-    parts += ["## Scores", "", _CAPTION, "", _markdown_table(header, lines), ""]
+    parts += ["## Scores", "", scores_caption(report), "", _markdown_table(header, lines), ""]
     for title, caption, table in _further_tables(report):
         parts += [f"## {title}", "", caption, "", _markdown_table(*table), ""]
     if report.notes:
@@ -315,7 +316,7 @@ def to_html(report: Report, grid_png: bytes) -> str:
     return template.render(
         report=report,
         facts=_facts(report),
-        caption=_CAPTION,
+        caption=scores_caption(report),
         header=header,
         lines=lines,
         tables=_further_tables(report),
@@ -329,18 +330,41 @@ def _html_text(value: object) -> object:
     return value if isinstance(value, Markup) else one_line(value, most=10_000)
 
 
-_CAPTION = (
-    "Mean over items with the 95 % interval over stimuli (bootstrap) in brackets. The arrow says which direction is "
-    "better; a dash means that the metric is not defined for the row."
-)
+def scores_caption(report: Report) -> str:
+    """What the values, intervals and signs of a report's tables are."""
+    means = (
+        "Mean over stimuli with its 95 % interval in brackets. The interval is exact for scores of 0 and 1 with one "
+        "item a stimulus, and else the wider one of Student's t and a BCa bootstrap over the stimuli's mean scores; "
+        f"fewer than {FEWEST_STIMULI} stimuli have none."
+    )
+    if not any(result and "stimuli" in result for row in report.results.values() for result in row.values()):
+        # As versions before this one had it.
+        means = "Mean over items with the 95 % interval over stimuli (percentile bootstrap) in brackets."
+    return (
+        f"{means} The arrow says which direction is better; chance is what guessing scores, where that is known "
+        "without the pictures. A dash means that there is no such number."
+    )
+
+
+def chances(report: Report) -> dict[str, float]:
+    """What guessing scores in the metrics where that is known."""
+    metrics = report.protocol.get("metrics", [])
+    return {info["name"]: info["chance"] for info in metrics if info.get("chance") is not None}
+
+
+def chance_cell(report: Report, metric: str) -> str:
+    """Chance of a metric in a table."""
+    found = chances(report).get(metric)
+    return "–" if found is None else f"{found:.3f}"
 
 
 def _results(report: Report, with_interval: bool) -> tuple[list[str], list[list[str]]]:
-    header = ["metric", *(report.row(row)["label"] for row in report.results)]
+    header = ["metric", "chance", *(report.row(row)["label"] for row in report.results)]
     lines = []
     for metric in report.metrics():
         cells = [_value(row.get(metric.name), with_interval) for row in report.results.values()]
-        lines.append([f"{metric.label} {'↑' if metric.higher_is_better else '↓'}", *cells])
+        arrow = "↑" if metric.higher_is_better else "↓"
+        lines.append([f"{metric.label} {arrow}", chance_cell(report, metric.name), *cells])
     return header, lines
 
 
@@ -366,27 +390,28 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
         )
         tables.append(("The brain row against the others", caption, (header, lines)))
     if report.permutation:
-        chances = {info["name"]: info.get("chance") for info in report.protocol.get("metrics", [])}
         lines = [
             [
                 metric.label,
                 _value(report.results.get("brain", {}).get(metric.name), False),
                 f"{found['mean']:.3f} ± {found['sd']:.3f}",
                 f"{found['p']:.3f}",
-                "–" if chances.get(metric.name) is None else f"{chances[metric.name]:.3f}",
+                chance_cell(report, metric.name),
             ]
             for metric in metrics
             if (found := report.permutation.get(metric.name))
         ]
-        count = max(found["n"] for found in report.permutation.values())
-        caption = f"The finished reconstructions of the brain row paired with the stimuli at random, {count} times."
-        header = ["metric", "true pairing", "random pairings", "p", "chance by counting"]
-        tables.append(("Permutation test", caption, (header, lines)))
+        header = ["metric", "true pairing", "other pairings", "p", "chance by counting"]
+        tables.append(("Permutation test", _permutation_caption(report), (header, lines)))
     if len(report.per_subject) > 1:
-        header = ["metric", *report.per_subject]
+        header = ["metric", "chance", *report.per_subject]
         lines = [
-            [m.label, *(_value(rows.get("brain", {}).get(m.name), False) for rows in report.per_subject.values())]
-            for m in metrics
+            [
+                metric.label,
+                chance_cell(report, metric.name),
+                *(_value(rows.get("brain", {}).get(metric.name), False) for rows in report.per_subject.values()),
+            ]
+            for metric in metrics
         ]
         tables.append(("Subjects", "The brain row of each subject.", (header, lines)))
     if report.looks:
@@ -406,6 +431,25 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
     return tables
 
 
+def _permutation_caption(report: Report) -> str:
+    tests = report.permutation.values()
+    count = max(found["n"] for found in tests)
+    smallest = max(found.get("smallest_p") or 1 / (1 + found["n"]) for found in tests)
+    if all(found.get("exhaustive") for found in tests):
+        pairings = (
+            "No stimulus has another one that it could be exchanged with"
+            if count == 1
+            else f"The finished reconstructions of the brain row in all {count} pairings with the stimuli, the true "
+            "one among them"
+        )
+    else:
+        pairings = f"The finished reconstructions of the brain row paired with the stimuli at random, {count} times"
+    return (
+        f"{pairings}. All items of a stimulus go to the same other one. p is the share of pairings that are as good as "
+        f"the true one; with so many it can't be below {smallest:.3f}."
+    )
+
+
 def _difference(found: Mapping[str, Any] | None) -> str:
     if not found:
         return "–"
@@ -420,7 +464,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         kind = {True: "simulated", False: "measured"}.get(data.get("simulated"), "")  # type: ignore[arg-type]
         facts.append(("data", " ".join(filter(None, [str(data.get("name", "")), f"({kind})" if kind else ""]))))
     if data.get("split"):
-        items = f"{data['test_items']} test items from {data['test_trials']} trials"
+        items = f"{_number(data['test_items'], 'test item')} from {_number(data['test_trials'], 'trial')}"
         folds = f", {len(data['folds'])} folds" if len(data["folds"]) > 1 else ""
         facts.append(("split", f"{data['split']}{folds}: {items}"))
     if data.get("mean_noise_ceiling") is not None:
@@ -451,6 +495,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("time", f"{report.timing['total_s']:.0f} s"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     return facts
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _short(values: Any) -> str:

@@ -18,8 +18,18 @@ from ..names import one_line
 from ..reading import checked, read_json
 from ..saving import check_schema, write_text
 from ..swapping import recover
-from .bootstrap import DRAWS, Interval, interval, paired_difference, permutation_test
-from .protocols import MetricInfo, Protocol, metric_info, row_info
+from .bootstrap import (
+    CONFIDENCE,
+    DRAWS,
+    FEWEST_STIMULI,
+    TIE_MARGIN,
+    interval,
+    means_over_stimuli,
+    paired_difference,
+    permutation_test,
+    stimulus_means,
+)
+from .protocols import MetricInfo, Protocol, metric_info, metric_range, row_info
 from .report_schema import ReportContent
 from .scoring import Scores
 
@@ -29,7 +39,10 @@ SCHEMA = 1
 # A blurry picture is near every picture, so pixel metrics reward the average: on NSD a decoder's blurry first stage
 # scores better in them than its final pictures (Scotti et al. 2023).
 _PIXEL_METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse")
-_BLURRY_CONTROLS = ("mean_image", "floor", "permuted_training")
+_BLURRY_CONTROLS = ("mean_image",)
+_PERMUTED_TRAINING = ("permuted_training", "permuted_training_own")
+# Above this a p that is as small as it can be tells nothing.
+_SMALLEST_USEFUL_P = 0.05
 
 
 @dataclass
@@ -38,10 +51,11 @@ class Report:
 
     Args:
         protocol: Name, description, metrics with direction and chance, and what changes their values.
-        results: row -> metric -> {"value", "ci95", "n"}, or None where the row has no such metric.
-        permutation: metric -> {"mean", "sd", "n", "p"} of re-paired reconstructions of the row `brain`.
+        results: row -> metric -> {"value", "ci95", "n", "stimuli"}, or None where the row has no such metric.
+        permutation: metric -> {"mean", "sd", "n", "p", "smallest_p", "exhaustive"} of re-paired reconstructions of the
+            row `brain`.
         per_subject: subject -> row -> metric -> {"value", "n"}.
-        comparisons: row -> metric -> {"difference", "ci95", "n"}; positive means that `brain` is better.
+        comparisons: row -> metric -> {"difference", "ci95", "n", "stimuli"}; positive means that `brain` is better.
         rows: row -> {"kind", "label", "description"}, and `uses_test_images` where true.
         data: Name, fingerprint, whether simulated, mean noise ceiling.
         model: What was evaluated.
@@ -102,7 +116,7 @@ class Report:
             draws: Bootstrap samples.
         """
         results = {
-            row: {metric: _result(values, scores, draws, seed) for metric, values in metrics.items()}
+            row: {metric: _result(metric, values, scores, draws, seed) for metric, values in metrics.items()}
             for row, metrics in scores.values.items()
         }
         comparisons = _comparisons(scores, draws, seed)
@@ -126,7 +140,14 @@ class Report:
             timing=dict(timing or {}),
             seed=seed,
             looks=[dict(look) for look in looks],
-            notes=[*notes, *scores.notes, *_verdicts(results, comparisons, rows, described)],
+            notes=[
+                *notes,
+                *scores.notes,
+                *_on_intervals(results, comparisons),
+                *_on_pairings(permutation),
+                *_verdicts(results, comparisons, rows),
+                *_on_leakage(scores, draws, seed),
+            ],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,11 +209,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _result(values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
-    found: Interval | None = None if values is None else interval(values, scores.stimulus_ids.tolist(), draws, seed)
+def _result(metric: str, values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    found = interval(values, scores.stimulus_ids.tolist(), draws, seed, metric_range(metric))
     if found is None:
         return None
-    return {"value": found.value, "ci95": None if found.ci95 is None else list(found.ci95), "n": found.n}
+    return {**asdict(found), "ci95": None if found.ci95 is None else list(found.ci95)}
 
 
 def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, dict[str, Any] | None]]:
@@ -208,8 +231,12 @@ def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, d
             if values is None or own is None:
                 compared[row][metric] = None
                 continue
-            higher = metric_info(metric).higher_is_better
-            found = paired_difference(own, values, scores.stimulus_ids.tolist(), higher, draws, seed)
+            ids, higher, bounds = (
+                scores.stimulus_ids.tolist(),
+                metric_info(metric).higher_is_better,
+                metric_range(metric),
+            )
+            found = paired_difference(own, values, ids, higher, draws, seed, bounds)
             compared[row][metric] = None if found is None else found.to_dict()
     return compared
 
@@ -217,12 +244,14 @@ def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, d
 def _permutation(scores: Scores) -> dict[str, Any]:
     tests = {}
     for metric, permuted in scores.permuted.items():
-        observed = scores.values["brain"][metric]
+        true = scores.values["brain"][metric]
+        if true is None:
+            continue
         # A pairing can leave an item without a score (no other picture has its background).
-        paired = permuted[np.isfinite(permuted).any(1)]
-        if observed is not None and len(paired):
-            means = np.nanmean(paired, axis=1)
-            tests[metric] = permutation_test(means, float(np.nanmean(observed)), metric_info(metric).higher_is_better)
+        observed, *means = means_over_stimuli(np.concatenate([true[None], permuted]), scores.stimulus_ids)
+        if np.isfinite(observed) and np.isfinite(means).any():
+            higher = metric_info(metric).higher_is_better
+            tests[metric] = permutation_test(np.array(means), float(observed), higher, scores.exhaustive)
     return tests
 
 
@@ -233,7 +262,10 @@ def _per_subject(scores: Scores) -> dict[str, Any]:
         found[subject] = {
             row: {
                 metric: None if values is None or not np.isfinite(values[own]).any()
-                else {"value": float(np.nanmean(values[own])), "n": int(np.isfinite(values[own]).sum())}
+                else {
+                    "value": float(stimulus_means(values[own], scores.stimulus_ids[own]).mean()),
+                    "n": int(np.isfinite(values[own]).sum()),
+                }
                 for metric, values in metrics.items()
             }
             for row, metrics in scores.values.items()
@@ -244,25 +276,65 @@ def _per_subject(scores: Scores) -> dict[str, Any]:
 def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
     """The protocol with the metrics that were used, and chance where it follows from the number of stimuli."""
     names = list(dict.fromkeys([*protocol.metrics, *(m for row in scores.values.values() for m in row)]))
-    pool = protocol.pool_size or scores.pool_size
-    metrics = []
-    for name in names:
-        info = asdict(metric_info(name))
-        if name.startswith("retrieval_"):
-            info["chance"] = min(1.0, int(name.rsplit("top", 1)[1]) / pool)
-        elif name == "identification_top1":
-            info["chance"] = 1 / pool
-        metrics.append(info)
-    return {**protocol.to_dict(), "metrics": metrics, "pool_size": pool}
+    metrics = [asdict(metric_info(name)) | {"chance": scores.chances.get(name)} for name in names]
+    return {**protocol.to_dict(), "metrics": metrics, "pool_size": protocol.pool_size or scores.pool_size}
+
+
+def _on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) -> list[str]:
+    """Why some values have no interval."""
+    found = [
+        (metric, result)
+        for part in (results, comparisons)
+        for row in part.values()
+        for metric, result in row.items()
+        if result is not None and result["ci95"] is None
+    ]
+    few = {metric: result["stimuli"] for metric, result in found if result["stimuli"] < FEWEST_STIMULI}
+    sentences = []
+    if few:
+        sentences.append(
+            f"No interval is stated for {', '.join(few)}, because the scores are those of {_counts(few.values())}, and "
+            f"fewer than {FEWEST_STIMULI} tell nothing of how far they scatter; no difference there is beyond doubt."
+        )
+    if any(result["stimuli"] >= FEWEST_STIMULI for _, result in found):
+        sentences.append(
+            "A value or a difference without an interval is the same for all stimuli, so that they tell nothing of how "
+            "far others would scatter."
+            if not few
+            else "Any other value or difference without an interval is the same for all stimuli, so that they tell "
+            "nothing of how far others would scatter."
+        )
+    return sentences
+
+
+def _counts(numbers: Any) -> str:
+    low, high = min(numbers), max(numbers)
+    if low != high:
+        return f"{low} to {high} stimuli"
+    return "one stimulus" if high == 1 else f"{high} stimuli"
+
+
+def _on_pairings(permutation: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What p can be where pictures are few."""
+    test = next(iter(permutation.values()), None)
+    if test is None or not test["exhaustive"]:
+        return []
+    if test["n"] == 1:
+        return [
+            "Permutation test: no stimulus has another one that it could be exchanged with (of the same subjects and "
+            "folds), so that p is 1 and says nothing."
+        ]
+    sentence = (
+        f"Permutation test: so few stimuli have {test['n']} pairings, all of which were scored; no p can be below "
+        f"{test['smallest_p']:.3f}"
+    )
+    return [sentence + (", so that it can't tell luck." if test["smallest_p"] > _SMALLEST_USEFUL_P else ".")]
 
 
 def _verdicts(
-    results: Mapping[str, Any],
-    comparisons: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
-    protocol: Mapping[str, Any],
+    results: Mapping[str, Any], comparisons: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Sentences about every control that the brain row does not beat, and about leakage."""
+    """Sentences about every control that the brain row does not beat beyond doubt."""
     sentences = []
     for row, compared in comparisons.items():
         if rows[row]["kind"] != "control":
@@ -271,32 +343,55 @@ def _verdicts(
             if difference is None or (difference["ci95"] is not None and difference["ci95"][0] > 0):
                 continue
             sentences.append(_not_beaten(row, metric, difference, results))
-    chances = {info["name"]: info["chance"] for info in protocol["metrics"] if info["chance"] is not None}
-    for metric, chance in chances.items():
-        found = results.get("permuted_training", {}).get(metric)
-        if found and found["ci95"] and found["value"] > chance and found["ci95"][0] > chance:
-            sentences.append(
-                f"permuted_training is above chance in {metric} ({found['value']:.3f}, 95 % interval from "
-                f"{found['ci95'][0]:.3f}, chance {chance:.3f}): look for test pictures or statistics in the training "
-                "data."
-            )
     return sentences
 
 
 def _not_beaten(row: str, metric: str, difference: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    brain, control = results["brain"][metric]["value"], results[row][metric]["value"]
-    bounds = (
-        ""
-        if difference["ci95"] is None
-        else "; 95 % interval of the difference {:.3f} to {:.3f}".format(*difference["ci95"])
-    )
-    figures = f"{row} scores {control:.3f} in {metric} and the brain row {brain:.3f}{bounds}"
+    brain, control = results["brain"][metric], results[row][metric]
+    figures = f"{row} scores {control['value']:.3f} in {metric} and the brain row {brain['value']:.3f}"
+    if brain["n"] != control["n"] or difference["n"] != brain["n"]:
+        figures += f" (compared on the {difference['n']} items that both have)"
+    bounds, advantage = difference["ci95"], difference["difference"]
+    if bounds is not None:
+        figures += "; 95 % interval of the difference {:.3f} to {:.3f}".format(*bounds)
+    if abs(advantage) <= TIE_MARGIN:
+        return f"{figures}. The brain row is not better than this control."
+    if advantage > 0:
+        return f"{figures}. The brain row is better, but not beyond doubt."
+    certain = bounds is not None and bounds[1] < 0
+    verdict = "This control is better." if certain else "This control is better, but not beyond doubt."
     if metric in _PIXEL_METRICS and row in _BLURRY_CONTROLS:
-        return (
-            f"{figures}. This control wins by its nature: a blurry average is near every picture in pixels, so "
-            f"{metric} rewards it although it says nothing about what was shown; identification and retrieval decide."
+        verdict = (
+            f"This control wins by its nature{'' if certain else ', if not beyond doubt'}: a blurry average is near "
+            f"every picture in pixels, so {metric} rewards it although it says nothing about what was shown; "
+            "identification and retrieval decide."
         )
-    return f"{figures}. The brain row does not beat this control here."
+    return f"{figures}. {verdict}"
+
+
+def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
+    """Metrics in which permuted training is above chance, at a level that holds for all of them together."""
+    tested = [
+        (row, metric, values)
+        for row in _PERMUTED_TRAINING
+        for metric, values in scores.values.get(row, {}).items()
+        # A factor's values need not be equally frequent, so that always the same answer can be above chance.
+        if values is not None and metric in scores.chances and not metric.startswith("factor_accuracy_")
+    ]
+    if not tested:
+        return []
+    sentences, confidence = [], 1 - (1 - CONFIDENCE) / len(tested)
+    for row, metric, values in tested:
+        found = interval(values, scores.stimulus_ids.tolist(), draws, seed, metric_range(metric), confidence)
+        chance = scores.chances[metric]
+        if found is not None and found.ci95 is not None and found.ci95[0] > chance:
+            sentences.append(
+                f"{row} is above chance in {metric} ({found.value:.3f}, chance {chance:.3f}; from {found.ci95[0]:.3f} "
+                f"in an interval that allows for {len(tested)} such looks). One exchange of pairs can be so by luck, "
+                "for all of its pictures come from one decoder: if it is so with another --seed, too, look for test "
+                "pictures or statistics in the training data."
+            )
+    return sentences
 
 
 def plain(value: Any) -> Any:

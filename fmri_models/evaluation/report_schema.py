@@ -51,6 +51,7 @@ class Result(_Part):
     value: Number
     ci95: Bounds | None = None
     n: Count
+    stimuli: Count | None = None
 
 
 class SubjectResult(_Part):
@@ -66,6 +67,7 @@ class Difference(_Part):
     difference: Number
     ci95: Bounds | None = None
     n: Count
+    stimuli: Count | None = None
 
 
 class Permutation(_Part):
@@ -75,6 +77,8 @@ class Permutation(_Part):
     sd: Annotated[Number, Field(ge=0)]
     n: Count
     p: Annotated[Number, Field(ge=0, le=1)]
+    smallest_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    exhaustive: bool | None = None
 
 
 class MetricDescription(_Part):

@@ -1,13 +1,15 @@
 """From rows of pictures to item scores: every metric of a protocol, for every row, by one pair function each.
 
 A metric is a function of a row and of pairs (i, j): the score of reconstruction j if stimulus i were the one shown.
-The true pairing gives the scores, random pairings the permutation test, from the same code.
+The true pairing and all others of the permutation test are scored by one call of it, in float64.
 """
 
 import hashlib
+import itertools
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -31,11 +33,16 @@ from .metrics import (
     resize_pictures,
     wins_in_columns,
 )
-from .protocols import Protocol
+from .protocols import Protocol, metric_info
 from .retrieval import hits_from_ranks
+from .scene_factors import FACTOR_VALUES, SceneFactorClassifier
 
 # An ImageNet network says nothing about pictures smaller than this.
 SMALLEST_NETWORK_PICTURE = 32
+# Being among the first k says little where guessing has it more often than not.
+HIGHEST_CHANCE = 0.5
+# Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
+_VALUES_AT_ONCE = 2**17
 
 
 @dataclass
@@ -60,8 +67,10 @@ class Scores:
         subjects: N names.
         stimulus_ids: N ids.
         seeds: N numbers.
-        permuted: metric -> (permutations, N) scores of the row `brain` under random pairings.
+        permuted: metric -> (pairings, N) scores of the row `brain` when stimuli are re-paired.
+        exhaustive: Whether these are all pairings that there are, the true one among them.
         pool_size: Mean number of stimuli among which an item is identified.
+        chances: metric -> what guessing scores, where that follows from the number of stimuli or of labels.
         extractors: name -> {"sha256": ...} of the networks that were used.
         notes: Sentences about what was left out, and why.
     """
@@ -71,7 +80,9 @@ class Scores:
     stimulus_ids: np.ndarray
     seeds: np.ndarray
     permuted: dict[str, np.ndarray] = field(default_factory=dict)
+    exhaustive: bool = False
     pool_size: float = 0.0
+    chances: dict[str, float] = field(default_factory=dict)
     extractors: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -118,20 +129,22 @@ class Scores:
             row: {m: _joined([part.values.get(row, {}).get(m) for part in parts], parts) for m in metrics}
             for row in rows
         }
-        permuted = {
-            metric: np.concatenate([part.permuted[metric] for part in parts], axis=1)
-            for metric in parts[0].permuted
-            if all(metric in part.permuted for part in parts)
+        weights = [len(part) for part in parts]
+        chances = {
+            metric: float(np.average([part.chances[metric] for part in parts], weights=weights))
+            for metric in parts[0].chances
+            if all(metric in part.chances for part in parts)
         }
         return cls(
-            values,
-            np.concatenate([part.subjects for part in parts]),
-            np.concatenate([part.stimulus_ids for part in parts]),
-            np.concatenate([part.seeds for part in parts]),
-            permuted,
-            float(np.average([part.pool_size for part in parts], weights=[len(part) for part in parts])),
-            {name: info for part in parts for name, info in part.extractors.items()},
-            list(dict.fromkeys(note for part in parts for note in part.notes)),
+            values=values,
+            subjects=np.concatenate([part.subjects for part in parts]),
+            stimulus_ids=np.concatenate([part.stimulus_ids for part in parts]),
+            seeds=np.concatenate([part.seeds for part in parts]),
+            permuted=_joined_permutations(parts),
+            pool_size=float(np.average([part.pool_size for part in parts], weights=weights)),
+            chances=chances,
+            extractors={name: info for part in parts for name, info in part.extractors.items()},
+            notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
         )
 
 
@@ -167,7 +180,11 @@ def score_rows(
 
     Pictures are scored as they are saved, with 8 bits a channel, so that whoever has the PNGs finds the same numbers.
     Identification and retrieval happen among the stimuli of one subject, seed and fold; several trials of a stimulus
-    are never each other's distractors.
+    are never each other's distractors. Success among the first k is left out where guessing has it more often than not.
+
+    The permutation test exchanges stimuli, with all items of each: whatever subject, trial, seed or fold they are of,
+    the items of a stimulus go to the same other one, and stimuli are exchanged that the same subjects, seeds and folds
+    have. Where there are no more pairings than `permutations`, all of them are scored.
 
     Args:
         rows: Name -> what it has for each of the N items, all in the same order. `brain` is the one that is permuted.
@@ -182,8 +199,8 @@ def score_rows(
         factors: N dictionaries with the scene's factors.
         extractors: Name -> extractor, instead of those that are installed.
         factor_classifier: Has `predict(images) -> {factor: labels}` and `sha256`; the package's own if None.
-        permutations: Number of random pairings of the row `brain`.
-        seed: Of the permutations.
+        permutations: Largest number of pairings of the row `brain`; 0 for no test.
+        seed: Of the pairings that are drawn.
 
     Raises:
         FmriModelsError: Lengths, shapes or values do not fit together.
@@ -203,46 +220,63 @@ def score_rows(
     )
     items.check_lengths(count)
     checked = {name: _checked_row(name, row, truth) for name, row in rows.items()}
+    positions = items.blocks()
     metrics, notes = _usable_metrics(protocol, truth, factors, backgrounds)
+    chances = _known_chances(metrics, _Guessing.of(items, positions, protocol), notes)
     networks = _networks(metrics, extractors)
     classifier = _classifier(metrics, factor_classifier)
     contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}
     truth_features = {name: network(truth) for name, network in networks.items()}
-    blocks = [_Block.of_items(positions, truth, items, truth_features, protocol) for positions in items.blocks()]
+    blocks = [_Block.of_items(each, truth, items, truth_features, protocol) for each in positions]
+    pairings, exhaustive = _pairings(items, blocks, permutations if "brain" in rows else 0, seed)
     scores = Scores(
         values={name: dict.fromkeys([*protocol.metrics, *metrics]) for name in rows},
         subjects=items.subjects,
         stimulus_ids=items.ids,
         seeds=items.seeds,
+        exhaustive=exhaustive,
         pool_size=float(np.average([len(b.truth) for b in blocks], weights=[len(b.positions) for b in blocks])),
+        chances=chances,
         extractors={name: {"sha256": network.sha256} for name, network in networks.items()}
         | ({} if classifier is None else {"scene_factors": {"sha256": classifier.sha256}}),
         notes=notes,
     )
     for name, content in contents.items():
-        for number, block in enumerate(blocks):
-            draws = permutations if name == "brain" else 0
-            _score_block(scores, name, _RowInBlock(block, content.at(block.positions)), metrics, draws, [seed, number])
+        for block in blocks:
+            drawn = pairings if name == "brain" else pairings[:0]
+            _score_block(scores, name, _RowInBlock(block, content.at(block.positions)), metrics, drawn)
+    notes += _without_score(scores, metrics)
     return scores
 
 
-def _score_block(
-    scores: Scores, name: str, row: "_RowInBlock", metrics: Sequence[str], permutations: int, seed: list[int]
-) -> None:
-    """Fills in the scores of one row's items in one block, and those of its random pairings."""
+def _score_block(scores: Scores, name: str, row: "_RowInBlock", metrics: Sequence[str], pairings: np.ndarray) -> None:
+    """Fills in the scores of one row's items in one block, and those of its other pairings.
+
+    Args:
+        scores: Where they go.
+        name: Of the row.
+        row: Its items in the block.
+        metrics: Names.
+        pairings: (pairings, N) number of the stimulus that each of all items is paired with.
+    """
     positions = row.block.positions.numpy()
+    others = row.block.index_of(pairings[:, positions])
+    paired = np.concatenate([row.block.truth_index.numpy()[None], others])
+    # Every pair that occurs is scored once.
+    pairs, where = np.unique(paired * len(positions) + np.arange(len(positions)), return_inverse=True)
+    i, j = torch.from_numpy(pairs // len(positions)), torch.from_numpy(pairs % len(positions))
     for metric in metrics:
-        function = _pair_function(metric)
-        found = function(row, row.block.truth_index, torch.arange(len(positions)))
+        found = _pair_function(metric)(row, i, j)
         if found is None:
             continue
+        true, *permuted = found.numpy()[where].reshape(paired.shape)
         values = scores.values[name][metric]
         if values is None:
             values = scores.values[name][metric] = np.full(len(scores), np.nan)
-        values[positions] = found.numpy()
-        if permutations:
-            permuted = scores.permuted.setdefault(metric, np.full((permutations, len(scores)), np.nan))
-            permuted[:, positions] = _permuted(row, function, permutations, np.random.default_rng(seed))
+        values[positions] = true
+        if permuted:
+            all_items = scores.permuted.setdefault(metric, np.full((len(permuted), len(scores)), np.nan))
+            all_items[:, positions] = permuted
 
 
 # -------------------------------------------------------------------------------------------------- what is scored
@@ -262,12 +296,17 @@ class _Items:
 
     def check_lengths(self, count: int) -> None:
         names = {"ids": "stimulus ids", "gallery": "gallery embeddings"}
-        for attribute, values in vars(self).items():
+        for attribute, values in [(each.name, getattr(self, each.name)) for each in fields(self)]:
             if values is not None and len(values) != count:
                 what = names.get(attribute, attribute)
                 raise FmriModelsError(
                     f"There are {len(values)} {what} for {count} true pictures; expected one for each."
                 )
+
+    @cached_property
+    def stimuli(self) -> np.ndarray:
+        """(N,) number of each item's stimulus, in the order of names."""
+        return np.unique(self.ids, return_inverse=True)[1]
 
     def blocks(self) -> list[np.ndarray]:
         """Positions of the items of each subject, seed and fold."""
@@ -313,6 +352,7 @@ class _Block:
     """The items of one subject, seed and fold, with the stimuli that they are identified among."""
 
     positions: Tensor
+    stimuli: np.ndarray
     truth_index: Tensor
     truth: Tensor
     features: dict[str, Tensor]
@@ -330,18 +370,23 @@ class _Block:
         features: dict[str, Tensor],
         protocol: Protocol,
     ) -> "_Block":
-        _, first, truth_index = np.unique(items.ids[positions], return_index=True, return_inverse=True)
-        stimuli = positions[first]
+        numbers, first, truth_index = np.unique(items.stimuli[positions], return_index=True, return_inverse=True)
+        shown = positions[first]
         return cls(
             torch.from_numpy(positions),
+            numbers,
             torch.from_numpy(truth_index),
-            truth[stimuli],
-            {name: values[stimuli] for name, values in features.items()},
-            None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[stimuli],
-            None if items.backgrounds is None else [items.backgrounds[i] for i in stimuli],
-            None if items.factors is None else [items.factors[i] for i in stimuli],
+            truth[shown],
+            {name: values[shown] for name, values in features.items()},
+            None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[shown],
+            None if items.backgrounds is None else [items.backgrounds[i] for i in shown],
+            None if items.factors is None else [items.factors[i] for i in shown],
             protocol,
         )
+
+    def index_of(self, stimuli: np.ndarray) -> np.ndarray:
+        """Rows of this block's stimuli, for numbers of stimuli that it has."""
+        return np.searchsorted(self.stimuli, stimuli)
 
 
 class _RowInBlock:
@@ -434,10 +479,9 @@ def _mse(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
     if row.pictures is None:
         return None
     truth, recon = (pictures.flatten(1) for pictures in row.pictures)
-    if len(i) <= len(recon):
-        return (truth[i] - recon[j]).square().mean(1)
-    squares = truth.square().mean(1)[:, None] + recon.square().mean(1)
-    return (squares - 2 * truth @ recon.T / truth.shape[1])[i, j]
+    size = max(1, _VALUES_AT_ONCE // truth.shape[1])
+    parts = zip(i.split(size), j.split(size), strict=True)
+    return torch.cat([(truth[one] - recon[other]).square().mean(1) for one, other in parts])
 
 
 def _pixcorr(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
@@ -449,10 +493,7 @@ def _ssim(window: Window) -> _PairFunction:
         if row.pictures is None:
             return None
         truth, recon = (grey(pictures) for pictures in row.pictures)
-        if len(i) <= len(recon):
-            return SsimPairs(truth, recon, window)(i, j)
-        # Ten thousand random pairings; single precision is twice as fast and right to 1e-4.
-        return SsimPairs(truth.float(), recon.float(), window)(i, j).double()
+        return SsimPairs(truth, recon, window)(i, j)
 
     return score
 
@@ -526,15 +567,148 @@ _PAIR_FUNCTIONS: tuple[tuple[str, Callable[..., _PairFunction]], ...] = (
 )
 
 
-def _permuted(
-    row: _RowInBlock, function: _PairFunction, permutations: int, generator: np.random.Generator
-) -> np.ndarray:
-    """(permutations, items) scores under random pairings; every pair that occurs is computed once."""
-    stimuli, items = len(row.block.truth), len(row.block.positions)
-    drawn = np.stack([generator.permutation(stimuli) for _ in range(permutations)])[:, row.block.truth_index.numpy()]
-    pairs, where = np.unique(drawn * items + np.arange(items), return_inverse=True)
-    scores = function(row, torch.from_numpy(pairs // items), torch.from_numpy(pairs % items))
-    return scores.numpy()[where].reshape(permutations, items)  # type: ignore[union-attr]
+# ------------------------------------------------------------------------------------------------- re-paired stimuli
+
+
+def _pairings(items: _Items, blocks: Sequence[_Block], permutations: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Which stimulus each item is paired with in each permutation, and whether these are all that there are.
+
+    Returns:
+        (pairings, N) numbers of stimuli. All of them are few where stimuli are; they then include the true pairing.
+    """
+    stimuli = np.arange(items.stimuli.max() + 1)
+    classes = _exchangeable(stimuli, blocks)
+    number = math.prod(math.factorial(len(each)) for each in classes)
+    exhaustive = number <= permutations
+    partners = np.tile(stimuli, (number if exhaustive else permutations, 1))
+    orders = _all_orders(classes) if exhaustive else _random_orders(classes, np.random.default_rng(seed))
+    for row, order in zip(partners, orders, strict=False):
+        for own, other in zip(classes, order, strict=True):
+            row[own] = other
+    return partners[:, items.stimuli], exhaustive
+
+
+def _all_orders(classes: Sequence[np.ndarray]) -> Iterator[Sequence[Any]]:
+    return itertools.product(*(itertools.permutations(each.tolist()) for each in classes))
+
+
+def _random_orders(classes: Sequence[np.ndarray], generator: np.random.Generator) -> Iterator[Sequence[Any]]:
+    while True:
+        yield [generator.permutation(each) for each in classes]
+
+
+def _exchangeable(stimuli: np.ndarray, blocks: Sequence[_Block]) -> list[np.ndarray]:
+    """Groups of stimuli that the same subjects, seeds and folds have."""
+    present = np.zeros((len(stimuli), len(blocks)), dtype=bool)
+    for number, block in enumerate(blocks):
+        present[block.stimuli, number] = True
+    _, group = np.unique(present, axis=0, return_inverse=True)
+    return [stimuli[group.ravel() == number] for number in range(group.max() + 1)]
+
+
+def _joined_permutations(parts: Sequence[Scores]) -> dict[str, np.ndarray]:
+    """Random pairings of all parts together; those of a part that has scored all of its own are drawn from these."""
+    metrics = [metric for metric in parts[0].permuted if all(metric in part.permuted for part in parts)]
+    joined = {}
+    for metric in metrics:
+        most = max(PERMUTATIONS, *(len(part.permuted[metric]) for part in parts))
+        chosen = []
+        for number, part in enumerate(parts):
+            scores = part.permuted[metric]
+            drawn = len(scores) == most and not part.exhaustive
+            rows = np.arange(most) if drawn else np.random.default_rng(number).integers(len(scores), size=most)
+            chosen.append(scores[rows])
+        joined[metric] = np.concatenate(chosen, axis=1)
+    return joined
+
+
+# ---------------------------------------------------------------------------------------------------------- guessing
+
+
+@dataclass
+class _Guessing:
+    """Among how many each item is searched.
+
+    Attributes:
+        stimuli: (N,) stimuli of its subject, seed and fold.
+        items: (N,) items of other stimuli there, and itself.
+        protocol: May draw smaller pools.
+    """
+
+    stimuli: np.ndarray
+    items: np.ndarray
+    protocol: Protocol
+
+    @classmethod
+    def of(cls, items: _Items, blocks: Sequence[np.ndarray], protocol: Protocol) -> "_Guessing":
+        stimuli, others = np.empty(len(items.ids)), np.empty(len(items.ids))
+        for positions in blocks:
+            _, own, counts = np.unique(items.stimuli[positions], return_inverse=True, return_counts=True)
+            stimuli[positions] = len(counts)
+            others[positions] = len(positions) - counts[own] + 1
+        return cls(stimuli, others, protocol)
+
+    def chance(self, metric: str) -> float | None:
+        """What guessing scores; None where that depends on the pictures."""
+        if match := re.fullmatch(r"retrieval_query_(brain|image)_top(\d+)", metric):
+            candidates = self.stimuli if match[1] == "brain" else self.items
+            return self._among(candidates, int(match[2]), self.protocol.pool_size)
+        if metric == "identification_top1":
+            from_truth = self.protocol.distractors == "truth"
+            return self._among(self.stimuli if from_truth else self.items, 1, None)
+        if metric.startswith("factor_accuracy_"):
+            labels = FACTOR_VALUES.get(metric.removeprefix("factor_accuracy_"))
+            return None if labels is None else 1 / len(labels)
+        return metric_info(metric).chance
+
+    def _among(self, candidates: np.ndarray, top_k: int, pool_size: int | None) -> float:
+        pool = candidates if pool_size is None else np.minimum(candidates, pool_size)
+        return float(np.minimum(1.0, top_k / pool).mean())
+
+
+def _known_chances(metrics: list[str], guessing: _Guessing, notes: list[str]) -> dict[str, float]:
+    """What guessing scores in each metric; those that say nothing with so few stimuli are taken out of `metrics`."""
+    if guessing.stimuli.max() < 2:
+        compared = [name for name in metrics if name.startswith("two_way_") or name == "pairwise_pixcorr"]
+        if compared:
+            notes.append(
+                f"{', '.join(compared)}: left out, because no test stimulus has another one of its subject and fold to "
+                "be told from."
+            )
+        metrics[:] = [name for name in metrics if name not in compared]
+    chances = {name: chance for name in metrics if (chance := guessing.chance(name)) is not None}
+    easy = {
+        name: chance
+        for name, chance in chances.items()
+        if chance > HIGHEST_CHANCE and (name.startswith("retrieval_") or name == "identification_top1")
+    }
+    if easy:
+        shown = ", ".join(f"{name} ({chance:.2f})" for name, chance in easy.items())
+        notes.append(
+            f"{shown}: left out, because with so few stimuli guessing (in brackets) succeeds more often than not."
+        )
+    metrics[:] = [name for name in metrics if name not in easy]
+    return {name: chance for name, chance in chances.items() if name not in easy}
+
+
+def _has_score(values: np.ndarray | None) -> bool:
+    return values is not None and bool(np.isfinite(values).any())
+
+
+def _without_score(scores: Scores, metrics: Sequence[str]) -> list[str]:
+    """A sentence about the metrics that no row has a score in, although the pictures allow them."""
+    rows = scores.values.values()
+    empty = [name for name in metrics if not any(_has_score(values[name]) for values in rows)]
+    reasons = {
+        "retrieval_": "there are no embeddings of brain responses and pictures to compare",
+        "same_background": "no picture has another one of its subject and fold with the same background",
+        "": "no row has what they are computed from",
+    }
+    found: dict[str, list[str]] = {}
+    for name in empty:
+        part = next(part for part in reasons if part in name)
+        found.setdefault(reasons[part], []).append(name)
+    return [f"{', '.join(names)}: left out, because {reason}." for reason, names in found.items()]
 
 
 # ---------------------------------------------------------------------------------------------- what can be scored
@@ -605,11 +779,7 @@ def _networks(metrics: list[str], extractors: Mapping[str, FeatureExtractor] | N
 def _classifier(metrics: list[str], classifier: Any) -> Any:
     if not any(name.startswith("factor_accuracy_") for name in metrics):
         return None
-    if classifier is None:
-        from .scene_factors import SceneFactorClassifier
-
-        return SceneFactorClassifier.load_default()
-    return classifier
+    return SceneFactorClassifier.load_default() if classifier is None else classifier
 
 
 def _as_saved(pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..configuration_fmri import FmriConfig
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..evaluation.items import ITEMS_FILE
-from ..evaluation.rendering import earlier_pictures
+from ..evaluation.rendering import chances, earlier_pictures, scores_caption
 from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
@@ -194,7 +194,8 @@ def _rendered(pipeline: _SavedPipeline, report: Report | None) -> str:
         report=report,
         measured=None if report is None else _content(report),
         rows={} if report is None else _rows_by_kind(report),
-        chances={} if report is None else _chances(report),
+        caption="" if report is None else scores_caption(report),
+        chances={} if report is None else chances(report),
         version=__version__,
     )
 
@@ -355,12 +356,6 @@ def _rows_by_kind(report: Report) -> dict[str, list[str]]:
     for row in report.results:
         rows[report.row(row)["kind"]].append(row)
     return rows
-
-
-def _chances(report: Report) -> dict[str, float]:
-    """What guessing scores in the metrics where that is known."""
-    metrics = report.protocol.get("metrics", [])
-    return {metric["name"]: metric["chance"] for metric in metrics if metric.get("chance") is not None}
 
 
 def _example(pipeline: _SavedPipeline) -> dict[str, Any]:

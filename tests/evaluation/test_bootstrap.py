@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from fmri_models.evaluation.bootstrap import interval, paired_difference, permutation_test
+from fmri_models.evaluation.bootstrap import interval, means_over_stimuli, paired_difference, permutation_test
+from scripts.measure_coverage import POPULATIONS, STIMULI, coverage
 
 
 def test_interval_covers_the_standard_error():
@@ -40,11 +42,91 @@ def test_interval_is_seeded_and_ignores_missing_scores():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 1000), count=st.integers(2, 30))
-def test_interval_holds_the_mean_and_stays_inside_the_values(seed, count):
+@given(seed=st.integers(0, 1000), count=st.integers(5, 30))
+def test_interval_holds_the_mean_and_stays_inside_what_is_possible(seed, count):
     values = np.random.default_rng(seed).random(count)
-    found = interval(values, [str(i) for i in range(count)], draws=500)
-    assert values.min() - 1e-9 <= found.ci95[0] <= found.ci95[1] <= values.max() + 1e-9
+    found = interval(values, [str(i) for i in range(count)], draws=500, bounds=(0, 1))
+    assert 0 <= found.ci95[0] < found.value < found.ci95[1] <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_below_five_stimuli_there_is_no_interval(count):
+    for values in (np.random.default_rng(0).random(count), np.ones(count)):
+        for repeats in (1, 10):
+            ids = [str(i) for i in range(count)] * repeats
+            found = interval(np.tile(values, repeats), ids, bounds=(0, 1))
+            assert found.ci95 is None
+            assert (found.n, found.stimuli) == (count * repeats, count)
+            assert paired_difference(np.tile(values, repeats), np.zeros(count * repeats), ids).ci95 is None
+
+
+def test_scores_of_0_and_1_with_one_item_a_stimulus_have_the_exact_interval():
+    ids = [str(i) for i in range(10)]
+    found = interval(np.array([1.0] * 7 + [0.0] * 3), ids, bounds=(0, 1))
+    # Clopper & Pearson for 7 of 10.
+    assert found.ci95 == pytest.approx((0.3475, 0.9333), abs=1e-4)
+    assert interval(np.ones(10), ids, bounds=(0, 1)).ci95 == pytest.approx((0.6915, 1), abs=1e-4)
+    assert interval(np.zeros(10), ids, bounds=(0, 1)).ci95 == pytest.approx((0, 0.3085), abs=1e-4)
+    # With several items a stimulus the unit is the stimulus, whose means are no 0 and 1 any more.
+    several = interval(np.array([1.0, 0.0] * 10), ids * 2, bounds=(0, 1))
+    assert several.ci95 is not None
+    assert several.ci95[1] - several.ci95[0] > 0.4
+
+
+def test_student_and_the_bootstrap_are_both_inside():
+    values = np.random.default_rng(3).lognormal(0, 1, 12)
+    low, high = interval(values, list("abcdefghijkl")).ci95
+    ordinary = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    bca = stats.bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(0)).confidence_interval
+    assert (low, high) == pytest.approx((min(ordinary[0], bca.low), max(ordinary[1], bca.high)))
+
+
+def test_equal_scores_claim_nothing_that_they_do_not_show():
+    ids = [str(i) for i in range(5)]
+    # Inside the range: no interval of width zero.
+    assert interval(np.full(5, 0.7), ids, bounds=(0, 1)).ci95 is None
+    assert interval(np.zeros(5), ids, bounds=(-1, 1)).ci95 is None
+    assert interval(np.full(5, 0.1 + 0.2), ids).ci95 is None
+    # At an end of it, as wide as scores of 0 and 1 would have it, also with several items a stimulus.
+    for repeats in (1, 4):
+        assert interval(np.ones(5 * repeats), ids * repeats, bounds=(0, 1)).ci95 == pytest.approx((0.478, 1), abs=1e-3)
+    assert interval(np.ones(5), ids, bounds=(-1, 1)).ci95 == pytest.approx((-0.044, 1), abs=1e-3)
+    assert paired_difference(np.ones(5), np.ones(5), ids, bounds=(0, 1)).ci95 is None
+    assert paired_difference(np.ones(5), np.zeros(5), ids, bounds=(0, 1)).ci95 == pytest.approx((-0.044, 1), abs=1e-3)
+
+
+def test_every_stimulus_counts_as_one_however_many_items_it_has():
+    values, ids = np.array([0.0, 0.0, 0.0, 1.0]), ["a", "a", "a", "b"]
+    assert interval(values, ids).value == 0.5
+    assert means_over_stimuli(np.stack([values, 1 - values]), ids).tolist() == [0.5, 0.5]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_means_of_pairings_are_the_values_of_reports(seed):
+    generator = np.random.default_rng(seed)
+    values, ids = generator.random((4, 30)), generator.choice(list("abcdefgh"), 30)
+    values[generator.random(values.shape) < 0.3] = np.nan
+    values[3] = np.nan
+    found = means_over_stimuli(values, ids)
+    assert found[:3] == pytest.approx([interval(row, ids).value for row in values[:3]])
+    assert np.isnan(found[3])
+
+
+@pytest.mark.parametrize(("name", "least"), [("normal", 0.93), ("near the ceiling (beta 8, 1)", 0.86)])
+@pytest.mark.parametrize("stimuli", [5, 10, 20])
+def test_intervals_hold_the_true_mean(name, least, stimuli):
+    assert coverage(POPULATIONS[name], stimuli, 400) > least - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_intervals_hold_the_true_mean_of_all_populations(name):
+    found = {stimuli: coverage(POPULATIONS[name], stimuli, 1000) for stimuli in STIMULI}
+    skewed = name.startswith("very skewed")
+    assert min(found.values()) > (0.78 if skewed else 0.87)
+    assert min(found[stimuli] for stimuli in (20, 50, 100)) > (0.84 if skewed else 0.9)
+    assert min(found[stimuli] for stimuli in (50, 100)) > (0.91 if skewed else 0.93)
 
 
 def test_paired_difference_is_narrower_than_its_sides_and_signed_by_direction():
@@ -67,3 +149,17 @@ def test_permutation_p_value_counts_the_observed_pairing():
     assert permutation_test(scores, -1.0).p == 1
     assert permutation_test(scores, -1.0, higher_is_better=False).p == pytest.approx(1 / 200)
     assert permutation_test(np.full(9, 0.1 + 0.2), 0.3).p == 1
+
+
+def test_all_pairings_hold_the_true_one_and_bound_p():
+    scores = np.array([3.0, 1.0, 2.0, 0.0, 0.5, 2.5])
+    found = permutation_test(scores, 3.0, exhaustive=True)
+    assert (found.p, found.smallest_p, found.n, found.exhaustive) == (1 / 6, 1 / 6, 6, True)
+    assert permutation_test(scores, 2.0, exhaustive=True).p == 3 / 6
+    assert permutation_test(scores, 2.0).smallest_p == 1 / 7
+
+
+def test_a_pairing_without_a_score_counts_against_the_true_one():
+    found = permutation_test(np.array([0.0, np.nan, 0.1]), 1.0)
+    assert found.p == 2 / 4
+    assert found.mean == pytest.approx(0.05)

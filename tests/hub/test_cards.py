@@ -342,7 +342,7 @@ def test_what_a_report_may_leave_out(model, report, tmp_path):
         del content[name]
     del content["model"]["settings"], content["protocol"]["trial_average"]
     (tmp_path / "report.json").write_text(json.dumps(content))
-    assert "| PixCorr ↑ | 0." in write_card(model, Report.load(tmp_path)).read_text()
+    assert "| PixCorr ↑ | – | 0." in write_card(model, Report.load(tmp_path)).read_text()
 
 
 def test_a_license_is_a_text(model):

@@ -1,0 +1,153 @@
+"""Reconstructions that know nothing: p is uniform, or conservative, in every metric and design."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from fmri_models.evaluation import Report, RowData, score_rows
+from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
+from tests.evaluation.test_report import Classifier, TinyExtractor
+
+NOT_TESTED = ("factor_accuracy_colour", "factor_accuracy_place")
+ALL = (*PROTOCOLS["standard"].metrics, *PROTOCOLS["small_pictures"].metrics, "distance_efficientnet_lite0")
+METRICS = tuple(name for name in dict.fromkeys(ALL) if name not in NOT_TESTED)
+PROTOCOL = Protocol("null", "", METRICS)
+SIZE = 64
+
+
+@dataclass
+class Design:
+    """Which items there are; equal `source` means the same reconstruction, which is all that makes items depend."""
+
+    stimuli: list[str]
+    subjects: list[str]
+    folds: list[int]
+    source: list[int]
+
+
+def one_subject() -> Design:
+    return Design([f"s{i}" for i in range(12)], ["a"] * 12, [0] * 12, list(range(12)))
+
+
+def subjects_trials_and_seeds() -> Design:
+    """Six stimuli for two subjects, each shown two or three times; what is drawn depends on the stimulus alone."""
+    shown = [(f"s{i}", subject, i) for subject in "ab" for i in range(6) for _ in range(3 if i == 0 else 2)]
+    stimuli, subjects, source = (list(column) for column in zip(*shown, strict=True))
+    return Design(stimuli, subjects, [0] * len(shown), source)
+
+
+def folds_of_stimuli() -> Design:
+    return Design([f"s{i}" for i in range(12)], ["a"] * 12, [i % 3 for i in range(12)], list(range(12)))
+
+
+def categories_in_every_run() -> Design:
+    """The same six stimuli are tested in each of three folds."""
+    return Design([f"s{i}" for i in range(6)] * 3, ["a"] * 18, [0] * 6 + [1] * 6 + [2] * 6, list(range(6)) * 3)
+
+
+DESIGNS = (one_subject, subjects_trials_and_seeds, folds_of_stimuli, categories_in_every_run)
+
+
+def pictures(count, generator):
+    coarse = torch.rand(count, 3, 5, 5, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=SIZE, mode="bilinear").clamp(0, 1)
+
+
+def permuted(design, reconstructions, embeds, generator, permutations=99):
+    """The permutation test of some reconstructions, one for each number in the design's `source`."""
+    names = sorted(set(design.stimuli))
+    which = [names.index(stimulus) for stimulus in design.stimuli]
+    truth, gallery = pictures(len(names), generator), torch.randn(len(names), 6, generator=generator)
+    scores = score_rows(
+        {"brain": RowData(reconstructions[design.source], embeds[design.source])},
+        truth[which],
+        design.stimuli,
+        PROTOCOL,
+        subjects=design.subjects,
+        folds=design.folds,
+        gallery_embeds=gallery[which],
+        backgrounds=[f"{index % 2}" for index in which],
+        factors=[{"kind": "bright" if truth[index].mean() > 0.5 else "dark"} for index in which],
+        extractors={"efficientnet_lite0": TinyExtractor()},
+        factor_classifier=Classifier(),
+        permutations=permutations,
+        seed=int(torch.randint(2**31, (), generator=generator)),
+    )
+    return Report.from_scores(scores, PROTOCOL, draws=20).permutation
+
+
+@pytest.mark.parametrize("repeats", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_p_of_noise_is_not_small_more_often_than_it_says(design, repeats):
+    made = design()
+    found = {}
+    for repeat in range(repeats):
+        generator = torch.Generator().manual_seed(repeat)
+        count = max(made.source) + 1
+        noise, embeds = pictures(count, generator), torch.randn(count, 6, generator=generator)
+        for metric, test in permuted(made, noise, embeds, generator).items():
+            found.setdefault(metric, []).append(test["p"])
+    assert len(found) >= 9
+    for metric, values in found.items():
+        assert len(values) == repeats
+        for level in (0.05, 0.1, 0.25, 0.5):
+            small = int(np.sum(np.array(values) <= level + 1e-9))
+            # Of some hundred such comparisons none is to fail by luck.
+            assert small <= binom.ppf(1 - 1e-5, repeats, level), (metric, level, small)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_one_picture_for_all_is_as_good_in_every_pairing(design):
+    made = design()
+    for repeat in range(3):
+        generator = torch.Generator().manual_seed(repeat)
+        count = max(made.source) + 1
+        same = (
+            pictures(1, generator).expand(count, -1, -1, -1),
+            torch.randn(1, 6, generator=generator).expand(count, -1),
+        )
+        counts = {made.stimuli.count(stimulus) for stimulus in made.stimuli}
+        for metric, test in permuted(made, *same, generator).items():
+            # Where a stimulus has more trials than another, a pairing that gives it an easier picture is another one.
+            assert test["p"] == 1 or len(counts) > 1, metric
+
+
+@pytest.mark.parametrize(("count", "pairings"), [(1, 1), (2, 2), (3, 6), (4, 24)])
+def test_few_stimuli_have_all_their_pairings(count, pairings):
+    truth = pictures(count, torch.Generator().manual_seed(0))
+    protocol = PROTOCOLS["small_pictures"]
+    scores = score_rows({"brain": RowData(truth)}, truth, [f"s{i}" for i in range(count)], protocol)
+    report = Report.from_scores(scores, protocol)
+    test = report.permutation["ssim"]
+    assert test["exhaustive"]
+    assert (test["n"], test["p"], test["smallest_p"]) == (pairings, 1 / pairings, 1 / pairings)
+    assert any(
+        "Permutation test" in note and ("says nothing" in note or "no p can be" in note) for note in report.notes
+    )
+
+
+def test_folds_and_subjects_of_their_own_are_no_partners():
+    truth = pictures(4, torch.Generator().manual_seed(0))
+    protocol = Protocol("test", "", ("pixcorr",))
+    for options in ({"folds": [0, 0, 1, 1]}, {"subjects": ["a", "a", "b", "b"]}):
+        scores = score_rows({"brain": RowData(truth)}, truth, list("wxyz"), protocol, **options)
+        assert scores.permuted["pixcorr"].shape == (4, 4)
+        assert scores.exhaustive
+    alone = score_rows({"brain": RowData(truth)}, truth, list("wxyz"), protocol, folds=range(4))
+    assert alone.permuted["pixcorr"].shape == (1, 4)
+
+
+def test_equal_pictures_have_exactly_equal_scores_in_every_row_and_pairing():
+    generator = torch.Generator().manual_seed(0)
+    truth, recon = pictures(9, generator), pictures(9, generator)
+    rows = {"brain": RowData(recon), "same": RowData(recon)}
+    protocol = Protocol("test", "", ("pixcorr", "ssim", "ssim_uniform", "mse"))
+    scores = score_rows(rows, truth, list("abcdefghi"), protocol, permutations=30)
+    for metric in protocol.metrics:
+        assert (scores.values["brain"][metric] == scores.values["same"][metric]).all(), metric
+        true = np.flatnonzero((scores.permuted[metric] == scores.values["brain"][metric]).any(0))
+        assert len(true) > 0
+        assert scores.permuted[metric].dtype == np.float64
