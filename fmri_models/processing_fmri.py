@@ -416,9 +416,11 @@ class FmriProcessor(FeatureExtractionMixin):
         self, fmri: Any, subject: str | Sequence[str] | None
     ) -> tuple[np.ndarray | list[np.ndarray], list[str], tuple[int, ...]]:
         """Patterns as rows, the subject of each, and the leading dimensions to restore (none for a list)."""
-        if isinstance(fmri, list | tuple) and all(hasattr(pattern, "shape") for pattern in fmri):
+        if isinstance(fmri, list | tuple) and any(
+            isinstance(each, list | tuple) or hasattr(each, "shape") for each in fmri
+        ):
             fmri = [as_numbers(pattern) for pattern in fmri]
-        if isinstance(fmri, list) and len({np.shape(pattern) for pattern in fmri if hasattr(pattern, "shape")}) > 1:
+        if isinstance(fmri, list) and len({np.shape(pattern) for pattern in fmri}) > 1:
             if wrong := [pattern.shape for pattern in fmri if pattern.ndim != 1 or not pattern.size]:
                 raise FmriModelsError(f"A pattern has the shape {wrong[0]}; expected (voxels,), each of one subject.")
             rows: np.ndarray | list[np.ndarray] = fmri
@@ -919,8 +921,9 @@ def _sessions_of_rows(
 
 def _check_finite(patterns: np.ndarray, name: str, row_numbers: list[int]) -> None:
     # A sum is finite only if every value is: one pass without a mask, which only a failure needs.
-    if np.isfinite(patterns.sum(dtype=np.float64)):
-        return
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(patterns.sum(dtype=np.float64)):
+            return
     bad = ~np.isfinite(patterns)
     if bad.any():
         row, voxel = (int(index[0]) for index in np.nonzero(bad))

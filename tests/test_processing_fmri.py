@@ -368,3 +368,246 @@ def test_saved_processors_are_the_same_bytes_and_the_former_name_is_read(saved, 
     former.save_pretrained(tmp_path / "2")
     assert not (tmp_path / "2" / "fmri_statistics.safetensors").exists()
     assert FmriProcessor.from_pretrained(tmp_path / "2").to_dict() == processor.to_dict()
+
+
+# Sessions with few training trials
+
+
+def by_session(counts, offset=0.0, seed=0):
+    """Betas of sessions with so many trials each, which differ by some standard deviations, and their sessions."""
+    sessions = np.repeat(np.arange(1, len(counts) + 1), counts)
+    fmri = make_fmri(len(sessions), seed=seed)
+    shift = np.random.default_rng(seed).normal(size=(len(counts), fmri.shape[1]))
+    return fmri + offset * shift[sessions - 1], sessions
+
+
+@pytest.mark.parametrize("few", [1, 2, 9])
+def test_a_session_with_few_trials_has_the_pooled_statistics(few, tmp_path):
+    fmri, sessions = by_session([30, few, 30])
+    with pytest.warns(UserWarning, match=r"fewer than 10 training trials .* 2 of subj01") as caught:
+        processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session")
+    assert len(caught) == 1
+    assert processor.pooled_sessions("subj01") == [2]
+    pooled = FmriProcessor.fit(fmri)(fmri)["fmri"]
+    torch.testing.assert_close(processor(fmri, session=2)["fmri"], pooled, rtol=1e-4, atol=1e-4)
+    own = processor(fmri[:30], session=1)["fmri"].numpy()
+    np.testing.assert_allclose(own.std(0), 1, atol=1e-3)
+    processor.save_pretrained(tmp_path)
+    loaded = FmriProcessor.from_pretrained(tmp_path, unseen_session="pooled")
+    assert loaded.pooled_sessions("subj01") == [2]
+    assert torch.equal(loaded(fmri, session=sessions)["fmri"], processor(fmri, session=sessions)["fmri"])
+    torch.testing.assert_close(loaded(fmri, session=99)["fmri"], pooled, rtol=1e-4, atol=1e-4)
+
+
+def test_no_pattern_of_any_design_of_sessions_becomes_zero():
+    for counts in ([1, 1], [1, 2, 3], [40, 1], [9, 9, 9], [10, 1, 1]):
+        fmri, sessions = by_session(counts, offset=3.0)
+        processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session")
+        processed = processor(make_fmri(len(fmri), seed=5), session=sessions)["fmri"]
+        assert (processed != 0).all(), counts
+
+
+def test_the_number_of_trials_is_an_option():
+    fmri, sessions = by_session([30, 4])
+    assert (
+        FmriProcessor.fit(fmri, sessions=sessions, statistics="session", min_session_trials=4).pooled_sessions("subj01")
+        == []
+    )
+    with pytest.raises(FmriModelsError, match="min_session_trials"):
+        FmriProcessor.fit(fmri, min_session_trials=1)
+
+
+def test_one_session_alone_is_its_own_pool():
+    fmri, sessions = by_session([5])
+    assert FmriProcessor.fit(fmri, sessions=sessions, statistics="session").pooled_sessions("subj01") == []
+
+
+def test_a_session_of_one_stimulus_keeps_the_response_to_it():
+    fmri, sessions = by_session([20, 20])
+    response = 5 * fmri.std(0)
+    fmri[20:] += response
+    stimuli = np.array([f"s{row}" for row in range(20)] + ["same"] * 20)
+    with pytest.warns(UserWarning, match="or of one stimulus"):
+        processor = FmriProcessor.fit(fmri, sessions=sessions, stimuli=stimuli, statistics="session")
+    assert processor.pooled_sessions("subj01") == [2]
+    assert processor(fmri[20:], session=2)["fmri"].mean(0).min() > 0.5
+    assert FmriProcessor.fit(fmri, sessions=sessions, statistics="session").pooled_sessions("subj01") == []
+
+
+def test_a_voxel_that_is_constant_in_one_session_is_not_lost_there():
+    fmri, sessions = by_session([20, 20])
+    fmri[20:, 3] = 7.0
+    processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session")
+    assert processor.num_dead_voxels("subj01") == 0
+    processed = processor(fmri[20:], session=2)["fmri"]
+    assert (processed[:, 3].abs() < 1e-3).all()
+    other = fmri[20:].copy()
+    other[:, 3] += fmri[:20, 3].std()
+    assert (processor(other, session=2)["fmri"][:, 3] > 0.3).all()
+
+
+def test_a_voxel_that_is_constant_in_every_session_is_dead():
+    fmri, sessions = by_session([20, 20])
+    fmri[:20, 3], fmri[20:, 3] = 1.0, 9.0
+    with pytest.warns(UserWarning, match="1 of subj01"):
+        processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session")
+    assert processor.num_dead_voxels("subj01") == 1
+
+
+def test_statistics_of_a_former_version_are_read(tmp_path):
+    fmri, sessions = by_session([20, 20], offset=2.0)
+    processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session", unseen_session="pooled")
+    expected = processor(fmri, session=7)["fmri"]
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / "fmri_statistics.st"
+    save_file({key: value for key, value in load_file(file).items() if key != "0.pooled"}, file)
+    config = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    for key in ("min_session_trials", "noise_ceiling_source", "statistics_sha256"):
+        del config[key]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    former = FmriProcessor.from_pretrained(tmp_path)
+    assert torch.equal(former(fmri, session=sessions)["fmri"], processor(fmri, session=sessions)["fmri"])
+    torch.testing.assert_close(former(fmri, session=7)["fmri"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "values", "message"),
+    [
+        ("pooled", np.zeros((1, 6), np.float32), "pooled of subj02 has the shape"),
+        ("pooled", np.full((2, 6), np.nan, np.float32), "pooled of subj02 has values that are not finite"),
+        ("pooled", np.array([[1] * 6, [-1] * 6], np.float32), "pooled of subj02 has values that are not finite, or a"),
+        ("pooled_sessions", np.array([4]), "pooled_sessions of subj02 has others"),
+        ("source_width", np.array([13]), "source_width of subj02 is missing"),
+    ],
+)
+def test_further_statistics_that_no_training_trials_give_are_refused(saved, tensor, values, message):
+    file = saved / "fmri_statistics.st"
+    save_file({**load_file(file), f"0.{tensor}": values}, file)
+    with pytest.raises(FmriModelsError, match=message):
+        FmriProcessor.from_pretrained(saved)
+
+
+def test_sessions_of_patterns_are_whole_numbers_one_a_pattern():
+    fmri, sessions = by_session([20, 20])
+    processor = FmriProcessor.fit(fmri, sessions=sessions, statistics="session")
+    for wrong in (1.9, True, "1", [1, 2], [1.5] * 40, [[1] * 40]):
+        with pytest.raises(FmriModelsError, match="session"):
+            processor(fmri, session=wrong)
+    with pytest.raises(FmriModelsError, match="session"):
+        FmriProcessor.fit(fmri, sessions=sessions + 0.5, statistics="session")
+    for wrong in (sessions[:-1], {"subj01": sessions[:-1]}):
+        with pytest.raises(FmriModelsError, match="39 sessions"):
+            FmriProcessor.fit({"subj01": fmri} if isinstance(wrong, dict) else fmri, sessions=wrong)
+    clips = processor(fmri.reshape(20, 2, 12), session=sessions.reshape(20, 2))["fmri"]
+    assert torch.equal(clips.reshape(40, 12), processor(fmri, session=sessions)["fmri"])
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_best_voxel": 2}, "no option 'num_best_voxel'.*Did you mean 'num_best_voxels'?"),
+        ({"unseen_sesion": "pooled"}, "Did you mean 'unseen_session'?"),
+        ({"statistic": "pooled"}, "Did you mean 'statistics'?"),
+        ({"zzz": 1}, "no option 'zzz'; it has statistics"),
+        ({"subject_names": ["a"]}, "no option 'subject_names'"),
+        ({"unseen_session": "poold"}, "unseen_session is 'poold'; expected one of error, pooled, from_batch"),
+        ({"rois": "V1"}, "as 'rois'"),
+        ({"num_best_voxels": 2.5}, "as 'num_best_voxels'"),
+        ({"num_best_voxels": True}, "as 'num_best_voxels'"),
+        ({"num_best_voxels": 0}, "as 'num_best_voxels'"),
+        ({"min_noise_ceiling": float("nan")}, "as 'min_noise_ceiling'"),
+        ({"pool_width": "8"}, "as 'pool_width'"),
+    ],
+)
+def test_options_that_are_none_are_refused(options, message):
+    with pytest.raises(FmriModelsError, match=message):
+        FmriProcessor.fit(make_fmri(), **options)
+    if "subject_names" not in options:
+        with pytest.raises(FmriModelsError, match=message):
+            FmriProcessor(**options)
+
+
+def test_numbers_of_numpy_are_options():
+    labels = Labels(roi=["V1"] * 12, noise_ceiling=np.linspace(0, 1, 12))
+    options = {"num_best_voxels": np.int64(3), "min_noise_ceiling": np.float32(0.1), "rois": np.array(["V1"])}
+    assert FmriProcessor.fit(make_fmri(), voxels={"subj01": labels}, **options).num_voxels == [3]
+
+
+def test_options_in_place_of_the_saved_ones(saved):
+    assert FmriProcessor.from_pretrained(saved, unseen_session="pooled").unseen_session == "pooled"
+    assert FmriProcessor.from_pretrained(saved, pad_multiple=8, statistics="session").num_voxels == [8, 8]
+    for options, message in (
+        ({"unseen_sesion": "pooled"}, "Did you mean 'unseen_session'?"),
+        ({"unseen_session": "poold"}, "unseen_session is 'poold'"),
+        ({"statistics": "pooled"}, "statistics is 'session' in this processor, whose statistics were computed so"),
+        ({"rois": ["V2"]}, "rois is .'V1'. in this processor"),
+        ({"min_session_trials": 3}, "min_session_trials is 10"),
+    ):
+        with pytest.raises(FmriModelsError, match=message):
+            FmriProcessor.from_pretrained(saved, **options)
+
+
+def test_unseen_sessions_by_attribute(saved):
+    processor = FmriProcessor.from_pretrained(saved)
+    processor.unseen_session = "pooled"
+    assert torch.isfinite(processor(make_fmri(), subject="subj02", session=99)["fmri"]).all()
+    with pytest.raises(FmriModelsError, match="unseen_session is 'poold'"):
+        processor.unseen_session = "poold"
+    with pytest.raises(FmriModelsError, match="fit a processor anew"):
+        processor.statistics = "pooled"
+
+
+# Input
+
+
+def test_betas_of_any_kind_of_array_give_the_same():
+    import pandas as pd
+
+    fmri = make_fmri().astype(np.float32)
+    processor = FmriProcessor.fit(fmri)
+    expected = processor(fmri)["fmri"]
+    kinds = (fmri.astype(">f4"), fmri.astype(np.longdouble), torch.from_numpy(fmri), pd.DataFrame(fmri), fmri.tolist())
+    for values in (*kinds, list(fmri), [torch.from_numpy(row) for row in fmri]):
+        assert torch.equal(processor(values)["fmri"], expected)
+        np.testing.assert_allclose(FmriProcessor.fit(values).subject("subj01").mean, processor.subject("subj01").mean)
+    short = torch.from_numpy(fmri).bfloat16()
+    assert torch.equal(processor(short)["fmri"], processor(short.float())["fmri"])
+
+
+def test_what_is_no_array_of_numbers_is_refused_in_fitting_and_in_use():
+    fmri = make_fmri()
+    processor = FmriProcessor.fit(fmri)
+    for values in (np.ma.masked_less(fmri, 0), fmri > 0, fmri.astype(complex), fmri.astype(object), fmri.astype(str)):
+        for call in (processor, FmriProcessor.fit, lambda block: FmriProcessor.fit({"s": iter([block])})):
+            with pytest.raises(FmriModelsError, match=r"masked array|have the dtype"):
+                call(values)
+    with pytest.raises(FmriModelsError, match="NaN or infinite"):
+        FmriProcessor.fit(fmri * 1e38)
+
+
+# Voxels that were dropped in preparation
+
+
+@dataclass
+class LabelsOfKept(Labels):
+    source_columns: np.ndarray | None = None
+    source_width: int | None = None
+
+
+def test_patterns_of_the_recorded_width_lose_the_voxels_that_were_dropped(tmp_path):
+    recorded = make_fmri(voxels=15)
+    kept = np.array([0, 1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 14])
+    labels = LabelsOfKept(source_columns=kept, source_width=15)
+    processor = FmriProcessor.fit(recorded[:, kept], voxels={"subj01": labels})
+    expected = processor(recorded[:, kept])["fmri"]
+    processor.save_pretrained(tmp_path)
+    recorded[:, 3] = np.nan
+    for each in (processor, FmriProcessor.from_pretrained(tmp_path)):
+        assert torch.equal(each(recorded)["fmri"], expected)
+        assert torch.equal(each(recorded[:, kept])["fmri"], expected)
+        assert torch.equal(each([recorded[0], recorded[1][kept]])["fmri"], expected[:2])
+        with pytest.raises(FmriModelsError, match="has 14 voxels; the processor was fitted on 12, .* of 15 recorded"):
+            each(recorded[:, :14])

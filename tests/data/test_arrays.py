@@ -12,6 +12,8 @@ from fmri_models.cli.main import main
 from fmri_models.data import TrialTable
 from fmri_models.data.arrays import prepare_arrays
 from fmri_models.data.noise_ceiling import estimate_ncsnr
+from fmri_models.data.processed import fit_processor
+from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 
 NUM_STIMULI = 30
@@ -153,6 +155,12 @@ def test_bad_voxels(files: Files) -> None:
     rows = table.all_trials("subj01")
     np.testing.assert_allclose(rows.fmri(), fmri[rows.trials][:, [0, 2, 5]], atol=4e-3)
     assert any("3 of 6 voxels dropped (2 not finite, 1 constant)" in sentence for sentence in said)
+    assert table.voxels("subj01").source_columns.tolist() == [0, 2, 5]
+    assert table.voxels("subj01").source_width == 6
+    processor = fit_processor(table, ["subj01"])
+    processed = processor(fmri[rows.trials])["fmri"]
+    np.testing.assert_allclose(processed, processor(fmri[rows.trials][:, [0, 2, 5]])["fmri"])
+    assert validate_table(table.path) == []
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int16])
