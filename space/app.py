@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
-from fmri_models.data.targets import prepare_pictures
+from fmri_models.data.targets import pictures_to_embed
+from fmri_models.evaluation.held_out import HeldOut, held_out_notes, held_out_trials
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.hub_repository import fetch_folder, is_repository_id
 from fmri_models.names import markdown, one_line
+from fmri_models.seeds import check_seed
 
 DEFAULT_MODEL = "outputs/demo/pipeline"
 DEFAULT_DATA = "outputs/demo/data"
@@ -48,31 +50,39 @@ class Reconstruction:
 
 
 class Decoder:
-    """A pipeline and the trial table whose test pictures it has never been fitted on.
+    """A pipeline and the test trials of the split and fold that it was trained on.
 
     Args:
         pipeline: The pipeline.
-        table: The trial table.
+        table: The trial table; of another one than that of the training, the test trials of its split `default` are
+            shown, and the page says what nobody knows of them.
+
+    Attributes:
+        subjects: Those of the table whose test trials there are.
+        about: What is shown, and whether the pipeline has learned from it, as Markdown.
 
     Raises:
-        FmriModelsError: They have no subject with test trials in common.
+        FmriModelsError: They have no subject with test trials in common, or the split was drawn again after the
+            training.
     """
 
     def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable) -> None:
         self.pipeline = pipeline
         self.table = table
-        self._trials = {
-            subject: table.trials(subject, split="test")
-            for subject in table.subjects
-            if subject in pipeline.processor.subject_names
+        shared = [subject for subject in table.subjects if subject in pipeline.processor.subject_names]
+        held_out = {
+            subject: held_out_trials(pipeline, table, subject, any_table=True, may_be_empty=True) for subject in shared
         }
-        self.subjects = [subject for subject, trials in self._trials.items() if len(trials)]
+        self._held_out = {subject: each for subject, each in held_out.items() if len(each.trials)}
+        self._trials = {subject: each.trials for subject, each in self._held_out.items()}
+        self.subjects = list(self._trials)
         if not self.subjects:
             raise FmriModelsError(
                 f"The model was trained for {', '.join(pipeline.processor.subject_names)}, and {table.path} has test "
                 f"trials of none of them (its subjects are {', '.join(table.subjects)}); choose the table that the "
                 "model was trained on."
             )
+        self.about = _about(table, list(self._held_out.values()))
         self._gallery_embeddings = cache(self._embed_gallery)
 
     def stimulus_ids(self, subject: str) -> list[str]:
@@ -103,7 +113,7 @@ class Decoder:
         number = list(dict.fromkeys(trials.stimulus_ids.tolist())).index(stimulus_id)
         item = range(number, number + 1)
         decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=drawing.sources(item))
-        reconstructed = self.pipeline.generate(decoding, generator=drawing.sources(item)).images[0]
+        reconstructed = self.pipeline.generate(decoding, generator=drawing.sources(item), num_patterns=1).images[0]
         shown = self.pictures([stimulus_id])[0]
         responses = "one response" if len(rows) == 1 else f"the mean of {len(rows)} responses"
         origin = "a simulated brain" if self.table.simulated else "measured betas"
@@ -111,7 +121,8 @@ class Decoder:
             shown=enlarge(shown),
             reconstructed=enlarge(reconstructed),
             matches=self._matches(decoding, subject, stimulus_id),
-            summary=f"Decoded from {responses} of {subject} ({origin}).",
+            summary=f"Decoded from {responses} of {subject} ({origin})."
+            + (" The model has learned from this picture." if stimulus_id in self._held_out[subject].learned else ""),
         )
 
     def _matches(self, decoding: FmriDecoding, subject: str, stimulus_id: str) -> list[tuple[Image.Image, str]]:
@@ -121,11 +132,12 @@ class Decoder:
         decoded = decoding.retrieval_embeds.flatten(1).float().cpu()
         similarities = torch.nn.functional.cosine_similarity(decoded, gallery)
         ids = self.stimulus_ids(subject)
-        best = [ids[index] for index in similarities.argsort(descending=True)[:NUM_MATCHES].tolist()]
-        scores = similarities.sort(descending=True).values.tolist()
+        scores, indices = similarities.sort(descending=True, stable=True)
+        best = [ids[index] for index in indices[:NUM_MATCHES].tolist()]
+        ranked = zip(self.pictures(best), best, scores[:NUM_MATCHES].tolist(), strict=True)
         return [
             (enlarge(picture), f"{rank}. {score:.2f}" + (" (was shown)" if name == stimulus_id else ""))
-            for rank, (picture, name, score) in enumerate(zip(self.pictures(best), best, scores, strict=False), start=1)
+            for rank, (picture, name, score) in enumerate(ranked, start=1)
         ]
 
     def _embed_gallery(self, subject: str) -> torch.Tensor | None:
@@ -133,8 +145,19 @@ class Decoder:
         generator = self.pipeline.image_generator
         if generator.image_embedding_space is None:
             return None
-        pictures = prepare_pictures(self.table.stimuli.images(self.stimulus_ids(subject)), generator.image_size)
+        pictures = pictures_to_embed(self.table.stimuli.images(self.stimulus_ids(subject)), generator)
         return generator.embed_images(pictures).flatten(1).float().cpu()
+
+
+def _about(table: TrialTable, shown: list[HeldOut]) -> str:
+    """What the test pictures are, and whether they are new to the model, as Markdown."""
+    first = shown[0]
+    about = f"These are the test pictures of the split {first.split!r}, fold {first.fold}, of the table {table.name!r}"
+    if all(each.is_unseen for each in shown):
+        return markdown(f"{about}; the model was not fitted on them.")
+    if first.repeats_stimuli:
+        about += "; the model was fitted on none of these responses, but on others to the same pictures"
+    return "".join([markdown(f"{about}."), *(f"\n\n**{markdown(note)}**" for note in held_out_notes(shown))])
 
 
 def load_decoder(model: str, data: str, unseen_session: str | None = None) -> Decoder:
@@ -181,8 +204,8 @@ def build(decoder: Decoder) -> gr.Blocks:
 
     with gr.Blocks(title="fmri_models", analytics_enabled=False) as page:
         gr.Markdown(
-            "# Images from fMRI\nChoose a subject and a test picture. The decoder was not fitted on it and does not "
-            "see it: it gets the voxels' responses, and draws."
+            "# Images from fMRI\nChoose a subject and a test picture. The decoder does not see it: it gets the voxels' "
+            f"responses, and draws. {decoder.about}"
         )
         with gr.Row():
             with gr.Column(scale=1):
@@ -226,9 +249,8 @@ def checked_seed(value: float | None) -> int:
     """
     if value is None:
         return 0
-    if not 0 <= value < 2**63 or int(value) != value:
-        raise FmriModelsError(f"The seed is {value}; expected a whole number from 0.")
-    return int(value)
+    # The field gives whole numbers as fractions, too.
+    return check_seed(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def launch(

@@ -20,7 +20,9 @@ class HeldOut:
 
     Args:
         trials: The trials.
-        part: Their part of the split.
+        split: The split that they are of.
+        fold: Its fold.
+        part: Their part of it.
         learned: Those of their stimuli whose pictures the pipeline, or a model that its training started from, has
             learned from.
         doubts: What could not be checked, a sentence each.
@@ -28,6 +30,8 @@ class HeldOut:
     """
 
     trials: Trials
+    split: str
+    fold: int
     part: str
     learned: frozenset[str] = frozenset()
     doubts: tuple[str, ...] = field(default=())
@@ -38,6 +42,11 @@ class HeldOut:
         """The stimuli of the trials."""
         return set(self.trials.stimulus_ids.tolist())
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it is known that neither the trials nor their pictures were learned from."""
+        return self.part == schema.TEST and not (self.learned or self.doubts or self.repeats_stimuli)
+
 
 def held_out_trials(
     pipeline: FmriToImagePipeline,
@@ -45,6 +54,7 @@ def held_out_trials(
     subject: str,
     part: str = schema.TEST,
     any_table: bool = False,
+    may_be_empty: bool = False,
 ) -> HeldOut:
     """A subject's trials of one part of the split and fold that a pipeline was trained on.
 
@@ -58,6 +68,7 @@ def held_out_trials(
         subject: A subject of the table.
         part: `"train"`, `"validation"` or `"test"`.
         any_table: Whether the table may be another one than that of the training.
+        may_be_empty: Whether there may be no such trials.
 
     Raises:
         FmriModelsError: The table, or its split of that name, is another one than that of the training; or there are no
@@ -69,22 +80,23 @@ def held_out_trials(
         check_trained_split(record, table)
     split, fold = (record.split, record.fold) if record is not None and is_own else (schema.DEFAULT_SPLIT, 0)
     trials = table.trials(subject, part, split, fold)
-    if len(trials) == 0:
+    if len(trials) == 0 and not may_be_empty:
         raise FmriModelsError(
             f"{one_line(table.path)} has no trials of {subject} in {part!r} of the split {split!r} (fold {fold}); "
             "write a split that has some with `fmri-models data split`, and train on it."
         )
     if is_own and part != schema.TEST:
-        return HeldOut(trials, part)
+        return HeldOut(trials, split, fold, part)
     if record is None:
         doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {part} pictures."
-        return HeldOut(trials, part, doubts=(doubt,))
+        return HeldOut(trials, split, fold, part, doubts=(doubt,))
     doubts = _doubts(record) if is_own else _doubts_on_another_table(record, table, part)
     trainings = record.learned_from or []
     learned = learned_stimuli(trainings, table, trials.stimulus_ids.tolist(), split, fold)
     if record.learned_from is None and is_own and schema.TEST in record.train_parts:
         learned = set(trials.stimulus_ids.tolist())
-    return HeldOut(trials, part, frozenset(learned), tuple(doubts), table.repeats_stimuli(split) if is_own else "")
+    repeats = table.repeats_stimuli(split) if is_own else ""
+    return HeldOut(trials, split, fold, part, frozenset(learned), tuple(doubts), repeats)
 
 
 def check_trained_split(record: TrainingRecord, table: TrialTable, what: str | os.PathLike = "The pipeline") -> None:

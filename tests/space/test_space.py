@@ -21,6 +21,9 @@ from fmri_models import (
 )
 from fmri_models.cli import space
 from fmri_models.data import TrialTableWriter
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
+from tests.small_table import write_kfold, write_small_table
 
 SIZE = 8
 SUBJECTS = ["subj02", "subj01"]
@@ -160,6 +163,50 @@ def test_refuses_what_it_cannot_decode(app: ModuleType, table: TrialTable, pipel
         app.Decoder(stranger, table)
 
 
+def test_the_page_shows_the_trials_that_were_held_out_and_says_so(app: ModuleType, tmp_path: Path) -> None:
+    data = write_small_table(tmp_path / "data", subjects=("subj07",))
+    write_kfold(data, "k", 3)
+    overrides = [f"data={data}", f"out={tmp_path / 'model'}", "generator=pixels", "split=k", "fold=1"]
+    train(load_recipe("linear", overrides))
+    decoder = app.load_decoder(str(tmp_path / "model"), str(data))
+    tested = set(decoder.table.trials("subj07", "test", "k", 1).stimulus_ids)
+    assert set(decoder.stimulus_ids("subj07")) == tested
+    assert "split 'k', fold 1, of the table 'small'; the model was not fitted on them." in decoder.about
+    assert "has learned" not in decoder.reconstruct("subj07", min(tested)).summary
+
+    # Another table: what is known is said, picture by picture.
+    decoder = app.load_decoder(str(tmp_path / "model"), str(write_small_table(tmp_path / "other", noise=0.4)))
+    learned = [name for name in decoder.stimulus_ids("subj07") if name not in tested]
+    assert "not fitted" not in decoder.about
+    assert f"has learned from {len(learned)} of these 12 pictures" in decoder.about
+    assert "was trained on another table" in decoder.about
+    assert decoder.reconstruct("subj07", learned[0]).summary.endswith("The model has learned from this picture.")
+
+    (data / "splits" / "k.parquet").unlink()
+    write_kfold(data, "k", 4)
+    with pytest.raises(FmriModelsError, match="was drawn again after"):
+        app.load_decoder(str(tmp_path / "model"), str(data))
+
+
+def test_a_pipeline_without_a_record_is_not_said_to_be_new_to_the_pictures(
+    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+) -> None:
+    about = app.Decoder(pipeline, table).about
+    assert "nobody knows whether it has seen these test pictures" in about
+    assert "not fitted" not in about
+
+
+def test_few_test_pictures_are_all_matches(app: ModuleType, tmp_path: Path) -> None:
+    data = write_small_table(tmp_path / "data", subjects=("subj07",))
+    write_kfold(data, "k", 30)
+    overrides = [f"data={data}", f"out={tmp_path / 'model'}", "generator=pixels", "split=k"]
+    train(load_recipe("linear", overrides))
+    decoder = app.load_decoder(str(tmp_path / "model"), str(data))
+    ids = decoder.stimulus_ids("subj07")
+    assert len(ids) < 5
+    assert len(decoder.reconstruct("subj07", ids[0]).matches) == len(ids)
+
+
 def test_says_that_the_demo_has_to_be_run_first(app: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(FmriModelsError, match=r"no pipeline in .*missing/pipeline; run `make demo`"):
         app.load_decoder(str(tmp_path / "missing/pipeline"), str(tmp_path))
@@ -178,11 +225,11 @@ def test_empty_variables_mean_the_defaults(app: ModuleType, tmp_path: Path, monk
         app.load_decoder("../x", str(tmp_path))
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), float("inf"), 2.0**70])
+@pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), float("inf"), 2.0**32, 2.0**70])
 def test_a_seed_that_is_none_is_a_sentence(app: ModuleType, seed: float) -> None:
     with pytest.raises(FmriModelsError, match="expected a whole number from 0"):
         app.checked_seed(seed)
-    assert (app.checked_seed(None), app.checked_seed(7)) == (0, 7)
+    assert (app.checked_seed(None), app.checked_seed(7), app.checked_seed(2.0**32 - 1)) == (0, 7, 2**32 - 1)
 
 
 def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, tmp_path: Path) -> None:
