@@ -40,6 +40,8 @@ def run_info(args: argparse.Namespace) -> None:
         print(_subject_line(table, subject))
     for name in table.split_names():
         print(_split_line(table, name))
+    for finding in table.findings:
+        print(one_line(finding, most=2000))
 
 
 def run_validate(args: argparse.Namespace) -> None:

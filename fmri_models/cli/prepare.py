@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import FmriModelsError
-from ..names import check_line, one_line
+from ..names import check_line, did_you_mean, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..shipped import shipped_folder
 from .console import SeedOption
@@ -27,7 +27,7 @@ table with fmri_models.data.TrialTableWriter. `--option key=value` is passed on 
 
 arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
 `subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
-`<stimulus_id>.png` or `.jpg`. Ids have only the characters A-Z a-z 0-9 _ . -"""
+`<stimulus_id>.png` or `.jpg`, all of one size, or of any with --size. Ids have only the characters A-Z a-z 0-9 _ . -"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -60,16 +60,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     own.add_argument("--stimuli", type=Path, metavar="DIR", help="folder or zip file with the pictures")
     own.add_argument("--voxels", nargs="+", metavar="VOXELS.csv|SUBJECT=VOXELS.csv", help="what is known of the voxels")
     own.add_argument("--drop-bad-voxels", action="store_true", help="leave out voxels with NaN, or that never change")
+    own.add_argument("--size", type=int, metavar="PIXELS", help="crop pictures to their central square and resize it")
     own.add_argument("--name", default="", help="the table's name (default: that of the folder)")
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..data.table import TrialTable
+
     if args.dataset == ARRAYS:
         _prepare_arrays(args)
     else:
         _prepare_published(args)
-    print(one_line(f"Wrote {args.out}. Next: fmri-models data info {args.out}", most=5000))
+    problems = len(TrialTable.open(args.out).findings)
+    if problems:
+        what = "a problem" if problems == 1 else f"{problems} problems"
+        print(
+            one_line(
+                f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; `fmri-models data "
+                f"validate {args.out}` says it again.",
+                most=5000,
+            )
+        )
+    else:
+        print(one_line(f"Wrote {args.out}. Next: fmri-models data info {args.out}", most=5000))
+
+
+def _say(sentence: str) -> None:
+    print(one_line(sentence, most=5000))
 
 
 def script_names() -> list[str]:
@@ -92,7 +110,7 @@ def load_script(name: str) -> Callable[..., None]:
         if name not in script_names():
             raise FmriModelsError(
                 f"There is no data set script {name!r}; expected {', '.join([*script_names(), ARRAYS])}, or the path "
-                "of a Python file."
+                f"of a Python file.{did_you_mean(name, [*script_names(), ARRAYS])}"
             )
         path = shipped_folder(_FOLDER) / f"{name}.py"
     if not path.is_file():
@@ -123,10 +141,12 @@ def load_script(name: str) -> Callable[..., None]:
 
 
 def _prepare_published(args: argparse.Namespace) -> None:
+    from ..data.table import TrialTable
+
     if args.source is None:
         args.usage_error(f"--source is needed for {args.dataset}")
-    if args.fmri or args.events or args.stimuli or args.voxels or args.drop_bad_voxels:
-        args.usage_error("--fmri, --events, --stimuli, --voxels and --drop-bad-voxels belong to `prepare arrays`")
+    if args.fmri or args.events or args.stimuli or args.voxels or args.drop_bad_voxels or args.size is not None:
+        args.usage_error("--fmri, --events, --stimuli, --voxels, --drop-bad-voxels, --size belong to `prepare arrays`")
     options = _options(args)
     prepare = load_script(args.dataset)
     try:
@@ -152,6 +172,8 @@ def _prepare_published(args: argparse.Namespace) -> None:
             raise
         reason = one_line(f"{type(error).__name__}: {error}")
         raise FmriModelsError(f"The data set script {args.dataset} failed ({reason}); --debug shows where.") from error
+    for finding in TrialTable.open(args.out).findings:
+        _say(finding)
 
 
 def _options(args: argparse.Namespace) -> dict[str, object]:
@@ -189,7 +211,8 @@ def _prepare_arrays(args: argparse.Namespace) -> None:
         seed=args.seed or 0,
         name=args.name,
         overwrite=args.overwrite,
-        report=print,
+        size=args.size,
+        report=_say,
     )
 
 

@@ -67,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ..data.simulator import simulate
+    from ..data.table import TrialTable
 
     folder = simulate(
         args.stimuli,
@@ -82,7 +83,14 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         overwrite=args.overwrite,
         progress=True,
+        report=_say,
     )
+    for finding in TrialTable.open(folder).findings:
+        _say(finding)
     shown = one_line(folder, most=5000)
     print(f"saved {shown} (simulated)")
     print(f"\nnext:\n  fmri-models train linear data={shown} out={shown}-linear")
+
+
+def _say(sentence: str) -> None:
+    print(one_line(sentence, most=5000))

@@ -1,55 +1,31 @@
 """A person's own betas: arrays, a table of events and a folder of pictures become a trial table."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
+from ..in_memory import as_numbers
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
-from ..reading import read_array, read_bytes
+from ..reading import read_array
 from ..seeds import check_seed
 from . import schema
+from .array_files import Events, VoxelInfo, read_events, read_voxels
 from .noise_ceiling import estimate_ncsnr, usual_repetitions
-from .pictures import content_sha256, read_picture
-from .splits import SplitRows, split_by_stimulus
-from .stimuli import read_csv, read_number, read_stimuli
+from .picture_files import is_picture_name, skipped_sentence
+from .pictures import content_sha256
+from .splits import FEWEST_TEST_STIMULI, SplitRows, few_tested_sentence, split_by_stimulus
+from .stimuli import StimulusSource, pixels_of, read_stimuli
 from .writer import TrialTableWriter
 
 DEFAULT_SUBJECT = "subj01"
 _BLOCK = 256
-_MOST_EVENTS = 2**20
-_MOST_MM = 1e6
-# A ratio of 100 is a noise ceiling of .9997.
-_MOST_NCSNR = 1e6
-
-
-@dataclass
-class _Events:
-    """Columns of EVENTS.csv; what it doesn't have is None."""
-
-    subject: list[str] | None
-    stimulus_id: list[str]
-    session: list[int] | None
-    run: list[int] | None
-    repetition: list[int] | None
-    split: list[str] | None
-
-    def __len__(self) -> int:
-        return len(self.stimulus_id)
-
-
-@dataclass
-class _VoxelInfo:
-    """Columns of VOXELS.csv; what it doesn't have is None."""
-
-    roi: list[str] | None
-    coordinates: np.ndarray | None
-    ncsnr: np.ndarray | None
 
 
 @dataclass
@@ -65,7 +41,8 @@ class _Subject:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """(rows, voxels) float32 of some of the subject's trials."""
         with np.errstate(over="ignore"):
-            return np.asarray(self.fmri[self.file_rows[rows]], dtype=np.float32)[:, self.voxels]
+            betas = as_numbers(self.fmri[self.file_rows[rows]], "Betas")
+            return np.asarray(betas, dtype=np.float32)[:, self.voxels]
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), _BLOCK):
@@ -84,15 +61,16 @@ def prepare_arrays(
     test_fraction: float = 0.1,
     validation_fraction: float = 0.1,
     overwrite: bool = False,
+    size: int | None = None,
     report: Callable[[str], None] = lambda sentence: None,
 ) -> None:
     """Writes a trial table from arrays.
 
     Args:
         fmri: A `.npy` file of (trials, voxels) numbers, or one a subject. Files are memory-mapped, never read whole.
-        events: A CSV file with a row a trial in the order of the array (of each subject's array), with `stimulus_id`
-            and, where known, `subject, session, run, repetition, split`.
-        stimuli: A folder (or zip file) with `<stimulus_id>.png` or `.jpg`; see `read_stimuli`.
+        events: A CSV or TSV file with a row a trial in the order of the array (of each subject's array), with
+            `stimulus_id` and, where known, `subject, session, run, repetition, split`.
+        stimuli: A folder (or zip file) with `<stimulus_id>.png` or another picture; see `read_stimuli`.
         out: The folder to be written.
         voxels: A CSV file, or one a subject, with a row a voxel and any of `roi, x, y, z, ncsnr`.
         drop_bad_voxels: Leave out voxels that have NaN or infinite values in any trial, or never change.
@@ -101,7 +79,8 @@ def prepare_arrays(
         test_fraction: Share of the stimuli that are tested, where the events have no split.
         validation_fraction: Share of the training stimuli for validation, where the events have none.
         overwrite: Replace a folder that has content.
-        report: Takes sentences that a person should read.
+        size: Crop pictures to their central square and resize it to `size` x `size`; as they are by default.
+        report: Takes sentences that a person should read, also of what training would refuse.
 
     Raises:
         FmriModelsError: Anything about the files is not as described; nothing is written then.
@@ -111,17 +90,19 @@ def prepare_arrays(
     inputs = [*_paths(fmri), events, stimuli, *_paths(voxels)]
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     check_seed(seed)
-    known = _read_events(Path(events))
+    known = read_events(Path(events), report)
     subjects = _match_subjects(fmri, known, Path(events))
-    source = read_stimuli(stimuli)
+    source = read_stimuli(stimuli, size)
     shown = set(known.stimulus_id)
-    _check_pictures(shown, source.ids, stimuli)
-    infos = {subject.name: _read_voxels(voxels, subject) for subject in subjects}
+    _check_pictures(shown, source)
+    if skipped := skipped_sentence(source.skipped, stimuli):
+        report(skipped)
+    infos = {subject.name: _voxel_info(voxels, subject, report) for subject in subjects}
     for subject in subjects:
         _choose_voxels(subject, drop_bad_voxels, report)
     # Only what was shown: a folder may have thousands of other pictures.
     groups = {
-        record["stimulus_id"]: content_sha256(read_picture(record["image"], f"stimulus {record['stimulus_id']}"))
+        record["stimulus_id"]: content_sha256(pixels_of(record))
         for record in tqdm(source, "comparing pictures", delay=1)
         if record["stimulus_id"] in shown
     }
@@ -135,6 +116,10 @@ def prepare_arrays(
             _add_voxels(writer, subject, infos[subject.name], known, parts, report)
             _add_trials(writer, subject, known, parts)
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}
+        if size is not None:
+            writer.extra["pictures"] = {"central_square_resized_to": size}
+    for finding in writer.findings:
+        report(finding)
 
 
 def _paths(files: str | Path | Mapping[str, str | Path] | None) -> list[str | Path]:
@@ -143,37 +128,7 @@ def _paths(files: str | Path | Mapping[str, str | Path] | None) -> list[str | Pa
     return list(files.values()) if isinstance(files, Mapping) else [files]
 
 
-def _read_events(path: Path) -> _Events:
-    data = read_bytes(path, "events file", "give a CSV file")
-    columns = read_csv(data, f"The events file {path}", ["stimulus_id"], _MOST_EVENTS)
-    if not columns["stimulus_id"]:
-        raise FmriModelsError(f"The events file {path} has no rows; expected one a trial.")
-
-    def text(column: str) -> list[str] | None:
-        values = columns.get(column)
-        if values is not None and "" in values:
-            raise FmriModelsError(
-                f"The events file {path} has no {column} in row {values.index('') + 1}; fill the column, or "
-                "leave it out."
-            )
-        return values
-
-    def numbers(column: str) -> list[int] | None:
-        values = text(column)
-        return None if values is None else [_whole(value, column, path, i + 1) for i, value in enumerate(values)]
-
-    splits = text("split")
-    if unknown := sorted(set(splits or []) - set(schema.SPLITS)):
-        raise FmriModelsError(
-            f"The events file {path} has the split {unknown[0]!r}; expected {', '.join(schema.SPLITS)}."
-        )
-    stimuli = text("stimulus_id") or []
-    for stimulus in sorted(set(stimuli)):
-        check_name(stimulus, "stimulus id")
-    return _Events(text("subject"), stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
-
-
-def _match_subjects(fmri: str | Path | Mapping[str, str | Path], events: _Events, events_path: Path) -> list[_Subject]:
+def _match_subjects(fmri: str | Path | Mapping[str, str | Path], events: Events, events_path: Path) -> list[_Subject]:
     """Which rows of which array are whose."""
     named = events.subject or []
     if not isinstance(fmri, Mapping):
@@ -227,12 +182,35 @@ def _check_rows(found: int, expected: int, path: Path, events: Path, subject: st
         )
 
 
-def _check_pictures(shown: set[str], ids: Sequence[str], stimuli: str | Path) -> None:
-    if missing := sorted(shown - set(ids)):
-        raise FmriModelsError(
-            f"{len(missing)} of {len(shown)} stimuli have no picture in {stimuli} ({schema.listed(missing)}); expected "
-            "<stimulus_id>.png or .jpg."
-        )
+def _check_pictures(shown: set[str], source: StimulusSource) -> None:
+    """Refuses stimuli without a picture, and says what may have been meant."""
+    missing = sorted(shown - set(source.ids))
+    if not missing:
+        return
+    of_stem: dict[str, list[str]] = {}
+    alike: dict[str, str] = {}
+    for file, stimulus in zip(source.files, source.ids, strict=False):
+        of_stem.setdefault(PurePosixPath(file).stem, []).append(file)
+        alike.setdefault(_without_spelling(stimulus), stimulus)
+    for stimulus in missing:
+        if len(files := of_stem.get(stimulus, [])) > 1:
+            raise FmriModelsError(
+                f"The stimulus {stimulus} has {len(files)} pictures in {one_line(source.path)} "
+                f"({schema.listed(files)}); leave one of them there, or say in an index.csv with the columns file and "
+                "stimulus_id which it is."
+            )
+    near = alike.get(_without_spelling(missing[0]))
+    hint = f": the picture {near} is there, so write {near} for {missing[0]} in the events" if near else ""
+    raise FmriModelsError(
+        f"{len(missing)} of {len(shown)} stimuli have no picture in {one_line(source.path)} "
+        f"({schema.listed(missing)}); expected <stimulus_id>.png or .jpg{hint}."
+    )
+
+
+def _without_spelling(stimulus: str) -> str:
+    """An id without its ending, upper case, leading zeros, and what is no letter or digit."""
+    name = PurePosixPath(stimulus).stem if is_picture_name(stimulus) else stimulus
+    return re.sub(r"(?<![0-9])0+(?=[0-9])|[^a-z0-9]", "", name.casefold())
 
 
 def _choose_voxels(subject: _Subject, drop: bool, report: Callable[[str], None]) -> None:
@@ -240,12 +218,14 @@ def _choose_voxels(subject: _Subject, drop: bool, report: Callable[[str], None])
     lowest = np.full(subject.fmri.shape[1], np.inf, dtype=np.float32)
     highest, finite = -lowest, np.ones(len(lowest), dtype=bool)
     empty_trials: list[int] = []
+    infinite = False
     for start in range(0, len(subject.file_rows), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(subject.file_rows)))
         block = subject.read(rows)
         is_finite = np.isfinite(block)
         empty_trials += subject.event_rows[rows[~is_finite.any(axis=1)]].tolist()
         finite &= is_finite.all(axis=0)
+        infinite = infinite or bool(np.isinf(block).any())
         np.fmin(lowest, block.min(axis=0), out=lowest)
         np.fmax(highest, block.max(axis=0), out=highest)
     if empty_trials:
@@ -257,8 +237,8 @@ def _choose_voxels(subject: _Subject, drop: bool, report: Callable[[str], None])
     bad, dead, total = int((~finite).sum()), int(constant.sum()), len(finite)
     if bad and not drop:
         raise FmriModelsError(
-            f"{bad} of {total} voxels of {subject.name} have NaN or infinite values; pass --drop-bad-voxels to leave "
-            "them out."
+            f"{bad} of {total} voxels of {subject.name} have NaN or infinite values"
+            f"{_overflow(subject.fmri, infinite)}; pass --drop-bad-voxels to leave them out."
         )
     if drop:
         subject.voxels = np.flatnonzero(finite & ~constant)
@@ -269,8 +249,17 @@ def _choose_voxels(subject: _Subject, drop: bool, report: Callable[[str], None])
         raise FmriModelsError(f"No voxel of {subject.name} has finite values that change; nothing can be decoded.")
 
 
+def _overflow(fmri: np.ndarray, infinite: bool) -> str:
+    """Where infinite values may come from, for a message."""
+    if not infinite or fmri.dtype.kind not in "fiu":
+        return ""
+    if fmri.dtype.itemsize == 2:
+        return " (the file is float16, which ends at 65504: larger numbers were lost when it was saved)"
+    return " (infinite, or beyond float32, which ends at 3.4e38)" if fmri.dtype.itemsize > 4 else ""
+
+
 def _split_parts(
-    events: _Events,
+    events: Events,
     subjects: Sequence[_Subject],
     groups: Mapping[str, str],
     seed: int,
@@ -292,8 +281,9 @@ def _split_parts(
             report(note)
         return parts
     parts = np.array(events.split)
-    if schema.TRAIN not in parts:
-        raise FmriModelsError("No trial of the events is in the split 'train'; expected some to learn from.")
+    tested = {groups[s] for s, part in zip(events.stimulus_id, events.split, strict=True) if part == schema.TEST}
+    if 0 < len(tested) < FEWEST_TEST_STIMULI:
+        report(few_tested_sentence(len(tested)))
     if schema.TEST not in parts:
         report("No trial of the events is in the split 'test': the table can be learned from, but not evaluated on.")
     if schema.VALIDATION not in parts and validation_fraction:
@@ -303,7 +293,7 @@ def _split_parts(
 
 def _draw_validation(
     parts: np.ndarray,
-    events: _Events,
+    events: Events,
     groups: Mapping[str, str],
     seed: int,
     fraction: float,
@@ -320,7 +310,7 @@ def _draw_validation(
     return np.where(inside & (parts == schema.TRAIN), schema.VALIDATION, parts)
 
 
-def _rows(events: _Events, subjects: Sequence[_Subject], groups: Mapping[str, str]) -> SplitRows:
+def _rows(events: Events, subjects: Sequence[_Subject], groups: Mapping[str, str]) -> SplitRows:
     order = np.concatenate([subject.event_rows for subject in subjects])
     names = [subject.name for subject in subjects for _ in subject.event_rows]
     trials = [trial for subject in subjects for trial in range(len(subject.event_rows))]
@@ -336,8 +326,8 @@ def _in_event_order(parts: list[str], subjects: Sequence[_Subject], count: int) 
 def _add_voxels(
     writer: TrialTableWriter,
     subject: _Subject,
-    info: _VoxelInfo,
-    events: _Events,
+    info: VoxelInfo,
+    events: Events,
     parts: np.ndarray,
     report: Callable[[str], None],
 ) -> None:
@@ -369,7 +359,7 @@ def _add_voxels(
     )
 
 
-def _add_trials(writer: TrialTableWriter, subject: _Subject, events: _Events, parts: np.ndarray) -> None:
+def _add_trials(writer: TrialTableWriter, subject: _Subject, events: Events, parts: np.ndarray) -> None:
     stimuli = [events.stimulus_id[row] for row in subject.event_rows]
     repetitions = _repetitions(events, subject.event_rows, stimuli)
 
@@ -391,7 +381,7 @@ def _add_trials(writer: TrialTableWriter, subject: _Subject, events: _Events, pa
             )
 
 
-def _repetitions(events: _Events, event_rows: np.ndarray, stimuli: Sequence[str]) -> list[int]:
+def _repetitions(events: Events, event_rows: np.ndarray, stimuli: Sequence[str]) -> list[int]:
     """From 0: as given (which may count from 1), or counted per stimulus in the order of the events."""
     if events.repetition is not None:
         first = min(events.repetition)
@@ -404,62 +394,9 @@ def _repetitions(events: _Events, event_rows: np.ndarray, stimuli: Sequence[str]
     return counted
 
 
-def _read_voxels(voxels: str | Path | Mapping[str, str | Path] | None, subject: _Subject) -> _VoxelInfo:
+def _voxel_info(
+    voxels: str | Path | Mapping[str, str | Path] | None, subject: _Subject, report: Callable[[str], None]
+) -> VoxelInfo:
     if isinstance(voxels, Mapping):
         voxels = voxels.get(subject.name)
-    if voxels is None:
-        return _VoxelInfo(None, None, None)
-    path = Path(voxels)
-    data = read_bytes(path, "voxels file", "give a CSV file")
-    columns = read_csv(data, f"The voxels file {path}", [], schema.MAX_VOXELS)
-    count, rows = subject.fmri.shape[1], len(next(iter(columns.values()), []))
-    if rows != count:
-        raise FmriModelsError(
-            f"The voxels file {path} has {rows} rows, {subject.name} has {count} voxels; expected one row a voxel."
-        )
-    if not columns.keys() & {"roi", "x", "y", "z", "ncsnr"}:
-        raise FmriModelsError(f"The voxels file {path} has none of the columns roi, x, y, z, ncsnr.")
-    axes = [_floats(columns[axis], axis, path, -_MOST_MM, _MOST_MM) for axis in "xyz" if axis in columns]
-    if axes and len(axes) != 3:
-        raise FmriModelsError(
-            f"The voxels file {path} has only some of the columns x, y, z; expected all three or none."
-        )
-    return _VoxelInfo(
-        columns.get("roi"),
-        np.stack(axes, axis=1) if axes else None,
-        _floats(columns["ncsnr"], "ncsnr", path, 0, _MOST_NCSNR) if "ncsnr" in columns else None,
-    )
-
-
-def _floats(texts: Sequence[str], column: str, path: Path, least: float, most: float) -> np.ndarray:
-    """A column of numbers; NaN where a field is empty."""
-    values = np.empty(len(texts), dtype=np.float32)
-    for index, text in enumerate(texts):
-        try:
-            number = read_number(text) if text else np.nan
-        except ValueError as error:
-            raise FmriModelsError(
-                f"The voxels file {path} has {one_line(repr(text), 60)} as {column} in row {index + 1}; expected a "
-                "number, or nothing where it is unknown."
-            ) from error
-        if not (least <= number <= most or np.isnan(number)):
-            raise FmriModelsError(
-                f"The voxels file {path} has {one_line(text, 60)} as {column} in row {index + 1}; expected a number "
-                f"from {least:g} to {most:g}."
-            )
-        values[index] = number
-    return values
-
-
-def _whole(text: str, column: str, path: Path, row: int) -> int:
-    try:
-        number = read_number(text)
-    except ValueError:
-        number = float("nan")
-    # Spreadsheets write whole numbers as 1.0.
-    if not number.is_integer() or not 0 <= number <= schema.MAX_INT32:
-        raise FmriModelsError(
-            f"The events file {path} has {one_line(repr(text), 60)} as {column} in row {row}; expected a whole number "
-            f"from 0 to {schema.MAX_INT32}."
-        )
-    return int(number)
+    return VoxelInfo() if voxels is None else read_voxels(Path(voxels), subject.name, subject.fmri.shape[1], report)

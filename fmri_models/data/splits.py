@@ -1,11 +1,13 @@
 """Drawing splits: by stimulus, in folds, by run or by category. A split is a file of trial numbers, never of betas.
 
-A picture that is there under two ids counts as one stimulus. Validation is always drawn by stimulus from the rows that
-would otherwise be learned from.
+A picture that is there under two ids counts as one stimulus. Validation is drawn from the rows that would otherwise be
+learned from: by stimulus, as pictures are new in the test, or by run, where the design tests pictures that are learned
+from in other runs.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -161,6 +163,14 @@ def split_semantic(
     return split
 
 
+def few_tested_sentence(count: int) -> str:
+    """What to do where fewer than `FEWEST_TEST_STIMULI` stimuli are tested."""
+    return (
+        f"Only {count} {'stimulus is' if count == 1 else 'stimuli are'} tested, too few for a figure to mean much; "
+        "k-folds test every stimulus once: `fmri-models data split DIR --name kfold --by kfold`."
+    )
+
+
 def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
     """Writes a drawn split into a table's folder.
 
@@ -194,33 +204,81 @@ def _assembled(
             f"{len(tests)} folds of {len(rows.trials)} trials are more than {schema.MAX_SPLIT_ROWS} rows; take fewer "
             "folds."
         )
+    groups = np.array([rows.group_of(stimulus) for stimulus in rows.stimulus_ids])
+    tested = [np.array([is_test(row) for row in range(len(groups))], dtype=bool) for is_test in tests]
+    repeated = {group for test in tested for group in set(groups[test].tolist()) & set(groups[~test].tolist())}
+    fewest = min(len(set(groups[test].tolist())) for test in tested)
     columns: dict[str, list] = {"fold": [], "subject": [], "trial": [], "stimulus_id": [], "split": []}
-    repeated: set[str] = set()
-    fewest = len(rows.shown)
-    groups = [rows.group_of(stimulus) for stimulus in rows.stimulus_ids]
-    for fold, is_test in enumerate(tests):
-        tested = np.array([is_test(row) for row in range(len(groups))])
-        test_groups = {group for group, test in zip(groups, tested, strict=True) if test}
-        train_groups = {group for group, test in zip(groups, tested, strict=True) if not test}
-        repeated |= test_groups & train_groups
-        fewest = min(fewest, len(test_groups))
-        validation = set()
-        if validation_fraction and len(train_groups) > 1:
-            validation = _drawn(sorted(train_groups), validation_fraction, np.random.default_rng([seed, fold]))
+    without_validation = 0
+    for fold, test in enumerate(tested):
+        parts = np.where(test, schema.TEST, schema.TRAIN).astype(object)
+        if validation_fraction:
+            rng = np.random.default_rng([seed, fold])
+            validation = draw_validation(rows, np.flatnonzero(~test), validation_fraction, rng, repeated)
+            parts[validation] = schema.VALIDATION
+            without_validation += len(validation) == 0
         columns["fold"] += [fold] * len(groups)
         columns["subject"] += rows.subjects
         columns["trial"] += rows.trials
         columns["stimulus_id"] += rows.stimulus_ids
-        for group, test in zip(groups, tested, strict=True):
-            columns["split"].append(schema.TEST if test else schema.VALIDATION if group in validation else schema.TRAIN)
+        columns["split"] += parts.tolist()
     repeats = _repeats_sentence(by, len(repeated), len(rows.shown)) if repeated else ""
     notes = [repeats] if repeats else []
-    if fewest < FEWEST_TEST_STIMULI and by in ("stimulus", "semantic"):
+    if repeats and without_validation:
         notes.append(
-            f"Only {fewest} stimuli are tested, too few for a figure to mean much; k-folds test every stimulus once: "
-            "`fmri-models data split DIR --name kfold --by kfold`."
+            f"In {without_validation} of {len(tests)} folds no run is set aside for validation: every run has the last "
+            "training trials of a stimulus that is tested, or of a session; all of them are in the training part."
         )
+    if fewest < FEWEST_TEST_STIMULI and by in ("stimulus", "semantic"):
+        notes.append(few_tested_sentence(fewest))
     return DrawnSplit(split_table(columns, by, seed, repeats), by, seed, repeats, notes)
+
+
+def draw_validation(
+    rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator, repeated: Set[str] = frozenset()
+) -> np.ndarray:
+    """Which training rows become validation rows.
+
+    Args:
+        rows: All trials.
+        training: Those that would be learned from.
+        fraction: Share of their stimuli, or of their runs; at least one and not all.
+        rng: Draws them.
+        repeated: Stimuli that the design tests and learns from in other runs. If there are any, whole runs are drawn; a
+            run stays in training where one of them or a session would have no training trials left without it.
+
+    Returns:
+        Some of `training`; none where that leaves nothing to learn from.
+    """
+    if repeated:
+        runs = _drawn_runs(rows, training, fraction, rng, repeated)
+        return np.array([row for row in training if rows.runs[row] in runs], dtype=np.int64)
+    groups = [rows.group_of(rows.stimulus_ids[row]) for row in training]
+    shown = sorted(set(groups))
+    drawn = _drawn(shown, fraction, rng) if len(shown) > 1 else set()
+    return training[np.array([group in drawn for group in groups], dtype=bool)]
+
+
+def _drawn_runs(
+    rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator, repeated: Set[str]
+) -> set[tuple[int, int]]:
+    """A share of the runs, without which each subject has training trials of the same sessions and repeated stimuli."""
+    holds: dict[tuple[int, int], set[tuple[str, str | int]]] = {}
+    for row in training:
+        run, subject, group = rows.runs[row], rows.subjects[row], rows.group_of(rows.stimulus_ids[row])
+        held = holds.setdefault(run, set())
+        held.add((subject, run[0]))
+        if group in repeated:
+            held.add((subject, group))
+    left = Counter(what for held in holds.values() for what in held)
+    runs = sorted(holds)
+    count = min(max(1, round(fraction * len(runs))), len(runs) - 1)
+    drawn: set[tuple[int, int]] = set()
+    for run in (runs[i] for i in rng.permutation(len(runs))):
+        if len(drawn) < count and all(left[what] > 1 for what in holds[run]):
+            drawn.add(run)
+            left.subtract(holds[run])
+    return drawn
 
 
 def _repeats_sentence(by: str, repeated: int, shown: int) -> str:

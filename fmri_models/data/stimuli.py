@@ -5,10 +5,11 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ from ..names import check_line, check_name, one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
 from ..swapping import recover
 from . import schema
-from .picture_files import PICTURE_ENDINGS, is_left_out, is_picture_name
+from .picture_files import PICTURE_ENDINGS, is_left_out, is_picture_name, skipped_sentence
 from .pictures import read_picture
 from .schema import MAX_PICTURE_BYTES, MAX_STIMULI
 from .table import TrialTable
@@ -69,6 +70,18 @@ class StimulusSource:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def notes(self) -> list[str]:
+        """Sentences on files that are no pictures, and on those of one name, whose ids are their paths."""
+        stems = Counter(PurePosixPath(file).stem for file in self.files)
+        twice = [entry for entry in self._entries if stems[PurePosixPath(entry.file).stem] > 1]
+        notes = [skipped_sentence(self.skipped, self.path)] if self.skipped else []
+        if twice and all(entry.stimulus_id != PurePosixPath(entry.file).stem for entry in twice):
+            notes.append(
+                f"{len(twice)} pictures of {one_line(self.path)} share their names with others "
+                f"({schema.listed(entry.file for entry in twice)}); all are taken, and their ids are their paths."
+            )
+        return notes
 
     def __iter__(self) -> Iterator[dict]:
         """Records as `TrialTableWriter.add_stimuli` takes them.
@@ -129,6 +142,12 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
     if size is not None and not 1 <= size <= _LARGEST_SIZE:
         raise FmriModelsError(f"The size of pictures is {size}; expected 1 to {_LARGEST_SIZE}.")
     return StimulusSource(path, size)
+
+
+def pixels_of(record: Mapping[str, Any]) -> np.ndarray:
+    """The picture of a record as uint8 (H, W, C)."""
+    image = record["image"]
+    return read_picture(image, f"stimulus {record['stimulus_id']}") if isinstance(image, bytes) else image
 
 
 def fit_square(data: bytes, size: int, name: str) -> bytes | np.ndarray:
@@ -281,7 +300,8 @@ def _entries_of_names(names: list[str]) -> list[_Entry]:
 
 
 def _entries_of_index(data: bytes, index: str, names: list[str], path: Path) -> list[_Entry]:
-    columns = read_csv(data, f"{index} of {one_line(path)}", ["file"], MAX_STIMULI)
+    known_columns = ("stimulus_id", "category", "label", "caption", "captions")
+    columns = read_csv(data, f"{index} of {one_line(path)}", ["file"], MAX_STIMULI, known=known_columns)
     known = set(names)
     folder = PurePosixPath(index).parent
     given = columns["file"]
@@ -331,7 +351,7 @@ def read_csv(
     """Columns of a table in a text file with a header; values are stripped.
 
     Fields are separated by commas, tabs (`.tsv`) or semicolons (spreadsheets where the comma is in numbers), whichever
-    gives the header a column that is known.
+    gives the header a column that is known. Columns that are known may be written in upper case.
 
     Args:
         data: The file's bytes.
@@ -351,7 +371,7 @@ def read_csv(
         separator = _separator(text, [*needed, *known])
         reader = csv.reader(_lines(text, what), delimiter=separator, strict=True)
         lines = ((reader.line_num, line) for line in reader)
-        header = [name.strip() for name in next((line for _, line in lines if _has_text(line)), [])]
+        header = _known_names(next((line for _, line in lines if _has_text(line)), []), [*needed, *known])
         _check_header(header, what, needed, separator)
         columns: list[list[str]] = [[] for _ in header]
         for number, line in lines:
@@ -377,9 +397,15 @@ def _separator(text: str, known: Sequence[str]) -> str:
     """What separates the fields of a header in which a column is known; a comma where none does."""
     header = next((line for line in io.StringIO(text) if line.strip()), "")[:_LONGEST_LINE]
     for separator in _SEPARATORS:
-        if any(name.strip().strip('"') in known for name in header.split(separator)):
+        if any(name.strip().strip('"').casefold() in known for name in header.split(separator)):
             return separator
     return ","
+
+
+def _known_names(header: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names of columns, those in another case as they are known; one that is there as it is known stays it."""
+    names = [name.strip() for name in header]
+    return [name.casefold() if name.casefold() in {*known} - {*names} else name for name in names]
 
 
 def _has_text(line: Sequence[str]) -> bool:

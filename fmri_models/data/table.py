@@ -106,6 +106,11 @@ class TrialTable:
     def __repr__(self) -> str:
         return f"TrialTable({str(self.path)!r}, subjects={self.subjects})"
 
+    @property
+    def findings(self) -> list[str]:
+        """What training would refuse of the table or learn wrong, as its writer found; `data validate` looks anew."""
+        return self.metadata.get(schema.FINDINGS, [])
+
     def num_voxels(self, subject: str) -> int:
         """How many voxels a subject has."""
         return self.metadata["num_voxels"][self._checked(subject)]
@@ -177,6 +182,20 @@ class TrialTable:
         # What was read already is read-only and shared.
         table._rows, table._matrices = self._rows, self._matrices
         table._splits = {**self._splits, name: _Split(rows, self.path, self.subjects)}
+        return table
+
+    def with_exchanged_stimuli(self, partners: Mapping[str, str]) -> "TrialTable":
+        """The same table in which the trials of some stimuli are those of others, which is nowhere written.
+
+        Args:
+            partners: Stimulus ▶ the one that its trials are of; one that isn't there keeps its trials.
+        """
+        table = TrialTable(self.path, self.metadata)
+        table._splits, table._matrices = self._splits, self._matrices
+        for subject in self.subjects:
+            rows = self._trial_rows(subject)
+            ids = [partners.get(stimulus, stimulus) for stimulus in rows["stimulus_id"].tolist()]
+            table._rows[subject] = {**rows, "stimulus_id": np.array(ids, dtype=str)}
         return table
 
     def split_rows(self, split_name: str = schema.DEFAULT_SPLIT) -> pa.Table:

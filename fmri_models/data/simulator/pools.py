@@ -7,9 +7,9 @@ from typing import Any
 
 from ...errors import FmriModelsError
 from .. import scenes
-from ..pictures import content_sha256, read_picture
+from ..pictures import content_sha256
 from ..schema import listed
-from ..stimuli import StimulusSource
+from ..stimuli import StimulusSource, pixels_of
 from . import constants
 from .streams import Stream, stream
 
@@ -99,6 +99,7 @@ class ScenePool:
 
     label = "scenes"
     license = "apache-2.0"
+    notes: Sequence[str] = ()
 
     def __init__(self, counts: Counts, num_subjects: int, seed: int) -> None:
         train, validation, test = counts.settled(None)
@@ -129,6 +130,7 @@ class PicturePool:
     def __init__(self, source: StimulusSource, counts: Counts, seed: int) -> None:
         self.label = source.path.stem
         self._source = source
+        self.notes: Sequence[str] = source.notes()
         names = _different_pictures(source)
         order = stream(seed, Stream.PICTURES).permutation(len(names))
         drawn = iter([names[index] for index in order])
@@ -142,12 +144,6 @@ class PicturePool:
         """Records of the named stimuli for the trial table's writer, in the source's order."""
         wanted = set(names)
         return (record for record in self._source if record["stimulus_id"] in wanted)
-
-
-def pixels_of(record: dict[str, Any]) -> Any:
-    """A record's picture as uint8 (H, W, C)."""
-    image = record["image"]
-    return read_picture(image, f"stimulus {record['stimulus_id']}") if isinstance(image, bytes) else image
 
 
 def _different_pictures(source: StimulusSource) -> list[str]:

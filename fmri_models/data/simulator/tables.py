@@ -1,6 +1,6 @@
 """From pictures to a simulated trial table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from ...errors import FmriModelsError
 from ...names import one_line
 from ...output_folders import TRIAL_TABLE, check_output_folder
 from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
-from ..stimuli import read_stimuli
+from ..stimuli import pixels_of, read_stimuli
 from ..writer import TrialTableWriter
 from . import constants
 from .brain import Experiment, Simulator, SimulatorConfig
 from .energy import eye_picture
-from .pools import Assignment, Counts, PicturePool, ScenePool, pixels_of
+from .pools import Assignment, Counts, PicturePool, ScenePool
 
 BUILTIN_SCENES = "builtin:scenes"
 _BUILTIN = "builtin:"
@@ -44,6 +44,7 @@ def simulate(
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = False,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> Path:
     """Shows pictures to simulated brains and writes what their voxels answer as a trial table.
 
@@ -62,6 +63,7 @@ def simulate(
         seed: Draws the brains, the designs, the noise and the split.
         overwrite: Replace a folder that has content.
         progress: Show progress bars.
+        report: Takes sentences that a person should read, such as of files that are no pictures.
 
     Returns:
         The folder.
@@ -76,6 +78,8 @@ def simulate(
     config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed)
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
     pool = _pool(stimuli, counts, num_subjects, image_size, seed)
+    for sentence in pool.notes:
+        report(sentence)
     # The pictures' folder may have any name.
     label = one_line(pool.label, 100)
     what = "scenes drawn by the package" if isinstance(pool, ScenePool) else f"the pictures of {label}"

@@ -1,0 +1,264 @@
+"""EVENTS.csv and VOXELS.csv: what a person says of their own betas, trial by trial and voxel by voxel."""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..errors import FmriModelsError
+from ..names import check_name, is_name, one_line
+from ..reading import read_bytes
+from . import schema
+from .stimuli import read_csv, read_number
+
+_MOST_EVENTS = 2**20
+_MOST_MM = 1e6
+# A ratio of 100 is a noise ceiling of .9997.
+_MOST_NCSNR = 1e6
+
+_EVENT_COLUMNS = ("subject", "stimulus_id", "session", "run", "repetition", "split")
+_VOXEL_COLUMNS = ("roi", "x", "y", "z", "ncsnr")
+# What others call these columns; a file that has them is asked to rename them, because they could mean something else.
+_OTHER_NAMES = {
+    "sub": "subject", "subj": "subject", "subject_id": "subject", "participant": "subject", "participant_id": "subject",
+    "ses": "session", "sess": "session", "session_id": "session", "run_id": "run", "rep": "repetition",
+    "stimulus": "stimulus_id", "stim": "stimulus_id", "stim_id": "stimulus_id", "stim_file": "stimulus_id",
+    "image": "stimulus_id", "image_id": "stimulus_id", "picture": "stimulus_id", "part": "split", "set": "split",
+    "region": "roi", "label": "roi", "area": "roi", "noise_ceiling_snr": "ncsnr",
+}  # fmt: skip
+_LIKE = 0.8
+# `ses-01` and `run-2` of BIDS, and `session 3`.
+_LABELS = {
+    column: re.compile(rf"(?:{names})[-_ ]?([0-9]+)", re.IGNORECASE)
+    for column, names in (("session", "ses|sess|session"), ("run", "run"), ("repetition", "rep|repetition"))
+}
+_PARTS = {
+    **dict.fromkeys(("train", "training"), schema.TRAIN),
+    **dict.fromkeys(("validation", "val", "valid", "dev"), schema.VALIDATION),
+    **dict.fromkeys(("test", "testing"), schema.TEST),
+}
+# How spreadsheets, NumPy, pandas, R and BIDS write that a number is not known.
+_UNKNOWN = ("nan", "na", "n/a", "#n/a", "null", "none")
+_UNLABELLED = ("n/a", "nan")
+
+
+@dataclass
+class Events:
+    """Columns of EVENTS.csv; what it doesn't have is None."""
+
+    subject: list[str] | None
+    stimulus_id: list[str]
+    session: list[int] | None
+    run: list[int] | None
+    repetition: list[int] | None
+    split: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.stimulus_id)
+
+
+@dataclass
+class VoxelInfo:
+    """Columns of VOXELS.csv; what it doesn't have is None."""
+
+    roi: list[str] | None = None
+    coordinates: np.ndarray | None = None
+    ncsnr: np.ndarray | None = None
+
+
+def read_events(path: Path, report: Callable[[str], None]) -> Events:
+    """Reads EVENTS.csv.
+
+    Args:
+        path: The file, with commas, tabs or semicolons between fields.
+        report: Takes a sentence about columns that are not used.
+
+    Raises:
+        FmriModelsError: It has no column `stimulus_id` or a misspelt one, a field is empty, an id can't be a file's
+            name, or a number or a part of the split is none.
+    """
+    what = f"The events file {one_line(path)}"
+    columns = read_csv(
+        read_bytes(path, "events file", "give a CSV file"), what, ["stimulus_id"], _MOST_EVENTS, known=_EVENT_COLUMNS
+    )
+    if not columns["stimulus_id"]:
+        raise FmriModelsError(f"{what} has no rows; expected one a trial.")
+    _check_columns(columns, _EVENT_COLUMNS, what, report)
+
+    def text(column: str) -> list[str] | None:
+        values = columns.get(column)
+        if values is not None and "" in values:
+            raise FmriModelsError(
+                f"{what} has no {column} in row {values.index('') + 1}; fill the column, or leave it out."
+            )
+        return values
+
+    def numbers(column: str) -> list[int] | None:
+        values = text(column)
+        return None if values is None else [_whole(value, column, what, i + 1) for i, value in enumerate(values)]
+
+    parts = text("split")
+    stimuli = text("stimulus_id") or []
+    for stimulus in sorted(set(stimuli)):
+        _check_stimulus(stimulus)
+    subjects = text("subject")
+    _check_subjects(set(subjects or ()), what)
+    splits = None if parts is None else _parts(parts, what)
+    return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
+
+
+def read_voxels(path: Path, subject: str, count: int, report: Callable[[str], None]) -> VoxelInfo:
+    """Reads VOXELS.csv.
+
+    A row in which nothing is known of a voxel may be empty, and so may a field; `NaN`, `NA` and `n/a` say the same.
+
+    Args:
+        path: The file, with commas, tabs or semicolons between fields.
+        subject: Whose voxels they are, for the message.
+        count: How many voxels there are.
+        report: Takes a sentence about columns that are not used.
+
+    Raises:
+        FmriModelsError: It has another number of rows, no column that is known, or a number that is none.
+    """
+    what = f"The voxels file {one_line(path)}"
+    columns = read_csv(
+        read_bytes(path, "voxels file", "give a CSV file"), what, [], 2 * schema.MAX_VOXELS, known=_VOXEL_COLUMNS,
+        numbers=("x", "y", "z", "ncsnr"), blank_rows=True,
+    )  # fmt: skip
+    columns = _with_rows(columns, count)
+    rows = len(next(iter(columns.values()), []))
+    if rows != count:
+        raise FmriModelsError(f"{what} has {rows} rows, {subject} has {count} voxels; expected one row a voxel.")
+    if not columns.keys() & set(_VOXEL_COLUMNS):
+        raise FmriModelsError(f"{what} has none of the columns {', '.join(_VOXEL_COLUMNS)}.")
+    _check_columns(columns, _VOXEL_COLUMNS, what, report)
+    axes = [_floats(columns[axis], axis, what, -_MOST_MM, _MOST_MM) for axis in "xyz" if axis in columns]
+    if axes and len(axes) != 3:
+        raise FmriModelsError(f"{what} has only some of the columns x, y, z; expected all three or none.")
+    known_axes = [axis for axis in axes if axis is not None]
+    roi = columns.get("roi")
+    return VoxelInfo(
+        None if roi is None else ["" if label.casefold() in _UNLABELLED else label for label in roi],
+        np.stack(known_axes, axis=1) if len(known_axes) == 3 else None,
+        _floats(columns["ncsnr"], "ncsnr", what, 0, _MOST_NCSNR) if "ncsnr" in columns else None,
+    )
+
+
+def _with_rows(columns: dict[str, list[str]], count: int) -> dict[str, list[str]]:
+    """Columns without their empty rows where there are as many others as voxels, else without superfluous last ones."""
+    empty = [not any(row) for row in zip(*columns.values(), strict=True)]
+    kept = [index for index, is_empty in enumerate(empty) if not is_empty]
+    if len(kept) != count:
+        end = len(empty)
+        while end > count and empty[end - 1]:
+            end -= 1
+        kept = list(range(end))
+    return {name: [values[index] for index in kept] for name, values in columns.items()}
+
+
+def _check_columns(found: Collection[str], known: Sequence[str], what: str, report: Callable[[str], None]) -> None:
+    """Refuses a column that seems to be a misspelt one, which would be left out without a word; tells of others."""
+    unused = [name for name in found if name not in known]
+    for name in unused:
+        written = name.casefold()
+        near = difflib.get_close_matches(written, known, n=1, cutoff=_LIKE)
+        meant = _OTHER_NAMES.get(written) or (near[0] if near else None)
+        if meant in known and meant not in found:
+            raise FmriModelsError(
+                f"{what} has the column {one_line(repr(name), 60)}, which is not read; rename it to {meant!r}, or "
+                "leave it out if it is something else."
+            )
+    if unused:
+        report(f"{what} has columns that are not used: {schema.listed(unused, 10)}.")
+
+
+def _check_stimulus(stimulus: str) -> None:
+    try:
+        check_name(stimulus, "stimulus id")
+    except FmriModelsError as error:
+        stem = PurePosixPath(stimulus.replace("\\", "/")).stem
+        if stem == stimulus or not is_name(stem):
+            raise
+        raise FmriModelsError(
+            f"{str(error).rstrip('.')}: an id is the name of a picture's file without folder and ending, here {stem}."
+        ) from error
+
+
+def _check_subjects(subjects: set[str], what: str) -> None:
+    """Refuses names by which one person would become two."""
+    seen: dict[str, str] = {}
+    for name in sorted(subjects):
+        alike = re.sub(r"(sub-|subj|sub)?0*([0-9]+)(\.0)?", r"\2", name.casefold())
+        if alike in seen:
+            raise FmriModelsError(
+                f"{what} has the subjects {one_line(seen[alike], 60)} and {one_line(name, 60)}, which look like one; "
+                "write each subject alike in all rows."
+            )
+        seen[alike] = name
+
+
+def _parts(written: Sequence[str], what: str) -> list[str]:
+    """The parts of the split, of which `Train` and `val` leave no doubt."""
+    parts = [_PARTS.get(value.casefold(), "") for value in written]
+    if "" in parts:
+        value = written[parts.index("")]
+        near = difflib.get_close_matches(value.casefold(), _PARTS, n=1)
+        hint = f": write {_PARTS[near[0]]}" if near else ""
+        raise FmriModelsError(
+            f"{what} has the split {one_line(repr(value), 60)} in row {parts.index('') + 1}; expected "
+            f"{', '.join(schema.SPLITS)}{hint}."
+        )
+    if schema.TRAIN not in parts:
+        raise FmriModelsError(
+            f"No trial of the events is in the split {schema.TRAIN!r} ({what} has the split "
+            f"{schema.listed(map(repr, sorted(set(written))))}); expected some to learn from."
+        )
+    return parts
+
+
+def _floats(texts: Sequence[str], column: str, what: str, least: float, most: float) -> np.ndarray | None:
+    """A column of numbers, NaN where one is unknown; None where the whole column is empty."""
+    if not any(texts):
+        return None
+    values = np.empty(len(texts), dtype=np.float32)
+    for index, text in enumerate(texts):
+        try:
+            number = read_number(text) if text and text.casefold() not in _UNKNOWN else np.nan
+        except ValueError as error:
+            raise FmriModelsError(
+                f"{what} has {one_line(repr(text), 60)} as {column} in row {index + 1}; expected a number, or nothing "
+                "where it is unknown."
+            ) from error
+        if not (least <= number <= most or np.isnan(number)):
+            raise FmriModelsError(
+                f"{what} has {one_line(text, 60)} as {column} in row {index + 1}; expected a number from {least:g} to "
+                f"{most:g}."
+            )
+        values[index] = number
+    if np.isnan(values).all():
+        first = next(index for index, text in enumerate(texts) if text)
+        raise FmriModelsError(
+            f"{what} has {one_line(repr(texts[first]), 60)} as {column} in row {first + 1} and a number in no row; "
+            "leave the column out."
+        )
+    return values
+
+
+def _whole(text: str, column: str, what: str, row: int) -> int:
+    label = _LABELS[column].fullmatch(text)
+    try:
+        number = read_number(label[1] if label else text)
+    except ValueError:
+        number = float("nan")
+    # Spreadsheets write whole numbers as 1.0.
+    if not number.is_integer() or not 0 <= number <= schema.MAX_INT32:
+        example = {"session": " or a label such as ses-01", "run": " or a label such as run-01"}.get(column, "")
+        raise FmriModelsError(
+            f"{what} has {one_line(repr(text), 60)} as {column} in row {row}; expected a whole number from 0 to "
+            f"{schema.MAX_INT32}{example}."
+        )
+    return int(number)
