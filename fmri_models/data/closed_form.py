@@ -1,16 +1,58 @@
 """Training material of a trial table for methods in closed form."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..encoders.closed_form import ClosedFormTrials, IndexedTargets
+from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
-from .table import TrialTable
+from .table import Trials, TrialTable
 from .targets import TargetKind, cached_targets
+
+
+class ChoosesPenalty(Protocol):
+    """An objective in closed form that may leave open what its penalty is chosen on."""
+
+    @property
+    def selection(self) -> str: ...
+
+    def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection: ...
+
+
+def settled_fit(
+    objective: ChoosesPenalty,
+    table: TrialTable,
+    subjects: Sequence[str],
+    train_on: Sequence[str],
+    validate_on: Sequence[str],
+    split: str = "default",
+    fold: int = 0,
+) -> tuple[Selection, list[str]]:
+    """What an objective whose `selection` is "auto" chooses its penalty on, and the parts of the split it learns from.
+
+    Validation trials that nothing is chosen on are learned from.
+
+    Args:
+        objective: Says what it does with so many trials.
+        table: The trial table.
+        subjects: Names.
+        train_on: Parts that are learned from in any case.
+        validate_on: Parts to choose on.
+        split: Name of the split.
+        fold: Fold of the split.
+    """
+    held_out = [part for part in validate_on if part not in train_on]
+    training = [table.trials(name, train_on, split, fold) for name in subjects]
+    validation = [table.trials(name, held_out, split, fold) for name in subjects] if held_out else []
+    selection = objective.settled(
+        min(len(set(trials.stimulus_ids.tolist())) for trials in training),
+        min((len(trials) for trials in validation), default=0),
+        bool(table.repeats_stimuli(split)),
+    )
+    return selection, [*train_on, *held_out] if selection != "validation" else list(train_on)
 
 
 def closed_form_trials(
@@ -24,6 +66,8 @@ def closed_form_trials(
     repetitions: Literal["average", "single"] = "average",
 ) -> dict[str, ClosedFormTrials]:
     """Subject ▶ processed voxels and cached targets of some parts of a split.
+
+    Single trials of a split whose design repeats stimuli are left out by run, not by stimulus.
 
     Args:
         table: The trial table.
@@ -41,5 +85,21 @@ def closed_form_trials(
     for name, processed in zip(processor.subject_names, subjects, strict=True):
         index = np.array(table.stimuli.rows(processed.stimulus_ids), dtype=np.int64)
         targets: dict[str, IndexedTargets] = {kind: IndexedTargets(values[kind], index) for kind in kinds}
-        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets)
+        leaves_out: LeftOut = "stimulus"
+        groups = None
+        if repetitions == "single" and table.repeats_stimuli(split):
+            leaves_out, groups = _left_out(table.trials(name, parts, split, fold))
+        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets, leaves_out, groups)
     return trials
+
+
+def _left_out(trials: Trials) -> tuple[LeftOut, np.ndarray | None]:
+    """What can be left out such that its stimuli stay: runs, or else single trials; and the label of each trial."""
+    labels = np.unique(np.stack([trials.sessions, trials.runs], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    stimuli = np.unique(trials.stimulus_ids, return_inverse=True)[1].reshape(-1)
+    runs_of_stimuli = np.unique(np.stack([stimuli, labels], axis=1), axis=0)[:, 0]
+    if len(runs_of_stimuli) > len(np.unique(stimuli)):
+        return "run", labels
+    if len(stimuli) > len(np.unique(stimuli)):
+        return "trial", np.arange(len(stimuli))
+    return "nothing", None

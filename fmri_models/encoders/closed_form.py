@@ -6,6 +6,7 @@ in column blocks, and what stays in memory is the smaller of the two Gram matric
 scikit-learn's.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -18,6 +19,11 @@ from ..errors import FmriModelsError
 _ROWS_A_BLOCK = 2048
 # Up to this many voxels or trials everything is computed in float64, which is then quick; beyond, in float32.
 _FLOAT64_SIZE = 4096
+
+# What a penalty is chosen on.
+Selection = Literal["validation", "leave_one_stimulus_out"]
+# What is left out at a time to choose a penalty; "nothing" where a stimulus would be left out with its only row.
+LeftOut = Literal["stimulus", "run", "trial", "nothing"]
 
 
 class Rows(Protocol):
@@ -55,13 +61,23 @@ class ClosedFormTrials:
 
     Args:
         fmri: Processed voxels, one row a trial (or a stimulus, if repetitions are averaged).
-        stimulus_ids: Stimulus of each row: rows of one stimulus are left out together.
+        stimulus_ids: Stimulus of each row.
         targets: Name ▶ targets of each row.
+        leaves_out: What is left out at a time to choose a penalty: a stimulus with all its rows, or where the design
+            tests stimuli that are learned from, a run or a trial; there nothing, if no stimulus has a second row.
+        groups: (n,) label of each row: rows of one label are left out together; None where these are the stimuli.
     """
 
     fmri: Rows
     stimulus_ids: np.ndarray
     targets: dict[str, IndexedTargets]
+    leaves_out: LeftOut = "stimulus"
+    groups: np.ndarray | None = None
+
+    @property
+    def left_out_together(self) -> np.ndarray:
+        """(n,) label of each row."""
+        return self.stimulus_ids if self.groups is None else self.groups
 
 
 class RidgeSolver:
@@ -90,6 +106,11 @@ class RidgeSolver:
         self.dtype = torch.float64 if size <= _FLOAT64_SIZE else torch.float32
         self.mean = self._mean()
         self.gram = self._kernel() if self.dual else self._covariance()
+
+    @property
+    def pattern_length(self) -> float:
+        """Mean squared length of the centred rows: a penalty of that size takes as much for noise as for signal."""
+        return float(self.gram.diagonal().sum() / self.num_rows)
 
     def weights(
         self, targets: torch.Tensor, alpha: float, factor: torch.Tensor | None = None
@@ -299,7 +320,7 @@ def choose_alpha(
     trials: ClosedFormTrials,
     target: str,
     alphas: Sequence[float],
-    by: Literal["validation", "leave_one_stimulus_out"],
+    by: Selection,
     validation: ClosedFormTrials | None = None,
     max_columns: int = 512,
 ) -> RidgeChoice:
@@ -310,18 +331,23 @@ def choose_alpha(
         trials: Training trials.
         target: Name of the group in `trials.targets`.
         alphas: Penalties to try.
-        by: On validation trials, or by leaving each training stimulus out with all its repetitions.
+        by: On validation trials, or by leaving each training stimulus out with all its repetitions; each run or trial
+            where `trials` say so. Where nothing can be left out, it is the one nearest to the patterns' mean squared
+            length.
         validation: Validation trials, for `by="validation"`.
         max_columns: Of a larger group, that many evenly spaced targets decide.
 
     Raises:
         FmriModelsError: `by="validation"` without validation trials.
     """
+    if by == "leave_one_stimulus_out" and trials.leaves_out == "nothing":
+        nearest = min(alphas, key=lambda alpha: abs(math.log(alpha / max(solver.pattern_length, 1e-30))))
+        return RidgeChoice(float(nearest), errors={}, at_edge=False)
     num_targets = trials.targets[target].num_targets
     columns = np.unique(np.linspace(0, num_targets - 1, min(num_targets, max_columns)).round().astype(int))
     values = torch.from_numpy(trials.targets[target].columns(columns))
     if by == "leave_one_stimulus_out":
-        errors = solver.leave_one_group_out_errors(values, trials.stimulus_ids, alphas)
+        errors = solver.leave_one_group_out_errors(values, trials.left_out_together, alphas)
     else:
         if validation is None or len(validation.fmri) == 0:
             raise FmriModelsError(

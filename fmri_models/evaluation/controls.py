@@ -1,18 +1,21 @@
 """Controls: decoders that know less than the brain row, drawn with the same steps, settings and seeds."""
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ..data.closed_form import closed_form_trials
-from ..data.table import TrialTable
+from ..data.closed_form import closed_form_trials, settled_fit
+from ..data.processed import ProcessedTrials, fit_processor, training_repetitions
+from ..data.table import Trials, TrialTable
 from ..data.targets import TARGET_SPACES
-from ..encoders.closed_form import ClosedFormTrials, IndexedTargets
+from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, Selection
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import FmriToImagePipeline
+from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..training_record import TrainingRecord
 
@@ -51,10 +54,11 @@ def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
 
 
 class LinearReferences:
-    """Ridge regression on the same trials and targets as the evaluated model: in truth, and on permuted pairs.
+    """Ridge regression to the targets of the evaluated model, as the recipe `linear` fits it: in truth, and on permuted
+    pairs. An evaluated linear model is its own reference and is permuted as it was fitted.
 
     Args:
-        pipeline: The evaluated pipeline; its processor and generator are used.
+        pipeline: The evaluated pipeline; its generator and the options of its processor are used.
         table: The trial table.
         record: Which trials the pipeline was trained on.
         seed: Of the permutation of pairs.
@@ -63,22 +67,40 @@ class LinearReferences:
     def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord, seed: int) -> None:
         self.pipeline = pipeline
         self.kinds = [kind for kind, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
-        self.trials = closed_form_trials(
-            table,
-            pipeline.processor,
-            pipeline.image_generator,
-            self.kinds,
-            record.train_parts,
-            record.split,
-            record.fold,
-            "average",
-        )
+        self._is_evaluated = pipeline.brain_model.config.model_type == "fmri-linear"
+        self._selection: Selection = "leave_one_stimulus_out"
+        self._where = (record.split, record.fold)
+        parts: list[str] = list(record.train_parts)
+        trained_on = record.repetitions
+        if not self._is_evaluated:
+            subjects = pipeline.processor.subject_names
+            objective = get_method("linear").load("objective")(selection="auto")
+            self._selection, parts = settled_fit(objective, table, subjects, parts, ["validation"], *self._where)
+            trained_on = training_repetitions(table, record.split, "average")
+        self.processor = self._fitted_processor(table, parts, record)
+        self._trials_of = partial(
+            closed_form_trials, table, self.processor, pipeline.image_generator, self.kinds, split=record.split,
+            fold=record.fold, repetitions="single" if trained_on == "single" else "average",
+        )  # fmt: skip
+        self.trials = self._trials_of(parts=parts)
         self.seed = seed
+
+    def features(self, trials: Trials, repetitions: Literal["average", "single"]) -> torch.Tensor:
+        """(N, width) processed voxels as the references read them."""
+        processed = ProcessedTrials(trials, self.processor, repetitions)
+        return torch.from_numpy(processed[np.arange(len(processed))])
+
+    def _fitted_processor(self, table: TrialTable, parts: Sequence[str], record: TrainingRecord) -> FmriProcessor:
+        """The pipeline's, or one like it with the statistics of what ridge learns from, where that is more."""
+        own = self.pipeline.processor
+        if set(parts) == set(record.train_parts) or own.statistics == "identity":
+            return own
+        return fit_processor(table, own.subject_names, parts, *self._where, **own.options)
 
     @cached_property
     def ridge(self) -> FmriPreTrainedModel:
         """The linear method; the evaluated model itself if that is what it is."""
-        if self.pipeline.brain_model.config.model_type == "fmri-linear":
+        if self._is_evaluated:
             return self.pipeline.brain_model
         return self._fit(self.trials, None)
 
@@ -93,7 +115,7 @@ class LinearReferences:
         targets = {
             kind: IndexedTargets(indexed.values, indexed.index[order]) for kind, indexed in trials.targets.items()
         }
-        return ClosedFormTrials(trials.fmri, trials.stimulus_ids, targets)
+        return replace(trials, targets=targets)
 
     def _fit(
         self, trials: dict[str, ClosedFormTrials], penalties: dict[str, dict[str, float]] | None
@@ -102,18 +124,19 @@ class LinearReferences:
         evaluated = self.pipeline.brain_model.config
         config = method.load("config")(
             subject_names=evaluated.subject_names,
-            num_voxels=evaluated.num_voxels,
+            num_voxels=self.processor.num_voxels,
             **{TARGET_SPACES[kind]: getattr(evaluated, TARGET_SPACES[kind]) for kind in self.kinds},
         )
         model = method.load("model")(config)
-        # As the recipe `linear` does, unless the evaluated model is a linear one that was fitted otherwise.
+        # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.
         options: dict[str, Any] = {
-            "selection": "leave_one_stimulus_out",
+            "selection": self._selection,
             "restore_variance": getattr(evaluated, "restores_variance", True),
         }
         if penalties is not None:
             options["penalties"] = penalties
-        method.load("objective")(**options).fit(model, trials)
+        held_out = self._trials_of(parts=["validation"]) if self._selection == "validation" else None
+        method.load("objective")(**options).fit(model, trials, held_out)
         return model.eval()
 
 

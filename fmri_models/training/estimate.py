@@ -19,6 +19,7 @@ from .gradient import GradientStage, check_precision, check_trackers
 from .loop import parts_of_a_stage
 from .planning import StageMemory, available_memory, planned_generator
 from .recipe import Recipe, Stage
+from .settling import settled_recipe
 from .stages import StageRunner, stage_objective
 from .trainer import (
     WEIGHTS_IN_MEMORY,
@@ -54,6 +55,7 @@ def estimate(recipe: Recipe) -> str:
         raise FmriModelsError("The recipe has no data; add data=FOLDER.")
     check_trackers(recipe.trackers)
     table = TrialTable.open(recipe.data)
+    recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
     lines = _by_gradient(recipe, table) if recipe.trains_by_gradient else _in_closed_form(recipe, table)
     if recipe.selection is not None:
         candidates, folds = len(recipe.selection.candidates), recipe.selection.folds

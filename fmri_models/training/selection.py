@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from ..data import schema
 from ..data.processed import ProcessedTrials
-from ..data.splits import SplitRows, split_kfold
+from ..data.splits import SplitRows, split_by_run, split_kfold
 from ..data.table import Trials, TrialTable
 from ..data.targets import prepare_pictures
 from ..errors import FmriModelsError
@@ -176,11 +176,12 @@ def _kept_for_resume(folder: SelectionFolder, run: Mapping[str, Any], resume: bo
 def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
     """Rows of a split into inner folds, over the stimuli of a fold that are not its test stimuli.
 
-    Each stimulus is left out in one inner fold, as its part `test`. Where a stage of the recipe makes choices on
-    validation trials, part of the others is `validation`.
+    Each stimulus is left out in one inner fold, as its part `test`; each run instead, where the design tests stimuli
+    that are learned from in other runs. Where a stage of the recipe makes choices on validation trials, part of the
+    others is `validation`.
 
     Raises:
-        FmriModelsError: There are fewer stimuli than folds.
+        FmriModelsError: There are fewer stimuli, or runs, than folds.
     """
     parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
     rows = SplitRows.of_table(table)
@@ -198,23 +199,23 @@ def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
         rows.groups,
         rows.categories,
     )
-    return split_kfold(inside, recipe.seed, folds, _validation_share(recipe, table)).table
+    draw = split_by_run if table.repeats_stimuli(recipe.split) else split_kfold
+    return draw(inside, recipe.seed, folds, _validation_share(recipe, table)).table
 
 
 def _validation_share(recipe: Recipe, table: TrialTable) -> float:
-    """Share of validation stimuli among those of training and validation; 0 where no stage makes choices on them."""
+    """Share of validation among training and validation; 0 where no stage makes choices on it.
+
+    Of the stimuli, or of the trials where stimuli are in both.
+    """
     if not any(stage.held_out_parts for stage in recipe.stages):
         return 0.0
-    numbers = [
-        len(
-            {
-                stimulus
-                for subject in recipe.subjects or table.subjects
-                for stimulus in table.trials(subject, part, recipe.split, recipe.fold).stimulus_ids.tolist()
-            }
-        )
-        for part in (schema.TRAIN, schema.VALIDATION)
-    ]
+    numbers = []
+    for part in (schema.TRAIN, schema.VALIDATION):
+        subjects = recipe.subjects or table.subjects
+        shown = [table.trials(subject, part, recipe.split, recipe.fold).stimulus_ids.tolist() for subject in subjects]
+        ids = [stimulus for of_subject in shown for stimulus in of_subject]
+        numbers.append(len(ids) if table.repeats_stimuli(recipe.split) else len(set(ids)))
     return numbers[1] / sum(numbers) if all(numbers) else 0.0
 
 
@@ -242,7 +243,9 @@ def picture_scores(
         features[:, : processed.width] = torch.from_numpy(processed[np.arange(count)])
         subject_ids = torch.full((count,), pipeline.processor.subject_names.index(subject))
         decoding = pipeline.decode(features, subject_ids, generator=drawing.sources(count))
-        images = pipeline.generate(decoding, generator=drawing.sources(count), output_type="pt").images
+        images = pipeline.generate(
+            decoding, generator=drawing.sources(count), output_type="pt", num_patterns=count
+        ).images
         assert isinstance(images, torch.Tensor)
         truth = prepare_pictures(table.stimuli.images(ids), pipeline.image_generator.image_size)
         scores = score_rows({"brain": RowData(images=images)}, truth, ids, protocol, permutations=0)

@@ -1,5 +1,6 @@
 """The stages of a recipe one after the other, in closed form or by gradient, from where an earlier run ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..data.loading import TrialDataset, gradient_trials
 from ..data.processed import Repetitions
 from ..data.table import TrialTable
 from ..data.targets import TargetKind
+from ..encoders.closed_form import ClosedFormTrials
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
@@ -181,11 +183,14 @@ class StageRunner:
         assert recipe.repetitions != "all"
         where = (recipe.split, recipe.fold, recipe.repetitions)
         held_out = trials(stage.held_out_parts, *where) if stage.held_out_parts else None
-        result = objective.fit(self.model, trials(stage.train_on, *where), held_out)
-        self._finish(number, result, None, checkpoints)
+        training = trials(stage.train_on, *where)
+        result = objective.fit(self.model, training, held_out)
+        self._finish(number, result, None, checkpoints, learned_from=_learned_from(stage, training))
 
-    def _finish(self, number: int, result: Any, seconds: float | None, checkpoints: Checkpoints | None) -> None:
-        entry: dict[str, Any] = {"stage": self.recipe.stages[number].name, "result": result}
+    def _finish(
+        self, number: int, result: Any, seconds: float | None, checkpoints: Checkpoints | None, **about: Any
+    ) -> None:
+        entry: dict[str, Any] = {"stage": self.recipe.stages[number].name, "result": result, **about}
         if seconds is not None:
             entry["seconds"] = round(seconds, 2)
         self._history.append(entry)
@@ -209,6 +214,19 @@ class StageRunner:
         return gradient_trials(
             self.table, self.processor, self.generator, kinds, parts, split, fold, repetitions, whole_table
         )
+
+
+def _learned_from(stage: Stage, trials: Mapping[str, ClosedFormTrials]) -> dict[str, Any]:
+    """For the record: subject ▶ what a closed form was fitted to, and what was left out at a time to choose on it."""
+    return {
+        subject: {
+            "parts": stage.train_on,
+            "rows": len(each.stimulus_ids),
+            "stimuli": len(set(each.stimulus_ids.tolist())),
+            "leaves_out": None if stage.objective.get("selection") == "validation" else each.leaves_out,
+        }
+        for subject, each in trials.items()
+    }
 
 
 def stage_objective(recipe: Recipe, stage: Stage) -> Any:

@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
 from ..configuration_fmri import FmriConfig
+from ..data import schema
 from ..data.processed import fit_processor
 from ..data.table import TrialTable
 from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, TargetKind, prepare_pictures
@@ -29,11 +30,13 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..saving import atomic_folder, scratch_folder
 from ..training_record import TrainingRecord
-from .checkpoints import KEPT_CHECKPOINTS, Checkpoints, check_spaces
+from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
 from .gradient import check_precision, check_trackers
+from .initial_model import EarlierTrainings, check_initial_model, earlier_trainings, load_initial_weights, own_training
 from .processes import processes
-from .recipe import Recipe, check_keys
-from .selection import Chosen, SelectionFolder, Trained, select
+from .recipe import OWN_PROCESSOR_KEYS, Recipe, check_keys
+from .selection import INNER_SPLIT, Chosen, SelectionFolder, Trained, select
+from .settling import settled_recipe
 from .stages import StageRunner
 
 # Below this the round trip through a generator visibly changes a picture.
@@ -86,6 +89,9 @@ def train(
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
+    for fold_recipe, _ in runs:
+        if recipe.initial_model is not None:
+            check_initial_model(fold_recipe, table, recipe_subjects(recipe, table))
     for fold_recipe, folder in runs:
         if resume and _is_complete(folder):
             logger.warning(f"{folder} is complete; nothing to resume there.")
@@ -139,13 +145,16 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
     """
     if not resume:
         _refuse_interrupted(out, overwrite)
+    subjects = recipe_subjects(recipe, table)
+    earlier = earlier_trainings(recipe, table)
+    recipe = settled_recipe(recipe, table, subjects)
     selected = None
     if recipe.selection is not None:
         selected = select(recipe, table, out, _run_identity(recipe, table), resume, _trained)
-        recipe = selected.recipe
+        recipe = settled_recipe(selected.recipe, table, subjects)
     with _trained(recipe, table, out, resume) as trained:
         if processes().is_main_process:
-            _save(recipe, table, out, overwrite, trained, selected)
+            _save(recipe, table, out, overwrite, trained, selected, earlier)
             SelectionFolder(out).remove()
 
 
@@ -153,6 +162,7 @@ def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = Fa
 def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iterator[Trained]:
     """A trained pipeline; what an interrupted training would go on from is kept until the pipeline was used."""
     started = time.perf_counter()
+    recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
     checkpoints = Checkpoints(out) if recipe.trains_by_gradient else None
     run = _run_identity(recipe, table)
     resume = resume and checkpoints is not None and checkpoints.exists
@@ -221,8 +231,15 @@ def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: 
 
 
 def _save(
-    recipe: Recipe, table: TrialTable, out: Path, overwrite: bool, trained: Trained, selected: Chosen | None
+    recipe: Recipe,
+    table: TrialTable,
+    out: Path,
+    overwrite: bool,
+    trained: Trained,
+    selected: Chosen | None,
+    earlier: EarlierTrainings,
 ) -> None:
+    own = own_training(recipe, table, trained.pipeline.processor.subject_names)
     record = TrainingRecord(
         method=recipe.method,
         table=table.name,
@@ -236,6 +253,8 @@ def _save(
         stages=trained.history,
         selection=None if selected is None else selected.record,
         seconds=round(trained.seconds + (0.0 if selected is None else selected.seconds), 2),
+        learned_from=[own, *(each for each in earlier.learned_from if each != own)],
+        unknown_initial_models=earlier.unknown,
     )
     with atomic_folder(out, overwrite, PIPELINE, _inputs(recipe)) as partial:
         trained.pipeline.save_pretrained(str(partial), max_shard_size=recipe.max_shard_size)
@@ -248,12 +267,17 @@ def processor_for(recipe: Recipe, table: TrialTable, subjects: list[str]) -> Fmr
     Raises:
         FmriModelsError: The recipe's options of the processor do not fit, or the data lack something.
     """
-    for key in ("subjects", "parts", "split", "fold", "table"):
+    for key in OWN_PROCESSOR_KEYS:
         if key in recipe.processor:
             raise FmriModelsError(
                 f"The recipe's processor has the key {key!r}, which the recipe says itself; remove it."
             )
-    return fit_processor(table, subjects, recipe.train_parts, recipe.split, recipe.fold, **recipe.processor)
+    read = {part for stage in recipe.stages for part in stage.held_out_parts}
+    # Inner folds of a selection are scored on their test part.
+    read |= {schema.TEST} if recipe.split == INNER_SPLIT else set()
+    return fit_processor(
+        table, subjects, recipe.train_parts, recipe.split, recipe.fold, sorted(read), **recipe.processor
+    )
 
 
 def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
@@ -338,41 +362,6 @@ def target_kinds(recipe: Recipe, generator: NamesSpaces) -> list[TargetKind]:
             raise FmriModelsError(f"The generator {recipe.generator!r} has no {kind}; it has {', '.join(available)}.")
     chosen = recipe.targets or [kind for kind in DEFAULT_TARGETS if kind in available]
     return [available[kind] for kind in chosen]
-
-
-def load_initial_weights(model: FmriPreTrainedModel, source: str) -> None:
-    """Starts a model from the weights of a pipeline's brain model.
-
-    Args:
-        model: The model that the recipe builds.
-        source: The pipeline: a folder or a Hub repository.
-
-    Raises:
-        FmriModelsError: The pipeline is of another method, or has other subjects or spaces.
-    """
-    try:
-        initial = type(model).from_pretrained(source, subfolder="brain_model")
-    except (OSError, ValueError, RuntimeError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FmriModelsError(
-            f"The initial model {source} can't be read as a {type(model).__name__} ({first}); give the folder or Hub "
-            "repository of a pipeline of the same method."
-        ) from error
-    check_spaces(initial.config, model, f"the initial model {source}")
-    for name in ("subject_names", "num_voxels"):
-        found, expected = getattr(initial.config, name), getattr(model.config, name)
-        if found != expected:
-            raise FmriModelsError(
-                f"The initial model {source} has {name} {found} and the recipe's model {expected}; train on the same "
-                "subjects and voxels in the same order."
-            )
-    try:
-        model.load_state_dict(initial.state_dict())
-    except RuntimeError as error:
-        raise FmriModelsError(
-            f"The initial model {source} has other parts or sizes than the recipe's model; use the options that it was "
-            "trained with under model:."
-        ) from error
 
 
 def recipe_subjects(recipe: Recipe, table: TrialTable) -> list[str]:

@@ -48,7 +48,7 @@ def test_training_writes_a_pipeline_that_decodes(data, tmp_path):
 def test_the_record_says_how_it_was_trained_but_not_where(data, tmp_path):
     train(recipe(data, tmp_path / "out", "subjects=[subj02]"))
     record = TrainingRecord.load(tmp_path / "out")
-    assert (record.method, record.split, record.train_parts) == ("linear", "default", ["train"])
+    assert (record.method, record.split, record.train_parts) == ("linear", "default", ["train", "validation"])
     assert record.table_fingerprint == TrialTable.open(data).fingerprint
     assert str(tmp_path) not in (tmp_path / "out" / "training.json").read_text()
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, choose_alpha
+from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, Selection, choose_alpha
 from ...encoders.disk_backed import release_memory
 from ...errors import FmriModelsError
 from ...names import one_line
@@ -20,6 +21,8 @@ logger = logging.get_logger(__name__)
 
 # A target that is hardly predicted at all would be noise at full strength.
 MAX_GAIN = 3.0
+# Below this many training stimuli, a tenth of them decides badly, and training without them costs more than it tells.
+FEW_STIMULI = 100
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 15))
 
 
@@ -29,14 +32,18 @@ class LinearObjective:
 
     Args:
         selection: Choose the penalty on validation trials, or by leaving each training stimulus out with all its
-            repetitions.
+            repetitions (each run, where the design tests stimuli that are learned from in other runs). `"auto"` is the
+            latter with fewer than `few_stimuli` training stimuli, in such a design, or without validation trials;
+            training then learns from the validation trials, too.
+        few_stimuli: Fewer training stimuli than these, of any subject, are few.
         penalties: Penalties to choose from; a single one is taken as it is, and so is one given for each subject and
             group of targets (`{"subj01": {"latents": 1000.0}}`).
         restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
     """
 
-    selection: Literal["validation", "leave_one_stimulus_out"] = "leave_one_stimulus_out"
+    selection: Selection | Literal["auto"] = "leave_one_stimulus_out"
+    few_stimuli: Annotated[int, Field(ge=0)] = FEW_STIMULI
     penalties: Sequence[float] | Mapping[str, Mapping[str, float]] = DEFAULT_PENALTIES
     restore_variance: bool = False
 
@@ -50,6 +57,19 @@ class LinearObjective:
                     "least."
                 )
 
+    def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:
+        """What `selection` comes to with some trials.
+
+        Args:
+            num_stimuli: Training stimuli of the subject that has the fewest.
+            num_validation: Validation trials of the subject that has the fewest.
+            repeats_stimuli: Whether the design tests stimuli that are learned from.
+        """
+        if self.selection != "auto":
+            return self.selection
+        are_many = num_stimuli >= self.few_stimuli and num_validation > 0
+        return "validation" if are_many and not repeats_stimuli else "leave_one_stimulus_out"
+
     def fit(
         self,
         model: LinearModel,
@@ -61,18 +81,21 @@ class LinearObjective:
         Args:
             model: Its configuration names the subjects and the groups of targets.
             trials: Subject ▶ training trials.
-            validation: Subject ▶ validation trials, for `selection="validation"`.
+            validation: Subject ▶ validation trials, for `selection="validation"`; they are not learned from.
 
         Returns:
             Subject ▶ group ▶ penalty ▶ mean squared error on trials that the fit did not see.
         """
+        selection = self._settled_for(trials, validation)
         errors: dict[str, dict[str, dict[str, float]]] = {}
         chosen: dict[str, dict[str, float]] = {}
         for subject in model.config.subject_names:
             solver = RidgeSolver(trials[subject].fmri)
             errors[subject], chosen[subject] = {}, {}
             for part in model.spaces:
-                choice = self._choose(solver, subject, part, trials, validation)
+                held_out = validation[subject] if validation is not None and selection == "validation" else None
+                held_out = held_out if held_out is not None and len(held_out.stimulus_ids) else None
+                choice = self._choose(solver, subject, part, trials[subject], selection, held_out)
                 if choice.at_edge:
                     logger.warning(
                         f"The best penalty of {subject} {part} is {choice.alpha:g}, an end of the range tried; a wider "
@@ -80,19 +103,28 @@ class LinearObjective:
                     )
                 chosen[subject][part] = choice.alpha
                 errors[subject][part] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
-                held_out = validation[subject] if validation is not None else None
                 self._fill_weights(model.head(part, subject), solver, part, choice.alpha, trials[subject], held_out)
         model.config.penalties = chosen
         model.config.restores_variance = self.restore_variance
         return errors
+
+    def _settled_for(
+        self, trials: Mapping[str, ClosedFormTrials], validation: Mapping[str, ClosedFormTrials] | None
+    ) -> Selection:
+        return self.settled(
+            min(len(set(each.stimulus_ids.tolist())) for each in trials.values()),
+            min(len(each.stimulus_ids) for each in validation.values()) if validation else 0,
+            any(each.leaves_out != "stimulus" for each in trials.values()),
+        )
 
     def _choose(
         self,
         solver: RidgeSolver,
         subject: str,
         part: str,
-        trials: Mapping[str, ClosedFormTrials],
-        validation: Mapping[str, ClosedFormTrials] | None,
+        trials: ClosedFormTrials,
+        selection: Selection,
+        validation: ClosedFormTrials | None,
     ) -> RidgeChoice:
         if isinstance(self.penalties, Mapping):
             if part not in self.penalties.get(subject, {}):
@@ -100,8 +132,13 @@ class LinearObjective:
             return RidgeChoice(float(self.penalties[subject][part]), errors={}, at_edge=False)
         if len(self.penalties) == 1:
             return RidgeChoice(float(self.penalties[0]), errors={}, at_edge=False)
-        held_out = validation[subject] if validation is not None else None
-        return choose_alpha(solver, trials[subject], part, self.penalties, self.selection, held_out)
+        if selection == "leave_one_stimulus_out" and trials.leaves_out == "nothing":
+            logger.warning(
+                f"The training trials of {subject} have each stimulus once, and the same stimuli are tested: no trial "
+                "can be left out without its stimulus, so the penalty is not chosen but taken from the size of the "
+                "patterns; more training runs, or objective.penalties=[VALUE], would mend that."
+            )
+        return choose_alpha(solver, trials, part, self.penalties, selection, validation)
 
     @torch.no_grad()
     def _fill_weights(
@@ -120,13 +157,14 @@ class LinearObjective:
         for columns, block in zip(progress, blocks, strict=True):
             targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
             weight, bias = solver.weights(targets, alpha, factor)
-            if self.restore_variance and factor is not None:
-                if self.selection == "validation" and validation is not None:
+            can_tell = validation is not None or trials.leaves_out != "nothing"
+            if self.restore_variance and factor is not None and can_tell:
+                if validation is not None:
                     true = torch.from_numpy(np.asarray(validation.targets[part].columns(columns), dtype=np.float32))
                     predicted = solver.predict(validation.fmri, weight, bias)
                 else:
                     true = targets
-                    predicted = true - solver.left_out_residuals(targets, trials.stimulus_ids, alpha, factor)
+                    predicted = true - solver.left_out_residuals(targets, trials.left_out_together, alpha, factor)
                 gain = _gain(true, predicted)
                 mean = targets.mean(dim=0).to(bias.dtype)
                 weight, bias = weight * gain[:, None], mean + (bias - mean) * gain
