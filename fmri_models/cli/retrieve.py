@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--gallery",
         metavar="FILE.npy|IMAGES_DIR",
         required=True,
-        help="embeddings (rows, ...) in the pipeline's space, or .png and .jpg files",
+        help="embeddings (rows, ...) in the pipeline's space, or a folder of pictures",
     )
     parser.add_argument(
         "--query",
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
     print_notes(patterns.notes)
     gallery = load_gallery(pipeline, args.gallery)
+    print_notes(gallery.notes)
     duplicates = gallery.duplicates()
     if duplicates:
         print(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..data.picture_files import named_pictures
+from ..data.picture_files import named_pictures, skipped_sentence
 from ..data.pictures import read_picture
 from ..data.targets import pictures_to_embed
 from ..embedding_space import EmbeddingSpace
@@ -34,12 +34,12 @@ class Gallery:
     Args:
         embeds: (M, values) array; a file of embeddings is memory-mapped.
         names: File stem of each picture; None where rows have numbers alone.
-        skipped: What else lies in the folder and is no picture, save hidden and system files.
+        notes: Sentences on what else lies in the folder and is no picture, save hidden and system files.
     """
 
     embeds: np.ndarray
     names: Sequence[str] | None = None
-    skipped: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.embeds)
@@ -139,7 +139,8 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
         for alike in _batches(_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH]):
             prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
-    return Gallery(torch.cat(embeds).numpy(), list(pictures.files), pictures.skipped)
+    notes = [skipped_sentence(pictures.skipped, path)] if pictures.skipped else []
+    return Gallery(torch.cat(embeds).numpy(), list(pictures.files), notes)
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
