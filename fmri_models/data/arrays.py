@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +20,7 @@ from .array_files import Events, VoxelInfo, read_events, read_voxels
 from .noise_ceiling import estimate_ncsnr, usual_repetitions
 from .picture_files import is_picture_name, skipped_sentence
 from .pictures import content_sha256
-from .splits import FEWEST_TEST_STIMULI, SplitRows, few_tested_sentence, split_by_stimulus
+from .splits import FEWEST_TEST_STIMULI, SplitRows, draw_validation, few_tested_sentence, split_by_stimulus
 from .stimuli import StimulusSource, pixels_of, read_stimuli
 from .writer import TrialTableWriter
 
@@ -106,9 +106,15 @@ def prepare_arrays(
         for record in tqdm(source, "comparing pictures", delay=1)
         if record["stimulus_id"] in shown
     }
-    parts = _split_parts(known, subjects, groups, seed, test_fraction, validation_fraction, report)
+    repeated = _tested_again(known, groups)
+    parts = _split_parts(known, subjects, groups, repeated, seed, test_fraction, validation_fraction, report)
     with TrialTableWriter(
-        out, name, created_by="fmri-models prepare arrays", overwrite=overwrite, inputs=inputs
+        out,
+        name,
+        overwrite=overwrite,
+        repeats_stimuli=_repeats_sentence(repeated) if repeated else "",
+        created_by="fmri-models prepare arrays",
+        inputs=inputs,
     ) as writer:
         pictures = tqdm(source, "writing pictures", delay=1)
         writer.add_stimuli(record for record in pictures if record["stimulus_id"] in shown)
@@ -262,6 +268,7 @@ def _split_parts(
     events: Events,
     subjects: Sequence[_Subject],
     groups: Mapping[str, str],
+    repeated: set[str],
     seed: int,
     test_fraction: float,
     validation_fraction: float,
@@ -282,32 +289,68 @@ def _split_parts(
         return parts
     parts = np.array(events.split)
     tested = {groups[s] for s, part in zip(events.stimulus_id, events.split, strict=True) if part == schema.TEST}
-    if 0 < len(tested) < FEWEST_TEST_STIMULI:
+    if 0 < len(tested) < FEWEST_TEST_STIMULI and not repeated:
         report(few_tested_sentence(len(tested)))
     if schema.TEST not in parts:
         report("No trial of the events is in the split 'test': the table can be learned from, but not evaluated on.")
+    if repeated:
+        report(_repeats_sentence(repeated))
     if schema.VALIDATION not in parts and validation_fraction:
-        parts = _draw_validation(parts, events, groups, seed, validation_fraction, report)
+        parts = _draw_validation(parts, events, groups, repeated, seed, validation_fraction, report)
     return parts
+
+
+def _tested_again(events: Events, groups: Mapping[str, str]) -> set[str]:
+    """Stimuli that the design tests in runs of their own and learns from in others.
+
+    None where that may be a mistake: where a run is in several parts, or some tested stimuli are new and others not.
+    """
+    if events.split is None or events.run is None:
+        return set()
+    parts_of_run: dict[tuple[int, int], set[str]] = {}
+    shown: dict[str, set[str]] = {part: set() for part in schema.SPLITS}
+    for stimulus, run, part in zip(events.stimulus_id, _runs(events), events.split, strict=True):
+        parts_of_run.setdefault(run, set()).add(part)
+        shown[part].add(groups[stimulus])
+    by_run = all(len(parts) == 1 for parts in parts_of_run.values())
+    return shown[schema.TEST] if by_run and shown[schema.TEST] <= shown[schema.TRAIN] else set()
+
+
+def _repeats_sentence(repeated: Collection[str]) -> str:
+    return (
+        f"The {len(repeated)} tested stimuli are learned from in other runs, as the events' split by run says: scores "
+        "say how well responses generalise over runs, not to new pictures."
+    )
 
 
 def _draw_validation(
     parts: np.ndarray,
     events: Events,
     groups: Mapping[str, str],
+    repeated: set[str],
     seed: int,
     fraction: float,
     report: Callable[[str], None],
 ) -> np.ndarray:
-    training = sorted({groups[s] for s, part in zip(events.stimulus_id, parts, strict=True) if part == schema.TRAIN})
-    if len(training) < 2:
-        report("There is one training stimulus only, so that none is left for validation.")
+    subjects = events.subject or [DEFAULT_SUBJECT] * len(events)
+    rows = SplitRows(subjects, range(len(events)), events.stimulus_id, _runs(events), groups)
+    training = np.flatnonzero(parts == schema.TRAIN)
+    drawn = draw_validation(rows, training, fraction, np.random.default_rng(seed), repeated)
+    if not len(drawn):
+        why = "No training run can be spared" if repeated else "There is one training stimulus only"
+        report(f"{why}, so that none is left for validation.")
         return parts
-    count = min(max(1, round(fraction * len(training))), len(training) - 1)
-    chosen = {training[i] for i in np.random.default_rng(seed).permutation(len(training))[:count]}
-    inside = np.array([groups[stimulus] in chosen for stimulus in events.stimulus_id])
-    report(f"No validation trials are given: {count} of {len(training)} training stimuli drawn from seed {seed}.")
-    return np.where(inside & (parts == schema.TRAIN), schema.VALIDATION, parts)
+    what = "runs" if repeated else "training stimuli"
+    of_row = [rows.runs[row] if repeated else rows.group_of(rows.stimulus_ids[row]) for row in range(len(events))]
+    count, total = len({of_row[row] for row in drawn}), len({of_row[row] for row in training})
+    report(f"No validation trials are given: {count} of {total} {what} drawn from seed {seed}.")
+    return np.where(np.isin(np.arange(len(parts)), drawn), schema.VALIDATION, parts)
+
+
+def _runs(events: Events) -> list[tuple[int, int]]:
+    """A run is a session's run."""
+    count = len(events)
+    return list(zip(events.session or [1] * count, events.run or [1] * count, strict=True))
 
 
 def _rows(events: Events, subjects: Sequence[_Subject], groups: Mapping[str, str]) -> SplitRows:

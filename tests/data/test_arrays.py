@@ -418,3 +418,46 @@ def test_any_events_make_a_table_or_a_sentence(
         assert not files.out.exists()
         return
     assert sum(len(table.all_trials(subject)) for subject in table.subjects) == len(rows)
+
+
+def by_run(parts: Sequence[str], sessions: Sequence[int], runs: Sequence[int], kinds: int = 4) -> list[list]:
+    """Events of runs that show the same pictures; a row of the three lists is a run."""
+    return [
+        [f"p{kind:02d}", session, run, part]
+        for part, session, run in zip(parts, sessions, runs, strict=True)
+        for kind in range(kinds)
+    ]
+
+
+DESIGN = ["stimulus_id", "session", "run", "split"]
+
+
+def test_a_split_by_run_of_repeated_stimuli_has_its_validation_by_run(files: Files) -> None:
+    rows = by_run(["train"] * 3 + ["test"] + ["train"] * 3 + ["test"], [1] * 4 + [2] * 4, [1, 2, 3, 4] * 2)
+    files.write_events(rows, DESIGN)
+    table, said = files.prepare(files.array("x.npy", betas(len(rows))))
+    assert "4 tested stimuli are learned from in other runs" in table.repeats_stimuli()
+    assert any("1 of 6 runs drawn from seed 0" in sentence for sentence in said)
+    validation = table.trials("subj01", "validation")
+    assert len(validation) == 4 and len(set(zip(validation.sessions, validation.runs, strict=True))) == 1
+    assert set(table.trials("subj01", "train").stimulus_ids) == {"p00", "p01", "p02", "p03"}
+
+
+@pytest.mark.parametrize("change", ["a torn run", "a new picture in the test"])
+def test_a_picture_in_two_parts_that_is_no_design_by_run_is_refused(files: Files, change: str) -> None:
+    rows = by_run(["train", "train", "test"], [1, 1, 1], [1, 2, 3])
+    if change == "a torn run":
+        rows[4][3] = "test"
+    else:
+        rows[-1][0] = "p20"
+    files.write_events(rows, DESIGN)
+    with pytest.raises(FmriModelsError, match="split by stimulus"):
+        files.prepare(files.array("x.npy", betas(len(rows))))
+
+
+def test_two_runs_leave_none_for_validation(files: Files) -> None:
+    rows = by_run(["train", "test"], [1, 1], [1, 2])
+    files.write_events(rows, DESIGN)
+    table, said = files.prepare(files.array("x.npy", betas(len(rows))))
+    assert any("No training run can be spared" in sentence for sentence in said)
+    assert len(table.trials("subj01", "validation")) == 0

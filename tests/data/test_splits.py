@@ -165,3 +165,65 @@ def test_what_no_split_is_drawn_from() -> None:
                 draw(rows, seed=seed)
     with pytest.raises(FmriModelsError, match="20000 folds were asked for; expected 2 to 10000"):
         split_kfold(rows, folds=20_000)
+
+
+def categories_over_runs(
+    runs: int = 10, each: int = 1, sessions: int = 1, subjects: tuple[str, ...] = ("a",)
+) -> SplitRows:
+    """Four categories in every run; each session numbers its runs from 1."""
+    rows = [
+        (subject, (1 + session, 1 + run), f"c{category}")
+        for subject in subjects
+        for session in range(sessions)
+        for run in range(runs)
+        for category in range(4)
+        for _ in range(each)
+    ]
+    names, of_run, shown = zip(*rows, strict=True)
+    return SplitRows(list(names), list(range(len(rows))), list(shown), list(of_run))
+
+
+def runs_in(drawn: DrawnSplit, rows: SplitRows, fold: int) -> dict[str, set[tuple[int, int]]]:
+    found: dict[str, set[tuple[int, int]]] = {"train": set(), "validation": set(), "test": set()}
+    for row, part, of_fold in zip(
+        range(len(drawn.table)), drawn.table["split"].to_pylist(), drawn.table["fold"].to_pylist(), strict=True
+    ):
+        if of_fold == fold:
+            found[part].add(rows.runs[row % len(rows.trials)])
+    return found
+
+
+@pytest.mark.parametrize("folds", [5, None])
+@pytest.mark.parametrize("rows", [
+    categories_over_runs(), categories_over_runs(each=3), categories_over_runs(runs=5, sessions=2),
+    categories_over_runs(subjects=("a", "b")),
+])  # fmt: skip
+def test_validation_is_by_run_where_the_design_repeats_stimuli(rows: SplitRows, folds: int | None) -> None:
+    drawn = split_by_run(rows, folds=folds)
+    assert drawn.repeats_stimuli and len(drawn.notes) == 1
+    for fold in range(folds or 10):
+        parts = runs_in(drawn, rows, fold)
+        assert len(parts["validation"]) == 1 and len(parts["test"]) == 10 // (folds or 10)
+        assert not parts["validation"] & parts["train"] and not parts["test"] & (parts["train"] | parts["validation"])
+    for shown in groups_in(drawn, rows).values():
+        assert shown == {"c0", "c1", "c2", "c3"}
+
+
+def test_a_run_that_holds_the_last_trials_of_a_tested_stimulus_or_session_is_learned_from() -> None:
+    # Two runs: the only training run can't be set aside.
+    drawn = split_by_run(categories_over_runs(runs=2))
+    assert "validation" not in drawn.table["split"].to_pylist()
+    assert any("In 2 of 2 folds no run is set aside" in note for note in drawn.notes)
+    # In the folds of session 1, only runs of session 2 leave their session statistics.
+    rows = categories_over_runs(runs=2, sessions=2)
+    drawn = split_by_run(rows)
+    for fold in range(4):
+        parts = runs_in(drawn, rows, fold)
+        (test,), (validation,) = parts["test"], parts["validation"]
+        assert test[0] != validation[0] and {run[0] for run in parts["train"]} == {1, 2}
+    # Animals in runs 1 and 2, objects in 3 and 4: with run 1 tested, run 2 has the last animals.
+    ids = [f"{kind}{i}" for kind in ("animal", "animal", "object", "object") for i in range(3)]
+    rows = SplitRows(["a"] * 12, list(range(12)), ids, [(1, 1 + i // 3) for i in range(12)])
+    drawn = split_by_run(rows)
+    assert runs_in(drawn, rows, 0)["validation"] <= {(1, 3), (1, 4)}
+    assert runs_in(drawn, rows, 3)["validation"] <= {(1, 1), (1, 2)}
