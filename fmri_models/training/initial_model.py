@@ -73,16 +73,18 @@ def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
     return EarlierTrainings(list(record.learned_from), list(record.unknown_initial_models))
 
 
-def check_initial_model(recipe: Recipe, table: TrialTable, subjects: list[str]) -> None:
-    """Refuses to start from weights that have learned from pictures on which the new model will be tested.
+def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list[str]) -> None:
+    """Says before the training that its initial model has learned from pictures on which the new one will be tested.
+
+    Every report on the new model says it, too. There may be reasons to train so, which no evaluation has.
 
     Args:
-        recipe: The recipe; with `allow_seen_test` there is a warning instead.
+        recipe: The recipe of one fold.
         table: The trial table.
         subjects: Who is trained on.
 
     Raises:
-        FmriModelsError: Test pictures of the recipe's split and fold are among what was learned from.
+        FmriModelsError: There is no such model, its record is damaged, or too many trainings lie behind it.
     """
     earlier = earlier_trainings(recipe, table)
     for name in earlier.unknown:
@@ -93,18 +95,13 @@ def check_initial_model(recipe: Recipe, table: TrialTable, subjects: list[str]) 
         for stimulus in table.trials(subject, schema.TEST, recipe.split, recipe.fold).stimulus_ids.tolist()
     }
     learned = learned_stimuli(earlier.learned_from, table, sorted(tested), recipe.split, recipe.fold)
-    if not learned:
-        return
-    found = (
-        f"The initial model {one_line(recipe.initial_model, 120)} has learned from {len(learned)} of the {len(tested)} "
-        f"pictures that are tested in the split {recipe.split!r}, fold {recipe.fold} ({schema.listed(sorted(learned))})"
-    )
-    if not recipe.allow_seen_test:
-        raise FmriModelsError(
-            f"{found}, so that no evaluation could say how well new pictures are read; take one that was trained on "
-            "the same split and fold, or pass allow_seen_test=true, and every report says what was seen."
+    if learned:
+        logger.warning(
+            f"The initial model {one_line(recipe.initial_model, 120)} has learned from {len(learned)} of the "
+            f"{len(tested)} pictures that are tested in the split {recipe.split!r}, fold {recipe.fold} "
+            f"({schema.listed(sorted(learned))}): no evaluation can say how well new pictures are read, and every "
+            "report will say so; take an initial model that was trained on the same split and fold."
         )
-    logger.warning(f"{found}; every report will say so.")
 
 
 def own_training(recipe: Recipe, table: TrialTable, subjects: list[str]) -> LearnedFrom:

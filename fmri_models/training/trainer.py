@@ -32,7 +32,13 @@ from ..saving import atomic_folder, scratch_folder
 from ..training_record import TrainingRecord
 from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
 from .gradient import check_precision, check_trackers
-from .initial_model import EarlierTrainings, check_initial_model, earlier_trainings, load_initial_weights, own_training
+from .initial_model import (
+    EarlierTrainings,
+    earlier_trainings,
+    load_initial_weights,
+    own_training,
+    warn_of_seen_test_pictures,
+)
 from .processes import processes
 from .recipe import OWN_PROCESSOR_KEYS, Recipe, check_keys
 from .selection import INNER_SPLIT, Chosen, SelectionFolder, Trained, select
@@ -91,7 +97,7 @@ def train(
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
     for fold_recipe, _ in runs:
         if recipe.initial_model is not None:
-            check_initial_model(fold_recipe, table, recipe_subjects(recipe, table))
+            warn_of_seen_test_pictures(fold_recipe, table, recipe_subjects(recipe, table))
     for fold_recipe, folder in runs:
         if resume and _is_complete(folder):
             logger.warning(f"{folder} is complete; nothing to resume there.")

@@ -168,43 +168,55 @@ def test_without_a_record_nobody_knows(copied, capsys):
     assert "nobody knows whether it has seen these test pictures" in capsys.readouterr().err
 
 
-def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_path):
+def warned(caplog, data, out, *overrides):
+    """What is said before the training."""
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        trained(data, out, *overrides)
+    return caplog.text
+
+
+def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_path, caplog):
     data, start = workplace / "data", f"initial_model={workplace / 'model'}"
     table = TrialTable.open(data)
-    seen = test_ids(table, "b") & test_ids(table, "a", ["train", "validation"])
-    message = (
-        f"has learned from {len(seen)} of the {len(test_ids(table, 'b'))} pictures that are tested in the split 'b'"
-    )
-    with pytest.raises(FmriModelsError, match=message):
-        trained(data, tmp_path / "out", "split=b", start)
-    with pytest.raises(FmriModelsError, match="tested in the split 'k', fold 0"):
-        trained(data, tmp_path / "out", "split=k", "folds=all", start)
-    assert not (tmp_path / "out").exists()
-    trained(data, tmp_path / "same", "split=a", start)
+    tested = test_ids(table, "b")
+    seen = len(tested & test_ids(table, "a", ["train", "validation"]))
+    message = f"has learned from {seen} of the {len(tested)} pictures that are tested in the split 'b', fold 0"
+
+    assert "has learned from" not in warned(caplog, data, tmp_path / "same", "split=a", start)
     assert len(TrainingRecord.load(tmp_path / "same").learned_from) == 1, "the same training twice"
-    assert evaluate(tmp_path / "same", data, tmp_path / "r", "small_pictures").notes[0].startswith("The brain activity")
-    trained(data, tmp_path / "out", "split=b", start, "allow_seen_test=true")
+    notes = evaluate(tmp_path / "same", data, tmp_path / "r", "small_pictures").notes
+    assert not any("has learned from" in note for note in notes)
+
+    assert message in warned(caplog, data, tmp_path / "out", "split=b", start)
     report = evaluate(tmp_path / "out", data, tmp_path / "report", "small_pictures")
-    assert f"has learned from {len(seen)} of these {len(test_ids(table, 'b'))} pictures" in report.notes[0]
+    assert f"has learned from {seen} of these {len(tested)} pictures" in report.notes[0]
+
     # Also at second hand, on the split that the middle one was trained on.
-    second = [f"initial_model={tmp_path / 'out'}", "split=b"]
-    with pytest.raises(FmriModelsError, match=message):
-        trained(data, tmp_path / "third", *second)
-    trained(data, tmp_path / "third", *second, "allow_seen_test=true")
+    assert message in warned(caplog, data, tmp_path / "third", f"initial_model={tmp_path / 'out'}", "split=b")
     assert [each.split for each in TrainingRecord.load(tmp_path / "third").learned_from] == ["b", "a"]
 
 
-def test_pictures_are_known_in_other_tables_by_their_content(workplace, tmp_path):
-    """Another table with other ids: the pictures are the same."""
+def test_all_folds_from_one_initial_model_are_marked(workplace, tmp_path, caplog):
+    data, table = workplace / "data", TrialTable.open(workplace / "data")
+    said = warned(caplog, data, tmp_path / "out", "split=k", "folds=all", f"initial_model={workplace / 'model'}")
+    assert [f"'k', fold {fold}" in said for fold in range(3)] == [True] * 3
+    report = evaluate(tmp_path / "out", data, tmp_path / "report", "small_pictures")
+    seen = len(test_ids(table, "a", ["train", "validation"]))
+    assert f"has learned from {seen} of these {sum(PARTS.values())} pictures" in report.notes[0]
+
+
+def test_pictures_are_known_in_other_tables_by_their_content(workplace, tmp_path, caplog):
     other = write_small_table(tmp_path / "other", subjects=(SUBJECT,), noise=0.4)
     draw(other, "b", 1, test_fraction=0.3)
-    with pytest.raises(FmriModelsError, match="pictures that are tested in the split 'b'"):
-        trained(other, tmp_path / "out", "split=b", f"initial_model={workplace / 'model'}")
+    start = f"initial_model={workplace / 'model'}"
+    assert "pictures that are tested in the split 'b'" in warned(caplog, other, tmp_path / "out", "split=b", start)
 
 
-def test_an_initial_model_without_a_record_is_noted(copied):
+def test_an_initial_model_without_a_record_is_noted(copied, caplog):
     (copied / "model" / "training.json").unlink()
-    trained(copied / "data", copied / "out", "split=b", f"initial_model={copied / 'model'}")
+    said = warned(caplog, copied / "data", copied / "out", "split=b", f"initial_model={copied / 'model'}")
+    assert "Nobody knows all that the initial model model (a folder, " in said
     (unknown,) = TrainingRecord.load(copied / "out").unknown_initial_models
     assert unknown.startswith("model (a folder, ")
     notes = evaluate(copied / "out", copied / "data", copied / "report", "small_pictures").notes
@@ -213,23 +225,24 @@ def test_an_initial_model_without_a_record_is_noted(copied):
     assert TrainingRecord.load(copied / "next").unknown_initial_models == [unknown]
 
 
-def test_an_initial_model_of_an_earlier_version_is_known_on_its_own_table(copied):
+def test_an_initial_model_of_an_earlier_version_is_known_on_its_own_table(copied, caplog):
     without_training(copied / "model")
-    with pytest.raises(FmriModelsError, match="pictures that are tested in the split 'b'"):
-        trained(copied / "data", copied / "out", "split=b", f"initial_model={copied / 'model'}")
-    trained(copied / "data", copied / "out", "split=a", f"initial_model={copied / 'model'}")
-    assert len(TrainingRecord.load(copied / "out").unknown_initial_models) == 1
+    start = f"initial_model={copied / 'model'}"
+    said = warned(caplog, copied / "data", copied / "out", "split=b", start)
+    assert "pictures that are tested in the split 'b'" in said
+    assert "pictures that are tested" not in warned(caplog, copied / "data", copied / "same", "split=a", start)
+    assert len(TrainingRecord.load(copied / "same").unknown_initial_models) == 1
 
 
-def test_designs_that_show_pictures_again_are_judged_by_trials(workplace, tmp_path):
+def test_designs_that_show_pictures_again_are_judged_by_trials(workplace, tmp_path, caplog):
     data = workplace / "data"
     pooled = "processor.statistics=pooled"
     trained(data, tmp_path / "first", "split=runs", "fold=1", pooled)
     trained(data, tmp_path / "second", "split=runs", "fold=1", pooled, f"initial_model={tmp_path / 'first'}")
     notes = evaluate(tmp_path / "second", data, tmp_path / "report", "small_pictures").notes
     assert not any("has learned from" in note for note in notes)
-    with pytest.raises(FmriModelsError, match="tested in the split 'runs', fold 0"):
-        trained(data, tmp_path / "third", "split=runs", pooled, f"initial_model={tmp_path / 'first'}")
+    said = warned(caplog, data, tmp_path / "third", "split=runs", pooled, f"initial_model={tmp_path / 'first'}")
+    assert "tested in the split 'runs', fold 0" in said
 
 
 def test_a_recipe_that_learns_from_test_trials_is_marked(workplace, tmp_path):
@@ -239,7 +252,7 @@ def test_a_recipe_that_learns_from_test_trials_is_marked(workplace, tmp_path):
 
 
 def test_no_reference_has_seen_the_test_pictures(workplace, tmp_path):
-    overrides = ["split=b", f"initial_model={workplace / 'model'}", "allow_seen_test=true"]
+    overrides = ["split=b", f"initial_model={workplace / 'model'}"]
     trained(workplace / "data", tmp_path / "seen", *overrides)
     trained(workplace / "data", tmp_path / "fresh", "split=b")
     with pytest.raises(FmriModelsError, match="The reference .* has learned from .* of the test pictures"):
