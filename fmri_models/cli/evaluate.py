@@ -33,6 +33,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="average test repetitions (default), or not",
     )
     parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
+    parser.add_argument(
+        "--refit-permuted",
+        action="store_true",
+        help="also train the method itself on exchanged pairs, which takes as long as its training did "
+        "(permuted_training is ridge for every method)",
+    )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_unseen_session(parser)
@@ -44,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     given = [name for name in ("model", "data", "images", "truth") if getattr(args, name) is not None]
     if given not in (["model", "data"], ["images", "truth"]):
         args.parser.error("give either --model and --data, or --images and --truth")
+    if args.refit_permuted and given != ["model", "data"]:
+        args.parser.error("--refit-permuted trains a model anew, so it goes with --model and --data")
     from ..evaluation.rendering import results_table
 
     if given == ["images", "truth"]:
@@ -52,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
         report = evaluate_images(args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite)
     else:
         from ..evaluation.evaluate import evaluate
+        from ..training.exchanged_pairs import refit_on_exchanged_pairs
 
         settings = given_settings(args)
         quiet_loading()
@@ -67,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
             args.seed,
             args.precision,
             args.unseen_session,
+            refit_on_exchanged_pairs if args.refit_permuted else None,
         )
     print(results_table(report))
     for note in report.notes:

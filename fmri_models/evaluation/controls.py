@@ -111,7 +111,8 @@ class LinearReferences:
         return self._fit(trials, self.ridge.config.penalties)
 
     def _exchanged(self, trials: ClosedFormTrials) -> ClosedFormTrials:
-        order = derangement(len(trials.stimulus_ids), self.seed)
+        # Not between trials of one stimulus, where its own picture would come back.
+        order = exchange_stimuli(trials.stimulus_ids.tolist(), self.seed)
         targets = {
             kind: IndexedTargets(indexed.values, indexed.index[order]) for kind, indexed in trials.targets.items()
         }

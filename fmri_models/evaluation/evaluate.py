@@ -76,6 +76,10 @@ class Evaluated:
     notes: list[str] = field(default_factory=list)
 
 
+# Pipeline, table, training record and seed of the exchange ▶ the pipeline's brain model, trained on exchanged pairs.
+Refit = Callable[[FmriToImagePipeline, TrialTable, TrainingRecord, int], FmriPreTrainedModel]
+
+
 @dataclass
 class Evaluation:
     """Evaluates a pipeline, or the pipelines of all folds, on the test trials of a table.
@@ -91,6 +95,8 @@ class Evaluation:
         seed: Of everything that is drawn at random; item i is drawn from `seed + i`.
         precision: What pictures are computed in.
         unseen_session: What the processor does with sessions of which it has no statistics; None leaves it as it is.
+        refit: Trains the evaluated method anew on exchanged pairs, for the row `permuted_training_own`; None leaves
+            that row out.
     """
 
     model: str | os.PathLike
@@ -102,6 +108,7 @@ class Evaluation:
     seed: int = 0
     precision: Precision = "float32"
     unseen_session: UnseenSession | None = None
+    refit: Refit | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -112,6 +119,11 @@ class Evaluation:
         check_log(table.path)
         saved = saved_pipelines(self.model, self.unseen_session)
         records = [each.record(table) for each in saved]
+        if self.refit is not None and any(record.method == "unknown" for record in records):
+            raise FmriModelsError(
+                f"{one_line(self.model)} has no training record, so that nobody knows how to train it on exchanged "
+                "pairs; evaluate without --refit-permuted."
+            )
         beside = None if self.reference is None else references_of(self.reference, table, records, self.unseen_session)
         parts = []
         drawing = None
@@ -121,8 +133,9 @@ class Evaluation:
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
             references = LinearReferences(pipeline, table, record, self.seed)
+            refitted = None if self.refit is None else self.refit(pipeline, table, record, self.seed)
             parts += [
-                self.evaluate_subject(pipeline, drawing, record, table, subject, references, reference)
+                self.evaluate_subject(pipeline, drawing, record, table, subject, references, reference, refitted)
                 for subject in pipeline.processor.subject_names
             ]
         assert drawing is not None
@@ -147,8 +160,9 @@ class Evaluation:
         subject: str,
         references: LinearReferences,
         reference: FmriToImagePipeline | None = None,
+        refitted: FmriPreTrainedModel | None = None,
     ) -> Evaluated:
-        """All rows of one subject; `reference` is another pipeline to stand beside."""
+        """All rows of one subject; `reference` is another pipeline, `refitted` the model trained on exchanged pairs."""
         held_out = held_out_trials(pipeline, table, subject)
         test = held_out.trials
         processed = ProcessedTrials(test, pipeline.processor, self.repetitions)
@@ -165,6 +179,8 @@ class Evaluation:
             rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
         of_references = references.features(test, self.repetitions)
         rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, of_references))
+        if refitted is not None:
+            rows["permuted_training_own"] = drawing.row(drawing.decode(refitted, features))
         rows |= self._training_pictures(pipeline, record, table, subject, decoding)
         rows["floor"] = RowData(images=drawing.unconditional())
         rows |= drawing.ceilings(truth)
@@ -482,6 +498,7 @@ def evaluate(
     seed: int = 0,
     precision: Precision = "float32",
     unseen_session: UnseenSession | None = None,
+    refit: Refit | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -501,13 +518,24 @@ def evaluate(
             it computes twice as fast.
         unseen_session: What the processor does with test trials of sessions without training trials, such as
             `"pooled"`; None leaves it as the pipeline has it.
+        refit: Trains the method itself on exchanged pairs, for the row `permuted_training_own`, such as
+            [`refit_on_exchanged_pairs`](../training/exchanged_pairs.py); None leaves that row out.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
     """
     check_report_folder(out, overwrite)
     evaluation = Evaluation(
-        model, Path(data), get_protocol(protocol), repetitions, settings, reference, seed, precision, unseen_session
+        model,
+        Path(data),
+        get_protocol(protocol),
+        repetitions,
+        settings,
+        reference,
+        seed,
+        precision,
+        unseen_session,
+        refit,
     )
     return evaluation.run(out)
 
@@ -601,12 +629,18 @@ def _notes(
     if pipeline.image_generator.limits is not None:
         notes.append(pipeline.image_generator.limits)
     if not pipeline.image_generator.generates_from_embeddings:
+        embeds = pipeline.brain_model.config.image_embedding_space is not None
         notes.append(
-            "The image generator draws from latents alone: brain is the decoded low-level picture, and the embeddings "
-            "serve retrieval."
+            "The image generator draws from latents alone: brain is the decoded low-level picture"
+            + (", and the embeddings serve retrieval." if embeds else ".")
         )
-    if record.method == "linear":
+    if pipeline.brain_model.config.model_type == "fmri-linear":
         notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
+    elif "permuted_training_own" not in rows:
+        notes.append(
+            "permuted_training is ridge regression, whatever the evaluated method is; --refit-permuted adds the method "
+            "itself, trained on exchanged pairs."
+        )
     if pipeline.processor.is_transductive:
         notes.append(
             "Unseen sessions are standardised with statistics of the test trials: the results are transductive."
@@ -615,12 +649,17 @@ def _notes(
         notes.append(table.repeats_stimuli(record.split))
     if "shuffled_brain" not in rows:
         notes.append(
-            "With one test stimulus a fold there is nothing to exchange, so the row shuffled_brain is missing."
+            "A subject has one test stimulus alone in a fold, where there is nothing to exchange, so the row "
+            "shuffled_brain is missing."
         )
     if "noise_free" not in rows and table.simulated:
         notes.append("The table has no noise-free responses of these test stimuli, so that row is missing.")
-    times = {0: "for the first time", 1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")
-    notes.append(f"This test split was looked at {times}; all earlier looks are in the report.")
+    times = {1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")
+    notes.append(
+        f"This test split was looked at {times}; all looks on record are in the report."
+        if looks
+        else "This test split was looked at for the first time, as far as is on record."
+    )
     return notes
 
 

@@ -241,6 +241,19 @@ class Recipe:
         """Parts of the split that any stage learns from."""
         return sorted({part for stage in self.stages for part in stage.train_on})
 
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], source: str) -> "Recipe":
+        """The recipe that [`published`] has given; what lay in folders is only named there.
+
+        Args:
+            values: As they are saved with a pipeline.
+            source: Where they come from, for messages.
+
+        Raises:
+            FmriModelsError: A value is unknown to this version, or of another type.
+        """
+        return _recipe_from(copy.deepcopy(dict(values)), source)
+
     def with_values(self, values: Mapping[str, Any]) -> "Recipe":
         """The recipe with other values of dotted keys such as `stages.0.training.steps`, and without its selection.
 

@@ -65,6 +65,27 @@ def test_reports_stand_side_by_side(folder, capsys):
     assert "bad against good on the same stimuli" in out
 
 
+def test_chance_stands_beside_the_scores(folder, capsys):
+    _, out, _ = compared(folder, capsys)
+    header, _, *lines = out.splitlines()
+    assert header.split()[:2] == ["metric", "chance"]
+    assert any(re.match(r"two-way pixels ↑ +0\.500 ", line) for line in lines)
+    assert any(re.match(r"top-1 pixels ↑ +0\.083 ", line) for line in lines)
+
+
+def test_few_stimuli_have_no_interval(tmp_path, capsys):
+    truth = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    for name, noise in (("good", 0.3), ("bad", 0.7)):
+        rows = {"brain": RowData((1 - noise) * truth + noise * truth.flip(3))}
+        scores = score_rows(rows, truth, list("abcd"), PROTOCOL, permutations=5)
+        report = Report.from_scores(scores, PROTOCOL, data={"name": "toy", "fingerprint": "f"})
+        write_report(tmp_path / name, report, scores, rows, truth)
+    status, out, _ = compared(tmp_path, capsys)
+    assert status == 0
+    assert "[" not in out
+    assert "fewer than 5 stimuli have no interval" in out
+
+
 def test_items_that_a_report_does_not_name_are_said_to_be_unverified(folder, capsys):
     assert "can't be verified" not in compared(folder, capsys)[1]
     change(folder, items_sha256=None)

@@ -247,6 +247,52 @@ def test_blurry_controls_win_by_nature_and_the_report_says_so():
     assert not any("pairwise_pixcorr" in note and "by its nature" in note for note in notes)
 
 
+def scored(rows, count=30, metric="pixcorr", permuted=()):
+    """A report of item scores that are given."""
+    values = {row: {metric: np.asarray(found, dtype=float)} for row, found in rows.items()}
+    ids = np.array([f"s{index:03d}" for index in range(count)])
+    chances = {} if metric_info(metric).chance is None else {metric: metric_info(metric).chance}
+    scores = Scores(values, np.array(["a"] * count), ids, np.zeros(count, int), dict(permuted), chances=chances)
+    return Report.from_scores(scores, Protocol("test", "", (metric,)), draws=200)
+
+
+SPREAD = np.random.default_rng(0).normal(0, 0.05, 30)
+
+
+@pytest.mark.parametrize(
+    ("row", "metric", "control", "verdict"),
+    [
+        # The control's advantage over .5, and what is said of it; for mse lower is better.
+        ("mean_image", "pixcorr", 0.1, "This control wins by its nature: a blurry average"),
+        ("mean_image", "mse", -0.1, "This control wins by its nature: a blurry average"),
+        ("mean_image", "ssim", 0.005, "wins by its nature, if not beyond doubt"),
+        ("mean_image", "pixcorr", -0.005, "The brain row is better, but not beyond doubt."),
+        ("mean_image", "mse", 0.005, "The brain row is better, but not beyond doubt."),
+        ("mean_image", "pixcorr", -0.1, None),
+        ("mean_image", "mse", 0.1, None),
+        ("mean_image", "pairwise_pixcorr", 0.1, "This control is better."),
+        ("permuted_training", "pixcorr", 0.1, "This control is better."),
+        ("permuted_training_own", "ssim", 0.1, "This control is better."),
+        ("floor", "ssim", 0.1, "This control is better."),
+        ("nearest_train", "pixcorr", 0.1, "This control is better."),
+        ("shuffled_brain", "pixcorr", 0.005, "This control is better, but not beyond doubt."),
+        ("shuffled_brain", "pixcorr", 0.0, "The brain row is not better than this control."),
+        ("ridge", "pixcorr", 0.1, None),
+    ],
+)
+def test_a_verdict_is_what_the_figures_say(row, metric, control, verdict):
+    advantage = np.zeros(30) if control == 0 else SPREAD - SPREAD.mean() + control
+    notes = scored({"brain": np.full(30, 0.5), row: 0.5 + advantage}, metric=metric).notes
+    found = [note for note in notes if note.startswith(f"{row} scores")]
+    if verdict is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert verdict in found[0]
+        assert ("by its nature" in found[0]) == ("by its nature" in verdict)
+        assert "does not beat" not in found[0]
+
+
 def test_leakage_in_permuted_training_is_pointed_out():
     truth = smooth_pictures(20)
     rows = {"brain": RowData(truth), "permuted_training": RowData(truth * 0.9)}
@@ -254,6 +300,109 @@ def test_leakage_in_permuted_training_is_pointed_out():
     scores = score_rows(rows, truth, [str(i) for i in range(20)], protocol)
     notes = Report.from_scores(scores, protocol).notes
     assert any("permuted_training is above chance in pairwise_pixcorr" in note for note in notes)
+
+
+def test_leakage_is_judged_by_an_interval_for_all_metrics_together():
+    scores = np.random.default_rng(1).normal(0, 0.1, 40)
+    scores += 0.5 - scores.mean() + 2.3 * 0.1 / 40**0.5
+    chances = {f"two_way_{letter}": 0.5 for letter in "abcdefgh"}
+    ids = np.array([str(i) for i in range(40)])
+    for metrics, expected in ((["two_way_a"], 1), (list(chances), 0)):
+        values = {"permuted_training": dict.fromkeys(metrics, scores)}
+        found = Scores(values, np.array(["a"] * 40), ids, np.zeros(40, int), chances=chances)
+        notes = Report.from_scores(found, Protocol("test", "", tuple(metrics)), draws=500).notes
+        assert sum("is above chance" in note for note in notes) == expected
+
+
+def test_metrics_that_guessing_succeeds_in_are_left_out_and_chance_stands_beside_the_others():
+    truth = smooth_pictures(8, size=32)
+    rows = {"brain": RowData(truth, truth.flatten(1))}
+    protocol = Protocol("test", "", (*METRICS[6:7], "retrieval_query_brain_top1", "identification_top1", "pixcorr"))
+    report = Report.from_scores(
+        score_rows(rows, truth, list("abcdefgh"), protocol, gallery_embeds=truth.flatten(1)), protocol
+    )
+    assert report.results["brain"]["retrieval_query_image_top5"] is None
+    assert any("retrieval_query_image_top5 (0.62): left out" in note for note in report.notes)
+    chances = {metric["name"]: metric["chance"] for metric in report.protocol["metrics"]}
+    assert chances["retrieval_query_brain_top1"] == chances["identification_top1"] == 1 / 8
+    for text in (results_table(report), to_markdown(report)):
+        lines = [re.split(r"\s*\|\s*|\s{2,}", line.strip("| ")) for line in text.splitlines()]
+        assert ["metric", "chance", "from brain"] in lines
+        assert ["brain to image top-1 ↑", "0.125"] in [line[:2] for line in lines]
+        assert ["PixCorr ↑", "–"] in [line[:2] for line in lines]
+
+
+def test_chance_allows_for_folds_and_trials():
+    truth = smooth_pictures(7, size=32)
+    protocol = Protocol("test", "", ("identification_top1", "retrieval_query_brain_top1", "retrieval_query_image_top1"))
+    scores = score_rows(
+        {"brain": RowData(truth, truth.flatten(1))},
+        truth,
+        list("aabcdef"),
+        protocol,
+        folds=[0, 0, 0, 0, 1, 1, 1],
+        gallery_embeds=truth.flatten(1),
+    )
+    assert scores.chances["identification_top1"] == scores.chances["retrieval_query_brain_top1"] == pytest.approx(1 / 3)
+    # A picture is given, and one of its own two trials is searched among itself and those of other pictures.
+    expected = np.mean([1 / 3, 1 / 3, 1 / 4, 1 / 4, 1 / 3, 1 / 3, 1 / 3])
+    assert scores.chances["retrieval_query_image_top1"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_stimuli_are_spoken_of_truly(count, tmp_path):
+    truth = smooth_pictures(count, size=32)
+    rows = {"brain": RowData(truth), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
+    protocol = get_protocol("small_pictures")
+    report = Report.from_scores(score_rows(rows, truth, list("abcd")[:count], protocol), protocol)
+    assert all(found is None or found["ci95"] is None for row in report.results.values() for found in row.values())
+    assert all(found is None or found["ci95"] is None for row in report.comparisons.values() for found in row.values())
+    assert any("No interval is stated" in note and "fewer than 5" in note for note in report.notes)
+    assert (report.results["brain"]["pairwise_pixcorr"] is None) == (count == 1)
+    assert any("no test stimulus has another one" in note for note in report.notes) == (count == 1)
+    assert not any("95 %" in note for note in report.notes)
+    write_report(tmp_path, report, score_rows(rows, truth, list("abcd")[:count], protocol), rows, truth)
+    text = (tmp_path / "report.md").read_text()
+    assert "no p can be below" in text or "says nothing" in text
+    assert Report.load(tmp_path).to_dict() == report.to_dict()
+
+
+def test_equal_scores_and_rows_without_any_are_spoken_of_truly():
+    report = scored({"brain": np.full(30, 0.5), "floor": np.full(30, np.nan)})
+    assert report.results["brain"]["pixcorr"]["ci95"] is None
+    assert report.results["floor"]["pixcorr"] is None
+    assert any("is the same for all stimuli" in note for note in report.notes)
+    assert not any("floor" in note for note in report.notes)
+    assert results_table(report)
+
+
+def test_metrics_without_what_they_need_are_named():
+    truth = smooth_pictures(8, size=32)
+    protocol = Protocol("test", "", ("pixcorr", "retrieval_query_brain_top1", "two_way_tiny_same_background"))
+    scores = score_rows(
+        {"brain": RowData(truth)},
+        truth,
+        list("abcdefgh"),
+        protocol,
+        backgrounds=list("abcdefgh"),
+        extractors={"tiny": TinyExtractor()},
+    )
+    assert any("retrieval_query_brain_top1: left out, because there are no embeddings" in note for note in scores.notes)
+    assert any("same_background: left out, because no picture has another" in note for note in scores.notes)
+
+
+def test_a_stimulus_counts_as_one_whatever_it_was_shown():
+    truth = smooth_pictures(6, size=32)
+    which = [0, 0, 0, 0, 1, 2, 3, 4, 5]
+    recon = smooth_pictures(9, seed=3, size=32)
+    protocol = Protocol("test", "", ("pixcorr", "mse"))
+    scores = score_rows({"brain": RowData(recon)}, truth[which], [f"s{i}" for i in which], protocol)
+    report = Report.from_scores(scores, protocol)
+    values = scores.values["brain"]["mse"]
+    found = report.results["brain"]["mse"]
+    assert found["value"] == pytest.approx(np.mean([values[:4].mean(), *values[4:]]))
+    assert (found["n"], found["stimuli"]) == (9, 6)
+    assert report.per_subject["subj01"]["brain"]["mse"]["value"] == pytest.approx(found["value"])
 
 
 # --------------------------------------------------------------------------------------------------------------- files
