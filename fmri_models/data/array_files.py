@@ -172,7 +172,8 @@ def _check_columns(found: Collection[str], known: Sequence[str], what: str, repo
                 f"{what} has the column {one_line(repr(name), 60)}, which is not read; rename it to {meant!r}, or "
                 "leave it out if it is something else."
             )
-    if unused:
+    # Tables of pandas have a column without a name, the rows' numbers.
+    if unused := [name for name in unused if name]:
         report(f"{what} has columns that are not used: {schema.listed(unused, 10)}.")
 
 
@@ -188,11 +189,16 @@ def _check_stimulus(stimulus: str) -> None:
         ) from error
 
 
+def without_spelling(subject: str) -> str:
+    """A subject's name as its number alone where it has one: `subj01`, `sub-1`, `01` and `1.0` look like one person."""
+    return re.sub(r"(sub-|subj|sub)?0*([0-9]+)(\.0)?", r"\2", subject.casefold())
+
+
 def _check_subjects(subjects: set[str], what: str) -> None:
     """Refuses names by which one person would become two."""
     seen: dict[str, str] = {}
     for name in sorted(subjects):
-        alike = re.sub(r"(sub-|subj|sub)?0*([0-9]+)(\.0)?", r"\2", name.casefold())
+        alike = without_spelling(name)
         if alike in seen:
             raise FmriModelsError(
                 f"{what} has the subjects {one_line(seen[alike], 60)} and {one_line(name, 60)}, which look like one; "

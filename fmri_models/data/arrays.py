@@ -16,7 +16,7 @@ from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import read_array
 from ..seeds import check_seed
 from . import schema
-from .array_files import Events, VoxelInfo, read_events, read_voxels
+from .array_files import Events, VoxelInfo, read_events, read_voxels, without_spelling
 from .noise_ceiling import estimate_ncsnr, usual_repetitions
 from .picture_files import is_picture_name, skipped_sentence
 from .pictures import content_sha256
@@ -152,9 +152,11 @@ def _match_subjects(fmri: str | Path | Mapping[str, str | Path], events: Events,
         )
     of_row = np.array(named or list(fmri) * len(events))
     if unknown := sorted(set(of_row.tolist()) - set(fmri)):
+        near = [name for name in fmri if without_spelling(name) == without_spelling(unknown[0])]
         raise FmriModelsError(
             f"The events file {events_path} has trials of {schema.listed(unknown)}, for whom there is no array; there "
-            f"are arrays for {schema.listed(sorted(fmri), 20)}."
+            f"are arrays for {schema.listed(sorted(fmri), 20)}"
+            f"{f': write {near[0]} for {unknown[0]}, or the other way round' if near else ''}."
         )
     subjects = []
     for subject, path in sorted(fmri.items()):

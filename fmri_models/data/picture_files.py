@@ -53,8 +53,9 @@ def named_pictures(folder: str | Path) -> NamedPictures:
     names = [name for (name, _), is_read in zip(entries, read, strict=True) if is_read]
     skipped = [name for (name, _), is_read in zip(entries, read, strict=True) if not is_read]
     if not names:
+        usual, others = ", ".join(PICTURE_ENDINGS[:3]), ", ".join(PICTURE_ENDINGS[3:])
         instead = f"; it has {listed(skipped)}" if skipped else ""
-        raise FmriModelsError(f"The folder {one_line(folder)} has no pictures ({', '.join(PICTURE_ENDINGS)}){instead}.")
+        raise FmriModelsError(f"The folder {one_line(folder)} has no pictures ({usual}), nor {others}{instead}.")
     files: dict[str, Path] = {}
     for name in names:
         path = folder / name

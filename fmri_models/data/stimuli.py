@@ -386,7 +386,7 @@ def read_csv(
             for column, value in zip(columns, line, strict=True):
                 column.append(value.strip())
     except (UnicodeDecodeError, csv.Error) as error:
-        raise FmriModelsError(f"{what} is no CSV file in UTF-8 ({one_line(error, 120)}).") from error
+        raise FmriModelsError(f"{what} is no CSV file in UTF-8 ({one_line(error, 120)}); save it as one.") from error
     found = dict(zip(header, columns, strict=True))
     if separator == ";":
         found.update({name: [_with_point(value) for value in found[name]] for name in numbers if name in found})
@@ -440,7 +440,7 @@ def _check_header(header: list[str], what: str, needed: Sequence[str], separator
     if missing := [name for name in needed if name not in header]:
         raise FmriModelsError(
             f"{what} has no column {missing[0]!r}; found {schema.listed(header, 20) or 'nothing'}, separated by "
-            f"{_SEPARATORS[separator]}."
+            f"{_SEPARATORS[separator]}: add it, or rename the column that has it."
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise FmriModelsError(f"{what} has the column {one_line(repr(twice[0]))} twice.")

@@ -147,7 +147,6 @@ def test_galleries_of_other_numbers_are_one_line(workplace, capsys, tmp_path):
     for name, changed in (
         ("nan", np.where(np.arange(flat.shape[1]) == 3, np.nan, flat)),
         ("infinite", np.where(np.arange(flat.shape[1]) == 3, np.inf, flat)),
-        ("swapped", flat.astype(">f4")),
         ("objects", flat.astype(object)),
         ("empty", np.zeros((0, 2**30), np.float32)),
         ("scalar", np.float32(1)),
@@ -161,3 +160,38 @@ def test_galleries_of_other_numbers_are_one_line(workplace, capsys, tmp_path):
     status, rows, _ = retrieved(workplace, capsys, tmp_path / "huge.npy", "--top-k", "1")
     assert status == 0
     assert all(np.isfinite(float(row["similarity"])) for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["float16", ">f4", ">f8", "longdouble", "bfloat16"])
+def test_galleries_of_other_types_give_the_same_ranks(kind, workplace, capsys, tmp_path):
+    values = np.load(workplace / "gallery.npy").astype(np.float32)
+    # As ml_dtypes saves it: the upper half of a float32.
+    half = (values.view(np.uint32) >> 16).astype(np.uint16).view("V2")
+    np.save(tmp_path / "gallery.npy", half if kind == "bfloat16" else values.astype(kind))
+    status, rows, _ = retrieved(workplace, capsys, tmp_path / "gallery.npy", "--top-k", "1")
+    _, plain, _ = retrieved(workplace, capsys, workplace / "gallery.npy", "--top-k", "1")
+    assert status == 0
+    assert [row["item"] for row in rows] == [row["item"] for row in plain]
+
+
+def test_a_folder_is_a_gallery_of_its_pictures_alone(workplace, ids, capsys, tmp_path):
+    shutil.copytree(workplace / "pictures", tmp_path / "pictures")
+    folder = tmp_path / "pictures"
+    with Image.open(folder / f"{ids[0]}.png") as picture:
+        picture.save(folder / f"{ids[0]}.tif")
+    (folder / f"{ids[0]}.png").unlink()
+    (folder / f"{ids[1]}.png").rename(folder / f"{ids[1]}.PNG")
+    for name in (f"._{ids[2]}.png", ".DS_Store", "Thumbs.db"):
+        (folder / name).write_bytes(b"?")
+    _, plain, quiet = retrieved(workplace, capsys, workplace / "pictures")
+    status, rows, said = retrieved(workplace, capsys, folder)
+    assert status == 0
+    assert sorted(map(str, rows)) == sorted(map(str, plain))
+    assert said == quiet
+    (folder / "notes.txt").write_text("no picture")
+    assert "1 entry of" in (said := retrieved(workplace, capsys, folder)[2])
+    assert "is no picture and was not read: notes.txt." in said
+    shutil.copy(folder / f"{ids[1]}.PNG", folder / f"{ids[1]}.png")
+    assert (
+        f"two pictures with the name {ids[1]} ({ids[1]}.PNG, {ids[1]}.png)" in retrieved(workplace, capsys, folder)[2]
+    )

@@ -313,10 +313,160 @@ def test_refused_and_nothing_written(message: str, files: Files) -> None:
     assert not list(files.folder.glob(".partial-*"))
 
 
+@bad(r"the picture p00 is there, so write p00 for p00\.jpg in the events")
+def _(files: Files) -> object:
+    files.write_events([[f"{s}.jpg"] for s in IDS])
+    return files.array("x.npy", betas())
+
+
+@bad("so write p00 for P-0 in the events")
+def _(files: Files) -> object:
+    files.write_events([["P-0"], *one_each(IDS[1:])])
+    return files.array("x.npy", betas())
+
+
+@bad("an id is the name of a picture's file without folder and ending, here p00")
+def _(files: Files) -> object:
+    files.write_events([["pictures/p00.jpg"], *one_each(IDS[1:])])
+    return files.array("x.npy", betas())
+
+
+@bad(r"The stimulus p01 has 2 pictures in .* \(p01\.PNG, p01\.png\); leave one of them there")
+def _(files: Files) -> object:
+    files.picture("p01.PNG", 1)
+    return files.array("x.npy", betas())
+
+
+@bad(r"The stimulus p01 has 2 pictures in .* \(p01\.png, thumbs/p01\.png\); leave one of them there")
+def _(files: Files) -> object:
+    (files.stimuli / "thumbs").mkdir()
+    files.picture("thumbs/p01.png", 1)
+    return files.array("x.npy", betas())
+
+
+@bad("'1.9' as session in row 1; expected a whole number from 0 to 2147483647 or a label such as ses-01")
+def _(files: Files) -> object:
+    files.write_events([[s, "1.9"] for s in IDS], ["stimulus_id", "session"])
+    return files.array("x.npy", betas())
+
+
+@bad("has the split 'tset' in row 1; expected train, validation, test: write test")
+def _(files: Files) -> object:
+    files.write_events([[s, "tset"] for s in IDS], ["stimulus_id", "split"])
+    return files.array("x.npy", betas())
+
+
+@bad("has the column 'sesions', which is not read; rename it to 'session'")
+def _(files: Files) -> object:
+    files.write_events([[s, 1] for s in IDS], ["stimulus_id", "sesions"])
+    return files.array("x.npy", betas())
+
+
+@bad("has the column 'participant_id', which is not read; rename it to 'subject'")
+def _(files: Files) -> object:
+    files.write_events([[s, 1] for s in IDS], ["stimulus_id", "participant_id"])
+    return files.array("x.npy", betas())
+
+
+@bad("has the subjects 01 and 1, which look like one")
+def _(files: Files) -> object:
+    files.write_events([[s, "01" if i % 2 else "1"] for i, s in enumerate(IDS)], ["stimulus_id", "subject"])
+    return files.array("x.npy", betas())
+
+
+@bad("there are arrays for subj01: write subj01 for 1, or the other way round")
+def _(files: Files) -> object:
+    files.write_events([[s, "1"] for s in IDS], ["stimulus_id", "subject"])
+    return {"subj01": files.array("x.npy", betas())}
+
+
+@bad("the file is float16, which ends at 65504: larger numbers were lost")
+def _(files: Files) -> object:
+    fmri = betas().astype(np.float16)
+    fmri[2, 3] = np.inf
+    return files.array("x.npy", fmri)
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_events_as_spreadsheets_and_bids_write_them(separator: str, files: Files) -> None:
+    parts = ["Train"] * 15 + ["VAL"] * 3 + ["testing"] * 12
+    header = ["onset", "Stimulus_ID", "session", "RUN", "split", "trial_type"]
+    rows = [["1.5", s, f"ses-{1 + i % 2:02d}", f"run-{i % 3}", part, "face"]
+            for i, (s, part) in enumerate(zip(IDS, parts, strict=True))]  # fmt: skip
+    text = "\r\n".join(separator.join(row) for row in [header, *rows]) + "\r\n"
+    files.events.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    table, said = files.prepare(files.array("x.npy", betas()))
+    trials = table.all_trials("subj01")
+    assert trials.sessions.tolist() == [1 + i % 2 for i in range(30)]
+    assert trials.runs.tolist() == [i % 3 for i in range(30)]
+    assert table.metadata["trials"]["subj01"] == {"train": 15, "validation": 3, "test": 12}
+    assert any("columns that are not used: onset, trial_type." in sentence for sentence in said)
+
+
+def test_few_test_stimuli_of_a_given_split_are_said(files: Files) -> None:
+    files.write_events([[s, "test" if i < 4 else "train"] for i, s in enumerate(IDS)], ["stimulus_id", "split"])
+    _, said = files.prepare(files.array("x.npy", betas()))
+    assert any("Only 4 stimuli are tested" in sentence and "--by kfold" in sentence for sentence in said)
+
+
+def test_what_is_no_picture_is_said(files: Files) -> None:
+    files.write_events(one_each())
+    for name in ("notes.txt", "p00.heic", ".DS_Store", "._p00.jpg", "Thumbs.db"):
+        (files.stimuli / name).write_bytes(b"?")
+    _, said = files.prepare(files.array("x.npy", betas()))
+    assert any("2 entries of" in s and "are no pictures and were not read: notes.txt, p00.heic." in s for s in said)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i2", "longdouble", "bfloat16"])
+def test_arrays_of_other_machines_and_of_half_a_float(kind: str, files: Files) -> None:
+    files.write_events(one_each())
+    fmri = 100 * betas()
+    # As ml_dtypes saves it: the upper half of a float32, of a type that NumPy does not know.
+    stored = (fmri.view(np.uint32) >> 16).astype(np.uint16).view("V2") if kind == "bfloat16" else fmri.astype(kind)
+    table, _ = files.prepare(files.array("x.npy", stored))
+    np.testing.assert_allclose(table.all_trials("subj01").fmri(), fmri[table.all_trials("subj01").trials], atol=2)
+
+
+VOXEL_FILES: dict[str, tuple[str, list[str], list[float] | None]] = {
+    "a voxel without a label": ("roi\nV1\n\nV2\n\nV3\n\n", ["V1", "", "V2", "", "V3", ""], None),
+    "with an empty line at the end": ("roi\nV1\n\nV2\nV2\nV3\nV3\n\n\n", ["V1", "", "V2", "V2", "V3", "V3"], None),
+    "empty lines between all": ("roi\n\n" + "V1\n\n" * 6, ["V1"] * 6, None),
+    "nothing known of a voxel": ("roi,ncsnr\nV1,1\n,\n,2\nV2,\n,\nV3,0\n", ["V1", "", "", "V2", "", "V3"],
+                                 [1, np.nan, 2, np.nan, np.nan, 0]),
+    "words for unknown numbers": ("roi,ncsnr\nn/a,nan\nNaN,NaN\nNA,NA\nx,n/a\nx,#N/A\nx,1\n",
+                                  ["", "", "NA", "x", "x", "x"], [np.nan] * 5 + [1]),
+    "semicolons and decimal commas": ("ROI;NCSNR\n" + "V1;0,5\n" * 6, ["V1"] * 6, [0.5] * 6),
+    "tabs": ("roi\tncsnr\n" + "V 1\t.5\n" * 6, ["V 1"] * 6, [0.5] * 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VOXEL_FILES)
+def test_voxel_files(name: str, files: Files) -> None:
+    text, roi, ncsnr = VOXEL_FILES[name]
+    files.write_events(one_each())
+    (files.folder / "v.csv").write_text(text)
+    table, _ = files.prepare(files.array("x.npy", betas()), voxels=files.folder / "v.csv")
+    assert table.voxels("subj01").roi == roi
+    if ncsnr is None:
+        assert table.voxels("subj01").ncsnr is None
+    else:
+        np.testing.assert_array_equal(table.voxels("subj01").ncsnr, np.array(ncsnr, np.float32))
+
+
+def test_a_column_of_empty_fields_is_none(files: Files) -> None:
+    files.write_events(one_each() * 2)
+    voxels = files.csv(files.folder / "v.csv", [["roi", "ncsnr", "x", "y", "z"], *[["V1", "", "", "", ""]] * 6])
+    table, _ = files.prepare(files.array("x.npy", betas(60)), voxels=voxels)
+    assert table.voxels("subj01").source == "training repetitions"
+    assert table.voxels("subj01").coordinates is None
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([["roi"], ["V1"]], "1 rows, subj01 has 6 voxels"),
+        ([["roi", "ncnsr"], *[["V1", "1"]] * 6], "the column 'ncnsr', which is not read; rename it to 'ncsnr'"),
+        ([["ncsnr", "roi"], *[["0,5", "V1"]] * 6], "'0,5' as ncsnr in row 1"),
         ([["name"], *[["a"]] * 6], "none of the columns roi, x, y, z, ncsnr"),
         ([["x", "y"], *[[1, 2]] * 6], "only some of the columns x, y, z"),
         ([["ncsnr"], *[["high"]] * 6], "'high' as ncsnr in row 1"),

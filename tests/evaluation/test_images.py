@@ -67,6 +67,24 @@ def test_other_sizes_and_suffixes_are_matched_and_noted(tmp_path):
     assert any("12 of 12 reconstructions were resized" in note for note in report.notes)
 
 
+def test_grey_and_colour_turned_pictures_and_other_files_are_noted(tmp_path):
+    recon, truth = write_pictures(tmp_path / "recon", mode="L"), write_pictures(tmp_path / "truth")
+    for name in ("notes.txt", ".DS_Store", "._picture00.png"):
+        (recon / name).write_bytes(b"?")
+    notes = load_matched(recon, truth)[3]
+    assert "1 entry of recon is no picture and was not read: notes.txt." in notes
+    assert "0 of 12 true pictures and 12 of 12 reconstructions are grey; all were compared in colour." in notes
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(truth / "picture00.png") as picture:
+        upright = picture.resize((28, 20))
+    upright.transpose(Image.Transpose.ROTATE_90).save(truth / "picture00.png", exif=exif)
+    pictures = load_matched(truth, truth)[1]
+    np.testing.assert_array_equal(
+        (pictures[0] * 255).round().byte().numpy(), np.asarray(upright.resize((28, 28), 3)).transpose(2, 0, 1)
+    )
+
+
 def test_names_missing_on_one_side_are_listed(folders, tmp_path):
     recon, truth = folders
     (recon / "picture03.png").unlink()
