@@ -157,11 +157,13 @@ class LinearObjective:
         for columns, block in zip(progress, blocks, strict=True):
             targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
             weight, bias = solver.weights(targets, alpha, factor)
-            can_tell = validation is not None or trials.leaves_out != "nothing"
-            if self.restore_variance and factor is not None and can_tell:
+            if self.restore_variance and factor is not None:
                 if validation is not None:
                     true = torch.from_numpy(np.asarray(validation.targets[part].columns(columns), dtype=np.float32))
                     predicted = solver.predict(validation.fmri, weight, bias)
+                elif trials.leaves_out == "nothing":
+                    # Undoes what the penalty shrinks; how well the fit generalises nobody can say.
+                    true, predicted = targets, solver.predict(trials.fmri, weight, bias)
                 else:
                     true = targets
                     predicted = true - solver.left_out_residuals(targets, trials.left_out_together, alpha, factor)

@@ -1,5 +1,7 @@
 """Fitting the linear method: against scikit-learn, and the choice of penalties."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,65 @@ def test_restoring_scales_each_target_around_its_mean():
     gains = restored.std(0) / plain.std(0)
     assert (gains > 1).all()
     torch.testing.assert_close(restored, plain * gains, rtol=1e-3, atol=1e-3)
+
+
+def make_runs(seed: int, runs: int = 6, kinds: int = 5, each: int = 1, noise: float = 1.0) -> ClosedFormTrials:
+    """Trials of few stimuli that are shown in every run, left out by run."""
+    rng = np.random.default_rng(seed)
+    values = np.random.default_rng(3).normal(size=(kinds, 8)).astype(np.float32)
+    index = np.tile(np.repeat(np.arange(kinds), each), runs)
+    fmri = values[index] @ np.random.default_rng(7).normal(size=(8, 20)) + rng.normal(size=(len(index), 20)) * noise
+    targets = {"latents": IndexedTargets(values, index)}
+    groups = np.repeat(np.arange(runs), kinds * each)
+    return ClosedFormTrials(fmri.astype(np.float32), np.array([f"s{kind}" for kind in index]), targets, "run", groups)
+
+
+def test_a_design_that_repeats_stimuli_leaves_out_runs():
+    trials = make_runs(0)
+    found = LinearObjective(selection="auto").fit(make_model(), {"subj01": trials})["subj01"]["latents"]
+    targets = trials.targets["latents"].columns(slice(None))
+    squares = np.zeros_like(targets)
+    for run in range(6):
+        out = trials.groups == run
+        squares[out] = (Ridge(10.0).fit(trials.fmri[~out], targets[~out]).predict(trials.fmri[out]) - targets[out]) ** 2
+    assert found["10"] == pytest.approx(squares.mean(), rel=1e-4)
+    # Leaving stimuli out would choose to predict their mean.
+    by_stimulus = replace(trials, leaves_out="stimulus", groups=None)
+    model, other = make_model(), make_model()
+    LinearObjective().fit(model, {"subj01": trials})
+    LinearObjective().fit(other, {"subj01": by_stimulus})
+    assert model.config.penalties["subj01"]["latents"] < 1e2 < other.config.penalties["subj01"]["latents"]
+
+
+def test_the_restored_spread_is_that_of_left_out_runs():
+    trials, other = make_runs(0, noise=3.0), make_runs(1, runs=40, noise=3.0)
+    model = make_model()
+    LinearObjective(restore_variance=True).fit(model, {"subj01": trials})
+    predicted = model(torch.from_numpy(other.fmri)).latents.flatten(1).std(0)
+    spread = predicted / torch.from_numpy(other.targets["latents"].columns(slice(None))).std(0)
+    assert 0.8 < spread.mean() < 1.2
+
+
+def test_where_nothing_can_be_left_out_the_penalty_is_of_the_patterns_size(caplog):
+    trials = replace(make_runs(0, runs=1), leaves_out="nothing", groups=None)
+    model = make_model()
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        errors = LinearObjective(selection="auto", restore_variance=True).fit(model, {"subj01": trials})
+    assert "no trial can be left out without its stimulus" in " ".join(caplog.text.split())
+    length = ((trials.fmri - trials.fmri.mean(0)) ** 2).sum(1).mean()
+    chosen = model.config.penalties["subj01"]["latents"]
+    assert errors["subj01"]["latents"] == {} and length / 2 < chosen < length * 2
+    again = make_runs(1, runs=4)
+    predicted = model(torch.from_numpy(again.fmri)).latents.flatten(1).detach().numpy()
+    nearest = np.argmax(np.corrcoef(predicted, again.targets["latents"].values)[: len(predicted), len(predicted) :], 1)
+    assert (nearest == again.targets["latents"].index).mean() > 0.7
+
+
+@pytest.mark.parametrize(("stimuli", "validation", "repeats", "expected"), [
+    (100, 10, False, "validation"), (99, 10, False, "leave_one_stimulus_out"),
+    (100, 0, False, "leave_one_stimulus_out"), (5000, 10, True, "leave_one_stimulus_out"),
+])  # fmt: skip
+def test_what_auto_comes_to(stimuli, validation, repeats, expected):
+    assert LinearObjective(selection="auto").settled(stimuli, validation, repeats) == expected
+    assert LinearObjective(selection="validation").settled(stimuli, validation, repeats) == "validation"
+    assert LinearObjective(selection="auto", few_stimuli=0).settled(1, 1, False) == "validation"
