@@ -8,7 +8,7 @@ from .streaming_statistics import StreamingStatistics
 
 _BLOCK = 256
 # A session with fewer trials has no standard deviation worth dividing by.
-FEWEST_TRIALS_OF_SESSION = 20
+_FEWEST_TRIALS_OF_SESSION = 20
 
 
 def noise_ceiling_from_ncsnr(ncsnr: np.ndarray, repetitions: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def estimate_ncsnr(
 def _standardization(
     read: Callable[[np.ndarray], np.ndarray], sessions: np.ndarray, num_voxels: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    if np.unique(sessions, return_counts=True)[1].min() < FEWEST_TRIALS_OF_SESSION:
+    if np.unique(sessions, return_counts=True)[1].min() < _FEWEST_TRIALS_OF_SESSION:
         sessions = np.zeros_like(sessions)
     scaling = {}
     for session in np.unique(sessions):

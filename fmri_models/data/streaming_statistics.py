@@ -1,13 +1,10 @@
-"""Statistics of each voxel over a stream of row blocks, and how much precision it keeps in half the bytes."""
+"""Statistics of each voxel over a stream of row blocks."""
 
 import numpy as np
 
-# A voxel is stored as float16 while the rounding costs less than this fraction of its standard deviation (RMS).
-FLOAT16_TOLERANCE = 1e-3
-
 
 class StreamingStatistics:
-    """Mean and standard deviation per voxel, and the rounding error of float16, over blocks of (rows, voxels) float32.
+    """Mean and standard deviation per voxel over blocks of (rows, voxels) float32.
 
     Sums run over differences from the first row: raw BOLD of 10,000 ± 20 would cancel otherwise.
     """
@@ -17,7 +14,6 @@ class StreamingStatistics:
         self._shift: np.ndarray | None = None
         self._sum = np.zeros(num_voxels)
         self._sum_of_squares = np.zeros(num_voxels)
-        self._rounding = np.zeros(num_voxels)
 
     def update(self, block: np.ndarray) -> None:
         """Adds a block of (rows, voxels) finite float32 values."""
@@ -28,9 +24,6 @@ class StreamingStatistics:
         difference = block - self._shift
         self._sum += difference.sum(axis=0, dtype=np.float64)
         self._sum_of_squares += _sum_of_squares(difference)
-        with np.errstate(over="ignore"):
-            rounded = block.astype(np.float16).astype(np.float32)
-        self._rounding += _sum_of_squares(rounded - block)
         self.count += len(block)
 
     @property
@@ -44,16 +37,6 @@ class StreamingStatistics:
         """(voxels,) float64, the population's; exactly 0 for a voxel without variance."""
         count = max(self.count, 1)
         return np.sqrt(np.maximum(self._sum_of_squares / count - (self._sum / count) ** 2, 0))
-
-    def fits_float16(self, std: np.ndarray | None = None) -> bool:
-        """Whether every voxel stays within the tolerance as float16; one without variance need only stay finite.
-
-        Args:
-            std: (voxels,) of what the rounding is a fraction; by default that of these rows.
-        """
-        error = np.sqrt(self._rounding / max(self.count, 1))
-        std = self.std if std is None else std
-        return bool(np.all(np.where(std > 0, error <= FLOAT16_TOLERANCE * std, np.isfinite(error))))
 
 
 def _sum_of_squares(block: np.ndarray) -> np.ndarray:

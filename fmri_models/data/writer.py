@@ -5,6 +5,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -22,11 +23,11 @@ from ..version import __version__
 from . import schema
 from .card import data_card
 from .metadata import check_metadata
-from .noise_ceiling import FEWEST_TRIALS_OF_SESSION, noise_ceiling_from_ncsnr
+from .noise_ceiling import noise_ceiling_from_ncsnr
 from .parquet import file_sha256
 from .pictures import content_sha256, encode_picture, picture_format, read_picture
+from .precision import rounded_trials
 from .split_files import check_disjoint, check_split_rows, split_table
-from .streaming_statistics import StreamingStatistics
 from .training_checks import TrainingChecks
 
 ROW_GROUP = 256
@@ -54,8 +55,7 @@ class TrialTableWriter:
     ```
 
     Betas are stored as float16 where no voxel of the subject loses more than a thousandth of its standard deviation by
-    it, in all training trials and in each session of them, else as float32. They are buffered on disk until the end,
-    because that can only be known then.
+    it, in any session, else as float32. They are buffered on disk until the end, because that can only be known then.
 
     Args:
         path: The folder to be written.
@@ -259,14 +259,13 @@ class TrialTableWriter:
             return
         part = self._subject(subject, first.shape[1])
         rows = part.rows[split]
-        numbers_of_sessions = _integers(sessions, len(ids), 1, f"sessions of {subject}")
         blocks = self._checks.passing(subject, split, _chain(first, blocks))
-        written = part.append(split, blocks, numbers_of_sessions, self._folder / _BUFFER_FOLDER)
+        written = part.append(split, blocks, self._folder / _BUFFER_FOLDER)
         if written != len(ids):
             raise FmriModelsError(f"{subject}, {split}: {written} rows of betas for {len(ids)} stimulus ids.")
         counted = range(part.next_trial, part.next_trial + len(ids))
         rows["stimulus_id"].extend(ids)
-        rows["session"].extend(numbers_of_sessions)
+        rows["session"].extend(_integers(sessions, len(ids), 1, f"sessions of {subject}"))
         rows["run"].extend(_integers(runs, len(ids), 1, f"runs of {subject}"))
         numbers = list(counted) if trials is None else _integers(trials, len(ids), 0, f"trial numbers of {subject}")
         part.claim_trials(numbers)
@@ -438,7 +437,8 @@ class TrialTableWriter:
             self._record(name)
 
     def _write_trials(self, subject: str, part: "_Subject") -> None:
-        dtype = np.float16 if all(part.is_rounded(split) for split in part.precision) else np.float32
+        part.find_precision()
+        dtype = np.float16 if all(rounded.all() for rounded in part.rounded.values()) else np.float32
         for split in schema.SPLITS:
             rows = part.rows[split]
             count = len(rows["trial"])
@@ -460,9 +460,9 @@ class TrialTableWriter:
             for start in range(span.start, span.stop, ROW_GROUP):
                 stop = min(start + ROW_GROUP, span.stop)
                 columns = {key: rows[key][start:stop] for key in schema.TRIAL_COLUMNS if key != "subject"}
-                values = part.read(split, start, stop)
-                # Whether another part needs float32 changes no value of this one.
-                values = values.astype(np.float16) if part.is_rounded(split) else values
+                values, rounded = part.read(split, start, stop), part.rounded[split][start:stop]
+                # Whether other trials need float32 changes none of these.
+                values[rounded] = values[rounded].astype(np.float16)
                 fmri = schema.fmri_array(values.astype(dtype, copy=False))
                 columns = {"subject": [subject] * (stop - start), **columns, schema.FMRI: fmri}
                 out.write_table(pa.table(columns, schema=table_schema), row_group_size=ROW_GROUP)
@@ -516,7 +516,7 @@ class _Subject:
     def __init__(self, name: str, num_voxels: int) -> None:
         self.name = name
         self.num_voxels = num_voxels
-        self.precision: dict[str, _Precision] = {}
+        self.rounded: dict[str, np.ndarray] = {}
         columns = [key for key in schema.TRIAL_COLUMNS if key != "subject"]
         self.rows: dict[str, dict[str, list]] = {split: {key: [] for key in columns} for split in schema.SPLITS}
         self.voxels: pa.Table | None = None
@@ -526,12 +526,9 @@ class _Subject:
         self._seen_trials: set[int] = set()
         self._shown: dict[str, int] = defaultdict(int)
 
-    def append(self, split: str, blocks: Iterator[np.ndarray], sessions: Sequence[int], folder: Path) -> int:
+    def append(self, split: str, blocks: Iterator[np.ndarray], folder: Path) -> int:
         """Writes blocks behind those that the split has already; returns the number of rows."""
         written = 0
-        precision = self.precision.setdefault(split, _Precision(self.num_voxels))
-        # One session is as good as the whole, which is looked at anyway.
-        several = sessions if len(set(sessions)) > 1 else []
         path = self._buffers.setdefault(split, folder / f"{self.name}-{split}")
         # Written, not memory-mapped: a full disk is an error then, and not a killed process.
         with path.open("ab") as out:
@@ -543,18 +540,17 @@ class _Subject:
                 for start in range(0, len(block), ROW_GROUP):
                     what = f"the betas of {self.name} ({split}, from row {written + start} on)"
                     rows = _checked_block(block[start : start + ROW_GROUP], what)
-                    precision.update(rows, several[written + start : written + start + len(rows)])
                     out.write(rows.tobytes())
                 written += len(block)
-        precision.end_session()
         return written
 
-    def is_rounded(self, split: str) -> bool:
-        """Whether a part's betas are float16 numbers, which for training trials no other part decides."""
-        own, training = self.precision[split], self.precision.get(schema.TRAIN)
-        if split == schema.TRAIN or training is None:
-            return own.sessions_fit and own.statistics.fits_float16()
-        return own.statistics.fits_float16(training.statistics.std)
+    def find_precision(self) -> None:
+        """Finds out which trials may be float16, of training trials first, by which few others are judged."""
+        spread = None
+        for split in schema.SPLITS:
+            sessions = self.rows[split]["session"]
+            self.rounded[split], own = rounded_trials(partial(self.read, split), sessions, spread)
+            spread = own if split == schema.TRAIN else spread
 
     def read(self, split: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a split, (n, voxels) float32."""
@@ -581,38 +577,6 @@ class _Subject:
             counted.append(self._shown[stimulus])
             self._shown[stimulus] += 1
         return counted
-
-
-class _Precision:
-    """Whether one part of a subject's betas may be float16: as a whole, and each session by its own spread.
-
-    Sessions may differ by far more than the trials of each do, as raw BOLD of two scanners does.
-    """
-
-    def __init__(self, num_voxels: int) -> None:
-        self.statistics = StreamingStatistics(num_voxels)
-        self.sessions_fit = True
-        self._session: int | None = None
-        self._of_session = StreamingStatistics(num_voxels)
-
-    def update(self, rows: np.ndarray, sessions: Sequence[int]) -> None:
-        """Adds (n, voxels) betas and the session of each."""
-        self.statistics.update(rows)
-        if not len(sessions):
-            return
-        numbers = np.asarray(sessions, dtype=np.int64)
-        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
-        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
-            if numbers[start] != self._session:
-                self.end_session()
-            self._session = int(numbers[start])
-            self._of_session.update(rows[start:stop])
-
-    def end_session(self) -> None:
-        """Looks at the trials of one session that follow each other, if they are enough to tell a spread."""
-        if self._of_session.count >= FEWEST_TRIALS_OF_SESSION:
-            self.sessions_fit &= self._of_session.fits_float16()
-        self._session, self._of_session = None, StreamingStatistics(len(self.statistics.std))
 
 
 def _parquet_options(table_schema: pa.Schema) -> dict:

@@ -60,9 +60,29 @@ def test_a_session_is_not_rounded_because_another_has_other_units(tmp_path: Path
     fmri = 10_000 + 20 * noise
     fmri[40:] = 1e-3 * noise[40:]
     ids = [f"s{i % 4}" for i in range(80)]
-    for name, sessions in (("a", np.repeat([1, 2], 40)), ("b", np.repeat([1, 2], 40)[::-1])):
-        path = write(tmp_path / name, lambda w, s=sessions: w.add_trials("subj01", "train", ids, fmri, sessions=s))
-        np.testing.assert_array_equal(TrialTable.open(path).trials("subj01").fmri(), fmri)
+    sessions = np.repeat([1, 2], 40)
+    path = write(tmp_path / "t", lambda w: w.add_trials("subj01", "train", ids, fmri, sessions=sessions))
+    stored = TrialTable.open(path).trials("subj01").fmri()
+    for rows in (sessions == 1, sessions == 2):
+        error = np.sqrt(np.mean((stored[rows] - fmri[rows]) ** 2, axis=0))
+        assert (error <= 1e-3 * fmri[rows].std(axis=0)).all()
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_how_a_trial_is_stored_depends_on_no_damaged_one(offset: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fmri = (offset + rng.normal(size=(100, 5))).astype(np.float32)
+    stored = []
+    for name, others in (("a", fmri[::4]), ("b", rng.normal(size=(25, 5))), ("c", np.full((25, 5), 1e9))):
+        fmri[::4] = others
+        path = write(
+            tmp_path / name, lambda w: w.add_trials("subj01", "train", [f"s{i % 4}" for i in range(100)], fmri)
+        )
+        stored.append(TrialTable.open(path).trials("subj01").fmri())
+        np.testing.assert_allclose(stored[-1][::4], others, rtol=1e-3)
+    kept = np.arange(100) % 4 != 0
+    for each in stored[1:]:
+        np.testing.assert_array_equal(each[kept], stored[0][kept])
 
 
 def test_masked_betas_are_refused(tmp_path: Path) -> None:
