@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fmri_models import FmriToImagePipeline
-from fmri_models.data import TrialTable
+from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor
@@ -123,3 +123,32 @@ def test_what_is_no_pipeline_is_a_sentence(data, tmp_path):
             (tmp_path / "model_index.json").write_text(content)
         with pytest.raises(FmriModelsError, match=r"is no saved pipeline|is no model of this package"):
             refit_processor(tmp_path, data)
+
+
+def test_what_is_done_with_unseen_sessions_is_taken_over_or_said_anew(data, tmp_path):
+    former = FmriProcessor.without_statistics({"subj02": VOXELS}, "anything")
+    former.unseen_session = "from_batch"
+    folder = save(tmp_path / "pipeline", processor=former)
+    assert refit_processor(folder, data).unseen_session == "from_batch"
+    assert refit_processor(folder, data, unseen_session="pooled").unseen_session == "pooled"
+    assert FmriToImagePipeline.from_pretrained(folder).processor.unseen_session == "pooled"
+
+
+def write_dropped(path, kept):
+    """A table of which voxels of a wider array were kept."""
+    rng = np.random.default_rng(0)
+    with TrialTableWriter(path, "t") as writer:
+        writer.add_stimuli({"stimulus_id": name, "image": None} for name in ("a", "b"))
+        writer.add_voxels("subj02", len(kept), source_columns=np.array(kept), source_width=6)
+        writer.add_trials("subj02", "train", ["a", "b"] * 6, rng.normal(size=(12, 6))[:, kept])
+    return path
+
+
+def test_other_voxels_of_the_same_number_are_refused(tmp_path):
+    first = write_dropped(tmp_path / "first", [0, 1, 2, 4])
+    folder = save(tmp_path / "pipeline", 4)
+    processor = refit_processor(folder, first, statistics="pooled")
+    assert processor.subject("subj02").source_columns.tolist() == [0, 1, 2, 4]
+    assert processor(np.arange(6.0))["fmri"].shape == (1, 4)
+    with pytest.raises(FmriModelsError, match="as many voxels as the model, but others"):
+        refit_processor(folder, write_dropped(tmp_path / "second", [0, 1, 3, 4]))
