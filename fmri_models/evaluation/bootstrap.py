@@ -24,6 +24,8 @@ FEWEST_STIMULI = 5
 # Scores are computed in float64 from pictures and features that are the same for every pairing. The worst conditioned
 # of them, structural similarity of flat regions, loses three digits (1e-16 over its constant of 9e-4).
 TIE_MARGIN = 1e-10
+# Range of shares of successes, of which the binomial distribution is the most spread one.
+_SHARE = (0.0, 1.0)
 # Values that the bootstrap holds at a time.
 _VALUES_AT_ONCE = 2**22
 
@@ -98,9 +100,10 @@ def interval(
     """The mean of scores over stimuli and its interval.
 
     The interval is exact (binomial; Clopper & Pearson, 1934) for scores of 0 and 1 with one item a stimulus. Else it
-    is the wider one, on either side, of Student's t and a BCa bootstrap over the stimuli's mean scores. Scores that
-    are all at the same end of their range have no spread to tell anything by; no distribution in that range with such
-    a mean would show them more often than 0 and 1 would, so that the binomial bound holds for them, too.
+    is the wider one, on either side, of Student's t and a BCa bootstrap over the stimuli's mean scores. Shares that are
+    all 0 or all 1 have no spread to tell anything by; no distribution from 0 to 1 with such a mean would show them more
+    often than scores of 0 and 1 would, so that the binomial bound holds for them, too. Other scores that are all the
+    same have no interval.
 
     Args:
         values: (N,) scores; NaN marks an item without one.
@@ -119,7 +122,12 @@ def interval(
         return None
     means = stimulus_means(values, stimulus_ids)
     single = len(means) == present.sum()
-    found = _interval_of_means(means, single, draws, seed, bounds, confidence)
+    if len(means) < FEWEST_STIMULI:
+        found = None
+    elif single and bounds in (None, _SHARE) and np.isin(means, _SHARE).all():
+        found = _binomial(int(means.sum()), len(means), confidence)
+    else:
+        found = _interval_of_means(means, draws, seed, bounds, _SHARE if bounds == _SHARE else None, confidence)
     return Interval(float(means.mean()), found, int(present.sum()), len(means))
 
 
@@ -147,10 +155,16 @@ def paired_difference(
         None if no item has both scores.
     """
     advantage = np.asarray(values, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    # A difference of -1, 0 and 1 is no binomial one, even where no -1 was seen.
-    span = math.inf if bounds is None else bounds[1] - bounds[0]
-    result = interval(advantage if higher_is_better else -advantage, stimulus_ids, draws, seed, (-span, span))
-    return None if result is None else Difference(result.value, result.ci95, result.n, result.stimuli)
+    present = np.isfinite(advantage)
+    if not present.any():
+        return None
+    means = stimulus_means(advantage if higher_is_better else -advantage, stimulus_ids)
+    found = None
+    if len(means) >= FEWEST_STIMULI:
+        span = math.inf if bounds is None else bounds[1] - bounds[0]
+        ends = (-span, span) if bounds == _SHARE else None
+        found = _interval_of_means(means, draws, seed, (-span, span), ends, CONFIDENCE)
+    return Difference(float(means.mean()), found, int(present.sum()), len(means))
 
 
 def permutation_test(
@@ -196,23 +210,24 @@ def means_over_stimuli(values: np.ndarray, stimulus_ids: Sequence[str] | np.ndar
 
 
 def _interval_of_means(
-    means: np.ndarray, single: bool, draws: int, seed: int, bounds: tuple[float, float] | None, confidence: float
+    means: np.ndarray,
+    draws: int,
+    seed: int,
+    bounds: tuple[float, float] | None,
+    ends: tuple[float, float] | None,
+    confidence: float,
 ) -> tuple[float, float] | None:
-    if len(means) < FEWEST_STIMULI:
-        return None
-    low, high = bounds or (-math.inf, math.inf)
-    if single and bounds in (None, (0, 1)) and np.isin(means, (0, 1)).all():
-        return _binomial(int(means.sum()), len(means), confidence)
+    """Of at least two means; those that are all the same have one at the ends of a range of shares, if it has any."""
     if np.ptp(means) <= TIE_MARGIN * max(1.0, float(np.abs(means).max())):
-        return _at_the_end(means, low, high, confidence)
+        return None if ends is None else _at_an_end(means, *ends, confidence)
+    low, high = bounds or (-math.inf, math.inf)
     both = np.array([_student(means, confidence), _bootstrapped(means, draws, seed, confidence)])
     return max(low, float(np.nanmin(both[:, 0]))), min(high, float(np.nanmax(both[:, 1])))
 
 
-def _at_the_end(means: np.ndarray, low: float, high: float, confidence: float) -> tuple[float, float] | None:
-    """Bounds of equal scores: known at an end of the range, nowhere else."""
+def _at_an_end(means: np.ndarray, low: float, high: float, confidence: float) -> tuple[float, float] | None:
     for end, successes in ((low, 0), (high, len(means))):
-        if math.isfinite(high - low) and abs(means[0] - end) <= TIE_MARGIN:
+        if abs(means[0] - end) <= TIE_MARGIN:
             bounds = _binomial(successes, len(means), confidence)
             return low + (high - low) * bounds[0], low + (high - low) * bounds[1]
     return None

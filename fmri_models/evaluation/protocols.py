@@ -1,5 +1,6 @@
 """What is measured, under which name, and in which direction it is better."""
 
+import math
 import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -60,16 +61,16 @@ _PATTERNS = (
 )  # fmt: skip
 
 
-# Smallest and largest score of the metrics that are no share of successes; None where there is no such number.
-_RANGES: dict[str, tuple[float, float] | None] = {
+# Smallest and largest score of the metrics that are no share of successes.
+_RANGES = {
     r"pixcorr|ssim(_uniform)?": (-1.0, 1.0),
+    r"mse|(fid|lpips)_\w+": (0.0, math.inf),
     r"distance_\w+": (0.0, 2.0),
-    r"(fid|lpips)_\w+": None,
 }
 
 
-def metric_range(name: str) -> tuple[float, float] | None:
-    """The smallest and the largest score that is possible; None for a metric without bounds."""
+def metric_range(name: str) -> tuple[float, float]:
+    """The smallest and the largest score that is possible: 0 and 1 for shares of successes, and for no others."""
     return next((bounds for pattern, bounds in _RANGES.items() if re.fullmatch(pattern, name)), (0.0, 1.0))
 
 

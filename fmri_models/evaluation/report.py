@@ -328,7 +328,7 @@ def _on_pairings(permutation: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"Permutation test: so few stimuli have {test['n']} pairings, all of which were scored; no p can be below "
         f"{test['smallest_p']:.3f}"
     )
-    return [sentence + (", so that it can't tell luck." if test["smallest_p"] > _SMALLEST_USEFUL_P else ".")]
+    return [sentence + (", which is too much to rule out luck." if test["smallest_p"] > _SMALLEST_USEFUL_P else ".")]
 
 
 def _verdicts(

@@ -87,10 +87,12 @@ def test_equal_scores_claim_nothing_that_they_do_not_show():
     assert interval(np.full(5, 0.7), ids, bounds=(0, 1)).ci95 is None
     assert interval(np.zeros(5), ids, bounds=(-1, 1)).ci95 is None
     assert interval(np.full(5, 0.1 + 0.2), ids).ci95 is None
-    # At an end of it, as wide as scores of 0 and 1 would have it, also with several items a stimulus.
+    assert interval(np.ones(5), ids, bounds=(-1, 1)).ci95 is None
+    assert interval(np.zeros(5), ids, bounds=(0, np.inf)).ci95 is None
+    # Shares that are all 0 or 1: as wide as scores of 0 and 1 would have it, also with several items a stimulus.
     for repeats in (1, 4):
         assert interval(np.ones(5 * repeats), ids * repeats, bounds=(0, 1)).ci95 == pytest.approx((0.478, 1), abs=1e-3)
-    assert interval(np.ones(5), ids, bounds=(-1, 1)).ci95 == pytest.approx((-0.044, 1), abs=1e-3)
+    assert paired_difference(np.ones(5), np.zeros(5), ids, bounds=(-1, 1)).ci95 is None
     assert paired_difference(np.ones(5), np.ones(5), ids, bounds=(0, 1)).ci95 is None
     assert paired_difference(np.ones(5), np.zeros(5), ids, bounds=(0, 1)).ci95 == pytest.approx((-0.044, 1), abs=1e-3)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from fmri_models.evaluation import Report, RowData, score_rows
+from fmri_models.evaluation import Report, RowData, Scores, score_rows
+from fmri_models.evaluation.bootstrap import PERMUTATIONS
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
 from tests.evaluation.test_report import Classifier, TinyExtractor
 
@@ -151,3 +152,20 @@ def test_equal_pictures_have_exactly_equal_scores_in_every_row_and_pairing():
         true = np.flatnonzero((scores.permuted[metric] == scores.values["brain"][metric]).any(0))
         assert len(true) > 0
         assert scores.permuted[metric].dtype == np.float64
+
+
+def test_joined_folds_of_few_stimuli_are_paired_independently():
+    truth = pictures(6, torch.Generator().manual_seed(0))
+    protocol = Protocol("test", "", ("mse",))
+    parts = [
+        score_rows({"brain": RowData(truth[part])}, truth[part], list("abcdef")[part], protocol)
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    joined = Scores.concatenate(parts)
+    assert joined.permuted["mse"].shape == (PERMUTATIONS, 6)
+    assert not joined.exhaustive
+    # 0 is the own picture: one of six pairings in either fold, and not in the same draws.
+    own = [(joined.permuted["mse"][:, part] == 0).all(1) for part in (slice(0, 3), slice(3, 6))]
+    assert all(10 < each.sum() < 70 for each in own)
+    assert (own[0] != own[1]).any()
+    assert Report.from_scores(joined, protocol).permutation["mse"]["smallest_p"] == 1 / (1 + PERMUTATIONS)
