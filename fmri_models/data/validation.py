@@ -13,11 +13,14 @@ from ..names import one_line
 from ..swapping import is_partial
 from . import schema
 from .metadata import read_metadata
+from .near_copies import PictureSketches, tested_and_known
 from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
 from .split_files import check_disjoint, check_split_rows
 from .table import TrialTable
-from .training_checks import TrainingChecks
+from .training_checks import Shown, TrainingChecks
+
+_MOST_NEAR_COPIES = 20
 
 
 def validate_table(path: str | Path, progress: Callable[[str], object] = lambda step: None) -> list[str]:
@@ -48,7 +51,8 @@ def validate_table(path: str | Path, progress: Callable[[str], object] = lambda 
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, checks, progress)
-    return findings or [*_split_findings(table), *checks.findings(_trial_numbers(table))]
+    findings = findings or [*_split_findings(table), *checks.findings(_shown(table))]
+    return findings or list(_near_copy_findings(table, progress))
 
 
 def _file_findings(path: Path, files: dict[str, dict], progress: Callable[[str], object]) -> Iterator[str]:
@@ -143,17 +147,18 @@ def _trial_findings(
         yield f"{subject} was shown {len(unknown)} stimuli that the table doesn't have ({schema.listed(unknown)})."
 
 
-def _trial_numbers(table: TrialTable) -> dict[str, dict[str, list[int]]]:
-    """Numbers of each subject's trials in each part of the default split, in the order of the files."""
-    numbers = {}
+def _shown(table: TrialTable) -> dict[str, dict[str, Shown]]:
+    """Each subject's trials in each part of the default split, in the order of the files."""
+    shown = {}
     for subject, counts in table.metadata["trials"].items():
-        of_subject = table.all_trials(subject).trials.tolist()
+        trials = table.all_trials(subject)
         ends = np.cumsum([counts[part] for part in schema.SPLITS]).tolist()
-        starts = [0, *ends[:-1]]
-        numbers[subject] = {
-            part: of_subject[start:end] for part, start, end in zip(schema.SPLITS, starts, ends, strict=True)
+        spans = zip(schema.SPLITS, [0, *ends[:-1]], ends, strict=True)
+        shown[subject] = {
+            part: Shown(trials.trials[start:end].tolist(), trials.stimulus_ids[start:end].tolist())
+            for part, start, end in spans
         }
-    return numbers
+    return shown
 
 
 def _check_values(
@@ -191,6 +196,26 @@ def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) ->
     check_split_rows(name, rows, table.shown())
     if not table.repeats_stimuli(name):
         check_disjoint(rows, hashes, name)
+
+
+def _near_copy_findings(table: TrialTable, progress: Callable[[str], object]) -> Iterator[str]:
+    """Tested pictures that are nearly those of the training or validation, under another id."""
+    folds = {name: list(tested_and_known(table.split_rows(name))) for name in table.split_names()}
+    compared = [tested | known for each in folds.values() for _, tested, known in each if tested and known]
+    if not compared:
+        return
+    progress("near copies")
+    sketches = PictureSketches(table.stimuli, set().union(*compared))
+    for name, each in folds.items():
+        found = {copy: fold for fold, tested, known in reversed(each) for copy in sketches.near_copies(tested, known)}
+        pairs = sorted(found.items(), key=lambda pair: (pair[1], pair[0].stimulus))
+        for copy, fold in pairs[:_MOST_NEAR_COPIES]:
+            yield (
+                f"The split {name!r} (fold {fold}) tests nearly the same picture as it learns from: {copy}; leave one of "
+                "them out, or have both in one part."
+            )
+        if len(pairs) > _MOST_NEAR_COPIES:
+            yield f"The split {name!r} has {len(pairs) - _MOST_NEAR_COPIES} more such pairs."
 
 
 def _schema_findings(path: Path, name: str, *expected: pa.Schema) -> Iterator[str]:
