@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, default=15_724, help="those of NSD's first subject (default)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--offset", type=float, default=0, help="mean of the betas; with 10000 they need float32")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +44,7 @@ def main() -> None:
 def measure(args: argparse.Namespace, folder: Path) -> dict:
     from fmri_models.data import TrialTable
 
-    write_s = timed(lambda: write_table(folder / "table", args.trials, args.voxels))
+    write_s = timed(lambda: write_table(folder / "table", args.trials, args.voxels, args.offset))
     table = TrialTable.open(folder / "table")
     trials = table.trials("subj01")
     materialize_s = timed(lambda: trials.fmri([0]))
@@ -61,6 +62,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
         "trials": args.trials,
         "voxels": args.voxels,
         "batch_size": args.batch_size,
+        "bytes_of_a_beta": np.load(trials.table.matrix("subj01").folder / "values.npy", mmap_mode="r").itemsize,
         "rows_per_s": {name: round(args.trials / seconds) for name, seconds in best.items()},
         "once_s": {"write": round(write_s, 2), "materialize": round(materialize_s, 2), "datasets": round(prepare_s, 2)},
         "versions": versions(),
@@ -82,11 +84,11 @@ def datasets_side(path: Path) -> tuple[Any, float]:
     return loaded, time.perf_counter() - start
 
 
-def write_table(path: Path, trials: int, voxels: int) -> None:
+def write_table(path: Path, trials: int, voxels: int, offset: float) -> None:
     from fmri_models.data import TrialTableWriter
 
     rng = np.random.default_rng(0)
-    block = rng.normal(size=(min(500, trials), voxels)).astype(np.float32)
+    block = (offset + rng.normal(size=(min(500, trials), voxels))).astype(np.float32)
     sizes = [len(part) for part in np.array_split(np.arange(trials), -(-trials // len(block)))]
     with TrialTableWriter(path, "benchmark", simulated=True) as writer:
         writer.add_stimuli({"stimulus_id": f"s{i}", "image": None} for i in range(trials))
