@@ -108,6 +108,7 @@ def prepare_arrays(
     }
     repeated = _tested_again(known, groups)
     parts = _split_parts(known, subjects, groups, repeated, seed, test_fraction, validation_fraction, report)
+    _say_unseen_sessions(known, subjects, parts, report)
     with TrialTableWriter(
         out,
         name,
@@ -353,6 +354,25 @@ def _runs(events: Events) -> list[tuple[int, int]]:
     """A run is a session's run."""
     count = len(events)
     return list(zip(events.session or [1] * count, events.run or [1] * count, strict=True))
+
+
+def _say_unseen_sessions(
+    events: Events, subjects: Sequence[_Subject], parts: np.ndarray, report: Callable[[str], None]
+) -> None:
+    """Tells of test trials for whose session there are no statistics, which has to be said in evaluation."""
+    if events.session is None:
+        return
+    sessions = np.array(events.session)
+    for subject in subjects:
+        of_part = {part: sessions[subject.event_rows[parts[subject.event_rows] == part]] for part in schema.SPLITS}
+        unseen = np.setdiff1d(of_part[schema.TEST], of_part[schema.TRAIN])
+        if len(unseen):
+            count = int(np.isin(of_part[schema.TEST], unseen).sum())
+            report(
+                f"{subject.name}: {count} test trials are of sessions without training trials "
+                f"({schema.listed(unseen.tolist())}); evaluate with `--unseen-session pooled`, or train with "
+                "`processor.statistics=pooled`."
+            )
 
 
 def _rows(events: Events, subjects: Sequence[_Subject], groups: Mapping[str, str]) -> SplitRows:

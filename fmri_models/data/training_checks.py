@@ -14,7 +14,8 @@ from .schema import TEST, TRAIN, listed
 
 # Whole numbers in so few voxels may be equal in two trials by chance.
 _FEWEST_VOXELS = 4
-_FEWEST_TRIALS = 2
+# A decoder is fitted to the mean response to each stimulus.
+_FEWEST_STIMULI = 2
 _SIZES_NAMED = 3
 _ROWS = 256
 
@@ -24,6 +25,13 @@ class _Row(NamedTuple):
 
     part: str
     row: int
+
+
+class Shown(NamedTuple):
+    """Trials of a subject in a part of the default split: their numbers, and what was shown."""
+
+    trials: Sequence[int]
+    stimuli: Sequence[str]
 
 
 # The number of a subject's trial.
@@ -92,19 +100,19 @@ class TrainingChecks:
             yield block
             self.add_trials(subject, part, block)
 
-    def findings(self, numbers: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]:
+    def findings(self, shown: Mapping[str, Mapping[str, Shown]]) -> list[str]:
         """What is wrong, one sentence each; empty if nothing is.
 
         Args:
-            numbers: Trial numbers of each subject and part, in the order in which trials were taken.
+            shown: Of each subject and part, in the order in which trials were taken.
         """
 
         def number(subject: str, row: _Row) -> int:
-            return int(numbers[subject][row.part][row.row])
+            return int(shown[subject][row.part].trials[row.row])
 
         found = [self._size_finding()] if len(self._sizes) > 1 else []
         for name, subject in sorted(self._subjects.items()):
-            found += self._findings_of(name, subject, number)
+            found += self._findings_of(name, subject, len(set(shown[name][TRAIN].stimuli)), number)
         return [*found, *self._shared_findings()]
 
     def _size_finding(self) -> str:
@@ -117,11 +125,12 @@ class TrainingChecks:
             "their central square and resizes it, or with pictures of one size."
         )
 
-    def _findings_of(self, name: str, subject: _Subject, number: _Number) -> Iterator[str]:
-        if subject.counts[TRAIN] < _FEWEST_TRIALS:
+    def _findings_of(self, name: str, subject: _Subject, num_stimuli: int, number: _Number) -> Iterator[str]:
+        if num_stimuli < _FEWEST_STIMULI:
             yield (
-                f"{name} has {subject.counts[TRAIN]} trials in the part {TRAIN!r} of the split, and training needs at "
-                f"least {_FEWEST_TRIALS}: give it more, or leave the subject out."
+                f"{name} has trials of {num_stimuli} {'stimulus' if num_stimuli == 1 else 'stimuli'} in the part "
+                f"{TRAIN!r} of the split, and training needs at least {_FEWEST_STIMULI}: give it more, or leave the "
+                "subject out."
             )
         elif (subject.lowest == subject.highest).all():
             yield f"No voxel of {name} changes over its training trials, so nothing can be learned from them."

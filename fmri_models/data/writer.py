@@ -28,7 +28,7 @@ from .parquet import file_sha256
 from .pictures import content_sha256, encode_picture, picture_format, read_picture
 from .precision import rounded_trials
 from .split_files import check_disjoint, check_split_rows, split_table
-from .training_checks import TrainingChecks
+from .training_checks import Shown, TrainingChecks
 
 ROW_GROUP = 256
 ROWS_PER_FILE = 4096
@@ -363,10 +363,11 @@ class TrialTableWriter:
 
     def _finish(self) -> None:
         self._check_content()
-        numbers = {
-            name: {split: part.rows[split]["trial"] for split in schema.SPLITS} for name, part in self._subjects.items()
+        shown = {
+            name: {split: Shown(rows["trial"], rows["stimulus_id"]) for split, rows in part.rows.items()}
+            for name, part in self._subjects.items()
         }
-        self.findings = self._checks.findings(numbers)
+        self.findings = self._checks.findings(shown)
         if self._pending_stimuli:
             self._write_stimuli()
         self._name_stimulus_files()

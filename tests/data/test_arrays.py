@@ -409,6 +409,13 @@ def test_few_test_stimuli_of_a_given_split_are_said(files: Files) -> None:
     assert any("Only 4 stimuli are tested" in sentence and "--by kfold" in sentence for sentence in said)
 
 
+def test_sessions_that_are_tested_but_not_learned_from_are_said(files: Files) -> None:
+    rows = [[s, i // 10, "test" if i >= 18 else "train"] for i, s in enumerate(IDS)]
+    files.write_events(rows, ["stimulus_id", "session", "split"])
+    _, said = files.prepare(files.array("x.npy", betas()))
+    assert any("10 test trials are of sessions without training trials (2); evaluate with" in s for s in said)
+
+
 def test_what_is_no_picture_is_said(files: Files) -> None:
     files.write_events(one_each())
     for name in ("notes.txt", "p00.heic", ".DS_Store", "._p00.jpg", "Thumbs.db"):

@@ -111,12 +111,12 @@ def test_a_subject_that_is_a_copy_of_another_one(prepare: Callable) -> None:
 def test_training_trials_that_are_too_few_or_never_change(tmp_path: Path) -> None:
     with TrialTableWriter(tmp_path / "table", "t") as writer:
         writer.add_stimuli({"stimulus_id": name, "image": None} for name in IDS)
-        writer.add_trials("a", "train", IDS[:1], betas(rows=1))
+        writer.add_trials("a", "train", IDS[:1] * 3, betas(rows=3))
         writer.add_trials("a", "test", IDS[12:], betas(1, 12))
         writer.add_trials("b", "train", IDS[:12], np.tile(betas(2, 1), (12, 1)))
         writer.add_trials("b", "test", IDS[12:], betas(3, 12))
     few, still, twice = TrialTable.open(tmp_path / "table").findings
-    assert "a has 1 trials in the part 'train' of the split, and training needs at least 2" in few
+    assert "a has trials of 1 stimulus in the part 'train' of the split, and training needs at least 2" in few
     assert "No voxel of b changes over its training trials" in still
     assert "11 trials of b have exactly the betas of another one" in twice
     assert validate_table(tmp_path / "table") == [few, still, twice]
