@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from fmri_models.errors import FmriModelsError
+from fmri_models.in_memory import as_numbers
 from fmri_models.names import one_line
 from fmri_models.reading import (
     MAX_JSON_BYTES,
@@ -377,3 +378,17 @@ def test_changed_arrays_are_arrays_or_sentences(tmp_path_factory, changes, versi
 def test_numbers_of_yaml_may_be_written_with_an_exponent_alone():
     values = parse_yaml("[1e7, -1e-4, 1.5e3, .5E+2, 1.0e-3, '1e7', 1e, e7, 1_0e-4]", "It")
     assert values == [1e7, -1e-4, 1500.0, 50.0, 1e-3, "1e7", "1e", "e7", "1_0e-4"]
+
+
+@pytest.mark.parametrize("memory_map", [False, True])
+def test_bfloat16_is_numbers_and_other_bytes_without_a_meaning_are_not(tmp_path, memory_map):
+    values = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    # As ml_dtypes saves it: the upper half of a float32.
+    np.save(tmp_path / "half.npy", (values.view(np.uint32) >> 16).astype(np.uint16).view("V2"))
+    read = as_numbers(read_array(tmp_path / "half.npy", "betas", "mend it", memory_map))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, (values.view(np.uint32) & 0xFFFF0000).view(np.float32))
+    for name, others in (("three", np.zeros(4, "V3")), ("fields", np.zeros(4, [("a", "u1"), ("b", "u1")]))):
+        np.save(tmp_path / f"{name}.npy", others)
+        with pytest.raises(FmriModelsError, match="expected whole or floating-point numbers"):
+            read_array(tmp_path / f"{name}.npy", "betas", "mend it", memory_map)
