@@ -19,8 +19,11 @@ def check_seed(seed: object, what: str = "seed") -> int:
     Raises:
         FmriModelsError: It is no whole number from 0 to `LARGEST_SEED`.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
-        shown = repr(seed)
+    # Whole numbers of NumPy are seeds, and True is none.
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= LARGEST_SEED:
+        # Python refuses to write down numbers of thousands of digits.
+        is_huge = isinstance(seed, int) and seed.bit_length() > 128
+        shown = "a number of more than 38 digits" if is_huge else repr(seed)
         shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
         raise FmriModelsError(f"The {what} is {shown}; expected a whole number from 0 to {LARGEST_SEED}.")
     return int(seed)

@@ -32,6 +32,8 @@ def test_what_is_no_seed_is_a_sentence(seed):
 
 
 def test_seeds():
+    with pytest.raises(FmriModelsError, match="The seed is a number of more than 38 digits"):
+        check_seed(-(10**5000))
     assert [check_seed(seed) for seed in (0, LARGEST_SEED, np.int64(7))] == [0, LARGEST_SEED, 7]
 
 

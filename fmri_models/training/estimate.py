@@ -16,6 +16,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from .checkpoints import KEPT_CHECKPOINTS
 from .gradient import GradientStage, check_precision, check_trackers
+from .initial_model import warn_of_seen_test_pictures
 from .loop import parts_of_a_stage
 from .planning import StageMemory, available_memory, planned_generator
 from .recipe import Recipe, Stage
@@ -56,6 +57,8 @@ def estimate(recipe: Recipe) -> str:
     check_trackers(recipe.trackers)
     table = TrialTable.open(recipe.data)
     recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
+    if recipe.initial_model is not None:
+        warn_of_seen_test_pictures(recipe, table, recipe_subjects(recipe, table))
     lines = _by_gradient(recipe, table) if recipe.trains_by_gradient else _in_closed_form(recipe, table)
     if recipe.selection is not None:
         candidates, folds = len(recipe.selection.candidates), recipe.selection.folds

@@ -14,6 +14,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.held_out import held_out_notes, held_out_trials
 from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
@@ -195,6 +196,14 @@ def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_p
     # Also at second hand, on the split that the middle one was trained on.
     assert message in warned(caplog, data, tmp_path / "third", f"initial_model={tmp_path / 'out'}", "split=b")
     assert [each.split for each in TrainingRecord.load(tmp_path / "third").learned_from] == ["b", "a"]
+
+
+def test_a_dry_run_says_it_too(workplace, tmp_path, caplog):
+    data, start = workplace / "data", f"initial_model={workplace / 'model'}"
+    options = [f"data={data}", f"out={tmp_path / 'out'}", "generator=pixels", "targets=[latents]", "split=b", start]
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        estimate(load_recipe("linear", options))
+    assert "pictures that are tested in the split 'b'" in caplog.text
 
 
 def test_all_folds_from_one_initial_model_are_marked(workplace, tmp_path, caplog):
