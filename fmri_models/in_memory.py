@@ -24,7 +24,7 @@ def as_numbers(values: Any, what: str = "Voxels") -> np.ndarray:
     if isinstance(values, list | tuple) and any(hasattr(value, "shape") for value in values):
         values = [as_numbers(value, what) for value in values]
     try:
-        array = np.asarray(_without_torch(_unmasked(values, what), what))
+        array = np.asarray(_without_torch(unmasked(values, what), what))
     except (ValueError, TypeError) as error:
         raise FmriModelsError(
             f"{what} can't be read as one array ({one_line(error, 120)}); expected rows of numbers, all of one length."
@@ -57,7 +57,7 @@ def as_sessions(values: Any, what: str = "session") -> np.ndarray:
         FmriModelsError: One is no whole number.
     """
     try:
-        array = np.asarray(_without_torch(_unmasked(values, "Sessions"), "Sessions"))
+        array = np.asarray(_without_torch(unmasked(values, "Sessions"), "Sessions"))
     except (ValueError, TypeError) as error:
         raise FmriModelsError(f"{what} can't be read ({one_line(error, 120)}); {_EXPECTED}.") from error
     if array.size == 0:
@@ -77,7 +77,16 @@ def _has_bool(values: Any) -> bool:
     return isinstance(values, list | tuple) and any(isinstance(value, bool | np.bool_) for value in values)
 
 
-def _unmasked(values: Any, what: str) -> Any:
+def unmasked(values: Any, what: str) -> Any:
+    """Values as they are, if they are no masked array.
+
+    Args:
+        values: Anything.
+        what: What they are, as the beginning of a sentence in the plural.
+
+    Raises:
+        FmriModelsError: They are one.
+    """
     if np.ma.isMaskedArray(values):
         count = int(np.ma.count_masked(values))
         raise FmriModelsError(

@@ -22,7 +22,7 @@ from .hub_repository import (
     split_push_options,
     upload_saved,
 )
-from .in_memory import as_numbers, as_sessions
+from .in_memory import as_numbers, as_sessions, unmasked
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema, merged_folder
@@ -357,7 +357,8 @@ class FmriProcessor(FeatureExtractionMixin):
     def _select(self, name: str, num_voxels: int, labels: VoxelLabels | None, scores: np.ndarray | None) -> np.ndarray:
         keep = np.ones(num_voxels, dtype=bool)
         if self.rois is not None:
-            roi = _required(labels.roi if labels else None, f"rois={self.rois} needs the ROI of each voxel of {name}")
+            roi = labels.roi if labels else None
+            roi = _required(roi, num_voxels, f"rois={self.rois} needs the ROI of each voxel of {name}")
             absent = sorted(set(self.rois) - set(roi))
             if absent:
                 raise FmriModelsError(
@@ -366,14 +367,16 @@ class FmriProcessor(FeatureExtractionMixin):
             keep &= np.isin(np.asarray(roi), self.rois)
         if self.min_noise_ceiling is not None:
             ceiling = labels.noise_ceiling if labels else None
-            ceiling = _required(ceiling, f"min_noise_ceiling needs the noise ceiling of each voxel of {name}")
+            ceiling = _required(
+                ceiling, num_voxels, f"min_noise_ceiling needs the noise ceiling of each voxel of {name}"
+            )
             self._note_source(labels)
             keep &= np.nan_to_num(np.asarray(ceiling)) >= self.min_noise_ceiling
         if self.num_best_voxels is not None:
             if scores is None:
                 scores = labels.noise_ceiling if labels else None
                 self._note_source(labels)
-            scores = _required(scores, f"num_best_voxels needs a score for each voxel of {name}")
+            scores = _required(scores, num_voxels, f"num_best_voxels needs a score for each voxel of {name}")
             ranked = np.where(keep, np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf), -np.inf)
             best = np.argsort(-ranked, kind="stable")[: self.num_best_voxels]
             keep &= np.isin(np.arange(num_voxels), best)
@@ -957,9 +960,11 @@ def _pool(values: np.ndarray, width: int) -> np.ndarray:
     return pooled.numpy()
 
 
-def _required(value: Any, need: str) -> Any:
+def _required(value: Any, num_voxels: int, need: str) -> Any:
     if value is None or len(value) == 0:
         raise FmriModelsError(f"{need}; the data have none: pass it with voxels=, or leave the option out.")
+    if len(unmasked(value, "Values of voxels")) != num_voxels:
+        raise FmriModelsError(f"{need}; there are {len(value)} for {num_voxels} voxels: give one a voxel.")
     return value
 
 

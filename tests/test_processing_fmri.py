@@ -611,3 +611,16 @@ def test_patterns_of_the_recorded_width_lose_the_voxels_that_were_dropped(tmp_pa
         assert torch.equal(each([recorded[0], recorded[1][kept]])["fmri"], expected[:2])
         with pytest.raises(FmriModelsError, match="has 14 voxels; the processor was fitted on 12, .* of 15 recorded"):
             each(recorded[:, :14])
+
+
+def test_values_of_voxels_are_one_a_voxel():
+    fmri = make_fmri()
+    for labels, options in (
+        (Labels(roi=["V1"] * 11), {"rois": ["V1"]}),
+        (Labels(noise_ceiling=np.ones(13)), {"min_noise_ceiling": 0.1}),
+        (Labels(noise_ceiling=np.ones(13)), {"num_best_voxels": 3}),
+    ):
+        with pytest.raises(FmriModelsError, match=r"there are 1[13] for 12 voxels"):
+            FmriProcessor.fit(fmri, voxels={"subj01": labels}, **options)
+    with pytest.raises(FmriModelsError, match="there are 2 for 12 voxels"):
+        FmriProcessor.fit(fmri, voxel_scores={"subj01": np.ones(2)}, num_best_voxels=1)

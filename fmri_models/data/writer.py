@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
-from ..in_memory import as_numbers
+from ..in_memory import as_numbers, unmasked
 from ..names import check_line, check_name, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import parse_json
@@ -617,7 +617,7 @@ def _checked_block(block: np.ndarray, what: str) -> np.ndarray:
 def _integers(values: Sequence[int] | None, count: int, missing: int, what: str) -> list[int]:
     if values is None:
         return [missing] * count
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values, f"The {what}"))
     if array.shape != (count,):
         raise FmriModelsError(f"There are {array.size} {what} for {count} trials.")
     if array.dtype.kind not in "iu" and count:
@@ -634,7 +634,7 @@ def _column(
     if values is None:
         return None
     with np.errstate(over="ignore"):
-        array = np.asarray(values, dtype=np.float32)
+        array = np.asarray(unmasked(values, f"The {what}"), dtype=np.float32)
     if array.shape != shape:
         raise FmriModelsError(f"The {what} have the shape {array.shape}; expected {shape}.")
     known = array[~np.isnan(array)]
