@@ -1,5 +1,6 @@
 """An index of components names classes of known libraries and nothing else, so that no code of a folder is run."""
 
+import inspect
 import sys
 import types
 import typing
@@ -7,8 +8,38 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .errors import FmriModelsError
-from .names import one_line
+from .hub_repository import FETCH_OPTIONS
+from .names import did_you_mean, one_line
 from .registry import component_libraries
+
+# What `DiffusionPipeline.from_pretrained` takes besides components and arguments of the constructor; of others it only
+# notes in the log that it passes over them.
+DIFFUSERS_LOAD_OPTIONS = (
+    *FETCH_OPTIONS, "custom_pipeline", "custom_revision", "device_map", "disable_mmap", "dtype", "from_flax",
+    "load_connected_pipeline", "low_cpu_mem_usage", "max_memory", "mirror", "offload_folder", "offload_state_dict",
+    "output_loading_info", "provider", "provider_options", "proxies", "quantization_config", "resume_download",
+    "sess_options", "torch_dtype", "trust_remote_code", "use_flashpack", "use_onnx", "use_safetensors", "variant",
+)  # fmt: skip
+DIFFUSERS_SAVE_OPTIONS = ("max_shard_size", "save_peft_format", "use_flashpack", "variant")
+
+
+def check_loading_options(pipeline_class: type, given: Iterable[str]) -> None:
+    """Refuses arguments of `from_pretrained` that diffusers would pass over.
+
+    Args:
+        pipeline_class: The class that will be loaded.
+        given: Names of the arguments.
+
+    Raises:
+        FmriModelsError: Names the first one, and the one that is closest to it.
+    """
+    own = [name for name in inspect.signature(pipeline_class).parameters if name not in ("args", "kwargs")]
+    known = [*own, *DIFFUSERS_LOAD_OPTIONS]
+    for name in given:
+        if name not in known and not name.startswith("_"):
+            raise FmriModelsError(
+                f"{pipeline_class.__name__}.from_pretrained takes no {name!r}.{did_you_mean(name, known)}"
+            )
 
 
 def check_component_index(index: dict[str, Any], what: str, mend: str, components: Iterable[str] | None = None) -> None:

@@ -9,14 +9,17 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
-from .names import check_name, one_line
+from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema
 from .version import __version__
 from .weights import MAX_SIZE, check_configuration
+
+logger = logging.get_logger(__name__)
 
 CONFIG_SCHEMA = 1
 SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
@@ -78,6 +81,7 @@ class FmriConfig(PreTrainedConfig):
         self._check_ranges()
         for kind in SPACES:
             self.space(kind)
+        self._warn_of_misspelt(kwargs)
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -107,6 +111,13 @@ class FmriConfig(PreTrainedConfig):
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
         return read_object(json_file, "model's configuration", _MEND)
+
+    def _warn_of_misspelt(self, others: Mapping[str, Any]) -> None:
+        """The library keeps any attribute; one that is named almost as a field is more likely a mistake."""
+        for name in others:
+            known = name.startswith("_") or name in _TRANSFORMERS_FIELDS
+            if not known and (hint := did_you_mean(name, self.own_fields())):
+                logger.warning(f"{type(self).__name__} has no field {name!r}, which is kept and changes nothing.{hint}")
 
     def _check_ranges(self) -> None:
         for name, (low, high) in {"num_voxels": SIZE, **self.ranges}.items():

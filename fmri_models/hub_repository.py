@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from .errors import FmriModelsError, check_path, system_sentence
-from .names import one_line
+from .names import did_you_mean, one_line
 
 # Arguments of `from_pretrained` that say how files are fetched.
 FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -191,8 +191,19 @@ def upload_saved(
     return upload(folder, files, **options)
 
 
-def split_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Takes the arguments that go with `push_to_hub=True` out of those of `save_pretrained`."""
+def split_push_options(kwargs: dict[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
+    """Takes the arguments that go with `push_to_hub=True` out of those of `save_pretrained`.
+
+    Args:
+        kwargs: What the caller gave; these arguments are removed.
+        others: Further arguments that the library's own `save_pretrained` takes.
+
+    Raises:
+        FmriModelsError: An argument is none of these; the library would pass over it.
+    """
+    known = [*PUSH_OPTIONS, *others]
+    if unknown := next((name for name in kwargs if name not in known), None):
+        raise FmriModelsError(f"save_pretrained takes no {unknown!r}.{did_you_mean(unknown, [*known, 'push_to_hub'])}")
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 

@@ -1,6 +1,7 @@
 """The base class of all brain models."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .hub_repository import (
     weights_patterns,
 )
 from .modeling_outputs import FmriDecoding
-from .names import one_line
+from .names import did_you_mean, one_line
 from .reading import read_object
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
@@ -31,6 +32,13 @@ from .weights import check_finite, check_model_folder, stored_tensors_of
 INDEX_FILE = "model_index.json"
 CONFIG_FILE = "config.json"
 _ADAPTER_FILE = "adapter_config.json"
+# Arguments of transformers' own `save_pretrained`, some of them of earlier versions, and the usual ones for loading.
+_SAVE_OPTIONS = (
+    "distributed_checkpoint", "safe_serialization", "save_function", "save_original_format", "save_peft_format",
+    "state_dict",
+)  # fmt: skip
+_LOAD_OPTIONS = (*FETCH_OPTIONS, "device_map", "dtype", "output_loading_info", "subfolder", "torch_dtype", "variant")
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
@@ -208,6 +216,11 @@ class FmriPreTrainedModel(PreTrainedModel):
         except FmriModelsError:
             raise
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+            # What transformers does not know, it gives to the constructor.
+            if (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in kwargs:
+                config_class: Any = cls.config_class
+                hint = did_you_mean(unknown[1], [*_LOAD_OPTIONS, *config_class.own_fields()])
+                raise FmriModelsError(f"{cls.__name__}.from_pretrained takes no {unknown[1]!r}.{hint}") from error
             raise FmriModelsError(
                 f"The model in {one_line(pretrained_model_name_or_path)} can't be loaded ({one_line(error)}); save or "
                 "download it again if it was changed."
@@ -263,7 +276,7 @@ class FmriPreTrainedModel(PreTrainedModel):
         """
         if not is_main_process:
             return
-        push_options = split_push_options(kwargs)
+        push_options = split_push_options(kwargs, _SAVE_OPTIONS)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
             self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)
             files = written_files(partial)

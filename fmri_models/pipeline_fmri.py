@@ -14,7 +14,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
 
-from .component_index import check_component_classes
+from .component_index import DIFFUSERS_SAVE_OPTIONS, check_component_classes, check_loading_options
 from .drawing_settings import DrawingSettings
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
@@ -454,7 +454,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
         if not is_main_process:
             return
-        push_options = split_push_options(kwargs)
+        push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         self._register_image_generator()
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
@@ -554,6 +554,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         index = read_index(folder)
         pipeline_class = _pipeline_class(folder, index)
         mend = "save or download the pipeline again"
+        check_loading_options(pipeline_class, kwargs)
         check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
             kwargs["image_generator_source"] = with_places(index["image_generator_source"], folder)

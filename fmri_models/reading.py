@@ -61,7 +61,7 @@ _STAND_INS = {
 _A_SERVERS_JSON = (
     "a JSON text, as servers answer where a file is missing or closed, and not the file; download it again"
 )
-_BYTES_OF_A_STAND_IN = 256
+BYTES_OF_A_STAND_IN = 256
 # Formats that never begin with a bracket and a quote.
 _BINARY_ENDINGS = frozenset(
     {
@@ -113,7 +113,7 @@ def stand_in(beginning: bytes, is_binary: bool = True) -> str | None:
     Returns:
         None where it may be the file itself.
     """
-    start = beginning[:_BYTES_OF_A_STAND_IN].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    start = beginning[:BYTES_OF_A_STAND_IN].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     found = next((what for begins, what in _STAND_INS.items() if start.startswith(begins)), None)
     if found is None and is_binary and re.match(rb"[\[{][\s\[{]*[\"}\]]", start) and start.isascii():
         found = _A_SERVERS_JSON
@@ -501,7 +501,7 @@ def _beginning(path: Path) -> bytes:
     """The first bytes; none where they can't be read, which whoever reads the file finds out and says."""
     try:
         with path.open("rb") as file:
-            return file.read(_BYTES_OF_A_STAND_IN)
+            return file.read(BYTES_OF_A_STAND_IN)
     except OSError:
         return b""
 

@@ -113,6 +113,41 @@ def typed(value: Any, kind: Any, key: str, what: str = "The value") -> Any:
     return _typed_text(value, alternatives, key) if isinstance(value, Written) else value
 
 
+def split_override(override: str) -> tuple[str, Argument]:
+    """The key and the text of a `key=value`.
+
+    Raises:
+        FmriModelsError: It is none, or has no value.
+    """
+    key, separator, text = (part.strip() for part in override.partition("="))
+    if not separator or not key:
+        raise FmriModelsError(f"The override {one_line(repr(override))} is not of the form key=value.")
+    if not text:
+        raise FmriModelsError(
+            f"The override {one_line(repr(override))} has no value; give one, or check the shell's variable that it "
+            "comes from (null stands for none)."
+        )
+    return key, Argument(text)
+
+
+def check_given_once(overrides: Sequence[str]) -> None:
+    """Refuses overrides of which a later one replaces an earlier one, for whoever types them.
+
+    Raises:
+        FmriModelsError: Names the first such key.
+    """
+    done: list[list[str]] = []
+    for override in overrides:
+        key, _ = split_override(override)
+        parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in key.split(".")]
+        if repeated := next((each for each in done if each[: len(parts)] == parts), None):
+            raise FmriModelsError(
+                f"The override {one_line(override)!r} replaces {one_line('.'.join(repeated), 80)}, which another one "
+                "before it has set; give each key once."
+            )
+        done.append(parts)
+
+
 def opened(value: Any) -> Any:
     """An [`Argument`] that is a list or a mapping in brackets as what it holds; everything else as it is."""
     if isinstance(value, Argument) and value.strip()[:1] in ("[", "{"):

@@ -1,9 +1,20 @@
 """An index of components names classes of known libraries, each what the pipeline says it is."""
 
-import pytest
+import inspect
+import re
 
-from fmri_models import FmriToImagePipeline
-from fmri_models.component_index import check_component_classes
+import numpy as np
+import pytest
+from diffusers import DiffusionPipeline
+from transformers import PreTrainedModel
+
+from fmri_models import FmriProcessor, FmriToImagePipeline, LinearConfig, LinearModel, MindEyeConfig
+from fmri_models.component_index import (
+    DIFFUSERS_LOAD_OPTIONS,
+    DIFFUSERS_SAVE_OPTIONS,
+    check_component_classes,
+    check_loading_options,
+)
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
 from fmri_models.generation.embedded import EmbeddedImageGenerator
@@ -100,3 +111,60 @@ def test_a_component_that_is_needed_is_named(name):
 def test_the_class_is_one_name(class_name):
     with pytest.raises(FmriModelsError, match="as its class"):
         check_component_classes({**EMBEDDED, "_class_name": class_name}, EmbeddedImageGenerator, "The index", "x")
+
+
+def options_in(function):
+    """Names of the arguments that a function takes by name or out of its `kwargs`."""
+    named = [name for name, each in inspect.signature(function).parameters.items() if each.kind != each.VAR_KEYWORD]
+    return {*named, *re.findall(r'kwargs\.(?:pop|get)\(\s*"([a-z]\w*)"', inspect.getsource(function))}
+
+
+def test_what_diffusers_takes_is_known():
+    own = {"cls", "self", "pretrained_model_name_or_path", "save_directory", "push_to_hub", "safe_serialization"}
+    own |= {"disable"}  # of a progress bar inside
+    push = {"repo_id", "private", "token", "commit_message", "create_pr"}
+    assert options_in(DiffusionPipeline.from_pretrained) - own <= set(DIFFUSERS_LOAD_OPTIONS)
+    assert options_in(DiffusionPipeline.save_pretrained) - own - push <= set(DIFFUSERS_SAVE_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("pipeline_class", "name", "nearest"),
+    [
+        (FmriToImagePipeline, "image_generatr", "image_generator"),
+        (FmriToImagePipeline, "torch_dtyp", "torch_dtype"),
+        (EmbeddedImageGenerator, "local_file_only", "local_files_only"),
+        (ClipTargets, "antialiasing", "antialias"),
+    ],
+)
+def test_misspelt_arguments_of_loading_are_refused_with_the_nearest(pipeline_class, name, nearest):
+    check_loading_options(pipeline_class, [nearest, "cache_dir", "_commit_hash"])
+    with pytest.raises(FmriModelsError, match=f"from_pretrained takes no '{name}'. Did you mean '{nearest}'"):
+        check_loading_options(pipeline_class, [nearest, name])
+
+
+def test_misspelt_arguments_of_models_and_saving_are_refused_with_the_nearest(tmp_path):
+    space = {"encoder": "pixels", "layer": "latent", "shape": [1, 2, 2]}
+    model = LinearModel(LinearConfig(subject_names=["a"], num_voxels=[3], latent_space=space))
+    with pytest.raises(FmriModelsError, match="save_pretrained takes no 'max_shard_siz'"):
+        model.save_pretrained(tmp_path / "model", max_shard_siz="1GB")
+    assert not (tmp_path / "model").exists()
+    model.save_pretrained(tmp_path / "model", safe_serialization=True)
+    with pytest.raises(FmriModelsError, match="LinearModel.from_pretrained takes no 'dtyp'. Did you mean 'dtype'"):
+        LinearModel.from_pretrained(tmp_path / "model", dtyp="float32")
+    with pytest.raises(FmriModelsError, match="save_pretrained takes no 'privat'. Did you mean 'private'"):
+        FmriProcessor.fit({"a": np.eye(4, 3, dtype=np.float32)}).save_pretrained(tmp_path / "processor", privat=True)
+    known = {"self", "save_directory", "is_main_process", "push_to_hub", "max_shard_size", "variant", "token"}
+    unknown = set(inspect.signature(PreTrainedModel.save_pretrained).parameters) - known - {"kwargs"}
+    assert unknown <= {"state_dict", "save_peft_format", "save_original_format", "distributed_checkpoint"}
+
+
+def test_a_misspelt_field_of_a_configuration_is_named(caplog):
+    from transformers.utils import logging
+
+    logging.enable_propagation()
+    try:
+        MindEyeConfig(subject_names=["a"], num_voxels=[3], hiden_size=3, comment="mine")
+    finally:
+        logging.disable_propagation()
+    assert "no field 'hiden_size'" in caplog.text and "Did you mean 'hidden_size'" in caplog.text
+    assert "comment" not in caplog.text

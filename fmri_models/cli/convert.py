@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..names import one_line
+from ..errors import FmriModelsError
+from ..names import did_you_mean
 from .console import quiet_loading
 from .usage import UsageError
 
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     if args.method not in convertible_methods():
         raise UsageError(
             f"No published checkpoints of {args.method!r} can be read; those of {', '.join(convertible_methods())} can."
+            f"{did_you_mean(args.method, convertible_methods())}"
         )
     quiet_loading()
     pipeline = convert_checkpoint(
@@ -62,20 +64,27 @@ def run(args: argparse.Namespace) -> None:
         image_generator=args.generator,
         dtype=args.dtype,
         overwrite=args.overwrite,
-        **{"subject_names": [args.subject], **_parsed(args.overrides)},
+        **{"subject_names": [args.subject], **_parsed(args.overrides, args.method)},
     )
     _report(pipeline, args.out)
 
 
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    from ..reading import parse_yaml
+def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
+    """Fields of the method's configuration by their declared types; part of a name may be left out (`num_layers`)."""
+    from ..registry import get_method
+    from ..typed_values import check_given_once, check_key, options_of, split_override, typed
 
+    kinds = options_of(get_method(method).load("config")).kinds
+    try:
+        given = dict(split_override(override) for override in overrides)
+        check_given_once(overrides)
+    except FmriModelsError as error:
+        raise UsageError(str(error)) from error
     values = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise UsageError(f"The override {one_line(repr(override))} is not of the form key=value.")
-        values[key] = parse_yaml(text, f"The value of the override {one_line(repr(override))}")
+    for key, text in given.items():
+        name = key if key in kinds else next((each for each in kinds if each.endswith(f"_{key}")), key)
+        check_key(name, kinds, f"The configuration of {method}")
+        values[key] = typed(text, kinds[name], key)
     return values
 
 

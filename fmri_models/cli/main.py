@@ -2,14 +2,15 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ..names import one_line
+from ..names import did_you_mean, one_line
 from ..process_end import exit_code, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from ..version import __version__
@@ -32,15 +33,38 @@ COMMANDS = (
 )
 
 
+_FLAG = re.compile(r"--[a-z][a-z-]*")
+# How argparse says that a value is none of those that it may be.
+_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 # Texts that may be empty; anywhere else it means a variable of the shell that was not set.
 _MAY_BE_EMPTY = ("--name",)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong without what a terminal would act on."""
+    """Says what is wrong without what a terminal would act on, and takes no option for another that begins so."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = [str(argument).partition("=")[0] for argument in args or []]
+        parsed, rest = super().parse_known_args(args, namespace)
+        # The parser of a command comes back before the one that has called it.
+        if not hasattr(parsed, "known_flags"):
+            parsed.known_flags = self._flags
+        return parsed, rest
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(message))
+        choice = _CHOICE.search(message)
+        hint = did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        if message.startswith("the following arguments are required"):
+            unknown = [each for each in self._given if each.startswith("--") and each not in self._flags]
+            hint = f"; {unknown[0]} is unknown.{did_you_mean(unknown[0], self._flags)}" if unknown else ""
+        super().error(shown(message + hint))
+
+    @property
+    def _flags(self) -> list[str]:
+        return _FLAG.findall(self.format_usage())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -130,7 +154,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     # argparse takes a list of positional arguments in one piece; key=value may also stand behind an option.
     late = [argument for argument in rest if "=" in argument and not argument.startswith("-")]
     if rest and not (late == rest and hasattr(parsed, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        flag = next((argument for argument in rest if argument.startswith("-")), rest[0])
+        hint = did_you_mean(flag.partition("=")[0], parsed.known_flags)
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint and f'.{hint}'}")
     if late:
         parsed.overrides = [*parsed.overrides, *late]
     return parsed

@@ -152,9 +152,11 @@ def _prepare_published(args: argparse.Namespace) -> None:
     try:
         inspect.signature(prepare).bind(args.source, args.out, **options)
     except TypeError as error:
+        known = inspect.signature(prepare).parameters
+        unknown = next((name for name in options if name not in known), None)
         raise FmriModelsError(
             f"The data set script {args.dataset} doesn't take these options ({error}); it has the form "
-            f"prepare{inspect.signature(prepare)}."
+            f"prepare{inspect.signature(prepare)}.{did_you_mean(unknown, known) if unknown else ''}"
         ) from error
     if args.name:
         check_line(args.name, "table's name", most=200)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..reading import MEBIBYTE, check_regular_file, read_array
+from ..reading import BYTES_OF_A_STAND_IN, MEBIBYTE, check_regular_file, read_array, stand_in
 from .stimuli import open_zip, read_member
 
 _MOST_FILE_BYTES = 512 * MEBIBYTE
@@ -57,7 +57,10 @@ def read_mat(source: Path, names: Sequence[str], mend: str, member: str | None =
             what = f"{one_line(member)} in {one_line(source)}"
             path = folder / "file.mat"
             with open_zip(source, "no zip file") as archive:
-                path.write_bytes(read_member(archive, member, what, _MOST_FILE_BYTES))
+                data = read_member(archive, member, what, _MOST_FILE_BYTES)
+            if instead := stand_in(data[:BYTES_OF_A_STAND_IN]):
+                raise FmriModelsError(f"{what} is {instead}.")
+            path.write_bytes(data)
         _run_child(path, folder, names, what, mend)
         files = {name: folder / f"{number}.npy" for number, name in enumerate(names)}
         return {

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..reading import read_bytes
+from ..reading import BYTES_OF_A_STAND_IN, read_bytes, stand_in
 from .schema import MAX_PICTURE_BYTES
 
 # Ample for a photograph; decoding takes up to 16 bytes a pixel.
@@ -181,6 +181,8 @@ def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image
         raise FmriModelsError(
             f"The picture of {name} has {len(data)} bytes; expected {MAX_PICTURE_BYTES} at most; {_MEND}."
         )
+    if instead := stand_in(data[:BYTES_OF_A_STAND_IN]):
+        raise FmriModelsError(f"The picture of {name} is {instead}.")
     with warnings.catch_warnings():
         # Pillow warns of large pictures and broken Exif data; what can't be shown is refused here.
         warnings.simplefilter("ignore")

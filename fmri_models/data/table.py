@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, file_name, is_name, one_line
-from ..reading import checked, parse_json
+from ..reading import check_regular_file, checked, parse_json
 from ..saving import check_schema
 from . import parquet, schema
 from .matrix import FmriMatrix
@@ -684,6 +684,8 @@ def _check_files(path: Path, files: Mapping[str, Mapping]) -> None:
         if not file.is_file():
             raise FmriModelsError(f"{path} lacks the file {name}; prepare the table again, or copy it again.")
         if file.stat().st_size != recorded["bytes"]:
+            # A file that was not downloaded says more than its size.
+            check_regular_file(file, "file of the table", MEND)
             raise FmriModelsError(
                 f"{file} has {file.stat().st_size} bytes; expected {recorded['bytes']}: it is cut short or changed; "
                 "prepare the table again, or copy it again."

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import FmriModelsError
+from ..names import did_you_mean
 
 
 class FeatureExtractor(Protocol):
@@ -99,7 +100,10 @@ def load_extractor(name: str) -> FeatureExtractor:
         FmriModelsError: There is none of that name, or what it needs is not installed.
     """
     if name not in EXTRACTORS:
-        raise FmriModelsError(f"There is no feature extractor {name!r}; there are {', '.join(sorted(EXTRACTORS))}.")
+        raise FmriModelsError(
+            f"There is no feature extractor {name!r}; there are {', '.join(sorted(EXTRACTORS))}."
+            f"{did_you_mean(name, EXTRACTORS)}"
+        )
     return EXTRACTORS[name]()
 
 

@@ -16,7 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..component_index import component_kinds
+from ..component_index import DIFFUSERS_SAVE_OPTIONS, check_loading_options, component_kinds
 from ..drawing_settings import DrawingSettings, check_guidance_scale, check_steps, check_strength
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -151,6 +151,8 @@ class ImageGenerator(DiffusionPipeline):
         is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
         if not _has_networks(cls):
             kwargs.pop("variant", None)
+        if not is_trusted:
+            check_loading_options(cls, kwargs)
         folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
         recover(folder)
         if not is_trusted:
@@ -210,7 +212,7 @@ class ImageGenerator(DiffusionPipeline):
         """
         if not safe_serialization:
             raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
-        push_options = split_push_options(kwargs)
+        push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
             files = written_files(partial)

@@ -23,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Trains, or estimates what that would take."""
+    from ..typed_values import check_given_once
     from .loop import TrainingInterrupted
     from .processes import processes
-    from .recipe import check_given_once, is_recipe_file, load_recipe
+    from .recipe import is_recipe_file, load_recipe
 
     check_given_once(args.overrides)
     recipe = load_recipe(args.recipe, args.overrides)

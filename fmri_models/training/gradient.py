@@ -14,6 +14,7 @@ from torch import nn
 from ..data.loading import SeededBatches, TrialDataset, ordered_batches, training_batches
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
+from ..names import did_you_mean
 from .cached_gradient import Gather, JoinedBatches, only_reading
 from .optimizers import make_optimizer, may_be_rounded
 from .options import TrainingOptions
@@ -390,7 +391,9 @@ def check_trackers(names: list[str]) -> None:
     available = [str(name) for name in get_available_trackers()]
     for name in names:
         if name not in known:
-            raise FmriModelsError(f"There is no tracker {name!r}; Accelerate knows {', '.join(known)}.")
+            raise FmriModelsError(
+                f"There is no tracker {name!r}; Accelerate knows {', '.join(known)}.{did_you_mean(name, known)}"
+            )
         if name not in available:
             raise FmriModelsError(f"The tracker {name!r} is not installed; run `pip install {name}`.")
 

@@ -24,7 +24,6 @@ from ..reading import MAX_NESTING, checked, parse_yaml, read_text
 from ..registry import get_method
 from ..seeds import check_seed
 from ..typed_values import (
-    Argument,
     Candidates,
     OneOf,
     Options,
@@ -33,6 +32,7 @@ from ..typed_values import (
     list_of,
     opened,
     options_of,
+    split_override,
     typed,
     unshared,
 )
@@ -168,8 +168,7 @@ class Recipe:
         targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
             stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
-        allow_seen_test: Train also where the initial model has learned from pictures that will be tested; every report
-            then says so.
+            Reports say which test pictures it has learned from.
         repetitions: Train on the `average` of a stimulus' repetitions, on `single` trials, or on `all` repetitions, of
             which the method makes one pattern anew in each step. Validation trials are averaged with `all`.
         processor: Options of the processor.
@@ -194,7 +193,6 @@ class Recipe:
     generator: str | dict[str, Any] = "embedded"
     targets: Names | None = None
     initial_model: Line | None = None
-    allow_seen_test: bool = False
     repetitions: Repetitions = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -338,27 +336,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = _read(name_or_path)
     for override in overrides:
-        key, value = _parsed(override)
+        key, value = split_override(override)
         _set(values, key, value, one_line(override))
     return _recipe_from(values, one_line(name_or_path))
-
-
-def check_given_once(overrides: Sequence[str]) -> None:
-    """Refuses overrides of which a later one replaces an earlier one, for whoever types them.
-
-    Raises:
-        FmriModelsError: Names the first such key.
-    """
-    done: list[list[str]] = []
-    for override in overrides:
-        key, _ = _parsed(override)
-        parts = [part.lstrip("0") or "0" if part.isdigit() else part for part in key.split(".")]
-        if repeated := next((each for each in done if each[: len(parts)] == parts), None):
-            raise FmriModelsError(
-                f"The override {one_line(override)!r} replaces {one_line('.'.join(repeated), 80)}, which another one "
-                "before it has set; give each key once."
-            )
-        done.append(parts)
 
 
 def _without_path(place: str | None) -> str | None:
@@ -394,19 +374,6 @@ def _read(name_or_path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise FmriModelsError(f"The recipe {one_line(name_or_path)} holds no mapping of keys to values.")
     return unshared(values)
-
-
-def _parsed(override: str) -> tuple[str, Argument]:
-    """The key and the text of an override."""
-    key, separator, text = (part.strip() for part in override.partition("="))
-    if not separator or not key:
-        raise FmriModelsError(f"The override {one_line(repr(override))} is not of the form key=value.")
-    if not text:
-        raise FmriModelsError(
-            f"The override {one_line(repr(override))} has no value; give one, or check the shell's variable that it "
-            "comes from (null stands for none)."
-        )
-    return key, Argument(text)
 
 
 def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:

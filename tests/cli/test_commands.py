@@ -215,6 +215,49 @@ def test_arguments_that_no_command_can_use(capsys, arguments, message):
     assert re.search(message, failed(capsys, *arguments, code=2))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "linear"], "invalid choice: 'trian'.*Did you mean 'train'"),
+        (["train", "linear", "--dryrun"], "unrecognized arguments: --dryrun. Did you mean '--dry-run'"),
+        (["train", "linear", "--over"], "unrecognized arguments: --over. Did you mean '--overwrite'"),
+        (["data", "split", "x", "--name", "a", "--by", "kfol"], "invalid choice: 'kfol'.*Did you mean 'kfold'"),
+        (["data", "split", "x", "--name", "a", "--by", "kfold", "--fold", "3"], "--fold 3. Did you mean '--folds'"),
+        (["data", "split", "x", "--name", "a", "--by", "semantic", "--folds", "3"], "--folds does not go with --by"),
+        (["data", "split", "x", "--name", "a", "--by", "run", "--test-fraction", ".1"], "--test-fraction does not go"),
+        (["retrieve", "--modle", "x"], "are required.*--modle is unknown. Did you mean '--model'"),
+        (["convert", "mindey", "x.pth", "--out", "x"], "Did you mean 'mindeye'"),
+        (["convert", "mindeye", "x.pth", "hidden_size", "--out", "x"], "not of the form key=value"),
+        (["convert", "mindeye", "x.pth", "norm=layer", "norm=batch", "--out", "x"], "replaces norm"),
+    ],
+)
+def test_misspelt_flags_and_commands_are_refused_with_the_nearest(capsys, arguments, message):
+    try:
+        code = main(arguments)
+    except SystemExit as usage:
+        code = usage.code
+    assert code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "linera"], "Did you mean 'linear'"),
+        (["train", "linear", "seed=1", "seed=2"], "replaces seed"),
+        (["train", "linear", "data="], "'data=' has no value"),
+        (["convert", "mindeye", "x.pth", "hidden_sise=3", "--out", "x"], "did you mean 'hidden_size'"),
+        (["convert", "mindeye", "x.pth", "hidden_size=wide", "--out", "x"], "hidden_size is 'wide'; expected a whole"),
+        (["convert", "mindeye", "x.pth", "num_timesteps=wide", "--out", "x"], "num_timesteps is 'wide'"),
+        (["prepare", "digit69", "--source", ".", "--out", "x"], "Did you mean 'digits69'"),
+        (["evaluate", "--images", "a", "--truth", "b", "--protocol", "smal_pictures", "--out", "x"],
+         "Did you mean 'small_pictures'"),
+    ],
+)  # fmt: skip
+def test_misspelt_names_are_refused_with_the_nearest(capsys, arguments, message):
+    assert re.search(message, failed(capsys, *arguments))
+
+
 def test_usage_errors_show_no_control_characters(capsys):
     with pytest.raises(SystemExit):
         main(["train", "linear", "--\u202eevil\u2028"])
