@@ -9,6 +9,7 @@ ceiling it is the other way round from some twenty stimuli on. The wider one of 
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -251,14 +252,17 @@ def _bootstrapped(means: np.ndarray, draws: int, seed: int, confidence: float) -
     """BCa (Efron, 1987); NaN where its correction is not defined."""
     from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (means,),
-        np.mean,
-        n_resamples=draws,
-        batch=max(1, _VALUES_AT_ONCE // len(means)),
-        confidence_level=confidence,
-        method="BCa",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        # Where the correction is not defined, as for scores that differ in one stimulus alone, SciPy warns.
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (means,),
+            np.mean,
+            n_resamples=draws,
+            batch=max(1, _VALUES_AT_ONCE // len(means)),
+            confidence_level=confidence,
+            method="BCa",
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
     return float(found.low), float(found.high)

@@ -97,6 +97,15 @@ def test_equal_scores_claim_nothing_that_they_do_not_show():
     assert paired_difference(np.ones(5), np.zeros(5), ids, bounds=(0, 1)).ci95 == pytest.approx((-0.044, 1), abs=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_interval_is_there_where_the_bootstrap_is_not_defined():
+    for count in (5, 8):
+        values = np.array([0.5] * (count - 1) + [0.5 + 1e-9])
+        found = interval(values, [str(i) for i in range(count)], draws=20)
+        assert np.isfinite(found.ci95).all()
+        assert found.ci95[0] < found.value < found.ci95[1]
+
+
 def test_every_stimulus_counts_as_one_however_many_items_it_has():
     values, ids = np.array([0.0, 0.0, 0.0, 1.0]), ["a", "a", "a", "b"]
     assert interval(values, ids).value == 0.5

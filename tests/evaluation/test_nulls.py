@@ -80,7 +80,7 @@ def permuted(design, reconstructions, embeds, generator, permutations=99):
     return Report.from_scores(scores, PROTOCOL, draws=20).permutation
 
 
-@pytest.mark.parametrize("repeats", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("repeats", [30, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("design", DESIGNS)
 def test_p_of_noise_is_not_small_more_often_than_it_says(design, repeats):
     made = design()
