@@ -180,7 +180,7 @@ class PictureSketches:
         )
 
 
-def tested_and_known(split: pa.Table) -> Iterator[tuple[int, set[str], set[str]]]:
+def parts_by_fold(split: pa.Table) -> Iterator[tuple[int, set[str], set[str]]]:
     """For each fold, what it tests and has not in training or validation by its id, and what it has there.
 
     Args:

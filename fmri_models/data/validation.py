@@ -13,7 +13,7 @@ from ..names import one_line
 from ..swapping import is_partial
 from . import schema
 from .metadata import read_metadata
-from .near_copies import PictureSketches, tested_and_known
+from .near_copies import PictureSketches, parts_by_fold
 from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
 from .split_files import check_disjoint, check_split_rows
@@ -200,7 +200,7 @@ def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) ->
 
 def _near_copy_findings(table: TrialTable, progress: Callable[[str], object]) -> Iterator[str]:
     """Tested pictures that are nearly those of the training or validation, under another id."""
-    folds = {name: list(tested_and_known(table.split_rows(name))) for name in table.split_names()}
+    folds = {name: list(parts_by_fold(table.split_rows(name))) for name in table.split_names()}
     compared = [tested | known for each in folds.values() for _, tested, known in each if tested and known]
     if not compared:
         return
@@ -211,8 +211,8 @@ def _near_copy_findings(table: TrialTable, progress: Callable[[str], object]) ->
         pairs = sorted(found.items(), key=lambda pair: (pair[1], pair[0].stimulus))
         for copy, fold in pairs[:_MOST_NEAR_COPIES]:
             yield (
-                f"The split {name!r} (fold {fold}) tests nearly the same picture as it learns from: {copy}; leave one of "
-                "them out, or have both in one part."
+                f"The split {name!r} (fold {fold}) tests nearly the same picture as it learns from: {copy}; leave one "
+                "of them out, or have both in one part."
             )
         if len(pairs) > _MOST_NEAR_COPIES:
             yield f"The split {name!r} has {len(pairs) - _MOST_NEAR_COPIES} more such pairs."

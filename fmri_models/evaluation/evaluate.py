@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
+from ..data.schema import TRAIN, VALIDATION, listed
 from ..data.table import Trials, TrialTable
 from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepare_pictures
 from ..drawing_settings import DrawingSettings
@@ -29,6 +30,7 @@ from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
 from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_trials, learned_stimuli
 from .looks import check_log, read_looks, record_look
+from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .processor_notes import processor_notes
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
@@ -270,20 +272,19 @@ class Evaluation:
         known_factors = [scene or {} for scene in factors] if all(factors) else None
         galleries = [part.gallery_embeds for part in parts]
         drawn = time.perf_counter() - started
-        scores = score_rows(
-            rows,
-            truth,
-            ids,
-            self.protocol.with_trial_average(self.repetitions == "average"),
-            subjects=[part.subject for part in parts for _ in part.stimulus_ids],
-            folds=[part.fold for part in parts for _ in part.stimulus_ids],
-            gallery_embeds=None
+        protocol = self.protocol.with_trial_average(self.repetitions == "average")
+        folds = [part.fold for part in parts for _ in part.stimulus_ids]
+        columns: dict[str, Any] = {
+            "subjects": [part.subject for part in parts for _ in part.stimulus_ids],
+            "gallery_embeds": None
             if any(g is None for g in galleries)
             else torch.cat([g for g in galleries if g is not None]),
-            backgrounds=None if known_factors is None else _backgrounds(known_factors),
-            factors=known_factors,
-            seed=self.seed,
-        )
+            "backgrounds": None if known_factors is None else _backgrounds(known_factors),
+            "factors": known_factors,
+        }
+        scores = score_rows(rows, truth, ids, protocol, folds=folds, **columns, seed=self.seed)
+        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
+        near_copies = near_copies_content(copies, rows["brain"], truth, ids, folds, protocol, columns, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         split = f"{record.split}/test" if len({part.fold for part in parts}) == 1 else f"{record.split}/all folds"
         looks = read_looks(table.path, table.fingerprint, split)
@@ -308,8 +309,11 @@ class Evaluation:
                 *held_out_notes([part.held_out for part in parts]),
                 *dict.fromkeys(note for part in parts for note in part.notes),
                 *_notes(table, record, pipeline, looks, rows),
+                *_not_learned_from(table, record, parts),
             ],
         )
+        report.near_copies = near_copies
+        report.notes += near_copies_notes(near_copies, report.results["brain"])
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
@@ -661,6 +665,25 @@ def _notes(
         else "This test split was looked at for the first time, as far as is on record."
     )
     return notes
+
+
+def _not_learned_from(table: TrialTable, record: TrainingRecord, parts: Sequence[Evaluated]) -> list[str]:
+    """A sentence on the trials that are neither learned from nor tested."""
+    if record.method == "unknown":
+        return []
+    unused = [part for part in (TRAIN, VALIDATION) if part not in record.train_parts]
+    trials = [table.trials(part.subject, unused, record.split, part.fold) for part in parts] if unused else []
+    count = sum(len(each) for each in trials)
+    if count == 0:
+        return ["All training and validation trials of the split were learned from."]
+    stimuli = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
+    what = f"of {stimuli} stimuli"
+    if table.repeats_stimuli(record.split):
+        runs = {run for each in trials for run in zip(each.sessions.tolist(), each.runs.tolist(), strict=True)}
+        what = listed((f"session {session} run {run}" for session, run in sorted(runs)), 10)
+    folds = len({part.fold for part in parts})
+    of_folds = f" in {folds} folds" if folds > 1 else ""
+    return [f"Besides the test trials, {count} {' and '.join(unused)} trials{of_folds} were not learned from ({what})."]
 
 
 def _compared_with_training(decoding: FmriDecoding) -> tuple[TargetKind, torch.Tensor]:

@@ -376,6 +376,40 @@ def _value(found: Mapping[str, Any] | None, with_interval: bool) -> str:
     return "{:.3f} [{:.3f}, {:.3f}]".format(found["value"], *found["ci95"])
 
 
+_MOST_PAIRS_SHOWN = 50
+
+
+def _near_copies_tables(report: Report) -> list[tuple[str, str, tuple[list[str], list[list[str]]]]]:
+    pairs = report.near_copies.get("pairs", [])
+    if not pairs:
+        return []
+    lines = [
+        [
+            str(pair["stimulus"]),
+            str(pair["copy_of"]),
+            str(pair["fold"]),
+            f"{pair['correlation']:.4f}",
+            ", ".join(word for word in ("mirrored", "cropped") if pair.get(word)) or "–",
+        ]
+        for pair in pairs[:_MOST_PAIRS_SHOWN]
+    ]
+    caption = (
+        "Test pictures that show nearly the same as one that was learned from or chosen by (correlation of the pixels, "
+        f"grey or colour); {len(pairs)} in all."
+    )
+    tables = [("Near copies", caption, (["tested", "nearly", "fold", "r", "changed"], lines))]
+    without = report.near_copies.get("results_without")
+    if without is not None:
+        brain = report.results.get("brain", {})
+        lines = [
+            [metric.label, _value(brain.get(metric.name), True), _value(without.get(metric.name), True)]
+            for metric in report.metrics()
+        ]
+        header = ["metric", "all items", "without near copies"]
+        tables.append(("The brain row without near copies", "Only these are of unseen pictures.", (header, lines)))
+    return tables
+
+
 def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], list[list[str]]]]]:
     tables = []
     metrics = report.metrics()
@@ -414,6 +448,7 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
             for metric in metrics
         ]
         tables.append(("Subjects", "The brain row of each subject.", (header, lines)))
+    tables += _near_copies_tables(report)
     if report.looks:
         header = ["time", "commit", "config", "score"]
         lines = [

@@ -64,6 +64,7 @@ class Report:
         timing: Seconds.
         seed: Of sampling and bootstrap.
         looks: Earlier evaluations on the same test split.
+        near_copies: Test pictures that were nearly learned from, and what `brain` scores without them.
         notes: Sentences.
         items_sha256: Of the items.parquet that was written with it; None where none was, and in older reports.
         folder: Where it was read or written; no part of the file.
@@ -82,6 +83,7 @@ class Report:
     timing: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     looks: list[dict[str, Any]] = field(default_factory=list)
+    near_copies: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     items_sha256: str | None = None
     folder: Path | None = field(default=None, compare=False, repr=False)

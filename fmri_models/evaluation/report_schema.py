@@ -163,6 +163,27 @@ class Look(_Part):
     score: dict[Line, Number | None] = {}
 
 
+class NearCopyPair(_Part):
+    """A test picture, and one of the training or validation that shows nearly the same."""
+
+    fold: Whole
+    stimulus: Name
+    copy_of: Name
+    correlation: Annotated[Number, Field(ge=-1, le=1)]
+    mirrored: bool = False
+    cropped: bool = False
+
+
+class NearCopies(_Part):
+    """Test pictures that were nearly learned from, and what the row `brain` scores without them."""
+
+    threshold: Number | None = None
+    tested: Annotated[Whole, Field(ge=0)] = 0
+    copied: Annotated[Whole, Field(ge=0)] = 0
+    pairs: list[NearCopyPair] = Field(default=[], max_length=10_000)
+    results_without: dict[Metric, Result | None] | None = None
+
+
 Results = dict[Name, dict[Metric, Result | None]]
 
 
@@ -182,5 +203,6 @@ class ReportContent(_Part):
     timing: dict[Line, Number] = {}
     seed: Whole = 0
     looks: list[Look] = []
+    near_copies: NearCopies = NearCopies()
     notes: list[Line] = []
     items_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

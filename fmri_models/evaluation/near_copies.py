@@ -1,0 +1,146 @@
+"""What a report says of test pictures that were (nearly) learned from: which, and the scores without them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from ..data.near_copies import THRESHOLD, NearCopy, PictureSketches, parts_by_fold
+from ..data.table import TrialTable
+from .protocols import Protocol, metric_info
+from .report import Report
+from .scoring import RowData, score_rows
+
+_MOST_PAIRS = 1000
+_NAMED = 5
+# Of what a note names beside each other, the first that a report has.
+_TELLING = ("pairwise_pixcorr", "identification_top1", "pixcorr")
+
+
+@dataclass(frozen=True)
+class FoldCopies:
+    """Near copies of one fold.
+
+    Args:
+        fold: Its number.
+        copies: For each test picture that was (nearly) learned from, a pair.
+        tested: How many stimuli were compared.
+    """
+
+    fold: int
+    copies: list[NearCopy]
+    tested: int
+
+
+def near_copies_of_folds(
+    table: TrialTable, split: str, subjects: Sequence[str], folds: Sequence[int]
+) -> list[FoldCopies]:
+    """Test pictures that are nearly among those of training and validation, under another id.
+
+    Args:
+        table: The trial table.
+        split: Its split.
+        subjects: Whose trials count.
+        folds: Which folds were evaluated.
+    """
+    rows = table.split_rows(split)
+    rows = rows.filter(pc.is_in(rows["subject"], pa.array(sorted(subjects))))
+    compared = [(fold, tested, known) for fold, tested, known in parts_by_fold(rows) if fold in folds]
+    compared = [each for each in compared if each[1] and each[2]]
+    if not compared:
+        return []
+    sketches = PictureSketches(table.stimuli, set().union(*(tested | known for _, tested, known in compared)))
+    return [FoldCopies(fold, sketches.near_copies(tested, known), len(tested)) for fold, tested, known in compared]
+
+
+def near_copies_content(
+    found: Sequence[FoldCopies],
+    brain: RowData,
+    truth: torch.Tensor,
+    ids: Sequence[str],
+    folds: Sequence[int],
+    protocol: Protocol,
+    columns: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """The pairs, and what the row `brain` scores on the other items.
+
+    Args:
+        found: Of each fold.
+        brain: Pictures and embeddings of the N items.
+        truth: (N, C, H, W) what was shown.
+        ids: N stimuli.
+        folds: N folds.
+        protocol: Which metrics.
+        columns: What else scoring takes of the N items, by the names of its arguments; None for what there is not.
+        seed: Of the bootstrap.
+
+    Returns:
+        `{"threshold", "tested", "copied", "pairs", "results_without"}`: a pair is a [`NearCopy`] and its fold, and
+        `results_without` is None where there are no pairs, or fewer than two stimuli are left.
+    """
+    pairs = [{"fold": each.fold, **asdict(copy)} for each in found for copy in each.copies]
+    copied = {(pair["fold"], pair["stimulus"]) for pair in pairs}
+    kept = [row for row, item in enumerate(zip(folds, ids, strict=True)) if item not in copied]
+    without = None
+    if pairs and len({ids[row] for row in kept}) > 1:
+        scores = score_rows(
+            {"brain": _subset(brain, kept)},
+            truth[kept],
+            [ids[row] for row in kept],
+            protocol,
+            folds=[folds[row] for row in kept],
+            **{name: _rows_of(values, kept) for name, values in columns.items()},
+            permutations=0,
+            seed=seed,
+        )
+        without = Report.from_scores(scores, protocol, seed=seed).results["brain"]
+    return {
+        "threshold": THRESHOLD,
+        "tested": sum(each.tested for each in found),
+        "copied": len(pairs),
+        "pairs": pairs[:_MOST_PAIRS],
+        "results_without": without,
+    }
+
+
+def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """A sentence on the test pictures that were nearly learned from, with what the others score; none without any.
+
+    Args:
+        content: What [`near_copies_content`] returns.
+        brain: The scores of the row `brain` on all items.
+    """
+    if not content["pairs"]:
+        return []
+    named = [NearCopy(**{key: pair[key] for key in pair if key != "fold"}) for pair in content["pairs"][:_NAMED]]
+    more = f" and {content['copied'] - len(named)} more" if content["copied"] > len(named) else ""
+    what = (
+        f"{content['copied']} of {content['tested']} test pictures are nearly in the training or validation as well: "
+        f"{', '.join(map(str, named))}{more}."
+    )
+    without = content["results_without"]
+    if without is None:
+        return [f"{what} Too few others are left to be scored, so that no figure here is one of unseen pictures."]
+    compared = [
+        f"{metric_info(name).label} {before['value']:.3f} with and {after['value']:.3f} without them"
+        for name in _TELLING
+        if (before := brain.get(name)) and (after := without.get(name))
+    ]
+    figures = f" The brain row has {'; '.join(compared)}." if compared else ""
+    return [f"{what}{figures} Only the figures without them are those of unseen pictures."]
+
+
+def _subset(row: RowData, kept: Sequence[int]) -> RowData:
+    embeds = row.retrieval_embeds
+    return RowData(images=_rows_of(row.images, kept), retrieval_embeds=_rows_of(embeds, kept))
+
+
+def _rows_of(values: Any, kept: Sequence[int]) -> Any:
+    if values is None:
+        return None
+    return values[list(kept)] if isinstance(values, torch.Tensor | np.ndarray) else [values[row] for row in kept]
