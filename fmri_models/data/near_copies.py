@@ -84,7 +84,7 @@ class PictureSketches:
                 if (picture == picture[0, 0]).all():
                     self._flat[name] = picture[0, 0].tobytes()
             straight.append(_sketched(pictures))
-            mirrored.append(_sketched(pictures[:, :, ::-1]))
+            mirrored.append(_sketched(pictures[:, :, ::-1])[:-1])
         self._straight, self._mirrored = _joined(straight), _joined(mirrored)
 
     def near_copies(self, test: Iterable[str], others: Iterable[str]) -> list[NearCopy]:
