@@ -313,7 +313,7 @@ class Evaluation:
             ],
         )
         report.near_copies = near_copies
-        report.notes += near_copies_notes(near_copies, report.results["brain"])
+        report.notes = [*near_copies_notes(near_copies, report.results["brain"]), *report.notes]
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
