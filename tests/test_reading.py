@@ -322,7 +322,7 @@ def test_arrays_of_numbers_are_read(tmp_path, dtype, memory_map):
         (npy(np.zeros(3, dtype="c8")), "expected whole or floating-point"),
         (npy(np.zeros(3, dtype="M8[s]")), "expected whole or floating-point"),
         (npy(np.zeros(3, dtype=[("a", "f4")])), "expected whole or floating-point"),
-        (npy(np.zeros(4, dtype="g")), "expected whole or floating-point"),
+        (npy(np.zeros(4, dtype="G")), "expected whole or floating-point"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2199023255552,), }\n"), "cut short"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-4, -4), }\n"), "no array has"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (True, 16), }\n"), "no array has"),

@@ -488,8 +488,8 @@ class Stimuli:
         if len(sizes) > 1:
             (first, a), (second, b), *_ = sizes.items()
             raise FmriModelsError(
-                f"The pictures have several sizes ({a}: {first[1]}x{first[0]}, {b}: {second[1]}x{second[0]}); prepare "
-                "the table with pictures of one size, or with `--size PIXELS`."
+                f"The pictures have several sizes (height x width of {a}: {first[0]}x{first[1]}, {b}: "
+                f"{second[0]}x{second[1]}); prepare the table with pictures of one size, or with `--size PIXELS`."
             )
         if not rows:
             return np.zeros((0, 0, 0, self._channels), np.uint8)
