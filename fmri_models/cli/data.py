@@ -110,8 +110,8 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
         "  run        leave one run out (or groups of runs, with --folds)\n"
         "  semantic   whole categories are tested\n\n"
-        "A picture that is there under two ids counts as one stimulus. Validation is drawn by stimulus from the\n"
-        "training trials.",
+        "A picture that is there under two ids counts as one stimulus. Validation is drawn from the training\n"
+        "trials by stimulus; by run where the runs of a fold's test show stimuli that are learned from.",
         epilog="example:\n  fmri-models data split outputs/demo/data --name kfold --by kfold --folds 10 --seed 0",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,7 +20,7 @@ from .initial_model import warn_of_seen_test_pictures
 from .loop import parts_of_a_stage
 from .planning import StageMemory, available_memory, planned_generator
 from .recipe import Recipe, Stage
-from .settling import settled_recipe
+from .settling import few_stimuli_sentence, settled_recipe
 from .stages import StageRunner, stage_objective
 from .trainer import (
     WEIGHTS_IN_MEMORY,
@@ -69,6 +69,8 @@ def estimate(recipe: Recipe) -> str:
                 f"{1 - 1 / folds:.0%} of the stimuli each",
             )
         )
+    if sentence := few_stimuli_sentence(recipe, table, recipe_subjects(recipe, table)):
+        lines.append(("note", sentence))
     return "\n".join(f"{key:<11}{value}" for key, value in lines)
 
 

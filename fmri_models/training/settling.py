@@ -44,3 +44,31 @@ def _settled_stage(recipe: Recipe, stage: Stage, table: TrialTable, subjects: Se
         objective, table, subjects, stage.train_on, stage.validate_on, recipe.split, recipe.fold
     )
     return replace(stage, objective={**stage.objective, "selection": selection}, train_on=parts)
+
+
+def few_stimuli_sentence(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -> str:
+    """What to know before a method learns by gradient from fewer stimuli than it was good with; else empty.
+
+    A start from another model, which has seen more, is not judged.
+
+    Args:
+        recipe: Of one fold.
+        table: The trial table.
+        subjects: Names of the subjects.
+    """
+    if recipe.initial_model is not None:
+        return ""
+    trials = [table.trials(name, recipe.train_parts, recipe.split, recipe.fold) for name in subjects]
+    count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
+    for stage in recipe.stages:
+        few = 0
+        if stage.training is not None:
+            name = "few_stimuli" if stage.simulation is None else "few_stimuli_with_simulation"
+            few = getattr(stage_objective(recipe, stage), name, 0)
+        if count < few:
+            return (
+                f"There are {count} training stimuli. With fewer than {few}, this way to train {recipe.method!r} gave "
+                "worse pictures than ridge regression wherever both were measured: train the recipe linear on these "
+                "data, or compare with the row ridge of the report."
+            )
+    return ""

@@ -42,7 +42,7 @@ from .initial_model import (
 from .processes import processes
 from .recipe import OWN_PROCESSOR_KEYS, Recipe, check_keys
 from .selection import INNER_SPLIT, Chosen, SelectionFolder, Trained, select
-from .settling import settled_recipe
+from .settling import few_stimuli_sentence, settled_recipe
 from .stages import StageRunner
 
 # Below this the round trip through a generator visibly changes a picture.
@@ -98,6 +98,9 @@ def train(
     for fold_recipe, _ in runs:
         if recipe.initial_model is not None:
             warn_of_seen_test_pictures(fold_recipe, table, recipe_subjects(recipe, table))
+    first, _ = runs[0]
+    if sentence := few_stimuli_sentence(first, table, recipe_subjects(first, table)):
+        logger.warning(sentence)
     for fold_recipe, folder in runs:
         if resume and _is_complete(folder):
             logger.warning(f"{folder} is complete; nothing to resume there.")

@@ -8,10 +8,11 @@ import pytest
 from fmri_models import FmriToImagePipeline
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.splits import SplitRows, add_split, split_by_run, split_kfold
+from fmri_models.errors import FmriModelsError
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.selection import inner_split
-from fmri_models.training.settling import settled_recipe
+from fmri_models.training.settling import few_stimuli_sentence, settled_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 
@@ -111,3 +112,27 @@ def test_settings_are_chosen_on_runs_where_the_design_repeats_stimuli(tmp_path: 
         ]
         assert [len(each) for each in runs] == [3, 1, 2] and not set.intersection(*runs)
         assert 1 not in set.union(*runs)
+
+
+@pytest.mark.parametrize(("name", "overrides", "warns"), [
+    ("mindeye", (), True), ("mindeye_photos", (), True), ("digits69_mindeye", (), True), ("linear", (), False),
+    ("mindeye", ("initial_model=somewhere",), False),
+])  # fmt: skip
+def test_few_stimuli_are_said_to_be_few_before_training_by_gradient(
+    tmp_path: Path, name: str, overrides: tuple[str, ...], warns: bool
+) -> None:
+    table = write_design(tmp_path / "data", runs=3)
+    recipe = load_recipe(name, [f"data={table.path}", "generator=pixels", *overrides])
+    sentence = few_stimuli_sentence(recipe, table, ["subj01"])
+    assert bool(sentence) == warns
+    assert not warns or ("There are 6 training stimuli" in sentence and "recipe linear" in sentence)
+
+
+def test_the_sentence_comes_before_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = write_design(tmp_path / "data", runs=3)
+    recipe = recipe_of(table, f"out={tmp_path / 'out'}", "processor.rois=[nowhere]", name="mindeye")
+    with caplog.at_level("WARNING", logger="fmri_models"), pytest.raises(FmriModelsError, match="nowhere"):
+        train(recipe)
+    assert "There are 6 training stimuli" in caplog.text
+    small = ["model.hidden_size=16", "model.prior_num_layers=1", "targets=[image_embeds]"]
+    assert "There are 6 training stimuli" in estimate(recipe_of(table, *small, name="digits69_mindeye"))
