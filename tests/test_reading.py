@@ -296,7 +296,7 @@ def with_header(text, version=(1, 0), data=b"\0" * 64):
     return b"\x93NUMPY" + bytes(version) + length + header + data
 
 
-@pytest.mark.parametrize("dtype", ["f2", "<f4", ">f4", "f8", "i1", "u2", ">i8", "u8"])
+@pytest.mark.parametrize("dtype", ["f2", "<f4", ">f4", "f8", "g", ">g", "i1", "u2", ">i8", "u8"])
 @pytest.mark.parametrize("memory_map", [True, False])
 def test_arrays_of_numbers_are_read(tmp_path, dtype, memory_map):
     for values in (np.arange(6).reshape(2, 3).astype(dtype), np.zeros((0, 4), dtype), np.asfortranarray(np.eye(3, 2))):
