@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
-from ..names import did_you_mean
+from ..names import did_you_mean, one_line
 from .console import quiet_loading
 from .usage import UsageError
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
 def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
     """Fields of the method's configuration by their declared types; part of a name may be left out (`num_layers`)."""
     from ..registry import get_method
-    from ..typed_values import check_given_once, check_key, options_of, split_override, typed
+    from ..typed_values import check_given_once, options_of, split_override, typed
 
     kinds = options_of(get_method(method).load("config")).kinds
     try:
@@ -83,7 +83,10 @@ def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
     values = {}
     for key, text in given.items():
         name = key if key in kinds else next((each for each in kinds if each.endswith(f"_{key}")), key)
-        check_key(name, kinds, f"The configuration of {method}")
+        if name not in kinds:
+            raise FmriModelsError(
+                f"The configuration of {method} has no field {one_line(repr(key), 80)}.{did_you_mean(key, kinds)}"
+            )
         values[key] = typed(text, kinds[name], key)
     return values
 

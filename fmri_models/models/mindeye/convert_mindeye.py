@@ -146,12 +146,14 @@ def _state_of(checkpoint: Checkpoint) -> State:
     state = read_state(checkpoint)
     parts = {key.replace(".module.", "."): value for key, value in state.items()}
     state = parts if len(parts) == len(state) else state
-    while not any(name in state for name in _KNOWN_BY):
-        first = {key.partition(".")[0] for key in state}
-        if len(first) > 1 or not all("." in key for key in state):
-            break
-        state = {key.partition(".")[2]: value for key, value in state.items()}
-    return state
+    inner = state
+    while not any(name in inner for name in _KNOWN_BY):
+        first = {key.partition(".")[0] for key in inner}
+        if len(first) > 1 or not all("." in key for key in inner):
+            # None of the layouts; messages name what is in the file.
+            return state
+        inner = {key.partition(".")[2]: value for key, value in inner.items()}
+    return inner
 
 
 def _backbone_options(state: State) -> dict[str, Any]:
