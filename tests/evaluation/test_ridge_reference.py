@@ -44,7 +44,12 @@ def test_the_row_ridge_shows_the_pictures_of_the_recipe_linear(
         shared += ["split=runs", "processor.statistics=pooled"]
     for name, options in (("linear", []), ("mindeye", TINY)):
         train(load_recipe(name, [*shared, f"out={tmp_path / name}", *options]))
-        evaluate(tmp_path / name, data, tmp_path / f"report-{name}", "small_pictures")
+        report = evaluate(tmp_path / name, data, tmp_path / f"report-{name}", "small_pictures")
+        unused = [note for note in report.notes if "learned from" in note and "validation" in note]
+        if (name, design) == ("mindeye", "few stimuli") or design == "many stimuli":
+            assert unused == ["Besides the test trials, 30 validation trials were not learned from (of 10 stimuli)."]
+        else:
+            assert unused == ["All training and validation trials of the split were learned from."]
     record = TrainingRecord.load(tmp_path / "linear")
     assert record is not None
     learned_from = record.stages[0]["learned_from"]["subj02"]
