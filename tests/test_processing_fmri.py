@@ -304,6 +304,12 @@ def test_statistics_that_are_the_same_in_all_voxels_are_refused(tmp_path, part, 
         FmriProcessor.from_pretrained(tmp_path)
 
 
+def test_betas_that_are_centred_exactly_are_no_damage(tmp_path):
+    signs = np.random.default_rng(0).choice([-3, -1, 2], size=(20, 12))
+    FmriProcessor.fit(np.concatenate([signs, -signs]).astype(np.float32)).save_pretrained(tmp_path)
+    FmriProcessor.from_pretrained(tmp_path)
+
+
 def test_betas_that_were_standardised_before_are_no_damage(tmp_path):
     fmri = make_fmri()
     FmriProcessor.fit((fmri - fmri.mean(0)) / fmri.std(0)).save_pretrained(tmp_path)
