@@ -576,7 +576,8 @@ class FmriProcessor(FeatureExtractionMixin):
             raise FmriModelsError("The processor was never fitted; make it with FmriProcessor.fit().")
         if not is_main_process:
             return []
-        push_options = split_push_options(kwargs)
+        # `push_to_hub` of transformers hands that on to whatever it saves.
+        push_options = split_push_options(kwargs, ("max_shard_size",))
         with merged_folder(save_directory, _former_statistics) as partial:
             super().save_pretrained(partial, **kwargs)
             (partial / STATISTICS_FILE).write_bytes(self._statistics_bytes())

@@ -114,7 +114,7 @@ def test_bad_arrays(workplace, capsys, array, message, tmp_path):
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"subject": "subj99"}, "no subject 'subj99'"),
+        ({"subject": "subj99"}, "Subject 'subj99' is unknown"),
         ({"model": "nowhere"}, "The folder nowhere does not exist"),
         ({"fmri": "nothing.npy"}, "no file nothing.npy"),
         ({"split": "dreams"}, "no part 'dreams'"),
