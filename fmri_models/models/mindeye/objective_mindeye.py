@@ -71,7 +71,7 @@ class MindEyeObjective:
 
     takes_repetitions: ClassVar[bool] = True
     # With fewer training stimuli, ridge regression was better wherever both were measured (docs/methods/mindeye.md).
-    few_stimuli: ClassVar[int] = 1000
+    few_stimuli: ClassVar[int] = 500
     few_stimuli_with_simulation: ClassVar[int] = 90
 
     parts: Sequence[str] = PARTS
