@@ -69,6 +69,8 @@ _BINARY_ENDINGS = frozenset(
         ".pt", ".pth", ".safetensors", ".tif", ".tiff", ".webp", ".zip",
     }
 )  # fmt: skip
+# A report's own page is one.
+_PAGES = frozenset({".htm", ".html"})
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
 )  # fmt: skip
@@ -98,7 +100,8 @@ def check_regular_file(path: str | os.PathLike, what: str, mend: str) -> Path:
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "no regular file (a pipe, a device or a socket)"
         raise FmriModelsError(f"The {what} {one_line(path)} is {found}; {mend}.")
-    if instead := stand_in(_beginning(path), path.suffix.lower() in _BINARY_ENDINGS):
+    ending = path.suffix.lower()
+    if ending not in _PAGES and (instead := stand_in(_beginning(path), ending in _BINARY_ENDINGS)):
         raise FmriModelsError(f"The {what} {one_line(path)} is {instead}.")
     return path
 

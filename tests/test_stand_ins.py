@@ -118,3 +118,9 @@ def test_everything_else_may_be_the_file(tmp_path, content):
 def test_a_json_text_may_be_a_text(tmp_path):
     assert read_json(file_with(tmp_path, "x.json", JSON[0]), "record", "mend it") == {"error": "Repository not found"}
     assert check_regular_file(file_with(tmp_path, "x.yaml", JSON[0]), "recipe", "mend it")
+
+
+def test_a_page_that_is_meant_to_be_one_is_read(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<!DOCTYPE html><html></html>")
+    assert read_text(page, "page", "remove it").startswith("<!DOCTYPE")

@@ -157,6 +157,13 @@ def test_the_stated_license_is_kept(model, report):
     assert "**License of the weights:** `cc-by-nc-4.0`" in again.read_text()
 
 
+def test_a_pipeline_with_card_and_report_is_loaded_and_saved_with_them(model, report, tmp_path):
+    write_card(model, report)
+    LinearPipeline.from_pretrained(model).save_pretrained(tmp_path / "again")
+    for name in ("README.md", "report.json", "report.md", "report.html", "grid.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (model / name).read_bytes()
+
+
 @pytest.mark.parametrize("text", ["My notes", "---\nlibrary_name: diffusers\n---\n", "---\n- a list\n---\n"])
 def test_somebody_elses_readme_is_not_replaced(model, text):
     (model / "README.md").write_text(text)
