@@ -23,12 +23,17 @@ from .training_checks import Shown, TrainingChecks
 _MOST_NEAR_COPIES = 20
 
 
-def validate_table(path: str | Path, progress: Callable[[str], object] = lambda step: None) -> list[str]:
+def validate_table(
+    path: str | Path,
+    progress: Callable[[str], object] = lambda step: None,
+    note: Callable[[str], object] = lambda sentence: None,
+) -> list[str]:
     """Checks schema, columns, types, row counts, hashes, widths, trials, stimuli, pictures and splits.
 
     Args:
         path: The table's folder.
         progress: Takes the name of each file before it is read.
+        note: Takes sentences on what is worth knowing and nothing wrong.
 
     Returns:
         What is wrong, one sentence a finding; empty if nothing is.
@@ -48,6 +53,8 @@ def validate_table(path: str | Path, progress: Callable[[str], object] = lambda 
     if findings:
         # Trials and splits are compared with stimuli that can be read.
         return findings
+    for sentence in checks.notes():
+        note(sentence)
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, checks, progress)

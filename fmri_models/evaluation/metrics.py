@@ -297,16 +297,17 @@ def two_way_identification(
 ) -> Any:
     """How often a reconstruction's features correlate more with its own picture's than with another's (chance 0.5).
 
-    Item j scores the share of distractors i with r(truth j, recon j) > r(truth i, recon j). Ties count as failures,
-    and so does an undefined correlation (constant features).
+    Item j scores the share of distractors i with r(truth j, recon j) > r(truth i, recon j). Ties count as failures.
+    What is constant correlates with nothing: a constant reconstruction fails, a constant true picture can't be
+    identified by anybody and scores NaN, and as a distractor neither is compared with.
 
     Args:
         truth_features: (N, ...) float.
         recon_features: (N, ...) float.
         distractors: `"truth"`: the other pictures that were shown (MindEye, Brain-Diffuser, bdpy);
             `"reconstruction"`: the other reconstructions (Takagi & Nishimoto 2023).
-        groups: One label per item; only items of the same label are distractors. An item without any scores NaN and
-            is left out of the mean; `torch.isfinite(scores).sum()` is the n to state.
+        groups: One label per item; only items of the same label are distractors. An item without any scores NaN.
+            What is NaN is left out of the mean; `torch.isfinite(scores).sum()` is the n to state.
         reduction: `"mean"` or `"none"`.
 
     Returns:
@@ -318,12 +319,17 @@ def two_way_identification(
     truth_features, recon_features = checked_features(truth_features, recon_features, infinite="allowed")
     if len(truth_features) < 2:
         raise FmriModelsError("Two-way identification needs at least two pictures, but one was given.")
-    similarity = correlation_matrix(truth_features, recon_features)
-    if distractors == "reconstruction":
-        similarity = similarity.T
-    elif distractors != "truth":
+    if distractors not in ("truth", "reconstruction"):
         raise FmriModelsError(f"distractors is {distractors!r}; expected 'truth' or 'reconstruction'.")
-    return reduce(identification_shares(similarity, groups).diagonal(), reduction)
+    similarity, constant = correlation_matrix(truth_features, recon_features), is_constant(truth_features)
+    if distractors == "truth":
+        return reduce(identification_shares(similarity, groups, constant).diagonal(), reduction)
+    failed = is_constant(recon_features)
+    shares = identification_shares(similarity.T, groups, failed).diagonal().masked_fill(failed, 0.0)
+    alone = torch.zeros_like(failed)
+    for rows in _rows_by_label(groups, len(shares)):
+        alone[rows] = len(rows) == 1
+    return reduce(shares.masked_fill(constant | alone, torch.nan), reduction)
 
 
 def pairwise_pixcorr(truth: Tensor, recon: Tensor, reduction: Reduction = "mean") -> Any:
@@ -353,14 +359,29 @@ def identification_top1(
         reduction: `"mean"` or `"none"`.
 
     Returns:
-        float; (N,) float64 without pools and (repeats, size) with them. Chance is 1 / pool size.
+        float; (N,) float64 without pools and (repeats, size) with them. Chance is 1 / pool size. NaN for a constant
+        true picture, and for one that has no other to be told from.
     """
     truth, recon = checked_pictures(truth, recon)
-    similarity = correlation_matrix(truth.flatten(1), recon.flatten(1))
+    similarity, constant = correlation_matrix(truth.flatten(1), recon.flatten(1)), is_constant(truth)
     if pools is None:
-        return reduce((identification_shares(similarity).diagonal() == 1).double(), reduction)
-    inside = [identification_shares(similarity[pool][:, pool]).diagonal() == 1 for pool in torch.as_tensor(pools)]
-    return reduce(torch.stack(inside).double(), reduction)
+        return reduce(best_of_all(identification_shares(similarity, constant=constant).diagonal()), reduction)
+    inside = [
+        identification_shares(similarity[pool][:, pool], constant=constant[pool]).diagonal()
+        for pool in torch.as_tensor(pools)
+    ]
+    return reduce(best_of_all(torch.stack(inside)), reduction)
+
+
+def best_of_all(shares: Tensor) -> Tensor:
+    """Whether every other is beaten, of shares that are; NaN where there is none."""
+    return (shares == 1).double().masked_fill(shares.isnan(), torch.nan)
+
+
+def is_constant(features: Tensor) -> Tensor:
+    """(N,) whether a vector is the same value throughout, up to rounding, so that it correlates with nothing."""
+    chunks = features.flatten(1).split(_FEATURE_CHUNK)
+    return torch.cat([_standardised(chunk.double()).isnan().any(1) for chunk in chunks])
 
 
 def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_size: int = _FEATURE_CHUNK) -> Tensor:
@@ -401,7 +422,9 @@ def cosine_matrix(queries: Tensor, gallery: Tensor) -> Tensor:
     return product.div_(norms[0][:, None]).div_(norms[1])
 
 
-def identification_shares(similarity: Tensor, groups: Sequence[Any] | None = None) -> Tensor:
+def identification_shares(
+    similarity: Tensor, groups: Sequence[Any] | None = None, constant: Tensor | None = None
+) -> Tensor:
     """Share of other rows that each entry of a column beats; the diagonal is two-way identification.
 
     Entry (i, j) is the score that reconstruction j would have if picture i were the one shown, so a permutation test
@@ -410,12 +433,15 @@ def identification_shares(similarity: Tensor, groups: Sequence[Any] | None = Non
     Args:
         similarity: (T, N); rows are candidates.
         groups: T labels; only rows of the same label are compared.
+        constant: (T,) rows whose similarity to anything is undefined; nothing is compared with them. It takes more
+            than `similarity` to know them, because all of a column is undefined as well.
 
     Returns:
-        (T, N) float64; NaN where a row has nothing to be compared with.
+        (T, N) float64; NaN where a row has nothing to be compared with, or is itself constant.
     """
     shares = torch.full_like(similarity, float("nan"))
     for rows in _rows_by_label(groups, len(similarity)):
+        rows = rows if constant is None else rows[~constant.cpu()[rows]]
         if len(rows) > 1:
             shares[rows] = wins_in_columns(similarity[rows]) / (len(rows) - 1)
     return shares
@@ -428,6 +454,16 @@ def wins_in_columns(similarity: Tensor) -> Tensor:
     in_order = columns.nan_to_num(nan=float("inf")).sort(dim=1).values
     wins = torch.searchsorted(in_order, columns - TIE_MARGIN).double()
     return wins.masked_fill(columns.isnan(), 0.0).T
+
+
+def losses_in_columns(similarity: Tensor) -> Tensor:
+    """Number of other entries of the same column that each entry does not exceed by more than rounding.
+
+    An undefined entry (NaN) is not better than anything; its own number is more than there are others.
+    """
+    defined = ~similarity.isnan()
+    losses = defined.sum(0) - 1 - wins_in_columns(similarity)
+    return losses.masked_fill(~defined, float(len(similarity)))
 
 
 def checked_features(
@@ -560,7 +596,8 @@ def n_way_accuracy(
     if trials is None:
         scores = [chance_of_fewer(int(count), classes - 1, n_way - 1, top_k) for count in not_below.sum(1)]
     else:
-        generator = np.random.default_rng(check_seed(seed)) if isinstance(seed, int) else seed
+        is_source = isinstance(seed, np.random.Generator | np.random.RandomState)
+        generator = seed if is_source else np.random.default_rng(check_seed(seed))
         scores = [
             _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, generator)
             for above, own in zip(not_below, target, strict=True)

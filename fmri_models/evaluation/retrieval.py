@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..seeds import check_seed
-from .metrics import TIE_MARGIN, Reduction, chance_of_fewer, checked_features, cosine_matrix, reduce, wins_in_columns
+from .metrics import TIE_MARGIN, Reduction, chance_of_fewer, checked_features, cosine_matrix, losses_in_columns, reduce
 
 
 def retrieval_accuracy(
@@ -75,14 +75,14 @@ def retrieval_hits(similarity: Tensor, top_k: int) -> Tensor:
     Returns:
         (candidates, queries) float64 of 0 and 1; 0 where the similarity is NaN.
     """
-    not_beaten = len(similarity) - 1 - wins_in_columns(similarity)
-    return hits_from_ranks(not_beaten.masked_fill(similarity.isnan(), len(similarity)), len(similarity) - 1, top_k)
+    return hits_from_ranks(losses_in_columns(similarity), len(similarity) - 1, top_k)
 
 
 def _partner_hits(similarity: Tensor, top_k: int) -> Tensor:
     """The diagonal of [`retrieval_hits`] without the rest of it."""
     own = similarity.diagonal()
-    not_beaten = len(similarity) - 1 - (similarity < own - TIE_MARGIN).sum(dim=0)
+    # What is undefined (a vector of zeros) is not more similar than anything.
+    not_beaten = (~similarity.isnan()).sum(dim=0) - 1 - (similarity < own - TIE_MARGIN).sum(dim=0)
     return hits_from_ranks(not_beaten.masked_fill(own.isnan(), len(similarity)), len(similarity) - 1, top_k)
 
 

@@ -19,17 +19,20 @@ import torch
 from torch import Tensor
 
 from ..errors import FmriModelsError
-from .bootstrap import PERMUTATIONS
+from .bootstrap import PERMUTATIONS, WIDENING_OF_FOLDS
 from .features import FeatureExtractor, load_extractor
 from .metrics import (
     SsimPairs,
     Window,
+    best_of_all,
     checked_features,
     checked_picture_set,
     correlation_matrix,
     cosine_matrix,
     grey,
     identification_shares,
+    is_constant,
+    losses_in_columns,
     resize_pictures,
     wins_in_columns,
 )
@@ -41,6 +44,9 @@ from .scene_factors import FACTOR_VALUES, SceneFactorClassifier
 SMALLEST_NETWORK_PICTURE = 32
 # Being among the first k says little where guessing has it more often than not.
 HIGHEST_CHANCE = 0.5
+# Identification that is of pixels, whatever networks there are.
+_BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
+_NAMED = 5
 # Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
 _VALUES_AT_ONCE = 2**17
 
@@ -69,6 +75,7 @@ class Scores:
         seeds: N numbers.
         permuted: metric -> (pairings, N) scores of the row `brain` when stimuli are re-paired.
         exhaustive: Whether these are all pairings that there are, the true one among them.
+        num_folds: Number of folds that were merged.
         pool_size: Mean number of stimuli among which an item is identified.
         chances: metric -> what guessing scores, where that follows from the number of stimuli or of labels.
         extractors: name -> {"sha256": ...} of the networks that were used.
@@ -81,6 +88,7 @@ class Scores:
     seeds: np.ndarray
     permuted: dict[str, np.ndarray] = field(default_factory=dict)
     exhaustive: bool = False
+    num_folds: int = 1
     pool_size: float = 0.0
     chances: dict[str, float] = field(default_factory=dict)
     extractors: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -88,6 +96,11 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
+
+    @property
+    def widening(self) -> float:
+        """How much farther than for independent stimuli the bounds of intervals are from the means."""
+        return WIDENING_OF_FOLDS if self.num_folds > 1 else 1.0
 
     @property
     def rows(self) -> list[str]:
@@ -141,6 +154,7 @@ class Scores:
             stimulus_ids=np.concatenate([part.stimulus_ids for part in parts]),
             seeds=np.concatenate([part.seeds for part in parts]),
             permuted=_joined_permutations(parts),
+            num_folds=sum(part.num_folds for part in parts),
             pool_size=float(np.average([part.pool_size for part in parts], weights=weights)),
             chances=chances,
             extractors={name: info for part in parts for name, info in part.extractors.items()},
@@ -222,7 +236,9 @@ def score_rows(
     checked = {name: _checked_row(name, row, truth) for name, row in rows.items()}
     positions = items.blocks()
     metrics, notes = _usable_metrics(protocol, truth, factors, backgrounds)
-    chances = _known_chances(metrics, _Guessing.of(items, positions, protocol), notes)
+    constant = is_constant(truth).numpy()
+    chances = _known_chances(metrics, _Guessing.of(items, positions, protocol, constant), notes)
+    notes += _on_constant_pictures(items.ids, constant, metrics)
     networks = _networks(metrics, extractors)
     classifier = _classifier(metrics, factor_classifier)
     contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}
@@ -235,6 +251,7 @@ def score_rows(
         stimulus_ids=items.ids,
         seeds=items.seeds,
         exhaustive=exhaustive,
+        num_folds=len(np.unique(items.folds)),
         pool_size=float(np.average([len(b.truth) for b in blocks], weights=[len(b.positions) for b in blocks])),
         chances=chances,
         extractors={name: {"sha256": network.sha256} for name, network in networks.items()}
@@ -407,20 +424,20 @@ class _RowInBlock:
         return resize_pictures(both[0], resolution), resize_pictures(both[1], resolution)
 
     @cached_property
-    def pixel_correlation(self) -> Tensor | None:
-        return None if self.pictures is None else correlation_matrix(*self.pictures)
+    def pixel_comparison(self) -> "_Comparison | None":
+        return None if self.pictures is None else _Comparison.of(*self.pictures)
 
-    def feature_correlation(self, extractor: str) -> Tensor | None:
+    def feature_comparison(self, extractor: str) -> "_Comparison | None":
         if extractor not in self.content.features:
             return None
-        if extractor not in self._feature_correlations:
-            self._feature_correlations[extractor] = correlation_matrix(
+        if extractor not in self._feature_comparisons:
+            self._feature_comparisons[extractor] = _Comparison.of(
                 self.block.features[extractor], self.content.features[extractor]
             )
-        return self._feature_correlations[extractor]
+        return self._feature_comparisons[extractor]
 
     @cached_property
-    def _feature_correlations(self) -> dict[str, Tensor]:
+    def _feature_comparisons(self) -> "dict[str, _Comparison]":
         return {}
 
     @cached_property
@@ -436,7 +453,7 @@ class _RowInBlock:
         """(T, N): number of other stimuli that are at least as similar to item j as stimulus i is."""
         if self.embedding_cosine is None:
             return None
-        return len(self.embedding_cosine) - 1 - wins_in_columns(self.embedding_cosine)
+        return losses_in_columns(self.embedding_cosine)
 
     @cached_property
     def not_beaten_by_row(self) -> tuple[Tensor, Tensor] | None:
@@ -444,23 +461,57 @@ class _RowInBlock:
         return None if self.embedding_cosine is None else losses_in_rows(self.embedding_cosine, self.block.truth_index)
 
 
+@dataclass
+class _Comparison:
+    """What is shown and what was reconstructed, compared.
+
+    Attributes:
+        correlation: (T, N), NaN in the row or column of what is constant.
+        constant: (T,) which of what is shown is.
+    """
+
+    correlation: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, shown: Tensor, reconstructed: Tensor) -> "_Comparison":
+        return cls(correlation_matrix(shown, reconstructed), is_constant(shown))
+
+
 def losses_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
-    """How many items of other stimuli each entry of a row does not beat.
+    """How many items of other stimuli each entry of a row does not beat; an undefined one (NaN) is better than none.
 
     Args:
         similarity: (T, N) of stimuli and items.
         truth_index: (N,) the stimulus of each item; items of one stimulus are not compared with each other.
 
     Returns:
-        (T, N) numbers of items not beaten, and (N,) numbers of items compared with.
+        (T, N) numbers of items not beaten, of an undefined entry more than there are, and (N,) numbers of items of
+        other stimuli.
     """
+    wins, rivals = wins_in_rows(similarity, truth_index)
+    others = (truth_index[:, None] != truth_index).sum(0)
+    return (rivals - wins).masked_fill(similarity.isnan(), float(similarity.shape[1])), others
+
+
+def wins_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of other stimuli each entry of a row beats, and how many of them are defined (NaN is not).
+
+    Args:
+        similarity: (T, N) of stimuli and items.
+        truth_index: (N,) the stimulus of each item.
+
+    Returns:
+        Two (T, N) of numbers.
+    """
+    defined = (~similarity.isnan()).double()
     wins = wins_in_columns(similarity.T).T.clone()
-    others = torch.empty(similarity.shape[1], dtype=torch.long)
+    rivals = defined.sum(1, keepdim=True).repeat(1, similarity.shape[1])
     for stimulus in truth_index.unique():
         same = (truth_index == stimulus).nonzero()[:, 0]
         wins[:, same] -= wins_in_columns(similarity[:, same].T).T
-        others[same] = similarity.shape[1] - len(same)
-    return others - wins, others
+        rivals[:, same] -= defined[:, same].sum(1, keepdim=True)
+    return wins, rivals
 
 
 # ------------------------------------------------------------------------------------------------- metrics of pairs
@@ -485,7 +536,8 @@ def _mse(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
 
 
 def _pixcorr(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
-    return None if row.pixel_correlation is None else row.pixel_correlation[i, j].nan_to_num(nan=0.0)
+    compared = row.pixel_comparison
+    return None if compared is None else compared.correlation[i, j].nan_to_num(nan=0.0)
 
 
 def _ssim(window: Window) -> _PairFunction:
@@ -498,28 +550,36 @@ def _ssim(window: Window) -> _PairFunction:
     return score
 
 
-def _two_way(similarity: Callable[[_RowInBlock], Tensor | None], same_background: bool = False) -> _PairFunction:
+def _two_way(comparison: Callable[[_RowInBlock], "_Comparison | None"], same_background: bool = False) -> _PairFunction:
     def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
-        correlation = similarity(row)
-        if correlation is None or len(correlation) < 2:
+        compared = comparison(row)
+        if compared is None or len(compared.correlation) < 2:
             return None
         if row.block.protocol.distractors == "reconstruction" and not same_background:
-            not_beaten, others = losses_in_rows(correlation, row.block.truth_index)
-            return (1 - not_beaten / others)[i, j]
-        return identification_shares(correlation, row.block.backgrounds if same_background else None)[i, j]
+            return _among_reconstructions(compared, row.block.truth_index)[i, j]
+        groups = row.block.backgrounds if same_background else None
+        return identification_shares(compared.correlation, groups, compared.constant)[i, j]
 
     return score
 
 
+def _among_reconstructions(compared: "_Comparison", truth_index: Tensor) -> Tensor:
+    """(T, N) share of the reconstructions of other stimuli that item j beats if stimulus i is the one shown."""
+    wins, rivals = wins_in_rows(compared.correlation, truth_index)
+    shares = (wins / rivals).masked_fill(compared.correlation.isnan(), 0.0)
+    alone = (truth_index[:, None] == truth_index).all(0)
+    return shares.masked_fill(compared.constant[:, None] | alone, torch.nan)
+
+
 def _identification_top1(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
-    shares = _two_way(lambda row: row.pixel_correlation)(row, i, j)
-    return None if shares is None else (shares == 1).double()
+    shares = _two_way(lambda row: row.pixel_comparison)(row, i, j)
+    return None if shares is None else best_of_all(shares)
 
 
 def _distance(extractor: str) -> _PairFunction:
     def score(row: _RowInBlock, i: Tensor, j: Tensor) -> Tensor | None:
-        correlation = row.feature_correlation(extractor)
-        return None if correlation is None else 1 - correlation[i, j].nan_to_num(nan=0.0)
+        compared = row.feature_comparison(extractor)
+        return None if compared is None else 1 - compared.correlation[i, j].nan_to_num(nan=0.0)
 
     return score
 
@@ -557,10 +617,10 @@ _PAIR_FUNCTIONS: tuple[tuple[str, Callable[..., _PairFunction]], ...] = (
     (r"mse", _named(_mse)),
     (r"ssim", _named(_ssim("gaussian"))),
     (r"ssim_uniform", _named(_ssim("uniform"))),
-    (r"pairwise_pixcorr", _named(_two_way(lambda row: row.pixel_correlation))),
+    (r"pairwise_pixcorr", _named(_two_way(lambda row: row.pixel_comparison))),
     (r"identification_top1", _named(_identification_top1)),
-    (r"two_way_(\w+)_same_background", lambda name: _two_way(lambda row: row.feature_correlation(name), True)),
-    (r"two_way_(\w+)", lambda name: _two_way(lambda row: row.feature_correlation(name))),
+    (r"two_way_(\w+)_same_background", lambda name: _two_way(lambda row: row.feature_comparison(name), True)),
+    (r"two_way_(\w+)", lambda name: _two_way(lambda row: row.feature_comparison(name))),
     (r"distance_(\w+)", _distance),
     (r"retrieval_query_(brain|image)_top(\d+)", _retrieval),
     (r"factor_accuracy_(\w+)", _factor),
@@ -632,21 +692,25 @@ class _Guessing:
     Attributes:
         stimuli: (N,) stimuli of its subject, seed and fold.
         items: (N,) items of other stimuli there, and itself.
+        correlated: (N,) stimuli there whose picture is not constant; 0 of an item whose own picture is.
         protocol: May draw smaller pools.
     """
 
     stimuli: np.ndarray
     items: np.ndarray
+    correlated: np.ndarray
     protocol: Protocol
 
     @classmethod
-    def of(cls, items: _Items, blocks: Sequence[np.ndarray], protocol: Protocol) -> "_Guessing":
-        stimuli, others = np.empty(len(items.ids)), np.empty(len(items.ids))
+    def of(cls, items: _Items, blocks: Sequence[np.ndarray], protocol: Protocol, constant: np.ndarray) -> "_Guessing":
+        stimuli, others, correlated = (np.empty(len(items.ids)) for _ in range(3))
         for positions in blocks:
             _, own, counts = np.unique(items.stimuli[positions], return_inverse=True, return_counts=True)
             stimuli[positions] = len(counts)
             others[positions] = len(positions) - counts[own] + 1
-        return cls(stimuli, others, protocol)
+            varied = len(np.unique(items.stimuli[positions][~constant[positions]]))
+            correlated[positions] = np.where(constant[positions], 0, varied)
+        return cls(stimuli, others, correlated, protocol)
 
     def chance(self, metric: str) -> float | None:
         """What guessing scores; None where that depends on the pictures."""
@@ -655,7 +719,8 @@ class _Guessing:
             return self._among(candidates, int(match[2]), self.protocol.pool_size)
         if metric == "identification_top1":
             from_truth = self.protocol.distractors == "truth"
-            return self._among(self.stimuli if from_truth else self.items, 1, None)
+            scored = self.correlated > 0
+            return self._among((self.correlated if from_truth else self.items)[scored], 1, None)
         if metric.startswith("factor_accuracy_"):
             labels = FACTOR_VALUES.get(metric.removeprefix("factor_accuracy_"))
             return None if labels is None else 1 / len(labels)
@@ -668,13 +733,20 @@ class _Guessing:
 
 def _known_chances(metrics: list[str], guessing: _Guessing, notes: list[str]) -> dict[str, float]:
     """What guessing scores in each metric; those that say nothing with so few stimuli are taken out of `metrics`."""
-    if guessing.stimuli.max() < 2:
-        compared = [name for name in metrics if name.startswith("two_way_") or name == "pairwise_pixcorr"]
-        if compared:
-            notes.append(
-                f"{', '.join(compared)}: left out, because no test stimulus has another one of its subject and fold to "
-                "be told from."
-            )
+    compared = [
+        name
+        for name in metrics
+        if (name.startswith("two_way_") and guessing.stimuli.max() < 2)
+        or (name in _BY_PIXELS and guessing.correlated.max() < 2)
+    ]
+    # Among one, guessing is always right, which the next note says.
+    compared = [name for name in compared if name != "identification_top1" or guessing.stimuli.max() > 1]
+    if compared:
+        varied = " whose picture is not constant" if guessing.stimuli.max() > 1 else ""
+        notes.append(
+            f"{', '.join(compared)}: left out, because no test stimulus has another one of its subject and fold"
+            f"{varied} to be told from."
+        )
         metrics[:] = [name for name in metrics if name not in compared]
     chances = {name: chance for name in metrics if (chance := guessing.chance(name)) is not None}
     easy = {
@@ -689,6 +761,20 @@ def _known_chances(metrics: list[str], guessing: _Guessing, notes: list[str]) ->
         )
     metrics[:] = [name for name in metrics if name not in easy]
     return {name: chance for name, chance in chances.items() if name not in easy}
+
+
+def _on_constant_pictures(ids: np.ndarray, constant: np.ndarray, metrics: Sequence[str]) -> list[str]:
+    """What is not said of pictures that correlate with nothing."""
+    if not constant.any():
+        return []
+    names = sorted(set(ids[constant].tolist()))
+    few = "1 test picture has" if len(names) == 1 else f"{len(names)} test pictures have"
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    left = [name for name in metrics if name in _BY_PIXELS]
+    effects = [f"no score in {' and '.join(left)}, where others are not compared with them either"] if left else []
+    effects += ["0 in pixcorr"] if "pixcorr" in metrics else []
+    told = f": {'; '.join(effects)}" if effects else ""
+    return [f"{few} one value throughout ({shown}) and can't be correlated with anything{told}."]
 
 
 def _has_score(values: np.ndarray | None) -> bool:

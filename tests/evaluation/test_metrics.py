@@ -198,8 +198,18 @@ def test_two_way_equals_its_definition(seed, count, size):
     truth, recon = generator.integers(0, 3, (2, count, size)).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = np.corrcoef(truth, recon)[:count, count:]
+    constant = {"truth": np.ptp(truth, axis=1) == 0, "reconstruction": np.ptp(recon, axis=1) == 0}
+
+    def share(matrix, j, distractors):
+        rivals = [i for i in range(count) if i != j and not constant[distractors][i]]
+        if constant["truth"][j] or (not rivals and not constant["reconstruction"][j]):
+            return np.nan
+        if constant["reconstruction"][j]:
+            return 0.0 if rivals or distractors == "reconstruction" else np.nan
+        return np.mean([matrix[j, j] - matrix[i, j] > 1e-9 for i in rivals])
+
     for distractors, matrix in (("truth", r), ("reconstruction", r.T)):
-        expected = [np.mean([matrix[j, j] - matrix[i, j] > 1e-9 for i in range(count) if i != j]) for j in range(count)]
+        expected = [share(matrix, j, distractors) for j in range(count)]
         found = two_way_identification(torch.tensor(truth), torch.tensor(recon), distractors, reduction="none")
         np.testing.assert_allclose(found.numpy(), expected)
 
@@ -228,6 +238,33 @@ def test_shares_of_other_rows_are_those_of_a_changed_pairing():
     shares = identification_shares(correlation_matrix(truth, recon))
     expected = two_way_identification(truth[order], recon, reduction="none")
     torch.testing.assert_close(shares[order, torch.arange(7)], expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 100 / 255, 1.0])
+def test_a_constant_true_picture_defeats_no_other(value):
+    truth = pictures()
+    truth[2] = value
+    others = [index for index in range(len(truth)) if index != 2]
+    for metric in (pairwise_pixcorr, identification_top1):
+        scores = metric(truth, truth, reduction="none")
+        assert scores[2].isnan()
+        assert scores[others].tolist() == [1] * len(others)
+        assert metric(truth, truth) == 1
+    for distractors in ("truth", "reconstruction"):
+        scores = two_way_identification(truth, truth, distractors, reduction="none")
+        assert scores[2].isnan() and scores[others].tolist() == [1] * len(others)
+    groups = ["a", "a", "a", "a", "b", "b"][: len(truth)]
+    scores = two_way_identification(truth, truth, groups=groups, reduction="none")
+    assert scores[2].isnan() and scores[others].tolist() == [1] * len(others)
+    pools = np.array([[2, 0, 1], [3, 2, 4]])
+    inside = identification_top1(truth, truth, pools=pools, reduction="none")
+    assert inside.isnan().tolist() == [[True, False, False], [False, True, False]]
+    assert inside.nanmean() == 1
+    # A decoder that says the same of everything is no better for it.
+    same = pictures()[:1].expand_as(truth)
+    assert pairwise_pixcorr(truth, torch.full_like(truth, value)) == 0
+    assert identification_top1(truth, torch.full_like(truth, value)) == 0
+    assert identification_top1(truth, same) <= 1 / len(others)
 
 
 def test_random_features_are_at_chance():

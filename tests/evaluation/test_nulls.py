@@ -57,11 +57,13 @@ def pictures(count, generator):
     return torch.nn.functional.interpolate(coarse, size=SIZE, mode="bilinear").clamp(0, 1)
 
 
-def permuted(design, reconstructions, embeds, generator, permutations=99):
+def permuted(design, reconstructions, embeds, generator, permutations=99, blank=False):
     """The permutation test of some reconstructions, one for each number in the design's `source`."""
     names = sorted(set(design.stimuli))
     which = [names.index(stimulus) for stimulus in design.stimuli]
     truth, gallery = pictures(len(names), generator), torch.randn(len(names), 6, generator=generator)
+    if blank:
+        truth[1], gallery[1] = 1.0, 0.0
     scores = score_rows(
         {"brain": RowData(reconstructions[design.source], embeds[design.source])},
         truth[which],
@@ -80,16 +82,17 @@ def permuted(design, reconstructions, embeds, generator, permutations=99):
     return Report.from_scores(scores, PROTOCOL, draws=20).permutation
 
 
+@pytest.mark.parametrize("blank", [False, True])
 @pytest.mark.parametrize("repeats", [30, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("design", DESIGNS)
-def test_p_of_noise_is_not_small_more_often_than_it_says(design, repeats):
+def test_p_of_noise_is_not_small_more_often_than_it_says(design, repeats, blank):
     made = design()
     found = {}
     for repeat in range(repeats):
         generator = torch.Generator().manual_seed(repeat)
         count = max(made.source) + 1
         noise, embeds = pictures(count, generator), torch.randn(count, 6, generator=generator)
-        for metric, test in permuted(made, noise, embeds, generator).items():
+        for metric, test in permuted(made, noise, embeds, generator, blank=blank).items():
             found.setdefault(metric, []).append(test["p"])
     assert len(found) >= 9
     for metric, values in found.items():
@@ -114,6 +117,17 @@ def test_one_picture_for_all_is_as_good_in_every_pairing(design):
         for metric, test in permuted(made, *same, generator).items():
             # Where a stimulus has more trials than another, a pairing that gives it an easier picture is another one.
             assert test["p"] == 1 or len(counts) > 1, metric
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("blank", [False, True])
+def test_one_constant_picture_for_all_identifies_nothing(design, blank):
+    made, generator = design(), torch.Generator().manual_seed(0)
+    count = max(made.source) + 1
+    tests = permuted(made, torch.full((count, 3, SIZE, SIZE), 0.4), torch.zeros(count, 6), generator, blank=blank)
+    for metric in ("pairwise_pixcorr", "identification_top1", "retrieval_query_brain_top1"):
+        if metric in tests:
+            assert (tests[metric]["mean"], tests[metric]["p"]) == (0, 1), metric
 
 
 @pytest.mark.parametrize(("count", "pairings"), [(1, 1), (2, 2), (3, 6), (4, 24)])
@@ -169,3 +183,36 @@ def test_joined_folds_of_few_stimuli_are_paired_independently():
     assert all(10 < each.sum() < 70 for each in own)
     assert (own[0] != own[1]).any()
     assert Report.from_scores(joined, protocol).permutation["mse"]["smallest_p"] == 1 / (1 + PERMUTATIONS)
+
+
+def ridge_on_noise(source, num_stimuli=40, num_folds=5, penalty=1e4):
+    """Pictures, their folds, and what a ridge that was fitted on the other folds' noise makes of each."""
+    voxels, pictures = source.normal(size=(num_stimuli, 60)), source.random((num_stimuli, 64))
+    folds = np.arange(num_stimuli) % num_folds
+    reconstructed = np.empty_like(pictures)
+    for fold in range(num_folds):
+        train, test = folds != fold, folds == fold
+        mean, centre = voxels[train].mean(0), pictures[train].mean(0)
+        known, asked = voxels[train] - mean, voxels[test] - mean
+        weights = np.linalg.solve(known @ known.T + penalty * np.eye(train.sum()), pictures[train] - centre)
+        # Deviations, as large as 8 bits show them, whatever the penalty leaves of them.
+        deviations = asked @ known.T @ weights
+        reconstructed[test] = centre + 0.1 * deviations / deviations.std()
+    return pictures, folds, reconstructed.clip(0, 1)
+
+
+def test_folds_that_learn_from_each_others_test_stimuli_are_no_more_significant():
+    p, covered, draws = [], [], 120
+    for seed in range(draws):
+        pictures, folds, reconstructed = ridge_on_noise(np.random.default_rng(seed))
+        truth, made = (torch.from_numpy(each).float().reshape(-1, 1, 8, 8) for each in (pictures, reconstructed))
+        protocol = Protocol("null", "", ("pixcorr", "pairwise_pixcorr"))
+        ids = [f"s{index}" for index in range(len(truth))]
+        scores = score_rows({"brain": RowData(images=made)}, truth, ids, protocol, folds=folds.tolist(), seed=seed)
+        report = Report.from_scores(scores, protocol, draws=200)
+        p.append(report.permutation["pixcorr"]["p"])
+        low, high = report.results["brain"]["pairwise_pixcorr"]["ci95"]
+        covered.append(low <= 0.5 <= high)
+    assert any("learned from each other's test stimuli" in note for note in report.notes)
+    assert (np.array(p) <= 0.05).sum() <= binom.ppf(0.99, draws, 0.05)
+    assert sum(covered) >= binom.ppf(0.01, draws, 0.95)

@@ -199,6 +199,40 @@ def test_losses_count_items_of_other_stimuli_alone():
             assert others[j] == len(rivals)
 
 
+@pytest.mark.parametrize("distractors", ["truth", "reconstruction"])
+def test_a_blank_test_picture_defeats_no_other_and_is_named(distractors):
+    truth = smooth_pictures(8)
+    truth[5] = 1.0
+    recon = (0.7 * truth + 0.3 * smooth_pictures(8, seed=3)).clamp(0, 1)
+    ids = [f"s{i}" for i in range(7)] + ["s0"]
+    truth[7] = truth[0]
+    protocol = Protocol(
+        "test", "", ("pairwise_pixcorr", "identification_top1", "pixcorr", "mse"), distractors=distractors
+    )
+    rows = {"brain": RowData(recon), "ceiling": RowData(truth), "blank": RowData(torch.ones_like(truth))}
+    scores = score_rows(rows, truth, ids, protocol)
+    report = Report.from_scores(scores, protocol)
+    for metric in ("pairwise_pixcorr", "identification_top1"):
+        assert scores.values["ceiling"][metric][[0, 1, 2, 3, 4, 6, 7]].tolist() == [1] * 7
+        assert np.isnan(scores.values["ceiling"][metric][5]) and np.isnan(scores.values["blank"][metric][5])
+        assert (report.results["ceiling"][metric]["value"], report.results["ceiling"][metric]["stimuli"]) == (1, 6)
+        assert report.results["blank"][metric]["value"] == 0
+    if distractors == "truth":
+        assert scores.chances["identification_top1"] == pytest.approx(1 / 6)
+    assert scores.values["ceiling"]["mse"].tolist() == [0] * 8
+    note = next(note for note in report.notes if "one value throughout" in note)
+    assert note.startswith("1 test picture has one value throughout (s5)")
+    assert "no score in pairwise_pixcorr and identification_top1" in note
+
+
+def test_blank_pictures_alone_leave_identification_out():
+    truth = torch.ones(3, 3, 16, 16)
+    truth[0] = smooth_pictures(1)[0][..., :16, :16]
+    scores = score_rows({"brain": RowData(truth)}, truth, list("abc"), get_protocol("small_pictures"))
+    assert "pairwise_pixcorr" not in scores.chances and "identification_top1" not in scores.chances
+    assert any("whose picture is not constant to be told from" in note for note in scores.notes)
+
+
 def test_folds_are_pools_of_their_own_and_can_be_joined():
     truth, recon = smooth_pictures(12), smooth_pictures(12, seed=4)
     ids = [str(i) for i in range(12)]

@@ -85,3 +85,15 @@ def test_bad_input_is_refused():
         retrieval_accuracy(brain, image, pools=torch.arange(31)[None])
     with pytest.raises(FmriModelsError, match="NaN"):
         retrieval_accuracy(brain * float("nan"), image)
+
+
+def test_a_vector_of_zeros_is_similar_to_nothing():
+    image = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    image[2] = 0
+    brain = image.clone()
+    brain[4] = 0
+    for query, failed in (("brain", [2, 4]), ("image", [2, 4])):
+        hits = retrieval_accuracy(brain, image, query=query, reduction="none")
+        assert [index for index in range(6) if hits[index] == 0] == failed
+        inside = retrieval_accuracy(brain, image, query=query, pools=torch.tensor([[0, 2, 4]]), reduction="none")
+        assert inside.tolist() == [[1, 0, 0]]

@@ -108,6 +108,8 @@ def simulate(
             experiment = _Session(simulator, pool.assignment, memory).write(writer, progress)
             shares[simulator.name] = experiment.budget.noise_shares()
         writer.extra["simulation"] = _about(config, shares)
+    for sentence in writer.notes:
+        report(sentence)
     return Path(out)
 
 
