@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_args
@@ -113,6 +113,7 @@ class FmriProcessor(FeatureExtractionMixin):
         min_session_trials: int = MIN_SESSION_TRIALS,
         **kwargs: Any,
     ) -> None:
+        self._subjects: dict[str, SubjectStatistics] = {}
         check_schema(kwargs.pop("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
         self.fmri_models_version = kwargs.pop("fmri_models_version", __version__)
         self.fmri_schema = PROCESSOR_SCHEMA
@@ -123,22 +124,12 @@ class FmriProcessor(FeatureExtractionMixin):
             if key not in _OF_TRANSFORMERS:
                 raise _unknown_option(key)
         _check_choice("statistics", statistics, get_args(Statistics))
-        _check_options(
-            rois=rois,
-            min_noise_ceiling=min_noise_ceiling,
-            num_best_voxels=num_best_voxels,
-            pool_width=pool_width,
-            pad_multiple=pad_multiple,
-            expects=expects,
-            min_session_trials=min_session_trials,
-        )
-        self._subjects: dict[str, SubjectStatistics] = {}
         self.subject_names = list(subject_names or [])
         self.statistics = statistics
         self.unseen_session = unseen_session
         self.min_session_trials = min_session_trials
         self.noise_ceiling_source = noise_ceiling_source
-        self.rois = None if rois is None else list(rois)
+        self.rois = rois
         self.min_noise_ceiling = min_noise_ceiling
         self.num_best_voxels = num_best_voxels
         self.pool_width = pool_width
@@ -147,10 +138,19 @@ class FmriProcessor(FeatureExtractionMixin):
         super().__init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses what would have no effect, or what could be saved but not loaded."""
+        if name.startswith("_"):
+            return super().__setattr__(name, value)
+        if name not in _config_type().model_fields or name == "statistics_sha256":
+            raise _unknown_option(name)
+        value = _plain(value)
         if name == "unseen_session":
             _check_choice(name, value, get_args(UnseenSession))
-        if name == "statistics" and getattr(self, "_subjects", None) and value != self.statistics:
-            raise FmriModelsError(_fixed(name, self.statistics, value))
+        elif name in _option_types():
+            _check_options(**{name: value})
+        is_fixed = name == "subject_names" or (name in _option_types() and name not in _OPTIONS_OF_USE)
+        if is_fixed and self._subjects and value != getattr(self, name):
+            raise FmriModelsError(_fixed(name, getattr(self, name), value))
         super().__setattr__(name, value)
 
     @classmethod
@@ -250,7 +250,8 @@ class FmriProcessor(FeatureExtractionMixin):
             chosen = [index for index, other in enumerate(names) if other == name]
             patterns = self._stack(rows, chosen, name)
             chosen_sessions = None if row_sessions is None else row_sessions[chosen]
-            prepared = self._prepare(patterns, name, chosen_sessions, chosen)
+            widths = [np.shape(rows[index])[-1] for index in chosen]
+            prepared = self._prepare(patterns, name, chosen_sessions, chosen, widths)
             output[chosen, : prepared.shape[1]] = prepared
         ids = np.array([self.subject_names.index(name) for name in names], dtype=np.int64)
         shape = (*leading, self.width) if leading else (len(rows), self.width)
@@ -304,6 +305,18 @@ class FmriProcessor(FeatureExtractionMixin):
         if self.statistics != "session":
             return []
         return sorted(set(as_sessions(sessions).reshape(-1).tolist()) - set(self.subject(name).sessions))
+
+    def read_voxels_of(self, other: "FmriProcessor") -> None:
+        """Reads the same voxels as another processor, whatever they were chosen by.
+
+        Args:
+            other: Of the same subjects, in the same order, under any names.
+        """
+        for name, other_name in zip(self.subject_names, other.subject_names, strict=True):
+            self.subject(name).keep_voxels_of(other.subject(other_name))
+        for option in ("rois", "min_noise_ceiling", "num_best_voxels"):
+            # They do not fit what was computed with this one's own until now.
+            super().__setattr__(option, getattr(other, option))
 
     # Fitting
 
@@ -359,10 +372,13 @@ class FmriProcessor(FeatureExtractionMixin):
         if self.rois is not None:
             roi = labels.roi if labels else None
             roi = _required(roi, num_voxels, f"rois={self.rois} needs the ROI of each voxel of {name}")
-            absent = sorted(set(self.rois) - set(roi))
-            if absent:
+            # A voxel without a label is of no ROI.
+            there = set(roi) - {""}
+            if absent := sorted(set(self.rois) - there):
+                known = f"its ROIs are {', '.join(sorted(there))}" if there else "none of its voxels has an ROI"
                 raise FmriModelsError(
-                    f"{name} has no voxel in {', '.join(absent)}; its ROIs are {', '.join(sorted(set(roi)))}."
+                    f"{name} has no voxel in {', '.join(each or repr(each) for each in absent)}; {known}; choose other "
+                    "ones, or leave rois out."
                 )
             keep &= np.isin(np.asarray(roi), self.rois)
         if self.min_noise_ceiling is not None:
@@ -371,15 +387,27 @@ class FmriProcessor(FeatureExtractionMixin):
                 ceiling, num_voxels, f"min_noise_ceiling needs the noise ceiling of each voxel of {name}"
             )
             self._note_source(labels)
-            keep &= np.nan_to_num(np.asarray(ceiling)) >= self.min_noise_ceiling
+            ceiling = np.asarray(ceiling, dtype=np.float64)
+            if unknown := int((keep & np.isnan(ceiling)).sum()):
+                known = _known_of(name, keep, ceiling, "noise ceiling")
+                sentence = f"min_noise_ceiling={self.min_noise_ceiling}: {known}; the {unknown} others are left out."
+                warnings.warn(sentence, stacklevel=4)
+            # NaN is not at least anything.
+            keep &= ceiling >= self.min_noise_ceiling
         if self.num_best_voxels is not None:
+            what = "score" if scores is not None else "noise ceiling"
             if scores is None:
                 scores = labels.noise_ceiling if labels else None
                 self._note_source(labels)
             scores = _required(scores, num_voxels, f"num_best_voxels needs a score for each voxel of {name}")
-            ranked = np.where(keep, np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=-np.inf), -np.inf)
-            best = np.argsort(-ranked, kind="stable")[: self.num_best_voxels]
-            keep &= np.isin(np.arange(num_voxels), best)
+            values = np.asarray(scores, dtype=np.float64)
+            known = keep & ~np.isnan(values)
+            if known.sum() < min(self.num_best_voxels, keep.sum()):
+                found = _known_of(name, keep, values, what)
+                sentence = f"num_best_voxels={self.num_best_voxels}: {found}; these are kept and no others."
+                warnings.warn(sentence, stacklevel=4)
+            best = np.argsort(-np.where(known, values, -np.inf), kind="stable")[: self.num_best_voxels]
+            keep = known & np.isin(np.arange(num_voxels), best)
         if not keep.any():
             raise FmriModelsError(
                 f"The selection leaves no voxel of {name} (rois={self.rois}, "
@@ -446,10 +474,18 @@ class FmriProcessor(FeatureExtractionMixin):
             subject = self.subject_names[0]
         if isinstance(subject, str):
             return [subject] * num_rows
+        several: Any = subject
+        is_one = isinstance(several, bytes) or not isinstance(several, Iterable) or getattr(several, "ndim", 1) == 0
+        names = [several] if is_one else list(several)
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise FmriModelsError(
+                f"subject is {one_line(repr(wrong[0]), 80)}; expected a subject's name, or one for each pattern: it "
+                f"knows {', '.join(self.subject_names)}."
+            )
         batch = leading[0] if leading else num_rows
-        if len(subject) != batch:
-            raise FmriModelsError(f"{len(subject)} subjects were given for {batch} patterns; give one a pattern.")
-        return [name for name in subject for _ in range(num_rows // batch)]
+        if len(names) != batch:
+            raise FmriModelsError(f"{len(names)} subjects were given for {batch} patterns; give one a pattern.")
+        return [name for name in names for _ in range(num_rows // batch)]
 
     def _stack(self, rows: np.ndarray | list[np.ndarray], chosen: list[int], name: str) -> np.ndarray:
         statistics = self.subject(name)
@@ -472,21 +508,31 @@ class FmriProcessor(FeatureExtractionMixin):
         return np.stack([statistics.kept(rows[index]) for index in chosen])
 
     def _prepare(
-        self, patterns: np.ndarray, name: str, sessions: np.ndarray | None, row_numbers: list[int]
+        self,
+        patterns: np.ndarray,
+        name: str,
+        sessions: np.ndarray | None,
+        row_numbers: list[int],
+        widths: list[int],
     ) -> np.ndarray:
+        statistics = self.subject(name)
         # What float32 can't hold is infinite, which the next line finds.
         with np.errstate(over="ignore"):
             patterns = patterns.astype(np.float32, copy=False)
-        _check_finite(patterns, name, row_numbers)
+        _check_finite(patterns, name, row_numbers, lambda row, voxel: statistics.recorded_voxel(voxel, widths[row]))
         _check_not_constant(patterns, name, row_numbers)
-        statistics = self.subject(name)
         values = patterns if len(statistics.selected) == patterns.shape[1] else patterns[:, statistics.selected]
         if self.statistics != "identity":
             mean, std = self._statistics_of_rows(statistics, values, name, sessions)
             # Values near the largest of float32 overflow, which the next line finds.
             with np.errstate(over="ignore"):
                 values = np.divide(values - mean, std, out=np.zeros_like(values), where=std > 0)
-            _check_finite(values, f"{name}, standardised,", row_numbers)
+            _check_finite(
+                values,
+                f"{name}, standardised,",
+                row_numbers,
+                lambda row, voxel: statistics.recorded_voxel(int(statistics.selected[voxel]), widths[row]),
+            )
         if self.pad_multiple is not None:
             values = _wrap(values, self._processed_width(name) if self.pool_width is None else values.shape[1])
         if self.pool_width is not None:
@@ -827,12 +873,14 @@ def _options_type() -> Any:
 
 
 def _check_options(**options: Any) -> None:
-    """Refuses values of other types than those declared; numbers, tuples and arrays of NumPy pass as Python's own."""
-    plain = {
-        key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for key, value in options.items()
-    }
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
-    checked(plain, _options_type(), "A processor", "correct the option")
+    """Refuses values of other types than those declared."""
+    checked(options, _options_type(), "A processor", "correct the option")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, tuples and arrays of NumPy as Python's own, which can be written down; a list as one of its own."""
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _unknown_option(key: str) -> FmriModelsError:
@@ -923,7 +971,12 @@ def _sessions_of_rows(
     return np.repeat(sessions, num_rows // batch)
 
 
-def _check_finite(patterns: np.ndarray, name: str, row_numbers: list[int]) -> None:
+def _check_finite(
+    patterns: np.ndarray,
+    name: str,
+    row_numbers: list[int],
+    voxel_number: Callable[[int, int], int] = lambda row, voxel: voxel,
+) -> None:
     # A sum is finite only if every value is: one pass without a mask, which only a failure needs.
     with np.errstate(invalid="ignore"):
         if np.isfinite(patterns.sum(dtype=np.float64)):
@@ -933,7 +986,7 @@ def _check_finite(patterns: np.ndarray, name: str, row_numbers: list[int]) -> No
         row, voxel = (int(index[0]) for index in np.nonzero(bad))
         raise FmriModelsError(
             f"{name} has {int(bad.sum())} values that are NaN or infinite, the first in pattern {row_numbers[row]} at "
-            f"voxel {voxel}; leave out these trials or voxels (`prepare arrays --drop-bad-voxels`)."
+            f"voxel {voxel_number(row, voxel)}; leave out these trials or voxels (`prepare arrays --drop-bad-voxels`)."
         )
 
 
@@ -967,6 +1020,21 @@ def _required(value: Any, num_voxels: int, need: str) -> Any:
     if len(unmasked(value, "Values of voxels")) != num_voxels:
         raise FmriModelsError(f"{need}; there are {len(value)} for {num_voxels} voxels: give one a voxel.")
     return value
+
+
+def _known_of(name: str, candidates: np.ndarray, values: np.ndarray, what: str) -> str:
+    """How many of the voxels that may be selected have a number to select by.
+
+    Raises:
+        FmriModelsError: None has.
+    """
+    known, count = int((candidates & ~np.isnan(values)).sum()), int(candidates.sum())
+    if not known:
+        raise FmriModelsError(
+            f"None of {count} voxels of {name} has a known {what} to be selected by; give it for each (`ncsnr` of a "
+            "table's voxels), or leave the option out."
+        )
+    return f"only {known} of {count} voxels of {name} {'has' if known == 1 else 'have'} a known {what}"
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,12 @@ class Labels:
     roi: list[str] | None = None
     coordinates: np.ndarray | None = None
     noise_ceiling: np.ndarray | None = None
+
+
+@dataclass
+class DroppedLabels(Labels):
+    source_columns: np.ndarray | None = None
+    source_width: int | None = None
 
 
 def make_fmri(rows: int = 40, voxels: int = 12, seed: int = 0) -> np.ndarray:
@@ -96,12 +103,35 @@ def test_selection_by_roi_ceiling_and_rank():
     assert FmriProcessor.fit(fmri, voxels={"subj01": labels}, min_noise_ceiling=0.5).num_voxels == [6]
     best = FmriProcessor.fit(fmri, voxels={"subj01": labels}, rois=["V1"], num_best_voxels=2)
     np.testing.assert_array_equal(best.subject("subj01").selected, [6, 9])
-    with pytest.raises(FmriModelsError, match="no voxel in V9; its ROIs are V1, V2, V4"):
+    with pytest.raises(FmriModelsError, match="no voxel in V9; its ROIs are V1, V2, V4;"):
         FmriProcessor.fit(fmri, voxels={"subj01": labels}, rois=["V9"])
     with pytest.raises(FmriModelsError, match="leaves no voxel"):
         FmriProcessor.fit(fmri, voxels={"subj01": labels}, min_noise_ceiling=2.0)
     with pytest.raises(FmriModelsError, match="needs the ROI"):
         FmriProcessor.fit(fmri, rois=["V1"])
+
+
+def test_voxels_of_unknown_noise_ceiling_are_never_selected_by_it():
+    fmri = {"subj01": np.random.default_rng(0).normal(size=(20, 12))}
+    ceiling = np.full(12, np.nan)
+    ceiling[[3, 7, 9]] = [0.2, 0.0, 0.6]
+    labels = {"subj01": Labels(roi=["V1", "V2"] * 6, noise_ceiling=ceiling)}
+    with pytest.warns(UserWarning, match="num_best_voxels=5: only 3 of 12 voxels of subj01 have a known noise ceiling"):
+        processor = FmriProcessor.fit(fmri, voxels=labels, num_best_voxels=5)
+    assert processor.subject("subj01").selected.tolist() == [3, 7, 9]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        processor = FmriProcessor.fit(fmri, voxels=labels, num_best_voxels=2)
+    assert processor.subject("subj01").selected.tolist() == [3, 9]
+    with pytest.warns(UserWarning, match="only 3 of 12 voxels.*the 9 others are left out"):
+        processor = FmriProcessor.fit(fmri, voxels=labels, min_noise_ceiling=-1.0)
+    assert processor.subject("subj01").selected.tolist() == [3, 7, 9]
+    with pytest.warns(UserWarning, match="a known score"):
+        processor = FmriProcessor.fit(fmri, voxel_scores={"subj01": ceiling}, num_best_voxels=4)
+    assert processor.subject("subj01").selected.tolist() == [3, 7, 9]
+    for options in ({"num_best_voxels": 2}, {"min_noise_ceiling": 0.0}):
+        with pytest.raises(FmriModelsError, match="None of 6 voxels of subj01 has a known noise ceiling"):
+            FmriProcessor.fit(fmri, voxels=labels, rois=["V1"], **options)
 
 
 def test_pooling_and_padding():
@@ -630,3 +660,92 @@ def test_values_of_voxels_are_one_a_voxel():
             FmriProcessor.fit(fmri, voxels={"subj01": labels}, **options)
     with pytest.raises(FmriModelsError, match="there are 2 for 12 voxels"):
         FmriProcessor.fit(fmri, voxel_scores={"subj01": np.ones(2)}, num_best_voxels=1)
+
+
+@pytest.mark.parametrize(
+    ("roi", "wanted", "message"),
+    [
+        ([""] * 12, "V9", "no voxel in V9; none of its voxels has an ROI; choose"),
+        (["", "V1"] * 6, "V9", "no voxel in V9; its ROIs are V1; choose"),
+        (["", "V1"] * 6, "", "no voxel in ''; its ROIs are V1; choose"),
+    ],
+)
+def test_a_voxel_without_a_label_is_of_no_roi(roi, wanted, message):
+    with pytest.raises(FmriModelsError, match=message):
+        FmriProcessor.fit(make_fmri(), voxels={"subj01": Labels(roi=roi)}, rois=[wanted])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("unseen_sesion", "pooled", "has no option 'unseen_sesion'.*unseen_session"),
+        ("note", "x", "has no option 'note'"),
+        ("statistics_sha256", "0" * 64, "has no option"),
+        ("model_input_names", ["x"], "has no option"),
+        ("num_best_voxels", 3, "num_best_voxels is None in this processor"),
+        ("rois", ["V1"], "rois is None in this processor"),
+        ("min_noise_ceiling", 0.5, "min_noise_ceiling is None"),
+        ("min_session_trials", 3, "min_session_trials is 10"),
+        ("statistics", "identity", "statistics is 'pooled'"),
+        ("subject_names", ["anna"], "subject_names is .'subj01'."),
+        ("pool_width", 0, "pool_width"),
+        ("pool_width", "3", "pool_width"),
+        ("pad_multiple", 1.5, "pad_multiple"),
+        ("expects", 3, "expects"),
+        ("unseen_session", "poold", "unseen_session is 'poold'"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_refused_when_it_is_assigned(name, value, message):
+    processor = FmriProcessor.fit(make_fmri())
+    before = processor.to_dict()
+    with pytest.raises(FmriModelsError, match=message):
+        setattr(processor, name, value)
+    assert processor.to_dict() == before
+
+
+def test_what_may_be_assigned_is_saved(tmp_path):
+    processor = FmriProcessor.fit(make_fmri(), pad_multiple=np.int64(4))
+    processor.pool_width, processor.expects, processor.rois = np.int32(3), "betas", None
+    processor.save_pretrained(tmp_path)
+    loaded = FmriProcessor.from_pretrained(tmp_path)
+    assert (loaded.pool_width, loaded.pad_multiple, loaded.expects) == (3, 4, "betas")
+
+
+@pytest.mark.parametrize("selected", [None, 4])
+def test_a_value_that_is_not_finite_is_named_by_its_voxel_in_what_was_given(selected):
+    """Also where voxels were dropped in preparation, or are not among those that the model reads."""
+    kept = np.delete(np.arange(14), [3, 9])
+    fmri = make_fmri(voxels=12)
+    labels = DroppedLabels(noise_ceiling=np.linspace(0, 1, 12), source_columns=kept, source_width=14)
+    processor = FmriProcessor.fit(fmri, voxels={"subj01": labels}, num_best_voxels=selected)
+    narrow, wide = fmri[0].copy(), np.zeros(14)
+    wide[kept] = narrow
+    wide[3] = np.nan
+    assert np.array_equal(processor(wide)["fmri"], processor(narrow)["fmri"])
+    # 3e38, divided by a spread below 1, is beyond float32.
+    statistics = processor.subject("subj01")
+    tight = int(np.flatnonzero(statistics.std[0] < 0.9)[0])
+    voxel = int(statistics.selected[tight])
+    for value in (np.nan, 3.4e38):
+        bad_narrow, bad_wide = narrow.copy(), wide.copy()
+        bad_narrow[voxel] = bad_wide[kept[voxel]] = value
+        for patterns, number in (
+            (bad_narrow, voxel),
+            (bad_wide, kept[voxel]),
+            ([narrow, bad_wide], kept[voxel]),
+            ([wide, bad_narrow], voxel),
+        ):
+            with pytest.raises(FmriModelsError, match=f"at voxel {number};"):
+                processor(patterns)
+
+
+@pytest.mark.parametrize("subject", [1, 0, True, b"subj01", [1], [b"subj01"], ["subj01", None], 1.5, np.array([1])])
+def test_what_is_no_subject_is_a_sentence(subject):
+    with pytest.raises(FmriModelsError, match=r"^subject is .*; expected a subject's name.* it knows subj01\.$"):
+        FmriProcessor.fit(make_fmri())(make_fmri()[:2], subject=subject)
+
+
+def test_subjects_of_numpy_are_names():
+    processor, fmri = FmriProcessor.fit(make_fmri()), make_fmri()[:2]
+    for subject in (np.array(["subj01", "subj01"]), np.str_("subj01")):
+        assert processor(fmri, subject=subject)["subject_ids"].tolist() == [0, 0]

@@ -49,8 +49,11 @@ def run_validate(args: argparse.Namespace) -> None:
 
     from ..data.validation import validate_table
 
+    notes: list[str] = []
     with tqdm(desc="checking", unit=" files", delay=1) as progress:
-        findings = validate_table(args.table, lambda _: progress.update())
+        findings = validate_table(args.table, lambda _: progress.update(), notes.append)
+    for note in notes:
+        print(one_line(f"note: {note}", most=2000))
     for finding in findings:
         print(one_line(finding, most=2000))
     if findings:

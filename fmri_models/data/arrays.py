@@ -18,9 +18,16 @@ from ..seeds import check_seed
 from . import schema
 from .array_files import Events, VoxelInfo, read_events, read_voxels, without_spelling
 from .noise_ceiling import estimate_ncsnr, usual_repetitions
-from .picture_files import is_picture_name, skipped_sentence
+from .picture_files import is_picture_name
 from .pictures import content_sha256
-from .splits import FEWEST_TEST_STIMULI, SplitRows, draw_validation, few_tested_sentence, split_by_stimulus
+from .splits import (
+    FEWEST_TEST_STIMULI,
+    SplitRows,
+    check_fraction,
+    draw_validation,
+    few_tested_sentence,
+    split_by_stimulus,
+)
 from .stimuli import StimulusSource, pixels_of, read_stimuli
 from .writer import TrialTableWriter
 
@@ -85,18 +92,23 @@ def prepare_arrays(
     Raises:
         FmriModelsError: Anything about the files is not as described; nothing is written then.
     """
+    for option, value in (("drop_bad_voxels", drop_bad_voxels), ("overwrite", overwrite)):
+        if not isinstance(value, bool | np.bool_):
+            raise FmriModelsError(f"{option} is {one_line(repr(value), 60)}; expected True or False.")
+    seed = check_seed(seed)
+    check_fraction(test_fraction, "test fraction")
+    check_fraction(validation_fraction, "validation fraction", or_none=True)
     out = Path(out)
     name = check_line(name or out.absolute().name, "table's name (of --name, or of the folder)", most=200)
     inputs = [*_paths(fmri), events, stimuli, *_paths(voxels)]
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
-    check_seed(seed)
     known = read_events(Path(events), report)
     subjects = _match_subjects(fmri, known, Path(events))
     source = read_stimuli(stimuli, size)
     shown = set(known.stimulus_id)
     _check_pictures(shown, source)
-    if skipped := skipped_sentence(source.skipped, stimuli):
-        report(skipped)
+    for note in source.notes():
+        report(note)
     infos = {subject.name: _voxel_info(voxels, subject, report) for subject in subjects}
     for subject in subjects:
         _choose_voxels(subject, drop_bad_voxels, report)
@@ -124,9 +136,9 @@ def prepare_arrays(
             _add_trials(writer, subject, known, parts)
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}
         if size is not None:
-            writer.extra["pictures"] = {"central_square_resized_to": size}
-    for finding in writer.findings:
-        report(finding)
+            writer.extra["pictures"] = {"central_square_resized_to": source.size}
+    for sentence in [*writer.findings, *writer.notes]:
+        report(sentence)
 
 
 def _paths(files: str | Path | Mapping[str, str | Path] | None) -> list[str | Path]:
@@ -210,6 +222,9 @@ def _check_pictures(shown: set[str], source: StimulusSource) -> None:
             )
     near = alike.get(_without_spelling(missing[0]))
     hint = f": the picture {near} is there, so write {near} for {missing[0]} in the events" if near else ""
+    leads_nowhere = {PurePosixPath(file).stem: file for file in source.unreadable}
+    if file := next((leads_nowhere[stimulus] for stimulus in missing if stimulus in leads_nowhere), None):
+        hint = f": {one_line(file)} is a pipe or a link to no file, so put the picture itself there"
     raise FmriModelsError(
         f"{len(missing)} of {len(shown)} stimuli have no picture in {one_line(source.path)} "
         f"({schema.listed(missing)}); expected <stimulus_id>.png or .jpg{hint}."
@@ -340,7 +355,7 @@ def _draw_validation(
     training = np.flatnonzero(parts == schema.TRAIN)
     drawn = draw_validation(rows, training, fraction, np.random.default_rng(seed), repeated)
     if not len(drawn):
-        why = "No training run can be spared" if repeated else "There is one training stimulus only"
+        why = "No training run can be spared" if repeated else "No training stimulus can be spared"
         report(f"{why}, so that none is left for validation.")
         return parts
     what = "runs" if repeated else "training stimuli"

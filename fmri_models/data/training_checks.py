@@ -15,7 +15,7 @@ from .schema import TEST, TRAIN, listed
 # Whole numbers in so few voxels may be equal in two trials by chance.
 _FEWEST_VOXELS = 4
 # A decoder is fitted to the mean response to each stimulus.
-_FEWEST_STIMULI = 2
+FEWEST_TRAINING_STIMULI = 2
 _SIZES_NAMED = 3
 _ROWS = 256
 
@@ -80,12 +80,15 @@ class TrainingChecks:
         self._subjects: dict[str, _Subject] = {}
         self._sizes: Counter[tuple[int, ...]] = Counter()
         self._of_size: dict[tuple[int, ...], str] = {}
+        self._blank: list[str] = []
 
     def add_picture(self, stimulus: str, pixels: np.ndarray) -> None:
         """Takes a picture, (H, W, C)."""
         size = pixels.shape[:2]
         self._sizes[size] += 1
         self._of_size.setdefault(size, stimulus)
+        if (pixels == pixels.flat[0]).all():
+            self._blank.append(stimulus)
 
     def add_trials(self, subject: str, part: str, fmri: np.ndarray) -> None:
         """Takes the next trials of a subject in a part of the default split, (trials, voxels)."""
@@ -99,6 +102,17 @@ class TrainingChecks:
         for block in blocks:
             yield block
             self.add_trials(subject, part, block)
+
+    def notes(self) -> list[str]:
+        """What is worth knowing and nothing wrong, one sentence each."""
+        if not self._blank:
+            return []
+        have, they_have = ("has", "it has") if len(self._blank) == 1 else ("have", "they have")
+        return [
+            f"{len(self._blank)} of {self._sizes.total()} pictures {have} one value throughout "
+            f"({listed(self._blank)}) and can't be correlated with anything: where tested, {they_have} no score in "
+            "identification by pixels."
+        ]
 
     def findings(self, shown: Mapping[str, Mapping[str, Shown]]) -> list[str]:
         """What is wrong, one sentence each; empty if nothing is.
@@ -126,10 +140,10 @@ class TrainingChecks:
         )
 
     def _findings_of(self, name: str, subject: _Subject, num_stimuli: int, number: _Number) -> Iterator[str]:
-        if num_stimuli < _FEWEST_STIMULI:
+        if num_stimuli < FEWEST_TRAINING_STIMULI:
             yield (
                 f"{name} has trials of {num_stimuli} {'stimulus' if num_stimuli == 1 else 'stimuli'} in the part "
-                f"{TRAIN!r} of the split, and training needs at least {_FEWEST_STIMULI}: give it more, or leave the "
+                f"{TRAIN!r} of the split, and training needs at least {FEWEST_TRAINING_STIMULI}: give it more, or leave the "
                 "subject out."
             )
         elif (subject.lowest == subject.highest).all():

@@ -5,7 +5,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +25,6 @@ from .metadata import check_metadata
 from .noise_ceiling import noise_ceiling_from_ncsnr
 from .parquet import file_sha256
 from .pictures import content_sha256, encode_picture, picture_format, read_picture
-from .precision import rounded_trials
 from .split_files import check_disjoint, check_split_rows, split_table
 from .training_checks import Shown, TrainingChecks
 
@@ -54,8 +52,8 @@ class TrialTableWriter:
         writer.add_trials("subj01", "train", stimulus_ids=["cat", "cat"], fmri=betas)
     ```
 
-    Betas are stored as float16 where no voxel of the subject loses more than a thousandth of its standard deviation by
-    it, in any session, else as float32. They are buffered on disk until the end, because that can only be known then.
+    Betas are stored as the float32 numbers that they are; as float16, in half the space, where float16 holds every one
+    of the subject exactly. They are buffered on disk until the end, because that can only be known then.
 
     Args:
         path: The folder to be written.
@@ -75,6 +73,7 @@ class TrialTableWriter:
         extra: Anything that JSON takes; its keys become keys of `table.json`.
         findings: Once the table is written, what training would refuse of it or learn wrong, one sentence each;
             `table.json` says it too.
+        notes: Once the table is written, what is worth knowing of it and nothing wrong.
     """
 
     def __init__(
@@ -96,6 +95,7 @@ class TrialTableWriter:
         self.repeats_stimuli = check_line(repeats_stimuli, "reason for repeated stimuli")
         self.extra: dict[str, object] = {}
         self.findings: list[str] = []
+        self.notes: list[str] = []
         self._about = {
             "name": check_line(name, "trial table's name", most=200),
             "simulated": bool(simulated),
@@ -166,7 +166,7 @@ class TrialTableWriter:
         Args:
             subject: The subject's id.
             num_voxels: How many voxels the subject has.
-            roi: (num_voxels,) labels; empty where a voxel is in no region.
+            roi: (num_voxels,) labels; empty (or None, or NaN) where a voxel is in no region.
             coordinates: (num_voxels, 3) in mm; NaN where unknown.
             ncsnr: (num_voxels,) noise-ceiling signal-to-noise ratio; NaN where unknown.
             noise_ceiling: (num_voxels,) as a fraction of variance; from `ncsnr` where it is not given.
@@ -193,7 +193,7 @@ class TrialTableWriter:
             raise FmriModelsError(f"{subject} has noise ceilings without a source; pass one of: {known}.")
         xyz = _column(coordinates, (num_voxels, 3), f"coordinates of {subject}")
         ceiling = _column(noise_ceiling, (num_voxels,), f"noise ceilings of {subject}", 0, 1)
-        labels = [""] * num_voxels if roi is None else [str(label) for label in roi]
+        labels = [""] * num_voxels if roi is None else [_label(label) for label in roi]
         for label in set(labels):
             check_line(label, f"ROI label of {subject}")
         check_line(space, f"space of the voxels of {subject}")
@@ -367,7 +367,7 @@ class TrialTableWriter:
             name: {split: Shown(rows["trial"], rows["stimulus_id"]) for split, rows in part.rows.items()}
             for name, part in self._subjects.items()
         }
-        self.findings = self._checks.findings(shown)
+        self.findings, self.notes = self._checks.findings(shown), self._checks.notes()
         if self._pending_stimuli:
             self._write_stimuli()
         self._name_stimulus_files()
@@ -438,8 +438,7 @@ class TrialTableWriter:
             self._record(name)
 
     def _write_trials(self, subject: str, part: "_Subject") -> None:
-        part.find_precision()
-        dtype = np.float16 if all(rounded.all() for rounded in part.rounded.values()) else np.float32
+        dtype = np.float16 if part.fits_float16 else np.float32
         for split in schema.SPLITS:
             rows = part.rows[split]
             count = len(rows["trial"])
@@ -461,10 +460,7 @@ class TrialTableWriter:
             for start in range(span.start, span.stop, ROW_GROUP):
                 stop = min(start + ROW_GROUP, span.stop)
                 columns = {key: rows[key][start:stop] for key in schema.TRIAL_COLUMNS if key != "subject"}
-                values, rounded = part.read(split, start, stop), part.rounded[split][start:stop]
-                # Whether other trials need float32 changes none of these.
-                values[rounded] = values[rounded].astype(np.float16)
-                fmri = schema.fmri_array(values.astype(dtype, copy=False))
+                fmri = schema.fmri_array(part.read(split, start, stop).astype(dtype, copy=False))
                 columns = {"subject": [subject] * (stop - start), **columns, schema.FMRI: fmri}
                 out.write_table(pa.table(columns, schema=table_schema), row_group_size=ROW_GROUP)
         self._record(name)
@@ -517,7 +513,8 @@ class _Subject:
     def __init__(self, name: str, num_voxels: int) -> None:
         self.name = name
         self.num_voxels = num_voxels
-        self.rounded: dict[str, np.ndarray] = {}
+        # Nothing is rounded: float32 for the sake of trials that a split holds out changes no other trial.
+        self.fits_float16 = True
         columns = [key for key in schema.TRIAL_COLUMNS if key != "subject"]
         self.rows: dict[str, dict[str, list]] = {split: {key: [] for key in columns} for split in schema.SPLITS}
         self.voxels: pa.Table | None = None
@@ -541,17 +538,10 @@ class _Subject:
                 for start in range(0, len(block), ROW_GROUP):
                     what = f"the betas of {self.name} ({split}, from row {written + start} on)"
                     rows = _checked_block(block[start : start + ROW_GROUP], what)
+                    self.fits_float16 = self.fits_float16 and _fits_float16(rows)
                     out.write(rows.tobytes())
                 written += len(block)
         return written
-
-    def find_precision(self) -> None:
-        """Finds out which trials may be float16, of training trials first, by which few others are judged."""
-        spread = None
-        for split in schema.SPLITS:
-            sessions = self.rows[split]["session"]
-            self.rounded[split], own = rounded_trials(partial(self.read, split), sessions, spread)
-            spread = own if split == schema.TRAIN else spread
 
     def read(self, split: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of a split, (n, voxels) float32."""
@@ -614,6 +604,12 @@ def _checked_block(block: np.ndarray, what: str) -> np.ndarray:
     return values
 
 
+def _fits_float16(values: np.ndarray) -> bool:
+    """Whether float32 numbers stay what they are in float16."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.array_equal(values.astype(np.float16).astype(np.float32), values)
+
+
 def _integers(values: Sequence[int] | None, count: int, missing: int, what: str) -> list[int]:
     if values is None:
         return [missing] * count
@@ -647,6 +643,12 @@ def _column(
         )
         raise FmriModelsError(f"The {what} have the value {known[outside][0]:g}; expected {bounds}, NaN where unknown.")
     return array
+
+
+def _label(label: object) -> str:
+    """An ROI's label; empty for the values by which NumPy and pandas say that there is none."""
+    text = "" if label is None else str(label)
+    return "" if not isinstance(label, str) and text in ("nan", "<NA>", "NaT", "--") else text
 
 
 def _text(value: object, what: str) -> str:

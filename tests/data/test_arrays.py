@@ -88,6 +88,20 @@ def test_the_least_that_is_needed(files: Files) -> None:
     assert (voxels.source, voxels.repetitions) == ("training repetitions", 2)
 
 
+def test_blank_pictures_are_named_and_nothing_wrong(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("p05.png", "p09.png"):
+        Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(files.stimuli / name)
+    # Two ids with one picture would be one stimulus.
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(files.stimuli / "p09.png")
+    files.write_events(one_each() * 2)
+    table, said = files.prepare(files.array("x.npy", betas(60)))
+    assert table.findings == []
+    assert any("2 of 30 pictures have one value throughout (p05, p09)" in sentence for sentence in said)
+    assert main(["data", "validate", str(files.out)]) == 0
+    out = capsys.readouterr().out
+    assert "note: 2 of 30 pictures have one value throughout (p05, p09)" in out and "nothing wrong" in out
+
+
 def test_the_seed_draws_the_split(files: Files) -> None:
     files.write_events(one_each())
     path = files.array("x.npy", betas())

@@ -23,6 +23,8 @@ from .pools import Assignment, Counts, PicturePool, ScenePool
 BUILTIN_SCENES = "builtin:scenes"
 _BUILTIN = "builtin:"
 _MOST_SUBJECTS = 99
+# Betas are some units large and mostly noise, of which float16 loses less than a thousandth.
+_BETAS = np.float16
 _DESCRIPTION = (
     "Simulated, not measured: responses of a model of visual cortex to {what}. The simulator makes single-trial betas "
     "directly; no hemodynamic response and no GLM are simulated. Noise ceilings are the truth, for the mean of "
@@ -189,9 +191,7 @@ class _Session:
         shown = groups[design.stimulus]
         rows = {split: np.flatnonzero(shown == split) for split in SPLITS}
         # Trials come in the order of time and are written by split: those of the two small splits wait in memory.
-        waiting = {
-            split: np.empty((len(rows[split]), experiment.num_voxels), np.float32) for split in (VALIDATION, TEST)
-        }
+        waiting = {split: np.empty((len(rows[split]), experiment.num_voxels), _BETAS) for split in (VALIDATION, TEST)}
         with tqdm(total=len(design), desc=self.simulator.name, unit="trial", disable=not progress) as bar:
             train = _train_blocks(experiment, shown, rows, waiting, bar)
             for split in SPLITS:
@@ -224,7 +224,7 @@ def _train_blocks(
             first = np.searchsorted(rows[split], span.start)
             place[first : first + len(chosen)] = block[chosen]
         bar.update(len(block))
-        yield block[shown[span] == TRAIN]
+        yield block[shown[span] == TRAIN].astype(_BETAS)
 
 
 def _about(config: SimulatorConfig, shares: dict[str, dict[str, float]]) -> dict[str, object]:
