@@ -12,7 +12,7 @@ from ..errors import FmriModelsError
 from ..names import check_name, is_name, one_line
 from ..reading import read_bytes
 from . import schema
-from .stimuli import read_csv, read_number
+from .stimuli import UNKNOWN, check_columns, read_csv, read_number
 
 _MOST_EVENTS = 2**20
 _MOST_MM = 1e6
@@ -29,7 +29,6 @@ _OTHER_NAMES = {
     "image": "stimulus_id", "image_id": "stimulus_id", "picture": "stimulus_id", "part": "split", "set": "split",
     "region": "roi", "label": "roi", "area": "roi", "noise_ceiling_snr": "ncsnr",
 }  # fmt: skip
-_LIKE = 0.8
 # `ses-01` and `run-2` of BIDS, and `session 3`.
 _LABELS = {
     column: re.compile(rf"(?:{names})[-_ ]?([0-9]+)", re.IGNORECASE)
@@ -40,9 +39,6 @@ _PARTS = {
     **dict.fromkeys(("validation", "val", "valid", "dev"), schema.VALIDATION),
     **dict.fromkeys(("test", "testing"), schema.TEST),
 }
-# How spreadsheets, NumPy, pandas, R and BIDS write that a number is not known.
-_UNKNOWN = ("nan", "na", "n/a", "#n/a", "null", "none")
-_UNLABELLED = ("n/a", "nan")
 
 
 @dataclass
@@ -86,7 +82,7 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     )
     if not columns["stimulus_id"]:
         raise FmriModelsError(f"{what} has no rows; expected one a trial.")
-    _check_columns(columns, _EVENT_COLUMNS, what, report)
+    _say_unused(columns, _EVENT_COLUMNS, what, report)
 
     def text(column: str) -> list[str] | None:
         values = columns.get(column)
@@ -105,6 +101,7 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     for stimulus in sorted(set(stimuli)):
         _check_stimulus(stimulus)
     subjects = text("subject")
+    _check_known(subjects or (), what)
     _check_subjects(set(subjects or ()), what)
     splits = None if parts is None else _parts(parts, what)
     return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
@@ -135,14 +132,14 @@ def read_voxels(path: Path, subject: str, count: int, report: Callable[[str], No
         raise FmriModelsError(f"{what} has {rows} rows, {subject} has {count} voxels; expected one row a voxel.")
     if not columns.keys() & set(_VOXEL_COLUMNS):
         raise FmriModelsError(f"{what} has none of the columns {', '.join(_VOXEL_COLUMNS)}.")
-    _check_columns(columns, _VOXEL_COLUMNS, what, report)
+    _say_unused(columns, _VOXEL_COLUMNS, what, report)
     axes = [_floats(columns[axis], axis, what, -_MOST_MM, _MOST_MM) for axis in "xyz" if axis in columns]
     if axes and len(axes) != 3:
         raise FmriModelsError(f"{what} has only some of the columns x, y, z; expected all three or none.")
     known_axes = [axis for axis in axes if axis is not None]
     roi = columns.get("roi")
     return VoxelInfo(
-        None if roi is None else ["" if label.casefold() in _UNLABELLED else label for label in roi],
+        None if roi is None else ["" if label.casefold() in UNKNOWN else label for label in roi],
         np.stack(known_axes, axis=1) if len(known_axes) == 3 else None,
         _floats(columns["ncsnr"], "ncsnr", what, 0, _MOST_NCSNR) if "ncsnr" in columns else None,
     )
@@ -160,21 +157,9 @@ def _with_rows(columns: dict[str, list[str]], count: int) -> dict[str, list[str]
     return {name: [values[index] for index in kept] for name, values in columns.items()}
 
 
-def _check_columns(found: Collection[str], known: Sequence[str], what: str, report: Callable[[str], None]) -> None:
-    """Refuses a column that seems to be a misspelt one, which would be left out without a word; tells of others."""
-    unused = [name for name in found if name not in known]
-    for name in unused:
-        written = name.casefold()
-        near = difflib.get_close_matches(written, known, n=1, cutoff=_LIKE)
-        meant = _OTHER_NAMES.get(written) or (near[0] if near else None)
-        if meant in known and meant not in found:
-            raise FmriModelsError(
-                f"{what} has the column {one_line(repr(name), 60)}, which is not read; rename it to {meant!r}, or "
-                "leave it out if it is something else."
-            )
-    # Tables of pandas have a column without a name, the rows' numbers.
-    if unused := [name for name in unused if name]:
-        report(f"{what} has columns that are not used: {schema.listed(unused, 10)}.")
+def _say_unused(found: Collection[str], known: Sequence[str], what: str, report: Callable[[str], None]) -> None:
+    if unused := check_columns(found, known, _OTHER_NAMES, what):
+        report(unused)
 
 
 def _check_stimulus(stimulus: str) -> None:
@@ -192,6 +177,16 @@ def _check_stimulus(stimulus: str) -> None:
 def without_spelling(subject: str) -> str:
     """A subject's name as its number alone where it has one: `subj01`, `sub-1`, `01` and `1.0` look like one person."""
     return re.sub(r"(sub-|subj|sub)?0*([0-9]+)(\.0)?", r"\2", subject.casefold())
+
+
+def _check_known(subjects: Sequence[str], what: str) -> None:
+    """Refuses a subject that is no name but how programs write that there is none."""
+    row = next((row for row, name in enumerate(subjects, 1) if name.casefold() in UNKNOWN), None)
+    if row is not None:
+        raise FmriModelsError(
+            f"{what} has {subjects[row - 1]} as subject in row {row}, which says that it is unknown; write whose trial "
+            "it is, or leave the column out."
+        )
 
 
 def _check_subjects(subjects: set[str], what: str) -> None:
@@ -233,7 +228,7 @@ def _floats(texts: Sequence[str], column: str, what: str, least: float, most: fl
     values = np.empty(len(texts), dtype=np.float32)
     for index, text in enumerate(texts):
         try:
-            number = read_number(text) if text and text.casefold() not in _UNKNOWN else np.nan
+            number = read_number(text) if text and text.casefold() not in UNKNOWN else np.nan
         except ValueError as error:
             raise FmriModelsError(
                 f"{what} has {one_line(repr(text), 60)} as {column} in row {index + 1}; expected a number, or nothing "

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers
-from ..names import check_line, check_name, one_line
+from ..names import check_line, check_name, did_you_mean, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import read_array
 from ..seeds import check_seed
@@ -109,6 +109,7 @@ def prepare_arrays(
     _check_pictures(shown, source)
     for note in source.notes():
         report(note)
+    _check_voxel_names(voxels, [subject.name for subject in subjects])
     infos = {subject.name: _voxel_info(voxels, subject, report) for subject in subjects}
     for subject in subjects:
         _choose_voxels(subject, drop_bad_voxels, report)
@@ -223,8 +224,8 @@ def _check_pictures(shown: set[str], source: StimulusSource) -> None:
     near = alike.get(_without_spelling(missing[0]))
     hint = f": the picture {near} is there, so write {near} for {missing[0]} in the events" if near else ""
     leads_nowhere = {PurePosixPath(file).stem: file for file in source.unreadable}
-    if file := next((leads_nowhere[stimulus] for stimulus in missing if stimulus in leads_nowhere), None):
-        hint = f": {one_line(file)} is a pipe or a link to no file, so put the picture itself there"
+    if lost := [leads_nowhere[stimulus] for stimulus in missing if stimulus in leads_nowhere]:
+        hint = f": {one_line(lost[0])} is a pipe or a link to no file, so put the picture itself there"
     raise FmriModelsError(
         f"{len(missing)} of {len(shown)} stimuli have no picture in {one_line(source.path)} "
         f"({schema.listed(missing)}); expected <stimulus_id>.png or .jpg{hint}."
@@ -472,6 +473,19 @@ def _repetitions(events: Events, event_rows: np.ndarray, stimuli: Sequence[str])
         counted.append(seen[stimulus])
         seen[stimulus] += 1
     return counted
+
+
+def _check_voxel_names(voxels: str | Path | Mapping[str, str | Path] | None, subjects: Sequence[str]) -> None:
+    """Refuses files of voxels that are nobody's."""
+    if not isinstance(voxels, Mapping):
+        return
+    if unknown := next((name for name in voxels if name not in subjects), None):
+        near = [name for name in subjects if without_spelling(name) == without_spelling(str(unknown))]
+        hint = f" Did you mean {near[0]!r}?" if near else did_you_mean(unknown, subjects)
+        raise FmriModelsError(
+            f"A file of voxels is given for {one_line(repr(unknown))}, of whom there are no betas; there are those of "
+            f"{schema.listed(sorted(subjects), 20)}.{hint}"
+        )
 
 
 def _voxel_info(

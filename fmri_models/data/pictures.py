@@ -33,6 +33,8 @@ _CLEAR_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # More than eight bits a channel: PIL would clip them silently.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _BITS_PER_SAMPLE = 258
+# From one grey to the next where Pillow makes eight bits of two or four.
+_STEPS_OF_GREY = {"L;2": 85, "L;4": 17}
 _SCAN, _END = 0xDA, 0xD9
 # Stuffed bytes, fill bytes, restarts and the start are no segments.
 _SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
@@ -46,7 +48,7 @@ def encode_picture(picture: object, name: str) -> bytes:
         name: What an error calls it.
 
     Raises:
-        FmriModelsError: It is none of these.
+        FmriModelsError: It is none of these, has masked values, more than eight bits a channel or more than one frame.
     """
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return bytes(picture)
@@ -57,6 +59,7 @@ def encode_picture(picture: object, name: str) -> bytes:
             f"The picture of {name} is a {type(picture).__name__}; expected a PIL image, the bytes of an image file or "
             "a uint8 array (H, W, channels)."
         )
+    _check_plain(picture, name)
     buffer = io.BytesIO()
     # Exif orientation would be applied twice when the PNG is read.
     as_shown(picture, name).save(buffer, format="PNG")
@@ -96,11 +99,6 @@ def _decoded(data: bytes | str | os.PathLike, name: str, is_new: bool) -> np.nda
     with opened_picture(data, name) as picture:
         if is_new:
             _check_plain(picture, name)
-        try:
-            picture.load()
-        # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...).
-        except Exception as error:
-            raise _undecodable(name, error) from error
         pixels = np.asarray(as_shown(picture, name))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -127,12 +125,17 @@ def _bits(picture: Image.Image) -> int:
     """Bits a channel of a file, of which Pillow keeps eight where there is colour."""
     if picture.format == "TIFF":
         return max(picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
-    tiles = getattr(picture, "tile", None)
-    how = tiles[0].args if tiles and picture.format in ("PNG", "PPM") else ""
+    how = _how_it_is_stored(picture) if picture.format in ("PNG", "PPM") else ""
     if isinstance(how, tuple):
         # The arguments of PPM's decoder: the mode, and the number that stands for white.
         return int(how[-1]).bit_length() if len(how) == 2 else 8
     return 16 if ";16" in str(how) else 8
+
+
+def _how_it_is_stored(picture: Image.Image) -> object:
+    """What Pillow's decoder is told of the pixels, such as `L;4`; None once they are decoded."""
+    tiles = getattr(picture, "tile", None)
+    return tiles[0].args if tiles else None
 
 
 def picture_format(data: bytes, name: str) -> str:
@@ -146,19 +149,43 @@ def as_shown(picture: Image.Image, name: str) -> Image.Image:
     """The picture as `L` or `RGB`: turned as its Exif says, transparent parts laid over white.
 
     Raises:
-        FmriModelsError: It has more than eight bits a channel, or what it says of itself is broken.
+        FmriModelsError: It can't be decoded, has more than eight bits a channel, or what it says of itself is broken or
+            can't be told any more.
     """
     if picture.mode in _DEEP_MODES:
         raise _too_deep(name, f"mode {picture.mode}")
+    stored = _how_it_is_stored(picture)
     try:
-        return _as_shown(picture)
-    # Exif data and palettes are read late, and raise whatever their parsers do.
+        picture.load()
+        # A copy, whose transparency may be changed.
+        turned = ImageOps.exif_transpose(picture)
+        if turned.mode == "L":
+            _scale_transparency(turned, stored, name)
+        return _over_white(turned)
+    except FmriModelsError:
+        raise
+    # Decoders raise whatever they like on broken files (OSError, ValueError, SyntaxError, struct.error ...), and so do
+    # the parsers of Exif data and palettes.
     except Exception as error:
         raise _undecodable(name, error) from error
 
 
-def _as_shown(picture: Image.Image) -> Image.Image:
-    picture = ImageOps.exif_transpose(picture)
+def _scale_transparency(picture: Image.Image, stored: object, name: str) -> None:
+    """Makes a PNG's transparent grey of two or four bits one of the eight that Pillow makes of its pixels."""
+    grey = picture.info.get("transparency")
+    if not isinstance(grey, int):
+        return
+    if (step := _STEPS_OF_GREY.get(str(stored))) is not None:
+        picture.info["transparency"] = grey * step
+    elif stored is None and 0 < grey < 16 and not (np.asarray(picture) % _STEPS_OF_GREY["L;4"]).any():
+        # Decoded already, it doesn't say how many bits it had.
+        raise FmriModelsError(
+            f"The picture of {name} is a decoded PNG, of which can't be told which grey is transparent ({grey} of 16 "
+            "or of 256); give the file, or its bytes."
+        )
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
     wanted = "L" if picture.mode in GREY_MODES else "RGB"
     if picture.mode in _CLEAR_MODES or "transparency" in picture.info:
         colour = picture.convert("LA") if picture.mode == "La" else picture
@@ -249,4 +276,10 @@ def _checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
             f"The picture of {name} is an array of {pixels.dtype} with shape {pixels.shape}; expected uint8 (H, W), "
             "(H, W, 1) or (H, W, 3)."
         )
+    if masked := int(np.ma.count_masked(pixels)):
+        raise FmriModelsError(
+            f"The picture of {name} is a masked array ({masked} of {pixels.size} values are masked), of which the "
+            "masked values would be seen like the others; fill them (numpy.ma.filled)."
+        )
+    pixels = np.asarray(pixels)
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

@@ -9,18 +9,20 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
-from ..names import check_name
+from ..names import check_name, one_line
 from ..saving import atomic_file
 from ..seeds import check_seed
 from . import schema
 from .split_files import check_disjoint, check_split_rows, split_table
 from .table import TrialTable
+from .training_checks import FEWEST_TRAINING_STIMULI
 
 FEWEST_TEST_STIMULI = 10
 DEFAULT_FOLDS = 10
@@ -96,11 +98,22 @@ class DrawnSplit:
 def split_by_stimulus(
     rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
-    """One fold; the test part has `test_fraction` of the stimuli, with all trials of all subjects."""
-    check_seed(seed)
-    _check_fraction(test_fraction, "test fraction")
+    """One fold; the test part has `test_fraction` of the stimuli, with all trials of all subjects.
+
+    Fewer are tested, and one at least, where a subject would not be left with two stimuli to learn from.
+
+    Raises:
+        FmriModelsError: No stimulus can be spared for the test.
+    """
+    seed = check_seed(seed)
+    check_fraction(test_fraction, "test fraction")
     _check_count(len(rows.shown), 2, "stimuli")
-    test = _drawn(rows.shown, test_fraction, np.random.default_rng(seed))
+    test = _drawn(rows, np.arange(len(rows.stimulus_ids)), test_fraction, np.random.default_rng(seed))
+    if not test:
+        raise FmriModelsError(
+            f"No stimulus can be tested: training needs {FEWEST_TRAINING_STIMULI} of each subject, and "
+            f"whichever of the {len(rows.shown)} is left out, a subject has fewer; give more, or a column 'split' in the events."
+        )
     return _assembled(rows, [_group_in(rows, test)], "stimulus", seed, validation_fraction)
 
 
@@ -110,8 +123,9 @@ def split_kfold(
     """Each stimulus is tested in exactly one fold; categories are spread evenly where they are known."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    check_seed(seed)
-    _check_count(len(rows.shown), _checked_folds(folds), "stimuli", f"for {folds} folds")
+    seed = check_seed(seed)
+    folds = _checked_folds(folds)
+    _check_count(len(rows.shown), folds, "stimuli", f"for {folds} folds")
     category_of = _categories_of_groups(rows)
     labels = [category_of.get(group) or "" for group in rows.shown]
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
@@ -127,10 +141,11 @@ def split_by_run(
     rows: SplitRows, seed: int = 0, folds: int | None = None, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """Leaves one run out (or groups of runs, in `folds` folds); a run is a session's run, the same for all subjects."""
-    check_seed(seed)
+    seed = check_seed(seed)
     runs = sorted(set(rows.runs))
-    _check_count(len(runs), max(2, folds or 2), "runs", f"for {folds} folds" if folds else "")
-    number = len(runs) if folds is None else _checked_folds(folds)
+    folds = None if folds is None else _checked_folds(folds)
+    _check_count(len(runs), folds or 2, "runs", f"for {folds} folds" if folds else "")
+    number = folds or len(runs)
     order = np.random.default_rng(seed).permutation(len(runs)) if folds else np.arange(len(runs))
     fold_of = {runs[run]: position % number for position, run in enumerate(order)}
     tests = [lambda row, fold=fold: fold_of[rows.runs[row]] == fold for fold in range(number)]
@@ -141,8 +156,8 @@ def split_semantic(
     rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """One fold; whole categories are held out until the test part has at least `test_fraction` of the stimuli."""
-    check_seed(seed)
-    _check_fraction(test_fraction, "test fraction")
+    seed = check_seed(seed)
+    check_fraction(test_fraction, "test fraction")
     category_of = _categories_of_groups(rows)
     if unknown := sorted({s for s in rows.stimulus_ids if not rows.categories.get(s)}):
         raise FmriModelsError(
@@ -171,6 +186,26 @@ def few_tested_sentence(count: int) -> str:
     )
 
 
+def untested_sentences(folds_of: Mapping[str, Sequence[int]], split: str | None = None) -> list[str]:
+    """A sentence on each subject that has no test trials in some folds.
+
+    Args:
+        folds_of: Subject ▶ those folds.
+        split: Name of the split; None where it is clear which one is meant.
+    """
+    of_split = "" if split is None else f" of the split {split!r}"
+    return [
+        f"{subject} has no test trials in {named_folds(folds)}{of_split}: evaluations leave the subject out there."
+        for subject, folds in folds_of.items()
+        if folds
+    ]
+
+
+def named_folds(folds: Sequence[int]) -> str:
+    """Folds in words: `fold 1`, or `folds 0, 2`."""
+    return f"{'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, sorted(folds)))}"
+
+
 def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
     """Writes a drawn split into a table's folder.
 
@@ -197,8 +232,7 @@ def _assembled(
     validation_fraction: float,
 ) -> DrawnSplit:
     """The rows of all folds; `tests` says for each fold which rows are tested."""
-    if validation_fraction:
-        _check_fraction(validation_fraction, "validation fraction")
+    check_fraction(validation_fraction, "validation fraction", or_none=True)
     if len(tests) * len(rows.trials) > schema.MAX_SPLIT_ROWS:
         raise FmriModelsError(
             f"{len(tests)} folds of {len(rows.trials)} trials are more than {schema.MAX_SPLIT_ROWS} rows; take fewer "
@@ -207,6 +241,8 @@ def _assembled(
     groups = np.array([rows.group_of(stimulus) for stimulus in rows.stimulus_ids])
     tested = [np.array([is_test(row) for row in range(len(groups))], dtype=bool) for is_test in tests]
     repeated = {group for test in tested for group in set(groups[test].tolist()) & set(groups[~test].tolist())}
+    seen = np.array([f"{subject} {group}" for subject, group in zip(rows.subjects, groups, strict=True)])
+    own = {pair.partition(" ")[2] for test in tested for pair in set(seen[test].tolist()) & set(seen[~test].tolist())}
     fewest = min(len(set(groups[test].tolist())) for test in tested)
     columns: dict[str, list] = {"fold": [], "subject": [], "trial": [], "stimulus_id": [], "split": []}
     without_validation = 0
@@ -222,13 +258,14 @@ def _assembled(
         columns["trial"] += rows.trials
         columns["stimulus_id"] += rows.stimulus_ids
         columns["split"] += parts.tolist()
-    repeats = _repeats_sentence(by, len(repeated), len(rows.shown)) if repeated else ""
+    repeats = _repeats_sentence(by, len(repeated), len(own), len(rows.shown)) if repeated else ""
     notes = [repeats] if repeats else []
     if repeats and without_validation:
         notes.append(
             f"In {without_validation} of {len(tests)} folds no run is set aside for validation: every run has the last "
             "training trials of a stimulus that is tested, or of a session; all of them are in the training part."
         )
+    notes += _notes_on_subjects(rows, tested)
     if fewest < FEWEST_TEST_STIMULI and by in ("stimulus", "semantic"):
         notes.append(few_tested_sentence(fewest))
     return DrawnSplit(split_table(columns, by, seed, repeats), by, seed, repeats, notes)
@@ -242,7 +279,8 @@ def draw_validation(
     Args:
         rows: All trials.
         training: Those that would be learned from.
-        fraction: Share of their stimuli, or of their runs; at least one and not all.
+        fraction: Share of their stimuli, or of their runs; at least one, and none without which a subject would have
+            fewer than two stimuli to learn from.
         rng: Draws them.
         repeated: Stimuli that the design tests and learns from in other runs. If there are any, whole runs are drawn; a
             run stays in training where one of them or a session would have no training trials left without it.
@@ -254,8 +292,7 @@ def draw_validation(
         runs = _drawn_runs(rows, training, fraction, rng, repeated)
         return np.array([row for row in training if rows.runs[row] in runs], dtype=np.int64)
     groups = [rows.group_of(rows.stimulus_ids[row]) for row in training]
-    shown = sorted(set(groups))
-    drawn = _drawn(shown, fraction, rng) if len(shown) > 1 else set()
+    drawn = _drawn(rows, training, fraction, rng)
     return training[np.array([group in drawn for group in groups], dtype=bool)]
 
 
@@ -264,38 +301,81 @@ def _drawn_runs(
 ) -> set[tuple[int, int]]:
     """A share of the runs, without which each subject has training trials of the same sessions and repeated stimuli."""
     holds: dict[tuple[int, int], set[tuple[str, str | int]]] = {}
+    shows: dict[tuple[int, int], set[tuple[str, str]]] = {}
     for row in training:
         run, subject, group = rows.runs[row], rows.subjects[row], rows.group_of(rows.stimulus_ids[row])
         held = holds.setdefault(run, set())
         held.add((subject, run[0]))
+        shows.setdefault(run, set()).add((subject, group))
         if group in repeated:
             held.add((subject, group))
     left = Counter(what for held in holds.values() for what in held)
+    runs_left = Counter(shown for several in shows.values() for shown in several)
+    stimuli_left = Counter(subject for subject, _ in runs_left)
     runs = sorted(holds)
     count = min(max(1, round(fraction * len(runs))), len(runs) - 1)
     drawn: set[tuple[int, int]] = set()
     for run in (runs[i] for i in rng.permutation(len(runs))):
-        if len(drawn) < count and all(left[what] > 1 for what in holds[run]):
+        lost = Counter(subject for subject, group in shows[run] if runs_left[subject, group] == 1)
+        enough = all(stimuli_left[subject] - lost[subject] >= FEWEST_TRAINING_STIMULI for subject in lost)
+        if len(drawn) < count and enough and all(left[what] > 1 for what in holds[run]):
             drawn.add(run)
             left.subtract(holds[run])
+            runs_left.subtract(shows[run])
+            stimuli_left.subtract(lost)
     return drawn
 
 
-def _repeats_sentence(by: str, repeated: int, shown: int) -> str:
+def _repeats_sentence(by: str, repeated: int, own: int, shown: int) -> str:
+    """Why `repeated` stimuli are in several parts, `own` of them for one and the same subject."""
+    what = f"{repeated} of {shown} stimuli are tested and learned from in the same fold, because the design shows them"
+    if own == 0:
+        return (
+            f"{what} to several subjects in different runs (split by {by}); no subject learns from its own test "
+            "pictures, but a model of several subjects has learned from them: its scores do not say how well new "
+            "pictures are read."
+        )
+    others = f"; {repeated - own} of them only to different subjects" if own < repeated else ""
     return (
-        f"{repeated} of {shown} stimuli are tested and learned from in the same fold, because the design shows them in "
-        f"several runs (split by {by}): scores say how well responses generalise over runs, not to new pictures."
+        f"{what} in several runs (split by {by}{others}): scores say how well responses generalise over runs, not to "
+        "new pictures."
     )
+
+
+def _notes_on_subjects(rows: SplitRows, tested: Sequence[np.ndarray]) -> list[str]:
+    """Sentences on subjects of which folds have nothing to test, or nothing but test trials."""
+    subjects = np.array(rows.subjects)
+    own = {name: subjects == name for name in sorted(set(rows.subjects))}
+    untested = {name: [fold for fold, test in enumerate(tested) if not test[of].any()] for name, of in own.items()}
+    notes = untested_sentences(untested)
+    for name, of in own.items():
+        if folds := [fold for fold, test in enumerate(tested) if test[of].all()]:
+            notes.append(f"{name} has only test trials in {named_folds(folds)}: no training takes the subject there.")
+    return notes
 
 
 def _group_in(rows: SplitRows, test: set[str]) -> Callable[[int], bool]:
     return lambda row: rows.group_of(rows.stimulus_ids[row]) in test
 
 
-def _drawn(groups: Sequence[str], fraction: float, rng: np.random.Generator) -> set[str]:
-    """A share of some groups, at least one and not all."""
-    count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
-    return {groups[i] for i in rng.permutation(len(groups))[:count]}
+def _drawn(rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator) -> set[str]:
+    """A share of the stimuli of some rows, at least one, without which each subject has enough to learn from.
+
+    Returns:
+        Groups; none where no stimulus can be spared.
+    """
+    subjects_of: dict[str, set[str]] = {}
+    for row in training:
+        subjects_of.setdefault(rows.group_of(rows.stimulus_ids[row]), set()).add(rows.subjects[row])
+    left = Counter(subject for subjects in subjects_of.values() for subject in subjects)
+    groups = sorted(subjects_of)
+    count = max(1, round(fraction * len(groups)))
+    drawn: set[str] = set()
+    for group in (groups[i] for i in rng.permutation(len(groups))):
+        if len(drawn) < count and all(left[subject] > FEWEST_TRAINING_STIMULI for subject in subjects_of[group]):
+            drawn.add(group)
+            left.subtract(subjects_of[group])
+    return drawn
 
 
 def _categories_of_groups(rows: SplitRows) -> dict[str, str | None]:
@@ -310,15 +390,27 @@ def _safe_split(splitter: object, groups: list[str], labels: list[str]) -> list[
     return list(splitter.split(np.zeros(len(groups)), labels, groups))  # type: ignore[attr-defined]
 
 
-def _checked_folds(folds: int) -> int:
-    if not 2 <= folds <= schema.MAX_FOLDS:
-        raise FmriModelsError(f"{folds} folds were asked for; expected 2 to {schema.MAX_FOLDS}.")
-    return folds
+def _checked_folds(folds: object) -> int:
+    if isinstance(folds, bool) or not isinstance(folds, Integral) or not 2 <= int(folds) <= schema.MAX_FOLDS:
+        raise FmriModelsError(f"{one_line(repr(folds), 60)} folds were asked for; expected 2 to {schema.MAX_FOLDS}.")
+    return int(folds)
 
 
-def _check_fraction(fraction: float, what: str) -> None:
-    if not 0 < fraction < 1:
-        raise FmriModelsError(f"The {what} is {fraction}; expected a number between 0 and 1.")
+def check_fraction(fraction: object, what: str, or_none: bool = False) -> None:
+    """Refuses what is no share of something.
+
+    Args:
+        fraction: What was given.
+        what: Its name in the message.
+        or_none: Whether 0 is one, too.
+
+    Raises:
+        FmriModelsError: It is no number between 0 and 1.
+    """
+    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
+    if not is_number or not (0 < float(fraction) < 1 or (or_none and fraction == 0)):  # type: ignore[arg-type]
+        least = "0, or a number" if or_none else "a number"
+        raise FmriModelsError(f"The {what} is {one_line(repr(fraction), 60)}; expected {least} between 0 and 1.")
 
 
 def _check_count(found: int, needed: int, what: str, why: str = "to split") -> None:

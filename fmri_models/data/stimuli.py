@@ -1,15 +1,18 @@
 """Pictures from a folder, a zip file or another trial table, as the records that a trial table takes."""
 
 import csv
+import difflib
 import io
+import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -19,7 +22,16 @@ from ..names import check_line, check_name, one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
 from ..swapping import recover
 from . import schema
-from .picture_files import PICTURE_ENDINGS, is_left_out, is_picture_name, skipped_sentence
+from .picture_files import (
+    PICTURE_ENDINGS,
+    alike_names,
+    alike_sentence,
+    composed,
+    is_left_out,
+    is_picture_name,
+    skipped_name,
+    skipped_sentence,
+)
 from .pictures import read_picture
 from .schema import MAX_PICTURE_BYTES, MAX_STIMULI
 from .table import TrialTable
@@ -31,6 +43,19 @@ _LONGEST_LINE = 2**20
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _CAPTION_SEPARATOR = "|"
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_INDEX_COLUMNS = ("file", "stimulus_id", "category", "label", "caption", "captions")
+# What others call these columns.
+_OTHER_INDEX_NAMES = {
+    **dict.fromkeys(
+        ("id", "name", "stimulus", "stim", "stim_id", "stimulus_name", "image", "image_id", "picture", "picture_id"),
+        "stimulus_id",
+    ),
+    **dict.fromkeys(("class", "class_name", "categories", "labels"), "category"),
+    **dict.fromkeys(("text", "description", "sentence"), "caption"),
+}
+_LIKE = 0.8
+# How spreadsheets, NumPy, pandas, R and BIDS write that something is not known.
+UNKNOWN = ("nan", "na", "n/a", "#n/a", "<na>", "null", "none")
 
 
 @dataclass(frozen=True)
@@ -50,14 +75,21 @@ class StimulusSource:
         ids: Stimulus ids, in order.
         categories: The category of each, None where it is unknown.
         files: File of each, as a path inside the folder or zip; empty for a trial table.
-        skipped: Files that are no pictures; hidden and system files are not counted.
+        skipped: What is no picture, with pipes and links that lead to no file; hidden and system files are not counted.
+        unreadable: Pipes and links that lead to no file, as paths inside the folder.
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
         self.path = path
         self.size = size
         self._table = TrialTable.open(path) if (path / schema.TABLE_FILE).is_file() else None
-        self._entries, self.skipped = ([], []) if self._table else _entries(path)
+        found = _Found() if self._table else _found(path)
+        self._entries, self.skipped, self.unreadable, self._unused = (
+            found.entries,
+            found.skipped,
+            found.unreadable,
+            found.unused,
+        )
         self.files = [entry.file for entry in self._entries]
         self.ids = self._table.stimuli.ids if self._table else [entry.stimulus_id for entry in self._entries]
         self.categories = (
@@ -72,10 +104,11 @@ class StimulusSource:
         return len(self.ids)
 
     def notes(self) -> list[str]:
-        """Sentences on files that are no pictures, and on those of one name, whose ids are their paths."""
+        """Sentences on what was not read, on files of one name, whose ids are their paths, and on names alike."""
         stems = Counter(PurePosixPath(file).stem for file in self.files)
         twice = [entry for entry in self._entries if stems[PurePosixPath(entry.file).stem] > 1]
-        notes = [skipped_sentence(self.skipped, self.path)] if self.skipped else []
+        alike = alike_sentence(alike_names(self.ids), self.path)
+        notes = [note for note in (self._unused, skipped_sentence(self.skipped, self.path), alike) if note]
         if twice and all(entry.stimulus_id != PurePosixPath(entry.file).stem for entry in twice):
             notes.append(
                 f"{len(twice)} pictures of {one_line(self.path)} share their names with others "
@@ -139,9 +172,16 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
             )
         if not path.is_dir():
             check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
-    if size is not None and not 1 <= size <= _LARGEST_SIZE:
-        raise FmriModelsError(f"The size of pictures is {size}; expected 1 to {_LARGEST_SIZE}.")
-    return StimulusSource(path, size)
+    return StimulusSource(path, None if size is None else _checked_size(size))
+
+
+def _checked_size(size: object) -> int:
+    # Whole numbers of NumPy are sizes, and True is none.
+    if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= int(size) <= _LARGEST_SIZE:
+        raise FmriModelsError(
+            f"The size of pictures is {one_line(repr(size), 60)}; expected a whole number from 1 to {_LARGEST_SIZE}."
+        )
+    return int(size)
 
 
 def pixels_of(record: Mapping[str, Any]) -> np.ndarray:
@@ -166,15 +206,36 @@ def fit_square(data: bytes, size: int, name: str) -> bytes | np.ndarray:
 
 
 class _FolderFiles:
-    """Regular files below a folder, by their path with forward slashes; pipes, devices and loops of links are none."""
+    """Regular files below a folder, by their path with forward slashes.
+
+    Links to files are files. Those to folders are not followed, which could be without end: they are `unreadable`, as
+    are those that lead nowhere, and pipes and devices.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        files = (file.relative_to(path).as_posix() for file in path.rglob("*") if _is_file(file))
-        self.names = sorted(name for name in files if not is_left_out(name))
+        self.names: list[str] = []
+        self.unreadable: list[str] = []
+        for folder, inner, files in os.walk(path, onerror=_refuse_listing):
+            inner[:] = [name for name in inner if not is_left_out(name)]
+            for name in (*inner, *files):
+                file = Path(folder, name)
+                shown = file.relative_to(path).as_posix()
+                if is_left_out(name):
+                    continue
+                if _is_file(file):
+                    self.names.append(shown)
+                elif file.is_symlink() or not file.is_dir():
+                    self.unreadable.append(shown)
+        self.names.sort()
+        self.unreadable.sort()
 
     def read(self, name: str, limit: int) -> bytes:
         return read_bytes(self._path / name, "file", "replace it", limit)
+
+
+def _refuse_listing(error: OSError) -> NoReturn:
+    raise error
 
 
 def _is_file(path: Path) -> bool:
@@ -192,6 +253,7 @@ class _ZipFiles:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
         self._archive = archive
+        self.unreadable: list[str] = []
         members = archive.infolist()
         if len(members) > _MOST_MEMBERS:
             raise FmriModelsError(
@@ -261,22 +323,34 @@ def open_zip(path: Path, otherwise: str) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _entries(path: Path) -> tuple[list[_Entry], list[str]]:
-    """The pictures of a folder or zip file, and the names of what is no picture; an index leaves nothing to guess."""
+@dataclass
+class _Found:
+    """What a folder or zip file has: pictures, names of what is none, and a sentence on columns that are not used."""
+
+    entries: list[_Entry] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    unused: str = ""
+
+
+def _found(path: Path) -> _Found:
+    """The pictures of a folder or zip file, and what else there is; an index leaves nothing to guess."""
     with _opened(path) as files:
         index = _index_of(files.names)
         if index is None:
-            entries = _entries_of_names([name for name in files.names if is_picture_name(name)])
-            skipped = [name for name in files.names if not is_picture_name(name)]
+            found = _Found(_entries_of_names([name for name in files.names if is_picture_name(name)]))
+            found.skipped = [name for name in files.names if not is_picture_name(name)]
+            found.skipped += [skipped_name(name, path / name) for name in files.unreadable]
         else:
-            entries, skipped = _entries_of_index(files.read(index, MAX_TEXT_BYTES), index, files.names, path), []
-    counts = Counter(entry.stimulus_id for entry in entries)
+            found = _found_by_index(files.read(index, MAX_TEXT_BYTES), index, files, path)
+        found.unreadable = files.unreadable
+    counts = Counter(entry.stimulus_id for entry in found.entries)
     if twice := [stimulus for stimulus, count in counts.items() if count > 1]:
         raise FmriModelsError(
             f"{path} has {len(twice)} stimulus ids more than once ({schema.listed(twice)}); rename the files or "
             "their ids."
         )
-    return entries, skipped
+    return found
 
 
 def _index_of(names: list[str]) -> str | None:
@@ -299,23 +373,29 @@ def _entries_of_names(names: list[str]) -> list[_Entry]:
     ]
 
 
-def _entries_of_index(data: bytes, index: str, names: list[str], path: Path) -> list[_Entry]:
-    known_columns = ("stimulus_id", "category", "label", "caption", "captions")
-    columns = read_csv(data, f"{index} of {one_line(path)}", ["file"], MAX_STIMULI, known=known_columns)
-    known = set(names)
+def _found_by_index(data: bytes, index: str, there: "_FolderFiles | _ZipFiles", path: Path) -> _Found:
+    what = f"{index} of {one_line(path)}"
+    columns = read_csv(data, what, ["file"], MAX_STIMULI, known=_INDEX_COLUMNS)
+    unused = check_columns(columns, _INDEX_COLUMNS, _OTHER_INDEX_NAMES, what)
+    # A file whose name is written exactly so goes before one with its accents written in another way.
+    known = {**{composed(name): name for name in there.names}, **{name: name for name in there.names}}
     folder = PurePosixPath(index).parent
     given = columns["file"]
-    files = [(folder / file.replace("\\", "/")).as_posix() for file in given]
-    if missing := [name for name, file in zip(given, files, strict=True) if file not in known]:
+    paths = [(folder / file.replace("\\", "/")).as_posix() for file in given]
+    if missing := [name for name, file in zip(given, paths, strict=True) if not {file, composed(file)} & known.keys()]:
+        first = paths[given.index(missing[0])]
+        is_unreadable = composed(first) in map(composed, there.unreadable)
         raise FmriModelsError(
-            f"{index} of {path} names {len(missing)} files that aren't there ({schema.listed(missing)}); add them, or "
-            "remove their rows."
+            f"{index} of {path} names {len(missing)} files that aren't there ({schema.listed(missing)}"
+            f"{', the first a pipe or a link to no file' if is_unreadable else ''}); add them, or remove their rows."
         )
+    files = [known.get(file) or known[composed(file)] for file in paths]
+    columns |= {name: [_known_text(text) for text in columns[name]] for name in _INDEX_COLUMNS[2:] if name in columns}
     empty = [""] * len(given)
     ids = columns.get("stimulus_id", empty)
     captions = [a or b for a, b in zip(columns.get("captions", empty), columns.get("caption", empty), strict=True)]
     categories = [a or b for a, b in zip(columns.get("category", empty), columns.get("label", empty), strict=True)]
-    return [
+    entries = [
         _Entry(
             check_name(stimulus or stem, "stimulus id"),
             file,
@@ -324,10 +404,44 @@ def _entries_of_index(data: bytes, index: str, names: list[str], path: Path) -> 
         )
         for stimulus, stem, file, text, category in zip(ids, _ids_of(files), files, captions, categories, strict=True)
     ]
+    return _Found(entries, unused=unused)
+
+
+def _known_text(text: str) -> str:
+    return "" if text.casefold() in UNKNOWN else text
+
+
+def check_columns(found: Collection[str], known: Sequence[str], others: Mapping[str, str], what: str) -> str:
+    """Refuses a column that seems to be a misspelt one, which would be left out without a word.
+
+    Args:
+        found: Columns of a file.
+        known: Those that are read.
+        others: What others call these; a file that has such a name is asked to rename it, because it could mean
+            something else.
+        what: The file, as the beginning of a sentence.
+
+    Returns:
+        A sentence on columns that are not used; empty if all are.
+    """
+    unused = [name for name in found if name not in known]
+    for name in unused:
+        written = name.casefold()
+        near = difflib.get_close_matches(written[:200], known, n=1, cutoff=_LIKE)
+        meant = others.get(written) or (near[0] if near else None)
+        if meant in known and meant not in found:
+            raise FmriModelsError(
+                f"{what} has the column {one_line(repr(name), 60)}, which is not read; rename it to {meant!r}, or "
+                "leave it out if it is something else."
+            )
+    # Tables of pandas have a column without a name, the rows' numbers.
+    named = [name for name in unused if name]
+    return f"{what} has columns that are not used: {schema.listed(named, 10)}." if named else ""
 
 
 def _ids_of(names: list[str]) -> list[str]:
     """File names without endings where these are unique, else paths; other characters than an id's become `_`."""
+    names = [composed(name) for name in names]
     stems = [PurePosixPath(name).stem for name in names]
     counts = Counter(stems)
     chosen = (stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True))

@@ -143,8 +143,8 @@ class TrainingChecks:
         if num_stimuli < FEWEST_TRAINING_STIMULI:
             yield (
                 f"{name} has trials of {num_stimuli} {'stimulus' if num_stimuli == 1 else 'stimuli'} in the part "
-                f"{TRAIN!r} of the split, and training needs at least {FEWEST_TRAINING_STIMULI}: give it more, or leave the "
-                "subject out."
+                f"{TRAIN!r} of the split, and training needs at least {FEWEST_TRAINING_STIMULI}: give it more, or "
+                "leave the subject out."
             )
         elif (subject.lowest == subject.highest).all():
             yield f"No voxel of {name} changes over its training trials, so nothing can be learned from them."

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..data.picture_files import named_pictures, skipped_sentence
+from ..data.picture_files import named_pictures
 from ..data.pictures import read_picture
 from ..data.targets import pictures_to_embed
 from ..embedding_space import EmbeddingSpace
@@ -139,8 +139,7 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
         for alike in _batches(_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH]):
             prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
-    notes = [skipped_sentence(pictures.skipped, path)] if pictures.skipped else []
-    return Gallery(torch.cat(embeds).numpy(), list(pictures.files), notes)
+    return Gallery(torch.cat(embeds).numpy(), list(pictures.files), pictures.notes(path))
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.picture_files import named_pictures, skipped_sentence
+from ..data.picture_files import named_pictures
 from ..data.pictures import GREY_MODES, opened_picture, read_picture
 from ..data.targets import resized_picture
 from ..errors import FmriModelsError
@@ -52,7 +52,7 @@ def evaluate_images(
             be written.
     """
     started = perf_counter()
-    check_seed(seed)
+    seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
     names, truth, recon, notes = load_matched(recon_dir, truth_dir)
@@ -152,8 +152,7 @@ def _by_name(folder: str | PathLike) -> tuple[dict[str, Path], list[str]]:
                 f"{one_line(folder)} has the picture {one_line(repr(path.name))}, whose name is not one line of "
                 "visible characters; rename it."
             )
-    skipped = skipped_sentence(found.skipped, Path(folder).name)
-    return found.files, [skipped] if skipped else []
+    return found.files, found.notes(Path(folder).name)
 
 
 def _check_names(recon: dict[str, Path], truth: dict[str, Path], recon_dir: Path, truth_dir: Path) -> None:

@@ -455,7 +455,7 @@ VOXEL_FILES: dict[str, tuple[str, list[str], list[float] | None]] = {
     "nothing known of a voxel": ("roi,ncsnr\nV1,1\n,\n,2\nV2,\n,\nV3,0\n", ["V1", "", "", "V2", "", "V3"],
                                  [1, np.nan, 2, np.nan, np.nan, 0]),
     "words for unknown numbers": ("roi,ncsnr\nn/a,nan\nNaN,NaN\nNA,NA\nx,n/a\nx,#N/A\nx,1\n",
-                                  ["", "", "NA", "x", "x", "x"], [np.nan] * 5 + [1]),
+                                  ["", "", "", "x", "x", "x"], [np.nan] * 5 + [1]),
     "semicolons and decimal commas": ("ROI;NCSNR\n" + "V1;0,5\n" * 6, ["V1"] * 6, [0.5] * 6),
     "tabs": ("roi\tncsnr\n" + "V 1\t.5\n" * 6, ["V 1"] * 6, [0.5] * 6),
 }  # fmt: skip
