@@ -88,7 +88,8 @@ def write_table(path: Path, trials: int, voxels: int, offset: float) -> None:
     from fmri_models.data import TrialTableWriter
 
     rng = np.random.default_rng(0)
-    block = (offset + rng.normal(size=(min(500, trials), voxels))).astype(np.float32)
+    # A table holds float16 as such, and everything else as float32.
+    block = (offset + rng.normal(size=(min(500, trials), voxels))).astype(np.float32 if offset else np.float16)
     sizes = [len(part) for part in np.array_split(np.arange(trials), -(-trials // len(block)))]
     with TrialTableWriter(path, "benchmark", simulated=True) as writer:
         writer.add_stimuli({"stimulus_id": f"s{i}", "image": None} for i in range(trials))
