@@ -24,9 +24,14 @@ THRESHOLD = 0.99
 # compression and resizing have done to single pixels is gone; different pictures are more alike there, too.
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 128
 _THRESHOLD_OF_HALVED = 0.995
+# A grey picture is one of a coloured one if it has its contrast as well: a white bar is no grey picture of a blue one.
+_CONTRAST = 1.1
+# Files keep colours at a lower resolution than luminance; in blocks of so many pixels they agree all the same.
+_BLOCK_OF_COLOUR = 4
 # At .99 the cosine of projections errs by .0018 (1 - r² over the root of their number), and is above this for certain.
 _PROJECTIONS = 128
 _SHORTLISTED = 0.975
+_ORDER_BY_CONTRAST = 0.005
 # Pictures of which one is cropped or has a frame differ in detail; this small, without some of the margin, they don't.
 _COARSE_SIDE = 12
 _COARSE_MARGIN = 0.04
@@ -47,7 +52,7 @@ class NearCopy:
     Args:
         stimulus: The one that is tested.
         copy_of: Another one.
-        correlation: Pearson's r of the pixels, the larger one of grey and colour; 1 for two equal flat pictures.
+        correlation: Pearson's r of the pixels, see [`correlations`]; 1 for two equal flat pictures.
         mirrored: Whether one of them had to be mirrored for it.
         cropped: Whether the margin of one of them had to be left out for it.
     """
@@ -83,7 +88,7 @@ class PictureSketches:
                 self._row_of[name] = len(self._row_of)
                 if (picture == picture[0, 0]).all():
                     self._flat[name] = picture[0, 0].tobytes()
-            straight.append(_sketched(pictures))
+            straight.append((*_sketched(pictures), _log_contrast(pictures)))
             mirrored.append(_sketched(pictures[:, :, ::-1])[:-1])
         self._straight, self._mirrored = _joined(straight), _joined(mirrored)
 
@@ -143,16 +148,19 @@ class PictureSketches:
                         candidates[row].append((-float(similarity[row, column]), others[column]))
             for name, found in zip(names, candidates, strict=True):
                 if found:
-                    shortlist[name] = list(dict.fromkeys(other for _, other in sorted(found)))[: 2 * _CANDIDATES]
+                    shortlist[name] = list(dict.fromkeys(other for _, other in sorted(found)))[: 3 * _CANDIDATES]
         return shortlist
 
     def _similarities(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[np.ndarray]:
         """How far above its bound each kind of sketch is, (rows, columns); below 0 is not shortlisted."""
-        grey, colour, coarse, cropped = (sketch[columns].astype(np.float32).T for sketch in self._straight)
+        grey, colour, coarse, cropped, contrast = (sketch[columns].astype(np.float32).T for sketch in self._straight)
         own = [sketch[rows].astype(np.float32) for sketch in self._straight]
         mirrored = [sketch[rows].astype(np.float32) for sketch in self._mirrored]
-        detailed = (own[0] @ grey, own[1] @ colour, mirrored[0] @ grey, mirrored[1] @ colour)
-        yield np.maximum.reduce(detailed) - _SHORTLISTED
+        # Each for itself, and luminance of the same contrast first: where shapes come in many colours, the luminance of
+        # all of them is that of the tested one.
+        yield np.maximum(own[1] @ colour, mirrored[1] @ colour) - _SHORTLISTED
+        other_contrast = np.minimum(np.abs(own[4] - contrast), 1) * _ORDER_BY_CONTRAST
+        yield np.maximum(own[0] @ grey, mirrored[0] @ grey) - other_contrast - _SHORTLISTED
         small = (own[2] @ coarse, own[2] @ cropped, own[3] @ coarse, mirrored[2] @ coarse)
         yield np.maximum.reduce(small) - _SHORTLISTED_COARSE
 
@@ -196,14 +204,41 @@ def parts_by_fold(split: pa.Table) -> Iterator[tuple[int, set[str], set[str]]]:
 
 
 def correlations(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pearson's r of pictures, uint8 (n, H, W, 3): the larger one of grey and colour; -1 where both are undefined."""
-    found = np.full(len(ones), -1.0)
-    for one, other in ((_grey(ones), _grey(others)), (ones, others)):
-        a, b = _centred(one), _centred(other)
-        products, lengths = (a * b).sum(axis=1), np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
-        r = np.divide(products, lengths, out=np.full(len(ones), -1.0, np.float32), where=lengths > 0)
-        found = np.maximum(found, np.minimum(r, 1))
-    return found
+    """Pearson's r of pictures, uint8 (n, H, W, 3); -1 where it is undefined.
+
+    It is the larger one of luminance and colour where the colours agree at a low resolution, or one of the two is the
+    other one in grey. Else it is that of the colours: shapes of another colour are other pictures.
+    """
+    coloured, grey = (ones, others), (_grey(ones), _grey(others))
+    are_grey = np.array(
+        [_pearson(one, _repeated(light)) > THRESHOLD for one, light in zip(coloured, grey, strict=True)]
+    )
+    contrasts = [light.reshape(len(light), -1).std(axis=1, dtype=np.float64) for light in grey]
+    alike = (contrasts[0] < _CONTRAST * contrasts[1]) & (contrasts[1] < _CONTRAST * contrasts[0])
+    same_colours = _pearson(*map(_in_blocks, coloured)) > THRESHOLD
+    by_luminance = same_colours | (are_grey.any(axis=0) & alike) | are_grey.all(axis=0)
+    found = _pearson(*coloured)
+    return np.where(by_luminance, np.maximum(found, _pearson(*grey)), found)
+
+
+def _pearson(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n,) correlations over all values of a picture; -1 where one of the two is flat."""
+    a, b = _centred(ones), _centred(others)
+    products, lengths = (a * b).sum(axis=1), np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
+    r = np.divide(products, lengths, out=np.full(len(ones), -1.0, np.float32), where=lengths > 0)
+    return np.minimum(r, 1).astype(np.float64)
+
+
+def _repeated(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _in_blocks(pictures: np.ndarray) -> np.ndarray:
+    """Means over squares of pixels (n, H / side, W / side, 3); what is left at the right and below is left out."""
+    side = _BLOCK_OF_COLOUR
+    count, height, width = len(pictures), pictures.shape[1] // side, pictures.shape[2] // side
+    whole = pictures[:, : height * side, : width * side]
+    return whole.reshape(count, height, side, width, side, 3).mean(axis=(2, 4), dtype=np.float32)
 
 
 def _best_match(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool] | None:
@@ -267,6 +302,11 @@ def _sketched(pictures: np.ndarray) -> tuple[np.ndarray, ...]:
     projected = [each @ _projection(each.shape[1]) for each in values]
     small = [np.stack([_thumbnail(picture, margin) for picture in grey]) for margin in (0.0, _COARSE_MARGIN)]
     return tuple(_unit(each) for each in (*projected, *(_centred(each) for each in small)))
+
+
+def _log_contrast(pictures: np.ndarray) -> np.ndarray:
+    """(n, 1) of the luminance."""
+    return np.log(np.maximum(_grey(pictures).std(axis=(1, 2))[:, None], _LEAST_LENGTH)).astype(np.float16)
 
 
 def _thumbnail(grey: np.ndarray, margin: float) -> np.ndarray:
