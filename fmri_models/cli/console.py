@@ -3,17 +3,23 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..drawing_settings import DrawingSettings
 from ..seeds import check_seed
-from .usage import UsageError
+from .usage import UsageError, check_option_once, check_without
 
 
 class SeedOption(argparse.Action):
     """An option that takes seeds; of a number that is none, the command says so before anything else."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if self.nargs is None:
+            check_option_once(self, namespace)
+        elif self.dest in vars(namespace).setdefault("_given", set()):
+            values = [*getattr(namespace, self.dest), *values]
+        vars(namespace).setdefault("_given", set()).add(self.dest)
         for seed in values if isinstance(values, Sequence) else [values]:
             check_seed(seed)
         setattr(namespace, self.dest, values)
@@ -60,6 +66,18 @@ def chosen_part(args: argparse.Namespace) -> str | None:
         raise UsageError("--part and --split name the same thing, a part of the split; give --part alone.")
     print("fmri-models: warning: --split is called --part now, because split= names a split's file.", file=sys.stderr)
     return args.former_part
+
+
+def check_pattern_arguments(args: argparse.Namespace) -> None:
+    """Refuses what says nothing of the patterns that were given.
+
+    Raises:
+        UsageError: `--repetitions` with an array.
+    """
+    if not Path(args.fmri).is_dir():
+        check_without(
+            args, ["repetitions"], "each row of an array is decoded; it says what is done with the trials of a table"
+        )
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
-from ..names import did_you_mean, one_line
+from ..names import did_you_mean, one_line, shell_word
 from .console import quiet_loading
-from .usage import UsageError
+from .usage import UsageError, check_without
 
 if TYPE_CHECKING:
     from ..pipeline_fmri import FmriToImagePipeline
@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> None:
             f"No published checkpoints of {args.method!r} can be read; those of {', '.join(convertible_methods())} can."
             f"{did_you_mean(args.method, convertible_methods())}"
         )
+    overrides = _parsed(args.overrides, args.method)
+    if "subject_names" in overrides:
+        check_without(args, ["subject"], "subject_names= says whose brains the checkpoint reads")
     quiet_loading()
     pipeline = convert_checkpoint(
         args.method,
@@ -64,17 +67,20 @@ def run(args: argparse.Namespace) -> None:
         image_generator=args.generator,
         dtype=args.dtype,
         overwrite=args.overwrite,
-        **{"subject_names": [args.subject], **_parsed(args.overrides, args.method)},
+        **{"subject_names": [args.subject], **overrides},
     )
     _report(pipeline, args.out)
 
 
 def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
     """Fields of the method's configuration by their declared types; part of a name may be left out (`num_layers`)."""
+    from ..configuration_fmri import SPACES
     from ..registry import get_method
     from ..typed_values import check_given_once, options_of, split_override, typed
 
-    kinds = options_of(get_method(method).load("config")).kinds
+    config = get_method(method).load("config")
+    settable = {"subject_names", "num_voxels", *SPACES, *config.free_fields()}
+    kinds = {name: kind for name, kind in options_of(config).kinds.items() if name in settable}
     try:
         given = dict(split_override(override) for override in overrides)
         check_given_once(overrides)
@@ -97,7 +103,8 @@ def _report(pipeline: "FmriToImagePipeline", out: str) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"wrote a pipeline of {count:,} parameters for {voxels} to {out}")
     print(f"input: {processor.expects}")
-    print(f"  (no statistics were published; `fmri-models fit-processor {out} --data TABLE` fits those of your betas)")
+    fit = f"fmri-models fit-processor {shell_word(out)} --data TABLE"
+    print(f"  (no statistics were published; `{fit}` fits those of your betas)")
     if pipeline.image_generator_source is not None:
         print(
             f"image generator: {pipeline.image_generator_source}, named and not copied; loaded when a picture is drawn"

@@ -4,6 +4,20 @@ import argparse
 
 from ..names import one_line
 from .console import SeedOption, add_generation_arguments, add_unseen_session, given_settings, quiet_loading
+from .usage import check_without
+
+_OF_MODELS = (
+    "repetitions",
+    "reference",
+    "refit_permuted",
+    "unseen_session",
+    "steps",
+    "guidance_scale",
+    "strength",
+    "candidates",
+    "selection",
+    "precision",
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -50,8 +64,8 @@ def run(args: argparse.Namespace) -> None:
     given = [name for name in ("model", "data", "images", "truth") if getattr(args, name) is not None]
     if given not in (["model", "data"], ["images", "truth"]):
         args.parser.error("give either --model and --data, or --images and --truth")
-    if args.refit_permuted and given != ["model", "data"]:
-        args.parser.error("--refit-permuted trains a model anew, so it goes with --model and --data")
+    if given == ["images", "truth"]:
+        check_without(args, _OF_MODELS, "with --images nothing is decoded or drawn; they go with --model and --data")
     from ..evaluation.rendering import results_table
 
     if given == ["images", "truth"]:

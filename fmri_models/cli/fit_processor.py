@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..names import one_line
 from .console import add_unseen_session, quiet_loading
 from .usage import UsageError
 
@@ -52,5 +53,8 @@ def _subjects(mappings: list[str]) -> dict[str, str]:
     pairs = [mapping.partition("=") for mapping in mappings]
     for mapping, (own, _, in_table) in zip(mappings, pairs, strict=True):
         if not own or not in_table:
-            raise UsageError(f"--subject {mapping} is not of the form MODEL=TABLE, such as subj01=anna.")
+            raise UsageError(f"--subject {one_line(mapping)} is not of the form MODEL=TABLE, such as subj01=anna.")
+    names = [own for own, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--subject names {one_line(twice)} twice; name each subject of the model once.")
     return {own: in_table for own, _, in_table in pairs}

@@ -14,7 +14,7 @@ from ..names import did_you_mean, one_line
 from ..process_end import exit_code, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from ..version import __version__
-from .usage import UsageError
+from .usage import UsageError, check_option_once
 
 COMMANDS = (
     "demo",
@@ -40,11 +40,22 @@ _CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _MAY_BE_EMPTY = ("--name",)
 
 
+class _GivenOnce(argparse._StoreAction):
+    """An option with a value, of which a second one would replace the first without a word."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if option_string is not None:
+            check_option_once(self, namespace)
+        super().__call__(parser, namespace, values, option_string)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong without what a terminal would act on, and takes no option for another that begins so."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})
+        for name in (None, "store"):
+            self.register("action", name, _GivenOnce)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = [str(argument).partition("=")[0] for argument in args or []]
@@ -156,6 +167,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if rest and not (late == rest and hasattr(parsed, "overrides")):
         flag = next((argument for argument in rest if argument.startswith("-")), rest[0])
         hint = did_you_mean(flag.partition("=")[0], parsed.known_flags)
+        if not flag.startswith("-"):
+            hint = f" {flag!r} stands behind no option; there are {', '.join(parsed.known_flags)}."
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint and f'.{hint}'}")
     if late:
         parsed.overrides = [*parsed.overrides, *late]

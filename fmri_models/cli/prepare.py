@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import FmriModelsError
-from ..names import check_line, did_you_mean, one_line
+from ..names import check_line, did_you_mean, one_line, shell_word
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..shipped import shipped_folder
 from .console import SeedOption
@@ -55,10 +55,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     published.add_argument("--source", type=Path, metavar="PATH", help="where the published files are")
     published.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="passed on to the script")
     own = parser.add_argument_group("arrays")
-    own.add_argument("--fmri", nargs="+", metavar="X.npy|SUBJECT=X.npy", help="betas, one file or one a subject")
+    own.add_argument(
+        "--fmri", nargs="+", action="extend", metavar="X.npy|SUBJECT=X.npy", help="betas, one file or one a subject"
+    )
     own.add_argument("--events", type=Path, metavar="EVENTS.csv", help="what each trial showed")
     own.add_argument("--stimuli", type=Path, metavar="DIR", help="folder or zip file with the pictures")
-    own.add_argument("--voxels", nargs="+", metavar="VOXELS.csv|SUBJECT=VOXELS.csv", help="what is known of the voxels")
+    own.add_argument(
+        "--voxels",
+        nargs="+",
+        action="extend",
+        metavar="VOXELS.csv|SUBJECT=VOXELS.csv",
+        help="what is known of the voxels",
+    )
     own.add_argument("--drop-bad-voxels", action="store_true", help="leave out voxels with NaN, or that never change")
     own.add_argument("--size", type=int, metavar="PIXELS", help="crop pictures to their central square and resize it")
     own.add_argument("--name", default="", help="the table's name (default: that of the folder)")
@@ -78,12 +86,19 @@ def run(args: argparse.Namespace) -> None:
         print(
             one_line(
                 f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; `fmri-models data "
-                f"validate {args.out}` says it again.",
+                f"validate {shell_word(args.out)}` says it again.",
                 most=5000,
             )
         )
     else:
-        print(one_line(f"Wrote {args.out}. Next: fmri-models data info {args.out}", most=5000))
+        shown = shell_word(args.out)
+        print(
+            one_line(
+                f"Wrote {args.out}. Next: fmri-models data info {shown}, and fmri-models data validate {shown}, which "
+                "also compares the pictures that are tested with those that are learned from.",
+                most=10_000,
+            )
+        )
 
 
 def _say(sentence: str) -> None:
@@ -185,6 +200,8 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             args.usage_error(f"--option takes KEY=VALUE, not {text!r}")
+        if key in options:
+            args.usage_error(f"--option gives {key} twice; give it once")
         options[key] = value
     if args.seed is not None:
         options["seed"] = args.seed

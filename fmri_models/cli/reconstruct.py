@@ -8,6 +8,7 @@ from .console import (
     SeedOption,
     add_generation_arguments,
     add_pattern_arguments,
+    check_pattern_arguments,
     chosen_part,
     given_settings,
     print_notes,
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
     from ..pipeline_fmri import FmriToImagePipeline
 
+    check_pattern_arguments(args)
     inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
     part = chosen_part(args)
     check_reconstructions_folder(args.out, args.overwrite, inputs)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .console import add_pattern_arguments, chosen_part, print_notes, quiet_loading
+from .console import add_pattern_arguments, check_pattern_arguments, chosen_part, print_notes, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from ..names import csv_cell
     from ..pipeline_fmri import FmriToImagePipeline
 
+    check_pattern_arguments(args)
     part = chosen_part(args)
     quiet_loading()
     pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..names import check_line, file_name, is_name, one_line
+from ..names import check_line, did_you_mean, file_name, is_name, one_line
 from ..reading import check_regular_file, checked, parse_json
 from ..saving import check_schema
 from . import parquet, schema
@@ -232,7 +232,10 @@ class TrialTable:
         self._checked(subject)
         parts = [split] if isinstance(split, str) else list(split)
         if unknown := [part for part in parts if part not in schema.SPLITS]:
-            raise FmriModelsError(f"There is no part {unknown[0]!r} of a split; known: {', '.join(schema.SPLITS)}.")
+            raise FmriModelsError(
+                f"There is no part {unknown[0]!r} of a split; known: {', '.join(schema.SPLITS)}."
+                f"{did_you_mean(unknown[0], schema.SPLITS)}"
+            )
         chosen = self._split(split_name)
         if not 0 <= fold < chosen.num_folds:
             raise FmriModelsError(f"The split {split_name!r} has {chosen.num_folds} folds (from 0); asked for {fold}.")

@@ -2,27 +2,30 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the recipe, its overrides and the options."""
     parser.add_argument("recipe", help="name of a shipped recipe, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that replace the recipe's")
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "--resume", action="store_true", help="go on with an interrupted training; keep folds that are complete"
     )
-    parser.add_argument(
+    way.add_argument(
         "--overwrite",
         action="store_true",
         help="replace an output folder that has content, start an interrupted training again",
     )
-    parser.add_argument(
+    way.add_argument(
         "--dry-run", action="store_true", help="print parameters, memory, disk, steps and time; train nothing"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Trains, or estimates what that would take."""
+    from ..names import one_line, shell_word
     from ..typed_values import check_given_once
     from .loop import TrainingInterrupted
     from .processes import processes
@@ -37,14 +40,17 @@ def run(args: argparse.Namespace) -> None:
         return
     from .trainer import train
 
+    def say_saved(folder: Path) -> None:
+        print(f"saved {one_line(folder, most=5000)}", flush=True)
+
     file = args.recipe if is_recipe_file(args.recipe) else None
     try:
-        folders = train(recipe, resume=args.resume, overwrite=args.overwrite, recipe_file=file)
+        train(recipe, resume=args.resume, overwrite=args.overwrite, recipe_file=file, saved=say_saved)
     except TrainingInterrupted as error:
         if processes().is_main_process:
             print(f"fmri-models: {error}", file=sys.stderr)
         sys.exit(128 + error.signal)
     if processes().is_main_process:
-        for folder in folders:
-            print(f"saved {folder}")
-        print(f"\nnext:\n  fmri-models evaluate --model {recipe.out} --data {recipe.data} --out {recipe.out}-report")
+        out = Path(str(recipe.out))
+        model, data, report = shell_word(out), shell_word(recipe.data), shell_word(f"{out}-report")
+        print(f"\nnext:\n  fmri-models evaluate --model {model} --data {data} --out {report}")

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_fmri import FmriConfig
-from ..data.processed import fit_processor
+from ..data.processed import check_voxels, fit_processor
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..evaluation.held_out import check_trained_split
-from ..names import one_line
+from ..names import did_you_mean, one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import FmriProcessor, UnseenSession
@@ -55,7 +54,8 @@ def refit_processor(
     table = TrialTable.open(Path(data))
     config, former = _read(folder)
     names = _names_in_table(config.subject_names, subjects or {}, table)
-    _check_voxels(table, names, former)
+    for name, model_name in zip(names, former.subject_names, strict=True):
+        check_voxels(table, name, former, model_name)
     processor = fit_processor(
         table,
         names,
@@ -65,7 +65,7 @@ def refit_processor(
         pool_width=former.pool_width,
         pad_multiple=former.pad_multiple,
     )
-    _keep_voxels(processor, former)
+    processor.read_voxels_of(former)
     if names == config.subject_names:
         processor.save_pretrained(folder / "processor")
     else:
@@ -99,7 +99,10 @@ def _read(folder: Path) -> tuple[FmriConfig, FmriProcessor]:
 def _names_in_table(known: Sequence[str], subjects: Mapping[str, str], table: TrialTable) -> list[str]:
     unknown = sorted(set(subjects) - set(known))
     if unknown:
-        raise FmriModelsError(f"The model has no subject {unknown[0]!r}; it has {', '.join(known)}.")
+        raise FmriModelsError(
+            f"The model has no subject {one_line(repr(unknown[0]))}; it has {', '.join(known)}."
+            f"{did_you_mean(unknown[0], known)}"
+        )
     names = [subjects.get(name, name) for name in known]
     if len(set(names)) != len(names):
         raise FmriModelsError(
@@ -114,22 +117,6 @@ def _names_in_table(known: Sequence[str], subjects: Mapping[str, str], table: Tr
     return names
 
 
-def _check_voxels(table: TrialTable, names: Sequence[str], former: FmriProcessor) -> None:
-    for name, model_name in zip(names, former.subject_names, strict=True):
-        found, expected = table.num_voxels(name), former.subject(model_name).num_voxels
-        if found != expected:
-            raise FmriModelsError(
-                f"{name} of {table.path} has {found} voxels and the model was made for {expected}; prepare a table of "
-                "the model's voxels in their order."
-            )
-        kept, known = table.voxels(name).source_columns, former.subject(model_name).source_columns
-        if kept is not None and known is not None and not np.array_equal(kept, known):
-            raise FmriModelsError(
-                f"{name} of {table.path} has as many voxels as the model, but others: what was dropped when the tables "
-                "were prepared differs; prepare a table of the model's voxels in their order."
-            )
-
-
 def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
     """Which trials the statistics may come from: those of the training, if it was on this table."""
     record = TrainingRecord.load(folder)
@@ -137,17 +124,6 @@ def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
         return {}
     check_trained_split(record, table, folder)
     return {"parts": record.train_parts, "split": record.split, "fold": record.fold}
-
-
-def _keep_voxels(processor: FmriProcessor, former: FmriProcessor) -> None:
-    """Selects the voxels that the model reads, whatever they were chosen by."""
-    for name, model_name in zip(processor.subject_names, former.subject_names, strict=True):
-        statistics, known = processor.subject(name), former.subject(model_name)
-        statistics.keep_selected(known.selected)
-        if statistics.source_columns is None:
-            statistics.source_width, statistics.source_columns = known.source_width, known.source_columns
-    for option in ("rois", "min_noise_ceiling", "num_best_voxels"):
-        setattr(processor, option, getattr(former, option))
 
 
 def _save_renamed(folder: Path, config: FmriConfig, processor: FmriProcessor) -> None:

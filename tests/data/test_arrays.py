@@ -1,4 +1,5 @@
 import csv
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def test_blank_pictures_are_named_and_nothing_wrong(files: Files, capsys: pytest
     assert main(["data", "validate", str(files.out)]) == 0
     out = capsys.readouterr().out
     assert "note: 2 of 30 pictures have one value throughout (p05, p09)" in out and "nothing wrong" in out
+
+
+@pytest.mark.parametrize(("name", "meant"), [("sub01", "sub-01"), ("sub-0l", "sub-01"), ("anna", None)])
+@pytest.mark.parametrize("exists", [True, False])
+def test_voxels_of_nobody_are_refused_with_the_nearest(
+    files: Files, name: str, meant: str | None, exists: bool
+) -> None:
+    files.write_events([[stimulus] for stimulus in IDS])
+    own = files.csv(files.folder / "voxels.csv", [["roi"], *[["V1"]] * 6])
+    other = own if exists else files.folder / "none.csv"
+    hint = f"Did you mean '{meant}'" if meant else "those of sub-01.$"
+    with pytest.raises(FmriModelsError, match=f"given for '{name}', of whom there are no betas.*{hint}"):
+        files.prepare({"sub-01": files.array("x.npy", betas())}, voxels={"sub-01": own, name: other})
+    assert not files.out.exists()
+    table, _ = files.prepare({"sub-01": files.array("x.npy", betas())}, voxels={"sub-01": own})
+    assert table.voxels("sub-01").roi == ["V1"] * 6
 
 
 def test_the_seed_draws_the_split(files: Files) -> None:
@@ -632,3 +649,63 @@ def test_two_runs_leave_none_for_validation(files: Files) -> None:
     table, said = files.prepare(files.array("x.npy", betas(len(rows))))
     assert any("No training run can be spared" in sentence for sentence in said)
     assert len(table.trials("subj01", "validation")) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 1.5}, "The size of pictures is 1.5; expected a whole number"),
+        ({"size": True}, "The size of pictures is True"),
+        ({"test_fraction": "x"}, "The test fraction is 'x'; expected a number between 0 and 1"),
+        ({"validation_fraction": -1}, "The validation fraction is -1; expected 0, or a number"),
+        ({"drop_bad_voxels": "no"}, "drop_bad_voxels is 'no'; expected True or False"),
+        ({"overwrite": "no"}, "overwrite is 'no'; expected True or False"),
+        ({"seed": 1.5}, "The seed is 1.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(files: Files, options: dict[str, object], message: str) -> None:
+    files.write_events(one_each())
+    with pytest.raises(FmriModelsError, match=re.escape(message)):
+        files.prepare(files.array("x.npy", betas()), **options)
+    assert not files.out.exists()
+
+
+def test_numbers_of_numpy_are_arguments(files: Files) -> None:
+    files.write_events(one_each())
+    table, _ = files.prepare(files.array("x.npy", betas()), seed=np.int64(3), size=np.int64(8))
+    assert table.metadata["split"]["seed"] == 3
+
+
+@pytest.mark.parametrize("label", ["NA", "none", "NULL", "<NA>", "n/a"])
+def test_a_subject_that_is_unknown_is_refused(files: Files, label: str) -> None:
+    files.write_events(
+        [["subj01" if i else label, stimulus] for i, stimulus in enumerate(IDS)], ["subject", "stimulus_id"]
+    )
+    with pytest.raises(FmriModelsError, match=f"has {label} as subject in row 1, which says that it is unknown"):
+        files.prepare(files.array("x.npy", betas()))
+
+
+def test_a_missing_picture_that_is_a_link_to_nothing_is_named(files: Files) -> None:
+    files.write_events(one_each())
+    (files.stimuli / "p03.png").unlink()
+    (files.stimuli / "p03.png").symlink_to(files.folder / "absent.png")
+    with pytest.raises(FmriModelsError, match=r"p03\.png is a pipe or a link to no file, so put the picture itself"):
+        files.prepare(files.array("x.npy", betas()))
+
+
+def test_a_misspelt_column_of_the_index_binds_no_picture(files: Files) -> None:
+    files.write_events(one_each())
+    rows = [
+        [path.name, stimulus] for path, stimulus in zip(sorted(files.stimuli.iterdir()), reversed(IDS), strict=True)
+    ]
+    files.csv(files.stimuli / "index.csv", [["file", "stimulus"], *rows])
+    with pytest.raises(FmriModelsError, match="the column 'stimulus', which is not read; rename it to 'stimulus_id'"):
+        files.prepare(files.array("x.npy", betas()))
+
+
+def test_two_training_stimuli_stay_in_training(files: Files) -> None:
+    parts = ["train", "train", *["test"] * 10]
+    files.write_events(list(zip(IDS[:12], parts, strict=True)), ["stimulus_id", "split"])
+    table, said = files.prepare(files.array("x.npy", betas(12)))
+    assert len(table.trials("subj01", "train").stimulus_ids) == 2 and not table.findings
+    assert "No training stimulus can be spared, so that none is left for validation." in said
