@@ -106,13 +106,14 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
         for name, (_, report), table in zip(names, reports, tables, strict=True)
         if table is not None and report.items_sha256 is None
     ]
-    for name, table in zip(names[1:], tables[1:], strict=True):
+    for name, table, (_, report) in zip(names[1:], tables[1:], reports[1:], strict=True):
+        merged = any(len(each.data.get("folds") or []) > 1 for each in (reports[0][1], report))
         if tables[0] is None or table is None:
             parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")
             continue
         lines, few = [], False
         for metric in metrics:
-            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric)
+            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric, merged)
             if difference is not None:
                 bounds = "–" if difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*difference.ci95)
                 few |= difference.stimuli < FEWEST_STIMULI
@@ -141,10 +142,12 @@ def _means(
     }
 
 
-def _difference(items: dict[tuple[str, str], float], first: dict[tuple[str, str], float], metric: str) -> Any:
+def _difference(
+    items: dict[tuple[str, str], float], first: dict[tuple[str, str], float], metric: str, merged: bool
+) -> Any:
     import numpy as np
 
-    from ..evaluation.bootstrap import paired_difference
+    from ..evaluation.bootstrap import WIDENING_OF_FOLDS, paired_difference
     from ..evaluation.protocols import metric_info, metric_range
 
     shared = sorted(items.keys() & first.keys())
@@ -157,6 +160,7 @@ def _difference(items: dict[tuple[str, str], float], first: dict[tuple[str, str]
         [key[1] for key in shared],
         metric_info(metric).higher_is_better,
         bounds=metric_range(metric),
+        widening=WIDENING_OF_FOLDS if merged else 1.0,
     )
 
 

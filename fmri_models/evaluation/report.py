@@ -145,6 +145,7 @@ class Report:
             notes=[
                 *notes,
                 *scores.notes,
+                *_on_folds(scores),
                 *_on_intervals(results, comparisons),
                 *_on_pairings(permutation),
                 *_verdicts(results, comparisons, rows),
@@ -214,7 +215,9 @@ def versions() -> dict[str, str]:
 def _result(metric: str, values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
     if values is None:
         return None
-    found = interval(values, scores.stimulus_ids.tolist(), draws, seed, metric_range(metric))
+    found = interval(
+        values, scores.units.tolist(), draws, seed, metric_range(metric), widening=scores.widening
+    )
     if found is None:
         return None
     return {**asdict(found), "ci95": None if found.ci95 is None else list(found.ci95)}
@@ -234,11 +237,11 @@ def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, d
                 compared[row][metric] = None
                 continue
             ids, higher, bounds = (
-                scores.stimulus_ids.tolist(),
+                scores.units.tolist(),
                 metric_info(metric).higher_is_better,
                 metric_range(metric),
             )
-            found = paired_difference(own, values, ids, higher, draws, seed, bounds)
+            found = paired_difference(own, values, ids, higher, draws, seed, bounds, scores.widening)
             compared[row][metric] = None if found is None else found.to_dict()
     return compared
 
@@ -250,10 +253,12 @@ def _permutation(scores: Scores) -> dict[str, Any]:
         if true is None:
             continue
         # A pairing can leave an item without a score (no other picture has its background).
-        observed, *means = means_over_stimuli(np.concatenate([true[None], permuted]), scores.stimulus_ids)
+        observed, *means = means_over_stimuli(np.concatenate([true[None], permuted]), scores.units)
         if np.isfinite(observed) and np.isfinite(means).any():
             higher = metric_info(metric).higher_is_better
-            tests[metric] = permutation_test(np.array(means), float(observed), higher, scores.exhaustive)
+            tests[metric] = permutation_test(
+                np.array(means), float(observed), higher, scores.exhaustive, scores.widening
+            )
     return tests
 
 
@@ -265,7 +270,7 @@ def _per_subject(scores: Scores) -> dict[str, Any]:
             row: {
                 metric: None if values is None or not np.isfinite(values[own]).any()
                 else {
-                    "value": float(stimulus_means(values[own], scores.stimulus_ids[own]).mean()),
+                    "value": float(stimulus_means(values[own], scores.units[own]).mean()),
                     "n": int(np.isfinite(values[own]).sum()),
                 }
                 for metric, values in metrics.items()
@@ -280,6 +285,16 @@ def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
     names = list(dict.fromkeys([*protocol.metrics, *(m for row in scores.values.values() for m in row)]))
     metrics = [asdict(metric_info(name)) | {"chance": scores.chances.get(name)} for name in names]
     return {**protocol.to_dict(), "metrics": metrics, "pool_size": protocol.pool_size or scores.pool_size}
+
+
+def _on_folds(scores: Scores) -> list[str]:
+    """What intervals and p-values of merged folds allow for."""
+    if scores.num_folds == 1:
+        return []
+    return [
+        f"The models of {scores.num_folds} folds learned from each other's test stimuli, so that their scores are not "
+        f"independent: intervals, and what p compares with, are {scores.widening:.2f} times as wide as for one fold."
+    ]
 
 
 def _on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) -> list[str]:
@@ -384,7 +399,9 @@ def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
         return []
     sentences, confidence = [], 1 - (1 - CONFIDENCE) / len(tested)
     for row, metric, values in tested:
-        found = interval(values, scores.stimulus_ids.tolist(), draws, seed, metric_range(metric), confidence)
+        found = interval(
+            values, scores.units.tolist(), draws, seed, metric_range(metric), confidence, scores.widening
+        )
         chance = scores.chances[metric]
         if found is not None and found.ci95 is not None and found.ci95[0] > chance:
             sentences.append(

@@ -76,6 +76,7 @@ class Scores:
         permuted: metric -> (pairings, N) scores of the row `brain` when stimuli are re-paired.
         exhaustive: Whether these are all pairings that there are, the true one among them.
         num_folds: Number of folds that were merged.
+        pictures: N ids of what is shown, see [`picture_ids`]; the stimulus ids if None.
         pool_size: Mean number of stimuli among which an item is identified.
         chances: metric -> what guessing scores, where that follows from the number of stimuli or of labels.
         extractors: name -> {"sha256": ...} of the networks that were used.
@@ -89,6 +90,7 @@ class Scores:
     permuted: dict[str, np.ndarray] = field(default_factory=dict)
     exhaustive: bool = False
     num_folds: int = 1
+    pictures: np.ndarray | None = None
     pool_size: float = 0.0
     chances: dict[str, float] = field(default_factory=dict)
     extractors: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -101,6 +103,11 @@ class Scores:
     def widening(self) -> float:
         """How much farther than for independent stimuli the bounds of intervals are from the means."""
         return WIDENING_OF_FOLDS if self.num_folds > 1 else 1.0
+
+    @property
+    def units(self) -> np.ndarray:
+        """(N,) what counts once: ids of stimuli, of which those that show the very same picture are one."""
+        return self.stimulus_ids if self.pictures is None else self.pictures
 
     @property
     def rows(self) -> list[str]:
@@ -152,6 +159,7 @@ class Scores:
             values=values,
             subjects=np.concatenate([part.subjects for part in parts]),
             stimulus_ids=np.concatenate([part.stimulus_ids for part in parts]),
+            pictures=_joined_pictures(parts),
             seeds=np.concatenate([part.seeds for part in parts]),
             permuted=_joined_permutations(parts),
             num_folds=sum(part.num_folds for part in parts),
@@ -194,7 +202,7 @@ def score_rows(
 
     Pictures are scored as they are saved, with 8 bits a channel, so that whoever has the PNGs finds the same numbers.
     Identification and retrieval happen among the stimuli of one subject, seed and fold; several trials of a stimulus
-    are never each other's distractors. Success among the first k is left out where guessing has it more often than not.
+    are never each other's distractors. Stimuli that show the very same picture are one. Success among the first k is left out where guessing has it more often than not.
 
     The permutation test exchanges stimuli, with all items of each: whatever subject, trial, seed or fold they are of,
     the items of a stimulus go to the same other one, and stimuli are exchanged that the same subjects, seeds and folds
@@ -225,6 +233,7 @@ def score_rows(
     count = len(truth)
     items = _Items(
         ids=np.asarray(stimulus_ids, dtype=str),
+        truth=truth,
         subjects=np.asarray(["subj01"] * count if subjects is None else subjects, dtype=str),
         seeds=np.asarray([seed] * count if seeds is None else seeds, dtype=np.int64),
         folds=np.asarray([0] * count if folds is None else folds),
@@ -238,7 +247,7 @@ def score_rows(
     metrics, notes = _usable_metrics(protocol, truth, factors, backgrounds)
     constant = is_constant(truth).numpy()
     chances = _known_chances(metrics, _Guessing.of(items, positions, protocol, constant), notes)
-    notes += _on_constant_pictures(items.ids, constant, metrics)
+    notes += [*_on_same_pictures(same_pictures(items.ids.tolist(), items.pictures.tolist())), *_on_constant_pictures(items.ids, constant, metrics)]
     networks = _networks(metrics, extractors)
     classifier = _classifier(metrics, factor_classifier)
     contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}
@@ -252,6 +261,7 @@ def score_rows(
         seeds=items.seeds,
         exhaustive=exhaustive,
         num_folds=len(np.unique(items.folds)),
+        pictures=items.pictures,
         pool_size=float(np.average([len(b.truth) for b in blocks], weights=[len(b.positions) for b in blocks])),
         chances=chances,
         extractors={name: {"sha256": network.sha256} for name, network in networks.items()}
@@ -264,6 +274,36 @@ def score_rows(
             _score_block(scores, name, _RowInBlock(block, content.at(block.positions)), metrics, drawn)
     notes += _without_score(scores, metrics)
     return scores
+
+
+def picture_ids(stimulus_ids: Sequence[str], truth: Tensor) -> np.ndarray:
+    """(N,) for each item the first, by its name, of the stimuli that show the very same picture as its own.
+
+    Args:
+        stimulus_ids: N ids; the picture of a stimulus is that of its first item.
+        truth: (N, C, H, W) float in [0, 1]; compared with the 256 levels that are saved.
+    """
+    content_of: dict[str, bytes] = {}
+    for name, picture in zip(map(str, stimulus_ids), truth, strict=True):
+        if name not in content_of:
+            content_of[name] = hashlib.sha256(_as_saved(picture).contiguous().numpy().tobytes()).digest()
+    first: dict[bytes, str] = {}
+    for name in sorted(content_of):
+        first.setdefault(content_of[name], name)
+    return np.asarray([first[content_of[str(name)]] for name in stimulus_ids], dtype=str)
+
+
+def same_pictures(stimulus_ids: Sequence[str], pictures: Sequence[str]) -> list[list[str]]:
+    """Groups of stimuli that show the very same picture, each of two or more ids, all in the order of names.
+
+    Args:
+        stimulus_ids: N ids.
+        pictures: Those of [`picture_ids`].
+    """
+    groups: dict[str, list[str]] = {}
+    for name, picture in sorted(set(zip(map(str, stimulus_ids), map(str, pictures), strict=True))):
+        groups.setdefault(picture, []).append(name)
+    return sorted(group for group in groups.values() if len(group) > 1)
 
 
 def _score_block(scores: Scores, name: str, row: "_RowInBlock", metrics: Sequence[str], pairings: np.ndarray) -> None:
@@ -304,6 +344,7 @@ class _Items:
     """What is known of each item."""
 
     ids: np.ndarray
+    truth: Tensor
     subjects: np.ndarray
     seeds: np.ndarray
     folds: np.ndarray
@@ -321,9 +362,14 @@ class _Items:
                 )
 
     @cached_property
+    def pictures(self) -> np.ndarray:
+        """(N,) see [`picture_ids`]."""
+        return picture_ids(self.ids.tolist(), self.truth)
+
+    @cached_property
     def stimuli(self) -> np.ndarray:
-        """(N,) number of each item's stimulus, in the order of names."""
-        return np.unique(self.ids, return_inverse=True)[1]
+        """(N,) number of what each item shows, in the order of names."""
+        return np.unique(self.pictures, return_inverse=True)[1]
 
     def blocks(self) -> list[np.ndarray]:
         """Positions of the items of each subject, seed and fold."""
@@ -666,6 +712,22 @@ def _exchangeable(stimuli: np.ndarray, blocks: Sequence[_Block]) -> list[np.ndar
     return [stimuli[group.ravel() == number] for number in range(group.max() + 1)]
 
 
+def _joined_pictures(parts: Sequence[Scores]) -> np.ndarray:
+    """(N,) the first of all stimuli of which some part says that they show the same picture."""
+    first: dict[str, str] = {}
+
+    def found(name: str) -> str:
+        while (other := first.setdefault(name, name)) != name:
+            name = other
+        return name
+
+    for part in parts:
+        for one, other in set(zip(part.stimulus_ids.tolist(), part.units.tolist(), strict=True)):
+            low, high = sorted((found(one), found(other)))
+            first[high] = low
+    return np.asarray([found(name) for part in parts for name in part.stimulus_ids.tolist()], dtype=str)
+
+
 def _joined_permutations(parts: Sequence[Scores]) -> dict[str, np.ndarray]:
     """Random pairings of all parts together; those of a part that has scored all of its own are drawn from these."""
     metrics = [metric for metric in parts[0].permuted if all(metric in part.permuted for part in parts)]
@@ -761,6 +823,20 @@ def _known_chances(metrics: list[str], guessing: _Guessing, notes: list[str]) ->
         )
     metrics[:] = [name for name in metrics if name not in easy]
     return {name: chance for name, chance in chances.items() if name not in easy}
+
+
+def _on_same_pictures(groups: Sequence[Sequence[str]]) -> list[str]:
+    """What is made of stimuli that nobody can tell apart."""
+    if not groups:
+        return []
+    count = sum(map(len, groups))
+    named = ", ".join(" = ".join(group[:_NAMED]) + (" = …" if len(group) > _NAMED else "") for group in groups[:_NAMED])
+    more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
+    what = "the very same picture" if len(groups) == 1 else f"{len(groups)} pictures"
+    return [
+        f"{count} test stimuli show {what} under different ids ({named}{more}): those of one picture count as one "
+        "stimulus, so that they are not told from each other, nor exchanged, nor independent in an interval."
+    ]
 
 
 def _on_constant_pictures(ids: np.ndarray, constant: np.ndarray, metrics: Sequence[str]) -> list[str]:
