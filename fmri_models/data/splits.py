@@ -111,8 +111,9 @@ def split_by_stimulus(
     test = _drawn(rows, np.arange(len(rows.stimulus_ids)), test_fraction, np.random.default_rng(seed))
     if not test:
         raise FmriModelsError(
-            f"No stimulus can be tested: training needs {FEWEST_TRAINING_STIMULI} of each subject, and "
-            f"whichever of the {len(rows.shown)} is left out, a subject has fewer; give more, or a column 'split' in the events."
+            f"No stimulus can be tested: training needs {FEWEST_TRAINING_STIMULI} of each subject, and whichever of "
+            f"the {len(rows.shown)} is left out, a subject has fewer; give more, or say in the events' column 'split' "
+            "what is tested."
         )
     return _assembled(rows, [_group_in(rows, test)], "stimulus", seed, validation_fraction)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.picture_files import PICTURE_ENDINGS, named_pictures
-from fmri_models.data.pictures import decode_picture, read_picture
+from fmri_models.data.pictures import decode_picture, encode_picture, read_picture
 from fmri_models.data.stimuli import read_stimuli
 from fmri_models.data.targets import pictures_to_embed
 from fmri_models.errors import FmriModelsError
@@ -62,14 +62,35 @@ def turned(kind: str, orientation: int, **options: object) -> bytes:
     return encoded(upright() if stored is None else upright().transpose(stored), kind, exif=exif, **options)
 
 
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+# Sixteen greys, of which the file of few bits keeps the upper ones.
+NIBBLES = np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH) % 16
+
+
+def few_greys(bits: int, clear: int) -> bytes:
+    """A grey PNG of less than eight bits with a transparent grey."""
+    places = (NIBBLES >> (4 - bits))[..., None] >> np.arange(bits)[::-1] & 1
+    rows = b"".join(b"\0" + np.packbits(row.reshape(-1)).tobytes() for row in places.astype(np.uint8))
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"tRNS", struct.pack(">H", clear)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, body) for name, body in chunks)
+
+
+def few_greys_shown(bits: int, clear: int) -> np.ndarray:
+    greys = NIBBLES >> (4 - bits)
+    return np.where(greys == clear, 255, greys * (255 // (2**bits - 1)))[..., None]
+
+
 def late_exif() -> bytes:
     """A PNG whose Exif comes behind the pixels, as the format allows."""
     data = encoded(upright().transpose(Image.Transpose.ROTATE_90))
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     body = exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
-    return data[:-12] + chunk + data[-12:]
+    return data[:-12] + chunk(b"eXIf", body) + data[-12:]
 
 
 ALPHA = np.linspace(0, 255, WIDTH * HEIGHT).astype(np.uint8).reshape(HEIGHT, WIDTH)
@@ -103,6 +124,8 @@ ZOO: dict[str, tuple[bytes, np.ndarray, float]] = {
                        np.where((PLAIN[0, 0] == PLAIN).all(-1, keepdims=True), 255, PLAIN), 0),
     "key_grey.png": (encoded(upright().convert("L"), transparency=int(GREY[0, 0, 0])),
                      np.where(GREY[0, 0] == GREY, 255, GREY), 0),
+    **{f"key_grey{bits}_{clear}.png": (few_greys(bits, clear), few_greys_shown(bits, clear), 0)
+       for bits, clear in ((1, 0), (1, 1), (2, 0), (2, 2), (4, 0), (4, 8), (4, 15))},
     "cmyk.tif": (encoded(CMYK, "TIFF"), np.asarray(CMYK.convert("RGB")), 0),
     "cmyk.jpg": (encoded(CMYK, "JPEG", quality=100, subsampling=0), np.asarray(CMYK.convert("RGB")), 60),
     "late_exif.png": (late_exif(), PLAIN, 0),
@@ -120,7 +143,7 @@ def deep(colour: bool) -> bytes:
     data = b"\x89PNG\r\n\x1a\n"
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2 if colour else 0, 0, 0, 0)
     for name, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        data += chunk(name, body)
     return data
 
 
@@ -193,6 +216,38 @@ def test_what_would_be_read_in_part_is_refused_everywhere(name: str, tmp_path: P
             read()
 
 
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_an_opened_picture_is_refused_as_its_file_is(name: str) -> None:
+    with pytest.raises(FmriModelsError, match=REFUSED[name][1]):
+        encode_picture(Image.open(io.BytesIO(REFUSED[name][0])), "it")
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_an_opened_picture_is_the_one_of_its_file(name: str) -> None:
+    data, _, _ = ZOO[name]
+    opened = Image.open(io.BytesIO(data))
+    before = opened.info.get("transparency")
+    np.testing.assert_array_equal(read_picture(encode_picture(opened, "it"), "it"), read_picture(data, "it"))
+    assert opened.info.get("transparency") == before
+
+
+def test_a_decoded_picture_of_few_greys_does_not_say_which_is_transparent() -> None:
+    decoded = Image.open(io.BytesIO(few_greys(4, 8)))
+    decoded.load()
+    with pytest.raises(FmriModelsError, match=r"which grey is transparent \(8 of 16 or of 256\); give the file"):
+        encode_picture(decoded, "it")
+    # A file of eight bits with few greys says it.
+    posterised = encoded(Image.fromarray((NIBBLES * 17).astype(np.uint8)), transparency=8)
+    np.testing.assert_array_equal(read_picture(posterised, "it")[..., 0], NIBBLES * 17)
+
+
+def test_masked_pixels_are_refused() -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(FmriModelsError, match=r"it is a masked array \(48 of 48 values are masked\)"):
+        encode_picture(np.ma.masked_array(pixels, True), "it")
+    assert encode_picture(np.ma.masked_array(pixels), "it") == encode_picture(pixels, "it")
+
+
 def test_a_photograph_of_a_phone_that_has_a_second_picture_is_a_photograph() -> None:
     data = encoded(upright(), "MPO", save_all=True, append_images=[upright(1)], quality=100, subsampling=0)
     assert np.abs(read_picture(data, "it").astype(float) - PLAIN).max() <= 12
@@ -238,6 +293,21 @@ def test_the_pictures_of_a_folder(tmp_path: Path) -> None:
     assert found.skipped == ["e.heic", "notes.txt", "thumbs"]
     (tmp_path / "a.gif").write_bytes(b"?")
     with pytest.raises(FmriModelsError, match=r"two pictures with the name a \(a\.gif, a\.png\); keep one"):
+        named_pictures(tmp_path)
+
+
+def test_names_are_compared_by_what_is_read_and_not_by_how_letters_are_stored(tmp_path: Path) -> None:
+    for name in ("e\u0301.png", "S.png", "s.png"):
+        (tmp_path / name).write_bytes(b"?")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "absent")
+    (tmp_path / "more").symlink_to(tmp_path.parent)
+    found = named_pictures(tmp_path)
+    assert sorted(found.files) == ["S", "s", "\u00e9"] and found.files["\u00e9"].name == "e\u0301.png"
+    skipped, alike = found.notes("here")
+    assert "gone.png (a link to nothing that can be read), more (a link to a folder)" in skipped
+    assert "differ from others in upper and lower case alone (S.png, s.png)" in alike
+    (tmp_path / "\u00e9.png").write_bytes(b"?")
+    with pytest.raises(FmriModelsError, match="two pictures with the name \u00e9"):
         named_pictures(tmp_path)
 
 

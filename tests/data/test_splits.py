@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from fmri_models.data.splits import (
     DrawnSplit,
     SplitRows,
     add_split,
+    draw_validation,
     split_by_run,
     split_by_stimulus,
     split_kfold,
@@ -165,6 +167,47 @@ def test_what_no_split_is_drawn_from() -> None:
                 draw(rows, seed=seed)
     with pytest.raises(FmriModelsError, match="20000 folds were asked for; expected 2 to 10000"):
         split_kfold(rows, folds=20_000)
+
+
+def test_a_draw_leaves_each_subject_enough_to_learn_from() -> None:
+    few = SplitRows(["a"] * 3, [0, 1, 2], ["s", "t", "u"])
+    for seed in range(5):
+        parts = groups_in(split_by_stimulus(few, seed, validation_fraction=0.9), few)
+        assert len(parts[0, "test"]) == 1 and len(parts[0, "train"]) == 2 and (0, "validation") not in parts
+        parts = groups_in(split_by_stimulus(few, seed, test_fraction=0.9), few)
+        assert len(parts[0, "train"]) == 2
+    with pytest.raises(FmriModelsError, match="No stimulus can be tested: training needs 2 of each subject"):
+        split_by_stimulus(SplitRows(["a"] * 2, [0, 1], ["s", "t"]))
+    # The second subject saw two of ten.
+    rows = SplitRows(["a"] * 10 + ["b"] * 2, [*range(10), 0, 1], [*"abcdefghij", "a", "b"])
+    for seed in range(10):
+        train = groups_in(split_by_stimulus(rows, seed, 0.3, 0.3), rows)[0, "train"]
+        assert {"a", "b"} <= train
+
+
+def test_a_run_is_learned_from_where_a_subject_would_have_too_few_stimuli_without_it() -> None:
+    stimuli, runs = ["s", "s", "t", "s"], [(1, 1), (1, 2), (1, 2), (1, 3)]
+    rows = SplitRows(["a"] * 4, list(range(4)), stimuli, runs)
+    for seed in range(6):
+        drawn = draw_validation(rows, np.array([0, 1, 2]), 0.5, np.random.default_rng(seed), {"s"})
+        assert drawn.tolist() in ([], [0])
+
+
+def test_numbers_of_numpy_are_seeds_and_folds_and_others_are_sentences() -> None:
+    rows = SplitRows(["s"] * 9, list(range(9)), list("abcdefghi"), [(1, run) for run in range(9)])
+    for draw in (split_by_stimulus, split_kfold, split_by_run):
+        options = {} if draw is split_by_stimulus else {"folds": 3}
+        drawn, other = draw(rows, np.int64(3), **options), draw(rows, 3, **options)
+        assert drawn.table.equals(other.table, check_metadata=True) and type(drawn.seed) is int
+    for draw in (split_kfold, split_by_run):
+        for folds in (2.0, "3", True):
+            with pytest.raises(FmriModelsError, match="folds were asked for"):
+                draw(rows, folds=folds)
+    for fraction in ("x", "0.5", True, None, float("nan"), 1):
+        with pytest.raises(FmriModelsError, match="The test fraction is .*; expected a number between 0 and 1"):
+            split_by_stimulus(rows, test_fraction=fraction)
+        with pytest.raises(FmriModelsError, match="The validation fraction is .*; expected 0, or a number between"):
+            split_by_stimulus(rows, validation_fraction=fraction)
 
 
 def categories_over_runs(

@@ -63,6 +63,58 @@ def test_an_index_says_what_is_read(folder: Path, as_zip: bool) -> None:
     assert [record["category"] for record in records] == ["animal", None]
 
 
+@pytest.mark.parametrize(
+    "column", ["stimulus", "id", "stim_id", "Stimulus ID", "image", "categroy", "class", "captoin"]
+)
+def test_a_column_of_the_index_that_looks_misspelt_is_refused(folder: Path, column: str) -> None:
+    (folder / "index.csv").write_text(f"file,{column}\na.png,first\n")
+    with pytest.raises(FmriModelsError, match=rf"the column '{column}', which is not read; rename it to '(stim|c)"):
+        read_stimuli(folder)
+
+
+def test_other_columns_and_unknown_words_of_the_index(folder: Path) -> None:
+    (folder / "index.csv").write_text(",file,width,id,stimulus_id,category,caption\n0,a.png,6,1,first,nan,NA\n")
+    source = read_stimuli(folder)
+    assert source.ids == ["first"] and source.categories == [None] and next(iter(source))["captions"] == []
+    assert source.notes() == [f"index.csv of {folder} has columns that are not used: width, id."]
+
+
+def test_links_that_lead_to_no_file_are_named(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "others" / "z.png")
+    (folder / "dead.png").symlink_to(tmp_path / "absent")
+    (folder / "more").symlink_to(tmp_path / "others")
+    (folder / "good.png").symlink_to(tmp_path / "others" / "z.png")
+    source = read_stimuli(folder)
+    assert source.ids == ["a", "b", "c", "good"] and source.unreadable == ["dead.png", "more"]
+    assert "dead.png (a link to nothing that can be read), more (a link to a folder)" in source.notes()[0]
+    (folder / "index.csv").write_text("file\ndead.png\n")
+    with pytest.raises(FmriModelsError, match=r"aren't there \(dead\.png, the first a pipe or a link to no file\)"):
+        read_stimuli(folder)
+
+
+@pytest.mark.parametrize("stored", ["e\u0301", "\u00e9"])
+@pytest.mark.parametrize("written", ["e\u0301", "\u00e9"])
+def test_accents_are_compared_by_what_is_read(stored: str, written: str, tmp_path: Path) -> None:
+    save(tmp_path / f"{stored}.png")
+    assert read_stimuli(tmp_path).ids == ["_"]
+    (tmp_path / "index.csv").write_text(f"file\n{written}.png\n", encoding="utf-8")
+    source = read_stimuli(tmp_path)
+    assert source.ids == ["_"] and len(list(source)) == 1
+
+
+def test_names_that_are_one_file_elsewhere_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "S0.png")
+    save(tmp_path / "s0.png")
+    assert "differ from others in upper and lower case alone (S0, s0)" in read_stimuli(tmp_path).notes()[0]
+
+
+@pytest.mark.parametrize("size", [1.5, "8", True, 0, float("nan")])
+def test_a_size_is_a_whole_number(folder: Path, size: object) -> None:
+    with pytest.raises(FmriModelsError, match="The size of pictures is .*; expected a whole number from 1"):
+        read_stimuli(folder, size)
+    assert type(read_stimuli(folder, np.int64(4)).size) is int
+
+
 def test_an_index_in_the_only_folder_of_a_zip(folder: Path) -> None:
     (folder / "index.csv").write_text("file,caption\na.png,one\n")
     path = folder.parent / "nested.zip"

@@ -37,6 +37,12 @@ def png(pixels: np.ndarray, mode: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
+def test_a_label_that_is_nothing_is_no_region(tmp_path: Path) -> None:
+    labels = [None, float("nan"), "V1"]
+    path = write(tmp_path / "t", lambda w: (add(w), w.add_voxels("subj01", 3, roi=labels)))
+    assert TrialTable.open(path).voxels("subj01").roi == ["", "", "V1"]
+
+
 def test_half_precision_where_it_is_exact_and_single_where_it_is_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     centred = rng.normal(size=(300, 5)).astype(np.float32)

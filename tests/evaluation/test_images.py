@@ -151,6 +151,20 @@ def test_what_is_no_file_is_no_picture(folders, tmp_path):
     assert load_matched(recon, truth)[0] == [f"picture{number:02d}" for number in range(12)]
 
 
+def test_names_with_accents_are_matched_however_they_are_stored(folders, tmp_path):
+    recon, truth = folders
+    (recon / "picture03.png").rename(recon / "e\u0301.png")
+    (truth / "picture03.png").rename(truth / "\u00e9.png")
+    (truth / "dead.png").symlink_to(tmp_path / "absent")
+    names, *_, notes = load_matched(recon, truth)
+    assert len(names) == 12 and "\u00e9" in names
+    assert any("dead.png (a link to nothing that can be read)" in note for note in notes)
+
+
+def test_a_seed_of_numpy_is_one(folders, tmp_path):
+    assert evaluate_images(*folders, tmp_path / "out", "small_pictures", seed=np.int64(3)).seed == 3
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size; its pixels would be zeros."""
 
