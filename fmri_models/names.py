@@ -8,6 +8,7 @@ and is escaped for the format it is written in.
 import difflib
 import html
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
@@ -90,6 +91,12 @@ def one_line(text: object, most: int = 300) -> str:
     """Any text as one line that a terminal shows as it is: other characters become escapes, what is too long is cut."""
     shown = "".join(c if _is_visible(c) else c.encode("unicode_escape").decode() for c in str(text)[: most + 1])
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def shell_word(text: object) -> str:
+    """Text as one word of a command that can be copied into a shell; a path that begins with `-` is no option."""
+    word = str(text)
+    return one_line(shlex.quote(f"./{word}" if word.startswith("-") else word), most=5000)
 
 
 def markdown(text: object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FmriModelsError
+from ..names import shell_word
 from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
 from ..saving import scratch_folder, write_text
 from .console import SeedOption, quiet_loading
@@ -193,6 +194,7 @@ def _check_out(out: Path) -> None:
 
 
 def _print_next(out: Path) -> None:
+    pipeline, data, gallery = (shell_word(out / part) for part in ("pipeline", "data", "images/truth"))
     print(f"""
 what was written:
   {out}/grid.png        shown pictures and their reconstructions: look at this first
@@ -202,7 +204,7 @@ what was written:
   {out}/data/           the simulated trial table
 
 next:
-  fmri-models retrieve --model {out}/pipeline --fmri {out}/data --subject subj01 --gallery {out}/images/truth
+  fmri-models retrieve --model {pipeline} --fmri {data} --subject subj01 --gallery {gallery}
   fmri-models simulate --stimuli builtin:scenes --subjects 4 --out outputs/four_subjects
   fmri-models prepare arrays --help         your own betas
   fmri-models prepare digits69 --help       real fMRI""")

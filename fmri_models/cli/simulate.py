@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..names import one_line
+from ..names import one_line, shell_word
 from .console import SeedOption
 
 
@@ -87,9 +87,8 @@ def run(args: argparse.Namespace) -> None:
     )
     for finding in TrialTable.open(folder).findings:
         _say(finding)
-    shown = one_line(folder, most=5000)
-    print(f"saved {shown} (simulated)")
-    print(f"\nnext:\n  fmri-models train linear data={shown} out={shown}-linear")
+    print(f"saved {one_line(folder, most=5000)} (simulated)")
+    print(f"\nnext:\n  fmri-models train linear {shell_word(f'data={folder}')} {shell_word(f'out={folder}-linear')}")
 
 
 def _say(sentence: str) -> None:

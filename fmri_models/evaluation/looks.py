@@ -3,14 +3,16 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..data.matrix import cache_folder
+from ..data.splits import named_folds
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..reading import check_regular_file, checked, parse_json, read_text
@@ -34,7 +36,7 @@ def record_look(
         table: Folder of the trial table. The log is `evaluations.jsonl` in the folder that holds it, so that making
             the table again does not erase it; in the user's cache if that folder cannot be written.
         fingerprint: Of the table's contents.
-        split: Which split was looked at, such as `default/test` or `kfold/3`.
+        split: Which split was looked at, as [`name_of_look`] says it, such as `default/test` or `kfold/fold 3`.
         config: What was evaluated.
         score: Metric -> value of the row `brain`.
         **further: Anything else to be kept, such as the report's path.
@@ -106,6 +108,85 @@ def read_looks(table: str | os.PathLike, fingerprint: str, split: str | None = N
         if look.get("fingerprint") == fingerprint and (split is None or look.get("split") == split)
     ]
     return sorted(chosen, key=lambda look: str(look.get("time", "")))
+
+
+def name_of_look(split: str, folds: Collection[int], num_folds: int) -> str:
+    """What a look at the test trials of some folds of a split is called in the log.
+
+    Args:
+        split: Name of the split.
+        folds: Which folds were evaluated.
+        num_folds: How many it has.
+    """
+    if num_folds == 1:
+        return f"{split}/test"
+    return f"{split}/all folds" if len(set(folds)) == num_folds else f"{split}/{named_folds(sorted(set(folds)))}"
+
+
+def looks_at_folds(
+    table: str | os.PathLike, fingerprint: str, split: str, tested: Mapping[int, str]
+) -> list[tuple[dict[str, Any], set[int]]]:
+    """The recorded evaluations that looked at some of these test trials, oldest first, and at which folds of them.
+
+    A look that says which test trials it saw is one at the same trials, whatever their split is called; one of an
+    earlier version is taken by the name of its split.
+
+    Args:
+        table: Folder of the trial table.
+        fingerprint: Of the table's contents.
+        split: Name of the split.
+        tested: Fold ▶ fingerprint of its test trials.
+
+    Raises:
+        FmriModelsError: A log can't be read, or a line of it is no record of an evaluation.
+    """
+    looks = [(look, _folds_of(look, split, tested)) for look in read_looks(table, fingerprint)]
+    return [(look, folds) for look, folds in looks if folds]
+
+
+def _folds_of(look: Mapping[str, Any], split: str, tested: Mapping[int, str]) -> set[int]:
+    """Which of some folds a look saw."""
+    seen = look.get("test_trials")
+    if seen:
+        return {fold for fold, fingerprint in tested.items() if fingerprint in seen.values()}
+    name, _, part = str(look.get("split", "")).rpartition("/")
+    if name != split:
+        return set()
+    if found := re.fullmatch(r"(?:folds? )?(\d{1,6}(?:, \d{1,6})*)", part, re.ASCII):
+        return {int(number) for number in found[1].split(", ")} & tested.keys()
+    if part == "test":
+        # Earlier versions called a look at any single fold so; which one is in the recipe.
+        recipe = look.get("config", {}).get("recipe")
+        fold = recipe.get("fold") if isinstance(recipe, dict) else None
+        return {fold} & tested.keys() if type(fold) is int else set(tested)
+    return set(tested) if part == "all folds" else set()
+
+
+def looks_sentence(looks: Sequence[tuple[Mapping[str, Any], set[int]]], folds: Collection[int], num_folds: int) -> str:
+    """How often test trials were looked at before.
+
+    Args:
+        looks: What [`looks_at_folds`] returns.
+        folds: Which folds are looked at now.
+        num_folds: How many the split has.
+    """
+    counts = {fold: sum(fold in seen for _, seen in looks) for fold in sorted(folds)}
+    few = "This test split was"
+    if len(counts) < num_folds:
+        few = f"The test trials of {named_folds(list(counts))} of this split were"
+    if not any(counts.values()):
+        return f"{few} looked at for the first time, as far as is on record."
+    folds_of: dict[int, list[int]] = {}
+    for fold, count in counts.items():
+        folds_of.setdefault(count, []).append(fold)
+    if len(folds_of) == 1:
+        return f"{few} looked at {_how_often(next(iter(folds_of)))}; all looks on record are in the report."
+    each = ", ".join(f"{named_folds(same)} {_how_often(count)}" for count, same in sorted(folds_of.items()))
+    return f"Of the test trials of this split, those of {each} were looked at; all looks on record are in the report."
+
+
+def _how_often(before: int) -> str:
+    return ("for the first time", "for the second time")[before] if before < 2 else f"after {before} earlier looks"
 
 
 def log_files(table: str | os.PathLike) -> tuple[Path, Path]:

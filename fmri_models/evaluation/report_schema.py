@@ -161,6 +161,7 @@ class Look(_Part):
     commit: Line | None = None
     config: dict[str, Any] = {}
     score: dict[Line, Number | None] = {}
+    test_trials: dict[Line, Line] = {}
 
 
 class NearCopyPair(_Part):

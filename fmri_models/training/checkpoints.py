@@ -1,9 +1,7 @@
 """What an interrupted training goes on from: folders that are complete or absent, beside the output folder."""
 
-import json
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,6 +19,7 @@ from ..original_checkpoint import check_finite
 from ..reading import checked, read_object
 from ..saving import atomic_folder, check_schema, json_text, remove_folder, write_text
 from ..swapping import is_partial, recover_below
+from ..training_record import differing
 from ..version import __version__
 
 TRAINING_SCHEMA = 1
@@ -31,8 +30,6 @@ KEPT_CHECKPOINTS = 2
 _STAGE = "stage{:02d}"
 _STEP = "step-{:08d}"
 _BEST = "best-{:08d}"
-# Keys of a recipe that may change between an interruption and --resume, because no weight depends on them.
-_FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
 _MEND = "delete that folder, and --resume goes on from what was there before it"
 
 
@@ -129,21 +126,12 @@ class RunFolder:
             FmriModelsError: Names the first difference.
         """
         begun = _read(self.folder / RUN_FILE, "start again with --overwrite")
-        before, now = _flat(begun), _flat(json.loads(json.dumps(dict(run))))
-        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        for key in changed:
-            name = key.removeprefix("recipe.")
-            if key in ("schema", "fmri_models_version") or _FREE_KEYS.fullmatch(name):
-                continue
-            if name in ("table_fingerprint", "split_fingerprint"):
-                difference = f"is on other data than this (another {name.removesuffix('_fingerprint')})"
-            else:
-                then, today = one_line(repr(before.get(key)), 80), one_line(repr(now.get(key)), 80)
-                difference = f"has {one_line(name, 80)} {then}, and now it is {today}"
-            raise FmriModelsError(
-                f"The interrupted training in {self.folder} {difference}; resume with the same recipe and data, or "
-                "start again with --overwrite."
-            )
+        for key, difference in differences(begun, run):
+            if key not in ("schema", "fmri_models_version"):
+                raise FmriModelsError(
+                    f"The interrupted training in {self.folder} {difference}; resume with the same recipe and data, or "
+                    "start again with --overwrite."
+                )
 
     def remove(self) -> None:
         """Removes everything."""
@@ -336,15 +324,16 @@ def damaged(folder: Path, reason: object) -> str:
     return f"The checkpoint {folder} is damaged ({first}); {_MEND}."
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping with dotted keys, so that a difference can be named."""
-    if isinstance(values, dict):
-        items: Any = values.items()
-    elif isinstance(values, list):
-        items = enumerate(values)
-    else:
-        return {prefix.removesuffix("."): values}
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        flat.update(_flat(value, f"{prefix}{key}."))
-    return flat
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What two trainings differ in: the dotted key of each, and the predicate of a sentence on the earlier training.
+
+    Args:
+        before: Of the earlier training: `recipe` and the fingerprints of its data.
+        now: Of the other one.
+    """
+    for key, then, today in differing(before, now):
+        if key.endswith("_fingerprint"):
+            yield key, f"is on other data than this (another {key.removesuffix('_fingerprint')})"
+            continue
+        name = one_line(key.removeprefix("recipe."), 80)
+        yield key, f"has {name} {one_line(repr(then), 80)}, and now it is {one_line(repr(today), 80)}"

@@ -16,7 +16,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from .checkpoints import KEPT_CHECKPOINTS
 from .gradient import GradientStage, check_precision, check_trackers
-from .initial_model import warn_of_seen_test_pictures
+from .initial_model import check_initial_model_is_used, warn_of_seen_test_pictures
 from .loop import parts_of_a_stage
 from .planning import StageMemory, available_memory, planned_generator
 from .recipe import Recipe, Stage
@@ -55,6 +55,7 @@ def estimate(recipe: Recipe) -> str:
     if not recipe.data:
         raise FmriModelsError("The recipe has no data; add data=FOLDER.")
     check_trackers(recipe.trackers)
+    check_initial_model_is_used(recipe)
     table = TrialTable.open(recipe.data)
     recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
     if recipe.initial_model is not None:

@@ -52,7 +52,7 @@ def refit_on_exchanged_pairs(
         torch.manual_seed(recipe.seed)
         model = build_model(recipe, processor, generator)
         if recipe.initial_model is not None:
-            load_initial_weights(model, recipe.initial_model)
+            load_initial_weights(model, recipe.initial_model, processor)
         if recipe.trains_by_gradient:
             Checkpoints(out).begin({"recipe": recipe.to_dict(), "exchanged_by": seed})
         StageRunner(recipe, exchanged, model, processor, generator, kinds, out).run()

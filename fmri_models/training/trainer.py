@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from transformers.utils import logging
 from ..configuration_fmri import FmriConfig
 from ..data import schema
 from ..data.processed import fit_processor
+from ..data.split_files import part_fingerprints
+from ..data.splits import untested_sentences
 from ..data.table import TrialTable
 from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, TargetKind, prepare_pictures
 from ..embedding_space import EmbeddingSpace
@@ -30,10 +32,11 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..saving import atomic_folder, scratch_folder
 from ..training_record import TrainingRecord
-from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
+from .checkpoints import KEPT_CHECKPOINTS, Checkpoints, differences
 from .gradient import check_precision, check_trackers
 from .initial_model import (
     EarlierTrainings,
+    check_initial_model_is_used,
     earlier_trainings,
     load_initial_weights,
     own_training,
@@ -41,7 +44,7 @@ from .initial_model import (
 )
 from .processes import processes
 from .recipe import OWN_PROCESSOR_KEYS, Recipe, check_keys
-from .selection import INNER_SPLIT, Chosen, SelectionFolder, Trained, select
+from .selection import INNER_SPLIT, Chosen, SelectionFolder, Trained, described, recorded, select
 from .settling import few_stimuli_sentence, settled_recipe
 from .stages import StageRunner
 
@@ -65,7 +68,11 @@ class NamesSpaces(Protocol):
 
 
 def train(
-    recipe: Recipe, resume: bool = False, overwrite: bool = False, recipe_file: str | os.PathLike | None = None
+    recipe: Recipe,
+    resume: bool = False,
+    overwrite: bool = False,
+    recipe_file: str | os.PathLike | None = None,
+    saved: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Trains what a recipe says.
 
@@ -74,13 +81,15 @@ def train(
         resume: Keep folds and models that are complete, go on with an interrupted one, train the others.
         overwrite: Replace a pipeline in the output folder, and start an interrupted training again.
         recipe_file: Where the recipe was read, which is therefore not replaced; None for one of the package's.
+        saved: Called by the main process with the folder of each pipeline that was trained, once it is there.
 
     Returns:
-        The folder of each pipeline: `out`, or `out/fold00` … with `folds="all"`.
+        The folder of each pipeline: `out`, or `out/fold00` … with `folds="all"`; also those that were complete.
 
     Raises:
         FmriModelsError: The recipe does not fit the data, or an output folder exists, is no pipeline, is, contains or
-            lies in something that is read, or can't be written.
+            lies in something that is read, or can't be written; or what is to be kept was trained with another recipe
+            or on other data.
         TrainingInterrupted: After SIGINT or SIGTERM in training by gradient, when a checkpoint is saved.
     """
     if not recipe.data or not recipe.out:
@@ -95,6 +104,13 @@ def train(
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
+    check_initial_model_is_used(recipe)
+    complete = [folder for _, folder in runs if resume and _is_complete(folder)]
+    for fold_recipe, folder in runs:
+        if folder in complete:
+            _check_same_training(fold_recipe, table, folder)
+    for sentence in _subjects_without_trials([fold_recipe for fold_recipe, _ in runs], table):
+        logger.warning(sentence)
     for fold_recipe, _ in runs:
         if recipe.initial_model is not None:
             warn_of_seen_test_pictures(fold_recipe, table, recipe_subjects(recipe, table))
@@ -102,10 +118,12 @@ def train(
     if sentence := few_stimuli_sentence(first, table, recipe_subjects(first, table)):
         logger.warning(sentence)
     for fold_recipe, folder in runs:
-        if resume and _is_complete(folder):
-            logger.warning(f"{folder} is complete; nothing to resume there.")
-        else:
-            train_one(fold_recipe, table, folder, overwrite=overwrite or resume, resume=resume)
+        if folder in complete:
+            logger.warning(f"{folder} is complete, of this recipe and these data: nothing to do there.")
+            continue
+        train_one(fold_recipe, table, folder, overwrite=overwrite or resume, resume=resume)
+        if saved is not None and processes().is_main_process:
+            saved(folder)
     return [folder for _, folder in runs]
 
 
@@ -137,6 +155,55 @@ def _check_outputs(
 
 def _is_complete(folder: Path) -> bool:
     return (folder / INDEX_FILE).is_file() and not Checkpoints(folder).exists
+
+
+def _check_same_training(recipe: Recipe, table: TrialTable, folder: Path) -> None:
+    """Refuses to keep a pipeline that another recipe, or other data, have given.
+
+    Args:
+        recipe: Of one fold.
+        table: The trial table.
+        folder: The pipeline's.
+
+    Raises:
+        FmriModelsError: Names the first difference.
+    """
+    mend = "resume with the same recipe and data, train it again with --overwrite, or choose another folder with out="
+    record = TrainingRecord.load(folder)
+    if record is None:
+        raise FmriModelsError(f"{folder} holds a pipeline without a record of its training (training.json); {mend}.")
+    subjects = recipe_subjects(recipe, table)
+    settled = settled_recipe(recipe, table, subjects)
+    selection, chosen = recorded(record.selection, folder)
+    now = described(recipe.selection)
+    if selection and selection == now:
+        settled = settled_recipe(settled.with_values(chosen), table, subjects)
+    before = {"table_fingerprint": record.table_fingerprint, "selection": selection, "recipe": record.recipe}
+    today = {"table_fingerprint": table.fingerprint, "selection": now, "recipe": settled.published()}
+    if record.learned_from is not None:
+        before["split_fingerprint"] = str(sorted(record.learned_from[0].part_fingerprints.items()))
+        today["split_fingerprint"] = str(sorted(part_fingerprints(table.split_rows(recipe.split), recipe.fold).items()))
+    for _, difference in differences(before, today):
+        raise FmriModelsError(f"The finished training in {folder} {difference}; {mend}.")
+
+
+def _subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> list[str]:
+    """What to know before the work of subjects that folds do not test.
+
+    Raises:
+        FmriModelsError: A subject has nothing to learn from in a fold.
+    """
+    untested: dict[str, list[int]] = {}
+    for recipe in recipes:
+        for name in recipe_subjects(recipe, table):
+            if len(table.trials(name, recipe.train_parts, recipe.split, recipe.fold)) == 0:
+                raise FmriModelsError(
+                    f"{name} has no trials in {', '.join(recipe.train_parts)} of the split {recipe.split!r} (fold "
+                    f"{recipe.fold}); leave the subject out with subjects=[...], or train on another split."
+                )
+            if len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
+                untested.setdefault(name, []).append(recipe.fold)
+    return untested_sentences(untested, recipes[0].split)
 
 
 def train_one(recipe: Recipe, table: TrialTable, out: Path, overwrite: bool = False, resume: bool = False) -> None:
@@ -184,7 +251,7 @@ def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iter
     with _scratch_folder(recipe, out) as scratch:
         model = build_model(recipe, processor, generator, scratch)
         if recipe.initial_model is not None:
-            load_initial_weights(model, recipe.initial_model)
+            load_initial_weights(model, recipe.initial_model, processor)
         check_room(out, _bytes_on_disk(model, recipe))
         runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator), out)
         with _checkpointed(checkpoints, run, resume):
