@@ -25,6 +25,9 @@ def as_numbers(values: Any, what: str = "Voxels") -> np.ndarray:
         values = [as_numbers(value, what) for value in values]
     try:
         array = np.asarray(_without_torch(unmasked(values, what), what))
+    except FmriModelsError:
+        # It is a ValueError, too, and says already what to do.
+        raise
     except (ValueError, TypeError) as error:
         raise FmriModelsError(
             f"{what} can't be read as one array ({one_line(error, 120)}); expected rows of numbers, all of one length."
@@ -58,6 +61,8 @@ def as_sessions(values: Any, what: str = "session") -> np.ndarray:
     """
     try:
         array = np.asarray(_without_torch(unmasked(values, "Sessions"), "Sessions"))
+    except FmriModelsError:
+        raise
     except (ValueError, TypeError) as error:
         raise FmriModelsError(f"{what} can't be read ({one_line(error, 120)}); {_EXPECTED}.") from error
     if array.size == 0:
@@ -78,17 +83,19 @@ def _has_bool(values: Any) -> bool:
 
 
 def unmasked(values: Any, what: str) -> Any:
-    """Values as they are, if they are no masked array.
+    """Values as they are; of a masked array its data, if nothing is masked.
 
     Args:
         values: Anything.
         what: What they are, as the beginning of a sentence in the plural.
 
     Raises:
-        FmriModelsError: They are one.
+        FmriModelsError: Some are masked.
     """
     if np.ma.isMaskedArray(values):
         count = int(np.ma.count_masked(values))
+        if not count:
+            return np.ma.getdata(values)
         raise FmriModelsError(
             f"{what} are a masked array ({count} of {values.size} values are masked), of which the masked values would "
             "be used like the others; leave these trials or voxels out and pass a plain array (numpy.asarray)."

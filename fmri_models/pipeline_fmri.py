@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from .component_index import DIFFUSERS_SAVE_OPTIONS, check_component_classes, check_loading_options
+from .configuration_fmri import FmriConfig
 from .drawing_settings import DrawingSettings
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
@@ -63,6 +64,7 @@ register_with_libraries()
 
 _GENERATOR_FETCH_OPTIONS = ("cache_dir", "token", "local_files_only")
 _IMAGES_A_BATCH = 64
+_PARTS = ("brain_model", "processor", "image_generator")
 
 
 @dataclass
@@ -121,6 +123,8 @@ class FmriToImagePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         check_schema(fmri_schema, PIPELINE_SCHEMA, f"The pipeline's {INDEX_FILE}")
+        for name, part in (("brain_model", brain_model), ("processor", processor)):
+            _check_part(name, part)
         _check_subjects(brain_model, processor)
         self._hub_options: dict[str, Any] = {}
         self._accompanying: dict[str, bytes] = {}
@@ -185,6 +189,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         self._source = source
 
     def _take(self, image_generator: ImageGenerator) -> None:
+        _check_part("image_generator", image_generator)
         _check_spaces(self.brain_model, {kind: getattr(image_generator, kind) for kind in SPACES})
         # One bar for all pictures, not one for each batch of them.
         image_generator.set_progress_bar_config(disable=True)
@@ -253,9 +258,15 @@ class FmriToImagePipeline(DiffusionPipeline):
         )
         inputs = self.processor(fmri, subject=subject, session=session)
         features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
+        if len(features) != len(inputs["subject_ids"]):
+            raise FmriModelsError(
+                f"The patterns have the shape {tuple(np.shape(fmri))}; expected (patterns, voxels), or one of "
+                "(voxels,): a picture is drawn of each. Average repetitions of the processor's output and pass them to "
+                "decode(), or give each its own row."
+            )
         generator = checked_generators(generator, len(features))
         if selection == "oracle":
-            _check_true_images(true_images, len(features))
+            _check_true_images(true_images, len(features), self.image_generator)
         decoding = self.decode(features, inputs["subject_ids"], settings.num_candidates, generator)
         return self.generate(
             decoding,
@@ -286,6 +297,11 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         if selection == "oracle" and true_images is None:
             raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")
+        if selection != "oracle" and true_images is not None:
+            raise FmriModelsError(
+                "true_images= is read by selection='oracle' alone and would change nothing here; leave it out, or pass "
+                "selection='oracle'."
+            )
         given = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -347,7 +363,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_trials = _num_trials(decoding, settings.num_candidates, num_patterns)
         generator = checked_generators(generator, num_trials)
         if selection == "oracle":
-            _check_true_images(true_images, num_trials)
+            _check_true_images(true_images, num_trials, self.image_generator)
         # Several draws differ only where a generator samples; otherwise one is all there is.
         drawn = settings.num_candidates if self.image_generator.generates_from_embeddings else 1
         candidates = self._draw(decoding, num_trials, drawn, generator, settings)
@@ -455,6 +471,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         if not is_main_process:
             return
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
+        # Options of the processor may have been changed since; what does not fit could not be loaded.
+        _check_subjects(self.brain_model, self.processor)
         self._register_image_generator()
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
@@ -546,6 +564,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             raise FmriModelsError(
                 "Weights are read from safetensors alone, because others could run code; convert them."
             )
+        for name in _PARTS:
+            if name in kwargs:
+                _check_part(name, kwargs[name])
         # Whoever gives one of the two means neither the saved weights nor the saved source.
         if "image_generator" in kwargs or "image_generator_source" in kwargs:
             kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
@@ -648,6 +669,23 @@ def _check_finite(values: torch.Tensor, what: str) -> None:
         )
 
 
+def _check_part(name: str, part: Any) -> None:
+    """Refuses what can't be the component of that name; what is wrapped around a brain model has its configuration."""
+    known = {
+        "brain_model": (getattr(part, "config", None), FmriConfig, "a brain model of this package"),
+        "processor": (part, FmriProcessor, "an FmriProcessor"),
+        "image_generator": (part, ImageGenerator | None, "an ImageGenerator"),
+    }
+    judged, kind, what = known[name]
+    if isinstance(judged, kind):
+        return
+    mend = "leave it out of from_pretrained() to load the saved one"
+    if name == "image_generator":
+        mend = "a name, folder or repository of one is given with image_generator_source="
+    found = "None" if part is None else f"a {type(part).__name__}"
+    raise FmriModelsError(f"{name} is {found}; expected {what}; {mend}.")
+
+
 def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:
     config = brain_model.config
     if processor.subject_names != config.subject_names:
@@ -690,14 +728,18 @@ def _num_trials(decoding: FmriDecoding, num_candidates: int, stated: int | None)
     return number
 
 
-def _check_true_images(true_images: Any, number: int) -> None:
-    """Refuses true pictures that are not one of each pattern: a single one would be taken for that of all."""
+def _check_true_images(true_images: Any, number: int, image_generator: ImageGenerator) -> None:
+    """Refuses true pictures that are not one of each pattern (a single one would be taken for that of all), or none.
+
+    Whether there is anything to choose from does not matter.
+    """
     found = tuple(true_images.shape) if isinstance(true_images, torch.Tensor) else type(true_images).__name__
     if not isinstance(true_images, torch.Tensor) or true_images.ndim != 4 or len(true_images) != number:
         raise FmriModelsError(
             f"true_images is {found} for {number} patterns; expected a tensor ({number}, C, H, W), the picture that "
             "belongs to each."
         )
+    image_generator.check_images(true_images, any_size=image_generator.embeds_any_size)
 
 
 def _repeat(values: torch.Tensor | None, num_trials: int, num_candidates: int) -> torch.Tensor | None:

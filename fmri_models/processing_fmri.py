@@ -375,10 +375,10 @@ class FmriProcessor(FeatureExtractionMixin):
             # A voxel without a label is of no ROI.
             there = set(roi) - {""}
             if absent := sorted(set(self.rois) - there):
-                known = f"its ROIs are {', '.join(sorted(there))}" if there else "none of its voxels has an ROI"
+                labelled = f"its ROIs are {', '.join(sorted(there))}" if there else "none of its voxels has an ROI"
                 raise FmriModelsError(
-                    f"{name} has no voxel in {', '.join(each or repr(each) for each in absent)}; {known}; choose other "
-                    "ones, or leave rois out."
+                    f"{name} has no voxel in {', '.join(each or repr(each) for each in absent)}; {labelled}; choose "
+                    "other ones, or leave rois out."
                 )
             keep &= np.isin(np.asarray(roi), self.rois)
         if self.min_noise_ceiling is not None:
@@ -389,8 +389,8 @@ class FmriProcessor(FeatureExtractionMixin):
             self._note_source(labels)
             ceiling = np.asarray(ceiling, dtype=np.float64)
             if unknown := int((keep & np.isnan(ceiling)).sum()):
-                known = _known_of(name, keep, ceiling, "noise ceiling")
-                sentence = f"min_noise_ceiling={self.min_noise_ceiling}: {known}; the {unknown} others are left out."
+                found = _known_of(name, keep, ceiling, "noise ceiling")
+                sentence = f"min_noise_ceiling={self.min_noise_ceiling}: {found}; the {unknown} others are left out."
                 warnings.warn(sentence, stacklevel=4)
             # NaN is not at least anything.
             keep &= ceiling >= self.min_noise_ceiling

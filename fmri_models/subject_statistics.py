@@ -85,6 +85,23 @@ class SubjectStatistics:
             return patterns
         return patterns[..., self.source_columns]
 
+    def keep_voxels_of(self, other: "SubjectStatistics") -> None:
+        """Reads the same voxels as other statistics do; these hold all voxels of patterns as those take them."""
+        if self.num_voxels != other.num_voxels:
+            assert other.source_columns is not None
+            columns = other.source_columns
+            self.keep_selected(columns)
+            self.num_voxels = other.num_voxels
+            self.roi = [self.roi[column] for column in columns] if self.roi else []
+            self.coordinates = None if self.coordinates is None else self.coordinates[columns]
+        self.keep_selected(other.selected)
+        if self.source_columns is None:
+            self.source_width, self.source_columns = other.source_width, other.source_columns
+
+    def recorded_voxel(self, voxel: int, width: int) -> int:
+        """Number, in a pattern of some width as it was given, of one of the `num_voxels` voxels."""
+        return voxel if self.source_columns is None or width == self.num_voxels else int(self.source_columns[voxel])
+
     def keep_selected(self, selected: np.ndarray) -> None:
         """Selects other voxels of statistics that hold all."""
         self.selected = selected

@@ -26,6 +26,8 @@ VALUES = np.array([[1, 2.5], [-3, 4]])
         [torch.from_numpy(row).bfloat16() for row in VALUES],
         torch.view_as_complex(torch.from_numpy(np.stack([VALUES, VALUES], axis=-1))).real,
         pd.DataFrame(VALUES),
+        np.ma.masked_greater(VALUES, 100),
+        [np.ma.masked_greater(row, 100) for row in VALUES],
     ],
 )
 def test_numbers_are_taken_as_they_are(given):
@@ -58,6 +60,8 @@ def test_what_is_no_array_of_numbers_is_a_sentence(given, message):
     with pytest.raises(FmriModelsError, match=message) as caught:
         as_numbers(given)
     assert "\n" not in str(caught.value)
+    # What to do is the end of the one sentence, which nothing is wrapped around.
+    assert str(caught.value).count("Voxels") == 1 and "..." not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [3, np.int16(3), 3.0, np.array(3), torch.tensor(3)])
@@ -77,5 +81,10 @@ def test_sessions_of_patterns(given):
      np.ma.masked_equal([1, 2], 2), [[1], [1, 2]], torch.tensor([True]), 2**70],
 )  # fmt: skip
 def test_what_is_no_session_is_a_sentence(given):
-    with pytest.raises(FmriModelsError, match=r"session|Sessions"):
+    with pytest.raises(FmriModelsError, match=r"session|Sessions") as caught:
         as_sessions(given)
+    assert str(caught.value).lower().count("session") == 1
+
+
+def test_sessions_of_a_masked_array_without_masked_values():
+    assert as_sessions(np.ma.masked_equal([1, 2], 9)).tolist() == [1, 2]

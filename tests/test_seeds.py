@@ -6,9 +6,11 @@ import torch
 
 from fmri_models.cli.main import main
 from fmri_models.data.simulator.brain import SimulatorConfig
+from fmri_models.drawing_settings import DrawingSettings
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import n_way_accuracy, retrieval_accuracy
 from fmri_models.evaluation.images import evaluate_images
+from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.seeds import LARGEST_SEED, check_seed, checked_generators
 from fmri_models.training.recipe import load_recipe
 
@@ -88,3 +90,18 @@ def test_generators():
     ):
         with pytest.raises(FmriModelsError, match=message):
             checked_generators(wrong, 2)
+
+
+def test_seeds_of_numpy_draw_as_those_of_python():
+    logits, targets = torch.rand(5, 10), torch.arange(5)
+
+    def score(seed):
+        return n_way_accuracy(logits, targets, 3, trials=20, seed=seed)
+
+    assert score(np.int64(3)) == score(3) == score(np.random.default_rng(3))
+    assert isinstance(score(np.random.RandomState(3)), float)
+    for wrong in (1.5, "1", None, True):
+        with pytest.raises(FmriModelsError, match="expected a whole number from 0"):
+            score(wrong)
+    drawings = [SeededDrawing(DrawingSettings(), seed).sources(2) for seed in (3, np.int64(3))]
+    assert len({source.initial_seed() for drawing in drawings for source in drawing}) == 2

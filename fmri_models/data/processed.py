@@ -9,6 +9,7 @@ import numpy as np
 from transformers.utils import logging
 
 from ..errors import FmriModelsError
+from ..names import one_line
 from ..processing_fmri import FmriProcessor
 from . import schema
 from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
@@ -129,6 +130,39 @@ def _voxels(table: TrialTable, trials: Trials, split: str, fold: int, options: M
     return voxels
 
 
+def check_voxels(table: TrialTable, subject: str, processor: FmriProcessor, model_subject: str | None = None) -> None:
+    """Refuses a subject of a table whose voxels are known to be others than those that a processor was fitted on.
+
+    Args:
+        table: The trial table.
+        subject: The subject in the table.
+        processor: The processor.
+        model_subject: What the processor calls the subject, if not the same.
+
+    Raises:
+        FmriModelsError: There are more or fewer voxels, or others were dropped when the tables were prepared.
+    """
+    known, found = processor.subject(model_subject or subject), table.num_voxels(subject)
+    # Read only where it matters: the file of a subject's voxels is large.
+    labels = None if known.source_columns is None else table.voxels(subject)
+    columns = None if labels is None else labels.source_columns
+    if found == known.source_width and columns is None:
+        return
+    if found != known.num_voxels:
+        recorded = "" if known.source_width is None else f", which were kept of {known.source_width} recorded ones"
+        raise FmriModelsError(
+            f"{subject} of {one_line(table.path)} has {found} voxels and the model was made for {known.num_voxels}"
+            f"{recorded}; prepare a table of the model's voxels in their order."
+        )
+    if labels is None or columns is None or known.source_columns is None:
+        return
+    if labels.source_width != known.source_width or not np.array_equal(columns, known.source_columns):
+        raise FmriModelsError(
+            f"{subject} of {one_line(table.path)} has as many voxels as the model, but others: what was dropped when "
+            "the tables were prepared differs; prepare a table of the model's voxels in their order."
+        )
+
+
 class BetasOfTrials(Protocol):
     """What [`ProcessedTrials`] needs of trials; [`Trials`] has it."""
 
@@ -156,6 +190,9 @@ class ProcessedTrials:
     Attributes:
         stimulus_ids: (n,) stimulus of each row.
         shape: Shape of a row: (width,), with `"all"` (repetitions, width).
+
+    Raises:
+        FmriModelsError: The table has other voxels than those that the processor was fitted on.
     """
 
     def __init__(
@@ -166,6 +203,8 @@ class ProcessedTrials:
         max_repetitions: int | None = None,
         repetitions_a_row: int | None = None,
     ) -> None:
+        if isinstance(trials, Trials):
+            check_voxels(trials.table, trials.subject, processor)
         self.trials = trials
         self.processor = processor
         self.width = processor.num_voxels[processor.subject_names.index(trials.subject)]

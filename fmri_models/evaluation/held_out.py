@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import schema
+from ..data.processed import check_voxels
 from ..data.split_files import part_fingerprints
 from ..data.table import Trials, TrialTable
 from ..errors import FmriModelsError
@@ -71,9 +72,10 @@ def held_out_trials(
         may_be_empty: Whether there may be no such trials.
 
     Raises:
-        FmriModelsError: The table, or its split of that name, is another one than that of the training; or there are no
-            such trials.
+        FmriModelsError: The table, its voxels, or its split of that name, are others than those of the training; or
+            there are no such trials.
     """
+    check_voxels(table, subject, pipeline.processor)
     record = pipeline.training_record
     is_own = record is not None and record.table_fingerprint == table.fingerprint
     if record is not None and (is_own or not any_table):

@@ -596,10 +596,10 @@ def n_way_accuracy(
     if trials is None:
         scores = [chance_of_fewer(int(count), classes - 1, n_way - 1, top_k) for count in not_below.sum(1)]
     else:
-        is_source = isinstance(seed, np.random.Generator | np.random.RandomState)
-        generator = seed if is_source else np.random.default_rng(check_seed(seed))
+        if not isinstance(seed, np.random.Generator | np.random.RandomState):
+            seed = np.random.default_rng(check_seed(seed))
         scores = [
-            _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, generator)
+            _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, seed)
             for above, own in zip(not_below, target, strict=True)
         ]
     return reduce(torch.tensor(scores, dtype=torch.float64), reduction)

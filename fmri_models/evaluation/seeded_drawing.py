@@ -31,7 +31,8 @@ class SeededDrawing:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
+        # Python's own number: PyTorch takes none of NumPy.
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if self.precision not in get_args(Precision):
             raise FmriModelsError(f"precision is {self.precision!r}; expected {' or '.join(get_args(Precision))}.")
 

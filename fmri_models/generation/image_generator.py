@@ -386,7 +386,9 @@ class ImageGenerator(DiffusionPipeline):
                 f"{type(self).__name__} takes pictures of shape (N, {wanted}); got {tuple(pixel_values.shape)}; "
                 f"{'convert' if any_size else 'resize'} them first."
             )
-        if not pixel_values.is_floating_point() or pixel_values.min() < 0 or pixel_values.max() > 1:
+        # NaN is neither.
+        in_range = pixel_values.numel() == 0 or bool(pixel_values.min() >= 0 and pixel_values.max() <= 1)
+        if not pixel_values.is_floating_point() or not in_range:
             raise FmriModelsError(
                 f"{type(self).__name__} takes float pictures in [0, 1]; got {pixel_values.dtype} from "
                 f"{pixel_values.min():g} to {pixel_values.max():g}; divide 8-bit values by 255."

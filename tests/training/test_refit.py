@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from fmri_models import FmriToImagePipeline
+from fmri_models.cli.space import load_app
 from fmri_models.data import TrialTable, TrialTableWriter
+from fmri_models.data.processed import ProcessedTrials
 from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.reconstruct import load_patterns
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.training.recipe import load_recipe
@@ -134,13 +137,14 @@ def test_what_is_done_with_unseen_sessions_is_taken_over_or_said_anew(data, tmp_
     assert FmriToImagePipeline.from_pretrained(folder).processor.unseen_session == "pooled"
 
 
-def write_dropped(path, kept):
+def write_dropped(path, kept, part="train", width=6, dropped=True):
     """A table of which voxels of a wider array were kept."""
     rng = np.random.default_rng(0)
+    source = {"source_columns": np.array(kept), "source_width": width} if dropped else {}
     with TrialTableWriter(path, "t") as writer:
         writer.add_stimuli({"stimulus_id": name, "image": None} for name in ("a", "b"))
-        writer.add_voxels("subj02", len(kept), source_columns=np.array(kept), source_width=6)
-        writer.add_trials("subj02", "train", ["a", "b"] * 6, rng.normal(size=(12, 6))[:, kept])
+        writer.add_voxels("subj02", len(kept), **source)
+        writer.add_trials("subj02", part, ["a", "b"] * 6, rng.normal(size=(12, width))[:, list(kept)])
     return path
 
 
@@ -152,3 +156,37 @@ def test_other_voxels_of_the_same_number_are_refused(tmp_path):
     assert processor(np.arange(6.0))["fmri"].shape == (1, 4)
     with pytest.raises(FmriModelsError, match="as many voxels as the model, but others"):
         refit_processor(folder, write_dropped(tmp_path / "second", [0, 1, 3, 4]))
+
+
+def test_a_table_of_the_recorded_voxels_gives_statistics_of_those_that_the_model_reads(tmp_path):
+    """As such a table is decoded, too; columns that were themselves chosen from more are others."""
+    kept = [0, 1, 2, 4]
+    folder = save(tmp_path / "pipeline", 4)
+    narrow = refit_processor(folder, write_dropped(tmp_path / "narrow", kept), statistics="pooled").subject("subj02")
+    wide = refit_processor(folder, write_dropped(tmp_path / "wide", range(6), dropped=False), statistics="pooled")
+    found = wide.subject("subj02")
+    np.testing.assert_array_equal(found.mean, narrow.mean)
+    np.testing.assert_array_equal(found.std, narrow.std)
+    assert (found.num_voxels, found.source_width, found.source_columns.tolist()) == (4, 6, kept)
+    assert FmriToImagePipeline.from_pretrained(folder).processor(np.arange(6.0))["fmri"].shape == (1, 4)
+    with pytest.raises(FmriModelsError, match="has 6 voxels and the model was made for 4, which were kept of 6 record"):
+        refit_processor(folder, write_dropped(tmp_path / "other", range(6), width=8))
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 3, 4], [0, 1, 2]])
+def test_other_voxels_are_refused_wherever_a_table_is_decoded(kept, tmp_path):
+    folder = save(tmp_path / "pipeline", 4)
+    first = write_dropped(tmp_path / "first", [0, 1, 2, 4], "test")
+    refit_processor(folder, write_dropped(tmp_path / "training", [0, 1, 2, 4]), statistics="pooled")
+    second, pipeline = write_dropped(tmp_path / "second", kept, "test"), FmriToImagePipeline.from_pretrained(folder)
+    load_patterns(pipeline, first, "subj02")
+    assert len(ProcessedTrials(TrialTable.open(first).trials("subj02", "test"), pipeline.processor)) == 2
+    page = load_app()
+    page.Decoder(pipeline, TrialTable.open(first))
+    for call in (
+        lambda: load_patterns(pipeline, second, "subj02"),
+        lambda: ProcessedTrials(TrialTable.open(second).trials("subj02"), pipeline.processor),
+        lambda: page.Decoder(pipeline, TrialTable.open(second)),
+    ):
+        with pytest.raises(FmriModelsError, match=r"subj02 of .*second has .*; prepare a table of the model's voxels"):
+            call()
