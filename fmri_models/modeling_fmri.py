@@ -62,6 +62,11 @@ class FmriPreTrainedModel(PreTrainedModel):
         """
         raise FmriModelsError(f"{cls.__name__} has no published checkpoint layout; use from_pretrained.")
 
+    @property
+    def samples(self) -> bool:
+        """Whether `decode` may draw samples; a method that never does says so, for its candidates are all the same."""
+        return True
+
     def decode(
         self,
         fmri: torch.Tensor,

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,13 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
 
-from .component_index import DIFFUSERS_SAVE_OPTIONS, check_component_classes, check_loading_options
+from .component_index import (
+    DIFFUSERS_SAVE_OPTIONS,
+    check_component_classes,
+    check_index_keys,
+    check_loading_options,
+    checked_dtype,
+)
 from .configuration_fmri import FmriConfig
 from .drawing_settings import DrawingSettings
 from .embedding_space import EmbeddingSpace
@@ -216,6 +223,31 @@ class FmriToImagePipeline(DiffusionPipeline):
             expected.remove("image_generator")
         return expected, optional
 
+    def settings_used(self, settings: DrawingSettings) -> dict[str, Any]:
+        """Those of the settings that change what this pipeline draws, by name.
+
+        A generator that draws nothing at random has no use for steps or guidance, and candidates of it are all the
+        same, unless the method samples what they are drawn from.
+        """
+        generator, used = self.image_generator, set[str]()
+        if generator is not None and generator.generates_from_embeddings:
+            used |= set(generator.used_settings)
+            if self.brain_model.samples:
+                used |= {"num_candidates", "selection"}
+        return {name: value for name, value in settings.to_dict().items() if name in used}
+
+    def warn_of_unused(self, given: Mapping[str, Any]) -> None:
+        """One warning that names settings that were given and change nothing of what this pipeline draws."""
+        used = self.settings_used(self.drawing_settings)
+        unused = [name for name, value in given.items() if value is not None and name not in used]
+        if unused:
+            have = "has" if len(unused) == 1 else "have"
+            why = "" if "num_candidates" in used else ", which draws nothing at random"
+            warnings.warn(
+                f"{', '.join(unused)} {have} no effect with this pipeline's {type(self.image_generator).__name__}{why}.",
+                stacklevel=4,
+            )
+
     @torch.no_grad()
     def __call__(
         self,
@@ -255,6 +287,15 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         settings = self.check_inputs(
             num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
+        )
+        self.warn_of_unused(
+            {
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "strength": strength,
+                "num_candidates": num_candidates,
+                "selection": selection,
+            }
         )
         inputs = self.processor(fmri, subject=subject, session=session)
         features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
@@ -558,7 +599,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         # The name that most of the world's lines of Python still have.
         if "torch_dtype" in kwargs:
             kwargs["dtype"] = kwargs.pop("torch_dtype")
-        kwargs.setdefault("dtype", torch.float32)
+        kwargs["dtype"] = checked_dtype(kwargs.get("dtype"), f"{cls.__name__}.from_pretrained") or torch.float32
         unseen_session = kwargs.pop("unseen_session", None)
         if kwargs.pop("use_safetensors", None) is False:
             raise FmriModelsError(
@@ -575,7 +616,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         index = read_index(folder)
         pipeline_class = _pipeline_class(folder, index)
         mend = "save or download the pipeline again"
-        check_loading_options(pipeline_class, kwargs)
+        check_loading_options(pipeline_class, kwargs, others=("unseen_session",))
+        check_index_keys(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend)
         check_component_classes(index, pipeline_class, f"The pipeline's index {folder / INDEX_FILE}", mend, kwargs)
         if index.get("image_generator_source") is not None and "image_generator_source" not in kwargs:
             kwargs["image_generator_source"] = with_places(index["image_generator_source"], folder)
@@ -611,8 +653,11 @@ class FmriToImagePipeline(DiffusionPipeline):
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
         generator = pipeline._image_generator
-        if generator is not None and generator.dtype != kwargs["dtype"]:
-            generator.to(kwargs["dtype"])
+        dtype = kwargs["dtype"]
+        if isinstance(dtype, dict):
+            dtype = dtype.get("image_generator", dtype.get("default", torch.float32))
+        if generator is not None and generator.dtype != dtype:
+            generator.to(dtype)
         return pipeline
 
 

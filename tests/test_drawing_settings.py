@@ -1,7 +1,8 @@
 """What a pipeline draws with: what it may be, that it is saved and read, and that every way of drawing keeps to it."""
 
 import json
-from dataclasses import replace
+import warnings
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -171,6 +172,43 @@ def test_calls_draw_with_the_pipelines_settings_unless_they_say_something_else()
         for given, expected in zip(strengths, explicit, strict=True):
             assert torch.equal(drawn(pipeline, strength=given), expected)
             assert pipeline.drawing_settings.strength == own
+
+
+def test_settings_without_an_effect_are_named_in_one_warning_and_not_stated():
+    pipeline = make_pipeline()
+    with pytest.warns(UserWarning) as caught:
+        drawn(pipeline, num_candidates=6, guidance_scale=7.0, num_inference_steps=3, strength=0.2, selection="first")
+    assert [str(each.message) for each in caught] == [
+        "num_inference_steps, guidance_scale, num_candidates, selection have no effect with this pipeline's "
+        "PixelsImageGenerator, which draws nothing at random."
+    ]
+    assert pipeline.settings_used(FORMER) == {"strength": 0.7}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(pipeline)
+        drawn(pipeline, strength=0.2)
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+def test_settings_that_a_generator_does_not_use_change_nothing(name):
+    known = {each.name for each in fields(DrawingSettings)}
+    used = set(image_generator_class(name).used_settings)
+    assert used <= known
+    assert used == known or name in ("pixels", "thumbnail", "clip")
+
+
+class Sampling(LinearModel):
+    """Draws samples of what is decoded, as a diffusion prior does."""
+
+    @property
+    def samples(self) -> bool:
+        return True
+
+
+def test_candidates_count_where_the_method_samples():
+    pipeline = make_pipeline()
+    sampling = LinearPipeline(Sampling(pipeline.brain_model.config), pipeline.processor, pipeline.image_generator)
+    assert list(sampling.settings_used(FORMER)) == ["strength", "num_candidates", "selection"]
 
 
 def test_decode_and_generate_keep_to_them_too(monkeypatch):

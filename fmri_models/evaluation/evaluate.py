@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,9 @@ from transformers.utils import logging
 
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
-from ..data.schema import TRAIN, VALIDATION, listed
+from ..data.schema import TEST, TRAIN, VALIDATION, listed
+from ..data.split_files import part_fingerprints
+from ..data.splits import named_folds, untested_sentences
 from ..data.table import Trials, TrialTable
 from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepare_pictures
 from ..drawing_settings import DrawingSettings
@@ -26,16 +28,16 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import UnseenSession
 from ..swapping import recover
-from ..training_record import TrainingRecord
+from ..training_record import TrainingRecord, differing
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows
 from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_trials, learned_stimuli
-from .looks import check_log, read_looks, record_look
+from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .processor_notes import processor_notes
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
 from .report import Report
-from .scoring import RowData, score_rows
+from .scoring import RowData, picture_ids, score_rows
 from .seeded_drawing import Precision, SeededDrawing
 
 logger = logging.get_logger(__name__)
@@ -121,6 +123,7 @@ class Evaluation:
         check_log(table.path)
         saved = saved_pipelines(self.model, self.unseen_session)
         records = [each.record(table) for each in saved]
+        check_folds(saved, records)
         if self.refit is not None and any(record.method == "unknown" for record in records):
             raise FmriModelsError(
                 f"{one_line(self.model)} has no training record, so that nobody knows how to train it on exchanged "
@@ -128,6 +131,7 @@ class Evaluation:
             )
         beside = None if self.reference is None else references_of(self.reference, table, records, self.unseen_session)
         parts = []
+        untested: dict[str, list[int]] = {}
         drawing = None
         for number, (each, record) in enumerate(zip(saved, records, strict=True)):
             pipeline = each.load()
@@ -136,15 +140,33 @@ class Evaluation:
             # Fitted for all subjects at once, when the first of them asks.
             references = LinearReferences(pipeline, table, record, self.seed)
             refitted = None if self.refit is None else self.refit(pipeline, table, record, self.seed)
-            parts += [
-                self.evaluate_subject(pipeline, drawing, record, table, subject, references, reference, refitted)
-                for subject in pipeline.processor.subject_names
-            ]
+            for subject in pipeline.processor.subject_names:
+                if not _tested(table, subject, record):
+                    untested.setdefault(subject, []).append(record.fold)
+                    continue
+                parts.append(
+                    self.evaluate_subject(pipeline, drawing, record, table, subject, references, reference, refitted)
+                )
+        if not parts:
+            folds = named_folds([record.fold for record in records])
+            raise FmriModelsError(
+                f"{one_line(table.path)} has no test trials of {listed(untested)} in {folds} of the split "
+                f"{records[0].split!r}; evaluate other folds, or train on a split that has some."
+            )
         assert drawing is not None
-        return self._report(table, pipeline, drawing, records[0], parts, Path(out), started)
+        notes = untested_sentences(untested, records[0].split)
+        if self._is_of_folds(saved):
+            notes = [*missing_folds_notes(table, records), *notes]
+        return self._report(table, pipeline, drawing, records[0], parts, Path(out), started, notes)
+
+    def _is_of_folds(self, saved: Sequence["SavedPipeline"]) -> bool:
+        """Whether what is evaluated is a folder of folds, and not a single pipeline."""
+        return os.fspath(saved[0].source) != os.fspath(Path(self.model)) and Path(self.model).is_dir()
 
     def _drawing(self, pipeline: FmriToImagePipeline, earlier: SeededDrawing | None) -> SeededDrawing:
         """How a pipeline draws; those of all folds draw alike, since one report speaks of them all."""
+        if earlier is None and isinstance(self.settings, Mapping):
+            pipeline.warn_of_unused(self.settings)
         drawing = SeededDrawing(pipeline.drawing_settings.changed(self.settings), self.seed, self.precision)
         if earlier is not None and drawing != earlier:
             raise FmriModelsError(
@@ -176,8 +198,9 @@ class Evaluation:
         decoding = drawing.decode(pipeline.brain_model, features)
         rows = {"brain": drawing.row(decoding)}
         rows |= self._parts(drawing, decoding)
-        if len(set(ids)) > 1:
-            exchanged = torch.from_numpy(exchange_stimuli(ids, self.seed))
+        pictures = picture_ids(ids, truth).tolist()
+        if len(set(pictures)) > 1:
+            exchanged = torch.from_numpy(exchange_stimuli(pictures, self.seed))
             rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
         of_references = references.features(test, self.repetitions)
         rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, of_references))
@@ -264,6 +287,7 @@ class Evaluation:
         parts: Sequence[Evaluated],
         out: Path,
         started: float,
+        first_notes: Sequence[str],
     ) -> Report:
         ids = [stimulus for part in parts for stimulus in part.stimulus_ids]
         truth = torch.cat([part.truth for part in parts])
@@ -286,8 +310,10 @@ class Evaluation:
         copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
         near_copies = near_copies_content(copies, rows["brain"], truth, ids, folds, protocol, columns, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
-        split = f"{record.split}/test" if len({part.fold for part in parts}) == 1 else f"{record.split}/all folds"
-        looks = read_looks(table.path, table.fingerprint, split)
+        num_folds = table.num_folds(record.split)
+        rows_of_split = table.split_rows(record.split)
+        tested = {fold: part_fingerprints(rows_of_split, fold)[TEST] for fold in sorted(set(folds))}
+        looks = looks_at_folds(table.path, table.fingerprint, record.split, tested)
         report = Report.from_scores(
             scores,
             self.protocol,
@@ -299,25 +325,28 @@ class Evaluation:
                 "image_generator": type(pipeline.image_generator).__name__,
                 "repetitions_trained_on": record.repetitions,
                 "training_seconds": record.seconds,
-                "settings": {**drawing.call(), "seed": drawing.seed, "precision": drawing.precision},
+                "settings": {**pipeline.settings_used(drawing.settings), "seed": drawing.seed, "precision": drawing.precision},
                 "transductive": pipeline.processor.is_transductive,
             },
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
             seed=self.seed,
-            looks=looks,
+            looks=[look for look, _ in looks],
             notes=[
                 *held_out_notes([part.held_out for part in parts]),
                 *dict.fromkeys(note for part in parts for note in part.notes),
-                *_notes(table, record, pipeline, looks, rows),
+                *_notes(table, record, pipeline, rows),
+                looks_sentence(looks, tested, num_folds),
                 *_not_learned_from(table, record, parts),
             ],
         )
         report.near_copies = near_copies
-        report.notes = [*near_copies_notes(near_copies, report.results["brain"]), *report.notes]
+        report.notes = [*first_notes, *near_copies_notes(near_copies, report.results["brain"]), *report.notes]
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
-        record_look(table.path, table.fingerprint, split, config, score)
+        look = name_of_look(record.split, tested, num_folds)
+        fingerprints = {str(fold): fingerprint for fold, fingerprint in tested.items()}
+        record_look(table.path, table.fingerprint, look, config, score, test_trials=fingerprints)
         return report
 
 
@@ -436,7 +465,9 @@ def saved_pipelines(model: str | os.PathLike, unseen_session: UnseenSession | No
     recover(folder)
     if (folder / INDEX_FILE).is_file():
         return [SavedPipeline(folder, unseen_session)]
-    folds = sorted(path.parent for path in folder.glob(f"fold[0-9][0-9]/{INDEX_FILE}"))
+    # A split may have more than a hundred folds.
+    found = [path.parent for path in folder.glob(f"fold[0-9][0-9]*/{INDEX_FILE}")]
+    folds = sorted((path for path in found if _FOLD.fullmatch(path.name)), key=lambda path: int(path.name[4:]))
     if not folds:
         raise FmriModelsError(
             f"{one_line(model)} holds neither a pipeline ({INDEX_FILE}) nor folds of one (fold00, fold01 …)."
@@ -444,6 +475,77 @@ def saved_pipelines(model: str | os.PathLike, unseen_session: UnseenSession | No
     return [SavedPipeline(fold, unseen_session) for fold in folds]
 
 
+def check_folds(saved: Sequence[SavedPipeline], records: Sequence[TrainingRecord]) -> None:
+    """Refuses to merge what was not trained alike, or is tested on the same trials.
+
+    Args:
+        saved: Pipelines of folds.
+        records: How each was trained.
+
+    Raises:
+        FmriModelsError: A fold is there twice, or two are of other splits or recipes.
+    """
+    of_fold: dict[tuple[str, int], SavedPipeline] = {}
+    for each, record in zip(saved, records, strict=True):
+        twin = of_fold.setdefault((record.split, record.fold), each)
+        if twin is not each:
+            raise FmriModelsError(
+                f"{one_line(twin.source)} and {one_line(each.source)} were both trained on fold {record.fold} of the "
+                f"split {record.split!r}, so that the same test trials would count twice; keep one of them."
+            )
+        for key, first, other in _differences_of_folds(records[0], record):
+            raise FmriModelsError(
+                f"{one_line(saved[0].source)} and {one_line(each.source)} were trained in different ways "
+                f"({one_line(key, 80)} is {one_line(repr(first), 80)} and {one_line(repr(other), 80)}), so that no "
+                "figure over both speaks of one method; train all folds with the same recipe, or evaluate each by "
+                "itself."
+            )
+
+
+def _differences_of_folds(first: TrainingRecord, other: TrainingRecord) -> Iterator[tuple[str, Any, Any]]:
+    """What differs between the trainings of two folds beyond what belongs to a fold."""
+    described = [
+        {"split": each.split, "method": each.method, "selection": _candidates(each), "recipe": each.recipe}
+        for each in (first, other)
+    ]
+    found = [(key.removeprefix("recipe."), *values) for key, *values in differing(*described)]
+    chosen = {str(key) for values in _candidates(first) for key in values}
+    settled = {key.removesuffix("objective.selection") for key, *_ in found if _SETTLED.fullmatch(key)}
+    for key, one, two in found:
+        is_chosen = any(key == each or key.startswith(f"{each}.") for each in chosen)
+        # What selection: auto has come to on the fold's trials, and with it the parts that are learned from.
+        is_settled = any(key.startswith((f"{stage}objective.selection", f"{stage}train_on.")) for stage in settled)
+        # Each fold may start from what was trained on the same fold of other data.
+        is_start = _START.fullmatch(key) is not None and one is not None and two is not None
+        if key not in ("fold", "folds") and not (is_chosen or is_settled or is_start):
+            yield key, one, two
+
+
+def _candidates(record: TrainingRecord) -> list[dict[str, Any]]:
+    """The settings among which a selection chose; none without one."""
+    found = (record.selection or {}).get("candidates")
+    values = [each.get("values") for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in values if isinstance(each, dict)]
+
+
+_SETTLED = re.compile(r"stages\.\d+\.objective\.selection")
+_START = re.compile(r"initial_model|stages\.\d+\.teacher")
+
+
+def missing_folds_notes(table: TrialTable, records: Sequence[TrainingRecord]) -> list[str]:
+    """A sentence on the folds of a split of which no pipeline is there; none if all are."""
+    split, there = records[0].split, {record.fold for record in records}
+    missing = [fold for fold in range(table.num_folds(split)) if fold not in there]
+    if not missing:
+        return []
+    return [
+        f"Only {named_folds(sorted(there))} of the {table.num_folds(split)} of the split {split!r} (from 0) "
+        f"{'is' if len(there) == 1 else 'are'} evaluated: of {named_folds(missing)} there is no pipeline, and no "
+        "figure here is one of the whole split."
+    ]
+
+
+_FOLD = re.compile(r"fold[0-9]{2,6}", re.ASCII)
 # user/name, as the Hub has it.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -466,8 +568,10 @@ def references_of(
         FmriModelsError: There is none, so that the reference may have learned from the test pictures.
     """
     found = {}
-    for saved in saved_pipelines(reference, unseen_session):
-        record = saved.record(table)
+    pipelines = saved_pipelines(reference, unseen_session)
+    of_pipelines = [each.record(table) for each in pipelines]
+    check_folds(pipelines, of_pipelines)
+    for saved, record in zip(pipelines, of_pipelines, strict=True):
         tested = [name for subject in table.subjects for name in _tested(table, subject, record)]
         if learned := learned_stimuli(record.learned_from or [], table, tested, record.split, record.fold):
             raise FmriModelsError(
@@ -624,7 +728,6 @@ def _notes(
     table: TrialTable,
     record: TrainingRecord,
     pipeline: FmriToImagePipeline,
-    looks: Sequence[Mapping[str, Any]],
     rows: Mapping[str, RowData],
 ) -> list[str]:
     notes = []
@@ -658,12 +761,6 @@ def _notes(
         )
     if "noise_free" not in rows and table.simulated:
         notes.append("The table has no noise-free responses of these test stimuli, so that row is missing.")
-    times = {1: "for the second time"}.get(len(looks), f"after {len(looks)} earlier looks")
-    notes.append(
-        f"This test split was looked at {times}; all looks on record are in the report."
-        if looks
-        else "This test split was looked at for the first time, as far as is on record."
-    )
     return notes
 
 

@@ -160,6 +160,7 @@ def reconstruct(
     rows, embeddings, count = [], [], 0
     inputs = tuple(inputs)
     check_reconstructions_folder(out, overwrite, inputs)
+    pipeline.warn_of_unused(settings if isinstance(settings, Mapping) else {})
     chosen_settings = pipeline.drawing_settings.changed(settings)
     drawings = [SeededDrawing(chosen_settings, seed, precision) for seed in seeds]
     files = _file_names(patterns, seeds)

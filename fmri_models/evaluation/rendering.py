@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..names import file_name, is_name, markdown, markdown_code, one_line
 from ..output_folders import check_merged_folder
@@ -394,8 +396,8 @@ def _near_copies_tables(report: Report) -> list[tuple[str, str, tuple[list[str],
         for pair in pairs[:_MOST_PAIRS_SHOWN]
     ]
     caption = (
-        "Test pictures that show nearly the same as one that was learned from or chosen by (correlation of the pixels, "
-        f"grey or colour); {len(pairs)} in all."
+        "Test pictures that show nearly the same as one that was learned from or chosen by (correlation of the pixels); "
+        f"{len(pairs)} in all."
     )
     tables = [("Near copies", caption, (["tested", "nearly", "fold", "r", "changed"], lines))]
     without = report.near_copies.get("results_without")
@@ -450,10 +452,11 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
         tables.append(("Subjects", "The brain row of each subject.", (header, lines)))
     tables += _near_copies_tables(report)
     if report.looks:
-        header = ["time", "commit", "config", "score"]
+        header = ["time", "test split", "commit", "config", "score"]
         lines = [
             [
                 str(look.get("time", "")),
+                str(look.get("split", "")),
                 str(look.get("commit") or "–")[:12],
                 _short(look.get("config")),
                 _short(look.get("score")),
@@ -461,7 +464,7 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
             for look in report.looks
         ]
         number = "One evaluation" if len(report.looks) == 1 else f"{len(report.looks)} evaluations"
-        caption = f"{number} of this test split before this one."
+        caption = f"{number} of these test trials, or of some of them, before this one."
         tables.append(("Earlier looks at the test split", caption, (header, lines)))
     return tables
 
@@ -518,7 +521,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if model:
         facts.append(("model", _short({name: value for name, value in model.items() if name != "settings"})))
     if model.get("settings"):
-        facts.append(("drawn with", _short(model["settings"])))
+        facts.append(("drawn with", _drawn_with(model["settings"])))
     for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
         if report.protocol.get(key) is not None:
             facts.append((name, str(report.protocol[key])))
@@ -530,6 +533,12 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("time", f"{report.timing['total_s']:.0f} s"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     return facts
+
+
+def _drawn_with(settings: Mapping[str, Any]) -> str:
+    if settings.keys() & {each.name for each in fields(DrawingSettings)}:
+        return _short(settings)
+    return f"no settings, because this generator draws nothing at random ({_short(settings)})"
 
 
 def _number(count: int, noun: str) -> str:

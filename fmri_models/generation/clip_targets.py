@@ -88,6 +88,7 @@ class ClipTargets(ImageGenerator):
     """
 
     config_name = "model_index.json"
+    used_settings = ()
     model_cpu_offload_seq = "text_encoder->image_encoder"
     options = ClipTargetsOptions
     default_repository = "openai/clip-vit-large-patch14"

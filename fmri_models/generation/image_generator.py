@@ -4,7 +4,7 @@ import json
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..component_index import DIFFUSERS_SAVE_OPTIONS, check_loading_options, component_kinds
+from ..component_index import DIFFUSERS_SAVE_OPTIONS, check_loading_options, checked_dtype, component_kinds
 from ..drawing_settings import DrawingSettings, check_guidance_scale, check_steps, check_strength
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -74,6 +74,8 @@ class ImageGenerator(DiffusionPipeline):
             meant to be whole pictures.
         options: Which arguments of `from_source` a file may give.
         drawing_settings: What a new pipeline draws with where nobody says anything else.
+        used_settings: Which of these change what it draws; several candidates of one embedding differ where a generator
+            draws at random.
     """
 
     default_repository: ClassVar[str | None] = None
@@ -82,6 +84,7 @@ class ImageGenerator(DiffusionPipeline):
     limits: ClassVar[str | None] = None
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
     drawing_settings: ClassVar[DrawingSettings] = DrawingSettings()
+    used_settings: ClassVar[tuple[str, ...]] = tuple(each.name for each in fields(DrawingSettings))
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
     source: GeneratorSource | None = None
 
@@ -153,6 +156,9 @@ class ImageGenerator(DiffusionPipeline):
             kwargs.pop("variant", None)
         if not is_trusted:
             check_loading_options(cls, kwargs)
+            for name in ("dtype", "torch_dtype"):
+                if name in kwargs:
+                    kwargs[name] = checked_dtype(kwargs[name], f"{cls.__name__}.from_pretrained")
         folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
         recover(folder)
         if not is_trusted:

@@ -29,6 +29,7 @@ class PixelsImageGenerator(ImageGenerator):
     """
 
     config_name = "model_index.json"
+    used_settings = ("strength",)
 
     @register_to_config
     def __init__(self, channels: int = 1, height: int = 28, width: int = 28) -> None:

@@ -31,6 +31,7 @@ class ThumbnailImageGenerator(ImageGenerator):
     """
 
     config_name = "model_index.json"
+    used_settings = ()
     limits = (
         "The image generator has learned no pictures: it shows the low-level picture, some pixels a side and enlarged, "
         "and draws nothing from embeddings."

@@ -30,6 +30,16 @@ def run(workplace, capsys, out, *options, model=None, data=None):
     return status, err[-1] if err else ""
 
 
+def test_settings_without_an_effect_are_warned_of_and_not_in_the_report(workplace, capsys, tmp_path):
+    with pytest.warns(UserWarning, match="num_inference_steps, guidance_scale, num_candidates have no effect"):
+        options = ("--candidates", "8", "--steps", "3", "--guidance-scale", "7")
+        status, _ = run(workplace, capsys, tmp_path / "out", *options)
+    assert status == 0
+    settings = Report.load(tmp_path / "out").model["settings"]
+    assert set(settings) == {"strength", "seed", "precision"}
+    assert "num_candidates" not in (tmp_path / "out" / "report.md").read_text()
+
+
 @pytest.fixture
 def no_work(monkeypatch):
     """Fails where a pipeline would be loaded."""

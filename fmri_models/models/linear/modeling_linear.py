@@ -117,6 +117,10 @@ class LinearModel(FmriPreTrainedModel):
             **decoded,
         )
 
+    @property
+    def samples(self) -> bool:
+        return False
+
     @torch.no_grad()
     def decode(
         self,

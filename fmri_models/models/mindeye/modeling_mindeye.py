@@ -368,6 +368,10 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             feature_maps=maps.flatten(2).transpose(1, 2),
         )
 
+    @property
+    def samples(self) -> bool:
+        return False
+
     @torch.no_grad()
     def decode(
         self,
@@ -505,6 +509,10 @@ class MindEyeModel(MindEyePreTrainedModel):
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, T, D) as what is compared with pictures."""
         return tokens if self.projector is None else cast(torch.Tensor, self.projector(tokens))
+
+    @property
+    def samples(self) -> bool:
+        return self.prior is not None
 
     @torch.no_grad()
     def decode(
