@@ -132,6 +132,14 @@ def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[st
         if (before := brain.get(name)) and (after := without.get(name))
     ]
     figures = f" The brain row has {'; '.join(compared)}." if compared else ""
+    all_stimuli, others = (
+        max((found["stimuli"] for found in row.values() if found), default=0) for row in (brain, without)
+    )
+    if compared and others < all_stimuli:
+        figures += (
+            f" The first are of {all_stimuli} stimuli and the second of {others}, so that identification and retrieval are "
+            "among fewer there."
+        )
     return [f"{what}{figures} Only the figures without them are those of unseen pictures."]
 
 

@@ -31,7 +31,7 @@ from .bootstrap import (
 )
 from .protocols import MetricInfo, Protocol, metric_info, metric_range, row_info
 from .report_schema import ReportContent
-from .scoring import Scores
+from .scoring import Scores, same_pictures
 
 REPORT_FILE = "report.json"
 SCHEMA = 1
@@ -40,6 +40,8 @@ SCHEMA = 1
 # scores better in them than its final pictures (Scotti et al. 2023).
 _PIXEL_METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse")
 _BLURRY_CONTROLS = ("mean_image",)
+# Where a verdict names its metrics.
+_REWARDED = "{metrics}"
 _PERMUTED_TRAINING = ("permuted_training", "permuted_training_own")
 # Above this a p that is as small as it can be tells nothing.
 _SMALLEST_USEFUL_P = 0.05
@@ -65,6 +67,9 @@ class Report:
         seed: Of sampling and bootstrap.
         looks: Earlier evaluations on the same test split.
         near_copies: Test pictures that were nearly learned from, and what `brain` scores without them.
+        same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
+        warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
+            learned from; they stand wherever figures of the report do.
         notes: Sentences.
         items_sha256: Of the items.parquet that was written with it; None where none was, and in older reports.
         folder: Where it was read or written; no part of the file.
@@ -84,6 +89,8 @@ class Report:
     seed: int = 0
     looks: list[dict[str, Any]] = field(default_factory=list)
     near_copies: dict[str, Any] = field(default_factory=dict)
+    same_pictures: list[list[str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     items_sha256: str | None = None
     folder: Path | None = field(default=None, compare=False, repr=False)
@@ -142,6 +149,7 @@ class Report:
             timing=dict(timing or {}),
             seed=seed,
             looks=[dict(look) for look in looks],
+            same_pictures=same_pictures(scores.stimulus_ids.tolist(), scores.units.tolist()),
             notes=[
                 *notes,
                 *scores.notes,
@@ -193,6 +201,11 @@ class Report:
         """What a row is: its kind, label and description."""
         return self.rows.get(name) or asdict(row_info(name))
 
+    @property
+    def further_notes(self) -> list[str]:
+        """The notes that are no warnings."""
+        return [note for note in self.notes if note not in self.warnings]
+
     def metrics(self) -> list[MetricInfo]:
         """The metrics that at least one row has, in the protocol's order."""
         names = [metric["name"] for metric in self.protocol.get("metrics", [])]
@@ -215,9 +228,7 @@ def versions() -> dict[str, str]:
 def _result(metric: str, values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
     if values is None:
         return None
-    found = interval(
-        values, scores.units.tolist(), draws, seed, metric_range(metric), widening=scores.widening
-    )
+    found = interval(values, scores.units.tolist(), draws, seed, metric_range(metric), widening=scores.widening)
     if found is None:
         return None
     return {**asdict(found), "ci95": None if found.ci95 is None else list(found.ci95)}
@@ -351,39 +362,60 @@ def _on_pairings(permutation: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _verdicts(
     results: Mapping[str, Any], comparisons: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Sentences about every control that the brain row does not beat beyond doubt."""
+    """Sentences about every control that the brain row does not beat beyond doubt: one for those alike."""
     sentences = []
     for row, compared in comparisons.items():
         if rows[row]["kind"] != "control":
             continue
+        alike: dict[str, list[str]] = {}
         for metric, difference in compared.items():
             if difference is None or (difference["ci95"] is not None and difference["ci95"][0] > 0):
                 continue
-            sentences.append(_not_beaten(row, metric, difference, results))
+            alike.setdefault(_verdict(row, metric, difference), []).append(metric)
+        for verdict, metrics in alike.items():
+            figures = _figures if len(metrics) == 1 else _listed_figures
+            found = [
+                figures(metric, compared[metric], results["brain"][metric], results[row][metric]) for metric in metrics
+            ]
+            named = f"{metrics[0]} rewards" if len(metrics) == 1 else "these metrics reward"
+            sentences.append(f"{row} scores {', '.join(found)}. {verdict.replace(_REWARDED, named)}")
     return sentences
 
 
-def _not_beaten(row: str, metric: str, difference: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    brain, control = results["brain"][metric], results[row][metric]
-    figures = f"{row} scores {control['value']:.3f} in {metric} and the brain row {brain['value']:.3f}"
+def _verdict(row: str, metric: str, difference: Mapping[str, Any]) -> str:
+    bounds, advantage = difference["ci95"], difference["difference"]
+    if abs(advantage) <= TIE_MARGIN:
+        return "The brain row is not better than this control."
+    if advantage > 0:
+        return "The brain row is better, but not beyond doubt."
+    certain = bounds is not None and bounds[1] < 0
+    if metric in _PIXEL_METRICS and row in _BLURRY_CONTROLS:
+        return (
+            f"This control wins by its nature{'' if certain else ', if not beyond doubt'}: a blurry average is near "
+            f"every picture in pixels, so {_REWARDED} it although it says nothing about what was shown; identification "
+            "and retrieval decide."
+        )
+    return "This control is better." if certain else "This control is better, but not beyond doubt."
+
+
+def _figures(metric: str, difference: Mapping[str, Any], brain: Mapping[str, Any], control: Mapping[str, Any]) -> str:
+    figures = f"{control['value']:.3f} in {metric} and the brain row {brain['value']:.3f}"
     if brain["n"] != control["n"] or difference["n"] != brain["n"]:
         figures += f" (compared on the {difference['n']} items that both have)"
-    bounds, advantage = difference["ci95"], difference["difference"]
-    if bounds is not None:
-        figures += "; 95 % interval of the difference {:.3f} to {:.3f}".format(*bounds)
-    if abs(advantage) <= TIE_MARGIN:
-        return f"{figures}. The brain row is not better than this control."
-    if advantage > 0:
-        return f"{figures}. The brain row is better, but not beyond doubt."
-    certain = bounds is not None and bounds[1] < 0
-    verdict = "This control is better." if certain else "This control is better, but not beyond doubt."
-    if metric in _PIXEL_METRICS and row in _BLURRY_CONTROLS:
-        verdict = (
-            f"This control wins by its nature{'' if certain else ', if not beyond doubt'}: a blurry average is near "
-            f"every picture in pixels, so {metric} rewards it although it says nothing about what was shown; "
-            "identification and retrieval decide."
-        )
-    return f"{figures}. {verdict}"
+    bounds = difference["ci95"]
+    return figures if bounds is None else figures + "; 95 % interval of the difference {:.3f} to {:.3f}".format(*bounds)
+
+
+def _listed_figures(
+    metric: str, difference: Mapping[str, Any], brain: Mapping[str, Any], control: Mapping[str, Any]
+) -> str:
+    """The same in fewer words, for a list."""
+    parts = [f"the brain row {brain['value']:.3f}"]
+    if brain["n"] != control["n"] or difference["n"] != brain["n"]:
+        parts.append(f"compared on the {difference['n']} items that both have")
+    if difference["ci95"] is not None:
+        parts.append("95 % interval of the difference {:.3f} to {:.3f}".format(*difference["ci95"]))
+    return f"{control['value']:.3f} in {metric} ({'; '.join(parts)})"
 
 
 def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
@@ -399,9 +431,7 @@ def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
         return []
     sentences, confidence = [], 1 - (1 - CONFIDENCE) / len(tested)
     for row, metric, values in tested:
-        found = interval(
-            values, scores.units.tolist(), draws, seed, metric_range(metric), confidence, scores.widening
-        )
+        found = interval(values, scores.units.tolist(), draws, seed, metric_range(metric), confidence, scores.widening)
         chance = scores.chances[metric]
         if found is not None and found.ci95 is not None and found.ci95[0] > chance:
             sentences.append(

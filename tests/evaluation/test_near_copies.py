@@ -81,9 +81,14 @@ def test_pairs_are_named_and_the_scores_without_them_stand_beside(leaky):
     (note,) = [note for note in report.notes if "nearly in the training" in note]
     assert "5 of 10 test pictures" in note and "p46 and copy46 (r = " in note
     assert f"{without['pairwise_pixcorr']['value']:.3f} without them" in note
+    assert "The first are of 10 stimuli and the second of 5" in note
     for name in ("report.md", "report.html"):
         text = (folder / name).read_text()
         assert "Near copies" in text and "copy46" in text and "without near copies" in text
+        # Said before any figure, and once.
+        assert text.count("5 of 10 test pictures") == 1
+        assert text.index("5 of 10 test pictures") < text.index("Mean over stimuli")
+    assert report.warnings == [note] == Report.load(folder).warnings
     assert Report.load(folder).near_copies == report.to_dict()["near_copies"]
 
 
@@ -92,7 +97,7 @@ def test_a_table_without_copies_says_that_it_was_looked_at(tmp_path):
     assert report.near_copies == {
         "threshold": 0.99, "tested": 12, "copied": 0, "pairs": [], "results_without": None
     }  # fmt: skip
-    assert not any("nearly" in note for note in report.notes)
+    assert not any("nearly" in note for note in report.notes) and report.warnings == []
     assert "Near copies" not in (tmp_path / "report" / "report.md").read_text()
 
 

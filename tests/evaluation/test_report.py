@@ -327,6 +327,24 @@ def test_a_verdict_is_what_the_figures_say(row, metric, control, verdict):
         assert "does not beat" not in found[0]
 
 
+def test_metrics_with_one_verdict_are_one_sentence():
+    truth = smooth_pictures(3)
+    rows = {
+        "brain": RowData((0.6 * truth + 0.4 * smooth_pictures(3, seed=5)).clamp(0, 1)),
+        "shuffled_brain": RowData(smooth_pictures(3, seed=6)),
+        "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth)),
+    }
+    protocol = get_protocol("small_pictures")
+    report = Report.from_scores(score_rows(rows, truth, list("abc"), protocol), protocol)
+    for row in ("shuffled_brain", "mean_image"):
+        notes = [note for note in report.notes if note.startswith(f"{row} scores")]
+        verdicts = [note.rpartition(". ")[2] for note in notes]
+        assert len(set(verdicts)) == len(verdicts) <= 3
+        better = next(note for note in notes if "The brain row is better, but not beyond doubt." in note)
+        assert all(f"in {metric} (the brain row " in better for metric in ("pixcorr", "mse"))
+    assert not any("{" in note for note in report.notes)
+
+
 def test_leakage_in_permuted_training_is_pointed_out():
     truth = smooth_pictures(20)
     rows = {"brain": RowData(truth), "permuted_training": RowData(truth * 0.9)}
