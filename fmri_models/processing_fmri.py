@@ -34,12 +34,13 @@ from .subject_statistics import (
     read_statistics,
     statistics_bytes,
     statistics_file,
+    stimuli_in_effect,
 )
 from .swapping import recover, written_files
 from .version import __version__
 
 PROCESSOR_SCHEMA = 1
-# Statistics of fewer trials lose more than they gain where sessions differ little; docs/data.md has the figures.
+# Statistics of fewer trials or stimuli lose more than they gain where sessions differ little; docs/data.md has figures.
 MIN_SESSION_TRIALS = 10
 CONFIG_FILE = "preprocessor_config.json"
 _MEND = "save the processor again, or take another copy of its folder"
@@ -87,8 +88,9 @@ class FmriProcessor(FeatureExtractionMixin):
             `"identity"` (betas are passed on as they are).
         unseen_session: What to do with a session without statistics: `"error"`, `"pooled"`, or `"from_batch"`
             (statistics of the trials given, which makes results transductive). May be changed at any time.
-        min_session_trials: With `statistics="session"`, a session of fewer training trials gets the pooled statistics:
-            a mean and a spread of few trials are mostly noise, and those of one trial leave nothing of it.
+        min_session_trials: With `statistics="session"`, a session of fewer training trials, or in effect of fewer
+            stimuli, gets the pooled statistics: a mean of few trials is mostly noise, and one of few stimuli is mostly
+            the response to these, which it takes away. Stimuli that all sessions show alike are not few.
         rois: Keep voxels of these ROIs only; None keeps all.
         min_noise_ceiling: Keep voxels with at least this noise ceiling (fraction of variance).
         num_best_voxels: Keep the K voxels with the highest score on training trials.
@@ -174,8 +176,8 @@ class FmriProcessor(FeatureExtractionMixin):
             voxels: Subject ▶ ROI, coordinates and noise ceiling of each voxel.
             voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise
                 ceiling.
-            stimuli: What each trial showed, in the same form as `fmri`: a session of one stimulus alone gets the pooled
-                statistics, because its own mean is the response to that stimulus.
+            stimuli: What each trial showed, in the same form as `fmri`; without it, `min_session_trials` counts trials
+                alone.
             **options: The constructor's.
 
         Raises:
@@ -430,8 +432,9 @@ class FmriProcessor(FeatureExtractionMixin):
         ]
         if told:
             warnings.warn(
-                f"Sessions with fewer than {self.min_session_trials} training trials (min_session_trials), or of one "
-                f"stimulus, are standardised with the pooled statistics of all training trials: {'; '.join(told)}.",
+                f"Sessions with fewer than {self.min_session_trials} training trials (min_session_trials), or in "
+                "effect fewer stimuli, are standardised with the pooled statistics of all training trials: "
+                f"{'; '.join(told)}.",
                 stacklevel=3,
             )
 
@@ -727,10 +730,10 @@ class _Moments:
             raise FmriModelsError(f"{self.name} has {len(self.sessions)} sessions for {self.num_rows} trials.")
 
     def few(self, least: int, stimuli: np.ndarray | None) -> list[int]:
-        """Sessions with fewer trials than `least`, or that showed one stimulus alone; none where there is one session.
+        """Sessions with fewer trials than `least`, or in effect fewer stimuli; none where there is one session.
 
         Args:
-            least: Trials of a session that has statistics of its own.
+            least: Trials, and stimuli, of a session that has statistics of its own.
             stimuli: (n,) what each trial showed; None where that is not known.
         """
         assert self.sessions is not None
@@ -739,7 +742,7 @@ class _Moments:
             return []
         found = [key for key in keys if self.parts[key][0] < least]
         if stimuli is not None:
-            found += [key for key in keys if len(set(stimuli[self.sessions == key].tolist())) == 1]
+            found += [key for key, count in stimuli_in_effect(stimuli, self.sessions).items() if count < least]
         return sorted(set(found))
 
     def statistics(self, few: Sequence[int] = ()) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:

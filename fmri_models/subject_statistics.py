@@ -109,6 +109,30 @@ class SubjectStatistics:
         self.pooled = None if self.pooled is None else self.pooled[:, selected]
 
 
+def stimuli_in_effect(stimuli: np.ndarray, sessions: np.ndarray) -> dict[int, float]:
+    """Session ▶ how many stimuli its mean stands for, which takes 1/n of what differs between stimuli away with it.
+
+    That is their number where they are shown equally often; less where a few are shown more often than the others, and
+    1 where one is all there is. More where other sessions show the same: infinite where they do so equally often (or
+    where there is one session), because then nothing that tells stimuli apart differs between means of sessions.
+
+    Args:
+        stimuli: (n,) what each trial showed.
+        sessions: (n,) session of each trial.
+    """
+    _, which = np.unique(stimuli, return_inverse=True)
+    everywhere = np.bincount(which)
+    effective = {}
+    for session in np.unique(sessions):
+        own = np.bincount(which[sessions == session], minlength=len(everywhere))
+        share, elsewhere = own / own.sum(), (everywhere - own) / max(1, len(which) - own.sum())
+        differs = np.square(share - elsewhere).sum() if own.sum() < len(which) else 0
+        taken = min(np.square(share).sum(), differs)
+        # Shares of trials are rounded numbers.
+        effective[int(session)] = round(1 / taken, 6) if taken > 1e-9 else np.inf
+    return effective
+
+
 def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
     """The file of some subjects' statistics; equal statistics make equal bytes.
 

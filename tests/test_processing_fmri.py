@@ -463,10 +463,37 @@ def test_a_session_of_one_stimulus_keeps_the_response_to_it():
     response = 5 * fmri.std(0)
     fmri[20:] += response
     stimuli = np.array([f"s{row}" for row in range(20)] + ["same"] * 20)
-    with pytest.warns(UserWarning, match="or of one stimulus"):
+    with pytest.warns(UserWarning, match="in effect fewer stimuli"):
         processor = FmriProcessor.fit(fmri, sessions=sessions, stimuli=stimuli, statistics="session")
     assert processor.pooled_sessions("subj01") == [2]
     assert processor(fmri[20:], session=2)["fmri"].mean(0).min() > 0.5
+    assert FmriProcessor.fit(fmri, sessions=sessions, statistics="session").pooled_sessions("subj01") == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "pooled"),
+    [
+        # Session ▶ stimuli, one a trial.
+        ({s: [2 * s, 2 * s + 1] * 6 for s in range(6)}, [0, 1, 2, 3, 4, 5]),
+        ({s: [3 * s, 3 * s + 1, 3 * s + 2] * 5 for s in range(6)}, [0, 1, 2, 3, 4, 5]),
+        ({s: range(10 * s, 10 * s + 10) for s in range(6)}, []),
+        ({0: range(40), 1: [40, 41, 42] * 6}, [1]),
+        ({0: range(40), 1: [40] * 100 + [*range(30)]}, [1]),
+        ({s: [*range(9 * s, 9 * s + 9)] * 2 for s in range(6)}, [0, 1, 2, 3, 4, 5]),
+        # What all sessions show is nothing that sessions differ by.
+        ({s: [*range(8)] * 4 for s in range(5)}, []),
+        ({s: [i for i in range(8) if i != s] * 4 for s in range(5)}, []),
+        ({0: [0, 1] * 8, 1: [0, 1] * 30}, []),
+        ({0: [0, 1] * 8, 1: [2, 3] * 8}, [0, 1]),
+        ({0: [0, 1] * 8}, []),
+    ],
+)
+def test_sessions_of_few_stimuli_have_the_pooled_statistics(shown, pooled):
+    stimuli = np.array([f"s{i}" for each in shown.values() for i in each])
+    sessions = np.repeat(list(shown), [len(each) for each in shown.values()])
+    fmri = make_fmri(len(sessions))
+    processor = FmriProcessor.fit(fmri, sessions=sessions, stimuli=stimuli, statistics="session")
+    assert processor.pooled_sessions("subj01") == pooled
     assert FmriProcessor.fit(fmri, sessions=sessions, statistics="session").pooled_sessions("subj01") == []
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..subject_statistics import stimuli_in_effect
 from .streaming_statistics import StreamingStatistics
 
 _BLOCK = 256
 # A session with fewer trials has no standard deviation worth dividing by.
 _FEWEST_TRIALS_OF_SESSION = 20
+# The mean of fewer stimuli takes away more than a tenth of what differs between them.
+_FEWEST_STIMULI_OF_SESSION = 10
 
 
 def noise_ceiling_from_ncsnr(ncsnr: np.ndarray, repetitions: int) -> np.ndarray:
@@ -32,7 +35,8 @@ def estimate_ncsnr(
 
     Responses are standardised per session, so that their variance is 1; the noise's variance is what repetitions of the
     same stimulus differ by, and the signal's is the rest (Allen et al. 2022). Where a session has fewer than 20 trials,
-    all sessions are standardised together, and what differs between sessions counts as noise.
+    or in effect fewer than 10 stimuli, all sessions are standardised together, and what differs between sessions counts
+    as noise.
 
     Args:
         read: Gives the (rows, voxels) float32 responses of some of the trials, by their row numbers.
@@ -49,7 +53,7 @@ def estimate_ncsnr(
     order = order[counts[which[order]] > 1]
     if not len(order):
         return None
-    standardize = _standardization(read, np.asarray(sessions), num_voxels)
+    standardize = _standardization(read, stimuli, np.asarray(sessions), num_voxels)
     within = np.zeros(num_voxels)
     for rows in _whole_stimuli(order, which):
         values = standardize(rows, read(rows)).astype(np.float64)
@@ -63,9 +67,10 @@ def estimate_ncsnr(
 
 
 def _standardization(
-    read: Callable[[np.ndarray], np.ndarray], sessions: np.ndarray, num_voxels: int
+    read: Callable[[np.ndarray], np.ndarray], stimuli: np.ndarray, sessions: np.ndarray, num_voxels: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    if np.unique(sessions, return_counts=True)[1].min() < _FEWEST_TRIALS_OF_SESSION:
+    has_few_trials = np.unique(sessions, return_counts=True)[1].min() < _FEWEST_TRIALS_OF_SESSION
+    if has_few_trials or min(stimuli_in_effect(stimuli, sessions).values()) < _FEWEST_STIMULI_OF_SESSION:
         sessions = np.zeros_like(sessions)
     scaling = {}
     for session in np.unique(sessions):

@@ -17,9 +17,9 @@ def processor_notes(processor: FmriProcessor, table: TrialTable, test: Trials) -
     notes = []
     if pooled := processor.pooled_sessions(name):
         notes.append(
-            f"{name} has sessions with fewer than {processor.min_session_trials} training trials, or with trials of one"
-            f" stimulus alone ({schema.listed(pooled, 10)}); they are standardised with the pooled statistics of all "
-            "its training trials."
+            f"{name} has sessions with fewer than {processor.min_session_trials} training trials, or in effect fewer "
+            f"stimuli ({schema.listed(pooled, 10)}); they are standardised with the pooled statistics of all its "
+            "training trials."
         )
     unseen = processor.unseen_sessions(name, test.sessions)
     if unseen and processor.unseen_session == "pooled":

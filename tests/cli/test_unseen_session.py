@@ -60,7 +60,7 @@ def test_evaluate_says_how_trials_were_standardised_and_voxels_chosen(workplace,
     assert run(capsys, *command, "--out", tmp_path / "report", "--unseen-session", "pooled")[0] == 0
     notes = "\n".join(json.loads((tmp_path / "report" / "report.json").read_text())["notes"])
     assert "subj01 has test trials in sessions without training trials (9)" in notes
-    assert "subj01 has sessions with fewer than 10 training trials, or with trials of one stimulus alone (2)" in notes
+    assert "subj01 has sessions with fewer than 10 training trials, or in effect fewer stimuli (2)" in notes
     assert "chosen by the noise ceilings of a release" in notes
 
 

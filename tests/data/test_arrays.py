@@ -540,6 +540,16 @@ def test_ncsnr_is_estimated_from_training_trials_as_it_was_simulated() -> None:
     assert estimate_ncsnr(lambda rows: fmri[rows], np.arange(2100).astype(str), sessions, 4 * each) is None
 
 
+def test_ncsnr_of_sessions_of_few_stimuli_is_that_of_their_trials() -> None:
+    rng = np.random.default_rng(0)
+    ncsnr = np.repeat([0.3, 0.7, 1.5], 60)
+    # Three stimuli a session, each ten times: their mean is the session's.
+    stimuli = np.repeat(np.arange(240), 10)
+    fmri = (rng.normal(size=(240, 180)) * ncsnr)[stimuli] + rng.normal(size=(2400, 180))
+    estimate = estimate_ncsnr(lambda rows: fmri[rows], stimuli.astype(str), stimuli // 3, 180)
+    np.testing.assert_allclose(np.median(estimate.reshape(3, 60), axis=1), [0.3, 0.7, 1.5], rtol=0.05)
+
+
 def test_noise_ceilings_do_not_see_test_trials(files: Files) -> None:
     rows = [[s, part] for s, part in zip(IDS, ["train"] * 15 + ["validation"] * 5 + ["test"] * 10, strict=True)] * 2
     files.write_events(rows, ["stimulus_id", "split"])
