@@ -7,10 +7,15 @@ import typing
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import torch
+from transformers.utils import logging
+
 from .errors import FmriModelsError
 from .hub_repository import FETCH_OPTIONS
 from .names import did_you_mean, one_line
 from .registry import component_libraries
+
+logger = logging.get_logger(__name__)
 
 # What `DiffusionPipeline.from_pretrained` takes besides components and arguments of the constructor; of others it only
 # notes in the log that it passes over them.
@@ -23,23 +28,69 @@ DIFFUSERS_LOAD_OPTIONS = (
 DIFFUSERS_SAVE_OPTIONS = ("max_shard_size", "save_peft_format", "use_flashpack", "variant")
 
 
-def check_loading_options(pipeline_class: type, given: Iterable[str]) -> None:
+def check_loading_options(pipeline_class: type, given: Iterable[str], others: Iterable[str] = ()) -> None:
     """Refuses arguments of `from_pretrained` that diffusers would pass over.
 
     Args:
         pipeline_class: The class that will be loaded.
         given: Names of the arguments.
+        others: Names that the class takes besides, for the hint.
 
     Raises:
         FmriModelsError: Names the first one, and the one that is closest to it.
     """
     own = [name for name in inspect.signature(pipeline_class).parameters if name not in ("args", "kwargs")]
-    known = [*own, *DIFFUSERS_LOAD_OPTIONS]
+    known = [*own, *DIFFUSERS_LOAD_OPTIONS, *others]
     for name in given:
         if name not in known and not name.startswith("_"):
             raise FmriModelsError(
                 f"{pipeline_class.__name__}.from_pretrained takes no {name!r}.{did_you_mean(name, known)}"
             )
+
+
+def checked_dtype(dtype: Any, what: str) -> Any:
+    """What weights are computed in, for `from_pretrained`; of others diffusers says in its log that it takes float32.
+
+    Args:
+        dtype: A floating type of torch or its name, None, or a mapping of such by component, as diffusers takes it.
+        what: Who takes it, as the beginning of a sentence.
+
+    Raises:
+        FmriModelsError: It is something else.
+    """
+    if isinstance(dtype, Mapping):
+        return {name: checked_dtype(each, what) for name, each in dtype.items()}
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if found is not None and isinstance(found, torch.dtype) and found.is_floating_point:
+        return found
+    if dtype is None:
+        return None
+    raise FmriModelsError(
+        f"{what} got {one_line(repr(dtype), 80)} as dtype; expected torch.float32, torch.bfloat16 or torch.float16."
+    )
+
+
+def check_index_keys(index: Mapping[str, Any], pipeline_class: type, what: str, mend: str) -> None:
+    """Refuses a key of an index that is misspelt, and names others that the pipeline does not have.
+
+    Args:
+        index: What `model_index.json` says.
+        pipeline_class: The class that will be loaded.
+        what: What it is, as the beginning of a sentence that goes on with "has".
+        mend: What to do, as the end of one.
+
+    Raises:
+        FmriModelsError: A key that is not known is spelt almost as one that is.
+    """
+    parameters = inspect.signature(pipeline_class).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return
+    for key in index:
+        if key.startswith("_") or key in parameters:
+            continue
+        if hint := did_you_mean(key, [name for name in parameters if name not in index]):
+            raise FmriModelsError(f"{what} has {one_line(repr(key), 80)}, which is not known; {mend}.{hint}")
+        logger.warning(f"{what} has {one_line(repr(key), 80)}, which is not known and changes nothing.")
 
 
 def check_component_index(index: dict[str, Any], what: str, mend: str, components: Iterable[str] | None = None) -> None:

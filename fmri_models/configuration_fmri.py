@@ -43,6 +43,11 @@ _TRANSFORMERS_FIELDS: dict[str, Any] = {
     "torch_dtype": _Dtype,
     "transformers_version": str | None,
 }
+# What else its base class reads of a file, or is there of earlier versions.
+_TRANSFORMERS_ATTRIBUTES = (
+    "attn_implementation", "experts_implementation", "name_or_path", "num_labels", "output_attentions",
+    "tie_word_embeddings", "torchscript", "use_bfloat16", "use_cache",
+)  # fmt: skip
 
 
 @strict
@@ -63,9 +68,11 @@ class FmriConfig(PreTrainedConfig):
 
     Attributes:
         ranges: Field ▶ the smallest and largest number that it (or each number of a list) may be.
+        set_by_training: Fields of the method that training sets, so that nobody chooses them.
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    set_by_training: ClassVar[tuple[str, ...]] = ()
 
     subject_names: list[str] = field(default_factory=list)
     num_voxels: list[int] = field(default_factory=list)
@@ -81,7 +88,7 @@ class FmriConfig(PreTrainedConfig):
         self._check_ranges()
         for kind in SPACES:
             self.space(kind)
-        self._warn_of_misspelt(kwargs)
+        self._warn_of_unknown(kwargs)
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -109,15 +116,24 @@ class FmriConfig(PreTrainedConfig):
         return frozenset(each.name for each in fields(config_class))
 
     @classmethod
+    def free_fields(cls) -> frozenset[str]:
+        """Names of the fields that are the method's own and free to choose before training."""
+        return cls.own_fields() - FmriConfig.own_fields() - set(cls.set_by_training)
+
+    @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
         return read_object(json_file, "model's configuration", _MEND)
 
-    def _warn_of_misspelt(self, others: Mapping[str, Any]) -> None:
-        """The library keeps any attribute; one that is named almost as a field is more likely a mistake."""
+    def _warn_of_unknown(self, others: Mapping[str, Any]) -> None:
+        """The library keeps any attribute, so that what is no field is named and not refused."""
         for name in others:
-            known = name.startswith("_") or name in _TRANSFORMERS_FIELDS
-            if not known and (hint := did_you_mean(name, self.own_fields())):
-                logger.warning(f"{type(self).__name__} has no field {name!r}, which is kept and changes nothing.{hint}")
+            if not name.startswith("_") and name not in (*_TRANSFORMERS_FIELDS, *_TRANSFORMERS_ATTRIBUTES):
+                hint = did_you_mean(name, self.own_fields())
+                # The same file is read several times while a model is loaded.
+                logger.warning_once(
+                    f"{type(self).__name__} has no field {one_line(repr(name), 80)}, which is kept and changes "
+                    f"nothing.{hint}"
+                )
 
     def _check_ranges(self) -> None:
         for name, (low, high) in {"num_voxels": SIZE, **self.ranges}.items():

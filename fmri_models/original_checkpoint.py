@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +20,8 @@ Checkpoint = str | os.PathLike | Mapping[str, Any]
 State = dict[str, torch.Tensor]
 
 _ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80\x02"
+_HEADER_LENGTH_BYTES = 8
 # Values that are looked at together, so that a look at a large tensor takes no memory of its size.
 _VALUES_A_CHUNK = 2**24
 _MEND = "give a published checkpoint, such as last.pth"
@@ -102,6 +105,11 @@ def read_state(checkpoint: Checkpoint) -> State:
     found: Any = checkpoint if isinstance(checkpoint, Mapping) else _read_file(Path(checkpoint))
     values = _state_inside(found, _named(checkpoint))
     if values is None:
+        if isinstance(found, Mapping) and _has_arrays(found):
+            raise FmriModelsError(
+                f"{_named(checkpoint)} holds arrays of NumPy by name, and no tensors; make tensors of them with "
+                "torch.from_numpy and save these."
+            )
         raise FmriModelsError(
             f"{_named(checkpoint)} holds no state dict; expected tensors by name, or these as 'model_state_dict'."
         )
@@ -141,14 +149,19 @@ def _read_file(path: Path) -> Any:
         )
     check_regular_file(path, "file", _MEND)
     try:
-        if path.suffix == ".safetensors":
+        # What a file is, it says itself: endings change when it is renamed.
+        is_zip, is_torch, is_safetensors = _begins_as(path)
+        if is_safetensors or (path.suffix == ".safetensors" and not is_torch):
             return load_file(path)
-        is_zip = _begins_as_zip(path)
         if is_zip:
             _check_members(path)
         # Only files in torch's newer format can be mapped.
         stand_ins = [(_LeftOut, name) for name in _STATE_OF_TRAINING] + [(dict, name) for name in _DICTIONARIES]
         with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+            if path.suffix == ".safetensors":
+                # By its name torch would take it for what it is not; without a name nothing is mapped.
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True)
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
     except FmriModelsError:
         raise
@@ -174,9 +187,14 @@ def _kind_of_folder(path: Path) -> str:
     return ""
 
 
-def _begins_as_zip(path: Path) -> bool:
+def _begins_as(path: Path) -> tuple[bool, bool, bool]:
+    """Whether a file begins as an archive, as any of torch's formats, and as safetensors (a length, and JSON)."""
     with open(path, "rb") as file:
-        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        beginning = file.read(_HEADER_LENGTH_BYTES + 1)
+    length = int.from_bytes(beginning[:_HEADER_LENGTH_BYTES], "little")
+    is_safetensors = beginning[_HEADER_LENGTH_BYTES:] == b"{" and length < path.stat().st_size
+    is_zip = beginning.startswith(_ZIP_MAGIC)
+    return is_zip, is_zip or beginning.startswith(_PICKLE_MAGIC), is_safetensors
 
 
 def _state_inside(values: Any, named: str) -> Mapping[Any, Any] | None:
@@ -201,6 +219,16 @@ def _state_inside(values: Any, named: str) -> Mapping[Any, Any] | None:
             )
         values = inside[chosen[0]] if chosen else None
     return None
+
+
+def _has_arrays(values: Mapping[Any, Any]) -> bool:
+    """Whether arrays lie where a state dict would have tensors; those of a file have become stand-ins."""
+    inside = [values, *(values[key] for key in _STATE_KEYS if isinstance(values.get(key), Mapping))]
+    return any(
+        isinstance(key, str) and "." in key and isinstance(each, np.ndarray | _LeftOut)
+        for mapping in inside
+        for key, each in mapping.items()
+    )
 
 
 def _may_hold_state(value: Any, depth: int = _MOST_WRAPPERS) -> bool:

@@ -71,6 +71,8 @@ _BINARY_ENDINGS = frozenset(
 )  # fmt: skip
 # A report's own page is one.
 _PAGES = frozenset({".htm", ".html"})
+# How pydantic says that there is too little or too much of something.
+_LENGTH = re.compile(r"^(?:\w+) should have (at (?:least|most) \d+ \w+)(?: after validation)?(?:, not \w+)?")
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
 )  # fmt: skip
@@ -399,6 +401,7 @@ def _misfit(error: Any) -> str:
         return f"has no {place!r}" if place else "is incomplete"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"has {place!r}, which is not known there"
+    message = _LENGTH.sub(r"\1", message)
     expected = message.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     expected = expected.partition(" or instance of ")[0]
     where = f"has {found} as {place!r}" if place else f"is {found}"

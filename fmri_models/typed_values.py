@@ -5,6 +5,7 @@
 """
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -256,6 +257,8 @@ def _typed_text(text: Written, alternatives: list[Any], key: str) -> Any:
         return str(text)
     for kind in (bool, int, float):
         found = _SCALARS[kind](text) if kind in alternatives else None
+        if isinstance(found, float) and math.isinf(found) and not _NO_NUMBER.fullmatch(text):
+            raise FmriModelsError(f"{one_line(key, 200)} is {one_line(text, 80)}; expected a finite number; {_MEND}.")
         if found is not None:
             return found
     for kind in alternatives:
@@ -426,9 +429,11 @@ def _natural(text: str) -> Any:
 
 
 def _shown(text: Written) -> str:
-    """A text as a message shows it: without quotes where it looks like no text."""
-    natural = str(text) if text.quoted else _natural(text)
-    return "null" if natural is None else one_line(repr(natural), 80)
+    """A text as it was typed, for a message: without quotes where it is a number or nothing."""
+    if _means_nothing(text):
+        return "null"
+    is_number = not text.quoted and _float(text) is not None
+    return one_line(str(text) if is_number else repr(str(text)), 80)
 
 
 def _misfit(found: str, alternatives: list[Any], key: str) -> FmriModelsError:

@@ -5,15 +5,19 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearConfig, LinearModel, MindEyeConfig
 from fmri_models.component_index import (
     DIFFUSERS_LOAD_OPTIONS,
     DIFFUSERS_SAVE_OPTIONS,
     check_component_classes,
+    check_index_keys,
     check_loading_options,
+    checked_dtype,
 )
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
@@ -142,6 +146,35 @@ def test_misspelt_arguments_of_loading_are_refused_with_the_nearest(pipeline_cla
         check_loading_options(pipeline_class, [nearest, name])
 
 
+def test_the_hint_knows_what_a_class_takes_besides():
+    with pytest.raises(FmriModelsError, match="no 'unseen_sesion'. Did you mean 'unseen_session'"):
+        check_loading_options(FmriToImagePipeline, ["unseen_sesion"], others=["unseen_session"])
+
+
+@pytest.mark.parametrize("dtype", ["flot", "int8", torch.int8, 16, {"brain_model": "flot"}, ["float32"]])
+def test_what_is_no_dtype_is_a_sentence(dtype):
+    with pytest.raises(FmriModelsError, match=r"X got .* as dtype; expected torch\.float32"):
+        checked_dtype(dtype, "X")
+
+
+def test_dtypes_and_their_names():
+    assert checked_dtype("bfloat16", "X") == checked_dtype("torch.bfloat16", "X") == torch.bfloat16
+    assert checked_dtype({"default": "float16"}, "X") == {"default": torch.float16}
+    assert checked_dtype(None, "X") is None
+
+
+def test_misspelt_keys_of_an_index_are_refused_and_others_named(caplog):
+    index = {"_class_name": "x", "_anything": 1, "brain_model": [], "processor": [], "note": 3}
+    logging.enable_propagation()
+    try:
+        check_index_keys(index, FmriToImagePipeline, "The index", "x")
+    finally:
+        logging.disable_propagation()
+    assert "The index has 'note', which is not known and changes nothing." in caplog.text
+    with pytest.raises(FmriModelsError, match="has 'drawing_setting', which is not known.*'drawing_settings'"):
+        check_index_keys({**index, "drawing_setting": {}}, FmriToImagePipeline, "The index", "x")
+
+
 def test_misspelt_arguments_of_models_and_saving_are_refused_with_the_nearest(tmp_path):
     space = {"encoder": "pixels", "layer": "latent", "shape": [1, 2, 2]}
     model = LinearModel(LinearConfig(subject_names=["a"], num_voxels=[3], latent_space=space))
@@ -159,12 +192,10 @@ def test_misspelt_arguments_of_models_and_saving_are_refused_with_the_nearest(tm
 
 
 def test_a_misspelt_field_of_a_configuration_is_named(caplog):
-    from transformers.utils import logging
-
     logging.enable_propagation()
     try:
         MindEyeConfig(subject_names=["a"], num_voxels=[3], hiden_size=3, comment="mine")
     finally:
         logging.disable_propagation()
     assert "no field 'hiden_size'" in caplog.text and "Did you mean 'hidden_size'" in caplog.text
-    assert "comment" not in caplog.text
+    assert "no field 'comment', which is kept and changes nothing.\n" in caplog.text

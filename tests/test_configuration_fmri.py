@@ -72,6 +72,20 @@ def test_wrong_values_are_named(tmp_path, config_class, changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior_attention_head_dim": 3}, "prior_attention_head_dim is 3; expected an even number"),
+        ({"low_level_block_out_channels": []}, "low_level_block_out_channels is empty"),
+    ],
+)
+def test_sizes_that_no_network_has(options, message):
+    embeddings = {"encoder": "x", "layer": "y", "shape": [2, 4]}
+    spaces = {"image_embedding_space": embeddings, "latent_space": SPACE}
+    with pytest.raises(FmriModelsError, match=message):
+        MindEyeConfig(subject_names=["a"], num_voxels=[5], **spaces, **{**MINDEYE, **options})
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": NaN}', '{"a": ' + "[" * 100_000])
 def test_a_file_that_is_no_configuration(tmp_path, text):
     (tmp_path / "config.json").write_text(text)

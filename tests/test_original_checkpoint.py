@@ -28,6 +28,24 @@ def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> b
     return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_is_what_it_begins_as_whatever_its_name(tmp_path, zipped):
+    save_file(weights(), tmp_path / "last.pth")
+    torch.save(weights(), tmp_path / "last.safetensors", _use_new_zipfile_serialization=zipped)
+    for name in ("last.pth", "last.safetensors"):
+        assert same(read_state(tmp_path / name), weights())
+
+
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_arrays_in_the_place_of_tensors_are_named(tmp_path, key):
+    arrays = {name: value.numpy() for name, value in weights().items()}
+    saved = arrays if key is None else {key: arrays, "epoch": 3}
+    torch.save(saved, tmp_path / "last.pth")
+    for checkpoint in (saved, tmp_path / "last.pth"):
+        with pytest.raises(FmriModelsError, match=r"arrays of NumPy by name.*torch\.from_numpy"):
+            read_state(checkpoint)
+
+
 class Payload:
     """Touches a file as soon as it is unpickled."""
 

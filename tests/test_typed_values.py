@@ -80,11 +80,11 @@ def test_a_text_becomes_what_is_declared(text, kind, expected):
     [
         ("x", int, "key is 'x'; expected a whole number"),
         ("1.5", int, "key is 1.5; expected a whole number"),
-        ("1e-1", int, "key is 0.1; expected a whole number"),
+        ("1e-1", int, "key is 1e-1; expected a whole number"),
         ("1e9999", int, "expected a whole number"),
         ("1:30", int, "key is '1:30'; expected a whole number"),
         ("0x10", int, "key is '0x10'; expected a whole number"),
-        ("true", int, "key is True; expected a whole number"),
+        ("true", int, "key is 'true'; expected a whole number"),
         ("null", int, "key is null; expected a whole number"),
         ("1_0e-4", float, "key is '1_0e-4'; expected a number"),
         ("inf", float, "key is 'inf'; expected a number"),

@@ -8,6 +8,8 @@ from ..errors import FmriModelsError
 from ..shipped import shipped_folder
 from .console import add_unseen_session
 
+_LAST_PORT = 2**16 - 1
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -20,9 +22,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--model", metavar="DIR_OR_REPO", help="the pipeline (default: $FMRI_MODEL, or the demo's)")
     parser.add_argument("--data", metavar="DIR_OR_REPO", help="the trial table (default: $FMRI_DATA, or the demo's)")
-    parser.add_argument("--port", type=int, metavar="N", help="port to listen on (default: a free one from 7860)")
+    parser.add_argument("--port", type=_port, metavar="N", help="port to listen on (default: a free one from 7860)")
     add_unseen_session(parser)
     parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; expected a number from 1 to {_LAST_PORT}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -208,6 +208,13 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
             f"The image generator's dtype is {one_line(source.dtype, 80)!r}; expected {', '.join(_DTYPES)}."
         )
     _check_place(source)
+    if source.repository is None and image_generator_class(str(source.name)).default_repository is None:
+        for key in ("revision", "subfolder"):
+            if getattr(source, key) is not None:
+                raise FmriModelsError(
+                    f"The image generator {source.name} has a {key} and no repository, and none was published for it; "
+                    f"leave {key} out, or give the repository."
+                )
     _check_spaces(source)
     _check_known_options(source)
     return source

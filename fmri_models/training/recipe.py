@@ -5,12 +5,13 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..data.augmentation import PictureAugmentation, picture_augmentation
 from ..data.processed import Repetitions
@@ -53,9 +54,19 @@ _MEND = "correct the recipe"
 # Text that becomes a part of paths, logs and tables.
 Line = Annotated[str, Field(max_length=4096)]
 Names = Annotated[list[Line], Field(min_length=1)]
-FileSize = Annotated[
-    str, Field(pattern=r"^(?:[0-9]{0,6}[1-9][0-9]{0,6}(?:\.[0-9]{1,6})?|0\.[1-9][0-9]{0,5}) ?[KMGTkmgt][Bb]$")
-]
+_FILE_SIZE = re.compile(r"(?:[0-9]{0,6}[1-9][0-9]{0,6}(?:\.[0-9]{1,6})?|0\.[1-9][0-9]{0,5}) ?[KMGTkmgt][Bb]")
+_RECIPE_ENDINGS = (".yaml", ".yml", ".json")
+# How sentences on a stage's options begin.
+_OPTION_OF_STAGE = re.compile(r"(?:training|objective|augmentation|simulation|teacher)\b")
+
+
+def _file_size(text: str) -> str:
+    if not _FILE_SIZE.fullmatch(text):
+        raise ValueError("a number and one of KB, MB, GB and TB, such as 2GB or 500MB")
+    return text
+
+
+FileSize = Annotated[str, AfterValidator(_file_size)]
 
 
 @dataclass
@@ -213,7 +224,8 @@ class Recipe:
         if self.repetitions not in get_args(Repetitions):
             raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
         self._check_generator()
-        DrawingSettings.from_dict(self.drawing, "The recipe's drawing", _MEND)
+        self._check_model()
+        self._check_drawing()
         if self.folds not in (None, "all"):
             raise FmriModelsError(f"folds is {self.folds!r}; expected 'all', or fold=NUMBER for a single one.")
         check_seed(self.seed, "recipe's seed")
@@ -276,8 +288,31 @@ class Recipe:
                 f"generator is {one_line(repr(self.generator))}; expected a name, a folder or a Hub repository, or a "
                 f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}.{hint}"
             )
-        if isinstance(self.generator, dict):
-            parse_source(self.generator)
+        source = parse_source(self.generator)
+        if source.revision is not None and source.repository is not None and Path(source.repository).is_dir():
+            raise FmriModelsError(
+                f"generator has the revision {one_line(source.revision, 80)!r} of {one_line(source.repository)}, which "
+                "is a folder and has none; leave revision out."
+            )
+
+    def _check_model(self) -> None:
+        """Refuses options that are set from elsewhere, or that training does not look at."""
+        config = get_method(self.method).load("config")
+        for key in self.model:
+            check_key(key, config.own_fields(), "The recipe's model")
+            if key not in config.free_fields():
+                raise FmriModelsError(
+                    f"model.{key} is none of the method's options: the data, the generator or training itself set it, "
+                    "or it changes nothing here; remove it."
+                )
+
+    def _check_drawing(self) -> None:
+        check_keys(self.drawing, DrawingSettings, "The recipe's drawing")
+        for key, value in self.drawing.items():
+            try:
+                DrawingSettings().changed({key: value})
+            except FmriModelsError as error:
+                raise FmriModelsError(f"drawing.{error}") from error
 
     def _check_selection(self, selection: Selection) -> None:
         if "test" in self.train_parts:
@@ -319,14 +354,14 @@ def recipe_names() -> list[str]:
 
 def is_recipe_file(name_or_path: str) -> bool:
     """Whether the path of a file is meant, and not the name of a recipe that comes with the package."""
-    return Path(name_or_path).suffix in (".yaml", ".yml")
+    return Path(name_or_path).suffix.lower() in _RECIPE_ENDINGS
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies overrides.
 
     Args:
-        name_or_path: Name of a shipped recipe, or path of a YAML file.
+        name_or_path: Name of a shipped recipe, or path of a YAML (or JSON) file.
         overrides: `key=value`, with dots into nested values (`processor.statistics=pooled`). A value is what its option
             is declared to be: text as it stands, a number, or a list or mapping in brackets as YAML writes them.
 
@@ -366,6 +401,11 @@ def _read(name_or_path: str) -> dict[str, Any]:
     elif name_or_path in recipe_names():
         text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
+        if Path(name_or_path).is_file():
+            raise FmriModelsError(
+                f"The file {one_line(name_or_path)} has none of the endings of recipes, {', '.join(_RECIPE_ENDINGS)}; "
+                "rename it."
+            )
         raise FmriModelsError(
             f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file."
             f"{did_you_mean(name_or_path, recipe_names())}"
@@ -438,6 +478,7 @@ def _declared(values: Mapping[str, Any]) -> Options:
         "generator": OneOf((str, _generator_options(values.get("generator")), Any)),
         "processor": _processor_options(),
         "model": options_of(method.load("config")),
+        "drawing": _each_or_none(options_of(DrawingSettings)),
     }
     selectable = _changed(Recipe, recipe)
     candidates = list_of(Candidates(selectable, _SELECTABLE))
@@ -448,6 +489,11 @@ def _declared(values: Mapping[str, Any]) -> Options:
 def _changed(kind: type, kinds: Mapping[str, Any]) -> Options:
     """The options of a dataclass, with more said of some of them."""
     return Options({**options_of(kind).kinds, **kinds})
+
+
+def _each_or_none(options: Options) -> Options:
+    """Options of which each may also be null, which leaves it as it is."""
+    return Options({name: OneOf((kind, None)) for name, kind in options.kinds.items()})
 
 
 def _processor_options() -> Options:
@@ -479,11 +525,21 @@ def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
         raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
     check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
     training = values.get("training")
-    if training is None:
-        return Stage(**values)
-    if not isinstance(training, dict):
+    if training is not None and not isinstance(training, dict):
         raise FmriModelsError(f"The stage {values['name']!r} of the recipe {source} has a training that is no mapping.")
-    return Stage(**{**values, "training": TrainingOptions(**training)})
+    with named_by_stage(number):
+        return Stage(**{**values, "training": None if training is None else TrainingOptions(**training)})
+
+
+@contextmanager
+def named_by_stage(number: int) -> Iterator[None]:
+    """Has sentences on an option of a stage begin with its whole key, `stages.1.training.steps`."""
+    try:
+        yield
+    except FmriModelsError as error:
+        if not _OPTION_OF_STAGE.match(str(error)):
+            raise
+        raise FmriModelsError(f"stages.{number}.{error}") from error
 
 
 def check_keys(values: dict[str, Any], kind: type, what: str) -> None:

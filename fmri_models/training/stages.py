@@ -25,7 +25,7 @@ from .gradient import GradientStage, StageIdentity
 from .loop import StageLoop, restore_stage, resumed_state
 from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
-from .recipe import Recipe, Stage, check_fields
+from .recipe import Recipe, Stage, check_fields, named_by_stage
 from .simulated_trials import SimulatedTrials, trial_simulation
 
 logger = logging.get_logger(__name__)
@@ -238,8 +238,10 @@ def stage_objective(recipe: Recipe, stage: Stage) -> Any:
     objective_class = get_method(recipe.method).load("objective")
     if is_dataclass(objective_class) and isinstance(objective_class, type):
         check_fields(stage.objective, objective_class, f"The stage {stage.name!r} has an objective whose ")
+    number = next((index for index, each in enumerate(recipe.stages) if each is stage), 0)
     try:
-        objective = objective_class(**stage.objective)
+        with named_by_stage(number):
+            objective = objective_class(**stage.objective)
     except TypeError as error:
         raise FmriModelsError(f"The stage {stage.name!r} has an objective that does not fit: {error}.") from error
     if stage.training is None and not hasattr(objective, "fit"):

@@ -82,7 +82,7 @@ def test_yamls_traps_are_read_as_they_were_meant(tmp_path):
         ("{steps: 1, epochs: 1}", "both steps and epochs"),
         ("{steps: 0}", "training.steps is 0; expected a whole number from 1"),
         ("{epochs: 1.5}", "training.epochs is 1.5"),
-        ("{steps: 1, batch_size: true}", "training.batch_size is True"),
+        ("{steps: 1, batch_size: true}", "training.batch_size is 'true'"),
         ("{steps: 1000000000000000000000000000000}", "number beyond"),
         ("{steps: 2000000000}", "expected a whole number from 1 to 1000000000"),
         ("{steps: 1, learning_rate: 1_0e-4}", "training.learning_rate is .1_0e-4."),

@@ -15,6 +15,7 @@ from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusio
 from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
 from fmri_models.training.recipe import load_recipe, recipe_names
+from fmri_models.training.stages import stage_objective
 from fmri_models.typed_values import check_given_once
 
 
@@ -199,6 +200,77 @@ def test_a_key_is_given_once(overrides, repeated):
     check_given_once(["processor={statistics: pooled}", "processor.rois=V1", "seed=1", "split=a", "splits=b"])
     recipe = load_recipe("linear", ["processor={statistics: pooled}", "processor.rois=V1"])
     assert recipe.processor == {"statistics": "pooled", "rois": ["V1"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dtype", "flot16"), ("dtype", "[a]"), ("architectures", "[x]"), ("id2label", "x"), ("return_dict", "maybe"),
+        ("fmri_models_version", "3"), ("fmri_schema", "1"), ("subject_names", "[a]"), ("num_voxels", "3"),
+        ("latent_space", "{a: 1}"), ("penalties", "{}"), ("restores_variance", "true"),
+    ],
+)  # fmt: skip
+def test_what_is_none_of_the_methods_options_is_refused(key, value):
+    for override in (f"model.{key}={value}", f"selection.candidates=[{{}}, {{model.{key}: {value}}}]"):
+        with pytest.raises(FmriModelsError, match=rf"model\.{key} is none of the method's options"):
+            load_recipe("linear", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("drawing.num_inference_steps=1e1", {"num_inference_steps": 10}),
+        ("drawing.num_candidates=2.0", {"num_candidates": 2}),
+        ("drawing={guidance_scale: '2'}", {"guidance_scale": 2.0}),
+        ("drawing.strength=null", {"strength": None}),
+    ],
+)
+def test_drawing_is_read_by_its_declared_types(override, expected):
+    assert load_recipe("linear", [override]).drawing == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("linear", "drawing.selection=on", r"^drawing\.selection is 'on'; expected 'brain', 'first'"),
+        ("linear", "drawing.num_candidates=0", r"^drawing\.num_candidates is 0; expected 1 to 1000"),
+        ("linear", "drawing.steps=3", "unknown key 'steps'"),
+        ("linear", "seed=1e400", "^seed is 1e400; expected a whole number"),
+        ("linear", "seed=on", "^seed is 'on'; expected a whole number"),
+        ("linear", "processor.min_noise_ceiling=1e400", "is 1e400; expected a finite number"),
+        ("linear", "subjects=[]", r"^subjects is \[\]; expected at least 1 item"),
+        ("linear", "max_shard_size=2GiB", "is '2GiB'; expected a number and one of KB, MB, GB and TB"),
+        ("linear", "generator={name: thumbnail, revision: 1}", "has a revision and no repository"),
+        ("linear", "generator={name: thumbnail, subfolder: 03}", "has a subfolder and no repository"),
+        ("linear", "generator={repository: /tmp, revision: a}", "is a folder and has none"),
+        ("mindeye_nsd", "stages.1.training.batch_size=0", r"^stages\.1\.training\.batch_size is 0"),
+        ("mindeye_nsd", "stages.1.augmentation=x", r"^stages\.1\.augmentation is 'x'"),
+        ("mindeye_nsd", "stages.1.training.epochs=null", r"^stages\.1\.training has neither steps nor epochs"),
+    ],
+)
+def test_sentences_show_the_whole_key_and_what_was_typed(name, override, message):
+    with pytest.raises(FmriModelsError, match=message):
+        load_recipe(name, [override])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("voxel_noise", -1), ("mixco_probability", 2), ("mixco_temperature", 0), ("prior_weight", -1), ("mixco_beta", 0)],
+)
+def test_numbers_of_an_objective_are_in_range(key, value):
+    recipe = load_recipe("mindeye_nsd", [f"stages.1.objective.{key}={value}"])
+    with pytest.raises(FmriModelsError, match=rf"^stages\.1\.objective\.{key} is {value}.*; expected a"):
+        stage_objective(recipe, recipe.stages[1])
+
+
+@pytest.mark.parametrize("name", ["mine.YAML", "mine.Yml", "mine.json"])
+def test_endings_of_recipe_files(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{"method": "linear", "stages": [{"name": "only"}], "seed": 3}')
+    assert load_recipe(str(path)).seed == 3
+    path.rename(tmp_path / "mine.txt")
+    with pytest.raises(FmriModelsError, match=r"mine\.txt has none of the endings of recipes, \.yaml, \.yml, \.json"):
+        load_recipe(str(tmp_path / "mine.txt"))
 
 
 def test_a_recipe_from_a_file(tmp_path):

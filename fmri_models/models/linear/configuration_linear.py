@@ -29,6 +29,7 @@ class LinearConfig(FmriConfig):
 
     model_type = "fmri-linear"
     ranges: ClassVar = {"targets_a_block": SIZE}
+    set_by_training: ClassVar = ("restores_variance", "penalties")
 
     targets_a_block: int = 4096
     restores_variance: bool = False

@@ -174,6 +174,11 @@ class MindEyeConfig(FmriConfig):
             raise FmriModelsError(f"token_components is {self.token_components}; expected a number from 1, or null.")
 
     def _check_prior(self) -> None:
+        if self.use_prior and self.prior_attention_head_dim % 2:
+            raise FmriModelsError(
+                f"prior_attention_head_dim is {self.prior_attention_head_dim}; expected an even number, whose values "
+                "are turned in pairs."
+            )
         steps = self.prior_num_inference_steps
         if steps is not None and not 2 <= steps <= self.prior_num_timesteps:
             raise FmriModelsError(
@@ -181,6 +186,8 @@ class MindEyeConfig(FmriConfig):
             )
 
     def _check_low_level(self) -> None:
+        if not self.low_level_block_out_channels:
+            raise FmriModelsError("low_level_block_out_channels is empty; expected the channels of one block at least.")
         factor = 2 ** (len(self.low_level_block_out_channels) - 1)
         _, height, width = self.latent_shape
         if height % factor or width % factor:

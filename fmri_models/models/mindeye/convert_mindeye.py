@@ -33,6 +33,9 @@ _KNOWN_BY = (
     "upsampler.conv_in.weight",
 )
 
+# What a trainer of one's own may hold beside the network.
+_BESIDE_NETWORK = re.compile(r"[^.]*(?:loss|criterion|metric)[^.]*\.")
+
 _CLIP_WIDTH = 768
 # Far beyond what was published; each upsampling block doubles the size.
 _MOST_LAYERS, _MOST_BLOCKS = 1000, 10
@@ -146,10 +149,11 @@ def _state_of(checkpoint: Checkpoint) -> State:
     state = read_state(checkpoint)
     parts = {key.replace(".module.", "."): value for key, value in state.items()}
     state = parts if len(parts) == len(state) else state
-    inner = state
+    wrapped = not any(name in state for name in _KNOWN_BY)
+    inner = {key: each for key, each in state.items() if not (wrapped and _BESIDE_NETWORK.match(key))}
     while not any(name in inner for name in _KNOWN_BY):
         first = {key.partition(".")[0] for key in inner}
-        if len(first) > 1 or not all("." in key for key in inner):
+        if len(first) != 1 or not all("." in key for key in inner):
             # None of the layouts; messages name what is in the file.
             return state
         inner = {key.partition(".")[2]: value for key, value in inner.items()}

@@ -1,5 +1,6 @@
 """Trains MindEye: BiMixCo, then soft CLIP; the prior and the low-level branch beside them (Scotti et al., 2023)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast, get_args
@@ -21,12 +22,16 @@ from ...alignment.losses import (
     soft_contrastive_loss,
 )
 from ...errors import FmriModelsError
+from ...names import one_line
 from .modeling_mindeye import MindEyeLowLevelModel, MindEyeModel, MindEyePrior
 from .repetitions_mindeye import RepetitionRule, one_pattern
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
 LowLevelLoss = Literal["l1", "mse"]
 PARTS = ("backbone", "prior", "low_level")
+_SHARES = ("mixco_share", "mixco_probability", "token_whitening")
+_POSITIVE = ("mixco_beta", "mixco_temperature", "maps_temperature", "low_level_scale_factor")
+_FROM_ZERO = ("prior_weight", "low_level_weight", "token_weight", "maps_weight", "voxel_noise")
 
 
 class TargetsOfPictures(Protocol):
@@ -95,16 +100,12 @@ class MindEyeObjective:
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown or not self.parts:
             raise FmriModelsError(f"objective.parts is {list(self.parts)}; expected some of {', '.join(PARTS)}.")
-        if not 0 <= self.mixco_share <= 1:
-            raise FmriModelsError(f"objective.mixco_share is {self.mixco_share}; expected a share from 0 to 1.")
+        for name in (*_SHARES, *_POSITIVE, *_FROM_ZERO):
+            self._check_number(name)
         if len(self.soft_clip_temperatures) != 2 or min(self.soft_clip_temperatures) <= 0:
             raise FmriModelsError(
                 f"objective.soft_clip_temperatures is {list(self.soft_clip_temperatures)}; expected two positive "
                 "numbers, those at the beginning and at the end."
-            )
-        if not 0 <= self.token_whitening <= 1:
-            raise FmriModelsError(
-                f"objective.token_whitening is {self.token_whitening}; expected a number from 0 to 1."
             )
         if self.low_level_loss not in get_args(LowLevelLoss):
             raise FmriModelsError(
@@ -115,12 +116,17 @@ class MindEyeObjective:
                 f"objective.repetition_rule is {self.repetition_rule!r}; expected one of "
                 f"{', '.join(get_args(RepetitionRule))}."
             )
-        if self.maps_temperature <= 0:
-            raise FmriModelsError(f"objective.maps_temperature is {self.maps_temperature}; expected a positive number.")
-        if self.mixco_beta is not None and self.mixco_beta <= 0:
-            raise FmriModelsError(
-                f"objective.mixco_beta is {self.mixco_beta}; expected a positive number, or null for no mixing."
-            )
+
+    def _check_number(self, name: str) -> None:
+        value = getattr(self, name)
+        if name == "mixco_beta" and value is None:
+            return
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or value < 0 or (name in _POSITIVE and value == 0) or (name in _SHARES and value > 1):
+            expected = "a number from 0 to 1" if name in _SHARES else "a number from 0"
+            expected = "a positive number" if name in _POSITIVE else expected
+            none = ", or null for no mixing" if name == "mixco_beta" else ""
+            raise FmriModelsError(f"objective.{name} is {one_line(repr(value), 80)}; expected {expected}{none}.")
 
     def prepare(self, model: MindEyeModel, data: TargetsOfPictures) -> None:
         """Takes the tokens' components from the pictures that the backbone is about to learn from, once for a model.

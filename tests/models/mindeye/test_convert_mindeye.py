@@ -139,8 +139,14 @@ def test_parts_that_were_wrapped_one_by_one():
 
 
 def test_tensors_beside_the_network_are_named():
-    with pytest.raises(FmriModelsError, match=r"no backbone .* loss\.weight"):
-        MindEyeModel.from_original(prefixed("model.", published()) | {"loss.weight": torch.ones(1)})
+    with pytest.raises(FmriModelsError, match=r"no backbone .* extra\.weight"):
+        MindEyeModel.from_original(prefixed("model.", published()) | {"extra.weight": torch.ones(1)})
+
+
+def test_a_loss_beside_the_network_is_passed_over():
+    beside = {"loss_fn.weight": torch.ones(1), "val_metric.total": torch.ones(1)}
+    model = MindEyeModel.from_original(prefixed("model.", published()) | beside)
+    assert torch.equal(model.backbone.input.layers[0].weight, published()["voxel2clip.lin0.0.weight"])
 
 
 def test_a_misspelt_field_is_refused_with_the_nearest():
