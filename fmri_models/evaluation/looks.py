@@ -182,7 +182,7 @@ def looks_sentence(looks: Sequence[tuple[Mapping[str, Any], set[int]]], folds: C
     if len(folds_of) == 1:
         return f"{few} looked at {_how_often(next(iter(folds_of)))}; all looks on record are in the report."
     each = ", ".join(f"{named_folds(same)} {_how_often(count)}" for count, same in sorted(folds_of.items()))
-    return f"Of the test trials of this split, those of {each} were looked at; all looks on record are in the report."
+    return f"Test trials of this split were looked at, those of {each}; all looks on record are in the report."
 
 
 def _how_often(before: int) -> str:
