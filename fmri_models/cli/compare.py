@@ -47,7 +47,7 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
     Raises:
         FmriModelsError: Fewer than two reports, or (without `force`) their protocols or data differ.
     """
-    from ..evaluation.rendering import text_table
+    from ..evaluation.rendering import text_table, warnings_text
 
     if len(reports) < 2:
         raise FmriModelsError("One report has nothing to be compared with; give at least two.")
@@ -56,7 +56,13 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
         raise FmriModelsError(
             f"{differences[0]} Such figures are not comparable; pass --force to see them all the same."
         )
-    names = _names([path for path, _ in reports])
+    names = [
+        f"{name} (!)" if report.warnings else name
+        for name, (_, report) in zip(_names([path for path, _ in reports]), reports, strict=True)
+    ]
+    warnings = [
+        f"{name}\n{warnings_text(report)}" for name, (_, report) in zip(names, reports, strict=True) if report.warnings
+    ]
     columns = [
         (name, row, report) for name, (_, report) in zip(names, reports, strict=True) for row in _shown_rows(report)
     ]
@@ -67,7 +73,7 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
         for info in metrics
     ]
     header = ["metric", "chance", *(name if row == "brain" else f"{name} ({row})" for name, row, _ in columns)]
-    parts = [*(f"Not comparable: {sentence}" for sentence in differences), text_table(header, lines)]
+    parts = [*(f"Not comparable: {sentence}" for sentence in differences), *warnings, text_table(header, lines)]
     if not differences:
         parts += _paired(reports, names, [info.name for info in metrics])
     return "\n\n".join(parts)
@@ -100,6 +106,7 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     from ..evaluation.rendering import text_table
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
+    same = {name: group[0] for _, report in reports for group in report.same_pictures for name in group}
     parts = [
         f"{name} was written by an earlier version, which did not name its items: that items.parquet beside it is its "
         "own can't be verified."
@@ -113,7 +120,7 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
             continue
         lines, few = [], False
         for metric in metrics:
-            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric, merged)
+            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric, merged, same)
             if difference is not None:
                 bounds = "–" if difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*difference.ci95)
                 few |= difference.stimuli < FEWEST_STIMULI
@@ -143,7 +150,11 @@ def _means(
 
 
 def _difference(
-    items: dict[tuple[str, str], float], first: dict[tuple[str, str], float], metric: str, merged: bool
+    items: dict[tuple[str, str], float],
+    first: dict[tuple[str, str], float],
+    metric: str,
+    merged: bool,
+    same: dict[str, str],
 ) -> Any:
     import numpy as np
 
@@ -157,7 +168,7 @@ def _difference(
     return paired_difference(
         values,
         others,
-        [key[1] for key in shared],
+        [same.get(key[1], key[1]) for key in shared],
         metric_info(metric).higher_is_better,
         bounds=metric_range(metric),
         widening=WIDENING_OF_FOLDS if merged else 1.0,

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         args.parser.error("give either --model and --data, or --images and --truth")
     if given == ["images", "truth"]:
         check_without(args, _OF_MODELS, "with --images nothing is decoded or drawn; they go with --model and --data")
-    from ..evaluation.rendering import results_table
+    from ..evaluation.rendering import results_table, warnings_text
 
     if given == ["images", "truth"]:
         from ..evaluation.images import evaluate_images
@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> None:
             args.unseen_session,
             refit_on_exchanged_pairs if args.refit_permuted else None,
         )
+    if report.warnings:
+        print(f"{warnings_text(report)}\n")
     print(results_table(report))
-    for note in report.notes:
+    for note in report.further_notes:
         print(f"- {one_line(note, most=2000)}")
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")

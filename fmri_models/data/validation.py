@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
@@ -59,6 +60,8 @@ def validate_table(
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, checks, progress)
     findings = findings or [*_split_findings(table), *checks.findings(_shown(table))]
+    for sentence in () if findings else _same_pictures(table):
+        note(sentence)
     return findings or list(_near_copy_findings(table, progress))
 
 
@@ -203,6 +206,22 @@ def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) ->
     check_split_rows(name, rows, table.shown())
     if not table.repeats_stimuli(name):
         check_disjoint(rows, hashes, name)
+
+
+def _same_pictures(table: TrialTable) -> Iterator[str]:
+    """Tested stimuli of a split that show the very same picture; they are in one part and fold, as was checked."""
+    contents = dict(zip(table.stimuli.ids, table.stimuli.content_hashes(), strict=True))
+    for name in table.split_names():
+        groups: dict[str, list[str]] = {}
+        rows = table.split_rows(name)
+        for stimulus in sorted(set(rows.filter(pc.equal(rows["split"], schema.TEST))["stimulus_id"].to_pylist())):
+            groups.setdefault(contents.get(stimulus) or stimulus, []).append(stimulus)
+        same = [" = ".join(group) for group in groups.values() if len(group) > 1]
+        if same:
+            yield (
+                f"The split {name!r} tests the very same picture under different ids ({schema.listed(same)}): an "
+                "evaluation takes those of one picture for one stimulus."
+            )
 
 
 def _near_copy_findings(table: TrialTable, progress: Callable[[str], object]) -> Iterator[str]:

@@ -37,8 +37,8 @@ def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
     """Rows that give each item a pattern that belongs to another stimulus.
 
     Args:
-        stimulus_ids: Stimulus of each item, at least two different ones; single trials of one stimulus are exchanged
-            with trials of one other stimulus.
+        stimulus_ids: Stimulus, or picture, of each item, at least two different ones; single trials of one are
+            exchanged with trials of one other.
         seed: Of the draw.
     """
     names = list(dict.fromkeys(stimulus_ids))
@@ -66,6 +66,7 @@ class LinearReferences:
 
     def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord, seed: int) -> None:
         self.pipeline = pipeline
+        self._contents = table.stimuli.content_hashes
         self.kinds = [kind for kind, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
         self._is_evaluated = pipeline.brain_model.config.model_type == "fmri-linear"
         self._selection: Selection = "leave_one_stimulus_out"
@@ -111,8 +112,10 @@ class LinearReferences:
         return self._fit(trials, self.ridge.config.penalties)
 
     def _exchanged(self, trials: ClosedFormTrials) -> ClosedFormTrials:
-        # Not between trials of one stimulus, where its own picture would come back.
-        order = exchange_stimuli(trials.stimulus_ids.tolist(), self.seed)
+        # Not between trials of one stimulus, or of one picture, where it would come back.
+        ids = trials.stimulus_ids.tolist()
+        shown = [digest or name for name, digest in zip(ids, self._contents(ids), strict=True)]
+        order = exchange_stimuli(shown if len(set(shown)) > 1 else ids, self.seed)
         targets = {
             kind: IndexedTargets(indexed.values, indexed.index[order]) for kind, indexed in trials.targets.items()
         }

@@ -325,7 +325,11 @@ class Evaluation:
                 "image_generator": type(pipeline.image_generator).__name__,
                 "repetitions_trained_on": record.repetitions,
                 "training_seconds": record.seconds,
-                "settings": {**pipeline.settings_used(drawing.settings), "seed": drawing.seed, "precision": drawing.precision},
+                "settings": {
+                    **pipeline.settings_used(drawing.settings),
+                    "seed": drawing.seed,
+                    "precision": drawing.precision,
+                },
                 "transductive": pipeline.processor.is_transductive,
             },
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
@@ -340,7 +344,10 @@ class Evaluation:
             ],
         )
         report.near_copies = near_copies
-        report.notes = [*first_notes, *near_copies_notes(near_copies, report.results["brain"]), *report.notes]
+        of_copies = near_copies_notes(near_copies, report.results["brain"])
+        learned = held_out_notes([part.held_out for part in parts])
+        report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
+        report.notes = [*first_notes, *of_copies, *report.notes]
         write_report(out, report, scores, rows, truth, grid_rows=_grid_rows(record.method, rows))
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}

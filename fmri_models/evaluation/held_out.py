@@ -92,7 +92,7 @@ def held_out_trials(
     if record is None:
         doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {part} pictures."
         return HeldOut(trials, split, fold, part, doubts=(doubt,))
-    doubts = _doubts(record) if is_own else _doubts_on_another_table(record, table, part)
+    doubts = _doubts(record, table) if is_own else _doubts_on_another_table(record, table, part)
     trainings = record.learned_from or []
     learned = learned_stimuli(trainings, table, trials.stimulus_ids.tolist(), split, fold)
     if record.learned_from is None and is_own and schema.TEST in record.train_parts:
@@ -193,8 +193,19 @@ def unknown_initial_note(name: str) -> str:
     )
 
 
-def _doubts(record: TrainingRecord) -> list[str]:
+def other_table_notes(trainings: Iterable[LearnedFrom], table: TrialTable) -> list[str]:
+    """A sentence on each other table that an initial model, or one before it, has learned from."""
+    others = dict.fromkeys(each.table for each in trainings if each.table_fingerprint != table.fingerprint)
+    return [
+        f"A model that the training started from has learned from another table ({one_line(repr(name), 120)}): whether "
+        "it has learned from these test pictures is known only where they have the same pixels there."
+        for name in others
+    ]
+
+
+def _doubts(record: TrainingRecord, table: TrialTable) -> list[str]:
     doubts = [unknown_initial_note(name) for name in record.unknown_initial_models]
+    doubts += other_table_notes(record.learned_from or [], table)
     if record.learned_from is None:
         doubts.append(
             "The pipeline was trained with an earlier version, which recorded only the name of its split "

@@ -300,13 +300,15 @@ def to_markdown(report: Report) -> str:
     header, lines = _results(report, with_interval=True)
     protocol = report.protocol
     parts = [f"# Report: protocol {markdown_code(protocol.get('name'))}", "", markdown(protocol.get("description", ""))]
+    if report.warnings:
+        parts += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
     parts += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in _facts(report)), ""]
     parts += ["![Shown and reconstructed pictures](grid.png)", ""]
     parts += ["## Scores", "", scores_caption(report), "", _markdown_table(header, lines), ""]
     for title, caption, table in _further_tables(report):
         parts += [f"## {title}", "", caption, "", _markdown_table(*table), ""]
-    if report.notes:
-        parts += ["## Notes", "", *(f"- {markdown(note)}" for note in report.notes), ""]
+    if report.further_notes:
+        parts += ["## Notes", "", *(f"- {markdown(note)}" for note in report.further_notes), ""]
     return "\n".join(parts)
 
 
@@ -323,6 +325,7 @@ def to_html(report: Report, grid_png: bytes) -> str:
         lines=lines,
         tables=_further_tables(report),
         rows=report.rows,
+        warnings_title=WARNINGS_TITLE,
         grid=Markup(base64.b64encode(grid_png).decode("ascii")),
     )
 
@@ -346,6 +349,14 @@ def scores_caption(report: Report) -> str:
         f"{means} The arrow says which direction is better; chance is what guessing scores, where that is known "
         "without the pictures. A dash means that there is no such number."
     )
+
+
+WARNINGS_TITLE = "Not known to be figures of new pictures"
+
+
+def warnings_text(report: Report) -> str:
+    """The report's warnings for a terminal, a line each; empty without any."""
+    return "\n".join(f"{WARNINGS_TITLE}: {one_line(warning, most=2000)}" for warning in report.warnings)
 
 
 def chances(report: Report) -> dict[str, float]:
@@ -396,8 +407,8 @@ def _near_copies_tables(report: Report) -> list[tuple[str, str, tuple[list[str],
         for pair in pairs[:_MOST_PAIRS_SHOWN]
     ]
     caption = (
-        "Test pictures that show nearly the same as one that was learned from or chosen by (correlation of the pixels); "
-        f"{len(pairs)} in all."
+        "Test pictures that show nearly the same as one that was learned from or chosen by (r is the correlation of "
+        f"the pixels); {len(pairs)} in all."
     )
     tables = [("Near copies", caption, (["tested", "nearly", "fold", "r", "changed"], lines))]
     without = report.near_copies.get("results_without")
@@ -587,6 +598,14 @@ dt { color: #667085; } dd { margin: 0; }
 <body>
 <h1>Report: protocol {{ report.protocol.name }}</h1>
 <p>{{ report.protocol.description }}</p>
+{% if report.warnings %}
+<p><strong>{{ warnings_title }}:</strong></p>
+<ul>
+{% for warning in report.warnings %}
+<li>{{ warning }}</li>
+{% endfor %}
+</ul>
+{% endif %}
 <dl>
 {% for name, value in facts %}
 <dt>{{ name }}</dt><dd>{{ value }}</dd>
@@ -618,10 +637,10 @@ dt { color: #667085; } dd { margin: 0; }
 <dd>{{ row.description }}{% if row.uses_test_images %} Made from the true test pictures.{% endif %}</dd>
 {% endfor %}
 </dl>
-{% if report.notes %}
+{% if report.further_notes %}
 <h2>Notes</h2>
 <ul>
-{% for note in report.notes %}
+{% for note in report.further_notes %}
 <li>{{ note }}</li>
 {% endfor %}
 </ul>

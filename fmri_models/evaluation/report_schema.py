@@ -205,5 +205,7 @@ class ReportContent(_Part):
     seed: Whole = 0
     looks: list[Look] = []
     near_copies: NearCopies = NearCopies()
+    same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
+    warnings: list[Line] = []
     notes: list[Line] = []
     items_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

@@ -202,7 +202,8 @@ def score_rows(
 
     Pictures are scored as they are saved, with 8 bits a channel, so that whoever has the PNGs finds the same numbers.
     Identification and retrieval happen among the stimuli of one subject, seed and fold; several trials of a stimulus
-    are never each other's distractors. Stimuli that show the very same picture are one. Success among the first k is left out where guessing has it more often than not.
+    are never each other's distractors. Stimuli that show the very same picture are one. Success among the first k is
+    left out where guessing has it more often than not.
 
     The permutation test exchanges stimuli, with all items of each: whatever subject, trial, seed or fold they are of,
     the items of a stimulus go to the same other one, and stimuli are exchanged that the same subjects, seeds and folds
@@ -247,7 +248,10 @@ def score_rows(
     metrics, notes = _usable_metrics(protocol, truth, factors, backgrounds)
     constant = is_constant(truth).numpy()
     chances = _known_chances(metrics, _Guessing.of(items, positions, protocol, constant), notes)
-    notes += [*_on_same_pictures(same_pictures(items.ids.tolist(), items.pictures.tolist())), *_on_constant_pictures(items.ids, constant, metrics)]
+    notes += [
+        *_on_same_pictures(same_pictures(items.ids.tolist(), items.pictures.tolist())),
+        *_on_constant_pictures(items.ids, constant, metrics),
+    ]
     networks = _networks(metrics, extractors)
     classifier = _classifier(metrics, factor_classifier)
     contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}

@@ -16,7 +16,7 @@ from ..configuration_fmri import FmriConfig
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..evaluation.items import ITEMS_FILE
-from ..evaluation.rendering import chances, earlier_pictures, scores_caption
+from ..evaluation.rendering import WARNINGS_TITLE, chances, earlier_pictures, scores_caption
 from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
@@ -94,6 +94,19 @@ class _SavedPipeline:
     @property
     def name(self) -> str:
         return self.method.name if self.record is None else f"{self.method.name}-{self.record.table}"
+
+    @property
+    def settings_used(self) -> dict[str, Any]:
+        """The drawing settings that change something, as far as the generator's class tells."""
+        known = {class_name: name for name, (_, class_name) in IMAGE_GENERATORS.items()}
+        name = known.get(self.generator or "") if self.generator_source is None else self.generator_source.name
+        values = self.drawing_settings.to_dict()
+        if name is None:
+            return values
+        used = {*image_generator_class(name).used_settings}
+        # The method may sample what is drawn from.
+        used |= {"num_candidates", "selection"} if used else set()
+        return {name: value for name, value in values.items() if name in used}
 
     @property
     def draws(self) -> bool:
@@ -195,6 +208,7 @@ def _rendered(pipeline: _SavedPipeline, report: Report | None) -> str:
         measured=None if report is None else _content(report),
         rows={} if report is None else _rows_by_kind(report),
         caption="" if report is None else scores_caption(report),
+        warnings_title=WARNINGS_TITLE,
         chances={} if report is None else chances(report),
         version=__version__,
     )
@@ -330,6 +344,8 @@ def _card_data(pipeline: _SavedPipeline, report: Report | None, stated_license: 
 def _eval_results(report: Report) -> list[EvalResult]:
     """The row `brain`, unrounded."""
     kind = " (simulated)" if report.data.get("simulated") else ""
+    # Whoever lists figures of many models reads the name of the data and no text of the card.
+    kind += f" ({WARNINGS_TITLE[0].lower()}{WARNINGS_TITLE[1:]})" if report.warnings else ""
     brain = report.results.get("brain", {})
     measured = {info: brain.get(info.name) for info in report.metrics()}
     return [
@@ -344,7 +360,8 @@ def _eval_results(report: Report) -> list[EvalResult]:
             metric_type=info.name,
             metric_name=info.label,
             metric_value=found["value"],
-            metric_args={"protocol": report.protocol.get("name"), "ci95": found.get("ci95"), "n": found.get("n")},
+            metric_args={"protocol": report.protocol.get("name"), "ci95": found.get("ci95"), "n": found.get("n")}
+            | ({"warnings": report.warnings} if report.warnings else {}),
         )
         for info, found in measured.items()
         if found is not None and found.get("value") is not None

@@ -9,7 +9,7 @@ from ..data import schema
 from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
-from ..evaluation.held_out import learned_stimuli, unknown_initial_note
+from ..evaluation.held_out import learned_stimuli, other_table_notes, unknown_initial_note
 from ..hub_repository import NotFetchedError, is_folder, local_folder
 from ..modeling_fmri import FmriPreTrainedModel
 from ..names import one_line
@@ -106,6 +106,8 @@ def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list
     earlier = earlier_trainings(recipe, table)
     for name in earlier.unknown:
         logger.warning(unknown_initial_note(name))
+    for note in other_table_notes(earlier.learned_from, table):
+        logger.warning(note)
     tested = {
         stimulus
         for subject in subjects

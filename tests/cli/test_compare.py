@@ -211,3 +211,22 @@ def test_no_mutation_ends_in_anything_else(folder, capsys):
         status, out, err = compared(folder, capsys, "--force")
         assert status == 0 or err.startswith("fmri-models: error: ")
         assert "nan" not in out
+
+
+def test_what_was_learned_from_is_marked_wherever_figures_stand(folder, capsys):
+    assert "(!)" not in compared(folder, capsys)[1]
+    sentence = "The model has learned from 3 of these 12 pictures."
+    change(folder, warnings=[sentence], notes=[sentence])
+    status, out, _ = compared(folder, capsys)
+    assert status == 0
+    first, second, *_ = out.splitlines()
+    assert (first, second) == ("good (!)", f"Not known to be figures of new pictures: {sentence}")
+    assert "good (!) (ridge)" in out and "bad against good (!)" in out
+
+
+def test_stimuli_of_one_picture_are_one_in_paired_differences(folder, capsys):
+    before = compared(folder, capsys)[1]
+    change(folder, same_pictures=[[f"s{index:02d}" for index in range(9)]])
+    status, out, _ = compared(folder, capsys)
+    assert status == 0
+    assert "have no interval" not in before and "fewer than 5 stimuli have no interval" in out

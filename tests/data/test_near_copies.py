@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.near_copies import THRESHOLD, PictureSketches, correlations, parts_by_fold
 from fmri_models.data.pictures import content_sha256
@@ -182,8 +183,9 @@ SHAPES = {
     "cross": lambda y, x: (abs(x) < 5) | (abs(y) < 5),
 }
 COLOURS = {
-    "red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 230), "yellow": (230, 220, 30), "cyan": (20, 210, 220),
-    "white": (255, 255, 255), "purple": (150, 30, 170), "orange": (240, 140, 20), "maroon": (110, 20, 50),
+    "red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 230), "yellow": (230, 220, 30),
+    "cyan": (20, 210, 220), "white": (255, 255, 255), "purple": (150, 30, 170),
+    "orange": (240, 140, 20), "maroon": (110, 20, 50),
 }  # fmt: skip
 
 
@@ -338,6 +340,21 @@ def test_validate_lists_so_many_and_counts_the_rest(tmp_path):
     parts["p29"] = "validation"
     findings = validate_table(write_table(tmp_path / "t", pictures, parts))
     assert len(findings) == 21 and findings[-1] == "The split 'default' has 5 more such pairs."
+
+
+def test_validate_names_tested_stimuli_of_the_very_same_picture_and_finds_nothing_wrong(tmp_path, capsys):
+    pictures = {f"p{number:02d}": blurry(number, 32) for number in range(30)}
+    pictures["same"] = pictures["p29"]
+    parts = {name: "train" if name < "p20" else "validation" if name < "p25" else "test" for name in pictures}
+    path = write_table(tmp_path / "t", pictures, parts)
+    notes = []
+    assert validate_table(path, note=notes.append) == []
+    assert notes == [
+        "The split 'default' tests the very same picture under different ids (p29 = same): an evaluation takes those "
+        "of one picture for one stimulus."
+    ]
+    assert main(["data", "validate", str(path)]) == 0
+    assert "p29 = same" in capsys.readouterr().out
 
 
 def test_validate_has_nothing_to_say_of_other_tables(tmp_path):

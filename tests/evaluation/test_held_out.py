@@ -216,6 +216,15 @@ def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_p
     report = evaluate(tmp_path / "out", data, tmp_path / "report", "small_pictures")
     assert f"has learned from {seen} of these {len(tested)} pictures" in report.notes[0]
 
+    # From another table pictures are known by their pixels alone, which is said before the training and in the report.
+    other = write_small_table(tmp_path / "other", subjects=(SUBJECT,), noise=0.4)
+    doubt = "learned from another table ('small'): whether it has learned from these test pictures is known only where"
+    assert doubt in warned(caplog, other, tmp_path / "of_other", start)
+    assert any(
+        doubt in note for note in evaluate(tmp_path / "of_other", other, tmp_path / "ro", "small_pictures").warnings
+    )
+    assert doubt not in warned(caplog, data, tmp_path / "same_again", "split=a", start)
+
     # Also at second hand, on the split that the middle one was trained on.
     assert message in warned(caplog, data, tmp_path / "third", f"initial_model={tmp_path / 'out'}", "split=b")
     assert [each.split for each in TrainingRecord.load(tmp_path / "third").learned_from] == ["b", "a"]

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from fmri_models.evaluation import Report, RowData, Scores, score_rows
 from fmri_models.evaluation.bootstrap import PERMUTATIONS
-from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
+from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from tests.evaluation.test_report import Classifier, TinyExtractor
 
 NOT_TESTED = ("factor_accuracy_colour", "factor_accuracy_place")
@@ -216,3 +216,42 @@ def test_folds_that_learn_from_each_others_test_stimuli_are_no_more_significant(
     assert any("learned from each other's test stimuli" in note for note in report.notes)
     assert (np.array(p) <= 0.05).sum() <= binom.ppf(0.99, draws, 0.05)
     assert sum(covered) >= binom.ppf(0.01, draws, 0.95)
+
+
+def test_stimuli_of_the_very_same_picture_are_one_stimulus():
+    """Nobody can tell them apart: never each other's distractors, one unit of intervals, exchanged together."""
+    protocol, names = get_protocol("small_pictures"), [f"p{number:02d}" for number in range(20)]
+    truth = torch.rand(10, 3, 12, 12, generator=torch.Generator().manual_seed(0)).repeat_interleave(2, 0)
+    scores = score_rows({"brain": RowData(truth)}, truth, names, protocol, gallery_embeds=truth.flatten(1))
+    report = Report.from_scores(scores, protocol, draws=20)
+    found = report.results["brain"]
+    assert found["identification_top1"]["value"] == found["pairwise_pixcorr"]["value"] == 1
+    assert {(each["n"], each["stimuli"]) for each in found.values() if each} == {(20, 10)}
+    assert scores.chances["identification_top1"] == pytest.approx(1 / 10) and scores.pool_size == 10
+    # Both items of a picture go to the same other one.
+    pairs = scores.permuted["mse"].reshape(-1, 10, 2)
+    assert (pairs[..., 0] == pairs[..., 1]).all() and (pairs > 0).any()
+    assert report.same_pictures == [[f"p{number:02d}", f"p{number + 1:02d}"] for number in range(0, 20, 2)]
+    assert any("20 test stimuli show 10 pictures under different ids (p00 = p01, " in note for note in report.notes)
+    # The names of items stay as they are, and other pictures have no such note.
+    assert scores.stimulus_ids.tolist() == names
+    other = score_rows({"brain": RowData(truth[::2])}, truth[::2], names[::2], protocol)
+    assert other.pictures.tolist() == names[::2] and not any("under different ids" in note for note in other.notes)
+
+
+def test_where_all_pictures_are_the_same_there_is_nothing_to_identify():
+    truth = torch.rand(1, 3, 12, 12).expand(6, -1, -1, -1)
+    scores = score_rows({"brain": RowData(truth)}, truth, list("abcdef"), get_protocol("small_pictures"))
+    assert scores.values["brain"]["identification_top1"] is None and scores.exhaustive
+    assert Report.from_scores(scores, get_protocol("small_pictures")).results["brain"]["mse"]["stimuli"] == 1
+
+
+def test_what_one_part_knows_to_be_the_same_picture_holds_for_all():
+    protocol, truth = Protocol("test", "", ("mse",)), torch.rand(3, 3, 12, 12)
+    parts = [
+        score_rows({"brain": RowData(pictures)}, pictures, names, protocol, folds=[fold] * 3)
+        for fold, (names, pictures) in enumerate(
+            [(["b", "c", "d"], truth[[0, 0, 1]]), (["a", "b", "e"], truth[[0, 0, 2]])]
+        )
+    ]
+    assert Scores.concatenate(parts).units.tolist() == ["a", "a", "d", "a", "a", "e"]

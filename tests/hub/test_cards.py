@@ -356,3 +356,14 @@ def test_a_license_is_a_text(model):
     path = write_card(model)
     path.write_text(path.read_text().replace("---\n", "---\nlicense: [a, b]\nlicense_link: 3\n", 1))
     assert ModelCard.load(write_card(model)).data.license is None
+
+
+def test_what_was_learned_from_stands_before_the_figures(model, report):
+    sentence = "5 of 10 test pictures are nearly in the training as well."
+    card = ModelCard.load(write_card(model, replace(report, warnings=[sentence], notes=[sentence, "Else."])))
+    results = section(card.text, "Results")
+    assert results.count(sentence) == 1 and results.index(sentence) < results.index("| metric |")
+    assert "- Else." in results
+    for figure in card.data.eval_results:
+        assert figure.dataset_name.endswith("(not known to be figures of new pictures)")
+        assert figure.metric_args["warnings"] == [sentence]
