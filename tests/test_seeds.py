@@ -103,5 +103,6 @@ def test_seeds_of_numpy_draw_as_those_of_python():
     for wrong in (1.5, "1", None, True):
         with pytest.raises(FmriModelsError, match="expected a whole number from 0"):
             score(wrong)
+    assert type(SimulatorConfig(seed=np.int64(3)).seed) is int
     drawings = [SeededDrawing(DrawingSettings(), seed).sources(2) for seed in (3, np.int64(3))]
     assert len({source.initial_seed() for drawing in drawings for source in drawing}) == 2

@@ -58,7 +58,8 @@ class SimulatorConfig:
                 raise FmriModelsError(f"The simulator's {name} is {value}; expected at least {least}.")
             if value > most:
                 raise FmriModelsError(f"The simulator's {name} is {value}; expected {most} at most.")
-        check_seed(self.seed, "simulator's seed")
+        # Python's own number, which the table's metadata can say.
+        object.__setattr__(self, "seed", check_seed(self.seed, "simulator's seed"))
         if not 0 <= self.early_share <= 1:
             raise FmriModelsError(f"The share of early voxels is {self.early_share}; expected a number from 0 to 1.")
 
