@@ -242,9 +242,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         unused = [name for name, value in given.items() if value is not None and name not in used]
         if unused:
             have = "has" if len(unused) == 1 else "have"
+            drawn_by = type(self.image_generator).__name__
             why = "" if "num_candidates" in used else ", which draws nothing at random"
             warnings.warn(
-                f"{', '.join(unused)} {have} no effect with this pipeline's {type(self.image_generator).__name__}{why}.",
+                f"{', '.join(unused)} {have} no effect with this pipeline's {drawn_by}{why}.",
                 stacklevel=4,
             )
 

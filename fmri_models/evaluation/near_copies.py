@@ -137,8 +137,8 @@ def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[st
     )
     if compared and others < all_stimuli:
         figures += (
-            f" The first are of {all_stimuli} stimuli and the second of {others}, so that identification and retrieval are "
-            "among fewer there."
+            f" The first are of {all_stimuli} stimuli and the second of {others}, so that identification and retrieval "
+            "are among fewer there."
         )
     return [f"{what}{figures} Only the figures without them are those of unseen pictures."]
 
