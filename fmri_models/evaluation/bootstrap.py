@@ -27,8 +27,8 @@ FEWEST_STIMULI = 5
 TIE_MARGIN = 1e-10
 
 # Of two tested items in different folds each is a training item of the other's model, and their chance agreement counts
-# in both scores: the variance of a mean over folds is up to twice what scattered or re-paired scores show (measured for
-# ridge on noise: 1.6 to 2.3 times, `tests/evaluation/test_nulls.py` has such a ridge; Nadeau & Bengio, 2003, add as much).
+# in both scores: the variance of a mean over folds is up to twice what scattered or re-paired scores show. For ridge on
+# noise (one is in `tests/evaluation/test_nulls.py`) 1.6 to 2.3 times was measured; Nadeau & Bengio (2003) add as much.
 WIDENING_OF_FOLDS = math.sqrt(2)
 # Range of shares of successes, of which the binomial distribution is the most spread one.
 _SHARE = (0.0, 1.0)

@@ -196,10 +196,12 @@ def _subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> li
     untested: dict[str, list[int]] = {}
     for recipe in recipes:
         for name in recipe_subjects(recipe, table):
-            if len(table.trials(name, recipe.train_parts, recipe.split, recipe.fold)) == 0:
+            # Validation trials that nothing is chosen on are learned from.
+            parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
+            if len(table.trials(name, parts, recipe.split, recipe.fold)) == 0:
                 raise FmriModelsError(
-                    f"{name} has no trials in {', '.join(recipe.train_parts)} of the split {recipe.split!r} (fold "
-                    f"{recipe.fold}); leave the subject out with subjects=[...], or train on another split."
+                    f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r} (fold {recipe.fold}); "
+                    "leave the subject out with subjects=[...], or train on another split."
                 )
             if len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
                 untested.setdefault(name, []).append(recipe.fold)
