@@ -104,9 +104,7 @@ def test_a_finished_selection_is_kept_with_its_candidates_and_not_with_others(wo
 
 def test_folds_that_were_trained_in_different_ways_are_not_merged(workplace, folds, tmp_path):
     train(recipe(workplace / "data", folds / "fold01", "fold=1", WEAK))
-    with pytest.raises(
-        FmriModelsError, match=r"in different ways \(stages\.0\.objective\.penalties\.0 is None"
-    ):
+    with pytest.raises(FmriModelsError, match=r"in different ways \(stages\.0\.objective\.penalties\.0 is None"):
         evaluate(folds, workplace / "data", tmp_path / "r", "small_pictures")
     with pytest.raises(FmriModelsError, match="trained in different ways"):
         evaluate(workplace / "folds", workplace / "data", tmp_path / "r", "small_pictures", reference=folds)
