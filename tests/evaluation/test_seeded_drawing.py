@@ -108,9 +108,9 @@ def test_options_out_of_range_are_refused_before_any_work(command, options, mess
 @pytest.mark.parametrize(
     ("drawing", "message"),
     [
-        ("drawing.strength=2", "The recipe's drawing can't be used: strength is 2"),
+        ("drawing.strength=2", "drawing.strength is 2.0"),
         ("drawing.strenght=0.5", "did you mean 'strength'"),
-        ("drawing.selection=oracle", "an oracle knows the true pictures"),
+        ("drawing.selection=oracle", "expected 'brain', 'first' or null"),
         ("drawing=3", "drawing"),
     ],
 )
