@@ -1,5 +1,6 @@
 """CLIP embeddings alone, for methods that are trained to identify pictures and draw none."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +175,7 @@ class ClipTargets(ImageGenerator):
             ) from error
         with hub_errors_as_sentences(repository, revision):
             tokenizer = CLIPTokenizer.from_pretrained(place.pop("repository"), **place)
-        if encoder_name is None and Path(repository).is_dir():
+        if encoder_name is None and os.path.isdir(repository):
             encoder_name, revision = Path(repository).resolve().name, weights_digest(towers)
         return cls(
             *towers,

@@ -120,7 +120,7 @@ class ImageGenerator(DiffusionPipeline):
         kwargs.setdefault("dtype", torch.float32)
         source = cls._local_source(repository, revision, subfolder, kwargs)
         # A folder has no revisions.
-        return cls.from_pretrained(source, **kwargs, **({} if Path(source).is_dir() else {"revision": revision}))
+        return cls.from_pretrained(source, **kwargs, **({} if os.path.isdir(source) else {"revision": revision}))
 
     @classmethod
     def _local_source(

@@ -1,8 +1,8 @@
 """IP-Adapter (Ye et al., 2023): Stable Diffusion 1.5 told CLIP's embedding of a picture by attention of its own."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
@@ -250,7 +250,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         kwargs.setdefault("dtype", torch.float32)
         source = cls._local_source(repository, revision, subfolder, kwargs)
         fetching = hub_options(kwargs)
-        at = {} if Path(source).is_dir() else {"revision": revision}
+        at = {} if os.path.isdir(source) else {"revision": revision}
         with hub_errors_as_sentences(source, revision):
             stated = cls.load_config(source, **at, **fetching)
         adapter_options = {"revision": adapter_revision, "dtype": kwargs["dtype"]} | fetching

@@ -1,6 +1,6 @@
 """Kandinsky 2.2: a latent diffusion model whose only condition is CLIP's embedding of a picture."""
 
-from pathlib import Path
+import os
 from typing import Any, Self
 
 import torch
@@ -96,7 +96,7 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         kwargs.setdefault("dtype", torch.float32)
         if image_encoder_repository is not None and "image_encoder" not in kwargs:
             source = cls._local_source(repository, revision, subfolder, kwargs)
-            at = {} if Path(source).is_dir() else {"revision": revision}
+            at = {} if os.path.isdir(source) else {"revision": revision}
             with hub_errors_as_sentences(source, revision):
                 stated = cls.load_config(source, **at, **hub_options(kwargs))
             if stated.get("image_encoder", [None])[0] is None:

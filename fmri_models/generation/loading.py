@@ -57,10 +57,10 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
         text = os.fspath(value)
         if text in IMAGE_GENERATORS:
             return GeneratorSource(name=text)
-        if "/" not in text and not Path(text).is_dir():
+        if "/" not in text and not os.path.isdir(text):
             raise FmriModelsError(
-                f"There is no image generator {text!r}; give {', '.join(IMAGE_GENERATORS)}, a folder, or a Hub "
-                f"repository.{did_you_mean(text, IMAGE_GENERATORS)}"
+                f"There is no image generator {one_line(repr(text), 80)}; give {', '.join(IMAGE_GENERATORS)}, a "
+                f"folder, or a Hub repository.{did_you_mean(text, IMAGE_GENERATORS)}"
             )
         return GeneratorSource(repository=text)
     if not isinstance(value, Mapping):
@@ -298,7 +298,7 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
 
 def _not_loaded(source: GeneratorSource, error: BaseException) -> FmriModelsError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if Path(str(source.repository)).is_dir():
+    if os.path.isdir(str(source.repository)):
         return FmriModelsError(f"The image generator {source} can't be loaded: {one_line(reason)}.")
     if not _REPOSITORY_ID.fullmatch(str(source.repository)):
         return FmriModelsError(

@@ -99,7 +99,7 @@ def _generator_arguments(found: Conversion, image_generator: str | None) -> dict
     source = parse_source(image_generator)
     if published is not None and source.name == published.name:
         return {"image_generator_source": published}
-    is_here = source.name is not None or Path(str(source.repository)).is_dir()
+    is_here = source.name is not None or os.path.isdir(str(source.repository))
     if is_here and source_class(source).default_repository is None:
         return {"image_generator": load_source(source)}
     return {"image_generator_source": source}

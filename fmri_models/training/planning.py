@@ -1,8 +1,8 @@
 """What a stage will need, counted on a model without weights, whose image generator need not be here."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | Non
         None for a generator that is small or lies in a folder; load that one.
     """
     source = parse_source(generator)
-    if source.repository is not None and Path(source.repository).is_dir():
+    if source.repository is not None and os.path.isdir(source.repository):
         return None
     name = source.name
     if name is None:

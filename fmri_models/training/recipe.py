@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -289,7 +290,7 @@ class Recipe:
                 f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}.{hint}"
             )
         source = parse_source(self.generator)
-        if source.revision is not None and source.repository is not None and Path(source.repository).is_dir():
+        if source.revision is not None and source.repository is not None and os.path.isdir(source.repository):
             raise FmriModelsError(
                 f"generator has the revision {one_line(source.revision, 80)!r} of {one_line(source.repository)}, which "
                 "is a folder and has none; leave revision out."
@@ -378,7 +379,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def _without_path(place: str | None) -> str | None:
     """A Hub repository or a name as it is; a folder by its last name and what is in it."""
-    if place is None or not Path(place).is_dir():
+    if place is None or not os.path.isdir(place):
         return place
     folder = Path(place).resolve()
     digest = hashlib.sha256()
@@ -401,7 +402,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     elif name_or_path in recipe_names():
         text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
-        if Path(name_or_path).is_file():
+        if os.path.isfile(name_or_path):
             raise FmriModelsError(
                 f"The file {one_line(name_or_path)} has none of the endings of recipes, {', '.join(_RECIPE_ENDINGS)}; "
                 "rename it."

@@ -472,3 +472,14 @@ def test_the_published_recipe_names_folders_by_their_content(tmp_path):
     assert recipe.published()["initial_model"] != published["initial_model"]
     assert load_recipe("linear", ["generator={repository: a/b}"]).published()["generator"]["repository"] == "a/b"
     assert recipe.to_dict()["initial_model"] == str(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "a\0b", "a/" + "b" * 5000])
+@pytest.mark.parametrize("key", ["generator", "data", "initial_model"])
+def test_what_can_be_no_path_is_a_sentence(key, text):
+    try:
+        recipe = load_recipe("linear", [f"{key}='{text}'"])
+    except FmriModelsError as error:
+        assert "\n" not in str(error)
+    else:
+        assert getattr(recipe, key) == text
