@@ -357,7 +357,7 @@ def test_signals_end_a_command_in_one_sentence_with_nothing_partial(workplace, t
             time.sleep(0.05)
         process.send_signal(number)
         error = process.stderr.read()
-        assert process.wait() == code
+        assert process.wait() == code, error
     assert error.strip().splitlines()[-1].startswith("fmri-models: ")
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
