@@ -84,7 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--method", default="mindeye", choices=DEMO_METHODS, help="the decoder (default: mindeye)")
-    parser.add_argument("--quick", action="store_true", help="fewer pictures: under 90 seconds")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures: under two minutes")
     parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.set_defaults(run=run)
