@@ -215,6 +215,11 @@ def test_arguments_that_no_command_can_use(capsys, arguments, message):
     assert re.search(message, failed(capsys, *arguments, code=2))
 
 
+def of_array(command):
+    """A command that decodes the rows of an array."""
+    return [command, "--model", "x", "--fmri", "y.npy", "--subject", "a"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -236,35 +241,11 @@ def test_arguments_that_no_command_can_use(capsys, arguments, message):
             "--subject has no effect",
         ),
         (
-            [
-                "reconstruct",
-                "--model",
-                "x",
-                "--fmri",
-                "y.npy",
-                "--subject",
-                "a",
-                "--out",
-                "z",
-                "--repetitions",
-                "single",
-            ],
+            [*of_array("reconstruct"), "--out", "z", "--repetitions", "single"],
             "--repetitions has no effect here: each row of an array is decoded",
         ),
         (
-            [
-                "retrieve",
-                "--model",
-                "x",
-                "--fmri",
-                "y.npy",
-                "--subject",
-                "a",
-                "--gallery",
-                "z",
-                "--repetitions",
-                "average",
-            ],
+            [*of_array("retrieve"), "--gallery", "z", "--repetitions", "average"],
             "--repetitions has no effect here",
         ),
         (

@@ -20,6 +20,12 @@ from tests.small_table import write_kfold, write_small_table
 PROTOCOL = "small_pictures"
 
 
+def said_of_split_by_run(data, capsys):
+    """What the command says that draws the split `runs`."""
+    assert main(["data", "split", str(data), "--name", "runs", "--by", "run"]) == 0
+    return capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A table with the split k, and the folder of its three folds."""
@@ -132,8 +138,8 @@ def write_runs(path, own_runs, shared):
 
 def test_a_subject_without_test_trials_in_a_fold_is_named_from_the_split_on(tmp_path, capsys, caplog):
     data = write_runs(tmp_path / "data", {"s1": 4, "s2": 3}, shared=False)
-    assert main(["data", "split", str(data), "--name", "runs", "--by", "run"]) == 0
-    assert "s2 has no test trials in fold 3: evaluations leave the subject out there." in capsys.readouterr().out
+    said = said_of_split_by_run(data, capsys)
+    assert "s2 has no test trials in fold 3: evaluations leave the subject out there." in said
     overrides = [f"data={data}", "generator=pixels", "targets=[latents]", "split=runs", "processor.statistics=pooled"]
     with caplog.at_level("WARNING", logger="fmri_models"):
         train(load_recipe("linear", [*overrides, f"out={tmp_path / 'm'}", "folds=all"]))
@@ -150,8 +156,7 @@ def test_a_subject_without_test_trials_in_a_fold_is_named_from_the_split_on(tmp_
 
 def test_a_subject_with_nothing_to_learn_from_is_found_before_any_fold_is_trained(tmp_path, capsys):
     data = write_runs(tmp_path / "data", {"s1": 3, "s2": 1}, shared=True)
-    assert main(["data", "split", str(data), "--name", "runs", "--by", "run"]) == 0
-    said = capsys.readouterr().out
+    said = said_of_split_by_run(data, capsys)
     assert "s2 has only test trials in fold 0: no training takes the subject there." in said
     assert "s2 has no test trials in folds 1, 2: evaluations leave the subject out there." in said
     with pytest.raises(FmriModelsError, match=r"s2 has no trials in train, validation of the split 'runs' \(fold 0\)"):
@@ -161,8 +166,7 @@ def test_a_subject_with_nothing_to_learn_from_is_found_before_any_fold_is_traine
 
 def test_pictures_that_only_different_subjects_share_are_not_said_to_be_shown_twice(tmp_path, capsys):
     data = write_runs(tmp_path / "data", {"s1": 4, "s2": 3}, shared=True)
-    assert main(["data", "split", str(data), "--name", "runs", "--by", "run"]) == 0
-    said = capsys.readouterr().out
+    said = said_of_split_by_run(data, capsys)
     assert "30 of 40 stimuli are tested and learned from in the same fold, because the design shows them to sev" in said
     assert "no subject learns from its own test pictures" in said
     assert "in several runs (" not in said
