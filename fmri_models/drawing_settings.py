@@ -4,11 +4,10 @@ import numbers
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from .errors import FmriModelsError
-from .names import one_line
+from .names import closest, one_line
 
 MAX_INFERENCE_STEPS = 1000
 MAX_CANDIDATES = 1000
@@ -78,8 +77,8 @@ class DrawingSettings:
         known = [field.name for field in fields(self)]
         for name in values:
             if name not in known:
-                close = get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}."
+                close = closest(str(name), known)
+                hint = f"did you mean {close!r}?" if close else f"known settings: {', '.join(known)}."
                 raise FmriModelsError(f"The drawing settings have no {one_line(repr(name), 80)}; {hint}")
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
