@@ -325,12 +325,10 @@ def _on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) ->
             f"fewer than {FEWEST_STIMULI} tell nothing of how far they scatter; no difference there is beyond doubt."
         )
     if any(result["stimuli"] >= FEWEST_STIMULI for _, result in found):
+        which = "Any other value or" if few else "A value or a"
         sentences.append(
-            "A value or a difference without an interval is the same for all stimuli, so that they tell nothing of how "
-            "far others would scatter."
-            if not few
-            else "Any other value or difference without an interval is the same for all stimuli, so that they tell "
-            "nothing of how far others would scatter."
+            f"{which} difference without an interval is the same for all stimuli, so that they tell nothing of how far "
+            "others would scatter."
         )
     return sentences
 
