@@ -122,6 +122,19 @@ def csv_cell(text: str) -> str:
     return f"'{shown}" if first in _FORMULA_STARTS else shown
 
 
+def listed(values: Iterable[object], most: int = 3, width: int = 60) -> str:
+    """The first few of some values, for a message: `a, b, c and 4 more`.
+
+    Args:
+        values: The values.
+        most: How many of them are named.
+        width: How long each may be.
+    """
+    values = list(values)
+    text = ", ".join(one_line(value, width) for value in values[:most])
+    return f"{text} and {len(values) - most} more" if len(values) > most else text
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a misspelt one most likely stands for; None if none resembles it."""
     by_folded = {each.lower().replace("-", "_"): each for each in known}

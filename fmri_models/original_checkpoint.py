@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from .errors import FmriModelsError
-from .names import one_line
+from .names import listed, one_line
 from .reading import check_regular_file
 
 Checkpoint = str | os.PathLike | Mapping[str, Any]
@@ -136,9 +136,9 @@ def check_finite(state: Mapping[str, torch.Tensor]) -> None:
             )
 
 
-def listed(keys: list[str]) -> str:
+def listed_keys(keys: list[str]) -> str:
     """The first five of some keys, and how many more there are."""
-    return ", ".join(one_line(key, 80) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return listed(keys, 5, 80)
 
 
 def _read_file(path: Path) -> Any:

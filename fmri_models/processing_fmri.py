@@ -23,7 +23,7 @@ from .hub_repository import (
     upload_saved,
 )
 from .in_memory import as_numbers, as_sessions, unmasked
-from .names import check_name, did_you_mean, one_line
+from .names import check_name, did_you_mean, listed, one_line
 from .reading import checked, read_object
 from .saving import check_schema, merged_folder
 from .subject_statistics import (
@@ -1046,5 +1046,4 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _ranges(sessions: Sequence[int]) -> str:
-    shown = ", ".join(str(session) for session in sessions[:_MOST_LISTED]) or "none"
-    return shown + (f" and {len(sessions) - _MOST_LISTED} more" if len(sessions) > _MOST_LISTED else "")
+    return listed(sessions, _MOST_LISTED) or "none"

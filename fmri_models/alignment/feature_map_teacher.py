@@ -16,7 +16,7 @@ from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, fetch_options, weights_patterns
 from ..names import one_line
-from ..original_checkpoint import Checkpoint, State, check_finite, listed, read_state
+from ..original_checkpoint import Checkpoint, State, check_finite, listed_keys, read_state
 from ..weights import check_model_folder
 
 # ImageNet's statistics as MindEye's training wrote them, with a first deviation that is usually .229.
@@ -81,16 +81,16 @@ class FeatureMapTeacher(PreTrainedModel):
         state = {_own_name(key): value for key, value in original.items() if _is_used(key)}
         if not any(key.startswith("maps_projector.") for key in state) or "convnext.layernorm.weight" not in state:
             raise FmriModelsError(
-                f"The checkpoint has no ConvNeXt with a maps projector (its keys: {listed(sorted(original))}); give a "
-                "full checkpoint of VICRegL, not the network alone."
+                f"The checkpoint has no ConvNeXt with a maps projector (its keys: {listed_keys(sorted(original))}); "
+                "give a full checkpoint of VICRegL, not the network alone."
             )
         check_finite(state)
         teacher = cls(_inferred_config(original))
         missing, unexpected = teacher.load_state_dict(state, strict=False)
         if missing or unexpected:
             raise FmriModelsError(
-                f"The checkpoint lacks {listed(missing) or 'nothing'} and has {listed(unexpected) or 'nothing'} too "
-                "many; give a full checkpoint of VICRegL with a ConvNeXt."
+                f"The checkpoint lacks {listed_keys(missing) or 'nothing'} and has "
+                f"{listed_keys(unexpected) or 'nothing'} too many; give a full checkpoint of VICRegL with a ConvNeXt."
             )
         return teacher.eval()
 

@@ -1,6 +1,5 @@
 """EVENTS.csv and VOXELS.csv: what a person says of their own betas, trial by trial and voxel by voxel."""
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import FmriModelsError
-from ..names import check_name, is_name, one_line
+from ..names import check_name, closest, is_name, listed, one_line
 from ..reading import read_bytes
 from . import schema
 from .stimuli import UNKNOWN, check_columns, read_csv, read_number
@@ -207,8 +206,8 @@ def _parts(written: Sequence[str], what: str) -> list[str]:
     parts = [_PARTS.get(value.casefold(), "") for value in written]
     if "" in parts:
         value = written[parts.index("")]
-        near = difflib.get_close_matches(value.casefold(), _PARTS, n=1)
-        hint = f": write {_PARTS[near[0]]}" if near else ""
+        near = closest(value.casefold(), _PARTS)
+        hint = f": write {_PARTS[near]}" if near else ""
         raise FmriModelsError(
             f"{what} has the split {one_line(repr(value), 60)} in row {parts.index('') + 1}; expected "
             f"{', '.join(schema.SPLITS)}{hint}."
@@ -216,7 +215,7 @@ def _parts(written: Sequence[str], what: str) -> list[str]:
     if schema.TRAIN not in parts:
         raise FmriModelsError(
             f"No trial of the events is in the split {schema.TRAIN!r} ({what} has the split "
-            f"{schema.listed(map(repr, sorted(set(written))))}); expected some to learn from."
+            f"{listed(map(repr, sorted(set(written))))}); expected some to learn from."
         )
     return parts
 

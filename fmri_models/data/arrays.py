@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers
-from ..names import check_line, check_name, did_you_mean, one_line
+from ..names import check_line, check_name, did_you_mean, listed, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import read_array
 from ..seeds import check_seed
@@ -168,8 +168,8 @@ def _match_subjects(fmri: str | Path | Mapping[str, str | Path], events: Events,
     if unknown := sorted(set(of_row.tolist()) - set(fmri)):
         near = [name for name in fmri if without_spelling(name) == without_spelling(unknown[0])]
         raise FmriModelsError(
-            f"The events file {events_path} has trials of {schema.listed(unknown)}, for whom there is no array; there "
-            f"are arrays for {schema.listed(sorted(fmri), 20)}"
+            f"The events file {events_path} has trials of {listed(unknown)}, for whom there is no array; there "
+            f"are arrays for {listed(sorted(fmri), 20)}"
             f"{f': write {near[0]} for {unknown[0]}, or the other way round' if near else ''}."
         )
     subjects = []
@@ -218,7 +218,7 @@ def _check_pictures(shown: set[str], source: StimulusSource) -> None:
         if len(files := of_stem.get(stimulus, [])) > 1:
             raise FmriModelsError(
                 f"The stimulus {stimulus} has {len(files)} pictures in {one_line(source.path)} "
-                f"({schema.listed(files)}); leave one of them there, or say in an index.csv with the columns file and "
+                f"({listed(files)}); leave one of them there, or say in an index.csv with the columns file and "
                 "stimulus_id which it is."
             )
     near = alike.get(_without_spelling(missing[0]))
@@ -228,7 +228,7 @@ def _check_pictures(shown: set[str], source: StimulusSource) -> None:
         hint = f": {one_line(lost[0])} is a pipe or a link to no file, so put the picture itself there"
     raise FmriModelsError(
         f"{len(missing)} of {len(shown)} stimuli have no picture in {one_line(source.path)} "
-        f"({schema.listed(missing)}); expected <stimulus_id>.png or .jpg{hint}."
+        f"({listed(missing)}); expected <stimulus_id>.png or .jpg{hint}."
     )
 
 
@@ -256,7 +256,7 @@ def _choose_voxels(subject: _Subject, drop: bool, report: Callable[[str], None])
     if empty_trials:
         raise FmriModelsError(
             f"{len(empty_trials)} trials of {subject.name} have no finite value at all (rows "
-            f"{schema.listed(row + 1 for row in empty_trials)} of the events); leave them out of both files."
+            f"{listed(row + 1 for row in empty_trials)} of the events); leave them out of both files."
         )
     constant = finite & (lowest == highest)
     bad, dead, total = int((~finite).sum()), int(constant.sum()), len(finite)
@@ -386,7 +386,7 @@ def _say_unseen_sessions(
             count = int(np.isin(of_part[schema.TEST], unseen).sum())
             report(
                 f"{subject.name}: {count} test trials are of sessions without training trials "
-                f"({schema.listed(unseen.tolist())}); evaluate with `--unseen-session pooled`, or train with "
+                f"({listed(unseen.tolist())}); evaluate with `--unseen-session pooled`, or train with "
                 "`processor.statistics=pooled`."
             )
 
@@ -484,7 +484,7 @@ def _check_voxel_names(voxels: str | Path | Mapping[str, str | Path] | None, sub
         hint = f" Did you mean {near[0]!r}?" if near else did_you_mean(unknown, subjects)
         raise FmriModelsError(
             f"A file of voxels is given for {one_line(repr(unknown))}, of whom there are no betas; there are those of "
-            f"{schema.listed(sorted(subjects), 20)}.{hint}"
+            f"{listed(sorted(subjects), 20)}.{hint}"
         )
 
 

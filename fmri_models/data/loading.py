@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..names import listed
 from ..processing_fmri import FmriProcessor
-from . import schema
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
 from .targets import TARGET_SPACES, TargetKind, cached_targets
@@ -122,7 +122,7 @@ class TrialDataset(Dataset):
         shown = [str(stimulus) for rows in self.subjects for stimulus in rows.stimulus_ids]
         if missing := sorted(set(shown) - row_of.keys()):
             raise FmriModelsError(
-                f"{len(missing)} stimuli have no target ({schema.listed(missing)}); expected one for each shown."
+                f"{len(missing)} stimuli have no target ({listed(missing)}); expected one for each shown."
             )
         return np.array([row_of[stimulus] for stimulus in shown], dtype=np.int64)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..names import check_line, is_name, one_line
+from ..names import check_line, is_name, listed, one_line
 from ..reading import checked, read_object
 from ..saving import check_schema
 from ..swapping import recover
@@ -128,8 +128,8 @@ def check_metadata(metadata: Mapping[str, Any], what: str) -> None:
     for key in ("num_voxels", "trials"):
         if set(metadata[key]) != subjects:
             raise FmriModelsError(
-                f"{what} has {key} of {schema.listed(metadata[key])}, and the subjects "
-                f"{schema.listed(known.subjects)}; expected the same; {_MEND}."
+                f"{what} has {key} of {listed(metadata[key])}, and the subjects "
+                f"{listed(known.subjects)}; expected the same; {_MEND}."
             )
     for name in known.files:
         if not _belongs(name, subjects):

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..names import one_line
-from .schema import listed
+from ..names import listed, one_line
 
 PICTURE_ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm",

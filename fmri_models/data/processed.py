@@ -9,7 +9,7 @@ import numpy as np
 from transformers.utils import logging
 
 from ..errors import FmriModelsError
-from ..names import one_line
+from ..names import listed, one_line
 from ..processing_fmri import FmriProcessor
 from . import schema
 from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
@@ -91,7 +91,7 @@ def _name_unseen_sessions(
             sessions = table.trials(name, part, split, fold).sessions
             unseen = ~np.isin(sessions, own.sessions)
             if unseen.any():
-                found[name] = f"{int(unseen.sum())} of {name} in {schema.listed(np.unique(sessions[unseen]), 10)}"
+                found[name] = f"{int(unseen.sum())} of {name} in {listed(np.unique(sessions[unseen]), 10)}"
         if not found:
             continue
         sentence = (

@@ -1,13 +1,11 @@
 """The trial table's schema: names of files and columns, Arrow types, and how large a table may be. The one place."""
 
 import json
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
-from ..names import one_line
 
 SCHEMA_VERSION = 1
 
@@ -153,13 +151,6 @@ def fmri_matrix(column: pa.ChunkedArray | pa.Array, num_voxels: int) -> np.ndarr
     if array.null_count or values.null_count:
         raise FmriModelsError("The column fmri has missing values (null); expected a number for every voxel.")
     return values.to_numpy(zero_copy_only=True).reshape(len(array), num_voxels)
-
-
-def listed(values: Iterable[object], most: int = 3) -> str:
-    """The first few of some values, for an error message: `a, b, c and 4 more`."""
-    values = list(values)
-    text = ", ".join(one_line(value, 60) for value in values[:most])
-    return f"{text} and {len(values) - most} more" if len(values) > most else text
 
 
 def _with_features(schema: pa.Schema) -> pa.Schema:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
-from ..names import check_name, one_line
+from ..names import check_name, listed, one_line
 from ..saving import atomic_file
 from ..seeds import check_seed
 from . import schema
@@ -162,7 +162,7 @@ def split_semantic(
     category_of = _categories_of_groups(rows)
     if unknown := sorted({s for s in rows.stimulus_ids if not rows.categories.get(s)}):
         raise FmriModelsError(
-            f"{len(unknown)} stimuli have no category ({schema.listed(unknown)}); a semantic split holds whole "
+            f"{len(unknown)} stimuli have no category ({listed(unknown)}); a semantic split holds whole "
             "categories out, so each needs one."
         )
     names = sorted({str(category) for category in category_of.values()})

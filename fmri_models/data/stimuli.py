@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..names import check_line, check_name, one_line
+from ..names import check_line, check_name, listed, one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, read_bytes
 from ..swapping import recover
 from . import schema
@@ -112,7 +112,7 @@ class StimulusSource:
         if twice and all(entry.stimulus_id != PurePosixPath(entry.file).stem for entry in twice):
             notes.append(
                 f"{len(twice)} pictures of {one_line(self.path)} share their names with others "
-                f"({schema.listed(entry.file for entry in twice)}); all are taken, and their ids are their paths."
+                f"({listed(entry.file for entry in twice)}); all are taken, and their ids are their paths."
             )
         return notes
 
@@ -347,8 +347,7 @@ def _found(path: Path) -> _Found:
     counts = Counter(entry.stimulus_id for entry in found.entries)
     if twice := [stimulus for stimulus, count in counts.items() if count > 1]:
         raise FmriModelsError(
-            f"{path} has {len(twice)} stimulus ids more than once ({schema.listed(twice)}); rename the files or "
-            "their ids."
+            f"{path} has {len(twice)} stimulus ids more than once ({listed(twice)}); rename the files or their ids."
         )
     return found
 
@@ -386,7 +385,7 @@ def _found_by_index(data: bytes, index: str, there: "_FolderFiles | _ZipFiles", 
         first = paths[given.index(missing[0])]
         is_unreadable = composed(first) in map(composed, there.unreadable)
         raise FmriModelsError(
-            f"{index} of {path} names {len(missing)} files that aren't there ({schema.listed(missing)}"
+            f"{index} of {path} names {len(missing)} files that aren't there ({listed(missing)}"
             f"{', the first a pipe or a link to no file' if is_unreadable else ''}); add them, or remove their rows."
         )
     files = [known.get(file) or known[composed(file)] for file in paths]
@@ -436,7 +435,7 @@ def check_columns(found: Collection[str], known: Sequence[str], others: Mapping[
             )
     # Tables of pandas have a column without a name, the rows' numbers.
     named = [name for name in unused if name]
-    return f"{what} has columns that are not used: {schema.listed(named, 10)}." if named else ""
+    return f"{what} has columns that are not used: {listed(named, 10)}." if named else ""
 
 
 def _ids_of(names: list[str]) -> list[str]:
@@ -553,7 +552,7 @@ def _lines(text: str, what: str) -> Iterator[str]:
 def _check_header(header: list[str], what: str, needed: Sequence[str], separator: str) -> None:
     if missing := [name for name in needed if name not in header]:
         raise FmriModelsError(
-            f"{what} has no column {missing[0]!r}; found {schema.listed(header, 20) or 'nothing'}, separated by "
+            f"{what} has no column {missing[0]!r}; found {listed(header, 20) or 'nothing'}, separated by "
             f"{_SEPARATORS[separator]}: add it, or rename the column that has it."
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:

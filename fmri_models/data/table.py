@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..names import check_line, did_you_mean, file_name, is_name, one_line
+from ..names import check_line, did_you_mean, file_name, is_name, listed, one_line
 from ..reading import check_regular_file, checked, parse_json
 from ..saving import check_schema
 from . import parquet, schema
@@ -342,7 +342,7 @@ class TrialTable:
             counts[path.name.split("-")[0]] += len(rows)
             if others := sorted(set(parquet.text_list(rows["subject"])) - {subject}, key=str):
                 raise FmriModelsError(
-                    f"{one_line(path)} has trials of {schema.listed(others)}; expected {subject} only; {MEND}."
+                    f"{one_line(path)} has trials of {listed(others)}; expected {subject} only; {MEND}."
                 )
             parquet.check_names(rows["stimulus_id"], path, "stimulus id")
             for name in columns:
@@ -361,13 +361,13 @@ class TrialTable:
         if (times > 1).any():
             raise FmriModelsError(
                 f"{subject} has {(times > 1).sum()} trial numbers more than once "
-                f"({schema.listed(numbers[times > 1])}) in {self.path}; {MEND}."
+                f"({listed(numbers[times > 1])}) in {self.path}; {MEND}."
             )
         return found
 
     def _checked(self, subject: str) -> str:
         if subject not in self.subjects:
-            raise FmriModelsError(f"{self.path} has no subject {subject!r}; it has {schema.listed(self.subjects, 20)}.")
+            raise FmriModelsError(f"{self.path} has no subject {subject!r}; it has {listed(self.subjects, 20)}.")
         return subject
 
     def _split(self, name: str) -> "_Split":
@@ -375,7 +375,7 @@ class TrialTable:
             path = self.path / schema.SPLITS_FOLDER / f"{name}.parquet"
             if not is_name(name) or not path.is_file():
                 raise FmriModelsError(
-                    f"{self.path} has no split {name!r}; it has {schema.listed(self.split_names(), 20)}. "
+                    f"{self.path} has no split {name!r}; it has {listed(self.split_names(), 20)}. "
                     "`fmri-models data split` makes others."
                 )
             rows = read_parquet(path, _SPLITS, most_rows=schema.MAX_SPLIT_ROWS)
@@ -453,7 +453,7 @@ class Stimuli:
         if len(self._row_of) != len(self.ids):
             twice = [stimulus for row, stimulus in enumerate(self.ids) if self._row_of[stimulus] != row]
             raise FmriModelsError(
-                f"{len(twice)} stimulus ids are there more than once ({schema.listed(twice)}) in {table.path}; {MEND}."
+                f"{len(twice)} stimulus ids are there more than once ({listed(twice)}) in {table.path}; {MEND}."
             )
 
     def _read(self, path: Path) -> None:
@@ -540,7 +540,7 @@ class Stimuli:
         """
         if unknown := [stimulus for stimulus in ids if str(stimulus) not in self._row_of]:
             raise FmriModelsError(
-                f"The table has no {len(unknown)} of the {len(ids)} stimuli asked for ({schema.listed(unknown)})."
+                f"The table has no {len(unknown)} of the {len(ids)} stimuli asked for ({listed(unknown)})."
             )
         return [self._row_of[str(stimulus)] for stimulus in ids]
 
@@ -643,7 +643,7 @@ def _check_among(column: pa.ChunkedArray, known: Sequence[str], path: Path, what
         if text not in known:
             raise FmriModelsError(
                 f"The split {one_line(path)} has {what} {one_line(repr(text))}; expected one of "
-                f"{schema.listed(known, 20)}; make the split again."
+                f"{listed(known, 20)}; make the split again."
             )
 
     parquet.check_texts(column, check)

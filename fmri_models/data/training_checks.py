@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .schema import TEST, TRAIN, listed
+from ..names import listed
+from .schema import TEST, TRAIN
 
 # Whole numbers in so few voxels may be equal in two trials by chance.
 _FEWEST_VOXELS = 4

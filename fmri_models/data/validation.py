@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
-from ..names import one_line
+from ..names import listed, one_line
 from ..swapping import is_partial
 from . import schema
 from .metadata import read_metadata
@@ -128,7 +128,7 @@ def _check_noise_free(table: TrialTable, subject: str) -> None:
     if unknown := sorted({stimulus for stimulus in ids if stimulus not in table.stimuli}):
         raise FmriModelsError(
             f"The noise-free responses of {subject} are to {len(unknown)} stimuli that the table doesn't have "
-            f"({schema.listed(unknown)})."
+            f"({listed(unknown)})."
         )
 
 
@@ -154,7 +154,7 @@ def _trial_findings(
         return
     shown = sorted(set(table.all_trials(subject).stimulus_ids.tolist()))
     if unknown := [stimulus for stimulus in shown if stimulus not in table.stimuli]:
-        yield f"{subject} was shown {len(unknown)} stimuli that the table doesn't have ({schema.listed(unknown)})."
+        yield f"{subject} was shown {len(unknown)} stimuli that the table doesn't have ({listed(unknown)})."
 
 
 def _shown(table: TrialTable) -> dict[str, dict[str, Shown]]:
@@ -219,7 +219,7 @@ def _same_pictures(table: TrialTable) -> Iterator[str]:
         same = [" = ".join(group) for group in groups.values() if len(group) > 1]
         if same:
             yield (
-                f"The split {name!r} tests the very same picture under different ids ({schema.listed(same)}): an "
+                f"The split {name!r} tests the very same picture under different ids ({listed(same)}): an "
                 "evaluation takes those of one picture for one stimulus."
             )
 

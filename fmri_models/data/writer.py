@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers, unmasked
-from ..names import check_line, check_name, one_line
+from ..names import check_line, check_name, listed, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..reading import parse_json
 from ..saving import atomic_folder
@@ -398,7 +398,7 @@ class TrialTableWriter:
             if missing := sorted(set(used) - self._contents.keys()):
                 raise FmriModelsError(
                     f"{subject} has trials of {len(missing)} stimuli that the table doesn't have "
-                    f"({schema.listed(missing)}); add them, with image=None where the picture can't be given."
+                    f"({listed(missing)}); add them, with image=None where the picture can't be given."
                 )
         default, repeats = self._default_split()
         if not repeats:

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
-from ..data.schema import TEST, TRAIN, VALIDATION, listed
+from ..data.schema import TEST, TRAIN, VALIDATION
 from ..data.split_files import part_fingerprints
 from ..data.splits import named_folds, untested_sentences
 from ..data.table import Trials, TrialTable
@@ -23,7 +23,7 @@ from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
-from ..names import one_line
+from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import UnseenSession

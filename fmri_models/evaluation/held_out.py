@@ -10,7 +10,7 @@ from ..data.processed import check_voxels
 from ..data.split_files import part_fingerprints
 from ..data.table import Trials, TrialTable
 from ..errors import FmriModelsError
-from ..names import one_line
+from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..training_record import LearnedFrom, TrainingRecord
 
@@ -179,7 +179,7 @@ def held_out_notes(parts: Sequence[HeldOut]) -> list[str]:
         notes.insert(
             0,
             f"The model, or one that its training started from, has learned from {len(learned)} of these "
-            f"{len(stimuli)} pictures ({schema.listed(sorted(learned))}): nothing here says how well new pictures are "
+            f"{len(stimuli)} pictures ({listed(sorted(learned))}): nothing here says how well new pictures are "
             "read.",
         )
     return notes

@@ -15,7 +15,7 @@ from ..data.picture_files import named_pictures
 from ..data.pictures import GREY_MODES, opened_picture, read_picture
 from ..data.targets import resized_picture
 from ..errors import FmriModelsError
-from ..names import is_line, one_line
+from ..names import is_line, listed, one_line
 from ..seeds import check_seed
 from .protocols import Protocol, get_protocol
 from .rendering import check_report_folder, write_report
@@ -162,7 +162,7 @@ def _check_names(recon: dict[str, Path], truth: dict[str, Path], recon_dir: Path
             f"{min(truth)}); name each reconstruction as its true picture."
         )
     missing = [
-        f"{one_line(folder)} lacks {len(names)}: {_listed(names)}"
+        f"{one_line(folder)} lacks {len(names)}: {listed(sorted(names), 10)}"
         for folder, names in ((recon_dir, truth.keys() - recon.keys()), (truth_dir, recon.keys() - truth.keys()))
         if names
     ]
@@ -170,11 +170,6 @@ def _check_names(recon: dict[str, Path], truth: dict[str, Path], recon_dir: Path
         raise FmriModelsError(
             f"The two folders have different names: {'; '.join(missing)}. Give both the same pictures."
         )
-
-
-def _listed(names: set[str], limit: int = 10) -> str:
-    in_order = sorted(names)
-    return ", ".join(in_order[:limit]) + (f" and {len(in_order) - limit} more" if len(in_order) > limit else "")
 
 
 def _size_and_channels(path: Path) -> tuple[tuple[int, int], int]:

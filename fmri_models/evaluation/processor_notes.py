@@ -2,6 +2,7 @@
 
 from ..data import schema
 from ..data.table import Trials, TrialTable
+from ..names import listed
 from ..processing_fmri import FmriProcessor
 
 
@@ -18,13 +19,13 @@ def processor_notes(processor: FmriProcessor, table: TrialTable, test: Trials) -
     if pooled := processor.pooled_sessions(name):
         notes.append(
             f"{name} has sessions with fewer than {processor.min_session_trials} training trials, or in effect fewer "
-            f"stimuli ({schema.listed(pooled, 10)}); they are standardised with the pooled statistics of all its "
+            f"stimuli ({listed(pooled, 10)}); they are standardised with the pooled statistics of all its "
             "training trials."
         )
     unseen = processor.unseen_sessions(name, test.sessions)
     if unseen and processor.unseen_session == "pooled":
         notes.append(
-            f"{name} has test trials in sessions without training trials ({schema.listed(unseen, 10)}); they are "
+            f"{name} has test trials in sessions without training trials ({listed(unseen, 10)}); they are "
             "standardised with the pooled statistics of all its training trials."
         )
     if processor.num_best_voxels is None and processor.min_noise_ceiling is None:

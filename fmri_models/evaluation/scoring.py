@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FmriModelsError
+from ..names import listed
 from .bootstrap import PERMUTATIONS, WIDENING_OF_FOLDS
 from .features import FeatureExtractor, load_extractor
 from .metrics import (
@@ -834,12 +835,12 @@ def _on_same_pictures(groups: Sequence[Sequence[str]]) -> list[str]:
     if not groups:
         return []
     count = sum(map(len, groups))
-    named = ", ".join(" = ".join(group[:_NAMED]) + (" = …" if len(group) > _NAMED else "") for group in groups[:_NAMED])
-    more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
+    named = [" = ".join(group[:_NAMED]) + (" = …" if len(group) > _NAMED else "") for group in groups]
     what = "the very same picture" if len(groups) == 1 else f"{len(groups)} pictures"
     return [
-        f"{count} test stimuli show {what} under different ids ({named}{more}): those of one picture count as one "
-        "stimulus, so that they are not told from each other, nor exchanged, nor independent in an interval."
+        f"{count} test stimuli show {what} under different ids ({listed(named, _NAMED, 400)}): those of one "
+        "picture count as one stimulus, so that they are not told from each other, nor exchanged, nor independent in "
+        "an interval."
     ]
 
 
@@ -849,7 +850,7 @@ def _on_constant_pictures(ids: np.ndarray, constant: np.ndarray, metrics: Sequen
         return []
     names = sorted(set(ids[constant].tolist()))
     few = "1 test picture has" if len(names) == 1 else f"{len(names)} test pictures have"
-    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    shown = listed(names, _NAMED)
     left = [name for name in metrics if name in _BY_PIXELS]
     effects = [f"no score in {' and '.join(left)}, where others are not compared with them either"] if left else []
     effects += ["0 in pixcorr"] if "pixcorr" in metrics else []

@@ -12,7 +12,7 @@ from ..errors import FmriModelsError
 from ..evaluation.held_out import learned_stimuli, other_table_notes, unknown_initial_note
 from ..hub_repository import NotFetchedError, is_folder, local_folder
 from ..modeling_fmri import FmriPreTrainedModel
-from ..names import one_line
+from ..names import listed, one_line
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..subject_statistics import SubjectStatistics
@@ -118,7 +118,7 @@ def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list
         logger.warning(
             f"The initial model {one_line(recipe.initial_model, 120)} has learned from {len(learned)} of the "
             f"{len(tested)} pictures that are tested in the split {recipe.split!r}, fold {recipe.fold} "
-            f"({schema.listed(sorted(learned))}): no evaluation can say how well new pictures are read, and every "
+            f"({listed(sorted(learned))}): no evaluation can say how well new pictures are read, and every "
             "report will say so; take an initial model that was trained on the same split and fold."
         )
 

@@ -6,9 +6,9 @@ from itertools import islice
 from typing import Any
 
 from ...errors import FmriModelsError
+from ...names import listed
 from .. import scenes
 from ..pictures import content_sha256
-from ..schema import listed
 from ..stimuli import StimulusSource, pixels_of
 from . import constants
 from .streams import Stream, stream

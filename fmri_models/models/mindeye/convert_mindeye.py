@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
 from ...names import did_you_mean, one_line
-from ...original_checkpoint import Checkpoint, State, check_finite, listed, read_state
+from ...original_checkpoint import Checkpoint, State, check_finite, listed_keys, read_state
 from ...weights import StoredTensor, on_meta
 from .configuration_mindeye import MindEyeConfig
 
@@ -163,8 +163,8 @@ def _state_of(checkpoint: Checkpoint) -> State:
 def _backbone_options(state: State) -> dict[str, Any]:
     if "voxel2clip.lin0.0.weight" not in state:
         raise FmriModelsError(
-            f"The checkpoint has no backbone (voxel2clip.lin0.0.weight) but {listed(sorted(state))}; it is of another "
-            "method, or a prior alone, which is read by MindEyePrior.from_original."
+            f"The checkpoint has no backbone (voxel2clip.lin0.0.weight) but {listed_keys(sorted(state))}; it is of "
+            "another method, or a prior alone, which is read by MindEyePrior.from_original."
         )
     activation_first = "voxel2clip.lin0.2.weight" in state
     norm_position = 2 if activation_first else 1
@@ -230,8 +230,8 @@ def _check_low_level(state: State, low_level: State) -> None:
         return
     found = "that of the low-level branch" if "upsampler.conv_in.weight" in state else "one without upsampler"
     raise FmriModelsError(
-        f"The first checkpoint is {found}, and the low-level checkpoint begins with {listed(sorted(low_level))}; give "
-        "the one with voxel2clip first, and the one with upsampler as the low-level checkpoint."
+        f"The first checkpoint is {found}, and the low-level checkpoint begins with {listed_keys(sorted(low_level))}; "
+        "give the one with voxel2clip first, and the one with upsampler as the low-level checkpoint."
     )
 
 
@@ -306,8 +306,8 @@ def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: St
     missing = [key for key in originals.values() if key not in state]
     unknown = sorted(state.keys() - set(originals.values()))
     if missing or unknown:
-        problems = [f"lacks {listed(missing)}"] if missing else []
-        problems += [f"has the unknown {listed(unknown)}"] if unknown else []
+        problems = [f"lacks {listed_keys(missing)}"] if missing else []
+        problems += [f"has the unknown {listed_keys(unknown)}"] if unknown else []
         raise FmriModelsError(
             f"The checkpoint {' and '.join(problems)}; it is damaged or not of {model_class.__name__}'s layout."
         )
