@@ -32,7 +32,9 @@ class Part(NamedTuple):
     install_minutes: float
 
 
-BASE = Part("PyTorch with its CUDA libraries, transformers, diffusers, datasets, scikit-learn", 3200, 6650, 2.5)
+BASE = Part(
+    "PyTorch with its CUDA libraries, transformers, diffusers, datasets, PEFT, open_clip, scikit-learn", 3200, 6650, 2.5
+)
 EXTRAS = {
     "demo": Part("timm and EfficientNet-Lite0 for the report", 25, 60, 0.1),
     "space": Part("Gradio", 40, 100, 0.1),

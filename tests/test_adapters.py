@@ -2,14 +2,13 @@
 
 import shutil
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
 from tests.models.mindeye.test_modeling_mindeye import TestMindEyeModel as MindEye
-
-peft = pytest.importorskip("peft")
 
 
 @pytest.fixture

@@ -113,10 +113,7 @@ def test_version_is_stated_once(wheel: Path, repository: Path) -> None:
 def test_lower_bounds_are_the_versions_that_the_smoke_test_installs(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    required = [
-        Requirement(text)
-        for text in [*project["dependencies"], *extras["demo"], *extras["open_clip"], *extras["space"]]
-    ]
+    required = [Requirement(text) for text in [*project["dependencies"], *extras["demo"], *extras["space"]]]
     lower_bounds = {
         (canonicalize_name(requirement.name), Version(specifier.version))
         for requirement in required

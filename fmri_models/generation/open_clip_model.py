@@ -190,8 +190,8 @@ def _open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise FmriModelsError(
-            "Embeddings of open_clip need the package open_clip_torch; install it with pip install "
-            "'fmri_models[open_clip]'."
+            "Embeddings of open_clip need the package open_clip_torch, which this environment lacks; install it with "
+            "pip install open_clip_torch."
         ) from error
     return open_clip
 

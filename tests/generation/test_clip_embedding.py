@@ -34,7 +34,6 @@ def clip():
 
 @pytest.fixture(scope="module")
 def open_clip_model(clip):
-    pytest.importorskip("open_clip")
     model = OpenClipModel(OPEN_CLIP_CONFIG)
     model.load_original(open_clip_weights(clip))
     return model
@@ -180,7 +179,8 @@ def test_half_precision_gives_single_precision_embeddings(clip, open_clip_model,
 
 @torch.no_grad()
 def test_open_clip_reads_its_published_layouts(clip, tmp_path):
-    open_clip = pytest.importorskip("open_clip")
+    import open_clip
+
     (tmp_path / "tiny-custom.json").write_text(json.dumps(OPEN_CLIP_CONFIG | {"custom_text": True}))
     open_clip.add_model_config(tmp_path)
     weights = open_clip_weights(clip)
@@ -197,7 +197,8 @@ def test_open_clip_reads_its_published_layouts(clip, tmp_path):
 
 
 def test_bad_open_clip_weights_and_configurations_are_refused(clip, tmp_path):
-    open_clip = pytest.importorskip("open_clip")
+    import open_clip
+
     (tmp_path / "tiny.json").write_text(json.dumps(OPEN_CLIP_CONFIG))
     open_clip.add_model_config(tmp_path)
     weights = open_clip_weights(clip)
