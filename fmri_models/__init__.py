@@ -15,6 +15,7 @@ _CORE = {
     "EmbeddingSpace": "embedding_space",
     "FmriConfig": "configuration_fmri",
     "FmriDecoding": "modeling_outputs",
+    "FmriModelOutput": "modeling_outputs",
     "FmriModelsError": "errors",
     "FmriPipelineOutput": "pipeline_fmri",
     "FmriPreTrainedModel": "modeling_fmri",
@@ -23,16 +24,22 @@ _CORE = {
     "IPAdapter": "generation.ip_adapter",
     "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
+    "ImageGeneratorOutput": "generation.image_generator",
     "KandinskyImageGenerator": "generation.kandinsky",
+    "Method": "registry",
     "MindEyeLowLevelModel": "models.mindeye",
     "MindEyeLowLevelOutput": "models.mindeye",
     "MindEyePrior": "models.mindeye",
     "OpenClipModel": "generation.open_clip_model",
     "PixelsImageGenerator": "generation.pixels",
     "StableUnCLIPImageGenerator": "generation.stable_unclip",
+    "Stimuli": "data",
     "ThumbnailImageGenerator": "generation.thumbnail",
     "TrialTable": "data",
+    "TrialTableWriter": "data",
+    "Trials": "data",
     "VersatileDiffusionImageGenerator": "generation.versatile_diffusion",
+    "Voxels": "data",
     "register_method": "registry",
 }
 
@@ -47,13 +54,13 @@ _LOADER_BASES = {
 
 if TYPE_CHECKING:
     from .configuration_fmri import FmriConfig
-    from .data import TrialTable
+    from .data import Stimuli, Trials, TrialTable, TrialTableWriter, Voxels
     from .drawing_settings import DrawingSettings
     from .embedding_space import EmbeddingSpace
     from .errors import FmriModelsError
     from .generation.clip_targets import ClipTargets
     from .generation.embedded import EmbeddedImageGenerator
-    from .generation.image_generator import ImageGenerator
+    from .generation.image_generator import ImageGenerator, ImageGeneratorOutput
     from .generation.ip_adapter import IPAdapter, IPAdapterImageGenerator
     from .generation.kandinsky import KandinskyImageGenerator
     from .generation.open_clip_model import OpenClipModel
@@ -62,7 +69,7 @@ if TYPE_CHECKING:
     from .generation.thumbnail import ThumbnailImageGenerator
     from .generation.versatile_diffusion import VersatileDiffusionImageGenerator
     from .modeling_fmri import FmriPreTrainedModel
-    from .modeling_outputs import FmriDecoding
+    from .modeling_outputs import FmriDecoding, FmriModelOutput
     from .models.linear import LinearConfig, LinearModel, LinearOutput, LinearPipeline
     from .models.mindeye import (
         MindEyeConfig,
@@ -75,7 +82,7 @@ if TYPE_CHECKING:
     )
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
-    from .registry import register_method
+    from .registry import Method, register_method
 
 
 def __getattr__(name: str) -> Any:
@@ -104,6 +111,7 @@ __all__ = [
     "EmbeddingSpace",
     "FmriConfig",
     "FmriDecoding",
+    "FmriModelOutput",
     "FmriModelsError",
     "FmriPipelineOutput",
     "FmriPreTrainedModel",
@@ -112,11 +120,13 @@ __all__ = [
     "IPAdapter",
     "IPAdapterImageGenerator",
     "ImageGenerator",
+    "ImageGeneratorOutput",
     "KandinskyImageGenerator",
     "LinearConfig",
     "LinearModel",
     "LinearOutput",
     "LinearPipeline",
+    "Method",
     "MindEyeConfig",
     "MindEyeLowLevelModel",
     "MindEyeLowLevelOutput",
@@ -127,9 +137,13 @@ __all__ = [
     "OpenClipModel",
     "PixelsImageGenerator",
     "StableUnCLIPImageGenerator",
+    "Stimuli",
     "ThumbnailImageGenerator",
     "TrialTable",
+    "TrialTableWriter",
+    "Trials",
     "VersatileDiffusionImageGenerator",
+    "Voxels",
     "__version__",
     "register_method",
 ]
