@@ -241,7 +241,7 @@ def parse_yaml(text: str, what: str, mend: str = "correct it", as_written: bool 
         what: What it is, as the beginning of a sentence.
         mend: What to do about it, as the end of one.
         as_written: Keep every scalar as [`Written`] text instead of guessing what it is; see
-            [`typed`](typed_values.py).
+            [`typed`].
 
     Raises:
         FmriModelsError: It is no YAML, is nested too deep, has a key twice, refers to itself, or grows beyond

@@ -50,7 +50,7 @@ class FeatureMapTeacher(PreTrainedModel):
     """ConvNeXt, its final norm at each position, and a projector of the maps (Bardes et al., 2022).
 
     It is never trained here. MindEye's low-level branch is compared with it, see
-    [`soft_contrastive_loss`](losses.py); a picture of 512 pixels has 16 x 16 positions.
+    [`soft_contrastive_loss`]; a picture of 512 pixels has 16 x 16 positions.
     """
 
     config: FeatureMapTeacherConfig

@@ -634,7 +634,7 @@ def evaluate(
         unseen_session: What the processor does with test trials of sessions without training trials, such as
             `"pooled"`; None leaves it as the pipeline has it.
         refit: Trains the method itself on exchanged pairs, for the row `permuted_training_own`, such as
-            [`refit_on_exchanged_pairs`](../training/exchanged_pairs.py); None leaves that row out.
+            [`refit_on_exchanged_pairs`]; None leaves that row out.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.

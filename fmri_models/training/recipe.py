@@ -82,10 +82,10 @@ class Stage:
         training: How the stage is trained by gradient; None for a method in closed form.
         augmentation: How the pictures of training trials are changed before they are embedded, anew in each step:
             `"none"`, `"published"` (as MindEye's), or a mapping of what differs from that, see
-            [`PictureAugmentation`](../data/augmentation.py). Pictures of validation trials stay as they are.
+            [`PictureAugmentation`]. Pictures of validation trials stay as they are.
         teacher: Folder or Hub repository of a picture network whose feature maps are learned from, too; None for none.
         simulation: A mapping of what differs from the defaults of
-            [`TrialSimulation`](../training/simulated_trials.py), with which trials are simulated beside those that were
+            [`TrialSimulation`], with which trials are simulated beside those that were
             measured; None simulates none.
     """
 
@@ -186,7 +186,7 @@ class Recipe:
         processor: Options of the processor.
         model: Options of the method's configuration.
         drawing: What the pipeline draws with, a mapping of what differs from the settings of its generator's class
-            ([`DrawingSettings`](../drawing_settings.py)).
+            ([`DrawingSettings`]).
         stages: The stages of training.
         selection: Settings from which each fold's are chosen inside its training stimuli; None leaves no choice.
         trackers: Where training by gradient is logged, by Accelerate's names: `tensorboard`, `wandb`, `trackio` ...
