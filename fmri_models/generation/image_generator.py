@@ -3,7 +3,8 @@
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -33,6 +34,7 @@ from ..names import one_line
 from ..saving import merged_folder, weights_no_longer_needed
 from ..swapping import recover, written_files
 from .source import GeneratorSource
+from .step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule
 
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
@@ -53,10 +55,15 @@ class ImageGeneratorOutput(BaseOutput):
     """Output of an image generator.
 
     Args:
-        images: A list of PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1].
+        images: A list of PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1]; for
+            `output_type="latent"`, the latents (N, *latent_space.shape) that they are decoded from.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
+
+    def in_form(self, return_dict: bool) -> Any:
+        """The output itself, or the tuple of what it holds."""
+        return self if return_dict else self.to_tuple()
 
 
 class ImageGenerator(DiffusionPipeline):
@@ -85,8 +92,18 @@ class ImageGenerator(DiffusionPipeline):
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
     drawing_settings: ClassVar[DrawingSettings] = DrawingSettings()
     used_settings: ClassVar[tuple[str, ...]] = tuple(each.name for each in fields(DrawingSettings))
+    # Without networks there is nothing to offload, and no reason to refuse it.
+    model_cpu_offload_seq: ClassVar[str] = ""
+    _callback_tensor_inputs: ClassVar[list[str]] = CALLBACK_TENSORS
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
     source: GeneratorSource | None = None
+    # Of the pictures that are being drawn, as in diffusers' pipelines; a callback may change them.
+    _guidance_scale: float = 1.0
+    _num_timesteps: int = 0
+    _interrupt: bool = False
+    # What a generator without networks was moved and cast to.
+    _own_device = torch.device("cpu")
+    _own_dtype = torch.float32
 
     @classmethod
     @abstractmethod
@@ -253,6 +270,11 @@ class ImageGenerator(DiffusionPipeline):
         """Whether `image_embeds` change the picture (a generator may embed pictures for retrieval alone)."""
         return False
 
+    @property
+    def advice(self) -> str | None:
+        """A sentence where another generator suits pictures of this size better, which training says first."""
+        return None
+
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds pictures.
 
@@ -298,7 +320,10 @@ class ImageGenerator(DiffusionPipeline):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> ImageGeneratorOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImageGeneratorOutput | tuple[Any, ...]:
         """Draws pictures.
 
         Args:
@@ -310,8 +335,100 @@ class ImageGenerator(DiffusionPipeline):
             num_inference_steps: Denoising steps.
             num_images: How many pictures to draw if neither embeddings nor latents say so.
             generator: One source of noise for all, or one a picture.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for the latents that the pictures are decoded from.
+            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
+            callback_on_step_end: Called as `function(generator, step, timestep, tensors)` at the end of each denoising
+                step of the pictures that are drawn together, or once where nothing is denoised. What it returns takes
+                the place of what it was given; setting `generator._interrupt` ends the denoising, and
+                `generator._guidance_scale` changes the guidance of the steps that follow.
+            callback_on_step_end_tensor_inputs: What it is given, of `_callback_tensor_inputs`.
         """
+
+    @property
+    def guidance_scale(self) -> float:
+        """Weight of the embeddings in the call that runs, or ran last."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the network is asked without the embeddings, too."""
+        return self._guidance_scale != 1.0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the pictures that are drawn together; 1 where nothing is denoised."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has ended the denoising."""
+        return self._interrupt
+
+    def begin(
+        self, guidance_scale: float, function: CallbackFunction | None, names: Sequence[str] | None
+    ) -> StepCallback:
+        """Notes what a call begins with, and checks the callback that it was given."""
+        on_step_end = StepCallback(function, names, self._callback_tensor_inputs)
+        self._guidance_scale, self._interrupt = guidance_scale, False
+        return on_step_end
+
+    def steps(self, timesteps: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """The denoising steps of pictures that are drawn together, on the bar; none any more after an interruption."""
+        self._num_timesteps = len(timesteps)
+        for step, timestep in enumerate(self.progress_bar(timesteps)):
+            if not self._interrupt:
+                yield step, timestep
+
+    def in_one_step(self, on_step_end: StepCallback, latents: torch.Tensor, **embeds: torch.Tensor | None) -> Any:
+        """Latents that are not denoised, after the callback has seen them."""
+        self._num_timesteps = 1
+        tensors = dict.fromkeys(self._callback_tensor_inputs) | embeds | {"latents": latents}
+        return on_step_end(self, 0, torch.zeros((), dtype=torch.long), tensors)["latents"]
+
+    def check_output(self, output_type: str) -> None:
+        """Refuses an `output_type` that there is none of, before anything is drawn.
+
+        Raises:
+            FmriModelsError: Names those that can be had.
+        """
+        known = ["pil", "np", "pt", *([] if self.latent_space is None else ["latent"])]
+        if output_type in known:
+            return
+        why = f"; {type(self).__name__} has no latents" if output_type == "latent" else ""
+        raise FmriModelsError(
+            f"output_type is {one_line(repr(output_type), 80)}; expected {', '.join(map(repr, known[:-1]))} or "
+            f"{known[-1]!r}{why}."
+        )
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Sends networks back to the CPU afterwards, where `enable_model_cpu_offload` was called."""
+        try:
+            yield
+        finally:
+            self.maybe_free_model_hooks()
+
+    @property
+    def device(self) -> torch.device:
+        return super().device if self._networks else self._own_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return super().dtype if self._networks else self._own_dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves or casts the networks; a generator without any notes what it was moved and cast to."""
+        super().to(*args, **kwargs)
+        for value in (*args, kwargs.get("device"), kwargs.get("dtype")):
+            if isinstance(value, torch.dtype):
+                self._own_dtype = value
+            elif value is not None:
+                self._own_device = torch.device(value)
+        return self
+
+    @property
+    def _networks(self) -> list[torch.nn.Module]:
+        return [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
 
     def draw_latents(
         self, num_images: int, generator: torch.Generator | list[torch.Generator] | None = None
@@ -401,20 +518,19 @@ class ImageGenerator(DiffusionPipeline):
             )
 
     def postprocess(self, pixel_values: torch.Tensor, output_type: str) -> ImageGeneratorOutput:
-        """Clamps (N, C, H, W) to [0, 1] and returns it as `output_type`.
+        """Clamps (N, C, H, W) to [0, 1] and returns it as `output_type`; latents are returned as they are.
 
         Raises:
             FmriModelsError: Unknown `output_type`.
         """
+        self.check_output(output_type)
+        if output_type == "latent":
+            return ImageGeneratorOutput(images=pixel_values)
         pixel_values = pixel_values.float().clamp(0, 1)
         if output_type == "pt":
             return ImageGeneratorOutput(images=pixel_values)
         arrays = pixel_values.cpu().permute(0, 2, 3, 1).numpy()
-        if output_type == "np":
-            return ImageGeneratorOutput(images=arrays)
-        if output_type == "pil":
-            return ImageGeneratorOutput(images=self.numpy_to_pil(arrays))
-        raise FmriModelsError(f"output_type is {output_type!r}; expected 'pil', 'np' or 'pt'.")
+        return ImageGeneratorOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
 
 
 def _has_networks(generator_class: type) -> bool:

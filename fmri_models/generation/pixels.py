@@ -1,5 +1,6 @@
 """The simplest generator: its latent is the small picture itself, and so are its embeddings, cut into patches."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,12 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..seeds import checked_generators
 from .image_generator import ImageGenerator, ImageGeneratorOutput
+from .step_callback import CallbackFunction
 
 # Patches a side: few enough for a diffusion prior, and small enough to say where something is.
 _PATCHES_A_SIDE = 4
+# Beyond it, what a brain tells of a pixel is less than the noise that every pixel has of its own.
+_LARGEST_ADVISED_SIDE = 32
 
 
 class PixelsImageGenerator(ImageGenerator):
@@ -61,6 +65,17 @@ class PixelsImageGenerator(ImageGenerator):
     def generates_from_embeddings(self) -> bool:
         return True
 
+    @property
+    def advice(self) -> str | None:
+        channels, height, width = self.image_size
+        if max(height, width) <= _LARGEST_ADVISED_SIDE:
+            return None
+        return (
+            f"The generator pixels decodes each of the {channels * height * width:,} numbers of a {height}x{width} "
+            f"picture for itself, and beyond some {_LARGEST_ADVISED_SIDE} pixels a side most of what is drawn is noise; "
+            "generator=thumbnail decodes a copy of 16x16 pixels and draws it smoothly."
+        )
+
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         self.check_images(pixel_values)
         return pixel_values.float()
@@ -86,7 +101,10 @@ class PixelsImageGenerator(ImageGenerator):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> ImageGeneratorOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImageGeneratorOutput | tuple[Any, ...]:
         """Returns what it was given, clamped to [0, 1], as pictures; uniform noise if that is nothing.
 
         Args:
@@ -98,13 +116,18 @@ class PixelsImageGenerator(ImageGenerator):
             num_inference_steps: Without effect.
             num_images: How many pictures to draw if there is neither embedding nor latent.
             generator: Source of the noise.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
+            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
+            callback_on_step_end: As in [`ImageGenerator`]; nothing is denoised, and it is called once.
+            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
 
         Raises:
             FmriModelsError: Text embeddings, or another shape.
         """
         if text_embeds is not None:
             raise FmriModelsError("The pixels generator takes no text embeddings; pass image embeddings or latents.")
+        self.check_output(output_type)
+        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
         batch_size = self.batch_size(num_images, image_embeds, latents)
         generator = checked_generators(generator, batch_size, "pictures")
         if image_embeds is None and latents is None:
@@ -114,7 +137,8 @@ class PixelsImageGenerator(ImageGenerator):
         if image_embeds is not None:
             pictures.append(self._joined(image_embeds))
         mixed = pictures[0] if len(pictures) == 1 else torch.lerp(pictures[0].float(), pictures[1].float(), strength)
-        return self.postprocess(mixed, output_type)
+        drawn = self.in_one_step(on_step_end, mixed, image_embeds=image_embeds)
+        return self.postprocess(drawn, output_type).in_form(return_dict)
 
     @property
     def _patch_size(self) -> tuple[int, int]:
@@ -132,6 +156,3 @@ class PixelsImageGenerator(ImageGenerator):
         patches = (image_embeds.float() * space.shape[-1] ** 0.5 + 1) / 2
         whole = F.fold(patches.transpose(1, 2), size, self._patch_size, stride=self._patch_size)
         return whole[..., : self.config.height, : self.config.width]
-
-    def to(self, *args: Any, **kwargs: Any) -> "PixelsImageGenerator":
-        return self

@@ -367,6 +367,8 @@ def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
     if generator.latent_space is None:
         # It draws no pictures, so that none can be given back badly.
         return generator
+    if generator.advice is not None:
+        logger.warning(generator.advice)
     psnr = round_trip_psnr(generator, images)
     if generator.limits is not None:
         logger.warning(f"{generator.limits} It gives these stimuli back with {psnr:.1f} dB at best.")

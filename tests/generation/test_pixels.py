@@ -96,3 +96,15 @@ def test_unknown_generators_are_sentences(tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "LinearPipeline"}')
     with pytest.raises(FmriModelsError, match="'LinearPipeline', which is no image generator"):
         load_image_generator(str(tmp_path), (3, 64, 64))
+
+
+@pytest.mark.parametrize("size", [(1, 28, 28), (3, 32, 32), (1, 10, 10)])
+def test_small_pictures_are_what_it_is_for(size):
+    assert PixelsImageGenerator(*size).advice is None
+
+
+@pytest.mark.parametrize("size", [(3, 128, 128), (1, 16, 33)])
+def test_large_pictures_are_advised_another_generator(size):
+    advice = PixelsImageGenerator(*size).advice
+    assert "generator=thumbnail" in advice
+    assert f"{size[1]}x{size[2]} picture" in advice

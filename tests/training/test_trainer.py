@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from fmri_models import FmriToImagePipeline, TrialTable
+from fmri_models import FmriToImagePipeline, TrialTable, TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.refit import refit_processor
-from fmri_models.training.trainer import train
+from fmri_models.training.trainer import image_generator_for, train
 from fmri_models.training_record import TrainingRecord
 from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
 
@@ -198,3 +198,16 @@ def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path, reposito
 def test_options_that_the_recipe_says_itself_are_refused_in_the_processor(data, tmp_path):
     with pytest.raises(FmriModelsError, match="'parts', which the recipe says itself"):
         train(recipe(data, tmp_path / "out", "processor.parts=[test]"))
+
+
+@pytest.mark.parametrize(("size", "is_advised"), [(32, False), (40, True)])
+def test_training_says_that_large_pictures_are_not_for_pixels(tmp_path, caplog, size, is_advised):
+    ids = ["a", "b", "c"]
+    pictures = np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
+    with TrialTableWriter(tmp_path / "data", "large", license="CC0", source="drawn") as writer:
+        writer.add_stimuli({"stimulus_id": each, "image": picture} for each, picture in zip(ids, pictures, strict=True))
+        writer.add_voxels("subj01", 2)
+        writer.add_trials("subj01", "train", stimulus_ids=ids, fmri=np.eye(3, 2, dtype=np.float32))
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        image_generator_for(recipe(tmp_path / "data", tmp_path / "out"), TrialTable.open(tmp_path / "data"))
+    assert ("generator=thumbnail" in caplog.text) == is_advised
