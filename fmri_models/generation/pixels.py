@@ -72,7 +72,7 @@ class PixelsImageGenerator(ImageGenerator):
             return None
         return (
             f"The generator pixels decodes each of the {channels * height * width:,} numbers of a {height}x{width} "
-            f"picture for itself, and beyond some {_LARGEST_ADVISED_SIDE} pixels a side most of what is drawn is noise; "
+            f"picture for itself: beyond some {_LARGEST_ADVISED_SIDE} pixels a side, most of what is drawn is noise. "
             "generator=thumbnail decodes a copy of 16x16 pixels and draws it smoothly."
         )
 
@@ -124,6 +124,7 @@ class PixelsImageGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Text embeddings, or another shape.
         """
+        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
         if text_embeds is not None:
             raise FmriModelsError("The pixels generator takes no text embeddings; pass image embeddings or latents.")
         self.check_output(output_type)
