@@ -6,7 +6,10 @@ Public names are imported on first use, so that `import fmri_models` and `fmri-m
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .registry import register_with_libraries as _register_with_libraries
 from .version import __version__
+
+_register_with_libraries()
 
 _CORE = {
     "ClipTargets": "generation.clip_targets",

@@ -5,14 +5,16 @@ A folder `models/<name>/` describes itself by a `METHOD` in its `__init__.py`; p
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import FmriModelsError
+from .late import CompletedDict, when_imported
 from .names import did_you_mean, one_line
 
 
@@ -95,7 +97,6 @@ def register_method(method: Method) -> None:
     _registered[method.name] = method
     for path in method.class_paths:
         register_with_diffusers(path.split(".")[0].split(":")[0])
-    _register_with_transformers(method)
 
 
 def method_names() -> list[str]:
@@ -123,6 +124,14 @@ def find_class(class_name: str) -> Any | None:
     for path in _class_paths():
         if path.endswith(f":{class_name}"):
             return _import_class(path)
+    return None
+
+
+def find_model(model_type: str) -> Any | None:
+    """The brain model whose configuration is of some `model_type`, or None."""
+    for method in _methods().values():
+        if method.load("config").model_type == model_type:
+            return method.load("model")
     return None
 
 
@@ -158,35 +167,113 @@ def _import_class(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+@cache
 def register_with_libraries() -> None:
-    """Tells transformers' Auto classes and diffusers' loader about the package; called before anything is loaded."""
-    register_with_diffusers(__name__.split(".")[0])
+    """Tells transformers' Auto classes and diffusers' loaders about the package, as soon as they are imported.
+
+    Nothing is imported here. Classes of ours are when one of these libraries asks for something that it does not know.
+    """
+    package = __name__.split(".")[0]
+    for module, mapping in _AUTO_MAPPINGS.items():
+        when_imported(module, partial(_complete_auto_mapping, mapping))
+    register_with_diffusers(package)
+    when_imported("diffusers", _add_pipeline_classes)
+
+
+# The dictionaries behind AutoConfig, AutoModel, AutoFeatureExtractor and AutoProcessor.
+_AUTO_MAPPINGS = {
+    "transformers.models.auto.configuration_auto": "CONFIG_MAPPING",
+    "transformers.models.auto.modeling_auto": "MODEL_MAPPING",
+    "transformers.models.auto.feature_extraction_auto": "FEATURE_EXTRACTOR_MAPPING",
+    "transformers.models.auto.processing_auto": "PROCESSOR_MAPPING",
+}
+
+
+def _complete_auto_mapping(name: str, module: ModuleType) -> None:
+    """Lets transformers' mapping ask for our classes where it has none of its own.
+
+    `register` of the Auto classes wants classes, which would be imported in the middle of transformers' own imports.
+    """
+    mapping = getattr(module, name)
+    native = getattr(mapping, "_mapping", ())
+    mapping._extra_content = CompletedDict(
+        mapping._extra_content,
+        register_with_transformers,
+        lambda key: (
+            key in native if isinstance(key, str) else str(getattr(key, "__module__", "")).startswith("transformers.")
+        ),
+    )
+
+
+def register_with_transformers() -> None:
+    """Registers the configuration, the model and the processor of every method, by transformers' own means."""
     for method in _methods().values():
-        _register_with_transformers(method)
+        _register_method_with_transformers(method)
+
+
+@cache
+def _register_method_with_transformers(method: Method) -> None:
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+
+    config_class, processor_class = method.load("config"), _import_class(f"{__package__}.processing_fmri:FmriProcessor")
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(config_class, method.load("model"), exist_ok=True)
+    AutoFeatureExtractor.register(config_class, processor_class, exist_ok=True)
+    AutoProcessor.register(config_class, processor_class, exist_ok=True)
 
 
 @cache
 def register_with_diffusers(package: str) -> None:
     """Tells diffusers' loader that a package has classes of components; each has to be an attribute of the package."""
-    from diffusers.pipelines import pipeline_loading_utils
-
     # A private table of diffusers 0.42 (hence the upper bound on its version); test_pipeline_common.py notices when it
     # moves. Without the entry, diffusers neither saves nor loads a component class from outside.
     how = ["save_pretrained", "from_pretrained"]
     bases = ("PreTrainedModel", "FeatureExtractionMixin", "DiffusionPipeline", "ModelMixin")
-    pipeline_loading_utils.LOADABLE_CLASSES[package] = dict.fromkeys(bases, how)
+
+    def add(module: Any) -> None:
+        module.LOADABLE_CLASSES[package] = dict.fromkeys(bases, how)
+
+    when_imported("diffusers.pipelines.pipeline_loading_utils", add)
+
+
+def _add_pipeline_classes(diffusers: Any) -> None:
+    """Lets `DiffusionPipeline.from_pretrained` find our pipelines, which it looks up as attributes of diffusers."""
+    # A plain module, with everything imported, where diffusers was told to be one.
+    if isinstance(getattr(diffusers, "_objects", None), dict):
+        diffusers._objects = _PipelineClasses(diffusers._objects, diffusers._class_to_module)
+
+
+class _PipelineClasses(dict[str, Any]):
+    """Objects of diffusers by name, and the pipelines and image generators of this package under names that it lacks.
+
+    Args:
+        objects: What diffusers has there itself.
+        own: Names of diffusers' own classes, which go first.
+    """
+
+    def __init__(self, objects: Mapping[str, Any], own: Container[str]) -> None:
+        super().__init__(objects)
+        self._own = own
+
+    def __contains__(self, name: object) -> bool:
+        if super().__contains__(name):
+            return True
+        return isinstance(name, str) and name not in self._own and name in pipeline_class_names()
+
+    def __getitem__(self, name: str) -> Any:
+        if super().__contains__(name):
+            return super().__getitem__(name)
+        return getattr(import_module(__package__ or ""), name)
+
+
+def pipeline_class_names() -> set[str]:
+    """Names of the classes of pipelines and image generators that a saved folder may be of."""
+    generators = {name for name in import_module(__package__ or "").__all__ if name.endswith("ImageGenerator")}
+    of_methods = {method.pipeline.split(":")[1] for method in _methods().values()}
+    return {"FmriToImagePipeline", "ClipTargets", *generators, *of_methods} - {"ImageGenerator"}
 
 
 def component_libraries() -> set[str]:
     """Libraries whose classes may be components of a saved pipeline: nothing else is imported for one."""
     packages = {path.split(":")[0].split(".")[0] for path in _class_paths()}
     return {"diffusers", "transformers", __name__.split(".")[0], *packages}
-
-
-@cache
-def _register_with_transformers(method: Method) -> None:
-    from transformers import AutoConfig, AutoModel
-
-    config_class = method.load("config")
-    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    AutoModel.register(config_class, method.load("model"), exist_ok=True)
