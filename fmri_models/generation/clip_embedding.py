@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..offloading import onloaded, place_of
 from .open_clip_model import OpenClipModel
 
 # Mean and standard deviation of RGB in [0, 1] over CLIP's training pictures (Radford et al. 2021, released code).
@@ -101,8 +102,9 @@ def project_image_tokens(image_encoder: Any, pixel_values: torch.Tensor) -> torc
     """
     if isinstance(image_encoder, OpenClipModel):
         return image_encoder.image_tokens(pixel_values)
-    hidden = _vision_output(image_encoder, pixel_values).last_hidden_state
-    return image_encoder.visual_projection(image_encoder.vision_model.post_layernorm(hidden)).float()
+    with onloaded(image_encoder):
+        hidden = _vision_output(image_encoder, pixel_values).last_hidden_state
+        return image_encoder.visual_projection(image_encoder.vision_model.post_layernorm(hidden)).float()
 
 
 def pooled_image_embeds(image_encoder: Any, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -117,7 +119,8 @@ def pooled_image_embeds(image_encoder: Any, pixel_values: torch.Tensor) -> torch
     """
     if isinstance(image_encoder, OpenClipModel):
         return image_encoder.image_embeds(pixel_values)
-    return image_encoder.visual_projection(_vision_output(image_encoder, pixel_values).pooler_output).float()
+    with onloaded(image_encoder):
+        return image_encoder.visual_projection(_vision_output(image_encoder, pixel_values).pooler_output).float()
 
 
 def divide_by_cls_norm(tokens: torch.Tensor) -> torch.Tensor:
@@ -173,8 +176,9 @@ def project_text_tokens(text_encoder: Any, input_ids: torch.Tensor) -> torch.Ten
     """
     if isinstance(text_encoder, OpenClipModel):
         return text_encoder.text_tokens(input_ids)
-    hidden = text_encoder.text_model(input_ids=input_ids.to(text_encoder.device)).last_hidden_state
-    return text_encoder.text_projection(hidden).float()
+    with onloaded(text_encoder):
+        hidden = text_encoder.text_model(input_ids=input_ids.to(place_of(text_encoder))).last_hidden_state
+        return text_encoder.text_projection(hidden).float()
 
 
 def pooled_text_embeds(text_encoder: Any, input_ids: torch.Tensor) -> torch.Tensor:
@@ -220,7 +224,7 @@ def divide_by_end_norm(tokens: torch.Tensor, positions: torch.Tensor) -> torch.T
 
 
 def _vision_output(image_encoder: Any, pixel_values: torch.Tensor) -> Any:
-    return image_encoder.vision_model(pixel_values=pixel_values.to(image_encoder.device, image_encoder.dtype))
+    return image_encoder.vision_model(pixel_values=pixel_values.to(place_of(image_encoder), image_encoder.dtype))
 
 
 def _rows_at(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,7 @@ from .clip_embedding import (
 )
 from .image_generator import GeneratorOptions, ImageGenerator, hub_options
 from .open_clip_model import OpenClipModel
+from .step_callback import CallbackFunction
 from .stored import load_network
 from .weights_digest import weights_digest
 
@@ -273,7 +274,8 @@ class ClipTargets(ImageGenerator):
             FmriModelsError: Shape, dtype or values differ.
         """
         self.check_images(pixel_values, any_size=True)
-        return _in_parts(self._embed_pictures, pixel_values, _IMAGES_A_PASS)
+        with self.released():
+            return _in_parts(self._embed_pictures, pixel_values, _IMAGES_A_PASS)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -295,7 +297,8 @@ class ClipTargets(ImageGenerator):
             input_ids = encoder.tokenize(texts)
         else:
             input_ids = token_ids(self.tokenizer, texts, encoder.config)
-        return _in_parts(self._embed_ids, input_ids, _TEXTS_A_PASS)
+        with self.released():
+            return _in_parts(self._embed_ids, input_ids, _TEXTS_A_PASS)
 
     def __call__(
         self,
@@ -308,6 +311,9 @@ class ClipTargets(ImageGenerator):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> NoReturn:
         """Refuses to draw.
 
@@ -335,7 +341,7 @@ class ClipTargets(ImageGenerator):
         )
 
     def _embed_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        pixel_values = self.preprocessing(pixel_values.to(self.image_encoder.device))
+        pixel_values = self.preprocessing(pixel_values.to(self._execution_device))
         if self.config.layer == "pooled":
             return self._unit(pooled_image_embeds(self.image_encoder, pixel_values))
         tokens = project_image_tokens(self.image_encoder, pixel_values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -14,9 +15,11 @@ from transformers import CLIPModel, CLIPTokenizer
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..offloading import onloaded
 from ..seeds import checked_generators
 from .clip_embedding import token_ids
 from .image_generator import ImageGenerator, ImageGeneratorOutput
+from .step_callback import CallbackFunction, StepCallback, Tensors
 
 ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
@@ -153,7 +156,8 @@ class EmbeddedImageGenerator(ImageGenerator):
             FmriModelsError: Shape, dtype or values differ.
         """
         self.check_images(pixel_values)
-        return _in_batches(self._embed_batch, pixel_values)
+        with self.released():
+            return _in_batches(self._embed_batch, pixel_values)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -169,7 +173,8 @@ class EmbeddedImageGenerator(ImageGenerator):
             FmriModelsError: The tokenizer is none of the CLIP's.
         """
         input_ids = token_ids(self.tokenizer, texts, self.image_encoder.config.text_config)
-        return _in_batches(self._embed_tokens, input_ids)
+        with self.released():
+            return _in_batches(self._embed_tokens, input_ids)
 
     @torch.no_grad()
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -185,7 +190,8 @@ class EmbeddedImageGenerator(ImageGenerator):
             FmriModelsError: Shape, dtype or values differ.
         """
         self.check_images(pixel_values)
-        return _in_batches(self._encode_batch, pixel_values)
+        with self.released():
+            return _in_batches(self._encode_batch, pixel_values)
 
     @torch.no_grad()
     def __call__(
@@ -199,7 +205,10 @@ class EmbeddedImageGenerator(ImageGenerator):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> ImageGeneratorOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImageGeneratorOutput | tuple[Any, ...]:
         """Draws pictures.
 
         Args:
@@ -213,29 +222,39 @@ class EmbeddedImageGenerator(ImageGenerator):
             num_inference_steps: Denoising steps of a whole picture; a start from latents takes `strength` of them.
             num_images: How many pictures to draw if there is neither embedding nor latent; they come from noise alone.
             generator: Source of noise for all, or one a picture.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
+            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
+            callback_on_step_end: As in [`ImageGenerator`]; the pictures of a long call are drawn in chunks, each of
+                which takes all its steps.
+            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
 
         Raises:
             FmriModelsError: A shape or option is wrong, or there are embeddings and no diffusion model.
         """
+        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
         self._check_call(image_embeds, text_embeds, latents, strength, guidance_scale, num_inference_steps)
+        self.check_output(output_type)
         batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
         generator = checked_generators(generator, batch_size, "pictures")
-        pictures = []
-        for start in range(0, batch_size, _BATCH_SIZE):
-            rows = slice(start, min(start + _BATCH_SIZE, batch_size))
-            drawn = self._draw(
-                rows.stop - rows.start,
-                _part(image_embeds, rows),
-                _part(text_embeds, rows),
-                _part(latents, rows),
-                strength,
-                guidance_scale,
-                num_inference_steps,
-                generator[rows] if isinstance(generator, list) else generator,
-            )
-            pictures.append(self._decode_batch(drawn))
-        return self.postprocess(torch.cat(pictures), output_type)
+        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        drawn = []
+        with self.released():
+            for start in range(0, batch_size, _BATCH_SIZE):
+                rows = slice(start, min(start + _BATCH_SIZE, batch_size))
+                # What a callback made of it holds for the pictures that were drawn together.
+                self._guidance_scale = guidance_scale
+                part = self._draw(
+                    rows.stop - rows.start,
+                    _part(image_embeds, rows),
+                    _part(text_embeds, rows),
+                    _part(latents, rows),
+                    strength,
+                    num_inference_steps,
+                    generator[rows] if isinstance(generator, list) else generator,
+                    on_step_end,
+                )
+                drawn.append(part if output_type == "latent" else self._decode_batch(part))
+        return self.postprocess(torch.cat(drawn), output_type).in_form(return_dict)
 
     @property
     def generates_from_embeddings(self) -> bool:
@@ -285,18 +304,20 @@ class EmbeddedImageGenerator(ImageGenerator):
         text_embeds: torch.Tensor | None,
         latents: torch.Tensor | None,
         strength: float,
-        guidance_scale: float,
         num_inference_steps: int,
         generator: torch.Generator | list[torch.Generator] | None,
+        on_step_end: StepCallback,
     ) -> torch.Tensor:
         """(N, 12, 8, 8) standardised latents of the pictures."""
+        embeds = {"image_embeds": image_embeds, "text_embeds": text_embeds}
         if self.unet is None:
-            return self.draw_latents(num_images, generator) if latents is None else latents
+            latents = self.draw_latents(num_images, generator) if latents is None else latents
+            return self.in_one_step(on_step_end, latents, **embeds)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
         told_nothing = image_embeds is None and text_embeds is None
         if latents is not None and (told_nothing or num_steps == 0):
-            return latents
+            return self.in_one_step(on_step_end, latents, **embeds)
         first = len(self.scheduler.timesteps) - num_steps
         timesteps = self.scheduler.timesteps[first:]
         if hasattr(self.scheduler, "set_begin_index"):
@@ -306,21 +327,18 @@ class EmbeddedImageGenerator(ImageGenerator):
             sample = noise * self.scheduler.init_noise_sigma
         else:
             sample = self.scheduler.add_noise(latents.to(noise), noise, timesteps[:1].expand(num_images))
-        return self._denoise(sample, timesteps, image_embeds, text_embeds, guidance_scale)
+        return self._denoise({**embeds, "latents": sample}, timesteps, on_step_end)
 
-    def _denoise(
-        self,
-        sample: torch.Tensor,
-        timesteps: torch.Tensor,
-        image_embeds: torch.Tensor | None,
-        text_embeds: torch.Tensor | None,
-        guidance_scale: float,
-    ) -> torch.Tensor:
-        tokens, pooled = self.condition(image_embeds, text_embeds, len(sample))
-        guided = guidance_scale != 1.0 and (image_embeds is not None or text_embeds is not None)
-        if guided:
-            tokens, pooled = (torch.cat([torch.zeros_like(values), values]) for values in (tokens, pooled))
-        for timestep in self.progress_bar(timesteps):
+    def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, on_step_end: StepCallback) -> torch.Tensor:
+        sample = tensors["latents"]
+        assert sample is not None
+        is_told = any(tensors[name] is not None for name in ("image_embeds", "text_embeds"))
+        condition: tuple[torch.Tensor, torch.Tensor] | None = None
+        for step, timestep in self.steps(timesteps):
+            if condition is None or on_step_end.may_change_embeds:
+                condition = self.condition(tensors["image_embeds"], tensors["text_embeds"], len(sample))
+            guided = is_told and self.do_classifier_free_guidance
+            tokens, pooled = _beside_zeros(*condition) if guided else condition
             noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
             predicted = self.unet(
                 noisy.to(self.unet.dtype),
@@ -330,8 +348,10 @@ class EmbeddedImageGenerator(ImageGenerator):
             ).sample.float()
             if guided:
                 unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + guidance_scale * (conditional - unconditional)
+                predicted = unconditional + self.guidance_scale * (conditional - unconditional)
             sample = self.scheduler.step(predicted, timestep, sample).prev_sample
+            tensors = on_step_end(self, step, timestep, {**tensors, "latents": sample})
+            sample = tensors["latents"]
         return sample
 
     def _standardised(self, embeds: torch.Tensor, name: str) -> torch.Tensor:
@@ -357,25 +377,28 @@ class EmbeddedImageGenerator(ImageGenerator):
 
     def _embed_batch(self, pixel_values: torch.Tensor) -> torch.Tensor:
         clip = self.image_encoder
-        tokens = clip.vision_model(pixel_values=2 * pixel_values.to(clip.device, clip.dtype) - 1).last_hidden_state
-        tokens = clip.visual_projection(clip.vision_model.post_layernorm(tokens)).float()
+        pictures = 2 * pixel_values.to(self._execution_device, clip.dtype) - 1
+        with onloaded(clip):
+            tokens = clip.vision_model(pixel_values=pictures).last_hidden_state
+            tokens = clip.visual_projection(clip.vision_model.post_layernorm(tokens)).float()
         return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
 
     def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         clip = self.image_encoder
-        input_ids = input_ids.to(clip.device)
-        tokens = clip.text_projection(clip.text_model(input_ids=input_ids).last_hidden_state).float()
+        input_ids = input_ids.to(self._execution_device)
+        with onloaded(clip):
+            tokens = clip.text_projection(clip.text_model(input_ids=input_ids).last_hidden_state).float()
         end = (input_ids == clip.config.text_config.eos_token_id).int().argmax(dim=1)
         norm = tokens[torch.arange(len(tokens), device=tokens.device), end].norm(dim=-1)
         return tokens / norm[:, None, None]
 
     def _encode_batch(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        pictures = F.pixel_unshuffle(2 * pixel_values.to(self.autoencoder.device, self.autoencoder.dtype) - 1, 2)
-        mean, std = self._latent_statistics(self.autoencoder.device)
+        pictures = F.pixel_unshuffle(2 * pixel_values.to(self._execution_device, self.autoencoder.dtype) - 1, 2)
+        mean, std = self._latent_statistics(self._execution_device)
         return (self.autoencoder.encode(pictures).latents.float() - mean) / std
 
     def _decode_batch(self, latents: torch.Tensor) -> torch.Tensor:
-        mean, std = self._latent_statistics(self.autoencoder.device)
+        mean, std = self._latent_statistics(self._execution_device)
         unscaled = (latents.to(mean) * std + mean).to(self.autoencoder.dtype)
         return (F.pixel_shuffle(self.autoencoder.decode(unscaled).sample.float(), 2) + 1) / 2
 
@@ -404,6 +427,11 @@ def _check_statistics(name: str, values: Sequence[float] | None, length: int) ->
 
 def _part(values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
     return None if values is None else values[rows]
+
+
+def _beside_zeros(tokens: torch.Tensor, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What guidance leads away from, before each of both."""
+    return torch.cat([torch.zeros_like(tokens), tokens]), torch.cat([torch.zeros_like(pooled), pooled])
 
 
 def _in_batches(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
 
 from ..component_index import DIFFUSERS_SAVE_OPTIONS, check_loading_options, checked_dtype, component_kinds
 from ..drawing_settings import DrawingSettings, check_guidance_scale, check_steps, check_strength
@@ -31,6 +32,7 @@ from ..hub_repository import (
     upload_saved,
 )
 from ..names import one_line
+from ..progress import of_pipeline
 from ..saving import merged_folder, weights_no_longer_needed
 from ..swapping import recover, written_files
 from .source import GeneratorSource
@@ -364,6 +366,22 @@ class ImageGenerator(DiffusionPipeline):
         """Whether a callback has ended the denoising."""
         return self._interrupt
 
+    @staticmethod
+    def batches(*inputs: Any) -> list[torch.Tensor | None]:
+        """Inputs as one tensor each; several in a list, as diffusers takes them, are rows of one.
+
+        Raises:
+            FmriModelsError: An input is something else.
+        """
+        joined: list[torch.Tensor | None] = []
+        for values in inputs:
+            several = list(values) if isinstance(values, list | tuple) else [values]
+            if values is not None and not (several and all(isinstance(each, torch.Tensor) for each in several)):
+                kind = type(values if several == [values] else several[0]).__name__ if several else "list of nothing"
+                raise FmriModelsError(f"Embeddings and latents are tensors, or lists of them; got a {kind}.")
+            joined.append(torch.cat(several) if isinstance(values, list | tuple) else values)
+        return joined
+
     def begin(
         self, guidance_scale: float, function: CallbackFunction | None, names: Sequence[str] | None
     ) -> StepCallback:
@@ -415,6 +433,11 @@ class ImageGenerator(DiffusionPipeline):
     @property
     def dtype(self) -> torch.dtype:
         return super().dtype if self._networks else self._own_dtype
+
+    @torch.compiler.disable
+    def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> tqdm:
+        """A bar that says what is drawn, by `set_progress_bar_config`; a line now and then where output is a file."""
+        return of_pipeline(self, "Denoising", iterable, total)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Moves or casts the networks; a generator without any notes what it was moved and cast to."""

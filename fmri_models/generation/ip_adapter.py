@@ -20,15 +20,13 @@ from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences, local_folder
-from ..registry import register_with_diffusers
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
 from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
+from .step_callback import Tensors
 from .stored import load_network
-
-register_with_diffusers(__name__.split(".")[0])
 
 _IMAGE_SIDE = 512
 _PUBLISHED_IMAGE_WIDTH = 1024
@@ -343,13 +341,11 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         told = (tokens["text"], [tokens["image"]]) if "image" in tokens else tokens["text"]
         return self.unet(sample, timestep, encoder_hidden_states=told).sample
 
-    def _denoise(
-        self, sample: torch.Tensor, timesteps: torch.Tensor, condition: Condition, *options: Any
-    ) -> torch.Tensor:
+    def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, condition: Condition, *options: Any) -> torch.Tensor:
         if "image" not in condition:
-            return super()._denoise(sample, timesteps, condition, *options)
+            return super()._denoise(tensors, timesteps, condition, *options)
         with self._adapted_unet():
-            return super()._denoise(sample, timesteps, condition, *options)
+            return super()._denoise(tensors, timesteps, condition, *options)
 
     @contextmanager
     def _adapted_unet(self) -> Iterator[None]:

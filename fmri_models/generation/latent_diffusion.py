@@ -2,8 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -16,6 +15,7 @@ from ..errors import FmriModelsError
 from ..seeds import checked_generators
 from .clip_embedding import ClipPreprocessing
 from .image_generator import ImageGenerator, ImageGeneratorOutput
+from .step_callback import CallbackFunction, StepCallback, Tensors
 
 # Tensors that a network is conditioned on, by name; the first dimension of each is the picture.
 Condition = dict[str, torch.Tensor]
@@ -201,7 +201,10 @@ class LatentDiffusionGenerator(ImageGenerator):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> ImageGeneratorOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImageGeneratorOutput | tuple[Any, ...]:
         """Draws pictures.
 
         Args:
@@ -216,31 +219,42 @@ class LatentDiffusionGenerator(ImageGenerator):
             num_images: How many pictures to draw if there is neither embedding nor latent; the network is told nothing.
             generator: Source of noise for all, or one a picture. Where the schedule adds noise at every step, only one
                 a picture makes a picture independent of those beside it.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
+            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
+            callback_on_step_end: As in [`ImageGenerator`]; the pictures of a long call are drawn in chunks, each of
+                which takes all its steps.
+            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
 
         Raises:
             FmriModelsError: A shape or option is wrong, or the generator was loaded without the network that draws.
         """
+        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
         self.check_options(strength, guidance_scale, num_inference_steps)
+        self.check_output(output_type)
         self.check_shapes(image_embeds, text_embeds, latents)
         batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
         generator = checked_generators(generator, batch_size, "pictures")
-        pictures = []
+        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        drawn = []
         with self.released():
             for start in range(0, batch_size, self.images_a_batch):
                 rows = slice(start, min(start + self.images_a_batch, batch_size))
-                drawn = self._draw(
+                # What a callback made of it holds for the pictures that were drawn together.
+                self._guidance_scale = guidance_scale
+                part = self._draw(
                     rows.stop - rows.start,
                     self._part(image_embeds, rows),
                     self._part(text_embeds, rows),
                     self._part(latents, rows),
                     strength,
-                    guidance_scale,
                     num_inference_steps,
                     generator[rows] if isinstance(generator, list) else generator,
+                    on_step_end,
                 )
-                pictures.append((self.in_parts(self.to_pictures, drawn).float() + 1) / 2)
-        return self.postprocess(torch.cat(pictures), output_type)
+                if output_type != "latent":
+                    part = (self.in_parts(self.to_pictures, part).float() + 1) / 2
+                drawn.append(part)
+        return self.postprocess(torch.cat(drawn), output_type).in_form(return_dict)
 
     def require(self, component: str, purpose: str) -> Any:
         """A component that may be missing.
@@ -274,14 +288,6 @@ class LatentDiffusionGenerator(ImageGenerator):
         """Applies a function to bounded parts, so that memory does not grow with the number of pictures."""
         return torch.cat([function(part) for part in values.split(self.images_a_pass)])
 
-    @contextmanager
-    def released(self) -> Iterator[None]:
-        """Sends networks back to the CPU afterwards, where `enable_model_cpu_offload` was called."""
-        try:
-            yield
-        finally:
-            self.maybe_free_model_hooks()
-
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))
 
@@ -299,25 +305,24 @@ class LatentDiffusionGenerator(ImageGenerator):
         text_embeds: torch.Tensor | None,
         latents: torch.Tensor | None,
         strength: float,
-        guidance_scale: float,
         num_inference_steps: int,
         generator: torch.Generator | list[torch.Generator] | None,
+        on_step_end: StepCallback,
     ) -> torch.Tensor:
         """(N, *latent_space.shape) float32 latents of the pictures."""
         told_nothing = image_embeds is None and text_embeds is None
         num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
+        embeds = {"image_embeds": image_embeds, "text_embeds": text_embeds}
         if latents is not None and (told_nothing or num_steps == 0):
-            return latents
+            return self.in_one_step(on_step_end, latents, **embeds)
         self._drawing_network()
         noises = self.draw_noises(num_images, generator)
         if told_nothing:
-            condition, guidance_scale = self.unconditional(num_images), 1.0
+            condition = self.unconditional(num_images)
         else:
             condition = self.condition(image_embeds, text_embeds, noises)
-        if guidance_scale != 1.0:
-            condition = _joined(self.unconditional_like(condition), condition)
         sample, timesteps = self._start(latents, noises["latents"], num_inference_steps, num_steps)
-        return self._denoise(sample, timesteps, condition, guidance_scale, generator)
+        return self._denoise({**embeds, "latents": sample}, timesteps, condition, noises, generator, on_step_end)
 
     def _drawing_network(self) -> ModelMixin:
         network = self.network
@@ -343,23 +348,35 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     def _denoise(
         self,
-        sample: torch.Tensor,
+        tensors: Tensors,
         timesteps: torch.Tensor,
         condition: Condition,
-        guidance_scale: float,
+        noises: dict[str, torch.Tensor],
         generator: torch.Generator | list[torch.Generator] | None,
+        on_step_end: StepCallback,
     ) -> torch.Tensor:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": generator} if takes_generator else {}
-        guided, dtype = guidance_scale != 1.0, self._drawing_network().dtype
-        for timestep in self.progress_bar(timesteps):
+        dtype, sample = self._drawing_network().dtype, tensors["latents"]
+        assert sample is not None
+        is_told = any(tensors[name] is not None for name in ("image_embeds", "text_embeds"))
+        joined: Condition | None = None
+        for step, timestep in self.steps(timesteps):
+            guided = is_told and self.do_classifier_free_guidance
+            if guided and joined is None:
+                joined = _joined(self.unconditional_like(condition), condition)
+            told = joined if guided and joined is not None else condition
             noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
-            predicted = self.predict(noisy.to(dtype), timestep, condition).float()
+            predicted = self.predict(noisy.to(dtype), timestep, told).float()
             if guided:
-                predicted = _guide(predicted, sample.shape[1], guidance_scale)
+                predicted = _guide(predicted, sample.shape[1], self.guidance_scale)
             if self._variance_type not in ("learned", "learned_range"):
                 predicted = predicted[:, : sample.shape[1]]
             sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
+            tensors = on_step_end(self, step, timestep, {**tensors, "latents": sample})
+            sample = tensors["latents"]
+            if is_told and on_step_end.may_change_embeds:
+                condition, joined = self.condition(tensors["image_embeds"], tensors["text_embeds"], noises), None
         return sample
 
     @property

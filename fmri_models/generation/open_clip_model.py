@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..errors import FmriModelsError
+from ..offloading import onloaded, place_of, with_hooks
 from ..original_checkpoint import check_finite
 from ..reading import check_regular_file
 
@@ -120,20 +121,25 @@ class OpenClipModel(ModelMixin, ConfigMixin):
         """Tokens of a caption."""
         return int(self.model.context_length)
 
+    @with_hooks
     def image_tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, size, size) preprocessed ▶ (N, T, D) float32, normalised and projected, class token first."""
         pooled, tokens = self._vision(pixel_values)
-        return torch.cat([pooled[:, None], tokens @ self.model.visual.proj], dim=1).float()
+        with onloaded(self.model.visual):
+            return torch.cat([pooled[:, None], tokens @ self.model.visual.proj], dim=1).float()
 
+    @with_hooks
     def image_embeds(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, size, size) preprocessed ▶ (N, D) float32, not normalised."""
         return self._vision(pixel_values)[0].float()
 
+    @with_hooks
     def text_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(N, T) ids ▶ (N, T, D) float32, normalised and projected."""
-        tokens = self.model.text(input_ids.to(self.device))[1]
-        projection = self.model.text.text_projection
-        return (projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection).float()
+        tokens = self.model.text(input_ids.to(place_of(self)))[1]
+        with onloaded(self.model.text):
+            projection = self.model.text.text_projection
+            return (projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection).float()
 
     def end_positions(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Position of each caption's end token, (N,) long, by the text tower's own rule."""
@@ -146,7 +152,7 @@ class OpenClipModel(ModelMixin, ConfigMixin):
         return _open_clip().tokenizer.SimpleTokenizer(context_length=self.context_length)(list(texts))
 
     def _vision(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.model.visual(pixel_values.to(self.device, self.dtype))
+        return self.model.visual(pixel_values.to(place_of(self), self.dtype))
 
 
 def _build(model_config: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Low-level pictures of anything: the latent is a small copy of the picture, and nothing is invented."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import FmriModelsError
 from ..seeds import checked_generators
 from .image_generator import ImageGenerator, ImageGeneratorOutput
 from .pixels import PixelsImageGenerator
+from .step_callback import CallbackFunction
 
 
 class ThumbnailImageGenerator(ImageGenerator):
@@ -90,7 +92,10 @@ class ThumbnailImageGenerator(ImageGenerator):
         num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> ImageGeneratorOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImageGeneratorOutput | tuple[Any, ...]:
         """Enlarges thumbnails (bicubic) and clamps them to [0, 1]; uniform noise if there are none.
 
         Args:
@@ -102,11 +107,15 @@ class ThumbnailImageGenerator(ImageGenerator):
             num_inference_steps: See `strength`.
             num_images: How many pictures of noise to draw if there are no latents.
             generator: Source of the noise.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
+            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
+            callback_on_step_end: As in [`ImageGenerator`]; nothing is denoised, and it is called once.
+            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
 
         Raises:
             FmriModelsError: Embeddings, or latents of another shape.
         """
+        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
         if image_embeds is not None or text_embeds is not None:
             raise FmriModelsError(
                 "The thumbnail generator draws nothing from embeddings; pass latents, or choose a generator with a "
@@ -114,13 +123,17 @@ class ThumbnailImageGenerator(ImageGenerator):
             )
         self.check_shapes(None, None, latents)
         self.check_options(strength, guidance_scale, num_inference_steps)
+        self.check_output(output_type)
+        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
         batch_size = self.batch_size(num_images, latents)
         generator = checked_generators(generator, batch_size, "pictures")
         if latents is None:
             # The normal distribution's own function turns normal draws into uniform ones.
             latents = torch.special.ndtr(self.draw_latents(batch_size, generator))
-        enlarged = F.interpolate(latents.float().clamp(0, 1), self.image_size[1:], mode="bicubic")
-        return self.postprocess(enlarged, output_type)
+        latents = self.in_one_step(on_step_end, latents)
+        if output_type != "latent":
+            latents = F.interpolate(latents.float().clamp(0, 1), self.image_size[1:], mode="bicubic")
+        return self.postprocess(latents, output_type).in_form(return_dict)
 
     @property
     def _pixels(self) -> PixelsImageGenerator:
@@ -131,6 +144,3 @@ class ThumbnailImageGenerator(ImageGenerator):
         return replace(
             space, encoder="thumbnail", preprocessing=f"means over areas of {self.config.height}x{self.config.width}"
         )
-
-    def to(self, *args: Any, **kwargs: Any) -> "ThumbnailImageGenerator":
-        return self

@@ -28,6 +28,7 @@ from .clip_embedding import (
 )
 from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .step_callback import Tensors
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
 # among its pipelines. It has not found it there since it moved the module among its deprecated ones.
@@ -223,11 +224,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         tokens = torch.cat([condition[name] for name in ("text", "image") if name in condition], dim=1)
         return self.image_unet(sample, timestep, encoder_hidden_states=tokens).sample
 
-    def _denoise(
-        self, sample: torch.Tensor, timesteps: torch.Tensor, condition: Condition, *options: Any
-    ) -> torch.Tensor:
+    def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, condition: Condition, *options: Any) -> torch.Tensor:
         with self._blocks_for(condition):
-            return super()._denoise(sample, timesteps, condition, *options)
+            return super()._denoise(tensors, timesteps, condition, *options)
 
     def _start(
         self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
