@@ -26,10 +26,20 @@ def execution_device(module: nn.Module) -> torch.device | None:
     return None
 
 
-def place_of(module: Any) -> torch.device:
+def place_of(module: nn.Module) -> torch.device:
     """Where a module takes its inputs: where hooks bring its weights, or where these are."""
     device = execution_device(module)
-    return module.device if device is None else device
+    return next(module.parameters()).device if device is None else device
+
+
+def without_index_of_cpu(module: nn.Module) -> None:
+    """Makes hooks work that compute on "cpu:0", which diffusers makes of "cpu": a weight is no parameter any more after
+    it was sent there.
+    """
+    for part in module.modules():
+        for hook in _hooks(part):
+            if getattr(hook, "execution_device", None) == torch.device("cpu", 0):
+                hook.execution_device = torch.device("cpu")
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """FmriToImagePipeline: from voxels to pictures, written once for all methods."""
 
+import inspect
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,9 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError
+from tqdm import tqdm
 
+from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
 from .component_index import (
     DIFFUSERS_SAVE_OPTIONS,
     check_component_classes,
@@ -36,6 +39,7 @@ from .generation.loading import (
     resolved,
 )
 from .generation.source import SPACES, GeneratorSource
+from .generation.step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
 from .hub_repository import (
     FETCH_OPTIONS,
     split_push_options,
@@ -45,6 +49,7 @@ from .hub_repository import (
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .names import one_line
+from .offloading import without_index_of_cpu
 from .pipeline_folder import (
     CARD_FILE,
     INDEX_FILE,
@@ -60,6 +65,7 @@ from .pipeline_folder import (
     without_places,
 )
 from .processing_fmri import FmriProcessor
+from .progress import of_pipeline
 from .registry import card_writer, find_class, register_with_libraries
 from .saving import check_schema, merged_folder
 from .seeds import checked_generators
@@ -79,15 +85,17 @@ class FmriPipelineOutput(BaseOutput):
     """Output of a pipeline.
 
     Args:
-        images: One picture a trial: PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1].
-        candidates: With several candidates, all of them, a list of `num_candidates` a trial; else None.
+        images: One picture a trial: PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1]; for
+            `output_type="latent"`, the latents that they are decoded from.
+        candidates: With several candidates, all of them, a list of `num_candidates` a trial (of latents, a tensor a
+            trial); else None.
         scores: (N, num_candidates) similarity of each candidate to what the brain says; None without a choice.
         image_embeds: (N, …) decoded image embeddings; None if the method decodes none.
         low_level_images: The decoded low-level picture alone, like `images`; None if the method decodes no latents.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
-    candidates: list[list[Image.Image]] | None = None
+    candidates: list[list[Image.Image]] | list[torch.Tensor] | None = None
     scores: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
     low_level_images: list[Image.Image] | np.ndarray | torch.Tensor | None = None
@@ -97,7 +105,7 @@ class FmriToImagePipeline(DiffusionPipeline):
     """Voxels ▶ brain model ▶ image generator.
 
     Args:
-        brain_model: A brain model.
+        brain_model: A brain model; of one that `peft.get_peft_model` has wrapped, the model inside with its adapters.
         processor: The processor that the brain model was trained with.
         image_generator: Draws the pictures; None for methods that only identify.
         image_generator_source: Where the generator's weights are: a name, a folder, a Hub repository, a mapping or a
@@ -117,6 +125,7 @@ class FmriToImagePipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "brain_model"
     _optional_components = ["image_generator"]
+    _callback_tensor_inputs = CALLBACK_TENSORS
 
     def __init__(
         self,
@@ -130,11 +139,14 @@ class FmriToImagePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         check_schema(fmri_schema, PIPELINE_SCHEMA, f"The pipeline's {INDEX_FILE}")
+        brain_model = unwrapped(brain_model)
         for name, part in (("brain_model", brain_model), ("processor", processor)):
             _check_part(name, part)
         _check_subjects(brain_model, processor)
         self._hub_options: dict[str, Any] = {}
         self._accompanying: dict[str, bytes] = {}
+        # Calls that reach the image generator, too: by what they decide, their names and arguments.
+        self._for_generator: dict[str, tuple[str, dict[str, Any]]] = {}
         self.training_record: TrainingRecord | None = None
         self.register_modules(brain_model=brain_model, processor=processor)
         self.image_generator = image_generator
@@ -151,8 +163,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         if self._image_generator is None and self.image_generator_source is not None:
             dtype, device = self.brain_model.dtype, self.brain_model.device
             generator = load_source(self.image_generator_source, dtype=dtype, **self._hub_options)
+            if "offload" not in self._for_generator:
+                generator.to(device)
             self._take(generator)
-            generator.to(device)
         return self._image_generator
 
     @image_generator.setter
@@ -198,8 +211,11 @@ class FmriToImagePipeline(DiffusionPipeline):
     def _take(self, image_generator: ImageGenerator) -> None:
         _check_part("image_generator", image_generator)
         _check_spaces(self.brain_model, {kind: getattr(image_generator, kind) for kind in SPACES})
-        # One bar for all pictures, not one for each batch of them.
-        image_generator.set_progress_bar_config(disable=True)
+        if "progress_bar" not in self._for_generator:
+            # One bar for all pictures, not one for each batch of them.
+            image_generator.set_progress_bar_config(disable=True)
+        for method, arguments in self._for_generator.values():
+            getattr(image_generator, method)(**arguments)
         self._image_generator = image_generator
 
     def _register_image_generator(self) -> None:
@@ -263,7 +279,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         true_images: torch.Tensor | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
-    ) -> FmriPipelineOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> FmriPipelineOutput | tuple[Any, ...]:
         """Reconstructs one picture from each pattern, drawn with the `drawing_settings` but for what is given here.
 
         Args:
@@ -278,17 +297,26 @@ class FmriToImagePipeline(DiffusionPipeline):
                 that knows the true picture (to reproduce papers; never a result), or take the `"first"`.
             true_images: (N, C, H, W) in [0, 1], for the oracle.
             generator: One source of noise for all, or one a pattern.
-            output_type: `"pil"`, `"np"` or `"pt"`.
+            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for the latents that the pictures are decoded from,
+                where the generator has latents.
+            return_dict: Whether to return an output by names, or the tuple of what it holds, the pictures first.
+            callback_on_step_end: Called as `function(pipeline, step, timestep, tensors)` at the end of each of the
+                generator's denoising steps, or once where nothing is denoised. Tensors that it returns take the place
+                of those that it was given; setting `pipeline._interrupt` ends the denoising, and
+                `pipeline._guidance_scale` changes the guidance of the steps that follow. Pictures are drawn in chunks,
+                each of which takes all its steps, and candidates as pictures of their own.
+            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
 
         Returns:
-            [`FmriPipelineOutput`].
+            [`FmriPipelineOutput`], or a tuple.
 
         Raises:
             FmriModelsError: The voxels do not fit the processor, or an option is out of range.
         """
         settings = self.check_inputs(
-            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
+            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images, output_type
         )
+        StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         self.warn_of_unused(
             {
                 "num_inference_steps": num_inference_steps,
@@ -321,6 +349,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             generator=generator,
             output_type=output_type,
             num_patterns=len(features),
+            return_dict=return_dict,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
 
     def check_inputs(
@@ -331,6 +362,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_candidates: int | None = None,
         selection: str | None = None,
         true_images: torch.Tensor | None = None,
+        output_type: str = "pil",
     ) -> DrawingSettings:
         """What a call draws with; refuses options that make no sense, before any work.
 
@@ -354,15 +386,18 @@ class FmriToImagePipeline(DiffusionPipeline):
         settings = self.drawing_settings.changed(given)
         if self.image_generator is None:
             raise FmriModelsError("This pipeline has no image generator; load it with image_generator=.")
+        self.image_generator.check_output(output_type)
         return settings
 
+    @torch.no_grad()
     def decode(
         self,
         features: torch.Tensor,
         subject_ids: torch.Tensor,
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> FmriDecoding:
+        return_dict: bool = True,
+    ) -> FmriDecoding | tuple[torch.Tensor, ...]:
         """Decodes processed voxels (N, V); repetitions may have been averaged before.
 
         With one generator a pattern, what a method samples of a pattern comes from its own. A method that samples does
@@ -370,12 +405,17 @@ class FmriToImagePipeline(DiffusionPipeline):
         """
         num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
         generator = checked_generators(generator, len(features))
-        model = self.brain_model
-        features, subject_ids = features.to(model.device), subject_ids.to(model.device)
-        decoding = model.decode(features, subject_ids, num_candidates=num_candidates, generator=generator)
+        device = self._execution_device
+        features, subject_ids = features.to(device), subject_ids.to(device)
+        try:
+            decoding = self.brain_model.decode(
+                features, subject_ids, num_candidates=num_candidates, generator=generator
+            )
+        finally:
+            self.maybe_free_model_hooks()
         for name, values in decoding.items():
             _check_finite(values, f"The brain model decodes {name}")
-        return decoding
+        return decoding if return_dict else decoding.to_tuple()
 
     @torch.no_grad()
     def generate(
@@ -390,7 +430,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         num_patterns: int | None = None,
-    ) -> FmriPipelineOutput:
+        return_dict: bool = True,
+        callback_on_step_end: CallbackFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> FmriPipelineOutput | tuple[Any, ...]:
         """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`.
 
         `num_patterns` says how many patterns were decoded, which nothing else does where a method gives nothing but
@@ -400,30 +443,39 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: What was decoded, the generators and the true pictures are not of the same patterns.
         """
         settings = self.check_inputs(
-            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images
+            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images, output_type
         )
+        on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         num_trials = _num_trials(decoding, settings.num_candidates, num_patterns)
         generator = checked_generators(generator, num_trials)
         if selection == "oracle":
             _check_true_images(true_images, num_trials, self.image_generator)
         # Several draws differ only where a generator samples; otherwise one is all there is.
         drawn = settings.num_candidates if self.image_generator.generates_from_embeddings else 1
-        candidates = self._draw(decoding, num_trials, drawn, generator, settings)
+        # First, so that the pipeline says of its last steps what it says of those of the pictures.
+        low_level = self._low_level(decoding, output_type)
+        candidates = self._draw(decoding, num_trials, drawn, generator, settings, output_type, on_step_end)
         _check_finite(candidates, "The image generator draws pictures")
         choice = "oracle" if selection == "oracle" else settings.selection
-        scores = self._score(candidates, decoding, choice, true_images)
+        scores = self._score(candidates, decoding, choice, true_images, output_type)
         chosen = (
             candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
         )
-        low_level = self._low_level(decoding)
         postprocess = self.image_generator.postprocess
-        return FmriPipelineOutput(
+        shown = "latent" if output_type == "latent" else "pil"
+        output = FmriPipelineOutput(
             images=postprocess(chosen, output_type).images,
-            candidates=[postprocess(each, "pil").images for each in candidates] if drawn > 1 else None,
+            candidates=[postprocess(each, shown).images for each in candidates] if drawn > 1 else None,
             scores=scores,
             image_embeds=decoding.image_embeds,
             low_level_images=None if low_level is None else postprocess(low_level, output_type).images,
         )
+        return output if return_dict else output.to_tuple()
+
+    @torch.compiler.disable
+    def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> tqdm:
+        """A bar that says what is drawn, by `set_progress_bar_config`; a line now and then where output is a file."""
+        return of_pipeline(self, "Drawing pictures", iterable, total, "picture")
 
     def _draw(
         self,
@@ -432,8 +484,10 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_candidates: int,
         generator: torch.Generator | list[torch.Generator] | None,
         settings: DrawingSettings,
+        output_type: str,
+        on_step_end: StepCallback,
     ) -> torch.Tensor:
-        """(N, num_candidates, C, H, W) pictures, drawn in chunks that fit into memory."""
+        """(N, num_candidates, C, H, W) pictures or latents, drawn in chunks that fit into memory."""
         use_embeddings = self.image_generator.generates_from_embeddings
         parts: dict[str, torch.Tensor | None] = {"latents": decoding.latents}
         if use_embeddings:
@@ -441,14 +495,20 @@ class FmriToImagePipeline(DiffusionPipeline):
         repeated = {name: _repeat(value, num_trials, num_candidates) for name, value in parts.items()}
         total = num_trials * num_candidates
         options = {name: getattr(settings, name) for name in ("num_inference_steps", "guidance_scale", "strength")}
+        options |= {"output_type": "latent" if output_type == "latent" else "pt", **self._callback_of(on_step_end)}
         drawn = []
-        for start in self.progress_bar(range(0, total, _IMAGES_A_BATCH)):
-            rows = slice(start, min(start + _IMAGES_A_BATCH, total))
-            chunk = {name: None if value is None else value[rows] for name, value in repeated.items()}
-            source = generator
-            if isinstance(generator, list):
-                source = [generator[index // num_candidates] for index in range(rows.start, rows.stop)]
-            drawn.append(self.image_generator(**chunk, **options, generator=source, output_type="pt").images)
+        with self.progress_bar(total=total) as progress:
+            for start in range(0, total, _IMAGES_A_BATCH):
+                rows = slice(start, min(start + _IMAGES_A_BATCH, total))
+                chunk = {name: None if value is None else value[rows] for name, value in repeated.items()}
+                source = generator
+                if isinstance(generator, list):
+                    source = [generator[index // num_candidates] for index in range(rows.start, rows.stop)]
+                drawn.append(self.image_generator(**chunk, **options, generator=source).images)
+                if self.interrupt:
+                    # Of pictures that had not begun, nothing more is denoised than one step.
+                    options["callback_on_step_end"] = _interrupt
+                progress.update(rows.stop - rows.start)
         pictures = torch.cat(drawn)
         return pictures.reshape(num_trials, num_candidates, *pictures.shape[1:])
 
@@ -458,6 +518,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         decoding: FmriDecoding,
         selection: str,
         true_images: torch.Tensor | None,
+        output_type: str,
     ) -> torch.Tensor | None:
         """(N, K) cosine similarity of each candidate's embedding to the reference; None if there is nothing to rank."""
         if candidates.shape[1] == 1 or selection == "first":
@@ -468,15 +529,70 @@ class FmriToImagePipeline(DiffusionPipeline):
             reference = decoding.retrieval_embeds
         else:
             return None
-        embedded = self.image_generator.embed_images(candidates.flatten(0, 1)).flatten(1)
+        pictures = candidates.flatten(0, 1)
+        if output_type == "latent":
+            pictures = self._decoded(pictures)
+        embedded = self.image_generator.embed_images(pictures).flatten(1)
         embedded = embedded.reshape(*candidates.shape[:2], -1)
         return torch.nn.functional.cosine_similarity(embedded, reference.flatten(1)[:, None].float(), dim=-1)
 
-    def _low_level(self, decoding: FmriDecoding) -> torch.Tensor | None:
-        if decoding.latents is None:
-            return None
-        chunks = decoding.latents.split(_IMAGES_A_BATCH)
+    def _low_level(self, decoding: FmriDecoding, output_type: str) -> torch.Tensor | None:
+        if decoding.latents is None or output_type == "latent":
+            return decoding.latents
+        return self._decoded(decoding.latents)
+
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures (N, C, H, W) of latents as they are."""
+        chunks = latents.split(_IMAGES_A_BATCH)
         return torch.cat([self.image_generator(latents=c, strength=0.0, output_type="pt").images for c in chunks])
+
+    def _callback_of(self, on_step_end: StepCallback) -> dict[str, Any]:
+        """What the image generator is told of the callback, whose pipeline is this one."""
+        function = on_step_end.function
+        if function is None:
+            return {}
+        return {
+            "callback_on_step_end": lambda _, *arguments: function(self, *arguments),
+            "callback_on_step_end_tensor_inputs": on_step_end.names,
+        }
+
+    @property
+    def guidance_scale(self) -> float:
+        """Weight of the decoded embeddings in the call that runs, or ran last."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the image generator's network is asked without the embeddings, too."""
+        return self._guidance_scale != 1.0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the pictures that are drawn together; 1 where nothing is denoised."""
+        return 0 if self._image_generator is None else self._image_generator.num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has ended the denoising."""
+        return self._interrupt
+
+    @property
+    def _guidance_scale(self) -> float:
+        return 1.0 if self._image_generator is None else self._image_generator._guidance_scale
+
+    @_guidance_scale.setter
+    def _guidance_scale(self, guidance_scale: float) -> None:
+        if self._image_generator is not None:
+            self._image_generator._guidance_scale = guidance_scale
+
+    @property
+    def _interrupt(self) -> bool:
+        return self._image_generator is not None and self._image_generator._interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, interrupt: bool) -> None:
+        if self._image_generator is not None:
+            self._image_generator._interrupt = interrupt
 
     def to(self, *args: Any, **kwargs: Any) -> "FmriToImagePipeline":
         """Moves or casts the pipeline; the image generator, a pipeline itself, goes along."""
@@ -484,6 +600,71 @@ class FmriToImagePipeline(DiffusionPipeline):
         if self._image_generator is not None:
             self._image_generator.to(*args, **kwargs)
         return self
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """How bars are shown, as in diffusers; those of the image generator, which are hidden otherwise, too."""
+        super().set_progress_bar_config(**kwargs)
+        self._generator_too("progress_bar", "set_progress_bar_config", kwargs)
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keeps networks on the CPU, each until it is called; those of the image generator, too."""
+        super().enable_model_cpu_offload(gpu_id, device)
+        self._generator_too("offload", "enable_model_cpu_offload", {"device": self._offload_device})
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Keeps weights on the CPU, each until its layer is called; those of the image generator, too."""
+        super().enable_sequential_cpu_offload(gpu_id, device)
+        without_index_of_cpu(self.brain_model)
+        self._generator_too("offload", "enable_sequential_cpu_offload", {"device": self._offload_device})
+
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Keeps groups of layers elsewhere until they are called; those of the image generator, too."""
+        super().enable_group_offload(*args, **kwargs)
+        given = inspect.signature(super().enable_group_offload).bind(*args, **kwargs).arguments
+        self._generator_too("offload", "enable_group_offload", dict(given))
+
+    def remove_all_hooks(self) -> None:
+        """Ends the offloading, that of the image generator, too."""
+        super().remove_all_hooks()
+        self._for_generator.pop("offload", None)
+        if self._image_generator is not None:
+            self._image_generator.remove_all_hooks()
+
+    def reset_device_map(self) -> None:
+        """Ends what a `device_map` has begun, for the image generator, too."""
+        super().reset_device_map()
+        if self._image_generator is not None:
+            self._image_generator.reset_device_map()
+
+    def set_attention_slice(self, slice_size: str | int | None) -> None:
+        """Computes attention in slices, that of the image generator, too."""
+        super().set_attention_slice(slice_size)
+        self._generator_too("attention_slice", "set_attention_slice", {"slice_size": slice_size})
+
+    def set_use_memory_efficient_attention_xformers(
+        self, valid: bool, attention_op: Callable[..., Any] | None = None
+    ) -> None:
+        """Switches xFormers' attention on or off, that of the image generator, too."""
+        super().set_use_memory_efficient_attention_xformers(valid, attention_op)
+        arguments = {"valid": valid, "attention_op": attention_op}
+        self._generator_too("xformers", "set_use_memory_efficient_attention_xformers", arguments)
+
+    def _generator_too(self, decides: str, method: str, arguments: dict[str, Any]) -> None:
+        """Calls a method of the image generator, now or, if it is only named, as soon as it has been loaded."""
+        if self._image_generator is not None:
+            getattr(self._image_generator, method)(**arguments)
+        self._for_generator[decides] = method, arguments
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "FmriToImagePipeline":
+        """A pipeline of the parts of another one, as in diffusers; how its brain model was trained goes along."""
+        new = super().from_pipe(pipeline, **kwargs)
+        if isinstance(pipeline, FmriToImagePipeline) and new.brain_model is pipeline.brain_model:
+            new.training_record, new._accompanying = pipeline.training_record, dict(pipeline._accompanying)
+            new._hub_options = dict(pipeline._hub_options)
+        return new
 
     def save_pretrained(
         self,
@@ -516,10 +697,16 @@ class FmriToImagePipeline(DiffusionPipeline):
         # Options of the processor may have been changed since; what does not fit could not be loaded.
         _check_subjects(self.brain_model, self.processor)
         self._register_image_generator()
+        if unwrapped(self.brain_model) is not self.brain_model:
+            self.register_modules(brain_model=unwrapped(self.brain_model))
+        if adapters_of(self.brain_model):
+            check_can_be_kept(self.brain_model)
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
         with merged_folder(save_directory, no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
+            if adapters_of(self.brain_model):
+                self._save_base(partial / "brain_model", kwargs)
             without_places(partial / INDEX_FILE, Path(save_directory))
             for name, data in self._accompanying.items():
                 if name != CARD_FILE or not is_foreign_card(Path(save_directory) / CARD_FILE):
@@ -529,6 +716,12 @@ class FmriToImagePipeline(DiffusionPipeline):
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
             upload_saved(save_directory, published([*files, CARD_FILE]), "pipeline", push_options)
+
+    def _save_base(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Writes the weights of the brain model beside its adapter, which is all that is saved of such a model."""
+        given = {name: options[name] for name in ("max_shard_size", "variant") if options.get(name) is not None}
+        self.brain_model.save_base(folder, **given)
+        keep_with_base(folder)
 
     def push_to_hub(
         self,
@@ -705,6 +898,12 @@ def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipe
                 f"{folder} has no {part}/, without which nothing can be decoded; save the pipeline again."
             )
     return found
+
+
+def _interrupt(image_generator: ImageGenerator, step: int, timestep: torch.Tensor, tensors: Any) -> Any:
+    """The callback of pictures whose drawing was interrupted before it began."""
+    image_generator._interrupt = True
+    return tensors
 
 
 def _check_finite(values: torch.Tensor, what: str) -> None:

@@ -18,7 +18,15 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from ..component_index import DIFFUSERS_SAVE_OPTIONS, check_loading_options, checked_dtype, component_kinds
+from ..component_index import (
+    DIFFUSERS_SAVE_OPTIONS,
+    check_loading_options,
+    checked_device,
+    component_kinds,
+    not_loaded,
+    take_device_map,
+    take_dtype,
+)
 from ..drawing_settings import DrawingSettings, check_guidance_scale, check_steps, check_strength
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -27,17 +35,20 @@ from ..hub_repository import (
     fetch_folder,
     hub_errors_as_sentences,
     is_folder,
+    list_files,
     local_folder,
     split_push_options,
     upload_saved,
 )
 from ..names import one_line
+from ..offloading import without_index_of_cpu
 from ..progress import of_pipeline
 from ..saving import merged_folder, weights_no_longer_needed
 from ..swapping import recover, written_files
+from ..weights import check_variant
 from .source import GeneratorSource
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
-from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule
+from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
 
@@ -136,10 +147,16 @@ class ImageGenerator(DiffusionPipeline):
         Raises:
             FmriModelsError: There is no default, and none was given.
         """
-        kwargs.setdefault("dtype", torch.float32)
+        cls._take_dtype(kwargs)
         source = cls._local_source(repository, revision, subfolder, kwargs)
         # A folder has no revisions.
         return cls.from_pretrained(source, **kwargs, **({} if os.path.isdir(source) else {"revision": revision}))
+
+    @classmethod
+    def _take_dtype(cls, kwargs: dict[str, Any]) -> None:
+        """Leaves what the networks are loaded in as `dtype`, which is float32 where nobody says anything."""
+        take_dtype(kwargs, f"{cls.__name__}.from_source", component_kinds(cls))
+        kwargs.setdefault("dtype", torch.float32)
 
     @classmethod
     def _local_source(
@@ -161,41 +178,41 @@ class ImageGenerator(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
-            **kwargs: Those of `DiffusionPipeline.from_pretrained`; components (or None in their place), and arguments
-                of the constructor.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`, and `subfolder`; components (or None), and
+                arguments of the constructor.
 
         Raises:
             FmriModelsError: The folder is none of this generator, names code, or has weights that are missing,
                 unexpected, of other shapes or types, or not finite.
         """
         path = os.fspath(pretrained_model_name_or_path)
+        if (subfolder := kwargs.pop("subfolder", None)) is not None:
+            path = cls._local_source(path, kwargs.pop("revision", None), subfolder, kwargs)
         # Code of others runs only for a caller who says so.
         is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
         if not _has_networks(cls):
             kwargs.pop("variant", None)
         if not is_trusted:
             check_loading_options(cls, kwargs)
-            for name in ("dtype", "torch_dtype"):
-                if name in kwargs:
-                    kwargs[name] = checked_dtype(kwargs[name], f"{cls.__name__}.from_pretrained")
+        what = f"{cls.__name__}.from_pretrained"
+        take_dtype(kwargs, what, component_kinds(cls))
+        device = take_device_map(kwargs, what)
         folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
         recover(folder)
         if not is_trusted:
             check_generator_folder(cls, folder, path, kwargs)
+            kwargs |= stored_dtypes(cls, folder, kwargs)
         try:
             loaded = super().from_pretrained(str(folder), **kwargs)
         except FmriModelsError:
             raise
-        except MemoryError as error:
-            raise FmriModelsError(f"There is not enough memory to load the image generator in {path}.") from error
         # Readers of tokenizers, schedulers and preprocessing raise whatever they come upon.
         except Exception as error:
-            reason = one_line(error, 200).rstrip(".") or type(error).__name__
-            raise FmriModelsError(f"The image generator in {one_line(path)} can't be loaded: {reason}.") from error
+            raise not_loaded(f"The image generator in {one_line(path)}", error, kwargs) from error
         for name, component in loaded.components.items():
             check_schedule(component, f"The {name} of the image generator in {one_line(path)}")
         loaded.register_to_config(_name_or_path=path)
-        return loaded
+        return loaded if device is None else loaded.to(device)
 
     @classmethod
     def _fetched(cls, repository: str, is_trusted: bool, options: dict[str, Any]) -> Path:
@@ -210,6 +227,10 @@ class ImageGenerator(DiffusionPipeline):
             fetching = {"revision": options.get("revision"), **hub_options(options)}
             found = fetch_folder(repository, [INDEX_FILE], **fetching)
             check_generator_index(cls, found / INDEX_FILE, repository, options)
+        if options.get("variant") is not None and not options.get("local_files_only"):
+            files = list_files(repository, options.get("revision"), options.get("token")) or []
+            names = [name.rsplit("/", 1)[-1] for name in files]
+            check_variant(names, f"The image generator in {repository}", options["variant"])
         with hub_errors_as_sentences(repository, options.get("revision")):
             return Path(cls.download(repository, **options))
 
@@ -426,6 +447,14 @@ class ImageGenerator(DiffusionPipeline):
         finally:
             self.maybe_free_model_hooks()
 
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Keeps weights on the CPU, each until its layer is called."""
+        super().enable_sequential_cpu_offload(gpu_id, device)
+        for network in self._networks:
+            without_index_of_cpu(network)
+
     @property
     def device(self) -> torch.device:
         return super().device if self._networks else self._own_device
@@ -440,7 +469,14 @@ class ImageGenerator(DiffusionPipeline):
         return of_pipeline(self, "Denoising", iterable, total)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Moves or casts the networks; a generator without any notes what it was moved and cast to."""
+        """Moves or casts the networks; a generator without any notes what it was moved and cast to.
+
+        Raises:
+            FmriModelsError: There is no such device here.
+        """
+        for device in (*args, kwargs.get("device")):
+            if device is not None and not isinstance(device, torch.dtype):
+                checked_device(device, f"{type(self).__name__}.to")
         super().to(*args, **kwargs)
         for value in (*args, kwargs.get("device"), kwargs.get("dtype")):
             if isinstance(value, torch.dtype):
