@@ -6,6 +6,7 @@ Formulas become MathML, which browsers draw without a script. `mkdocs.yml` names
 import html
 import logging
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,26 @@ _log = logging.getLogger("mkdocs.hooks.documentation")
 
 # What pymdownx.arithmatex makes of $...$ and $$...$$.
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-# Whatever a browser fetches to show a page; links are not fetched.
-_FETCHED = re.compile(
-    r"""<(?:script|img|iframe|source|link\s[^>]*?rel="?(?:stylesheet|icon|preload|preconnect)"?)[^>]*?"""
-    r"""\s(?:src|href)="?((?:https?:)?//[^"\s>]+)"""
-)
+# A style sheet's own addresses.
+_IN_STYLES = re.compile(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""")
+_NOT_FETCHED = {"canonical", "next", "prev", "alternate"}
+
+
+class _Fetched(HTMLParser):
+    """Addresses elsewhere of what a browser fetches to show a page; those of links are not fetched."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses = set(_IN_STYLES.findall(page))
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        address = given.get("src", "")
+        if tag == "link" and not _NOT_FETCHED & set(given.get("rel", "").split()):
+            address = given.get("href", "")
+        if address.startswith(("http://", "https://", "//")):
+            self.addresses.add(address)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -38,11 +54,11 @@ def on_page_content(content: str, **_: Any) -> str:
 def on_post_build(config: Any, **_: Any) -> None:
     """Warns of pages that would fetch something from elsewhere."""
     site = Path(config.site_dir)
-    for page in sorted(site.rglob("*.html")):
-        for address in sorted(set(_FETCHED.findall(page.read_text(encoding="utf-8")))):
-            _log.warning(
-                f"{page.relative_to(site)} fetches {address}; the documentation has to work without a network."
-            )
+    for file in sorted(path for path in site.rglob("*") if path.suffix in (".html", ".css")):
+        text = file.read_text(encoding="utf-8")
+        addresses = _Fetched(text).addresses if file.suffix == ".html" else set(_IN_STYLES.findall(text))
+        for address in sorted(addresses):
+            _log.warning(f"{file.relative_to(site)} fetches {address}; the pages have to work without a network.")
 
 
 def _drawn(tex: str, is_block: bool) -> str:
