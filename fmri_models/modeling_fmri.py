@@ -2,20 +2,34 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.utils import is_peft_available
+from transformers.modeling_utils import LoadStateDictInfo
 
+from .adapters import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILES,
+    adapters_of,
+    base_of,
+    base_state,
+    check_adapter,
+    has_adapter_layers,
+    put_adapter,
+    unwrapped,
+)
+from .component_index import checked_device, not_loaded, take_dtype, what_lies_in
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
     fetch_options,
+    is_folder,
+    list_files,
     local_folder,
     split_push_options,
     upload_saved,
@@ -23,21 +37,25 @@ from .hub_repository import (
 )
 from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
+from .offloading import with_hooks
 from .reading import read_object
+from .registry import find_model
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
-from .weights import check_finite, check_model_folder, stored_tensors_of
+from .weights import MEND, check_model_folder, check_variant, variants_in
 
 INDEX_FILE = "model_index.json"
 CONFIG_FILE = "config.json"
-_ADAPTER_FILE = "adapter_config.json"
 # Arguments of transformers' own `save_pretrained`, some of them of earlier versions, and the usual ones for loading.
 _SAVE_OPTIONS = (
     "distributed_checkpoint", "safe_serialization", "save_function", "save_original_format", "save_peft_format",
     "state_dict",
 )  # fmt: skip
 _LOAD_OPTIONS = (*FETCH_OPTIONS, "device_map", "dtype", "output_loading_info", "subfolder", "torch_dtype", "variant")
+# What a device_map says that is no device.
+_PLACES = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
+_COMPUTING_METHODS = {"decode", "retrieval_embeds", "sample", "loss", "embed", "encode", "tokens_from", "project"}
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
@@ -52,6 +70,12 @@ class FmriPreTrainedModel(PreTrainedModel):
     config_class = FmriConfig
     base_model_prefix = "brain_model"
     main_input_name = "fmri"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What is called beside forward has to find weights that are kept elsewhere, whoever writes the method.
+        for name in _COMPUTING_METHODS & cls.__dict__.keys():
+            setattr(cls, name, with_hooks(cls.__dict__[name]))
 
     @classmethod
     def from_original(cls, checkpoint: str | os.PathLike | dict[str, torch.Tensor], **config_overrides: Any) -> Any:
@@ -151,8 +175,19 @@ class FmriPreTrainedModel(PreTrainedModel):
             top_k = min(DEFAULT_TOP_K, len(gallery) if query == "brain" else len(embeds))
         return retrieve(embeds, gallery, top_k) if query == "brain" else retrieve(gallery, embeds, top_k)
 
-    def subject_indices(self, subject_ids: SubjectIds, batch_size: int, device: torch.device) -> torch.Tensor:
+    def subject_indices(
+        self, subject_ids: SubjectIds, batch_size: int, device: torch.device | None = None
+    ) -> torch.Tensor:
         """Subjects in any form as (B,) long indices into `config.subject_names`.
+
+        A tensor on an accelerator is not read, because the host would wait for it, nor is one in a graph that is
+        compiled or exported. Who makes such a tensor checks it where it still is on the CPU; what is computed of an id
+        that is none is NaN, and never another subject's.
+
+        Args:
+            subject_ids: (B,) indices, names, one name for all, or None if there is one subject.
+            batch_size: B.
+            device: Where the indices go; None leaves them where they are, those of names on the CPU.
 
         Raises:
             FmriModelsError: A subject is unknown, the number differs from the batch size, or none is given while the
@@ -169,17 +204,34 @@ class FmriPreTrainedModel(PreTrainedModel):
             subject_ids = [subject_ids] * batch_size
         if not isinstance(subject_ids, torch.Tensor):
             indices = [self.config.subject_index(s) if isinstance(s, str) else int(s) for s in subject_ids]
-            subject_ids = torch.tensor(indices)
+            self._check_range(indices)
+            subject_ids = torch.tensor(indices, dtype=torch.long)
         if subject_ids.shape != (batch_size,):
             raise FmriModelsError(
                 f"subject_ids has shape {tuple(subject_ids.shape)} for a batch of {batch_size}; give one id a row."
             )
-        if len(subject_ids) and (subject_ids.min() < 0 or subject_ids.max() >= len(names)):
-            raise FmriModelsError(
-                f"subject_ids reaches from {int(subject_ids.min())} to {int(subject_ids.max())}; this model has "
-                f"{len(names)} subjects, with ids from 0 to {len(names) - 1}."
-            )
+        if subject_ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._check_range(subject_ids.tolist())
         return subject_ids.to(device=device, dtype=torch.long)
+
+    def _check_range(self, indices: Sequence[float]) -> None:
+        names = self.config.subject_names
+        if len(indices) and not 0 <= min(indices) <= max(indices) < len(names):
+            raise FmriModelsError(
+                f"subject_ids reaches from {min(indices)} to {max(indices)}; this model has {len(names)} subjects, "
+                f"with ids from 0 to {len(names) - 1}."
+            )
+
+    def check_no_attentions(self, output_attentions: bool | None) -> None:
+        """Refuses to return attentions that this forward does not compute.
+
+        Raises:
+            FmriModelsError: They were asked for.
+        """
+        if output_attentions:
+            raise FmriModelsError(
+                f"{type(self).__name__} computes no attention weights in its forward; leave output_attentions out."
+            )
 
     def check_fmri(self, fmri: torch.Tensor) -> None:
         """Refuses voxels that did not come through this model's processor.
@@ -213,48 +265,95 @@ class FmriPreTrainedModel(PreTrainedModel):
             raise FmriModelsError(
                 "Weights are read from safetensors alone, because others could run code; convert them."
             )
+        what = f"{cls.__name__}.from_pretrained"
+        take_dtype(kwargs, what)
+        _check_device_map(kwargs.get("device_map"), what)
         folder = _local_folder(str(pretrained_model_name_or_path), kwargs)
         recover(folder)
+        # Of an adapter in a subfolder, transformers would look for the base beside the subfolder.
+        subfolder = kwargs.pop("subfolder", None) or ""
+        folder = folder / subfolder
+        place = str(pretrained_model_name_or_path)
+        own_class = cls._class_of(folder, kwargs.get("config"))
+        if cls is FmriPreTrainedModel and own_class is not cls:
+            return own_class.from_pretrained(place, *model_args, subfolder=subfolder, **kwargs)
         try:
-            cls._check_saved_weights(folder / (kwargs.get("subfolder") or ""), kwargs)
+            cls._check_saved_weights(folder, kwargs, place, subfolder)
             loaded = super().from_pretrained(folder, *model_args, use_safetensors=True, **kwargs)
         except FmriModelsError:
             raise
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError, ImportError,
+            AssertionError, MemoryError,
+        ) as error:  # fmt: skip
             # What transformers does not know, it gives to the constructor.
             if (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in kwargs:
                 config_class: Any = cls.config_class
                 hint = did_you_mean(unknown[1], [*_LOAD_OPTIONS, *config_class.own_fields()])
                 raise FmriModelsError(f"{cls.__name__}.from_pretrained takes no {unknown[1]!r}.{hint}") from error
-            raise FmriModelsError(
-                f"The model in {one_line(pretrained_model_name_or_path)} can't be loaded ({one_line(error)}); save or "
-                "download it again if it was changed."
-            ) from error
+            raise not_loaded(f"The model in {one_line(place)}", error, kwargs) from error
         # With output_loading_info there are two. Adapters name their base by this, and not by a folder of the cache.
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        place = os.path.join(place, subfolder) if subfolder and is_folder(place) else place
+        model.name_or_path = model.config.name_or_path = place
         return loaded
 
     @classmethod
-    def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any]) -> None:
+    def _class_of(cls, folder: Path, config: Any) -> Any:
+        """The class that a folder's configuration is of, as the registry knows it; this one where nothing says so.
+
+        Raises:
+            FmriModelsError: It is another one's, or the folder holds something else than a network.
+        """
+        if not (folder / CONFIG_FILE).exists():
+            if (folder / INDEX_FILE).is_file():
+                raise FmriModelsError(
+                    f"{one_line(folder)} is a whole pipeline; load its model with subfolder='brain_model', or all of "
+                    "it with FmriToImagePipeline."
+                )
+            if folder.is_dir() and not (folder / ADAPTER_CONFIG_FILE).exists() and (found := what_lies_in(folder)):
+                raise FmriModelsError(f"{one_line(folder)} {found}; {cls.__name__} is a brain model's class.")
+            return cls
+        if isinstance(config, FmriConfig):
+            return cls
+        model_type = read_object(folder / CONFIG_FILE, "configuration", MEND).get("model_type")
+        own = getattr(cls.config_class, "model_type", None)
+        if model_type == own or not isinstance(model_type, str):
+            return cls
+        found = find_model(model_type)
+        if cls is FmriPreTrainedModel and found is not None:
+            return found
+        if found is None:
+            raise FmriModelsError(
+                f"{one_line(folder)} holds a network of the type {one_line(model_type, 80)!r}, which is of no method "
+                "here; if another package has the method, import that package first."
+            )
+        raise FmriModelsError(
+            f"{one_line(folder)} holds a {found.__name__} and no {cls.__name__}; load it with {found.__name__} or "
+            "AutoModel."
+        )
+
+    @classmethod
+    def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any], place: str, subfolder: str) -> None:
         """Compares the saved weights with those of the network, unless the caller gives other weights."""
         if kwargs.get("state_dict") is not None:
             return
-        if (folder / INDEX_FILE).is_file() and not (folder / CONFIG_FILE).exists():
-            raise FmriModelsError(
-                f"{one_line(folder)} is a whole pipeline; load its model with subfolder='brain_model', or all of it "
-                "with FmriToImagePipeline."
-            )
-        if (folder / _ADAPTER_FILE).exists() and is_peft_available():
-            folder = _base_of_adapter(folder, kwargs)
+        if (folder / ADAPTER_CONFIG_FILE).exists():
+            check_adapter(folder)
+            if not (folder / CONFIG_FILE).exists():
+                given = {name: kwargs[name] for name in FETCH_OPTIONS if name in kwargs and name != "revision"}
+                folder = _local_folder(base_of(folder), given)
         config = kwargs.get("config")
+        what = f"The brain model in {one_line(folder)}"
+        check_variant(_names_of_weights(folder, place, subfolder, kwargs), what, kwargs.get("variant"))
         check_model_folder(
             cls,
             folder,
-            f"The brain model in {one_line(folder)}",
+            what,
             config if isinstance(config, FmriConfig) else None,
             kwargs.get("variant"),
             any_shape=bool(kwargs.get("ignore_mismatched_sizes")),
+            key_mapping=kwargs.get("key_mapping"),
         )
 
     def save_pretrained(
@@ -282,32 +381,111 @@ class FmriPreTrainedModel(PreTrainedModel):
         if not is_main_process:
             return
         push_options = split_push_options(kwargs, _SAVE_OPTIONS)
-        with merged_folder(save_directory, weights_no_longer_needed) as partial:
+        with merged_folder(save_directory, _no_longer_needed) as partial:
             self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)
             files = written_files(partial)
         if push_to_hub:
             upload_saved(save_directory, files, "model", push_options)
 
     def _write_pretrained(self, folder: Path, **kwargs: Any) -> None:
-        """Writes configuration and weights into an empty folder."""
+        """Writes configuration and weights into an empty folder; of a model with an adapter that alone."""
+        if has_adapter_layers(unwrapped(self)) and not adapters_of(self) and kwargs.get("state_dict") is None:
+            kwargs["state_dict"] = base_state(self)
         super().save_pretrained(folder, **kwargs)
 
+    def save_base(
+        self, folder: str | os.PathLike, max_shard_size: int | str = "2GB", variant: str | None = None
+    ) -> None:
+        """Saves configuration and weights without the adapters that the model has; the rest is as in `save_pretrained`.
 
-def _base_of_adapter(folder: Path, kwargs: dict[str, Any]) -> Path:
-    """Checks a PEFT adapter's tensors, and gives the folder of the weights that it is put on."""
-    mend = "save the adapter again, or remove it"
-    base = read_object(folder / _ADAPTER_FILE, "adapter's configuration", mend).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise FmriModelsError(f"The adapter in {one_line(folder)} names no model that it belongs to; {mend}.")
-    weights = folder / "adapter_model.safetensors"
-    check_finite(stored_tensors_of(weights, "The adapter"), f"The adapter in {one_line(folder)}")
-    given = {name: kwargs[name] for name in FETCH_OPTIONS if name in kwargs and name != "revision"}
-    return _local_folder(base, given)
+        Args:
+            folder: The folder, which may hold an adapter that was saved before.
+            max_shard_size: Size of one weights file.
+            variant: Part of the names of the weights files.
+
+        Raises:
+            FmriModelsError: The system refuses to write.
+        """
+        adapted = self._hf_peft_config_loaded
+        with merged_folder(folder, weights_no_longer_needed) as partial:
+            try:
+                self._hf_peft_config_loaded = False
+                super().save_pretrained(
+                    partial, state_dict=base_state(self), max_shard_size=max_shard_size, variant=variant
+                )
+            finally:
+                self._hf_peft_config_loaded = adapted
+
+    def load_adapter(
+        self,
+        peft_model_id: str | os.PathLike | None = None,
+        adapter_name: str | None = None,
+        *args: Any,
+        is_trainable: bool = False,
+        hotswap: bool | Literal["auto"] = "auto",
+        adapter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> LoadStateDictInfo:
+        """Puts a saved PEFT adapter on the model, with every tensor that it needs.
+
+        Args:
+            peft_model_id: Folder, or repository id.
+            adapter_name: What to call it; `"default"` without.
+            *args: Those of `PreTrainedModel.load_adapter`, which also takes tensors in the place of a folder.
+            is_trainable: Whether its weights are to be trained; without, the model is in eval mode.
+            hotswap: Whether its weights replace those of the adapter of that name, as in `PreTrainedModel`.
+            adapter_kwargs: How files are fetched: `subfolder`, `revision`, `token`, ….
+            **kwargs: Those of `PreTrainedModel.load_adapter`.
+
+        Raises:
+            FmriModelsError: There is no adapter, it is of another model, or its tensors are missing, not finite, or in
+                another format than safetensors.
+        """
+        given = {"is_trainable": is_trainable, "hotswap": hotswap}
+        if peft_model_id is None:
+            return super().load_adapter(None, adapter_name, *args, adapter_kwargs=adapter_kwargs, **given, **kwargs)
+        options = {**fetch_options(kwargs), **(adapter_kwargs or {})}
+        options = {name: options[name] for name in (*FETCH_OPTIONS, "subfolder") if options.get(name) is not None}
+        folder = _local_folder(str(peft_model_id), options) / options.get("subfolder", "")
+        recover(folder)
+        check_adapter(folder)
+        adapter_name = adapter_name or "default"
+        if hotswap is True or (
+            hotswap and getattr(self, "_hotswap_enabled", False) and adapter_name in adapters_of(self)
+        ):
+            kwargs = {name: value for name, value in kwargs.items() if name not in FETCH_OPTIONS}
+            return super().load_adapter(str(folder), adapter_name, *args, use_safetensors=True, **given, **kwargs)
+        return put_adapter(self, folder, adapter_name, is_trainable)
+
+
+def _check_device_map(device_map: Any, what: str) -> None:
+    """Refuses devices that are not there, which libraries notice in the middle of loading."""
+    for device in device_map.values() if isinstance(device_map, Mapping) else [device_map]:
+        if device is not None and device not in _PLACES:
+            checked_device(device, what)
+
+
+def _names_of_weights(folder: Path, place: str, subfolder: str, kwargs: dict[str, Any]) -> list[str]:
+    """Names of the weights files of a model's folder; of the whole repository's where nothing was fetched of them."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    if variants_in(names) or is_folder(place) or kwargs.get("local_files_only"):
+        return names
+    prefix = f"{subfolder}/" if subfolder else ""
+    files = list_files(place, kwargs.get("revision"), kwargs.get("token")) or []
+    return [file.removeprefix(prefix) for file in files if file.startswith(prefix)]
+
+
+def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
+    """Older weights, and an adapter that lies beside the weights of a model that has none."""
+    obsolete = weights_no_longer_needed(folder, written)
+    if CONFIG_FILE in written:
+        obsolete += [name for name in ADAPTER_FILES if name not in written and (folder / name).is_file()]
+    return obsolete
 
 
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the model."""
     prefix = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
-    patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, _ADAPTER_FILE, "adapter_model.safetensors")]
+    patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, *ADAPTER_FILES)]
     patterns += weights_patterns(prefix, kwargs.get("variant"))
     return local_folder(name_or_path, patterns, **fetch_options(kwargs))

@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, logging
 from PIL import Image
 from safetensors import SafetensorError
 from tqdm import tqdm
@@ -23,7 +24,11 @@ from .component_index import (
     check_component_classes,
     check_index_keys,
     check_loading_options,
-    checked_dtype,
+    checked_device,
+    dtype_of,
+    not_loaded,
+    take_device_map,
+    take_dtype,
 )
 from .configuration_fmri import FmriConfig
 from .drawing_settings import DrawingSettings
@@ -66,18 +71,22 @@ from .pipeline_folder import (
 )
 from .processing_fmri import FmriProcessor
 from .progress import of_pipeline
-from .registry import card_writer, find_class, register_with_libraries
+from .registry import card_writer, find_class, pipeline_class_names
 from .saving import check_schema, merged_folder
 from .seeds import checked_generators
 from .swapping import recover, written_files
 from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
-
-register_with_libraries()
+from .weights import check_variant, variants_in
 
 _GENERATOR_FETCH_OPTIONS = ("cache_dir", "token", "local_files_only")
 _IMAGES_A_BATCH = 64
+# Whether somebody who knows what lies beside the components is loading, so that the pipeline need not look itself.
+_is_read_whole: ContextVar[bool] = ContextVar("is_read_whole", default=False)
 _PARTS = ("brain_model", "processor", "image_generator")
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -144,6 +153,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             _check_part(name, part)
         _check_subjects(brain_model, processor)
         self._hub_options: dict[str, Any] = {}
+        # How a named generator is loaded, once it is needed.
+        self._generator_dtype: Any = None
+        self._generator_variant: str | None = None
         self._accompanying: dict[str, bytes] = {}
         # Calls that reach the image generator, too: by what they decide, their names and arguments.
         self._for_generator: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -161,10 +173,14 @@ class FmriToImagePipeline(DiffusionPipeline):
     def image_generator(self) -> Any:
         """The [`ImageGenerator`] that draws, or None; one that is only named is loaded when it is first asked for."""
         if self._image_generator is None and self.image_generator_source is not None:
-            dtype, device = self.brain_model.dtype, self.brain_model.device
-            generator = load_source(self.image_generator_source, dtype=dtype, **self._hub_options)
+            generator = load_source(
+                self.image_generator_source,
+                dtype=self._generator_dtype or self.brain_model.dtype,
+                variant=self._generator_variant,
+                **self._hub_options,
+            )
             if "offload" not in self._for_generator:
-                generator.to(device)
+                generator.to(self.brain_model.device)
             self._take(generator)
         return self._image_generator
 
@@ -452,8 +468,6 @@ class FmriToImagePipeline(DiffusionPipeline):
             _check_true_images(true_images, num_trials, self.image_generator)
         # Several draws differ only where a generator samples; otherwise one is all there is.
         drawn = settings.num_candidates if self.image_generator.generates_from_embeddings else 1
-        # First, so that the pipeline says of its last steps what it says of those of the pictures.
-        low_level = self._low_level(decoding, output_type)
         candidates = self._draw(decoding, num_trials, drawn, generator, settings, output_type, on_step_end)
         _check_finite(candidates, "The image generator draws pictures")
         choice = "oracle" if selection == "oracle" else settings.selection
@@ -461,6 +475,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         chosen = (
             candidates[torch.arange(len(candidates)), scores.argmax(dim=1)] if scores is not None else candidates[:, 0]
         )
+        low_level = self._low_level(decoding, output_type)
         postprocess = self.image_generator.postprocess
         shown = "latent" if output_type == "latent" else "pil"
         output = FmriPipelineOutput(
@@ -542,9 +557,13 @@ class FmriToImagePipeline(DiffusionPipeline):
         return self._decoded(decoding.latents)
 
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, C, H, W) of latents as they are."""
-        chunks = latents.split(_IMAGES_A_BATCH)
-        return torch.cat([self.image_generator(latents=c, strength=0.0, output_type="pt").images for c in chunks])
+        """Pictures (N, C, H, W) of latents as they are; what the pipeline says of its last steps stays."""
+        generator, chunks = self.image_generator, latents.split(_IMAGES_A_BATCH)
+        said = {name: getattr(generator, name) for name in ("_guidance_scale", "_num_timesteps", "_interrupt")}
+        pictures = torch.cat([generator(latents=chunk, strength=0.0, output_type="pt").images for chunk in chunks])
+        for name, value in said.items():
+            setattr(generator, name, value)
+        return pictures
 
     def _callback_of(self, on_step_end: StepCallback) -> dict[str, Any]:
         """What the image generator is told of the callback, whose pipeline is this one."""
@@ -595,7 +614,18 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._image_generator._interrupt = interrupt
 
     def to(self, *args: Any, **kwargs: Any) -> "FmriToImagePipeline":
-        """Moves or casts the pipeline; the image generator, a pipeline itself, goes along."""
+        """Moves or casts the pipeline; the image generator, a pipeline itself, goes along, now or when it is loaded.
+
+        The processor's statistics stay in float32.
+
+        Raises:
+            FmriModelsError: There is no such device here.
+        """
+        for value in (*args, kwargs.get("device"), kwargs.get("dtype")):
+            if isinstance(value, torch.dtype):
+                self._generator_dtype = value
+            elif value is not None:
+                checked_device(value, f"{type(self).__name__}.to")
         super().to(*args, **kwargs)
         if self._image_generator is not None:
             self._image_generator.to(*args, **kwargs)
@@ -656,15 +686,6 @@ class FmriToImagePipeline(DiffusionPipeline):
         if self._image_generator is not None:
             getattr(self._image_generator, method)(**arguments)
         self._for_generator[decides] = method, arguments
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "FmriToImagePipeline":
-        """A pipeline of the parts of another one, as in diffusers; how its brain model was trained goes along."""
-        new = super().from_pipe(pipeline, **kwargs)
-        if isinstance(pipeline, FmriToImagePipeline) and new.brain_model is pipeline.brain_model:
-            new.training_record, new._accompanying = pipeline.training_record, dict(pipeline._accompanying)
-            new._hub_options = dict(pipeline._hub_options)
-        return new
 
     def save_pretrained(
         self,
@@ -790,10 +811,10 @@ class FmriToImagePipeline(DiffusionPipeline):
             FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
         """
         path = str(pretrained_model_name_or_path)
-        # The name that most of the world's lines of Python still have.
-        if "torch_dtype" in kwargs:
-            kwargs["dtype"] = kwargs.pop("torch_dtype")
-        kwargs["dtype"] = checked_dtype(kwargs.get("dtype"), f"{cls.__name__}.from_pretrained") or torch.float32
+        what = f"{cls.__name__}.from_pretrained"
+        take_dtype(kwargs, what, ("brain_model", "image_generator"))
+        kwargs.setdefault("dtype", torch.float32)
+        device = take_device_map(kwargs, what)
         unseen_session = kwargs.pop("unseen_session", None)
         if kwargs.pop("use_safetensors", None) is False:
             raise FmriModelsError(
@@ -819,10 +840,13 @@ class FmriToImagePipeline(DiffusionPipeline):
         kwargs["drawing_settings"] = (saved_settings(index, folder) or DrawingSettings()).changed(
             kwargs.get("drawing_settings")
         )
-        if kwargs.get("variant") is not None:
-            kwargs = _with_components_of_variant(index, folder, kwargs)
+        generator_options = {"dtype": dtype_of(kwargs["dtype"], "image_generator"), "variant": kwargs.get("variant")}
+        kwargs = _with_loaded_components(index, folder, kwargs, generator_options)
+        # The word of a model for that of its weights; diffusers passes words on where it has a mapping.
+        kwargs["dtype"] = {"brain_model": dtype_of(kwargs["dtype"], "brain_model")}
         accompanying = read_accompanying(folder)
         record = _record_of(folder, kwargs.get("brain_model"), accompanying)
+        reading = _is_read_whole.set(True)
         try:
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(
                 str(folder), use_safetensors=True, **{key: kwargs[key] for key in kwargs if key not in FETCH_OPTIONS}
@@ -830,12 +854,12 @@ class FmriToImagePipeline(DiffusionPipeline):
         except FmriModelsError:
             raise
         except (
-            OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError,
+            OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError, ImportError,
+            AssertionError, MemoryError,
         ) as error:  # fmt: skip
-            raise FmriModelsError(
-                f"The pipeline in {one_line(path)} can't be loaded ({one_line(error)}); save or download it again if "
-                "it was changed."
-            ) from error
+            raise not_loaded(f"The pipeline in {one_line(path)}", error, kwargs) from error
+        finally:
+            _is_read_whole.reset(reading)
         if cls is not FmriToImagePipeline and not isinstance(pipeline, cls):
             raise FmriModelsError(
                 f"{one_line(path)} holds a {type(pipeline).__name__}, not a {cls.__name__}; load it with "
@@ -846,13 +870,28 @@ class FmriToImagePipeline(DiffusionPipeline):
         pipeline.register_to_config(_name_or_path=path)
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
-        generator = pipeline._image_generator
-        dtype = kwargs["dtype"]
-        if isinstance(dtype, dict):
-            dtype = dtype.get("image_generator", dtype.get("default", torch.float32))
-        if generator is not None and generator.dtype != dtype:
-            generator.to(dtype)
-        return pipeline
+        pipeline._generator_dtype, pipeline._generator_variant = generator_options.values()
+        return pipeline if device is None else pipeline.to(device)
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """Notes values with the pipeline; loaders of diffusers do so with the place that it was loaded from, last."""
+        super().register_to_config(**kwargs)
+        if not _is_read_whole.get() and kwargs.get("_name_or_path") is not None:
+            self._take_what_lies_beside(Path(kwargs["_name_or_path"]))
+
+    def _take_what_lies_beside(self, folder: Path) -> None:
+        """What `from_pretrained` of this class reads besides, of a folder that `DiffusionPipeline` has loaded."""
+        if not (folder / INDEX_FILE).is_file():
+            logger.warning(
+                f"What the pipeline {one_line(folder)} was trained on is not known here, as DiffusionPipeline does not "
+                f"fetch it; load it with FmriToImagePipeline.from_pretrained."
+            )
+            return
+        stated = read_index(folder).get("image_generator_source")
+        if stated is not None and self._source == resolved(parse_source(stated)):
+            self._refer_to(parse_source(with_places(stated, folder)))
+        self._accompanying = read_accompanying(folder)
+        self.training_record = _record_of(folder, None, self._accompanying)
 
 
 def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:
@@ -873,24 +912,64 @@ def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -
     return record
 
 
-def _with_components_of_variant(index: dict[str, Any], folder: Path, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Loads what has weights of a variant here, because diffusers looks for them in flat components alone."""
-    options = {"variant": kwargs["variant"], "dtype": kwargs["dtype"]}
+def _with_loaded_components(
+    index: dict[str, Any], folder: Path, kwargs: dict[str, Any], generator_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Loads what diffusers would not load as it was asked to: a generator, and a model with weights of a variant.
+
+    It hands options on to networks alone, and looks for variants in flat components alone.
+
+    Raises:
+        FmriModelsError: No component has weights of the variant.
+    """
     loaded = {key: value for key, value in kwargs.items() if key != "variant"}
-    for name, class_of in (("brain_model", find_class), ("image_generator", image_generator_of_class)):
-        class_name = (index.get(name) or [None, None])[1]
-        component_class: Any = None if class_name is None else class_of(class_name)
-        if name not in loaded and component_class is not None:
-            loaded[name] = component_class.from_pretrained(folder / name, **options)
+    has_variant = _components_with_variant(index, folder, kwargs)
+    if "image_generator" not in loaded:
+        class_name = (index.get("image_generator") or [None, None])[1]
+        generator_class = None if class_name is None else image_generator_of_class(class_name)
+        if generator_class is not None:
+            variant = generator_options["variant"] if "image_generator" in has_variant else None
+            options: dict[str, Any] = {}
+            options |= {name: kwargs[name] for name in ("low_cpu_mem_usage", "disable_mmap") if name in kwargs}
+            options |= {"dtype": generator_options["dtype"], "variant": variant, "use_safetensors": True}
+            loaded["image_generator"] = generator_class.from_pretrained(folder / "image_generator", **options)
+    if "brain_model" in has_variant and "brain_model" not in loaded:
+        model_class: Any = find_class(index["brain_model"][1])
+        options = {"dtype": dtype_of(kwargs["dtype"], "brain_model"), "variant": kwargs["variant"]}
+        loaded["brain_model"] = model_class.from_pretrained(folder / "brain_model", **options)
     return loaded
+
+
+def _components_with_variant(index: Mapping[str, Any], folder: Path, kwargs: Mapping[str, Any]) -> set[str]:
+    """Which saved components have weights of the variant that was asked for; none where none was.
+
+    Raises:
+        FmriModelsError: None has, although a component with weights is read from the folder.
+    """
+    variant = kwargs.get("variant")
+    if variant is None:
+        return set()
+    saved = [name for name in ("brain_model", "image_generator") if name not in kwargs and (folder / name).is_dir()]
+    names = {name: [file.name for file in (folder / name).rglob("*")] for name in saved}
+    found = {name for name in saved if variant in variants_in(names[name])}
+    # A generator that is named may have it, elsewhere.
+    if not found and index.get("image_generator_source") is None:
+        check_variant([name for each in names.values() for name in each], f"The pipeline in {folder}", variant)
+    return found
 
 
 def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipeline]:
     name = index.get("_class_name")
     found = find_class(name) if isinstance(name, str) else None
     if found is None or not issubclass(found, FmriToImagePipeline):
+        if name in pipeline_class_names():
+            raise FmriModelsError(
+                f"{folder} holds an image generator ({name}) and no whole pipeline; load it with {name}, or give the "
+                "folder of the pipeline."
+            )
         raise FmriModelsError(
-            f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; check the name."
+            f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; if another package "
+            "has the method, import that package first."
         )
     for part in ("brain_model", "processor"):
         if not (folder / part).is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .adapters import ADAPTER_FILES
 from .component_index import check_component_index
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
@@ -64,6 +65,7 @@ def local_folder(path: str, kwargs: dict[str, Any]) -> Path:
             patterns += [f"{prefix}{ending}" for ending in _COMPONENT_FILES]
             for variant in variants[component]:
                 patterns += weights_patterns(prefix, variant)
+    patterns += [f"brain_model/{name}" for name in ADAPTER_FILES]
     return fetch_folder(path, patterns, **options)
 
 
@@ -147,6 +149,9 @@ def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
         if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
             names = (f"{component}/{name}" for name in written_files(folder / component))
             obsolete += [name for name in names if PIPELINE.is_own(folder, name)]
+    if "brain_model/config.json" in written:
+        adapter = [f"brain_model/{name}" for name in ADAPTER_FILES]
+        obsolete += [name for name in adapter if name not in written and (folder / name).is_file()]
     former = f"processor/{FORMER_STATISTICS_FILE}"
     return [*obsolete, former] if (folder / former).is_file() else obsolete
 

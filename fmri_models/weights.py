@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .errors import FmriModelsError, system_sentence
-from .names import one_line
+from .names import listed, one_line
 from .original_checkpoint import read_state
 from .reading import check_regular_file, read_object
 
@@ -31,7 +32,12 @@ CONFIG_FILE = "config.json"
 # Base names of weights files: diffusers', transformers', and the latter's before safetensors.
 _BASE_NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")
 _PLAIN_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
-_FLOATS = {"F64", "F32", "F16", "BF16"}
+# Weights in one file or in shards, or the index of shards.
+_WEIGHTS_FILE = re.compile(
+    r"(?:model|diffusion_pytorch_model)(?:\.(?P<variant>[^./]+?))?(?:-\d+-of-\d+)?\.safetensors"
+    r"(?:\.index(?:\.(?P<of_index>[^./]+))?\.json)?"
+)
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _WHOLE = {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8"}
 _VALUES_A_CHUNK = 2**22
 # What a configuration may say at most of any size; far above those of all published networks.
@@ -65,6 +71,10 @@ _LOADER_KEYS = (
 _NO_LONGER_STORED = (r"(^|\.)position_ids$",)
 
 
+class NoSuchVariantError(FmriModelsError):
+    """There are weights, but of other variants than the one that was asked for."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """What a file's header says of a tensor.
@@ -73,11 +83,13 @@ class StoredTensor:
         file: Where it is.
         shape: Its shape.
         kind: `"float"`, `"whole"`, `"bool"`, or the name of a type that no network here has.
+        dtype: Its type, where it is a floating one.
     """
 
     file: Path
     shape: tuple[int, ...]
     kind: str
+    dtype: torch.dtype | None = None
 
 
 def check_model_folder(
@@ -89,6 +101,7 @@ def check_model_folder(
     unused: Collection[str] = (),
     any_shape: bool = False,
     pickled: bool = False,
+    key_mapping: Mapping[str, str] | None = None,
 ) -> None:
     """Refuses a saved network whose configuration or weights are not whole, before any of it is loaded.
 
@@ -102,6 +115,7 @@ def check_model_folder(
         any_shape: Whether shapes may differ (`ignore_mismatched_sizes`).
         pickled: Whether files of tensors in torch's own format are looked at where there are no safetensors (they are
             read with `weights_only=True`).
+        key_mapping: Pattern ▶ what takes its place in the stored names, as in `from_pretrained` of transformers.
 
     Raises:
         FmriModelsError: Names the first tensor that is missing, unexpected, of another shape or type, or not finite; or
@@ -114,11 +128,20 @@ def check_model_folder(
     stored = stored_tensors(folder, what, variant, pickled)
     module = on_meta(lambda: _built(model_class, folder, values, config), stored, what)
     try:
-        check_weights(module, _named_today(stored, module), what, unused, any_shape)
+        check_weights(module, _named_today(_renamed(stored, key_mapping), module), what, unused, any_shape)
     except FmriModelsError:
         if not _is_renamed_by_transformers(model_class, folder, config, variant, unused):
             raise
     check_finite(stored, what)
+
+
+def _renamed(stored: dict[str, StoredTensor], key_mapping: Mapping[str, str] | None) -> dict[str, StoredTensor]:
+    renamed = {}
+    for name, tensor in stored.items():
+        for pattern, replacement in (key_mapping or {}).items():
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
 
 
 def _named_today(stored: dict[str, StoredTensor], module: nn.Module) -> dict[str, StoredTensor]:
@@ -194,7 +217,8 @@ def stored_tensors(
 
     Raises:
         FmriModelsError: There are no weights, or two sets of them; the index names files elsewhere or other tensors
-            than the files have; a file is cut short or is none.
+            than the files have; a file is cut short or is none. Where there are weights of variants alone, they are
+            named.
     """
     folder = Path(folder)
     for wanted in [variant, None] if variant is not None else [None]:
@@ -204,10 +228,62 @@ def stored_tensors(
             raise FmriModelsError(f"{what} has two sets of weights, {names}; remove the one that is not meant.")
         if files:
             return _indexed(files[0], what) if files[0].suffix == ".json" else stored_tensors_of(files[0], what)
+    check_variant(_file_names(folder), what, variant)
     raise FmriModelsError(
         f"{what} has no weights ({_BASE_NAMES[0]}.safetensors or {_BASE_NAMES[1]}.safetensors; other formats are not "
         f"read, as they could run code); {MEND}."
     )
+
+
+def stored_dtype(
+    folder: str | os.PathLike, what: str, variant: str | None = None, pickled: bool = False
+) -> torch.dtype:
+    """What most of the stored values of a network are, which is what `dtype="auto"` means; float32 without any.
+
+    Args:
+        folder: Holds the weights.
+        what: Whose weights they are, as the beginning of a sentence.
+        variant: As in `stored_tensors`.
+        pickled: Likewise.
+    """
+    counts: Counter[torch.dtype] = Counter()
+    for tensor in stored_tensors(folder, what, variant, pickled).values():
+        if tensor.dtype is not None:
+            counts[tensor.dtype] += math.prod(tensor.shape)
+    return counts.most_common(1)[0][0] if counts else torch.float32
+
+
+def variants_in(names: Iterable[str]) -> set[str | None]:
+    """Variants of the weights among the names of files of one folder; None stands for weights without a variant."""
+    found: set[str | None] = set()
+    for name in names:
+        if match := _WEIGHTS_FILE.fullmatch(name):
+            found.add(match["variant"] or match["of_index"])
+    return found
+
+
+def check_variant(names: Iterable[str], what: str, variant: str | None) -> None:
+    """Refuses weights of other variants alone than the one that was asked for.
+
+    Args:
+        names: Names of the files of the network's folder.
+        what: Whose weights they are, as the beginning of a sentence.
+        variant: What was asked for; None for weights without a variant.
+
+    Raises:
+        NoSuchVariantError: Names the variants that are there, and what to pass.
+    """
+    there = variants_in(names)
+    if not there or variant in there:
+        return
+    named = sorted(name for name in there if name is not None)
+    wanted = "without a variant" if variant is None else f"of the variant {one_line(repr(variant), 40)}"
+    mends = [f"variant={one_line(repr(name), 40)}" for name in named[:3]]
+    if None in there:
+        mends.append("no variant")
+    found = f"of {listed([repr(one_line(name, 40)) for name in named], 3)}" if named else "without a variant"
+    also = " and without one" if named and None in there else ""
+    raise NoSuchVariantError(f"{what} has no weights {wanted} but {found}{also}; pass {' or '.join(mends)}.")
 
 
 def stored_tensors_of(file: Path, what: str) -> dict[str, StoredTensor]:
@@ -223,14 +299,17 @@ def stored_tensors_of(file: Path, what: str) -> dict[str, StoredTensor]:
     check_regular_file(file, "weights file", MEND)
     if file.suffix != ".safetensors":
         return {
-            name: StoredTensor(file, tuple(values.shape), _kind(values.dtype))
+            name: StoredTensor(
+                file, tuple(values.shape), _kind(values.dtype), values.dtype if values.is_floating_point() else None
+            )
             for name, values in read_state(file).items()
         }
     with _opened(file, what) as opened:
         stored = {}
         for name in opened.keys():  # noqa: SIM118 (no mapping)
             part = opened.get_slice(name)
-            stored[name] = StoredTensor(file, tuple(part.get_shape()), _kind_of_stored(part.get_dtype()))
+            kind = part.get_dtype()
+            stored[name] = StoredTensor(file, tuple(part.get_shape()), _kind_of_stored(kind), _FLOATS.get(kind))
     return stored
 
 
@@ -368,6 +447,10 @@ def _weights_files(folder: Path, variant: str | None, pickled: bool) -> list[Pat
     if found or not pickled:
         return found
     return [file for base in _BASE_NAMES if (file := folder / f"{base}{infix}.bin").exists()]
+
+
+def _file_names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()] if folder.is_dir() else []
 
 
 def _indexed(index_file: Path, what: str) -> dict[str, StoredTensor]:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
 
+from ..component_index import take_dtype
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, fetch_options, weights_patterns
 from ..names import one_line
@@ -107,6 +108,7 @@ class FeatureMapTeacher(PreTrainedModel):
             FmriModelsError: There is none, or a weight is missing, unexpected, of another shape or type, or not finite.
         """
         name = os.fspath(pretrained_model_name_or_path)
+        take_dtype(kwargs, f"{cls.__name__}.from_pretrained")
         subfolder = kwargs.get("subfolder") or ""
         folder = Path(name)
         if not folder.is_dir():

@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..component_index import dtype_of
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError, check_place, hub_errors_as_sentences, is_folder
@@ -159,13 +160,14 @@ class ClipTargets(ImageGenerator):
             FmriModelsError: A tower isn't in the repository.
         """
         repository = repository or cls.default_repository
-        kwargs.setdefault("dtype", torch.float32)
+        cls._take_dtype(kwargs)
         if _is_saved_pipeline(repository, revision, subfolder, kwargs):
             return super().from_source(repository, revision=revision, subfolder=subfolder, **kwargs)
         place = {"repository": repository, "revision": revision, "subfolder": subfolder or "", **hub_options(kwargs)}
         try:
             towers = [
-                load_network(tower, dtype=kwargs["dtype"], unused=unused, **place) for tower, unused in _TOWERS.items()
+                load_network(tower, dtype=dtype_of(kwargs["dtype"], name), unused=unused, **place)
+                for name, (tower, unused) in zip(("image_encoder", "text_encoder"), _TOWERS.items(), strict=True)
             ]
         except NotFetchedError:
             raise

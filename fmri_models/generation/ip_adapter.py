@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..component_index import dtype_of
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -26,7 +27,7 @@ from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
 from .step_callback import Tensors
-from .stored import load_network
+from .stored import load_network, take_network_dtype
 
 _IMAGE_SIDE = 512
 _PUBLISHED_IMAGE_WIDTH = 1024
@@ -62,12 +63,18 @@ class IPAdapter(ModelMixin, ConfigMixin):
         )
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
+        """Loads a saved adapter; the arguments are those of `ModelMixin.from_pretrained`."""
+        take_network_dtype(kwargs, pretrained_model_name_or_path, f"{cls.__name__}.from_pretrained")
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_published(
         cls,
         repository: str,
         weight_name: str,
         revision: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         **fetching: Any,
     ) -> Self:
         """Loads a file in the layout in which IP-Adapter was published.
@@ -76,7 +83,7 @@ class IPAdapter(ModelMixin, ConfigMixin):
             repository: Folder or Hub repository.
             weight_name: The file inside of it, with its folders.
             revision: Branch, tag or commit of a Hub repository.
-            dtype: Of the weights.
+            dtype: Of the weights; `"auto"` for that which they are stored in.
             **fetching: `cache_dir`, `token`, `local_files_only` …
 
         Raises:
@@ -91,7 +98,7 @@ class IPAdapter(ModelMixin, ConfigMixin):
         return cls._from_published_weights(load_file(file), str(file), dtype)
 
     @classmethod
-    def _from_published_weights(cls, published: dict[str, torch.Tensor], origin: str, dtype: torch.dtype) -> Self:
+    def _from_published_weights(cls, published: dict[str, torch.Tensor], origin: str, dtype: torch.dtype | str) -> Self:
         """Builds the adapter that the shapes tell of, with those weights."""
         weights = {_own_key(key): values for key, values in published.items()}
         num_layers = sum(key.startswith("attention.") for key in weights) // 2
@@ -106,7 +113,9 @@ class IPAdapter(ModelMixin, ConfigMixin):
                     image_embed_dim=projection.shape[1],
                     num_tokens=len(projection) // cross_attention_dim,
                 )
-            adapter.load_state_dict({name: values.to(dtype) for name, values in weights.items()}, assign=True)
+            if isinstance(dtype, torch.dtype):
+                weights = {name: values.to(dtype) for name, values in weights.items()}
+            adapter.load_state_dict(weights, assign=True)
         except (KeyError, RuntimeError) as error:
             raise FmriModelsError(
                 f"{origin} holds no adapter of pooled image embeddings; choose one such as ip-adapter_sd15.safetensors "
@@ -245,20 +254,27 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         Raises:
             FmriModelsError: The adapter's file is missing, is no safetensors, or is of another kind.
         """
-        kwargs.setdefault("dtype", torch.float32)
+        cls._take_dtype(kwargs)
         source = cls._local_source(repository, revision, subfolder, kwargs)
         fetching = hub_options(kwargs)
         at = {} if os.path.isdir(source) else {"revision": revision}
         with hub_errors_as_sentences(source, revision):
             stated = cls.load_config(source, **at, **fetching)
-        adapter_options = {"revision": adapter_revision, "dtype": kwargs["dtype"]} | fetching
+        place = {"revision": adapter_revision} | fetching
         if "ip_adapter" not in kwargs and stated.get("ip_adapter", [None])[0] is None:
             kwargs["ip_adapter"] = IPAdapter.from_published(
-                adapter_repository, f"{adapter_folder}/{adapter_weight_name}", **adapter_options
+                adapter_repository,
+                f"{adapter_folder}/{adapter_weight_name}",
+                dtype=dtype_of(kwargs["dtype"], "ip_adapter"),
+                **place,
             )
         if "image_encoder" not in kwargs and stated.get("image_encoder", [None])[0] is None:
             kwargs["image_encoder"] = load_network(
-                CLIPVisionModelWithProjection, adapter_repository, f"{adapter_folder}/image_encoder", **adapter_options
+                CLIPVisionModelWithProjection,
+                adapter_repository,
+                f"{adapter_folder}/image_encoder",
+                dtype=dtype_of(kwargs["dtype"], "image_encoder"),
+                **place,
             )
         return super().from_source(repository, revision, subfolder, **kwargs)
 

@@ -8,6 +8,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 from diffusers.configuration_utils import register_to_config
 from transformers import CLIPVisionModelWithProjection
 
+from ..component_index import dtype_of
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
@@ -93,7 +94,7 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         Raises:
             FmriModelsError: The image encoder is not to be had.
         """
-        kwargs.setdefault("dtype", torch.float32)
+        cls._take_dtype(kwargs)
         if image_encoder_repository is not None and "image_encoder" not in kwargs:
             source = cls._local_source(repository, revision, subfolder, kwargs)
             at = {} if os.path.isdir(source) else {"revision": revision}
@@ -173,7 +174,11 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
 def _published_image_encoder(repository: str, options: dict[str, Any]) -> CLIPVisionModelWithProjection:
     try:
         return load_network(
-            CLIPVisionModelWithProjection, repository, "image_encoder", dtype=options["dtype"], **hub_options(options)
+            CLIPVisionModelWithProjection,
+            repository,
+            "image_encoder",
+            dtype=dtype_of(options["dtype"], "image_encoder"),
+            **hub_options(options),
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")

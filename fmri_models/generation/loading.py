@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +18,9 @@ from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
+from ..weights import NoSuchVariantError
 from .image_generator import ImageGenerator
-from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
+from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder, check_variant_name
 from .stored import INDEX_FILE
 
 # Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
@@ -100,7 +102,8 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
 def load_source(
     source: GeneratorSource,
     image_size: tuple[int, int, int] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: Any = torch.float32,
+    variant: str | None = None,
     **hub_options: Any,
 ) -> ImageGenerator:
     """Loads the generator that is meant.
@@ -108,7 +111,8 @@ def load_source(
     Args:
         source: Its name and place.
         image_size: Channels, height and width of the stimuli, which generators without a size of their own take.
-        dtype: What it computes in, unless the source says so.
+        dtype: What it computes in, unless the source says so; as in `from_pretrained`.
+        variant: Which weights are taken where the source says nothing and there are such.
         **hub_options: `cache_dir`, `token`, `local_files_only`.
 
     Raises:
@@ -118,10 +122,18 @@ def load_source(
     generator_class = source_class(source, **hub_options)
     _check_options(generator_class, source)
     if source.repository is None and generator_class.default_repository is None:
-        return _for_stimuli(generator_class, source, image_size).to(dtype)
+        made = _for_stimuli(generator_class, source, image_size)
+        return made.to(dtype) if isinstance(dtype, torch.dtype) else made
     try:
         place = {"repository": source.repository, "revision": source.revision, "subfolder": source.subfolder}
-        return generator_class.from_source(**place, dtype=dtype, **source.options, **hub_options)
+        options = {**place, "dtype": dtype, **source.options, **hub_options}
+        if source.variant is not None:
+            return generator_class.from_source(**options, variant=source.variant)
+        if variant is not None:
+            # That of a whole pipeline, which a generator elsewhere need not have.
+            with suppress(NoSuchVariantError):
+                return generator_class.from_source(**options, variant=variant)
+        return generator_class.from_source(**options)
     except NotFetchedError as error:
         raise _not_loaded(resolved(source), error.__cause__ or error) from error
     except FmriModelsError:
@@ -209,7 +221,7 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
         )
     _check_place(source)
     if source.repository is None and image_generator_class(str(source.name)).default_repository is None:
-        for key in ("revision", "subfolder"):
+        for key in ("revision", "subfolder", "variant"):
             if getattr(source, key) is not None:
                 raise FmriModelsError(
                     f"The image generator {source.name} has a {key} and no repository, and none was published for it; "
@@ -221,7 +233,13 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
 
 
 def _check_place(source: GeneratorSource) -> None:
-    for check, name in ((check_repository, "repository"), (check_revision, "revision"), (check_subfolder, "subfolder")):
+    checks = {
+        "repository": check_repository,
+        "revision": check_revision,
+        "subfolder": check_subfolder,
+        "variant": check_variant_name,
+    }
+    for name, check in checks.items():
         value = getattr(source, name)
         if value is not None:
             check(value, f"image generator's {name}")

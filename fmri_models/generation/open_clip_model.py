@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -13,6 +13,7 @@ from ..errors import FmriModelsError
 from ..offloading import onloaded, place_of, with_hooks
 from ..original_checkpoint import check_finite
 from ..reading import check_regular_file
+from .stored import take_network_dtype
 
 # Parts of open_clip's configurations that describe a plain pair of towers; others belong to captioning models and such.
 _CONFIG_KEYS = frozenset({"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"})
@@ -45,6 +46,12 @@ class OpenClipModel(ModelMixin, ConfigMixin):
         self.model.visual.output_tokens = True
         self.model.text.output_tokens = True
         self.eval()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
+        """Loads a saved network; the arguments are those of `ModelMixin.from_pretrained`."""
+        take_network_dtype(kwargs, pretrained_model_name_or_path, f"{cls.__name__}.from_pretrained")
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_weights(cls, architecture: str, weights: str | Path) -> "OpenClipModel":

@@ -15,6 +15,7 @@ from ..names import check_line, one_line
 
 # What git takes for the name of a branch, of those that the Hub has.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
+_VARIANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
 
 
@@ -28,6 +29,7 @@ class GeneratorSource:
         revision: Branch, tag or commit of a Hub repository.
         subfolder: Folder inside the repository.
         dtype: `"float32"`, `"bfloat16"` or `"float16"`; None takes that of the pipeline.
+        variant: Part of the names of its weights files, such as `"fp16"`; None for weights without a variant.
         options: Arguments of the generator's own `from_source`, such as `{"antialias": True}`.
         spaces: What the generator takes, `"image_embedding_space"` and so on ▶ [`EmbeddingSpace`] as a dictionary, so
             that a model of another space is refused without loading the generator. Empty where unknown.
@@ -38,6 +40,7 @@ class GeneratorSource:
     revision: str | None = None
     subfolder: str | None = None
     dtype: str | None = None
+    variant: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     spaces: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,6 +100,17 @@ def check_subfolder(value: str, what: str) -> str:
         raise FmriModelsError(
             f"The {what} is {one_line(repr(value), 120)}; expected a folder inside of the repository, which it is not."
         )
+    return value
+
+
+def check_variant_name(value: str, what: str) -> str:
+    """Returns a part of the names of weights files that a file names.
+
+    Raises:
+        FmriModelsError: It would lead elsewhere, or is none.
+    """
+    if not _VARIANT.fullmatch(value):
+        raise FmriModelsError(f"The {what} is {one_line(repr(value), 80)}; expected letters and digits, such as fp16.")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -12,12 +13,13 @@ import diffusers
 import torch
 from pydantic import ConfigDict, create_model
 
-from ..component_index import check_component_classes, component_class, component_kinds
+from ..component_index import check_component_classes, component_class, component_kinds, dtype_of, take_dtype
 from ..errors import FmriModelsError
 from ..hub_repository import local_folder, weights_patterns
 from ..names import one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
-from ..weights import check_configuration, check_model_folder
+from ..registry import class_names
+from ..weights import check_configuration, check_model_folder, check_variant, stored_dtype
 
 INDEX_FILE = "model_index.json"
 _MEND = "save the generator again, or take another copy of the folder"
@@ -52,13 +54,64 @@ def check_generator_folder(
             f"The image generator in {one_line(path)} has a file {_CODE_FILE}, which would be taken for code of the "
             "pipeline; code of others is not run: remove it."
         )
+    components = _stored_components(generator_class, index, given, f"of the image generator in {one_line(path)}", mend)
+    networks = [name for name, (_, found) in components.items() if issubclass(found, torch.nn.Module)]
+    if networks and given.get("variant") is not None:
+        names = [file.name for name in networks for file in (folder / name).glob("*")]
+        check_variant(names, f"The image generator in {one_line(path)}", given["variant"])
+    for name, (library, found) in components.items():
+        _check_component(found, folder / name, library, f"The {name} of the image generator in {one_line(path)}", given)
+
+
+def stored_dtypes(generator_class: Any, folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument `dtype` for diffusers, with what is stored in the place of `"auto"`; nothing where none was given.
+
+    Args:
+        generator_class: The class that will be loaded.
+        folder: Where it is; it was checked.
+        given: Arguments of `from_pretrained`.
+    """
+    dtype = given.get("dtype")
+    if dtype is None:
+        return {}
+    if dtype != "auto" and not (isinstance(dtype, Mapping) and "auto" in dtype.values()):
+        return {"dtype": dtype}
+    index = read_object(folder / INDEX_FILE, "index of the image generator", _MEND)
+    dtypes = {"default": torch.float32}
+    for name, (_, found) in _stored_components(generator_class, index, given, "", _MEND).items():
+        wanted = dtype_of(dtype, name)
+        if issubclass(found, torch.nn.Module):
+            pickled = given.get("use_safetensors") is not True
+            dtypes[name] = (
+                stored_dtype(folder / name, name, given.get("variant"), pickled) if wanted == "auto" else wanted
+            )
+    return {"dtype": dtypes}
+
+
+def take_network_dtype(kwargs: dict[str, Any], place: str | os.PathLike, what: str) -> None:
+    """Leaves what a network of ours is loaded in as a type under `dtype`, as diffusers' networks know nothing else.
+
+    Args:
+        kwargs: Arguments of `from_pretrained`, which are changed.
+        place: Folder, or repository id; `"auto"` is float32 in one that is not here.
+        what: Who takes it, as the beginning of a sentence.
+    """
+    take_dtype(kwargs, what)
+    if kwargs.get("dtype") == "auto":
+        folder = Path(place) / (kwargs.get("subfolder") or "")
+        kwargs["dtype"] = stored_dtype(folder, what, kwargs.get("variant")) if folder.is_dir() else torch.float32
+
+
+def _stored_components(
+    generator_class: type, index: Mapping[str, Any], given: Mapping[str, Any], of: str, mend: str
+) -> dict[str, tuple[str, Any]]:
+    """Library and class of each component that will be read from the folder."""
+    found = {}
     for name, kinds in component_kinds(generator_class).items():
         entry = index.get(name, [None, None])
-        if name in given or entry == [None, None]:
-            continue
-        what = f"The {name} of the image generator in {one_line(path)}"
-        found = component_class(entry, kinds, what, mend)
-        _check_component(found, folder / name, entry[0], what, given)
+        if name not in given and entry != [None, None]:
+            found[name] = (entry[0], component_class(entry, kinds, f"The {name} {of}", mend))
+    return found
 
 
 def check_generator_index(
@@ -76,10 +129,11 @@ def check_generator_index(
     class_name = index["_class_name"]
     own_names = [base.__name__ for base in generator_class.__mro__]
     is_foreign = class_name not in own_names
-    if is_foreign and class_name not in generator_class.diffusers_class_names and not hasattr(diffusers, class_name):
+    if is_foreign and class_name not in generator_class.diffusers_class_names and class_name not in dir(diffusers):
+        where = "; its image generator is there with subfolder='image_generator'" if class_name in class_names() else ""
         raise FmriModelsError(
             f"The image generator in {one_line(path)} is a {one_line(class_name, 80)} and no "
-            f"{generator_class.__name__}; load it by its own class."
+            f"{generator_class.__name__}; load it by its own class{where}."
         )
     _, option_names = generator_class._get_signature_keys(generator_class)
     unknown = [key for key in index if not key.startswith("_") and key not in {*components, *option_names}]
@@ -96,7 +150,7 @@ def load_network(
     repository: str,
     subfolder: str = "",
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     unused: Collection[str] = (),
     **fetching: Any,
 ) -> Any:
@@ -107,7 +161,7 @@ def load_network(
         repository: Folder or Hub repository.
         subfolder: Folder inside of it.
         revision: Branch, tag or commit of a Hub repository.
-        dtype: Of the weights.
+        dtype: Of the weights; `"auto"` for that which they are stored in.
         unused: Patterns of names that may be stored besides, such as those of another tower.
         **fetching: `cache_dir`, `token`, `local_files_only` …
 
