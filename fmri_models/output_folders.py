@@ -74,6 +74,7 @@ _COMPONENT = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "chat_template.jinja", "*.model", *_WEIGHTS,
 )  # fmt: skip
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TRIAL_TABLE = FolderKind(
     "trial table",
     "table.json",
@@ -88,7 +89,7 @@ PIPELINE = FolderKind(
     "pipeline",
     "model_index.json",
     (
-        "training.json", "conversion.json", *(f"brain_model/{name}" for name in _COMPONENT),
+        "training.json", "conversion.json", *(f"brain_model/{name}" for name in (*_COMPONENT, *_ADAPTER)),
         "processor/preprocessor_config.json", "processor/fmri_statistics.*", "image_generator/model_index.json",
         *(f"image_generator/*/{name}" for name in _COMPONENT), *REPORT_FILES,
     ),

@@ -1,0 +1,252 @@
+"""PEFT adapters on a brain model: read with their base and checked, and saved beside its weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers.modeling_utils import LoadStateDictInfo
+
+from .errors import FmriModelsError
+from .hub_repository import is_folder
+from .names import listed, one_line
+from .reading import read_object
+from .weights import StoredTensor, check_finite, stored_tensors_of
+
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_FILES = (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE)
+_MEND = "save the adapter again, or remove it"
+# Before the names of tensors in PEFT's files.
+_WRAPPED = "base_model.model."
+# Sizes that some method of PEFT allocates by; each of them is a dimension of what it stores.
+_SIZES = ("r", "init_r", "n_frequency", "num_vectors")
+
+
+def unwrapped(model: Any) -> Any:
+    """The brain model itself, with its adapters, of one that `peft.get_peft_model` has wrapped.
+
+    It then is what transformers' own `add_adapter` makes of it, whose methods work on it.
+    """
+    if not getattr(model, "peft_config", None):
+        return model
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        model = model.get_base_model()
+    if hasattr(model, "_hf_peft_config_loaded"):
+        model._hf_peft_config_loaded = True
+    return model
+
+
+def adapters_of(model: nn.Module) -> list[str]:
+    """Names of the adapters that a brain model has."""
+    return list(getattr(model, "peft_config", None) or ())
+
+
+def has_adapter_layers(model: nn.Module) -> bool:
+    """Whether layers are wrapped for adapters, which they stay when the last adapter was deleted."""
+    return bool(_wrapped_layers(model))
+
+
+def check_can_be_kept(model: nn.Module) -> None:
+    """Refuses adapters that could not be loaded again with the weights of the model.
+
+    Raises:
+        FmriModelsError: There are several adapters, the only one is switched off or merged into the weights, or it is
+            of a kind that only PEFT's own wrapper can save.
+    """
+    from peft import PEFT_TYPE_TO_TUNER_MAPPING
+
+    names = adapters_of(model)
+    mend = "or save the adapters apart with brain_model.save_pretrained(folder) and load them with load_adapter(folder)"
+    if len(names) > 1:
+        raise FmriModelsError(
+            f"The brain model has {len(names)} adapters ({listed(names)}), and a pipeline is saved with one at most; "
+            f"delete the others with brain_model.delete_adapter(name), {mend}."
+        )
+    configs: Any = model.peft_config
+    kind = configs[names[0]].peft_type
+    if getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "uses_shared_state", False):
+        raise FmriModelsError(
+            f"The adapter {names[0]!r} of the brain model is of PEFT's method {kind.value}, whose layers share "
+            "tensors that are not in the model; give the pipeline what merge_and_unload() of PEFT gives."
+        )
+    layers = [layer for layer in _wrapped_layers(model).values() if hasattr(layer, "active_adapters")]
+    if any(getattr(layer, "merged", False) for layer in layers):
+        raise FmriModelsError(
+            f"The adapter {names[0]!r} is merged into the brain model's weights and still beside them; take it back "
+            "with unmerge_adapter(), or keep what merge_and_unload() of PEFT gives."
+        )
+    if any(layer.disable_adapters or list(layer.active_adapters) != names for layer in layers):
+        raise FmriModelsError(
+            f"The adapter {names[0]!r} of the brain model is switched off, and would be on in the saved pipeline; "
+            "switch it on with brain_model.enable_adapters(), or remove it with brain_model.delete_adapter(name)."
+        )
+
+
+def base_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a model without its adapters, under the names that they have without them."""
+    inner = {name: _inner_name(layer) for name, layer in _wrapped_layers(model).items()}
+    state = {}
+    for key, values in model.state_dict().items():
+        around = [name for name in inner if key.startswith(f"{name}.")]
+        if all(key.startswith(f"{name}.{inner[name]}.") for name in around):
+            # From the inside out, so that what is before a name stays as it is.
+            for name in sorted(around, key=len, reverse=True):
+                key = name + key.removeprefix(f"{name}.{inner[name]}")
+            state[key] = values
+    return state
+
+
+def keep_with_base(folder: Path) -> None:
+    """Makes a saved adapter one of the base that lies beside it.
+
+    Its configuration then names no place of this machine, and starts from no weights that change those of the base,
+    which already are what they were changed to.
+    """
+    file = folder / ADAPTER_CONFIG_FILE
+    config = json.loads(file.read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base or Path(base).is_absolute() or is_folder(base):
+        config["base_model_name_or_path"] = None
+    if isinstance(config.get("init_lora_weights"), str):
+        config["init_lora_weights"] = True
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def base_of(folder: Path) -> str:
+    """Where the weights are that a saved adapter was trained on.
+
+    Raises:
+        FmriModelsError: Its configuration names none.
+    """
+    base = _configuration(folder).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise FmriModelsError(
+            f"The adapter in {one_line(folder)} names no model that it belongs to (base_model_name_or_path); load that "
+            "model, and the adapter with its load_adapter(), or write the name into the file."
+        )
+    return base
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuses a saved adapter whose tensors are not whole, or whose configuration would import or allocate at will.
+
+    Raises:
+        FmriModelsError: Names the first tensor, or the value.
+    """
+    config = _configuration(folder)
+    what = f"The adapter in {one_line(folder)}"
+    if config.get("megatron_config"):
+        raise FmriModelsError(
+            f"{what} has a megatron_config in its {ADAPTER_CONFIG_FILE}, which imports code; {_MEND}."
+        )
+    stored = stored_tensors_of(folder / ADAPTER_WEIGHTS_FILE, what)
+    _check_sizes(config, stored, what)
+    check_finite(stored, what)
+
+
+def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool) -> LoadStateDictInfo:
+    """Puts a saved adapter on a model by PEFT's own rules, and refuses it unless every tensor of it was stored.
+
+    transformers' mix-in renames tensors by rules of its own, which leave some at random (DoRA's magnitudes).
+
+    Args:
+        model: The brain model.
+        folder: Where the adapter is.
+        adapter_name: What to call it.
+        is_trainable: Whether its weights are to be trained.
+
+    Returns:
+        What transformers says of loaded tensors: none is missing.
+
+    Raises:
+        FmriModelsError: It is of another model.
+    """
+    import peft
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    mend = f"put it on the model that it was trained on, or {_MEND}"
+    before = adapters_of(model)
+    if adapter_name in before:
+        raise FmriModelsError(
+            f"The adapter {one_line(repr(adapter_name), 80)} already exists in this model; give another adapter_name, "
+            "or remove it with delete_adapter(name)."
+        )
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = not is_trainable
+        peft.inject_adapter_in_model(config, model, adapter_name)
+        model._hf_peft_config_loaded = True
+        stored = load_file(folder / ADAPTER_WEIGHTS_FILE)
+        stored = {name.removeprefix(_WRAPPED): values for name, values in stored.items()}
+        _check_complete(peft.get_peft_model_state_dict(model, adapter_name=adapter_name), stored, folder, mend)
+        peft.set_peft_model_state_dict(model, stored, adapter_name=adapter_name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        if adapter_name in adapters_of(model):
+            model._hf_peft_config_loaded = True
+            model.delete_adapter(adapter_name)
+        if isinstance(error, FmriModelsError):
+            raise
+        raise FmriModelsError(
+            f"The adapter in {one_line(folder)} can't be put on this {type(model).__name__} ({one_line(error)}); "
+            f"{mend}."
+        ) from error
+    if not is_trainable:
+        model.eval()
+        for part in model.modules():
+            if isinstance(part, BaseTunerLayer):
+                part.requires_grad_(False)
+    # Sets, lists and a mapping, which are not the same in all versions.
+    return LoadStateDictInfo(**{name: get_origin(kind)() for name, kind in get_type_hints(LoadStateDictInfo).items()})
+
+
+def _check_complete(expected: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, mend: str) -> None:
+    missing = [name for name in expected if name not in stored]
+    unknown = [name for name in stored if name not in expected]
+    for names, verb in ((missing, "lacks"), (unknown, "has, and this model has not,")):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise FmriModelsError(
+                f"The adapter in {one_line(folder)} {verb} {one_line(names[0], 120)}{others}; {mend}."
+            )
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    return read_object(folder / ADAPTER_CONFIG_FILE, "adapter's configuration", _MEND)
+
+
+def _check_sizes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor], what: str) -> None:
+    largest = max((length for tensor in stored.values() for length in tensor.shape), default=0)
+    ranks = config.get("rank_pattern")
+    sizes = [(name, config.get(name)) for name in _SIZES]
+    sizes += [("rank_pattern", rank) for rank in (ranks.values() if isinstance(ranks, Mapping) else ())]
+    for name, size in sizes:
+        if size is not None and (not isinstance(size, int) or size > largest):
+            raise FmriModelsError(
+                f"{what} has {one_line(size, 40)} as {name} in its {ADAPTER_CONFIG_FILE}, and no tensor of that size; "
+                f"expected {largest} at most; {_MEND}."
+            )
+
+
+def _wrapped_layers(model: nn.Module) -> dict[str, Any]:
+    """What PEFT has put around layers of the model, by name."""
+    found = {name: layer for name, layer in model.named_modules() if _inner_name(layer) is not None}
+    if not found:
+        return {}
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    return {
+        name: layer for name, layer in found.items() if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    }
+
+
+def _inner_name(layer: nn.Module) -> str | None:
+    """Under which name a layer has the one that it is put around; None if it has none."""
+    return next((name for name in ("original_module", "base_layer") if name in layer._modules), None)
