@@ -277,7 +277,7 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
         if not are_names or library not in allowed:
             raise FmriModelsError(
                 f"{what} has {one_line(repr(value), 80)} as {name}; expected a class of {', '.join(sorted(allowed))}: "
-                f"code of other places is not run; {mend}."
+                f"code of other places is not run; if a package of a method is meant, import it first; else {mend}."
             )
 
 

@@ -851,6 +851,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             pipeline = super(FmriToImagePipeline, pipeline_class).from_pretrained(
                 str(folder), use_safetensors=True, **{key: kwargs[key] for key in kwargs if key not in FETCH_OPTIONS}
             )
+            pipeline.register_to_config(_name_or_path=path)
         except FmriModelsError:
             raise
         except (
@@ -867,11 +868,30 @@ class FmriToImagePipeline(DiffusionPipeline):
             )
         if unseen_session is not None:
             pipeline.processor.unseen_session = unseen_session
-        pipeline.register_to_config(_name_or_path=path)
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
         pipeline._generator_dtype, pipeline._generator_variant = generator_options.values()
         return pipeline if device is None else pipeline.to(device)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Any:
+        """A pipeline of the parts of another one, as in diffusers; how its brain model was trained goes along.
+
+        Args:
+            pipeline: A pipeline.
+            **kwargs: Those of `DiffusionPipeline.from_pipe`: components and options in place of the other's, and
+                `dtype`, which is float32 without.
+        """
+        take_dtype(kwargs, f"{cls.__name__}.from_pipe")
+        reading = _is_read_whole.set(True)
+        try:
+            made: Any = super().from_pipe(pipeline, **kwargs)
+        finally:
+            _is_read_whole.reset(reading)
+        if isinstance(pipeline, FmriToImagePipeline) and made.brain_model is pipeline.brain_model:
+            made.training_record, made._accompanying = pipeline.training_record, dict(pipeline._accompanying)
+            made._hub_options, made._generator_variant = dict(pipeline._hub_options), pipeline._generator_variant
+        return made
 
     def register_to_config(self, **kwargs: Any) -> None:
         """Notes values with the pipeline; loaders of diffusers do so with the place that it was loaded from, last."""

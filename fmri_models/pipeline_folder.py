@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters import ADAPTER_FILES
-from .component_index import check_component_index
+from .component_index import check_component_index, what_lies_in
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .hub_repository import (
@@ -96,8 +96,10 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     """
     file = Path(folder) / INDEX_FILE
     if not file.is_file():
+        found = what_lies_in(Path(folder))
+        is_part = "" if found is None else f": it {found}"
         raise FmriModelsError(
-            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline; pass the folder that training wrote."
+            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline{is_part}; pass the folder that training wrote."
         )
     mend = "save or download the pipeline again"
     index = read_object(file, "pipeline's index", mend)
