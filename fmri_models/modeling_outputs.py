@@ -15,17 +15,17 @@ class FmriModelOutput(ModelOutput):
         losses: Name ▶ scalar of each part of `loss`.
         image_embeds: (B, *image_embedding_space.shape) decoded image embeddings.
         text_embeds: (B, *text_embedding_space.shape) decoded text embeddings.
-        latents: (B, *latent_space.shape) decoded low-level picture.
         retrieval_embeds: (B, …) what is compared with the embeddings of pictures in retrieval and when candidates are
             ranked; None if the method has none.
+        latents: (B, *latent_space.shape) decoded low-level picture.
     """
 
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None
     image_embeds: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
-    latents: torch.Tensor | None = None
     retrieval_embeds: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
 
 
 @dataclass

@@ -5,15 +5,18 @@ tokens of the picture as its sequence, and brain tokens for its condition.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ..offloading import place_of
 
 LearnedQueryMode = Literal["pos_emb", "token", "all_pos_emb", "none"]
+AttentionImplementation = Literal["sdpa", "eager"]
 
 _ROTARY_DIMS = 32
 _COSINE_SCALE = 16.0
@@ -103,7 +106,11 @@ class RelativePositionBias(nn.Module):
     def forward(self, num_queries: int, num_keys: int) -> torch.Tensor:
         """Bias (num_heads, num_queries, num_keys)."""
         # Every row of a head is a window on one list, which makes the gradient of the table a short sum.
-        distances = torch.arange(num_queries - 1, -num_keys, -1, device=self.table.weight.device).clamp(min=0)
+        device = self.table.weight.device
+        if device.type == "meta":
+            # Where weights are kept elsewhere, there are none before the table is called.
+            device = place_of(self.table)
+        distances = torch.arange(num_queries - 1, -num_keys, -1, device=device).clamp(min=0)
         of_distances = cast(torch.Tensor, self.table(self._buckets(distances))).T
         return of_distances.unfold(-1, num_keys, 1).flip(1)
 
@@ -115,8 +122,7 @@ class RelativePositionBias(nn.Module):
         return torch.where(distances < exact, distances, logarithmic.clamp(max=_NUM_BUCKETS - 1))
 
 
-@dataclass
-class PriorPositions:
+class PriorPositions(NamedTuple):
     """What depends on the length of a sequence and not on its tokens: the same for all layers, and for all steps of
     sampling.
 
@@ -127,6 +133,19 @@ class PriorPositions:
 
     bias: torch.Tensor
     rotations: torch.Tensor
+
+
+class AttentionWeights(nn.Module):
+    """The weights of cosine attention as a module, so that they can be recorded where they are computed."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """(B, Q·heads, D), (B, K, D), (Q·heads, K) ▶ (B, heads, Q, K), the null key first."""
+        scores = _COSINE_SCALE * queries @ keys.transpose(1, 2) + bias
+        return scores.softmax(dim=-1).unflatten(1, (-1, self.num_heads)).transpose(1, 2)
 
 
 class PriorAttention(nn.Module):
@@ -147,11 +166,18 @@ class PriorAttention(nn.Module):
         self.to_key_value = nn.Linear(size, 2 * head_dim, bias=False)
         self.to_out = nn.Linear(num_heads * head_dim, size, bias=False)
         self.out_norm = GainNorm(size)
+        self.weights = AttentionWeights(num_heads)
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.null_key_value)
 
-    def forward(self, tokens: torch.Tensor, positions: PriorPositions, num_queries: int | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        positions: PriorPositions,
+        num_queries: int | None = None,
+        attn_implementation: AttentionImplementation = "sdpa",
+    ) -> torch.Tensor:
         """Attends in both directions.
 
         Since keys and values are shared, the queries of all heads are rows of one attention.
@@ -160,6 +186,7 @@ class PriorAttention(nn.Module):
             tokens: (B, N, size).
             positions: Of length N.
             num_queries: Q, to compute only the last Q tokens' outputs; None for all.
+            attn_implementation: `"sdpa"` never keeps the weights of all queries, `"eager"` computes them.
 
         Returns:
             (B, Q, size).
@@ -175,7 +202,12 @@ class PriorAttention(nn.Module):
         null_key, null_value = self.null_key_value
         keys = torch.cat([_unit(null_key).expand(len(tokens), 1, -1), keys], dim=1)
         values = torch.cat([null_value.to(values.dtype).expand(len(tokens), 1, -1), values], dim=1)
-        attended = _attend(queries, keys, values, positions.bias[-num_queries * self.num_heads :])
+        bias = positions.bias[-num_queries * self.num_heads :]
+        if attn_implementation == "eager":
+            weights = self.weights(queries, keys, bias.float()).transpose(1, 2).flatten(1, 2)
+            attended = (weights @ values.float()).to(values.dtype)
+        else:
+            attended = _attend(queries, keys, values, bias)
         attended = attended.unflatten(1, (num_queries, self.num_heads)).flatten(2)
         return cast(torch.Tensor, self.out_norm(self.to_out(attended)))
 
@@ -197,20 +229,28 @@ class PriorFeedForward(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, N, size) ▶ (B, N, size)."""
         expanded = self.expand(self.norm(tokens))
-        return cast(torch.Tensor, self.contract(_GatedUnit.apply(expanded)))
+        return cast(torch.Tensor, self.contract(_gated(expanded)))
 
 
-class PriorLayer(nn.Module):
-    """Attention and feed forward, each added to its input."""
+class PriorLayer(GradientCheckpointingLayer):
+    """Attention and feed forward, each added to its input; what is between can be computed again for the gradient."""
 
     def __init__(self, size: int, num_heads: int, head_dim: int, multiplier: int) -> None:
         super().__init__()
         self.attention = PriorAttention(size, num_heads, head_dim)
         self.feed_forward = PriorFeedForward(size, multiplier)
 
-    def forward(self, tokens: torch.Tensor, positions: PriorPositions, num_outputs: int | None = None) -> torch.Tensor:
-        """(B, N, size) ▶ (B, N, size), or only the last `num_outputs` tokens of it."""
-        attended = self.attention(tokens, positions, num_outputs)
+    # Positions come as tensors of their own: only those pass gradients through a checkpoint that is re-entrant.
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        bias: torch.Tensor,
+        rotations: torch.Tensor,
+        num_outputs: int | None = None,
+        attn_implementation: AttentionImplementation = "sdpa",
+    ) -> torch.Tensor:
+        """(B, N, size) ▶ (B, N, size), or only the last `num_outputs` tokens of it; the rest as for the attention."""
+        attended = self.attention(tokens, PriorPositions(bias, rotations), num_outputs, attn_implementation)
         tokens = tokens[:, -attended.shape[1] :] + attended
         return tokens + cast(torch.Tensor, self.feed_forward(tokens))
 
@@ -268,6 +308,8 @@ class DiffusionPriorNetwork(nn.Module):
         brain_keep: torch.Tensor | None = None,
         image_keep: torch.Tensor | None = None,
         positions: PriorPositions | None = None,
+        attn_implementation: AttentionImplementation = "sdpa",
+        computes_all: bool = False,
     ) -> torch.Tensor:
         """Predicts the clean tokens.
 
@@ -278,6 +320,8 @@ class DiffusionPriorNetwork(nn.Module):
             brain_keep: (B,) bool; where False, the learned null replaces the condition. None keeps all.
             image_keep: (B,) bool; the same for the noisy tokens.
             positions: What [`~DiffusionPriorNetwork.positions`] returned, if several calls share it.
+            attn_implementation: `"sdpa"` or `"eager"`; see [`PriorAttention`].
+            computes_all: Whether the last layer computes tokens that nobody reads, for those who look into it.
 
         Returns:
             (B, T, D).
@@ -291,7 +335,8 @@ class DiffusionPriorNetwork(nn.Module):
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             # Nobody reads what the last layer would make of the other tokens.
-            tokens = layer(tokens, positions, self.num_tokens if index == last else None)
+            num_outputs = self.num_tokens if index == last and not computes_all else None
+            tokens = layer(tokens, *positions, num_outputs, attn_implementation)
         return cast(torch.Tensor, self.project_out(self.norm(tokens[:, -self.num_tokens :])))
 
     def positions(self) -> PriorPositions:
@@ -347,7 +392,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bia
     Returns:
         (B, Q, D) in the dtype of `values`.
     """
-    if queries.device.type != "cpu":
+    if queries.device.type != "cpu" or torch.compiler.is_compiling():
         return _fused_attention(queries, keys, values, bias)
     learns = torch.is_grad_enabled() and any(each.requires_grad for each in (queries, keys, values, bias))
     attention = _BlockedAttention.apply if learns else _fused_attention
@@ -419,6 +464,14 @@ def _attention_weights(
 ) -> torch.Tensor:
     scores = torch.addmm(bias, queries, keys.T, alpha=_COSINE_SCALE, out=buffer[: len(queries)])
     return torch.softmax(scores, dim=-1, out=scores)
+
+
+def _gated(features: torch.Tensor) -> torch.Tensor:
+    """(…, 2·size) ▶ (…, size): the first half times SiLU of the second."""
+    if torch.compiler.is_compiling():
+        values, gates = features.chunk(2, dim=-1)
+        return F.silu(gates) * values
+    return cast(torch.Tensor, _GatedUnit.apply(features))
 
 
 class _GatedUnit(torch.autograd.Function):

@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .subject_linear import SubjectLinear
 from .wide_linear import WideLinear
@@ -45,8 +46,8 @@ class NormActivation(nn.Module):
         return self.dropout(self.activation(self.norm(features)))
 
 
-class ResidualBlock(nn.Module):
-    """x + dropout(activation(norm(linear(x))))."""
+class ResidualBlock(GradientCheckpointingLayer):
+    """x + dropout(activation(norm(linear(x)))); what is between can be computed again for the gradient."""
 
     def __init__(self, linear: nn.Linear, norm_activation: NormActivation) -> None:
         super().__init__()

@@ -23,8 +23,8 @@ class WideLinear(nn.Linear):
 
     The weight is multiplied block by block, each of which stays in a cache while it is packed and used. The memory of
     its gradient is kept and used again: fresh memory costs the operating system more time than computing what is
-    stored in it. Under autocast, in half precision, for inputs of more dimensions and on other devices it is PyTorch's
-    layer.
+    stored in it. Under autocast, in half precision, for inputs of more dimensions, on other devices and in a compiled
+    graph it is PyTorch's layer.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -45,7 +45,8 @@ class WideLinear(nn.Linear):
 
     def _is_blocked(self, features: torch.Tensor) -> bool:
         return (
-            self.weight.numel() >= _MIN_WEIGHT_VALUES
+            not torch.compiler.is_compiling()
+            and self.weight.numel() >= _MIN_WEIGHT_VALUES
             and features.ndim == 2
             and features.dtype == self.weight.dtype == torch.float32
             and features.device.type == "cpu"

@@ -141,8 +141,8 @@ def test_learned_query_modes(mode):
 def test_the_last_layer_computes_what_is_read(fixture):
     tensors, network, _ = fixture
     layer, positions = network.layers[1], network.positions()
-    everything = layer(tensors["y"], positions)
-    torch.testing.assert_close(layer(tensors["y"], positions, 5), everything[:, -5:])
+    everything = layer(tensors["y"], *positions)
+    torch.testing.assert_close(layer(tensors["y"], *positions, 5), everything[:, -5:])
 
 
 def attention_inputs() -> tuple[torch.Tensor, ...]:

@@ -7,8 +7,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import initialization
+from transformers.utils import can_return_tuple
 
 from ...encoders.disk_backed import is_on_disk, save_sharded
+from ...encoders.subject_linear import by_subject
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
@@ -79,8 +81,9 @@ class LinearModel(FmriPreTrainedModel):
 
     def head(self, part: str, subject: str) -> BlockedLinear:
         """The map of one subject to one part: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
-        return self._head(part, self.config.subject_index(subject))
+        return cast(BlockedLinear, self._heads(part)[self.config.subject_index(subject)])
 
+    @can_return_tuple
     def forward(
         self,
         fmri: torch.Tensor,
@@ -88,6 +91,8 @@ class LinearModel(FmriPreTrainedModel):
         image_embeds: torch.Tensor | None = None,
         text_embeds: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> LinearOutput:
         """Maps processed voxels.
 
@@ -97,12 +102,16 @@ class LinearModel(FmriPreTrainedModel):
             image_embeds: (B, …) targets, for the loss.
             text_embeds: (B, …) targets, for the loss.
             latents: (B, …) targets, for the loss.
+            output_hidden_states: Changes nothing: between voxels and targets is nothing.
+            output_attentions: Refused, because there is no attention.
 
         Returns:
             [`LinearOutput`]; `losses` holds the mean squared error of each part that has targets, `loss` their sum.
+            With `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
-        indices = self.subject_indices(subject_ids, len(fmri), fmri.device)
+        self.check_no_attentions(output_attentions)
+        indices = self.subject_indices(subject_ids, len(fmri))
         decoded = {part: self._apply_heads(part, fmri, indices) for part in self.spaces}
         targets = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
         losses = {
@@ -130,7 +139,7 @@ class LinearModel(FmriPreTrainedModel):
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> FmriDecoding:
         """Decodes processed voxels; the method is deterministic, so candidates differ by the image generator alone."""
-        output = self(fmri, subject_ids)
+        output = self(fmri, subject_ids, return_dict=True)
         return FmriDecoding(
             image_embeds=output.image_embeds,
             text_embeds=output.text_embeds,
@@ -150,14 +159,8 @@ class LinearModel(FmriPreTrainedModel):
         save_sharded(self, folder, max_shard_size)
 
     def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        space = self.spaces[part]
-        decoded = fmri.new_zeros(len(fmri), space.size, dtype=self.dtype)
-        for index in indices.unique().tolist():
-            rows = indices == index
-            voxels = fmri[rows, : self.config.num_voxels[index]]
-            decoded[rows] = self._head(part, index)(voxels)
-        return decoded.reshape(len(fmri), *space.shape)
+        decoded = by_subject(self._heads(part), fmri, indices, self.config.num_voxels)
+        return decoded.reshape(len(fmri), *self.spaces[part].shape)
 
-    def _head(self, part: str, subject_id: int) -> BlockedLinear:
-        heads = cast(nn.ModuleList, self.heads[part])
-        return cast(BlockedLinear, heads[subject_id])
+    def _heads(self, part: str) -> nn.ModuleList:
+        return cast(nn.ModuleList, self.heads[part])

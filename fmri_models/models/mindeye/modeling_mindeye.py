@@ -9,12 +9,20 @@ import torch
 from diffusers.models.autoencoders.vae import Decoder
 from torch import nn
 from torch.nn import functional as F
+from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...alignment.diffusion_prior import DiffusionPriorNetwork, PriorPositions
+from ...alignment.diffusion_prior import (
+    AttentionImplementation,
+    AttentionWeights,
+    DiffusionPriorNetwork,
+    PriorLayer,
+    PriorPositions,
+)
 from ...alignment.losses import normalised, soft_clip_loss
 from ...alignment.prior_scheduler import CosinePriorScheduler
 from ...alignment.token_components import TokenComponents
-from ...encoders.residual_mlp import ResidualMLP
+from ...encoders.residual_mlp import ResidualBlock, ResidualMLP
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
@@ -22,6 +30,8 @@ from ...original_checkpoint import Checkpoint
 from ...seeds import checked_generators
 from .configuration_mindeye import MindEyeConfig
 from .convert_mindeye import load_low_level, load_model, load_prior
+
+logger = logging.get_logger(__name__)
 
 # Values of the samples that the prior draws together: 21 samples at the published size, whose activations are 0.3 GB.
 _VALUES_A_CHUNK = 2**22
@@ -44,11 +54,14 @@ class MindEyeOutput(FmriModelOutput):
         token_embeds: (B, T, D) the backbone's tokens, the condition of the prior.
         projected_embeds: (B, T, D) after the projector: what the contrastive loss compares with pictures.
         feature_maps: (B, h·w, F) of the low-level branch.
+        hidden_states: (B, hidden_size) each, if they were asked for: what enters the backbone's first block, and what
+            leaves each block. Of the low-level branch in a model without a backbone.
     """
 
     token_embeds: torch.Tensor | None = None
     projected_embeds: torch.Tensor | None = None
     feature_maps: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -58,9 +71,28 @@ class MindEyeLowLevelOutput(FmriModelOutput):
     Args:
         feature_maps: (B, h·w, F) what a teacher's feature maps are compared with: the map before its upsampling, after
             the projector that a model has which was built with a teacher.
+        hidden_states: (B, low_level_hidden_size) each, if they were asked for: what enters the first block, and what
+            leaves each block.
     """
 
     feature_maps: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MindEyePriorOutput(ModelOutput):
+    """Output of [`MindEyePrior`] where more than the prediction is asked for.
+
+    Args:
+        predicted_embeds: (B, T, D) the clean embedding in the scaled space.
+        hidden_states: (B, N, D) each, if they were asked for: what enters the first layer, and what leaves each layer,
+            of brain tokens, the time step and noisy tokens.
+        attentions: (B, heads, N, N + 1) each, if they were asked for; the null key is the first one.
+    """
+
+    predicted_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class MindEyePreTrainedModel(FmriPreTrainedModel):
@@ -69,6 +101,8 @@ class MindEyePreTrainedModel(FmriPreTrainedModel):
     config: MindEyeConfig
     config_class = MindEyeConfig
     _no_split_modules = ["PriorLayer", "ResidualBlock"]
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm1d):
@@ -87,10 +121,15 @@ class MindEyePrior(MindEyePreTrainedModel):
     """
 
     main_input_name = "sample"
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(PriorLayer, num_hidden_layers_key="prior_num_layers"),
+        "attentions": OutputRecorder(AttentionWeights),
+    }
 
     def __init__(self, config: MindEyeConfig) -> None:
         super().__init__(config)
-        num_tokens, size = config.token_shape
+        # Read once: a compiled graph can't read a space from its configuration.
+        self.token_shape = num_tokens, size = config.token_shape
         self.network = DiffusionPriorNetwork(
             num_tokens,
             size,
@@ -122,7 +161,7 @@ class MindEyePrior(MindEyePreTrainedModel):
     @property
     def scale(self) -> float:
         """What embeddings are multiplied by."""
-        return float(self.config.token_shape[1] ** 0.5)
+        return float(self.token_shape[1] ** 0.5)
 
     def forward(
         self,
@@ -132,7 +171,10 @@ class MindEyePrior(MindEyePreTrainedModel):
         brain_keep: torch.Tensor | None = None,
         image_keep: torch.Tensor | None = None,
         positions: PriorPositions | None = None,
-    ) -> torch.Tensor:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> torch.Tensor | MindEyePriorOutput | tuple[Any, ...]:
         """Predicts the clean embedding in the scaled space.
 
         Args:
@@ -142,19 +184,70 @@ class MindEyePrior(MindEyePreTrainedModel):
             brain_keep: (B,) bool; where False, the condition is dropped. None keeps all.
             image_keep: (B,) bool; the same for the noisy embeddings.
             positions: `network.positions()`, if several calls share it.
+            output_hidden_states: Whether to return what is between the layers; None is the configuration's.
+            output_attentions: Whether to return attention weights, with `attn_implementation="eager"` alone.
+            return_dict: None returns (B, T, D) where nothing more is asked for; True always an output, False a tuple,
+                as the configuration's False does.
 
         Returns:
-            (B, T, D).
+            (B, T, D), or a [`MindEyePriorOutput`] or tuple of it and what was asked for.
         """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and self.config._attn_implementation != "eager":
+            logger.warning_once(
+                "The prior returns attention weights with attn_implementation='eager' alone; call "
+                "set_attn_implementation('eager') first."
+            )
+        output = self._recorded(
+            sample,
+            timestep,
+            brain_embeds,
+            brain_keep,
+            image_keep,
+            positions,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        if return_dict is False or (return_dict is None and not self.config.return_dict):
+            return cast(tuple[Any, ...], output.to_tuple())
+        return output if return_dict or output_hidden_states or output_attentions else output.predicted_embeds
+
+    @capture_outputs
+    def _recorded(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | int,
+        brain_embeds: torch.Tensor,
+        brain_keep: torch.Tensor | None,
+        image_keep: torch.Tensor | None,
+        positions: PriorPositions | None,
+        output_hidden_states: bool | None,
+        output_attentions: bool | None,
+    ) -> MindEyePriorOutput:
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         condition = self._tokens(brain_embeds)
-        predicted = cast(
-            torch.Tensor,
-            self.network(self._tokens(sample), timesteps, condition, brain_keep, image_keep, positions),
+        predicted = self.network(
+            self._tokens(sample),
+            timesteps,
+            condition,
+            brain_keep,
+            image_keep,
+            positions,
+            attn_implementation=cast(AttentionImplementation, self.config._attn_implementation),
+            computes_all=bool(output_hidden_states or output_attentions),
         )
-        if not self.config.prior_adds_condition:
-            return predicted
-        return predicted + (condition if brain_keep is None else condition * brain_keep[:, None, None])
+        if self.config.prior_adds_condition:
+            predicted = predicted + (condition if brain_keep is None else condition * brain_keep[:, None, None])
+        return MindEyePriorOutput(predicted_embeds=predicted)
+
+    def _predict(self, *inputs: Any, **options: Any) -> torch.Tensor:
+        """The prediction alone, whatever the configuration says about outputs."""
+        output = self(*inputs, **options, output_hidden_states=False, output_attentions=False, return_dict=True)
+        return cast(torch.Tensor, output.predicted_embeds)
 
     def loss(
         self,
@@ -193,7 +286,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         brain_keep = self._draw_keep(brain_keep, self.config.prior_brain_dropout, batch_size, generator)
         image_keep = self._draw_keep(image_keep, self.config.prior_image_dropout, batch_size, generator)
         sample = self.scheduler.add_noise(target, noise, timesteps)
-        return F.mse_loss(self(sample, timesteps, brain_embeds, brain_keep, image_keep).float(), target)
+        return F.mse_loss(self._predict(sample, timesteps, brain_embeds, brain_keep, image_keep).float(), target)
 
     @torch.no_grad()
     def sample(
@@ -227,7 +320,9 @@ class MindEyePrior(MindEyePreTrainedModel):
         positions = self.network.positions()
         sample = next(source)
         for timestep in scheduler.timesteps:
-            predicted = self._guided(sample, timestep, brain_embeds, guidance_scale, positions)
+            # As a tensor, so that a compiled prior is the same graph at each level.
+            level = torch.tensor(timestep, device=sample.device)
+            predicted = self._guided(sample, level, brain_embeds, guidance_scale, positions)
             noise = next(source) if scheduler.needs_noise(timestep) else None
             sample = scheduler.step(predicted, timestep, sample, noise).prev_sample
         return sample / self.scale
@@ -235,18 +330,18 @@ class MindEyePrior(MindEyePreTrainedModel):
     def _guided(
         self,
         sample: torch.Tensor,
-        timestep: int,
+        timestep: torch.Tensor,
         brain_embeds: torch.Tensor,
         guidance_scale: float,
         positions: PriorPositions,
     ) -> torch.Tensor:
         """Float32 prediction; with guidance, away from what the network says without picture and brain."""
         if guidance_scale == 1:
-            return cast(torch.Tensor, self(sample, timestep, brain_embeds, positions=positions)).float()
+            return self._predict(sample, timestep, brain_embeds, positions=positions).float()
         # Without picture and brain, all rows are alike: one more row tells for all.
         keep = torch.arange(len(sample) + 1, device=sample.device) < len(sample)
         inputs = torch.cat([sample, sample[:1]]), timestep, torch.cat([brain_embeds, brain_embeds[:1]])
-        both = self(*inputs, keep, keep, positions).float()
+        both = self._predict(*inputs, keep, keep, positions).float()
         conditional, unconditional = both[:-1], both[-1:]
         return unconditional + guidance_scale * (conditional - unconditional)
 
@@ -284,7 +379,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         return torch.rand(batch_size, generator=generator, device=source) < 1 - dropout
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
-        return values.reshape(len(values), *self.config.token_shape)
+        return values.reshape(len(values), *self.token_shape)
 
 
 class MindEyeLowLevelModel(MindEyePreTrainedModel):
@@ -295,6 +390,10 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
     Args:
         config: Needs a `latent_space`.
     """
+
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(ResidualBlock, num_hidden_layers_key="low_level_num_hidden_layers")
+    }
 
     def __init__(self, config: MindEyeConfig) -> None:
         super().__init__(config)
@@ -341,8 +440,14 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         """
         return cast(MindEyeLowLevelModel, load_low_level(cls, checkpoint, config_overrides))
 
+    @capture_outputs
     def forward(
-        self, fmri: torch.Tensor, subject_ids: SubjectIds = None, latents: torch.Tensor | None = None
+        self,
+        fmri: torch.Tensor,
+        subject_ids: SubjectIds = None,
+        latents: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> MindEyeLowLevelOutput:
         """Maps processed voxels.
 
@@ -350,12 +455,16 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             fmri: (B, V) processed voxels, zero-padded to the widest subject.
             subject_ids: (B,) indices or names; may be left out with one subject.
             latents: (B, C, h, w) targets, for the loss.
+            output_hidden_states: Whether to return what is between the blocks; left out, the configuration's.
+            output_attentions: Refused, because none are computed here.
 
         Returns:
-            [`MindEyeLowLevelOutput`] with `latents` (B, C, h, w); the loss is the mean absolute error.
+            [`MindEyeLowLevelOutput`] with `latents` (B, C, h, w); the loss is the mean absolute error. With
+            `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
-        indices = self.subject_indices(subject_ids, len(fmri), fmri.device)
+        self.check_no_attentions(output_attentions)
+        indices = self.subject_indices(subject_ids, len(fmri))
         start = self.encoder(fmri.to(self.dtype), indices).reshape(-1, *self.start_shape)
         start = self.norm(start)
         decoded = self.upsampler(start)
@@ -381,7 +490,8 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         generator: Generators = None,
     ) -> FmriDecoding:
         """Decodes latents; nothing is sampled."""
-        return FmriDecoding(latents=self(fmri, subject_ids).latents)
+        output = self(fmri, subject_ids, output_hidden_states=False, return_dict=True)
+        return FmriDecoding(latents=output.latents)
 
 
 class MindEyeModel(MindEyePreTrainedModel):
@@ -396,6 +506,8 @@ class MindEyeModel(MindEyePreTrainedModel):
         torch.Size([32, 257, 768])
     """
 
+    _can_record_outputs = {"hidden_states": OutputRecorder(ResidualBlock, layer_name="backbone")}
+
     def __init__(self, config: MindEyeConfig) -> None:
         super().__init__(config)
         self.backbone: ResidualMLP | None = None
@@ -404,7 +516,8 @@ class MindEyeModel(MindEyePreTrainedModel):
         self.prior: MindEyePrior | None = None
         self.low_level: MindEyeLowLevelModel | None = None
         if config.image_embedding_space is not None:
-            num_tokens, size = config.token_shape
+            # Read once: a compiled graph can't read a space from its configuration.
+            self.token_shape = num_tokens, size = config.token_shape
             if config.token_components is not None:
                 self.components = TokenComponents(num_tokens * size, config.token_components)
             self.backbone = ResidualMLP(
@@ -451,12 +564,15 @@ class MindEyeModel(MindEyePreTrainedModel):
         """
         return cast(MindEyeModel, load_model(cls, checkpoint, low_level_checkpoint, config_overrides))
 
+    @can_return_tuple
     def forward(
         self,
         fmri: torch.Tensor,
         subject_ids: SubjectIds = None,
         image_embeds: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> MindEyeOutput:
         """Maps processed voxels; the prior takes part in the loss and is not sampled.
 
@@ -465,15 +581,30 @@ class MindEyeModel(MindEyePreTrainedModel):
             subject_ids: (B,) indices or names; may be left out with one subject.
             image_embeds: (B, T, D) targets, for the contrastive loss and the prior's; at least two rows.
             latents: (B, C, h, w) targets, for the low-level loss.
+            output_hidden_states: Whether to return what is between the backbone's blocks (without one, the low-level
+                branch's); None is the configuration's.
+            output_attentions: Refused, because none are computed here; `prior` computes some.
 
         Returns:
             [`MindEyeOutput`]; `losses` holds `contrastive` (soft CLIP), `prior` (weighted by 30) and `low_level` as far
-            as there are targets, `loss` their sum.
+            as there are targets, `loss` their sum. With `return_dict=False`, here or in the configuration, a tuple of
+            what is not None.
         """
         self.check_fmri(fmri)
-        indices = self.subject_indices(subject_ids, len(fmri), fmri.device)
-        tokens, projected = self.embed(fmri, indices) if self.backbone is not None else (None, None)
-        low_level = self.low_level(fmri, indices, latents) if self.low_level is not None else None
+        self.check_no_attentions(output_attentions)
+        indices = self.subject_indices(subject_ids, len(fmri))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        tokens, projected, hidden_states, low_level = None, None, None, None
+        if self.backbone is not None:
+            embedded = self._embedded(fmri, indices, output_hidden_states=output_hidden_states, return_dict=True)
+            tokens, projected, hidden_states = embedded.token_embeds, embedded.projected_embeds, embedded.hidden_states
+            output_hidden_states = False
+        if self.low_level is not None:
+            low_level = self.low_level(
+                fmri, indices, latents, output_hidden_states=output_hidden_states, return_dict=True
+            )
+            hidden_states = low_level.hidden_states if self.backbone is None else hidden_states
         losses: dict[str, torch.Tensor] = {}
         if image_embeds is not None and tokens is not None and projected is not None:
             losses["contrastive"] = soft_clip_loss(normalised(projected), normalised(image_embeds), _TEMPERATURE)
@@ -489,7 +620,16 @@ class MindEyeModel(MindEyePreTrainedModel):
             retrieval_embeds=projected,
             token_embeds=tokens,
             projected_embeds=projected,
+            hidden_states=hidden_states,
         )
+
+    @capture_outputs
+    def _embedded(
+        self, fmri: torch.Tensor, subject_ids: torch.Tensor, output_hidden_states: bool | None
+    ) -> MindEyeOutput:
+        """The backbone's part of the output, with its hidden states if they are wanted."""
+        tokens, projected = self.embed(fmri, subject_ids)
+        return MindEyeOutput(token_embeds=tokens, projected_embeds=projected)
 
     def embed(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone's tokens and the projected ones, both (B, T, D), from voxels and (B,) indices of subjects."""
@@ -504,7 +644,7 @@ class MindEyeModel(MindEyePreTrainedModel):
     def tokens_from(self, encoded: torch.Tensor) -> torch.Tensor:
         """The backbone's output as tokens (B, T, D)."""
         tokens = encoded if self.components is None else self.components(encoded)
-        return tokens.reshape(len(tokens), *self.config.token_shape)
+        return tokens.reshape(len(tokens), *self.token_shape)
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, T, D) as what is compared with pictures."""
@@ -535,7 +675,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             [`FmriDecoding`]: `image_embeds` (B·K, …), in spaces normalised by the first token divided by its norm;
             `latents` and `retrieval_embeds` (B, …), which are computed and not sampled.
         """
-        output = self(fmri, subject_ids)
+        output = self(fmri, subject_ids, output_hidden_states=False, return_dict=True)
         embeds = None
         if self.prior is not None:
             embeds = self._sample_prior(output.token_embeds, num_candidates, generator)
@@ -553,7 +693,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         if self.backbone is None:
             return super().retrieval_embeds(fmri, subject_ids)
         self.check_fmri(fmri)
-        _, projected = self.embed(fmri, self.subject_indices(subject_ids, len(fmri), fmri.device))
+        _, projected = self.embed(fmri, self.subject_indices(subject_ids, len(fmri)))
         shaped = self._shaped(projected)
         assert shaped is not None
         return shaped

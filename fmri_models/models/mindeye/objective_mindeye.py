@@ -200,7 +200,7 @@ class MindEyeObjective:
                 losses["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
                 weighted["prior"] = self.prior_weight * losses["prior"]
         if "low_level" in parts:
-            decoded = _low_level(model)(fmri, subject_ids)
+            decoded = _low_level(model)(fmri, subject_ids, return_dict=True)
             losses["low_level"] = self._latent_error(decoded.latents, batch["latents"])
             weighted["low_level"] = self.low_level_weight * losses["low_level"]
             if self.maps_weight and "feature_maps" in batch:
@@ -247,7 +247,8 @@ class MindEyeObjective:
                 metrics["prior"] = _prior(model).loss(batch["image_embeds"], tokens, generator=generator)
                 loss = loss + self.prior_weight * metrics["prior"]
         if "low_level" in parts:
-            metrics["low_level"] = self._latent_error(_low_level(model)(fmri, subject_ids).latents, batch["latents"])
+            decoded = _low_level(model)(fmri, subject_ids, return_dict=True)
+            metrics["low_level"] = self._latent_error(decoded.latents, batch["latents"])
             loss = loss + self.low_level_weight * metrics["low_level"]
         return {"loss": loss, **metrics}
 
