@@ -199,9 +199,9 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
         ) from error
     if not is_trainable:
         model.eval()
-        for part in model.modules():
-            if isinstance(part, BaseTunerLayer):
-                part.requires_grad_(False)
+        layers: list[Any] = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
+        for layer in layers:
+            layer.requires_grad_(False)
     # Sets, lists and a mapping, which are not the same in all versions.
     return LoadStateDictInfo(**{name: get_origin(kind)() for name, kind in get_type_hints(LoadStateDictInfo).items()})
 

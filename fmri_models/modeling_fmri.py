@@ -406,7 +406,7 @@ class FmriPreTrainedModel(PreTrainedModel):
         Raises:
             FmriModelsError: The system refuses to write.
         """
-        adapted = self._hf_peft_config_loaded
+        adapted: bool = bool(adapters_of(self))
         with merged_folder(folder, weights_no_longer_needed) as partial:
             try:
                 self._hf_peft_config_loaded = False
