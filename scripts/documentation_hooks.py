@@ -39,13 +39,6 @@ class _Fetched(HTMLParser):
             self.addresses.add(address)
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """In the search, pages that explain come before the list of all names."""
-    if page.file.src_uri.startswith("api/"):
-        page.meta.setdefault("search", {"boost": 0.5})
-    return markdown
-
-
 def on_page_content(content: str, **_: Any) -> str:
     """Formulas as MathML."""
     return _FORMULA.sub(lambda match: _drawn(match[2], is_block=match[1] == "div"), content)

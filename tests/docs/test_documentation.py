@@ -129,3 +129,16 @@ def test_every_public_name_is_on_a_page_of_the_api(package: str) -> None:
     # The classes of methods are found by name and need not be listed.
     names = {name for name in (*module.__all__, *(class_names() if package == "fmri_models" else ())) if name[0] != "_"}
     assert sorted(name for name in names if id(getattr(module, name)) not in documented) == []
+
+
+@EVERY_PAGE
+def test_lists_begin_after_an_empty_line(page: Path) -> None:
+    # GitHub shows others as lists, too, and MkDocs as a part of the paragraph.
+    lines = FENCE.sub("", page.read_text(encoding="utf-8")).splitlines()
+    is_item = [re.match(r" *([-*]|\d+\.) ", line) is not None for line in lines]
+    joined = [
+        line
+        for before, line, was_item, item in zip(lines, lines[1:], is_item, is_item[1:], strict=False)
+        if item and before.strip() and not was_item and not before.startswith(" ")
+    ]
+    assert joined == []
