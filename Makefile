@@ -29,7 +29,7 @@ demo: ## simulate, fit, reconstruct and evaluate into outputs/demo
 	$(BIN)/fmri-models demo --out $(DEMO_OUT) $(DEMO_ARGS)
 
 test: ## run the tests, without the slow ones
-	@$(INSTALL) demo space dev
+	@$(INSTALL) demo space dev docs
 	$(PYTEST) -m "not slow" -n $(PYTEST_WORKERS)
 
 test-slow: ## run the slow tests
