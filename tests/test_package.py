@@ -1,6 +1,7 @@
 """The wheel: what a user gets who never sees the clone."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -101,6 +102,18 @@ print(drawn.shape == pictures.shape)
 
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split()[-1] == "True"
+
+
+def test_the_readme_installs_extras_that_the_wheel_has(wheel: Path, repository: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        extras = set(re.findall(r"^Provides-Extra: (\S+)$", archive.read(metadata).decode(), re.MULTILINE))
+    readme = (repository / "README.md").read_text()
+    named = re.findall(r"pip install .*?(?:\.|fmri_models)\[([\w,]+)\]", readme)
+
+    assert named
+    assert {extra for group in named for extra in group.split(",")} <= extras
+    assert all((repository / name).is_file() for name in re.findall(r"--constraint (\S+)", readme))
 
 
 def test_version_is_stated_once(wheel: Path, repository: Path) -> None:
