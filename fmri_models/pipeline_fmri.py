@@ -62,6 +62,7 @@ from .pipeline_folder import (
     is_foreign_card,
     local_folder,
     no_longer_needed,
+    other_class,
     published,
     read_accompanying,
     read_index,
@@ -71,7 +72,7 @@ from .pipeline_folder import (
 )
 from .processing_fmri import FmriProcessor
 from .progress import of_pipeline
-from .registry import card_writer, find_class, pipeline_class_names
+from .registry import card_writer, find_class
 from .saving import check_schema, merged_folder
 from .seeds import checked_generators
 from .swapping import recover, written_files
@@ -342,6 +343,8 @@ class FmriToImagePipeline(DiffusionPipeline):
                 "selection": selection,
             }
         )
+        # It may have been fitted or exchanged since the pipeline was made.
+        _check_subjects(self.brain_model, self.processor)
         inputs = self.processor(fmri, subject=subject, session=session)
         features = inputs["fmri"].reshape(-1, inputs["fmri"].shape[-1])
         if len(features) != len(inputs["subject_ids"]):
@@ -912,6 +915,9 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._refer_to(parse_source(with_places(stated, folder)))
         self._accompanying = read_accompanying(folder)
         self.training_record = _record_of(folder, None, self._accompanying)
+        # The loader casts networks alone, and a generator is none.
+        if self._image_generator is not None and self._image_generator.dtype != self.brain_model.dtype:
+            self._image_generator.to(self.brain_model.dtype)
 
 
 def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:
@@ -982,15 +988,7 @@ def _pipeline_class(folder: Path, index: dict[str, Any]) -> type[FmriToImagePipe
     name = index.get("_class_name")
     found = find_class(name) if isinstance(name, str) else None
     if found is None or not issubclass(found, FmriToImagePipeline):
-        if name in pipeline_class_names():
-            raise FmriModelsError(
-                f"{folder} holds an image generator ({name}) and no whole pipeline; load it with {name}, or give the "
-                "folder of the pipeline."
-            )
-        raise FmriModelsError(
-            f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; if another package "
-            "has the method, import that package first."
-        )
+        raise other_class(name, folder)
     for part in ("brain_model", "processor"):
         if not (folder / part).is_dir():
             raise FmriModelsError(
@@ -1032,12 +1030,14 @@ def _check_part(name: str, part: Any) -> None:
 
 def _check_subjects(brain_model: FmriPreTrainedModel, processor: FmriProcessor) -> None:
     config = brain_model.config
+    if not processor.is_fitted and not processor.subject_names:
+        return
     if processor.subject_names != config.subject_names:
         raise FmriModelsError(
             f"The processor's subjects are {processor.subject_names} and the model's are {config.subject_names}; use "
             "the processor that the model was trained with (the order counts)."
         )
-    if processor.num_voxels != config.num_voxels:
+    if processor.is_fitted and processor.num_voxels != config.num_voxels:
         raise FmriModelsError(
             f"The processor gives {processor.num_voxels} voxels and the model reads {config.num_voxels}; use the "
             "processor that the model was trained with."
