@@ -77,6 +77,12 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + int(getattr(interrupt, "signal", signal.SIGINT))
 
 
+def interrupted_sentence(interrupt: KeyboardInterrupt) -> str:
+    """What a command says that was interrupted: its own sentence, if it has one on how to go on (`sentence`)."""
+    own = getattr(interrupt, "sentence", None)
+    return str(own) if own else f"{str(interrupt) or 'interrupted'}; what was complete has been kept."
+
+
 def sentence_of(error: BaseException) -> str | None:
     """What a user can do about an error, on one line; None for one that nobody has foreseen."""
     text: str | None = None

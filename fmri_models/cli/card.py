@@ -1,6 +1,9 @@
 """`fmri-models card`."""
 
 import argparse
+from typing import Any
+
+from .console import check_model_is_there, quiet_loading
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -25,15 +28,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
+    check_model_is_there(args.pipeline)
+    quiet_loading()
     from ..evaluation.report import Report
     from ..hub.cards import write_card, write_card_of_folder
 
+    measured = args.report is not None or (Path(args.pipeline) / "report.json").is_file()
     if args.report is not None:
-        print(f"wrote {write_card(args.pipeline, Report.load(args.report))}")
-        return
-    print(f"wrote {write_card_of_folder(args.pipeline)}")
-    if not (Path(args.pipeline) / "report.json").is_file():
+        card = write_card(args.pipeline, Report.load(args.report))
+    else:
+        card = write_card_of_folder(args.pipeline)
+    print(f"wrote {card}")
+    if not measured:
         print("no report was given, so the card says that nothing was measured (--report REPORT.json)")
+    return {"card": card, "has_figures": measured}

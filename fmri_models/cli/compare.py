@@ -1,11 +1,13 @@
 """`fmri-models compare`: reports side by side, with paired differences where they share stimuli."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
 from ..names import one_line
+from .console import quiet_loading
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -34,11 +36,28 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    paths = [Path(path) for path in args.reports]
+    _check_paths(paths)
+    quiet_loading()
     from ..evaluation.report import Report
 
-    paths = [Path(path) for path in args.reports]
-    print(compare([(path, Report.load(path)) for path in paths], force=args.force))
+    reports = [(path, Report.load(path)) for path in paths]
+    print(compare(reports, force=args.force))
+    return _result(reports)
+
+
+def _check_paths(paths: list[Path]) -> None:
+    """Refuses what has nothing to be compared, before anything is loaded.
+
+    Raises:
+        FmriModelsError: There is one report only, or the same one twice.
+    """
+    if len(paths) < 2:
+        raise FmriModelsError("One report has nothing to be compared with; give at least two.")
+    places = [os.path.realpath(path / "report.json" if path.is_dir() else path) for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise FmriModelsError(f"{one_line(twice)} is given twice, and does not differ from itself; give each once.")
 
 
 def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
@@ -79,6 +98,26 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
     return "\n\n".join(parts)
 
 
+def _result(reports: list[tuple[Path, "Report"]]) -> dict[str, Any]:
+    """What [`compare`] prints, by name."""
+    differences = _differences(reports)
+    metrics = list({info.name: info for _, report in reports for info in report.metrics()})
+    names = _names([path for path, _ in reports])
+    return {
+        "not_comparable": differences,
+        "reports": [
+            {
+                "name": name,
+                "path": path,
+                "warnings": report.warnings,
+                "results": {row: report.results[row] for row in _shown_rows(report)},
+            }
+            for name, (path, report) in zip(names, reports, strict=True)
+        ],
+        "differences_from_first": {} if differences else _paired_values(reports, names, metrics),
+    }
+
+
 def _differences(reports: list[tuple[Path, "Report"]]) -> list[str]:
     (first_path, first), *others = reports
     sentences = []
@@ -106,29 +145,29 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     from ..evaluation.rendering import text_table
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
-    same = {name: group[0] for _, report in reports for group in report.same_pictures for name in group}
     parts = [
         f"{name} was written by an earlier version, which did not name its items: that items.parquet beside it is its "
         "own can't be verified."
         for name, (_, report), table in zip(names, reports, tables, strict=True)
         if table is not None and report.items_sha256 is None
     ]
-    for name, table, (_, report) in zip(names[1:], tables[1:], reports[1:], strict=True):
-        merged = any(len(each.data.get("folds") or []) > 1 for each in (reports[0][1], report))
+    for name, table in zip(names[1:], tables[1:], strict=True):
         if tables[0] is None or table is None:
             parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")
-            continue
-        lines, few = [], False
-        for metric in metrics:
-            difference = _difference(table.get(metric, {}), tables[0].get(metric, {}), metric, merged, same)
-            if difference is not None:
-                bounds = "–" if difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*difference.ci95)
-                few |= difference.stimuli < FEWEST_STIMULI
-                lines.append([metric_info(metric).label, f"{difference.difference:+.3f}", bounds, str(difference.n)])
+    for name, found in _paired_values(reports, names, metrics).items():
+        lines = [
+            [
+                metric_info(metric).label,
+                f"{each['difference']:+.3f}",
+                "–" if each["ci95"] is None else "[{:+.3f}, {:+.3f}]".format(*each["ci95"]),
+                str(each["n"]),
+            ]
+            for metric, each in found.items()
+        ]
         title = f"{name} against {names[0]} on the same stimuli (positive: {name} is better)"
         if lines:
             parts.append(f"{title}\n{text_table(['metric', 'difference', '95 % interval', 'n'], lines)}")
-            if few:
+            if any(each["stimuli"] < FEWEST_STIMULI for each in found.values()):
                 parts.append(
                     f"Differences on fewer than {FEWEST_STIMULI} stimuli have no interval, and none of them is beyond "
                     "doubt."
@@ -136,6 +175,27 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
         else:
             parts.append(f"{name} and {names[0]} have no stimuli in common.")
     return parts
+
+
+def _paired_values(
+    reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Name ▶ metric ▶ advantage of a later report over the first, where both have their items."""
+    from ..evaluation.items import brain_items_of
+
+    tables = [_means(brain_items_of(report)) for _, report in reports]
+    same = {name: group[0] for _, report in reports for group in report.same_pictures for name in group}
+    values = {}
+    for name, table, (_, report) in zip(names[1:], tables[1:], reports[1:], strict=True):
+        if tables[0] is None or table is None:
+            continue
+        merged = any(len(each.data.get("folds") or []) > 1 for each in (reports[0][1], report))
+        found = {
+            metric: _difference(table.get(metric, {}), tables[0].get(metric, {}), metric, merged, same)
+            for metric in metrics
+        }
+        values[name] = {metric: each.to_dict() for metric, each in found.items() if each is not None}
+    return values
 
 
 def _means(

@@ -2,12 +2,18 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..command_output import quiet_libraries
 from ..drawing_settings import DrawingSettings
+from ..errors import FmriModelsError
+from ..names import one_line
+from ..progress import phase
 from ..seeds import check_seed
+from ..swapping import recover
 from .usage import UsageError, check_option_once, check_without
 
 
@@ -26,13 +32,9 @@ class SeedOption(argparse.Action):
 
 
 def quiet_loading() -> None:
-    """Turns off the progress bars and notices that loading a small model from disk does not need."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
+    """Loads PyTorch and the libraries of models, and turns off their own bars and notices."""
+    with phase("Loading PyTorch, transformers and diffusers"):
+        quiet_libraries()
 
 
 def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +66,7 @@ def chosen_part(args: argparse.Namespace) -> str | None:
         return args.part
     if args.part is not None:
         raise UsageError("--part and --split name the same thing, a part of the split; give --part alone.")
-    print("fmri-models: warning: --split is called --part now, because split= names a split's file.", file=sys.stderr)
+    warnings.warn("--split is called --part now, because split= names a split's file.", stacklevel=2)
     return args.former_part
 
 
@@ -77,6 +79,22 @@ def check_pattern_arguments(args: argparse.Namespace) -> None:
     if not Path(args.fmri).is_dir():
         check_without(
             args, ["repetitions"], "each row of an array is decoded; it says what is done with the trials of a table"
+        )
+
+
+def check_model_is_there(model: str) -> None:
+    """Refuses, before PyTorch is loaded, what is neither a folder nor may be a repository of the Hub.
+
+    Raises:
+        FmriModelsError: It is neither.
+    """
+    from ..hub_repository import is_folder, is_repository_id
+
+    recover(model)
+    if not is_folder(model) and (Path(model).exists() or not is_repository_id(model)):
+        found = "is a file" if Path(model).is_file() else "does not exist"
+        raise FmriModelsError(
+            f"The folder {one_line(model)} {found}; give a saved pipeline, or a Hub repository as user/name."
         )
 
 
@@ -134,3 +152,13 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     # Before anything is loaded.
     DrawingSettings().changed(values)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def add_table_argument(parser: argparse.ArgumentParser) -> None:
+    """The option for the whole table of scores."""
+    parser.add_argument(
+        "--all-rows",
+        action="store_true",
+        help="print every row of the report, in blocks that fit the terminal (default: the brain, ridge, the best "
+        "control and the ceiling)",
+    )

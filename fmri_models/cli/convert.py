@@ -47,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..hub.convert import convert_checkpoint, convertible_methods
 
     if args.method not in convertible_methods():
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         **{"subject_names": [args.subject], **overrides},
     )
-    _report(pipeline, args.out)
+    return _report(pipeline, args.out)
 
 
 def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
     return values
 
 
-def _report(pipeline: "FmriToImagePipeline", out: str) -> None:
+def _report(pipeline: "FmriToImagePipeline", out: str) -> dict[str, Any]:
     model, processor = pipeline.brain_model, pipeline.processor
     voxels = ", ".join(f"{name} ({processor.subject(name).num_voxels} voxels)" for name in processor.subject_names)
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -113,3 +113,16 @@ def _report(pipeline: "FmriToImagePipeline", out: str) -> None:
         print(f"image generator: {type(pipeline.image_generator).__name__}, a part of the pipeline")
     else:
         print("image generator: none, so the pipeline retrieves and draws nothing (--generator names one)")
+    return {
+        "pipeline": out,
+        "parameters": count,
+        "voxels": {name: processor.subject(name).num_voxels for name in processor.subject_names},
+        "image_generator": (
+            str(pipeline.image_generator_source)
+            if pipeline.image_generator_source is not None
+            else None
+            if pipeline.image_generator is None
+            else type(pipeline.image_generator).__name__
+        ),
+        "next": f"{fit}",
+    }

@@ -1,12 +1,15 @@
 """`fmri-models data`: looking at a trial table, checking it, splitting it."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
 from ..names import check_name, one_line
+from ..progress import bar
 from .console import SeedOption
+from .results import FailedWithResultError
 
 if TYPE_CHECKING:
     from ..data.splits import DrawnSplit, SplitRows
@@ -30,38 +33,56 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_split(actions)
 
 
-def run_info(args: argparse.Namespace) -> None:
+def run_info(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.table import TrialTable
 
     table = TrialTable.open(args.table)
     print(f"{one_line(table.name)} ({'simulated' if table.simulated else 'measured'}), {len(table.stimuli)} stimuli")
     print(f"fingerprint {table.fingerprint}")
-    for subject in table.subjects:
-        print(_subject_line(table, subject))
-    for name in table.split_names():
-        print(_split_line(table, name))
+    subjects = {name: _about_subject(table, name) for name in table.subjects}
+    splits = {name: _about_split(table, name) for name in table.split_names()}
+    for name, subject in subjects.items():
+        print(_subject_line(name, subject))
+    for name, split in splits.items():
+        print(_split_line(name, split))
     for finding in table.findings:
         print(one_line(finding, most=2000))
+    return {
+        "name": table.name,
+        "simulated": table.simulated,
+        "fingerprint": table.fingerprint,
+        "stimuli": len(table.stimuli),
+        "subjects": subjects,
+        "splits": splits,
+        "findings": table.findings,
+    }
 
 
-def run_validate(args: argparse.Namespace) -> None:
-    from tqdm.auto import tqdm
-
+def run_validate(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.validation import validate_table
 
     notes: list[str] = []
-    with tqdm(desc="checking", unit=" files", delay=1) as progress:
-        findings = validate_table(args.table, lambda _: progress.update(), notes.append)
+    with bar(name="Checking files and pictures") as progress:
+
+        def on(step: str) -> None:
+            progress.set_postfix_str(step, refresh=False)
+            progress.update()
+
+        findings = validate_table(args.table, on, notes.append)
     for note in notes:
         print(one_line(f"note: {note}", most=2000))
     for finding in findings:
         print(one_line(finding, most=2000))
+    result = {"table": args.table, "notes": notes, "findings": findings}
     if findings:
-        raise FmriModelsError(f"{args.table} has {_counted(len(findings), 'problem')}; prepare the table again.")
+        raise FailedWithResultError(
+            f"{args.table} has {_counted(len(findings), 'problem')}; prepare the table again.", result
+        )
     print(f"{one_line(args.table)}: nothing wrong.")
+    return result
 
 
-def run_split(args: argparse.Namespace) -> None:
+def run_split(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.splits import SplitRows, add_split
     from ..data.table import TrialTable
 
@@ -77,7 +98,9 @@ def run_split(args: argparse.Namespace) -> None:
     add_split(table, args.name, drawn)
     for note in drawn.notes:
         print(one_line(note, most=2000))
-    print(_split_line(TrialTable.open(args.table), args.name))
+    split = _about_split(TrialTable.open(args.table), args.name)
+    print(_split_line(args.name, split))
+    return {"table": args.table, "name": args.name, "notes": drawn.notes, **split}
 
 
 def _add_info(actions: argparse._SubParsersAction) -> None:
@@ -148,34 +171,59 @@ def _draw(args: argparse.Namespace, rows: "SplitRows") -> "DrawnSplit":
     return splits.split_by_stimulus(rows, test_fraction=test_fraction, **fractions)
 
 
-def _subject_line(table: "TrialTable", subject: str) -> str:
+def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
     import numpy as np
 
     trials = table.all_trials(subject)
     voxels = table.voxels(subject)
-    counts = ", ".join(f"{count} {split}" for split, count in table.metadata["trials"][subject].items() if count)
     shown = np.unique(trials.stimulus_ids, return_counts=True)[1]
-    repeated = f"{shown.min()}" if shown.min() == shown.max() else f"{shown.min()} to {shown.max()}"
-    line = (
-        f"{subject}: {table.num_voxels(subject)} voxels, {len(trials)} trials ({counts}), "
-        f"{_counted(len(np.unique(trials.sessions)), 'session')}, each stimulus shown {repeated}x"
-    )
-    if voxels.noise_ceiling is None:
-        return f"{line}, noise ceiling unknown"
-    mean = np.nanmean(voxels.noise_ceiling)
-    return f"{line}, mean noise ceiling {mean:.3f} of {voxels.repetitions} averaged repetitions ({voxels.source})"
-
-
-def _split_line(table: "TrialTable", name: str) -> str:
-    folds = table.num_folds(name)
-    parts = {
-        split: sum(len(table.trials(subject, split, name)) for subject in table.subjects)
-        for split in ("train", "validation", "test")
+    ceiling = voxels.noise_ceiling
+    return {
+        "voxels": table.num_voxels(subject),
+        "dropped_voxels": 0 if voxels.source_width is None else voxels.source_width - table.num_voxels(subject),
+        "trials": len(trials),
+        "trials_of_parts": {part: count for part, count in table.metadata["trials"][subject].items() if count},
+        "sessions": len(np.unique(trials.sessions)),
+        "shown_times": [shown.min(), shown.max()],
+        "mean_noise_ceiling": None if ceiling is None else np.nanmean(ceiling),
+        "noise_ceiling_repetitions": None if ceiling is None else voxels.repetitions,
+        "noise_ceiling_source": None if ceiling is None else voxels.source,
     }
-    counts = ", ".join(f"{count} {split}" for split, count in parts.items())
-    of_first = " in the first" if folds > 1 else ""
-    repeats = f" {one_line(table.repeats_stimuli(name), most=2000)}" if table.repeats_stimuli(name) else ""
-    return f"split {name}: {_counted(folds, 'fold')}, {counts}{of_first}.{repeats}"
+
+
+def _subject_line(name: str, about: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_parts"].items())
+    fewest, most = about["shown_times"]
+    dropped = f" ({about['dropped_voxels']} were dropped)" if about["dropped_voxels"] else ""
+    line = (
+        f"{name}: {about['voxels']} voxels{dropped}, {about['trials']} trials ({counts}), "
+        f"{_counted(about['sessions'], 'session')}, each stimulus shown "
+        f"{fewest if fewest == most else f'{fewest} to {most}'}x"
+    )
+    if about["mean_noise_ceiling"] is None:
+        return f"{line}, noise ceiling unknown"
+    return (
+        f"{line}, mean noise ceiling {about['mean_noise_ceiling']:.3f} of {about['noise_ceiling_repetitions']} "
+        f"averaged repetitions ({about['noise_ceiling_source']})"
+    )
+
+
+def _about_split(table: "TrialTable", name: str) -> dict[str, Any]:
+    return {
+        "folds": table.num_folds(name),
+        "trials_of_first_fold": {
+            part: sum(len(table.trials(subject, part, name)) for subject in table.subjects)
+            for part in ("train", "validation", "test")
+        },
+        "repeats_stimuli": table.repeats_stimuli(name) or None,
+    }
+
+
+def _split_line(name: str, about: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_first_fold"].items())
+    of_first = " in the first" if about["folds"] > 1 else ""
+    repeats = f" {one_line(about['repeats_stimuli'], most=2000)}" if about["repeats_stimuli"] else ""
+    return f"split {name}: {_counted(about['folds'], 'fold')}, {counts}{of_first}.{repeats}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
 from ..names import shell_word
 from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
 from ..saving import scratch_folder, write_text
-from .console import SeedOption, quiet_loading
+from .console import SeedOption, add_table_argument, quiet_loading
 from .usage import UsageError
 
 if TYPE_CHECKING:
+    from ..evaluation.report import Report
     from ..evaluation.seeded_drawing import Precision
 
 MARKER = "demo.json"
@@ -87,10 +88,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer pictures: under two minutes")
     parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
+    add_table_argument(parser)
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..registry import method_names
 
     available = [name for name in DEMO_METHODS if name in method_names()]
@@ -99,14 +101,17 @@ def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     out = Path(args.out)
     _check_out(out)
-    with _stage("loading PyTorch, diffusers and transformers"):
-        quiet_loading()
+    quiet_loading()
     changes = QUICK_TRAINING.get(args.method, ()) if args.quick else ()
-    _run_stages(args.method, QUICK if args.quick else FULL, changes, out, args.seed)
-    print(f"\ndone in {time.perf_counter() - started:.0f} s")
+    report = _run_stages(args.method, QUICK if args.quick else FULL, changes, out, args.seed, all_rows=args.all_rows)
+    seconds = time.perf_counter() - started
+    print(f"\ndone in {seconds:.0f} s")
+    return {"out": out, "seconds": round(seconds, 1), "report": report.to_dict()}
 
 
-def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int) -> None:
+def _run_stages(
+    method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int, all_rows: bool = False
+) -> "Report":
     from ..data.simulator import simulate
     from ..evaluation.evaluate import evaluate
     from ..evaluation.rendering import results_table
@@ -128,6 +133,7 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
             num_test=size.num_test,
             seed=seed,
             overwrite=True,
+            progress=True,
         )
     with _stage(f"training the method {method!r} and saving the pipeline"):
         drawing = [f"drawing.{name}={value}" for name, value in size.drawing.items()]
@@ -138,12 +144,13 @@ def _run_stages(method: str, size: DemoSize, changes: Sequence[str], out: Path, 
         write_card(pipeline, report)
     with _stage("loading the pipeline in a new process and reconstructing again"):
         difference = _reconstruct_in_new_process(out, seed, precision)
-    print(f"\n{results_table(report)}\n")
+    print(f"\n{results_table(report, all_rows)}\n")
     print(f"mean noise ceiling over all voxels (3 repetitions): {report.data['mean_noise_ceiling']:.2f}")
     print(f"the reloaded pipeline gives the same pictures (largest difference: {difference} of 255 levels)\n")
     for note in report.notes:
         print(f"- {note}")
     _print_next(out)
+    return report
 
 
 def _reconstruct_in_new_process(out: Path, seed: int, precision: "Precision") -> int:
@@ -160,9 +167,11 @@ def _largest_difference(out: Path, seed: int, precision: "Precision", again: Pat
     command += ["--fmri", str(out / "data"), "--subject", "subj01", "--out", str(again)]
     # What is drawn with comes along with the pipeline.
     command += ["--seed", str(seed), "--precision", precision]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Its bars go where ours do; its last line there is the error, if there is one.
+    finished = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode != 0:
-        raise FmriModelsError(f"The saved pipeline could not be used in a new process: {finished.stderr.strip()}")
+        reason = json.loads(finished.stdout or "{}").get("error", f"exit code {finished.returncode}")
+        raise FmriModelsError(f"The saved pipeline could not be used in a new process: {reason}")
     files = sorted((out / "images" / "brain").glob("*.png"))
     differences = [
         int(

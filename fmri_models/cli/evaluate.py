@@ -1,9 +1,18 @@
 """`fmri-models evaluate`."""
 
 import argparse
+from typing import Any
 
 from ..names import one_line
-from .console import SeedOption, add_generation_arguments, add_unseen_session, given_settings, quiet_loading
+from .console import (
+    SeedOption,
+    add_generation_arguments,
+    add_table_argument,
+    add_unseen_session,
+    check_model_is_there,
+    given_settings,
+    quiet_loading,
+)
 from .usage import check_without
 
 _OF_MODELS = (
@@ -55,17 +64,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
+    add_table_argument(parser)
     add_unseen_session(parser)
     add_generation_arguments(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     given = [name for name in ("model", "data", "images", "truth") if getattr(args, name) is not None]
     if given not in (["model", "data"], ["images", "truth"]):
         args.parser.error("give either --model and --data, or --images and --truth")
     if given == ["images", "truth"]:
         check_without(args, _OF_MODELS, "with --images nothing is decoded or drawn; they go with --model and --data")
+    from ..data.table import TrialTable
+    from ..evaluation.protocols import get_protocol
+
+    get_protocol(args.protocol)
+    settings = given_settings(args)
+    if args.model is not None:
+        check_model_is_there(args.model)
+        TrialTable.open(args.data)
+    quiet_loading()
     from ..evaluation.rendering import results_table, warnings_text
 
     if given == ["images", "truth"]:
@@ -76,8 +95,6 @@ def run(args: argparse.Namespace) -> None:
         from ..evaluation.evaluate import evaluate
         from ..training.exchanged_pairs import refit_on_exchanged_pairs
 
-        settings = given_settings(args)
-        quiet_loading()
         report = evaluate(
             args.model,
             args.data,
@@ -94,7 +111,9 @@ def run(args: argparse.Namespace) -> None:
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")
-    print(results_table(report))
+    print(results_table(report, all_rows=args.all_rows))
+    print()
     for note in report.further_notes:
         print(f"- {one_line(note, most=2000)}")
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")
+    return {"out": args.out, "report": report.to_dict()}

@@ -2,9 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..names import one_line
-from .console import add_unseen_session, quiet_loading
+from .console import add_unseen_session, check_model_is_there, quiet_loading
 from .usage import UsageError
 
 
@@ -36,17 +37,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    subjects = _subjects(args.subject)
+    check_model_is_there(args.model)
+    quiet_loading()
     from ..hub.cards import has_card, write_card
     from ..training.refit import refit_processor
 
-    quiet_loading()
     # Asked first, because a README.md of somebody else's is refused.
     rewrite_card = has_card(args.model) or (Path(args.model) / "report.json").is_file()
-    processor = refit_processor(args.model, args.data, args.statistics, _subjects(args.subject), args.unseen_session)
+    processor = refit_processor(args.model, args.data, args.statistics, subjects, args.unseen_session)
     print(f"fitted the processor of {args.model} for {', '.join(processor.subject_names)}")
-    if rewrite_card:
-        print(f"wrote {write_card(args.model)}, without figures or an earlier report: evaluate the model again")
+    card = write_card(args.model) if rewrite_card else None
+    if card is not None:
+        print(f"wrote {card}, without figures or an earlier report: evaluate the model again")
+    return {"pipeline": args.model, "subjects": processor.subject_names, "card": card}
 
 
 def _subjects(mappings: list[str]) -> dict[str, str]:

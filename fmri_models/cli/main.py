@@ -6,15 +6,20 @@ import re
 import sys
 import traceback
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from .. import progress
+from ..command_output import in_sentences
 from ..names import did_you_mean, one_line
-from ..process_end import exit_code, sentence_of, shown, signals_as_exceptions
+from ..process_end import exit_code, interrupted_sentence, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
+from ..process_threads import brief_waiting
 from ..version import __version__
-from .usage import UsageError, check_option_once
+from .results import OPTION as JSON
+from .results import add_json_option, moved_to_end, only_results_on_output
+from .usage import UsageError, WrongUsage, check_option_once
 
 COMMANDS = (
     "demo",
@@ -30,6 +35,7 @@ COMMANDS = (
     "convert",
     "card",
     "space",
+    "completion",
 )
 
 
@@ -71,7 +77,10 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("the following arguments are required"):
             unknown = [each for each in self._given if each.startswith("--") and each not in self._flags]
             hint = f"; {unknown[0]} is unknown.{did_you_mean(unknown[0], self._flags)}" if unknown else ""
-        super().error(shown(message + hint))
+        try:
+            super().error(shown(message + hint))
+        except SystemExit as ended:
+            raise WrongUsage(shown(message + hint)) from ended
 
     @property
     def _flags(self) -> list[str]:
@@ -91,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         import_module(f"{__package__}.{command}").add_parser(subparsers)
+    add_json_option(parser)
     return parser
 
 
@@ -103,40 +113,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Nobody types --debug before the command, so it is accepted anywhere.
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    arguments = moved_to_end([argument for argument in arguments if argument != "--debug"])
+    wrong_usage: WrongUsage | None = None
     try:
-        with signals_as_exceptions():
-            _run([argument for argument in arguments if argument != "--debug"])
-    except UsageError as error:
-        return _failed(error, debug, 2)
-    except KeyboardInterrupt as interrupt:
-        _close_bars()
-        reason = "interrupted" if exit_code(interrupt) == 130 else str(interrupt)
-        print(f"fmri-models: {reason}; what was complete has been kept.", file=sys.stderr)
-        return exit_code(interrupt)
+        with signals_as_exceptions(), only_results_on_output(JSON in arguments) as output:
+            try:
+                output.result = _run(arguments)
+                return 0
+            except WrongUsage as ended:
+                wrong_usage, code = ended, 2
+                output.failed(ended, ended.message)
+            except KeyboardInterrupt as interrupt:
+                code, sentence = exit_code(interrupt), interrupted_sentence(interrupt)
+                output.failed(interrupt, sentence)
+                _say_at_end(sentence)
+            except (BrokenPipeError, SystemExit):
+                raise
+            # Some libraries written in Rust panic by an exception that is no Exception.
+            except BaseException as error:
+                if debug:
+                    traceback.print_exc()
+                code, sentence = 2 if isinstance(error, UsageError) else 1, _message(error)
+                output.failed(error, sentence)
+                _say_at_end(f"error: {sentence}")
     except BrokenPipeError:
         # The reader of our output, such as `head`, has seen enough.
         _drop_output()
         return 0
-    except SystemExit:
-        raise
-    # Some libraries written in Rust panic by an exception that is no Exception.
-    except BaseException as error:
-        return _failed(error, debug, 1)
-    return 0
+    except OSError as error:
+        # The output itself can't be written, which would be met once more when Python ends.
+        _drop_output()
+        _say_at_end(f"error: {_message(error)}")
+        return 1
+    if wrong_usage is not None:
+        raise wrong_usage
+    return code
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> Mapping[str, Any] | None:
     _check_arguments(arguments)
     parsed = _parse(arguments)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    os.environ.update(brief_waiting())
     keep_freed_memory()
-    parsed.run(parsed)
-    try:
-        # What can't be written here would be met after the last line of ours.
-        sys.stdout.flush()
-    except OSError:
-        _drop_output()
-        raise
+    with in_sentences("fmri-models"):
+        return parsed.run(parsed)
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
@@ -175,26 +195,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def _close_bars() -> None:
-    """Closes bars that an error left open: they would draw themselves once more after the last line of ours."""
-    for bar in list(getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "_instances", ())):
-        bar.close()
-
-
 def _drop_output() -> None:
     """Has Python not try to write the rest of the output again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _failed(error: BaseException, debug: bool, code: int) -> int:
-    if debug:
-        traceback.print_exc()
-    _close_bars()
-    message = sentence_of(error)
-    if message is None:
-        message = f"unexpected {type(error).__name__}: {shown(error)} (--debug shows where)"
-    print(f"fmri-models: error: {message}", file=sys.stderr)
-    return code
+def _say_at_end(sentence: str) -> None:
+    progress.close_bars()
+    print(f"fmri-models: {sentence}", file=sys.stderr)
+
+
+def _message(error: BaseException) -> str:
+    return sentence_of(error) or f"unexpected {type(error).__name__}: {shown(error)} (--debug shows where)"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import FmriModelsError
 from ..names import check_line, did_you_mean, one_line, shell_word
@@ -73,32 +74,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.table import TrialTable
 
     if args.dataset == ARRAYS:
         _prepare_arrays(args)
     else:
         _prepare_published(args)
-    problems = len(TrialTable.open(args.out).findings)
+    table = TrialTable.open(args.out)
+    problems = len(table.findings)
+    shown = shell_word(args.out)
+    commands = [f"fmri-models data validate {shown}"]
     if problems:
         what = "a problem" if problems == 1 else f"{problems} problems"
-        print(
-            one_line(
-                f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; `fmri-models data "
-                f"validate {shell_word(args.out)}` says it again.",
-                most=5000,
-            )
-        )
+        _say(f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; it is said again by")
     else:
-        shown = shell_word(args.out)
-        print(
-            one_line(
-                f"Wrote {args.out}. Next: fmri-models data info {shown}, and fmri-models data validate {shown}, which "
-                "also compares the pictures that are tested with those that are learned from.",
-                most=10_000,
-            )
-        )
+        commands = [f"fmri-models data info {shown}", *commands]
+        _say(f"Wrote {args.out}.")
+        print("\nnext:")
+    for command in commands:
+        _say(f"  {command}")
+    return {"table": args.out, "fingerprint": table.fingerprint, "findings": table.findings, "next": commands}
 
 
 def _say(sentence: str) -> None:

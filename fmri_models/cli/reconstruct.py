@@ -2,12 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..names import one_line
+from ..progress import phase
 from .console import (
     SeedOption,
     add_generation_arguments,
     add_pattern_arguments,
+    check_model_is_there,
     check_pattern_arguments,
     chosen_part,
     given_settings,
@@ -46,21 +49,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
-    from ..pipeline_fmri import FmriToImagePipeline
-
+def run(args: argparse.Namespace) -> dict[str, Any]:
     check_pattern_arguments(args)
     inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
     part = chosen_part(args)
-    check_reconstructions_folder(args.out, args.overwrite, inputs)
     settings = given_settings(args)
+    check_model_is_there(args.model)
     quiet_loading()
+    from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
+    from ..pipeline_fmri import FmriToImagePipeline
+
+    check_reconstructions_folder(args.out, args.overwrite, inputs)
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
-    pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session, **replaced)
+    with phase("Loading the pipeline"):
+        pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session, **replaced)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
     print_notes(patterns.notes)
     count = reconstruct(
         pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision
     )
     print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")
+    return {"out": args.out, "pictures": count, "notes": patterns.notes}

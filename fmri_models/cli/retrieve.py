@@ -1,8 +1,17 @@
 """`fmri-models retrieve`."""
 
 import argparse
+from typing import Any
 
-from .console import add_pattern_arguments, check_pattern_arguments, chosen_part, print_notes, quiet_loading
+from ..progress import phase
+from .console import (
+    add_pattern_arguments,
+    check_model_is_there,
+    check_pattern_arguments,
+    chosen_part,
+    print_notes,
+    quiet_loading,
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,19 +50,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     import csv
     import sys
 
-    from ..evaluation.gallery import load_gallery, retrieve_from_gallery
-    from ..evaluation.reconstruct import load_patterns
     from ..names import csv_cell
-    from ..pipeline_fmri import FmriToImagePipeline
 
     check_pattern_arguments(args)
     part = chosen_part(args)
+    check_model_is_there(args.model)
     quiet_loading()
-    pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session)
+    from ..evaluation.gallery import load_gallery, retrieve_from_gallery
+    from ..evaluation.reconstruct import load_patterns
+    from ..pipeline_fmri import FmriToImagePipeline
+
+    with phase("Loading the pipeline"):
+        pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session)
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
     print_notes(patterns.notes)
     gallery = load_gallery(pipeline, args.gallery)
@@ -66,9 +78,14 @@ def run(args: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     writer = csv.writer(sys.stdout)
-    writer.writerow(("trial", "stimulus", "rank", "item", "similarity"))
+    columns = ("trial", "stimulus", "rank", "item", "similarity")
+    writer.writerow(columns)
+    results = []
     for trial, stimulus, rank, item, similarity in retrieve_from_gallery(
         pipeline, patterns, gallery, args.top_k, args.query
     ):
         # Pictures of anybody's have any names, also such as a spreadsheet would compute.
         writer.writerow((csv_cell(trial), csv_cell(stimulus), rank, csv_cell(item), similarity))
+        if args.json:
+            results.append(dict(zip(columns, (trial, stimulus, rank, item, float(similarity)), strict=True)))
+    return {"query": args.query, "gallery_items": len(gallery), "notes": patterns.notes, "results": results}

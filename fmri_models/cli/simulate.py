@@ -1,6 +1,7 @@
 """`fmri-models simulate`."""
 
 import argparse
+from typing import Any
 
 from ..names import one_line, shell_word
 from .console import SeedOption
@@ -65,7 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.simulator import simulate
     from ..data.table import TrialTable
 
@@ -85,10 +86,13 @@ def run(args: argparse.Namespace) -> None:
         progress=True,
         report=_say,
     )
-    for finding in TrialTable.open(folder).findings:
+    table = TrialTable.open(folder)
+    for finding in table.findings:
         _say(finding)
     print(f"saved {one_line(folder, most=5000)} (simulated)")
-    print(f"\nnext:\n  fmri-models train linear {shell_word(f'data={folder}')} {shell_word(f'out={folder}-linear')}")
+    command = f"fmri-models train linear {shell_word(f'data={folder}')} {shell_word(f'out={folder}-linear')}"
+    print(f"\nnext:\n  {command}")
+    return {"table": folder, "fingerprint": table.fingerprint, "findings": table.findings, "next": command}
 
 
 def _say(sentence: str) -> None:

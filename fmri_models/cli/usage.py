@@ -10,6 +10,18 @@ class UsageError(FmriModelsError):
     """The command was called in a way that can't work, whatever the data; exit code 2."""
 
 
+class WrongUsage(SystemExit):
+    """argparse ended the command, which has said why.
+
+    Args:
+        message: Why.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
+
+
 def check_option_once(option: argparse.Action, namespace: argparse.Namespace) -> None:
     """Refuses an option that was given before, for actions that keep the last of several values.
 

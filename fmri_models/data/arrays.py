@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers
 from ..names import check_line, check_name, did_you_mean, listed, one_line
 from ..output_folders import TRIAL_TABLE, check_output_folder
+from ..progress import bar
 from ..reading import read_array
 from ..seeds import check_seed
 from . import schema
@@ -116,7 +116,7 @@ def prepare_arrays(
     # Only what was shown: a folder may have thousands of other pictures.
     groups = {
         record["stimulus_id"]: content_sha256(pixels_of(record))
-        for record in tqdm(source, "comparing pictures", delay=1)
+        for record in bar(source, "Comparing pictures", unit="picture", delay=1)
         if record["stimulus_id"] in shown
     }
     repeated = _tested_again(known, groups)
@@ -130,9 +130,9 @@ def prepare_arrays(
         created_by="fmri-models prepare arrays",
         inputs=inputs,
     ) as writer:
-        pictures = tqdm(source, "writing pictures", delay=1)
+        pictures = bar(source, "Writing pictures", unit="picture", delay=1)
         writer.add_stimuli(record for record in pictures if record["stimulus_id"] in shown)
-        for subject in tqdm(subjects, "writing subjects", delay=1):
+        for subject in bar(subjects, "Writing subjects", unit="subject", delay=1):
             _add_voxels(writer, subject, infos[subject.name], known, parts, report)
             _add_trials(writer, subject, known, parts)
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}

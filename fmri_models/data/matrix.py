@@ -12,10 +12,11 @@ from pathlib import Path
 import filelock
 import numpy as np
 from numpy.lib import format as npy
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..errors import FmriModelsError
 from ..names import file_name
+from ..progress import bar
 from ..reading import read_array
 from ..saving import atomic_folder
 
@@ -145,8 +146,7 @@ def _check_room(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> None:
 
 
 def _write(folder: Path, shape: tuple[int, int], blocks: Callable[[], Iterable[np.ndarray]], dtype: np.dtype) -> None:
-    description = f"betas of {folder.name} to the cache"
-    progress = tqdm(total=shape[0], desc=description, unit=" trials", delay=1)
+    progress = bar(name=f"Writing betas of {folder.name} to the cache", total=shape[0], unit="trial", delay=1)
     # Overwritten is what a former version has left, under the lock.
     with progress, atomic_folder(folder, overwrite=True) as partial:
         written = _write_values(partial / VALUES_FILE, shape, blocks(), dtype, progress)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
-from tqdm.auto import tqdm
 
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..progress import batches
 from ..reading import read_array
 from ..saving import atomic_file
 from .matrix import cache_folder, make_cache_folder
@@ -54,7 +54,7 @@ def _write(path: Path, table: TrialTable, generator: ImageGenerator, shape: tupl
     header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
     with path.open("wb") as out:
         npy.write_array_header_1_0(out, header)
-        for start in tqdm(range(0, shape[0], _PICTURES_A_BATCH), desc="Decoding pictures"):
-            images = table.stimuli.images(table.stimuli.ids[start : start + _PICTURES_A_BATCH])
+        for rows in batches(shape[0], _PICTURES_A_BATCH, "Decoding pictures"):
+            images = table.stimuli.images(table.stimuli.ids[rows.start : rows.stop])
             pictures = (pictures_to_embed(images, generator) * 255).round()
             out.write(pictures.numpy().astype(np.uint8).tobytes())

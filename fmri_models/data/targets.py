@@ -13,12 +13,12 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
+from ..progress import bar
 from ..reading import read_array
 from ..swapping import PARTIAL_PREFIX
 from .matrix import cache_folder, make_cache_folder
@@ -178,7 +178,7 @@ def _write(path: Path, shape: tuple[int, int], dtype: np.dtype, encode: _Encode,
     try:
         with system_errors_as_sentences(path), partial.open("r+b" if partial.is_file() else "w+b") as out:
             first = _go_on(out, shape, dtype)
-            progress = tqdm(total=shape[0], initial=first, desc=f"Encoding stimuli ({kind})", unit="")
+            progress = bar(name=f"Embedding stimuli ({kind})", total=shape[0], initial=first, unit="picture")
             for start in range(first, shape[0], _STIMULI_A_BATCH):
                 rows = range(start, min(start + _STIMULI_A_BATCH, shape[0]))
                 values = encode(rows).flatten(1).float().cpu().numpy().astype(dtype)

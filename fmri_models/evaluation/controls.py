@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from .. import progress
 from ..data.closed_form import closed_form_trials, settled_fit
 from ..data.processed import ProcessedTrials, fit_processor, training_repetitions
 from ..data.table import Trials, TrialTable
@@ -103,13 +104,16 @@ class LinearReferences:
         """The linear method; the evaluated model itself if that is what it is."""
         if self._is_evaluated:
             return self.pipeline.brain_model
-        return self._fit(self.trials, None)
+        with progress.phase("Fitting ridge"):
+            return self._fit(self.trials, None)
 
     @cached_property
     def permuted(self) -> FmriPreTrainedModel:
         """Ridge regression with the same penalties after the pictures were exchanged between stimuli."""
         trials = {name: self._exchanged(trials) for name, trials in self.trials.items()}
-        return self._fit(trials, self.ridge.config.penalties)
+        penalties = self.ridge.config.penalties
+        with progress.phase("Fitting ridge to exchanged pairs"):
+            return self._fit(trials, penalties)
 
     def _exchanged(self, trials: ClosedFormTrials) -> ClosedFormTrials:
         # Not between trials of one stimulus, or of one picture, where it would come back.

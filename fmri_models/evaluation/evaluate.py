@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from .. import progress
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.scenes import SceneFactors, background, factor_combinations_seen
 from ..data.schema import TEST, TRAIN, VALIDATION
@@ -34,7 +36,7 @@ from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_tri
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .processor_notes import processor_notes
-from .protocols import Protocol, get_protocol
+from .protocols import Protocol, get_protocol, row_info
 from .rendering import check_report_folder, write_report
 from .report import Report
 from .scoring import RowData, picture_ids, score_rows
@@ -52,6 +54,26 @@ GRID_ROWS = (
     "shuffled_brain",
     "mean_image",
     "floor",
+)
+
+
+# In reports.
+ROW_ORDER = (
+    "brain",
+    "brain_low_level",
+    "brain_embeds_only",
+    "shuffled_brain",
+    "permuted_training",
+    "permuted_training_own",
+    "mean_image",
+    "nearest_train",
+    "floor",
+    "ceiling",
+    "ceiling_embeds_only",
+    "ridge",
+    "noise_free",
+    "reference",
+    "background",
 )
 
 
@@ -134,12 +156,18 @@ class Evaluation:
         untested: dict[str, list[int]] = {}
         drawing = None
         for number, (each, record) in enumerate(zip(saved, records, strict=True)):
-            pipeline = each.load()
+            folds = f" (fold {number + 1} of {len(saved)})" if len(saved) > 1 else ""
+            with progress.phase(f"Loading the pipeline{folds}"):
+                pipeline = each.load()
             drawing = self._drawing(pipeline, drawing)
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
-            references = LinearReferences(pipeline, table, record, self.seed)
-            refitted = None if self.refit is None else self.refit(pipeline, table, record, self.seed)
+            with progress.phase("Reading the training trials for ridge"):
+                references = LinearReferences(pipeline, table, record, self.seed)
+            refitted = None
+            if self.refit is not None:
+                with progress.phase("Training the method itself on exchanged pairs"):
+                    refitted = self.refit(pipeline, table, record, self.seed)
             for subject in pipeline.processor.subject_names:
                 if not _tested(table, subject, record):
                     untested.setdefault(subject, []).append(record.fold)
@@ -195,33 +223,39 @@ class Evaluation:
         truth = prepare_pictures(table.stimuli.images(ids), generator.image_size)
         drawing = _Drawing(pipeline, drawn_by, len(ids), subject)
         features = torch.from_numpy(processed[np.arange(len(processed))])
-        decoding = drawing.decode(pipeline.brain_model, features)
-        rows = {"brain": drawing.row(decoding)}
-        rows |= self._parts(drawing, decoding)
+        with progress.phase(f"Decoding {subject}"):
+            decoding = drawing.decode(pipeline.brain_model, features)
+        of_references = references.features(test, self.repetitions)
+        ways: dict[str, Callable[[], RowData]] = {"brain": lambda: drawing.row(decoding)}
+        ways |= self._parts(drawing, decoding)
         pictures = picture_ids(ids, truth).tolist()
         if len(set(pictures)) > 1:
-            exchanged = torch.from_numpy(exchange_stimuli(pictures, self.seed))
-            rows["shuffled_brain"] = drawing.row(drawing.decode(pipeline.brain_model, features[exchanged]))
-        of_references = references.features(test, self.repetitions)
-        rows["permuted_training"] = drawing.row(drawing.decode(references.permuted, of_references))
+            exchanged = features[torch.from_numpy(exchange_stimuli(pictures, self.seed))]
+            ways["shuffled_brain"] = lambda: drawing.row(drawing.decode(pipeline.brain_model, exchanged))
+        ways["permuted_training"] = lambda: drawing.row(drawing.decode(references.permuted, of_references))
         if refitted is not None:
-            rows["permuted_training_own"] = drawing.row(drawing.decode(refitted, features))
-        rows |= self._training_pictures(pipeline, record, table, subject, decoding)
-        rows["floor"] = RowData(images=drawing.unconditional())
-        rows |= drawing.ceilings(truth)
-        is_linear = references.ridge is pipeline.brain_model
-        rows["ridge"] = rows["brain"] if is_linear else drawing.row(drawing.decode(references.ridge, of_references))
+            ways["permuted_training_own"] = lambda: drawing.row(drawing.decode(refitted, features))
+        ways["floor"] = lambda: RowData(images=drawing.unconditional())
+        ways |= drawing.ceilings(truth)
+        if references.ridge is not pipeline.brain_model:
+            ways["ridge"] = lambda: drawing.row(drawing.decode(references.ridge, of_references))
         noise_free = _noise_free_trials(table, test)
         if noise_free is not None:
             expected = ProcessedTrials(noise_free, pipeline.processor, self.repetitions)
             noise_free_features = torch.from_numpy(expected[np.arange(len(expected))])
-            rows["noise_free"] = drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
+            ways["noise_free"] = lambda: drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
         if reference is not None:
-            rows["reference"] = self._reference_row(reference, drawn_by, subject, test)
+            ways["reference"] = lambda: self._reference_row(reference, drawn_by, subject, test)
+        drawn = _drawn_rows(ways, pipeline, reference, subject if len(pipeline.processor.subject_names) > 1 else "")
+        if "ridge" not in drawn:
+            drawn["ridge"] = drawn["brain"]
+        with progress.phase("Looking for the nearest training pictures"):
+            drawn |= self._training_pictures(pipeline, record, table, subject, decoding)
         scene_factors = _scene_factors(table, ids)
         if scene_factors is not None:
             without_object = np.stack([background(scene) for scene in scene_factors])
-            rows["background"] = RowData(images=prepare_pictures(without_object, generator.image_size))
+            drawn["background"] = RowData(images=prepare_pictures(without_object, generator.image_size))
+        rows = {name: drawn[name] for name in ROW_ORDER if name in drawn}
         gallery = None
         if decoding.retrieval_embeds is not None:
             # Prepared as training targets are.
@@ -229,7 +263,7 @@ class Evaluation:
         notes = processor_notes(pipeline.processor, table, test)
         return Evaluated(subject, record.fold, ids, truth, rows, gallery, held_out, notes)
 
-    def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, RowData]:
+    def _parts(self, drawing: "_Drawing", decoding: FmriDecoding) -> dict[str, Callable[[], RowData]]:
         """What the decoded latent and the decoded embeddings give alone, where the generator uses both."""
         if not drawing.pipeline.image_generator.generates_from_embeddings:
             return {}
@@ -241,11 +275,10 @@ class Evaluation:
             text_embeds=decoding.text_embeds,
             retrieval_embeds=decoding.retrieval_embeds,
         )
-        parts = {
-            "brain_low_level": RowData(images=drawing.draw(low_level, strength=0.0, num_candidates=1)),
-            "brain_embeds_only": RowData(images=drawing.draw(embeds_only)),
+        return {
+            "brain_low_level": lambda: RowData(images=drawing.draw(low_level, strength=0.0, num_candidates=1)),
+            "brain_embeds_only": lambda: RowData(images=drawing.draw(embeds_only)),
         }
-        return parts
 
     def _training_pictures(
         self,
@@ -307,13 +340,15 @@ class Evaluation:
             "factors": known_factors,
         }
         scores = score_rows(rows, truth, ids, protocol, folds=folds, **columns, seed=self.seed)
-        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
+        with progress.phase("Comparing test pictures with those that were learned from"):
+            copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
         near_copies = near_copies_content(copies, rows["brain"], truth, ids, folds, protocol, columns, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         num_folds = table.num_folds(record.split)
         rows_of_split = table.split_rows(record.split)
         tested = {fold: part_fingerprints(rows_of_split, fold)[TEST] for fold in sorted(set(folds))}
         looks = looks_at_folds(table.path, table.fingerprint, record.split, tested)
+        progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
             self.protocol,
@@ -396,17 +431,39 @@ class _Drawing:
             )
         return output.images
 
-    def ceilings(self, truth: torch.Tensor) -> dict[str, RowData]:
+    def ceilings(self, truth: torch.Tensor) -> dict[str, Callable[[], RowData]]:
         """Pictures from the true embedding and latent."""
         generator, config = self.pipeline.image_generator, self.pipeline.brain_model.config
         latents = None if config.latent_space is None else generator.encode_images(truth)
         embeds = None if config.image_embedding_space is None else generator.embed_images(truth)
         complete = FmriDecoding(image_embeds=embeds, latents=latents, retrieval_embeds=embeds)
-        rows = {"ceiling": RowData(images=self.draw(complete))}
+        ways = {"ceiling": lambda: RowData(images=self.draw(complete))}
         if generator.generates_from_embeddings and embeds is not None and latents is not None:
             embeds_only = FmriDecoding(image_embeds=embeds, retrieval_embeds=embeds)
-            rows["ceiling_embeds_only"] = RowData(images=self.draw(embeds_only))
-        return rows
+            ways["ceiling_embeds_only"] = lambda: RowData(images=self.draw(embeds_only))
+        return ways
+
+
+def _drawn_rows(
+    ways: Mapping[str, Callable[[], RowData]],
+    pipeline: FmriToImagePipeline,
+    reference: FmriToImagePipeline | None,
+    subject: str,
+) -> dict[str, RowData]:
+    """Draws each row, with a bar that names it; `subject` is empty where there is one only."""
+    rows = {}
+    for number, (name, draw) in enumerate(ways.items(), start=1):
+        of_subject = f" of {subject}" if subject else ""
+        what = f"Drawing row {number} of {len(ways)}{of_subject}, {row_info(name).label}"
+        with ExitStack() as stack:
+            for each in (pipeline, reference):
+                if each is not None:
+                    stack.enter_context(progress.named(each, what, each.image_generator))
+            if name == "floor":
+                # Drawn by the generator itself, whose own bars the pipeline has turned off.
+                stack.enter_context(progress.phase(what))
+            rows[name] = draw()
+    return rows
 
 
 @dataclass

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..data.picture_files import named_pictures
 from ..data.pictures import read_picture
@@ -18,6 +17,7 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
+from ..progress import batches
 from ..reading import MEBIBYTE
 from ..retrieval import DEFAULT_TOP_K, Query, count_duplicates, retrieve
 from .reconstruct import Patterns, load_array
@@ -104,11 +104,11 @@ def retrieve_from_gallery(
 def _decoded(pipeline: FmriToImagePipeline, patterns: Patterns) -> torch.Tensor:
     """(N, values) embeddings of all patterns."""
     model, subject = pipeline.brain_model, patterns.subject
-    parts = patterns.features.split(_PATTERNS_A_BATCH)
+    count = len(patterns.features)
     with torch.no_grad():
         embeds = [
-            model.retrieval_embeds(part.to(model.device), subject).flatten(1).float().cpu()
-            for part in tqdm(parts, desc="Decoding", disable=len(parts) == 1)
+            model.retrieval_embeds(patterns.features[rows].to(model.device), subject).flatten(1).float().cpu()
+            for rows in batches(count, _PATTERNS_A_BATCH, "Decoding embeddings", unit="pattern", delay=1)
         ]
     return torch.cat(embeds)
 
@@ -135,8 +135,8 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
             "This pipeline has no image generator to embed the gallery's pictures; give a .npy file of embeddings."
         )
     embeds = []
-    for start in tqdm(range(0, len(files), _PICTURES_A_BATCH), desc="Embedding pictures", delay=1):
-        for alike in _batches(_picture(file, generator) for file in files[start : start + _PICTURES_A_BATCH]):
+    for rows in batches(len(files), _PICTURES_A_BATCH, "Embedding the gallery's pictures"):
+        for alike in _batches(_picture(files[row], generator) for row in rows):
             prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
     return Gallery(torch.cat(embeds).numpy(), list(pictures.files), pictures.notes(path))

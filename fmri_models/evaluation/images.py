@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import progress
 from ..data.picture_files import named_pictures
 from ..data.pictures import GREY_MODES, opened_picture, read_picture
 from ..data.targets import resized_picture
@@ -55,9 +56,11 @@ def evaluate_images(
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
-    names, truth, recon, notes = load_matched(recon_dir, truth_dir)
+    with progress.phase("Reading pictures", delay=1):
+        names, truth, recon, notes = load_matched(recon_dir, truth_dir)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
     scores = score_rows(rows, truth, names, chosen, seed=seed)
+    progress.say("Summing up: intervals and the permutation test")
     report = Report.from_scores(
         scores,
         chosen,

@@ -15,8 +15,8 @@ from ..data.matrix import cache_folder
 from ..data.splits import named_folds
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..plain_values import plain
 from ..reading import check_regular_file, checked, parse_json, read_text
-from .report import plain
 from .report_schema import Look
 
 FILE_NAME = "evaluations.jsonl"

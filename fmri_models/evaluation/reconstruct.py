@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..data.processed import ProcessedTrials
 from ..data.schema import TEST
@@ -21,6 +20,7 @@ from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
 from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
+from ..progress import batches, named
 from ..reading import check_regular_file, read_array, read_text
 from ..saving import atomic_folder
 from .held_out import held_out_notes, held_out_trials
@@ -165,11 +165,11 @@ def reconstruct(
     drawings = [SeededDrawing(chosen_settings, seed, precision) for seed in seeds]
     files = _file_names(patterns, seeds)
     with atomic_folder(out, overwrite, RECONSTRUCTIONS, inputs) as partial:
-        for start in tqdm(range(0, len(patterns.names), _PATTERNS_A_BATCH), desc="Reconstructing"):
-            chosen = range(start, min(start + _PATTERNS_A_BATCH, len(patterns.names)))
+        for chosen in batches(len(patterns.names), _PATTERNS_A_BATCH, "Reconstructing", unit="pattern"):
             for number, drawing in enumerate(drawings):
                 decoding = _decode(pipeline, patterns, chosen, drawing)
-                with drawing.computing(pipeline.device):
+                inside = named(pipeline, "Drawing pictures", pipeline.image_generator, leave=False)
+                with drawing.computing(pipeline.device), inside:
                     sources = drawing.sources(chosen)
                     output = pipeline.generate(decoding, **drawing.call(), generator=sources, num_patterns=len(chosen))
                 pictures = cast(list[Image.Image], output.images)

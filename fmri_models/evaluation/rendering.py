@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
@@ -25,7 +27,7 @@ from ..output_folders import check_merged_folder
 from ..saving import merged_folder
 from .bootstrap import FEWEST_STIMULI
 from .items import ITEMS_FILE, picture_counts, save_items
-from .protocols import row_info
+from .protocols import MetricInfo, row_info
 from .report import REPORT_FILE, Report
 from .scoring import RowData, Scores
 
@@ -276,23 +278,119 @@ def _save(picture: Tensor, path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- text
 
 
-def text_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """An aligned table for a terminal; the first column is left-aligned, the others right."""
-    header, *lines = ([one_line(cell) for cell in line] for line in (header, *lines))
-    widths = [max(len(str(line[i])) for line in [header, *lines]) for i in range(len(header))]
-    rule = "  ".join("-" * width for width in widths)
-
-    def aligned(line: Sequence[str]) -> str:
-        cells = [str(line[0]).ljust(widths[0]), *(str(c).rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-        return "  ".join(cells).rstrip()
-
-    return "\n".join([aligned(header), rule, *(aligned(line) for line in lines)])
+_FEWEST_COLUMNS, _FEWEST_OF_NAMES = 30, 20
+_GAP_OF_COLUMNS = "  "
 
 
-def results_table(report: Report) -> str:
-    """The values of all rows, metrics down and rows across, for a terminal."""
-    header, lines = _results(report, with_interval=False)
-    return text_table(header, lines)
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """An aligned table for a terminal; the first column is left-aligned, the others right.
+
+    What does not fit into the width goes on in further blocks, each with the first column, whose texts are wrapped
+    where they would leave no room.
+
+    Args:
+        header: Names of the columns.
+        lines: Cells.
+        width: Characters a line; those of the terminal if None, 80 where there is none.
+    """
+    width = max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns if width is None else width)
+    rows = [[one_line(cell) for cell in line] for line in (header, *lines)]
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+    room = width - sum(each + len(_GAP_OF_COLUMNS) for each in widths[1:])
+    # In one block if that leaves enough for names.
+    first = min(widths[0], room if room >= _FEWEST_OF_NAMES else max(_FEWEST_OF_NAMES, width // 3))
+    blocks = [_block(rows, first, widths, chosen) for chosen in _fitting(widths, width - first)]
+    return "\n\n".join(blocks)
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers of the columns behind the first one, in groups that fit beside it."""
+    groups: list[list[int]] = [[]]
+    used = 0
+    for number, width in enumerate(widths[1:], start=1):
+        needed = width + len(_GAP_OF_COLUMNS)
+        if groups[-1] and used + needed > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(number)
+        used += needed
+    return groups
+
+
+def _block(rows: Sequence[Sequence[str]], first: int, widths: Sequence[int], chosen: Sequence[int]) -> str:
+    """One block of a table: the first column, wrapped, and some others."""
+    lines = []
+    for number, row in enumerate(rows):
+        *above, last = _wrapped(row[0], first)
+        lines += above
+        cells = [" " * (widths[i] - columns_of(row[i])) + row[i] for i in chosen]
+        lines.append(_GAP_OF_COLUMNS.join([last + " " * (first - columns_of(last)), *cells]).rstrip())
+        if number == 0:
+            lines.append(_GAP_OF_COLUMNS.join("-" * each for each in (first, *(widths[i] for i in chosen))))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of at most so many columns of a terminal, broken between words where that is possible."""
+    lines, line = [], ""
+    # The arrow stays with the last word of a metric.
+    for word in re.split(" (?![↑↓])", text):
+        joined = f"{line} {word}" if line else word
+        while columns_of(joined) > width:
+            if line:
+                lines.append(line)
+                line, joined = "", word
+                continue
+            end = next(end for end in range(len(joined), 0, -1) if end == 1 or columns_of(joined[:end]) <= width)
+            lines.append(joined[:end])
+            joined = joined[end:]
+        line = joined
+    return [*lines, line]
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes: two for wide characters, none for those that join others."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def results_table(report: Report, all_rows: bool = False, width: int | None = None) -> str:
+    """The values of a report for a terminal, metrics down and rows across.
+
+    Args:
+        report: The report.
+        all_rows: Every row, instead of the brain, ridge, the best control of each metric and the ceiling.
+        width: As of [`text_table`].
+    """
+    if all_rows:
+        header, lines = _results(report, with_interval=False)
+        return text_table(header, lines, width)
+    controls = [row for row in report.results if report.row(row)["kind"] == "control"]
+    shown = [row for row in ("brain", "ridge") if row in report.results]
+    every: dict[str, list[str]] = {row: [row] for row in shown} | {"best control": controls, "ceiling": ["ceiling"]}
+    columns = [(name, rows) for name, rows in every.items() if any(row in report.results for row in rows)]
+    lines = []
+    for metric in report.metrics():
+        cells = [_value(_best(report, rows, metric), False) for _, rows in columns]
+        lines.append([f"{metric.label} {'↑' if metric.higher_is_better else '↓'}", *cells])
+    table = text_table(["metric", *(name for name, _ in columns)], lines, width)
+    left_out = [row for row in report.results if row not in (*shown, *controls, "ceiling")]
+    notes = []
+    if len(controls) > 1:
+        names = ", ".join(report.row(row)["label"] for row in controls)
+        notes.append(f"best control: in each metric the best of {names}")
+    if left_out or len(controls) > 1:
+        notes.append(f"all {len(report.results)} rows with chance: --all-rows, report.md or report.html")
+    width = max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns if width is None else width)
+    return "\n".join([table, *(line for note in notes for line in _wrapped(one_line(note, most=2000), width))])
+
+
+def _best(report: Report, rows: Sequence[str], metric: MetricInfo) -> Mapping[str, Any] | None:
+    """The best of some rows' values in a metric; None where none has one."""
+    found = [report.results.get(row, {}).get(metric.name) for row in rows]
+    there = [each for each in found if each and each.get("value") is not None]
+    return (max if metric.higher_is_better else min)(there, key=lambda each: each["value"]) if there else None
 
 
 def to_markdown(report: Report) -> str:
@@ -557,10 +655,33 @@ def _number(count: int, noun: str) -> str:
 
 
 def _short(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return str(values)
-    pairs = ((name, f"{value:.3f}" if isinstance(value, float) else value) for name, value in values.items())
-    return ", ".join(f"{name} {value}" for name, value in pairs if value is not None)
+    """Values as people write them: names and values, lists with commas; what lies deeper in parentheses."""
+    if isinstance(values, Mapping):
+        pairs = ((str(name).replace("_", " "), value) for name, value in values.items())
+        return ", ".join(f"{name} {_within(value)}" for name, value in pairs if value not in (None, {}, []))
+    if isinstance(values, list | tuple):
+        return ", ".join(_within(value) for value in values)
+    return _within(values)
+
+
+def _within(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Mapping):
+        return f"({_short(value)})"
+    if isinstance(value, list | tuple):
+        texts = [_within(each) for each in value]
+        return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+    return str(value)
+
+
+def _looked_with(config: Any) -> str:
+    """What an earlier look was taken with, without the whole of its recipe."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("recipe"), Mapping):
+        return _short(config)
+    return _short({**config, "recipe": config["recipe"].get("method")})
 
 
 def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

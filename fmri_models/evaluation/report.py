@@ -1,7 +1,6 @@
 """report.json: what was measured, against what, with which data, model, networks and versions."""
 
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -15,6 +14,7 @@ import numpy as np
 from .. import version as package_version
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..plain_values import plain
 from ..reading import checked, read_json
 from ..saving import check_schema, write_text
 from ..swapping import recover
@@ -439,16 +439,3 @@ def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
                 "pictures or statistics in the training data."
             )
     return sentences
-
-
-def plain(value: Any) -> Any:
-    """Plain JSON values: NaN and infinity become None, texts one line each, and other objects their text."""
-    if isinstance(value, Mapping):
-        return {one_line(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float)) else one_line(value, most=10_000)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from .. import progress
 from ..errors import FmriModelsError
 from ..names import listed
 from .bootstrap import PERMUTATIONS, WIDENING_OF_FOLDS
@@ -253,9 +254,11 @@ def score_rows(
         *_on_same_pictures(same_pictures(items.ids.tolist(), items.pictures.tolist())),
         *_on_constant_pictures(items.ids, constant, metrics),
     ]
-    networks = _networks(metrics, extractors)
-    classifier = _classifier(metrics, factor_classifier)
-    contents = {name: _RowContent.of(row, networks, classifier) for name, row in checked.items()}
+    with progress.phase("Loading the networks that measure", delay=1):
+        networks = _networks(metrics, extractors)
+        classifier = _classifier(metrics, factor_classifier)
+    seen = progress.bar(checked.items(), "Looking at the pictures of each row", unit="row", delay=1)
+    contents = {name: _RowContent.of(row, networks, classifier) for name, row in seen}
     truth_features = {name: network(truth) for name, network in networks.items()}
     blocks = [_Block.of_items(each, truth, items, truth_features, protocol) for each in positions]
     pairings, exhaustive = _pairings(items, blocks, permutations if "brain" in rows else 0, seed)
@@ -273,7 +276,7 @@ def score_rows(
         | ({} if classifier is None else {"scene_factors": {"sha256": classifier.sha256}}),
         notes=notes,
     )
-    for name, content in contents.items():
+    for name, content in progress.bar(contents.items(), "Scoring each row", unit="row", delay=1):
         for block in blocks:
             drawn = pairings if name == "brain" else pairings[:0]
             _score_block(scores, name, _RowInBlock(block, content.at(block.positions)), metrics, drawn)

@@ -6,8 +6,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ..process_end import exit_code, sentence_of, signals_as_exceptions
+from .. import progress
+from ..command_output import in_sentences
+from ..process_end import exit_code, interrupted_sentence, sentence_of, signals_as_exceptions
 from ..process_memory import keep_freed_memory
+from ..process_threads import brief_waiting
 from .command import add_arguments, run
 
 _IS_MAIN = os.environ.get("RANK", "0") == "0"
@@ -28,14 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_intermixed_args(arguments)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if _IS_MAIN else "error")
+    if not _IS_MAIN:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.update(brief_waiting())
     keep_freed_memory()
     try:
-        with signals_as_exceptions():
+        with signals_as_exceptions(), in_sentences("fmri_models.training"):
             run(args)
     except KeyboardInterrupt as interrupt:
         if _IS_MAIN:
-            print("fmri_models.training: interrupted; what was complete has been kept.", file=sys.stderr)
+            progress.close_bars()
+            print(f"fmri_models.training: {interrupted_sentence(interrupt)}", file=sys.stderr)
         return exit_code(interrupt)
     except Exception as error:
         message = sentence_of(error)

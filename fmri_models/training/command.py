@@ -1,8 +1,8 @@
 """The arguments of `fmri-models train` and of `python -m fmri_models.training`, and what they do."""
 
 import argparse
-import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,34 +23,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Trains, or estimates what that would take."""
-    from ..names import one_line, shell_word
-    from ..typed_values import check_given_once
-    from .loop import TrainingInterrupted
-    from .processes import processes
-    from .recipe import is_recipe_file, load_recipe
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Trains, or estimates what that would take.
 
-    check_given_once(args.overrides)
+    Returns:
+        What was found, by name; None in further processes.
+    """
+    from ..command_output import quiet_libraries
+    from ..names import one_line
+    from ..progress import is_first_process, phase
+    from .recipe_files import is_recipe_file
+
+    values = _checked_soon(args)
+    with phase("Loading PyTorch, transformers and diffusers"):
+        from .loop import TrainingInterrupted
+        from .recipe import load_recipe
+        from .trainer import train
+
+        quiet_libraries()
     recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
-        from .estimate import estimate
+        from .estimate import as_text, estimated
 
-        print(estimate(recipe))
-        return
-    from .trainer import train
+        lines = estimated(recipe)
+        print(as_text(lines))
+        return {"recipe": args.recipe, "estimate": [{"name": name, "value": value} for name, value in lines]}
 
     def say_saved(folder: Path) -> None:
         print(f"saved {one_line(folder, most=5000)}", flush=True)
 
     file = args.recipe if is_recipe_file(args.recipe) else None
     try:
-        train(recipe, resume=args.resume, overwrite=args.overwrite, recipe_file=file, saved=say_saved)
+        folders = train(recipe, resume=args.resume, overwrite=args.overwrite, recipe_file=file, saved=say_saved)
     except TrainingInterrupted as error:
-        if processes().is_main_process:
-            print(f"fmri-models: {error}", file=sys.stderr)
-        sys.exit(128 + error.signal)
-    if processes().is_main_process:
-        out = Path(str(recipe.out))
-        model, data, report = shell_word(out), shell_word(recipe.data), shell_word(f"{out}-report")
-        print(f"\nnext:\n  fmri-models evaluate --model {model} --data {data} --out {report}")
+        # The same command can go on, which others that train can't.
+        error.sentence = str(error)
+        raise
+    if not is_first_process():
+        return None
+    command = _next_command(Path(str(recipe.out)), Path(str(recipe.data)))
+    print(f"\nnext:\n  {command}")
+    return {"recipe": args.recipe, "data": values.get("data"), "pipelines": folders, "next": command}
+
+
+def _checked_soon(args: argparse.Namespace) -> dict[str, Any]:
+    """What recipe and overrides say, with what can be found wrong before PyTorch is loaded.
+
+    Raises:
+        FmriModelsError: There is no such recipe or table, a key is unknown, or something is given twice.
+    """
+    from ..data.table import TrialTable
+    from ..typed_values import check_given_once
+    from .recipe_files import recipe_values
+
+    check_given_once(args.overrides)
+    values = recipe_values(args.recipe, args.overrides)
+    if isinstance(values.get("data"), str) and values["data"]:
+        TrialTable.open(values["data"])
+    return values
+
+
+def _next_command(out: Path, data: Path) -> str:
+    """How the trained model is measured, with the protocol that its pictures ask for."""
+    from ..data.table import TrialTable
+    from ..evaluation.scoring import SMALLEST_NETWORK_PICTURE
+    from ..names import shell_word
+
+    stimuli = TrialTable.open(data).stimuli
+    side = min(stimuli.images(stimuli.ids[:1]).shape[1:3])
+    protocol = " --protocol small_pictures" if side < SMALLEST_NETWORK_PICTURE else ""
+    places = f"--model {shell_word(out)} --data {shell_word(data)}"
+    return f"fmri-models evaluate {places}{protocol} --out {shell_word(f'{out}-report')}"

@@ -41,8 +41,18 @@ _LARGE = 2**32
 _SHARE_FOR_TIMING = 0.5
 
 
+def as_text(lines: Iterable[tuple[str, str]]) -> str:
+    """An estimate for a terminal, a line each."""
+    return "\n".join(f"{key:<11}{value}" for key, value in lines)
+
+
 def estimate(recipe: Recipe) -> str:
-    """Parameters, memory, disk, steps and time of a recipe, as a text of one line each.
+    """What [`estimated`] finds, as a text of one line each."""
+    return as_text(estimated(recipe))
+
+
+def estimated(recipe: Recipe) -> list[tuple[str, str]]:
+    """Parameters, memory, disk, steps and time of a recipe: names and what is to be said of them.
 
     All but time is counted on a model without weights. The time of a closed-form fit is its arithmetic over this
     machine's measured speed in matrix products; that of a stage that is trained by gradient comes from a few real steps
@@ -72,7 +82,7 @@ def estimate(recipe: Recipe) -> str:
         )
     if sentence := few_stimuli_sentence(recipe, table, recipe_subjects(recipe, table)):
         lines.append(("note", sentence))
-    return "\n".join(f"{key:<11}{value}" for key, value in lines)
+    return lines
 
 
 def _in_closed_form(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:

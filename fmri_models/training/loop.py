@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers.utils import logging
 
+from .. import progress as bars
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from .checkpoints import Checkpoints, StageState, damaged, read_state, restore_model, restore_tensors
@@ -31,9 +32,11 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     Attributes:
         signal: Number of the signal; that of Ctrl-C where another process got it.
+        sentence: What the command says; None where it has no option to go on with, and says something of its own.
     """
 
     signal: int = signal.SIGINT
+    sentence: str | None = None
 
 
 class _Interruption(threading.Event):
@@ -50,11 +53,13 @@ class StageLoop:
         stage: Model, optimiser and data.
         checkpoints: Where checkpoints are.
         state: How far the stage is.
+        described: What its bar says is trained; the stage's name if it is empty.
     """
 
     stage: GradientStage
     checkpoints: Checkpoints
     state: StageState
+    described: str = ""
     _losses: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> StageState:
@@ -154,11 +159,10 @@ class StageLoop:
                 tracker.finish()
 
     def _progress(self) -> tqdm:
-        return tqdm(
-            desc=f"Training {self.stage.identity.name}",
+        return bars.bar(
+            name=f"Training {self.described or self.stage.identity.name}",
             total=self.stage.num_steps,
             initial=self.state.step,
-            unit="step",
             disable=not self.stage.accelerator.is_main_process,
         )
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -22,7 +21,7 @@ from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_
 from ..generation.source import GeneratorSource
 from ..names import check_line, check_name, did_you_mean, one_line
 from ..processing_fmri import FmriProcessor
-from ..reading import MAX_NESTING, checked, parse_yaml, read_text
+from ..reading import MAX_NESTING, checked
 from ..registry import get_method
 from ..seeds import check_seed
 from ..typed_values import (
@@ -30,15 +29,13 @@ from ..typed_values import (
     OneOf,
     Options,
     check_key,
-    is_nothing,
     list_of,
     opened,
     options_of,
-    split_override,
     typed,
-    unshared,
 )
 from .options import TrainingOptions
+from .recipe_files import recipe_values, set_value
 from .simulated_trials import TrialSimulation, trial_simulation
 
 # What a recipe may say of its generator in place of a name.
@@ -48,7 +45,6 @@ OWN_PROCESSOR_KEYS = ("subjects", "parts", "split", "fold", "table", "needed")
 # What the settings of a selection may change.
 _SELECTABLE = ("model", "processor", "stages")
 _LARGEST_NUMBER = 2**63 - 1
-_MAX_LIST_INDEX_DIGITS = 9
 _BYTES_THAT_TELL = 2**20
 _MEND = "correct the recipe"
 
@@ -56,7 +52,6 @@ _MEND = "correct the recipe"
 Line = Annotated[str, Field(max_length=4096)]
 Names = Annotated[list[Line], Field(min_length=1)]
 _FILE_SIZE = re.compile(r"(?:[0-9]{0,6}[1-9][0-9]{0,6}(?:\.[0-9]{1,6})?|0\.[1-9][0-9]{0,5}) ?[KMGTkmgt][Bb]")
-_RECIPE_ENDINGS = (".yaml", ".yml", ".json")
 # How sentences on a stage's options begin.
 _OPTION_OF_STAGE = re.compile(r"(?:training|objective|augmentation|simulation|teacher)\b")
 
@@ -273,7 +268,7 @@ class Recipe:
         """
         changed = asdict(replace(self, selection=None))
         for key, value in values.items():
-            _set(changed, key, copy.deepcopy(value), f"{key}={value}")
+            set_value(changed, key, copy.deepcopy(value), f"{key}={value}")
         return _recipe_from(changed, "with " + ", ".join(f"{key}={value}" for key, value in values.items()))
 
     def _check_generator(self) -> None:
@@ -348,16 +343,6 @@ class Recipe:
         return values
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in _shipped_recipes() if file.name.endswith(".yaml"))
-
-
-def is_recipe_file(name_or_path: str) -> bool:
-    """Whether the path of a file is meant, and not the name of a recipe that comes with the package."""
-    return Path(name_or_path).suffix.lower() in _RECIPE_ENDINGS
-
-
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies overrides.
 
@@ -370,11 +355,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         FmriModelsError: There is no such recipe, it is no valid YAML, a key is unknown, or a value is not what its
             option takes.
     """
-    values = _read(name_or_path)
-    for override in overrides:
-        key, value = split_override(override)
-        _set(values, key, value, one_line(override))
-    return _recipe_from(values, one_line(name_or_path))
+    return _recipe_from(recipe_values(name_or_path, overrides), one_line(name_or_path))
 
 
 def _without_path(place: str | None) -> str | None:
@@ -389,65 +370,6 @@ def _without_path(place: str | None) -> str | None:
             # Configurations as a whole; of weights the header and the first values tell enough.
             digest.update(content.read(_BYTES_THAT_TELL))
     return f"{folder.name} (a folder, {digest.hexdigest()[:16]})"
-
-
-def _shipped_recipes() -> list[Any]:
-    return list(resources.files(__package__).joinpath("recipes").iterdir())
-
-
-def _read(name_or_path: str) -> dict[str, Any]:
-    shipped = ", ".join(recipe_names())
-    if is_recipe_file(name_or_path):
-        text = read_text(name_or_path, "recipe file", f"shipped recipes: {shipped}")
-    elif name_or_path in recipe_names():
-        text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    else:
-        if os.path.isfile(name_or_path):
-            raise FmriModelsError(
-                f"The file {one_line(name_or_path)} has none of the endings of recipes, {', '.join(_RECIPE_ENDINGS)}; "
-                "rename it."
-            )
-        raise FmriModelsError(
-            f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file."
-            f"{did_you_mean(name_or_path, recipe_names())}"
-        )
-    values = parse_yaml(text, f"The recipe {one_line(name_or_path)}", as_written=True)
-    if not isinstance(values, dict):
-        raise FmriModelsError(f"The recipe {one_line(name_or_path)} holds no mapping of keys to values.")
-    return unshared(values)
-
-
-def _set(values: dict[str, Any], key: str, value: Any, override: str) -> None:
-    target: Any = values
-    *parents, last = key.split(".")
-    if len(parents) >= MAX_NESTING:
-        raise FmriModelsError(f"The override {override!r} reaches {len(parents)} levels deep; correct its key.")
-    for parent in parents:
-        target = _step_into(target, parent, override)
-    if isinstance(target, list):
-        target[_list_index(target, last, override)] = value
-    else:
-        target[last] = value
-
-
-def _step_into(target: Any, key: str, override: str) -> Any:
-    place: Any = _list_index(target, key, override) if isinstance(target, list) else key
-    found = opened(target[place]) if isinstance(target, list) else opened(target.get(place))
-    if is_nothing(found):
-        found = {}
-    if not isinstance(found, dict | list):
-        raise FmriModelsError(f"The override {override!r} reaches into {key!r}, which is a single value.")
-    target[place] = found
-    return found
-
-
-def _list_index(target: list[Any], key: str, override: str) -> int:
-    known = key.isascii() and key.isdigit() and len(key) <= _MAX_LIST_INDEX_DIGITS and int(key) < len(target)
-    if not known:
-        raise FmriModelsError(
-            f"The override {override!r} asks for item {one_line(repr(key), 40)} of a list of {len(target)} (from 0)."
-        )
-    return int(key)
 
 
 def _recipe_from(values: dict[str, Any], source: str) -> Recipe:

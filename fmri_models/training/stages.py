@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .. import progress
 from ..data.augmentation import picture_augmentation
 from ..data.closed_form import closed_form_trials
 from ..data.loading import TrialDataset, gradient_trials
@@ -161,7 +162,7 @@ class StageRunner:
         stage = self.gradient_stage(number)
         if folder is not None:
             restore_stage(stage, state, folder)
-        state = StageLoop(stage, checkpoints, state).run()
+        state = StageLoop(stage, checkpoints, state, self._described(number)).run()
         stage.close()
         if stage.online_targets is not None:
             self.generator.to("cpu")
@@ -175,6 +176,12 @@ class StageRunner:
         }
         self._finish(number, result, state.seconds, checkpoints)
 
+    def _described(self, number: int) -> str:
+        """How bars call a stage."""
+        stages = self.recipe.stages
+        which = f" (stage {number + 1} of {len(stages)})" if len(stages) > 1 else ""
+        return f"{stages[number].name}{which}"
+
     def _fit(self, number: int, checkpoints: Checkpoints | None) -> None:
         stage, recipe = self.recipe.stages[number], self.recipe
         objective = stage_objective(recipe, stage)
@@ -184,7 +191,8 @@ class StageRunner:
         where = (recipe.split, recipe.fold, recipe.repetitions)
         held_out = trials(stage.held_out_parts, *where) if stage.held_out_parts else None
         training = trials(stage.train_on, *where)
-        result = objective.fit(self.model, training, held_out)
+        with progress.phase(f"Fitting {self._described(number)} in closed form"):
+            result = objective.fit(self.model, training, held_out)
         self._finish(number, result, None, checkpoints, learned_from=_learned_from(stage, training))
 
     def _finish(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
-from fmri_models.training.recipe import load_recipe, recipe_names
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.recipe_files import recipe_names
 from fmri_models.training.stages import stage_objective
 from fmri_models.typed_values import check_given_once
 

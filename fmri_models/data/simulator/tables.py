@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ...errors import FmriModelsError
 from ...names import one_line
 from ...output_folders import TRIAL_TABLE, check_output_folder
+from ...progress import bar
 from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
 from ..stimuli import pixels_of, read_stimuli
 from ..writer import TrialTableWriter
@@ -102,7 +103,7 @@ def simulate(
     ):
         names = pool.assignment.all(num_subjects)
         memory = _StimulusMemory()
-        records = tqdm(pool.records(names), "stimuli", len(names), unit="picture", disable=not progress)
+        records = bar(pool.records(names), "Preparing pictures", len(names), unit="picture", disable=not progress)
         writer.add_stimuli(memory.watch(records))
         shares = {}
         for subject in range(num_subjects):
@@ -192,8 +193,9 @@ class _Session:
         rows = {split: np.flatnonzero(shown == split) for split in SPLITS}
         # Trials come in the order of time and are written by split: those of the two small splits wait in memory.
         waiting = {split: np.empty((len(rows[split]), experiment.num_voxels), _BETAS) for split in (VALIDATION, TEST)}
-        with tqdm(total=len(design), desc=self.simulator.name, unit="trial", disable=not progress) as bar:
-            train = _train_blocks(experiment, shown, rows, waiting, bar)
+        name = f"Simulating {self.simulator.name}"
+        with bar(name=name, total=len(design), unit="trial", disable=not progress) as trials:
+            train = _train_blocks(experiment, shown, rows, waiting, trials)
             for split in SPLITS:
                 if not len(rows[split]):
                     continue
@@ -215,7 +217,7 @@ def _train_blocks(
     shown: np.ndarray,
     rows: dict[str, np.ndarray],
     waiting: dict[str, np.ndarray],
-    bar: tqdm,
+    trials: tqdm,
 ) -> Iterator[np.ndarray]:
     """Yields the training rows of each run and puts the others where they wait."""
     for span, block in experiment.blocks():
@@ -223,7 +225,7 @@ def _train_blocks(
             chosen = np.flatnonzero(shown[span] == split)
             first = np.searchsorted(rows[split], span.start)
             place[first : first + len(chosen)] = block[chosen]
-        bar.update(len(block))
+        trials.update(len(block))
         yield block[shown[span] == TRAIN].astype(_BETAS)
 
 

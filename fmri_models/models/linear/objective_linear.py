@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
-from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, Selection, choose_alpha
 from ...encoders.disk_backed import release_memory
 from ...errors import FmriModelsError
 from ...names import one_line
+from ...progress import bar
 from .modeling_linear import BlockedLinear, LinearModel
 
 logger = logging.get_logger(__name__)
@@ -153,7 +153,7 @@ class LinearObjective:
         """Solves for one subject and group of targets, block by block, and writes the weights into the model."""
         factor = solver.factor(alpha)
         blocks = cast(Sequence[nn.Linear], head.blocks)
-        progress = tqdm(head.columns, desc=f"Solving for {part}", disable=len(head.columns) < 4)
+        progress = bar(head.columns, f"Solving for {part}", unit="block", disable=len(head.columns) < 4)
         for columns, block in zip(progress, blocks, strict=True):
             targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
             weight, bias = solver.weights(targets, alpha, factor)

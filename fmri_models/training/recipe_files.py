@@ -1,0 +1,120 @@
+"""Recipes as files: which there are, what they say, and what `key=value` changes. Light: no network is loaded."""
+
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import FmriModelsError
+from ..names import did_you_mean, one_line
+from ..reading import MAX_NESTING, parse_yaml, read_text
+from ..typed_values import check_key, is_nothing, opened, split_override, unshared
+
+# Of a recipe itself, as [`Recipe`] declares them; what is in them is compared where their classes are.
+KEYS = (
+    "method", "stages", "data", "out", "subjects", "split", "fold", "folds", "generator", "targets", "initial_model",
+    "repetitions", "processor", "model", "drawing", "selection", "trackers", "seed", "max_shard_size",
+)  # fmt: skip
+_RECIPE_ENDINGS = (".yaml", ".yml", ".json")
+_MAX_LIST_INDEX_DIGITS = 9
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _shipped_recipes() if file.name.endswith(".yaml"))
+
+
+def is_recipe_file(name_or_path: str) -> bool:
+    """Whether the path of a file is meant, and not the name of a recipe that comes with the package."""
+    return Path(name_or_path).suffix.lower() in _RECIPE_ENDINGS
+
+
+def recipe_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe and overrides say, before anything is compared with what recipes may say.
+
+    Args:
+        name_or_path: Name of a shipped recipe, or path of a file.
+        overrides: `key=value`.
+
+    Raises:
+        FmriModelsError: There is no such recipe, it is no valid YAML, a key of it is unknown, or an override has no
+            form or no place.
+    """
+    values = _read(name_or_path)
+    for override in overrides:
+        key, value = split_override(override)
+        set_value(values, key, value, one_line(override))
+    for key in values:
+        check_key(key, KEYS, f"The recipe {one_line(name_or_path)}")
+    return values
+
+
+def _shipped_recipes() -> list[Any]:
+    return list(resources.files(__package__).joinpath("recipes").iterdir())
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    shipped = ", ".join(recipe_names())
+    if is_recipe_file(name_or_path):
+        text = read_text(name_or_path, "recipe file", f"shipped recipes: {shipped}")
+    elif name_or_path in recipe_names():
+        text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    else:
+        if os.path.isfile(name_or_path):
+            raise FmriModelsError(
+                f"The file {one_line(name_or_path)} has none of the endings of recipes, {', '.join(_RECIPE_ENDINGS)}; "
+                "rename it."
+            )
+        raise FmriModelsError(
+            f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file."
+            f"{did_you_mean(name_or_path, recipe_names())}"
+        )
+    values = parse_yaml(text, f"The recipe {one_line(name_or_path)}", as_written=True)
+    if not isinstance(values, dict):
+        raise FmriModelsError(f"The recipe {one_line(name_or_path)} holds no mapping of keys to values.")
+    return unshared(values)
+
+
+def set_value(values: dict[str, Any], key: str, value: Any, override: str) -> None:
+    """Puts a value where a key with dots says.
+
+    Args:
+        values: A recipe's.
+        key: Such as `stages.0.training.epochs`.
+        value: What is put there.
+        override: What the user wrote, for messages.
+
+    Raises:
+        FmriModelsError: There is no such place.
+    """
+    target: Any = values
+    *parents, last = key.split(".")
+    if len(parents) >= MAX_NESTING:
+        raise FmriModelsError(f"The override {override!r} reaches {len(parents)} levels deep; correct its key.")
+    for parent in parents:
+        target = _step_into(target, parent, override)
+    if isinstance(target, list):
+        target[_list_index(target, last, override)] = value
+    else:
+        target[last] = value
+
+
+def _step_into(target: Any, key: str, override: str) -> Any:
+    place: Any = _list_index(target, key, override) if isinstance(target, list) else key
+    found = opened(target[place]) if isinstance(target, list) else opened(target.get(place))
+    if is_nothing(found):
+        found = {}
+    if not isinstance(found, dict | list):
+        raise FmriModelsError(f"The override {override!r} reaches into {key!r}, which is a single value.")
+    target[place] = found
+    return found
+
+
+def _list_index(target: list[Any], key: str, override: str) -> int:
+    known = key.isascii() and key.isdigit() and len(key) <= _MAX_LIST_INDEX_DIGITS and int(key) < len(target)
+    if not known:
+        raise FmriModelsError(
+            f"The override {override!r} asks for item {one_line(repr(key), 40)} of a list of {len(target)} (from 0)."
+        )
+    return int(key)
