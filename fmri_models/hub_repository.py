@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import CommitInfo, HfApi, snapshot_download
 from huggingface_hub.errors import (
@@ -25,6 +25,7 @@ FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_do
 # Arguments of `save_pretrained` that go with `push_to_hub=True`.
 PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr")
 
+RepoType = Literal["model", "dataset"]
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
 
@@ -66,19 +67,20 @@ def weights_patterns(prefix: str, variant: str | None) -> list[str]:
     ]
 
 
-def fetch_folder(repo_id: str, patterns: Iterable[str], **options: Any) -> Path:
+def fetch_folder(repo_id: str, patterns: Iterable[str], repo_type: RepoType = "model", **options: Any) -> Path:
     """The folder of the cache with those files of a repository that fit the patterns.
 
     Args:
         repo_id: `user/name`.
         patterns: What is fetched; nothing else is.
+        repo_type: Whether it is a model or a data set.
         **options: Those of [`FETCH_OPTIONS`].
 
     Raises:
         NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
-    with hub_errors_as_sentences(repo_id, options.get("revision")):
-        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), **options))
+    with hub_errors_as_sentences(repo_id, options.get("revision"), repo_type):
+        return Path(snapshot_download(repo_id, repo_type=repo_type, allow_patterns=list(patterns), **options))
 
 
 def local_folder(name_or_path: str, patterns: Iterable[str], **options: Any) -> Path:
@@ -105,7 +107,7 @@ def check_place(name_or_path: str) -> None:
 
 
 @contextmanager
-def hub_errors_as_sentences(repo_id: str, revision: str | None) -> Iterator[None]:
+def hub_errors_as_sentences(repo_id: str, revision: str | None, repo_type: RepoType = "model") -> Iterator[None]:
     """Turns what the Hub's libraries raise inside the block into a sentence.
 
     Raises:
@@ -116,7 +118,7 @@ def hub_errors_as_sentences(repo_id: str, revision: str | None) -> Iterator[None
     except FmriModelsError:
         raise
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise NotFetchedError(_not_fetched(repo_id, revision, error)) from error
+        raise NotFetchedError(_not_fetched(repo_id, revision, repo_type, error)) from error
 
 
 def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
@@ -137,6 +139,7 @@ def upload(
     revision: str | None = None,
     commit_description: str | None = None,
     create_pr: bool = False,
+    repo_type: RepoType = "model",
 ) -> CommitInfo:
     """Uploads files of a folder in one commit, into a repository that is made where there is none.
 
@@ -150,24 +153,26 @@ def upload(
         revision: Branch, which is made where there is none; None takes the main one.
         commit_description: Further lines of the commit.
         create_pr: Propose the commit instead of making it.
+        repo_type: Whether it is a model or a data set.
 
     Raises:
         FmriModelsError: There is no network, or the token may not write there.
     """
     api = HfApi()
     try:
-        repo_id = api.create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        kind: dict[str, Any] = {"repo_type": repo_type, "token": token}
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **kind).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+            api.create_branch(repo_id, branch=revision, exist_ok=True, **kind)
         return api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             allow_patterns=[_literal(name) for name in files],
             commit_message=commit_message,
             commit_description=commit_description,
-            token=token,
             revision=revision,
             create_pr=create_pr,
+            **kind,
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise FmriModelsError(_not_uploaded(repo_id, error)) from error
@@ -207,13 +212,14 @@ def split_push_options(kwargs: dict[str, Any], others: Collection[str] = ()) -> 
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 
-def _not_fetched(repo_id: str, revision: str | None, error: BaseException) -> str:
+def _not_fetched(repo_id: str, revision: str | None, repo_type: RepoType, error: BaseException) -> str:
     at = "" if revision is None else f" at {revision}"
+    what, option = ("data set", "--repo-type dataset ") if repo_type == "dataset" else ("repository", "")
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"There is no repository {repo_id} on the Hub, or it is private and your token does not open it; check the "
+            f"There is no {what} {repo_id} on the Hub, or it is private and your token does not open it; check the "
             "name, or log in with `hf auth login`."
         )
     if isinstance(error, HfHubHTTPError) and error.response is not None:
@@ -221,7 +227,8 @@ def _not_fetched(repo_id: str, revision: str | None, error: BaseException) -> st
     if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError):
         return (
             f"{repo_id}{at} is neither a folder here nor complete in the cache, and the Hub could not be asked "
-            f"({_reason(error)}); check the name and the network, or download it before with `hf download {repo_id}`."
+            f"({_reason(error)}); check the name and the network, or download it before with `hf download "
+            f"{option}{repo_id}`."
         )
     return f"{repo_id}{at} could not be fetched from the Hub ({_reason(error)}); check the name."
 

@@ -1,16 +1,13 @@
 """The data set card: what a person reads, and the YAML by which `datasets.load_dataset` finds the files."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
+from ..licenses import license_fields
 from ..names import markdown
 from . import schema
-
-_HUB_LICENSES = {
-    "apache-2.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-3.0",
-    "cc-by-sa-4.0", "cc0-1.0", "mit", "odbl", "pddl",
-}  # fmt: skip
 
 _DESCRIPTION = "A trial table: single-trial betas and what was shown."
 _TEMPLATE = """---
@@ -39,8 +36,8 @@ or, without this package:
 ```python
 from datasets import load_dataset
 
-trials = load_dataset("FOLDER", "{first}", split="{first_split}")
-stimuli = load_dataset("FOLDER", "stimuli", split="train")
+trials = load_dataset("FOLDER", split="{first_split}")  # of {first}; others by name: load_dataset("FOLDER", "{last}")
+stimuli = load_dataset("FOLDER", "{stimuli}", split="train")
 ```
 
 `voxels/` has the voxels (ROI, position, noise ceiling), `splits/` says which trials may be learned from. A trial table
@@ -60,6 +57,8 @@ def data_card(metadata: Mapping) -> str:
         license=markdown(metadata["license"]) or "not stated",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
+        stimuli=_stimuli_config(metadata),
+        last=metadata["subjects"][-1],
         first_split=_parts(metadata, first)[0],
         voxels=metadata["num_voxels"][first],
         schema=metadata["schema"],
@@ -68,7 +67,8 @@ def data_card(metadata: Mapping) -> str:
 
 
 def _header(metadata: Mapping) -> dict:
-    configs = [
+    # What is loaded without a name: the trials of the first subject, since subjects differ in their voxels.
+    configs: list[dict[str, Any]] = [
         {
             "config_name": subject,
             "data_files": [
@@ -79,15 +79,21 @@ def _header(metadata: Mapping) -> dict:
         for subject in metadata["subjects"]
         if _parts(metadata, subject)
     ]
+    if configs:
+        configs[0]["default"] = True
     stimuli = {"split": "train", "path": f"{schema.STIMULI_FOLDER}/stimuli-*.parquet"}
-    configs.append({"config_name": schema.STIMULI_FOLDER, "data_files": [stimuli]})
-    license_id = metadata["license"].lower()
+    configs.append({"config_name": _stimuli_config(metadata), "data_files": [stimuli]})
     return {
         "pretty_name": metadata["name"],
-        "license": license_id if license_id in _HUB_LICENSES else "other",
+        **license_fields(metadata["license"]),
         "tags": ["fmri", "brain-decoding", "fmri_models", *(["simulated"] if metadata["simulated"] else [])],
         "configs": configs,
     }
+
+
+def _stimuli_config(metadata: Mapping) -> str:
+    """Under which name the stimuli are loaded, which no subject may have too."""
+    return next(name for name in (schema.STIMULI_FOLDER, "pictures", "shown") if name not in metadata["subjects"])
 
 
 def _parts(metadata: Mapping, subject: str) -> list[str]:

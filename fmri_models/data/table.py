@@ -15,7 +15,7 @@ from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, did_you_mean, file_name, is_name, listed, one_line
 from ..reading import check_regular_file, checked, parse_json
 from ..saving import check_schema
-from . import parquet, schema
+from . import hub, parquet, schema
 from .matrix import FmriMatrix
 from .metadata import read_metadata
 from .parquet import MEND, read_parquet
@@ -91,13 +91,36 @@ class TrialTable:
         self._matrices: dict[str, FmriMatrix] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> "TrialTable":
-        """Opens a trial table.
+    def open(
+        cls,
+        path: str | Path,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+    ) -> "TrialTable":
+        """Opens a trial table: a folder, or a data set of the Hub, of which the table's own files are fetched.
+
+        Args:
+            path: Folder, or repository id (`user/name`).
+            revision: Branch, tag or commit; None takes the main branch.
+            token: Token; None takes the one that is logged in.
+            cache_dir: Where fetched files are kept.
+            local_files_only: Take what was fetched before, without asking the Hub.
+            force_download: Fetch again what was fetched before.
 
         Raises:
             FmriModelsError: There is no table, it was written by a newer version, or files are missing or cut short.
         """
-        path = Path(path)
+        options = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "force_download": force_download,
+        }
+        path = hub.table_folder(path, {name: value for name, value in options.items() if value is not None})
         metadata = read_metadata(path)
         with system_errors_as_sentences(path):
             _check_files(path, metadata["files"])
@@ -105,6 +128,42 @@ class TrialTable:
 
     def __repr__(self) -> str:
         return f"TrialTable({str(self.path)!r}, subjects={self.subjects})"
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_description: str | None = None,
+    ) -> str:
+        """Uploads the table as a data set, with its card and all splits, in one commit.
+
+        It then opens as `TrialTable.open("user/name")`, and `datasets.load_dataset("user/name")` reads it, too. Nothing
+        else that lies in the folder goes along.
+
+        Args:
+            repo_id: `user/name`, or a name in your namespace; the repository is made where there is none.
+            commit_message: First line of the commit.
+            private: Whether a repository that is made is private.
+            token: Token; None takes the one that is logged in.
+            revision: Branch; None takes the main one.
+            create_pr: Propose the commit instead of making it.
+            commit_description: Further lines of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            FmriModelsError: The Hub does not take it.
+        """
+        options = {"private": private, "token": token, "revision": revision, "create_pr": create_pr}
+        message = commit_message or "Upload trial table"
+        return hub.upload_table(
+            self.path, self.metadata, repo_id, message, commit_description=commit_description, **options
+        )
 
     @property
     def findings(self) -> list[str]:

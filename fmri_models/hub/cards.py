@@ -21,6 +21,7 @@ from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_schema import ReportContent
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
 from ..generation.source import GeneratorSource
+from ..licenses import HUB_LICENSES, NOT_STATED, license_fields
 from ..names import markdown, markdown_code, one_line
 from ..pipeline_folder import INDEX_FILE, read_index, saved_settings
 from ..processing_fmri import FmriProcessor
@@ -71,11 +72,13 @@ class _SavedPipeline:
         try:
             config = method.load("config").from_pretrained(str(folder / "brain_model"))
             processor = FmriProcessor.from_pretrained(str(folder / "processor"))
+        except FmriModelsError as error:
+            raise FmriModelsError(f"The pipeline in {one_line(folder)} is not whole: {error}") from error
         # Configurations are made by each method's own constructor, which raises whatever it does on wrong values.
         except Exception as error:
             raise FmriModelsError(
-                f"The pipeline in {one_line(folder)} is incomplete or damaged (its brain_model/ or processor/ cannot "
-                f"be read: {one_line(error)}); download or save it again."
+                f"The configuration of the brain model in {one_line(folder)} can't be read ({one_line(error)}); save "
+                "or download the pipeline again."
             ) from error
         source = index.get("image_generator_source")
         return cls(
@@ -188,7 +191,8 @@ def _is_report_of(folder: Path, report: Report) -> bool:
 
 
 def _rendered(pipeline: _SavedPipeline, report: Report | None) -> str:
-    data = _card_data(pipeline, report, _stated_license(pipeline.folder / CARD_FILE))
+    stated = _stated_license(pipeline.folder / CARD_FILE)
+    data = _card_data(pipeline, report, stated)
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -196,7 +200,7 @@ def _rendered(pipeline: _SavedPipeline, report: Report | None) -> str:
     template = environment.from_string((shipped_folder("model_cards") / "template.md").read_text(encoding="utf-8"))
     return template.render(
         card_data=_header(data),
-        license=data.license,
+        license=stated.get("license"),
         pipeline=pipeline,
         record=pipeline.record,
         simulated=_is_simulated(pipeline, report),
@@ -311,12 +315,29 @@ def _stated_license(path: Path) -> dict[str, Any]:
         return {}
     header = _HEADER.match(read_text(path, "model card", "move it away first"))
     try:
-        stated = parse_yaml(header[1], f"The header of {one_line(path)}") if header else None
+        stated = parse_yaml(_without_placeholder(header[1]), f"The header of {one_line(path)}") if header else None
     except FmriModelsError:
         stated = None
     if not isinstance(stated, dict) or stated.get("library_name") != LIBRARY:
         raise FmriModelsError(f"{one_line(path)} is no model card of {LIBRARY} and would be lost; move it away first.")
-    return {key: stated[key] for key in _LICENSE_KEYS if isinstance(stated.get(key), str) and stated[key]}
+    found = {key: stated[key] for key in _LICENSE_KEYS if isinstance(stated.get(key), str) and stated[key]}
+    return {} if found == NOT_STATED else found
+
+
+def _without_placeholder(header: str) -> str:
+    """A header in which somebody has stated a licence above what stands there as long as nobody has."""
+    if len(re.findall(r"^license:", header, re.MULTILINE)) < 2:
+        return header
+    return re.sub(r"^license: other\n(license_name: not-stated\n)?", "", header, count=1, flags=re.MULTILINE)
+
+
+def _license_of_header(stated: dict[str, Any]) -> dict[str, Any]:
+    """What the Hub takes: one of its own ids, or `other` with a name."""
+    if not stated:
+        return dict(NOT_STATED)
+    if stated.get("license") in HUB_LICENSES:
+        return stated
+    return {**license_fields(stated.get("license", "")), **{key: stated[key] for key in stated if key != "license"}}
 
 
 def _is_simulated(pipeline: _SavedPipeline, report: Report | None) -> bool | None:
@@ -337,7 +358,7 @@ def _card_data(pipeline: _SavedPipeline, report: Report | None, stated_license: 
         tags=tags,
         model_name=pipeline.name,
         eval_results=results or None,
-        **stated_license,
+        **_license_of_header(stated_license),
     )
 
 
@@ -377,7 +398,9 @@ def _rows_by_kind(report: Report) -> dict[str, list[str]]:
 
 def _example(pipeline: _SavedPipeline) -> dict[str, Any]:
     """Subject, recorded voxels and arguments of the card's lines of Python."""
-    subject = pipeline.processor.subject_names[0]
+    subject = pipeline.config.subject_names[0]
+    if not pipeline.processor.is_fitted:
+        return {"num_voxels": pipeline.config.num_voxels[0], "arguments": f"subject={json.dumps(subject)}"}
     statistics = pipeline.processor.subject(subject)
     session = f", session={statistics.sessions[0]}" if pipeline.processor.statistics == "session" else ""
     return {"num_voxels": statistics.num_voxels, "arguments": f"subject={json.dumps(subject)}{session}"}

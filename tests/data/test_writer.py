@@ -273,6 +273,32 @@ def test_datasets_reads_the_folder_as_it_is(table_path: Path) -> None:
     assert stimuli[3]["captions"] == ["picture 3", "a picture"]
 
 
+def test_datasets_reads_the_first_subject_where_no_name_is_given(table_path: Path) -> None:
+    import datasets
+
+    trials = datasets.load_dataset(str(table_path))
+    assert {split: len(part) for split, part in trials.items()} == {"train": 32, "validation": 3, "test": 5}
+    assert set(trials["train"]["subject"]) == {"subj01"}
+    assert set(trials["test"]["stimulus_id"]) == set(TrialTable.open(table_path).trials("subj01", "test").stimulus_ids)
+    tested = datasets.load_dataset(str(table_path), split="test", streaming=True)
+    assert [len(row["fmri"]) for row in tested] == [30] * 5
+    names = datasets.get_dataset_config_names(str(table_path))
+    assert names == ["subj01", "subj02", "stimuli"]
+    for name in names:
+        assert len(datasets.load_dataset(str(table_path), name, split="train")) > 0
+    assert datasets.load_dataset_builder(str(table_path)).config.name == "subj01"
+
+
+def test_the_card_is_one_of_the_hub(table_path: Path) -> None:
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    card = DatasetCard.load(table_path / "README.md")
+    assert DatasetCardData(**card.data.to_dict()).to_dict() == card.data.to_dict()
+    assert card.data.license == "other" and card.data.license_name == "not-stated"
+    assert [config.get("default") for config in card.data.configs] == [True, None, None]
+    assert not {"datasets", "base_model", "source_datasets"} & set(card.data.to_dict())
+
+
 def test_extra_keys_are_in_the_metadata(tmp_path: Path) -> None:
     path = write(tmp_path / "t", lambda w: (add(w), w.extra.update(design={"sessions": 3})))
     assert TrialTable.open(path).metadata["design"] == {"sessions": 3}

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import HfApi, hf_hub_download
+from peft import LoraConfig
 from transformers import AutoModel
 
-from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel
+from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable
 from fmri_models.errors import FmriModelsError
+from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
 from tests.tensor_digests import digests, pipeline_digests
 
 REPOSITORY = "tester/pipeline"
@@ -80,7 +83,17 @@ def parts(folder: Path) -> dict[str, Any]:
     half = FmriToImagePipeline.from_pretrained(folder, dtype=torch.float16)
     half.push_to_hub("tester/halves", variant="fp16")
     variant = FmriToImagePipeline.from_pretrained("tester/halves", variant="fp16", dtype=torch.float16)
+    adapted = FmriToImagePipeline.from_pretrained(folder)
+    adapted.brain_model.add_adapter(LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    adapted.push_to_hub("tester/adapted")
+    back = FmriToImagePipeline.from_pretrained("tester/adapted")
+    alone = LinearModel.from_pretrained("tester/pushed-model")
+    alone.add_adapter(LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    alone.push_to_hub("tester/adapter")
     return {
+        "adapted": drawn(back) == drawn(adapted) and back.brain_model.active_adapters() == ["default"],
+        "adapter": digests(LinearModel.from_pretrained("tester/adapter")) == digests(alone),
+        "adapter_files": HfApi().list_repo_files("tester/adapter"),
         "model": digests(model) == digests(pipeline.brain_model),
         "name": model.config.name_or_path,
         "pushed_model": digests(LinearModel.from_pretrained("tester/pushed-model")) == digests(pipeline.brain_model),
@@ -96,6 +109,62 @@ def parts(folder: Path) -> dict[str, Any]:
         # A cache of its own, since what was fetched once is read again without asking for rights.
         "closed": refusal(FmriToImagePipeline.from_pretrained, "tester/whole", token="hf_no", cache_dir=work / "empty"),
         "no_pipeline": refusal(FmriToImagePipeline.from_pretrained, "tester/a-model"),
+    }
+
+
+def table(folder: Path) -> dict[str, Any]:
+    """Uploads a trial table, opens it from the Hub, trains on it, and reads it with `datasets`."""
+    import datasets
+
+    own = TrialTable.open(folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "evil.pkl").write_bytes(b"x")
+    address = own.push_to_hub("tester/table", private=True)
+    api = HfApi()
+    first = api.repo_info("tester/table", repo_type="dataset").sha
+    opened = TrialTable.open("tester/table", cache_dir=folder.parent / "cache")
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nOne more line.\n")
+    own.push_to_hub("tester/table", commit_message="Another card")
+    pinned = TrialTable.open("tester/table", revision=first, cache_dir=folder.parent / "cache")
+    fmri, again = own.trials("subj02", "test").fmri(), opened.trials("subj02", "test").fmri()
+    out = folder.parent / "trained"
+    trained = train(load_recipe("linear", ["data=tester/table", f"out={out}", "generator=pixels"]))
+    streamed = datasets.load_dataset("tester/table", split="test", streaming=True)
+    return {
+        "address": address,
+        "files": api.list_repo_files("tester/table", repo_type="dataset"),
+        "private": api.repo_info("tester/table", repo_type="dataset").private,
+        "fetched": sorted(
+            path.relative_to(opened.path).as_posix() for path in opened.path.rglob("*.*") if path.is_file()
+        ),
+        "same": np.array_equal(fmri, again) and opened.fingerprint == own.fingerprint,
+        "splits": opened.split_names(),
+        "pictures": bool(
+            np.array_equal(own.stimuli.images(own.stimuli.ids[:2]), opened.stimuli.images(own.stimuli.ids[:2]))
+        ),
+        "pinned": [pinned.path.name == first, "One more" in (pinned.path / "README.md").read_text()],
+        "trained": [FmriToImagePipeline.from_pretrained(path).training_record.table for path in trained],
+        "rows": [len(datasets.load_dataset("tester/table", split="test")), len(list(streamed))],
+        "absent": refusal(TrialTable.open, "tester/no-table"),
+        "absent_revision": refusal(TrialTable.open, "tester/table", revision="v9"),
+        "no_table": refusal(_open_empty, api),
+        "closed": refusal(TrialTable.open, "tester/table", token="hf_no", cache_dir=folder.parent / "empty"),
+        "wrong_token": refusal(own.push_to_hub, "tester/refused", token="hf_wrong"),
+        "model": refusal(FmriToImagePipeline.from_pretrained, "tester/table"),
+    }
+
+
+def _open_empty(api: HfApi) -> None:
+    api.create_repo("tester/empty", repo_type="dataset")
+    TrialTable.open("tester/empty")
+
+
+def offline_table(folder: Path) -> dict[str, Any]:
+    opened = TrialTable.open("tester/table")
+    return {
+        "same": opened.fingerprint == TrialTable.open(folder).fingerprint,
+        "local": TrialTable.open("tester/table", local_files_only=True).path == opened.path,
+        "absent": refusal(TrialTable.open, "tester/never-fetched"),
     }
 
 
@@ -115,5 +184,7 @@ def _saved_again(pipeline: FmriToImagePipeline, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    step = {"push": push, "parts": parts, "offline": offline}[sys.argv[1]]
+    step = {"push": push, "parts": parts, "offline": offline, "table": table, "offline_table": offline_table}[
+        sys.argv[1]
+    ]
     print(json.dumps(step(Path(sys.argv[2]))))

@@ -11,6 +11,7 @@ from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.training_record import TrainingRecord
 from tests.hub.loopback_hub import running
+from tests.small_table import write_kfold, write_small_table
 from tests.test_modeling_common import NUM_VOXELS, SUBJECTS
 from tests.test_pipeline_common import make_processor
 
@@ -81,6 +82,7 @@ def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(clie
     assert found["model"] and found["name"] == "tester/a-model" and found["pushed_model"]
     assert found["processor"] and found["pushed_processor"] == list(SUBJECTS)
     assert found["whole"]
+    assert found["adapted"] and found["adapter"] and "model.safetensors" not in found["adapter_files"]
     assert found["variant_files"] == ["brain_model/model.fp16.safetensors"] and found["variant"]
     assert "no repository tester/nothing" in found["absent"] and "no repository tester/nothing" in found["absent_model"]
     assert "has no revision v9" in found["absent_revision"]
@@ -90,3 +92,24 @@ def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(clie
     offline = client("offline", pipeline, HF_HUB_OFFLINE="1")
     assert offline["same"] and offline["record"] == "a table"
     assert "neither a folder here nor complete in the cache" in offline["absent"]
+
+
+def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
+    folder = write_small_table(tmp_path / "work" / "table")
+    write_kfold(folder, "kfold", 3)
+    found = client("table", folder)
+    assert found["private"] and "/datasets/tester/table/" in found["address"]
+    assert not [name for name in found["files"] if name.endswith((".pkl", ".txt"))]
+    assert {"README.md", "table.json", "splits/kfold.parquet"} <= set(found["fetched"])
+    assert found["same"] and found["pictures"] and found["splits"] == ["default", "kfold"]
+    assert found["pinned"] == [True, False]
+    assert found["trained"] == ["small"]
+    assert found["rows"] == [36, 36]
+    assert "no data set tester/no-table" in found["absent"] and "no data set tester/table" in found["closed"]
+    assert "has no revision v9" in found["absent_revision"]
+    assert "is no trial table" in found["no_table"]
+    assert "does not let your token write" in found["wrong_token"]
+    offline = client("offline_table", folder, HF_HUB_OFFLINE="1")
+    assert offline["same"] and offline["local"]
+    assert "neither a folder here nor complete in the cache" in offline["absent"]
+    assert "hf download --repo-type dataset tester/never-fetched" in offline["absent"]

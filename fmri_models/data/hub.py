@@ -1,0 +1,61 @@
+"""Trial tables as data sets on the Hub."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..hub_repository import fetch_folder, is_folder, is_repository_id, upload
+from ..names import is_name
+from ..saving import write_text
+from ..swapping import recover
+from . import schema
+from .card import data_card
+from .metadata import read_metadata
+
+_CARD_FILE = "README.md"
+
+
+def table_folder(path: str | Path, options: Mapping[str, Any]) -> Path:
+    """The folder itself, or that of the cache with the files that the table of a repository names.
+
+    Args:
+        path: Folder, or repository id; a folder of that name goes first.
+        options: How files are fetched, by the names of `FETCH_OPTIONS`.
+
+    Raises:
+        FmriModelsError: It is neither a folder nor to be had from the Hub, or what is there is no trial table.
+    """
+    text = str(path)
+    if is_folder(text) or not is_repository_id(text) or Path(text).exists():
+        return Path(path)
+    # A replacement that was interrupted may have left the folder under another name.
+    recover(path)
+    if is_folder(text):
+        return Path(path)
+    folder = fetch_folder(text, [schema.TABLE_FILE], "dataset", **options)
+    files = read_metadata(folder)["files"]
+    # The same commit for all files, which names the folder.
+    pinned = {**options, "revision": folder.name}
+    return fetch_folder(
+        text, [schema.TABLE_FILE, _CARD_FILE, *files, f"{schema.SPLITS_FOLDER}/*.parquet"], "dataset", **pinned
+    )
+
+
+def upload_table(path: Path, metadata: Mapping[str, Any], repo_id: str, commit_message: str, **options: Any) -> str:
+    """Uploads a table's own files; the arguments are those of `hub_repository.upload`.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        FmriModelsError: The Hub does not take it.
+    """
+    if not (path / _CARD_FILE).exists():
+        write_text(path / _CARD_FILE, data_card(metadata))
+    splits = [
+        f"{schema.SPLITS_FOLDER}/{file.name}"
+        for file in (path / schema.SPLITS_FOLDER).glob("*.parquet")
+        if is_name(file.stem)
+    ]
+    files = sorted({schema.TABLE_FILE, _CARD_FILE, *metadata["files"], *splits})
+    return upload(path, files, repo_id, commit_message, repo_type="dataset", **options).commit_url
