@@ -66,7 +66,8 @@ def with_hooks(method: _Method) -> _Method:
     def wrapper(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         device = execution_device(module)
         if device is None:
-            return method(module, *args, **kwargs)
+            with onloaded(module):
+                return method(module, *args, **kwargs)
         origin = find_device([args, kwargs])
         with onloaded(module):
             moved, named = send_to_device((args, kwargs), device)

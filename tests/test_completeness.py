@@ -10,6 +10,7 @@ from fmri_models.generation.loading import IMAGE_GENERATORS, image_generator_cla
 from fmri_models.registry import Method, get_method, method_names, register_method
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.recipe_files import recipe_names
+from tests.pipeline_tester_mixin import DrawingHabits, PipelineHabits
 from tests.test_modeling_common import ModelTesterMixin
 from tests.test_pipeline_common import PipelineTesterMixin
 
@@ -63,6 +64,16 @@ def test_every_generator_has_tests_and_a_page(name, repository):
     assert (repository / "tests" / "generation" / f"test_{name}.py").is_file()
     assert (repository / "docs" / "generators" / f"{name}.md").is_file()
     assert f"generators/{name}.md" in (repository / "mkdocs.yml").read_text()
+
+
+@GENERATORS
+def test_every_generator_passes_the_common_tests(name):
+    generator_class = image_generator_class(name)
+    cases = test_classes(f"tests.generation.test_{name}", PipelineHabits)
+    own = [case for case in cases if getattr(case, "generator_class", None) is generator_class]
+    assert own
+    # CLIP's targets draw nothing.
+    assert name == "clip" or any(issubclass(case, DrawingHabits) for case in own)
 
 
 @GENERATORS

@@ -20,6 +20,7 @@ from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from fmri_models.swapping import is_partial
 from fmri_models.training_record import TrainingRecord
+from tests.pipeline_tester_mixin import DrawingHabits, seeds
 from tests.tensor_digests import pipeline_digests
 from tests.test_modeling_common import (
     NUM_VOXELS,
@@ -34,7 +35,7 @@ from tests.test_modeling_common import (
 # The options that every pipeline takes, whatever its method.
 CALL_OPTIONS = {
     "fmri", "subject", "session", "num_inference_steps", "guidance_scale", "strength", "num_candidates", "selection",
-    "generator", "output_type",
+    "generator", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def make_processor(**options: Any) -> FmriProcessor:
     return FmriProcessor.fit(trials, subjects=SUBJECTS, **options)
 
 
-class PipelineTesterMixin:
+class PipelineTesterMixin(DrawingHabits):
     """Set `pipeline_class` and implement `make_pipeline`, with the common tests' subjects."""
 
     pipeline_class: type[FmriToImagePipeline]
@@ -55,6 +56,20 @@ class PipelineTesterMixin:
 
     def make_betas(self, count: int = 3, subject: str = "subj05") -> np.ndarray:
         return np.random.default_rng(1).normal(size=(count, NUM_VOXELS[SUBJECTS.index(subject)]))
+
+    def inputs(self, pipeline: Any, num_images: int) -> dict[str, Any]:
+        options = {"guidance_scale": 2.0, "num_inference_steps": 2, "generator": seeds(*range(num_images))}
+        return {"fmri": self.make_betas(num_images), "subject": "subj05"} | options
+
+    def computed(self, pipeline: Any) -> dict[str, torch.Tensor]:
+        output = pipeline(**self.inputs(pipeline, 2), num_candidates=2, output_type="pt")
+        found = {name: values for name, values in output.items() if isinstance(values, torch.Tensor)}
+        inputs = pipeline.processor(self.make_betas(), subject="subj05")
+        decoding = pipeline.decode(inputs["fmri"], inputs["subject_ids"], generator=seeds(0, 1, 2))
+        found |= {f"decoded {name}": values for name, values in decoding.items()}
+        if decoding.retrieval_embeds is not None:
+            found["retrieval"] = pipeline.brain_model.retrieval_embeds(inputs["fmri"], inputs["subject_ids"])
+        return found
 
     def drawn(self, pipeline: FmriToImagePipeline, betas: np.ndarray, **options: Any) -> torch.Tensor:
         """Pictures as a tensor, with noise that depends on the row alone."""
@@ -87,15 +102,6 @@ class PipelineTesterMixin:
         index = json.loads((saved[1] / "model_index.json").read_text())
         assert {index[name][0] for name in ("brain_model", "processor", "image_generator")} == {"fmri_models"}
 
-    def test_rows_of_a_batch_do_not_influence_each_other(self):
-        pipeline = self.make_pipeline()
-        betas = self.make_betas()
-        batch = self.drawn(pipeline, betas)
-        for row in range(len(betas)):
-            source = torch.Generator().manual_seed(row)
-            single = pipeline(betas[row], "subj05", num_inference_steps=2, generator=source, output_type="pt").images
-            torch.testing.assert_close(single[0], batch[row], rtol=1e-3, atol=1e-3)
-
     def test_the_same_seed_draws_the_same_pictures(self):
         pipeline = self.make_pipeline()
         assert torch.equal(self.drawn(pipeline, self.make_betas()), self.drawn(pipeline, self.make_betas()))
@@ -107,17 +113,50 @@ class PipelineTesterMixin:
         with pytest.raises(FmriModelsError, match="NaN or infinite values"):
             self.drawn(pipeline, self.make_betas())
 
-    def test_output_types_agree(self):
-        pipeline, betas = self.make_pipeline(), self.make_betas()
-        tensor = self.drawn(pipeline, betas)
-        call = {"subject": "subj05", "num_inference_steps": 2}
-        array = pipeline(
-            betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], output_type="np", **call
-        )
-        pictures = pipeline(betas, generator=[torch.Generator().manual_seed(r) for r in range(3)], **call)
-        np.testing.assert_allclose(array.images, tensor.permute(0, 2, 3, 1).numpy(), atol=1e-6)
-        levels = np.stack([np.asarray(picture) for picture in pictures.images]).reshape(array.images.shape)
-        assert np.abs(levels / 255 - array.images).max() <= 0.5 / 255 + 1e-6
+    def test_a_decoding_may_be_a_tuple(self):
+        pipeline = self.make_pipeline()
+        inputs = pipeline.processor(self.make_betas(), subject="subj05")
+        call = inputs["fmri"], inputs["subject_ids"]
+        decoding = pipeline.decode(*call, generator=seeds(0, 1, 2))
+        items = pipeline.decode(*call, generator=seeds(0, 1, 2), return_dict=False)
+        assert all(torch.equal(*pair) for pair in zip(items, decoding.to_tuple(), strict=True))
+        pictures = pipeline.generate(decoding, generator=seeds(0, 1, 2), output_type="pt")
+        (first, *_) = pipeline.generate(decoding, generator=seeds(0, 1, 2), output_type="pt", return_dict=False)
+        assert torch.equal(first, pictures.images)
+
+    def test_candidates_of_latents_are_chosen_like_pictures(self):
+        pipeline = self.make_pipeline()
+        call = self.inputs(pipeline, 3) | {"num_candidates": 3}
+        pictures = pipeline(**call, output_type="pt")
+        latents = pipeline(**(call | {"generator": seeds(0, 1, 2)}), output_type="latent")
+        decoded = pipeline.image_generator(latents=latents.images, strength=0.0, output_type="pt").images
+        torch.testing.assert_close(decoded, pictures.images, rtol=1e-4, atol=1e-4)
+        if pictures.candidates is not None:
+            assert [each.shape for each in latents.candidates] == [(3, *latents.images.shape[1:])] * 3
+
+    def test_a_generator_that_comes_later_is_as_the_pipeline_was_told(self):
+        pipeline = self.make_pipeline()
+        expected, generator = self.computed(pipeline), pipeline.image_generator
+        pipeline.image_generator = None
+        pipeline.set_progress_bar_config(disable=True, desc="Ours")
+        pipeline.enable_sequential_cpu_offload(device="cpu")
+        pipeline.image_generator = generator
+        assert generator._progress_bar_config == {"disable": True, "desc": "Ours"}
+        self.assert_computes(pipeline, expected)
+
+    def test_an_interruption_holds_for_pictures_that_had_not_begun(self, monkeypatch):
+        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)
+        pipeline = self.make_pipeline()
+        steps: list[int] = []
+
+        def callback(given: Any, step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+            steps.append(step)
+            given._interrupt = True
+            return tensors
+
+        assert len(self.drawn_by(pipeline, 5, callback_on_step_end=callback)) == 5
+        assert steps == [0]
+        assert pipeline.interrupt
 
     def test_the_generator_may_be_left_out(self, saved):
         loaded = FmriToImagePipeline.from_pretrained(saved[1], image_generator=None)

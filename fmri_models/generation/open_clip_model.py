@@ -1,6 +1,7 @@
 """A CLIP of the open_clip project as a component of an image generator."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,7 +144,8 @@ class OpenClipModel(ModelMixin, ConfigMixin):
     @with_hooks
     def text_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(N, T) ids ▶ (N, T, D) float32, normalised and projected."""
-        tokens = self.model.text(input_ids.to(place_of(self)))[1]
+        with self._attention_weights():
+            tokens = self.model.text(input_ids.to(place_of(self)))[1]
         with onloaded(self.model.text):
             projection = self.model.text.text_projection
             return (projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection).float()
@@ -158,8 +160,18 @@ class OpenClipModel(ModelMixin, ConfigMixin):
         """Captions ▶ (N, T) long, cut off or padded with zeros to `context_length`."""
         return _open_clip().tokenizer.SimpleTokenizer(context_length=self.context_length)(list(texts))
 
+    @contextmanager
+    def _attention_weights(self) -> Iterator[None]:
+        """Brings those that PyTorch's attention reads past the forward of the layer that has them."""
+        with ExitStack() as brought:
+            for part in self.modules():
+                if isinstance(part, nn.MultiheadAttention):
+                    brought.enter_context(onloaded(part.out_proj))
+            yield
+
     def _vision(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.model.visual(pixel_values.to(place_of(self), self.dtype))
+        with self._attention_weights():
+            return self.model.visual(pixel_values.to(place_of(self), self.dtype))
 
 
 def _build(model_config: dict[str, Any]) -> Any:

@@ -20,10 +20,34 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_embedding import ClipPreprocessing, pooled_image_embeds
 from fmri_models.generation.weights_digest import weights_digest
 from tests.generation.tiny_clip import OPEN_CLIP_CONFIG, open_clip_weights, tiny_clip, tiny_targets
+from tests.pipeline_tester_mixin import PipelineHabits
 
 
 def pictures(count=3, height=50, width=40):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+class TestClipTargets(PipelineHabits):
+    generator_class = ClipTargets
+
+    def make_pipeline(self):
+        return tiny_targets()
+
+    def computed(self, pipeline):
+        captions = ["a cat", "a very long caption"]
+        return {"image_embeds": pipeline.embed_images(pictures()), "text_embeds": pipeline.embed_texts(captions)}
+
+
+class TestPooledClipTargets(TestClipTargets):
+    def make_pipeline(self):
+        return tiny_targets(layer="pooled")
+
+
+class TestOpenClipTargets(TestClipTargets):
+    def make_pipeline(self):
+        model = OpenClipModel(OPEN_CLIP_CONFIG)
+        model.load_original(open_clip_weights(tiny_clip()))
+        return ClipTargets(model, encoder_name="tiny")
 
 
 def test_default_spaces_are_mindeyes():

@@ -18,6 +18,7 @@ from fmri_models import EmbeddedImageGenerator, FmriModelsError
 from fmri_models.data import scenes
 from fmri_models.generation.embedded import ASSETS_FOLDER
 from fmri_models.registry import register_with_libraries
+from tests.generation.generator_common import DrawingGeneratorMixin
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -84,6 +85,13 @@ def tiny_generator(seed=0, with_unet=False):
 def scene_pictures(num, purpose="generator_test"):
     images = np.stack([scenes.scene(seed).image for seed in scenes.scene_seeds(purpose, num)])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+class TestEmbeddedImageGenerator(DrawingGeneratorMixin):
+    generator_class = EmbeddedImageGenerator
+
+    def make_generator(self, **options):
+        return tiny_generator(with_unet=True)
 
 
 @pytest.fixture

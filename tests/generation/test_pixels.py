@@ -6,6 +6,15 @@ import torch
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.generation.pixels import PixelsImageGenerator
+from tests.generation.generator_common import DrawingGeneratorMixin
+
+
+class TestPixelsImageGenerator(DrawingGeneratorMixin):
+    generator_class = PixelsImageGenerator
+    drawn_from = ("image_embeds",)
+
+    def make_generator(self, **options):
+        return PixelsImageGenerator(**({"channels": 3, "height": 6, "width": 7} | options))
 
 
 def test_encoding_and_drawing_give_the_picture_back():

@@ -7,6 +7,15 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.generation.thumbnail import ThumbnailImageGenerator
+from tests.generation.generator_common import DrawingGeneratorMixin
+
+
+class TestThumbnailImageGenerator(DrawingGeneratorMixin):
+    generator_class = ThumbnailImageGenerator
+    drawn_from = ("latents",)
+
+    def make_generator(self, **options):
+        return ThumbnailImageGenerator(**({"channels": 3, "height": 24, "width": 20, "thumbnail_size": 8} | options))
 
 
 def blocks(num_images: int, thumbnail_size: int, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
