@@ -9,6 +9,13 @@ PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 SPACE_ARGS ?=
 
+# Threads wait briefly for each other before they sleep, unless somebody has said how they wait: where another program
+# has a core, those that spin keep it from the one that they wait for (fmri_models/process_threads.py).
+ifeq ($(origin OMP_WAIT_POLICY) $(origin GOMP_SPINCOUNT) $(origin KMP_BLOCKTIME),undefined undefined undefined)
+export GOMP_SPINCOUNT := 10000
+export KMP_BLOCKTIME := 1
+endif
+
 BIN := $(VENV)/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("fmri_models needs Python 3.11 or \
 newer, but %s is Python %s; name another one with PYTHON=..." % (sys.executable, sys.version.split()[0]))'

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from fmri_models.process_threads import brief_waiting
+
+# Before PyTorch is loaded.
+os.environ.update(brief_waiting())
+
 import gradio as gr
 import numpy as np
 import torch
