@@ -5,6 +5,7 @@ tokens of the picture as its sequence, and brain tokens for its condition.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -23,8 +24,9 @@ _COSINE_SCALE = 16.0
 _NUM_BUCKETS = 32
 _MAX_DISTANCE = 128
 _EPS, _EPS_OF_HALF_PRECISION = 1e-5, 1e-3
-# Rows of attention that a CPU computes together: their scores stay in its cache.
+# Rows of attention, and scores of short sequences, that a CPU computes together: they stay in its cache.
 _ROWS_A_BLOCK = 512
+_SCORES_A_BLOCK = 2**18
 
 
 class GainNorm(nn.Module):
@@ -413,7 +415,7 @@ def _fused_attention(
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Attention in float32, a block of queries at a time; the probabilities are computed again for the gradient.
+    """Attention in float32, a block of scores at a time; the probabilities are computed again for the gradient.
 
     PyTorch's own attention keeps all scores on a CPU where the bias needs a gradient, and takes 3 times as long.
     """
@@ -424,11 +426,11 @@ class _BlockedAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(queries, keys, values, bias)
         attended = torch.empty_like(queries)
-        scores = queries.new_empty(_ROWS_A_BLOCK, keys.shape[1])
-        for rows in _blocks(queries):
-            for sample in range(len(queries)):
-                weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
-                torch.mm(weights, values[sample], out=attended[sample, rows])
+        blocks = list(_blocks(queries, keys))
+        memory = _memory(queries, keys, blocks)
+        for samples, rows in blocks:
+            weights = _attention_weights(queries[samples, rows], keys[samples], bias[rows], memory)
+            torch.bmm(weights, values[samples], out=attended[samples, rows])
         return attended
 
     @staticmethod
@@ -436,33 +438,48 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         queries, keys, values, bias = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        of_queries, of_bias = torch.empty_like(queries), torch.empty_like(bias)
+        of_queries, of_bias = torch.empty_like(queries), torch.zeros_like(bias)
         of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
-        scores, changes = (queries.new_empty(_ROWS_A_BLOCK, keys.shape[1]) for _ in range(2))
-        for rows in _blocks(queries):
-            for sample in range(len(queries)):
-                weights = _attention_weights(queries[sample, rows], keys[sample], bias[rows], scores)
-                of_values[sample].addmm_(weights.T, gradient[sample, rows])
-                # The bias is the same for all samples: the first one's share is computed where the sum will be.
-                change = of_bias[rows] if sample == 0 else changes[: len(weights)]
-                torch.mm(gradient[sample, rows], values[sample].T, out=change).mul_(weights)
-                change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
-                torch.mm(change, keys[sample], out=of_queries[sample, rows])
-                of_keys[sample].addmm_(change.T, queries[sample, rows])
-                if sample > 0:
-                    of_bias[rows].add_(change)
+        blocks = list(_blocks(queries, keys))
+        memory, more_memory = (_memory(queries, keys, blocks) for _ in range(2))
+        for samples, rows in blocks:
+            weights = _attention_weights(queries[samples, rows], keys[samples], bias[rows], memory)
+            of_values[samples].baddbmm_(weights.transpose(1, 2), gradient[samples, rows])
+            change = more_memory[: weights.numel()].view_as(weights)
+            torch.bmm(gradient[samples, rows], values[samples].transpose(1, 2), out=change).mul_(weights)
+            change.addcmul_(weights, change.sum(dim=-1, keepdim=True), value=-1)
+            torch.bmm(change, keys[samples], out=of_queries[samples, rows])
+            of_keys[samples].baddbmm_(change.transpose(1, 2), queries[samples, rows])
+            # A sum over one sample would be a copy.
+            of_bias[rows].add_(change.sum(dim=0) if len(change) > 1 else change[0])
         return of_queries.mul_(_COSINE_SCALE), of_keys.mul_(_COSINE_SCALE), of_values, of_bias
 
 
-def _blocks(queries: torch.Tensor) -> list[slice]:
-    starts = range(0, queries.shape[1], _ROWS_A_BLOCK)
-    return [slice(start, start + _ROWS_A_BLOCK) for start in starts]
+def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Samples and rows that are computed together: many short sequences, or a part of a long one."""
+    num_samples, num_rows, _ = queries.shape
+    samples = max(1, _SCORES_A_BLOCK // (min(num_rows, _ROWS_A_BLOCK) * keys.shape[1]))
+    for first in range(0, num_samples, samples):
+        for start in range(0, num_rows, _ROWS_A_BLOCK):
+            yield (
+                slice(first, min(first + samples, num_samples)),
+                slice(start, min(start + _ROWS_A_BLOCK, num_rows)),
+            )
+
+
+def _memory(queries: torch.Tensor, keys: torch.Tensor, blocks: Sequence[tuple[slice, slice]]) -> torch.Tensor:
+    """For the scores of the largest block."""
+    scores = ((each.stop - each.start) * (rows.stop - rows.start) * keys.shape[1] for each, rows in blocks)
+    return queries.new_empty(max(scores, default=0))
 
 
 def _attention_weights(
-    queries: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, buffer: torch.Tensor
+    queries: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, memory: torch.Tensor
 ) -> torch.Tensor:
-    scores = torch.addmm(bias, queries, keys.T, alpha=_COSINE_SCALE, out=buffer[: len(queries)])
+    """(b, q, K) in memory that is there already, from (b, q, D), (b, K, D) and (q, K)."""
+    shape = (*queries.shape[:2], keys.shape[1])
+    scores = memory[: math.prod(shape)].view(shape)
+    torch.baddbmm(bias.expand(shape), queries, keys.transpose(1, 2), alpha=_COSINE_SCALE, out=scores)
     return torch.softmax(scores, dim=-1, out=scores)
 
 

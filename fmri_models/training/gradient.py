@@ -472,9 +472,14 @@ def _convert_matrices(parameters: list[nn.Parameter], dtype: torch.dtype) -> Non
 
 def _not_finite_in(batch: Mapping[str, Any]) -> str | None:
     for name, value in batch.items():
-        if isinstance(value, torch.Tensor) and not bool(torch.isfinite(value).all()):
+        if isinstance(value, torch.Tensor) and not _is_finite(value):
             return f"{name} of the batch has values that are not finite"
     return None
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    # A sum is not finite where a value isn't, and takes a part of the time; that of large finite values may overflow.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _not_finite_among(losses: Mapping[str, float]) -> str | None:

@@ -8,7 +8,7 @@ from fmri_models.data import TrialTable
 from fmri_models.data.loading import TrialDataset
 from fmri_models.errors import FmriModelsError
 from fmri_models.training import precision
-from fmri_models.training.gradient import NotFiniteError
+from fmri_models.training.gradient import NotFiniteError, _is_finite
 from fmri_models.training.recipe import Recipe
 from fmri_models.training.stages import StageRunner
 from fmri_models.training.trainer import (
@@ -242,3 +242,11 @@ def test_single_trials_are_rows_of_their_own(make_recipe):
 def test_bad_stages_are_sentences(make_recipe, overrides, message):
     with pytest.raises(FmriModelsError, match=message):
         stage_of(make_recipe("out", *overrides))
+
+
+def test_large_finite_values_whose_sum_overflows_are_finite():
+    large = torch.full((4,), 3e38)
+    assert _is_finite(large)
+    assert _is_finite(torch.arange(3))
+    assert not _is_finite(torch.cat([large, torch.tensor([float("nan")])]))
+    assert not _is_finite(torch.tensor([float("inf"), -float("inf"), 0.0]))

@@ -188,8 +188,9 @@ class MindEyeObjective:
             mixes = self._mixes(progress) and "backbone" in parts
             draw = self._draw(subject_ids, generator) if mixes else None
             mixed = fmri if draw is None else mixco(fmri, draw.permutation, draw.betas, draw.select)
-            encoded, tokens, projected = self._embed(model, mixed, subject_ids, trained="backbone" in parts)
+            encoded, tokens = self._encode(model, mixed, subject_ids, trained="backbone" in parts)
             if "backbone" in parts:
+                projected = model.project(tokens)
                 losses["contrastive"] = self._contrastive(projected, batch["image_embeds"], draw, progress, gather)
                 weighted["contrastive"] = losses["contrastive"]
             if "backbone" in parts and self.token_weight:
@@ -232,9 +233,9 @@ class MindEyeObjective:
         metrics: dict[str, torch.Tensor] = {}
         loss = torch.zeros((), device=fmri.device)
         if "backbone" in parts or "prior" in parts:
-            encoded, tokens, projected = _embedded(model, fmri, subject_ids)
-            predicted, target = normalised(projected), normalised(batch["image_embeds"])
+            encoded, tokens = _encoded(model, fmri, subject_ids)
             if "backbone" in parts:
+                predicted, target = normalised(model.project(tokens)), normalised(batch["image_embeds"])
                 several = len(predicted) > 1
                 temperature = self.soft_clip_temperatures[1]
                 metrics["contrastive"] = soft_clip_loss(predicted, target, temperature) if several else loss
@@ -299,15 +300,15 @@ class MindEyeObjective:
             return fmri
         return fmri + self.voxel_noise * torch.randn(fmri.shape, generator=generator).to(fmri)
 
-    def _embed(
+    def _encode(
         self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, trained: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if trained:
-            return _embedded(model, fmri, subject_ids)
+            return _encoded(model, fmri, subject_ids)
         # A backbone that is only read gives what it will give in use: no dropout.
         cast(nn.Module, model.backbone).eval()
         with torch.no_grad():
-            return _embedded(model, fmri, subject_ids)
+            return _encoded(model, fmri, subject_ids)
 
     def _contrastive(
         self,
@@ -356,13 +357,10 @@ def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
     return MixCoDraw(permutation + offsets, gather(draw.betas), gather(draw.select.float()) > 0.5)
 
 
-def _embedded(
-    model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The backbone's output, its tokens, and the projected ones."""
+def _encoded(model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The backbone's output, and its tokens."""
     encoded = model.encode(fmri, subject_ids)
-    tokens = model.tokens_from(encoded)
-    return encoded, tokens, model.project(tokens)
+    return encoded, model.tokens_from(encoded)
 
 
 def _token_loss(model: MindEyeModel, encoded: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:

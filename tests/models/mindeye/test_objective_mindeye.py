@@ -135,6 +135,17 @@ def test_a_stage_trains_its_parts_alone(part):
     assert len(trained) == sum(name.startswith(prefixes[part]) for name, _ in model.named_parameters())
 
 
+def test_the_projector_is_called_for_the_backbone_alone(monkeypatch):
+    model = quiet_model()
+    calls: list[int] = []
+    monkeypatch.setattr(model, "project", lambda tokens: calls.append(len(tokens)) or tokens)
+    for part, expected in (("prior", 0), ("low_level", 0), ("backbone", 2)):
+        objective = MindEyeObjective(parts=[part])
+        objective.losses(model, make_batch(), 0.5, same, source())
+        objective.validation_metrics(model, make_batch(), source())
+        assert len(calls) == expected
+
+
 def test_a_backbone_that_is_only_read_drops_nothing():
     model, batch = tiny_model(prior_brain_dropout=0.0, prior_image_dropout=0.0).train(), make_batch()
     objective = MindEyeObjective(parts=["prior"])
