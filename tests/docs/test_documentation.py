@@ -72,6 +72,13 @@ def test_python_parses_and_its_imports_from_here_exist(page: Path) -> None:
 
 
 @EVERY_PAGE
+def test_names_of_the_package_exist(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`(fmri_models(?:\.\w+)+)", text):
+        assert resolve(name) is not None
+
+
+@EVERY_PAGE
 def test_commands_are_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in commands(page):
         try:
