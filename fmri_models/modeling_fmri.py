@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.modeling_utils import LoadStateDictInfo
+from transformers.utils import logging
 
 from .adapters import (
     ADAPTER_CONFIG_FILE,
@@ -44,6 +45,8 @@ from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
 from .weights import MEND, check_model_folder, check_variant, variants_in
+
+logger = logging.get_logger(__name__)
 
 INDEX_FILE = "model_index.json"
 CONFIG_FILE = "config.json"
@@ -222,16 +225,10 @@ class FmriPreTrainedModel(PreTrainedModel):
                 f"with ids from 0 to {len(names) - 1}."
             )
 
-    def check_no_attentions(self, output_attentions: bool | None) -> None:
-        """Refuses to return attentions that this forward does not compute.
-
-        Raises:
-            FmriModelsError: They were asked for.
-        """
+    def warn_of_no_attentions(self, output_attentions: bool | None) -> None:
+        """Says that this forward computes no attention weights, if they were asked for."""
         if output_attentions:
-            raise FmriModelsError(
-                f"{type(self).__name__} computes no attention weights in its forward; leave output_attentions out."
-            )
+            logger.warning_once(f"{type(self).__name__} computes no attention weights in its forward and returns none.")
 
     def check_fmri(self, fmri: torch.Tensor) -> None:
         """Refuses voxels that did not come through this model's processor.
@@ -286,6 +283,9 @@ class FmriPreTrainedModel(PreTrainedModel):
             OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError, ImportError,
             AssertionError, MemoryError,
         ) as error:  # fmt: skip
+            if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
+                # What is wrong is the caller's device and not the folder, and the message says so.
+                raise
             # What transformers does not know, it gives to the constructor.
             if (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in kwargs:
                 config_class: Any = cls.config_class
@@ -306,7 +306,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             FmriModelsError: It is another one's, or the folder holds something else than a network.
         """
         if not (folder / CONFIG_FILE).exists():
-            if (folder / INDEX_FILE).is_file():
+            if (folder / INDEX_FILE).is_file() and (folder / "brain_model").is_dir():
                 raise FmriModelsError(
                     f"{one_line(folder)} is a whole pipeline; load its model with subfolder='brain_model', or all of "
                     "it with FmriToImagePipeline."

@@ -26,6 +26,15 @@ if not _IS_WORKER:
     os.environ["FMRI_MODELS_CACHE"] = f"{_CACHES}/fmri_models"
 
 
+# Marks of transformers' own tests (tests/suites), which this project's strict reading of marks would not know.
+_MARKS = ("accelerate_tests", "flash_attn_test", "flash_attn_3_test", "flash_attn_4_test", "torch_compile_test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in _MARKS:
+        config.addinivalue_line("markers", f"{mark}: a mark of transformers' own tests")
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not _IS_WORKER:
         shutil.rmtree(_CACHES, ignore_errors=True)

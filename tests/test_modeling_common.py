@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -39,15 +40,42 @@ def save_load_digests(kind: str, class_name: str, folder: Any) -> dict[str, str]
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-class ModelTesterMixin:
-    """Set `model_class`, implement `make_config`; override `make_targets` if a model learns from more than spaces."""
+class SuiteCase:
+    """What transformers' own tests (`tests/suites`) need of a model; every subclass in a method's tests is a case.
+
+    Attributes:
+        model_class: The model.
+        depth: What its hidden states are expected to be: `num_hidden_layers`, `seq_length` and `hidden_size`, for
+            `hidden_states[0]` of shape (…, seq_length, hidden_size); empty for a network without depth.
+        has_attentions: Whether its forward returns attention weights.
+        draws_for_targets: Whether its loss draws random numbers also in eval mode.
+    """
 
     model_class: type[FmriPreTrainedModel]
-    max_tiny_parameters = 1_000_000
+    depth: ClassVar[Mapping[str, int]] = {}
+    has_attentions = False
+    draws_for_targets = False
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> FmriConfig:
         """A tiny configuration."""
         raise AssertionError("the method's test class makes a configuration")
+
+    def make_inputs(self) -> dict[str, torch.Tensor]:
+        """What `forward` needs, a row for each of `SUBJECTS`."""
+        raise AssertionError("the method's test class makes inputs")
+
+    def make_targets(self, model: FmriPreTrainedModel, batch_size: int) -> dict[str, torch.Tensor]:
+        """What `forward` needs besides for a loss; nothing if it has none."""
+        return {}
+
+
+class ModelTesterMixin(SuiteCase):
+    """Set `model_class`, implement `make_config`; override `make_targets` if a model learns from more than spaces."""
+
+    max_tiny_parameters = 1_000_000
+
+    def make_inputs(self) -> dict[str, torch.Tensor]:
+        return {"fmri": self.make_fmri(SUBJECTS), "subject_ids": torch.arange(len(SUBJECTS))}
 
     def make_model(self) -> FmriPreTrainedModel:
         torch.manual_seed(0)

@@ -103,14 +103,14 @@ class LinearModel(FmriPreTrainedModel):
             text_embeds: (B, …) targets, for the loss.
             latents: (B, …) targets, for the loss.
             output_hidden_states: Changes nothing: between voxels and targets is nothing.
-            output_attentions: Refused, because there is no attention.
+            output_attentions: Changes nothing but for a warning: there is no attention.
 
         Returns:
             [`LinearOutput`]; `losses` holds the mean squared error of each part that has targets, `loss` their sum.
             With `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
-        self.check_no_attentions(output_attentions)
+        self.warn_of_no_attentions(output_attentions)
         indices = self.subject_indices(subject_ids, len(fmri))
         decoded = {part: self._apply_heads(part, fmri, indices) for part in self.spaces}
         targets = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}

@@ -456,14 +456,14 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             subject_ids: (B,) indices or names; may be left out with one subject.
             latents: (B, C, h, w) targets, for the loss.
             output_hidden_states: Whether to return what is between the blocks; left out, the configuration's.
-            output_attentions: Refused, because none are computed here.
+            output_attentions: Changes nothing but for a warning: none are computed here.
 
         Returns:
             [`MindEyeLowLevelOutput`] with `latents` (B, C, h, w); the loss is the mean absolute error. With
             `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
-        self.check_no_attentions(output_attentions)
+        self.warn_of_no_attentions(output_attentions)
         indices = self.subject_indices(subject_ids, len(fmri))
         start = self.encoder(fmri.to(self.dtype), indices).reshape(-1, *self.start_shape)
         start = self.norm(start)
@@ -583,7 +583,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             latents: (B, C, h, w) targets, for the low-level loss.
             output_hidden_states: Whether to return what is between the backbone's blocks (without one, the low-level
                 branch's); None is the configuration's.
-            output_attentions: Refused, because none are computed here; `prior` computes some.
+            output_attentions: Changes nothing but for a warning: none are computed here; `prior` computes some.
 
         Returns:
             [`MindEyeOutput`]; `losses` holds `contrastive` (soft CLIP), `prior` (weighted by 30) and `low_level` as far
@@ -591,7 +591,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             what is not None.
         """
         self.check_fmri(fmri)
-        self.check_no_attentions(output_attentions)
+        self.warn_of_no_attentions(output_attentions)
         indices = self.subject_indices(subject_ids, len(fmri))
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states

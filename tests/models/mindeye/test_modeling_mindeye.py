@@ -1,6 +1,6 @@
 """MindEye's models: the common tests, the original's numbers, and what is their own."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fmri_models.alignment import diffusion_prior
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeConfig, MindEyeLowLevelModel, MindEyeModel, MindEyePrior
 from tests.models.mindeye.original import original, recipe_state_dict, recipe_tensors, seeded_normal, state_dict
-from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin
+from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin, SuiteCase
 
 IMAGE_SPACE = {"encoder": "tiny", "layer": "tokens", "shape": [3, 8]}
 LATENT_SPACE = {"encoder": "tiny", "layer": "latent", "shape": [2, 4, 6]}
@@ -54,8 +54,14 @@ def tiny_fmri(rows: int = 4) -> torch.Tensor:
     return torch.randn(rows, max(NUM_VOXELS), generator=torch.Generator().manual_seed(3))
 
 
+# Rows take the place of a sequence in states of shape (rows, hidden_size).
+DEPTH = {"num_hidden_layers": 2, "seq_length": len(SUBJECTS), "hidden_size": 12}
+
+
 class TestMindEyeModel(ModelTesterMixin):
     model_class = MindEyeModel
+    depth: ClassVar = DEPTH
+    draws_for_targets = True
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
         return tiny_config(subject_names=subject_names, num_voxels=num_voxels)
@@ -63,6 +69,7 @@ class TestMindEyeModel(ModelTesterMixin):
 
 class TestMindEyeModelWithBatchNorm(ModelTesterMixin):
     model_class = MindEyeModel
+    depth: ClassVar = DEPTH
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
         return tiny_config(
@@ -76,8 +83,37 @@ class TestMindEyeModelWithBatchNorm(ModelTesterMixin):
         )
 
 
+class TestMindEyeModelWithoutBackbone(ModelTesterMixin):
+    model_class = MindEyeModel
+    depth: ClassVar = {**DEPTH, "num_hidden_layers": 1}
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
+        return tiny_config(subject_names=subject_names, num_voxels=num_voxels, image_embedding_space=None)
+
+
+class PriorCase(SuiteCase):
+    model_class = MindEyePrior
+    depth: ClassVar = {
+        "num_hidden_layers": 2,
+        "seq_length": 7,
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "key_length": 8,
+    }
+    has_attentions = True
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
+        return tiny_config(subject_names=subject_names, num_voxels=num_voxels)
+
+    def make_inputs(self) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(4)
+        sample, brain_embeds = torch.randn(2, len(SUBJECTS), 3, 8, generator=generator)
+        return {"sample": sample, "timestep": torch.tensor([0, 2, 4]), "brain_embeds": brain_embeds}
+
+
 class TestMindEyeLowLevelModel(ModelTesterMixin):
     model_class = MindEyeLowLevelModel
+    depth: ClassVar = {**DEPTH, "num_hidden_layers": 1}
     # AutoModel gives the configuration's main model.
     test_auto_model_finds_the_class = None
 
