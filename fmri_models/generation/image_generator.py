@@ -212,6 +212,8 @@ class ImageGenerator(DiffusionPipeline):
         for name, component in loaded.components.items():
             check_schedule(component, f"The {name} of the image generator in {one_line(path)}")
         loaded.register_to_config(_name_or_path=path)
+        if not loaded._networks and isinstance(kwargs.get("dtype"), torch.dtype):
+            loaded.to(kwargs["dtype"])
         return loaded if device is None else loaded.to(device)
 
     @classmethod
