@@ -64,6 +64,9 @@ def with_hooks(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def wrapper(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # Hooks are none of a graph's business, and looking for them would break it.
+        if torch.compiler.is_compiling():
+            return method(module, *args, **kwargs)
         device = execution_device(module)
         if device is None:
             with onloaded(module):

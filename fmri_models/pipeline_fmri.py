@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -299,7 +299,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> FmriPipelineOutput | tuple[Any, ...]:
+    ) -> FmriPipelineOutput:
         """Reconstructs one picture from each pattern, drawn with the `drawing_settings` but for what is given here.
 
         Args:
@@ -416,7 +416,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
-    ) -> FmriDecoding | tuple[torch.Tensor, ...]:
+    ) -> FmriDecoding:
         """Decodes processed voxels (N, V); repetitions may have been averaged before.
 
         With one generator a pattern, what a method samples of a pattern comes from its own. A method that samples does
@@ -434,7 +434,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             self.maybe_free_model_hooks()
         for name, values in decoding.items():
             _check_finite(values, f"The brain model decodes {name}")
-        return decoding if return_dict else decoding.to_tuple()
+        return decoding if return_dict else cast(Any, decoding.to_tuple())
 
     @torch.no_grad()
     def generate(
@@ -452,7 +452,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> FmriPipelineOutput | tuple[Any, ...]:
+    ) -> FmriPipelineOutput:
         """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`.
 
         `num_patterns` says how many patterns were decoded, which nothing else does where a method gives nothing but
@@ -488,7 +488,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             image_embeds=decoding.image_embeds,
             low_level_images=None if low_level is None else postprocess(low_level, output_type).images,
         )
-        return output if return_dict else output.to_tuple()
+        return output if return_dict else cast(Any, output.to_tuple())
 
     @torch.compiler.disable
     def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> tqdm:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -208,7 +208,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput | tuple[Any, ...]:
+    ) -> ImageGeneratorOutput:
         """Draws pictures.
 
         Args:
@@ -330,8 +330,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         return self._denoise({**embeds, "latents": sample}, timesteps, on_step_end)
 
     def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, on_step_end: StepCallback) -> torch.Tensor:
-        sample = tensors["latents"]
-        assert sample is not None
+        sample = cast(torch.Tensor, tensors["latents"])
         is_told = any(tensors[name] is not None for name in ("image_embeds", "text_embeds"))
         condition: tuple[torch.Tensor, torch.Tensor] | None = None
         for step, timestep in self.steps(timesteps):
@@ -351,7 +350,7 @@ class EmbeddedImageGenerator(ImageGenerator):
                 predicted = unconditional + self.guidance_scale * (conditional - unconditional)
             sample = self.scheduler.step(predicted, timestep, sample).prev_sample
             tensors = on_step_end(self, step, timestep, {**tensors, "latents": sample})
-            sample = tensors["latents"]
+            sample = cast(torch.Tensor, tensors["latents"])
         return sample
 
     def _standardised(self, embeds: torch.Tensor, name: str) -> torch.Tensor:

@@ -348,7 +348,7 @@ class ImageGenerator(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput | tuple[Any, ...]:
+    ) -> ImageGeneratorOutput:
         """Draws pictures.
 
         Args:

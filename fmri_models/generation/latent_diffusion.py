@@ -4,7 +4,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from diffusers import ModelMixin
@@ -204,7 +204,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput | tuple[Any, ...]:
+    ) -> ImageGeneratorOutput:
         """Draws pictures.
 
         Args:
@@ -357,8 +357,7 @@ class LatentDiffusionGenerator(ImageGenerator):
     ) -> torch.Tensor:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": generator} if takes_generator else {}
-        dtype, sample = self._drawing_network().dtype, tensors["latents"]
-        assert sample is not None
+        dtype, sample = self._drawing_network().dtype, cast(torch.Tensor, tensors["latents"])
         is_told = any(tensors[name] is not None for name in ("image_embeds", "text_embeds"))
         joined: Condition | None = None
         for step, timestep in self.steps(timesteps):
@@ -374,7 +373,7 @@ class LatentDiffusionGenerator(ImageGenerator):
                 predicted = predicted[:, : sample.shape[1]]
             sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
             tensors = on_step_end(self, step, timestep, {**tensors, "latents": sample})
-            sample = tensors["latents"]
+            sample = cast(torch.Tensor, tensors["latents"])
             if is_told and on_step_end.may_change_embeds:
                 condition, joined = self.condition(tensors["image_embeds"], tensors["text_embeds"], noises), None
         return sample

@@ -1,7 +1,6 @@
 """The simplest generator: its latent is the small picture itself, and so are its embeddings, cut into patches."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -104,7 +103,7 @@ class PixelsImageGenerator(ImageGenerator):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput | tuple[Any, ...]:
+    ) -> ImageGeneratorOutput:
         """Returns what it was given, clamped to [0, 1], as pictures; uniform noise if that is nothing.
 
         Args:

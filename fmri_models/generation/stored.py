@@ -125,16 +125,16 @@ def check_generator_index(
     what = f"The index of the image generator in {one_line(path)}"
     index = read_object(file, "index of the image generator", mend)
     components = component_kinds(generator_class)
-    check_component_classes(index, generator_class, what, mend, given)
-    class_name = index["_class_name"]
+    class_name = index.get("_class_name")
     own_names = [base.__name__ for base in generator_class.__mro__]
-    is_foreign = class_name not in own_names
+    is_foreign = isinstance(class_name, str) and class_name not in own_names
     if is_foreign and class_name not in generator_class.diffusers_class_names and class_name not in dir(diffusers):
         where = "; its image generator is there with subfolder='image_generator'" if class_name in class_names() else ""
         raise FmriModelsError(
             f"The image generator in {one_line(path)} is a {one_line(class_name, 80)} and no "
             f"{generator_class.__name__}; load it by its own class{where}."
         )
+    check_component_classes(index, generator_class, what, mend, given)
     _, option_names = generator_class._get_signature_keys(generator_class)
     unknown = [key for key in index if not key.startswith("_") and key not in {*components, *option_names}]
     # diffusers' own pipelines have components and options that are not needed here, and are not loaded.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -95,7 +94,7 @@ class ThumbnailImageGenerator(ImageGenerator):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput | tuple[Any, ...]:
+    ) -> ImageGeneratorOutput:
         """Enlarges thumbnails (bicubic) and clamps them to [0, 1]; uniform noise if there are none.
 
         Args:
