@@ -58,7 +58,8 @@ _SAVE_OPTIONS = (
 _LOAD_OPTIONS = (*FETCH_OPTIONS, "device_map", "dtype", "output_loading_info", "subfolder", "torch_dtype", "variant")
 # What a device_map says that is no device.
 _PLACES = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
-_COMPUTING_METHODS = {"decode", "retrieval_embeds", "sample", "loss", "embed", "encode", "tokens_from", "project"}
+# Those that forward calls itself find what it has brought.
+_COMPUTING_METHODS = {"decode", "retrieval_embeds", "sample"}
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
