@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, is_folder, is_repository_id, upload
 from ..names import is_name
 from ..saving import write_text
@@ -33,6 +34,11 @@ def table_folder(path: str | Path, options: Mapping[str, Any]) -> Path:
     if is_folder(text):
         return Path(path)
     folder = fetch_folder(text, [schema.TABLE_FILE], "dataset", **options)
+    if not (folder / schema.TABLE_FILE).exists():
+        raise FmriModelsError(
+            f"The data set {text} on the Hub has no {schema.TABLE_FILE}, so it is no trial table; check the name, or read "
+            "it with datasets.load_dataset."
+        )
     files = read_metadata(folder)["files"]
     # The same commit for all files, which names the folder.
     pinned = {**options, "revision": folder.name}
