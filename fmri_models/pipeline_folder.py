@@ -22,6 +22,7 @@ from .hub_repository import (
 from .names import one_line
 from .output_folders import PIPELINE
 from .reading import MEBIBYTE, read_bytes, read_object
+from .registry import class_names, pipeline_class_names
 from .saving import check_schema, weights_no_longer_needed
 from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .swapping import recover, written_files
@@ -104,9 +105,25 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     mend = "save or download the pipeline again"
     index = read_object(file, "pipeline's index", mend)
     check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
+    name = index.get("_class_name")
+    if isinstance(name, str) and name not in {*class_names(), "FmriToImagePipeline"}:
+        raise other_class(name, folder)
     check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
     saved_settings(index, folder)
     return index
+
+
+def other_class(name: Any, folder: str | os.PathLike) -> FmriModelsError:
+    """What to say of a folder whose index names another class than that of a method's pipeline."""
+    if isinstance(name, str) and name in pipeline_class_names():
+        return FmriModelsError(
+            f"{folder} holds an image generator ({name}) and no whole pipeline; load it with {name}, or give the "
+            "folder of the pipeline."
+        )
+    return FmriModelsError(
+        f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; if another package has "
+        "the method, import that package first."
+    )
 
 
 def saved_settings(index: Mapping[str, Any], folder: str | os.PathLike) -> DrawingSettings | None:

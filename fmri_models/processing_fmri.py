@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache, reduce, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_args
 
@@ -43,6 +43,7 @@ PROCESSOR_SCHEMA = 1
 # Statistics of fewer trials or stimuli lose more than they gain where sessions differ little; docs/data.md has figures.
 MIN_SESSION_TRIALS = 10
 CONFIG_FILE = "preprocessor_config.json"
+_FOLDER_IN_PIPELINES = "processor"
 _MEND = "save the processor again, or take another copy of its folder"
 # Far above the voxels of a brain; what is wider is a damaged number.
 _MAX_WIDTH = 2**24
@@ -77,10 +78,46 @@ class VoxelLabels(Protocol):
     def noise_ceiling(self) -> np.ndarray | None: ...
 
 
+class _fits_class_or_instance:  # noqa: N801 (a decorator)
+    """Makes `fit` a method of the class, and of a processor without statistics, which has its options already.
+
+    As a method of the class alone it would pass over the options of a processor that it is called of.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, processor: "FmriProcessor | None", owner: type["FmriProcessor"]) -> Callable[..., Any]:
+        fit: Callable[..., Any] = self._method.__get__(None, owner)
+        if processor is None:
+            return fit
+
+        @wraps(fit)
+        def fit_processor(*args: Any, **options: Any) -> "FmriProcessor":
+            if processor.is_fitted:
+                raise FmriModelsError(
+                    "This processor was fitted already, and models were trained with its statistics; make another one: "
+                    "FmriProcessor.fit(fmri, **processor.options)."
+                )
+            fitted = fit(*args, **{**processor.options, **options})
+            if processor.subject_names and fitted.subject_names != processor.subject_names:
+                raise FmriModelsError(
+                    f"The processor is one of the subjects {listed(processor.subject_names, _MOST_LISTED)}, and the "
+                    f"trials are of {listed(fitted.subject_names, _MOST_LISTED)}; give these subjects in this order "
+                    "(subjects=)."
+                )
+            processor.__dict__.update(fitted.__dict__)
+            return processor
+
+        return fit_processor
+
+
 class FmriProcessor(FeatureExtractionMixin):
     r"""Standardises, selects, pools and pads betas with statistics of the training trials; travels with the checkpoint.
 
-    Use [`FmriProcessor.fit`] to make one.
+    Use [`FmriProcessor.fit`] to make one. One that the constructor makes has options and no statistics: it can be saved
+    and loaded, and its `fit` computes them with these options.
 
     Args:
         subject_names: The only order of subjects there is; a subject's id is its index.
@@ -155,6 +192,7 @@ class FmriProcessor(FeatureExtractionMixin):
             raise FmriModelsError(_fixed(name, getattr(self, name), value))
         super().__setattr__(name, value)
 
+    @_fits_class_or_instance
     @classmethod
     def fit(
         cls,
@@ -167,6 +205,9 @@ class FmriProcessor(FeatureExtractionMixin):
         **options: Any,
     ) -> "FmriProcessor":
         """Computes the statistics of training trials; give no others.
+
+        Of the class, it makes a processor; of a processor without statistics, it gives that one its own, with the
+        options that it has.
 
         Args:
             fmri: Subject ▶ (trials, voxels) array or iterable of row blocks, read once; or one (trials, voxels) array.
@@ -181,8 +222,8 @@ class FmriProcessor(FeatureExtractionMixin):
             **options: The constructor's.
 
         Raises:
-            FmriModelsError: Values are not finite, widths differ, a selection leaves no voxel, or there is no such
-                option.
+            FmriModelsError: Values are not finite, widths differ, a selection leaves no voxel, there is no such
+                option, or the processor has statistics already.
         """
         for key in options:
             if key not in _option_types():
@@ -245,6 +286,7 @@ class FmriProcessor(FeatureExtractionMixin):
                 or session.
         """
         _check_choice("return_tensors", return_tensors, ("pt", "np"))
+        self._check_fitted()
         rows, names, leading = self._rows(fmri, subject)
         row_sessions = _sessions_of_rows(session, leading, len(rows))
         output = np.zeros((len(rows), self.width), dtype=np.float32)
@@ -263,7 +305,12 @@ class FmriProcessor(FeatureExtractionMixin):
 
     @property
     def num_voxels(self) -> list[int]:
-        """Width of each subject's processed patterns, in the order of `subject_names`."""
+        """Width of each subject's processed patterns, in the order of `subject_names`.
+
+        Raises:
+            FmriModelsError: The processor was never fitted.
+        """
+        self._check_fitted()
         return [self._processed_width(name) for name in self.subject_names]
 
     @property
@@ -277,6 +324,18 @@ class FmriProcessor(FeatureExtractionMixin):
         return {name: getattr(self, name) for name in _option_types()}
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether there are statistics; without them, a processor has options alone."""
+        return bool(self._subjects)
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            raise FmriModelsError(
+                "The processor was never fitted, so it has no statistics to prepare betas with; fit it on training "
+                "trials: processor.fit(fmri, subjects=…), or `fmri-models fit-processor` for a saved pipeline."
+            )
+
+    @property
     def is_transductive(self) -> bool:
         """Whether statistics may come from the trials to be decoded."""
         return self.statistics == "session" and self.unseen_session == "from_batch"
@@ -287,6 +346,7 @@ class FmriProcessor(FeatureExtractionMixin):
         Raises:
             FmriModelsError: The subject is unknown; the message names those that are known.
         """
+        self._check_fitted()
         if name not in self._subjects:
             raise FmriModelsError(
                 f"Subject {name!r} is unknown to this processor; it knows {', '.join(self.subject_names) or 'none'}; "
@@ -596,8 +656,8 @@ class FmriProcessor(FeatureExtractionMixin):
     def to_dict(self) -> dict[str, Any]:
         values = {key: value for key, value in super().to_dict().items() if not key.startswith("_")}
         values["feature_extractor_type"] = type(self).__name__
-        if self._subjects:
-            values["statistics_sha256"] = digest(self._statistics_bytes())
+        # Of a processor without statistics it says that there are none; files of earlier versions have no such key.
+        values["statistics_sha256"] = digest(self._statistics_bytes()) if self.is_fitted else None
         return values
 
     def _statistics_bytes(self) -> bytes:
@@ -612,6 +672,8 @@ class FmriProcessor(FeatureExtractionMixin):
     ) -> list[str]:
         """Writes `preprocessor_config.json` and `fmri_statistics.st`: both together, everything else stays.
 
+        A processor that was never fitted has no statistics, and the first of the two is all that is written.
+
         Args:
             save_directory: The folder.
             is_main_process: Whether this process writes; the others of a distributed training do nothing.
@@ -619,17 +681,16 @@ class FmriProcessor(FeatureExtractionMixin):
             **kwargs: Those of `FeatureExtractionMixin.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The processor was never fitted, the system refuses to write, or the Hub to take it.
+            FmriModelsError: The system refuses to write, or the Hub to take it.
         """
-        if not self._subjects:
-            raise FmriModelsError("The processor was never fitted; make it with FmriProcessor.fit().")
         if not is_main_process:
             return []
         # `push_to_hub` of transformers hands that on to whatever it saves.
         push_options = split_push_options(kwargs, ("max_shard_size",))
-        with merged_folder(save_directory, _former_statistics) as partial:
+        with merged_folder(save_directory, _statistics_no_longer_needed) as partial:
             super().save_pretrained(partial, **kwargs)
-            (partial / STATISTICS_FILE).write_bytes(self._statistics_bytes())
+            if self.is_fitted:
+                (partial / STATISTICS_FILE).write_bytes(self._statistics_bytes())
             files = written_files(partial)
         if push_to_hub:
             upload_saved(save_directory, files, "processor", push_options)
@@ -652,19 +713,22 @@ class FmriProcessor(FeatureExtractionMixin):
         folder = _local_folder(os.fspath(pretrained_model_name_or_path), kwargs)
         recover(folder)
         if not (folder / CONFIG_FILE).exists():
-            raise FmriModelsError(
-                f"There is no processor in {one_line(pretrained_model_name_or_path)} ({CONFIG_FILE} is missing); every "
-                "model needs the processor it was trained with: download the whole folder again, or make one with "
-                "`fmri-models fit-processor`."
-            )
+            # A whole pipeline has one, and nobody can mean another.
+            if not (folder / _FOLDER_IN_PIPELINES / CONFIG_FILE).is_file():
+                raise _no_processor(folder, os.fspath(pretrained_model_name_or_path))
+            folder = folder / _FOLDER_IN_PIPELINES
         values = _read_config(folder)
         # Changed by from_dict.
         kind, sha256 = values.get("statistics", "pooled"), values.get("statistics_sha256")
         options = {key: value for key, value in kwargs.items() if key not in _LOADING_OPTIONS}
-        processor = cls.from_dict({**values, **_changed_options(values, options, kwargs)})
+        # Without a digest there are statistics of an earlier version, or none: then the file says so.
+        file = statistics_file(folder)
+        was_fitted = sha256 is not None or "statistics_sha256" not in values or os.path.lexists(file)
+        processor = cls.from_dict({**values, **_changed_options(values, options, kwargs, was_fitted)})
         assert isinstance(processor, cls)
-        processor._subjects = read_statistics(statistics_file(folder), processor.subject_names, kind, sha256)
-        processor._check_selection(folder)
+        if was_fitted:
+            processor._subjects = read_statistics(file, processor.subject_names, kind, sha256)
+            processor._check_selection(folder)
         unused = {key: value for key, value in options.items() if key not in _option_types()}
         # As transformers has it.
         made: Any = (processor, unused) if kwargs.get("return_unused_kwargs") else processor
@@ -791,9 +855,25 @@ def _spread(count: int, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
     return np.where(std > 1e-7 * np.abs(mean), std, 0)
 
 
-def _former_statistics(folder: Path, written: set[str]) -> list[str]:
-    """The statistics' file under its former name, which is read no more once the new one is there."""
-    return [FORMER_STATISTICS_FILE] if (folder / FORMER_STATISTICS_FILE).is_file() else []
+def _statistics_no_longer_needed(folder: Path, written: set[str]) -> list[str]:
+    """Statistics of before: under their former name, and any where the processor that is saved has none."""
+    names = (FORMER_STATISTICS_FILE, STATISTICS_FILE)
+    return [name for name in names if name not in written and (folder / name).is_file()]
+
+
+def _no_processor(folder: Path, place: str) -> FmriModelsError:
+    """What to say of a folder without a processor's configuration."""
+    if (folder / "config.json").is_file():
+        return FmriModelsError(
+            f"{one_line(place)} is a network without a processor; that of a pipeline lies beside its brain model, in "
+            "the folder processor."
+        )
+    if not folder.is_dir():
+        return FmriModelsError(f"There is no folder {one_line(folder)} with a processor; check the path.")
+    return FmriModelsError(
+        f"There is no processor in {one_line(place)} ({CONFIG_FILE} is missing); every model needs the processor it "
+        "was trained with: give its folder, or make one with `fmri-models fit-processor`."
+    )
 
 
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
@@ -808,7 +888,9 @@ def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
         return path / subfolder
     prefix = f"{subfolder}/" if subfolder else ""
     names = (CONFIG_FILE, STATISTICS_FILE, FORMER_STATISTICS_FILE)
-    return fetch_folder(name_or_path, [f"{prefix}{name}" for name in names], **fetch_options(kwargs)) / subfolder
+    places = (prefix, f"{prefix}{_FOLDER_IN_PIPELINES}/")
+    patterns = [f"{place}{name}" for place in places for name in names]
+    return fetch_folder(name_or_path, patterns, **fetch_options(kwargs)) / subfolder
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -893,7 +975,9 @@ def _unknown_option(key: str) -> FmriModelsError:
     )
 
 
-def _changed_options(saved: Mapping[str, Any], options: Mapping[str, Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _changed_options(
+    saved: Mapping[str, Any], options: Mapping[str, Any], kwargs: Mapping[str, Any], was_fitted: bool
+) -> dict[str, Any]:
     """Options in place of the saved ones.
 
     Raises:
@@ -905,7 +989,7 @@ def _changed_options(saved: Mapping[str, Any], options: Mapping[str, Any], kwarg
             if kwargs.get("return_unused_kwargs"):
                 continue
             raise _unknown_option(key)
-        if key in _OPTIONS_OF_USE:
+        if key in _OPTIONS_OF_USE or not was_fitted:
             changed[key] = value
         elif value != saved.get(key, _option_types()[key][1]):
             raise FmriModelsError(_fixed(key, saved.get(key, _option_types()[key][1]), value))

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.processing_fmri import FmriProcessor
+from fmri_models.subject_statistics import STATISTICS_FILE
 
 
 @dataclass
@@ -250,9 +251,52 @@ def test_damaged_folders_are_sentences(tmp_path):
         FmriProcessor.from_pretrained(tmp_path / "p")
 
 
-def test_an_unfitted_processor_is_not_saved(tmp_path):
-    with pytest.raises(FmriModelsError, match="never fitted"):
-        FmriProcessor().save_pretrained(tmp_path / "p")
+def test_an_unfitted_processor_is_saved_loaded_and_fitted_later(tmp_path):
+    options = {"pool_width": 4, "unseen_session": "pooled", "statistics": "session", "min_session_trials": 3}
+    FmriProcessor(**options).save_pretrained(tmp_path / "p")
+    assert [file.name for file in (tmp_path / "p").iterdir()] == ["preprocessor_config.json"]
+    loaded = FmriProcessor.from_pretrained(tmp_path / "p", statistics="pooled")
+    assert not loaded.is_fitted
+    assert loaded.options == {**FmriProcessor().options, **options, "statistics": "pooled"}
+    fitted = FmriProcessor.fit(make_fmri(), **loaded.options)
+    assert loaded.fit(make_fmri()) is loaded
+    assert loaded.to_dict() == fitted.to_dict()
+    loaded.save_pretrained(tmp_path / "p")
+    assert FmriProcessor.from_pretrained(tmp_path / "p").to_dict() == fitted.to_dict()
+    # And back: no statistics of before stay beside a processor that has none.
+    FmriProcessor().save_pretrained(tmp_path / "p")
+    assert not FmriProcessor.from_pretrained(tmp_path / "p").is_fitted
+    assert len(list((tmp_path / "p").iterdir())) == 1
+
+
+def test_an_unfitted_processor_is_refused_where_it_is_used():
+    processor = FmriProcessor(subject_names=["subj01"])
+    for use in (lambda: processor(np.ones((2, 3))), lambda: processor.width, lambda: processor.subject("subj01")):
+        with pytest.raises(FmriModelsError, match=r"never fitted, .* fit it on training trials"):
+            use()
+    with pytest.raises(FmriModelsError, match=r"is one of the subjects subj01, and the trials are of a"):
+        processor.fit({"a": np.random.default_rng(0).normal(size=(9, 4))})
+    fitted = processor.fit(np.random.default_rng(0).normal(size=(9, 4)))
+    with pytest.raises(FmriModelsError, match=r"was fitted already.*FmriProcessor\.fit"):
+        fitted.fit(np.random.default_rng(0).normal(size=(9, 4)))
+
+
+def test_missing_statistics_of_a_fitted_processor_are_not_none(tmp_path):
+    FmriProcessor.fit(make_fmri()).save_pretrained(tmp_path)
+    (tmp_path / STATISTICS_FILE).unlink()
+    with pytest.raises(FmriModelsError, match="is missing"):
+        FmriProcessor.from_pretrained(tmp_path)
+
+
+def test_the_processor_of_a_whole_pipeline_and_of_what_is_none(tmp_path):
+    FmriProcessor.fit(make_fmri()).save_pretrained(tmp_path / "pipeline" / "processor")
+    assert FmriProcessor.from_pretrained(tmp_path / "pipeline").is_fitted
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(FmriModelsError, match="is a network without a processor"):
+        FmriProcessor.from_pretrained(tmp_path / "model")
+    with pytest.raises(FmriModelsError, match="There is no folder"):
+        FmriProcessor.from_pretrained(tmp_path / "nothing")
 
 
 @given(hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 14)), elements=st.floats(width=32)))

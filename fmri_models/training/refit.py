@@ -22,6 +22,9 @@ from ..saving import merged_folder
 from ..subject_statistics import FORMER_STATISTICS_FILE
 from ..training_record import TrainingRecord
 
+# What only a processor that was never fitted still has to be fitted with.
+_OPTIONS_OF_FITTING = ("rois", "min_noise_ceiling", "num_best_voxels", "min_session_trials")
+
 
 def refit_processor(
     model: str | os.PathLike,
@@ -54,8 +57,9 @@ def refit_processor(
     table = TrialTable.open(Path(data))
     config, former = _read(folder)
     names = _names_in_table(config.subject_names, subjects or {}, table)
-    for name, model_name in zip(names, former.subject_names, strict=True):
-        check_voxels(table, name, former, model_name)
+    if former.is_fitted:
+        for name, model_name in zip(names, former.subject_names, strict=True):
+            check_voxels(table, name, former, model_name)
     processor = fit_processor(
         table,
         names,
@@ -64,14 +68,26 @@ def refit_processor(
         unseen_session=unseen_session or former.unseen_session,
         pool_width=former.pool_width,
         pad_multiple=former.pad_multiple,
+        **({} if former.is_fitted else {name: former.options[name] for name in _OPTIONS_OF_FITTING}),
     )
-    processor.read_voxels_of(former)
+    if former.is_fitted:
+        processor.read_voxels_of(former)
+    else:
+        _check_width(processor, config)
     if names == config.subject_names:
         processor.save_pretrained(folder / "processor")
     else:
         config.subject_names = names
         _save_renamed(folder, config, processor)
     return processor
+
+
+def _check_width(processor: FmriProcessor, config: FmriConfig) -> None:
+    if processor.num_voxels != config.num_voxels:
+        raise FmriModelsError(
+            f"The processor gives {processor.num_voxels} voxels with its options and this table, and the model reads "
+            f"{config.num_voxels}; give the table that the model was made for."
+        )
 
 
 def _read(folder: Path) -> tuple[FmriConfig, FmriProcessor]:
