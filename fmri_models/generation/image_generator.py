@@ -1,7 +1,9 @@
 """The uniform call of every image generator, and the door of their folders."""
 
 import json
+import logging
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,7 +205,8 @@ class ImageGenerator(DiffusionPipeline):
             check_generator_folder(cls, folder, path, kwargs)
             kwargs |= stored_dtypes(cls, folder, kwargs)
         try:
-            loaded = super().from_pretrained(str(folder), **kwargs)
+            with _without_notices_of_own_entries():
+                loaded = super().from_pretrained(str(folder), **kwargs)
         except FmriModelsError:
             raise
         # Readers of tokenizers, schedulers and preprocessing raise whatever they come upon.
@@ -465,6 +468,13 @@ class ImageGenerator(DiffusionPipeline):
     def dtype(self) -> torch.dtype:
         return super().dtype if self._networks else self._own_dtype
 
+    def register_modules(self, **kwargs: Any) -> None:
+        """Takes the components, as diffusers does; an empty list of what stays in float32 is none to warn of."""
+        super().register_modules(**kwargs)
+        for component in kwargs.values():
+            if getattr(component, "_keep_in_fp32_modules", None) == []:
+                component._keep_in_fp32_modules = None
+
     @torch.compiler.disable
     def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> tqdm:
         """A bar that says what is drawn, by `set_progress_bar_config`; a line now and then where output is a file."""
@@ -612,3 +622,27 @@ def _without_places(file: Path) -> None:
     if isinstance(values, dict) and values.keys() & {"_name_or_path", "name_or_path"}:
         kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
         file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# Alone: of further entries it is to warn.
+_OWN_ENTRY = re.compile(
+    r"The config attributes \{'block_out_channels': [\[(][0-9, ]*[\])]\} were passed to AutoencoderTiny,"
+)
+
+
+@contextmanager
+def _without_notices_of_own_entries() -> Iterator[None]:
+    """Inside the block, diffusers does not warn of an entry that it has written itself.
+
+    Its AutoencoderTiny notes `block_out_channels` in the configuration that it saves, and takes no such argument.
+    """
+    logger = logging.getLogger("diffusers.configuration_utils")
+
+    def keeps(record: logging.LogRecord) -> bool:
+        return _OWN_ENTRY.match(record.getMessage()) is None
+
+    logger.addFilter(keeps)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keeps)
