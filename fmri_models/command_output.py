@@ -48,10 +48,12 @@ def in_sentences(program: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def quiet_libraries() -> None:
-    """Turns off what libraries that have been loaded say of loading and saving; the package says it itself."""
-    import diffusers
-    import transformers
+def load_libraries() -> None:
+    """Loads PyTorch and the libraries of models, and turns off what they say of loading and saving themselves."""
+    # Seconds the first time, and more where the disk is slow.
+    with progress.phase("Loading PyTorch, transformers and diffusers", disable="diffusers" in sys.modules):
+        import diffusers
+        import transformers
 
     progress.turn_off_libraries()
     diffusers.utils.logging.set_verbosity_error()

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from .console import check_model_is_there, quiet_loading
+from ..command_output import load_libraries
+from .console import check_model_is_there
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
     check_model_is_there(args.pipeline)
-    quiet_loading()
+    load_libraries()
     from ..evaluation.report import Report
     from ..hub.cards import write_card, write_card_of_folder
 

@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FmriModelsError
 from ..names import one_line
-from .console import quiet_loading
+from ..progress import phase
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -39,8 +40,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     paths = [Path(path) for path in args.reports]
     _check_paths(paths)
-    quiet_loading()
-    from ..evaluation.report import Report
+    # Seconds the first time; no model is loaded here.
+    with phase("Loading PyTorch", disable="torch" in sys.modules):
+        from ..evaluation.report import Report
 
     reports = [(path, Report.load(path)) for path in paths]
     print(compare(reports, force=args.force))

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command_output import quiet_libraries
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..progress import phase
 from ..seeds import check_seed
 from ..swapping import recover
 from .usage import UsageError, check_option_once, check_without
@@ -29,12 +27,6 @@ class SeedOption(argparse.Action):
         for seed in values if isinstance(values, Sequence) else [values]:
             check_seed(seed)
         setattr(namespace, self.dest, values)
-
-
-def quiet_loading() -> None:
-    """Loads PyTorch and the libraries of models, and turns off their own bars and notices."""
-    with phase("Loading PyTorch, transformers and diffusers"):
-        quiet_libraries()
 
 
 def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:

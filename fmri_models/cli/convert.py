@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..command_output import load_libraries
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line, shell_word
-from .console import quiet_loading
 from .usage import UsageError, check_without
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     overrides = _parsed(args.overrides, args.method)
     if "subject_names" in overrides:
         check_without(args, ["subject"], "subject_names= says whose brains the checkpoint reads")
-    quiet_loading()
+    load_libraries()
     pipeline = convert_checkpoint(
         args.method,
         args.checkpoint,

@@ -1,4 +1,4 @@
-"""`fmri-models data`: looking at a trial table, checking it, splitting it."""
+"""`fmri-models data`: looking at a trial table, checking it, splitting it, uploading it."""
 
 import argparse
 from collections.abc import Mapping
@@ -21,16 +21,17 @@ _WAYS = ("stimulus", "kfold", "run", "semantic")
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "data",
-        help="look at a trial table, check it, split it",
-        description="Look at a trial table, check it, or add a split to it.",
+        help="look at a trial table, check it, split it, upload it",
+        description="Look at a trial table, check it, add a split to it, or upload it to the Hub.",
         epilog="examples:\n  fmri-models data info DIR\n  fmri-models data validate DIR\n"
-        "  fmri-models data split DIR --name kfold --by kfold",
+        "  fmri-models data split DIR --name kfold --by kfold\n  fmri-models data push DIR user/name --private",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_info(actions)
     _add_validate(actions)
     _add_split(actions)
+    _add_push(actions)
 
 
 def run_info(args: argparse.Namespace) -> dict[str, Any]:
@@ -103,6 +104,17 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
     return {"table": args.table, "name": args.name, "notes": drawn.notes, **split}
 
 
+def run_push(args: argparse.Namespace) -> dict[str, Any]:
+    from ..data.table import TrialTable
+
+    table = TrialTable.open(args.table)
+    address = table.push_to_hub(
+        args.repository, commit_message=args.message, private=args.private or None, revision=args.revision
+    )
+    print(f"uploaded to {one_line(address)}")
+    return {"table": args.table, "repository": args.repository, "commit": address}
+
+
 def _add_info(actions: argparse._SubParsersAction) -> None:
     parser = actions.add_parser(
         "info",
@@ -154,6 +166,23 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         help="share of the training stimuli for validation (default: 0.1; 0: none)",
     )  # fmt: skip
     parser.set_defaults(run=run_split, usage_error=parser.error)
+
+
+def _add_push(actions: argparse._SubParsersAction) -> None:
+    parser = actions.add_parser(
+        "push",
+        help="upload a table to the Hub",
+        description="Upload a trial table to the Hub as a data set, with its card and all splits, in one commit. It then\n"
+        "opens everywhere by its name, user/name. Whether the stimuli may be published, their licence says.",
+        epilog="example:\n  fmri-models data push outputs/demo/data user/name --private",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
+    parser.add_argument("repository", metavar="REPO", help="user/name, or a name in your namespace")
+    parser.add_argument("--private", action="store_true", help="a repository that is made is private")
+    parser.add_argument("--revision", metavar="NAME", help="branch (default: the main one)")
+    parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
+    parser.set_defaults(run=run_push)
 
 
 def _draw(args: argparse.Namespace, rows: "SplitRows") -> "DrawnSplit":

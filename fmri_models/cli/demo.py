@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..command_output import load_libraries
 from ..errors import FmriModelsError
 from ..names import shell_word
 from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
 from ..saving import scratch_folder, write_text
-from .console import SeedOption, add_table_argument, quiet_loading
+from .console import SeedOption, add_table_argument
 from .usage import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     out = Path(args.out)
     _check_out(out)
-    quiet_loading()
+    load_libraries()
     changes = QUICK_TRAINING.get(args.method, ()) if args.quick else ()
     report = _run_stages(args.method, QUICK if args.quick else FULL, changes, out, args.seed, all_rows=args.all_rows)
     seconds = time.perf_counter() - started

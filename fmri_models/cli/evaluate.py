@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from ..command_output import load_libraries
 from ..names import one_line
 from .console import (
     SeedOption,
@@ -11,7 +12,6 @@ from .console import (
     add_unseen_session,
     check_model_is_there,
     given_settings,
-    quiet_loading,
 )
 from .usage import check_without
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.model is not None:
         check_model_is_there(args.model)
         TrialTable.open(args.data)
-    quiet_loading()
+    load_libraries()
     from ..evaluation.rendering import results_table, warnings_text
 
     if given == ["images", "truth"]:

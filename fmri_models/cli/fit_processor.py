@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..command_output import load_libraries
 from ..names import one_line
-from .console import add_unseen_session, check_model_is_there, quiet_loading
+from .console import add_unseen_session, check_model_is_there
 from .usage import UsageError
 
 
@@ -40,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     subjects = _subjects(args.subject)
     check_model_is_there(args.model)
-    quiet_loading()
+    load_libraries()
     from ..hub.cards import has_card, write_card
     from ..training.refit import refit_processor
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..command_output import load_libraries
 from ..names import one_line
 from ..progress import phase
 from .console import (
@@ -15,7 +16,6 @@ from .console import (
     chosen_part,
     given_settings,
     print_notes,
-    quiet_loading,
 )
 
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     part = chosen_part(args)
     settings = given_settings(args)
     check_model_is_there(args.model)
-    quiet_loading()
+    load_libraries()
     from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
     from ..pipeline_fmri import FmriToImagePipeline
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from ..command_output import load_libraries
 from ..progress import phase
 from .console import (
     add_pattern_arguments,
@@ -10,7 +11,6 @@ from .console import (
     check_pattern_arguments,
     chosen_part,
     print_notes,
-    quiet_loading,
 )
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_pattern_arguments(args)
     part = chosen_part(args)
     check_model_is_there(args.model)
-    quiet_loading()
+    load_libraries()
     from ..evaluation.gallery import load_gallery, retrieve_from_gallery
     from ..evaluation.reconstruct import load_patterns
     from ..pipeline_fmri import FmriToImagePipeline

@@ -29,18 +29,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     Returns:
         What was found, by name; None in further processes.
     """
-    from ..command_output import quiet_libraries
+    from ..command_output import load_libraries
     from ..names import one_line
-    from ..progress import is_first_process, phase
+    from ..progress import is_first_process
     from .recipe_files import is_recipe_file
 
     values = _checked_soon(args)
-    with phase("Loading PyTorch, transformers and diffusers"):
-        from .loop import TrainingInterrupted
-        from .recipe import load_recipe
-        from .trainer import train
+    load_libraries()
+    from .loop import TrainingInterrupted
+    from .recipe import load_recipe
+    from .trainer import train
 
-        quiet_libraries()
     recipe = load_recipe(args.recipe, args.overrides)
     if args.dry_run:
         from .estimate import as_text, estimated

@@ -31,10 +31,12 @@ def run(workplace, capsys, out, *options, model=None, data=None):
 
 
 def test_settings_without_an_effect_are_warned_of_and_not_in_the_report(workplace, capsys, tmp_path):
-    with pytest.warns(UserWarning, match="num_inference_steps, guidance_scale, num_candidates have no effect"):
-        options = ("--candidates", "8", "--steps", "3", "--guidance-scale", "7")
-        status, _ = run(workplace, capsys, tmp_path / "out", *options)
-    assert status == 0
+    command = ["evaluate", "--model", workplace / "model", "--data", workplace / "data", "--out", tmp_path / "out"]
+    options = ["--protocol", "small_pictures", "--candidates", "8", "--steps", "3", "--guidance-scale", "7"]
+    assert main([str(part) for part in (*command, *options)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    start = "fmri-models: warning: num_inference_steps, guidance_scale, num_candidates have no effect"
+    assert len([line for line in lines if line.startswith(start)]) == 1
     settings = Report.load(tmp_path / "out").model["settings"]
     assert set(settings) == {"strength", "seed", "precision"}
     assert "num_candidates" not in (tmp_path / "out" / "report.md").read_text()
