@@ -172,8 +172,8 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
     parser = actions.add_parser(
         "push",
         help="upload a table to the Hub",
-        description="Upload a trial table to the Hub as a data set, with its card and all splits, in one commit. It then\n"
-        "opens everywhere by its name, user/name. Whether the stimuli may be published, their licence says.",
+        description="Upload a trial table to the Hub as a data set, with its card and all splits, in one commit. It\n"
+        "then opens everywhere by its name, user/name. Whether the stimuli may be published, their licence says.",
         epilog="example:\n  fmri-models data push outputs/demo/data user/name --private",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -36,8 +36,8 @@ def table_folder(path: str | Path, options: Mapping[str, Any]) -> Path:
     folder = fetch_folder(text, [schema.TABLE_FILE], "dataset", **options)
     if not (folder / schema.TABLE_FILE).exists():
         raise FmriModelsError(
-            f"The data set {text} on the Hub has no {schema.TABLE_FILE}, so it is no trial table; check the name, or read "
-            "it with datasets.load_dataset."
+            f"The data set {text} on the Hub has no {schema.TABLE_FILE}, so it is no trial table; check the name, or "
+            "read it with datasets.load_dataset."
         )
     files = read_metadata(folder)["files"]
     # The same commit for all files, which names the folder.
