@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -233,6 +233,75 @@ class ModelTesterMixin(SuiteCase):
         with pytest.raises(FmriModelsError, match="newer version.*schema 99"):
             self.model_class.from_pretrained(tmp_path / "model")
 
+    # Habits: tuples, hidden states, checkpointing, compiled and exported graphs
+
+    def test_forward_returns_a_tuple_where_asked(self):
+        model, inputs = self.make_model(), self.make_inputs()
+        expected = tensors_of(model(**inputs))
+        assert_all_close(model(**inputs, return_dict=False), expected)
+        decoded = self.decoded(model, self.make_fmri(SUBJECTS), SUBJECTS)
+        model.config.return_dict = False
+        by_configuration = model(**inputs)
+        assert isinstance(by_configuration, tuple)
+        assert_all_close(by_configuration, expected)
+        assert_all_close(tensors_of(model(**inputs, return_dict=True)), expected)
+        assert_all_close(self.decoded(model, self.make_fmri(SUBJECTS), SUBJECTS).values(), decoded.values())
+
+    def test_hidden_states_are_those_of_the_blocks(self):
+        model, inputs = self.make_model(), self.make_inputs()
+        states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+        assert len(states or ()) == (self.depth["num_hidden_layers"] + 1 if self.depth else 0)
+        assert getattr(model(**inputs), "hidden_states", None) is None
+        model.config.output_hidden_states = True
+        by_configuration = getattr(model(**inputs), "hidden_states", None)
+        assert_all_close(by_configuration or (), states or ())
+
+    @pytest.mark.parametrize("reentrant", [False, True])
+    def test_computing_again_for_the_gradient_changes_nothing(self, reentrant):
+        if not self.model_class.supports_gradient_checkpointing:
+            pytest.skip("the network has no depth")
+        expected, found = self.trained(), self.trained({"use_reentrant": reentrant})
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
+
+    def trained(self, checkpointing: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+        """Loss and gradients of a step, dropout included."""
+        model = self.make_model().train()
+        if checkpointing is not None:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=checkpointing)
+            assert model.is_gradient_checkpointing
+        torch.manual_seed(5)
+        output = model(**self.make_inputs(), **self.make_targets(model, len(SUBJECTS)))
+        output.loss.backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        return {"loss": output.loss.detach(), **gradients}
+
+    def test_forward_is_one_graph(self):
+        model, inputs = self.make_model(), self.make_inputs()
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        assert_all_close(tensors_of(compiled(**inputs)), tensors_of(model(**inputs)))
+        exported = torch.export.export(model, (), inputs).module()
+        assert_all_close(tensors_of(exported(**inputs)), tensors_of(model(**inputs)))
+        # Nothing stops such a graph at an id that is none; what it computes is nobody's.
+        wrong = {**inputs, "subject_ids": torch.tensor([0, 3, -1])}
+        for value in tensors_of(exported(**wrong)):
+            assert value[0].isfinite().all()
+            assert value[1:].isnan().all()
+
+    def test_ids_that_are_no_subjects_are_a_sentence(self):
+        model, fmri = self.make_model(), self.make_fmri(SUBJECTS)
+        for ids in (torch.tensor([0, 1, 3]), [0, 1, -1]):
+            with pytest.raises(FmriModelsError, match="3 subjects, with ids from 0 to 2"):
+                model(fmri, ids)
+
+    def test_ids_elsewhere_are_not_read(self):
+        # Tensors of this device have no values: reading one raises.
+        model = self.make_model().to("meta")
+        inputs = {name: value.to("meta") for name, value in self.make_inputs().items()}
+        assert all(value.device.type == "meta" for value in tensors_of(model(**inputs)))
+
     # Folders: nobody's file is lost, and what is loaded is whole
 
     def test_saving_leaves_what_else_is_in_the_folder(self, tmp_path):
@@ -331,6 +400,16 @@ class ModelTesterMixin(SuiteCase):
         path.write_text(json.dumps(config))
         with pytest.raises(FmriModelsError):
             self.model_class.from_pretrained(tmp_path / "model")
+
+
+def tensors_of(output: Any) -> list[torch.Tensor]:
+    """The tensors of an output, in order."""
+    return [value for value in output.to_tuple() if isinstance(value, torch.Tensor)]
+
+
+def assert_all_close(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> None:
+    for value, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5)
 
 
 def write_files(folder: Path, files: dict[str, str]) -> None:

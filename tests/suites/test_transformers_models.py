@@ -1,7 +1,7 @@
 """transformers' common tests of models, on every model of every registered method.
 
-The cases are the subclasses of [`SuiteCase`] in the tests of the methods, so that a new method is among them by the test
-class that it needs anyway.
+The cases are the subclasses of [`SuiteCase`] in the tests of the methods, so that a new method is among them by the
+test class that it needs anyway.
 """
 
 import copy

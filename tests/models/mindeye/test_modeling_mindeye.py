@@ -121,6 +121,95 @@ class TestMindEyeLowLevelModel(ModelTesterMixin):
         return tiny_config(subject_names=subject_names, num_voxels=num_voxels, image_embedding_space=None)
 
 
+class TestPriorHabits:
+    """Attention by either implementation, and what the prior returns besides its prediction."""
+
+    inputs = PriorCase().make_inputs()
+
+    def prior(self, implementation: str = "sdpa", **options: Any) -> MindEyePrior:
+        torch.manual_seed(0)
+        return MindEyePrior._from_config(tiny_config(**options), attn_implementation=implementation).eval()
+
+    def gradients(self, prior: MindEyePrior) -> dict[str, torch.Tensor]:
+        prior(**self.inputs).square().sum().backward()
+        return {name: parameter.grad for name, parameter in prior.named_parameters() if parameter.grad is not None}
+
+    def test_eager_and_sdpa_are_the_same(self):
+        sdpa, eager = self.prior("sdpa"), self.prior("eager")
+        torch.testing.assert_close(eager(**self.inputs), sdpa(**self.inputs), rtol=1e-5, atol=1e-5)
+        expected, found = self.gradients(sdpa), self.gradients(eager)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+        sdpa.set_attn_implementation("eager")
+        assert torch.equal(sdpa(**self.inputs), eager(**self.inputs))
+
+    def test_the_whole_model_chooses_for_its_prior(self):
+        model = tiny_model()
+        assert model.prior.config._attn_implementation == "sdpa"
+        model.set_attn_implementation("eager")
+        assert model.prior(**self.inputs, output_attentions=True).attentions
+
+    def test_attentions_are_those_of_each_layer(self):
+        output = self.prior("eager")(**self.inputs, output_attentions=True)
+        assert [tuple(each.shape) for each in output.attentions] == [(3, 2, 7, 8)] * 2
+        for each in output.attentions:
+            torch.testing.assert_close(each.sum(dim=-1), torch.ones(3, 2, 7))
+        assert not self.prior("sdpa")(**self.inputs, output_attentions=True).attentions
+
+    def test_hidden_states_leave_the_prediction_as_it_is(self):
+        prior = self.prior()
+        output = prior(**self.inputs, output_hidden_states=True)
+        assert [tuple(each.shape) for each in output.hidden_states] == [(3, 7, 8)] * 3
+        torch.testing.assert_close(output.predicted_embeds, prior(**self.inputs), rtol=1e-5, atol=1e-5)
+
+    def test_returns(self):
+        prior = self.prior()
+        predicted = prior(**self.inputs)
+        assert torch.equal(prior(**self.inputs, return_dict=True).predicted_embeds, predicted)
+        assert torch.equal(prior(**self.inputs, return_dict=False)[0], predicted)
+        sampled = prior.sample(self.inputs["brain_embeds"], generator=torch.Generator().manual_seed(0))
+        prior.config.return_dict = False
+        assert isinstance(prior(**self.inputs), tuple)
+        again = prior.sample(self.inputs["brain_embeds"], generator=torch.Generator().manual_seed(0))
+        assert torch.equal(again, sampled)
+
+    def test_one_graph_samples_at_each_level(self):
+        prior, embeds = self.prior(), self.inputs["brain_embeds"]
+        expected = prior.sample(embeds, generator=torch.Generator().manual_seed(0))
+        torch.compiler.reset()
+        prior.compile(fullgraph=True, backend="eager")
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found = prior.sample(embeds, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        exported = torch.export.export(self.prior(), (), self.inputs).module()
+        torch.testing.assert_close(exported(**self.inputs), self.prior()(**self.inputs), rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("reentrant", [False, True])
+    def test_computing_again_for_the_gradient_changes_nothing(self, reentrant):
+        prior = self.prior().train()
+        expected = self.gradients(prior)
+        prior = self.prior().train()
+        prior.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        found = self.gradients(prior)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
+
+    def test_a_step_of_training_is_one_graph(self):
+        model = tiny_model().train()
+        targets = TestMindEyeModel().make_targets(model, len(SUBJECTS))
+        inputs = {**TestMindEyeModel().make_inputs(), **targets}
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        torch.manual_seed(0)
+        expected = model(**inputs).loss
+        torch.manual_seed(0)
+        loss = compiled(**inputs).loss
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in model.backbone.parameters())
+
+
 class TestOriginalBackbone:
     @pytest.fixture
     def fixture(self):
