@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 
 from .errors import FmriModelsError, check_path, system_sentence
 from .names import did_you_mean, one_line
+from .progress import download_bars
 
 # Arguments of `from_pretrained` that say how files are fetched.
 FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -80,7 +81,8 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], repo_type: RepoType = "m
         NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
     with hub_errors_as_sentences(repo_id, options.get("revision"), repo_type):
-        return Path(snapshot_download(repo_id, repo_type=repo_type, allow_patterns=list(patterns), **options))
+        shown = {"tqdm_class": bars} if (bars := download_bars(repo_id)) else {}
+        return Path(snapshot_download(repo_id, repo_type=repo_type, allow_patterns=list(patterns), **shown, **options))
 
 
 def local_folder(name_or_path: str, patterns: Iterable[str], **options: Any) -> Path:

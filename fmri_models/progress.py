@@ -266,6 +266,24 @@ class _Lines(StandardBar):
             getattr(self.fp, "flush", lambda: None)()
 
 
+def download_bars(repo_id: str) -> type[StandardBar] | None:
+    """The class of the bars of a download within a command; None elsewhere, where huggingface_hub has its own."""
+    if _decided is None:
+        return None
+    base = _terminal_bar() if _is_terminal(sys.stderr) else _Lines
+
+    class DownloadBar(base):  # type: ignore[misc, valid-type]
+        """Counts the files; how many bytes there are is known while they come."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            is_of_bytes = options.get("unit") == "B"
+            if is_of_bytes or not are_shown():
+                options["disable"] = True
+            super().__init__(*args, **{**options, "desc": f"Fetching {repo_id} from the Hub", "unit": "file"})
+
+    return DownloadBar
+
+
 class _Switch:
     """How the bars of a library are turned off and on again."""
 

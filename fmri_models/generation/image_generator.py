@@ -205,7 +205,7 @@ class ImageGenerator(DiffusionPipeline):
             check_generator_folder(cls, folder, path, kwargs)
             kwargs |= stored_dtypes(cls, folder, kwargs)
         try:
-            with _without_notices_of_own_entries():
+            with _without_own_notices():
                 loaded = super().from_pretrained(str(folder), **kwargs)
         except FmriModelsError:
             raise
@@ -468,13 +468,6 @@ class ImageGenerator(DiffusionPipeline):
     def dtype(self) -> torch.dtype:
         return super().dtype if self._networks else self._own_dtype
 
-    def register_modules(self, **kwargs: Any) -> None:
-        """Takes the components, as diffusers does; an empty list of what stays in float32 is none to warn of."""
-        super().register_modules(**kwargs)
-        for component in kwargs.values():
-            if getattr(component, "_keep_in_fp32_modules", None) == []:
-                component._keep_in_fp32_modules = None
-
     @torch.compiler.disable
     def progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> tqdm:
         """A bar that says what is drawn, by `set_progress_bar_config`; a line now and then where output is a file."""
@@ -489,7 +482,8 @@ class ImageGenerator(DiffusionPipeline):
         for device in (*args, kwargs.get("device")):
             if device is not None and not isinstance(device, torch.dtype):
                 checked_device(device, f"{type(self).__name__}.to")
-        super().to(*args, **kwargs)
+        with _without_own_notices():
+            super().to(*args, **kwargs)
         for value in (*args, kwargs.get("device"), kwargs.get("dtype")):
             if isinstance(value, torch.dtype):
                 self._own_dtype = value
@@ -624,25 +618,28 @@ def _without_places(file: Path) -> None:
         file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# Alone: of further entries it is to warn.
-_OWN_ENTRY = re.compile(
-    r"The config attributes \{'block_out_channels': [\[(][0-9, ]*[\])]\} were passed to AutoencoderTiny,"
-)
+# What diffusers says of its own doings. Its AutoencoderTiny notes `block_out_channels` in the configuration that it
+# saves, and takes no such argument; of further entries it is to warn. Casting networks of which nothing has to stay in
+# float32, it names the empty list of what has to.
+_OWN_NOTICES = {
+    "diffusers.configuration_utils": re.compile(
+        r"The config attributes \{'block_out_channels': [\[(][0-9, ]*[\])]\} were passed to AutoencoderTiny,"
+    ),
+    "diffusers.models.modeling_utils": re.compile(r"There are modules in \w+ that should be kept in float32: \[\]\."),
+}
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return _OWN_NOTICES[record.name].match(record.getMessage()) is None
 
 
 @contextmanager
-def _without_notices_of_own_entries() -> Iterator[None]:
-    """Inside the block, diffusers does not warn of an entry that it has written itself.
-
-    Its AutoencoderTiny notes `block_out_channels` in the configuration that it saves, and takes no such argument.
-    """
-    logger = logging.getLogger("diffusers.configuration_utils")
-
-    def keeps(record: logging.LogRecord) -> bool:
-        return _OWN_ENTRY.match(record.getMessage()) is None
-
-    logger.addFilter(keeps)
+def _without_own_notices() -> Iterator[None]:
+    """Inside the block, diffusers does not warn of what it has done itself and nobody can mend."""
+    for name in _OWN_NOTICES:
+        logging.getLogger(name).addFilter(_is_worth_saying)
     try:
         yield
     finally:
-        logger.removeFilter(keeps)
+        for name in _OWN_NOTICES:
+            logging.getLogger(name).removeFilter(_is_worth_saying)
