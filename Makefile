@@ -25,7 +25,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 PYTEST = $(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow quality docs space smoke-minimum clean
+.PHONY: help demo test test-slow suites quality docs space smoke-minimum clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test: ## run the tests, without the slow ones
 test-slow: ## run the slow tests
 	@$(INSTALL) demo space dev
 	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+
+suites: ## fetch transformers' own tests, which `make test` then runs on our models
+	@$(INSTALL) demo space dev
+	$(BIN)/python scripts/fetch_transformers_tests.py
 
 quality: ## check style, types and the direction of imports
 	@$(INSTALL) demo space dev

@@ -52,15 +52,13 @@ def draw_mixco(
         betas = torch.distributions.Beta(beta, beta).sample((batch_size,))
         select = torch.rand(batch_size) <= probability
         generator.set_state(torch.get_rng_state())
-    return MixCoDraw(_within_subjects(permutation, subject_ids.cpu()), betas, select)
+    return MixCoDraw(_within_subjects(permutation.to(subject_ids.device), subject_ids), betas, select)
 
 
 def _within_subjects(permutation: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
-    """The permutation that `permutation` induces on the rows of each subject."""
+    """The permutation that `permutation` induces on the rows of each subject; no value is read on the host."""
     result = torch.empty_like(permutation)
-    subjects_in_order = subject_ids[permutation]
-    for subject in subject_ids.unique():
-        result[subject_ids == subject] = permutation[subjects_in_order == subject]
+    result[subject_ids.argsort(stable=True)] = permutation[subject_ids[permutation].argsort(stable=True)]
     return result
 
 
