@@ -46,13 +46,8 @@ def make_processor(**options: Any) -> FmriProcessor:
     return FmriProcessor.fit(trials, subjects=SUBJECTS, **options)
 
 
-class PipelineTesterMixin(DrawingHabits):
-    """Set `pipeline_class` and implement `make_pipeline`, with the common tests' subjects."""
-
-    pipeline_class: type[FmriToImagePipeline]
-
-    def make_pipeline(self) -> FmriToImagePipeline:
-        raise AssertionError("the method's test class makes a pipeline")
+class MethodHabits(DrawingHabits):
+    """diffusers' habits of a method's pipeline, made by `make_pipeline` with the common tests' subjects."""
 
     def make_betas(self, count: int = 3, subject: str = "subj05") -> np.ndarray:
         return np.random.default_rng(1).normal(size=(count, NUM_VOXELS[SUBJECTS.index(subject)]))
@@ -70,6 +65,15 @@ class PipelineTesterMixin(DrawingHabits):
         if decoding.retrieval_embeds is not None:
             found["retrieval"] = pipeline.brain_model.retrieval_embeds(inputs["fmri"], inputs["subject_ids"])
         return found
+
+
+class PipelineTesterMixin(MethodHabits):
+    """Set `pipeline_class` and implement `make_pipeline`, with the common tests' subjects."""
+
+    pipeline_class: type[FmriToImagePipeline]
+
+    def make_pipeline(self) -> FmriToImagePipeline:
+        raise AssertionError("the method's test class makes a pipeline")
 
     def drawn(self, pipeline: FmriToImagePipeline, betas: np.ndarray, **options: Any) -> torch.Tensor:
         """Pictures as a tensor, with noise that depends on the row alone."""
@@ -123,6 +127,12 @@ class PipelineTesterMixin(DrawingHabits):
         pictures = pipeline.generate(decoding, generator=seeds(0, 1, 2), output_type="pt")
         (first, *_) = pipeline.generate(decoding, generator=seeds(0, 1, 2), output_type="pt", return_dict=False)
         assert torch.equal(first, pictures.images)
+
+    def test_a_brain_model_that_returns_tuples_decodes_the_same(self):
+        pipeline = self.make_pipeline()
+        expected = self.computed(pipeline)
+        pipeline.brain_model.config.return_dict = False
+        self.assert_computes(pipeline, expected)
 
     def test_candidates_of_latents_are_chosen_like_pictures(self):
         pipeline = self.make_pipeline()
@@ -317,6 +327,61 @@ class PipelineTesterMixin(DrawingHabits):
         pipeline.save_pretrained(tmp_path / "halves", variant="fp16")
         loaded = FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="fp16")
         assert pipeline_digests(loaded) == pipeline_digests(pipeline)
+
+    def test_a_variant_that_is_not_there_names_those_that_are(self, saved, tmp_path):
+        pipeline, folder = saved
+        pipeline.save_pretrained(tmp_path / "halves", variant="fp16")
+        with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
+            FmriToImagePipeline.from_pretrained(tmp_path / "halves")
+        with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
+            FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="bf16")
+        with pytest.raises(FmriModelsError, match="no weights of the variant 'bf16' but without a variant"):
+            FmriToImagePipeline.from_pretrained(folder, variant="bf16")
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"dtype": "auto"}, (torch.float32, torch.float32)),
+            ({"torch_dtype": {"brain_model": "float16"}}, (torch.float16, torch.float32)),
+            ({"torch_dtype": {"default": "bfloat16", "image_generator": None}}, (torch.bfloat16, torch.bfloat16)),
+            (
+                {"device_map": "cpu", "low_cpu_mem_usage": True, "torch_dtype": "float16"},
+                (torch.float16, torch.float16),
+            ),
+        ],
+    )
+    def test_usual_arguments_of_loading(self, saved, options, expected):
+        loaded = FmriToImagePipeline.from_pretrained(saved[1], **options)
+        assert (loaded.brain_model.dtype, loaded.image_generator.dtype) == expected
+        assert (loaded.dtype, loaded.device.type) == (expected[0], "cpu")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": torch.float16, "torch_dtype": torch.float32}, "give one of them"),
+            ({"dtype": {"unet": torch.float16}}, "a dtype for 'unet', which is none of brain_model"),
+            ({"device_map": {"": "cpu"}}, "as device_map; expected one device"),
+            ({"device_map": "cuda:99"}, "'cuda:99', and this machine has"),
+            ({"quantization_config": {"a": 1}}, "can't be loaded with quantization_config as given here"),
+            ({"attn_implementation": "sdpa"}, "takes no 'attn_implementation'"),
+            ({"use_safetensors": False}, "safetensors alone"),
+        ],
+    )
+    def test_arguments_that_cannot_be_are_true_sentences(self, saved, options, message):
+        with pytest.raises(FmriModelsError, match=message) as caught:
+            FmriToImagePipeline.from_pretrained(saved[1], **options)
+        assert "damaged" not in str(caught.value) and "again" not in str(caught.value)
+
+    def test_what_is_said_of_a_named_generator_reaches_it_when_it_is_loaded(self, saved, tmp_path):
+        pipeline, folder = saved
+        place = folder / "image_generator"
+        options = {"dtype": {"image_generator": torch.float16, "default": torch.float32}}
+        named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=str(place), **options)
+        assert named._image_generator is None and named.image_generator.dtype == torch.float16
+        named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=str(place)).to(torch.bfloat16)
+        assert named._image_generator is None and named.image_generator.dtype == torch.bfloat16
+        with pytest.raises(FmriModelsError, match="this machine has"):
+            named.to("cuda:99")
 
     def test_the_former_name_of_dtype_means_the_same(self, saved):
         loaded = FmriToImagePipeline.from_pretrained(saved[1], torch_dtype=torch.float16)

@@ -7,6 +7,7 @@ A generator's test class derives from [`DrawingGeneratorMixin`], or with a laten
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -138,6 +139,16 @@ class DrawingGeneratorMixin(DrawingHabits):
             found["text_embeds"] = pipeline.embed_texts(["a bc", "d"])
         return found
 
+    def test_inputs_may_be_lists_of_rows(self):
+        generator = self.make_pipeline()
+        call = self.inputs(generator, 2)
+        lists = {name: list(v.split(1)) if isinstance(v, torch.Tensor) else v for name, v in call.items()}
+        listed = generator(**lists, output_type="pt").images
+        assert torch.equal(listed, self.drawn_by(generator))
+        for wrong in ([], [1], "embeds", np.zeros((2, 3))):
+            with pytest.raises(FmriModelsError, match="Embeddings and latents are tensors"):
+                generator(latents=wrong)
+
 
 class GeneratorTesterMixin(DrawingGeneratorMixin):
     """Set `generator_class` and implement `make_generator`."""
@@ -213,6 +224,13 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         assert found.dtype == torch.float32
         other = self.drawn(generator, generator=seeds(8, 9))
         assert (found - expected).abs().mean() < 0.1 * (other - expected).abs().mean()
+
+    def test_an_autoencoder_in_slices_or_tiles_draws_the_same(self, generator):
+        expected = self.drawn(generator)
+        for name in ("enable_slicing", "enable_tiling"):
+            if hasattr(generator.autoencoder, name):
+                getattr(generator.autoencoder, name)()
+                torch.testing.assert_close(self.drawn(generator), expected, atol=1e-4, rtol=0)
 
     def test_strength_0_decodes_the_start_and_1_ignores_it(self, generator):
         latents = generator.encode_images(self.make_pictures(generator, 2))

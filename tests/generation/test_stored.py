@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from dataclasses import replace
 
 import diffusers
@@ -323,6 +324,33 @@ def test_a_variant_is_saved_and_loaded_again(tmp_path):
     for name in ("autoencoder", "image_encoder", "unet"):
         for mine, other in zip(getattr(generator, name).parameters(), getattr(loaded, name).parameters(), strict=True):
             assert torch.equal(mine, other)
+
+
+def test_variants_and_dtypes_of_a_generator(tmp_path):
+    generator = tiny_generator(with_unet=True).to(torch.bfloat16)
+    generator.save_pretrained(tmp_path / "a" / "halves", variant="fp16")
+    with pytest.raises(FmriModelsError, match="no weights without a variant but of 'fp16'; pass variant='fp16'"):
+        EmbeddedImageGenerator.from_pretrained(tmp_path / "a" / "halves")
+    with pytest.raises(FmriModelsError, match="no weights of the variant 'fp32' but of 'fp16'"):
+        EmbeddedImageGenerator.from_pretrained(tmp_path / "a" / "halves", variant="fp32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        for dtype, unet, clip in (
+            ("auto", torch.bfloat16, torch.bfloat16),
+            ("float16", torch.float16, torch.float16),
+            ({"unet": "auto", "default": torch.float16}, torch.bfloat16, torch.float16),
+        ):
+            loaded = EmbeddedImageGenerator.from_pretrained(
+                tmp_path / "a", subfolder="halves", variant="fp16", torch_dtype=dtype
+            )
+            assert (loaded.unet.dtype, loaded.image_encoder.dtype) == (unet, clip)
+        source = {"repository": str(tmp_path / "a"), "subfolder": "halves", "variant": "fp16", "dtype": "float16"}
+        assert load_source(parse_source(source)).unet.dtype == torch.float16
+    # That of a whole pipeline is taken where there is one.
+    generator.save_pretrained(tmp_path / "plain")
+    assert load_source(parse_source(str(tmp_path / "plain")), dtype="auto", variant="fp16").dtype == torch.bfloat16
+    with pytest.raises(FmriModelsError, match="variant is '../x'; expected letters"):
+        parse_source({"repository": str(tmp_path / "a"), "variant": "../x"})
 
 
 def test_a_generator_without_weights_has_no_variants(tmp_path):
