@@ -17,7 +17,11 @@ from fmri_models.component_index import (
     check_component_classes,
     check_index_keys,
     check_loading_options,
+    checked_device,
     checked_dtype,
+    not_loaded,
+    take_device_map,
+    take_dtype,
 )
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
@@ -155,6 +159,63 @@ def test_the_hint_knows_what_a_class_takes_besides():
 def test_what_is_no_dtype_is_a_sentence(dtype):
     with pytest.raises(FmriModelsError, match=r"X got .* as dtype; expected torch\.float32"):
         checked_dtype(dtype, "X")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {}),
+        ({"torch_dtype": None}, {}),
+        ({"torch_dtype": torch.float16}, {"dtype": torch.float16}),
+        ({"torch_dtype": "torch.float16", "dtype": torch.float16}, {"dtype": torch.float16}),
+        ({"dtype": "auto", "other": 1}, {"dtype": "auto", "other": 1}),
+        (
+            {"torch_dtype": {"unet": "float16", "default": "auto"}},
+            {"dtype": {"unet": torch.float16, "default": "auto"}},
+        ),
+    ],
+)
+def test_both_names_of_dtype_are_one(given, expected):
+    take_dtype(given, "X", ["unet"])
+    assert given == expected
+
+
+def test_contradicting_and_unknown_dtypes_are_sentences():
+    with pytest.raises(FmriModelsError, match="X got torch.float16 as dtype and torch.float32 as torch_dtype"):
+        take_dtype({"dtype": torch.float16, "torch_dtype": torch.float32}, "X")
+    with pytest.raises(
+        FmriModelsError, match="a dtype for 'unett', which is none of unet, default. Did you mean 'unet'"
+    ):
+        take_dtype({"dtype": {"unett": torch.float16}}, "X", ["unet"])
+    with pytest.raises(FmriModelsError, match="got a mapping as dtype and loads one network"):
+        take_dtype({"dtype": {"unet": torch.float16}}, "X")
+
+
+def test_devices():
+    assert checked_device("cpu", "X") == torch.device("cpu")
+    for wrong, message in (("gpu", "as device; expected 'cpu'"), ("cuda:99", "'cuda:99', and this machine has")):
+        with pytest.raises(FmriModelsError, match=message):
+            checked_device(wrong, "X")
+    options = {"device_map": "cpu"}
+    assert take_device_map(options, "X") == torch.device("cpu") and options == {}
+    with pytest.raises(FmriModelsError, match="as device_map; expected one device, 'auto' or 'balanced'"):
+        take_device_map({"device_map": {"": "cpu"}}, "X")
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "message"),
+    [
+        (MemoryError(), {}, "^There is not enough memory to load the model in a .MemoryError.; close"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), {}, "^There is not enough memory"),
+        (ImportError("No module named x"), {"quantization_config": 1}, "a package that is missing here .*leave quanti"),
+        (ValueError("no"), {"device_map": "auto"}, "can't be loaded with device_map as given here .no."),
+        (ValueError("no"), {}, "can't be loaded, although its files are whole .no."),
+    ],
+)
+def test_the_cause_is_named_and_nothing_called_damaged(error, options, message):
+    with pytest.raises(FmriModelsError, match=message) as caught:
+        raise not_loaded("The model in a", error, options)
+    assert "again" not in str(caught.value)
 
 
 def test_dtypes_and_their_names():

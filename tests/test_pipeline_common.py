@@ -372,8 +372,8 @@ class PipelineTesterMixin(MethodHabits):
             FmriToImagePipeline.from_pretrained(saved[1], **options)
         assert "damaged" not in str(caught.value) and "again" not in str(caught.value)
 
-    def test_what_is_said_of_a_named_generator_reaches_it_when_it_is_loaded(self, saved, tmp_path):
-        pipeline, folder = saved
+    def test_what_is_said_of_a_named_generator_reaches_it_when_it_is_loaded(self, saved):
+        folder = saved[1]
         place = folder / "image_generator"
         options = {"dtype": {"image_generator": torch.float16, "default": torch.float32}}
         named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=str(place), **options)

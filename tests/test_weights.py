@@ -15,7 +15,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.linear import LinearConfig, LinearModel
-from fmri_models.weights import MAX_SIZE, check_configuration, check_finite, check_model_folder, stored_tensors
+from fmri_models.weights import (
+    MAX_SIZE,
+    NoSuchVariantError,
+    check_configuration,
+    check_finite,
+    check_model_folder,
+    stored_dtype,
+    stored_tensors,
+    variants_in,
+)
 
 FIRST = "heads.latents.0.blocks.0.weight"
 NUM_TENSORS = 4
@@ -128,6 +137,40 @@ def test_pickled_weights_are_none(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(FmriModelsError, match="has no weights"):
         check(folder)
+
+
+def test_variants_that_are_there_are_named(folder):
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    with pytest.raises(NoSuchVariantError, match=r"no weights without a variant but of 'fp16'; pass variant='fp16'\."):
+        check(folder)
+    with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
+        LinearModel.from_pretrained(folder)
+    with pytest.raises(FmriModelsError, match=r"no weights of the variant 'bf16' but of 'fp16'; pass variant='fp16'\."):
+        LinearModel.from_pretrained(folder, variant="bf16")
+    assert LinearModel.from_pretrained(folder, variant="fp16").dtype == torch.float32
+    shutil.copy(folder / "model.fp16.safetensors", folder / "model.safetensors")
+    with pytest.raises(FmriModelsError, match="but of 'fp16' and without one; pass variant='fp16' or no variant"):
+        LinearModel.from_pretrained(folder, variant="bf16")
+
+
+def test_names_of_variants():
+    names = ["model.a.safetensors", "model.b-00001-of-00002.safetensors", "model.safetensors.index.c.json"]
+    assert variants_in([*names, "config.json", "model.bin"]) == {"a", "b", "c"}
+    plain = ["model-00001-of-00002.safetensors", "diffusion_pytorch_model.safetensors", "model.safetensors.index.json"]
+    assert variants_in(plain) == {None}
+
+
+def test_the_type_of_most_stored_values(folder):
+    assert stored_dtype(folder, "The model") == torch.float32
+    change(folder, lambda tensors: tensors.update({name: value.bfloat16() for name, value in tensors.items()}))
+    assert stored_dtype(folder, "The model") == torch.bfloat16
+
+
+def test_names_may_be_mapped(folder):
+    change(folder, lambda tensors: tensors.update({f"former.{name}": tensors.pop(name) for name in list(tensors)}))
+    with pytest.raises(FmriModelsError, match="lacks"):
+        LinearModel.from_pretrained(folder)
+    LinearModel.from_pretrained(folder, key_mapping={"^former.": ""})
 
 
 def test_a_variant_stands_before_the_usual_weights(folder):
