@@ -227,9 +227,9 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
 
     def test_an_autoencoder_in_slices_or_tiles_draws_the_same(self, generator):
         expected = self.drawn(generator)
-        for name in ("enable_slicing", "enable_tiling"):
-            if hasattr(generator.autoencoder, name):
-                getattr(generator.autoencoder, name)()
+        for name in ("slicing", "tiling"):
+            if hasattr(generator.autoencoder, f"use_{name}"):
+                getattr(generator.autoencoder, f"enable_{name}")()
                 torch.testing.assert_close(self.drawn(generator), expected, atol=1e-4, rtol=0)
 
     def test_strength_0_decodes_the_start_and_1_ignores_it(self, generator):
