@@ -93,6 +93,11 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
         args.usage_error(f"--test-fraction does not go with --by {args.by}")
     check_name(args.name, "split name")
     table = TrialTable.open(args.table)
+    if not args.table.is_dir():
+        raise FmriModelsError(
+            f"{args.table} is on the Hub, and a split is written into a folder; fetch the table with `hf download "
+            f"--repo-type dataset {args.table} --local-dir DIR`, and split that."
+        )
     if args.name in table.split_names():
         raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
     drawn = _draw(args, SplitRows.of_table(table))

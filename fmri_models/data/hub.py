@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import FmriModelsError
@@ -16,7 +17,14 @@ from .metadata import read_metadata
 _CARD_FILE = "README.md"
 
 
-def table_folder(path: str | Path, options: Mapping[str, Any]) -> Path:
+def may_be_table(path: str | Path) -> bool:
+    """Whether a path that may also be an array's is that of a trial table: a folder, or a repository's name."""
+    return is_folder(str(path)) or (
+        is_repository_id(str(path)) and not Path(path).exists() and Path(path).suffix.lower() != ".npy"
+    )
+
+
+def table_folder(path: str | Path, options: Mapping[str, Any] = MappingProxyType({})) -> Path:
     """The folder itself, or that of the cache with the files that the table of a repository names.
 
     Args:

@@ -13,6 +13,7 @@ from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..swapping import is_partial
 from . import schema
+from .hub import table_folder
 from .metadata import read_metadata
 from .near_copies import PictureSketches, parts_by_fold
 from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet
@@ -32,15 +33,15 @@ def validate_table(
     """Checks schema, columns, types, row counts, hashes, widths, trials, stimuli, pictures and splits.
 
     Args:
-        path: The table's folder.
+        path: The table's folder, or its repository on the Hub.
         progress: Takes the name of each file before it is read.
         note: Takes sentences on what is worth knowing and nothing wrong.
 
     Returns:
         What is wrong, one sentence a finding; empty if nothing is.
     """
-    path = Path(path)
     try:
+        path = table_folder(path)
         metadata = read_metadata(path)
     except FmriModelsError as error:
         return [str(error)]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..data.hub import may_be_table
 from ..data.processed import ProcessedTrials
 from ..data.schema import TEST
 from ..data.table import TrialTable
@@ -62,8 +63,9 @@ def load_patterns(
 
     Args:
         pipeline: Its processor processes them.
-        fmri: A .npy file (trials, voxels), or the folder of a trial table: the one that the pipeline was trained on, of
-            which the split and fold of the training are taken, or another one, of which the split `default` is.
+        fmri: A .npy file (trials, voxels), or a trial table (a folder, or of the Hub): the one that the pipeline was
+            trained on, of which the split and fold of the training are taken, or another one, of which the split
+            `default` is.
         subject: Whose patterns they are.
         session: Of a file; a table says the sessions itself.
         part: Of a table's split; None takes the test part.
@@ -74,7 +76,7 @@ def load_patterns(
             after the training, or an option is for the other kind of `fmri`.
     """
     path = Path(fmri)
-    if path.is_dir():
+    if may_be_table(path):
         if session is not None:
             raise FmriModelsError(f"{one_line(path)} is a trial table and says the sessions itself; give no session.")
         pipeline.processor.subject(subject)

@@ -15,7 +15,9 @@ from peft import LoraConfig
 from transformers import AutoModel
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable
+from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation.reconstruct import load_patterns
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.tensor_digests import digests, pipeline_digests
@@ -150,7 +152,8 @@ def table(folder: Path) -> dict[str, Any]:
         "no_table": refusal(_open_empty, api),
         "closed": refusal(TrialTable.open, "tester/table", token="hf_no", cache_dir=folder.parent / "empty"),
         "wrong_token": refusal(own.push_to_hub, "tester/refused", token="hf_wrong"),
-        "model": refusal(FmriToImagePipeline.from_pretrained, "tester/table"),
+        "findings": validate_table("tester/table"),
+        "patterns": len(load_patterns(FmriToImagePipeline.from_pretrained(out), "tester/table", "subj02").stimuli),
     }
 
 

@@ -104,6 +104,7 @@ def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     assert found["same"] and found["pictures"] and found["splits"] == ["default", "kfold"]
     assert found["pinned"] == [True, False]
     assert found["trained"] == ["small"]
+    assert found["findings"] == [] and found["patterns"] == 12
     assert found["rows"] == [36, 36]
     assert "no data set tester/no-table" in found["absent"] and "no data set tester/table" in found["closed"]
     assert "has no revision v9" in found["absent_revision"]
