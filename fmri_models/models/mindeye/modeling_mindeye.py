@@ -1,7 +1,7 @@
 """MindEye: a backbone and projector, a diffusion prior, and a low-level branch (Scotti et al., 2023)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, cast
 
@@ -95,6 +95,13 @@ class MindEyePriorOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
+def _recorder_of_layers(layer_class: type[nn.Module], count_field: str) -> OutputRecorder:
+    """Records what leaves layers; the configuration's field of their number is for those who count from the end."""
+    # Older transformers do not let anybody do so.
+    takes_it = any(each.name == "num_hidden_layers_key" for each in fields(OutputRecorder))
+    return OutputRecorder(layer_class, **({"num_hidden_layers_key": count_field} if takes_it else {}))
+
+
 class MindEyePreTrainedModel(FmriPreTrainedModel):
     """How the parts of MindEye are initialised: as torch does by default, which is what the published training used."""
 
@@ -122,7 +129,7 @@ class MindEyePrior(MindEyePreTrainedModel):
 
     main_input_name = "sample"
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(PriorLayer, num_hidden_layers_key="prior_num_layers"),
+        "hidden_states": _recorder_of_layers(PriorLayer, "prior_num_layers"),
         "attentions": OutputRecorder(AttentionWeights),
     }
 
@@ -391,9 +398,7 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         config: Needs a `latent_space`.
     """
 
-    _can_record_outputs = {
-        "hidden_states": OutputRecorder(ResidualBlock, num_hidden_layers_key="low_level_num_hidden_layers")
-    }
+    _can_record_outputs = {"hidden_states": _recorder_of_layers(ResidualBlock, "low_level_num_hidden_layers")}
 
     def __init__(self, config: MindEyeConfig) -> None:
         super().__init__(config)
