@@ -6,6 +6,7 @@ environment variables, gets none of ours, and of several processes the first one
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ def bar(
     if disable or not are_shown():
         options["disable"] = True
     if _is_terminal(file):
+        if not _has_width(file):
+            options |= {"ncols": 80, "nrows": 24, "dynamic_ncols": False}
         return _terminal_bar()(iterable, **{**options, "unit": f" {unit}"})
     return _Lines(iterable, **options)
 
@@ -74,15 +77,28 @@ def batches(total: int, size: int, name: str, unit: str = "picture", **options: 
 
 
 @contextmanager
-def phase(name: str, **options: Any) -> Iterator[None]:
+def phase(name: str, delay: float = 1.0, disable: bool = False) -> Iterator[None]:
     """Says what is done in the block, of which nobody knows how far it is.
 
     Args:
         name: What is done, as the beginning of a sentence: "Comparing pictures".
-        **options: Of [`bar`].
+        delay: Seconds before it is said, so that nothing is said of what takes a moment.
+        disable: Say nothing.
     """
-    with bar(name=name, bar_format="{desc} … {elapsed}", **options):
+    if disable or not are_shown():
         yield
+        return
+    said: list[StandardBar] = []
+    timer = threading.Timer(delay, lambda: said.append(bar(name=name, bar_format="{desc} … {elapsed}")))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for each in said:
+            each.close()
 
 
 def of_pipeline(
@@ -178,9 +194,12 @@ def in_place_of_libraries() -> Iterator[None]:
     try:
         yield
     finally:
+        # A library that was imported meanwhile has taken what another one was told for what it was told itself.
+        meanwhile = [switch for switch in map(_switch, _LIBRARIES) if switch is not None and _decided]
         _decided = before
-        while len(_turned_off) > earlier:
-            _turned_off.pop().turn_on()
+        for switch in [*_turned_off[earlier:], *meanwhile] if before is None else []:
+            switch.turn_on()
+        del _turned_off[earlier:]
 
 
 def turn_off_libraries() -> None:
@@ -341,6 +360,14 @@ def _are_turned_off() -> bool:
 def _is_terminal(file: Any) -> bool:
     """Whether what is written there can be replaced: on a terminal, and in a notebook."""
     return bool(getattr(file, "isatty", lambda: False)()) or "ipykernel" in sys.modules
+
+
+def _has_width(file: Any) -> bool:
+    """Whether a terminal says how wide it is; those of containers and of CI may say 0."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns > 0
+    except (AttributeError, OSError, ValueError):
+        return True
 
 
 def _terminal_bar() -> type[StandardBar]:

@@ -94,8 +94,7 @@ def only_results_on_output(wanted: bool) -> Iterator[Output]:
         return
     with redirect_stdout(sys.stderr), _programs_redirected():
         yield output
-    if output.result is not None:
-        print(json.dumps(plain(output.result), indent=2, allow_nan=False))
+    print(json.dumps(plain(output.result or {}), indent=2, allow_nan=False))
     sys.stdout.flush()
 
 

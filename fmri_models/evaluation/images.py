@@ -56,7 +56,7 @@ def evaluate_images(
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
-    with progress.phase("Reading pictures", delay=1):
+    with progress.phase("Reading pictures"):
         names, truth, recon, notes = load_matched(recon_dir, truth_dir)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
     scores = score_rows(rows, truth, names, chosen, seed=seed)

@@ -254,7 +254,7 @@ def score_rows(
         *_on_same_pictures(same_pictures(items.ids.tolist(), items.pictures.tolist())),
         *_on_constant_pictures(items.ids, constant, metrics),
     ]
-    with progress.phase("Loading the networks that measure", delay=1):
+    with progress.phase("Loading the networks that measure"):
         networks = _networks(metrics, extractors)
         classifier = _classifier(metrics, factor_classifier)
     seen = progress.bar(checked.items(), "Looking at the pictures of each row", unit="row", delay=1)

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
+from .. import progress
 from ..configuration_fmri import FmriConfig
 from ..data import schema
 from ..data.processed import fit_processor
@@ -117,10 +118,12 @@ def train(
     first, _ = runs[0]
     if sentence := few_stimuli_sentence(first, table, recipe_subjects(first, table)):
         logger.warning(sentence)
-    for fold_recipe, folder in runs:
+    for number, (fold_recipe, folder) in enumerate(runs, start=1):
         if folder in complete:
             logger.warning(f"{folder} is complete, of this recipe and these data: nothing to do there.")
             continue
+        if len(runs) > 1:
+            progress.say(f"Training fold {fold_recipe.fold}, {number} of {len(runs)}")
         train_one(fold_recipe, table, folder, overwrite=overwrite or resume, resume=resume)
         if saved is not None and processes().is_main_process:
             saved(folder)
@@ -248,7 +251,8 @@ def _trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iter
         checkpoints.check_same_run(run)
     torch.manual_seed(recipe.seed)
     with processes().main_process_first():
-        processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+        with progress.phase("Reading the training trials"):
+            processor = processor_for(recipe, table, recipe_subjects(recipe, table))
         generator = image_generator_for(recipe, table)
     with _scratch_folder(recipe, out) as scratch:
         model = build_model(recipe, processor, generator, scratch)
