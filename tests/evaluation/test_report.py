@@ -13,7 +13,15 @@ from PIL import Image
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, metric_info
-from fmri_models.evaluation.rendering import draw_grid, grid_items, item_names, results_table, to_markdown
+from fmri_models.evaluation.rendering import (
+    columns_of,
+    draw_grid,
+    grid_items,
+    item_names,
+    results_table,
+    text_table,
+    to_markdown,
+)
 from fmri_models.evaluation.scoring import losses_in_rows
 
 COUNT = 24
@@ -602,3 +610,55 @@ def test_every_metric_of_a_protocol_is_described(protocol):
     assert metric_info("distance_swav").higher_is_better is False
     with pytest.raises(FmriModelsError, match="no metric"):
         metric_info("niceness")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_table_fits_its_width_and_loses_nothing(width):
+    header = ["metric", *(f"a model called {number}" for number in range(7))]
+    labels = [
+        "two-way efficientnet_lite0, same background ↑",
+        "図形 right ↑",
+        "an_unbroken_name_longer_than_any_column_is",
+    ]
+    lines = [[label, *(f"0.{number}23 [0.{number}11, 0.{number}55]" for number in range(7))] for label in labels]
+    text = text_table(header, lines, width)
+    assert max(map(columns_of, text.splitlines())) <= width
+    for line in lines:
+        assert all(text.count(cell) == len(lines) for cell in line[1:])
+    assert "an_unbroken" in text
+    assert not any(line.strip() in ("↑", "↓") for line in text.splitlines())
+
+
+def test_wide_characters_take_two_columns():
+    assert [columns_of(text) for text in ("ab", "図形", "e\u0301")] == [2, 4, 1]
+
+
+def test_the_terminal_gets_the_rows_that_matter():
+    truth = smooth_pictures(6, size=16)
+    noisy = (truth + torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))) / 2
+    far = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
+    images = {"brain": truth, "shuffled_brain": far, "mean_image": noisy, "ridge": noisy, "ceiling": truth}
+    images["brain_low_level"] = noisy
+    scores = score_rows(
+        {name: RowData(each) for name, each in images.items()}, truth, list("abcdef"), get_protocol("small_pictures")
+    )
+    report = Report.from_scores(scores, get_protocol("small_pictures"))
+    table = results_table(report, width=80)
+    header, _, first, *_ = table.splitlines()
+    assert re.split(r"\s{2,}", header) == ["metric", "brain", "ridge", "best control", "ceiling"]
+    best = report.results["mean_image"]["pixcorr"]["value"]
+    assert first.split()[-2] == f"{best:.3f}" and report.results["shuffled_brain"]["pixcorr"]["value"] < best
+    assert "--all-rows" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "low level only" in results_table(report, all_rows=True, width=80)
+
+
+def test_a_report_shows_no_python_dictionaries():
+    truth = smooth_pictures(4, size=16)
+    scores = score_rows({"brain": RowData(truth)}, truth, list("abcd"), get_protocol("small_pictures"), permutations=0)
+    model = {"path": "m", "subjects": ["subj01", "subj02"], "transductive": False, "settings": {"strength": 0.8}}
+    report = Report.from_scores(scores, get_protocol("small_pictures"), model=model)
+    report.looks = [{"time": "t", "config": {"model": "m", "recipe": {"method": "linear", "stages": [{"a": 1}]}}}]
+    markdown = to_markdown(report)
+    assert "{'" not in markdown and "['" not in markdown
+    assert "recipe linear" in markdown
