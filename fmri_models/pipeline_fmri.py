@@ -904,6 +904,9 @@ class FmriToImagePipeline(DiffusionPipeline):
 
     def _take_what_lies_beside(self, folder: Path) -> None:
         """What `from_pretrained` of this class reads besides, of a folder that `DiffusionPipeline` has loaded."""
+        # The loader casts networks alone, and a generator is none.
+        if self._image_generator is not None and self._image_generator.dtype != self.brain_model.dtype:
+            self._image_generator.to(self.brain_model.dtype)
         if not (folder / INDEX_FILE).is_file():
             logger.warning(
                 f"What the pipeline {one_line(folder)} was trained on is not known here, as DiffusionPipeline does not "
@@ -915,9 +918,6 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._refer_to(parse_source(with_places(stated, folder)))
         self._accompanying = read_accompanying(folder)
         self.training_record = _record_of(folder, None, self._accompanying)
-        # The loader casts networks alone, and a generator is none.
-        if self._image_generator is not None and self._image_generator.dtype != self.brain_model.dtype:
-            self._image_generator.to(self.brain_model.dtype)
 
 
 def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:

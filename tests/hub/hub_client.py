@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from huggingface_hub import HfApi, hf_hub_download
 from peft import LoraConfig
-from transformers import AutoModel
+from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable
 from fmri_models.data.validation import validate_table
@@ -69,6 +70,28 @@ def push(folder: Path) -> dict[str, Any]:
         == digests(changed.brain_model),
     }
     return found
+
+
+def loaders(folder: Path) -> dict[str, Any]:
+    """What the loaders of transformers and diffusers make of a repository, and variants that it has or has not."""
+    pipeline = FmriToImagePipeline.from_pretrained(folder)
+    FmriToImagePipeline.push_to_hub(pipeline, "tester/loaders")
+    FmriToImagePipeline.push_to_hub(pipeline, "tester/halves", variant="fp16")
+    generic = DiffusionPipeline.from_pretrained("tester/loaders", dtype=torch.bfloat16)
+    return {
+        "processors": [
+            type(each.from_pretrained("tester/loaders", subfolder="processor")).__name__
+            for each in (AutoFeatureExtractor, AutoProcessor)
+        ],
+        "own": FmriProcessor.from_pretrained("tester/loaders").subject_names,
+        "generic": [type(generic).__name__, str(generic.dtype), str(generic.image_generator.dtype)],
+        "draws": len(drawn(generic)),
+        "record": generic.training_record,
+        "no_variant": refusal(LinearModel.from_pretrained, "tester/halves", subfolder="brain_model"),
+        "other_variant": refusal(FmriToImagePipeline.from_pretrained, "tester/loaders", variant="fp16"),
+        "variant": FmriToImagePipeline.from_pretrained("tester/halves", variant="fp16", torch_dtype="auto").dtype
+        == torch.float32,
+    }
 
 
 def parts(folder: Path) -> dict[str, Any]:
@@ -187,7 +210,6 @@ def _saved_again(pipeline: FmriToImagePipeline, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    step = {"push": push, "parts": parts, "offline": offline, "table": table, "offline_table": offline_table}[
-        sys.argv[1]
-    ]
+    steps = (push, loaders, parts, offline, table, offline_table)
+    step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

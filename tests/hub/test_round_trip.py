@@ -77,6 +77,15 @@ def test_a_pipeline_comes_back_from_the_hub_as_it_went(client, pipeline):
     assert {"README.md", "training.json"} <= set(found["elsewhere"])
 
 
+def test_loaders_of_other_libraries_and_variants_from_the_hub(client, pipeline):
+    found = client("loaders", pipeline)
+    assert found["processors"] == ["FmriProcessor", "FmriProcessor"] and found["own"] == list(SUBJECTS)
+    assert found["generic"] == ["LinearPipeline", "torch.bfloat16", "torch.bfloat16"] and found["draws"] == 20
+    assert found["record"] is None
+    assert "pass variant='fp16'" in found["no_variant"] and found["variant"]
+    assert "no weights of the variant 'fp16' but without a variant" in found["other_variant"]
+
+
 def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(client, pipeline):
     found = client("parts", pipeline)
     assert found["model"] and found["name"] == "tester/a-model" and found["pushed_model"]
