@@ -231,6 +231,18 @@ class FmriPreTrainedModel(PreTrainedModel):
         if output_attentions:
             logger.warning_once(f"{type(self).__name__} computes no attention weights in its forward and returns none.")
 
+    def enable_input_require_grads(self) -> None:
+        """Lets gradients reach what goes in, as PEFT asks for before checkpointing: voxels are numbers, not tokens."""
+
+        def require(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            if args:
+                return (_requiring_grad(args[0]), *args[1:]), kwargs
+            name = self.main_input_name
+            return args, {**kwargs, name: _requiring_grad(kwargs[name])} if name in kwargs else kwargs
+
+        self._require_grads_hook = self.register_forward_pre_hook(require, with_kwargs=True)
+        self._require_grads_hooks = [self._require_grads_hook]
+
     def check_fmri(self, fmri: torch.Tensor) -> None:
         """Refuses voxels that did not come through this model's processor.
 
@@ -474,6 +486,13 @@ def _names_of_weights(folder: Path, place: str, subfolder: str, kwargs: dict[str
     prefix = f"{subfolder}/" if subfolder else ""
     files = list_files(place, kwargs.get("revision"), kwargs.get("token")) or []
     return [file.removeprefix(prefix) for file in files if file.startswith(prefix)]
+
+
+def _requiring_grad(values: Any) -> Any:
+    """A tensor through which gradients go; it and not the caller's own gets one."""
+    if isinstance(values, torch.Tensor) and values.is_floating_point() and not values.requires_grad:
+        return values.detach().requires_grad_()
+    return values
 
 
 def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:

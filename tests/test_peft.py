@@ -222,6 +222,18 @@ def test_preparing_for_quantised_training_and_checkpointing(brain):
     assert not torch.allclose(brain.decoded(model), brain.decoded(brain.trained(model)))
 
 
+def test_gradients_reach_the_voxels_where_they_are_asked_for(brain):
+    model = brain.base().requires_grad_(False)
+    for call in (
+        lambda: model(brain.fmri, ROWS, **brain.targets),
+        lambda: model(fmri=brain.fmri, subject_ids=ROWS, **brain.targets),
+    ):
+        assert not call().loss.requires_grad
+        model.enable_input_require_grads()
+        assert call().loss.requires_grad and not brain.fmri.requires_grad
+        model.disable_input_require_grads()
+
+
 def test_auto_peft_model_in_this_and_in_a_new_process(brain, tmp_path):
     config = peft.LoraConfig(r=2, target_modules=brain.linears[:2], init_lora_weights=False)
     model = peft.get_peft_model(brain.base(), config)
