@@ -7,6 +7,7 @@ float64, so that the result is that of float64 and costs little more than one pr
 import math
 import mmap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,9 @@ _QUERY_VALUES_AT_ONCE = 2**26
 _GALLERY_VALUES_AT_ONCE = 2**23
 # Values of which the cache of a CPU's core holds a few copies.
 _CACHED_VALUES = 2**19
+# Gallery values that a thread compares at a time: few enough for the caches, and so many that threads, which wait for
+# each other after each such piece, seldom do.
+_VALUES_A_PIECE = 2**21
 _LINE_VALUES = 16
 # Columns that are summed up in float32; their sums are added in float64. The error of a sum grows with its terms, so
 # that wide embeddings (MindEye's tokens have 197,376 values) would have to be scored again one and all.
@@ -131,9 +135,9 @@ def _search(query: torch.Tensor, gallery: Embeddings, top_k: int, chunk_size: in
 
 def _estimates(unit: torch.Tensor, chunk: torch.Tensor, first: int, result: torch.Tensor) -> torch.Tensor:
     """Cosines (N, M) of unit queries with gallery rows, written into `result`; `first` is the chunk's first row."""
-    # On a CPU, rows of short vectors are converted, measured and multiplied while they are in its cache.
+    # On a CPU, rows of short vectors are converted, measured and multiplied while they are in its caches.
     in_parts = not chunk.is_cuda and chunk.shape[1] <= _COLUMNS_A_SUM
-    size = max(1, _CACHED_VALUES * torch.get_num_threads() // chunk.shape[1]) if in_parts else len(chunk)
+    size = max(1, _VALUES_A_PIECE * torch.get_num_threads() // chunk.shape[1]) if in_parts else len(chunk)
     for start in range(0, len(chunk), size):
         scaled, norms = _estimate_units(chunk[start : start + size], "gallery", first + start, divide=False)
         _multiply(unit, scaled, result[:, start : start + size]).div_(norms)
@@ -171,7 +175,7 @@ def _candidates(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: fl
     """
     floor = torch.from_numpy(worst - error).to(estimate)[:, None]
     possible = estimate >= floor
-    if int(possible.count_nonzero()) > 4 * top_k * len(estimate) and top_k < estimate.shape[1]:
+    if _count(possible) > 4 * top_k * len(estimate) and top_k < estimate.shape[1]:
         own = estimate.topk(top_k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
         possible &= estimate >= own - 2 * error
     if possible.is_cuda:
@@ -179,6 +183,11 @@ def _candidates(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: fl
         return rows.cpu().numpy(), columns.cpu().numpy()
     # NumPy finds the few among many several times as fast as torch does on a CPU.
     return np.divmod(np.flatnonzero(possible.numpy()), possible.shape[1])
+
+
+def _count(flags: torch.Tensor) -> int:
+    # NumPy counts several times as fast as torch does on a CPU.
+    return int(flags.count_nonzero()) if flags.is_cuda else int(np.count_nonzero(flags.numpy()))
 
 
 def _cosines(query: np.ndarray, chunk: torch.Tensor, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -189,15 +198,28 @@ def _cosines(query: np.ndarray, chunk: torch.Tensor, rows: np.ndarray, columns: 
     order = np.argsort(columns, kind="stable")
     unique, begins, position = np.unique(columns[order], return_index=True, return_inverse=True)
     begins = np.append(begins, len(order))
-    for first in range(0, len(unique), size):
-        last = min(first + size, len(unique))
-        vectors = _units(chunk[torch.from_numpy(unique[first:last]).to(chunk.device)].cpu().double().numpy())
-        for start in range(begins[first], begins[last], size):
-            here = slice(start, min(start + size, begins[last]))
+
+    def score(first: int, gallery_rows: np.ndarray) -> None:
+        end, vectors = begins[first + len(gallery_rows)], _units(gallery_rows)
+        for start in range(begins[first], end, size):
+            here = slice(start, min(start + size, end))
             products = query[rows[order[here]]]
             products *= vectors[position[here] - first]
             scores[order[here]] = products.sum(axis=1)
+
+    # NumPy's part takes as many threads as torch's products, each with rows of its own.
+    num_threads = torch.get_num_threads()
+    firsts = range(0, len(unique), size)
+    with ThreadPoolExecutor(num_threads) as pool:
+        for start in range(0, len(firsts), num_threads):
+            together = firsts[start : start + num_threads]
+            for _ in pool.map(score, together, [_doubles(chunk, unique[each : each + size]) for each in together]):
+                pass
     return scores
+
+
+def _doubles(chunk: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+    return chunk[torch.from_numpy(rows).to(chunk.device)].cpu().double().numpy()
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:

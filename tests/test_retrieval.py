@@ -119,6 +119,7 @@ def test_bfloat16_and_a_lowered_precision_of_products(monkeypatch):
 def test_many_queries_go_in_blocks(monkeypatch):
     monkeypatch.setattr(retrieval, "_QUERIES_AT_ONCE", 3)
     monkeypatch.setattr(retrieval, "_CACHED_VALUES", 20)
+    monkeypatch.setattr(retrieval, "_VALUES_A_PIECE", 20)
     query, gallery = draw(10, 8), draw(50, 8, seed=1)
     assert torch.equal(retrieve(query, gallery, 6).indices, sorted_cosines(query, gallery)[1][:, :6])
     assert retrieve(query[:0], gallery, 6).indices.shape == (0, 6)
