@@ -249,6 +249,13 @@ def test_pictures_in_chunks_equal_pictures_at_once(diffusion, monkeypatch):
     torch.testing.assert_close(draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0), at_once)
 
 
+def test_rows_that_go_through_the_diffusion_model_together_do_not_matter(diffusion, monkeypatch):
+    embeds = diffusion.embed_images(scene_pictures(5))
+    at_once = draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0)
+    monkeypatch.setattr("fmri_models.generation.embedded._ROWS_ON_A_CPU", 3)
+    torch.testing.assert_close(draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0), at_once)
+
+
 def test_another_scheduler_of_diffusers_takes_its_place(diffusion):
     embeds = diffusion.embed_images(scene_pictures(2))
     diffusion.scheduler = DDIMScheduler.from_config(diffusion.scheduler.config)
