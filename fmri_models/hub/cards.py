@@ -69,6 +69,10 @@ class _SavedPipeline:
     def read(cls, folder: Path) -> "_SavedPipeline":
         index = _read_index(folder)
         method = _method_of(folder, index)
+        if absent := [part for part in ("brain_model", "processor") if not (folder / part).is_dir()]:
+            raise FmriModelsError(
+                f"The pipeline in {one_line(folder)} is not whole: it has no {absent[0]}/; save or download it again."
+            )
         try:
             config = method.load("config").from_pretrained(str(folder / "brain_model"))
             processor = FmriProcessor.from_pretrained(str(folder / "processor"))
