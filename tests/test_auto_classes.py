@@ -31,9 +31,7 @@ AUTO = "from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, Au
 ORDERS = {
     "package first": f"import fmri_models\nassert 'transformers' not in __import__('sys').modules\n{AUTO}",
     "transformers first": f"{AUTO}\nimport fmri_models",
-    "transformers alone first": f"import transformers\nimport fmri_models\n{AUTO}",
     "a model of transformers first": f"from transformers import BertModel\nimport fmri_models\n{AUTO}",
-    "a class of ours first": f"from fmri_models import FmriToImagePipeline\n{AUTO}",
     "diffusers first": f"import diffusers.pipelines.pipeline_utils\nimport fmri_models\n{AUTO}",
 }
 
