@@ -73,7 +73,7 @@ from .pipeline_folder import (
 from .processing_fmri import FmriProcessor
 from .progress import of_pipeline
 from .registry import card_writer, find_class
-from .saving import check_schema, merged_folder
+from .saving import check_schema, merged_folder, warn_of_pickles
 from .seeds import checked_generators
 from .swapping import recover, written_files
 from .training_record import TRAINING_FILE, TrainingRecord
@@ -707,14 +707,13 @@ class FmriToImagePipeline(DiffusionPipeline):
             save_directory: The folder.
             is_main_process: Whether this process writes; the others of a distributed training do nothing.
             push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
-            safe_serialization: Weights are saved as safetensors alone.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
             FmriModelsError: The system refuses to write, or the Hub to take it.
         """
-        if not safe_serialization:
-            raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
+        warn_of_pickles(safe_serialization)
         if not is_main_process:
             return
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
@@ -769,7 +768,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             private: Whether a repository that is made is private.
             token: Token; None takes the one that is logged in.
             create_pr: Propose the commit instead of making it.
-            safe_serialization: Weights are saved as safetensors alone.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
             variant: Part of the names of the weights files, such as `"fp16"`.
             revision: Branch; None takes the main one.
             max_shard_size: Size of one weights file.

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,12 @@ def check_schema(found: object, supported: int, what: str) -> None:
             f"{what} was written by a newer version of fmri_models (schema {str(found)[:40]}, this version reads up to "
             f"{supported}); upgrade with `pip install --upgrade fmri_models`."
         )
+
+
+def warn_of_pickles(safe_serialization: bool) -> None:
+    """Says that weights become safetensors whatever was asked for: a pickle runs code on whoever loads it."""
+    if not safe_serialization:
+        warnings.warn("Weights are saved as safetensors alone; safe_serialization=False is ignored.", stacklevel=3)
 
 
 def weights_no_longer_needed(folder: Path, written: set[str]) -> list[str]:

@@ -45,7 +45,7 @@ from ..hub_repository import (
 from ..names import one_line
 from ..offloading import without_index_of_cpu
 from ..progress import of_pipeline
-from ..saving import merged_folder, weights_no_longer_needed
+from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant
 from .source import GeneratorSource
@@ -253,7 +253,7 @@ class ImageGenerator(DiffusionPipeline):
         Args:
             save_directory: The folder.
             push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
-            safe_serialization: Weights are saved as safetensors alone.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
             variant: Part of the names of the weights files, such as `"fp16"`; the same is given on loading.
             max_shard_size: Size of one weights file.
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
@@ -261,8 +261,7 @@ class ImageGenerator(DiffusionPipeline):
         Raises:
             FmriModelsError: The system refuses to write, or the Hub to take it.
         """
-        if not safe_serialization:
-            raise FmriModelsError("Weights are saved as safetensors alone; leave safe_serialization out.")
+        warn_of_pickles(safe_serialization)
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
