@@ -81,7 +81,7 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], repo_type: RepoType = "m
         NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
     with hub_errors_as_sentences(repo_id, options.get("revision"), repo_type):
-        shown = {"tqdm_class": bars} if (bars := download_bars(repo_id)) else {}
+        shown: dict[str, Any] = {"tqdm_class": bars} if (bars := download_bars(repo_id)) else {}
         return Path(snapshot_download(repo_id, repo_type=repo_type, allow_patterns=list(patterns), **shown, **options))
 
 

@@ -7,6 +7,7 @@ environment variables, gets none of ours, and of several processes the first one
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -217,30 +218,29 @@ class _Lines(StandardBar):
         self._inside = not options.get("leave", True)
         super().__init__(*args, **{**options, "mininterval": 0.1, "miniters": 1})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Writes a line if it is time for one; called by tqdm wherever a frame would be drawn."""
-        now, written = self._time(), getattr(self, "_written", None)
+        now, written = time.time(), getattr(self, "_written", None)
         if written is not None and self.n == self.total:
             # The last line says so.
-            return True
+            return
         if written is not None:
             since, share = now - written[0], abs(self.n - written[1]) / self.total if self.total else 0.0
             is_due = since >= _SECONDS_BETWEEN_LINES and share >= _SHARE_BETWEEN_LINES
             if not is_due and since < _MOST_SECONDS_BETWEEN_LINES:
-                return True
+                return
         if written is not None:
             self._write_line(self._middle(now))
             self._inside = False
         elif not self._inside:
             self._write_line(self._first())
         self._written = (now, self.n)
-        return True
 
     def close(self) -> None:
         """Writes the last line, unless the bar never appeared."""
         if self.disable:
             return
-        appeared, took = hasattr(self, "_written") and not self._inside, self._time() - self.start_t
+        appeared, took = hasattr(self, "_written") and not self._inside, time.time() - self.start_t
         # Before tqdm's own end, which would draw a frame.
         self.disable = True
         type(self)._decr_instances(self)  # type: ignore[attr-defined]

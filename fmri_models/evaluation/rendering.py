@@ -299,6 +299,7 @@ def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: int
     room = width - sum(each + len(_GAP_OF_COLUMNS) for each in widths[1:])
     # In one block if that leaves enough for names.
     first = min(widths[0], room if room >= _FEWEST_OF_NAMES else max(_FEWEST_OF_NAMES, width // 3))
+    first = max(1, min(first, width - max(widths[1:], default=0) - len(_GAP_OF_COLUMNS)))
     blocks = [_block(rows, first, widths, chosen) for chosen in _fitting(widths, width - first)]
     return "\n\n".join(blocks)
 
@@ -367,7 +368,7 @@ def results_table(report: Report, all_rows: bool = False, width: int | None = No
         header, lines = _results(report, with_interval=False)
         return text_table(header, lines, width)
     controls = [row for row in report.results if report.row(row)["kind"] == "control"]
-    shown = [row for row in ("brain", "ridge") if row in report.results]
+    shown: list[str] = [row for row in ("brain", "ridge") if row in report.results]
     every: dict[str, list[str]] = {row: [row] for row in shown} | {"best control": controls, "ceiling": ["ceiling"]}
     columns = [(name, rows) for name, rows in every.items() if any(row in report.results for row in rows)]
     lines = []
@@ -567,8 +568,8 @@ def _further_tables(report: Report) -> list[tuple[str, str, tuple[list[str], lis
                 str(look.get("time", "")),
                 str(look.get("split", "")),
                 str(look.get("commit") or "–")[:12],
-                _short(look.get("config")),
-                _short(look.get("score")),
+                _looked_with(look.get("config")),
+                _short(look.get("score") or "–"),
             ]
             for look in report.looks
         ]
