@@ -1,4 +1,4 @@
-"""The stages of the demo's training at the demo's size, on few pictures: what the scripts beside it measure steps of."""
+"""The stages of the demo's training at its size, on few pictures: what the scripts beside it measure steps of."""
 
 from pathlib import Path
 
