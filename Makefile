@@ -12,7 +12,7 @@ SPACE_ARGS ?=
 # Threads wait briefly for each other before they sleep, unless somebody has said how they wait: where another program
 # has a core, those that spin keep it from the one that they wait for (fmri_models/process_threads.py).
 ifeq ($(origin OMP_WAIT_POLICY) $(origin GOMP_SPINCOUNT) $(origin KMP_BLOCKTIME),undefined undefined undefined)
-export GOMP_SPINCOUNT := 10000
+export GOMP_SPINCOUNT := 3000
 export KMP_BLOCKTIME := 1
 endif
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 # What decides how OpenMP's threads wait: those of every implementation, of GNU's, and of Intel's and LLVM's.
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # How often a thread looks whether the others are ready before it sleeps, and the shortest time that is no sleep, in ms.
-_BRIEFLY = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+_BRIEFLY = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 
 
 def brief_waiting(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
