@@ -66,11 +66,11 @@ FULL = DemoSize(
     num_voxels=3000, num_train=4000, num_validation=200, num_test=100, num_inference_steps=8, num_candidates=4
 )
 QUICK = DemoSize(
-    num_voxels=1500, num_train=1000, num_validation=100, num_test=50, num_inference_steps=6, num_candidates=1
+    num_voxels=1500, num_train=768, num_validation=64, num_test=40, num_inference_steps=5, num_candidates=1
 )
 # What the short demo changes in a method's recipe.
 QUICK_TRAINING = {
-    "mindeye": ("stages.0.training.epochs=30", "stages.1.training.epochs=8", "stages.2.training.epochs=4"),
+    "mindeye": ("stages.0.training.epochs=20", "stages.1.training.epochs=6", "stages.2.training.epochs=3"),
 }
 
 
