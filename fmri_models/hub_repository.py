@@ -29,6 +29,8 @@ PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "co
 RepoType = Literal["model", "dataset"]
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
+# How the Hub's cache names the folder of a repository, below which it allows commits alone.
+_CACHED_REPOSITORY = re.compile(r"(model|dataset|space)s--.+")
 
 
 class NotFetchedError(FmriModelsError):
@@ -51,6 +53,15 @@ def is_folder(name_or_path: str) -> bool:
         return Path(name_or_path).is_dir()
     except OSError as error:
         raise FmriModelsError(system_sentence(error, name_or_path)) from error
+
+
+def is_in_hub_cache(path: str | os.PathLike) -> bool:
+    """Whether a path is in a commit of the Hub's cache, wherever that is; nothing may be written there or beside it."""
+    parts = Path(path).absolute().parts
+    return any(
+        _CACHED_REPOSITORY.fullmatch(repository) and folder == "snapshots"
+        for repository, folder, _commit in zip(parts, parts[1:], parts[2:], strict=False)
+    )
 
 
 def fetch_options(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
+from ..hub_repository import is_in_hub_cache
 from ..names import check_name, listed, one_line
 from ..saving import atomic_file
 from ..seeds import check_seed
@@ -211,9 +212,15 @@ def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
     """Writes a drawn split into a table's folder.
 
     Raises:
-        FmriModelsError: There is a split of that name, or a picture would be in two parts.
+        FmriModelsError: There is a split of that name, a picture would be in two parts, or the table is in the Hub's
+            cache.
     """
     check_name(name, "split name")
+    if is_in_hub_cache(table.path):
+        raise FmriModelsError(
+            f"{table.path} is in the cache of the Hub, which may be removed at any time; fetch the table into a folder "
+            "of your own (`hf download --repo-type dataset NAME --local-dir DIR`), and split that."
+        )
     path = table.path / schema.SPLITS_FOLDER / f"{name}.parquet"
     if path.exists():
         raise FmriModelsError(f"The split {name!r} exists in {table.path}; choose another name.")

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ..data.matrix import cache_folder
 from ..data.splits import named_folds
 from ..errors import FmriModelsError
+from ..hub_repository import is_in_hub_cache
 from ..names import one_line
 from ..plain_values import plain
 from ..reading import check_regular_file, checked, parse_json, read_text
@@ -30,11 +31,11 @@ def record_look(
     score: Mapping[str, float | None],
     **further: Any,
 ) -> Path:
-    """Appends one evaluation to the log beside a data table.
+    """Appends one evaluation to the log of a data table.
 
     Args:
         table: Folder of the trial table. The log is `evaluations.jsonl` in the folder that holds it, so that making
-            the table again does not erase it; in the user's cache if that folder cannot be written.
+            the table again does not erase it; in the user's cache if that folder cannot be written, or is the Hub's.
         fingerprint: Of the table's contents.
         split: Which split was looked at, as [`name_of_look`] says it, such as `default/test` or `kfold/fold 3`.
         config: What was evaluated.
@@ -54,17 +55,7 @@ def record_look(
         **further,
     }
     line = json.dumps(plain(look), sort_keys=True, allow_nan=False) + "\n"
-    beside, cached = log_files(table)
-    try:
-        _append(beside, line)
-        return beside
-    except OSError:
-        pass
-    try:
-        _append(cached, line)
-    except OSError as error:
-        raise _nowhere(beside, cached, error) from error
-    return cached
+    return _first_writable(log_files(table), lambda path: _append(path, line))
 
 
 def check_log(table: str | os.PathLike) -> None:
@@ -74,20 +65,12 @@ def check_log(table: str | os.PathLike) -> None:
         table: Folder of the trial table.
 
     Raises:
-        FmriModelsError: A line of the log is damaged, or neither place can be written.
+        FmriModelsError: A line of the log is damaged, or no place of it can be written.
     """
-    beside, cached = log_files(table)
-    for path in (beside, cached):
+    places = log_files(table)
+    for path in places:
         _lines(path)
-    try:
-        _try_appending(beside)
-        return
-    except OSError:
-        pass
-    try:
-        _try_appending(cached)
-    except OSError as error:
-        raise _nowhere(beside, cached, error) from error
+    _first_writable(places, _try_appending)
 
 
 def read_looks(table: str | os.PathLike, fingerprint: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -189,10 +172,28 @@ def _how_often(before: int) -> str:
     return ("for the first time", "for the second time")[before] if before < 2 else f"after {before} earlier looks"
 
 
-def log_files(table: str | os.PathLike) -> tuple[Path, Path]:
-    """The log beside a table, and the one in the user's cache that stands in for it."""
-    table = Path(table).absolute()
-    return table.parent / FILE_NAME, cache_folder() / FILE_NAME
+def log_files(table: str | os.PathLike) -> list[Path]:
+    """The log beside a table, and the one in the user's cache that stands in for it; that alone for one of the Hub."""
+    cached = cache_folder() / FILE_NAME
+    if is_in_hub_cache(table):
+        # The Hub's cache calls itself corrupted by other files, and is cleaned at any time.
+        return [cached]
+    return [Path(table).absolute().parent / FILE_NAME, cached]
+
+
+def _first_writable(places: Sequence[Path], write: Callable[[Path], None]) -> Path:
+    """Writes into the first of some files that takes it, and says which that is."""
+    for place in places:
+        try:
+            write(place)
+            return place
+        except OSError as error:
+            last = error
+    refused = f"can't be written to {one_line(places[0])}"
+    if len(places) > 1:
+        refused = f"can be written neither to {' nor to '.join(map(one_line, places))}"
+    mend = "make one of them writable" if len(places) > 1 else "make it writable"
+    raise FmriModelsError(f"The log of evaluations {refused} ({last.strerror}); {mend}.") from last
 
 
 def current_commit() -> str | None:
@@ -238,13 +239,6 @@ def _try_appending(path: Path) -> None:
         open(path, "ab").close()
     else:
         tempfile.TemporaryFile(dir=path.parent).close()
-
-
-def _nowhere(beside: Path, cached: Path, error: OSError) -> FmriModelsError:
-    return FmriModelsError(
-        f"The log of evaluations can be written neither to {one_line(beside)} nor to {one_line(cached)} "
-        f"({error.strerror}); make one of them writable."
-    )
 
 
 _MEND = "move it away, or repair it"

@@ -19,6 +19,7 @@ from fmri_models.data.splits import (
     split_semantic,
 )
 from fmri_models.errors import FmriModelsError
+from tests.small_table import write_small_table
 
 Part = dict[tuple[int, str], set[str]]
 
@@ -270,3 +271,12 @@ def test_a_run_that_holds_the_last_trials_of_a_tested_stimulus_or_session_is_lea
     drawn = split_by_run(rows)
     assert runs_in(drawn, rows, 0)["validation"] <= {(1, 3), (1, 4)}
     assert runs_in(drawn, rows, 3)["validation"] <= {(1, 1), (1, 2)}
+
+
+def test_no_split_is_written_into_the_cache_of_the_hub(tmp_path: Path) -> None:
+    path = write_small_table(tmp_path / "datasets--tester--small" / "snapshots" / "0a1b", ("subj02",))
+    table = TrialTable.open(path)
+    drawn = split_kfold(SplitRows.of_table(table), seed=0, folds=2)
+    with pytest.raises(FmriModelsError, match="in the cache of the Hub.*hf download"):
+        add_split(table, "kfold", drawn)
+    assert table.split_names() == ["default"]

@@ -55,6 +55,22 @@ def test_a_read_only_place_is_logged_in_the_cache(table, monkeypatch, tmp_path):
     assert len(read_looks(table, "f", "default/test")) == 1
 
 
+@pytest.mark.parametrize("inside", ["", "tables/small"])
+def test_looks_at_a_table_of_the_hub_are_kept_out_of_the_hubs_cache(tmp_path, monkeypatch, inside):
+    monkeypatch.setenv("FMRI_MODELS_CACHE", str(tmp_path / "cache"))
+    commits = [tmp_path / "hub" / "datasets--tester--small" / "snapshots" / name / inside for name in ("a1", "b2")]
+    for commit in commits:
+        commit.mkdir(parents=True)
+        looks.check_log(commit)
+        assert record_look(commit, "f", "default/test", {}, {}) == tmp_path / "cache" / "evaluations.jsonl"
+    assert not list((tmp_path / "hub").rglob("*.jsonl"))
+    # Whatever becomes of that cache, and whichever commit holds the same table.
+    assert len(read_looks(commits[0], "f")) == 2
+    monkeypatch.setattr(looks, "_append", lambda path, line: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    with pytest.raises(FmriModelsError, match="can't be written to .*cache.evaluations.jsonl .*make it writable"):
+        record_look(commits[0], "f", "default/test", {}, {})
+
+
 def test_nowhere_to_write_and_broken_lines_are_sentences(table, monkeypatch):
     (table.parent / "evaluations.jsonl").write_text(json.dumps({"fingerprint": "f"}) + "\n\nnot json\n")
     with pytest.raises(FmriModelsError, match="Line 3 of"):
