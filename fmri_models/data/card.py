@@ -47,7 +47,7 @@ stimuli = load_dataset("FOLDER", "{stimuli}", split="train")
 
 def data_card(metadata: Mapping) -> str:
     """The card's text for a table's metadata (`table.json`)."""
-    first = metadata["subjects"][0]
+    first, last = (_with_trials(metadata)[end] for end in (0, -1))
     return _TEMPLATE.format(
         header=yaml.safe_dump(_header(metadata), sort_keys=False, allow_unicode=True),
         name=markdown(metadata["name"]),
@@ -58,7 +58,7 @@ def data_card(metadata: Mapping) -> str:
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
         stimuli=_stimuli_config(metadata),
-        last=metadata["subjects"][-1],
+        last=last,
         first_split=_parts(metadata, first)[0],
         voxels=metadata["num_voxels"][first],
         schema=metadata["schema"],
@@ -76,8 +76,7 @@ def _header(metadata: Mapping) -> dict:
                 for split in _parts(metadata, subject)
             ],
         }
-        for subject in metadata["subjects"]
-        if _parts(metadata, subject)
+        for subject in _with_trials(metadata)
     ]
     if configs:
         configs[0]["default"] = True
@@ -89,6 +88,13 @@ def _header(metadata: Mapping) -> dict:
         "tags": ["fmri", "brain-decoding", "fmri_models", *(["simulated"] if metadata["simulated"] else [])],
         "configs": configs,
     }
+
+
+def _with_trials(metadata: Mapping) -> list[str]:
+    """The subjects that have trials; first the one that is loaded without a name."""
+    subjects = [subject for subject in metadata["subjects"] if _parts(metadata, subject)]
+    # `datasets` takes a configuration of this name as the default one, and refuses another that is marked so.
+    return sorted(subjects, key=lambda subject: subject != "default")
 
 
 def _stimuli_config(metadata: Mapping) -> str:

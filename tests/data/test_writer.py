@@ -289,6 +289,21 @@ def test_datasets_reads_the_first_subject_where_no_name_is_given(table_path: Pat
     assert datasets.load_dataset_builder(str(table_path)).config.name == "subj01"
 
 
+@pytest.mark.parametrize("subjects", [("anna", "default", "zoe"), ("default", "zoe"), ("default",)])
+def test_datasets_reads_a_subject_that_is_called_default_where_no_name_is_given(
+    tmp_path: Path, subjects: tuple[str, ...]
+) -> None:
+    import datasets
+
+    path = write(tmp_path / "t", lambda w: [w.add_trials(s, "test", ["s0"], fmri=np.eye(1, 3)) for s in subjects])
+    others = [subject for subject in subjects if subject != "default"]
+    assert datasets.get_dataset_config_names(str(path)) == ["default", *others, "stimuli"]
+    for name in (None, *subjects):
+        assert set(datasets.load_dataset(str(path), name, split="test")["subject"]) == {name or "default"}
+    assert f'load_dataset("FOLDER", "{subjects[-1]}")' in (path / "README.md").read_text()
+    assert "# of default; others by name" in (path / "README.md").read_text()
+
+
 def test_the_card_is_one_of_the_hub(table_path: Path) -> None:
     from huggingface_hub import DatasetCard, DatasetCardData
 
