@@ -1,6 +1,7 @@
 """Licences as the Hub names them, for the headers of cards."""
 
 import re
+import unicodedata
 
 NOT_STATED = {"license": "other", "license_name": "not-stated"}
 _MOST_OF_A_NAME = 96
@@ -30,15 +31,26 @@ def license_fields(stated: str) -> dict[str, str]:
         stated: An id of the Hub in any writing (`CC BY 4.0`), another licence's name, an address, or nothing.
 
     Returns:
-        `license`, and for one that the Hub does not know `license_name` (and `license_link`) besides.
+        `license`, and for one that the Hub does not know `license_name` (and `license_link`) besides. A name may have
+        the letters a-z alone there, so that one in other letters is written as host names are (`xn--…`, Punycode).
     """
     text = stated.strip()
     name = re.sub(r"[\s_]+", "-", re.sub(r"\b(the|licen[cs]e|version)\b,?", " ", text.lower()).strip())
     name = _ALSO.get(name, name)
     if name in HUB_LICENSES - {"other"}:
         return {"license": name}
-    slug = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:_MOST_OF_A_NAME].rstrip("-.")
+    slug = _slug(text)
     if not slug:
         return dict(NOT_STATED)
     link = {"license_link": text} if re.fullmatch(r"https?://[^\s<>\"]+", text) else {}
     return {"license": "other", "license_name": slug, **link}
+
+
+def _slug(text: str) -> str:
+    """A text as a name of the characters a-z, 0-9, `.` and `-`; empty where it has no letter or digit."""
+    marked = unicodedata.normalize("NFKD", text).lower()
+    letters = "".join(character for character in marked if not unicodedata.combining(character))
+    slug = re.sub(r"[^\w.]+|_+", "-", letters).strip("-.")[:_MOST_OF_A_NAME]
+    if not slug.isascii():
+        slug = f"xn--{slug.encode('punycode').decode()}"
+    return slug[:_MOST_OF_A_NAME].rstrip("-.")

@@ -292,13 +292,38 @@ def download_bars(repo_id: str) -> type[StandardBar] | None:
     base = _terminal_bar() if _is_terminal(sys.stderr) else _Lines
 
     class DownloadBar(base):  # type: ignore[misc, valid-type]
-        """Counts the files; how many bytes there are is known while they come."""
+        """Counts the files, once bytes of one come: what is in the cache is counted too, and is not worth a word.
+
+        How many bytes there are is known while they come.
+        """
+
+        _of_files: list["DownloadBar"] = []
+        _has_begun = False
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            is_of_bytes = options.get("unit") == "B"
-            if is_of_bytes or not are_shown():
+            self._is_of_bytes = options.get("unit") == "B"
+            if self._is_of_bytes or not are_shown():
                 options["disable"] = True
             super().__init__(*args, **{**options, "desc": f"Fetching {repo_id} from the Hub", "unit": "file"})
+            if not self.disable:
+                self._of_files.append(self)
+
+        def refresh(self, *args: Any, **options: Any) -> None:
+            """Called for the bar of bytes whenever a file has begun to come."""
+            if self._is_of_bytes and self.total:
+                DownloadBar._has_begun = True
+                for bar in self._of_files:
+                    bar.refresh()
+            super().refresh(*args, **options)
+
+        def display(self, *args: Any, **options: Any) -> Any:
+            return super().display(*args, **options) if self._has_begun else None
+
+        def close(self) -> None:
+            if not self._has_begun:
+                # Of a bar that never appeared no line is to be ended.
+                self.leave = False
+            super().close()
 
     return DownloadBar
 

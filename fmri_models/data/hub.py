@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, is_folder, is_repository_id, upload
-from ..names import is_name
+from ..names import is_name, listed
 from ..saving import write_text
 from ..swapping import recover
 from . import schema
@@ -50,9 +50,16 @@ def table_folder(path: str | Path, options: Mapping[str, Any] = MappingProxyType
     files = read_metadata(folder)["files"]
     # The same commit for all files, which names the folder.
     pinned = {**options, "revision": folder.name}
-    return fetch_folder(
+    folder = fetch_folder(
         text, [schema.TABLE_FILE, _CARD_FILE, *files, f"{schema.SPLITS_FOLDER}/*.parquet"], "dataset", **pinned
     )
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise FmriModelsError(
+            f"The data set {text}, as it was fetched from the Hub, lacks {listed(missing)}, which its "
+            f"{schema.TABLE_FILE} names; the table has to be uploaded again, whole (`fmri-models data push`), or name "
+            "another revision."
+        )
+    return folder
 
 
 def upload_table(path: Path, metadata: Mapping[str, Any], repo_id: str, commit_message: str, **options: Any) -> str:

@@ -3,6 +3,8 @@
 python -m tests.hub.hub_client STEP FOLDER   prints what it found as JSON
 """
 
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from peft import LoraConfig
 from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 
-from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable
+from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable, progress
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.reconstruct import load_patterns
@@ -185,6 +187,21 @@ def _open_empty(api: HfApi) -> None:
     TrialTable.open("tester/empty")
 
 
+def fetched_tables(folder: Path) -> dict[str, Any]:
+    """What a command says while it fetches a table, and when everything is there; and a table of which files lack."""
+    TrialTable.open(folder).push_to_hub("tester/small")
+
+    def said() -> list[str]:
+        with contextlib.redirect_stderr(io.StringIO()) as stream, progress.in_place_of_libraries():
+            TrialTable.open("tester/small")
+        return stream.getvalue().splitlines()
+
+    found = {"said": said(), "said_again": said()}
+    part = next(path for path in (folder / "trials").rglob("test-*.parquet"))
+    HfApi().delete_file(part.relative_to(folder).as_posix(), "tester/small", repo_type="dataset")
+    return {**found, "missing": [part.name, refusal(TrialTable.open, "tester/small")]}
+
+
 def offline_table(folder: Path) -> dict[str, Any]:
     opened = TrialTable.open("tester/table")
     return {
@@ -210,6 +227,6 @@ def _saved_again(pipeline: FmriToImagePipeline, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    steps = (push, loaders, parts, offline, table, offline_table)
+    steps = (push, loaders, parts, offline, table, fetched_tables, offline_table)
     step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

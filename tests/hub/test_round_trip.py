@@ -123,3 +123,15 @@ def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     assert offline["same"] and offline["local"]
     assert "neither a folder here nor complete in the cache" in offline["absent"]
     assert "hf download --repo-type dataset tester/never-fetched" in offline["absent"]
+
+
+def test_a_table_is_announced_where_it_is_fetched_and_what_it_lacks_is_said(client, tmp_path):
+    found = client(
+        "fetched_tables", write_small_table(tmp_path / "table"), HF_HOME=str(tmp_path / "home"), TQDM_DISABLE=""
+    )
+    first, *_, last = found["said"]
+    assert first.startswith("Fetching tester/small from the Hub: 0/") and " in " in last
+    assert found["said_again"] == []
+    name, missing = found["missing"]
+    assert "tester/small, as it was fetched from the Hub, lacks" in missing and name in missing
+    assert "prepare" not in missing
