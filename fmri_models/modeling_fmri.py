@@ -44,7 +44,7 @@ from .registry import find_model
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
-from .weights import MEND, check_model_folder, check_variant, variants_in
+from .weights import MEND, check_model_folder, check_variant, check_variant_name, variants_in
 
 logger = logging.get_logger(__name__)
 
@@ -389,10 +389,11 @@ class FmriPreTrainedModel(PreTrainedModel):
             **kwargs: Those of `PreTrainedModel.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The system refuses to write, or the Hub to take it.
+            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
         """
         if not is_main_process:
             return
+        check_variant_name(variant)
         push_options = split_push_options(kwargs, _SAVE_OPTIONS)
         with merged_folder(save_directory, _no_longer_needed) as partial:
             self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)

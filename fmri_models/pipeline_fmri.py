@@ -78,7 +78,7 @@ from .seeds import checked_generators
 from .swapping import recover, written_files
 from .training_record import TRAINING_FILE, TrainingRecord
 from .version import __version__
-from .weights import check_variant, variants_in
+from .weights import check_variant, check_variant_name, variants_in
 
 _GENERATOR_FETCH_OPTIONS = ("cache_dir", "token", "local_files_only")
 _IMAGES_A_BATCH = 64
@@ -711,11 +711,12 @@ class FmriToImagePipeline(DiffusionPipeline):
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The system refuses to write, or the Hub to take it.
+            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
         """
         warn_of_pickles(safe_serialization)
         if not is_main_process:
             return
+        check_variant_name(kwargs.get("variant"))
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         # Options of the processor may have been changed since; what does not fit could not be loaded.
         _check_subjects(self.brain_model, self.processor)

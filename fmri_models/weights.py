@@ -67,6 +67,9 @@ _LOADER_KEYS = (
     "tp_plan",
     "device_map",
 )  # fmt: skip
+_VARIANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+# What the names of weights files have anyway.
+_NO_VARIANTS = ("safetensors", "index", "json", "bin")
 # Position ids were saved as weights once; they count from 0 and are made anew.
 _NO_LONGER_STORED = (r"(^|\.)position_ids$",)
 
@@ -251,6 +254,21 @@ def stored_dtype(
         if tensor.dtype is not None:
             counts[tensor.dtype] += math.prod(tensor.shape)
     return counts.most_common(1)[0][0] if counts else torch.float32
+
+
+def check_variant_name(variant: Any, what: str = "variant") -> Any:
+    """Returns a part of the names of weights files, such as `"fp16"`; None stands for none.
+
+    Raises:
+        FmriModelsError: It would lead elsewhere, or files with it in their names would not be found again.
+    """
+    is_name = isinstance(variant, str) and _VARIANT.fullmatch(variant) is not None
+    if variant is None or (is_name and variant not in _NO_VARIANTS):
+        return variant
+    raise FmriModelsError(
+        f"The {what} is {one_line(repr(variant), 80)}; expected letters and digits, such as fp16, or None for weights "
+        "without a variant."
+    )
 
 
 def variants_in(names: Iterable[str]) -> set[str | None]:

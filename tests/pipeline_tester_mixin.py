@@ -303,6 +303,35 @@ class DrawingHabits(PipelineHabits):
             options = {"callback_on_step_end": callback, "callback_on_step_end_tensor_inputs": names}
             assert self.drawn_by(pipeline, output_type="latent", **options).abs().sum() == 0
 
+    def test_what_a_callback_changes_in_place_is_drawn_and_is_not_what_was_decoded(self):
+        pipeline = self.make_pipeline()
+        inputs = self.inputs(pipeline, 2) | {"output_type": "pt"}
+        tensors_before = {name: value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+        def callback(given: Any, step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+            for values in tensors.values():
+                if values is not None:
+                    values.zero_()
+            return {}
+
+        expected = pipeline(**self.inputs(pipeline, 2), output_type="pt")
+        names = list(pipeline._callback_tensor_inputs)
+        found = pipeline(**inputs, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
+        assert not torch.equal(found.images, expected.images)
+        for name in ("image_embeds", "low_level_images"):
+            if getattr(expected, name, None) is not None:
+                torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+        for name, before in tensors_before.items():
+            assert torch.equal(inputs[name], before)
+
+    @pytest.mark.parametrize("variant", ["", "*", "../x", "safetensors", 16])
+    def test_what_is_no_variants_name_is_a_sentence(self, variant, tmp_path):
+        pipeline = self.make_pipeline()
+        for part in {pipeline, getattr(pipeline, "brain_model", pipeline), self.generator_of(pipeline)}:
+            with pytest.raises(FmriModelsError, match="The variant is .*; expected letters and digits"):
+                part.save_pretrained(tmp_path / "saved", variant=variant)
+        assert not list(tmp_path.iterdir())
+
     def test_changed_embeddings_are_drawn(self):
         pipeline = self.make_pipeline()
         names = ["image_embeds", "text_embeds"]

@@ -47,7 +47,7 @@ from ..offloading import without_index_of_cpu
 from ..progress import of_pipeline
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
-from ..weights import check_variant
+from ..weights import check_variant, check_variant_name
 from .source import GeneratorSource
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
@@ -259,9 +259,10 @@ class ImageGenerator(DiffusionPipeline):
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The system refuses to write, or the Hub to take it.
+            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
         """
         warn_of_pickles(safe_serialization)
+        check_variant_name(variant)
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)

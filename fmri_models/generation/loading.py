@@ -18,9 +18,9 @@ from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
-from ..weights import NoSuchVariantError
+from ..weights import NoSuchVariantError, check_variant_name
 from .image_generator import ImageGenerator
-from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder, check_variant_name
+from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
 from .stored import INDEX_FILE
 
 # Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.

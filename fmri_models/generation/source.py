@@ -15,7 +15,6 @@ from ..names import check_line, one_line
 
 # What git takes for the name of a branch, of those that the Hub has.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
-_VARIANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
 
 
@@ -100,17 +99,6 @@ def check_subfolder(value: str, what: str) -> str:
         raise FmriModelsError(
             f"The {what} is {one_line(repr(value), 120)}; expected a folder inside of the repository, which it is not."
         )
-    return value
-
-
-def check_variant_name(value: str, what: str) -> str:
-    """Returns a part of the names of weights files that a file names.
-
-    Raises:
-        FmriModelsError: It would lead elsewhere, or is none.
-    """
-    if not _VARIANT.fullmatch(value):
-        raise FmriModelsError(f"The {what} is {one_line(repr(value), 80)}; expected letters and digits, such as fp16.")
     return value
 
 

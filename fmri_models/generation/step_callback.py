@@ -59,14 +59,16 @@ class StepCallback:
         return self.function is not None and any(name != "latents" for name in self.names)
 
     def __call__(self, pipeline: Any, step: int, timestep: torch.Tensor, tensors: Tensors) -> Tensors:
-        """The tensors, with those in their place that the function returns.
+        """The tensors, with those in their place that the function returns, or copies that it may have changed.
 
         Raises:
             FmriModelsError: It returns something else, or a tensor of another shape.
         """
         if self.function is None:
             return tensors
-        given = {name: tensors[name] for name in self.names}
+        # What is changed in place must not be the caller's own, which may be read after the drawing.
+        copies = {name: None if tensors[name] is None else tensors[name].clone() for name in self.names}
+        tensors, given = {**tensors, **copies}, dict(copies)
         returned = self.function(pipeline, step, timestep, given)
         returned = given if returned is None else returned
         if not isinstance(returned, Mapping):
