@@ -286,7 +286,7 @@ class FmriProcessor(FeatureExtractionMixin):
                 or session.
         """
         _check_choice("return_tensors", return_tensors, ("pt", "np"))
-        self._check_fitted()
+        self.check_fitted()
         rows, names, leading = self._rows(fmri, subject)
         row_sessions = _sessions_of_rows(session, leading, len(rows))
         output = np.zeros((len(rows), self.width), dtype=np.float32)
@@ -310,7 +310,7 @@ class FmriProcessor(FeatureExtractionMixin):
         Raises:
             FmriModelsError: The processor was never fitted.
         """
-        self._check_fitted()
+        self.check_fitted()
         return [self._processed_width(name) for name in self.subject_names]
 
     @property
@@ -328,7 +328,12 @@ class FmriProcessor(FeatureExtractionMixin):
         """Whether there are statistics; without them, a processor has options alone."""
         return bool(self._subjects)
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Refuses a processor without statistics.
+
+        Raises:
+            FmriModelsError: The processor was never fitted.
+        """
         if not self.is_fitted:
             raise FmriModelsError(
                 "The processor was never fitted, so it has no statistics to prepare betas with; fit it on training "
@@ -346,7 +351,7 @@ class FmriProcessor(FeatureExtractionMixin):
         Raises:
             FmriModelsError: The subject is unknown; the message names those that are known.
         """
-        self._check_fitted()
+        self.check_fitted()
         if name not in self._subjects:
             raise FmriModelsError(
                 f"Subject {name!r} is unknown to this processor; it knows {', '.join(self.subject_names) or 'none'}; "

@@ -26,7 +26,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("model", metavar="MODEL_DIR", help="a saved pipeline")
     parser.add_argument("--data", metavar="DIR", required=True, help="the trial table")
-    parser.add_argument("--statistics", choices=("pooled", "session"), default="session")
+    parser.add_argument(
+        "--statistics",
+        choices=("pooled", "session"),
+        help="over all training trials or by session (default: as the processor has or is to have them; by session for "
+        "one that passes betas on as they are)",
+    )
     parser.add_argument(
         "--subject",
         metavar="MODEL=TABLE",

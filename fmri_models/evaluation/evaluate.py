@@ -496,8 +496,14 @@ class SavedPipeline:
         self._loaded: FmriToImagePipeline | None = None
 
     def load(self) -> FmriToImagePipeline:
-        """The pipeline; one from the Hub is loaded once."""
-        return self._loaded or FmriToImagePipeline.from_pretrained(self.source, unseen_session=self.unseen_session)
+        """The pipeline; one from the Hub is loaded once.
+
+        Raises:
+            FmriModelsError: It can't be loaded, or its processor was never fitted.
+        """
+        loaded = self._loaded or FmriToImagePipeline.from_pretrained(self.source, unseen_session=self.unseen_session)
+        loaded.processor.check_fitted()
+        return loaded
 
     def record(self, table: TrialTable) -> TrainingRecord:
         """How it was trained; refuses another table or split, whose test trials may have been trained on.

@@ -23,13 +23,13 @@ from ..subject_statistics import FORMER_STATISTICS_FILE
 from ..training_record import TrainingRecord
 
 # What only a processor that was never fitted still has to be fitted with.
-_OPTIONS_OF_FITTING = ("rois", "min_noise_ceiling", "num_best_voxels", "min_session_trials")
+_OPTIONS_OF_FITTING = ("rois", "min_noise_ceiling", "num_best_voxels")
 
 
 def refit_processor(
     model: str | os.PathLike,
     data: str | os.PathLike,
-    statistics: str = "session",
+    statistics: str | None = None,
     subjects: Mapping[str, str] | None = None,
     unseen_session: UnseenSession | None = None,
 ) -> FmriProcessor:
@@ -41,7 +41,8 @@ def refit_processor(
     Args:
         model: Folder of the pipeline.
         data: Folder of the trial table; it has the model's subjects.
-        statistics: `"session"` or `"pooled"`.
+        statistics: `"session"` or `"pooled"`; None takes over the processor's own, fitted or not, and `"session"` where
+            a model was published without any.
         subjects: Subject of the model ▶ its name in the table, which it gets in the pipeline, too. Others keep their
             names.
         unseen_session: What the processor does with sessions without training trials; None takes over what it did.
@@ -64,7 +65,8 @@ def refit_processor(
         table,
         names,
         **_trained_trials(folder, table),
-        statistics=statistics,
+        statistics=statistics or _statistics_of(former),
+        min_session_trials=former.min_session_trials,
         unseen_session=unseen_session or former.unseen_session,
         pool_width=former.pool_width,
         pad_multiple=former.pad_multiple,
@@ -80,6 +82,10 @@ def refit_processor(
         config.subject_names = names
         _save_renamed(folder, config, processor)
     return processor
+
+
+def _statistics_of(former: FmriProcessor) -> str:
+    return "session" if former.is_fitted and former.statistics == "identity" else former.statistics
 
 
 def _check_width(processor: FmriProcessor, config: FmriConfig) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fmri_models import FmriToImagePipeline
+from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.controls import derangement, exchange_stimuli, nearest_training_rows
 from fmri_models.evaluation.evaluate import evaluate
@@ -94,6 +94,19 @@ def test_looks_are_counted(workplace):
     log = (workplace / "looks" / "evaluations.jsonl").read_text()
     assert len(log.splitlines()) == 2
     assert str(workplace) not in log
+
+
+@pytest.mark.parametrize("subjects", [None, ["subj02", "subj07"]])
+def test_a_processor_that_was_never_fitted_is_said_to_be_that(workplace, tmp_path, subjects):
+    pipeline = FmriToImagePipeline.from_pretrained(workplace / "model")
+    record = pipeline.training_record
+    type(pipeline)(pipeline.brain_model, FmriProcessor(subjects), pipeline.image_generator).save_pretrained(
+        tmp_path / "m"
+    )
+    record.save(tmp_path / "m")
+    for model, reference in ((tmp_path / "m", None), (workplace / "model", tmp_path / "m")):
+        with pytest.raises(FmriModelsError, match="was never fitted.*fit-processor"):
+            evaluate(model, workplace / "data", tmp_path / "r", "small_pictures", reference=reference)
 
 
 def test_a_full_disk_leaves_no_half_of_a_report(workplace, tmp_path, monkeypatch):

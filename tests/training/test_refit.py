@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fmri_models import FmriToImagePipeline
+from fmri_models.cli.main import main
 from fmri_models.cli.space import load_app
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.processed import ProcessedTrials
@@ -50,6 +51,35 @@ def test_statistics_come_from_training_trials(data, tmp_path):
     first = trials.fmri()[np.asarray(trials.sessions) == 1]
     np.testing.assert_allclose(processor.subject("subj02").mean[0], first.mean(axis=0), atol=1e-6)
     assert contents(folder)["brain_model/model.safetensors"] == before["brain_model/model.safetensors"]
+
+
+@pytest.mark.parametrize("statistics", ["pooled", "session", "identity"])
+def test_a_processor_that_was_never_fitted_is_fitted_with_its_own_options(data, tmp_path, statistics):
+    never = FmriProcessor(["subj02"], statistics, min_session_trials=3, unseen_session="pooled")
+    config = LinearConfig(subject_names=["subj02"], num_voxels=[VOXELS], image_embedding_space=SPACE)
+    for name, processor in {"named": never, "bare": FmriProcessor(statistics=statistics)}.items():
+        LinearPipeline(LinearModel(config), processor).save_pretrained(tmp_path / name)
+        assert main(["fit-processor", str(tmp_path / name), "--data", str(data)]) == 0
+        fitted = FmriToImagePipeline.from_pretrained(tmp_path / name).processor
+        assert fitted.is_fitted and fitted.options == processor.options and fitted.subject_names == ["subj02"]
+    assert refit_processor(tmp_path / "named", data, statistics="pooled").statistics == "pooled"
+
+
+@pytest.mark.parametrize("statistics", ["pooled", "session"])
+def test_a_fitted_processor_keeps_its_kind_of_statistics_unless_another_is_asked_for(data, tmp_path, statistics):
+    betas = np.random.default_rng(0).normal(size=(20, VOXELS))
+    former = FmriProcessor.fit(
+        betas,
+        subjects=["subj02"] * 20,
+        sessions=[1] * 20,
+        statistics=statistics,
+        **({"min_session_trials": 4} if statistics == "session" else {}),
+    )
+    folder = save(tmp_path / "pipeline", processor=former)
+    kept = refit_processor(folder, data)
+    assert kept.statistics == statistics and kept.min_session_trials == former.min_session_trials
+    other = {"pooled": "session", "session": "pooled"}[statistics]
+    assert refit_processor(folder, data, other).statistics == other
 
 
 def test_the_subject_may_have_another_name_in_the_table(data, tmp_path):
