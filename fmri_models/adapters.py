@@ -1,7 +1,11 @@
 """PEFT adapters on a brain model: read with their base and checked, and saved beside its weights."""
 
+import copy
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -23,6 +27,14 @@ ADAPTER_FILES = (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE)
 _MEND = "save the adapter again, or remove it"
 # Before the names of tensors in PEFT's files.
 _WRAPPED = "base_model.model."
+# What PEFT reads as patterns of layers' names, or of the beginnings of theirs, is called so.
+_HAVE_PATTERNS = ("_modules", "_parameters", "_pattern", "_to_save")
+_ATOM = r"(?:\\[.dw-]|\[\^?(?:[\w.-]|\\[.dw-])+\]|[\w.-])"
+_ATOMS = re.compile(rf"(?P<atom>{_ATOM})(?P<many>[*+?]\??)?")
+_TOKEN = re.compile(rf"\((?:\?:)?(?P<choice>(?:{_ATOM}(?:[*+?]\??)?|\|)*)\)(?P<optional>\?)?|{_ATOMS.pattern}|[|^$]")
+_MAX_PATTERNS, _MAX_PATTERN_LENGTH, _MAX_CHOICES = 10_000, 20_000, 16
+# On a name of n letters, k of them are tried in n^k / k! ways.
+_MAX_QUANTIFIERS, _MAX_QUANTIFIERS_BEHIND, _MAX_QUANTIFIERS_IN_ALL = 4, 2, 16
 # Sizes that some method of PEFT allocates by; each of them is a dimension of what it stores.
 _SIZES = ("r", "init_r", "n_frequency", "num_vectors")
 
@@ -76,6 +88,7 @@ def check_can_be_kept(model: nn.Module) -> None:
             f"The adapter {names[0]!r} of the brain model is of PEFT's method {kind.value}, whose layers share "
             "tensors that are not in the model; give the pipeline what merge_and_unload() of PEFT gives."
         )
+    check_own_patterns(model)
     layers = [layer for layer in _wrapped_layers(model).values() if hasattr(layer, "active_adapters")]
     if any(getattr(layer, "merged", False) for layer in layers):
         raise FmriModelsError(
@@ -87,6 +100,17 @@ def check_can_be_kept(model: nn.Module) -> None:
             f"The adapter {names[0]!r} of the brain model is switched off, and would be on in the saved pipeline; "
             "switch it on with brain_model.enable_adapters(), or remove it with brain_model.delete_adapter(name)."
         )
+
+
+def check_own_patterns(model: nn.Module) -> None:
+    """Refuses adapters of a model that could not be read again after they were saved, see [`check_patterns`].
+
+    Raises:
+        FmriModelsError: Names the pattern and what may be written instead.
+    """
+    configs: Any = getattr(model, "peft_config", None) or {}
+    for name, config in configs.items():
+        check_patterns(config.to_dict(), f"The adapter {one_line(repr(name), 80)} of the brain model")
 
 
 def base_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -146,9 +170,79 @@ def check_adapter(folder: Path) -> None:
         raise FmriModelsError(
             f"{what} has a megatron_config in its {ADAPTER_CONFIG_FILE}, which imports code; {_MEND}."
         )
+    from peft import PeftType
+
+    if (kind := config.get("peft_type")) not in list(PeftType):
+        raise FmriModelsError(
+            f"{what} is of the method {one_line(repr(kind), 40)}, which the installed PEFT does not have; update PEFT, "
+            f"or {_MEND}."
+        )
+    check_patterns(config, what)
     stored = stored_tensors_of(folder / ADAPTER_WEIGHTS_FILE, what)
     _check_sizes(config, stored, what)
     check_finite(stored, what)
+
+
+def check_patterns(config: Mapping[str, Any], what: str) -> None:
+    """Refuses the patterns of an adapter's configuration that Python could try out for years on names of layers.
+
+    Accepted are names and regular expressions of letters, digits, `.`, `\\.`, `\\d`, `\\w` and sets of characters, the
+    quantifiers `*`, `+` and `?` behind single ones of these, and groups of alternatives, which may be optional.
+
+    Raises:
+        FmriModelsError: Names the pattern and what may be written instead.
+    """
+    total = 0
+    for key, value in config.items():
+        if not key.endswith(_HAVE_PATTERNS) or value is None:
+            continue
+        entries = (
+            [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence | Set | Mapping) else []
+        )
+        if len(entries) > _MAX_PATTERNS:
+            raise FmriModelsError(f"{what} has {len(entries)} entries as {key}; expected {_MAX_PATTERNS} at most.")
+        for entry in entries:
+            # Those of a list are looked for behind any prefix, which is a search of its own.
+            wide = _wide_quantifiers(entry, _MAX_QUANTIFIERS if isinstance(value, str) else _MAX_QUANTIFIERS_BEHIND)
+            total += wide or 0
+            if wide is None or total > _MAX_QUANTIFIERS_IN_ALL:
+                raise FmriModelsError(
+                    f"{what} has {one_line(repr(entry), 80)} as {key}, a pattern that may take very long on names of "
+                    "layers; expected a list of names, or a regular expression of letters, digits, '.', '\\.', '\\d', "
+                    f"alternatives (a|b) and {_MAX_QUANTIFIERS} of '*', '+' and '?' at most, of which '?' alone may stand "
+                    "behind a group."
+                )
+
+
+def _wide_quantifiers(pattern: Any, most: int) -> int | None:
+    """How many quantifiers of a pattern reach over more than digits; None if it may not be searched for."""
+    if not isinstance(pattern, str) or len(pattern) > _MAX_PATTERN_LENGTH:
+        return None
+    place, quantifiers, narrow, choices = 0, 0, 0, 1
+    while place < len(pattern):
+        token = _TOKEN.match(pattern, place)
+        if token is None:
+            return None
+        quantifiers += bool(token["optional"])
+        for atom in _ATOMS.finditer(token["choice"] or token[0]):
+            quantifiers += bool(atom["many"])
+            narrow += bool(atom["many"]) and atom["atom"] in (r"\d", "[0-9]")
+        names = (token["choice"] or "").split("|")
+        choices *= len(names) if _overlap(names) else 1
+        place = token.end()
+    return None if quantifiers > most or choices > _MAX_CHOICES else quantifiers - narrow
+
+
+def _overlap(alternatives: Sequence[str]) -> bool:
+    """Whether two alternatives may match at the same place, as far as that is plain to see."""
+    split = [re.findall(r"\\?.", alternative) for alternative in alternatives]
+    if len(split) > 1 and any(not re.fullmatch(r"(?:[\w.-]|\\[.-])+", each) for each in alternatives):
+        return True
+    return any(
+        all(a == b or "." in (a, b) for a, b in zip(one, other, strict=False))
+        for position, one in enumerate(split)
+        for other in split[:position]
+    )
 
 
 def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool) -> LoadStateDictInfo:
@@ -181,12 +275,16 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
     try:
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = not is_trainable
-        peft.inject_adapter_in_model(config, model, adapter_name)
-        model._hf_peft_config_loaded = True
         stored = load_file(folder / ADAPTER_WEIGHTS_FILE)
         stored = {name.removeprefix(_WRAPPED): values for name, values in stored.items()}
-        _check_complete(peft.get_peft_model_state_dict(model, adapter_name=adapter_name), stored, folder, mend)
-        peft.set_peft_model_state_dict(model, stored, adapter_name=adapter_name)
+        if config.peft_type == peft.PeftType.LORA:
+            # Before anything is allocated.
+            _check_complete(_expected_of_lora(model, config), stored, folder, mend)
+        with _unchanged_on_errors(model, config):
+            peft.inject_adapter_in_model(config, model, adapter_name)
+            model._hf_peft_config_loaded = True
+            _check_complete(peft.get_peft_model_state_dict(model, adapter_name=adapter_name), stored, folder, mend)
+            peft.set_peft_model_state_dict(model, stored, adapter_name=adapter_name)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         if adapter_name in adapters_of(model):
             model._hf_peft_config_loaded = True
@@ -206,7 +304,38 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
     return LoadStateDictInfo(**{name: get_origin(kind)() for name, kind in get_type_hints(LoadStateDictInfo).items()})
 
 
-def _check_complete(expected: Mapping[str, Any], stored: Mapping[str, Any], folder: Path, mend: str) -> None:
+def _expected_of_lora(model: Any, config: Any) -> dict[str, torch.Tensor]:
+    """What LoRA stores for a model of these sizes, without values."""
+    import peft
+
+    with torch.device("meta"):
+        skeleton = type(model)(copy.deepcopy(model.config))
+    config = copy.deepcopy(config)
+    if isinstance(config.init_lora_weights, str):
+        config.init_lora_weights = True
+    peft.inject_adapter_in_model(config, skeleton, low_cpu_mem_usage=True)
+    return peft.get_peft_model_state_dict(skeleton, adapter_name="default")
+
+
+@contextmanager
+def _unchanged_on_errors(model: nn.Module, config: Any) -> Iterator[None]:
+    """Gives the model's weights their values back when the block fails; some methods begin with other ones.
+
+    Those of LoRA do so only with a beginning of that name, and are not copied otherwise.
+    """
+    may_change = not hasattr(config, "init_lora_weights") or isinstance(config.init_lora_weights, str)
+    before = [(weights, weights.detach().clone()) for weights in model.parameters()] if may_change else []
+    try:
+        yield
+    except BaseException:
+        for weights, values in before:
+            weights.data = values
+        raise
+
+
+def _check_complete(
+    expected: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor], folder: Path, mend: str
+) -> None:
     missing = [name for name in expected if name not in stored]
     unknown = [name for name in stored if name not in expected]
     for names, verb in ((missing, "lacks"), (unknown, "has, and this model has not,")):
@@ -215,6 +344,17 @@ def _check_complete(expected: Mapping[str, Any], stored: Mapping[str, Any], fold
             raise FmriModelsError(
                 f"The adapter in {one_line(folder)} {verb} {one_line(names[0], 120)}{others}; {mend}."
             )
+    for name, values in expected.items():
+        if values.shape != stored[name].shape:
+            found, wanted = str(tuple(stored[name].shape)), str(tuple(values.shape))
+        elif values.is_floating_point() != stored[name].is_floating_point():
+            found, wanted = str(stored[name].dtype), str(values.dtype)
+        else:
+            continue
+        raise FmriModelsError(
+            f"The adapter in {one_line(folder)} has {one_line(name, 120)} as {found}; expected {wanted} for this model; "
+            f"{mend}."
+        )
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -222,7 +362,10 @@ def _configuration(folder: Path) -> dict[str, Any]:
 
 
 def _check_sizes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor], what: str) -> None:
-    largest = max((length for tensor in stored.values() for length in tensor.shape), default=0)
+    # The lengths of a tensor without values cost its author nothing.
+    largest = max(
+        (length for tensor in stored.values() if math.prod(tensor.shape) for length in tensor.shape), default=0
+    )
     ranks = config.get("rank_pattern")
     sizes = [(name, config.get(name)) for name in _SIZES]
     sizes += [("rank_pattern", rank) for rank in (ranks.values() if isinstance(ranks, Mapping) else ())]

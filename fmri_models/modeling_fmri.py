@@ -19,6 +19,7 @@ from .adapters import (
     base_of,
     base_state,
     check_adapter,
+    check_own_patterns,
     has_adapter_layers,
     put_adapter,
     unwrapped,
@@ -403,6 +404,7 @@ class FmriPreTrainedModel(PreTrainedModel):
 
     def _write_pretrained(self, folder: Path, **kwargs: Any) -> None:
         """Writes configuration and weights into an empty folder; of a model with an adapter that alone."""
+        check_own_patterns(self)
         if has_adapter_layers(unwrapped(self)) and not adapters_of(self) and kwargs.get("state_dict") is None:
             kwargs["state_dict"] = base_state(self)
         super().save_pretrained(folder, **kwargs)

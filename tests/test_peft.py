@@ -14,7 +14,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from fmri_models import FmriToImagePipeline
-from fmri_models.adapters import check_can_be_kept, keep_with_base, unwrapped
+from fmri_models.adapters import (
+    adapters_of,
+    base_state,
+    check_can_be_kept,
+    check_patterns,
+    has_adapter_layers,
+    keep_with_base,
+    unwrapped,
+)
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.linear import LinearModel
 from fmri_models.models.mindeye import MindEyePrior
@@ -378,9 +386,10 @@ def configure(folder: Path, **values: Any) -> None:
         ({"r": 2**40}, "1099511627776 as r"),
         ({"rank_pattern": {"blocks.0": 10**9}}, "rank_pattern"),
         ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "imports code"),
-        ({"peft_type": "NOTHING"}, "can't be put on this LinearModel"),
+        ({"peft_type": "NOTHING"}, "is of the method 'NOTHING', which the installed PEFT does not have"),
+        ({"peft_type": None}, "is of the method None"),
         ({"target_modules": ["elsewhere"]}, "can't be put on this LinearModel"),
-        ({"r": 3}, "can't be put on this LinearModel"),
+        ({"r": 3}, r"lora_A.*as \(2, \d+\); expected \(3, \d+\)"),
     ],
 )
 def test_a_configuration_of_no_such_adapter_is_a_sentence(adapter, values, sentence):
@@ -424,3 +433,98 @@ def test_an_adapter_of_a_pipelines_model_finds_its_base(tmp_path):
     model.save_pretrained(tmp_path / "adapter")
     loaded = LinearModel.from_pretrained(tmp_path / "adapter")
     assert loaded.active_adapters() == ["default"]
+
+
+SLOW = "([a-z_.0-9]+)+!"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_modules": SLOW},
+        {"target_modules": "(.|.)" * 30 + "!"},
+        {"target_modules": ".*" * 20 + "!"},
+        {"target_modules": "a?" * 40 + "b"},
+        {"target_modules": r"(\w+)\1!"},
+        {"exclude_modules": SLOW},
+        {"modules_to_save": [SLOW]},
+        {"rank_pattern": {SLOW: 2}},
+        {"alpha_pattern": {f"{'.*' * 3}{number}!": 2 for number in range(9)}},
+        {"layers_to_transform": [0], "layers_pattern": SLOW},
+        {"layers_to_transform": [0], "layers_pattern": ["blocks", SLOW]},
+        {"target_parameters": [SLOW]},
+    ],
+)
+def test_patterns_that_would_never_end_are_a_sentence(adapter, values):
+    folder, model = adapter
+    configure(folder, **values)
+    with pytest.raises(FmriModelsError, match="a pattern that may take very long"):
+        model.load_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "all-linear",
+        r".*\.(q|v)_proj",
+        r"(.*\.)?blocks\.\d+\.(fc|fc1|fc2)",
+        r"^.*\.blocks\.\d+\.attn\..*(to_q|to_v)$",
+        r"model\.layers\.[0-9]+\.[^.]+|head",
+        r"(?:blocks|backbone)\.0",
+    ],
+)
+def test_usual_patterns_are_read(pattern):
+    check_patterns({"target_modules": pattern}, "The adapter")
+
+
+def test_a_pattern_that_could_not_be_read_again_is_not_saved(tmp_path):
+    pipeline = LinearPipelines().make_pipeline()
+    pipeline.brain_model.add_adapter(peft.LoraConfig(r=2, target_modules=".*(o)+.*0"))
+    with pytest.raises(FmriModelsError, match="a pattern that may take very long"):
+        pipeline.save_pretrained(tmp_path / "pipeline")
+    with pytest.raises(FmriModelsError, match="a pattern that may take very long"):
+        pipeline.brain_model.save_pretrained(tmp_path / "adapter")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "orthogonal", True])
+def test_a_refused_adapter_leaves_the_model_as_it_was(adapter, start):
+    folder, model = adapter
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    configure(folder, init_lora_weights=start)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for changed in (dict(list(tensors.items())[1:]), {name: values.int() for name, values in tensors.items()}):
+        save_file(changed, folder / "adapter_model.safetensors")
+        with pytest.raises(FmriModelsError, match=r"lacks .*lora_A|torch.int32; expected torch.float32"):
+            model.load_adapter(folder)
+        after = base_state(model)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_refusal_inside_peft_leaves_the_model_as_it_was(adapter, monkeypatch):
+    folder, model = adapter
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    configure(folder, init_lora_weights="pissa")
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(peft, "set_peft_model_state_dict", fails)
+    with pytest.raises(FmriModelsError, match="can't be put on"):
+        model.load_adapter(folder)
+    after = base_state(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("shape", [(10_000_000, 0), (3_000_000, 1)])
+def test_no_tensor_of_another_shape_makes_a_rank_possible(adapter, shape, monkeypatch):
+    folder, model = adapter
+    configure(folder, r=3_000_000)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({**tensors, "other": torch.ones(shape)}, folder / "adapter_model.safetensors")
+    allocated: list[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *arguments, **options: allocated.append(arguments))
+    with pytest.raises(FmriModelsError, match="as r in its|and this model has not"):
+        model.load_adapter(folder)
+    assert not allocated and not adapters_of(model) and not has_adapter_layers(model)

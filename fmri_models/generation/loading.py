@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import import_module
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..hub_repository import NotFetchedError
+from ..hub_repository import HUB_ERRORS, NotFetchedError
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
 from ..weights import NoSuchVariantError, check_variant_name
@@ -233,7 +233,7 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
 
 
 def _check_place(source: GeneratorSource) -> None:
-    checks = {
+    checks: dict[str, Callable[[Any, str], Any]] = {
         "repository": check_repository,
         "revision": check_revision,
         "subfolder": check_subfolder,
@@ -310,7 +310,7 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
         return read_object(index, "index of the image generator", "give the folder of a saved one").get("_class_name")
     except FmriModelsError:
         raise
-    except (OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise _not_loaded(source, error) from error
 
 

@@ -67,7 +67,8 @@ class StepCallback:
         if self.function is None:
             return tensors
         # What is changed in place must not be the caller's own, which may be read after the drawing.
-        copies = {name: None if tensors[name] is None else tensors[name].clone() for name in self.names}
+        asked = {name: tensors[name] for name in self.names}
+        copies = {name: None if values is None else values.clone() for name, values in asked.items()}
         tensors, given = {**tensors, **copies}, dict(copies)
         returned = self.function(pipeline, step, timestep, given)
         returned = given if returned is None else returned
