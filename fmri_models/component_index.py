@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from .adapters import has_adapter_layers
 from .errors import FmriModelsError
 from .hub_repository import FETCH_OPTIONS
 from .names import did_you_mean, one_line
@@ -315,6 +316,76 @@ def check_component_classes(
         if not issubclass(found, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise FmriModelsError(f"{what} has {one_line(repr(value), 80)} as {name}; expected a {names}; {mend}.")
+
+
+def check_can_be_saved(components: Mapping[str, Any], owner: str) -> None:
+    """Refuses components that diffusers would leave out of a saved folder, as if there were none.
+
+    Args:
+        components: The components by name.
+        owner: What they are parts of, for the sentence.
+
+    Raises:
+        FmriModelsError: Names the first one and its class.
+    """
+    for name, component in components.items():
+        if component is not None and not _can_be_saved(type(_without_compilation(component))):
+            raise FmriModelsError(
+                f"The {name} of the {owner} is a {type(component).__name__}, which could not be loaded again, so that "
+                f"it can't be saved; expected a class of diffusers, transformers or this package: take it out of what "
+                "is wrapped around it."
+            )
+
+
+def check_without_adapters(components: Mapping[str, Any], owner: str, note: str = "") -> None:
+    """Refuses networks with layers of PEFT, whose weights nobody finds again under the names that they have then.
+
+    Args:
+        components: The components by name.
+        owner: What they are parts of, for the sentence.
+        note: A sentence that is added.
+
+    Raises:
+        FmriModelsError: Names the first one, and says how to merge the adapter or to save it apart.
+    """
+    for name, component in components.items():
+        network = _without_compilation(component)
+        if not isinstance(network, torch.nn.Module) or not has_adapter_layers(network):
+            continue
+        # PEFT's wrapper passes this on to the method that has changed the layers.
+        if hasattr(network, "merge_and_unload"):
+            mend = (
+                f"put {name}.merge_and_unload() in its place, or save the adapter by itself with "
+                f"{name}.save_pretrained(folder) and put {name}.unload() in its place"
+            )
+        elif hasattr(network, "unload_lora"):
+            mend = (
+                f"merge the adapter with {name}.fuse_lora() and {name}.unload_lora(), or save it by itself with "
+                f"{name}.save_lora_adapter(folder) before {name}.unload_lora()"
+            )
+        else:
+            mend = f"save the adapter by itself with {name}.save_pretrained(folder), and load {name} without it"
+        raise FmriModelsError(
+            f"The {name} of the {owner} ({type(network).__name__}) has layers of a PEFT adapter and could not be "
+            f"loaded again; {mend}.{note}"
+        )
+
+
+def _can_be_saved(found: type) -> bool:
+    from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+    bases = [
+        getattr(sys.modules[library], name, None)
+        for library, names in LOADABLE_CLASSES.items()
+        if library in sys.modules
+        for name in names
+    ]
+    return any(issubclass(found, base) for base in bases if base is not None)
+
+
+def _without_compilation(component: Any) -> Any:
+    """A network itself, of what `torch.compile` has made of it."""
+    return getattr(component, "_orig_mod", component) if isinstance(component, torch.nn.Module) else component
 
 
 def component_kinds(pipeline_class: Any) -> dict[str, tuple[type, ...]]:

@@ -5,6 +5,7 @@ find weights on the CPU, or on the device "meta", where there are none.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -12,6 +13,8 @@ from typing import Any, TypeVar, cast
 import torch
 from accelerate.utils import find_device, send_to_device
 from torch import nn
+
+from .errors import FmriModelsError
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -40,6 +43,32 @@ def without_index_of_cpu(module: nn.Module) -> None:
         for hook in _hooks(part):
             if getattr(hook, "execution_device", None) == torch.device("cpu", 0):
                 hook.execution_device = torch.device("cpu")
+
+
+def check_can_be_sent_by_layer(network: nn.Module, what: str) -> None:
+    """Refuses PEFT adapters that read weights past the calls of layers, which are what brings them one by one.
+
+    Args:
+        network: The network.
+        what: What it is called, for the sentence.
+
+    Raises:
+        FmriModelsError: Names the adapter and its layer, and says what to do instead.
+    """
+    # Whoever has an adapter has imported PEFT.
+    if "peft" not in sys.modules:
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in network.named_modules():
+        if not isinstance(layer, BaseTunerLayer) or _is_called_by_layer(layer):
+            continue
+        merge = f"{what}.fuse_lora() and {what}.unload_lora()" if hasattr(network, "unload_lora") else "PEFT"
+        raise FmriModelsError(
+            f"The {what} has an adapter of PEFT that reads its weights past the calls of its layers (in "
+            f"{name}), so that enable_sequential_cpu_offload() can't bring them; merge it into the "
+            f"weights first, with {merge}, or call enable_model_cpu_offload() instead."
+        )
 
 
 @contextmanager
@@ -79,6 +108,25 @@ def with_hooks(method: _Method) -> _Method:
         return send_to_device(result, origin) if comes_back and origin is not None else result
 
     return cast(_Method, wrapper)
+
+
+def _is_called_by_layer(layer: Any) -> bool:
+    """Whether everything that a layer of PEFT computes with belongs to a module that it calls."""
+    from peft.tuners.ln_tuning.layer import LNTuningLayer
+    from peft.tuners.lora.layer import LoraLayer, ParamWrapper
+    from peft.tuners.oft.layer import OFTLayer
+
+    tensors = (getattr(layer, name, None) for name in layer.adapter_layer_names)
+    parts = [part for part in tensors if isinstance(part, nn.Module) and len(list(part.parameters())) > 0]
+    if not parts or (layer.merged and not layer.disable_adapters):
+        return True
+    if any(isinstance(part, nn.ParameterDict) for part in parts):
+        return False
+    if isinstance(layer, LoraLayer):
+        # Variants such as DoRA, and attention as a whole, compute with the weights of the layer that they change.
+        changes_weights = isinstance(layer, ParamWrapper) or isinstance(layer.get_base_layer(), nn.MultiheadAttention)
+        return not changes_weights and not layer.lora_variant
+    return isinstance(layer, LNTuningLayer | OFTLayer)
 
 
 def _hooks(module: nn.Module) -> list[Any]:

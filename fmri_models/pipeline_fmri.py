@@ -21,9 +21,11 @@ from tqdm import tqdm
 from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
 from .component_index import (
     DIFFUSERS_SAVE_OPTIONS,
+    check_can_be_saved,
     check_component_classes,
     check_index_keys,
     check_loading_options,
+    check_without_adapters,
     checked_device,
     dtype_of,
     not_loaded,
@@ -51,14 +53,16 @@ from .hub_repository import (
     upload,
     upload_saved,
 )
+from .loaded_parts import LoadedParts
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .names import one_line
-from .offloading import without_index_of_cpu
+from .offloading import check_can_be_sent_by_layer, without_index_of_cpu
 from .pipeline_folder import (
     CARD_FILE,
     INDEX_FILE,
     PIPELINE_SCHEMA,
+    REPORT_FILES,
     is_foreign_card,
     local_folder,
     no_longer_needed,
@@ -72,11 +76,11 @@ from .pipeline_folder import (
 )
 from .processing_fmri import FmriProcessor
 from .progress import of_pipeline
-from .registry import card_writer, find_class
+from .registry import card_writer, find_class, report_finder
 from .saving import check_schema, merged_folder, warn_of_pickles
 from .seeds import checked_generators
 from .swapping import recover, written_files
-from .training_record import TRAINING_FILE, TrainingRecord
+from .training_record import CHANGED_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
 from .version import __version__
 from .weights import check_variant, check_variant_name, variants_in
 
@@ -158,6 +162,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         self._generator_dtype: Any = None
         self._generator_variant: str | None = None
         self._accompanying: dict[str, bytes] = {}
+        # What these files speak of; None for a pipeline that was not loaded.
+        self._loaded_parts: LoadedParts | None = None
         # Calls that reach the image generator, too: by what they decide, their names and arguments.
         self._for_generator: dict[str, tuple[str, dict[str, Any]]] = {}
         self.training_record: TrainingRecord | None = None
@@ -425,6 +431,8 @@ class FmriToImagePipeline(DiffusionPipeline):
         num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
         generator = checked_generators(generator, len(features))
         device = self._execution_device
+        # On an accelerator nobody reads ids any more.
+        subject_ids = self.brain_model.subject_indices(subject_ids, features.shape[0])
         features, subject_ids = features.to(device), subject_ids.to(device)
         try:
             decoding = self.brain_model.decode(
@@ -647,7 +655,14 @@ class FmriToImagePipeline(DiffusionPipeline):
     def enable_sequential_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str | None = None
     ) -> None:
-        """Keeps weights on the CPU, each until its layer is called; those of the image generator, too."""
+        """Keeps weights on the CPU, each until its layer is called; those of the image generator, too.
+
+        Raises:
+            FmriModelsError: An adapter of a network computes with weights of layers that it does not call.
+        """
+        check_can_be_sent_by_layer(self.brain_model, "brain_model")
+        if self._image_generator is not None:
+            self._image_generator.check_can_be_sent_by_layer()
         super().enable_sequential_cpu_offload(gpu_id, device)
         without_index_of_cpu(self.brain_model)
         self._generator_too("offload", "enable_sequential_cpu_offload", {"device": self._offload_device})
@@ -701,7 +716,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         """Saves all components: files of these names are replaced together, everything else in the folder stays.
 
         An image generator that has an `image_generator_source` is named there and not copied. The card, the training
-        record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays.
+        record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays. Where a
+        part was changed or exchanged since, the report and its figures on the card are left out, and the record says
+        of other weights that nobody knows what they have learned from.
 
         Args:
             save_directory: The folder.
@@ -718,6 +735,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             return
         check_variant_name(kwargs.get("variant"))
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
+        self._check_parts_can_be_saved()
         # Options of the processor may have been changed since; what does not fit could not be loaded.
         _check_subjects(self.brain_model, self.processor)
         self._register_image_generator()
@@ -727,19 +745,49 @@ class FmriToImagePipeline(DiffusionPipeline):
             check_can_be_kept(self.brain_model)
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
-        with merged_folder(save_directory, no_longer_needed) as partial:
+        parts = LoadedParts.of(self)
+        changed = set[str]() if self._loaded_parts is None else self._loaded_parts.changed(parts)
+        with merged_folder(save_directory, _no_longer_true if changed else no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
             if adapters_of(self.brain_model):
                 self._save_base(partial / "brain_model", kwargs)
             without_places(partial / INDEX_FILE, Path(save_directory))
+            if changed:
+                self._disclaim(changed)
             for name, data in self._accompanying.items():
                 if name != CARD_FILE or not is_foreign_card(Path(save_directory) / CARD_FILE):
                     (partial / name).write_bytes(data)
+            if changed:
+                _write_card_again(partial, Path(save_directory))
             files = written_files(partial)
+        if changed:
+            self._loaded_parts = parts
         if push_to_hub:
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
             upload_saved(save_directory, published([*files, CARD_FILE]), "pipeline", push_options)
+
+    def _check_parts_can_be_saved(self) -> None:
+        check_can_be_saved({"brain_model": unwrapped(self.brain_model), "processor": self.processor}, "pipeline")
+        if self._image_generator is None:
+            return
+        if self._source is None:
+            self._image_generator.check_can_be_saved()
+            return
+        note = (
+            " This pipeline only names where its image generator is: to keep a changed one, set its source to None and "
+            "assign it to pipeline.image_generator again."
+        )
+        check_without_adapters(self._image_generator.components, type(self._image_generator).__name__, note)
+
+    def _disclaim(self, changed: set[str]) -> None:
+        """Parts with the report that measured others, and notes weights that came after the training."""
+        for name in REPORT_FILES:
+            self._accompanying.pop(name, None)
+        record = self.training_record
+        if record is not None and "brain_model" in changed:
+            record.add_unknown(WITH_ADAPTER if adapters_of(self.brain_model) else CHANGED_LATER)
+            self._accompanying[TRAINING_FILE] = record.to_json().encode()
 
     def _save_base(self, folder: Path, options: Mapping[str, Any]) -> None:
         """Writes the weights of the brain model beside its adapter, which is all that is saved of such a model."""
@@ -829,6 +877,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         # Whoever gives one of the two means neither the saved weights nor the saved source.
         if "image_generator" in kwargs or "image_generator_source" in kwargs:
             kwargs = {"image_generator": None, "image_generator_source": None, **kwargs}
+        given = frozenset(name for name in _PARTS if name in kwargs)
         folder = local_folder(path, kwargs)
         recover(folder)
         index = read_index(folder)
@@ -874,6 +923,7 @@ class FmriToImagePipeline(DiffusionPipeline):
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
         pipeline._generator_dtype, pipeline._generator_variant = generator_options.values()
+        pipeline._loaded_parts = LoadedParts.of(pipeline, given)
         return pipeline if device is None else pipeline.to(device)
 
     @classmethod
@@ -893,6 +943,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             _is_read_whole.reset(reading)
         if isinstance(pipeline, FmriToImagePipeline) and made.brain_model is pipeline.brain_model:
             made.training_record, made._accompanying = pipeline.training_record, dict(pipeline._accompanying)
+            made._loaded_parts = pipeline._loaded_parts
             made._hub_options, made._generator_variant = dict(pipeline._hub_options), pipeline._generator_variant
         return made
 
@@ -918,6 +969,7 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._refer_to(parse_source(with_places(stated, folder)))
         self._accompanying = read_accompanying(folder)
         self.training_record = _record_of(folder, None, self._accompanying)
+        self._loaded_parts = LoadedParts.of(self)
 
 
 def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:
@@ -929,13 +981,25 @@ def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -
         accompanying: Files that are saved with the pipeline again, the record among them.
     """
     record = TrainingRecord.load(folder)
-    later = "given as brain_model=" if brain_model is not None else None
-    if (folder / "brain_model" / "adapter_config.json").is_file():
-        later = "with the adapter in brain_model/"
-    if record is not None and later is not None and later not in record.unknown_initial_models:
-        record.unknown_initial_models.append(later)
+    if record is not None and brain_model is not None:
+        record.add_unknown("given as brain_model=")
+    if record is not None and record.unknown_initial_models:
         accompanying[TRAINING_FILE] = record.to_json().encode()
     return record
+
+
+def _no_longer_true(folder: Path, written: set[str]) -> list[str]:
+    """What a save of other parts than before has no use for: also a report on those."""
+    return [*no_longer_needed(folder, written), *report_finder()(folder)]
+
+
+def _write_card_again(partial: Path, folder: Path) -> None:
+    """Writes the model card anew, without figures, if there is one; who has the weights has stated their licence."""
+    card = partial / CARD_FILE
+    if not card.is_file() and (folder / CARD_FILE).is_file() and not is_foreign_card(folder / CARD_FILE):
+        card.write_bytes((folder / CARD_FILE).read_bytes())
+    if card.is_file():
+        card_writer()(partial)
 
 
 def _with_loaded_components(

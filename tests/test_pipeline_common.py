@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 
@@ -153,6 +154,36 @@ class PipelineTesterMixin(MethodHabits):
         pipeline.image_generator = generator
         assert generator._progress_bar_config == {"disable": True, "desc": "Ours"}
         self.assert_computes(pipeline, expected)
+
+    @pytest.mark.parametrize("method", ["LoHaConfig", "LoKrConfig", "IA3Config", "DoRA"])
+    def test_layer_by_layer_goes_plain_lora_and_no_other_adapter(self, method):
+        model = self.make_pipeline().brain_model
+        targets = [name for name, layer in model.named_modules() if type(layer) is torch.nn.Linear][-2:]
+        lora = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+        kind, options = getattr(peft, "LoraConfig" if method == "DoRA" else method), {"target_modules": targets}
+        others = {"DoRA": {"use_dora": True}, "IA3Config": {"feedforward_modules": []}}
+        other = kind(**options, **others.get(method, {}))
+        pipeline = self.make_pipeline()
+        pipeline.brain_model.add_adapter(other)
+        expected = self.computed(pipeline)
+        with pytest.raises(FmriModelsError, match="brain_model has an adapter .* call enable_model_cpu_offload"):
+            pipeline.enable_sequential_cpu_offload(device="cpu")
+        assert not hasattr(pipeline.brain_model, "_hf_hook")
+        pipeline.enable_model_cpu_offload(device="cpu")
+        self.assert_computes(pipeline, expected)
+        pipeline = self.make_pipeline()
+        pipeline.brain_model.add_adapter(lora)
+        expected = self.computed(pipeline)
+        pipeline.enable_sequential_cpu_offload(device="cpu")
+        self.assert_computes(pipeline, expected)
+
+    @pytest.mark.parametrize("name", ["brain_model", "processor"])
+    def test_what_could_not_be_loaded_is_not_saved(self, name, tmp_path):
+        pipeline = self.make_pipeline()
+        setattr(pipeline, name, torch.nn.Sequential())
+        with pytest.raises(FmriModelsError, match=f"The {name} of the pipeline is a Sequential"):
+            pipeline.save_pretrained(tmp_path / "pipeline")
+        assert not (tmp_path / "pipeline").exists()
 
     def test_an_interruption_holds_for_pictures_that_had_not_begun(self, monkeypatch):
         monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft import LoHaConfig, LoraConfig, inject_adapter_in_model
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
@@ -17,6 +18,7 @@ from fmri_models.generation.source import GeneratorSource
 from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor
+from tests.generation.test_embedded import tiny_generator
 from tests.generation.test_stable_unclip import tiny_components
 
 VOXELS = 7
@@ -198,3 +200,38 @@ def test_the_embedded_generator_from_a_folder(tmp_path):
     loaded = FmriToImagePipeline.from_pretrained(tmp_path / "pipeline")
     assert loaded.image_generator_source.name == "embedded"
     torch.testing.assert_close(drawn(loaded), drawn(pipeline))
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_an_adapter_of_the_generator_is_not_lost_silently(is_named, tmp_path):
+    tiny_generator(with_unet=True).save_pretrained(tmp_path / "repository")
+    generator = EmbeddedImageGenerator.from_pretrained(tmp_path / "repository")
+    source = str(tmp_path / "repository")
+    given = {"image_generator_source": source} if is_named else {"image_generator": generator}
+    pipeline = make_pipeline(spaces_of(generator), **given)
+    plain = drawn(pipeline)
+    unet = pipeline.image_generator.unet
+    unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False), "ours")
+    expected = drawn(pipeline)
+    with pytest.raises(FmriModelsError, match=r"unet\.fuse_lora\(\)") as raised:
+        pipeline.save_pretrained(tmp_path / "pipeline")
+    assert ("set its source to None" in str(raised.value)) == is_named
+    assert not (tmp_path / "pipeline").exists()
+    # As the sentence says.
+    unet.fuse_lora()
+    unet.unload_lora()
+    pipeline.image_generator.source = None
+    pipeline.image_generator = pipeline.image_generator
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    loaded = FmriToImagePipeline.from_pretrained(tmp_path / "pipeline")
+    torch.testing.assert_close(drawn(loaded), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - plain).abs().max() > 1e-4
+
+
+def test_the_generators_adapters_are_asked_before_anything_goes_layer_by_layer():
+    generator = tiny_generator(with_unet=True)
+    pipeline = make_pipeline(spaces_of(generator), generator)
+    inject_adapter_in_model(LoHaConfig(r=2, target_modules=["to_q"]), generator.unet)
+    with pytest.raises(FmriModelsError, match="The unet has an adapter"):
+        pipeline.enable_sequential_cpu_offload(device="cpu")
+    assert not hasattr(pipeline.brain_model, "_hf_hook")

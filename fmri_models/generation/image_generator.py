@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from ..component_index import (
     DIFFUSERS_SAVE_OPTIONS,
+    check_can_be_saved,
     check_loading_options,
+    check_without_adapters,
     checked_device,
     component_kinds,
     not_loaded,
@@ -33,6 +35,7 @@ from ..drawing_settings import DrawingSettings, check_guidance_scale, check_step
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import (
+    UploadedInSentences,
     check_place,
     fetch_folder,
     hub_errors_as_sentences,
@@ -43,7 +46,7 @@ from ..hub_repository import (
     upload_saved,
 )
 from ..names import one_line
-from ..offloading import without_index_of_cpu
+from ..offloading import check_can_be_sent_by_layer, without_index_of_cpu
 from ..progress import of_pipeline
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
@@ -81,7 +84,7 @@ class ImageGeneratorOutput(BaseOutput):
         return self if return_dict else self.to_tuple()
 
 
-class ImageGenerator(DiffusionPipeline):
+class ImageGenerator(UploadedInSentences, DiffusionPipeline):
     """A picture from embeddings, a low-level latent, or both.
 
     A subclass registers its networks as flat components and implements the abstract methods. Everything that
@@ -259,10 +262,13 @@ class ImageGenerator(DiffusionPipeline):
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
+            FmriModelsError: A component could not be loaded again (among them networks with an adapter of PEFT), the
+                variant is no name, the system refuses to write, or the Hub to take it.
         """
         warn_of_pickles(safe_serialization)
         check_variant_name(variant)
+        self.check_can_be_saved()
+        self._register_later_components()
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
         with merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
@@ -272,6 +278,20 @@ class ImageGenerator(DiffusionPipeline):
                     _without_places(partial / file)
         if push_to_hub:
             upload_saved(save_directory, files, "image generator", push_options)
+
+    def check_can_be_saved(self) -> None:
+        """Refuses components that could not be loaded again.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        check_without_adapters(self.components, type(self).__name__)
+        check_can_be_saved(self.components, type(self).__name__)
+
+    def _register_later_components(self) -> None:
+        """Makes components that were None at first what diffusers saves."""
+        later = {name: part for name, part in self.components.items() if self.config[name][0] is None}
+        self.register_modules(**{name: part for name, part in later.items() if part is not None})
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace | None:
@@ -455,10 +475,25 @@ class ImageGenerator(DiffusionPipeline):
     def enable_sequential_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str | None = None
     ) -> None:
-        """Keeps weights on the CPU, each until its layer is called."""
+        """Keeps weights on the CPU, each until its layer is called.
+
+        Raises:
+            FmriModelsError: An adapter of a network computes with weights of layers that it does not call.
+        """
+        self.check_can_be_sent_by_layer()
         super().enable_sequential_cpu_offload(gpu_id, device)
         for network in self._networks:
             without_index_of_cpu(network)
+
+    def check_can_be_sent_by_layer(self) -> None:
+        """Refuses networks that compute with weights of layers that they do not call.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        for name, part in self.components.items():
+            if isinstance(part, torch.nn.Module) and name not in self._exclude_from_cpu_offload:
+                check_can_be_sent_by_layer(part, name)
 
     @property
     def device(self) -> torch.device:
@@ -566,6 +601,12 @@ class ImageGenerator(DiffusionPipeline):
         Raises:
             FmriModelsError: Shape, dtype or values differ from (N, *image_size), float, [0, 1].
         """
+        if not isinstance(pixel_values, torch.Tensor):
+            raise FmriModelsError(
+                f"{type(self).__name__} takes pictures as a tensor (N, C, height, width) of floats in [0, 1]; got a "
+                f"{type(pixel_values).__name__}; VaeImageProcessor(do_normalize=False).preprocess(pictures) of "
+                "diffusers.image_processor makes one of PIL pictures and arrays."
+            )
         channels, height, width = self.image_size
         expected = (channels, *pixel_values.shape[2:]) if any_size else self.image_size
         if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != expected:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from peft import LoHaConfig, LoraConfig, get_peft_model, inject_adapter_in_model
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -148,6 +149,71 @@ class DrawingGeneratorMixin(DrawingHabits):
         for wrong in ([], [1], "embeds", np.zeros((2, 3))):
             with pytest.raises(FmriModelsError, match="Embeddings and latents are tensors"):
                 generator(latents=wrong)
+
+    def test_a_network_with_an_adapter_is_not_saved(self, tmp_path):
+        for name in networks_by_name(self.make_pipeline()):
+            generator = self.make_pipeline()
+            network = getattr(generator, name)
+            inject_adapter_in_model(adapter_of(network), network)
+            with pytest.raises(FmriModelsError, match=rf"The {name} of the \w+ \(\w+\) has layers of a PEFT adapter"):
+                generator.save_pretrained(tmp_path / "generator")
+            generator = self.make_pipeline()
+            network = getattr(generator, name)
+            setattr(generator, name, get_peft_model(network, adapter_of(network)))
+            with pytest.raises(FmriModelsError, match=rf"\(Peft\w+\) has layers .* put {name}.merge_and_unload\(\)"):
+                generator.save_pretrained(tmp_path / "generator")
+            # As the sentence says.
+            setattr(generator, name, getattr(generator, name).merge_and_unload())
+            generator.save_pretrained(tmp_path / f"merged {name}")
+            loaded = self.generator_class.from_pretrained(tmp_path / f"merged {name}")
+            self.assert_computes(loaded, self.computed(generator))
+        assert not (tmp_path / "generator").exists()
+
+    def test_what_could_not_be_loaded_is_not_saved(self, tmp_path):
+        for name, part in self.make_pipeline().components.items():
+            if part is None:
+                continue
+            generator = self.make_pipeline()
+            setattr(generator, name, torch.nn.Sequential(torch.nn.Linear(2, 2)))
+            with pytest.raises(FmriModelsError, match=f"The {name} of the {type(generator).__name__} is a Sequential"):
+                generator.save_pretrained(tmp_path / "generator")
+        assert not (tmp_path / "generator").exists()
+
+    def test_components_that_come_later_are_saved(self, tmp_path):
+        whole = self.make_pipeline()
+        later = [name for name in whole._optional_components if getattr(whole, name) is not None]
+        generator = self.make_generator(**dict.fromkeys(later))
+        for name in later:
+            setattr(generator, name, getattr(whole, name))
+        generator.save_pretrained(tmp_path / "generator")
+        loaded = self.generator_class.from_pretrained(tmp_path / "generator")
+        assert [name for name in later if getattr(loaded, name) is None] == []
+
+    def test_layer_by_layer_goes_plain_lora_and_no_other_adapter(self):
+        for name in networks_by_name(self.make_pipeline()):
+            network = getattr(generator := self.make_pipeline(), name)
+            inject_adapter_in_model(LoHaConfig(r=2, target_modules=adapter_of(network).target_modules), network)
+            with pytest.raises(FmriModelsError, match=rf"The {name} has an adapter .* enable_model_cpu_offload"):
+                generator.enable_sequential_cpu_offload(device="cpu")
+        generator = self.make_pipeline()
+        for network in networks_by_name(generator).values():
+            inject_adapter_in_model(adapter_of(network), network)
+        expected = self.computed(generator)
+        generator.enable_sequential_cpu_offload(device="cpu")
+        self.assert_computes(generator, expected)
+
+
+def networks_by_name(generator: ImageGenerator) -> dict[str, torch.nn.Module]:
+    """Those that are sent to an accelerator and back."""
+    parts = generator.components.items()
+    excluded = generator._exclude_from_cpu_offload
+    return {name: part for name, part in parts if isinstance(part, torch.nn.Module) and name not in excluded}
+
+
+def adapter_of(network: torch.nn.Module) -> LoraConfig:
+    """A LoRA on two layers that changes what they compute."""
+    names = [name for name, layer in network.named_modules() if type(layer) in (torch.nn.Linear, torch.nn.Conv2d)]
+    return LoraConfig(r=2, target_modules=names[:2], init_lora_weights=False)
 
 
 class GeneratorTesterMixin(DrawingGeneratorMixin):
