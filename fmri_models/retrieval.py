@@ -25,6 +25,7 @@ Embeddings = torch.Tensor | np.ndarray
 DEFAULT_TOP_K = 5
 # Rounding of float32: half the distance from 1 to the next number.
 _UNIT_ROUNDOFF = 2.0**-24
+_DOUBLE_ROUNDOFF = 2.0**-53
 _QUERIES_AT_ONCE = 1024
 _QUERY_VALUES_AT_ONCE = 2**26
 _GALLERY_VALUES_AT_ONCE = 2**23
@@ -34,6 +35,9 @@ _CACHED_VALUES = 2**19
 # each other after each such piece, seldom do.
 _VALUES_A_PIECE = 2**21
 _LINE_VALUES = 16
+# Pairs (query, gallery row) whose cosines are estimated, and those that are scored in float64, at a time.
+_ESTIMATES_AT_ONCE = 2**26
+_PAIRS_AT_ONCE = 2**20
 # Columns that are summed up in float32; their sums are added in float64. The error of a sum grows with its terms, so
 # that wide embeddings (MindEye's tokens have 197,376 values) would have to be scored again one and all.
 _COLUMNS_A_SUM = 1024
@@ -64,7 +68,7 @@ def retrieve(query: Embeddings, gallery: Embeddings, top_k: int = 1, chunk_size:
         query: (N, ...) embeddings; on a GPU, the search happens there.
         gallery: (M, ...) embeddings of the same size in any floating type, such as a memory-mapped float16 array.
         top_k: Number of rows to return.
-        chunk_size: Gallery rows that are compared at a time; None for about 32 MiB of them.
+        chunk_size: Gallery rows that are compared at a time; None for 32 MiB of them at most.
 
     Returns:
         [`Retrieved`], on the CPU.
@@ -81,8 +85,9 @@ def retrieve(query: Embeddings, gallery: Embeddings, top_k: int = 1, chunk_size:
     if not 1 <= top_k <= len(gallery):
         raise FmriModelsError(f"top_k is {top_k}, but the gallery has {len(gallery)} rows; choose 1 to that.")
     size = query.shape[1]
-    chunk_size = chunk_size or max(1, _GALLERY_VALUES_AT_ONCE // size)
     block = max(1, min(_QUERIES_AT_ONCE, _QUERY_VALUES_AT_ONCE // size))
+    most_rows = min(_GALLERY_VALUES_AT_ONCE // size, _ESTIMATES_AT_ONCE // max(1, min(block, len(query))))
+    chunk_size = chunk_size or max(1, most_rows)
     found = [
         _search(_tensor(query[start : start + block]), gallery, top_k, chunk_size)
         for start in range(0, len(query), block)
@@ -104,11 +109,8 @@ def count_duplicates(gallery: Embeddings) -> int:
     gallery = _flat(gallery, "gallery")
     sums = np.empty(len(gallery), np.uint64)
     chunk_size = max(1, _GALLERY_VALUES_AT_ONCE // gallery.shape[1])
-    num_words = _words(_tensor(gallery[:1])).shape[1]
-    # Odd weights, so that no bit of a word is lost.
-    weights = np.bitwise_or(np.random.default_rng(0).integers(0, 2**64, num_words, dtype=np.uint64), np.uint64(1))
     for start, chunk in _chunks(gallery, chunk_size):
-        sums[start : start + len(chunk)] = np.einsum("ij,j->i", _words(chunk), weights)
+        sums[start : start + len(chunk)] = _sums(_words(chunk))
     return len(sums) - len(np.unique(sums))
 
 
@@ -126,8 +128,10 @@ def _search(query: torch.Tensor, gallery: Embeddings, top_k: int, chunk_size: in
     for start, chunk in _chunks(gallery, chunk_size):
         chunk = chunk.to(unit.device)
         estimate = _estimates(unit, chunk, start, buffer[:, : len(chunk)])
-        rows, columns = _candidates(estimate, best[:, -1], top_k, error)
-        if len(rows):
+        possible = _possible(estimate, best[:, -1], top_k, error)
+        if _count(possible) > _PAIRS_AT_ONCE:
+            possible = _fewer(possible, exact, chunk, best[:, -1], top_k)
+        for rows, columns in _pairs(possible):
             scores = _cosines(exact, chunk, rows, columns)
             _merge(best, index, rows, columns + start, scores)
     return best, index
@@ -166,8 +170,8 @@ def _norms(vectors: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.stack(parts), dim=0).float()
 
 
-def _candidates(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (query, gallery row) that may be among the best.
+def _possible(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: float) -> torch.Tensor:
+    """Which pairs (N, M) of queries and gallery rows may be among the best.
 
     An estimate is off by at most `error`: a pair can only displace the worst of the best if its estimate reaches that
     one's cosine less the error, and only be among the chunk's own best if it reaches the chunk's k-th estimate less
@@ -178,11 +182,60 @@ def _candidates(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: fl
     if _count(possible) > 4 * top_k * len(estimate) and top_k < estimate.shape[1]:
         own = estimate.topk(top_k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
         possible &= estimate >= own - 2 * error
-    if possible.is_cuda:
-        rows, columns = possible.nonzero(as_tuple=True)
-        return rows.cpu().numpy(), columns.cpu().numpy()
-    # NumPy finds the few among many several times as fast as torch does on a CPU.
-    return np.divmod(np.flatnonzero(possible.numpy()), possible.shape[1])
+    return possible
+
+
+def _fewer(
+    possible: torch.Tensor, query: np.ndarray, chunk: torch.Tensor, worst: np.ndarray, top_k: int
+) -> torch.Tensor:
+    """Those of the pairs that are left where float32 tells too few apart: rows that are (nearly) one another's copies.
+
+    Of equal rows the first k come before all others, and products of float64 tell nearly equal ones apart.
+    """
+    possible = possible & torch.from_numpy(_first_copies(_words(chunk), top_k)).to(possible.device)
+    units = _units(chunk.cpu().double().numpy())
+    # Of a product as of a cosine, in any order of summation.
+    error = (2 * query.shape[1] + 32) * _DOUBLE_ROUNDOFF
+    size = max(1, _VALUES_A_PIECE // len(units))
+    for start in range(0, len(query), size):
+        here = slice(start, start + size)
+        estimate = torch.from_numpy(query[here] @ units.T)
+        possible[here] &= _possible(estimate, worst[here], top_k, error).to(possible.device)
+    return possible
+
+
+def _first_copies(words: np.ndarray, top_k: int) -> np.ndarray:
+    """(M,) whether fewer than k earlier rows are the same, bit for bit."""
+    _, firsts, group = np.unique(_sums(words), return_index=True, return_inverse=True)
+    # Different rows of the same sum count as nothing's copies.
+    copies = np.flatnonzero((words == words[firsts[group]]).all(axis=1))
+    ordered = copies[np.argsort(group[copies], kind="stable")]
+    ranks = np.arange(len(ordered)) - np.searchsorted(group[ordered], group[ordered])
+    result = np.ones(len(words), bool)
+    result[ordered] = ranks < top_k
+    return result
+
+
+def _pairs(possible: torch.Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of the queries and gallery rows that are possible, in pieces of whole queries."""
+    ends = [len(possible)]
+    if _count(possible) > _PAIRS_AT_ONCE:
+        counts = np.array([_count(row) for row in possible]).cumsum()
+        ends = [
+            *(np.flatnonzero(np.diff(counts // _PAIRS_AT_ONCE)) + 1).tolist(),
+            len(possible),
+        ]
+    start = 0
+    for end in ends:
+        piece = possible[start:end]
+        if piece.is_cuda:
+            rows, columns = (each.cpu().numpy() for each in piece.nonzero(as_tuple=True))
+        else:
+            # NumPy finds the few among many several times as fast as torch does on a CPU.
+            rows, columns = np.divmod(np.flatnonzero(piece.numpy()), piece.shape[1])
+        if len(rows):
+            yield rows + start, columns
+        start = end
 
 
 def _count(flags: torch.Tensor) -> int:
@@ -296,6 +349,13 @@ def _words(chunk: torch.Tensor) -> np.ndarray:
     missing = -content.shape[1] % 8
     padded = np.pad(content, ((0, 0), (0, missing))) if missing else content
     return padded.view(np.uint64)
+
+
+def _sums(words: np.ndarray) -> np.ndarray:
+    """(n,) random sums of rows of words, which are equal where the rows are."""
+    # Odd weights, so that no bit of a word is lost.
+    weights = np.random.default_rng(0).integers(0, 2**64, words.shape[1], dtype=np.uint64) | np.uint64(1)
+    return np.einsum("ij,j->i", words, weights)
 
 
 def _flat(values: Embeddings, what: str) -> Embeddings:

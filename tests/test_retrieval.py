@@ -71,6 +71,51 @@ def test_what_float32_cannot_tell_apart_is_ordered_in_float64():
         assert torch.equal(retrieve(query, gallery, 100, chunk_size).indices[0], order[:100])
 
 
+@pytest.mark.parametrize("top_k", [1, 5, 300])
+@pytest.mark.parametrize("kind", ["equal", "few", "nearly equal", "mixed"])
+def test_collapsed_galleries_are_searched_in_pieces_and_as_exactly(kind, top_k, monkeypatch):
+    generator = np.random.default_rng(0)
+    query = generator.normal(size=(40, 16)).astype(np.float32)
+    gallery = {
+        "equal": np.ones((900, 16), np.float32),
+        "few": generator.normal(size=(3, 16)).astype(np.float32)[generator.integers(0, 3, 900)],
+        "nearly equal": 1 + 1e-6 * generator.normal(size=(900, 16)).astype(np.float32),
+        "mixed": 1 + np.float32(1e-7) * generator.integers(0, 2, (900, 16)).astype(np.float32),
+    }[kind]
+    whole = retrieve(query, gallery, top_k)
+    scored, cosines = [], retrieval._cosines
+    monkeypatch.setattr(retrieval, "_PAIRS_AT_ONCE", 1000)
+    monkeypatch.setattr(retrieval, "_cosines", lambda *args: scored.append(len(args[2])) or cosines(*args))
+    for chunk_size in (None, 250):
+        found = retrieve(query, gallery, top_k, chunk_size)
+        assert torch.equal(found.indices, whole.indices) and torch.equal(found.similarities, whole.similarities)
+    # Of whole queries, one more than fits at most.
+    assert max(scored) <= 1000 + len(gallery)
+    if top_k == 1:
+        assert sum(scored) < 2 * 40 * 900 / 10
+
+
+def test_different_rows_of_one_sum_are_not_taken_for_copies(monkeypatch):
+    gallery = np.repeat(np.arange(12, dtype=np.float32).reshape(3, 4), [4, 3, 1], axis=0)[[0, 4, 1, 5, 2, 6, 3, 7]]
+    words = retrieval._words(torch.from_numpy(gallery))
+    expected = [True, True, True, True, False, False, False, True]
+    assert retrieval._first_copies(words, 2).tolist() == expected
+    monkeypatch.setattr(retrieval, "_sums", lambda words: np.zeros(len(words), np.uint64))
+    kept = retrieval._first_copies(words, 2)
+    assert not (~kept & np.array(expected)).any() and kept[1] and kept[7]
+
+
+def test_chunks_of_short_vectors_leave_room_for_their_cosines(monkeypatch):
+    sizes, estimates = [], retrieval._estimates
+    monkeypatch.setattr(retrieval, "_ESTIMATES_AT_ONCE", 5000)
+    monkeypatch.setattr(
+        retrieval, "_estimates", lambda *args: sizes.append(args[0].shape[0] * len(args[1])) or estimates(*args)
+    )
+    query, gallery = draw(100, 2), draw(400, 2, seed=1)
+    assert torch.equal(retrieve(query, gallery, 3).indices, sorted_cosines(query, gallery)[1][:, :3])
+    assert max(sizes) <= 5000
+
+
 def test_wide_embeddings_are_exact():
     query, gallery = draw(4, 5000), draw(60, 5000, seed=1)
     gallery[17] = gallery[4]
