@@ -209,8 +209,8 @@ def check_patterns(config: Mapping[str, Any], what: str) -> None:
                 raise FmriModelsError(
                     f"{what} has {one_line(repr(entry), 80)} as {key}, a pattern that may take very long on names of "
                     "layers; expected a list of names, or a regular expression of letters, digits, '.', '\\.', '\\d', "
-                    f"alternatives (a|b) and {_MAX_QUANTIFIERS} of '*', '+' and '?' at most, of which '?' alone may stand "
-                    "behind a group."
+                    f"alternatives (a|b) and {_MAX_QUANTIFIERS} of '*', '+' and '?' at most, of which '?' "
+                    "alone may stand behind a group."
                 )
 
 
@@ -352,8 +352,8 @@ def _check_complete(
         else:
             continue
         raise FmriModelsError(
-            f"The adapter in {one_line(folder)} has {one_line(name, 120)} as {found}; expected {wanted} for this model; "
-            f"{mend}."
+            f"The adapter in {one_line(folder)} has {one_line(name, 120)} as {found}; expected {wanted} for this "
+            f"model; {mend}."
         )
 
 

@@ -80,7 +80,7 @@ from .registry import card_writer, find_class, report_finder
 from .saving import check_schema, merged_folder, warn_of_pickles
 from .seeds import checked_generators
 from .swapping import recover, written_files
-from .training_record import CHANGED_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
+from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
 from .version import __version__
 from .weights import check_variant, check_variant_name, variants_in
 
@@ -982,7 +982,7 @@ def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -
     """
     record = TrainingRecord.load(folder)
     if record is not None and brain_model is not None:
-        record.add_unknown("given as brain_model=")
+        record.add_unknown(GIVEN_LATER)
     if record is not None and record.unknown_initial_models:
         accompanying[TRAINING_FILE] = record.to_json().encode()
     return record

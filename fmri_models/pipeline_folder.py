@@ -35,9 +35,8 @@ SETTINGS_KEY = "drawing_settings"
 CARD_FILE = "README.md"
 LIBRARY = "fmri_models"
 # What is published with a pipeline and is no component of it.
-ACCOMPANYING_FILES = (
-    CARD_FILE, TRAINING_FILE, "conversion.json", "report.json", "report.md", "report.html", "grid.png",
-)  # fmt: skip
+REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png")
+ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
 _SHOWING_STIMULI = ("report.html", "grid.png")
 _COMPONENTS = ("brain_model", "processor", "image_generator")
 _COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)

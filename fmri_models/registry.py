@@ -140,6 +140,11 @@ def card_writer() -> Callable[..., Path]:
     return _import_class(f"{__package__}.hub.cards:write_card_of_folder")
 
 
+def report_finder() -> Callable[[Path], list[str]]:
+    """What names the files of a report that lie in a folder; by name, too."""
+    return _import_class(f"{__package__}.hub.cards:report_files")
+
+
 def class_names() -> list[str]:
     """Bare names of the public classes of all methods."""
     return sorted(path.split(":")[1] for path in _class_paths())

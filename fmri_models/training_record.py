@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from .plain_values import ShortRepr
 from .reading import checked, read_object
 from .saving import check_schema, json_text, write_text
 from .version import __version__
@@ -20,6 +21,11 @@ from .version import __version__
 TRAINING_FILE = "training.json"
 # 2: what the stimuli of the split's parts were, and which pictures were learned from, also by initial models.
 RECORD_SCHEMA = 2
+# What an adapter has learned from is recorded nowhere.
+WITH_ADAPTER = "with the adapter in brain_model/"
+CHANGED_LATER = "whose weights were changed after it was loaded"
+GIVEN_LATER = "given as brain_model="
+LATER_WEIGHTS = (WITH_ADAPTER, CHANGED_LATER, GIVEN_LATER)
 # Trainings that lie behind a pipeline, its own among them.
 MAX_TRAININGS = 64
 # Beyond this the record would be larger than the JSON that is read.
@@ -52,8 +58,8 @@ def _check_pictures(text: str) -> str:
     return text
 
 
-@dataclass
-class LearnedFrom:
+@dataclass(repr=False)
+class LearnedFrom(ShortRepr):
     """What one training has learned from, and what it held out.
 
     Args:
@@ -84,8 +90,8 @@ class LearnedFrom:
         return frozenset(data[start : start + _BYTES_A_PICTURE] for start in range(0, len(data), _BYTES_A_PICTURE))
 
 
-@dataclass
-class TrainingRecord:
+@dataclass(repr=False)
+class TrainingRecord(ShortRepr):
     """How a pipeline was trained.
 
     Args:
@@ -142,7 +148,16 @@ class TrainingRecord:
         # What is there and no file must not pass for a pipeline without a record, which may be evaluated on anything.
         if not os.path.lexists(path):
             return None
-        return cls.from_dict(read_object(path, _WHAT, _MEND), str(path))
+        record = cls.from_dict(read_object(path, _WHAT, _MEND), str(path))
+        if (Path(folder) / "brain_model" / "adapter_config.json").is_file():
+            record.add_unknown(WITH_ADAPTER)
+        return record
+
+    def add_unknown(self, name: str) -> None:
+        """Notes weights of which nobody knows what they have learned from."""
+        if name not in self.unknown_initial_models:
+            # The record holds so many at most, and the last one is known to be there.
+            self.unknown_initial_models = [*self.unknown_initial_models[: MAX_TRAININGS - 1], name]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str) -> "TrainingRecord":

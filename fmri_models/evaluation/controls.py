@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .. import progress
+from ..adapters import adapters_of
 from ..data.closed_form import closed_form_trials, settled_fit
 from ..data.processed import ProcessedTrials, fit_processor, training_repetitions
 from ..data.table import Trials, TrialTable
@@ -56,7 +57,8 @@ def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
 
 class LinearReferences:
     """Ridge regression to the targets of the evaluated model, as the recipe `linear` fits it: in truth, and on permuted
-    pairs. An evaluated linear model is its own reference and is permuted as it was fitted.
+    pairs. An evaluated linear model is its own reference and is permuted as it was fitted, unless its weights were
+    changed since.
 
     Args:
         pipeline: The evaluated pipeline; its generator and the options of its processor are used.
@@ -69,7 +71,9 @@ class LinearReferences:
         self.pipeline = pipeline
         self._contents = table.stimuli.content_hashes
         self.kinds = [kind for kind, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
-        self._is_evaluated = pipeline.brain_model.config.model_type == "fmri-linear"
+        model = pipeline.brain_model
+        is_as_fitted = not adapters_of(model) and not record.unknown_initial_models
+        self._is_evaluated = model.config.model_type == "fmri-linear" and is_as_fitted
         self._selection: Selection = "leave_one_stimulus_out"
         self._where = (record.split, record.fold)
         parts: list[str] = list(record.train_parts)

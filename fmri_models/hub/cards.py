@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from ..configuration_fmri import FmriConfig
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
+from ..evaluation.held_out import unknown_initial_note
 from ..evaluation.items import ITEMS_FILE
 from ..evaluation.rendering import WARNINGS_TITLE, chances, earlier_pictures, scores_caption
 from ..evaluation.report import REPORT_FILE, Report
@@ -30,7 +31,7 @@ from ..registry import Method, get_method, method_names
 from ..saving import merged_folder
 from ..shipped import shipped_folder
 from ..swapping import recover
-from ..training_record import TrainingRecord
+from ..training_record import LATER_WEIGHTS, TrainingRecord
 from ..version import __version__
 from .conversion_record import ConversionRecord
 
@@ -148,7 +149,7 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
         _check_report(report, pipeline)
     text = _rendered(pipeline, report)
     in_place = report is not None and _is_report_of(pipeline.folder, report)
-    earlier = [] if in_place else _report_files(pipeline.folder)
+    earlier = [] if in_place else report_files(pipeline.folder)
     with merged_folder(pipeline.folder, lambda folder, written: earlier) as partial:
         (partial / CARD_FILE).write_text(text, encoding="utf-8")
         if report is not None and not in_place:
@@ -167,8 +168,8 @@ def write_card_of_folder(pipeline_dir: str | os.PathLike) -> Path:
     return write_card(pipeline_dir, Report.load(beside) if beside.is_file() else None)
 
 
-def _report_files(folder: Path) -> list[str]:
-    """What lies in a folder of a report of ours; nothing where the report is none."""
+def report_files(folder: Path) -> list[str]:
+    """Names of the files that lie in a folder of a report of ours; none where the report is none."""
     try:
         Report.load(folder / REPORT_FILE)
     except FmriModelsError:
@@ -302,6 +303,7 @@ def _check_report(report: Report, pipeline: _SavedPipeline) -> None:
         "method": (report.model.get("method"), record.method),
         "list of subjects": (report.model.get("subjects"), pipeline.processor.subject_names),
         "use of repetitions": (report.model.get("repetitions_trained_on"), record.repetitions),
+        "weights of unknown training": _later_weights(report, record),
         "training time in seconds": (report.model.get("training_seconds"), record.seconds),
     }
     for what, (measured, own) in compared.items():
@@ -311,6 +313,15 @@ def _check_report(report: Report, pipeline: _SavedPipeline) -> None:
                 f"the pipeline's is {one_line(repr(own))}; measure this pipeline with `fmri-models evaluate` and give "
                 "that report."
             )
+
+
+def _later_weights(report: Report, record: TrainingRecord) -> tuple[list[str], list[str]]:
+    """Which weights of unknown training the report speaks of, and which the pipeline has."""
+    own = record.unknown_initial_models
+    names = list(dict.fromkeys([*own, *LATER_WEIGHTS]))
+    return [name for name in names if unknown_initial_note(name) in report.notes], [
+        each for each in names if each in own
+    ]
 
 
 def _stated_license(path: Path) -> dict[str, Any]:

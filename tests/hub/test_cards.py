@@ -1,6 +1,7 @@
 """Model cards: what they say of a pipeline, where their figures come from, and what they refuse."""
 
 import argparse
+import copy
 import json
 import re
 import shutil
@@ -9,10 +10,12 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import peft
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
-from fmri_models import FmriProcessor
+from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.cli.card import add_parser
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
@@ -368,3 +371,80 @@ def test_what_was_learned_from_stands_before_the_figures(model, report):
     for figure in card.data.eval_results:
         assert figure.dataset_name.endswith("(not known to be figures of new pictures)")
         assert figure.metric_args["warnings"] == [sentence]
+
+
+@pytest.fixture
+def measured(workplace, report, tmp_path):
+    """A pipeline with the report on it, its pages and a card with the figures."""
+    shutil.copytree(workplace / "model", tmp_path / "measured")
+    write_card(tmp_path / "measured", report)
+    return tmp_path / "measured"
+
+
+def adapt(pipeline):
+    pipeline.brain_model.add_adapter(peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+
+
+def merge(pipeline):
+    config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    pipeline.brain_model = peft.get_peft_model(pipeline.brain_model, config).merge_and_unload()
+
+
+def train_on(pipeline):
+    with torch.no_grad():
+        next(pipeline.brain_model.parameters()).mul_(1.5)
+
+
+def assign(pipeline):
+    other = type(pipeline.brain_model)(pipeline.brain_model.config)
+    pipeline.brain_model = other.eval()
+
+
+def exchange_processor(pipeline):
+    pipeline.processor = copy.deepcopy(pipeline.processor)
+
+
+WEIGHTS = [adapt, merge, train_on, assign]
+
+
+@pytest.mark.parametrize("change", [*WEIGHTS, exchange_processor])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_other_parts_take_over_no_report(measured, tmp_path, change, in_place):
+    pipeline = FmriToImagePipeline.from_pretrained(measured)
+    change(pipeline)
+    saved = measured if in_place else tmp_path / "saved"
+    pipeline.save_pretrained(saved)
+    assert not [file.name for file in saved.iterdir() if file.name.startswith(("report.", "grid."))]
+    assert "PixCorr" not in (saved / "README.md").read_text()
+    record = TrainingRecord.load(saved)
+    assert bool(record.unknown_initial_models) == (change in WEIGHTS)
+    assert json.loads((saved / "training.json").read_text())["unknown_initial_models"] == record.unknown_initial_models
+
+
+def test_a_given_brain_model_takes_over_no_report(measured, tmp_path):
+    other = FmriToImagePipeline.from_pretrained(measured).brain_model
+    FmriToImagePipeline.from_pretrained(measured, brain_model=other).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "report.json").exists()
+    assert TrainingRecord.load(tmp_path / "saved").unknown_initial_models
+
+
+def test_the_same_parts_keep_their_report(measured, tmp_path):
+    pipeline = FmriToImagePipeline.from_pretrained(measured)
+    pipeline.save_pretrained(tmp_path / "saved")
+    type(pipeline).from_pipe(pipeline).save_pretrained(tmp_path / "made")
+    for name in ("README.md", "report.json", "training.json"):
+        for folder in ("saved", "made"):
+            assert (tmp_path / folder / name).read_bytes() == (measured / name).read_bytes()
+
+
+def test_a_pipeline_with_an_adapter_has_a_report_of_its_own(workplace, measured, tmp_path, report):
+    pipeline = FmriToImagePipeline.from_pretrained(measured)
+    adapt(pipeline)
+    pipeline.save_pretrained(tmp_path / "adapted")
+    with pytest.raises(FmriModelsError, match="The report does not belong to .*: its .*weights"):
+        write_card(tmp_path / "adapted", report)
+    own = evaluate(tmp_path / "adapted", workplace / "data", tmp_path / "own", "small_pictures")
+    assert own.results["ridge"] == report.results["ridge"] != own.results["brain"]
+    write_card(tmp_path / "adapted", own)
+    FmriToImagePipeline.from_pretrained(tmp_path / "adapted").save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "report.json").exists()
