@@ -23,6 +23,8 @@ _SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES, _MOST_SECONDS_BETWEEN_LINES = 10.0
 
 # Inside of a command: whether bars are shown, and what was turned off for it.
 _decided: bool | None = None
+# Whether a bar has been drawn on a terminal, whose line may have no end.
+_has_drawn = False
 _turned_off: list["_Switch"] = []
 
 
@@ -45,6 +47,7 @@ def bar(
         disable: Show nothing.
         **options: Of tqdm, such as `delay` (seconds before a bar appears, so that short work has none).
     """
+    global _has_drawn
     file = options.get("file") or sys.stderr
     options = {"desc": name, "total": total, "unit": unit, "dynamic_ncols": True, **options}
     # Given only where it is so: elsewhere tqdm's own environment variable TQDM_DISABLE says.
@@ -53,6 +56,7 @@ def bar(
     if _is_terminal(file):
         if not _has_width(file):
             options |= {"ncols": 80, "nrows": 24, "dynamic_ncols": False}
+        _has_drawn |= not options.get("disable")
         return _terminal_bar()(iterable, **{**options, "unit": f" {unit}"})
     return _Lines(iterable, **options)
 
@@ -176,9 +180,15 @@ def write(line: str) -> None:
 
 
 def close_bars() -> None:
-    """Closes bars that an error left open: they would draw themselves once more after the last line of ours."""
+    """Closes bars that an error left open, which would draw themselves after the last line of ours, and begins a line.
+
+    An interrupt while a bar draws itself, or ends, leaves the line without an end.
+    """
     for each in list(getattr(StandardBar, "_instances", ())):
         each.close()
+    if _has_drawn and sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns if _has_width(sys.stderr) else 80
+        print("\r", " " * (width - 1), "\r", sep="", end="", file=sys.stderr)
 
 
 @contextmanager

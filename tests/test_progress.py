@@ -160,3 +160,38 @@ def test_a_terminal_has_a_bar_with_a_name():
     # It has no width, as in containers, and is taken for one of 80 columns.
     assert b"\rTraining: 100%|" in written
     assert max(map(len, written.decode().replace("\n", "\r").split("\r"))) <= 80
+
+
+@pytest.mark.parametrize("when", ["appears", "ends", "inside"])
+def test_an_interrupt_leaves_no_line_without_an_end(when, monkeypatch):
+    master, slave = pty.openpty()
+
+    class Terminal(io.TextIOWrapper):
+        """The signal comes once, right after a bar has drawn itself."""
+
+        due = when == "appears"
+
+        def write(self, text):
+            super().write(text)
+            self.flush()
+            if self.due and "Drawing" in text:
+                self.due = False
+                raise KeyboardInterrupt
+            return len(text)
+
+    with Terminal(open(slave, "wb", buffering=0), encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(progress, "_decided", True)
+        with pytest.raises(KeyboardInterrupt), progress.bar(name="Drawing", total=50):
+            inner = progress.bar(name="Inside", total=5, leave=False) if when == "inside" else None
+            terminal.due = when == "ends"
+            if inner is not None:
+                raise KeyboardInterrupt
+        progress.close_bars()
+        print("interrupted", file=terminal, flush=True)
+        shown = ""
+        while "interrupted\r\n" not in shown:
+            shown += os.read(master, 100_000).decode()
+    os.close(master)
+    before, found, after = shown.partition("interrupted\r\n")
+    assert found and not after and "Drawing" in before and before.endswith(" \r")

@@ -7,18 +7,18 @@ import sys
 import traceback
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 from .. import progress
-from ..command_output import in_sentences
+from ..command_output import in_sentences, with_environment, writable_streams
 from ..names import did_you_mean, one_line
 from ..process_end import exit_code, interrupted_sentence, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from ..process_threads import brief_waiting
 from ..version import __version__
-from .results import OPTION as JSON
-from .results import add_json_option, moved_to_end, only_results_on_output
+from .results import add_json_option, all_else_on_errors, is_json_wanted, moved_to_end, results_on_output
 from .usage import UsageError, WrongUsage, check_option_once
 
 COMMANDS = (
@@ -105,18 +105,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a command; what it changes of the process is as before afterwards.
 
     Returns:
         0 done, 1 a problem with what the user gave, 2 wrong usage, 128 and the signal's number after a signal.
     """
+    with writable_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     # Nobody types --debug before the command, so it is accepted anywhere.
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = moved_to_end([argument for argument in arguments if argument != "--debug"])
     wrong_usage: WrongUsage | None = None
     try:
-        with signals_as_exceptions(), only_results_on_output(JSON in arguments) as output:
+        with signals_as_exceptions(), results_on_output(is_json_wanted(arguments)) as output:
             try:
                 output.result = _run(arguments)
                 return 0
@@ -153,9 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> Mapping[str, Any] | None:
     _check_arguments(arguments)
     parsed = _parse(arguments)
-    os.environ.update(brief_waiting())
     keep_freed_memory()
-    with in_sentences("fmri-models"):
+    # What was asked for instead of results, such as --help, is on standard output by now.
+    with (
+        all_else_on_errors(is_json_wanted(arguments)),
+        with_environment(brief_waiting()),
+        in_sentences("fmri-models"),
+    ):
         return parsed.run(parsed)
 
 
@@ -187,6 +196,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if rest and not (late == rest and hasattr(parsed, "overrides")):
         flag = next((argument for argument in rest if argument.startswith("-")), rest[0])
         hint = did_you_mean(flag.partition("=")[0], parsed.known_flags)
+        if flag.partition("=")[0] in parsed.known_flags:
+            hint = f" What follows -- is no option; put {flag} before it." if "--" in arguments else ""
         if not flag.startswith("-"):
             hint = f" {flag!r} stands behind no option; there are {', '.join(parsed.known_flags)}."
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint and f'.{hint}'}")
@@ -197,7 +208,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _drop_output() -> None:
     """Has Python not try to write the rest of the output again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # One that is no file, as of a program that runs commands, is that program's affair.
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _say_at_end(sentence: str) -> None:

@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -74,28 +74,40 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 def moved_to_end(arguments: list[str]) -> list[str]:
     """Arguments with `--json` behind the command, wherever it was typed."""
-    if OPTION not in arguments or "--" in arguments:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if OPTION not in arguments[:end]:
         return arguments
-    return [*(argument for argument in arguments if argument != OPTION), OPTION]
+    return [*(argument for argument in arguments[:end] if argument != OPTION), OPTION, *arguments[end:]]
+
+
+def is_json_wanted(arguments: Iterable[str]) -> bool:
+    """Whether a program reads what comes, however it has written the option."""
+    return any(argument.partition("=")[0] == OPTION for argument in arguments)
 
 
 @contextmanager
-def only_results_on_output(wanted: bool) -> Iterator[Output]:
-    """Inside the block, what is printed goes to standard error if the results are `wanted` as JSON, which follow then.
+def results_on_output(wanted: bool) -> Iterator[Output]:
+    """After the block, the results are on standard output if they are `wanted` as JSON.
 
     Raises:
         OSError: Standard output can't be written.
     """
     output = Output()
+    yield output
+    if wanted:
+        print(json.dumps(plain(output.result or {}), indent=2, allow_nan=False))
+    # What can't be written here would be met after the last line of ours.
+    sys.stdout.flush()
+
+
+@contextmanager
+def all_else_on_errors(wanted: bool) -> Iterator[None]:
+    """Inside the block, what is printed goes to standard error if the results are `wanted` as JSON."""
     if not wanted:
-        yield output
-        # What can't be written here would be met after the last line of ours.
-        sys.stdout.flush()
+        yield
         return
     with redirect_stdout(sys.stderr), _programs_redirected():
-        yield output
-    print(json.dumps(plain(output.result or {}), indent=2, allow_nan=False))
-    sys.stdout.flush()
+        yield
 
 
 @contextmanager

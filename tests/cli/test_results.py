@@ -196,3 +196,129 @@ def test_warnings_are_sentences_once_each(capsys, monkeypatch, workplace):
         "fmri-models: warning: The best penalty is an end of the range.",
         "fmri-models: Going on from there.",
     ]
+
+
+# What a command may change of a process that goes on after it.
+STATE = """
+import logging, os, sys
+{imports}
+def state():
+    environment = {{name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}}
+    return environment, sys.stdout, sys.stderr, sys.stdout.errors, sys.stderr.errors
+def levels():
+    return [logging.getLogger(name).level for name in ("transformers", "diffusers", "fmri_models")]
+before, levels_before = state(), levels()
+from fmri_models.cli.main import main
+assert main(["card", {model!r}]) == 0
+assert state() == before, (state(), before)
+"""
+SAID = "from transformers.utils import logging as a; from diffusers.utils import logging as b; " + (
+    "a.set_verbosity_info(); b.set_verbosity_info()"
+)
+
+
+@pytest.mark.parametrize(
+    ("imports", "environment", "check"),
+    [
+        (SAID, {}, "levels() == levels_before"),
+        # Of libraries that the command imports.
+        ("", {"TRANSFORMERS_VERBOSITY": "info"}, "levels() == [logging.INFO, logging.WARNING, 0]"),
+    ],
+)
+def test_a_process_goes_on_as_it_was(workplace, imports, environment, check):
+    program = STATE.format(imports=imports, model=str(workplace / "model")) + f"assert {check}, levels()"
+    ours = ("VERBOSITY", "TOKENIZERS", "GOMP", "KMP", "OMP_WAIT")
+    clean = {name: value for name, value in os.environ.items() if not any(part in name for part in ours)}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**clean, **environment})
+
+
+def shell(command, folder):
+    """Runs a line of a shell in which `fm` is the command."""
+    line = f'fm() {{ "{sys.executable}" -m fmri_models.cli.main "$@"; }}; {command}'
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_streams_that_are_closed(workplace, option):
+    closed = shell(f"fm data info data {option} >&-", workplace)
+    assert closed.returncode == 0 and (closed.stderr == b"") is (option == "")
+    closed = shell(f"fm data info data {option} 2>&-", workplace)
+    assert closed.returncode == 0 and closed.stdout
+    assert shell(f"fm data info nowhere {option} >&- 2>&-", workplace).returncode == 1
+    closed = shell(f"fm data info nowhere {option} >&-", workplace)
+    assert closed.returncode == 1 and b"does not exist" in closed.stderr and b"Traceback" not in closed.stderr
+    closed = shell(f"fm data info nowhere {option} 2>&-", workplace)
+    assert closed.returncode == 1 and (b"does not exist" in closed.stdout) is (option == "--json")
+    closed = shell(f"fm --help {option} >&-", workplace)
+    assert closed.returncode == 0 and closed.stderr == b""
+
+
+def test_a_file_does_not_take_the_place_of_a_closed_stream(workplace):
+    """What a library in C writes would be written into it."""
+    program = (
+        "import os\n"
+        "from fmri_models.command_output import writable_streams\n"
+        "with writable_streams():\n"
+        "    file = open('opened', 'w')\n"
+        "    assert file.fileno() > 2\n"
+        "    os.write(1, b'from C')\n"
+    )
+    (workplace / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        line = f'"{sys.executable}" program.py {closed}'
+        subprocess.run(["bash", "-c", line], cwd=workplace, env=environment, check=True)
+        assert (workplace / "opened").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+)
+@pytest.mark.parametrize("module", ["fmri_models.cli.main", "fmri_models.training.__main__"])
+def test_characters_that_the_output_has_not(environment, module):
+    arguments, function = (["demo"], "demo.run") if "cli" in module else (["linear"], "program.run")
+    program = (
+        f"import sys; from fmri_models.cli import demo; import {module} as program; "
+        f"{function} = lambda args: print(chr(8593), 'Zo' + chr(235)); sys.exit(program.main({arguments}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, env={**os.environ, **environment}
+    )
+    assert finished.stdout.split() == [b"\\u2191", b"Zo\\xeb"] and finished.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "info", "d", "--json=1"], "ignored explicit argument '1'"),
+        (["--json=true", "data", "info", "d"], "unrecognized arguments: --json=true"),
+        (["data", "info", "d", "--", "--json"], "What follows -- is no option; put --json before it."),
+        (["completion", "bash", "--json"], "--json"),
+        (["data", "--json"], "required"),
+    ],
+)
+def test_wrong_usage_is_an_object_however_json_was_asked_for(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert message in error and "Did you mean '--json'" not in error
+
+
+def test_json_before_the_end_of_options(workplace, capsys):
+    capsys.readouterr()
+    assert main(["--json", "data", "info", "--", str(workplace / "data")]) == 0
+    assert json.loads(capsys.readouterr().out)["subjects"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["data", "info", "--help"]])
+def test_help_is_no_result(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    alone = capsys.readouterr()
+    assert ended.value.code == 0 and alone.out and not alone.err
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    assert ended.value.code == 0 and capsys.readouterr() == alone
