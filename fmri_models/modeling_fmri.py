@@ -39,7 +39,7 @@ from .hub_repository import (
 )
 from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
-from .offloading import with_hooks
+from .offloading import weights_in_place, with_hooks
 from .reading import read_object
 from .registry import find_model
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
@@ -396,7 +396,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             return
         check_variant_name(variant)
         push_options = split_push_options(kwargs, _SAVE_OPTIONS)
-        with merged_folder(save_directory, _no_longer_needed) as partial:
+        with weights_in_place(self), merged_folder(save_directory, _no_longer_needed) as partial:
             self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)
             files = written_files(partial)
         if push_to_hub:
@@ -423,7 +423,7 @@ class FmriPreTrainedModel(PreTrainedModel):
             FmriModelsError: The system refuses to write.
         """
         adapted: bool = bool(adapters_of(self))
-        with merged_folder(folder, weights_no_longer_needed) as partial:
+        with weights_in_place(self), merged_folder(folder, weights_no_longer_needed) as partial:
             try:
                 self._hf_peft_config_loaded = False
                 super().save_pretrained(

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
-from accelerate.utils import find_device, send_to_device
+from accelerate.hooks import AlignDevicesHook
+from accelerate.utils import find_device, named_module_tensors, send_to_device, set_module_tensor_to_device
 from torch import nn
 
 from .errors import FmriModelsError
@@ -83,6 +84,37 @@ def onloaded(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         hook.post_forward(module, None)
+
+
+@contextmanager
+def weights_in_place(*modules: nn.Module) -> Iterator[None]:
+    """Puts all weights that hooks keep elsewhere in their places on the CPU, as saving needs them.
+
+    What a `device_map` has put elsewhere is left there, as transformers brings it itself.
+    """
+    placed: list[tuple[nn.Module, str]] = []
+    try:
+        for module in modules:
+            if not hasattr(module, "hf_device_map"):
+                for part in module.modules():
+                    placed += _put_in_place(part)
+        yield
+    finally:
+        for part, name in placed:
+            set_module_tensor_to_device(part, name, "meta")
+
+
+def _put_in_place(part: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    for hook in _hooks(part):
+        if not isinstance(hook, AlignDevicesHook) or not hook.offload or hook.weights_map is None:
+            continue
+        tensors = named_module_tensors(
+            part, include_buffers=hook.offload_buffers, recurse=hook.place_submodules, remove_non_persistent=True
+        )
+        for name, values in list(tensors):
+            if values.device.type == "meta":
+                set_module_tensor_to_device(part, name, "cpu", value=hook.weights_map[name])
+                yield part, name
 
 
 def with_hooks(method: _Method) -> _Method:

@@ -57,7 +57,7 @@ from .loaded_parts import LoadedParts
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .names import one_line
-from .offloading import check_can_be_sent_by_layer, without_index_of_cpu
+from .offloading import check_can_be_sent_by_layer, weights_in_place, without_index_of_cpu
 from .pipeline_folder import (
     CARD_FILE,
     INDEX_FILE,
@@ -745,7 +745,8 @@ class FmriToImagePipeline(DiffusionPipeline):
             check_can_be_kept(self.brain_model)
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
-        parts = LoadedParts.of(self)
+        with weights_in_place(*self._offloaded_networks()):
+            parts = LoadedParts.of(self)
         changed = set[str]() if self._loaded_parts is None else self._loaded_parts.changed(parts)
         with merged_folder(save_directory, _no_longer_true if changed else no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
@@ -779,6 +780,10 @@ class FmriToImagePipeline(DiffusionPipeline):
             "assign it to pipeline.image_generator again."
         )
         check_without_adapters(self._image_generator.components, type(self._image_generator).__name__, note)
+
+    def _offloaded_networks(self) -> list[torch.nn.Module]:
+        generator = {} if self._image_generator is None else self._image_generator.components
+        return [part for part in (self.brain_model, *generator.values()) if isinstance(part, torch.nn.Module)]
 
     def _disclaim(self, changed: set[str]) -> None:
         """Parts with the report that measured others, and notes weights that came after the training."""

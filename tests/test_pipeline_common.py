@@ -185,6 +185,20 @@ class PipelineTesterMixin(MethodHabits):
             pipeline.save_pretrained(tmp_path / "pipeline")
         assert not (tmp_path / "pipeline").exists()
 
+    def test_weights_that_are_kept_on_the_cpu_are_saved(self, saved, tmp_path):
+        pipeline = FmriToImagePipeline.from_pretrained(saved[1])
+        expected, drawn = self.computed(pipeline), self.drawn_by(pipeline)
+        pipeline.enable_sequential_cpu_offload(device="cpu")
+        pipeline.save_pretrained(tmp_path / "saved")
+        self.assert_computes(pipeline, expected)
+        pipeline.brain_model.save_pretrained(tmp_path / "alone")
+        assert any(weights.device.type == "meta" for weights in pipeline.brain_model.parameters())
+        torch.testing.assert_close(self.drawn_by(FmriToImagePipeline.from_pretrained(tmp_path / "saved")), drawn)
+        loaded = FmriToImagePipeline.from_pretrained(tmp_path / "saved")
+        alone = type(pipeline.brain_model).from_pretrained(tmp_path / "alone")
+        for name, values in loaded.brain_model.state_dict().items():
+            assert torch.equal(alone.state_dict()[name], values)
+
     def test_an_interruption_holds_for_pictures_that_had_not_begun(self, monkeypatch):
         monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)
         pipeline = self.make_pipeline()
@@ -366,7 +380,9 @@ class PipelineTesterMixin(MethodHabits):
             FmriToImagePipeline.from_pretrained(tmp_path / "halves")
         with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
             FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="bf16")
-        with pytest.raises(FmriModelsError, match="no weights of the variant 'bf16' but without a variant"):
+        with pytest.raises(
+            FmriModelsError, match="no weights of the variant 'bf16'; there are weights without a variant"
+        ):
             FmriToImagePipeline.from_pretrained(folder, variant="bf16")
 
     @pytest.mark.parametrize(

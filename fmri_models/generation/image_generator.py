@@ -46,7 +46,7 @@ from ..hub_repository import (
     upload_saved,
 )
 from ..names import one_line
-from ..offloading import check_can_be_sent_by_layer, without_index_of_cpu
+from ..offloading import check_can_be_sent_by_layer, weights_in_place, without_index_of_cpu
 from ..progress import of_pipeline
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
@@ -270,7 +270,7 @@ class ImageGenerator(UploadedInSentences, DiffusionPipeline):
         self.check_can_be_saved()
         self._register_later_components()
         push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
-        with merged_folder(save_directory, weights_no_longer_needed) as partial:
+        with weights_in_place(*self._networks), merged_folder(save_directory, weights_no_longer_needed) as partial:
             super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
             files = written_files(partial)
             for file in files:
@@ -604,8 +604,8 @@ class ImageGenerator(UploadedInSentences, DiffusionPipeline):
         if not isinstance(pixel_values, torch.Tensor):
             raise FmriModelsError(
                 f"{type(self).__name__} takes pictures as a tensor (N, C, height, width) of floats in [0, 1]; got a "
-                f"{type(pixel_values).__name__}; VaeImageProcessor(do_normalize=False).preprocess(pictures) of "
-                "diffusers.image_processor makes one of PIL pictures and arrays."
+                f"{type(pixel_values).__name__}; VaeImageProcessor(do_resize=False, do_normalize=False)"
+                ".preprocess(pictures) of diffusers.image_processor makes one of PIL pictures."
             )
         channels, height, width = self.image_size
         expected = (channels, *pixel_values.shape[2:]) if any_size else self.image_size
