@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
+from .hub_repository import UploadedInSentences, uploading_errors_as_sentences
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema
@@ -51,7 +52,7 @@ _TRANSFORMERS_ATTRIBUTES = (
 
 
 @strict
-class FmriConfig(PreTrainedConfig):
+class FmriConfig(UploadedInSentences, PreTrainedConfig):
     """Base of the configurations of all methods.
 
     Args:
@@ -73,6 +74,8 @@ class FmriConfig(PreTrainedConfig):
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     set_by_training: ClassVar[tuple[str, ...]] = ()
+    # What transformers' Trainer gathers is tensors with a row each, and these are scalars by name.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses"]
 
     subject_names: list[str] = field(default_factory=list)
     num_voxels: list[int] = field(default_factory=list)
@@ -154,6 +157,25 @@ class FmriConfig(PreTrainedConfig):
             raise FmriModelsError(f"subject_names has a name twice: {self.subject_names}; name each subject once.")
         for name in self.subject_names:
             check_name(name, "subject's name")
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Writes `config.json`.
+
+        Args:
+            save_directory: Folder.
+            push_to_hub: Upload it, too, to `repo_id` or the folder's name.
+            **kwargs: Those of `PreTrainedConfig.save_pretrained` and of `push_to_hub`.
+
+        Raises:
+            FmriModelsError: The Hub does not take it.
+        """
+        # As text, of which transformers takes the name of the repository.
+        folder = os.fspath(save_directory)
+        if not push_to_hub:
+            super().save_pretrained(folder, **kwargs)
+            return
+        with uploading_errors_as_sentences(kwargs.get("repo_id") or os.path.basename(folder)):
+            super().save_pretrained(folder, push_to_hub=True, **kwargs)
 
     def space(self, kind: str) -> EmbeddingSpace | None:
         """The [`EmbeddingSpace`] of `kind`: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""

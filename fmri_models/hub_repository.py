@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import CommitInfo, HfApi, snapshot_download
+from huggingface_hub import CommitInfo, HfApi, errors, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    XetDownloadError,
 )
 
 from .errors import FmriModelsError, check_path, system_sentence
@@ -27,6 +28,10 @@ FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_do
 PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr")
 
 RepoType = Literal["model", "dataset"]
+# What connections raise, of whichever HTTP library huggingface_hub uses: httpx of its version 1, httpx2 of 2.
+_HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+# All that asking the Hub raises where the network, the Hub or what was asked for is at fault.
+HUB_ERRORS = (HfHubHTTPError, _HTTPError, XetDownloadError, HFValidationError, OSError, ValueError)
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
 # How the Hub's cache names the folder of a repository, below which it allows commits alone.
@@ -130,15 +135,43 @@ def hub_errors_as_sentences(repo_id: str, revision: str | None, repo_type: RepoT
         yield
     except FmriModelsError:
         raise
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except HUB_ERRORS as error:
         raise NotFetchedError(_not_fetched(repo_id, revision, repo_type, error)) from error
+
+
+@contextmanager
+def uploading_errors_as_sentences(repo_id: str) -> Iterator[None]:
+    """Turns what the Hub's libraries raise inside the block, which uploads, into a sentence.
+
+    Raises:
+        FmriModelsError: There is no network, or the token may not write there.
+    """
+    try:
+        yield
+    except FmriModelsError:
+        raise
+    except HUB_ERRORS as error:
+        raise FmriModelsError(_not_uploaded(repo_id, error)) from error
+
+
+class UploadedInSentences:
+    """Goes before a library's class with a `push_to_hub` of its own: what it raises is a sentence."""
+
+    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Saves it and uploads what was saved; the arguments are those of the library's `push_to_hub`.
+
+        Raises:
+            FmriModelsError: It can't be saved, there is no network, or the token may not write there.
+        """
+        with uploading_errors_as_sentences(repo_id):
+            return super().push_to_hub(repo_id, *args, **kwargs)  # type: ignore[misc]
 
 
 def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
     """Names of a repository's files; None if the Hub can't be asked."""
     try:
         return HfApi().list_repo_files(repo_id, revision=revision, token=token)
-    except (HfHubHTTPError, OSError, ValueError):
+    except HUB_ERRORS:
         return None
 
 
@@ -172,7 +205,7 @@ def upload(
         FmriModelsError: There is no network, or the token may not write there.
     """
     api = HfApi()
-    try:
+    with uploading_errors_as_sentences(repo_id):
         kind: dict[str, Any] = {"repo_type": repo_type, "token": token}
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **kind).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
@@ -187,8 +220,6 @@ def upload(
             create_pr=create_pr,
             **kind,
         )
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise FmriModelsError(_not_uploaded(repo_id, error)) from error
 
 
 def upload_saved(
@@ -237,7 +268,7 @@ def _not_fetched(repo_id: str, revision: str | None, repo_type: RepoType, error:
         )
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return f"The Hub does not give {repo_id}{at} ({_reason(error)}); try again later, or check your token."
-    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError):
+    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, _HTTPError, XetDownloadError, OSError)):
         return (
             f"{repo_id}{at} is neither a folder here nor complete in the cache, and the Hub could not be asked "
             f"({_reason(error)}); check the name and the network, or download it before with `hf download "

@@ -29,6 +29,7 @@ from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
+    UploadedInSentences,
     fetch_options,
     is_folder,
     list_files,
@@ -65,7 +66,7 @@ _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
-class FmriPreTrainedModel(PreTrainedModel):
+class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
     """A network from voxels to the space that an image generator understands.
 
     A subclass implements `forward` (training) and [`~FmriPreTrainedModel.decode`] (inference).

@@ -15,6 +15,7 @@ from transformers.utils import logging
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
+    UploadedInSentences,
     fetch_folder,
     fetch_options,
     is_folder,
@@ -113,7 +114,7 @@ class _fits_class_or_instance:  # noqa: N801 (a decorator)
         return fit_processor
 
 
-class FmriProcessor(FeatureExtractionMixin):
+class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
     r"""Standardises, selects, pools and pads betas with statistics of the training trials; travels with the checkpoint.
 
     Use [`FmriProcessor.fit`] to make one. One that the constructor makes has options and no statistics: it can be saved

@@ -21,6 +21,8 @@ from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTa
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.generation.loading import load_image_generator
+from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.tensor_digests import digests, pipeline_digests
@@ -226,7 +228,39 @@ def _saved_again(pipeline: FmriToImagePipeline, folder: Path) -> Path:
     return folder
 
 
+def unreachable(folder: Path) -> dict[str, str]:
+    """Every way to the Hub, where nobody answers there."""
+    pipeline = FmriToImagePipeline.from_pretrained(folder / "pipeline")
+    table = TrialTable.open(folder / "table")
+    load, name = FmriToImagePipeline.from_pretrained, "tester/a"
+    return {
+        "pipeline": refusal(pipeline.push_to_hub, name),
+        "saved_pipeline": refusal(pipeline.save_pretrained, folder / "a", push_to_hub=True, repo_id=name),
+        "model": refusal(pipeline.brain_model.push_to_hub, name),
+        "saved_model": refusal(pipeline.brain_model.save_pretrained, folder / "b", push_to_hub=True, repo_id=name),
+        "processor": refusal(pipeline.processor.push_to_hub, name),
+        "saved_processor": refusal(pipeline.processor.save_pretrained, folder / "d", push_to_hub=True, repo_id=name),
+        "config": refusal(pipeline.brain_model.config.push_to_hub, name),
+        "saved_config": refusal(
+            pipeline.brain_model.config.save_pretrained, folder / "e", push_to_hub=True, repo_id=name
+        ),
+        "generator": refusal(pipeline.image_generator.push_to_hub, name),
+        "saved_generator": refusal(
+            pipeline.image_generator.save_pretrained, folder / "c", push_to_hub=True, repo_id=name
+        ),
+        "table": refusal(table.push_to_hub, name),
+        "load": refusal(load, name),
+        "load_variant": refusal(load, name, variant="fp16"),
+        "load_cached_variant": refusal(load, REPOSITORY, variant="fp16"),
+        "load_model": refusal(LinearModel.from_pretrained, name, variant="fp16"),
+        "load_processor": refusal(FmriProcessor.from_pretrained, name),
+        "load_generator": refusal(load_image_generator, name),
+        "load_generator_variant": refusal(PixelsImageGenerator.from_pretrained, name, variant="fp16"),
+        "load_table": refusal(TrialTable.open, name),
+    }
+
+
 if __name__ == "__main__":
-    steps = (push, loaders, parts, offline, table, fetched_tables, offline_table)
+    steps = (push, loaders, parts, offline, table, fetched_tables, offline_table, unreachable)
     step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

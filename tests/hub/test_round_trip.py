@@ -2,12 +2,15 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub.errors import HTTPError, XetDownloadError
 
 from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.hub_repository import NotFetchedError, hub_errors_as_sentences
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.training_record import TrainingRecord
 from tests.hub.loopback_hub import running
@@ -83,7 +86,7 @@ def test_loaders_of_other_libraries_and_variants_from_the_hub(client, pipeline):
     assert found["generic"] == ["LinearPipeline", "torch.bfloat16", "torch.bfloat16"] and found["draws"] == 20
     assert found["record"] is None
     assert "pass variant='fp16'" in found["no_variant"] and found["variant"]
-    assert "no weights of the variant 'fp16' but without a variant" in found["other_variant"]
+    assert "no weights of the variant 'fp16'; there are weights without a variant" in found["other_variant"]
 
 
 def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(client, pipeline):
@@ -123,6 +126,27 @@ def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     assert offline["same"] and offline["local"]
     assert "neither a folder here nor complete in the cache" in offline["absent"]
     assert "hf download --repo-type dataset tester/never-fetched" in offline["absent"]
+
+
+def test_a_hub_that_does_not_answer_is_a_sentence_whatever_goes_there(client, tmp_path):
+    saved_pipeline(tmp_path / "pipeline")
+    write_small_table(tmp_path / "table")
+    # A port that is taken and not listened on: whoever connects is refused.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        found = client("unreachable", tmp_path, HF_ENDPOINT=endpoint)
+    # What other tests have fetched may be read; what is to be known of the Hub's variants is done without.
+    del found["load_cached_variant"]
+    for way, said in found.items():
+        expected = "could not be" if way.startswith("load") else "could not be uploaded to the Hub"
+        assert expected in said and ("network" in said or "connection" in said), (way, said)
+
+
+def test_a_transport_error_in_the_middle_is_a_sentence():
+    for error in (HTTPError("the read operation timed out"), XetDownloadError("timed out"), OSError("reset")):
+        with pytest.raises(NotFetchedError, match="the Hub could not be asked"), hub_errors_as_sentences("a/b", None):
+            raise error
 
 
 def test_a_table_is_announced_where_it_is_fetched_and_what_it_lacks_is_said(client, tmp_path):
