@@ -18,6 +18,8 @@ class FmriModelOutput(ModelOutput):
         retrieval_embeds: (B, …) what is compared with the embeddings of pictures in retrieval and when candidates are
             ranked; None if the method has none.
         latents: (B, *latent_space.shape) decoded low-level picture.
+        hidden_states: What is between the layers of a method that has some, if it was asked for; last but one.
+        attentions: Attention weights of a method that computes some in its forward, if they were asked for; last.
     """
 
     loss: torch.Tensor | None = None
@@ -26,6 +28,15 @@ class FmriModelOutput(ModelOutput):
     text_embeds: torch.Tensor | None = None
     retrieval_embeds: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Behind what a method's own output adds, as in transformers' outputs.
+        for name in ("hidden_states", "attentions"):
+            if name in self:
+                self.move_to_end(name)
 
 
 @dataclass

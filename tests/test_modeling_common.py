@@ -6,14 +6,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModel, Trainer, TrainingArguments
 
 from fmri_models import saving
 from fmri_models.configuration_fmri import FmriConfig
@@ -234,6 +237,40 @@ class ModelTesterMixin(SuiteCase):
             self.model_class.from_pretrained(tmp_path / "model")
 
     # Habits: tuples, hidden states, checkpointing, compiled and exported graphs
+    def test_the_trainer_of_transformers_evaluates_keeps_the_best_and_predicts(self, tmp_path):
+        model = self.make_model()
+        inputs = self.make_inputs()
+        columns = {**inputs, **self.make_targets(model, len(SUBJECTS))}
+        rows = [{name: values[row] for name, values in columns.items()} for row in range(len(SUBJECTS))]
+        options = TrainingArguments(
+            str(tmp_path), max_steps=2, per_device_train_batch_size=3, per_device_eval_batch_size=3, 
+            eval_strategy="steps", eval_steps=1, save_steps=1, load_best_model_at_end=True, report_to=[], use_cpu=True, disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model, options, train_dataset=rows, eval_dataset=rows)
+        trainer.train()
+        losses = [each["eval_loss"] for each in trainer.state.log_history if "eval_loss" in each]
+        assert len(losses) == 2 and min(losses) == trainer.state.best_metric
+        predicted = trainer.predict(rows)
+        assert predicted.metrics["test_loss"] > 0
+        tensors = predicted.predictions if isinstance(predicted.predictions, tuple) else (predicted.predictions,)
+        expected = [values for name, values in model.eval()(**inputs).items() if name != "losses"]
+        assert [values.shape for values in tensors] == [tuple(values.shape) for values in expected]
+        # Without targets it predicts if it is told what they are called.
+        named = replace(options, label_names=[name for name in columns if name not in inputs])
+        bare = [{name: row[name] for name in inputs} for row in rows]
+        unlabelled = Trainer(model, named, eval_dataset=rows)
+        assert "test_loss" not in unlabelled.predict(bare).metrics and "eval_loss" in unlabelled.evaluate()
+
+    def test_no_loss_where_none_is_asked_for(self):
+        model = self.make_model()
+        output = model(**self.make_inputs(), **self.make_targets(model, len(SUBJECTS)), return_loss=False)
+        assert output.loss is None and output.losses is None
+
+    def test_outputs_have_what_outputs_of_transformers_have(self):
+        output = self.make_model()(**self.make_inputs(), output_hidden_states=True)
+        assert output.attentions is None and (output.hidden_states is not None) == bool(self.depth)
+        assert not self.depth or list(output)[-1] == "hidden_states"
+
 
     def test_forward_returns_a_tuple_where_asked(self):
         model, inputs = self.make_model(), self.make_inputs()

@@ -93,6 +93,7 @@ class LinearModel(FmriPreTrainedModel):
         latents: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        return_loss: bool = True,
     ) -> LinearOutput:
         """Maps processed voxels.
 
@@ -104,6 +105,7 @@ class LinearModel(FmriPreTrainedModel):
             latents: (B, …) targets, for the loss.
             output_hidden_states: Changes nothing: between voxels and targets is nothing.
             output_attentions: Changes nothing but for a warning: there is no attention.
+            return_loss: Whether the loss is computed where there are targets.
 
         Returns:
             [`LinearOutput`]; `losses` holds the mean squared error of each part that has targets, `loss` their sum.
@@ -117,7 +119,7 @@ class LinearModel(FmriPreTrainedModel):
         losses = {
             part: nn.functional.mse_loss(decoded[part], target.to(decoded[part].dtype))
             for part, target in targets.items()
-            if target is not None and part in decoded
+            if return_loss and target is not None and part in decoded
         }
         return LinearOutput(
             loss=torch.stack(list(losses.values())).sum() if losses else None,

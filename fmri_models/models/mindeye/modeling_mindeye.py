@@ -61,7 +61,6 @@ class MindEyeOutput(FmriModelOutput):
     token_embeds: torch.Tensor | None = None
     projected_embeds: torch.Tensor | None = None
     feature_maps: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -76,7 +75,6 @@ class MindEyeLowLevelOutput(FmriModelOutput):
     """
 
     feature_maps: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -455,6 +453,7 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         output_attentions: bool | None = None,
     ) -> MindEyeLowLevelOutput:
         """Maps processed voxels.
+        return_loss: bool = True,
 
         Args:
             fmri: (B, V) processed voxels, zero-padded to the widest subject.
@@ -464,13 +463,15 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             output_attentions: Changes nothing but for a warning: none are computed here.
 
         Returns:
+            return_loss: Whether the loss is computed where there are targets.
             [`MindEyeLowLevelOutput`] with `latents` (B, C, h, w); the loss is the mean absolute error. With
             `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
-        indices = self.subject_indices(subject_ids, len(fmri))
-        start = self.encoder(fmri.to(self.dtype), indices).reshape(-1, *self.start_shape)
+        latents = latents if return_loss else None
+        indices = self.subject_indices(subject_ids, fmri.shape[0])
+        start = self.encoder(fmri.to(self.dtype), indices).reshape(fmri.shape[0], *self.start_shape)
         start = self.norm(start)
         decoded = self.upsampler(start)
         maps = start if self.maps_projector is None else self.maps_projector(start)
@@ -586,6 +587,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             subject_ids: (B,) indices or names; may be left out with one subject.
             image_embeds: (B, T, D) targets, for the contrastive loss and the prior's; at least two rows.
             latents: (B, C, h, w) targets, for the low-level loss.
+        return_loss: bool = True,
             output_hidden_states: Whether to return what is between the backbone's blocks (without one, the low-level
                 branch's); None is the configuration's.
             output_attentions: Changes nothing but for a warning: none are computed here; `prior` computes some.
@@ -597,7 +599,9 @@ class MindEyeModel(MindEyePreTrainedModel):
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
-        indices = self.subject_indices(subject_ids, len(fmri))
+            return_loss: Whether the loss is computed where there are targets.
+        image_embeds, latents = (image_embeds, latents) if return_loss else (None, None)
+        indices = self.subject_indices(subject_ids, fmri.shape[0])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         tokens, projected, hidden_states, low_level = None, None, None, None
