@@ -124,7 +124,7 @@ _CHECKS = {
 
 def _whole(name: str, value: Any, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= most:
-        raise FmriModelsError(f"{name} is {one_line(repr(value), 80)}; expected 1 to {most}.")
+        raise FmriModelsError(f"{name} is {one_line(repr(value), 80)}; expected a whole number from 1 to {most}.")
     return int(value)
 
 

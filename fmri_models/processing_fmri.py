@@ -267,7 +267,7 @@ class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
         fmri: np.ndarray | torch.Tensor | Sequence[np.ndarray],
         subject: str | Sequence[str] | None = None,
         session: int | Sequence[int] | None = None,
-        return_tensors: str = "pt",
+        return_tensors: str | None = "pt",
     ) -> BatchFeature:
         """Prepares betas for the model.
 
@@ -276,7 +276,7 @@ class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
                 subjects of the rows differ.
             subject: Name of the subject, or one name a row; may be left out if there is only one subject.
             session: Session, or one a row; needed where statistics are kept by session.
-            return_tensors: `"pt"` or `"np"`.
+            return_tensors: `"pt"`, or `"np"` or None for arrays of NumPy.
 
         Returns:
             `fmri` (..., width) float32, at least 2-D, zero-padded to the widest subject, and `subject_ids` (batch,)
@@ -286,7 +286,8 @@ class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
             FmriModelsError: Wrong number of voxels, values that are not finite, a constant pattern, an unknown subject
                 or session.
         """
-        _check_choice("return_tensors", return_tensors, ("pt", "np"))
+        if return_tensors is not None:
+            _check_choice("return_tensors", return_tensors, ("pt", "np"))
         self.check_fitted()
         rows, names, leading = self._rows(fmri, subject)
         row_sessions = _sessions_of_rows(session, leading, len(rows))
@@ -615,8 +616,8 @@ class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
             return statistics.mean, statistics.std
         if sessions is None:
             raise FmriModelsError(
-                f"The processor keeps statistics by session for {name}; say with session= which one these trials are "
-                f"of ({_ranges(statistics.sessions)})."
+                f"The processor keeps statistics by session for {name}; say with session= (--session on the command "
+                f"line) which one these trials are of ({_ranges(statistics.sessions)})."
             )
         mean = np.empty_like(values)
         std = np.empty_like(values)

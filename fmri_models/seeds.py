@@ -54,7 +54,9 @@ def checked_generators(generator: Any, number: int, what: str = "patterns") -> A
                 "torch.Generator().manual_seed(0) makes one of a seed."
             )
     if len(several) != number:
+        given = "A list with one generator was" if len(several) == 1 else f"{len(several)} generators were"
         raise FmriModelsError(
-            f"{len(several)} generators were given for {number} {what}; pass one for all, or one for each."
+            f"{given} given for {number} {what}; pass a torch.Generator, not in a list, for all, or a list with one "
+            "for each."
         )
     return several

@@ -820,3 +820,10 @@ def test_subjects_of_numpy_are_names():
     processor, fmri = FmriProcessor.fit(make_fmri()), make_fmri()[:2]
     for subject in (np.array(["subj01", "subj01"]), np.str_("subj01")):
         assert processor(fmri, subject=subject)["subject_ids"].tolist() == [0, 0]
+
+
+def test_without_a_kind_of_tensor_there_are_arrays():
+    processor = FmriProcessor.fit(make_fmri())
+    inputs = processor(make_fmri(3), return_tensors=None)
+    assert all(isinstance(values, np.ndarray) for values in inputs.values())
+    np.testing.assert_array_equal(inputs["fmri"], processor(make_fmri(3), return_tensors="np")["fmri"])

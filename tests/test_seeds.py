@@ -84,7 +84,7 @@ def test_generators():
         ([0, 1], r"generator is 0; expected .*manual_seed\(0\) makes one"),
         ([one, None], "generator is None; expected"),
         (np.random.default_rng(0), "generator is a Generator; expected"),
-        ([one], "1 generators were given for 2 patterns"),
+        ([one], "A list with one generator was given for 2 patterns; pass a torch.Generator, not in a list"),
         ([one] * 3, "3 generators were given for 2 patterns"),
         ([], "0 generators were given for 2 patterns"),
     ):

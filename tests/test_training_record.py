@@ -129,3 +129,11 @@ def test_what_is_no_file_is_no_missing_record(tmp_path, make):
     make(tmp_path / "training.json")
     with pytest.raises(FmriModelsError, match="is a folder|no regular file"):
         TrainingRecord.load(tmp_path)
+
+
+def test_its_repr_is_short():
+    trainings = [learned([hashlib.sha256(bytes(each)).hexdigest() for each in range(500)])] * 3
+    shown = repr(record(recipe={str(each): "x" * 1000 for each in range(100)}, learned_from=trainings))
+    assert shown.startswith("TrainingRecord(method='linear', table='small', ")
+    assert len(shown) < 2000
+    assert len(repr(trainings[0])) < 1000

@@ -141,15 +141,21 @@ def test_pickled_weights_are_none(folder):
 
 def test_variants_that_are_there_are_named(folder):
     (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
-    with pytest.raises(NoSuchVariantError, match=r"no weights without a variant but of 'fp16'; pass variant='fp16'\."):
+    with pytest.raises(
+        NoSuchVariantError, match=r"weights without a variant; there are weights of 'fp16': pass variant='fp16'\."
+    ):
         check(folder)
     with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
         LinearModel.from_pretrained(folder)
-    with pytest.raises(FmriModelsError, match=r"no weights of the variant 'bf16' but of 'fp16'; pass variant='fp16'\."):
+    with pytest.raises(
+        FmriModelsError, match=r"variant 'bf16'; there are weights of 'fp16': pass variant='fp16'\."
+    ):
         LinearModel.from_pretrained(folder, variant="bf16")
     assert LinearModel.from_pretrained(folder, variant="fp16").dtype == torch.float32
     shutil.copy(folder / "model.fp16.safetensors", folder / "model.safetensors")
-    with pytest.raises(FmriModelsError, match="but of 'fp16' and without one; pass variant='fp16' or no variant"):
+    with pytest.raises(
+        FmriModelsError, match="weights of 'fp16' and without one: pass variant='fp16' or no variant"
+    ):
         LinearModel.from_pretrained(folder, variant="bf16")
 
 

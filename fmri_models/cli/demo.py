@@ -115,7 +115,7 @@ def _run_stages(
 ) -> "Report":
     from ..data.simulator import simulate
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.rendering import results_table
+    from ..evaluation.rendering import notes_text, results_table, warnings_text
     from ..hub.cards import write_card
     from ..training.recipe import load_recipe
     from ..training.trainer import train
@@ -148,8 +148,9 @@ def _run_stages(
     print(f"\n{results_table(report, all_rows)}\n")
     print(f"mean noise ceiling over all voxels (3 repetitions): {report.data['mean_noise_ceiling']:.2f}")
     print(f"the reloaded pipeline gives the same pictures (largest difference: {difference} of 255 levels)\n")
-    for note in report.notes:
-        print(f"- {note}")
+    if report.warnings:
+        print(f"{warnings_text(report)}\n")
+    print(notes_text(report))
     _print_next(out)
     return report
 

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_model_is_there(args.model)
         TrialTable.open(args.data)
     load_libraries()
-    from ..evaluation.rendering import results_table, warnings_text
+    from ..evaluation.rendering import notes_text, results_table, warnings_text
 
     if given == ["images", "truth"]:
         from ..evaluation.images import evaluate_images
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{warnings_text(report)}\n")
     print(results_table(report, all_rows=args.all_rows))
     print()
-    for note in report.further_notes:
-        print(f"- {one_line(note, most=2000)}")
+    if report.further_notes:
+        print(notes_text(report))
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")
     return {"out": args.out, "report": report.to_dict()}

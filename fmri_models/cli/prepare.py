@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         what = "a problem" if problems == 1 else f"{problems} problems"
         _say(f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; it is said again by")
     else:
-        commands = [f"fmri-models data info {shown}", *commands]
+        train = f"fmri-models train linear {shell_word(f'data={args.out}')} {shell_word(f'out={args.out}-linear')}"
+        commands = [f"fmri-models data info {shown}", *commands, train]
         _say(f"Wrote {args.out}.")
         print("\nnext:")
     for command in commands:

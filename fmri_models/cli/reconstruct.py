@@ -68,5 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     count = reconstruct(
         pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision
     )
-    print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")
+    # A program that calls this has its own words, and a folder that may not be there for long.
+    if not args.json:
+        print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")
     return {"out": args.out, "pictures": count, "notes": patterns.notes}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import FmriModelsError
 from ..names import check_name, closest, is_name, listed, one_line
+from ..plain_values import ShortRepr
 from ..reading import read_bytes
 from . import schema
 from .stimuli import UNKNOWN, check_columns, read_csv, read_number
@@ -40,8 +41,8 @@ _PARTS = {
 }
 
 
-@dataclass
-class Events:
+@dataclass(repr=False)
+class Events(ShortRepr):
     """Columns of EVENTS.csv; what it doesn't have is None."""
 
     subject: list[str] | None
@@ -55,8 +56,8 @@ class Events:
         return len(self.stimulus_id)
 
 
-@dataclass
-class VoxelInfo:
+@dataclass(repr=False)
+class VoxelInfo(ShortRepr):
     """Columns of VOXELS.csv; what it doesn't have is None."""
 
     roi: list[str] | None = None

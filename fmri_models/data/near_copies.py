@@ -5,14 +5,16 @@ Random projections of all pictures shortlist, in blocks that fit into memory; th
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ..progress import bar
 from . import schema
 from .pictures import content_sha256, decode_picture
 from .scenes import scene, stimulus_id
@@ -74,22 +76,26 @@ class PictureSketches:
     Args:
         stimuli: Of the table.
         ids: Which of them.
+        name: Of bars that say how far it is, as the beginning of a sentence; empty for none.
     """
 
-    def __init__(self, stimuli: Stimuli, ids: Iterable[str]) -> None:
+    def __init__(self, stimuli: Stimuli, ids: Iterable[str], name: str = "") -> None:
         self._stimuli = stimuli
+        self._name = name
         self._size: tuple[int, int] | None = None
         self._verdicts: dict[tuple[str, str], NearCopy | None] = {}
         self._row_of: dict[str, int] = {}
         self._flat: dict[str, bytes] = {}
-        straight, mirrored = [], []
-        for names, pictures in self._batches(sorted(set(ids))):
-            for name, picture in zip(names, pictures, strict=True):
-                self._row_of[name] = len(self._row_of)
-                if (picture == picture[0, 0]).all():
-                    self._flat[name] = picture[0, 0].tobytes()
-            straight.append((*_sketched(pictures), _log_contrast(pictures)))
-            mirrored.append(_sketched(pictures[:, :, ::-1])[:-1])
+        straight, mirrored, wanted = [], [], sorted(set(ids))
+        with self._bar(wanted, "picture") as done:
+            for names, pictures in self._batches(wanted):
+                for each, picture in zip(names, pictures, strict=True):
+                    self._row_of[each] = len(self._row_of)
+                    if (picture == picture[0, 0]).all():
+                        self._flat[each] = picture[0, 0].tobytes()
+                straight.append((*_sketched(pictures), _log_contrast(pictures)))
+                mirrored.append(_sketched(pictures[:, :, ::-1])[:-1])
+                done.update(len(names))
         self._straight, self._mirrored = _joined(straight), _joined(mirrored)
 
     def near_copies(self, test: Iterable[str], others: Iterable[str]) -> list[NearCopy]:
@@ -113,6 +119,10 @@ class PictureSketches:
             if verdicts:
                 found[name] = max(verdicts, key=lambda verdict: verdict.correlation)
         return [found[name] for name in tested if name in found]
+
+    def _bar(self, things: Sized, unit: str) -> Any:
+        """A bar that counts things; it says nothing of what takes a moment."""
+        return bar(name=self._name, total=len(things), unit=unit, disable=not self._name, delay=1.0)
 
     def _batches(self, ids: Sequence[str]) -> Iterator[tuple[list[str], np.ndarray]]:
         """Ids and their pictures, uint8 (n, height, width, 3) of the common size."""
@@ -169,15 +179,19 @@ class PictureSketches:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]
         self._verdicts |= dict.fromkeys(new)
         new = [(one, other) for one, other in new if not self._are_drawn(one, other)]
-        for start in range(0, len(new), _PAIRS_AT_ONCE):
-            chunk = new[start : start + _PAIRS_AT_ONCE]
-            ids = sorted({name for pair in chunk for name in pair})
-            pictures = {
-                name: picture for names, batch in self._batches(ids) for name, picture in zip(names, batch, strict=True)
-            }
-            for one, other in chunk:
-                found = _best_match(pictures[one], pictures[other])
-                self._verdicts[one, other] = None if found is None else NearCopy(one, other, *found)
+        with self._bar(new, "pair") as done:
+            for start in range(0, len(new), _PAIRS_AT_ONCE):
+                chunk = new[start : start + _PAIRS_AT_ONCE]
+                ids = sorted({name for pair in chunk for name in pair})
+                pictures = {
+                    name: picture
+                    for names, batch in self._batches(ids)
+                    for name, picture in zip(names, batch, strict=True)
+                }
+                for one, other in chunk:
+                    found = _best_match(pictures[one], pictures[other])
+                    self._verdicts[one, other] = None if found is None else NearCopy(one, other, *found)
+                    done.update()
 
     def _are_drawn(self, one: str, other: str) -> bool:
         """Whether both are built-in scenes as their seeds draw them, which differ."""

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ..errors import FmriModelsError
 from ..hub_repository import is_in_hub_cache
 from ..names import check_name, listed, one_line
+from ..plain_values import ShortRepr
 from ..saving import atomic_file
 from ..seeds import check_seed
 from . import schema
@@ -29,8 +30,8 @@ FEWEST_TEST_STIMULI = 10
 DEFAULT_FOLDS = 10
 
 
-@dataclass
-class SplitRows:
+@dataclass(repr=False)
+class SplitRows(ShortRepr):
     """All trials that a split is drawn over, of all subjects together.
 
     Attributes:
@@ -77,8 +78,8 @@ class SplitRows:
         return sorted({self.group_of(stimulus) for stimulus in self.stimulus_ids})
 
 
-@dataclass
-class DrawnSplit:
+@dataclass(repr=False)
+class DrawnSplit(ShortRepr):
     """A split before it is written.
 
     Attributes:
@@ -184,7 +185,7 @@ def few_tested_sentence(count: int) -> str:
     """What to do where fewer than `FEWEST_TEST_STIMULI` stimuli are tested."""
     return (
         f"Only {count} {'stimulus is' if count == 1 else 'stimuli are'} tested, too few for a figure to mean much; "
-        "k-folds test every stimulus once: `fmri-models data split DIR --name kfold --by kfold`."
+        "k-folds test every stimulus once: `fmri-models data split` with `--by kfold` draws them."
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import check_line, did_you_mean, file_name, is_name, listed, one_line
+from ..plain_values import ShortRepr
 from ..reading import check_regular_file, checked, parse_json
 from ..saving import check_schema
 from . import hub, parquet, schema
@@ -32,8 +33,8 @@ _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _VALUES_A_PIECE = 2**16
 
 
-@dataclass(frozen=True)
-class Voxels:
+@dataclass(frozen=True, repr=False)
+class Voxels(ShortRepr):
     """What is known of one subject's voxels, in the order of the betas' columns.
 
     Attributes:
@@ -79,7 +80,9 @@ class TrialTable:
         fingerprint: SHA-256 over the hashes of all data files (splits that were added later don't change it).
     """
 
-    def __init__(self, path: Path, metadata: dict) -> None:
+    def __init__(self, path: Path, metadata: dict | None = None) -> None:
+        if metadata is None:
+            raise FmriModelsError(f"TrialTable.open({one_line(repr(str(path)), 200)}) opens a trial table.")
         self.path = path
         self.metadata = metadata
         self.name: str = metadata["name"]
@@ -477,8 +480,15 @@ class Trials:
         """How many voxels the subject has."""
         return self.table.num_voxels(self.subject)
 
-    def fmri(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
-        """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `rows`."""
+    def fmri(self, rows: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+        """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `rows`.
+
+        Args:
+            rows: Rows into this object, a boolean mask, or a slice; a number alone is one row, (1, V).
+
+        Raises:
+            FmriModelsError: Rows are no whole numbers.
+        """
         chosen = self._matrix_rows if rows is None else self._matrix_rows[_indices(rows)]
         return self.table.matrix(self.subject).gather(chosen)
 
@@ -488,8 +498,8 @@ class Trials:
             rows = np.arange(start, min(start + size, len(self)))
             yield rows, self.fmri(rows)
 
-    def subset(self, rows: Sequence[int] | np.ndarray | slice) -> "Trials":
-        """Some of these trials, by their rows (or a boolean mask)."""
+    def subset(self, rows: int | Sequence[int] | np.ndarray | slice) -> "Trials":
+        """Some of these trials, by their rows, as of [`fmri`]."""
         return Trials(self.table, self.subject, self._matrix_rows[_indices(rows)])
 
 
@@ -533,6 +543,9 @@ class Stimuli:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Stimuli({str(self._folder)!r}, {len(self)} pictures)"
 
     def __contains__(self, stimulus_id: object) -> bool:
         return stimulus_id in self._row_of
@@ -784,9 +797,13 @@ def _floats(column: pa.ChunkedArray, path: Path, what: str, least: float, most: 
     return column.to_numpy().astype(np.float32)
 
 
-def _indices(rows: Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:
+def _indices(rows: int | Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:
     if isinstance(rows, slice):
         return rows
-    array = np.asarray(rows)
+    array = np.atleast_1d(np.asarray(rows))
     # An empty list is float64 to NumPy.
+    if array.size and array.dtype.kind not in "biu":
+        raise FmriModelsError(
+            f"Rows of trials are {one_line(repr(rows), 80)}; expected whole numbers from 0, a boolean mask, or a slice."
+        )
     return array if array.dtype == bool else array.astype(np.int64)

@@ -196,6 +196,10 @@ class Evaluation:
         if earlier is None and isinstance(self.settings, Mapping):
             pipeline.warn_of_unused(self.settings)
         drawing = SeededDrawing(pipeline.drawing_settings.changed(self.settings), self.seed, self.precision)
+        if earlier is None and self.precision == "bfloat16":
+            logger.info(
+                "Pictures are drawn in bfloat16 here; those of a call of the pipeline, in float32, differ a little."
+            )
         if earlier is not None and drawing != earlier:
             raise FmriModelsError(
                 f"The folds of {one_line(self.model)} draw with other settings than each other ({earlier.call()} and "
@@ -246,7 +250,8 @@ class Evaluation:
             ways["noise_free"] = lambda: drawing.row(drawing.decode(pipeline.brain_model, noise_free_features))
         if reference is not None:
             ways["reference"] = lambda: self._reference_row(reference, drawn_by, subject, test)
-        drawn = _drawn_rows(ways, pipeline, reference, subject if len(pipeline.processor.subject_names) > 1 else "")
+        of_subject = subject if len(pipeline.processor.subject_names) > 1 else ""
+        drawn = _drawn_rows(ways, pipeline, reference, of_subject, len(ids))
         if "ridge" not in drawn:
             drawn["ridge"] = drawn["brain"]
         with progress.phase("Looking for the nearest training pictures"):
@@ -340,8 +345,7 @@ class Evaluation:
             "factors": known_factors,
         }
         scores = score_rows(rows, truth, ids, protocol, folds=folds, **columns, seed=self.seed)
-        with progress.phase("Comparing test pictures with those that were learned from"):
-            copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
+        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
         near_copies = near_copies_content(copies, rows["brain"], truth, ids, folds, protocol, columns, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         num_folds = table.num_folds(record.split)
@@ -449,20 +453,23 @@ def _drawn_rows(
     pipeline: FmriToImagePipeline,
     reference: FmriToImagePipeline | None,
     subject: str,
+    count: int,
 ) -> dict[str, RowData]:
     """Draws each row, with a bar that names it; `subject` is empty where there is one only."""
     rows = {}
     for number, (name, draw) in enumerate(ways.items(), start=1):
         of_subject = f" of {subject}" if subject else ""
-        what = f"Drawing row {number} of {len(ways)}{of_subject}, {row_info(name).label}"
+        what = f"Drawing row {number} of {len(ways)} drawn rows{of_subject}, {row_info(name).label}"
         with ExitStack() as stack:
             for each in (pipeline, reference):
                 if each is not None:
                     stack.enter_context(progress.named(each, what, each.image_generator))
             if name == "floor":
                 # Drawn by the generator itself, whose own bars the pipeline has turned off.
-                stack.enter_context(progress.phase(what))
+                done = stack.enter_context(progress.bar(name=what, total=count, unit="picture"))
             rows[name] = draw()
+            if name == "floor":
+                done.update(count)
     return rows
 
 

@@ -17,6 +17,7 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
+from ..plain_values import ShortRepr
 from ..progress import batches
 from ..reading import MEBIBYTE
 from ..retrieval import DEFAULT_TOP_K, Query, count_duplicates, retrieve
@@ -27,8 +28,8 @@ _PICTURES_A_BATCH = 64
 _BYTES_A_BATCH = 64 * MEBIBYTE
 
 
-@dataclass
-class Gallery:
+@dataclass(repr=False)
+class Gallery(ShortRepr):
     """Embeddings to search in, with the names of what they are of.
 
     Args:

@@ -53,7 +53,8 @@ def near_copies_of_folds(
     compared = [each for each in compared if each[1] and each[2]]
     if not compared:
         return []
-    sketches = PictureSketches(table.stimuli, set().union(*(tested | known for _, tested, known in compared)))
+    every = set().union(*(tested | known for _, tested, known in compared))
+    sketches = PictureSketches(table.stimuli, every, "Comparing test pictures with those that were learned from")
     return [FoldCopies(fold, sketches.near_copies(tested, known), len(tested)) for fold, tested, known in compared]
 
 

@@ -21,6 +21,7 @@ from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
 from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
+from ..plain_values import ShortRepr
 from ..progress import batches, named
 from ..reading import check_regular_file, read_array, read_text
 from ..saving import atomic_folder
@@ -32,8 +33,8 @@ _COLUMNS = ("trial", "stimulus", "seed", "scores")
 _PATTERNS_A_BATCH = 256
 
 
-@dataclass
-class Patterns:
+@dataclass(repr=False)
+class Patterns(ShortRepr):
     """Processed patterns of one subject.
 
     Args:

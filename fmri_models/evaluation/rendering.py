@@ -27,7 +27,7 @@ from ..output_folders import check_merged_folder
 from ..saving import merged_folder
 from .bootstrap import FEWEST_STIMULI
 from .items import ITEMS_FILE, picture_counts, save_items
-from .protocols import MetricInfo, row_info
+from .protocols import ROWS, MetricInfo, row_info
 from .report import REPORT_FILE, Report
 from .scoring import RowData, Scores
 
@@ -456,6 +456,29 @@ WARNINGS_TITLE = "Not known to be figures of new pictures"
 def warnings_text(report: Report) -> str:
     """The report's warnings for a terminal, a line each; empty without any."""
     return "\n".join(f"{WARNINGS_TITLE}: {one_line(warning, most=2000)}" for warning in report.warnings)
+
+
+def notes_text(report: Report, width: int | None = None) -> str:
+    """The notes that are no warnings for a terminal, with the names of rows and metrics that its tables have.
+
+    Args:
+        report: The report.
+        width: As of [`text_table`].
+    """
+    width = max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns if width is None else width)
+    lines = []
+    for note in report.further_notes:
+        first, *others = _wrapped(one_line(_in_plain_names(report, note), most=2000), width - 2)
+        lines += [f"- {first}", *(f"  {line}" for line in others)]
+    return "\n".join(lines)
+
+
+def _in_plain_names(report: Report, note: str) -> str:
+    """A sentence of a report with the labels of rows and metrics in the place of their names."""
+    names = {name: report.row(name)["label"] for name in (*ROWS, *report.results) if "_" in name}
+    names |= {metric.name: metric.label for metric in report.metrics()}
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: names[found[0]], note)
 
 
 def chances(report: Report) -> dict[str, float]:

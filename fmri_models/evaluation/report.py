@@ -14,7 +14,7 @@ import numpy as np
 from .. import version as package_version
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..plain_values import plain
+from ..plain_values import ShortRepr, plain
 from ..reading import checked, read_json
 from ..saving import check_schema, write_text
 from ..swapping import recover
@@ -47,8 +47,8 @@ _PERMUTED_TRAINING = ("permuted_training", "permuted_training_own")
 _SMALLEST_USEFUL_P = 0.05
 
 
-@dataclass
-class Report:
+@dataclass(repr=False)
+class Report(ShortRepr):
     """The content of report.json.
 
     Args:
@@ -295,7 +295,12 @@ def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
     """The protocol with the metrics that were used, and chance where it follows from the number of stimuli."""
     names = list(dict.fromkeys([*protocol.metrics, *(m for row in scores.values.values() for m in row)]))
     metrics = [asdict(metric_info(name)) | {"chance": scores.chances.get(name)} for name in names]
-    return {**protocol.to_dict(), "metrics": metrics, "pool_size": protocol.pool_size or scores.pool_size}
+    return {**protocol.to_dict(), "metrics": metrics, "pool_size": protocol.pool_size or _whole(scores.pool_size)}
+
+
+def _whole(number: float) -> float:
+    """A number without a fraction as Python's own whole number; folds of unequal sizes have a mean of them."""
+    return int(number) if number == int(number) else number
 
 
 def _on_folds(scores: Scores) -> list[str]:

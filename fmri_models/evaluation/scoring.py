@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import progress
 from ..errors import FmriModelsError
 from ..names import listed
+from ..plain_values import ShortRepr
 from .bootstrap import PERMUTATIONS, WIDENING_OF_FOLDS
 from .features import FeatureExtractor, load_extractor
 from .metrics import (
@@ -66,8 +67,8 @@ class RowData:
     retrieval_embeds: Tensor | None = None
 
 
-@dataclass
-class Scores:
+@dataclass(repr=False)
+class Scores(ShortRepr):
     """Item scores of all rows.
 
     Args:

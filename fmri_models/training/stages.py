@@ -159,7 +159,8 @@ class StageRunner:
         fresh = StageState(stage=number, history=list(self._history))
         state, folder = resumed_state(self.model, checkpoints, fresh)
         self._earlier_seconds += state.seconds
-        stage = self.gradient_stage(number)
+        with progress.phase(f"Preparing {self._described(number)}: trials and targets"):
+            stage = self.gradient_stage(number)
         if folder is not None:
             restore_stage(stage, state, folder)
         state = StageLoop(stage, checkpoints, state, self._described(number)).run()

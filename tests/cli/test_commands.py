@@ -351,3 +351,9 @@ def test_the_module_runs_as_the_command():
         [sys.executable, "-m", "fmri_models.cli.main", "--version"], capture_output=True, text=True, check=True
     )
     assert finished.stdout.startswith("fmri-models ")
+
+
+def test_the_package_is_the_command():
+    ended = subprocess.run([sys.executable, "-m", "fmri_models", "--help"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("usage: fmri-models ")

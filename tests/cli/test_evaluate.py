@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,3 +137,15 @@ def test_a_model_by_its_name_on_the_hub_keeps_to_the_test_trials_of_its_training
     assert report.model["method"] == "linear"
     assert "reference" in Report.load(tmp_path / "beside").results
     assert not (tmp_path / "refused").exists()
+
+
+def test_every_drawn_row_is_counted_and_the_precision_is_said(workplace, capsys, tmp_path):
+    command = ["evaluate", "--model", workplace / "model", "--data", workplace / "data", "--out", tmp_path / "out"]
+    assert main([str(part) for part in (*command, "--protocol", "small_pictures", "--precision", "bfloat16")]) == 0
+    written = capsys.readouterr()
+    rows = re.findall(r"Drawing row (\d+) of (\d+) drawn rows, [^:]*: (\d+)/\3 pictures in", written.err)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert {int(of) for _, of, _ in rows} == {len(rows)}
+    assert written.err.count("Pictures are drawn in bfloat16 here") == 1
+    assert max(map(len, written.out.splitlines()[:-1])) <= 80
+    assert "permuted_training" not in written.out

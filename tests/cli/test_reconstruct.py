@@ -143,3 +143,13 @@ def test_what_are_no_numbers_is_a_sentence(tmp_path):
     np.save(tmp_path / "big.npy", np.ones((2, 3), ">f4"))
     assert load_array(tmp_path / "big.npy").tolist() == [[1] * 3] * 2
     assert np.asarray(load_array(tmp_path / "big.npy", memory_map=True)).tolist() == [[1] * 3] * 2
+
+
+def test_a_program_is_told_the_folder_in_json_alone(workplace, capsys, tmp_path):
+    assert run(workplace, capsys, tmp_path / "told")[0] == 0
+    capsys.readouterr()
+    arguments = ["--model", workplace / "model", "--fmri", workplace / "data", "--out", tmp_path / "out", "--json"]
+    assert main(["reconstruct", *map(str, arguments), "--subject", SUBJECT]) == 0
+    written = capsys.readouterr()
+    assert json.loads(written.out)["out"] == str(tmp_path / "out")
+    assert str(tmp_path) not in written.err

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fmri_models.cli.main import main
-from fmri_models.data import TrialTable, TrialTableWriter
+from fmri_models.data import TrialTable, TrialTableWriter, near_copies
 from fmri_models.data.near_copies import THRESHOLD, PictureSketches, correlations, parts_by_fold
 from fmri_models.data.pictures import content_sha256
 from fmri_models.data.scenes import SEED_RANGES, scene, stimulus_id
@@ -359,3 +359,16 @@ def test_validate_names_tested_stimuli_of_the_very_same_picture_and_finds_nothin
 
 def test_validate_has_nothing_to_say_of_other_tables(tmp_path):
     assert validate_table(write_small_table(tmp_path / "small")) == []
+
+
+def test_long_comparisons_say_how_far_they_are(monkeypatch, capsys):
+    pictures = {f"p{number}": blurry(number) for number in range(4)} | {"copy": blurry(0)}
+    real = near_copies.bar
+    monkeypatch.setattr(near_copies, "bar", lambda **options: real(**{**options, "delay": 0.0}))
+    sketches = PictureSketches(Pictures(pictures), pictures, "Comparing")
+    assert len(sketches.near_copies(["copy"], pictures)) == 1
+    told = capsys.readouterr().err
+    assert "Comparing: 5/5 pictures in" in told
+    assert "Comparing: 1/1 pair in" in told
+    PictureSketches(Pictures(pictures), pictures).near_copies(["copy"], pictures)
+    assert capsys.readouterr().err == ""

@@ -142,3 +142,30 @@ def test_the_package_imports_lightly() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_number_is_one_row_and_what_is_no_row_is_a_sentence(table_path: Path) -> None:
+    trials = TrialTable.open(table_path).trials("subj01")
+    np.testing.assert_array_equal(trials.fmri(3), trials.fmri([3]))
+    np.testing.assert_array_equal(trials.fmri(np.int32(-1)), trials.fmri()[-1:])
+    assert trials.subset(3).trials.tolist() == trials.trials[3:4].tolist()
+    assert len(trials.fmri([])) == 0
+    for rows in ([0.5], "3", [None]):
+        with pytest.raises(FmriModelsError, match="expected whole numbers from 0, a boolean mask, or a slice"):
+            trials.fmri(rows)
+
+
+def test_what_opens_a_table_is_said(table_path: Path) -> None:
+    with pytest.raises(FmriModelsError, match=r"^TrialTable\.open\('.*'\) opens a trial table\.$"):
+        TrialTable(table_path)
+
+
+def test_reprs_are_short(table_path: Path) -> None:
+    table = TrialTable.open(table_path)
+    voxels = table.voxels("subj02")
+    assert repr(voxels).startswith("Voxels(roi=['")
+    assert f"source={voxels.source!r}" in repr(voxels)
+    for each in (table, voxels, table.stimuli, table.trials("subj02")):
+        assert len(repr(each)) < 1000
+        assert " object at 0x" not in repr(each)
+    assert repr(table.stimuli).endswith(f"{len(table.stimuli)} pictures)")

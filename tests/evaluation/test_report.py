@@ -18,6 +18,7 @@ from fmri_models.evaluation.rendering import (
     draw_grid,
     grid_items,
     item_names,
+    notes_text,
     results_table,
     text_table,
     to_markdown,
@@ -662,3 +663,29 @@ def test_a_report_shows_no_python_dictionaries():
     markdown = to_markdown(report)
     assert "{'" not in markdown and "['" not in markdown
     assert "recipe linear" in markdown
+
+
+def test_notes_on_a_terminal_have_the_names_of_the_table_and_its_width(report):
+    notes = [
+        "nearest_train scores 0.711 in ssim (the brain row 0.742), 0.560 in identification_top1 and more. Nothing.",
+        "The row noise_free is missing; permuted_training is ridge regression, and --refit-permuted adds another.",
+        "x" * 100,
+    ]
+    # Numbers of metrics that no row has stay as they are; so does what has a name in it.
+    told = notes_text(replace(report, notes=[*notes, "unknown_metric of my_ssim"], warnings=[]), width=50)
+    lines = told.splitlines()
+    assert all(len(line) <= 50 and line[:2] in ("- ", "  ") for line in lines)
+    assert len([line for line in lines if line.startswith("- ")]) == 4
+    joined = " ".join(line[2:] for line in lines)
+    labels = [metric.label for metric in report.metrics() if metric.name in ("ssim", "identification_top1")]
+    assert labels == ["SSIM", "top-1 pixels"]
+    assert "nearest training scores 0.711 in SSIM (the brain row 0.742), 0.560 in top-1 pixels and" in joined
+    assert (
+        "The row noise-free is missing; permuted training (ridge) is ridge regression, and --refit" in joined
+    )
+    assert "unknown_metric of my_ssim" in joined
+
+
+def test_a_whole_number_of_stimuli_to_choose_from_is_one(report):
+    assert isinstance(report.protocol["pool_size"], int)
+    assert len(repr(report)) < 3000

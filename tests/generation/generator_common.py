@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from diffusers.image_processor import VaeImageProcessor
 from peft import LoHaConfig, LoraConfig, get_peft_model, inject_adapter_in_model
 from transformers import (
     CLIPTextConfig,
@@ -365,6 +366,17 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         with pytest.raises(FmriModelsError, match="was given nothing"):
             generator()
 
+    def test_pictures_that_are_no_tensor_are_a_sentence_that_says_how_to_make_one(self, generator):
+        if generator.image_embedding_space is None:
+            return
+        pictures = self.make_pictures(generator, 2)
+        pil = VaeImageProcessor(do_normalize=False).postprocess(pictures, "pil", [False, False])
+        for each in (pil, pil[0], pictures.numpy()):
+            with pytest.raises(FmriModelsError, match=r"got a .*VaeImageProcessor\(do_resize=False"):
+                generator.embed_images(each)
+        made = VaeImageProcessor(do_normalize=False, do_resize=False).preprocess(pil)
+        torch.testing.assert_close(made, pictures, atol=1 / 255, rtol=0)
+
     def test_a_generator_of_noise_for_each_picture_or_one_for_all(self, generator):
         with pytest.raises(FmriModelsError, match="3 generators were given for 2 pictures"):
             self.drawn(generator, generator=seeds(0, 1, 2))
@@ -377,7 +389,7 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         [
             ({"strength": float("nan")}, "strength is nan; expected a number from 0"),
             ({"guidance_scale": -1.0}, "guidance_scale is -1.0; expected a number from 0"),
-            ({"num_inference_steps": 0}, "num_inference_steps is 0; expected 1 to 1000"),
+            ({"num_inference_steps": 0}, "num_inference_steps is 0; expected a whole number from 1 to 1000"),
             ({"output_type": "jpg"}, "output_type is 'jpg'"),
         ],
     )

@@ -269,7 +269,7 @@ def test_another_scheduler_of_diffusers_takes_its_place(diffusion):
         ({"strength": 1.5}, "strength is 1.5"),
         ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
         ({"guidance_scale": float("nan")}, "guidance_scale is nan; expected a number from 0"),
-        ({"num_inference_steps": 0}, "num_inference_steps is 0; expected 1 to 1000"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; expected a whole number from 1 to 1000"),
         ({"num_inference_steps": 1001}, "num_inference_steps is 1001"),
         ({"image_embeds": torch.zeros(2, 17, 128)}, r"image_embeds of shape \(N, 5, 8\); got \(2, 17, 128\)"),
     ],

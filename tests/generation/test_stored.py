@@ -330,9 +330,9 @@ def test_a_variant_is_saved_and_loaded_again(tmp_path):
 def test_variants_and_dtypes_of_a_generator(tmp_path):
     generator = tiny_generator(with_unet=True).to(torch.bfloat16)
     generator.save_pretrained(tmp_path / "a" / "halves", variant="fp16")
-    with pytest.raises(FmriModelsError, match="no weights without a variant but of 'fp16'; pass variant='fp16'"):
+    with pytest.raises(FmriModelsError, match="without a variant; there are weights of 'fp16': pass variant='fp16'"):
         EmbeddedImageGenerator.from_pretrained(tmp_path / "a" / "halves")
-    with pytest.raises(FmriModelsError, match="no weights of the variant 'fp32' but of 'fp16'"):
+    with pytest.raises(FmriModelsError, match="no weights of the variant 'fp32'; there are weights of 'fp16'"):
         EmbeddedImageGenerator.from_pretrained(tmp_path / "a" / "halves", variant="fp32")
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
