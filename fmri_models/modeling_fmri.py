@@ -46,6 +46,7 @@ from .registry import find_model
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
+from .traced import becomes_a_graph
 from .weights import MEND, check_model_folder, check_variant, check_variant_name, variants_in
 
 logger = logging.get_logger(__name__)
@@ -63,6 +64,12 @@ _PLACES = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
 # Those that forward calls itself find what it has brought.
 _COMPUTING_METHODS = {"decode", "retrieval_embeds", "sample"}
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
+# True is no subject, and neither is 1.5.
+_WHOLE_NUMBERS = frozenset(
+    {torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64}
+)
+# Python can go through these, too: without an order, or byte by byte.
+_NOT_A_ROW_EACH = (bytes, bytearray, dict, set, frozenset)
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
@@ -187,8 +194,8 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
         """Subjects in any form as (B,) long indices into `config.subject_names`.
 
         A tensor on an accelerator is not read, because the host would wait for it, nor is one in a graph that is
-        compiled or exported. Who makes such a tensor checks it where it still is on the CPU; what is computed of an id
-        that is none is NaN, and never another subject's.
+        compiled, exported or traced. Who makes such a tensor checks it where it still is on the CPU; what is computed
+        of an id that is none is NaN, and never another subject's.
 
         Args:
             subject_ids: (B,) indices, names, one name for all, or None if there is one subject.
@@ -196,8 +203,8 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
             device: Where the indices go; None leaves them where they are, those of names on the CPU.
 
         Raises:
-            FmriModelsError: A subject is unknown, the number differs from the batch size, or none is given while the
-                model has several.
+            FmriModelsError: A subject is unknown, an id is no whole number, the number differs from the batch size, or
+                none is given while the model has several.
         """
         names = self.config.subject_names
         if subject_ids is None:
@@ -207,20 +214,37 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
                 )
             return torch.zeros(batch_size, dtype=torch.long, device=device)
         if isinstance(subject_ids, str):
-            subject_ids = [subject_ids] * batch_size
+            return torch.full((batch_size,), self.config.subject_index(subject_ids), dtype=torch.long, device=device)
         if not isinstance(subject_ids, torch.Tensor):
-            indices = [self.config.subject_index(s) if isinstance(s, str) else int(s) for s in subject_ids]
-            self._check_range(indices)
-            subject_ids = torch.tensor(indices, dtype=torch.long)
+            subject_ids = torch.tensor(self._indices(subject_ids), dtype=torch.long)
+        if subject_ids.dtype not in _WHOLE_NUMBERS:
+            raise _no_id(f"values of {subject_ids.dtype}")
         if subject_ids.shape != (batch_size,):
             raise FmriModelsError(
                 f"subject_ids has shape {tuple(subject_ids.shape)} for a batch of {batch_size}; give one id a row."
             )
-        if subject_ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        if subject_ids.device.type == "cpu" and not becomes_a_graph():
             self._check_range(subject_ids.tolist())
         return subject_ids.to(device=device, dtype=torch.long)
 
-    def _check_range(self, indices: Sequence[float]) -> None:
+    def _indices(self, subject_ids: Any) -> list[int]:
+        is_one = not hasattr(subject_ids, "__iter__") or getattr(subject_ids, "ndim", None) == 0
+        if is_one or isinstance(subject_ids, _NOT_A_ROW_EACH):
+            raise _no_id(one_line(repr(subject_ids), 80))
+        indices = [self._index(each) for each in subject_ids]
+        self._check_range(indices)
+        return indices
+
+    def _index(self, subject_id: Any) -> int:
+        if isinstance(subject_id, str):
+            return self.config.subject_index(subject_id)
+        # Of NumPy and PyTorch.
+        index = subject_id.item() if getattr(subject_id, "ndim", None) == 0 else subject_id
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise _no_id(one_line(repr(index), 80))
+        return index
+
+    def _check_range(self, indices: Sequence[int]) -> None:
         names = self.config.subject_names
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(names):
             raise FmriModelsError(
@@ -505,6 +529,12 @@ def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     if CONFIG_FILE in written:
         obsolete += [name for name in ADAPTER_FILES if name not in written and (folder / name).is_file()]
     return obsolete
+
+
+def _no_id(found: str) -> FmriModelsError:
+    return FmriModelsError(
+        f"subject_ids has {found}; expected one id a row, each the name of a subject or its index, a whole number."
+    )
 
 
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -236,7 +237,6 @@ class ModelTesterMixin(SuiteCase):
         with pytest.raises(FmriModelsError, match="newer version.*schema 99"):
             self.model_class.from_pretrained(tmp_path / "model")
 
-    # Habits: tuples, hidden states, checkpointing, compiled and exported graphs
     def test_the_trainer_of_transformers_evaluates_keeps_the_best_and_predicts(self, tmp_path):
         model = self.make_model()
         inputs = self.make_inputs()
@@ -271,6 +271,7 @@ class ModelTesterMixin(SuiteCase):
         assert output.attentions is None and (output.hidden_states is not None) == bool(self.depth)
         assert not self.depth or list(output)[-1] == "hidden_states"
 
+    # Habits: tuples, hidden states, checkpointing, compiled and exported graphs
 
     def test_forward_returns_a_tuple_where_asked(self):
         model, inputs = self.make_model(), self.make_inputs()
@@ -332,6 +333,94 @@ class ModelTesterMixin(SuiteCase):
         for ids in (torch.tensor([0, 1, 3]), [0, 1, -1]):
             with pytest.raises(FmriModelsError, match="3 subjects, with ids from 0 to 2"):
                 model(fmri, ids)
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            [0.7, 1.0, 2.0], [True, False, True], [b"1", b"2", b"0"], [None, 0, 1], [[0], [1], [2]], [1j, 0, 1], 1, 1.0,
+            b"\x00\x01\x02", {0, 1, 2}, {0: 1, 1: 2, 2: 0}, np.array([0.7, 1.0, 2.0]), np.array([True, False, True]),
+            np.array(1), torch.tensor([0.7, 1.0, 2.0]), torch.tensor([0.0, 1, 2]), torch.tensor([True, False, True]),
+            torch.tensor([1j, 0, 1]), torch.tensor([0.5, 1, 2], dtype=torch.float16), [torch.tensor(0.7), 1, 2],
+        ],
+    )  # fmt: skip
+    def test_only_whole_numbers_and_names_are_ids(self, ids):
+        with pytest.raises(FmriModelsError, match="expected one id a row, each the name of a subject or its index"):
+            self.make_model()(self.make_fmri(SUBJECTS), ids)
+
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            (2, 0, 1), ["subj05", 0, np.int16(1)], np.array([2, 0, 1], dtype=np.uint8), torch.tensor([2, 0, 1]).byte(),
+            [torch.tensor(2), 0, 1], np.array(["subj05", "subj07", "subj02"]), torch.tensor([2, 0, 1]).to(torch.uint64),
+        ],
+    )  # fmt: skip
+    def test_whole_numbers_of_any_kind_are_ids(self, ids):
+        assert self.make_model().subject_indices(ids, 3).tolist() == [2, 0, 1]
+
+    def test_types_of_ids_elsewhere_are_looked_at(self):
+        with pytest.raises(FmriModelsError, match="values of torch.float32"):
+            self.make_model().subject_indices(torch.zeros(3, device="meta"), 3)
+
+    def test_graphs_take_other_batches(self):
+        model, inputs = self.make_model(), self.make_inputs()
+        more = {name: torch.cat([value, value.flip(0)]) for name, value in inputs.items()}
+        expected = tensors_of(model(**more))
+        # The decoder of diffusers goes another way from 64 rows on.
+        rows = torch.export.Dim("rows", min=2, max=63)
+        shapes = {name: {0: rows} for name in inputs}
+        exported = torch.export.export(model, (), inputs, dynamic_shapes=shapes).module()
+        assert_all_close(tensors_of(exported(**more)), expected)
+        # What is written down of one subject's rows has to hold for all.
+        model.config.return_dict = False
+        alone = {**inputs, "subject_ids": torch.zeros(len(SUBJECTS), dtype=torch.long)}
+        traced = torch.jit.trace(model, example_kwarg_inputs=alone, strict=False, check_trace=False)
+        assert_all_close(traced(**more), expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_the_default_dtype_of_others_changes_nothing(self, dtype):
+        model = self.make_model().train()
+        inputs = {**self.make_inputs(), **self.make_targets(model, len(SUBJECTS))}
+        torch.manual_seed(0)
+        expected = tensors_of(model(**inputs))
+        with default_dtype(dtype):
+            torch.manual_seed(0)
+            found = tensors_of(model(**inputs))
+            made = self.model_class(model.config)
+            assert {each.dtype for each in made.parameters()} == {dtype}
+            assert made(**inputs).loss.isfinite()
+        for value, other in zip(found, expected, strict=True):
+            assert value.dtype == other.dtype
+            torch.testing.assert_close(value, other)
+
+    def test_what_a_loss_draws_follows_it_to_an_accelerator(self):
+        # Fake tensors know their device and have no values; each operation refuses devices that differ, as it would.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            with torch.device("cuda"):
+                model = self.model_class(self.make_config(list(SUBJECTS), list(NUM_VOXELS))).train()
+            inputs = {**self.make_inputs(), **self.make_targets(model, len(SUBJECTS))}
+            loss = model(**{name: value.to("cuda") for name, value in inputs.items()}).loss
+        assert loss.device.type == "cuda"
+
+    def test_an_empty_batch_gives_an_empty_result(self):
+        model = self.make_model()
+        decoded = self.decoded(model, torch.zeros(0, max(NUM_VOXELS)), torch.zeros(0, dtype=torch.long))
+        for part, space_name in PARTS.items():
+            if (space := model.config.space(space_name)) is not None:
+                assert decoded[part].shape == (0, *space.shape)
+
+    def test_gradients_by_functions_are_those_of_backward(self):
+        model = self.make_model()
+        inputs = {**self.make_inputs(), **self.make_targets(model, len(SUBJECTS))}
+        weights = dict(model.named_parameters())
+
+        def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            torch.manual_seed(0)
+            return torch.func.functional_call(model, weights, kwargs=inputs).loss
+
+        loss(weights).backward()
+        for name, gradient in torch.func.grad(loss)(weights).items():
+            expected = weights[name].grad
+            torch.testing.assert_close(gradient, torch.zeros_like(gradient) if expected is None else expected)
 
     def test_ids_elsewhere_are_not_read(self):
         # Tensors of this device have no values: reading one raises.
@@ -437,6 +526,17 @@ class ModelTesterMixin(SuiteCase):
         path.write_text(json.dumps(config))
         with pytest.raises(FmriModelsError):
             self.model_class.from_pretrained(tmp_path / "model")
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What `torch.set_default_dtype` does, for a while."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def tensors_of(output: Any) -> list[torch.Tensor]:

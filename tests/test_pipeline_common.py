@@ -102,6 +102,15 @@ class PipelineTesterMixin(MethodHabits):
         betas = self.make_betas()
         torch.testing.assert_close(self.drawn(loaded, betas), self.drawn(pipeline, betas), rtol=1e-4, atol=1e-4)
 
+    def test_wrong_ids_are_a_sentence_wherever_the_model_is(self):
+        pipeline = self.make_pipeline()
+        # Ids on another device have no values that anybody could look at.
+        pipeline.brain_model.to("meta")
+        width = max(pipeline.brain_model.config.num_voxels)
+        for ids in (torch.tensor([0, 9]), torch.tensor([0.5, 0.0]), ["subj99", "subj99"]):
+            with pytest.raises(FmriModelsError, match="ids from 0 to|values of torch.float32|'subj99' is unknown"):
+                pipeline.decode(torch.zeros(2, width), ids)
+
     def test_components_are_stored_under_the_package_name(self, saved):
         """Notices when diffusers' private table of loadable libraries moves."""
         index = json.loads((saved[1] / "model_index.json").read_text())

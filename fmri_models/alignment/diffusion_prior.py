@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..offloading import place_of
+from ..traced import becomes_a_graph
 
 LearnedQueryMode = Literal["pos_emb", "token", "all_pos_emb", "none"]
 AttentionImplementation = Literal["sdpa", "eager"]
@@ -83,7 +84,8 @@ class TimestepEmbedding(nn.Module):
     def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
         """(B,) ▶ (B, size)."""
         half = self.size // 2
-        rates = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000) / max(half - 1, 1)))
+        places = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        rates = torch.exp(places * (-math.log(10000) / max(half - 1, 1)))
         angles = timesteps.float()[:, None] * rates
         features = torch.cat([angles.sin(), angles.cos()], dim=-1)
         # An odd width, which the original did not have, leaves one feature at 0.
@@ -119,7 +121,7 @@ class RelativePositionBias(nn.Module):
     @staticmethod
     def _buckets(distances: torch.Tensor) -> torch.Tensor:
         exact = _NUM_BUCKETS // 2
-        fraction = (distances.clamp(min=exact) / exact).log() / math.log(_MAX_DISTANCE / exact)
+        fraction = (distances.clamp(min=exact).float() / exact).log() / math.log(_MAX_DISTANCE / exact)
         logarithmic = exact + (fraction * (_NUM_BUCKETS - exact)).long()
         return torch.where(distances < exact, distances, logarithmic.clamp(max=_NUM_BUCKETS - 1))
 
@@ -202,8 +204,8 @@ class PriorAttention(nn.Module):
         queries = _rotate(_unit(queries), rotations[-num_queries:, None]).flatten(1, 2)
         keys = _rotate(_unit(keys), rotations)
         null_key, null_value = self.null_key_value
-        keys = torch.cat([_unit(null_key).expand(len(tokens), 1, -1), keys], dim=1)
-        values = torch.cat([null_value.to(values.dtype).expand(len(tokens), 1, -1), values], dim=1)
+        keys = torch.cat([_unit(null_key).expand(tokens.shape[0], 1, -1), keys], dim=1)
+        values = torch.cat([null_value.to(values.dtype).expand(tokens.shape[0], 1, -1), values], dim=1)
         bias = positions.bias[-num_queries * self.num_heads :]
         if attn_implementation == "eager":
             weights = self.weights(queries, keys, bias.float()).transpose(1, 2).flatten(1, 2)
@@ -352,7 +354,7 @@ class DiffusionPriorNetwork(nn.Module):
         if self.learned_query is None:
             return torch.cat([brain, time, noisy], dim=1)
         if self.learned_query_mode == "token":
-            return torch.cat([brain, time, noisy, self.learned_query.expand(len(noisy), -1, -1)], dim=1)
+            return torch.cat([brain, time, noisy, self.learned_query.expand(noisy.shape[0], -1, -1)], dim=1)
         if self.learned_query_mode == "all_pos_emb":
             return torch.cat([brain, time, noisy], dim=1) + self.learned_query
         return torch.cat([brain, time, noisy + self.learned_query], dim=1)
@@ -365,8 +367,8 @@ def _or_null(tokens: torch.Tensor, keep: torch.Tensor | None, null: torch.Tensor
 def _rotations(length: int, head_dim: int, device: torch.device) -> torch.Tensor:
     """(length, head_dim / 2) complex numbers; pairs of features beyond the rotary ones are left alone."""
     dims = min(_ROTARY_DIMS, head_dim)
-    rates = torch.zeros(head_dim // 2, device=device)
-    rates[: dims // 2] = 10000.0 ** -(torch.arange(0, dims, 2, device=device) / dims)
+    rates = torch.zeros(head_dim // 2, dtype=torch.float32, device=device)
+    rates[: dims // 2] = 10000.0 ** -(torch.arange(0, dims, 2, dtype=torch.float32, device=device) / dims)
     angles = torch.arange(length, device=device)[:, None] * rates
     return torch.polar(torch.ones_like(angles), angles)
 
@@ -394,7 +396,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bia
     Returns:
         (B, Q, D) in the dtype of `values`.
     """
-    if queries.device.type != "cpu" or torch.compiler.is_compiling():
+    if queries.device.type != "cpu" or becomes_a_graph():
         return _fused_attention(queries, keys, values, bias)
     learns = torch.is_grad_enabled() and any(each.requires_grad for each in (queries, keys, values, bias))
     attention = _BlockedAttention.apply if learns else _fused_attention
@@ -421,10 +423,7 @@ class _BlockedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(queries, keys, values, bias)
+    def forward(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         attended = torch.empty_like(queries)
         blocks = list(_blocks(queries, keys))
         memory = _memory(queries, keys, blocks)
@@ -432,6 +431,10 @@ class _BlockedAttention(torch.autograd.Function):
             weights = _attention_weights(queries[samples, rows], keys[samples], bias[rows], memory)
             torch.bmm(weights, values[samples], out=attended[samples, rows])
         return attended
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -485,7 +488,7 @@ def _attention_weights(
 
 def _gated(features: torch.Tensor) -> torch.Tensor:
     """(…, 2·size) ▶ (…, size): the first half times SiLU of the second."""
-    if torch.compiler.is_compiling():
+    if becomes_a_graph():
         values, gates = features.chunk(2, dim=-1)
         return F.silu(gates) * values
     return cast(torch.Tensor, _GatedUnit.apply(features))
@@ -495,10 +498,13 @@ class _GatedUnit(torch.autograd.Function):
     """First half of the features times SiLU of the second; keeps nothing but its input for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(features)
+    def forward(features: torch.Tensor) -> torch.Tensor:
         values, gates = features.chunk(2, dim=-1)
         return F.silu(gates).mul_(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable

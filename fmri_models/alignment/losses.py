@@ -44,13 +44,14 @@ def draw_mixco(
         beta: Both parameters of the Beta distribution.
         probability: Probability of a row to be mixed.
     """
-    batch_size = len(subject_ids)
+    batch_size = subject_ids.shape[0]
     # torch's Beta distribution takes no generator, so the global one borrows the state of ours meanwhile.
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator.get_state())
         permutation = torch.randperm(batch_size)
-        betas = torch.distributions.Beta(beta, beta).sample((batch_size,))
-        select = torch.rand(batch_size) <= probability
+        parameter = torch.tensor(beta, dtype=torch.float32)
+        betas = torch.distributions.Beta(parameter, parameter, validate_args=False).sample((batch_size,))
+        select = torch.rand(batch_size, dtype=torch.float32) <= probability
         generator.set_state(torch.get_rng_state())
     return MixCoDraw(_within_subjects(permutation.to(subject_ids.device), subject_ids), betas, select)
 
@@ -113,7 +114,7 @@ def bimixco_loss(
 def mixed_labels(permutation: torch.Tensor, betas: torch.Tensor) -> torch.Tensor:
     """(B, B) how much row i belongs to picture j."""
     labels = torch.diag(betas)
-    rows = torch.arange(len(betas), device=betas.device)
+    rows = torch.arange(betas.shape[0], device=betas.device)
     labels[rows, permutation] = 1 - betas
     return labels
 
@@ -163,7 +164,7 @@ def cosine_anneal(start: float, end: float, fraction: float) -> float:
 def retrieval_top1(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Scalar share of rows whose own picture is the most similar of the batch; inputs (B, D) of length one."""
     nearest = (predicted.float() @ target.float().T).argmax(dim=1)
-    return (nearest == torch.arange(len(predicted), device=nearest.device)).float().mean()
+    return (nearest == torch.arange(predicted.shape[0], device=nearest.device)).float().mean()
 
 
 def normalised(embeds: torch.Tensor) -> torch.Tensor:
@@ -183,7 +184,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _require_negatives(predicted: torch.Tensor) -> None:
-    if len(predicted) < 2:
+    if predicted.shape[0] < 2:
         raise FmriModelsError(
             "A contrastive loss compares the rows of a batch, and this batch has one row; train with a batch size of 2 "
             "or more."

@@ -28,6 +28,11 @@ class TokenComponents(nn.Module):
         self.register_buffer("directions", torch.zeros(self.num_components, size))
         self.register_buffer("scales", torch.ones(self.num_components))
 
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self._buffer("mean"))
+        nn.init.zeros_(self._buffer("directions"))
+        nn.init.ones_(self._buffer("scales"))
+
     @property
     def is_fitted(self) -> bool:
         return bool(self._buffer("directions").any())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import FmriModelsError
+from ..traced import becomes_a_graph
 from .wide_linear import WideLinear
 
 
@@ -37,8 +38,8 @@ def by_subject(
 
     Every layer runs, without rows as well: its gradient is then zero and not missing, which matters where several
     processes average gradients. Ids on an accelerator are not read, because the host would wait for it, and neither are
-    those of a graph that is compiled or exported: all layers see all rows there, and where an id is none the features
-    are NaN.
+    those of a graph that is compiled, exported or traced: all layers see all rows there, and where an id is none the
+    features are NaN.
 
     Args:
         layers: One a subject, (B, voxels) ▶ (B, F).
@@ -52,7 +53,7 @@ def by_subject(
     Raises:
         FmriModelsError: An id that can be read is none of a layer.
     """
-    if subject_ids.device.type != "cpu" or torch.compiler.is_compiling():
+    if subject_ids.device.type != "cpu" or becomes_a_graph():
         return _selected(layers, fmri, subject_ids.to(fmri.device), num_voxels)
     rows = [torch.nonzero(subject_ids == index).flatten() for index in range(len(layers))]
     if sum(map(len, rows)) != len(fmri):

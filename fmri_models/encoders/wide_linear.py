@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from ..traced import becomes_a_graph
+
 # Below it, a weight is small enough for PyTorch's own layer.
 _MIN_WEIGHT_VALUES = 2**24
 # Values of the weight that a thread multiplies together: some megabytes, which stay in a cache.
@@ -45,7 +47,7 @@ class WideLinear(nn.Linear):
 
     def _is_blocked(self, features: torch.Tensor) -> bool:
         return (
-            not torch.compiler.is_compiling()
+            not becomes_a_graph()
             and self.weight.numel() >= _MIN_WEIGHT_VALUES
             and features.ndim == 2
             and features.dtype == self.weight.dtype == torch.float32
@@ -82,14 +84,17 @@ class _BlockedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, memory: ReusedMemory
+        features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, memory: ReusedMemory
     ) -> torch.Tensor:
-        ctx.save_for_backward(features, weight)
-        ctx.memory = memory
         result = features.new_empty(len(features), len(weight))
         for block in _blocks(weight):
             torch.mm(features, weight[block].T, out=result[:, block])
         return result if bias is None else result.add_(bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        features, weight, _, ctx.memory = inputs
+        ctx.save_for_backward(features, weight)
 
     @staticmethod
     @once_differentiable

@@ -72,3 +72,15 @@ def test_a_state_dict_carries_what_was_fitted(tokens: np.ndarray) -> None:
 def test_half_precision_stays_half_precision(tokens: np.ndarray) -> None:
     components = fitted(tokens).to(torch.bfloat16)
     assert components(torch.zeros(2, SIZE, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_memory_without_values_is_initialised_as_a_new_module_is() -> None:
+    with torch.device("meta"):
+        components = TokenComponents(6, 4)
+    components.to_empty(device="cpu")
+    with torch.no_grad():
+        for buffer in components.buffers():
+            buffer.fill_(float("nan"))
+    components.reset_parameters()
+    for name, value in TokenComponents(6, 4).named_buffers():
+        assert torch.equal(components.get_buffer(name), value)

@@ -113,7 +113,7 @@ class LinearModel(FmriPreTrainedModel):
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
-        indices = self.subject_indices(subject_ids, len(fmri))
+        indices = self.subject_indices(subject_ids, fmri.shape[0])
         decoded = {part: self._apply_heads(part, fmri, indices) for part in self.spaces}
         targets = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
         losses = {
@@ -162,7 +162,7 @@ class LinearModel(FmriPreTrainedModel):
 
     def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         decoded = by_subject(self._heads(part), fmri, indices, self.config.num_voxels)
-        return decoded.reshape(len(fmri), *self.spaces[part].shape)
+        return decoded.reshape(fmri.shape[0], *self.spaces[part].shape)
 
     def _heads(self, part: str) -> nn.ModuleList:
         return cast(nn.ModuleList, self.heads[part])

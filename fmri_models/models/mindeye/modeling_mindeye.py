@@ -28,6 +28,7 @@ from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
 from ...original_checkpoint import Checkpoint
 from ...seeds import checked_generators
+from ...traced import becomes_a_graph
 from .configuration_mindeye import MindEyeConfig
 from .convert_mindeye import load_low_level, load_model, load_prior
 
@@ -233,7 +234,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         output_hidden_states: bool | None,
         output_attentions: bool | None,
     ) -> MindEyePriorOutput:
-        timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         condition = self._tokens(brain_embeds)
         predicted = self.network(
             self._tokens(sample),
@@ -246,7 +247,8 @@ class MindEyePrior(MindEyePreTrainedModel):
             computes_all=bool(output_hidden_states or output_attentions),
         )
         if self.config.prior_adds_condition:
-            predicted = predicted + (condition if brain_keep is None else condition * brain_keep[:, None, None])
+            kept = None if brain_keep is None else brain_keep.to(condition.device)[:, None, None]
+            predicted = predicted + (condition if kept is None else condition * kept)
         return MindEyePriorOutput(predicted_embeds=predicted)
 
     def _predict(self, *inputs: Any, **options: Any) -> torch.Tensor:
@@ -279,14 +281,14 @@ class MindEyePrior(MindEyePreTrainedModel):
             generator: Source of what is drawn.
         """
         target = self._tokens(image_embeds).float() * self.scale
-        batch_size, device = len(target), target.device
+        batch_size, device = target.shape[0], target.device
         source = torch.device("cpu") if generator is None else generator.device
         if timesteps is None:
             timesteps = torch.randint(
                 self.config.prior_num_timesteps, (batch_size,), generator=generator, device=source
             ).to(device)
         if noise is None:
-            noise = torch.randn(target.shape, generator=generator, device=source)
+            noise = torch.randn(target.shape, generator=generator, device=source, dtype=torch.float32)
         noise = self._tokens(noise).to(target)
         brain_keep = self._draw_keep(brain_keep, self.config.prior_brain_dropout, batch_size, generator)
         image_keep = self._draw_keep(image_keep, self.config.prior_image_dropout, batch_size, generator)
@@ -381,10 +383,10 @@ class MindEyePrior(MindEyePreTrainedModel):
         if keep is not None or not self.training:
             return keep
         source = torch.device("cpu") if generator is None else generator.device
-        return torch.rand(batch_size, generator=generator, device=source) < 1 - dropout
+        return torch.rand(batch_size, generator=generator, device=source, dtype=torch.float32) < 1 - dropout
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
-        return values.reshape(len(values), *self.token_shape)
+        return values.reshape(values.shape[0], *self.token_shape)
 
 
 class MindEyeLowLevelModel(MindEyePreTrainedModel):
@@ -451,9 +453,9 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         latents: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        return_loss: bool = True,
     ) -> MindEyeLowLevelOutput:
         """Maps processed voxels.
-        return_loss: bool = True,
 
         Args:
             fmri: (B, V) processed voxels, zero-padded to the widest subject.
@@ -461,9 +463,9 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             latents: (B, C, h, w) targets, for the loss.
             output_hidden_states: Whether to return what is between the blocks; left out, the configuration's.
             output_attentions: Changes nothing but for a warning: none are computed here.
+            return_loss: Whether the loss is computed where there are targets.
 
         Returns:
-            return_loss: Whether the loss is computed where there are targets.
             [`MindEyeLowLevelOutput`] with `latents` (B, C, h, w); the loss is the mean absolute error. With
             `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
@@ -473,7 +475,7 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         indices = self.subject_indices(subject_ids, fmri.shape[0])
         start = self.encoder(fmri.to(self.dtype), indices).reshape(fmri.shape[0], *self.start_shape)
         start = self.norm(start)
-        decoded = self.upsampler(start)
+        decoded = self._upsampled(start)
         maps = start if self.maps_projector is None else self.maps_projector(start)
         loss = None if latents is None else F.l1_loss(decoded.float(), latents.float())
         return MindEyeLowLevelOutput(
@@ -482,6 +484,12 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
             latents=decoded,
             feature_maps=maps.flatten(2).transpose(1, 2),
         )
+
+    def _upsampled(self, start: torch.Tensor) -> torch.Tensor:
+        if becomes_a_graph() or start.shape[0]:
+            return cast(torch.Tensor, self.upsampler(start))
+        # The decoder's attention takes no empty batch.
+        return cast(torch.Tensor, self.upsampler(start.new_zeros(1, *self.start_shape))[:0])
 
     @property
     def samples(self) -> bool:
@@ -579,6 +587,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         latents: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        return_loss: bool = True,
     ) -> MindEyeOutput:
         """Maps processed voxels; the prior takes part in the loss and is not sampled.
 
@@ -587,10 +596,10 @@ class MindEyeModel(MindEyePreTrainedModel):
             subject_ids: (B,) indices or names; may be left out with one subject.
             image_embeds: (B, T, D) targets, for the contrastive loss and the prior's; at least two rows.
             latents: (B, C, h, w) targets, for the low-level loss.
-        return_loss: bool = True,
             output_hidden_states: Whether to return what is between the backbone's blocks (without one, the low-level
                 branch's); None is the configuration's.
             output_attentions: Changes nothing but for a warning: none are computed here; `prior` computes some.
+            return_loss: Whether the loss is computed where there are targets.
 
         Returns:
             [`MindEyeOutput`]; `losses` holds `contrastive` (soft CLIP), `prior` (weighted by 30) and `low_level` as far
@@ -599,7 +608,6 @@ class MindEyeModel(MindEyePreTrainedModel):
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
-            return_loss: Whether the loss is computed where there are targets.
         image_embeds, latents = (image_embeds, latents) if return_loss else (None, None)
         indices = self.subject_indices(subject_ids, fmri.shape[0])
         if output_hidden_states is None:
@@ -653,7 +661,7 @@ class MindEyeModel(MindEyePreTrainedModel):
     def tokens_from(self, encoded: torch.Tensor) -> torch.Tensor:
         """The backbone's output as tokens (B, T, D)."""
         tokens = encoded if self.components is None else self.components(encoded)
-        return tokens.reshape(len(tokens), *self.token_shape)
+        return tokens.reshape(tokens.shape[0], *self.token_shape)
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, T, D) as what is compared with pictures."""
@@ -702,7 +710,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         if self.backbone is None:
             return super().retrieval_embeds(fmri, subject_ids)
         self.check_fmri(fmri)
-        _, projected = self.embed(fmri, self.subject_indices(subject_ids, len(fmri)))
+        _, projected = self.embed(fmri, self.subject_indices(subject_ids, fmri.shape[0]))
         shaped = self._shaped(projected)
         assert shaped is not None
         return shaped
@@ -710,6 +718,8 @@ class MindEyeModel(MindEyePreTrainedModel):
     def _sample_prior(self, tokens: torch.Tensor, num_candidates: int, generator: Generators) -> torch.Tensor:
         assert self.prior is not None
         sources = _sample_generators(generator, len(tokens), num_candidates)
+        if not sources:
+            return tokens[:0].float()
         samples = []
         size = max(1, _VALUES_A_CHUNK // tokens[0].numel())
         for start in range(0, len(sources), size):
@@ -731,11 +741,11 @@ class MindEyeModel(MindEyePreTrainedModel):
         assert space is not None
         if space.normalisation == "cls_norm":
             embeds = embeds / (embeds[:, :1].norm(dim=-1, keepdim=True) + _CLS_EPS)
-        return embeds.reshape(len(embeds), *space.shape)
+        return embeds.reshape(embeds.shape[0], *space.shape)
 
     def _shaped(self, embeds: torch.Tensor | None) -> torch.Tensor | None:
         space = self.config.space("image_embedding_space")
-        return None if embeds is None or space is None else embeds.reshape(len(embeds), *space.shape)
+        return None if embeds is None or space is None else embeds.reshape(embeds.shape[0], *space.shape)
 
 
 def _projector(size: int, hidden_size: int) -> nn.Sequential:
@@ -776,4 +786,4 @@ def _standard_normal(shape: torch.Size, generator: Generators, device: torch.dev
     if isinstance(generator, Sequence):
         return torch.stack([_standard_normal(shape[1:], each, device) for each in generator])
     source = "cpu" if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=source).to(device)
+    return torch.randn(shape, generator=generator, device=source, dtype=torch.float32).to(device)

@@ -186,7 +186,7 @@ class MindEyeObjective:
         losses: dict[str, torch.Tensor] = {}
         if "backbone" in parts or "prior" in parts:
             mixes = self._mixes(progress) and "backbone" in parts
-            draw = self._draw(subject_ids, generator) if mixes else None
+            draw = self._draw(subject_ids, generator).to(fmri.device) if mixes else None
             mixed = fmri if draw is None else mixco(fmri, draw.permutation, draw.betas, draw.select)
             encoded, tokens = self._encode(model, mixed, subject_ids, trained="backbone" in parts)
             if "backbone" in parts:
@@ -231,7 +231,7 @@ class MindEyeObjective:
         parts = self._parts_of(model)
         fmri, subject_ids = batch["fmri"], batch["subject_ids"]
         metrics: dict[str, torch.Tensor] = {}
-        loss = torch.zeros((), device=fmri.device)
+        loss = torch.zeros((), device=fmri.device, dtype=torch.float32)
         if "backbone" in parts or "prior" in parts:
             encoded, tokens = _encoded(model, fmri, subject_ids)
             if "backbone" in parts:
@@ -292,13 +292,12 @@ class MindEyeObjective:
 
     def _draw(self, subject_ids: torch.Tensor, generator: torch.Generator) -> MixCoDraw:
         assert self.mixco_beta is not None
-        draw = draw_mixco(subject_ids, generator, self.mixco_beta, self.mixco_probability)
-        return draw.to(subject_ids.device)
+        return draw_mixco(subject_ids, generator, self.mixco_beta, self.mixco_probability)
 
     def _with_noise(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if not self.voxel_noise:
             return fmri
-        return fmri + self.voxel_noise * torch.randn(fmri.shape, generator=generator).to(fmri)
+        return fmri + self.voxel_noise * torch.randn(fmri.shape, generator=generator, dtype=torch.float32).to(fmri)
 
     def _encode(
         self, model: MindEyeModel, fmri: torch.Tensor, subject_ids: torch.Tensor, trained: bool

@@ -37,9 +37,9 @@ def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.
         (B, V).
     """
     batch_size, repetitions = fmri.shape[:2]
-    choice = float(torch.rand(1, generator=generator))
+    choice = float(torch.rand(1, generator=generator, dtype=torch.float32))
     if choice <= 0.5:
-        weights = torch.rand(batch_size, repetitions, generator=generator).to(fmri)
+        weights = torch.rand(batch_size, repetitions, generator=generator, dtype=torch.float32).to(fmri)
         return (fmri * (weights / weights.sum(dim=1, keepdim=True))[:, :, None]).sum(dim=1)
     if choice <= 0.8:
         return fmri.mean(dim=1)

@@ -11,7 +11,7 @@ from fmri_models.alignment import diffusion_prior
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeConfig, MindEyeLowLevelModel, MindEyeModel, MindEyePrior
 from tests.models.mindeye.original import original, recipe_state_dict, recipe_tensors, seeded_normal, state_dict
-from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin, SuiteCase
+from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin, SuiteCase, default_dtype
 
 IMAGE_SPACE = {"encoder": "tiny", "layer": "tokens", "shape": [3, 8]}
 LATENT_SPACE = {"encoder": "tiny", "layer": "latent", "shape": [2, 4, 6]}
@@ -89,6 +89,24 @@ class TestMindEyeModelWithoutBackbone(ModelTesterMixin):
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
         return tiny_config(subject_names=subject_names, num_voxels=num_voxels, image_embedding_space=None)
+
+
+class TestMindEyeModelWithComponents(ModelTesterMixin):
+    model_class = MindEyeModel
+    depth: ClassVar = DEPTH
+    draws_for_targets = True
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> MindEyeConfig:
+        return tiny_config(
+            subject_names=subject_names, num_voxels=num_voxels, token_components=4, prior_adds_condition=True
+        )
+
+    def make_model(self) -> MindEyeModel:
+        model = super().make_model()
+        assert isinstance(model, MindEyeModel) and model.components is not None
+        tokens = torch.randn(20, 24, generator=torch.Generator().manual_seed(6))
+        model.components.fit(tokens.numpy(), whitening=0.5)
+        return model
 
 
 class PriorCase(SuiteCase):
@@ -172,6 +190,27 @@ class TestPriorHabits:
         assert isinstance(prior(**self.inputs), tuple)
         again = prior.sample(self.inputs["brain_embeds"], generator=torch.Generator().manual_seed(0))
         assert torch.equal(again, sampled)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+    def test_the_default_dtype_of_others_changes_nothing(self, implementation, dtype):
+        prior, embeds = self.prior(implementation), self.inputs["brain_embeds"]
+        expected = prior(**self.inputs), prior.sample(embeds, generator=torch.Generator().manual_seed(0))
+        with default_dtype(dtype):
+            found = prior(**self.inputs), prior.sample(embeds, generator=torch.Generator().manual_seed(0))
+        for value, other in zip(found, expected, strict=True):
+            assert torch.equal(value, other)
+
+    @pytest.mark.parametrize("mode", ["pos_emb", "token", "all_pos_emb", "none"])
+    def test_graphs_take_other_batches(self, mode):
+        prior = self.prior(prior_learned_query_mode=mode)
+        more = {name: torch.cat([value, value.flip(0)]) for name, value in self.inputs.items()}
+        rows = torch.export.Dim("rows", min=2)
+        shapes = {name: {0: rows} for name in self.inputs}
+        exported = torch.export.export(prior, (), self.inputs, dynamic_shapes=shapes).module()
+        torch.testing.assert_close(exported(**more), prior(**more), rtol=1e-4, atol=1e-5)
+        traced = torch.jit.trace(prior, example_kwarg_inputs=self.inputs, strict=False, check_trace=False)
+        torch.testing.assert_close(traced(**more), prior(**more), rtol=1e-4, atol=1e-5)
 
     def test_one_graph_samples_at_each_level(self):
         prior, embeds = self.prior(), self.inputs["brain_embeds"]

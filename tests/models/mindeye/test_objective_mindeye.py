@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from fmri_models.alignment.losses import (
@@ -224,6 +225,19 @@ def test_everything_is_drawn_from_the_generator():
     for name, value in first.items():
         assert torch.equal(second[name], value)
         assert not torch.equal(other[name], value)
+
+
+@pytest.mark.parametrize("part", ["backbone", "prior", "low_level"])
+def test_what_is_drawn_follows_the_batch_to_an_accelerator(part):
+    # Fake tensors know their device and have no values; each operation refuses devices that differ, as it would.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            model = MindEyeModel(tiny_config(prior_adds_condition=True)).train()
+        factors = {"fmri": (8, max(NUM_VOXELS)), "image_embeds": (8, 3, 8), "latents": (8, 2, 4, 6)}
+        batch: dict[str, Any] = {name: torch.randn(shape, device="cuda") for name, shape in factors.items()}
+        batch["subject_ids"] = torch.zeros(8, dtype=torch.long, device="cuda")
+        losses = MindEyeObjective(parts=[part], voxel_noise=0.1).losses(model, batch, 0.1, same, source())
+    assert {value.device.type for value in losses.values()} == {"cuda"}
 
 
 def test_mixed_precision_changes_losses_little():
