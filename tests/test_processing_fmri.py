@@ -827,3 +827,9 @@ def test_without_a_kind_of_tensor_there_are_arrays():
     inputs = processor(make_fmri(3), return_tensors=None)
     assert all(isinstance(values, np.ndarray) for values in inputs.values())
     np.testing.assert_array_equal(inputs["fmri"], processor(make_fmri(3), return_tensors="np")["fmri"])
+
+
+def test_a_session_that_is_missing_is_named_as_python_and_the_command_take_it():
+    processor = FmriProcessor.fit(make_fmri(40), sessions=[1] * 20 + [2] * 20, statistics="session")
+    with pytest.raises(FmriModelsError, match=r"session= \(--session on the command line\) which one these trials are"):
+        processor(make_fmri(3))

@@ -357,3 +357,20 @@ def test_the_package_is_the_command():
     ended = subprocess.run([sys.executable, "-m", "fmri_models", "--help"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert ended.stdout.startswith("usage: fmri-models ")
+
+
+def test_prepare_ends_with_commands_that_can_be_typed_and_name_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stimuli").mkdir()
+    rng = np.random.default_rng(0)
+    for name in range(12):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "stimuli" / f"s{name:02d}.png")
+    np.save("betas.npy", rng.standard_normal((24, 20)).astype(np.float32))
+    rows = [f"s{trial % 12:02d},1,1" for trial in range(24)]
+    (tmp_path / "events.csv").write_text("\n".join(["stimulus_id,session,run", *rows]) + "\n")
+    options = ["--fmri", "betas.npy", "--events", "events.csv", "--stimuli", "stimuli", "--out", "my table"]
+    assert main(["prepare", "arrays", *options]) == 0
+    told = capsys.readouterr().out
+    assert "too few for a figure to mean much" in told and "DIR" not in told
+    assert "  fmri-models train linear 'data=my table' 'out=my table-linear'" in told.splitlines()
