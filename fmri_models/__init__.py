@@ -6,9 +6,11 @@ Public names are imported on first use, so that `import fmri_models` and `fmri-m
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .log import follow_transformers as _follow_transformers
 from .registry import register_with_libraries as _register_with_libraries
 from .version import __version__
 
+_follow_transformers()
 _register_with_libraries()
 
 _CORE = {

@@ -111,7 +111,8 @@ def in_sentences(program: str) -> Iterator[None]:
         program: What they begin with.
     """
     handler, logger = _Sentences(program), logging.getLogger(_PACKAGE)
-    level = logger.level
+    # What was set, which is nothing as long as it follows that of transformers.
+    level = vars(logger)["level"]
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:

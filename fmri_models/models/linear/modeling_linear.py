@@ -124,8 +124,10 @@ class LinearModel(FmriPreTrainedModel):
         return LinearOutput(
             loss=torch.stack(list(losses.values())).sum() if losses else None,
             losses=losses or None,
+            image_embeds=decoded.get("image_embeds"),
+            text_embeds=decoded.get("text_embeds"),
             retrieval_embeds=decoded.get("image_embeds"),
-            **decoded,
+            latents=decoded.get("latents"),
         )
 
     @property
