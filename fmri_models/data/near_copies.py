@@ -178,10 +178,15 @@ class PictureSketches:
         """Compares the pictures of pairs, so many at a time as fit into memory."""
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]
         self._verdicts |= dict.fromkeys(new)
-        new = [(one, other) for one, other in new if not self._are_drawn(one, other)]
         with self._bar(new, "pair") as done:
-            for start in range(0, len(new), _PAIRS_AT_ONCE):
-                chunk = new[start : start + _PAIRS_AT_ONCE]
+            left = []
+            for one, other in new:
+                if self._are_drawn(one, other):
+                    done.update()
+                else:
+                    left.append((one, other))
+            for start in range(0, len(left), _PAIRS_AT_ONCE):
+                chunk = left[start : start + _PAIRS_AT_ONCE]
                 ids = sorted({name for pair in chunk for name in pair})
                 pictures = {
                     name: picture
