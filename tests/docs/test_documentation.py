@@ -39,7 +39,10 @@ def commands(page: Path) -> Iterator[list[str]]:
             # What a reference says of a command stands two blanks or more behind it.
             typed = re.split(r"\s{2,}(?=[a-z#])" if not line.startswith(" ") else r"\s#", line.strip())[0]
             if typed.startswith("fmri-models "):
-                yield shlex.split(ALTERNATIVES.sub(r"\1", typed), comments=True)[1:]
+                arguments = shlex.split(ALTERNATIVES.sub(r"\1", typed), comments=True)[1:]
+                # What another program does with the output is no argument.
+                ends = [number for number, argument in enumerate(arguments) if argument in ("|", ">")]
+                yield arguments[: min(ends, default=len(arguments))]
 
 
 def headings(page: Path) -> set[str]:
