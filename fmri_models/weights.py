@@ -301,7 +301,9 @@ def check_variant(names: Iterable[str], what: str, variant: str | None) -> None:
         mends.append("no variant")
     found = f"of {listed([repr(one_line(name, 40)) for name in named], 3)}" if named else "without a variant"
     also = " and without one" if named and None in there else ""
-    raise NoSuchVariantError(f"{what} has no weights {wanted}; there are weights {found}{also}: pass {' or '.join(mends)}.")
+    raise NoSuchVariantError(
+        f"{what} has no weights {wanted}; there are weights {found}{also}: pass {' or '.join(mends)}."
+    )
 
 
 def stored_tensors_of(file: Path, what: str) -> dict[str, StoredTensor]:

@@ -243,9 +243,18 @@ class ModelTesterMixin(SuiteCase):
         columns = {**inputs, **self.make_targets(model, len(SUBJECTS))}
         rows = [{name: values[row] for name, values in columns.items()} for row in range(len(SUBJECTS))]
         options = TrainingArguments(
-            str(tmp_path), max_steps=2, per_device_train_batch_size=3, per_device_eval_batch_size=3, 
-            eval_strategy="steps", eval_steps=1, save_steps=1, load_best_model_at_end=True, report_to=[], use_cpu=True, disable_tqdm=True,
-        )  # fmt: skip
+            str(tmp_path),
+            max_steps=2,
+            per_device_train_batch_size=3,
+            per_device_eval_batch_size=3,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_steps=1,
+            load_best_model_at_end=True,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        )
         trainer = Trainer(model, options, train_dataset=rows, eval_dataset=rows)
         trainer.train()
         losses = [each["eval_loss"] for each in trainer.state.log_history if "eval_loss" in each]

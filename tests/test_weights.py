@@ -147,15 +147,11 @@ def test_variants_that_are_there_are_named(folder):
         check(folder)
     with pytest.raises(FmriModelsError, match="pass variant='fp16'"):
         LinearModel.from_pretrained(folder)
-    with pytest.raises(
-        FmriModelsError, match=r"variant 'bf16'; there are weights of 'fp16': pass variant='fp16'\."
-    ):
+    with pytest.raises(FmriModelsError, match=r"variant 'bf16'; there are weights of 'fp16': pass variant='fp16'\."):
         LinearModel.from_pretrained(folder, variant="bf16")
     assert LinearModel.from_pretrained(folder, variant="fp16").dtype == torch.float32
     shutil.copy(folder / "model.fp16.safetensors", folder / "model.safetensors")
-    with pytest.raises(
-        FmriModelsError, match="weights of 'fp16' and without one: pass variant='fp16' or no variant"
-    ):
+    with pytest.raises(FmriModelsError, match="weights of 'fp16' and without one: pass variant='fp16' or no variant"):
         LinearModel.from_pretrained(folder, variant="bf16")
 
 

@@ -680,9 +680,7 @@ def test_notes_on_a_terminal_have_the_names_of_the_table_and_its_width(report):
     labels = [metric.label for metric in report.metrics() if metric.name in ("ssim", "identification_top1")]
     assert labels == ["SSIM", "top-1 pixels"]
     assert "nearest training scores 0.711 in SSIM (the brain row 0.742), 0.560 in top-1 pixels and" in joined
-    assert (
-        "The row noise-free is missing; permuted training (ridge) is ridge regression, and --refit" in joined
-    )
+    assert "The row noise-free is missing; permuted training (ridge) is ridge regression, and --refit" in joined
     assert "unknown_metric of my_ssim" in joined
 
 

@@ -234,7 +234,11 @@ def test_drawing_is_read_by_its_declared_types(override, expected):
     ("name", "override", "message"),
     [
         ("linear", "drawing.selection=on", r"^drawing\.selection is 'on'; expected 'brain', 'first'"),
-        ("linear", "drawing.num_candidates=0", r"^drawing\.num_candidates is 0; expected a whole number from 1 to 1000"),
+        (
+            "linear",
+            "drawing.num_candidates=0",
+            r"^drawing\.num_candidates is 0; expected a whole number from 1 to 1000",
+        ),
         ("linear", "drawing.steps=3", "unknown key 'steps'"),
         ("linear", "seed=1e400", "^seed is 1e400; expected a whole number"),
         ("linear", "seed=on", "^seed is 'on'; expected a whole number"),
