@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from tqdm import TqdmExperimentalWarning
@@ -20,6 +20,9 @@ _SWITCHES = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"
 # Into a file: no line sooner than this after the one before it, and none for less of the whole than this, but at least
 # one in so many seconds.
 _SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES, _MOST_SECONDS_BETWEEN_LINES = 10.0, 0.1, 60.0
+
+# More than a bar takes to appear.
+_SECONDS_FOR_A_BAR = 1.0
 
 # Inside of a command: whether bars are shown, and what was turned off for it.
 _decided: bool | None = None
@@ -101,7 +104,8 @@ def phase(name: str, delay: float = 1.0, disable: bool = False) -> Iterator[None
         yield
     finally:
         timer.cancel()
-        timer.join()
+        # Whoever holds tqdm's lock may be a thread that was interrupted; a phase doesn't wait for it.
+        timer.join(_SECONDS_FOR_A_BAR)
         for each in said:
             each.close()
 
@@ -219,7 +223,19 @@ def turn_off_libraries() -> None:
         _turned_off.extend(switch for switch in map(_switch, _LIBRARIES) if switch is not None and switch.turn_off())
 
 
-class _Lines(StandardBar):
+class _Unlocking(StandardBar):
+    """A bar that keeps nothing locked where it can't be drawn: with tqdm's own, other threads would wait for ever."""
+
+    def refresh(self, nolock: bool = False, lock_args: Any = None) -> bool:  # type: ignore[override]
+        """Draws the bar again."""
+        if self.disable:
+            return False
+        with nullcontext() if nolock else self.get_lock():
+            self.display()
+        return True
+
+
+class _Lines(_Unlocking):
     """A bar for files and pipes, where what has been written stays."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -248,7 +264,8 @@ class _Lines(StandardBar):
 
     def close(self) -> None:
         """Writes the last line, unless the bar never appeared."""
-        if self.disable:
+        # One whose first line could not be written was never begun.
+        if self.disable or not hasattr(self, "start_t"):
             return
         appeared, took = hasattr(self, "_written") and not self._inside, time.time() - self.start_t
         # Before tqdm's own end, which would draw a frame.
@@ -410,7 +427,13 @@ def _terminal_bar() -> type[StandardBar]:
         warnings.simplefilter("ignore", TqdmExperimentalWarning)
         from tqdm.auto import tqdm
 
-    return tqdm
+    if "ipykernel" in sys.modules:
+        return tqdm
+
+    class TerminalBar(_Unlocking, tqdm):
+        """That of a terminal."""
+
+    return TerminalBar
 
 
 def _duration(seconds: float) -> str:

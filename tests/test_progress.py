@@ -1,10 +1,12 @@
 """Bars: names, lines in files, and whoever has turned them off."""
 
+import errno
 import io
 import os
 import pty
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -195,3 +197,22 @@ def test_an_interrupt_leaves_no_line_without_an_end(when, monkeypatch):
     os.close(master)
     before, found, after = shown.partition("interrupted\r\n")
     assert found and not after and "Drawing" in before and before.endswith(" \r")
+
+
+def _enter(lock, entered):
+    with lock:
+        entered.set()
+
+
+def test_what_can_not_be_written_keeps_nothing_locked(shown):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        progress.bar(range(3), "Drawing", file=Full())
+    entered = threading.Event()
+    threading.Thread(target=_enter, args=(progress.StandardBar.get_lock(), entered), daemon=True).start()
+    assert entered.wait(10)
+    with progress.phase("Comparing pictures", delay=0.0):
+        pass
