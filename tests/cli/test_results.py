@@ -206,7 +206,7 @@ def state():
     environment = {{name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}}
     return environment, sys.stdout, sys.stderr, sys.stdout.errors, sys.stderr.errors
 def levels():
-    return [logging.getLogger(name).level for name in ("transformers", "diffusers", "fmri_models")]
+    return [vars(logging.getLogger(name))["level"] for name in ("transformers", "diffusers", "fmri_models")]
 before, levels_before = state(), levels()
 from fmri_models.cli.main import main
 assert main(["card", {model!r}]) == 0

@@ -686,4 +686,4 @@ def test_notes_on_a_terminal_have_the_names_of_the_table_and_its_width(report):
 
 def test_a_whole_number_of_stimuli_to_choose_from_is_one(report):
     assert isinstance(report.protocol["pool_size"], int)
-    assert len(repr(report)) < 3000
+    assert len(repr(report)) < 10_000
