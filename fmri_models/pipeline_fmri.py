@@ -791,7 +791,10 @@ class FmriToImagePipeline(DiffusionPipeline):
             self._accompanying.pop(name, None)
         record = self.training_record
         if record is not None and "brain_model" in changed:
-            record.add_unknown(WITH_ADAPTER if adapters_of(self.brain_model) else CHANGED_LATER)
+            if adapters_of(self.brain_model):
+                record.add_unknown(WITH_ADAPTER)
+            elif GIVEN_LATER not in record.unknown_initial_models:
+                record.add_unknown(CHANGED_LATER)
             self._accompanying[TRAINING_FILE] = record.to_json().encode()
 
     def _save_base(self, folder: Path, options: Mapping[str, Any]) -> None:
