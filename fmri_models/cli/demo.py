@@ -86,7 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--method", default="mindeye", choices=DEMO_METHODS, help="the decoder (default: mindeye)")
-    parser.add_argument("--quick", action="store_true", help="fewer pictures: about a minute and a half")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures: one to two minutes")
     parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     add_table_argument(parser)
