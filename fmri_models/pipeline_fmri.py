@@ -46,7 +46,7 @@ from .generation.loading import (
     resolved,
 )
 from .generation.source import SPACES, GeneratorSource
-from .generation.step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
+from .generation.step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
 from .hub_repository import (
     FETCH_OPTIONS,
     split_push_options,
@@ -115,7 +115,7 @@ class FmriPipelineOutput(BaseOutput):
     low_level_images: list[Image.Image] | np.ndarray | torch.Tensor | None = None
 
 
-class FmriToImagePipeline(DiffusionPipeline):
+class FmriToImagePipeline(CallState, DiffusionPipeline):
     """Voxels ▶ brain model ▶ image generator.
 
     Args:
@@ -587,24 +587,9 @@ class FmriToImagePipeline(DiffusionPipeline):
         }
 
     @property
-    def guidance_scale(self) -> float:
-        """Weight of the decoded embeddings in the call that runs, or ran last."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the image generator's network is asked without the embeddings, too."""
-        return self._guidance_scale != 1.0
-
-    @property
     def num_timesteps(self) -> int:
         """Denoising steps of the pictures that are drawn together; 1 where nothing is denoised."""
         return 0 if self._image_generator is None else self._image_generator.num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether a callback has ended the denoising."""
-        return self._interrupt
 
     @property
     def _guidance_scale(self) -> float:

@@ -52,7 +52,7 @@ from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name
 from .source import GeneratorSource
-from .step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
+from .step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
@@ -84,7 +84,7 @@ class ImageGeneratorOutput(BaseOutput):
         return self if return_dict else self.to_tuple()
 
 
-class ImageGenerator(UploadedInSentences, DiffusionPipeline):
+class ImageGenerator(UploadedInSentences, CallState, DiffusionPipeline):
     """A picture from embeddings, a low-level latent, or both.
 
     A subclass registers its networks as flat components and implements the abstract methods. Everything that
@@ -393,24 +393,9 @@ class ImageGenerator(UploadedInSentences, DiffusionPipeline):
         """
 
     @property
-    def guidance_scale(self) -> float:
-        """Weight of the embeddings in the call that runs, or ran last."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the network is asked without the embeddings, too."""
-        return self._guidance_scale != 1.0
-
-    @property
     def num_timesteps(self) -> int:
         """Steps of the pictures that are drawn together; 1 where nothing is denoised."""
         return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether a callback has ended the denoising."""
-        return self._interrupt
 
     @staticmethod
     def batches(*inputs: Any) -> list[torch.Tensor | None]:

@@ -16,6 +16,28 @@ Tensors = dict[str, torch.Tensor | None]
 CallbackFunction = Callable[[Any, int, torch.Tensor, dict[str, Any]], Mapping[str, Any] | None]
 
 
+class CallState:
+    """What pipelines say of the call that runs, or ran last; a callback may change what begins with `_`."""
+
+    _guidance_scale: float
+    _interrupt: bool
+
+    @property
+    def guidance_scale(self) -> float:
+        """Weight of the embeddings."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the network that draws is asked without the embeddings, too."""
+        return self._guidance_scale != 1.0
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has ended the denoising."""
+        return self._interrupt
+
+
 class StepCallback:
     """A caller's function with the names of the tensors that it asks for; without a function, nothing happens.
 
