@@ -6,8 +6,8 @@ import torch
 from transformers.utils import logging
 
 from fmri_models.cli.demo import FULL
-from fmri_models.data.simulator import simulate
 from fmri_models.data.table import TrialTable
+from fmri_models.simulation import simulate
 from fmri_models.training.gradient import GradientStage
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.stages import StageRunner

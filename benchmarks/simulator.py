@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fmri_models.data.scenes import scene_records
-from fmri_models.data.simulator import Simulator, SimulatorConfig, simulate
+from fmri_models.scenes import scene_records
+from fmri_models.simulation import Simulator, SimulatorConfig, simulate
 
 
 def main() -> None:

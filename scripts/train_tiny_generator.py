@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
-from fmri_models.data import scenes
+from fmri_models import scenes
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.features import EfficientNetLite0
 from fmri_models.evaluation.metrics import two_way_identification

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from fmri_models.cli.main import main
-from fmri_models.data.simulator.brain import SimulatorConfig
 from fmri_models.drawing_settings import DrawingSettings
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import n_way_accuracy, retrieval_accuracy
 from fmri_models.evaluation.images import evaluate_images
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.seeds import LARGEST_SEED, check_seed, checked_generators
+from fmri_models.simulation.brain import SimulatorConfig
 from fmri_models.training.recipe import load_recipe
 
 WRONG = [-1, LARGEST_SEED + 1, 2**63, 2**70, 10**400]

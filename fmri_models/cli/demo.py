@@ -113,10 +113,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _run_stages(
     method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int, all_rows: bool = False
 ) -> "Report":
-    from ..data.simulator import simulate
     from ..evaluation.evaluate import evaluate
     from ..evaluation.rendering import notes_text, results_table, warnings_text
     from ..hub.cards import write_card
+    from ..simulation import simulate
     from ..training.recipe import load_recipe
     from ..training.trainer import train
 

@@ -67,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..data.simulator import simulate
     from ..data.table import TrialTable
+    from ..simulation import simulate
 
     folder = simulate(
         args.stimuli,

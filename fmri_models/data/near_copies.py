@@ -15,9 +15,9 @@ import pyarrow as pa
 from PIL import Image
 
 from ..progress import bar
+from ..scenes import scene, stimulus_id
 from . import schema
 from .pictures import content_sha256, decode_picture
-from .scenes import scene, stimulus_id
 from .table import Stimuli
 
 # Pictures that correlate above it are taken for the same one.

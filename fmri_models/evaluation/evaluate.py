@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from .. import progress
 from ..data.processed import BetasOfTrials, ProcessedTrials
-from ..data.scenes import SceneFactors, background, factor_combinations_seen
 from ..data.schema import TEST, TRAIN, VALIDATION
 from ..data.split_files import part_fingerprints
 from ..data.splits import named_folds, untested_sentences
@@ -29,6 +28,7 @@ from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
 from ..processing_fmri import UnseenSession
+from ..scenes import SceneFactors, background, factor_combinations_seen
 from ..swapping import recover
 from ..training_record import TrainingRecord, differing
 from .controls import LinearReferences, exchange_stimuli, nearest_training_rows

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..data.scenes import COLOURS, GROUNDS, IMAGE_SIZE, KINDS, PLACES, SIZES, TIMES_OF_DAY
 from ..errors import FmriModelsError
 from ..saving import atomic_folder, check_schema
+from ..scenes import COLOURS, GROUNDS, IMAGE_SIZE, KINDS, PLACES, SIZES, TIMES_OF_DAY
 
 SCHEMA = 1
 DEFAULT_FOLDER = Path(__file__).parent.parent / "assets" / "scene_factors"

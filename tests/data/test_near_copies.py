@@ -12,10 +12,10 @@ from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter, near_copies
 from fmri_models.data.near_copies import THRESHOLD, PictureSketches, correlations, parts_by_fold
 from fmri_models.data.pictures import content_sha256
-from fmri_models.data.scenes import SEED_RANGES, scene, stimulus_id
 from fmri_models.data.split_files import split_table
 from fmri_models.data.splits import SplitRows, add_split, split_kfold
 from fmri_models.data.validation import validate_table
+from fmri_models.scenes import SEED_RANGES, scene, stimulus_id
 from tests.small_table import write_small_table
 
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmri_models import EmbeddedImageGenerator
-from fmri_models.data import scenes
+from fmri_models import EmbeddedImageGenerator, scenes
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.scene_factors import DEFAULT_FOLDER, FACTOR_VALUES, SceneFactorClassifier
 

@@ -11,11 +11,11 @@ from PIL import Image
 from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable
 from fmri_models.cli import space
 from fmri_models.cli.main import main
-from fmri_models.data.simulator import simulate
 from fmri_models.drawing_settings import DrawingSettings
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.hub.cards import write_card
+from fmri_models.simulation import simulate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 

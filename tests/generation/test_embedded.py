@@ -14,8 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from fmri_models import EmbeddedImageGenerator, FmriModelsError
-from fmri_models.data import scenes
+from fmri_models import EmbeddedImageGenerator, FmriModelsError, scenes
 from fmri_models.generation.embedded import ASSETS_FOLDER
 from fmri_models.registry import register_with_libraries
 from tests.generation.generator_common import DrawingGeneratorMixin

@@ -11,8 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fmri_models import EmbeddedImageGenerator
-from fmri_models.data import scenes
+from fmri_models import EmbeddedImageGenerator, scenes
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.scene_factors import SceneFactorClassifier
 from scripts import train_tiny_generator as script

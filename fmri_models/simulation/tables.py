@@ -9,13 +9,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from ...errors import FmriModelsError
-from ...names import one_line
-from ...output_folders import TRIAL_TABLE, check_output_folder
-from ...progress import bar
-from ..schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
-from ..stimuli import pixels_of, read_stimuli
-from ..writer import TrialTableWriter
+from ..data.schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
+from ..data.stimuli import pixels_of, read_stimuli
+from ..data.writer import TrialTableWriter
+from ..errors import FmriModelsError
+from ..names import one_line
+from ..output_folders import TRIAL_TABLE, check_output_folder
+from ..progress import bar
 from . import constants
 from .brain import Experiment, Simulator, SimulatorConfig
 from .energy import eye_picture

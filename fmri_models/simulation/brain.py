@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import FmriModelsError
-from ...seeds import check_seed
-from ..schema import MAX_VOXELS, TRAIN
+from ..data.schema import MAX_VOXELS, TRAIN
+from ..errors import FmriModelsError
+from ..seeds import check_seed
 from . import constants
 from .anatomy import build_anatomy, voxel_count
 from .design import Design, plan_design

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ...errors import FmriModelsError
-from ...names import listed
 from .. import scenes
-from ..pictures import content_sha256
-from ..stimuli import StimulusSource, pixels_of
+from ..data.pictures import content_sha256
+from ..data.stimuli import StimulusSource, pixels_of
+from ..errors import FmriModelsError
+from ..names import listed
 from . import constants
 from .streams import Stream, stream
 

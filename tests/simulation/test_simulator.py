@@ -14,14 +14,14 @@ from PIL import Image
 
 from fmri_models.cli import simulate as command
 from fmri_models.data import TrialTable
-from fmri_models.data.scenes import scene_records
-from fmri_models.data.simulator import Experiment, Simulator, SimulatorConfig, constants, simulate
-from fmri_models.data.simulator.anatomy import voxel_count
-from fmri_models.data.simulator.design import plan_design
-from fmri_models.data.simulator.early import receptive_fields
-from fmri_models.data.simulator.energy import NUM_GABORS, channels
-from fmri_models.data.simulator.noise import draw_noise_ceilings, draw_pool, noise_ceiling
 from fmri_models.errors import FmriModelsError
+from fmri_models.scenes import scene_records
+from fmri_models.simulation import Experiment, Simulator, SimulatorConfig, constants, simulate
+from fmri_models.simulation.anatomy import voxel_count
+from fmri_models.simulation.design import plan_design
+from fmri_models.simulation.early import receptive_fields
+from fmri_models.simulation.energy import NUM_GABORS, channels
+from fmri_models.simulation.noise import draw_noise_ceilings, draw_pool, noise_ceiling
 
 SMALL = {"num_voxels": 60, "num_train": 20, "num_validation": 3, "num_test": 6}
 

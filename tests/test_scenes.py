@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fmri_models.data import scenes
+from fmri_models import scenes
 from fmri_models.errors import FmriModelsError
 
 SEEDS = range(1500)

@@ -1,0 +1,5 @@
+"""The old place of `fmri_models.simulation`."""
+
+from ..moved import moved_names
+
+__getattr__ = moved_names(__name__, "fmri_models.simulation")
