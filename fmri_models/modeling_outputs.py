@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+from .conditions import CONDITION_SPACES, Conditions
+
 
 @dataclass
 class FmriModelOutput(ModelOutput):
@@ -58,3 +60,8 @@ class FmriDecoding(ModelOutput):
     text_embeds: torch.Tensor | None = None
     latents: torch.Tensor | None = None
     retrieval_embeds: torch.Tensor | None = None
+
+    @property
+    def conditions(self) -> Conditions:
+        """What of it an image generator is given."""
+        return Conditions(**{name: getattr(self, name, None) for name in CONDITION_SPACES})

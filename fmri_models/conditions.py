@@ -1,0 +1,135 @@
+"""What an image generator is given, passed whole: embeddings and a low-level picture."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from .embedding_space import EmbeddingSpace
+from .errors import FmriModelsError
+
+
+# Equality of tensors is no single answer.
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """Tensors that pictures are drawn from, the first dimension of each being the picture; None is told nothing.
+
+    `len` is the number of pictures. A further condition is a field here, with the generator's property that names its
+    space; whatever passes conditions on, checks, splits or repeats them then knows it.
+
+    Args:
+        image_embeds: (N, *image_embedding_space.shape).
+        text_embeds: (N, *text_embedding_space.shape).
+        latents: (N, *latent_space.shape), a low-level picture to start from.
+        num_images: How many pictures to draw, where no condition says so.
+    """
+
+    image_embeds: torch.Tensor | None = field(default=None, metadata={"space": "image_embedding_space"})
+    text_embeds: torch.Tensor | None = field(default=None, metadata={"space": "text_embedding_space"})
+    latents: torch.Tensor | None = field(default=None, metadata={"space": "latent_space"})
+    num_images: int | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def joined(cls, num_images: int | None = None, **inputs: Any) -> "Conditions":
+        """Conditions as callers give them: tensors, or lists of tensors whose rows are joined, as in diffusers.
+
+        Raises:
+            FmriModelsError: An input is something else.
+        """
+        return cls(**{name: _joined(values) for name, values in inputs.items()}, num_images=num_images)
+
+    @property
+    def given(self) -> dict[str, torch.Tensor]:
+        """The conditions that are not None, by name."""
+        values = {name: getattr(self, name) for name in CONDITION_SPACES}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def only(self, *names: str) -> "Conditions":
+        """These conditions of that many pictures, without all others."""
+        return self._each(lambda values: values, names)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Conditions":
+        """The same on a device, in a dtype."""
+        return self._each(lambda values: values.to(device, dtype))
+
+    def repeated(self, num_patterns: int, num_candidates: int) -> "Conditions":
+        """`num_candidates` rows of each pattern, one after the other; what has them already stays as it is.
+
+        What has another number of rows of each pattern is represented by the first of them.
+        """
+
+        def repeat(values: torch.Tensor) -> torch.Tensor:
+            if len(values) == num_patterns * num_candidates:
+                return values
+            return values[:: len(values) // num_patterns].repeat_interleave(num_candidates, dim=0)
+
+        return replace(self._each(repeat), num_images=num_patterns * num_candidates)
+
+    def count(self, taker: str, num_images: int | None = None) -> int:
+        """The number of pictures that are asked for.
+
+        Args:
+            taker: Who is given the conditions, as the beginning of a sentence.
+            num_images: A further number that has to agree.
+
+        Raises:
+            FmriModelsError: The conditions disagree, or nothing says how many.
+        """
+        stated = {number for number in (self.num_images, num_images) if number is not None}
+        sizes = {len(values) for values in self.given.values()} | stated
+        if len(sizes) != 1:
+            found = "nothing" if not sizes else "batches of " + ", ".join(str(size) for size in sorted(sizes))
+            raise FmriModelsError(
+                f"{taker} was given {found}; pass embeddings or latents of one batch size, or num_images."
+            )
+        return sizes.pop()
+
+    def check(self, spaces: Mapping[str, EmbeddingSpace | None], taker: str) -> None:
+        """Refuses what is not taken, and other shapes than those of the spaces.
+
+        Args:
+            spaces: Space of each condition by the condition's name; one without is not taken.
+            taker: Who is given the conditions, as the beginning of a sentence.
+
+        Raises:
+            FmriModelsError: Names the condition, its shape and the one expected.
+        """
+        for name, values in self.given.items():
+            space = spaces.get(name)
+            if space is None:
+                raise FmriModelsError(f"{taker} takes no {name}; pass None instead.")
+            if tuple(values.shape[1:]) != space.shape:
+                raise FmriModelsError(
+                    f"{taker} takes {name} of shape (N, {', '.join(map(str, space.shape))}); got {tuple(values.shape)}."
+                )
+
+    def __len__(self) -> int:
+        return self.count("The image generator")
+
+    def __getitem__(self, pictures: slice) -> "Conditions":
+        """Those of a part of the pictures."""
+        chosen = self._each(lambda values: values[pictures])
+        return replace(chosen, num_images=len(range(*pictures.indices(len(self)))))
+
+    def _each(
+        self, function: Callable[[torch.Tensor], torch.Tensor], names: tuple[str, ...] | None = None
+    ) -> "Conditions":
+        changed = {name: function(values) for name, values in self.given.items() if names is None or name in names}
+        return Conditions(**changed, num_images=self.num_images)
+
+
+# Name of a condition ▶ the property of generators and configurations that is its space.
+CONDITION_SPACES: dict[str, str] = {
+    each.name: each.metadata["space"] for each in fields(Conditions) if "space" in each.metadata
+}
+
+
+def _joined(values: Any) -> torch.Tensor | None:
+    if values is None:
+        return None
+    several = list(values) if isinstance(values, list | tuple) else [values]
+    if not (several and all(isinstance(each, torch.Tensor) for each in several)):
+        kind = type(values if several == [values] else several[0]).__name__ if several else "list of nothing"
+        raise FmriModelsError(f"Embeddings and latents are tensors, or lists of them; got a {kind}.")
+    return torch.cat(several) if isinstance(values, list | tuple) else values
