@@ -53,7 +53,7 @@ from .hub_repository import (
     upload,
     upload_saved,
 )
-from .loaded_parts import LoadedParts
+from .loaded_components import LoadedComponents
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
 from .names import one_line
@@ -163,7 +163,7 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
         self._generator_variant: str | None = None
         self._accompanying: dict[str, bytes] = {}
         # What these files speak of; None for a pipeline that was not loaded.
-        self._loaded_parts: LoadedParts | None = None
+        self._loaded_components: LoadedComponents | None = None
         # Calls that reach the image generator, too: by what they decide, their names and arguments.
         self._for_generator: dict[str, tuple[str, dict[str, Any]]] = {}
         self.training_record: TrainingRecord | None = None
@@ -731,8 +731,8 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
         # Complete and checked, whatever somebody has registered.
         self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
         with weights_in_place(*self._offloaded_networks()):
-            parts = LoadedParts.of(self)
-        changed = set[str]() if self._loaded_parts is None else self._loaded_parts.changed(parts)
+            parts = LoadedComponents.of(self)
+        changed = set[str]() if self._loaded_components is None else self._loaded_components.changed(parts)
         with merged_folder(save_directory, _no_longer_true if changed else no_longer_needed) as partial:
             super().save_pretrained(str(partial), **kwargs)
             if adapters_of(self.brain_model):
@@ -747,7 +747,7 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
                 _write_card_again(partial, Path(save_directory))
             files = written_files(partial)
         if changed:
-            self._loaded_parts = parts
+            self._loaded_components = parts
         if push_to_hub:
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
@@ -916,7 +916,7 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
         pipeline._accompanying, pipeline.training_record = accompanying, record
         pipeline._hub_options = {name: kwargs[name] for name in _GENERATOR_FETCH_OPTIONS if name in kwargs}
         pipeline._generator_dtype, pipeline._generator_variant = generator_options.values()
-        pipeline._loaded_parts = LoadedParts.of(pipeline, given)
+        pipeline._loaded_components = LoadedComponents.of(pipeline, given)
         return pipeline if device is None else pipeline.to(device)
 
     @classmethod
@@ -936,7 +936,7 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
             _is_read_whole.reset(reading)
         if isinstance(pipeline, FmriToImagePipeline) and made.brain_model is pipeline.brain_model:
             made.training_record, made._accompanying = pipeline.training_record, dict(pipeline._accompanying)
-            made._loaded_parts = pipeline._loaded_parts
+            made._loaded_components = pipeline._loaded_components
             made._hub_options, made._generator_variant = dict(pipeline._hub_options), pipeline._generator_variant
         return made
 
@@ -962,7 +962,7 @@ class FmriToImagePipeline(CallState, DiffusionPipeline):
             self._refer_to(parse_source(with_places(stated, folder)))
         self._accompanying = read_accompanying(folder)
         self.training_record = _record_of(folder, None, self._accompanying)
-        self._loaded_parts = LoadedParts.of(self)
+        self._loaded_components = LoadedComponents.of(self)
 
 
 def _record_of(folder: Path, brain_model: Any, accompanying: dict[str, bytes]) -> TrainingRecord | None:

@@ -1,4 +1,4 @@
-"""What the parts of a loaded pipeline were, so that a save of other ones takes over no report of theirs."""
+"""What the components of a loaded pipeline were, so that a save of other ones takes over no report of theirs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ _VALUES_A_TENSOR = 64
 
 
 @dataclass
-class LoadedParts:
-    """The parts of a pipeline at one time.
+class LoadedComponents:
+    """The components of a pipeline at one time.
 
     Args:
         brain_model: Some of the values of each of its tensors, those of adapters among them.
         processor: Its statistics by subject.
         image_generator: Where it is, if it is named; what it consists of otherwise.
-        given: Names of parts that the caller gave in the place of the saved ones, of which nothing was measured.
+        given: Names of components that the caller gave in the place of the saved ones, of which nothing was measured.
     """
 
     brain_model: Mapping[str, torch.Tensor]
@@ -28,14 +28,14 @@ class LoadedParts:
     given: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, pipeline: Any, given: frozenset[str] = frozenset()) -> "LoadedParts":
-        """What the parts of a pipeline are now."""
+    def of(cls, pipeline: Any, given: frozenset[str] = frozenset()) -> "LoadedComponents":
+        """What the components of a pipeline are now."""
         processor = pipeline.processor
         statistics = {name: processor.subject(name) for name in processor.subject_names if processor.is_fitted}
         return cls(_sample(pipeline.brain_model), statistics, _generator(pipeline), given)
 
-    def changed(self, now: "LoadedParts") -> set[str]:
-        """Names of the parts that are others now, as far as can be seen."""
+    def changed(self, now: "LoadedComponents") -> set[str]:
+        """Names of the components that are others now, as far as can be seen."""
         found = set(self.given)
         if not _same(self.brain_model, now.brain_model):
             found.add("brain_model")
@@ -51,9 +51,11 @@ def _generator(pipeline: Any) -> Any:
     source, generator = pipeline.image_generator_source, pipeline.components["image_generator"]
     if source is not None or generator is None:
         return {"source": source}
-    parts = generator.components
-    samples = {name: _sample(part) for name, part in parts.items() if isinstance(part, nn.Module)}
-    config = {name: value for name, value in generator.config.items() if not name.startswith("_") and name not in parts}
+    components = generator.components
+    samples = {name: _sample(each) for name, each in components.items() if isinstance(each, nn.Module)}
+    config = {
+        name: value for name, value in generator.config.items() if not name.startswith("_") and name not in components
+    }
     return {"class": type(generator).__name__, "config": config, **samples}
 
 
