@@ -1,8 +1,13 @@
-"""Public names that moved: the old place still has them, and says with a warning where they are now."""
+"""Public names that moved or were changed: the old ones still work, and say with a warning what to write instead."""
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
+from typing import ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 def moved_names(old: str, new: str, renamed: Mapping[str, str] | None = None) -> Callable[[str], object]:
@@ -24,3 +29,20 @@ def moved_names(old: str, new: str, renamed: Mapping[str, str] | None = None) ->
         return value
 
     return find
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    """A decorator for a function of which a keyword argument was called something else."""
+
+    def decorate(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        @wraps(function)
+        def call(*args: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+            if old in options:
+                name = function.__name__
+                warnings.warn(f"{old} of {name} is {new} now; please write {new}.", FutureWarning, stacklevel=2)
+                options[new] = options.pop(old)
+            return function(*args, **options)
+
+        return call
+
+    return decorate

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, TrialTable
-from fmri_models.data.targets import pictures_to_embed
+from fmri_models.data.generator_pictures import pictures_to_embed
 from fmri_models.evaluation.held_out import HeldOut, held_out_notes, held_out_trials
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.hub_repository import fetch_folder, is_repository_id

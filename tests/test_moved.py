@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from fmri_models import scenes, simulation
-from fmri_models.moved import moved_names
+from fmri_models.moved import moved_names, renamed_argument
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,13 @@ def test_a_name_that_was_changed_is_found_by_its_old_one() -> None:
         assert find("draw") is scenes.scene
     with pytest.raises(AttributeError, match="module 'here' has no attribute 'scene'"):
         find("scene")
+
+
+def test_an_argument_that_was_changed_is_taken_by_its_old_name() -> None:
+    @renamed_argument("kinds", "targets")
+    def learned(targets: list[str]) -> list[str]:
+        return targets
+
+    assert learned(["latents"]) == learned(targets=["latents"]) == ["latents"]
+    with pytest.warns(FutureWarning, match="kinds of learned is targets now"):
+        assert learned(kinds=["latents"]) == ["latents"]  # type: ignore[call-arg]

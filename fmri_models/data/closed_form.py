@@ -10,7 +10,7 @@ from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
 from .table import Trials, TrialTable
-from .targets import TargetKind, cached_targets
+from .targets import Target, cached_targets
 
 
 class ChoosesPenalty(Protocol):
@@ -59,7 +59,7 @@ def closed_form_trials(
     table: TrialTable,
     processor: FmriProcessor,
     generator: ImageGenerator,
-    kinds: Sequence[TargetKind],
+    targets: Sequence[Target],
     parts: Sequence[str],
     split: str = "default",
     fold: int = 0,
@@ -73,23 +73,23 @@ def closed_form_trials(
         table: The trial table.
         processor: Its subjects are taken, in its order.
         generator: Encodes the pictures.
-        kinds: Groups of targets.
+        targets: What is learned.
         parts: Such as `["train", "validation"]`.
         split: Name of the split.
         fold: Fold of the split.
-        repetitions: One row a stimulus, or one a trial.
+        repetitions: One example a stimulus, or one a trial.
     """
-    values: dict[str, Any] = {kind: cached_targets(table, generator, kind) for kind in kinds}
+    values: dict[str, Any] = {target: cached_targets(table, generator, target) for target in targets}
     trials = {}
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
     for name, processed in zip(processor.subject_names, subjects, strict=True):
         index = np.array(table.stimuli.rows(processed.stimulus_ids), dtype=np.int64)
-        targets: dict[str, IndexedTargets] = {kind: IndexedTargets(values[kind], index) for kind in kinds}
+        indexed: dict[str, IndexedTargets] = {target: IndexedTargets(values[target], index) for target in targets}
         leaves_out: LeftOut = "stimulus"
         groups = None
         if repetitions == "single" and table.repeats_stimuli(split):
             leaves_out, groups = _left_out(table.trials(name, parts, split, fold))
-        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, targets, leaves_out, groups)
+        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, indexed, leaves_out, groups)
     return trials
 
 

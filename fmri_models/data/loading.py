@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..moved import renamed_argument
 from ..names import listed
 from ..processing_fmri import FmriProcessor
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
-from .targets import TARGET_SPACES, TargetKind, cached_targets
+from .targets import TARGET_SPACES, Target, cached_targets
 
 # Enough for statistics of targets; all of 9,000 pictures' tokens would be 7 GB at the published size.
 _MOST_DISTINCT_TARGETS = 4096
@@ -133,11 +134,12 @@ def _gather(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(values[unique])[inverse])
 
 
+@renamed_argument("kinds", "targets")
 def gradient_trials(
     table: TrialTable,
     processor: FmriProcessor,
     generator: ImageGenerator,
-    kinds: Sequence[TargetKind],
+    targets: Sequence[Target],
     parts: Sequence[str],
     split: str = "default",
     fold: int = 0,
@@ -150,7 +152,7 @@ def gradient_trials(
         table: The trial table.
         processor: Its subjects are taken, in its order.
         generator: Encodes the pictures; its spaces give the shapes of the targets.
-        kinds: Groups of targets.
+        targets: What is learned.
         parts: Such as `["train", "validation"]`.
         split: Name of the split.
         fold: Fold of the split.
@@ -162,9 +164,9 @@ def gradient_trials(
     shown = {str(stimulus) for subject in subjects for stimulus in subject.stimulus_ids}
     ids = [stimulus for stimulus in table.stimuli.ids if whole_table or stimulus in shown]
     # Parts without trials have no targets either.
-    targets: dict[str, np.ndarray] = {kind: cached_targets(table, generator, kind, ids) for kind in kinds if ids}
-    shapes: dict[str, tuple[int, ...]] = {kind: getattr(generator, TARGET_SPACES[kind]).shape for kind in kinds}
-    return TrialDataset(subjects, targets, ids, shapes)
+    values: dict[str, np.ndarray] = {name: cached_targets(table, generator, name, ids) for name in targets if ids}
+    shapes: dict[str, tuple[int, ...]] = {name: getattr(generator, TARGET_SPACES[name]).shape for name in targets}
+    return TrialDataset(subjects, values, ids, shapes)
 
 
 class SeededBatches(Sampler[list[int]]):

@@ -12,9 +12,9 @@ from ..generation.image_generator import ImageGenerator
 from ..progress import batches
 from ..reading import read_array
 from ..saving import atomic_file
+from .generator_pictures import pictures_to_embed
 from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
-from .targets import pictures_to_embed
 
 _PICTURES_A_BATCH = 128
 

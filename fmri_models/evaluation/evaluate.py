@@ -14,12 +14,13 @@ import torch
 from transformers.utils import logging
 
 from .. import progress
+from ..data.generator_pictures import pictures_to_embed, prepare_pictures
 from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.schema import TEST, TRAIN, VALIDATION
 from ..data.split_files import part_fingerprints
 from ..data.splits import named_folds, untested_sentences
 from ..data.table import Trials, TrialTable
-from ..data.targets import TargetKind, cached_targets, pictures_to_embed, prepare_pictures
+from ..data.targets import Target, cached_targets
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
@@ -860,7 +861,7 @@ def _not_learned_from(table: TrialTable, record: TrainingRecord, parts: Sequence
     return [f"Besides the test trials, {count} {' and '.join(unused)} trials{of_folds} were not learned from ({what})."]
 
 
-def _compared_with_training(decoding: FmriDecoding) -> tuple[TargetKind, torch.Tensor]:
+def _compared_with_training(decoding: FmriDecoding) -> tuple[Target, torch.Tensor]:
     if decoding.retrieval_embeds is not None:
         return "image_embeds", decoding.retrieval_embeds
     if decoding.latents is not None:

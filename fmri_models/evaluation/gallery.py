@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.generator_pictures import pictures_to_embed
 from ..data.picture_files import named_pictures
 from ..data.pictures import read_picture
-from ..data.targets import pictures_to_embed
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator

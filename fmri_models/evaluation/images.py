@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import progress
+from ..data.generator_pictures import resized_picture
 from ..data.picture_files import named_pictures
 from ..data.pictures import GREY_MODES, opened_picture, read_picture
-from ..data.targets import resized_picture
 from ..errors import FmriModelsError
 from ..names import is_line, listed, one_line
 from ..seeds import check_seed

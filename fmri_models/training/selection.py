@@ -6,61 +6,31 @@ trained as the recipe says. The fold's test pictures have no part in it (Cawley 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field
 from transformers.utils import logging
 from typing_extensions import TypedDict
 
 from ..data import schema
-from ..data.processed import ProcessedTrials
-from ..data.splits import SplitRows, split_by_run, split_kfold
-from ..data.table import Trials, TrialTable
-from ..data.targets import prepare_pictures
+from ..data.table import TrialTable
 from ..errors import FmriModelsError
-from ..evaluation.protocols import Protocol, metric_info
-from ..evaluation.scoring import RowData, score_rows
-from ..evaluation.seeded_drawing import SeededDrawing
-from ..pipeline_fmri import FmriToImagePipeline
-from ..reading import checked, read_object
+from ..evaluation.protocols import metric_info
+from ..reading import checked
 from ..registry import get_method
-from ..saving import json_text, write_text
-from .checkpoints import RunFolder
+from .inner_folds import INNER_SPLIT, inner_split
+from .picture_scores import METRICS, picture_scores
 from .processes import processes
 from .recipe import Recipe, Selection, check_keys
+from .selection_folder import SelectionFolder, kept_for_resume
 from .stages import stage_objective
-
-INNER_SPLIT = "selection"
-# Metrics of pictures that compare them with nothing but the picture shown, or the others of the inner fold.
-METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse", "pairwise_pixcorr", "identification_top1")
+from .training_run import run_identity, trained
 
 logger = logging.get_logger(__name__)
-
-
-class Trained(NamedTuple):
-    """What a training gave: the pipeline, the result of each stage, and the time over all runs."""
-
-    pipeline: FmriToImagePipeline
-    history: list[dict[str, Any]]
-    seconds: float
-
-
-# Trains a recipe, with its checkpoints beside a folder; the last argument says whether to go on from those.
-Train = Callable[[Recipe, TrialTable, Path, bool], AbstractContextManager[Trained]]
-
-
-class _Score(TypedDict):
-    """What an inner training gave."""
-
-    score: Annotated[float, Field(allow_inf_nan=False)]
-    items: Annotated[int, Field(ge=1, lt=2**53)]
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Candidate(TypedDict):
@@ -94,54 +64,14 @@ class Chosen:
     seconds: float
 
 
-class SelectionFolder(RunFolder):
-    """Where a selection keeps its scores and what it trains.
-
-    Args:
-        out: The output folder of the training; the selection is in the hidden folder `.<name>.selection` beside it.
-    """
-
-    purpose = "selection"
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything to go on from."""
-        return self._scores_file.is_file() or any(self.folder.glob(".*.training/stage*/*"))
-
-    def scores(self) -> dict[str, Any]:
-        """Name of an inner training ▶ its score, number of items, and seconds; of those that are finished.
-
-        Raises:
-            FmriModelsError: The file is damaged.
-        """
-        if not self._scores_file.is_file():
-            return {}
-        mend = "delete it, and --resume selects again"
-        try:
-            scores = checked(read_object(self._scores_file, "record of scores", mend), dict[str, _Score], "It", mend)
-        except FmriModelsError as error:
-            raise FmriModelsError(f"{self._scores_file} is damaged ({str(error).rstrip('.')}).") from error
-        return cast(dict[str, Any], scores)
-
-    def save_scores(self, scores: Mapping[str, Any]) -> None:
-        """Replaces the scores."""
-        write_text(self._scores_file, json_text(scores))
-
-    @property
-    def _scores_file(self) -> Path:
-        return self.folder / "scores.json"
-
-
-def select(recipe: Recipe, table: TrialTable, out: Path, run: Mapping[str, Any], resume: bool, train: Train) -> Chosen:
+def select(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Chosen:
     """Chooses among a recipe's candidates.
 
     Args:
         recipe: Of one fold, with a selection.
         table: The trial table.
         out: The output folder of the training; inner trainings happen beside it.
-        run: What has to be the same for an interrupted selection to go on.
         resume: Go on with an interrupted selection, if there is one.
-        train: Trains a recipe.
 
     Raises:
         FmriModelsError: A candidate, the metric, or the number of inner folds does not fit.
@@ -153,7 +83,7 @@ def select(recipe: Recipe, table: TrialTable, out: Path, run: Mapping[str, Any],
     _check(selection, candidates)
     inner = table.with_split(INNER_SPLIT, inner_split(recipe, table, selection.folds))
     folder = SelectionFolder(out)
-    with _kept_for_resume(folder, run, resume):
+    with kept_for_resume(folder, run_identity(recipe, table), resume):
         scores = folder.scores()
         for number, candidate in enumerate(candidates):
             for fold in range(selection.folds):
@@ -162,7 +92,7 @@ def select(recipe: Recipe, table: TrialTable, out: Path, run: Mapping[str, Any],
                     continue
                 logger.info(f"Selection: {selection.candidates[number]}, inner fold {fold + 1} of {selection.folds}.")
                 inner_recipe = candidate.with_values({"split": INNER_SPLIT, "fold": fold, "trackers": []})
-                scores[name] = _trained_and_scored(inner_recipe, inner, folder.folder / name, selection.metric, train)
+                scores[name] = _trained_and_scored(inner_recipe, inner, folder.folder / name, selection.metric)
                 if processes().is_main_process:
                     folder.save_scores(scores)
                 processes().wait_for_everyone()
@@ -197,106 +127,6 @@ def recorded(record: Mapping[str, Any] | None, source: Path) -> tuple[dict[str, 
     return described, candidates[choice["chosen"]]
 
 
-@contextmanager
-def _kept_for_resume(folder: SelectionFolder, run: Mapping[str, Any], resume: bool) -> Iterator[None]:
-    """Makes the folder ready, and removes it if an error comes before there is anything to go on from."""
-    main = processes().is_main_process
-    if resume and folder.exists:
-        folder.check_same_run(run)
-        if main:
-            folder.recover()
-    elif main:
-        folder.begin(run)
-    processes().wait_for_everyone()
-    try:
-        yield
-    except BaseException:
-        if main and not folder.exists:
-            folder.remove()
-        raise
-
-
-def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
-    """Rows of a split into inner folds, over the stimuli of a fold that are not its test stimuli.
-
-    Each stimulus is left out in one inner fold, as its part `test`; each run instead, where the design tests stimuli
-    that are learned from in other runs. Where a stage of the recipe makes choices on validation trials, part of the
-    others is `validation`.
-
-    Raises:
-        FmriModelsError: There are fewer stimuli, or runs, than folds.
-    """
-    parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
-    rows = SplitRows.of_table(table)
-    chosen = {
-        (subject, int(trial))
-        for subject in recipe.subjects or table.subjects
-        for trial in table.trials(subject, parts, recipe.split, recipe.fold).trials
-    }
-    kept = [row for row, key in enumerate(zip(rows.subjects, rows.trials, strict=True)) if key in chosen]
-    inside = SplitRows(
-        [rows.subjects[row] for row in kept],
-        [rows.trials[row] for row in kept],
-        [rows.stimulus_ids[row] for row in kept],
-        [rows.runs[row] for row in kept],
-        rows.groups,
-        rows.categories,
-    )
-    draw = split_by_run if table.repeats_stimuli(recipe.split) else split_kfold
-    return draw(inside, recipe.seed, folds, _validation_share(recipe, table)).table
-
-
-def _validation_share(recipe: Recipe, table: TrialTable) -> float:
-    """Share of validation among training and validation; 0 where no stage makes choices on it.
-
-    Of the stimuli, or of the trials where stimuli are in both.
-    """
-    if not any(stage.held_out_parts for stage in recipe.stages):
-        return 0.0
-    numbers = []
-    for part in (schema.TRAIN, schema.VALIDATION):
-        subjects = recipe.subjects or table.subjects
-        shown = [table.trials(subject, part, recipe.split, recipe.fold).stimulus_ids.tolist() for subject in subjects]
-        ids = [stimulus for of_subject in shown for stimulus in of_subject]
-        numbers.append(len(ids) if table.repeats_stimuli(recipe.split) else len(set(ids)))
-    return numbers[1] / sum(numbers) if all(numbers) else 0.0
-
-
-def picture_scores(
-    pipeline: FmriToImagePipeline, trials: Mapping[str, Trials], table: TrialTable, metric: str
-) -> np.ndarray:
-    """Scores of the pictures that a pipeline draws with its own settings, one an averaged stimulus and subject.
-
-    Args:
-        pipeline: Brain model, processor and image generator.
-        trials: Subject ▶ trials.
-        table: Has the pictures that were shown.
-        metric: One of `METRICS`.
-
-    Returns:
-        (items,) float64.
-    """
-    drawing = SeededDrawing(pipeline.drawing_settings)
-    protocol = Protocol(INNER_SPLIT, "", (metric,))
-    values = []
-    for subject, subject_trials in trials.items():
-        processed = ProcessedTrials(subject_trials, pipeline.processor, "average")
-        count, ids = len(processed), processed.stimulus_ids.tolist()
-        features = torch.zeros(count, pipeline.processor.width)
-        features[:, : processed.width] = torch.from_numpy(processed[np.arange(count)])
-        subject_ids = torch.full((count,), pipeline.processor.subject_names.index(subject))
-        decoding = pipeline.decode(features, subject_ids, generator=drawing.sources(count))
-        images = pipeline.generate(
-            decoding, generator=drawing.sources(count), output_type="pt", num_patterns=count
-        ).images
-        assert isinstance(images, torch.Tensor)
-        truth = prepare_pictures(table.stimuli.images(ids), pipeline.image_generator.image_size)
-        scores = score_rows({"brain": RowData(images=images)}, truth, ids, protocol, permutations=0)
-        found = scores.values["brain"][metric]
-        values.append(np.full(count, np.nan) if found is None else found)
-    return np.concatenate(values)
-
-
 def _check(selection: Selection, candidates: list[Recipe]) -> None:
     """Finds mistakes in any candidate before the first one is trained."""
     if selection.metric not in METRICS:
@@ -307,12 +137,12 @@ def _check(selection: Selection, candidates: list[Recipe]) -> None:
             stage_objective(candidate, stage)
 
 
-def _trained_and_scored(recipe: Recipe, table: TrialTable, out: Path, metric: str, train: Train) -> dict[str, Any]:
+def _trained_and_scored(recipe: Recipe, table: TrialTable, out: Path, metric: str) -> dict[str, Any]:
     started = time.perf_counter()
-    with train(recipe, table, out, True) as trained:
-        subjects = trained.pipeline.processor.subject_names
+    with trained(recipe, table, out, resume=True) as result:
+        subjects = result.pipeline.processor.subject_names
         trials = {name: table.trials(name, schema.TEST, recipe.split, recipe.fold) for name in subjects}
-        values = picture_scores(trained.pipeline, trials, table, metric)
+        values = picture_scores(result.pipeline, trials, table, metric)
     present = np.isfinite(values)
     if not present.any():
         raise FmriModelsError(

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..data.generator_pictures import prepare_pictures
 from ..data.loading import TrialDataset
 from ..data.table import TrialTable
-from ..data.targets import TargetKind, prepare_pictures
+from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 
-_KIND_METHODS: dict[TargetKind, str] = {"image_embeds": "embed_images", "latents": "encode_images"}
+_KIND_METHODS: dict[Target, str] = {"image_embeds": "embed_images", "latents": "encode_images"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class SimulatedTrials:
         data: TrialDataset,
         table: TrialTable,
         image_generator: ImageGenerator,
-        kinds: Sequence[TargetKind],
+        kinds: Sequence[Target],
     ) -> None:
         if unknown := [kind for kind in kinds if kind not in _KIND_METHODS]:
             raise FmriModelsError(f"Trials can't be simulated with {unknown[0]}; leave simulation or that target out.")

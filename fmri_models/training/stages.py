@@ -14,19 +14,21 @@ from ..data.closed_form import closed_form_trials
 from ..data.loading import TrialDataset, gradient_trials
 from ..data.processed import Repetitions
 from ..data.table import TrialTable
-from ..data.targets import TargetKind
+from ..data.targets import Target
 from ..encoders.closed_form import ClosedFormTrials
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
-from .checkpoints import Checkpoints, StageState, read_state, restore_model
+from .building import recipe_targets
+from .checkpoints import Checkpoints, StageState, read_state
 from .gradient import GradientStage, StageIdentity
-from .loop import StageLoop, restore_stage, resumed_state
+from .loop import StageLoop
 from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
 from .recipe import Recipe, Stage, check_fields, named_by_stage
+from .restoring import restore_model, restore_stage, resumed_state
 from .simulated_trials import SimulatedTrials, trial_simulation
 
 logger = logging.get_logger(__name__)
@@ -42,7 +44,6 @@ class StageRunner:
         model: Is trained in place.
         processor: Prepares the voxels.
         generator: Gives the targets.
-        kinds: Groups of targets.
         out: Output folder of the training; checkpoints and logs are beside it. None where nothing is written.
     """
 
@@ -51,10 +52,12 @@ class StageRunner:
     model: FmriPreTrainedModel
     processor: FmriProcessor
     generator: ImageGenerator
-    kinds: list[TargetKind]
     out: Path | None = None
     _history: list[dict[str, Any]] = field(default_factory=list)
     _earlier_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.targets = recipe_targets(self.recipe, self.generator)
 
     def run(self, resume: bool = False) -> list[dict[str, Any]]:
         """Runs the stages, those left of an interrupted run with `resume`.
@@ -82,18 +85,18 @@ class StageRunner:
         """Model, optimiser and data of a stage that is trained by gradient.
 
         Raises:
-            FmriModelsError: The objective is in closed form, there are no rows, or an option does not fit.
+            FmriModelsError: The objective is in closed form, there are no examples, or an option does not fit.
         """
         stage, recipe = self.recipe.stages[number], self.recipe
         assert stage.training is not None
         objective = stage_objective(recipe, stage)
-        kinds = self._kinds_of(objective)
+        targets = self._targets_of(objective)
         with processes().main_process_first():
-            online = self._online_targets(stage, kinds)
-            cached = [kind for kind in kinds if online is None or kind not in online.kinds]
-            data = self._rows(stage.train_on, cached, recipe.repetitions)
+            online = self._online_targets(stage, targets)
+            cached = [target for target in targets if online is None or target not in online.targets]
+            data = self._examples(stage.train_on, cached, recipe.repetitions)
             # What training makes anew in each step needs no cache but for the pictures that are held out.
-            held_out = self._held_out_rows(stage, kinds, whole_table=cached == kinds)
+            held_out = self._held_out_examples(stage, targets, whole_table=cached == targets)
         if len(data) == 0:
             raise FmriModelsError(
                 f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)} of the split "
@@ -115,15 +118,15 @@ class StageRunner:
             StageIdentity(stage.name, number, recipe.seed),
             recipe.trackers if self.out is not None else [],
             log_folder(self.out) if self.out is not None else None,
-            online_targets=self._simulated_trials(stage, data, kinds) or online,
+            online_targets=self._simulated_trials(stage, data, targets) or online,
         )
 
-    def _online_targets(self, stage: Stage, kinds: list[TargetKind]) -> OnlineTargets | None:
+    def _online_targets(self, stage: Stage, targets: list[Target]) -> OnlineTargets | None:
         """What is computed in each step; None where all targets are cached."""
         augmentation = picture_augmentation(stage.augmentation)
         if augmentation is None and stage.teacher is None:
             return None
-        if augmentation is not None and "image_embeds" not in kinds:
+        if augmentation is not None and "image_embeds" not in targets:
             raise FmriModelsError(
                 f"The stage {stage.name!r} has an augmentation and learns from no embeddings of pictures; leave "
                 "augmentation out."
@@ -131,14 +134,14 @@ class StageRunner:
         teacher = None if stage.teacher is None else load_teacher(stage.teacher)
         return OnlineTargets(self.table, self.generator, augmentation, teacher)
 
-    def _simulated_trials(self, stage: Stage, data: TrialDataset, kinds: list[TargetKind]) -> SimulatedTrials | None:
+    def _simulated_trials(self, stage: Stage, data: TrialDataset, targets: list[Target]) -> SimulatedTrials | None:
         """What simulates trials beside those that were measured; None where none are."""
         options = trial_simulation(stage.simulation)
-        return None if options is None else SimulatedTrials(options, data, self.table, self.generator, kinds)
+        return None if options is None else SimulatedTrials(options, data, self.table, self.generator, targets)
 
-    def _kinds_of(self, objective: Any) -> list[TargetKind]:
-        """Groups of targets that an objective learns from: those that it names, or all."""
-        return [kind for kind in self.kinds if kind in getattr(objective, "target_kinds", self.kinds)]
+    def _targets_of(self, objective: Any) -> list[Target]:
+        """What an objective learns from: the targets that it names, or all."""
+        return [target for target in self.targets if target in getattr(objective, "target_kinds", self.targets)]
 
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""
@@ -186,7 +189,7 @@ class StageRunner:
     def _fit(self, number: int, checkpoints: Checkpoints | None) -> None:
         stage, recipe = self.recipe.stages[number], self.recipe
         objective = stage_objective(recipe, stage)
-        trials = partial(closed_form_trials, self.table, self.processor, self.generator, self.kinds)
+        trials = partial(closed_form_trials, self.table, self.processor, self.generator, self.targets)
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
         where = (recipe.split, recipe.fold, recipe.repetitions)
@@ -209,19 +212,19 @@ class StageRunner:
             checkpoints.save_finished(self.model, StageState(stage=number, history=self._history))
         processes().wait_for_everyone()
 
-    def _held_out_rows(self, stage: Stage, kinds: list[TargetKind], whole_table: bool) -> TrialDataset | None:
+    def _held_out_examples(self, stage: Stage, targets: list[Target], whole_table: bool) -> TrialDataset | None:
         """Validations can be compared only if neither pictures nor repetitions are drawn."""
         if not stage.held_out_parts:
             return None
         repetitions: Repetitions = "average" if self.recipe.repetitions == "all" else self.recipe.repetitions
-        return self._rows(stage.held_out_parts, kinds, repetitions, whole_table)
+        return self._examples(stage.held_out_parts, targets, repetitions, whole_table)
 
-    def _rows(
-        self, parts: list[str], kinds: list[TargetKind], repetitions: Repetitions, whole_table: bool = True
+    def _examples(
+        self, parts: list[str], targets: list[Target], repetitions: Repetitions, whole_table: bool = True
     ) -> TrialDataset:
         split, fold = self.recipe.split, self.recipe.fold
         return gradient_trials(
-            self.table, self.processor, self.generator, kinds, parts, split, fold, repetitions, whole_table
+            self.table, self.processor, self.generator, targets, parts, split, fold, repetitions, whole_table
         )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fmri_models import FmriToImagePipeline, TrialTable
 from fmri_models.cli.main import main
-from fmri_models.data.targets import pictures_to_embed
+from fmri_models.data.generator_pictures import pictures_to_embed
 from tests.small_table import write_small_table
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fmri_models.data import TrialTable, TrialTableWriter
+from fmri_models.data.generator_pictures import pictures_to_embed
 from fmri_models.data.picture_files import PICTURE_ENDINGS, named_pictures
 from fmri_models.data.pictures import decode_picture, encode_picture, read_picture
 from fmri_models.data.stimuli import read_stimuli
-from fmri_models.data.targets import pictures_to_embed
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.gallery import _from_folder
 from fmri_models.evaluation.images import load_matched

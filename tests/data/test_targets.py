@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fmri_models.data import TrialTable, TrialTableWriter
-from fmri_models.data.targets import cached_targets, pictures_to_embed, prepare_pictures
+from fmri_models.data.generator_pictures import pictures_to_embed, prepare_pictures
+from fmri_models.data.targets import cached_targets
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
 from fmri_models.generation.pixels import PixelsImageGenerator
