@@ -8,16 +8,10 @@ from transformers.utils import logging
 from fmri_models.cli.demo import FULL
 from fmri_models.data.table import TrialTable
 from fmri_models.simulation import simulate
+from fmri_models.training.building import build_model, image_generator_for, processor_for
 from fmri_models.training.gradient import GradientStage
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.stages import StageRunner
-from fmri_models.training.trainer import (
-    build_model,
-    image_generator_for,
-    processor_for,
-    recipe_subjects,
-    target_kinds,
-)
 
 STAGES = ("backbone", "prior", "low_level")
 # Two batches of the recipe: what a step takes doesn't depend on how many pictures there are.
@@ -50,10 +44,10 @@ def demo_stage(data: Path, name: str) -> GradientStage:
     recipe = load_recipe("mindeye", [f"data={data}", f"out={data.parent / 'pipeline'}"])
     table = TrialTable.open(data)
     torch.manual_seed(recipe.seed)
-    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+    processor = processor_for(recipe, table)
     generator = image_generator_for(recipe, table)
-    model = build_model(recipe, processor, generator, None)
-    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    model = build_model(recipe, processor, generator)
+    runner = StageRunner(recipe, table, model, processor, generator)
     # The first stage takes the components of tokens from the pictures.
     runner.gradient_stage(0).close()
     return runner.gradient_stage(STAGES.index(name))

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
     values = _checked_soon(args)
     load_libraries()
-    from .loop import TrainingInterrupted
+    from .interruption import TrainingInterrupted
     from .recipe import load_recipe
     from .trainer import train
 

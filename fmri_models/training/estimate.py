@@ -14,22 +14,23 @@ from ..generation.image_generator import ImageGenerator
 from ..generation.loading import parse_source
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
+from .building import (
+    WEIGHTS_IN_MEMORY,
+    image_generator_for,
+    planned_model,
+    processor_for,
+    recipe_subjects,
+    untrained_model,
+)
 from .checkpoints import KEPT_CHECKPOINTS
+from .earlier_trainings import warn_of_seen_test_pictures
 from .gradient import GradientStage, check_precision, check_trackers
-from .initial_model import check_initial_model_is_used, warn_of_seen_test_pictures
-from .loop import parts_of_a_stage
+from .initial_model import check_initial_model_is_used
+from .loop import times_in_a_stage
 from .planning import StageMemory, available_memory, planned_generator
 from .recipe import Recipe, Stage
 from .settling import few_stimuli_sentence, settled_recipe
 from .stages import StageRunner, stage_objective
-from .trainer import (
-    WEIGHTS_IN_MEMORY,
-    build_model,
-    image_generator_for,
-    processor_for,
-    recipe_subjects,
-    target_kinds,
-)
 
 # Penalties that a closed-form method tries for each of some two groups of targets.
 _PENALTIES = 30
@@ -86,10 +87,9 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _in_closed_form(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
-    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+    processor = processor_for(recipe, table)
     generator = image_generator_for(recipe, table)
-    with torch.device("meta"):
-        model = build_model(recipe, processor, generator)
+    model = planned_model(recipe, processor, generator)
     rows = {name: _num_rows(recipe, table, name, recipe.train_parts) for name in processor.subject_names}
     num_targets = sum(space.size for space in model.spaces.values())
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -113,11 +113,10 @@ def _by_gradient(recipe: Recipe, table: TrialTable) -> list[tuple[str, str]]:
     trainings = [stage.training for stage in recipe.stages if stage.training is not None]
     for training in trainings:
         check_precision(training)
-    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+    processor = processor_for(recipe, table)
     generator = planned_generator(recipe.generator)
     spaces = image_generator_for(recipe, table) if generator is None else generator
-    with torch.device("meta"):
-        model = build_model(recipe, processor, spaces)
+    model = planned_model(recipe, processor, spaces)
     plans = {number: _planned(recipe, table, stage, model) for number, stage in enumerate(recipe.stages)}
     timings: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
     if not any(timings.values()):
@@ -147,7 +146,7 @@ class _Plan(NamedTuple):
 
     @property
     def num_validations(self) -> int:
-        return parts_of_a_stage(self.num_steps, self.memory.options.validate_every) if self.num_held_out else 0
+        return times_in_a_stage(self.num_steps, self.memory.options.validate_every) if self.num_held_out else 0
 
 
 def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel) -> _Plan | None:
@@ -213,8 +212,8 @@ def _memory_lines(memory: StageMemory, number: int) -> list[tuple[str, str]]:
 def _timings(recipe: Recipe, table: TrialTable, processor: FmriProcessor, generator: ImageGenerator) -> dict[int, str]:
     """What a few real steps of each stage took; empty for a stage in closed form."""
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe, processor, generator)
-    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    model = untrained_model(recipe, processor, generator)
+    runner = StageRunner(recipe, table, model, processor, generator)
     timings = {}
     for number, stage in enumerate(recipe.stages):
         if stage.training is not None:
@@ -228,7 +227,7 @@ def _timing(stage: GradientStage) -> str:
     a_step, a_validation = _timed(stage)
     validations = 0
     if stage.held_out is not None:
-        validations = parts_of_a_stage(stage.num_steps, stage.options.validate_every)
+        validations = times_in_a_stage(stage.num_steps, stage.options.validate_every)
     seconds = stage.num_steps * a_step + validations * a_validation
     text = (
         f"about {_duration(seconds)} on this machine: {_TIMED_STEPS} real steps took {a_step:.3g} s each, and a "

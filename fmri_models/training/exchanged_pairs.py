@@ -16,11 +16,10 @@ from ..evaluation.controls import derangement
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import FmriToImagePipeline
 from ..training_record import TrainingRecord
+from .building import build_model, recipe_subjects
 from .checkpoints import Checkpoints
-from .initial_model import load_initial_weights
 from .recipe import Recipe
 from .stages import StageRunner
-from .trainer import build_model, recipe_subjects, target_kinds
 
 
 def refit_on_exchanged_pairs(
@@ -45,17 +44,14 @@ def refit_on_exchanged_pairs(
     recipe = replace(_recorded_recipe(record), trackers=[])
     processor, generator, device = pipeline.processor, pipeline.image_generator, pipeline.image_generator.device
     exchanged = table.with_exchanged_stimuli(exchanged_partners(recipe, table, seed))
-    kinds = target_kinds(recipe, generator)
     # What is drawn here is to leave no trace in what is drawn elsewhere.
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
         out = Path(folder) / "model"
         torch.manual_seed(recipe.seed)
         model = build_model(recipe, processor, generator)
-        if recipe.initial_model is not None:
-            load_initial_weights(model, recipe.initial_model, processor)
         if recipe.trains_by_gradient:
             Checkpoints(out).begin({"recipe": recipe.to_dict(), "exchanged_by": seed})
-        StageRunner(recipe, exchanged, model, processor, generator, kinds, out).run()
+        StageRunner(recipe, exchanged, model, processor, generator, out).run()
     generator.to(device)
     return model.to(pipeline.device).eval()
 

@@ -1,48 +1,24 @@
 """The loop over a stage's steps: validation, checkpoints, interruptions, logging."""
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
-from transformers.utils import logging
 
 from .. import progress as bars
 from ..errors import FmriModelsError
-from ..modeling_fmri import FmriPreTrainedModel
-from .checkpoints import Checkpoints, StageState, damaged, read_state, restore_model, restore_tensors
+from .checkpoints import Checkpoints, StageState
 from .gradient import GradientStage, NotFiniteError
+from .interruption import TrainingInterrupted, interruption
 from .processes import any_process, from_all
-
-logger = logging.get_logger(__name__)
+from .restoring import restore_model
 
 # Without a choice, a stage is validated and saved so many times.
-_PARTS_OF_A_STAGE = 10
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted; a checkpoint has been saved, and the message says how to go on.
-
-    Attributes:
-        signal: Number of the signal; that of Ctrl-C where another process got it.
-        sentence: What the command says; None where it has no option to go on with, and says something of its own.
-    """
-
-    signal: int = signal.SIGINT
-    sentence: str | None = None
-
-
-class _Interruption(threading.Event):
-    """Is set by a signal, whose number it keeps."""
-
-    number: int = signal.SIGINT
+_TIMES_IN_A_STAGE = 10
 
 
 @dataclass
@@ -74,7 +50,7 @@ class StageLoop:
         if self.state.step == 0:
             self._check_monitor()
         batches = self.stage.batches(self.state.step)
-        with _interruption() as interrupted, self._trackers(), self._progress() as progress:
+        with interruption() as interrupted, self._trackers(), self._progress() as progress:
             for step in range(self.state.step, num_steps):
                 self._update(step, batches)
                 done = self.state.step = step + 1
@@ -183,56 +159,10 @@ class StageLoop:
         )
 
 
-def parts_of_a_stage(num_steps: int, every: int | None) -> int:
+def times_in_a_stage(num_steps: int, every: int | None) -> int:
     """How often something happens that is due after every so many steps and after the last one."""
     return math.ceil(num_steps / _interval(num_steps, every))
 
 
 def _interval(num_steps: int, every: int | None) -> int:
-    return every or math.ceil(num_steps / _PARTS_OF_A_STAGE)
-
-
-def resumed_state(model: FmriPreTrainedModel, checkpoints: Checkpoints, fresh: StageState) -> tuple[StageState, Any]:
-    """Puts a stage's newest checkpoint into the model.
-
-    Returns:
-        The stage's state, and the folder of the checkpoint for [`restore_stage`]; `fresh` and None where there is none.
-    """
-    folder = checkpoints.latest(fresh.stage)
-    if folder is None:
-        return fresh, None
-    restore_model(model, folder)
-    return read_state(folder), folder
-
-
-def restore_stage(stage: GradientStage, state: StageState, folder: Path) -> None:
-    """Puts the optimiser and the moving average of a checkpoint into a stage."""
-    names = ["optimizer"] if stage.ema is None else ["optimizer", "ema"]
-    tensors = {name: restore_tensors(folder, name) for name in names}
-    try:
-        stage.restore(tensors, state.extra)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-        raise FmriModelsError(damaged(folder, f"{type(error).__name__}: {error}")) from error
-    logger.info(f"Going on from {folder}.")
-
-
-@contextmanager
-def _interruption() -> Iterator[_Interruption]:
-    """An event that SIGINT and SIGTERM set, so that a step is finished first; a second one interrupts at once."""
-    event = _Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.number = number
-        event.set()
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return every or math.ceil(num_steps / _TIMES_IN_A_STAGE)

@@ -44,7 +44,7 @@ class OnlineTargets:
         self._all_pictures = cached_pictures(self.table, self.image_generator)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def targets(self) -> tuple[str, ...]:
         """Targets that need no cache, because each step computes them."""
         return () if self.augmentation is None else ("image_embeds",)
 

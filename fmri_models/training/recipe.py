@@ -247,6 +247,16 @@ class Recipe:
         """Parts of the split that any stage learns from."""
         return sorted({part for stage in self.stages for part in stage.train_on})
 
+    def places_read(self, recipe_file: str | os.PathLike | None = None) -> list[Path]:
+        """Files and folders of this machine that a training reads.
+
+        Args:
+            recipe_file: Where the recipe itself was read; None for one of the package's.
+        """
+        generator = parse_source(self.generator).repository
+        places = [self.data, self.initial_model, generator, *(stage.teacher for stage in self.stages), recipe_file]
+        return [path for path in (Path(place) for place in places if place is not None) if path.exists()]
+
     @classmethod
     def from_published(cls, values: Mapping[str, Any], source: str) -> "Recipe":
         """The recipe that [`published`] has given; what lay in folders is only named there.

@@ -6,8 +6,9 @@ from torch import nn
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.encoders.disk_backed import is_on_disk, move_to_disk, release_memory, save_sharded
-from fmri_models.training import trainer
+from fmri_models.training import building
 from fmri_models.training.recipe import load_recipe
+from fmri_models.training.trainer import train
 from tests.small_table import write_small_table
 
 
@@ -52,11 +53,11 @@ def test_a_model_trained_on_disk_is_the_one_trained_in_memory(tmp_path, monkeypa
 
     def trained(name):
         overrides = [f"data={data}", f"out={tmp_path / name}", "generator=pixels", "model.targets_a_block=50"]
-        trainer.train(load_recipe("linear", [*overrides, "max_shard_size=20KB"]))
+        train(load_recipe("linear", [*overrides, "max_shard_size=20KB"]))
         return FmriToImagePipeline.from_pretrained(tmp_path / name).brain_model
 
     in_memory = trained("memory")
-    monkeypatch.setattr(trainer, "WEIGHTS_IN_MEMORY", 0)
+    monkeypatch.setattr(building, "WEIGHTS_IN_MEMORY", 0)
     on_disk = trained("disk")
     assert (tmp_path / "disk" / "brain_model" / "model.safetensors.index.json").is_file()
     assert on_disk.config.penalties == in_memory.config.penalties

@@ -354,8 +354,8 @@ def _loaded(folder: Path) -> Any:
 def use_report(folder: Path, out: Path) -> None:
     """Compares two reports, as the command does."""
     from fmri_models.cli.compare import compare
-    from fmri_models.evaluation.rendering import results_table
     from fmri_models.evaluation.report import Report
+    from fmri_models.evaluation.report_terminal import results_table
 
     first, second = Report.load(folder / "first" / "report.json"), Report.load(folder / "second" / "report.json")
     pair = [(folder / "first" / "report.json", first), (folder / "second" / "report.json", second)]
@@ -471,7 +471,8 @@ def _script(path: Path) -> Any:
 
 def use_checkpoints(folder: Path, out: Path) -> None:
     """What --resume does before it goes on."""
-    from fmri_models.training.checkpoints import Checkpoints, read_state, restore_model, restore_tensors
+    from fmri_models.training.checkpoints import Checkpoints, read_state
+    from fmri_models.training.restoring import restore_model, restore_tensors
 
     checkpoints = Checkpoints(folder / "out")
     checkpoints.check_own()

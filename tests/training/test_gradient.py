@@ -8,16 +8,10 @@ from fmri_models.data import TrialTable
 from fmri_models.data.loading import TrialDataset
 from fmri_models.errors import FmriModelsError
 from fmri_models.training import precision
+from fmri_models.training.building import build_model, image_generator_for, processor_for
 from fmri_models.training.gradient import NotFiniteError, _is_finite
 from fmri_models.training.recipe import Recipe
 from fmri_models.training.stages import StageRunner
-from fmri_models.training.trainer import (
-    build_model,
-    image_generator_for,
-    processor_for,
-    recipe_subjects,
-    target_kinds,
-)
 
 PLAIN = ("model.dropout=0.0", "stages.0.objective.noise=0", "stages.0.training.schedule=constant")
 
@@ -25,10 +19,10 @@ PLAIN = ("model.dropout=0.0", "stages.0.objective.noise=0", "stages.0.training.s
 def stage_of(recipe: Recipe):
     table = TrialTable.open(recipe.data)
     torch.manual_seed(0)
-    processor = processor_for(recipe, table, recipe_subjects(recipe, table))
+    processor = processor_for(recipe, table)
     generator = image_generator_for(recipe, table)
     model = build_model(recipe, processor, generator)
-    runner = StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator))
+    runner = StageRunner(recipe, table, model, processor, generator)
     return runner.gradient_stage(0)
 
 

@@ -17,7 +17,7 @@ from fmri_models.training import checkpoints as checkpoints_module
 from fmri_models.training.__main__ import main
 from fmri_models.training.checkpoints import Checkpoints
 from fmri_models.training.estimate import estimate
-from fmri_models.training.loop import TrainingInterrupted
+from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 from tests.small_table import write_small_table

@@ -15,10 +15,11 @@ from fmri_models.data.targets import cached_targets
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.registry import get_method
+from fmri_models.training.building import build_model, processor_for
 from fmri_models.training.online_targets import OnlineTargets, load_teacher
 from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.stages import StageRunner
-from fmri_models.training.trainer import build_model, processor_for, target_kinds, train
+from fmri_models.training.trainer import train
 from tests.generation.test_versatile_diffusion import make_generator as tiny_versatile_diffusion
 
 UNCHANGED = PictureAugmentation(
@@ -133,12 +134,10 @@ def stage_of(recipe: Recipe, number: int):
     assert recipe.data is not None
     table = TrialTable.open(recipe.data)
     torch.manual_seed(0)
-    processor = processor_for(recipe, table, ["subj02"])
+    processor = processor_for(recipe, table)
     generator = load_image_generator("embedded", (1, 12, 12))
     model = build_model(recipe, processor, generator)
-    return StageRunner(recipe, table, model, processor, generator, target_kinds(recipe, generator)).gradient_stage(
-        number
-    )
+    return StageRunner(recipe, table, model, processor, generator).gradient_stage(number)
 
 
 def test_a_stage_reads_what_its_objective_learns_from(small_data: Path, tmp_path: Path) -> None:

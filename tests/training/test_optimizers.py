@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers.optimization import Adafactor as TransformersAdafactor
 
 from fmri_models.training import optimizers
-from fmri_models.training.loop import TrainingInterrupted
+from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.optimizers import Adafactor, RoundedAdamW, num_bytes, round_at_random
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord

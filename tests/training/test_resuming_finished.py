@@ -10,8 +10,8 @@ from fmri_models.cli.main import main
 from fmri_models.data.splits import SplitRows, add_split, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
-from fmri_models.training.initial_model import check_same_voxels
 from fmri_models.training.recipe import load_recipe
+from fmri_models.training.same_voxels import check_same_voxels
 from fmri_models.training.trainer import train
 from tests.small_table import write_kfold, write_small_table
 

@@ -13,9 +13,10 @@ from fmri_models.data import schema
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.metrics import pixcorr
 from fmri_models.training.estimate import estimate
-from fmri_models.training.loop import TrainingInterrupted
+from fmri_models.training.inner_folds import INNER_SPLIT, inner_split
+from fmri_models.training.interruption import TrainingInterrupted
+from fmri_models.training.picture_scores import METRICS, picture_scores
 from fmri_models.training.recipe import load_recipe
-from fmri_models.training.selection import INNER_SPLIT, METRICS, inner_split, picture_scores
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 from tests.small_table import PARTS, write_kfold

@@ -10,8 +10,8 @@ from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.splits import SplitRows, add_split, split_by_run, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.training.estimate import estimate
+from fmri_models.training.inner_folds import inner_split
 from fmri_models.training.recipe import Recipe, load_recipe
-from fmri_models.training.selection import inner_split
 from fmri_models.training.settling import few_stimuli_sentence, settled_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord

@@ -12,10 +12,11 @@ import torch
 
 from fmri_models import FmriToImagePipeline, TrialTable, TrialTableWriter
 from fmri_models.errors import FmriModelsError
+from fmri_models.training.building import image_generator_for
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.refit import refit_processor
-from fmri_models.training.trainer import image_generator_for, train
+from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
 
@@ -181,10 +182,11 @@ def test_no_room_is_said_before_the_work(data, tmp_path, monkeypatch):
 def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path, repository):
     program = (
         "import os, signal, sys\n"
-        "from fmri_models.training import trainer\n"
         "from fmri_models.training.recipe import load_recipe\n"
-        "trainer.StageRunner.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "trainer.train(load_recipe('linear', sys.argv[1:]))\n"
+        "from fmri_models.training.stages import StageRunner\n"
+        "from fmri_models.training.trainer import train\n"
+        "StageRunner.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train(load_recipe('linear', sys.argv[1:]))\n"
     )
     arguments = ["generator=pixels", f"data={data}", f"out={tmp_path / 'out'}"]
     command = [sys.executable, "-c", program, *arguments]

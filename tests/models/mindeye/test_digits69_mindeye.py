@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from fmri_models import FmriToImagePipeline, TrialTable
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
+from fmri_models.training.inner_folds import inner_split
 from fmri_models.training.recipe import load_recipe
-from fmri_models.training.selection import inner_split
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 

@@ -1,0 +1,133 @@
+"""What lies behind a training: what the model that it starts from has learned from, and what it learns from itself."""
+
+from dataclasses import dataclass, field
+
+from transformers.utils import logging
+
+from ..data import schema
+from ..data.split_files import part_fingerprints
+from ..data.table import TrialTable
+from ..errors import FmriModelsError
+from ..evaluation.held_out import learned_stimuli, other_table_notes, unknown_initial_note
+from ..hub_repository import NotFetchedError, is_folder, local_folder
+from ..names import listed, one_line
+from ..registry import get_method
+from ..swapping import recover
+from ..training_record import (
+    MAX_PICTURES,
+    MAX_TRAININGS,
+    TRAINING_FILE,
+    LearnedFrom,
+    TrainingRecord,
+    encoded_pictures,
+)
+from .initial_model import unreadable
+from .recipe import Recipe
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class EarlierTrainings:
+    """What lies behind the weights that a training starts from.
+
+    Args:
+        learned_from: What is known: the training of the initial model, that of its initial model ...
+        unknown: Names of models among them of which not all is known.
+    """
+
+    learned_from: list[LearnedFrom] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
+    """What the recipe's initial model has learned from, as its training record says.
+
+    Args:
+        recipe: The recipe.
+        table: Tells the pictures of a record of an earlier version, if that is a record of a training on this table.
+
+    Raises:
+        FmriModelsError: There is no such model, its record is damaged, or too many trainings lie behind it.
+    """
+    if recipe.initial_model is None:
+        return EarlierTrainings()
+    try:
+        folder = local_folder(recipe.initial_model, [TRAINING_FILE])
+    except NotFetchedError as error:
+        raise unreadable(recipe.initial_model, get_method(recipe.method).load("model"), error) from error
+    if is_folder(recipe.initial_model):
+        recover(folder)
+    record = TrainingRecord.load(folder)
+    name = str(recipe.published()["initial_model"])
+    if record is None:
+        return EarlierTrainings(unknown=[name])
+    if record.learned_from is None:
+        return EarlierTrainings(_of_earlier_version(record, table), [name])
+    if len(record.learned_from) >= MAX_TRAININGS:
+        raise FmriModelsError(
+            f"{MAX_TRAININGS} trainings lie behind the initial model {one_line(name, 120)}, one after the other, which "
+            "are all that can be recorded; start from an earlier one."
+        )
+    return EarlierTrainings(list(record.learned_from), list(record.unknown_initial_models))
+
+
+def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list[str]) -> None:
+    """Says before the training that its initial model has learned from pictures on which the new one will be tested.
+
+    Every report on the new model says it, too. There may be reasons to train so, which no evaluation has.
+
+    Args:
+        recipe: The recipe of one fold.
+        table: The trial table.
+        subjects: Who is trained on.
+
+    Raises:
+        FmriModelsError: There is no such model, its record is damaged, or too many trainings lie behind it.
+    """
+    earlier = earlier_trainings(recipe, table)
+    for name in earlier.unknown:
+        logger.warning(unknown_initial_note(name))
+    for note in other_table_notes(earlier.learned_from, table):
+        logger.warning(note)
+    tested = {
+        stimulus
+        for subject in subjects
+        for stimulus in table.trials(subject, schema.TEST, recipe.split, recipe.fold).stimulus_ids.tolist()
+    }
+    learned = learned_stimuli(earlier.learned_from, table, sorted(tested), recipe.split, recipe.fold)
+    if learned:
+        logger.warning(
+            f"The initial model {one_line(recipe.initial_model, 120)} has learned from {len(learned)} of the "
+            f"{len(tested)} pictures that are tested in the split {recipe.split!r}, fold {recipe.fold} "
+            f"({listed(sorted(learned))}): no evaluation can say how well new pictures are read, and every "
+            "report will say so; take an initial model that was trained on the same split and fold."
+        )
+
+
+def own_training(recipe: Recipe, table: TrialTable, subjects: list[str]) -> LearnedFrom:
+    """What the stages of a recipe learn from, or make choices on."""
+    parts = {part for stage in recipe.stages for part in (*stage.train_on, *stage.held_out_parts)}
+    return _learned_from(table, recipe.split, recipe.fold, [part for part in schema.SPLITS if part in parts], subjects)
+
+
+def _learned_from(table: TrialTable, split: str, fold: int, parts: list[str], subjects: list[str]) -> LearnedFrom:
+    stimuli = {name for subject in subjects for name in table.trials(subject, parts, split, fold).stimulus_ids.tolist()}
+    hashes = {digest for digest in table.stimuli.content_hashes(sorted(stimuli)) if digest is not None}
+    return LearnedFrom(
+        table.name,
+        table.fingerprint,
+        split,
+        fold,
+        parts,
+        part_fingerprints(table.split_rows(split), fold),
+        encoded_pictures(hashes) if len(hashes) <= MAX_PICTURES else None,
+    )
+
+
+def _of_earlier_version(record: TrainingRecord, table: TrialTable) -> list[LearnedFrom]:
+    """As far as it can be told: what the split of that name says now, on the same table."""
+    is_same = record.table_fingerprint == table.fingerprint and record.split in table.split_names()
+    if not is_same or record.fold >= table.num_folds(record.split):
+        return []
+    return [_learned_from(table, record.split, record.fold, record.train_parts, table.subjects)]

@@ -1,0 +1,114 @@
+"""One run of training: a recipe on one fold of a table, with checkpoints beside the output folder."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import progress
+from ..data.table import TrialTable
+from ..modeling_fmri import FmriPreTrainedModel
+from ..output_folders import check_room
+from ..pipeline_fmri import FmriToImagePipeline
+from ..registry import get_method
+from ..saving import scratch_folder
+from .building import build_model, image_generator_for, num_weight_bytes, processor_for, recipe_subjects
+from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
+from .processes import processes
+from .recipe import Recipe
+from .settling import settled_recipe
+from .stages import StageRunner
+
+
+class Trained(NamedTuple):
+    """What a training gave: the pipeline, the result of each stage, and the time over all runs."""
+
+    pipeline: FmriToImagePipeline
+    history: list[dict[str, Any]]
+    seconds: float
+
+
+@contextmanager
+def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Iterator[Trained]:
+    """A trained pipeline; what an interrupted training would go on from is kept until the pipeline was used.
+
+    Args:
+        recipe: Of one fold; its selection is made.
+        table: The trial table.
+        out: Where the pipeline will be saved; checkpoints are beside it.
+        resume: Go on with an interrupted training, if there is one.
+
+    Raises:
+        FmriModelsError: The recipe does not fit the data or the interrupted training.
+        TrainingInterrupted: When a checkpoint is saved.
+    """
+    started = time.perf_counter()
+    recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
+    checkpoints = Checkpoints(out) if recipe.trains_by_gradient else None
+    run = run_identity(recipe, table)
+    resume = resume and checkpoints is not None and checkpoints.exists
+    if checkpoints is not None and resume:
+        checkpoints.check_same_run(run)
+    torch.manual_seed(recipe.seed)
+    with processes().main_process_first():
+        with progress.phase("Reading the training trials"):
+            processor = processor_for(recipe, table)
+        generator = image_generator_for(recipe, table)
+    with _weights_folder(recipe, out) as scratch:
+        model = build_model(recipe, processor, generator, scratch)
+        check_room(out, _bytes_on_disk(model, recipe))
+        runner = StageRunner(recipe, table, model, processor, generator, out)
+        with _checkpointed(checkpoints, run, resume):
+            history = runner.run(resume)
+            pipeline_class = get_method(recipe.method).load("pipeline")
+            pipeline = pipeline_class(model, processor, generator, drawing_settings=recipe.drawing)
+            yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
+
+
+def run_identity(recipe: Recipe, table: TrialTable) -> dict[str, Any]:
+    """What has to be the same for an interrupted training to go on."""
+    return {
+        "recipe": recipe.to_dict(),
+        "table_fingerprint": table.fingerprint,
+        "split_fingerprint": table.split_fingerprint(recipe.split),
+    }
+
+
+def _bytes_on_disk(model: FmriPreTrainedModel, recipe: Recipe) -> int:
+    """What the pipeline's weights will take, and those of the checkpoints, without the state of optimisers."""
+    size = num_weight_bytes(model)
+    return size * (KEPT_CHECKPOINTS + 2) if recipe.trains_by_gradient else size
+
+
+@contextmanager
+def _weights_folder(recipe: Recipe, out: Path) -> Iterator[Path | None]:
+    """A folder for the weights of a closed-form method; None for training by gradient, which needs them in memory."""
+    if recipe.trains_by_gradient:
+        yield None
+        return
+    with scratch_folder(out) as scratch:
+        yield scratch
+
+
+@contextmanager
+def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: bool) -> Iterator[None]:
+    """Makes the checkpoints' folder ready, and removes it when all is saved or there was no checkpoint yet."""
+    main = processes().is_main_process
+    if checkpoints is not None and main:
+        if resume:
+            checkpoints.recover()
+        else:
+            checkpoints.begin(run)
+    processes().wait_for_everyone()
+    try:
+        yield
+    except BaseException:
+        if checkpoints is not None and main and not checkpoints.exists:
+            checkpoints.remove()
+        raise
+    if checkpoints is not None and main:
+        checkpoints.remove()
+    processes().wait_for_everyone()
