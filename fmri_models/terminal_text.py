@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from wcwidth import ljust, rjust, width, wrap
+import wcwidth
 
 from .names import one_line
 
@@ -17,7 +17,7 @@ _GAP = "  "
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
-def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], columns: int | None = None) -> str:
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: int | None = None) -> str:
     """An aligned table for a terminal; the first column is left-aligned, the others right.
 
     Columns that do not fit beside the others follow below, in groups that each begin with the first column, whose texts
@@ -26,39 +26,39 @@ def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], columns: i
     Args:
         header: Names of the columns.
         lines: Cells.
-        columns: Of the terminal; those that it has if None.
+        width: Characters a line; those of the terminal if None.
     """
-    columns = terminal_width(columns)
+    width = terminal_width(width)
     cells = [[one_line(cell) for cell in line] for line in (header, *lines)]
-    first, *others = (max(map(width, column)) for column in zip(*cells, strict=True))
-    room = columns - sum(each + len(_GAP) for each in others)
+    first, *others = (max(map(wcwidth.width, column)) for column in zip(*cells, strict=True))
+    room = width - sum(each + len(_GAP) for each in others)
     # All side by side if that leaves enough for names.
-    first = min(first, room if room >= _SMALLEST_OF_NAMES else max(_SMALLEST_OF_NAMES, columns // 3))
-    first = max(1, min(first, columns - max(others, default=0) - len(_GAP)))
+    first = min(first, room if room >= _SMALLEST_OF_NAMES else max(_SMALLEST_OF_NAMES, width // 3))
+    first = max(1, min(first, width - max(others, default=0) - len(_GAP)))
     widths = [first, *others]
-    return "\n\n".join(_aligned(cells, widths, group) for group in _groups(widths, columns))
+    return "\n\n".join(_aligned(cells, widths, group) for group in _groups(widths, width))
 
 
-def wrapped(text: str, columns: int) -> list[str]:
-    """A text in lines of at most so many columns of a terminal, broken between words where that is possible."""
+def wrapped(text: str, width: int) -> list[str]:
+    """A text in lines that a terminal shows so wide at most, broken between words where that is possible."""
     # The arrow stays with the last word of a metric.
     kept = re.sub(" (?=[↑↓])", _NO_BREAK_SPACE, text)
-    lines = wrap(kept, columns, break_on_hyphens=False) or [""]
+    lines = wcwidth.wrap(kept, width, break_on_hyphens=False) or [""]
     return [line.replace(_NO_BREAK_SPACE, " ") for line in lines]
 
 
-def terminal_width(columns: int | None = None) -> int:
-    """The columns that text may take: those given, else the terminal's, 80 where there is none."""
-    return max(_SMALLEST_WIDTH, shutil.get_terminal_size().columns if columns is None else columns)
+def terminal_width(width: int | None = None) -> int:
+    """Characters a line: what was asked for, else what the terminal has, 80 where there is none; never less than 30."""
+    return max(_SMALLEST_WIDTH, shutil.get_terminal_size().columns if width is None else width)
 
 
-def _groups(widths: Sequence[int], columns: int) -> list[list[int]]:
+def _groups(widths: Sequence[int], width: int) -> list[list[int]]:
     """Numbers of the columns behind the first one, in groups that fit beside it."""
     groups: list[list[int]] = [[]]
     used = widths[0]
     for number, each in enumerate(widths[1:], start=1):
         needed = each + len(_GAP)
-        if groups[-1] and used + needed > columns:
+        if groups[-1] and used + needed > width:
             groups.append([])
             used = widths[0]
         groups[-1].append(number)
@@ -68,10 +68,12 @@ def _groups(widths: Sequence[int], columns: int) -> list[list[int]]:
 
 def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int], group: Sequence[int]) -> str:
     """The first column, wrapped, and those of a group beside it."""
-    texts = []
-    for line in cells:
-        *above, last = wrapped(line[0], widths[0])
-        beside = (rjust(line[number], widths[number]) for number in group)
-        texts += ["\n".join([*above, _GAP.join([ljust(last, widths[0]), *beside]).rstrip()])]
+    header, *lines = (_aligned_line(line, widths, group) for line in cells)
     rule = _GAP.join("-" * widths[number] for number in (0, *group))
-    return "\n".join([texts[0], rule, *texts[1:]])
+    return "\n".join([header, rule, *lines])
+
+
+def _aligned_line(line: Sequence[str], widths: Sequence[int], group: Sequence[int]) -> str:
+    *above, last = wrapped(line[0], widths[0])
+    beside = (wcwidth.rjust(line[number], widths[number]) for number in group)
+    return "\n".join([*above, _GAP.join([wcwidth.ljust(last, widths[0]), *beside]).rstrip()])

@@ -68,7 +68,9 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
     Raises:
         FmriModelsError: Fewer than two reports, or (without `force`) their protocols or data differ.
     """
-    from ..evaluation.rendering import text_table, warnings_text
+    from ..evaluation.report_tables import metric_cell, value_cell
+    from ..evaluation.report_terminal import warnings_text
+    from ..terminal_text import text_table
 
     if len(reports) < 2:
         raise FmriModelsError("One report has nothing to be compared with; give at least two.")
@@ -87,23 +89,26 @@ def compare(reports: list[tuple[Path, "Report"]], force: bool = False) -> str:
     columns = [
         (name, row, report) for name, (_, report) in zip(names, reports, strict=True) for row in _shown_rows(report)
     ]
-    metrics = list({info.name: info for _, report in reports for info in report.metrics()}.values())
+    metrics = list({metric.name: metric for _, report in reports for metric in report.metrics()}.values())
     lines = [
-        [f"{info.label} {'↑' if info.higher_is_better else '↓'}", _chance(info.name, [report for _, report in reports])]
-        + [_cell(report.results.get(row, {}).get(info.name)) for _, row, report in columns]
-        for info in metrics
+        [
+            metric_cell(metric),
+            _chance(metric.name, [report for _, report in reports]),
+            *(value_cell(report.results.get(row, {}).get(metric.name)) for _, row, report in columns),
+        ]
+        for metric in metrics
     ]
     header = ["metric", "chance", *(name if row == "brain" else f"{name} ({row})" for name, row, _ in columns)]
-    parts = [*(f"Not comparable: {sentence}" for sentence in differences), *warnings, text_table(header, lines)]
+    paragraphs = [*(f"Not comparable: {sentence}" for sentence in differences), *warnings, text_table(header, lines)]
     if not differences:
-        parts += _paired(reports, names, [info.name for info in metrics])
-    return "\n\n".join(parts)
+        paragraphs += _paired(reports, names, [metric.name for metric in metrics])
+    return "\n\n".join(paragraphs)
 
 
 def _result(reports: list[tuple[Path, "Report"]]) -> dict[str, Any]:
     """What [`compare`] prints, by name."""
     differences = _differences(reports)
-    metrics = list({info.name: info for _, report in reports for info in report.metrics()})
+    metrics = list({metric.name: metric for _, report in reports for metric in report.metrics()})
     names = _names([path for path, _ in reports])
     return {
         "not_comparable": differences,
@@ -144,10 +149,10 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     from ..evaluation.bootstrap import FEWEST_STIMULI
     from ..evaluation.items import brain_items_of
     from ..evaluation.protocols import metric_info
-    from ..evaluation.rendering import text_table
+    from ..terminal_text import text_table
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
-    parts = [
+    paragraphs = [
         f"{name} was written by an earlier version, which did not name its items: that items.parquet beside it is its "
         "own can't be verified."
         for name, (_, report), table in zip(names, reports, tables, strict=True)
@@ -155,7 +160,9 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     ]
     for name, table in zip(names[1:], tables[1:], strict=True):
         if tables[0] is None or table is None:
-            parts.append(f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one.")
+            paragraphs.append(
+                f"{name} and {names[0]}: no paired difference, because items.parquet is missing beside one."
+            )
     for name, found in _paired_values(reports, names, metrics).items():
         lines = [
             [
@@ -168,15 +175,15 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
         ]
         title = f"{name} against {names[0]} on the same stimuli (positive: {name} is better)"
         if lines:
-            parts.append(f"{title}\n{text_table(['metric', 'difference', '95 % interval', 'n'], lines)}")
+            paragraphs.append(f"{title}\n{text_table(['metric', 'difference', '95 % interval', 'n'], lines)}")
             if any(each["stimuli"] < FEWEST_STIMULI for each in found.values()):
-                parts.append(
+                paragraphs.append(
                     f"Differences on fewer than {FEWEST_STIMULI} stimuli have no interval, and none of them is beyond "
                     "doubt."
                 )
         else:
-            parts.append(f"{name} and {names[0]} have no stimuli in common.")
-    return parts
+            paragraphs.append(f"{name} and {names[0]} have no stimuli in common.")
+    return paragraphs
 
 
 def _paired_values(
@@ -239,7 +246,7 @@ def _difference(
 
 def _chance(metric: str, reports: list["Report"]) -> str:
     """What guessing scores in a metric; several numbers where the reports' test sets differ in size."""
-    from ..evaluation.rendering import chance_cell
+    from ..evaluation.report_tables import chance_cell
 
     return ", ".join(dict.fromkeys(cell for report in reports if (cell := chance_cell(report, metric)) != "–")) or "–"
 
@@ -256,10 +263,3 @@ def _names(paths: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [one_line(path) for path in paths]
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    if not found or found.get("value") is None:
-        return "–"
-    bounds = "" if not found.get("ci95") else " [{:.3f}, {:.3f}]".format(*found["ci95"])
-    return f"{found['value']:.3f}{bounds}"

@@ -114,7 +114,7 @@ def _run_stages(
     method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int, all_rows: bool = False
 ) -> "Report":
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.rendering import notes_text, results_table, warnings_text
+    from ..evaluation.report_terminal import notes_text, results_table, warnings_text
     from ..hub.cards import write_card
     from ..simulation import simulate
     from ..training.recipe import load_recipe

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_model_is_there(args.model)
         TrialTable.open(args.data)
     load_libraries()
-    from ..evaluation.rendering import notes_text, results_table, warnings_text
+    from ..evaluation.report_terminal import notes_text, results_table, warnings_text
 
     if given == ["images", "truth"]:
         from ..evaluation.images import evaluate_images

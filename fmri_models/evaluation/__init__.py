@@ -23,7 +23,7 @@ _MODULES = {
     "Scores": "scoring",
     "score_rows": "scoring",
     "Report": "report",
-    "write_report": "rendering",
+    "write_report": "report_folder",
     "evaluate_images": "images",
     "record_look": "looks",
     "read_looks": "looks",
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
         two_way_identification,
     )
     from .protocols import Protocol, get_protocol
-    from .rendering import write_report
     from .report import Report
+    from .report_folder import write_report
     from .retrieval import retrieval_accuracy
     from .scoring import RowData, Scores, score_rows
 

@@ -38,8 +38,8 @@ from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, reco
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .processor_notes import processor_notes
 from .protocols import Protocol, get_protocol, row_info
-from .rendering import check_report_folder, write_report
 from .report import Report
+from .report_folder import check_report_folder, write_report
 from .scoring import RowData, picture_ids, score_rows
 from .seeded_drawing import Precision, SeededDrawing
 

@@ -19,8 +19,8 @@ from ..errors import FmriModelsError
 from ..names import is_line, listed, one_line
 from ..seeds import check_seed
 from .protocols import Protocol, get_protocol
-from .rendering import check_report_folder, write_report
 from .report import Report
+from .report_folder import check_report_folder, write_report
 from .scoring import RowData, score_rows
 
 # Bytes a value of a true picture: pictures, their reconstructions and means as float32, and what metrics make of them.

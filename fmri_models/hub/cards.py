@@ -17,9 +17,11 @@ from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..evaluation.held_out import unknown_initial_note
 from ..evaluation.items import ITEMS_FILE
-from ..evaluation.rendering import WARNINGS_TITLE, chances, earlier_pictures, scores_caption
+from ..evaluation.picture_files import earlier_pictures
 from ..evaluation.report import REPORT_FILE, Report
+from ..evaluation.report_facts import WARNINGS_TITLE
 from ..evaluation.report_schema import ReportContent
+from ..evaluation.report_tables import chances, scores_caption
 from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
 from ..generation.source import GeneratorSource
 from ..licenses import HUB_LICENSES, NOT_STATED, license_fields

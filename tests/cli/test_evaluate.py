@@ -87,7 +87,7 @@ def test_a_disk_that_becomes_full_changes_nothing(workplace, capsys, tmp_path, m
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fmri_models.evaluation.rendering.to_html", full)
+    monkeypatch.setattr("fmri_models.evaluation.report_folder.to_html", full)
     assert "disk is full" in run(workplace, capsys, tmp_path / "out", "--overwrite", "--seed", "1")[1]
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -12,17 +12,11 @@ from PIL import Image
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
+from fmri_models.evaluation.picture_files import item_names
+from fmri_models.evaluation.picture_grid import draw_grid, grid_items
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, metric_info
-from fmri_models.evaluation.rendering import (
-    columns_of,
-    draw_grid,
-    grid_items,
-    item_names,
-    notes_text,
-    results_table,
-    text_table,
-    to_markdown,
-)
+from fmri_models.evaluation.report_pages import to_markdown
+from fmri_models.evaluation.report_terminal import notes_text, results_table
 from fmri_models.evaluation.scoring import losses_in_rows
 
 COUNT = 24
@@ -611,27 +605,6 @@ def test_every_metric_of_a_protocol_is_described(protocol):
     assert metric_info("distance_swav").higher_is_better is False
     with pytest.raises(FmriModelsError, match="no metric"):
         metric_info("niceness")
-
-
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_a_table_fits_its_width_and_loses_nothing(width):
-    header = ["metric", *(f"a model called {number}" for number in range(7))]
-    labels = [
-        "two-way efficientnet_lite0, same background ↑",
-        "図形 right ↑",
-        "an_unbroken_name_longer_than_any_column_is",
-    ]
-    lines = [[label, *(f"0.{number}23 [0.{number}11, 0.{number}55]" for number in range(7))] for label in labels]
-    text = text_table(header, lines, width)
-    assert max(map(columns_of, text.splitlines())) <= width
-    for line in lines:
-        assert all(text.count(cell) == len(lines) for cell in line[1:])
-    assert "an_unbroken" in text
-    assert not any(line.strip() in ("↑", "↓") for line in text.splitlines())
-
-
-def test_wide_characters_take_two_columns():
-    assert [columns_of(text) for text in ("ab", "図形", "e\u0301")] == [2, 4, 1]
 
 
 def test_the_terminal_gets_the_rows_that_matter():

@@ -16,7 +16,8 @@ import torch
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, write_report
 from fmri_models.evaluation.items import brain_items, brain_items_of
-from fmri_models.evaluation.rendering import check_report_folder, earlier_pictures
+from fmri_models.evaluation.picture_files import earlier_pictures
+from fmri_models.evaluation.report_folder import check_report_folder
 from fmri_models.evaluation.scoring import ITEM_SCHEMA
 
 PROTOCOL = get_protocol("small_pictures")

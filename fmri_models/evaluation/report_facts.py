@@ -1,0 +1,87 @@
+"""What was measured, on what and with what: names and values in words."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from ..drawing_settings import DrawingSettings
+from .report import Report
+
+WARNINGS_TITLE = "Not known to be figures of new pictures"
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Names and values, as they are listed above the scores."""
+    found = [*_data_facts(report.data), *_model_facts(report.model), *_protocol_facts(report.protocol)]
+    if report.timing.get("total_s") is not None:
+        found.append(("time", f"{report.timing['total_s']:.0f} s"))
+    return [*found, ("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items()))]
+
+
+def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if data:
+        how = {True: "simulated", False: "measured"}.get(data.get("simulated"), "")  # type: ignore[arg-type]
+        yield "data", " ".join(filter(None, [str(data.get("name", "")), f"({how})" if how else ""]))
+    if data.get("split"):
+        items = f"{_counted(data['test_items'], 'test item')} from {_counted(data['test_trials'], 'trial')}"
+        folds = f", {len(data['folds'])} folds" if len(data["folds"]) > 1 else ""
+        yield "split", f"{data['split']}{folds}: {items}"
+    if data.get("mean_noise_ceiling") is not None:
+        source = ", ".join(data.get("noise_ceiling_source", []))
+        repetitions = ", ".join(f"{n} averaged repetitions" for n in data.get("noise_ceiling_repetitions", []))
+        origin = "; ".join(filter(None, (repetitions, source)))
+        of = f" ({origin})" if origin else ""
+        yield "mean noise ceiling of all voxels", f"{data['mean_noise_ceiling']:.3f}{of}"
+    if data.get("test_factor_combinations_seen_in_training") is not None:
+        seen = data["test_factor_combinations_seen_in_training"]
+        yield "test scenes whose combination of factors was seen in training", f"{seen:.0%}"
+
+
+def _model_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if model:
+        yield "model", in_words({name: value for name, value in model.items() if name != "settings"})
+    if model.get("settings"):
+        yield "drawn with", _drawn_with(model["settings"])
+
+
+def _protocol_facts(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
+        if protocol.get(key) is not None:
+            yield name, str(protocol[key])
+    if protocol.get("pool_size"):
+        yield "stimuli to choose from", f"{protocol['pool_size']:g}"
+    if "trial_average" in protocol:
+        yield "repetitions of a stimulus", "averaged" if protocol["trial_average"] else "single trials"
+
+
+def _drawn_with(settings: Mapping[str, Any]) -> str:
+    if settings.keys() & {each.name for each in fields(DrawingSettings)}:
+        return in_words(settings)
+    return f"no settings, because this generator draws nothing at random ({in_words(settings)})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def in_words(values: Any) -> str:
+    """Values as people write them: names and values, lists with commas; what lies deeper in parentheses."""
+    if isinstance(values, Mapping):
+        pairs = ((str(name).replace("_", " "), value) for name, value in values.items())
+        return ", ".join(f"{name} {_within(value)}" for name, value in pairs if value not in (None, {}, []))
+    if isinstance(values, list | tuple):
+        return ", ".join(_within(value) for value in values)
+    return _within(values)
+
+
+def _within(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Mapping):
+        return f"({in_words(value)})"
+    if isinstance(value, list | tuple):
+        texts = [_within(each) for each in value]
+        return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+    return str(value)

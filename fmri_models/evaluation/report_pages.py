@@ -1,0 +1,64 @@
+"""report.md and report.html: the same page in two formats."""
+
+import base64
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from ..names import markdown, markdown_code, one_line
+from .report import Report
+from .report_facts import WARNINGS_TITLE, facts
+from .report_tables import Table, tables
+
+# Values with their intervals, in which nothing is markup.
+_FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
+
+
+def to_markdown(report: Report) -> str:
+    """report.md."""
+    protocol = report.protocol
+    lines = [f"# Report: protocol {markdown_code(protocol.get('name'))}", "", markdown(protocol.get("description", ""))]
+    if report.warnings:
+        lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
+    lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
+    lines += ["![Shown and reconstructed pictures](grid.png)", ""]
+    for table in tables(report):
+        lines += [f"## {table.title}", "", table.caption, "", *_markdown_table(table), ""]
+    if report.further_notes:
+        lines += ["## Notes", "", *(f"- {markdown(note)}" for note in report.further_notes), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rule = ["---", *["---:"] * (len(table.header) - 1)]
+    texts = [[_markdown_cell(cell) for cell in line] for line in (table.header, *table.lines)]
+    return [f"| {' | '.join(cells)} |" for cells in (texts[0], rule, *texts[1:])]
+
+
+def _markdown_cell(cell: str) -> str:
+    return cell if _FIGURES.fullmatch(cell) else markdown(cell)
+
+
+def to_html(report: Report, grid_png: bytes) -> str:
+    """report.html: one file without any link to elsewhere."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_html_text,
+    )
+    return environment.get_template("report_page.html").render(
+        report=report,
+        facts=facts(report),
+        tables=tables(report),
+        warnings_title=WARNINGS_TITLE,
+        grid=Markup(base64.b64encode(grid_png).decode("ascii")),
+    )
+
+
+def _html_text(value: object) -> object:
+    """Text without control characters; what is markup stays."""
+    return value if isinstance(value, Markup) else one_line(value, most=10_000)

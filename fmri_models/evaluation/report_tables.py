@@ -1,0 +1,217 @@
+"""The tables of a report page, and the cells of every table of scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .bootstrap import FEWEST_STIMULI
+from .protocols import MetricInfo
+from .report import Report
+from .report_facts import in_words
+
+_MOST_PAIRS_SHOWN = 50
+
+
+class Table(NamedTuple):
+    """A table of a page.
+
+    Args:
+        title: Above it.
+        caption: What its values are, in sentences.
+        header: Names of the columns.
+        lines: Cells.
+    """
+
+    title: str
+    caption: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+def tables(report: Report) -> list[Table]:
+    """All tables of a report's page, as far as it has something for them."""
+    found = [scores_table(report)]
+    if report.comparisons:
+        found.append(_comparisons_table(report))
+    if report.permutation:
+        found.append(_permutation_table(report))
+    if len(report.per_subject) > 1:
+        found.append(_subjects_table(report))
+    found += _near_copies_tables(report)
+    if report.looks:
+        found.append(_looks_table(report))
+    return found
+
+
+def scores_table(report: Report, with_interval: bool = True) -> Table:
+    """Every row in every metric."""
+    header = ["metric", "chance", *(report.row(row)["label"] for row in report.results)]
+    lines = [
+        [
+            metric_cell(metric),
+            chance_cell(report, metric.name),
+            *(value_cell(row.get(metric.name), with_interval) for row in report.results.values()),
+        ]
+        for metric in report.metrics()
+    ]
+    return Table("Scores", scores_caption(report), header, lines)
+
+
+def scores_caption(report: Report) -> str:
+    """What the values, intervals and signs of a report's tables are."""
+    means = (
+        "Mean over stimuli with its 95 % interval in brackets. The interval is exact for scores of 0 and 1 with one "
+        "item a stimulus, and else the wider one of Student's t and a BCa bootstrap over the stimuli's mean scores; "
+        f"fewer than {FEWEST_STIMULI} stimuli have none."
+    )
+    if not any(result and "stimuli" in result for row in report.results.values() for result in row.values()):
+        # As versions before this one had it.
+        means = "Mean over items with the 95 % interval over stimuli (percentile bootstrap) in brackets."
+    return (
+        f"{means} The arrow says which direction is better; chance is what guessing scores, where that is known "
+        "without the pictures. A dash means that there is no such number."
+    )
+
+
+def chances(report: Report) -> dict[str, float]:
+    """What guessing scores in the metrics where that is known."""
+    metrics = report.protocol.get("metrics", [])
+    return {info["name"]: info["chance"] for info in metrics if info.get("chance") is not None}
+
+
+def metric_cell(metric: MetricInfo) -> str:
+    """A metric in a table, with its direction."""
+    return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def chance_cell(report: Report, metric: str) -> str:
+    """Chance of a metric in a table."""
+    found = chances(report).get(metric)
+    return "–" if found is None else f"{found:.3f}"
+
+
+def value_cell(found: Mapping[str, Any] | None, with_interval: bool = True) -> str:
+    """A row's value in a metric in a table; a dash where it has none."""
+    if not found or found.get("value") is None:
+        return "–"
+    bounds = " [{:.3f}, {:.3f}]".format(*found["ci95"]) if with_interval and found.get("ci95") else ""
+    return f"{found['value']:.3f}{bounds}"
+
+
+def _difference_cell(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "–"
+    bounds = "" if not found.get("ci95") else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
+    return f"{found['difference']:+.3f}{bounds}"
+
+
+def _comparisons_table(report: Report) -> Table:
+    header = ["metric", *(report.row(row)["label"] for row in report.comparisons)]
+    lines = [
+        [metric.label, *(_difference_cell(row.get(metric.name)) for row in report.comparisons.values())]
+        for metric in report.metrics()
+    ]
+    caption = "Paired difference of the brain row and each other row on the same items; positive means brain is better."
+    return Table("The brain row against the others", caption, header, lines)
+
+
+def _permutation_table(report: Report) -> Table:
+    header = ["metric", "true pairing", "other pairings", "p", "chance by counting"]
+    lines = [
+        [
+            metric.label,
+            value_cell(report.results.get("brain", {}).get(metric.name), with_interval=False),
+            f"{found['mean']:.3f} ± {found['sd']:.3f}",
+            f"{found['p']:.3f}",
+            chance_cell(report, metric.name),
+        ]
+        for metric in report.metrics()
+        if (found := report.permutation.get(metric.name))
+    ]
+    return Table("Permutation test", _permutation_caption(report), header, lines)
+
+
+def _permutation_caption(report: Report) -> str:
+    tests = report.permutation.values()
+    count = max(found["n"] for found in tests)
+    smallest = max(found.get("smallest_p") or 1 / (1 + found["n"]) for found in tests)
+    if all(found.get("exhaustive") for found in tests):
+        pairings = (
+            "No stimulus has another one that it could be exchanged with"
+            if count == 1
+            else f"The finished reconstructions of the brain row in all {count} pairings with the stimuli, the true "
+            "one among them"
+        )
+    else:
+        pairings = f"The finished reconstructions of the brain row paired with the stimuli at random, {count} times"
+    return (
+        f"{pairings}. All items of a stimulus go to the same other one. p is the share of pairings that are as good as "
+        f"the true one; with so many it can't be below {smallest:.3f}."
+    )
+
+
+def _subjects_table(report: Report) -> Table:
+    brain_rows = [rows.get("brain", {}) for rows in report.per_subject.values()]
+    lines = [
+        [
+            metric.label,
+            chance_cell(report, metric.name),
+            *(value_cell(row.get(metric.name), with_interval=False) for row in brain_rows),
+        ]
+        for metric in report.metrics()
+    ]
+    header = ["metric", "chance", *report.per_subject]
+    return Table("Subjects", "The brain row of each subject.", header, lines)
+
+
+def _near_copies_tables(report: Report) -> Iterator[Table]:
+    pairs = report.near_copies.get("pairs", [])
+    if not pairs:
+        return
+    lines = [
+        [
+            str(pair["stimulus"]),
+            str(pair["copy_of"]),
+            str(pair["fold"]),
+            f"{pair['correlation']:.4f}",
+            ", ".join(word for word in ("mirrored", "cropped") if pair.get(word)) or "–",
+        ]
+        for pair in pairs[:_MOST_PAIRS_SHOWN]
+    ]
+    caption = (
+        "Test pictures that show nearly the same as one that was learned from or chosen by (r is the correlation of "
+        f"the pixels); {len(pairs)} in all."
+    )
+    yield Table("Near copies", caption, ["tested", "nearly", "fold", "r", "changed"], lines)
+    without = report.near_copies.get("results_without")
+    if without is not None:
+        brain = report.results.get("brain", {})
+        lines = [
+            [metric.label, value_cell(brain.get(metric.name)), value_cell(without.get(metric.name))]
+            for metric in report.metrics()
+        ]
+        header = ["metric", "all items", "without near copies"]
+        yield Table("The brain row without near copies", "Only these are of unseen pictures.", header, lines)
+
+
+def _looks_table(report: Report) -> Table:
+    lines = [
+        [
+            str(look.get("time", "")),
+            str(look.get("split", "")),
+            str(look.get("commit") or "–")[:12],
+            _looked_with(look.get("config")),
+            in_words(look.get("score") or "–"),
+        ]
+        for look in report.looks
+    ]
+    number = "One evaluation" if len(report.looks) == 1 else f"{len(report.looks)} evaluations"
+    caption = f"{number} of these test trials, or of some of them, before this one."
+    header = ["time", "test split", "commit", "config", "score"]
+    return Table("Earlier looks at the test split", caption, header, lines)
+
+
+def _looked_with(config: Any) -> str:
+    """What an earlier look was taken with, without the whole of its recipe."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("recipe"), Mapping):
+        return in_words(config)
+    return in_words({**config, "recipe": config["recipe"].get("method")})

@@ -1,0 +1,78 @@
+"""A report on the terminal: its scores, warnings and notes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..names import one_line
+from ..terminal_text import terminal_width, text_table, wrapped
+from .protocols import ROWS, MetricInfo
+from .report import Report
+from .report_facts import WARNINGS_TITLE
+from .report_tables import metric_cell, scores_table, value_cell
+
+
+def results_table(report: Report, all_rows: bool = False, width: int | None = None) -> str:
+    """The values of a report for a terminal, metrics down and rows across.
+
+    Args:
+        report: The report.
+        all_rows: Every row, instead of the brain, ridge, the best control of each metric and the ceiling.
+        width: As of [`text_table`].
+    """
+    if all_rows:
+        scores = scores_table(report, with_interval=False)
+        return text_table(scores.header, scores.lines, width)
+    controls = [row for row in report.results if report.row(row)["kind"] == "control"]
+    shown: list[str] = [row for row in ("brain", "ridge") if row in report.results]
+    every: dict[str, list[str]] = {row: [row] for row in shown} | {"best control": controls, "ceiling": ["ceiling"]}
+    columns = [(name, rows) for name, rows in every.items() if any(row in report.results for row in rows)]
+    lines = [
+        [metric_cell(metric), *(value_cell(_best(report, rows, metric), with_interval=False) for _, rows in columns)]
+        for metric in report.metrics()
+    ]
+    table = text_table(["metric", *(name for name, _ in columns)], lines, width)
+    left_out = [row for row in report.results if row not in (*shown, *controls, "ceiling")]
+    notes = []
+    if len(controls) > 1:
+        names = ", ".join(report.row(row)["label"] for row in controls)
+        notes.append(f"best control: in each metric the best of {names}")
+    if left_out or len(controls) > 1:
+        notes.append(f"all {len(report.results)} rows with chance: --all-rows, report.md or report.html")
+    width = terminal_width(width)
+    return "\n".join([table, *(line for note in notes for line in wrapped(one_line(note, most=2000), width))])
+
+
+def _best(report: Report, rows: Sequence[str], metric: MetricInfo) -> Mapping[str, Any] | None:
+    """The best of some rows' values in a metric; None where none has one."""
+    found = [report.results.get(row, {}).get(metric.name) for row in rows]
+    there = [each for each in found if each and each.get("value") is not None]
+    return (max if metric.higher_is_better else min)(there, key=lambda each: each["value"]) if there else None
+
+
+def warnings_text(report: Report) -> str:
+    """The report's warnings for a terminal, a line each; empty without any."""
+    return "\n".join(f"{WARNINGS_TITLE}: {one_line(warning, most=2000)}" for warning in report.warnings)
+
+
+def notes_text(report: Report, width: int | None = None) -> str:
+    """The notes that are no warnings for a terminal, with the names of rows and metrics that its tables have.
+
+    Args:
+        report: The report.
+        width: As of [`text_table`].
+    """
+    width = terminal_width(width)
+    lines = []
+    for note in report.further_notes:
+        first, *others = wrapped(one_line(_in_plain_names(report, note), most=2000), width - 2)
+        lines += [f"- {first}", *(f"  {line}" for line in others)]
+    return "\n".join(lines)
+
+
+def _in_plain_names(report: Report, note: str) -> str:
+    """A sentence of a report with the labels of rows and metrics in the place of their names."""
+    names = {name: report.row(name)["label"] for name in (*ROWS, *report.results) if "_" in name}
+    names |= {metric.name: metric.label for metric in report.metrics()}
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: names[found[0]], note)
