@@ -15,19 +15,20 @@ METHOD = Method(
     objective=f"{__name__}.objective_mindeye:MindEyeObjective",
     converter=f"{__name__}.published_mindeye:convert",
 )
-_PARTS = ("MindEyeLowLevelModel", "MindEyeLowLevelOutput", "MindEyePrior")
+# Its modules are models that can be loaded by themselves.
+_MODULES = {
+    "MindEyeLowLevelModel": "low_level_mindeye",
+    "MindEyeLowLevelOutput": "low_level_mindeye",
+    "MindEyePrior": "prior_mindeye",
+}
 
 if TYPE_CHECKING:
     from .configuration_mindeye import MindEyeConfig
-    from .modeling_mindeye import (
-        MindEyeLowLevelModel,
-        MindEyeLowLevelOutput,
-        MindEyeModel,
-        MindEyeOutput,
-        MindEyePrior,
-    )
+    from .low_level_mindeye import MindEyeLowLevelModel, MindEyeLowLevelOutput
+    from .modeling_mindeye import MindEyeModel, MindEyeOutput
     from .objective_mindeye import MindEyeObjective
     from .pipeline_mindeye import MindEyePipeline
+    from .prior_mindeye import MindEyePrior
 
 __all__ = [
     "METHOD",
@@ -43,6 +44,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PARTS:
-        return getattr(import_module(f"{__name__}.modeling_mindeye"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     return METHOD.find(name)

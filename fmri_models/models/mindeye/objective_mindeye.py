@@ -23,7 +23,9 @@ from ...alignment.losses import (
 )
 from ...errors import FmriModelsError
 from ...names import one_line
-from .modeling_mindeye import MindEyeLowLevelModel, MindEyeModel, MindEyePrior
+from .low_level_mindeye import MindEyeLowLevelModel
+from .modeling_mindeye import MindEyeModel
+from .prior_mindeye import MindEyePrior
 from .repetitions_mindeye import RepetitionRule, one_pattern
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
