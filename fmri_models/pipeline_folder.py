@@ -1,8 +1,7 @@
-"""A pipeline as a folder, here or on the Hub: its index, what lies beside its components, and what of it is fetched."""
+"""A pipeline as a folder, here or on the Hub: its index, what of it is fetched, and what a save makes superfluous."""
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,35 +20,27 @@ from .hub_repository import (
 )
 from .names import one_line
 from .output_folders import PIPELINE
-from .reading import MEBIBYTE, read_bytes, read_object
-from .registry import class_names, pipeline_class_names
+from .provenance import ACCOMPANYING_FILES
+from .reading import read_object
+from .registry import class_names, pipeline_class_names, report_finder
 from .saving import check_schema, weights_no_longer_needed
 from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .swapping import recover, written_files
-from .training_record import TRAINING_FILE
 
 # 2: the image generator may be named instead of contained.
 PIPELINE_SCHEMA = 2
 INDEX_FILE = "model_index.json"
 SETTINGS_KEY = "drawing_settings"
-CARD_FILE = "README.md"
-LIBRARY = "fmri_models"
-# What is published with a pipeline and is no component of it.
-REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png")
-ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
-_SHOWING_STIMULI = ("report.html", "grid.png")
-_COMPONENTS = ("brain_model", "processor", "image_generator")
+COMPONENTS = ("brain_model", "processor", "image_generator")
 _COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
-_MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
-_CARD_HEADER_BYTES = 2**16
 
 
 def local_folder(path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the pipeline."""
     if is_folder(path) or Path(path).exists() or not is_repository_id(path):
-        if not Path(path).is_dir():
+        if not is_folder(path):
             recover(path)
-        if not Path(path).is_dir():
+        if not is_folder(path):
             found = "is a file" if Path(path).is_file() else "does not exist"
             raise FmriModelsError(
                 f"The folder {one_line(path)} {found}; give a saved pipeline, or a Hub repository as user/name."
@@ -97,9 +88,9 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     file = Path(folder) / INDEX_FILE
     if not file.is_file():
         found = what_lies_in(Path(folder))
-        is_part = "" if found is None else f": it {found}"
+        instead = "" if found is None else f": it {found}"
         raise FmriModelsError(
-            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline{is_part}; pass the folder that training wrote."
+            f"{folder} has no {INDEX_FILE}, so it is no saved pipeline{instead}; pass the folder that training wrote."
         )
     mend = "save or download the pipeline again"
     index = read_object(file, "pipeline's index", mend)
@@ -107,7 +98,7 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     name = index.get("_class_name")
     if isinstance(name, str) and name not in {*class_names(), "FmriToImagePipeline"}:
         raise other_class(name, folder)
-    check_component_index(index, f"The pipeline's index {file}", mend, components=_COMPONENTS)
+    check_component_index(index, f"The pipeline's index {file}", mend, components=COMPONENTS)
     saved_settings(index, folder)
     return index
 
@@ -137,33 +128,10 @@ def saved_settings(index: Mapping[str, Any], folder: str | os.PathLike) -> Drawi
     return DrawingSettings.from_dict(index[SETTINGS_KEY], what, "save or download the pipeline again")
 
 
-def read_accompanying(folder: Path) -> dict[str, bytes]:
-    """What was published with the pipeline and goes along when it is saved elsewhere."""
-    return {
-        name: read_bytes(folder / name, "file", "remove or replace it", _MAX_ACCOMPANYING_BYTES)
-        for name in ACCOMPANYING_FILES
-        if (folder / name).is_file()
-    }
-
-
-def is_foreign_card(path: Path) -> bool:
-    """Whether there is a README.md that is no card of this package."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
-    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
-
-
-def published(files: Sequence[str]) -> list[str]:
-    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
-    return [name for name in files if name not in _SHOWING_STIMULI]
-
-
 def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     """Older weights, and the files of a component that the pipeline had and has no more."""
     obsolete = weights_no_longer_needed(folder, written)
-    for component in _COMPONENTS:
+    for component in COMPONENTS:
         if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
             names = (f"{component}/{name}" for name in written_files(folder / component))
             obsolete += [name for name in names if PIPELINE.is_own(folder, name)]
@@ -172,6 +140,11 @@ def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
         obsolete += [name for name in adapter if name not in written and (folder / name).is_file()]
     former = f"processor/{FORMER_STATISTICS_FILE}"
     return [*obsolete, former] if (folder / former).is_file() else obsolete
+
+
+def no_longer_true(folder: Path, written: set[str]) -> list[str]:
+    """What a save of other components than before has no use for: also a report on those."""
+    return [*no_longer_needed(folder, written), *report_finder()(folder)]
 
 
 def without_places(index_file: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ import fmri_models
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.pipeline_folder import LIBRARY
+from fmri_models.provenance import LIBRARY
 from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from fmri_models.swapping import is_partial
@@ -209,7 +209,7 @@ class PipelineTesterMixin(MethodHabits):
             assert torch.equal(alone.state_dict()[name], values)
 
     def test_an_interruption_holds_for_pictures_that_had_not_begun(self, monkeypatch):
-        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)
+        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_CHUNK", 2)
         pipeline = self.make_pipeline()
         steps: list[int] = []
 
@@ -433,9 +433,9 @@ class PipelineTesterMixin(MethodHabits):
         place = folder / "image_generator"
         options = {"dtype": {"image_generator": torch.float16, "default": torch.float32}}
         named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=str(place), **options)
-        assert named._image_generator is None and named.image_generator.dtype == torch.float16
+        assert named.components["image_generator"] is None and named.image_generator.dtype == torch.float16
         named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=str(place)).to(torch.bfloat16)
-        assert named._image_generator is None and named.image_generator.dtype == torch.bfloat16
+        assert named.components["image_generator"] is None and named.image_generator.dtype == torch.bfloat16
         with pytest.raises(FmriModelsError, match="this machine has"):
             named.to("cuda:99")
 

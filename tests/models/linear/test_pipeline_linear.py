@@ -42,7 +42,7 @@ class TestLinearPipelineThatDenoises(MethodHabits):
         return LinearPipeline(model, make_processor(), generator)
 
     def test_each_chunk_takes_all_its_steps(self, monkeypatch):
-        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)
+        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_CHUNK", 2)
         pipeline = self.make_pipeline()
         expected, seen = self.drawn_by(pipeline, 3), []
 
@@ -57,7 +57,7 @@ class TestLinearPipelineThatDenoises(MethodHabits):
         assert seen == [(step, size, scales[step]) for size in (2, 1) for step in range(4)]
 
     def test_what_had_not_begun_stops_after_its_first_step(self, monkeypatch):
-        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_BATCH", 2)
+        monkeypatch.setattr("fmri_models.pipeline_fmri._IMAGES_A_CHUNK", 2)
         pipeline, calls = self.make_pipeline(), []
         pipeline.image_generator.unet.register_forward_pre_hook(lambda *arguments: calls.append(1))
 

@@ -1,0 +1,119 @@
+"""What a saved pipeline came with: card, records and report, which go along for as long as they are true."""
+
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .loaded_components import LoadedComponents
+from .reading import MEBIBYTE, read_bytes
+from .registry import card_writer
+from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
+
+CARD_FILE = "README.md"
+LIBRARY = "fmri_models"
+REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png")
+# What is published with a pipeline and is no component of it.
+ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
+_SHOWING_STIMULI = ("report.html", "grid.png")
+_MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
+_CARD_HEADER_BYTES = 2**16
+
+
+@dataclass
+class Provenance:
+    """Where a pipeline comes from; of one that was not loaded, nothing is known.
+
+    Args:
+        files: What lay beside its components, by name.
+        training_record: How it was trained; None where that is not known.
+        components: What its components were, of which the files speak; None for a pipeline that was not loaded.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    training_record: TrainingRecord | None = None
+    components: LoadedComponents | None = None
+
+    @classmethod
+    def read(cls, folder: Path, other_brain_model: bool = False) -> "Provenance":
+        """That of a saved pipeline; of weights that came later, the record says that nobody knows what they learned.
+
+        Args:
+            folder: The pipeline's folder.
+            other_brain_model: Whether the caller gives another model in the place of the saved one.
+        """
+        files = {
+            name: read_bytes(folder / name, "file", "remove or replace it", _MAX_ACCOMPANYING_BYTES)
+            for name in ACCOMPANYING_FILES
+            if (folder / name).is_file()
+        }
+        record = TrainingRecord.load(folder)
+        if record is not None and other_brain_model:
+            record.add_unknown(GIVEN_LATER)
+        if record is not None and record.unknown_initial_models:
+            files[TRAINING_FILE] = record.to_json().encode()
+        return cls(files, record)
+
+    def copy(self) -> "Provenance":
+        """The same for another pipeline of these components, which may change and disclaim it by itself."""
+        return replace(self, files=dict(self.files))
+
+    def changed(self, now: LoadedComponents) -> set[str]:
+        """Names of the components that are others now."""
+        return set() if self.components is None else self.components.changed(now)
+
+    def disclaim(self, changed: Set[str], has_adapter: bool) -> None:
+        """Parts with the report that measured other components, and notes weights that came after the training.
+
+        Args:
+            changed: Names of the components that are others now.
+            has_adapter: Whether the brain model has an adapter.
+        """
+        for name in REPORT_FILES:
+            self.files.pop(name, None)
+        record = self.training_record
+        if record is not None and "brain_model" in changed:
+            if has_adapter:
+                record.add_unknown(WITH_ADAPTER)
+            elif GIVEN_LATER not in record.unknown_initial_models:
+                record.add_unknown(CHANGED_LATER)
+            self.files[TRAINING_FILE] = record.to_json().encode()
+
+    def write(self, partial: Path, folder: Path) -> None:
+        """Writes the files of a pipeline that is being saved; a README.md of somebody else stays.
+
+        Args:
+            partial: Where they are written.
+            folder: Where they will be.
+        """
+        for name, data in self.files.items():
+            if name != CARD_FILE or not _is_foreign_card(folder / CARD_FILE):
+                (partial / name).write_bytes(data)
+
+
+def write_card_again(partial: Path, folder: Path) -> None:
+    """Writes the model card anew, without figures, if there is one; who has the weights has stated their licence.
+
+    Args:
+        partial: Where it is written.
+        folder: Where it will be.
+    """
+    card = partial / CARD_FILE
+    if not card.is_file() and (folder / CARD_FILE).is_file() and not _is_foreign_card(folder / CARD_FILE):
+        card.write_bytes((folder / CARD_FILE).read_bytes())
+    if card.is_file():
+        card_writer()(partial)
+
+
+def published(files: Sequence[str]) -> list[str]:
+    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
+    return [name for name in files if name not in _SHOWING_STIMULI]
+
+
+def _is_foreign_card(path: Path) -> bool:
+    """Whether there is a README.md that is no card of this package."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
+    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None

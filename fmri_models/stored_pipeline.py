@@ -1,0 +1,307 @@
+"""A pipeline as it is saved and loaded, here and on the Hub."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+
+from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
+from .component_index import DIFFUSERS_SAVE_OPTIONS, check_can_be_saved, check_without_adapters, take_dtype
+from .errors import FmriModelsError
+from .generation.loading import parse_source, resolved
+from .held_generator import HoldsGenerator
+from .hub_repository import FETCH_OPTIONS, split_push_options, upload, upload_saved
+from .loaded_components import LoadedComponents
+from .names import one_line
+from .offloading import weights_in_place
+from .pipeline_components import check_subjects
+from .pipeline_folder import (
+    COMPONENTS,
+    INDEX_FILE,
+    local_folder,
+    no_longer_needed,
+    no_longer_true,
+    other_class,
+    read_index,
+    with_places,
+    without_places,
+)
+from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
+from .processing_fmri import FmriProcessor
+from .provenance import CARD_FILE, Provenance, published, write_card_again
+from .registry import card_writer, find_class
+from .saving import merged_folder, warn_of_pickles
+from .swapping import recover, written_files
+from .training_record import TrainingRecord
+from .weights import check_variant_name
+
+logger = logging.get_logger(__name__)
+
+
+class StoredPipeline(HoldsGenerator):
+    """Saving and loading of a pipeline with what lies beside its components: card, training record, report."""
+
+    processor: FmriProcessor
+    drawing_settings: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._provenance = Provenance()
+
+    @property
+    def training_record(self) -> TrainingRecord | None:
+        """How a loaded pipeline was trained; None where that is not known."""
+        return self._provenance.training_record
+
+    @training_record.setter
+    def training_record(self, record: TrainingRecord | None) -> None:
+        self._provenance.training_record = record
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        safe_serialization: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Saves all components: files of these names are replaced together, everything else in the folder stays.
+
+        An image generator that has an `image_generator_source` is named there and not copied. The card, the training
+        record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays. Where a
+        part was changed or exchanged since, the report and its figures on the card are left out, and the record says
+        of other weights that nobody knows what they have learned from.
+
+        Args:
+            save_directory: The folder.
+            is_main_process: Whether this process writes; the others of a distributed training do nothing.
+            push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
+            **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
+
+        Raises:
+            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
+        """
+        warn_of_pickles(safe_serialization)
+        if not is_main_process:
+            return
+        check_variant_name(kwargs.get("variant"))
+        push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
+        self._check_can_be_saved()
+        self._register_as_it_is()
+        with weights_in_place(*self._networks()):
+            now = LoadedComponents.of(self)
+        changed = self._provenance.changed(now)
+        with merged_folder(save_directory, no_longer_true if changed else no_longer_needed) as partial:
+            super().save_pretrained(str(partial), **kwargs)
+            if adapters_of(self.brain_model):
+                self._save_base(partial / "brain_model", kwargs)
+            without_places(partial / INDEX_FILE, Path(save_directory))
+            if changed:
+                self._provenance.disclaim(changed, has_adapter=bool(adapters_of(self.brain_model)))
+            self._provenance.write(partial, Path(save_directory))
+            if changed:
+                write_card_again(partial, Path(save_directory))
+            files = written_files(partial)
+        if changed:
+            self._provenance.components = now
+        if push_to_hub:
+            if not (Path(save_directory) / CARD_FILE).is_file():
+                card_writer()(save_directory)
+            upload_saved(save_directory, published([*files, CARD_FILE]), "pipeline", push_options)
+
+    def _check_can_be_saved(self) -> None:
+        """Refuses components that could not be loaded again.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        brain_model, generator = unwrapped(self.brain_model), self._held.at_hand
+        check_can_be_saved({"brain_model": brain_model, "processor": self.processor}, "pipeline")
+        if generator is not None and self._held.source is None:
+            generator.check_can_be_saved()
+        elif generator is not None:
+            note = (
+                " This pipeline only names where its image generator is: to keep a changed one, set its source to None "
+                "and assign it to pipeline.image_generator again."
+            )
+            check_without_adapters(generator.components, type(generator).__name__, note)
+        # Options of the processor may have been changed since; what does not fit could not be loaded.
+        check_subjects(brain_model, self.processor)
+        if adapters_of(brain_model):
+            check_can_be_kept(brain_model)
+
+    def _register_as_it_is(self) -> None:
+        """Notes for the index what components and settings are now, complete, whatever somebody has registered."""
+        self._register_image_generator()
+        if unwrapped(self.brain_model) is not self.brain_model:
+            self.register_modules(brain_model=unwrapped(self.brain_model))
+        self.register_to_config(drawing_settings=self.drawing_settings.to_dict())
+
+    def _networks(self) -> list[torch.nn.Module]:
+        generator = {} if self._held.at_hand is None else self._held.at_hand.components
+        return [each for each in (self.brain_model, *generator.values()) if isinstance(each, torch.nn.Module)]
+
+    def _save_base(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """Writes the weights of the brain model beside its adapter, which is all that is saved of such a model."""
+        given = {name: options[name] for name in ("max_shard_size", "variant") if options.get(name) is not None}
+        self.brain_model.save_base(folder, **given)
+        keep_with_base(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+    ) -> str:
+        """Uploads the pipeline with its card, training record and report in one commit.
+
+        A pipeline without a card gets one, which says that nothing was measured unless a report came with it.
+
+        Args:
+            repo_id: `user/name`, or a name in your namespace; the repository is made where there is none.
+            commit_message: First line of the commit.
+            private: Whether a repository that is made is private.
+            token: Token; None takes the one that is logged in.
+            create_pr: Propose the commit instead of making it.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
+            variant: Part of the names of the weights files, such as `"fp16"`.
+            revision: Branch; None takes the main one.
+            max_shard_size: Size of one weights file.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            FmriModelsError: The Hub does not take it.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
+            self.save_pretrained(
+                folder, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size
+            )
+            if not (folder / CARD_FILE).is_file():
+                card_writer()(folder)
+            committed = upload(
+                folder,
+                published(written_files(folder)),
+                repo_id,
+                commit_message or "Upload pipeline",
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+        return committed.commit_url
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Loads a pipeline from a folder or a Hub repository, as the class of its method.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`; `dtype` reaches the image generator too,
+                `image_generator=` or `image_generator_source=` replaces the saved one, and `drawing_settings=` those
+                that were saved: a mapping the values that it names, [`DrawingSettings`] all of them. `unseen_session=`
+                says what the processor does with sessions of which it has no statistics, see [`FmriProcessor`].
+
+        Raises:
+            FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
+        """
+        path = str(pretrained_model_name_or_path)
+        options = LoadingOptions.of(kwargs, f"{cls.__name__}.from_pretrained")
+        folder = local_folder(path, options.arguments)
+        recover(folder)
+        index = read_index(folder)
+        pipeline_class = _class_of(index, folder)
+        arguments = options.of_saved(pipeline_class, index, folder)
+        provenance = Provenance.read(folder, other_brain_model="brain_model" in options.given)
+        with read_whole(), loading_errors_as_sentences(path, arguments):
+            pipeline = super(StoredPipeline, pipeline_class).from_pretrained(
+                str(folder),
+                use_safetensors=True,
+                **{name: value for name, value in arguments.items() if name not in FETCH_OPTIONS},
+            )
+            pipeline.register_to_config(_name_or_path=path)
+        if not isinstance(pipeline, cls):
+            raise FmriModelsError(
+                f"{one_line(path)} holds a {type(pipeline).__name__}, not a {cls.__name__}; load it with "
+                f"{type(pipeline).__name__} or FmriToImagePipeline."
+            )
+        if options.unseen_session is not None:
+            pipeline.processor.unseen_session = options.unseen_session
+        provenance.components = LoadedComponents.of(pipeline, options.given)
+        pipeline._provenance = provenance
+        pipeline._held.dtype, pipeline._held.variant = options.generators_dtype, options.variant
+        pipeline._held.hub_options = options.generators_hub_options
+        return pipeline if options.device is None else pipeline.to(options.device)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Any:
+        """A pipeline of the components of another one, as in diffusers; how its brain model was trained goes along.
+
+        Args:
+            pipeline: A pipeline.
+            **kwargs: Those of `DiffusionPipeline.from_pipe`: components and options in place of the other's, and
+                `dtype`, which is float32 without.
+        """
+        take_dtype(kwargs, f"{cls.__name__}.from_pipe")
+        with read_whole():
+            made: Any = super().from_pipe(pipeline, **kwargs)
+        if isinstance(pipeline, StoredPipeline) and made.brain_model is pipeline.brain_model:
+            made._provenance = pipeline._provenance.copy()
+            made._held.hub_options, made._held.variant = dict(pipeline._held.hub_options), pipeline._held.variant
+        return made
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """Notes values with the pipeline; loaders of diffusers do so with the place that it was loaded from, last."""
+        super().register_to_config(**kwargs)
+        if not is_read_whole() and kwargs.get("_name_or_path") is not None:
+            self._take_what_lies_beside(Path(kwargs["_name_or_path"]))
+
+    def _take_what_lies_beside(self, folder: Path) -> None:
+        """What `from_pretrained` of this class reads besides, of a folder that `DiffusionPipeline` has loaded."""
+        # The loader casts networks alone, and a generator is none.
+        generator = self._held.at_hand
+        if generator is not None and generator.dtype != self.brain_model.dtype:
+            generator.to(self.brain_model.dtype)
+        if not (folder / INDEX_FILE).is_file():
+            logger.warning(
+                f"What the pipeline {one_line(folder)} was trained on is not known here, as DiffusionPipeline does not "
+                f"fetch it; load it with FmriToImagePipeline.from_pretrained."
+            )
+            return
+        stated = read_index(folder).get("image_generator_source")
+        if stated is not None and self._held.source == resolved(parse_source(stated)):
+            self._held.refer_to(parse_source(with_places(stated, folder)), self.brain_model)
+        self._provenance = Provenance.read(folder)
+        self._provenance.components = LoadedComponents.of(self)
+
+
+def _class_of(index: Mapping[str, Any], folder: Path) -> type[StoredPipeline]:
+    """The class of a method's pipeline that an index names.
+
+    Raises:
+        FmriModelsError: It is none, or a component without which nothing can be decoded is missing.
+    """
+    name = index.get("_class_name")
+    found = find_class(name) if isinstance(name, str) else None
+    if found is None or not issubclass(found, StoredPipeline):
+        raise other_class(name, folder)
+    for component in COMPONENTS:
+        if component not in found._optional_components and not (folder / component).is_dir():
+            raise FmriModelsError(
+                f"{folder} has no {component}/, without which nothing can be decoded; save the pipeline again."
+            )
+    return found
