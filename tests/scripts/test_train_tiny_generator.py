@@ -15,6 +15,11 @@ from fmri_models import EmbeddedImageGenerator, scenes
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.scene_factors import SceneFactorClassifier
 from scripts import train_tiny_generator as script
+from scripts.tiny_generator.classifier import degrade
+from scripts.tiny_generator.clip import build_tokenizer
+from scripts.tiny_generator.diffusion_model import UNetStage
+from scripts.tiny_generator.pictures import Data
+from scripts.tiny_generator.settings import Settings
 
 ROOT = Path(script.__file__).parents[1]
 TINY = {
@@ -44,10 +49,10 @@ TINY = {
 }
 
 DIES_WHILE_SAVING = """
-    import os, signal, sys
+    import os, signal, sys, torch
     from scripts import train_tiny_generator as script
 
-    save, num_saves = script.torch.save, 0
+    save, num_saves = torch.save, 0
 
     def save_or_die(state, path):
         global num_saves
@@ -57,7 +62,7 @@ DIES_WHILE_SAVING = """
             os.truncate(path, os.path.getsize(path) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    script.torch.save = save_or_die
+    torch.save = save_or_die
     script.main(sys.argv[1:])
 """
 
@@ -156,11 +161,10 @@ def test_a_card_can_be_written_again_where_the_encoders_were_trained_elsewhere(f
 
 
 def test_the_diffusion_model_hears_of_conditions_in_the_shares_that_the_settings_say(finished):
-    settings = script.Settings.from_file(finished / "settings.json")
-    data = script.Data.load(settings, finished / "work")
-    stage = script.UNetStage(settings, data, finished / "work", finished / "assets")
-    rows = np.zeros(4000, dtype=int)
-    tokens, pooled = stage._condition(rows, torch.Generator().manual_seed(0))
+    settings = Settings.from_file(finished / "settings.json")
+    data = Data.load(settings, finished / "work")
+    stage = UNetStage(settings, data, finished / "work", finished / "assets")
+    tokens, pooled = stage._condition(np.zeros(4000, dtype=int), torch.Generator().manual_seed(0))
     num_image = stage.image_embeds.shape[1]
     with_image = (tokens[:, :num_image].abs().sum((1, 2)) > 0).float()
     with_text = (tokens[:, num_image:].abs().sum((1, 2)) > 0).float()
@@ -171,7 +175,7 @@ def test_the_diffusion_model_hears_of_conditions_in_the_shares_that_the_settings
 
 
 def test_tokenizer_knows_captions_by_words_and_survives_anything_else(tmp_path):
-    tokenizer = script.build_tokenizer(720, 32)
+    tokenizer = build_tokenizer(720, 32)
     captions = scenes.scene(1).captions
     assert len(tokenizer) <= 1000
     assert (
@@ -188,7 +192,7 @@ def test_tokenizer_knows_captions_by_words_and_survives_anything_else(tmp_path):
 
 def test_degraded_pictures_stay_pictures_and_differ():
     pictures = torch.rand(64, 3, 64, 64)
-    damaged = script.degrade(pictures, torch.Generator().manual_seed(0))
+    damaged = degrade(pictures, torch.Generator().manual_seed(0))
     assert damaged.shape == pictures.shape
     assert damaged.min() >= 0 and damaged.max() <= 1
     unchanged = (damaged == pictures).flatten(1).all(1)
@@ -196,7 +200,7 @@ def test_degraded_pictures_stay_pictures_and_differ():
 
 
 def test_training_and_card_scenes_do_not_meet():
-    settings = script.Settings()
+    settings = Settings()
     training = scenes.scene_seeds("generator", settings.num_pictures + settings.num_validation, settings.seed)
     card = scenes.scene_seeds("generator_test", settings.num_test, settings.seed)
     assert not set(training) & set(card)
