@@ -6,16 +6,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
 
 from .plain_values import ShortRepr
-from .reading import checked, read_object
-from .saving import check_schema, json_text, write_text
+from .reading import checked
+from .saved_record import SavedRecord
 from .version import __version__
 
 TRAINING_FILE = "training.json"
@@ -34,7 +34,6 @@ MAX_PICTURES = 2**20
 _BYTES_A_PICTURE = 6
 # Keys of a recipe that may differ between trainings that are the same, because no weight depends on them.
 _FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
-_WHAT, _MEND = "record of training", "save the pipeline again, or take training.json from where it was trained"
 
 _Text = Annotated[str, Field(max_length=1000)]
 
@@ -91,7 +90,7 @@ class LearnedFrom(ShortRepr):
 
 
 @dataclass(repr=False)
-class TrainingRecord(ShortRepr):
+class TrainingRecord(ShortRepr, SavedRecord):
     """How a pipeline was trained.
 
     Args:
@@ -112,6 +111,11 @@ class TrainingRecord(ShortRepr):
         unknown_initial_models: Those among them of which nobody knows what they have learned from.
     """
 
+    file = TRAINING_FILE
+    newest_schema = RECORD_SCHEMA
+    what = "record of training"
+    mend = "save the pipeline again, or take training.json from where it was trained"
+
     method: _Text
     table: _Text
     table_fingerprint: _Text
@@ -129,56 +133,32 @@ class TrainingRecord(ShortRepr):
     schema: int = RECORD_SCHEMA
     fmri_models_version: _Text = __version__
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes `training.json`."""
-        write_text(Path(folder) / TRAINING_FILE, self.to_json())
-
-    def to_json(self) -> str:
-        """What `training.json` holds."""
-        return json_text(asdict(self))
-
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> "TrainingRecord | None":
+    def load(cls, folder: str | os.PathLike) -> Self | None:
         """Reads `training.json`; None if the folder has none, as a converted checkpoint.
 
         Raises:
             FmriModelsError: It is damaged, or was written by a newer version.
         """
-        path = Path(folder) / TRAINING_FILE
-        # What is there and no file must not pass for a pipeline without a record, which may be evaluated on anything.
-        if not os.path.lexists(path):
-            return None
-        record = cls.from_dict(read_object(path, _WHAT, _MEND), str(path))
-        if (Path(folder) / "brain_model" / "adapter_config.json").is_file():
+        record = super().load(folder)
+        if record is not None and (Path(folder) / "brain_model" / "adapter_config.json").is_file():
             record.add_unknown(WITH_ADAPTER)
         return record
+
+    @classmethod
+    def checked_entries(cls, values: Mapping[str, Any], named: str) -> dict[str, Any]:
+        """The trainings that lie behind it."""
+        if not isinstance(values.get("learned_from"), list):
+            return {}
+        each_named = f"A training in {named}"
+        trainings = values["learned_from"][: MAX_TRAININGS + 1]
+        return {"learned_from": [checked(each, LearnedFrom, each_named, cls.mend) for each in trainings]}
 
     def add_unknown(self, name: str) -> None:
         """Notes weights of which nobody knows what they have learned from."""
         if name not in self.unknown_initial_models:
             # The record holds so many at most, and the last one is known to be there.
             self.unknown_initial_models = [*self.unknown_initial_models[: MAX_TRAININGS - 1], name]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str) -> "TrainingRecord":
-        """The record that the values of a `training.json` make.
-
-        Args:
-            values: What was read.
-            source: Where it was read, for messages.
-
-        Raises:
-            FmriModelsError: A value is missing, unknown or of another type, or a newer version has written it.
-        """
-        check_schema(values.get("schema"), RECORD_SCHEMA, source)
-        what = f"The {_WHAT} {source}"
-        if isinstance(values.get("learned_from"), list):
-            trainings = [
-                checked(each, LearnedFrom, f"A training in {what[0].lower()}{what[1:]}", _MEND)
-                for each in values["learned_from"][: MAX_TRAININGS + 1]
-            ]
-            values = {**values, "learned_from": trainings}
-        return checked(values, cls, what, _MEND)
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

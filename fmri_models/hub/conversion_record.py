@@ -1,25 +1,18 @@
 """What a pipeline that was converted remembers of the published checkpoints it was made of."""
 
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
-from ..reading import checked, read_object
-from ..saving import check_schema, json_text, write_text
+from ..saved_record import SavedRecord
 from ..version import __version__
-
-CONVERSION_FILE = "conversion.json"
-RECORD_SCHEMA = 1
-_WHAT, _MEND = "record of conversion", "convert the checkpoint again"
 
 _Text = Annotated[str, Field(max_length=1000)]
 
 
 @dataclass
-class ConversionRecord:
+class ConversionRecord(SavedRecord):
     """Which files became the weights.
 
     Args:
@@ -27,25 +20,12 @@ class ConversionRecord:
         checkpoints: Names of the files, without their folders.
     """
 
+    file = "conversion.json"
+    newest_schema = 1
+    what = "record of conversion"
+    mend = "convert the checkpoint again"
+
     method: _Text
     checkpoints: list[_Text]
-    schema: int = RECORD_SCHEMA
+    schema: int = newest_schema
     fmri_models_version: _Text = __version__
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes `conversion.json`."""
-        write_text(Path(folder) / CONVERSION_FILE, json_text(asdict(self)))
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike) -> "ConversionRecord | None":
-        """Reads `conversion.json`; None if the folder has none, as a pipeline that was trained.
-
-        Raises:
-            FmriModelsError: It is damaged, or was written by a newer version.
-        """
-        path = Path(folder) / CONVERSION_FILE
-        if not os.path.lexists(path):
-            return None
-        values: dict[str, Any] = read_object(path, _WHAT, _MEND)
-        check_schema(values.get("schema"), RECORD_SCHEMA, str(path))
-        return checked(values, cls, f"The {_WHAT} {path}", _MEND)
