@@ -7,12 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .table import Stimuli, Trials, TrialTable, Voxels
+    from .table import TrialTable
+    from .table_stimuli import Stimuli
+    from .table_trials import Trials
+    from .table_voxels import Voxels
     from .writer import TrialTableWriter
 
 __all__ = ["Stimuli", "TrialTable", "TrialTableWriter", "Trials", "Voxels"]
 
-_MODULES = {**dict.fromkeys(__all__, "table"), "TrialTableWriter": "writer"}
+_MODULES = {
+    "Stimuli": "table_stimuli",
+    "TrialTable": "table",
+    "TrialTableWriter": "writer",
+    "Trials": "table_trials",
+    "Voxels": "table_voxels",
+}
 
 
 def __getattr__(name: str) -> object:

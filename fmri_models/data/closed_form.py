@@ -1,29 +1,22 @@
 """Training material of a trial table for methods in closed form."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..generation.image_generator import ImageGenerator
+from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
-from .table import Trials, TrialTable
+from .table import TrialTable
+from .table_trials import Trials
 from .targets import Target, cached_targets
 
 
-class ChoosesPenalty(Protocol):
-    """An objective in closed form that may leave open what its penalty is chosen on."""
-
-    @property
-    def selection(self) -> str: ...
-
-    def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection: ...
-
-
 def settled_fit(
-    objective: ChoosesPenalty,
+    objective: ClosedFormObjective[Any],
     table: TrialTable,
     subjects: Sequence[str],
     train_on: Sequence[str],

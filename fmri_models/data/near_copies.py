@@ -18,7 +18,7 @@ from ..progress import bar
 from ..scenes import scene, stimulus_id
 from . import schema
 from .pictures import content_sha256, decode_picture
-from .table import Stimuli
+from .table_stimuli import Stimuli
 
 # Pictures that correlate above it are taken for the same one.
 THRESHOLD = 0.99

@@ -46,7 +46,7 @@ class naming:  # noqa: N801 (used like a function)
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, error_type: type | None, error: BaseException | None, trace: object) -> None:
         # Arrow raises whatever its decoders find: its own errors, ValueError, UnicodeDecodeError, OverflowError ...
         if isinstance(error, Exception) and not isinstance(error, FmriModelsError):
             reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__, 200)
@@ -55,12 +55,12 @@ class naming:  # noqa: N801 (used like a function)
             ) from error
 
 
-def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_rows: int) -> pq.ParquetFile:
+def open_parquet(path: Path, *expected: pa.Schema, columns: Sequence[str], most_rows: int) -> pq.ParquetFile:
     """Opens a Parquet file of a table, whose text is read as dictionaries.
 
     Args:
         path: The file.
-        kinds: The schemas that it may have; the first one tells the columns' order.
+        expected: The schemas that it may have; the first one tells the columns' order.
         columns: What will be read. Only these have to be there.
         most_rows: How many rows it may have.
 
@@ -71,13 +71,13 @@ def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_row
     with naming(path):
         file = pq.ParquetFile(path, buffer_size=_READ_BUFFER)
         try:
-            if found := next(column_findings(file, kinds, columns), None):
+            if found := next(column_findings(file, expected, columns), None):
                 raise FmriModelsError(f"{one_line(path)}{found}; prepare the table again.")
             _check_claims(file, path, columns, most_rows)
         except BaseException:
             file.close()
             raise
-        text = [name for name in (_text_path(kinds[0].field(column)) for column in columns) if name]
+        text = [name for name in (_text_path(expected[0].field(column)) for column in columns) if name]
         if not text:
             return file
         with file:
@@ -86,7 +86,7 @@ def open_parquet(path: Path, *kinds: pa.Schema, columns: Sequence[str], most_row
 
 def read_parquet(
     path: Path,
-    *kinds: pa.Schema,
+    *expected: pa.Schema,
     columns: Sequence[str] | None = None,
     most_rows: int,
     nullable: Sequence[str] = (),
@@ -95,7 +95,7 @@ def read_parquet(
 
     Args:
         path: The file.
-        kinds: The schemas that it may have.
+        expected: The schemas that it may have.
         columns: Of these columns alone.
         most_rows: How many rows it may have.
         nullable: Columns that may have missing values.
@@ -106,8 +106,8 @@ def read_parquet(
     Raises:
         FmriModelsError: As [`open_parquet`], a value is missing, or text is no UTF-8.
     """
-    columns = list(kinds[0].names if columns is None else columns)
-    with open_parquet(path, *kinds, columns=columns, most_rows=most_rows) as file, naming(path):
+    columns = list(expected[0].names if columns is None else columns)
+    with open_parquet(path, *expected, columns=columns, most_rows=most_rows) as file, naming(path):
         table = _read(file, path, columns)
         table.validate(full=True)
     for name in columns:
@@ -116,15 +116,15 @@ def read_parquet(
     return table
 
 
-def fmri_blocks(
-    path: Path, num_voxels: int, *kinds: pa.Schema, most_rows: int, finite: bool = True
+def fmri_chunks(
+    path: Path, num_voxels: int, *expected: pa.Schema, most_rows: int, finite: bool = True
 ) -> Iterator[np.ndarray]:
-    """Betas as (rows, num_voxels) float16 or float32 blocks, as stored.
+    """Betas as (rows, num_voxels) float16 or float32 chunks, as stored.
 
     Args:
         path: The file.
         num_voxels: How many each trial has.
-        kinds: The schemas that it may have.
+        expected: The schemas that it may have.
         most_rows: How many rows it may have.
         finite: Refuse NaN and infinite values.
 
@@ -133,7 +133,7 @@ def fmri_blocks(
     """
     first = 0
     rows = max(1, min(256, _FMRI_BATCH_BYTES // (4 * num_voxels)))
-    with open_parquet(path, *kinds, columns=[schema.FMRI], most_rows=most_rows) as file, naming(path):
+    with open_parquet(path, *expected, columns=[schema.FMRI], most_rows=most_rows) as file, naming(path):
         _check_fmri_claim(file, path, num_voxels)
         for batch in file.iter_batches(rows, columns=[schema.FMRI]):
             try:
@@ -158,21 +158,23 @@ def is_finite(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).all(axis=1)
 
 
-def pictures(path: Path, kind: pa.Schema, rows: np.ndarray, most_rows: int) -> Iterator[tuple[int, bytes | None]]:
+def pictures(
+    path: Path, expected: pa.Schema, positions: np.ndarray, most_rows: int
+) -> Iterator[tuple[int, bytes | None]]:
     """The bytes of some pictures, None where one is missing.
 
     Args:
         path: A file of stimuli.
-        kind: Its schema.
-        rows: Which rows; ascending.
+        expected: Its schema.
+        positions: Which of its pictures; ascending.
         most_rows: How many rows the file may have.
     """
-    with open_parquet(path, kind, columns=["image"], most_rows=most_rows) as file, naming(path):
+    with open_parquet(path, expected, columns=["image"], most_rows=most_rows) as file, naming(path):
         start = total = 0
         most_bytes = max(1024 * MEBIBYTE, _LARGEST_RATIO * path.stat().st_size)
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
-            inside = set(rows[(rows >= start) & (rows < start + about.num_rows)].tolist())
+            inside = set(positions[(positions >= start) & (positions < start + about.num_rows)].tolist())
             if inside:
                 # Of a dictionary, each row may be a copy of its largest value.
                 of_dictionary = _DICTIONARIES & set(_encodings(about, "image"))
@@ -189,6 +191,20 @@ def pictures(path: Path, kind: pa.Schema, rows: np.ndarray, most_rows: int) -> I
                             yield row + index, None if picture is None else picture["bytes"]
                     row += len(images)
             start += about.num_rows
+
+
+def whole_numbers(column: pa.ChunkedArray, path: Path, what: str, most: int = schema.MAX_INT32) -> np.ndarray:
+    """A column of whole numbers from 0 without missing values.
+
+    Raises:
+        FmriModelsError: One is negative, or larger than it may be.
+    """
+    values = column.to_numpy()
+    if len(values) and (values.min() < 0 or values.max() > most):
+        raise FmriModelsError(
+            f"{one_line(path)} has {what} from {values.min()} to {values.max()}; expected 0 to {most}; {MEND}."
+        )
+    return values
 
 
 def text_array(column: pa.ChunkedArray, what: str) -> np.ndarray:
@@ -250,18 +266,18 @@ def check_names(column: pa.ChunkedArray, path: Path, what: str) -> None:
 
 
 def column_findings(
-    file: pq.ParquetFile, kinds: Sequence[pa.Schema], columns: Sequence[str] | None = None
+    file: pq.ParquetFile, expected: Sequence[pa.Schema], columns: Sequence[str] | None = None
 ) -> Iterator[str]:
     """What is wrong with each column that is missing, or has none of the expected types, as what follows its name."""
     found = file.schema_arrow
-    for name in kinds[0].names if columns is None else columns:
-        types = [kind.field(name).type for kind in kinds]
+    for name in expected[0].names if columns is None else columns:
+        types = [each.field(name).type for each in expected]
         if found.names.count(name) != 1:
             yield f" has no column {name!r}" if name not in found.names else f" has the column {name!r} twice"
-        elif not any(_same_type(found.field(name).type, expected) for expected in types):
-            wanted = " or ".join(dict.fromkeys(str(expected) for expected in types))
-            kind = one_line(_plain(found.field(name).type), 100)
-            yield f": the column {name} has the type {kind}; expected {wanted}"
+        elif not any(_same_type(found.field(name).type, wanted) for wanted in types):
+            wanted = " or ".join(dict.fromkeys(map(str, types)))
+            is_type = one_line(_plain(found.field(name).type), 100)
+            yield f": the column {name} has the type {is_type}; expected {wanted}"
 
 
 def file_sha256(path: Path) -> str:
@@ -282,8 +298,8 @@ def _read(file: pq.ParquetFile, path: Path, columns: list[str]) -> pa.Table:
 def _read_lists(file: pq.ParquetFile, path: Path, columns: list[str]) -> pa.Table:
     try:
         # Arrow puts dictionaries in lists together within a row group alone.
-        parts = [file.read_row_group(group, columns) for group in range(file.num_row_groups)]
-        return pa.concat_tables(parts) if parts else file.read(columns=columns)
+        groups = [file.read_row_group(group, columns) for group in range(file.num_row_groups)]
+        return pa.concat_tables(groups) if groups else file.read(columns=columns)
     except pa.ArrowNotImplementedError:
         # The writer gave the dictionary up, because its texts differ.
         with pq.ParquetFile(path, buffer_size=_READ_BUFFER) as plain:
@@ -364,13 +380,13 @@ def _encodings(row_group: pq.RowGroupMetaData, column: str) -> Iterator[str]:
             yield from row_group.column(index).encodings
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def _plain(of_column: pa.DataType) -> pa.DataType:
     """A type without the dictionaries that text is read as."""
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return kind
+    if pa.types.is_dictionary(of_column):
+        return of_column.value_type
+    if pa.types.is_list(of_column):
+        return pa.list_(_plain(of_column.value_type))
+    return of_column
 
 
 def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:

@@ -13,7 +13,9 @@ from ..names import listed, one_line
 from ..processing_fmri import FmriProcessor
 from . import schema
 from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
-from .table import Trials, TrialTable, Voxels
+from .table import TrialTable
+from .table_trials import Trials
+from .table_voxels import Voxels
 
 Repetitions = Literal["average", "single", "all"]
 

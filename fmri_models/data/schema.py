@@ -56,6 +56,11 @@ def trials_schema(num_voxels: int, dtype: np.dtype | type | str) -> pa.Schema:
     return _with_features(pa.schema([*_TRIAL_FIELDS, pa.field(FMRI, fmri_type(num_voxels, dtype))]))
 
 
+def trials_schemas(num_voxels: int) -> list[pa.Schema]:
+    """The two schemas that a file of trials may have."""
+    return [trials_schema(num_voxels, dtype) for dtype in (np.float16, np.float32)]
+
+
 def noise_free_schema(num_voxels: int) -> pa.Schema:
     """Schema of `noise_free/<subject>.parquet`: the response that a simulator would give without noise."""
     return _with_features(
@@ -142,11 +147,11 @@ def fmri_matrix(column: pa.ChunkedArray | pa.Array, num_voxels: int) -> np.ndarr
     # Newer pyarrow gives a chunked array back where there is no chunk at all.
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    kind = array.type
-    if not pa.types.is_fixed_size_list(kind) or str(kind.value_type) not in ("halffloat", "float"):
-        raise FmriModelsError(f"The column fmri has the type {kind}; expected a fixed-length list of float16 or 32.")
-    if kind.list_size != num_voxels:
-        raise FmriModelsError(f"The column fmri has {kind.list_size} values a trial; expected {num_voxels}.")
+    found = array.type
+    if not pa.types.is_fixed_size_list(found) or str(found.value_type) not in ("halffloat", "float"):
+        raise FmriModelsError(f"The column fmri has the type {found}; expected a fixed-length list of float16 or 32.")
+    if found.list_size != num_voxels:
+        raise FmriModelsError(f"The column fmri has {found.list_size} values a trial; expected {num_voxels}.")
     values = array.flatten()
     if array.null_count or values.null_count:
         raise FmriModelsError("The column fmri has missing values (null); expected a number for every voxel.")
@@ -160,15 +165,15 @@ def _with_features(schema: pa.Schema) -> pa.Schema:
 
 
 def _feature(field: pa.Field) -> dict:
-    kind = field.type
+    of_values = field.type
     if field.name == "image":
         return {"_type": "Image"}
-    if pa.types.is_fixed_size_list(kind):
-        return {"feature": _value(kind.value_type), "length": kind.list_size, "_type": "List"}
-    if pa.types.is_list(kind):
-        return {"feature": _value(kind.value_type), "_type": "List"}
-    return _value(kind)
+    if pa.types.is_fixed_size_list(of_values):
+        return {"feature": _value(of_values.value_type), "length": of_values.list_size, "_type": "List"}
+    if pa.types.is_list(of_values):
+        return {"feature": _value(of_values.value_type), "_type": "List"}
+    return _value(of_values)
 
 
-def _value(kind: pa.DataType) -> dict:
-    return {"dtype": {"halffloat": "float16", "float": "float32"}.get(str(kind), str(kind)), "_type": "Value"}
+def _value(of_values: pa.DataType) -> dict:
+    return {"dtype": {"halffloat": "float16", "float": "float32"}.get(str(of_values), str(of_values)), "_type": "Value"}

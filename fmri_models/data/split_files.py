@@ -1,25 +1,148 @@
-"""Rows of a split file: building them, and the checks that no picture is learned from and tested on."""
+"""Split files: reading and building them, and the checks that no picture is learned from and tested on."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
+from ..names import listed, one_line
+from ..reading import checked, parse_json
+from ..saving import check_schema
 from . import schema
+from .parquet import check_names, check_texts, read_parquet, text_array, whole_numbers
+
+_SPLITS = schema.splits_schema("", None, "")
+_VALUES_A_CHUNK = 2**16
+
+
+class Split:
+    """One split: its rows, and how it was made.
+
+    Args:
+        rows: With the columns of a split file.
+        path: The file, for messages.
+        subjects: Of the table.
+
+    Attributes:
+        columns: `fold, subject, trial, stimulus_id, split`, (rows,) each.
+        num_folds: How many folds there are.
+        repeats_stimuli: Why stimuli are in several parts; empty where none is.
+    """
+
+    def __init__(self, rows: pa.Table, path: Path, subjects: Sequence[str]) -> None:
+        self.repeats_stimuli = _split_how(rows.schema.metadata or {}, path).repeats_stimuli
+        _check_among(rows["split"], schema.SPLITS, path, "the part")
+        _check_among(rows["subject"], subjects, path, "the subject")
+        check_names(rows["stimulus_id"], path, "stimulus id")
+        self.columns: dict[str, np.ndarray] = {}
+        for name in _SPLITS.names:
+            if name in ("fold", "trial"):
+                most = schema.MAX_FOLDS - 1 if name == "fold" else schema.MAX_INT32
+                self.columns[name] = whole_numbers(rows[name], path, f"{name} numbers", most)
+            else:
+                self.columns[name] = text_array(rows[name], f"{one_line(path)}: the column {name}")
+        folds = np.unique(self.columns["fold"])
+        self.num_folds = len(folds)
+        if self.num_folds and folds[-1] != self.num_folds - 1:
+            raise FmriModelsError(
+                f"The split {one_line(path)} has the fold {folds[-1]} but {self.num_folds} folds in all; expected them "
+                "to count from 0; make the split again."
+            )
+        self._check_trials_once(path)
+
+    @classmethod
+    def read(cls, path: Path, subjects: Sequence[str]) -> "Split":
+        """The split of a file.
+
+        Raises:
+            FmriModelsError: It is damaged, or names what there is not.
+        """
+        return cls(read_parquet(path, _SPLITS, most_rows=schema.MAX_SPLIT_ROWS), path, subjects)
+
+    def _check_trials_once(self, path: Path) -> None:
+        """Refuses a trial that is twice in a fold, where it could be both learned from and tested."""
+        fold, subject, trial = (self.columns[name] for name in ("fold", "subject", "trial"))
+        names, numbers = np.unique(subject, return_inverse=True)
+        keys = (fold.astype(np.int64) * len(names) + numbers) * (schema.MAX_INT32 + 1) + trial
+        order = np.argsort(keys, kind="stable")
+        twice = order[1:][np.diff(keys[order]) == 0]
+        if len(twice):
+            row = twice[0]
+            raise FmriModelsError(
+                f"The split {one_line(path)} has trial {trial[row]} of {subject[row]} twice in fold {fold[row]}; make "
+                "the split again."
+            )
+
+    def trials(self, subject: str, parts: Sequence[str], fold: int) -> np.ndarray:
+        columns = self.columns
+        chosen = (columns["fold"] == fold) & (columns["subject"] == subject) & np.isin(columns["split"], parts)
+        return columns["trial"][chosen]
+
+    def fingerprint(self, of_table: str) -> str:
+        """SHA-256 over a table's fingerprint and all rows."""
+        digest = hashlib.sha256(of_table.encode())
+        for values in self.columns.values():
+            for text in _list_text(values):
+                digest.update(text.encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a split was made; other keys say to which table it belongs."""
+
+    by: str = ""
+    seed: int | None = None
+    repeats_stimuli: str = ""
+
+
+def _split_how(about: Mapping[bytes, bytes], path: Path) -> _How:
+    what = f"What the split {one_line(path)} says of itself"
+    try:
+        text = about.get(b"fmri_models", b"{}").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FmriModelsError(f"{what} is no text in UTF-8; make the split again.") from error
+    values = parse_json(text, what, "make the split again")
+    if not isinstance(values, dict):
+        raise FmriModelsError(f"{what} is no JSON object; make the split again.")
+    check_schema(values.get("schema"), schema.SCHEMA_VERSION, f"The split {one_line(path)}")
+    known = {key: values[key] for key in ("by", "seed", "repeats_stimuli") if key in values}
+    return checked(known, _How, what, "make the split again")
+
+
+def _check_among(column: pa.ChunkedArray, known: Sequence[str], path: Path, what: str) -> None:
+    def check(text: str) -> None:
+        if text not in known:
+            raise FmriModelsError(
+                f"The split {one_line(path)} has {what} {one_line(repr(text))}; expected one of "
+                f"{listed(known, 20)}; make the split again."
+            )
+
+    check_texts(column, check)
+
+
+def _list_text(values: np.ndarray) -> Iterator[str]:
+    """The text of a list of some values, in chunks: of all at once it would take gigabytes."""
+    yield "["
+    for start in range(0, len(values), _VALUES_A_CHUNK):
+        yield ", " * (start > 0) + repr(values[start : start + _VALUES_A_CHUNK].tolist())[1:-1]
+    yield "]"
 
 
 def split_table(
     rows: Mapping[str, Sequence] | Sequence[Mapping] | pa.Table, by: str, seed: int | None, repeats_stimuli: str
 ) -> pa.Table:
     """A split's rows as the Arrow table that is written."""
-    kind = schema.splits_schema(by, seed, repeats_stimuli)
+    of_split = schema.splits_schema(by, seed, repeats_stimuli)
     if isinstance(rows, pa.Table):
-        return rows.select(kind.names).cast(kind)
+        return rows.select(of_split.names).cast(of_split)
     if isinstance(rows, Mapping):
-        return pa.table({name: rows[name] for name in kind.names}, schema=kind)
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=kind)
+        return pa.table({name: rows[name] for name in of_split.names}, schema=of_split)
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=of_split)
 
 
 def part_fingerprints(split: pa.Table, fold: int) -> dict[str, str]:

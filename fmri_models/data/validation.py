@@ -16,7 +16,7 @@ from . import schema
 from .hub import table_folder
 from .metadata import read_metadata
 from .near_copies import PictureSketches, parts_by_fold
-from .parquet import column_findings, file_sha256, fmri_blocks, is_finite, naming, read_parquet
+from .parquet import column_findings, file_sha256, fmri_chunks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
 from .split_files import check_disjoint, check_split_rows
 from .table import TrialTable
@@ -137,17 +137,17 @@ def _trial_findings(
     table: TrialTable, subject: str, checks: TrainingChecks, progress: Callable[[str], object]
 ) -> Iterator[str]:
     width = table.num_voxels(subject)
-    kinds = [schema.trials_schema(width, dtype) for dtype in (np.float16, np.float32)]
+    expected = schema.trials_schemas(width)
     bad_files = False
     for path in table.trial_files(subject):
         name = path.relative_to(table.path).as_posix()
         progress(name)
-        if wrong := list(_schema_findings(table.path, name, *kinds)):
+        if wrong := list(_schema_findings(table.path, name, *expected)):
             bad_files = True
             yield from wrong
             continue
         take = partial(checks.add_trials, subject, path.name.split("-")[0])
-        yield from _sentences(partial(_check_values, path, name, width, kinds, take))
+        yield from _sentences(partial(_check_values, path, name, width, expected, take))
     if bad_files:
         return
     if wrong := list(_sentences(partial(table.all_trials, subject))):
@@ -173,18 +173,18 @@ def _shown(table: TrialTable) -> dict[str, dict[str, Shown]]:
 
 
 def _check_values(
-    path: Path, name: str, width: int, kinds: list[pa.Schema], take: Callable[[np.ndarray], object]
+    path: Path, name: str, width: int, expected: list[pa.Schema], take: Callable[[np.ndarray], object]
 ) -> None:
-    bad, row, first = 0, 0, None
-    for block in fmri_blocks(path, width, *kinds, most_rows=schema.MAX_TRIALS, finite=False):
-        finite = is_finite(block)
+    bad, position, first = 0, 0, None
+    for chunk in fmri_chunks(path, width, *expected, most_rows=schema.MAX_TRIALS, finite=False):
+        finite = is_finite(chunk)
         if first is None and not finite.all():
-            first = row + int(np.argmin(finite))
-        take(block)
+            first = position + int(np.argmin(finite))
+        take(chunk)
         bad += int((~finite).sum())
-        row += len(block)
+        position += len(chunk)
     if first is not None:
-        numbers = read_parquet(path, *kinds, columns=["trial"], most_rows=schema.MAX_TRIALS)["trial"]
+        numbers = read_parquet(path, *expected, columns=["trial"], most_rows=schema.MAX_TRIALS)["trial"]
         raise FmriModelsError(
             f"{name} has NaN or infinite betas in {bad} trials (first: trial {numbers[first].as_py()})."
         )

@@ -12,7 +12,8 @@ from .. import progress
 from ..adapters import adapters_of
 from ..data.closed_form import closed_form_trials, settled_fit
 from ..data.processed import ProcessedTrials, fit_processor, training_repetitions
-from ..data.table import Trials, TrialTable
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
 from ..data.targets import TARGET_SPACES
 from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, Selection
 from ..modeling_fmri import FmriPreTrainedModel

@@ -8,7 +8,8 @@ from typing import Any
 from ..data import schema
 from ..data.processed import check_voxels
 from ..data.split_files import part_fingerprints
-from ..data.table import Trials, TrialTable
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
 from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline

@@ -1,7 +1,8 @@
 """What a report says of the processor: sessions without statistics of their own, and what voxels were chosen by."""
 
 from ..data import schema
-from ..data.table import Trials, TrialTable
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
 from ..names import listed
 from ..processing_fmri import FmriProcessor
 

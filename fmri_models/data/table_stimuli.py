@@ -1,0 +1,163 @@
+"""The stimuli of a table: pictures, captions, categories and what a picture was drawn from."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import FmriModelsError
+from ..names import check_line, listed, one_line
+from ..reading import parse_json
+from . import parquet, schema
+from .parquet import MEND, read_parquet
+from .pictures import decode_picture
+
+if TYPE_CHECKING:
+    from .table import TrialTable
+
+_STIMULI = schema.stimuli_schema()
+_COLUMNS = ("stimulus_id", "captions", "category", "factors", "content_sha256")
+_HASH = re.compile("[0-9a-f]{64}")
+
+
+class Stimuli:
+    """The pictures of a table. Pictures are decoded when they are asked for; all else is read at once."""
+
+    def __init__(self, table: "TrialTable") -> None:
+        self._folder = table.path / schema.STIMULI_FOLDER
+        self._channels: int = table.metadata["image_channels"]
+        names = sorted(n for n in table.metadata["files"] if n.startswith(f"{schema.STIMULI_FOLDER}/"))
+        self._files = [table.path / name for name in names]
+        self.ids: list[str] = []
+        self._columns: dict[str, list] = {name: [] for name in _COLUMNS}
+        starts = [0]
+        for path in self._files:
+            self._read(path)
+            starts.append(len(self.ids))
+        self._position_of = {stimulus: row for row, stimulus in enumerate(self.ids)}
+        self._file_starts = np.array(starts)
+        if len(self._position_of) != len(self.ids):
+            twice = [stimulus for row, stimulus in enumerate(self.ids) if self._position_of[stimulus] != row]
+            raise FmriModelsError(
+                f"{len(twice)} stimulus ids are there more than once ({listed(twice)}) in {table.path}; {MEND}."
+            )
+
+    def _read(self, path: Path) -> None:
+        """Reads everything but the pictures of one file."""
+        nullable = _COLUMNS[1:]
+        most = schema.MAX_STIMULI - len(self.ids)
+        rows = read_parquet(path, _STIMULI, columns=_COLUMNS, most_rows=most, nullable=nullable)
+        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+        parquet.check_texts(rows["category"], lambda text: check_line(text, "category of a stimulus"))
+        parquet.check_texts(rows["content_sha256"], lambda text: _check_hash(text, path))
+        for name in _COLUMNS:
+            self._columns[name] += (
+                parquet.texts_list(rows[name], f"{one_line(path)}: the captions")
+                if name == "captions"
+                else parquet.text_list(rows[name])
+            )
+        self.ids = self._columns["stimulus_id"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Stimuli({str(self._folder)!r}, {len(self)} pictures)"
+
+    def __contains__(self, stimulus_id: object) -> bool:
+        return stimulus_id in self._position_of
+
+    def images(self, ids: Sequence[str] | np.ndarray | None = None) -> np.ndarray:
+        """Pictures, uint8 (N, H, W, C); C is 1 where all pictures of the table are grey, else 3.
+
+        Raises:
+            FmriModelsError: An id isn't there, a picture is missing, or sizes differ.
+        """
+        names = self.ids if ids is None else [str(stimulus) for stimulus in ids]
+        rows = self.rows(names)
+        decoded = {row: self._pixels(row, data) for row, data in self._encoded(sorted(set(rows)))}
+        sizes = {pixels.shape[:2]: self.ids[row] for row, pixels in decoded.items()}
+        if len(sizes) > 1:
+            (first, a), (second, b), *_ = sizes.items()
+            raise FmriModelsError(
+                f"The pictures have several sizes (height x width of {a}: {first[0]}x{first[1]}, {b}: "
+                f"{second[0]}x{second[1]}); prepare the table with pictures of one size, or with `--size PIXELS`."
+            )
+        if not rows:
+            return np.zeros((0, 0, 0, self._channels), np.uint8)
+        return np.stack([decoded[row] for row in rows])
+
+    def encoded(self, ids: Sequence[str] | np.ndarray | None = None) -> Iterator[tuple[str, bytes | None]]:
+        """Ids and the bytes of their image files (None where a picture is missing), in the table's order."""
+        for row, data in self._encoded(sorted(set(self.rows(self.ids if ids is None else ids)))):
+            yield self.ids[row], data
+
+    def captions(self, ids: Sequence[str] | np.ndarray | None = None) -> list[list[str]]:
+        """Captions of each stimulus, an empty list where there is none."""
+        return [captions or [] for captions in self._values("captions", ids)]
+
+    def categories(self, ids: Sequence[str] | np.ndarray | None = None) -> list[str | None]:
+        """The category of each stimulus, None where it is unknown."""
+        return self._values("category", ids)
+
+    def factors(self, ids: Sequence[str] | np.ndarray | None = None) -> list[dict | None]:
+        """What a drawn picture was drawn from (kind, colour, place ...), None where it is unknown."""
+        return [None if text is None else self._parsed(text) for text in self._values("factors", ids)]
+
+    def _parsed(self, text: str) -> dict:
+        values = parse_json(text, f"The factors {one_line(repr(text), 80)} of a stimulus in {self._folder}", MEND)
+        if not isinstance(values, dict):
+            raise FmriModelsError(
+                f"A stimulus in {self._folder} has the factors {one_line(repr(text), 80)}; expected a JSON object; "
+                f"{MEND}."
+            )
+        return values
+
+    def content_hashes(self, ids: Sequence[str] | np.ndarray | None = None) -> list[str | None]:
+        """SHA-256 of each picture's pixels, None where the picture is missing."""
+        return self._values("content_sha256", ids)
+
+    def _values(self, column: str, ids: Sequence[str] | np.ndarray | None) -> list:
+        values = self._columns[column]
+        return list(values) if ids is None else [values[row] for row in self.rows(ids)]
+
+    def rows(self, ids: Sequence[str] | np.ndarray) -> list[int]:
+        """Positions of some stimuli in the table's order, in which targets are cached too.
+
+        Raises:
+            FmriModelsError: An id isn't there.
+        """
+        if unknown := [stimulus for stimulus in ids if str(stimulus) not in self._position_of]:
+            raise FmriModelsError(
+                f"The table has no {len(unknown)} of the {len(ids)} stimuli asked for ({listed(unknown)})."
+            )
+        return [self._position_of[str(stimulus)] for stimulus in ids]
+
+    def _pixels(self, row: int, data: bytes | None) -> np.ndarray:
+        if data is None:
+            raise FmriModelsError(
+                f"The picture of stimulus {self.ids[row]} is missing from the table (its source doesn't allow it to be "
+                "copied, or it wasn't there); prepare the table from a source that has it."
+            )
+        pixels = decode_picture(data, f"stimulus {self.ids[row]}")
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] < self._channels else pixels
+
+    def _encoded(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
+        """Bytes of some pictures; `rows` ascend, so that each row group is read once."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        for index, path in enumerate(self._files):
+            start, stop = self._file_starts[index], self._file_starts[index + 1]
+            inside = wanted[(wanted >= start) & (wanted < stop)] - start
+            if len(inside):
+                for row, data in parquet.pictures(path, _STIMULI, inside, most_rows=schema.MAX_STIMULI):
+                    yield int(start) + row, data
+
+
+def _check_hash(text: str, path: Path) -> None:
+    if not _HASH.fullmatch(text):
+        raise FmriModelsError(
+            f"{one_line(path)} has the content_sha256 {one_line(repr(text), 80)}; expected 64 hexadecimal digits; "
+            f"{MEND}."
+        )

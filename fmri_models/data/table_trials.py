@@ -1,0 +1,213 @@
+"""The trials of a table: what was shown when, and the betas."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import FmriModelsError
+from ..names import listed, one_line
+from . import parquet, schema
+from .matrix import FmriMatrix
+from .parquet import MEND, read_parquet
+
+if TYPE_CHECKING:
+    from .table import TrialTable
+
+
+class Trials:
+    """Trials of one subject: what was shown when, and the betas, read from a memory-mapped matrix.
+
+    Attributes:
+        table: The trial table.
+        subject: The subject's id.
+        stimulus_ids: (n,) str array.
+        sessions: (n,) int32.
+        runs: (n,) int32.
+        trials: (n,) int32 trial numbers, unique within the subject.
+        repetitions: (n,) int32, from 0.
+    """
+
+    def __init__(self, table: "TrialTable", files: "TrialFiles", positions: np.ndarray) -> None:
+        self.table = table
+        self.subject = files.subject
+        self._files = files
+        self._positions = positions
+        self.stimulus_ids = files.columns["stimulus_id"][positions]
+        self.sessions = files.columns["session"][positions]
+        self.runs = files.columns["run"][positions]
+        self.trials = files.columns["trial"][positions]
+        self.repetitions = files.columns["repetition"][positions]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __repr__(self) -> str:
+        return f"Trials({self.subject!r}, {len(self)} trials, {self.num_voxels} voxels)"
+
+    @property
+    def num_voxels(self) -> int:
+        """How many voxels the subject has."""
+        return self._files.num_voxels
+
+    def fmri(self, rows: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+        """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `rows`.
+
+        Args:
+            rows: Rows into this object, a boolean mask, or a slice; a number alone is one row, (1, V).
+
+        Raises:
+            FmriModelsError: Rows are no whole numbers.
+        """
+        chosen = self._positions if rows is None else self._positions[_indices(rows)]
+        return self._files.matrix.gather(chosen)
+
+    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All trials in order: rows (b,) into this object and their betas (b, V) float32."""
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(start + size, len(self)))
+            yield rows, self.fmri(rows)
+
+    def subset(self, rows: int | Sequence[int] | np.ndarray | slice) -> "Trials":
+        """Some of these trials, by their rows, as of [`fmri`]."""
+        return Trials(self.table, self._files, self._positions[_indices(rows)])
+
+
+class TrialFiles:
+    """All trials of one subject as their files have them.
+
+    Args:
+        folder: The table's.
+        subject: The subject's id.
+        metadata: What `table.json` says.
+        fingerprint: The table's.
+    """
+
+    def __init__(self, folder: Path, subject: str, metadata: Mapping[str, Any], fingerprint: str) -> None:
+        self.subject = subject
+        self.num_voxels: int = metadata["num_voxels"][subject]
+        self._folder = folder
+        self._recorded: Mapping[str, Mapping] = metadata["files"]
+        self._counts: Mapping[str, int] = metadata["trials"][subject]
+        self._fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        return len(self.columns["trial"])
+
+    @property
+    def paths(self) -> list[Path]:
+        """Train, validation, test, each in order."""
+        prefix = f"{schema.TRIALS_FOLDER}/{self.subject}/"
+        names = [name for name in self._recorded if name.startswith(prefix)]
+
+        def order(name: str) -> tuple[int, str]:
+            file = name.removeprefix(prefix)
+            return schema.SPLITS.index(file.split("-")[0]), file
+
+        return [self._folder / name for name in sorted(names, key=order)]
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """(trials,) each: everything but the betas.
+
+        Raises:
+            FmriModelsError: A file is damaged, or has other trials than `table.json` says.
+        """
+        chunks: dict[str, list[np.ndarray]] = {name: [] for name in schema.TRIAL_COLUMNS}
+        counts = dict.fromkeys(schema.SPLITS, 0)
+        for path in self.paths:
+            found = self._read(path)
+            counts[path.name.split("-")[0]] += len(found["trial"])
+            for name, values in found.items():
+                chunks[name].append(values)
+        for part, expected in self._counts.items():
+            if counts[part] != expected:
+                raise FmriModelsError(
+                    f"{self.subject} has {counts[part]} trials in {part}; {schema.TABLE_FILE} says {expected}; {MEND}."
+                )
+        columns = {name: np.concatenate(values) if values else np.zeros(0) for name, values in chunks.items()}
+        numbers, times = np.unique(columns["trial"], return_counts=True)
+        if (times > 1).any():
+            raise FmriModelsError(
+                f"{self.subject} has {(times > 1).sum()} trial numbers more than once "
+                f"({listed(numbers[times > 1])}) in {self._folder}; {MEND}."
+            )
+        return columns
+
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        rows = read_parquet(path, *self._schemas, columns=schema.TRIAL_COLUMNS, most_rows=schema.MAX_TRIALS)
+        if others := sorted(set(parquet.text_list(rows["subject"])) - {self.subject}, key=str):
+            raise FmriModelsError(
+                f"{one_line(path)} has trials of {listed(others)}; expected {self.subject} only; {MEND}."
+            )
+        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+        return {
+            name: parquet.text_array(rows[name], f"{one_line(path)}: the column {name}")
+            if name in ("subject", "stimulus_id")
+            else parquet.whole_numbers(rows[name], path, f"{name} numbers")
+            for name in schema.TRIAL_COLUMNS
+        }
+
+    def with_exchanged_stimuli(self, partners: Mapping[str, str]) -> "TrialFiles":
+        """The same betas, said to be those of other stimuli.
+
+        Args:
+            partners: Stimulus ▶ the one that its trials are of; one that isn't there keeps its trials.
+        """
+        other = copy.copy(self)
+        ids = [partners.get(stimulus, stimulus) for stimulus in self.columns["stimulus_id"].tolist()]
+        other.columns = {**self.columns, "stimulus_id": np.array(ids, dtype=str)}
+        return other
+
+    def fmri_chunks(self) -> Iterator[np.ndarray]:
+        """All betas in the order of the files, as (trials, V) float16 or float32 chunks, as stored."""
+        for path in self.paths:
+            yield from parquet.fmri_chunks(path, self.num_voxels, *self._schemas, most_rows=schema.MAX_TRIALS)
+
+    @cached_property
+    def matrix(self) -> FmriMatrix:
+        """The betas as a memory-mapped matrix, written to the cache when it is first asked for."""
+        return FmriMatrix.materialize(
+            self._fingerprint,
+            self.subject,
+            (len(self), self.num_voxels),
+            self._checked_chunks,
+            np.float32 if self._needs_float32() else np.float16,
+        )
+
+    def _checked_chunks(self) -> Iterator[np.ndarray]:
+        """Betas on their way to the cache, where they are found by the hashes that `table.json` says."""
+        for path in self.paths:
+            name = path.relative_to(self._folder).as_posix()
+            if parquet.file_sha256(path) != self._recorded[name]["sha256"]:
+                raise FmriModelsError(
+                    f"{one_line(path)} was changed: its SHA-256 is not the one in {schema.TABLE_FILE}; {MEND}."
+                )
+        yield from self.fmri_chunks()
+
+    def _needs_float32(self) -> bool:
+        for path in self.paths:
+            with parquet.open_parquet(path, *self._schemas, columns=[schema.FMRI], most_rows=schema.MAX_TRIALS) as file:
+                if file.schema_arrow.field(schema.FMRI).type.value_type != pa.float16():
+                    return True
+        return False
+
+    @property
+    def _schemas(self) -> list[pa.Schema]:
+        return schema.trials_schemas(self.num_voxels)
+
+
+def _indices(rows: int | Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:
+    if isinstance(rows, slice):
+        return rows
+    array = np.atleast_1d(np.asarray(rows))
+    # An empty list is float64 to NumPy.
+    if array.size and array.dtype.kind not in "biu":
+        raise FmriModelsError(
+            f"Rows of trials are {one_line(repr(rows), 80)}; expected whole numbers from 0, a boolean mask, or a slice."
+        )
+    return array if array.dtype == bool else array.astype(np.int64)
