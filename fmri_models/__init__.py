@@ -6,8 +6,8 @@ Public names are imported on first use, so that `import fmri_models` and `fmri-m
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .library_registration import register_with_libraries as _register_with_libraries
 from .log import follow_transformers as _follow_transformers
-from .registry import register_with_libraries as _register_with_libraries
 from .version import __version__
 
 _follow_transformers()
@@ -15,6 +15,7 @@ _register_with_libraries()
 
 _CORE = {
     "ClipTargets": "generation.clip_targets",
+    "DatasetRecord": "registry",
     "DrawingSettings": "drawing_settings",
     "EmbeddedImageGenerator": "generation.embedded",
     "EmbeddingSpace": "embedding_space",
@@ -26,6 +27,7 @@ _CORE = {
     "FmriPreTrainedModel": "modeling_fmri",
     "FmriProcessor": "processing_fmri",
     "FmriToImagePipeline": "pipeline_fmri",
+    "GeneratorRecord": "registry",
     "IPAdapter": "generation.ip_adapter",
     "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
@@ -45,6 +47,11 @@ _CORE = {
     "Trials": "data",
     "VersatileDiffusionImageGenerator": "generation.versatile_diffusion",
     "Voxels": "data",
+    "list_datasets": "registry",
+    "list_generators": "registry",
+    "list_methods": "registry",
+    "list_recipes": "training.recipe_files",
+    "register_generator": "registry",
     "register_method": "registry",
 }
 
@@ -87,7 +94,17 @@ if TYPE_CHECKING:
     )
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
-    from .registry import Method, register_method
+    from .registry import (
+        DatasetRecord,
+        GeneratorRecord,
+        Method,
+        list_datasets,
+        list_generators,
+        list_methods,
+        register_generator,
+        register_method,
+    )
+    from .training.recipe_files import list_recipes
 
 
 def __getattr__(name: str) -> Any:
@@ -111,6 +128,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ClipTargets",
+    "DatasetRecord",
     "DrawingSettings",
     "EmbeddedImageGenerator",
     "EmbeddingSpace",
@@ -122,6 +140,7 @@ __all__ = [
     "FmriPreTrainedModel",
     "FmriProcessor",
     "FmriToImagePipeline",
+    "GeneratorRecord",
     "IPAdapter",
     "IPAdapterImageGenerator",
     "ImageGenerator",
@@ -150,5 +169,10 @@ __all__ = [
     "VersatileDiffusionImageGenerator",
     "Voxels",
     "__version__",
+    "list_datasets",
+    "list_generators",
+    "list_methods",
+    "list_recipes",
+    "register_generator",
     "register_method",
 ]

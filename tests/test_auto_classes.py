@@ -10,7 +10,8 @@ import torch
 from fmri_models import FmriPreTrainedModel, FmriProcessor, FmriToImagePipeline, LinearConfig, LinearModel
 from fmri_models.errors import FmriModelsError
 from fmri_models.late import CompletedDict, when_imported
-from fmri_models.registry import get_method, method_names, register_with_transformers
+from fmri_models.library_registration import register_with_transformers
+from fmri_models.registry import get_method, method_names
 from tests.models.linear import test_pipeline_linear
 
 SPACE = {"encoder": "pixels", "layer": "latent", "shape": [1, 8, 8], "normalisation": "[0, 1]"}

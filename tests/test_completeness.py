@@ -5,8 +5,9 @@ import inspect
 
 import pytest
 
+from fmri_models import registry
 from fmri_models.generation.image_generator import ImageGenerator
-from fmri_models.generation.loading import IMAGE_GENERATORS, image_generator_class
+from fmri_models.generation.loading import image_generator_class
 from fmri_models.registry import Method, get_method, method_names, register_method
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.recipe_files import recipe_names
@@ -15,7 +16,7 @@ from tests.test_modeling_common import ModelTesterMixin
 from tests.test_pipeline_common import PipelineTesterMixin
 
 METHODS = pytest.mark.parametrize("name", method_names())
-GENERATORS = pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+GENERATORS = pytest.mark.parametrize("name", registry.GENERATORS.names())
 
 
 def test_classes(module_name: str, mixin: type) -> list[type]:
@@ -91,7 +92,7 @@ def test_every_shipped_recipe_is_valid(name):
 
 
 def test_a_method_of_another_package_works_by_name(monkeypatch):
-    monkeypatch.setattr("fmri_models.registry._registered", {})
+    monkeypatch.setattr(registry.METHODS, "registered", {})
     linear = get_method("linear")
     method = Method("ours", "Ours", linear.config, linear.model, linear.output, linear.pipeline, linear.objective)
     register_method(method)

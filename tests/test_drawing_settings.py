@@ -11,8 +11,9 @@ import torch
 
 from fmri_models import DrawingSettings, FmriModelsError, FmriProcessor, FmriToImagePipeline, PixelsImageGenerator
 from fmri_models.drawing_settings import MAX_CANDIDATES, MAX_INFERENCE_STEPS
-from fmri_models.generation.loading import IMAGE_GENERATORS, image_generator_class, spaces_of
+from fmri_models.generation.loading import image_generator_class, spaces_of
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
+from fmri_models.registry import GENERATORS
 
 VOXELS = 7
 FORMER = DrawingSettings(20, 2.0, 0.7, 1, "brain")
@@ -189,7 +190,7 @@ def test_settings_without_an_effect_are_named_in_one_warning_and_not_stated():
         drawn(pipeline, strength=0.2)
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+@pytest.mark.parametrize("name", GENERATORS.names())
 def test_settings_that_a_generator_does_not_use_change_nothing(name):
     known = {each.name for each in fields(DrawingSettings)}
     used = set(image_generator_class(name).used_settings)
@@ -280,7 +281,7 @@ def test_settings_of_a_strangers_index_are_checked(stated, tmp_path):
 
 
 def test_a_new_pipeline_draws_as_its_generator_is_meant_to():
-    for name in IMAGE_GENERATORS:
+    for name in GENERATORS.names():
         settings = image_generator_class(name).drawing_settings
         assert isinstance(settings, DrawingSettings), name
     assert image_generator_class("embedded").drawing_settings == FORMER

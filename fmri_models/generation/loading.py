@@ -2,10 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,30 @@ from ..errors import FmriModelsError
 from ..hub_repository import HUB_ERRORS, NotFetchedError
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
+from ..registry import GENERATORS, load_or_warn
 from ..weights import NoSuchVariantError, check_variant_name
 from .image_generator import ImageGenerator
 from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
 from .stored import INDEX_FILE
 
-# Name in recipes ▶ module and class; a generator may take the size of the stimuli as its own.
-IMAGE_GENERATORS = {
-    "embedded": ("embedded", "EmbeddedImageGenerator"),
-    "pixels": ("pixels", "PixelsImageGenerator"),
-    "thumbnail": ("thumbnail", "ThumbnailImageGenerator"),
-    "stable_unclip": ("stable_unclip", "StableUnCLIPImageGenerator"),
-    "versatile_diffusion": ("versatile_diffusion", "VersatileDiffusionImageGenerator"),
-    "kandinsky": ("kandinsky", "KandinskyImageGenerator"),
-    "ip_adapter": ("ip_adapter", "IPAdapterImageGenerator"),
-    "clip": ("clip_targets", "ClipTargets"),
-}
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def image_generator_class(name: str) -> type[ImageGenerator]:
-    """The class of a name in `IMAGE_GENERATORS`."""
-    module, class_name = IMAGE_GENERATORS[name]
-    return getattr(import_module(f".{module}", __package__), class_name)
+    """The class of the generator of a name.
+
+    Raises:
+        FmriModelsError: There is none, or the package that offers it can't be imported.
+    """
+    found: type[ImageGenerator] = GENERATORS.get(name).load()
+    return found
+
+
+def image_generator_classes() -> Iterator[type[ImageGenerator]]:
+    """The classes of all generators that have a name; those of others that can't be imported are a warning."""
+    found = (load_or_warn(record.generator) for record in GENERATORS.in_order())
+    return (each for each in found if each is not None)
 
 
 def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource) -> GeneratorSource:
@@ -57,12 +56,13 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
         return value
     if isinstance(value, str | os.PathLike):
         text = os.fspath(value)
-        if text in IMAGE_GENERATORS:
+        if text in GENERATORS.names():
             return GeneratorSource(name=text)
         if "/" not in text and not os.path.isdir(text):
+            known = GENERATORS.names()
             raise FmriModelsError(
-                f"There is no image generator {one_line(repr(text), 80)}; give {', '.join(IMAGE_GENERATORS)}, a "
-                f"folder, or a Hub repository.{did_you_mean(text, IMAGE_GENERATORS)}"
+                f"There is no image generator {one_line(repr(text), 80)}; give {', '.join(known)}, a folder, or a Hub "
+                f"repository.{did_you_mean(text, known)}"
             )
         return GeneratorSource(repository=text)
     if not isinstance(value, Mapping):
@@ -74,9 +74,15 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
 
 
 def image_generator_of_class(class_name: str) -> type[ImageGenerator] | None:
-    """The generator of this package that has that class; None if there is none."""
-    names = {found: name for name, (_, found) in IMAGE_GENERATORS.items()}
-    return image_generator_class(names[class_name]) if class_name in names else None
+    """The generator with a name that has that class; None if there is none."""
+    name = image_generator_name(class_name)
+    return None if name is None else image_generator_class(name)
+
+
+def image_generator_name(class_name: str) -> str | None:
+    """The name of the generator that has that class; None if there is none."""
+    found = (record.name for record in GENERATORS.in_order() if record.generator.endswith(f":{class_name}"))
+    return next(found, None)
 
 
 def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGenerator]:
@@ -91,7 +97,7 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
     if isinstance(class_name, str):
         if (own := image_generator_of_class(class_name)) is not None:
             return own
-        for found in map(image_generator_class, IMAGE_GENERATORS):
+        for found in image_generator_classes():
             if class_name in found.diffusers_class_names:
                 return found
     raise FmriModelsError(
@@ -166,8 +172,8 @@ def load_image_generator(
 
 def located(source: GeneratorSource, generator: ImageGenerator) -> GeneratorSource:
     """The source of a generator that is loaded, with the spaces that it takes."""
-    name = next((name for name, (_, found) in IMAGE_GENERATORS.items() if found == type(generator).__name__), None)
-    return replace(resolved(source), name=source.name or name, spaces=spaces_of(generator))
+    name = source.name or image_generator_name(type(generator).__name__)
+    return replace(resolved(source), name=name, spaces=spaces_of(generator))
 
 
 def resolved(source: GeneratorSource) -> GeneratorSource:
@@ -210,11 +216,8 @@ def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
     source = GeneratorSource(**values)
     if source.name is None and source.repository is None:
         raise FmriModelsError("The image generator has neither name nor repository; give one of them.")
-    if source.name is not None and source.name not in IMAGE_GENERATORS:
-        raise FmriModelsError(
-            f"There is no image generator {one_line(source.name, 80)!r}; give {', '.join(IMAGE_GENERATORS)}."
-            f"{did_you_mean(source.name, IMAGE_GENERATORS)}"
-        )
+    if source.name is not None:
+        GENERATORS.get(source.name)
     if source.dtype is not None and source.dtype not in _DTYPES:
         raise FmriModelsError(
             f"The image generator's dtype is {one_line(source.dtype, 80)!r}; expected {', '.join(_DTYPES)}."
@@ -260,7 +263,7 @@ def _check_known_options(source: GeneratorSource) -> None:
     if source.name is not None:
         _check_options(image_generator_class(source.name), source)
         return
-    known = sorted({name for each in IMAGE_GENERATORS for name in image_generator_class(each).options.model_fields})
+    known = sorted({name for each in image_generator_classes() for name in each.options.model_fields})
     unknown = [key for key in source.options if key not in known]
     if unknown:
         raise _unknown_option(unknown[0], known)

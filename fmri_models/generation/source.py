@@ -23,7 +23,7 @@ class GeneratorSource:
     """A generator by name, by place, or both.
 
     Args:
-        name: Name in `IMAGE_GENERATORS`; None asks the place which class it holds.
+        name: Name of a generator; None asks the place which class it holds.
         repository: Folder or Hub repository; None takes the one that the class was published in.
         revision: Branch, tag or commit of a Hub repository.
         subfolder: Folder inside the repository.

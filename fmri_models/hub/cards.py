@@ -22,14 +22,14 @@ from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_facts import WARNINGS_TITLE
 from ..evaluation.report_schema import ReportContent
 from ..evaluation.report_tables import chances, scores_caption
-from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
+from ..generation.loading import image_generator_class, image_generator_name, parse_source
 from ..generation.source import GeneratorSource
 from ..licenses import HUB_LICENSES, NOT_STATED, license_fields
 from ..names import markdown, markdown_code, one_line
 from ..pipeline_folder import INDEX_FILE, read_index, saved_settings
 from ..processing_fmri import FmriProcessor
 from ..reading import checked, parse_yaml, read_text
-from ..registry import Method, get_method, method_names
+from ..registry import METHODS, Method
 from ..saving import merged_folder
 from ..shipped import shipped_folder
 from ..swapping import recover
@@ -108,8 +108,8 @@ class _SavedPipeline:
     @property
     def settings_used(self) -> dict[str, Any]:
         """The drawing settings that change something, as far as the generator's class tells."""
-        known = {class_name: name for name, (_, class_name) in IMAGE_GENERATORS.items()}
-        name = known.get(self.generator or "") if self.generator_source is None else self.generator_source.name
+        source = self.generator_source
+        name = image_generator_name(self.generator or "") if source is None else source.name
         values = self.drawing_settings.to_dict()
         if name is None:
             return values
@@ -126,8 +126,8 @@ class _SavedPipeline:
     @property
     def generator_limits(self) -> str | None:
         """What the image generator's pictures are not, for a generator of this package."""
-        names = {class_name: name for name, (_, class_name) in IMAGE_GENERATORS.items()}
-        return image_generator_class(names[self.generator]).limits if self.generator in names else None
+        name = None if self.generator is None else image_generator_name(self.generator)
+        return None if name is None else image_generator_class(name).limits
 
 
 def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) -> Path:
@@ -279,7 +279,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 def _method_of(folder: Path, index: dict[str, Any]) -> Method:
     class_name = index.get("_class_name")
-    for method in map(get_method, method_names()):
+    for method in METHODS.in_order():
         if method.pipeline.endswith(f":{class_name}"):
             return method
     raise FmriModelsError(

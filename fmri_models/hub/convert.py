@@ -11,7 +11,7 @@ from ..generation.loading import load_source, parse_source, source_class
 from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
-from ..registry import Conversion, get_method, method_names
+from ..registry import METHODS, Conversion, get_method
 from ..saving import atomic_folder
 from .cards import write_card
 from .conversion_record import ConversionRecord
@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def convertible_methods() -> list[str]:
     """Names of the methods whose checkpoints were published in a layout that is read here."""
-    return [name for name in method_names() if get_method(name).converter is not None]
+    return [method.name for method in METHODS.all() if method.converter is not None]
 
 
 def convert_checkpoint(

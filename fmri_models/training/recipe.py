@@ -17,12 +17,12 @@ from ..data.augmentation import PictureAugmentation, picture_augmentation
 from ..data.processed import Repetitions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
-from ..generation.loading import IMAGE_GENERATORS, image_generator_class, parse_source
+from ..generation.loading import image_generator_class, image_generator_classes, parse_source
 from ..generation.source import GeneratorSource
 from ..names import check_line, check_name, did_you_mean, one_line
 from ..processing_fmri import FmriProcessor
 from ..reading import MAX_NESTING, checked
-from ..registry import get_method
+from ..registry import GENERATORS, get_method
 from ..seeds import check_seed
 from ..typed_values import (
     Candidates,
@@ -36,7 +36,7 @@ from ..typed_values import (
 )
 from .options import TrainingOptions
 from .recipe_files import recipe_values, set_value
-from .simulated_trials import TrialSimulation, trial_simulation
+from .trial_simulation import TrialSimulation, trial_simulation
 
 # What a recipe may say of its generator in place of a name.
 GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
@@ -441,8 +441,9 @@ def _generator_options(generator: Any) -> Options:
     own: dict[str, Any] = {}
     if isinstance(found, dict) and "options" in found:
         name = str(found.get("name"))
-        for each in [name] if name in IMAGE_GENERATORS else IMAGE_GENERATORS:
-            own |= options_of(image_generator_class(each).options).kinds
+        is_known = name in GENERATORS.names()
+        for each in [image_generator_class(name)] if is_known else image_generator_classes():
+            own |= options_of(each.options).kinds
     kinds = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
     return Options({name: kinds[name] for name in GENERATOR_KEYS}, closed=False)
 

@@ -1,11 +1,15 @@
 """Recipes as files: which there are, what they say, and what `key=value` changes. Light: no network is loaded."""
 
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from ..entry_points import OWN_PACKAGE, data_folders
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 from ..reading import MAX_NESTING, parse_yaml, read_text
@@ -20,9 +24,36 @@ _RECIPE_ENDINGS = (".yaml", ".yml", ".json")
 _MAX_LIST_INDEX_DIGITS = 9
 
 
+@dataclass(frozen=True)
+class RecipeRecord:
+    """A recipe that is known by its name.
+
+    Args:
+        name: Its name.
+        title: What it is for: its first comment.
+        package: The package that ships it, as pip knows it.
+    """
+
+    name: str
+    title: str
+    package: str
+
+
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in _shipped_recipes() if file.name.endswith(".yaml"))
+    """Names of the recipes that come with this package, or with one that offers methods, generators or data sets."""
+    return sorted(name for name, places in _recipes().items() if len(places) == 1)
+
+
+def list_recipes() -> list[RecipeRecord]:
+    """The recipes that are known by name; two packages with one of the same name are a warning."""
+    found = []
+    for name, places in sorted(_recipes().items()):
+        if len(places) > 1:
+            warnings.warn(_contradiction(name, places), stacklevel=2)
+        else:
+            package, file = places[0]
+            found.append(RecipeRecord(name, _first_comment(file), package))
+    return found
 
 
 def is_recipe_file(name_or_path: str) -> bool:
@@ -50,16 +81,43 @@ def recipe_values(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str,
     return values
 
 
-def _shipped_recipes() -> list[Any]:
-    return list(resources.files(__package__).joinpath("recipes").iterdir())
+def _recipes() -> dict[str, list[tuple[str, Any]]]:
+    """Name ▶ package and file; several where packages of others contradict each other, as ours go first."""
+    own = resources.files(__package__).joinpath("recipes")
+    found = {name: [(OWN_PACKAGE, file)] for name, file in _in_folder(own)}
+    of_others: dict[str, list[tuple[str, Any]]] = {}
+    for package, folder in data_folders("recipes"):
+        for name, file in _in_folder(folder):
+            of_others.setdefault(name, []).append((package, file))
+    return {**of_others, **found}
+
+
+def _in_folder(folder: Any) -> list[tuple[str, Any]]:
+    return [(file.name.removesuffix(".yaml"), file) for file in folder.iterdir() if file.name.endswith(".yaml")]
+
+
+def _contradiction(name: str, places: list[tuple[str, Any]]) -> str:
+    packages = " and ".join(package for package, _ in places)
+    return (
+        f"The packages {packages} both have a recipe named {one_line(name, 80)!r}, so that neither is used; give "
+        "the path of a file."
+    )
+
+
+def _first_comment(file: Any) -> str:
+    lines = read_text(file, "recipe file", "install the package again").splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    return one_line(" ".join(line.strip("# ") for line in comment).partition(". ")[0].rstrip("."))
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
     shipped = ", ".join(recipe_names())
     if is_recipe_file(name_or_path):
         text = read_text(name_or_path, "recipe file", f"shipped recipes: {shipped}")
-    elif name_or_path in recipe_names():
-        text = resources.files(__package__).joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    elif places := _recipes().get(name_or_path):
+        if len(places) > 1:
+            raise FmriModelsError(_contradiction(name_or_path, places))
+        text = read_text(places[0][1], "recipe file", "install the package again")
     else:
         if os.path.isfile(name_or_path):
             raise FmriModelsError(

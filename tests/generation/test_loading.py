@@ -8,7 +8,6 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import (
-    IMAGE_GENERATORS,
     image_generator_class,
     load_image_generator,
     load_source,
@@ -19,6 +18,7 @@ from fmri_models.generation.loading import (
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.generation.source import GeneratorSource
 from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
+from fmri_models.registry import GENERATORS
 from tests.generation.test_stable_unclip import tiny_components
 
 
@@ -28,7 +28,7 @@ def repository(tmp_path):
     return tmp_path / "repository"
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+@pytest.mark.parametrize("name", GENERATORS.names())
 def test_names_stand_for_classes(name):
     assert parse_source(name) == GeneratorSource(name=name)
     assert source_class(parse_source(name)) is image_generator_class(name)

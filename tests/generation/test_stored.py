@@ -20,7 +20,6 @@ from fmri_models import FmriProcessor
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.embedded import ASSETS_FOLDER, EmbeddedImageGenerator
 from fmri_models.generation.loading import (
-    IMAGE_GENERATORS,
     image_generator_class,
     load_image_generator,
     load_source,
@@ -28,6 +27,7 @@ from fmri_models.generation.loading import (
 )
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.generation.source import GeneratorSource
+from fmri_models.registry import GENERATORS
 from fmri_models.training.recipe import load_recipe
 
 from .test_embedded import tiny_generator
@@ -75,7 +75,7 @@ def test_no_keyword_of_a_loader_comes_from_a_file():
             load_source(GeneratorSource(repository=str(ASSETS_FOLDER), options={keyword: True}))
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+@pytest.mark.parametrize("name", GENERATORS.names())
 def test_options_are_arguments_of_the_generator(name):
     found = image_generator_class(name)
     known = {*inspect.signature(found.from_source).parameters, *inspect.signature(found.__init__).parameters}
@@ -295,7 +295,7 @@ def test_a_place_that_holds_nothing_is_one_sentence(kind, place):
     assert len(str(caught.value)) < 700
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_GENERATORS))
+@pytest.mark.parametrize("name", GENERATORS.names())
 def test_a_source_that_holds_nothing_is_one_sentence(name):
     for place in ("/nonexist/a", "a/b/c", "a\0b", "x" * 5000, "nobody/nothing"):
         for subfolder in (None, "s"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fmri_models.registry import register_method
+from fmri_models.registry import METHODS, register_method
 from fmri_models.training import precision
 from fmri_models.training.recipe import Recipe, load_recipe
 from tests.small_table import write_small_table
@@ -46,6 +46,6 @@ def make_recipe(small_data: Path, tmp_path: Path) -> Iterator[Callable[..., Reci
 
     # Other tests go through all methods that there are.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fmri_models.registry._registered", {})
+        patch.setattr(METHODS, "registered", {})
         register_method(METHOD)
         yield make
