@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from fmri_models import EmbeddedImageGenerator, FmriModelsError, scenes
 from fmri_models.generation.embedded import ASSETS_FOLDER
-from fmri_models.registry import register_with_libraries
+from fmri_models.library_registration import register_with_libraries
 from tests.generation.generator_common import DrawingGeneratorMixin
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
