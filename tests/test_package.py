@@ -49,7 +49,7 @@ def test_wheel_carries_what_the_command_reads(wheel: Path, repository: Path) -> 
         expected = {f"fmri_models/_shipped/{path.relative_to(repository)}" for path in files}
         assert expected, f"{folder} is empty"
         assert expected <= names
-    for folder in ("assets", "training/recipes"):
+    for folder in ("assets", "evaluation", "training/recipes"):
         files = [path for path in (repository / "fmri_models" / folder).rglob("*") if path.is_file()]
         assert {str(path.relative_to(repository)) for path in files if "__pycache__" not in path.parts} <= names
     assert "fmri_models/py.typed" in names

@@ -47,8 +47,8 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
         if choices := _choices(parser, action):
             # Only completed by: others are refused by the command, in a sentence.
             action.choices = choices
-        elif (kind := _kind_of_file(action)) is not None:
-            action.complete = kind  # type: ignore[attr-defined]
+        elif (paths := _paths_of(action)) is not None:
+            action.complete = paths  # type: ignore[attr-defined]
     for command in commands_of(parser).values():
         _prepare(command)
 
@@ -77,10 +77,11 @@ def _choices(parser: argparse.ArgumentParser, action: argparse.Action) -> list[s
     return []
 
 
-def _kind_of_file(action: argparse.Action) -> Any:
+def _paths_of(action: argparse.Action) -> Any:
+    """What the shell offers for an argument that names a file or a folder; None for others."""
     import shtab
 
     named = action.metavar if isinstance(action.metavar, str) else ""
-    if any(part in named for part in _FILES):
+    if any(word in named for word in _FILES):
         return shtab.FILE
-    return shtab.DIRECTORY if any(part in named for part in _FOLDERS) or action.dest == "out" else None
+    return shtab.DIRECTORY if any(word in named for word in _FOLDERS) or action.dest == "out" else None

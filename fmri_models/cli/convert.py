@@ -80,7 +80,7 @@ def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
 
     config = get_method(method).load("config")
     settable = {"subject_names", "num_voxels", *SPACES, *config.free_fields()}
-    kinds = {name: kind for name, kind in options_of(config).kinds.items() if name in settable}
+    types = {name: declared for name, declared in options_of(config).kinds.items() if name in settable}
     try:
         given = dict(split_override(override) for override in overrides)
         check_given_once(overrides)
@@ -88,12 +88,12 @@ def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     values = {}
     for key, text in given.items():
-        name = key if key in kinds else next((each for each in kinds if each.endswith(f"_{key}")), key)
-        if name not in kinds:
+        name = key if key in types else next((each for each in types if each.endswith(f"_{key}")), key)
+        if name not in types:
             raise FmriModelsError(
-                f"The configuration of {method} has no field {one_line(repr(key), 80)}.{did_you_mean(key, kinds)}"
+                f"The configuration of {method} has no field {one_line(repr(key), 80)}.{did_you_mean(key, types)}"
             )
-        values[key] = typed(text, kinds[name], key)
+        values[key] = typed(text, types[name], key)
     return values
 
 
