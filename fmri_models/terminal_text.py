@@ -1,4 +1,4 @@
-"""Text for a terminal: tables and paragraphs that fit its width.
+"""Text for a terminal: tables, lists and paragraphs that fit its width.
 
 wcwidth measures and wraps, because some characters take two columns and some none. Which columns stand together is
 ours: rich and tabulate squeeze or cut the cells of a table that is too wide, and figures have to be read whole.
@@ -6,7 +6,7 @@ ours: rich and tabulate squeeze or cut the cells of a table that is too wide, an
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import wcwidth
 
@@ -39,12 +39,37 @@ def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], width: int
     return "\n\n".join(_aligned(cells, widths, group) for group in _groups(widths, width))
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """A text in lines that a terminal shows so wide at most, broken between words where that is possible."""
+def text_list(entries: Iterable[tuple[str, str]], indent: str = "", width: int | None = None) -> str:
+    """Names, and beside each what it is; a text that is longer than its line goes on below itself.
+
+    Args:
+        entries: Names and texts.
+        indent: In front of each line.
+        width: Characters a line; those of the terminal if None.
+    """
+    shown = [(one_line(name), one_line(text)) for name, text in entries]
+    widest = max((wcwidth.width(name) for name, _ in shown), default=0)
+    beside = " " * (len(indent) + widest + len(_GAP))
+    lines = [
+        wrapped(text, terminal_width(width), f"{indent}{wcwidth.ljust(name, widest)}{_GAP}", beside)
+        for name, text in shown
+    ]
+    return "\n".join(line.rstrip() for each in lines for line in each)
+
+
+def wrapped(text: str, width: int, first: str = "", further: str = "") -> list[str]:
+    """A text in lines that a terminal shows so wide at most, broken between words where that is possible.
+
+    Args:
+        text: One line.
+        width: Characters a line.
+        first: What the first line begins with.
+        further: What all others begin with.
+    """
     # The arrow stays with the last word of a metric.
     kept = re.sub(" (?=[↑↓])", _NO_BREAK_SPACE, text)
-    lines = wcwidth.wrap(kept, width, break_on_hyphens=False) or [""]
-    return [line.replace(_NO_BREAK_SPACE, " ") for line in lines]
+    lines = wcwidth.wrap(kept, width, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK_SPACE, " ") for line in lines or [first]]
 
 
 def terminal_width(width: int | None = None) -> int:

@@ -1,7 +1,7 @@
 import pytest
 from wcwidth import width as columns_of
 
-from fmri_models.terminal_text import text_table, wrapped
+from fmri_models.terminal_text import text_list, text_table, wrapped
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -30,3 +30,14 @@ def test_wide_characters_take_two_columns():
 def test_any_text_can_be_wrapped(text):
     for columns in (1, 2, 7):
         assert "".join(wrapped(text, columns)).replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_list_has_its_texts_beside_the_names():
+    text = text_list([("図", "a picture"), ("name", " ".join(["word"] * 12)), ("x", "")], indent="  ", width=40)
+    assert text.splitlines() == [
+        "  図    a picture",
+        "  name  word word word word word word",
+        "        word word word word word word",
+        "  x",
+    ]
+    assert text_list([]) == ""
