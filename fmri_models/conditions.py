@@ -45,6 +45,11 @@ class Conditions:
         values = {name: getattr(self, name) for name in CONDITION_SPACES}
         return {name: value for name, value in values.items() if value is not None}
 
+    @property
+    def told_nothing(self) -> bool:
+        """Whether there is nothing to draw from but noise, or a low-level picture."""
+        return not self.given.keys() - {"latents"}
+
     def only(self, *names: str) -> "Conditions":
         """These conditions of that many pictures, without all others."""
         return self._each(lambda values: values, names)

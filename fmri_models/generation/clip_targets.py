@@ -1,7 +1,7 @@
 """CLIP embeddings alone, for methods that are trained to identify pictures and draw none."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..component_index import dtype_of
+from ..conditions import Conditions
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError, check_place, hub_errors_as_sentences, is_folder
@@ -29,10 +30,10 @@ from .clip_embedding import (
     project_text_tokens,
     token_ids,
 )
-from .image_generator import GeneratorOptions, ImageGenerator, hub_options
+from .image_generator import ImageGenerator
 from .open_clip_model import OpenClipModel
-from .step_callback import CallbackFunction
 from .stored import load_network
+from .stored_pipeline import GeneratorOptions, hub_options
 from .weights_digest import weights_digest
 
 Layer = Literal["projected_tokens", "pooled"]
@@ -50,7 +51,6 @@ _TOWERS = {
     CLIPVisionModelWithProjection: (r"^text_model\.", r"^text_projection\.", r"^logit_scale$"),
     CLIPTextModelWithProjection: (r"^vision_model\.", r"^visual_projection\.", r"^logit_scale$"),
 }
-_IMAGES_A_PASS = 32
 _TEXTS_A_PASS = 128
 
 
@@ -125,11 +125,6 @@ class ClipTargets(ImageGenerator):
         for module in (image_encoder, text_encoder):
             if module is not None:
                 module.eval()
-
-    @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
-        """OpenAI's ViT-L/14 with MindEye's normalisation; pictures of any size are resized."""
-        return cls.from_source()
 
     @classmethod
     def from_source(
@@ -277,7 +272,7 @@ class ClipTargets(ImageGenerator):
         """
         self.check_images(pixel_values, any_size=True)
         with self.released():
-            return _in_parts(self._embed_pictures, pixel_values, _IMAGES_A_PASS)
+            return self.in_chunks(self._embed_pictures, pixel_values)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -300,23 +295,9 @@ class ClipTargets(ImageGenerator):
         else:
             input_ids = token_ids(self.tokenizer, texts, encoder.config)
         with self.released():
-            return _in_parts(self._embed_ids, input_ids, _TEXTS_A_PASS)
+            return self.in_chunks(self._embed_ids, input_ids, _TEXTS_A_PASS)
 
-    def __call__(
-        self,
-        image_embeds: torch.Tensor | None = None,
-        text_embeds: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-        strength: float = 1.0,
-        guidance_scale: float = 1.0,
-        num_inference_steps: int = 1,
-        num_images: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: CallbackFunction | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> NoReturn:
+    def accept(self, conditions: Conditions) -> NoReturn:
         """Refuses to draw.
 
         Raises:
@@ -373,8 +354,3 @@ def _is_saved_pipeline(repository: str, revision: str | None, subfolder: str | N
         # Neither the Hub nor the cache has an index of that name; what is missing is told by whoever loads the towers.
         return False
     return True
-
-
-def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, size: int) -> torch.Tensor:
-    """Applies a function to bounded parts, so that memory does not grow with their number."""
-    return torch.cat([function(part) for part in values.split(size)])

@@ -17,17 +17,17 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..component_index import dtype_of
+from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences, local_folder
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
-from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
-from .step_callback import Tensors
 from .stored import load_network, take_network_dtype
+from .stored_pipeline import GeneratorOptions, ImageSide, hub_options
 
 _IMAGE_SIDE = 512
 _PUBLISHED_IMAGE_WIDTH = 1024
@@ -328,15 +328,13 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         with self.released():
             return self._text_tokens(texts)
 
-    def condition(
-        self, image_embeds: torch.Tensor | None, text_embeds: torch.Tensor | None, noises: dict[str, torch.Tensor]
-    ) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
         """`"text"` (N, 77, 768), and `"image"` (N, 4, 768) where there are image embeddings."""
-        condition = self.unconditional(len(noises["latents"]))
-        if text_embeds is not None:
-            condition["text"] = text_embeds
-        if image_embeds is not None:
-            condition["image"] = self._image_tokens(image_embeds)
+        condition = self.unconditional(len(conditions))
+        if conditions.text_embeds is not None:
+            condition["text"] = conditions.text_embeds
+        if conditions.image_embeds is not None:
+            condition["image"] = self._image_tokens(conditions.image_embeds)
         return condition
 
     def unconditional(self, num_images: int) -> Condition:
@@ -357,15 +355,12 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         told = (tokens["text"], [tokens["image"]]) if "image" in tokens else tokens["text"]
         return self.unet(sample, timestep, encoder_hidden_states=told).sample
 
-    def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, condition: Condition, *options: Any) -> torch.Tensor:
-        if "image" not in condition:
-            return super()._denoise(tensors, timesteps, condition, *options)
-        with self._adapted_unet():
-            return super()._denoise(tensors, timesteps, condition, *options)
-
     @contextmanager
-    def _adapted_unet(self) -> Iterator[None]:
-        """Puts the adapter's attention into the UNet, and the UNet's own back afterwards."""
+    def reading(self, condition: Condition) -> Iterator[None]:
+        """Puts the adapter's attention into the UNet for image tokens, and the UNet's own back afterwards."""
+        if "image" not in condition:
+            yield
+            return
         own = self.unet.attn_processors
         adapted = dict(zip(_cross_attentions(self.unet), self.ip_adapter.attention, strict=True))
         for processor in self.ip_adapter.attention:
@@ -384,7 +379,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         encoder = self.require("text_encoder", "embeds captions, the empty one too")
         tokenizer = self.require("tokenizer", "reads captions")
         input_ids = token_ids(tokenizer, texts, encoder.config).to(self._execution_device)
-        return self.in_parts(lambda part: encoder(part).last_hidden_state.float(), input_ids)
+        return self.in_chunks(lambda chunk: encoder(chunk).last_hidden_state.float(), input_ids)
 
 
 def _cross_attentions(unet: UNet2DConditionModel) -> list[str]:

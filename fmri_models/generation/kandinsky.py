@@ -9,14 +9,15 @@ from diffusers.configuration_utils import register_to_config
 from transformers import CLIPVisionModelWithProjection
 
 from ..component_index import dtype_of
+from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences
-from .image_generator import GeneratorOptions, ImageSide, hub_options
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository
 from .stored import load_network
+from .stored_pipeline import GeneratorOptions, ImageSide, hub_options
 
 # Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).
 _EMBEDDING_WIDTH = 1280
@@ -144,13 +145,8 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         """Decodes (N, *latent_space.shape) float32 without quantisation to (N, 3, H, W), about [-1, 1]."""
         return self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
 
-    def condition(
-        self,
-        image_embeds: torch.Tensor | None,
-        text_embeds: torch.Tensor | None,
-        noises: dict[str, torch.Tensor],
-    ) -> Condition:
-        return self.unconditional(len(noises["latents"])) if image_embeds is None else {"image_embeds": image_embeds}
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+        return {"image_embeds": conditions.given["image_embeds"]}
 
     def unconditional(self, num_images: int) -> Condition:
         if self.image_encoder is None:

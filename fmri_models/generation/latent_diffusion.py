@@ -1,21 +1,22 @@
-"""What generators with a latent diffusion model share: two ways through an autoencoder, schedule, guidance, chunks."""
+"""What generators with a latent diffusion model share: two ways through an autoencoder, schedule and guidance."""
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 
+from ..conditions import Conditions
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from ..seeds import checked_generators
 from .clip_embedding import ClipPreprocessing
-from .image_generator import ImageGenerator, ImageGeneratorOutput
-from .step_callback import CallbackFunction, StepCallback, Tensors
+from .image_generator import Generators, ImageGenerator
 
 # Tensors that a network is conditioned on, by name; the first dimension of each is the picture.
 Condition = dict[str, torch.Tensor]
@@ -37,15 +38,10 @@ class LatentDiffusionGenerator(ImageGenerator):
         images_a_pass: Pictures that go through the autoencoder or an encoder together.
     """
 
-    images_a_batch: int = 16
-    images_a_pass: int = 4
+    images_a_batch = 16
+    images_a_pass = 4
     embeds_any_size: ClassVar[bool] = True
     _image_channels: ClassVar[int] = 3
-
-    @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
-        """The published weights; the generator has a size of its own."""
-        return cls.from_source()
 
     @property
     def network(self) -> ModelMixin | None:
@@ -94,17 +90,11 @@ class LatentDiffusionGenerator(ImageGenerator):
         return {"latents": self.latent_space.shape}
 
     @abstractmethod
-    def condition(
-        self,
-        image_embeds: torch.Tensor | None,
-        text_embeds: torch.Tensor | None,
-        noises: dict[str, torch.Tensor],
-    ) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
         """What the network is told of each picture.
 
         Args:
-            image_embeds: (N, *image_embedding_space.shape) float32, or None; at least one of the two is given.
-            text_embeds: (N, *text_embedding_space.shape) float32, or None.
+            conditions: In float32, on the execution device; there are others than latents, which are not meant.
             noises: (N, *shape) float32 for each of `noise_shapes`.
 
         Returns:
@@ -118,6 +108,15 @@ class LatentDiffusionGenerator(ImageGenerator):
     def unconditional_like(self, condition: Condition) -> Condition:
         """What guidance leads away from; other than `unconditional` where a network can be told several things."""
         return self.unconditional(len(next(iter(condition.values()))))
+
+    @contextmanager
+    def reading(self, condition: Condition) -> Iterator[None]:
+        """Inside the block, the network is one that reads such a condition, where that is not always the case."""
+        yield
+
+    def start_from(self, latents: torch.Tensor) -> torch.Tensor:
+        """The low-level picture (N, *latent_space.shape) as the denoising starts from it."""
+        return latents
 
     @abstractmethod
     def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -170,7 +169,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         self.check_images(pixel_values, any_size=True)
         self.require("image_encoder", "embeds pictures")
         with self.released():
-            return self.in_parts(self._embed, pixel_values)
+            return self.in_chunks(self._embed, pixel_values)
 
     @torch.no_grad()
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -187,74 +186,10 @@ class LatentDiffusionGenerator(ImageGenerator):
         """
         self.check_images(pixel_values)
         with self.released():
-            return self.in_parts(self._encode, pixel_values)
+            return self.in_chunks(self._encode, pixel_values)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        image_embeds: torch.Tensor | None = None,
-        text_embeds: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-        strength: float = 1.0,
-        guidance_scale: float = 1.0,
-        num_inference_steps: int = 1,
-        num_images: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: CallbackFunction | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput:
-        """Draws pictures.
-
-        Args:
-            image_embeds: (N, *image_embedding_space.shape), or None.
-            text_embeds: (N, *text_embedding_space.shape), or None.
-            latents: (N, *latent_space.shape) low-level picture to start from as `encode_images` gives it, or None.
-            strength: How much of the low-level picture is replaced: 0 decodes it as it is, 1 ignores it. Without
-                embeddings there is nothing to replace it by, and it is decoded as it is.
-            guidance_scale: Weight of the embeddings against the unconditional prediction (Ho and Salimans, 2022); 1
-                takes the conditional prediction alone, with half the work.
-            num_inference_steps: Denoising steps of a whole picture; a start from latents takes `strength` of them.
-            num_images: How many pictures to draw if there is neither embedding nor latent; the network is told nothing.
-            generator: Source of noise for all, or one a picture. Where the schedule adds noise at every step, only one
-                a picture makes a picture independent of those beside it.
-            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
-            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
-            callback_on_step_end: As in [`ImageGenerator`]; the pictures of a long call are drawn in chunks, each of
-                which takes all its steps.
-            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
-
-        Raises:
-            FmriModelsError: A shape or option is wrong, or the generator was loaded without the network that draws.
-        """
-        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
-        self.check_options(strength, guidance_scale, num_inference_steps)
-        self.check_output(output_type)
-        self.check_shapes(image_embeds, text_embeds, latents)
-        batch_size = self.batch_size(num_images, image_embeds, text_embeds, latents)
-        generator = checked_generators(generator, batch_size, "pictures")
-        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        drawn = []
-        with self.released():
-            for start in range(0, batch_size, self.images_a_batch):
-                rows = slice(start, min(start + self.images_a_batch, batch_size))
-                # What a callback made of it holds for the pictures that were drawn together.
-                self._guidance_scale = guidance_scale
-                part = self._draw(
-                    rows.stop - rows.start,
-                    self._part(image_embeds, rows),
-                    self._part(text_embeds, rows),
-                    self._part(latents, rows),
-                    strength,
-                    num_inference_steps,
-                    generator[rows] if isinstance(generator, list) else generator,
-                    on_step_end,
-                )
-                if output_type != "latent":
-                    part = (self.in_parts(self.to_pictures, part).float() + 1) / 2
-                drawn.append(part)
-        return self.postprocess(torch.cat(drawn), output_type).in_form(return_dict)
+    def to_images(self, latents: torch.Tensor) -> torch.Tensor:
+        return (self.in_chunks(self.to_pictures, latents).float() + 1) / 2
 
     def require(self, component: str, purpose: str) -> Any:
         """A component that may be missing.
@@ -273,20 +208,14 @@ class LatentDiffusionGenerator(ImageGenerator):
             )
         return found
 
-    def draw_noises(
-        self, num_images: int, generator: torch.Generator | list[torch.Generator] | None
-    ) -> dict[str, torch.Tensor]:
+    def draw_noises(self, num_images: int, generators: Generators) -> dict[str, torch.Tensor]:
         """Standard normal (N, *shape) float32 for each of `noise_shapes`, one picture after the other."""
-        sources = generator if isinstance(generator, list) else [generator] * num_images
+        sources = generators if isinstance(generators, list) else [generators] * num_images
         drawn: dict[str, list[torch.Tensor]] = {name: [] for name in self.noise_shapes}
         for source in sources:
             for name, shape in self.noise_shapes.items():
                 drawn[name].append(randn_tensor((1, *shape), source, self._execution_device, torch.float32))
         return {name: torch.cat(values) for name, values in drawn.items()}
-
-    def in_parts(self, function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
-        """Applies a function to bounded parts, so that memory does not grow with the number of pictures."""
-        return torch.cat([function(part) for part in values.split(self.images_a_pass)])
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))
@@ -295,34 +224,21 @@ class LatentDiffusionGenerator(ImageGenerator):
         pictures = 2 * pixel_values.to(self._execution_device, torch.float32) - 1
         return self.to_latents(pictures.to(self.autoencoder.dtype))
 
-    def _part(self, values: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
-        return None if values is None else values[rows].to(self._execution_device, torch.float32)
-
-    def _draw(
-        self,
-        num_images: int,
-        image_embeds: torch.Tensor | None,
-        text_embeds: torch.Tensor | None,
-        latents: torch.Tensor | None,
-        strength: float,
-        num_inference_steps: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        on_step_end: StepCallback,
-    ) -> torch.Tensor:
+    def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, *latent_space.shape) float32 latents of the pictures."""
-        told_nothing = image_embeds is None and text_embeds is None
-        num_steps = num_inference_steps if latents is None else int(num_inference_steps * strength)
-        embeds = {"image_embeds": image_embeds, "text_embeds": text_embeds}
-        if latents is not None and (told_nothing or num_steps == 0):
-            return self.in_one_step(on_step_end, latents, **embeds)
+        conditions = conditions.to(self._execution_device, torch.float32)
+        num_steps = self.num_steps(conditions, settings)
+        if conditions.latents is not None and num_steps == 0:
+            return self.in_one_step(conditions.latents, conditions)
         self._drawing_network()
-        noises = self.draw_noises(num_images, generator)
-        if told_nothing:
-            condition = self.unconditional(num_images)
+        noises = self.draw_noises(len(conditions), generators)
+        if conditions.told_nothing:
+            condition = self.unconditional(len(conditions))
         else:
-            condition = self.condition(image_embeds, text_embeds, noises)
-        sample, timesteps = self._start(latents, noises["latents"], num_inference_steps, num_steps)
-        return self._denoise({**embeds, "latents": sample}, timesteps, condition, noises, generator, on_step_end)
+            condition = self.condition(conditions, noises)
+        sample, timesteps = self._start(conditions.latents, noises["latents"], settings.num_inference_steps, num_steps)
+        with self.reading(condition):
+            return self._denoise(sample, timesteps, conditions, condition, noises, generators)
 
     def _drawing_network(self) -> ModelMixin:
         network = self.network
@@ -344,21 +260,21 @@ class LatentDiffusionGenerator(ImageGenerator):
             self.scheduler.set_begin_index(first)
         if latents is None or first == 0:
             return noise * self.scheduler.init_noise_sigma, timesteps
-        return self.scheduler.add_noise(latents, noise, timesteps[:1].expand(len(noise))), timesteps
+        start = self.start_from(latents)
+        return self.scheduler.add_noise(start, noise, timesteps[:1].expand(len(noise))), timesteps
 
     def _denoise(
         self,
-        tensors: Tensors,
+        sample: torch.Tensor,
         timesteps: torch.Tensor,
+        conditions: Conditions,
         condition: Condition,
         noises: dict[str, torch.Tensor],
-        generator: torch.Generator | list[torch.Generator] | None,
-        on_step_end: StepCallback,
+        generators: Generators,
     ) -> torch.Tensor:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        options = {"generator": generator} if takes_generator else {}
-        dtype, sample = self._drawing_network().dtype, cast(torch.Tensor, tensors["latents"])
-        is_told = any(tensors[name] is not None for name in ("image_embeds", "text_embeds"))
+        options = {"generator": generators} if takes_generator else {}
+        dtype, is_told = self._drawing_network().dtype, not conditions.told_nothing
         joined: Condition | None = None
         for step, timestep in self.steps(timesteps):
             guided = is_told and self.do_classifier_free_guidance
@@ -372,10 +288,10 @@ class LatentDiffusionGenerator(ImageGenerator):
             if self._variance_type not in ("learned", "learned_range"):
                 predicted = predicted[:, : sample.shape[1]]
             sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
-            tensors = on_step_end(self, step, timestep, {**tensors, "latents": sample})
-            sample = cast(torch.Tensor, tensors["latents"])
-            if is_told and on_step_end.may_change_embeds:
-                condition, joined = self.condition(tensors["image_embeds"], tensors["text_embeds"], noises), None
+            sample, after = self.on_step_end(step, timestep, sample, conditions)
+            if is_told and after is not conditions:
+                condition, joined = self.condition(after, noises), None
+            conditions = after
         return sample
 
     @property

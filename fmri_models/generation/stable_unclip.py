@@ -12,12 +12,13 @@ from diffusers.schedulers import DDPMScheduler, KarrasDiffusionSchedulers
 from pydantic import Field
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from .clip_embedding import token_ids
-from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .stored_pipeline import GeneratorOptions, ImageSide
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.
 _IMAGE_ENCODERS = {1024: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 768: "openai/clip-vit-large-patch14"}
@@ -144,18 +145,12 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
         with self.released():
             return self._text_tokens(texts)
 
-    def condition(
-        self,
-        image_embeds: torch.Tensor | None,
-        text_embeds: torch.Tensor | None,
-        noises: dict[str, torch.Tensor],
-    ) -> Condition:
-        num_images = len(noises["latents"])
-        told = self.unconditional(num_images)
-        if text_embeds is not None:
-            told["text_tokens"] = text_embeds
-        if image_embeds is not None:
-            told["class_labels"] = self._noisy(image_embeds, noises["image_embeds"])
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+        told = self.unconditional(len(conditions))
+        if conditions.text_embeds is not None:
+            told["text_tokens"] = conditions.text_embeds
+        if conditions.image_embeds is not None:
+            told["class_labels"] = self._noisy(conditions.image_embeds, noises["image_embeds"])
         return told
 
     def unconditional(self, num_images: int) -> Condition:
@@ -176,7 +171,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
         text_encoder = self.require("text_encoder", "embeds captions, the empty one too")
         input_ids = token_ids(self.tokenizer, texts, text_encoder.config).to(self._execution_device)
-        return self.in_parts(lambda part: text_encoder(part).last_hidden_state.float(), input_ids)
+        return self.in_chunks(lambda chunk: text_encoder(chunk).last_hidden_state.float(), input_ids)
 
     def _noisy(self, image_embeds: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """(N, 2D): embeddings with the noise of `noise_level`, and the level's code."""

@@ -1,18 +1,19 @@
 """What a caller sees, and may change, at the end of each denoising step: the habit of diffusers' pipelines."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
+from ..conditions import CONDITION_SPACES, Conditions
 from ..errors import FmriModelsError
 from ..names import one_line
 
-# What a callback may ask for, of the pictures that are drawn together.
-CALLBACK_TENSORS = ["latents", "image_embeds", "text_embeds"]
+# What a callback may ask for, of the pictures that are drawn together: the latents of the step, and the conditions.
+CALLBACK_TENSORS = ["latents", *(name for name in CONDITION_SPACES if name != "latents")]
 
-Tensors = dict[str, torch.Tensor | None]
 CallbackFunction = Callable[[Any, int, torch.Tensor, dict[str, Any]], Mapping[str, Any] | None]
 
 
@@ -42,17 +43,17 @@ class StepCallback:
     """A caller's function with the names of the tensors that it asks for; without a function, nothing happens.
 
     Args:
-        function: Called with the generator, the number of the step, the timestep and the tensors by name. It returns
+        function: Called with the pipeline, the number of the step, the timestep and the tensors by name. It returns
             those that it changes; None stands for the mapping that it was given.
         names: The tensors that it is given; diffusers' own callback objects name theirs themselves.
-        known: What may be asked for.
+        caller: The pipeline that the function is called with; None for the image generator.
 
     Raises:
         FmriModelsError: A name is unknown, or the function is none.
     """
 
     def __init__(
-        self, function: CallbackFunction | None, names: Sequence[str] | None, known: Sequence[str] = CALLBACK_TENSORS
+        self, function: CallbackFunction | None = None, names: Sequence[str] | None = None, caller: Any = None
     ) -> None:
         if isinstance(function, PipelineCallback | MultiPipelineCallbacks):
             names = function.tensor_inputs
@@ -66,33 +67,39 @@ class StepCallback:
                 f"callback_on_step_end_tensor_inputs is {one_line(repr(names), 80)}; expected a list of names."
             )
         names = list(names or ())
-        unknown = [name for name in names if name not in known]
+        unknown = [name for name in names if name not in CALLBACK_TENSORS]
         if unknown:
             raise FmriModelsError(
                 f"callback_on_step_end_tensor_inputs has {one_line(repr(unknown[0]), 80)}; expected names of "
-                f"{', '.join(known)}."
+                f"{', '.join(CALLBACK_TENSORS)}."
             )
         self.function = function
         self.names = names
+        self.caller = caller
 
-    @property
-    def may_change_embeds(self) -> bool:
-        """Whether what the network is told may be another thing after a step."""
-        return self.function is not None and any(name != "latents" for name in self.names)
+    def __call__(
+        self, image_generator: Any, step: int, timestep: torch.Tensor, latents: torch.Tensor, conditions: Conditions
+    ) -> tuple[torch.Tensor, Conditions]:
+        """Latents and conditions, with what the function returns in their place, or copies that it may have changed.
 
-    def __call__(self, pipeline: Any, step: int, timestep: torch.Tensor, tensors: Tensors) -> Tensors:
-        """The tensors, with those in their place that the function returns, or copies that it may have changed.
+        Args:
+            image_generator: Which draws.
+            step: Number of the step among those of these pictures.
+            timestep: Of the schedule.
+            latents: What the step has made.
+            conditions: What the pictures are drawn from; the same object comes back unless others of them than the
+                latents were asked for.
 
         Raises:
-            FmriModelsError: It returns something else, or a tensor of another shape.
+            FmriModelsError: The function returns something else, or a tensor of another shape.
         """
         if self.function is None:
-            return tensors
+            return latents, conditions
+        tensors = {name: getattr(conditions, name) for name in CALLBACK_TENSORS} | {"latents": latents}
         # What is changed in place must not be the caller's own, which may be read after the drawing.
-        asked = {name: tensors[name] for name in self.names}
-        copies = {name: None if values is None else values.clone() for name, values in asked.items()}
-        tensors, given = {**tensors, **copies}, dict(copies)
-        returned = self.function(pipeline, step, timestep, given)
+        copies = {name: None if (values := tensors[name]) is None else values.clone() for name in self.names}
+        tensors, given = tensors | copies, dict(copies)
+        returned = self.function(self.caller or image_generator, step, timestep, given)
         returned = given if returned is None else returned
         if not isinstance(returned, Mapping):
             raise FmriModelsError(
@@ -100,7 +107,9 @@ class StepCallback:
                 "was given, or a part of it."
             )
         # What else is returned is nobody's, as with diffusers.
-        return tensors | {name: _replaced(name, tensors[name], returned[name]) for name in tensors if name in returned}
+        tensors |= {name: _replaced(name, tensors[name], returned[name]) for name in tensors if name in returned}
+        changed = {name: tensors[name] for name in self.names if name != "latents"}
+        return tensors["latents"], replace(conditions, **changed) if changed else conditions
 
 
 def _replaced(name: str, before: torch.Tensor | None, after: Any) -> torch.Tensor | None:

@@ -1,25 +1,26 @@
 """Low-level pictures of anything: the latent is a small copy of the picture, and nothing is invented."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch.nn import functional as F
 
+from ..conditions import Conditions
+from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..seeds import checked_generators
-from .image_generator import ImageGenerator, ImageGeneratorOutput
+from .image_generator import Generators, ImageGenerator
 from .pixels import PixelsImageGenerator
-from .step_callback import CallbackFunction
 
 
 class ThumbnailImageGenerator(ImageGenerator):
     """Gives pictures back as thumbnails of themselves, enlarged: for stimuli that no generator here has learned.
 
     Its latents are the thumbnail's pixels. Its embeddings are the same pixels in patches, as those of
-    [`PixelsImageGenerator`], but they serve retrieval alone: no picture is drawn from them.
+    [`PixelsImageGenerator`], but they serve retrieval alone: no picture is drawn from them. Thumbnails are enlarged by
+    bicubic interpolation; told nothing, it draws uniform noise. Strength, guidance and steps are without effect.
 
     Args:
         channels: 1 (grey) or 3 (RGB).
@@ -48,7 +49,7 @@ class ThumbnailImageGenerator(ImageGenerator):
             )
 
     @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> "ThumbnailImageGenerator":
+    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
         return cls(*image_size)
 
     @property
@@ -79,60 +80,23 @@ class ThumbnailImageGenerator(ImageGenerator):
         """Cuts the thumbnails of pictures (N, C, H, W) in [0, 1] into patches (N, 16, values)."""
         return self._pixels.embed_images(self.encode_images(pixel_values))
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        image_embeds: torch.Tensor | None = None,
-        text_embeds: torch.Tensor | None = None,
-        latents: torch.Tensor | None = None,
-        strength: float = 1.0,
-        guidance_scale: float = 1.0,
-        num_inference_steps: int = 1,
-        num_images: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: CallbackFunction | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> ImageGeneratorOutput:
-        """Enlarges thumbnails (bicubic) and clamps them to [0, 1]; uniform noise if there are none.
-
-        Args:
-            image_embeds: None; they draw nothing.
-            text_embeds: None.
-            latents: (N, C, thumbnail_size, thumbnail_size) as `encode_images` gives them, or None.
-            strength: Without effect, and so are the next two.
-            guidance_scale: See `strength`.
-            num_inference_steps: See `strength`.
-            num_images: How many pictures of noise to draw if there are no latents.
-            generator: Source of the noise.
-            output_type: `"pil"`, `"np"`, `"pt"`, or `"latent"` for what `encode_images` would give of the pictures.
-            return_dict: Whether to return an [`ImageGeneratorOutput`], or a tuple whose first item are the pictures.
-            callback_on_step_end: As in [`ImageGenerator`]; nothing is denoised, and it is called once.
-            callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
-
-        Raises:
-            FmriModelsError: Embeddings, or latents of another shape.
-        """
-        image_embeds, text_embeds, latents = self.batches(image_embeds, text_embeds, latents)
-        if image_embeds is not None or text_embeds is not None:
+    def accept(self, conditions: Conditions) -> Conditions:
+        if not conditions.told_nothing:
             raise FmriModelsError(
                 "The thumbnail generator draws nothing from embeddings; pass latents, or choose a generator with a "
                 "diffusion model that was trained on such pictures."
             )
-        self.check_shapes(None, None, latents)
-        self.check_options(strength, guidance_scale, num_inference_steps)
-        self.check_output(output_type)
-        on_step_end = self.begin(guidance_scale, callback_on_step_end, callback_on_step_end_tensor_inputs)
-        batch_size = self.batch_size(num_images, latents)
-        generator = checked_generators(generator, batch_size, "pictures")
+        return super().accept(conditions)
+
+    def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
+        latents = conditions.latents
         if latents is None:
             # The normal distribution's own function turns normal draws into uniform ones.
-            latents = torch.special.ndtr(self.draw_latents(batch_size, generator))
-        latents = self.in_one_step(on_step_end, latents)
-        if output_type != "latent":
-            latents = F.interpolate(latents.float().clamp(0, 1), self.image_size[1:], mode="bicubic")
-        return self.postprocess(latents, output_type).in_form(return_dict)
+            latents = torch.special.ndtr(self.draw_latents(len(conditions), generators))
+        return self.in_one_step(latents, conditions)
+
+    def to_images(self, latents: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(latents.float().clamp(0, 1), self.image_size[1:], mode="bicubic")
 
     @property
     def _pixels(self) -> PixelsImageGenerator:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, clip_text_tokens_space
 from ..errors import FmriModelsError
@@ -26,9 +27,8 @@ from .clip_embedding import (
     end_positions,
     token_ids,
 )
-from .image_generator import GeneratorOptions, ImageSide
 from .latent_diffusion import Condition, LatentDiffusionGenerator
-from .step_callback import Tensors
+from .stored_pipeline import GeneratorOptions, ImageSide
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
 # among its pipelines. It has not found it there since it moved the module among its deprecated ones.
@@ -196,15 +196,13 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             FmriModelsError: The generator was loaded without its text tower.
         """
         with self.released():
-            return self.in_parts(self._embed_tokens, self._tokenised(texts))
+            return self.in_chunks(self._embed_tokens, self._tokenised(texts))
 
-    def condition(
-        self, image_embeds: torch.Tensor | None, text_embeds: torch.Tensor | None, noises: dict[str, torch.Tensor]
-    ) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
         """Tokens `"image"` (N, 257, 768) and `"text"` (N, 77, 768), in the UNet's dtype, of what is given."""
-        if text_embeds is not None:
+        if conditions.text_embeds is not None:
             self.require("text_unet", "reads text_embeds")
-        given = {"image": image_embeds, "text": text_embeds}
+        given = {"image": conditions.image_embeds, "text": conditions.text_embeds}
         return {name: self._for_network(tokens) for name, tokens in given.items() if tokens is not None}
 
     def unconditional(self, num_images: int) -> Condition:
@@ -224,16 +222,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         tokens = torch.cat([condition[name] for name in ("text", "image") if name in condition], dim=1)
         return self.image_unet(sample, timestep, encoder_hidden_states=tokens).sample
 
-    def _denoise(self, tensors: Tensors, timesteps: torch.Tensor, condition: Condition, *options: Any) -> torch.Tensor:
-        with self._blocks_for(condition):
-            return super()._denoise(tensors, timesteps, condition, *options)
-
-    def _start(
-        self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if latents is not None and self.config.clip_normalised_start:
-            latents = self.in_parts(self._clip_normalised, latents)
-        return super()._start(latents, noise, num_inference_steps, num_steps)
+    def start_from(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.in_chunks(self._clip_normalised, latents) if self.config.clip_normalised_start else latents
 
     def _clip_normalised(self, latents: torch.Tensor) -> torch.Tensor:
         pictures = self.to_pictures(latents).float() / 2 + 0.5
@@ -241,7 +231,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         return self.to_latents(((pictures - mean[:, None, None]) / std[:, None, None]).to(self.vae.dtype))
 
     @contextmanager
-    def _blocks_for(self, condition: Condition) -> Iterator[None]:
+    def reading(self, condition: Condition) -> Iterator[None]:
         """Puts the transformer blocks that read the condition into the image UNet, and the old ones back afterwards.
 
         Blocks inside of the image UNet, unlike those beside it, are moved with it by CPU offloading.

@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from torch import nn
 
 from fmri_models import scenes
+from fmri_models.conditions import Conditions
 from fmri_models.generation.embedded import EmbeddedImageGenerator
 from fmri_models.saving import atomic_file, atomic_folder
 
@@ -112,10 +113,10 @@ class UNetStage(Stage):
             draw < own.without_condition + own.with_text_alone + own.with_text_too
         )
         with_image = draw > own.without_condition + own.with_text_alone
-        tokens, pooled = generator.condition(embeds, None, len(positions))
+        tokens, pooled = generator.condition(Conditions(image_embeds=embeds))
         told = torch.nonzero(with_text).flatten().tolist()
         text = generator.embed_texts([sentences[position][templates[position]] for position in told or [0]])
-        text_tokens, _ = generator.condition(None, text, len(text))
+        text_tokens, _ = generator.condition(Conditions(text_embeds=text))
         tokens, pooled = tokens * with_image[:, None, None], pooled * with_image[:, None]
         if told:
             tokens[told, self.image_embeds.shape[1] :] = text_tokens[:, self.image_embeds.shape[1] :]

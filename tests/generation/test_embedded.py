@@ -15,6 +15,7 @@ from diffusers import (
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from fmri_models import EmbeddedImageGenerator, FmriModelsError, scenes
+from fmri_models.conditions import Conditions
 from fmri_models.generation.embedded import ASSETS_FOLDER
 from fmri_models.library_registration import register_with_libraries
 from tests.generation.generator_common import DrawingGeneratorMixin
@@ -151,8 +152,8 @@ def test_latents_are_standardized_and_decoded_again(generator):
     torch.testing.assert_close(images, expected.clamp(0, 1), atol=1e-5, rtol=1e-5)
 
 
-def test_a_batch_equals_its_pictures_one_by_one(generator, monkeypatch):
-    monkeypatch.setattr("fmri_models.generation.embedded._BATCH_SIZE", 2)
+def test_a_batch_equals_its_pictures_one_by_one(generator):
+    generator.images_a_pass = 2
     pictures = scene_pictures(5)
     for function in (generator.embed_images, generator.encode_images):
         alone = torch.cat([function(picture[None]) for picture in pictures])
@@ -217,16 +218,16 @@ def test_guidance_of_one_is_the_conditional_prediction(diffusion):
 
 def test_absent_conditions_are_zero(diffusion):
     embeds = diffusion.embed_images(scene_pictures(2))
-    tokens, pooled = diffusion.condition(embeds, None, 2)
+    tokens, pooled = diffusion.condition(Conditions(image_embeds=embeds))
     assert tokens.shape == (2, 5 + 8, 8) and pooled.shape == (2, 8)
     assert tokens[:, 5:].abs().sum() == 0 and tokens[:, :5].abs().sum() > 0
-    tokens, pooled = diffusion.condition(None, None, 2)
+    tokens, pooled = diffusion.condition(Conditions(num_images=2))
     assert tokens.abs().sum() == 0 and pooled.abs().sum() == 0
 
 
 def test_image_tokens_are_told_apart_by_their_place(diffusion):
     same = diffusion.embed_images(scene_pictures(1))[:, :1].expand(1, 5, 8)
-    tokens, _ = diffusion.condition(same, None, 1)
+    tokens, _ = diffusion.condition(Conditions(image_embeds=same))
     assert len(torch.unique(tokens[0, :5].round(decimals=4), dim=0)) == 5
 
 
@@ -241,17 +242,17 @@ def test_strength_says_how_much_of_the_start_is_kept(diffusion):
     assert distances == sorted(distances)
 
 
-def test_pictures_in_chunks_equal_pictures_at_once(diffusion, monkeypatch):
+def test_pictures_in_chunks_equal_pictures_at_once(diffusion):
     embeds = diffusion.embed_images(scene_pictures(5))
     at_once = draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0)
-    monkeypatch.setattr("fmri_models.generation.embedded._BATCH_SIZE", 2)
+    diffusion.images_a_batch = 2
     torch.testing.assert_close(draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0), at_once)
 
 
-def test_rows_that_go_through_the_diffusion_model_together_do_not_matter(diffusion, monkeypatch):
+def test_pictures_that_go_through_the_diffusion_model_together_do_not_matter(diffusion, monkeypatch):
     embeds = diffusion.embed_images(scene_pictures(5))
     at_once = draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0)
-    monkeypatch.setattr("fmri_models.generation.embedded._ROWS_ON_A_CPU", 3)
+    monkeypatch.setattr("fmri_models.generation.embedded._IMAGES_ON_A_CPU", 3)
     torch.testing.assert_close(draw(diffusion, 5, image_embeds=embeds, guidance_scale=2.0), at_once)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fmri_models.generation.embedded import EmbeddedImageGenerator
-from fmri_models.generation.image_generator import _without_own_notices
 from fmri_models.generation.loading import load_image_generator
+from fmri_models.generation.own_notices import without_own_notices
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_other_notices_stay(said):
         "The config attributes {'block_out_channels': [64], 'other': 1} were passed to AutoencoderTiny, but",
         "The config attributes {'block_out_channels': [64]} were passed to UNet2DModel, but",
     ]
-    with _without_own_notices():
+    with without_own_notices():
         for text in texts:
             logging.getLogger("diffusers.configuration_utils").warning(text)
     assert said == texts[1:]

@@ -1,0 +1,250 @@
+"""How image generators come from folders and repositories, and go into them."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..component_index import (
+    DIFFUSERS_SAVE_OPTIONS,
+    check_can_be_saved,
+    check_loading_options,
+    check_without_adapters,
+    component_kinds,
+    not_loaded,
+    take_device_map,
+    take_dtype,
+)
+from ..errors import FmriModelsError
+from ..hub_repository import (
+    UploadedInSentences,
+    check_place,
+    fetch_folder,
+    hub_errors_as_sentences,
+    is_folder,
+    list_files,
+    local_folder,
+    split_push_options,
+    upload_saved,
+)
+from ..names import one_line
+from ..offloading import weights_in_place
+from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
+from ..swapping import recover, written_files
+from ..weights import check_variant, check_variant_name
+from .own_notices import without_own_notices
+from .placed_pipeline import PlacedPipeline
+from .source import GeneratorSource
+from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
+
+ImageSide = Annotated[int, Field(ge=1, le=2**14)]
+
+
+class GeneratorOptions(BaseModel):
+    """What a recipe or a saved pipeline may say of how a generator is loaded; each generator adds its own.
+
+    Files choose among these alone. All other arguments of `from_source` and `from_pretrained`, those that run code
+    among them, come from whoever calls these in Python.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class StoredPipeline(UploadedInSentences, PlacedPipeline):
+    """A pipeline whose folder is looked at before it is read, and written as a whole.
+
+    Attributes:
+        default_repository: Hub repository of the published weights; None where there are none.
+        diffusers_class_names: Names of diffusers' own pipeline classes whose folders this class reads.
+        options: Which arguments of `from_source` a file may give.
+    """
+
+    default_repository: ClassVar[str | None] = None
+    diffusers_class_names: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
+    # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
+    source: GeneratorSource | None = None
+
+    @classmethod
+    def from_source(
+        cls,
+        repository: str | None = None,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads the generator from where its weights were published, or from a copy of that.
+
+        Args:
+            repository: Folder or Hub repository; None for `default_repository`.
+            revision: Branch, tag or commit of a Hub repository.
+            subfolder: Folder inside of it that holds `model_index.json`.
+            **kwargs: Those of `from_pretrained`, such as `dtype`, `cache_dir`, `local_files_only`; without `dtype`,
+                float32.
+
+        Raises:
+            FmriModelsError: There is no default, and none was given.
+        """
+        cls._take_dtype(kwargs)
+        source = cls._local_source(repository, revision, subfolder, kwargs)
+        # A folder has no revisions.
+        return cls.from_pretrained(source, **kwargs, **({} if os.path.isdir(source) else {"revision": revision}))
+
+    @classmethod
+    def _take_dtype(cls, kwargs: dict[str, Any]) -> None:
+        """Leaves what the networks are loaded in as `dtype`, which is float32 where nobody says anything."""
+        take_dtype(kwargs, f"{cls.__name__}.from_source", component_kinds(cls))
+        kwargs.setdefault("dtype", torch.float32)
+
+    @classmethod
+    def _local_source(
+        cls, repository: str | None, revision: str | None, subfolder: str | None, options: dict[str, Any]
+    ) -> str:
+        """Folder or repository for `from_pretrained`, which itself knows no subfolders."""
+        repository = repository or cls.default_repository
+        if repository is None:
+            raise FmriModelsError(f"{cls.__name__} has no published weights; pass repository= with a folder or name.")
+        check_place(repository)
+        if subfolder is None:
+            return repository
+        patterns = [f"{subfolder}/*"]
+        return str(local_folder(repository, patterns, revision=revision, **hub_options(options)) / subfolder)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """Loads a generator from a folder or a Hub repository whose index, configurations and weights are whole.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `DiffusionPipeline.from_pretrained`, and `subfolder`; components (or None), and
+                arguments of the constructor.
+
+        Raises:
+            FmriModelsError: The folder is none of this generator, names code, or has weights that are missing,
+                unexpected, of other shapes or types, or not finite.
+        """
+        path = os.fspath(pretrained_model_name_or_path)
+        if (subfolder := kwargs.pop("subfolder", None)) is not None:
+            path = cls._local_source(path, kwargs.pop("revision", None), subfolder, kwargs)
+        # Code of others runs only for a caller who says so.
+        is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
+        if not _has_networks(cls):
+            kwargs.pop("variant", None)
+        if not is_trusted:
+            check_loading_options(cls, kwargs)
+        what = f"{cls.__name__}.from_pretrained"
+        take_dtype(kwargs, what, component_kinds(cls))
+        device = take_device_map(kwargs, what)
+        folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
+        recover(folder)
+        if not is_trusted:
+            check_generator_folder(cls, folder, path, kwargs)
+            kwargs |= stored_dtypes(cls, folder, kwargs)
+        try:
+            with without_own_notices():
+                loaded = super().from_pretrained(str(folder), **kwargs)
+        except FmriModelsError:
+            raise
+        # Readers of tokenizers, schedulers and preprocessing raise whatever they come upon.
+        except Exception as error:
+            raise not_loaded(f"The image generator in {one_line(path)}", error, kwargs) from error
+        for name, component in loaded.components.items():
+            check_schedule(component, f"The {name} of the image generator in {one_line(path)}")
+        loaded.register_to_config(_name_or_path=path)
+        if not loaded._networks and isinstance(kwargs.get("dtype"), torch.dtype):
+            loaded.to(kwargs["dtype"])
+        return loaded if device is None else loaded.to(device)
+
+    @classmethod
+    def _fetched(cls, repository: str, is_trusted: bool, options: dict[str, Any]) -> Path:
+        """The folder of the cache with a generator of the Hub; what its index says is looked at before the rest comes.
+
+        Raises:
+            FmriModelsError: It is none of this generator.
+            NotFetchedError: It is no repository's id, or is not to be had.
+        """
+        check_place(repository)
+        if not is_trusted:
+            fetching = {"revision": options.get("revision"), **hub_options(options)}
+            found = fetch_folder(repository, [INDEX_FILE], **fetching)
+            check_generator_index(cls, found / INDEX_FILE, repository, options)
+        if options.get("variant") is not None and not options.get("local_files_only"):
+            files = list_files(repository, options.get("revision"), options.get("token")) or []
+            names = [name.rsplit("/", 1)[-1] for name in files]
+            check_variant(names, f"The image generator in {repository}", options["variant"])
+        with hub_errors_as_sentences(repository, options.get("revision")):
+            return Path(cls.download(repository, **options))
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        push_to_hub: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Saves all components: files of these names are replaced together, everything else in the folder stays.
+
+        Args:
+            save_directory: The folder.
+            push_to_hub: Upload what was written, too, to `repo_id` or the folder's name.
+            safe_serialization: Weights are saved as safetensors, whatever it says.
+            variant: Part of the names of the weights files, such as `"fp16"`; the same is given on loading.
+            max_shard_size: Size of one weights file.
+            **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
+
+        Raises:
+            FmriModelsError: A component could not be loaded again (among them networks with an adapter of PEFT), the
+                variant is no name, the system refuses to write, or the Hub to take it.
+        """
+        warn_of_pickles(safe_serialization)
+        check_variant_name(variant)
+        self.check_can_be_saved()
+        self._register_later_components()
+        push_options = split_push_options(kwargs, DIFFUSERS_SAVE_OPTIONS)
+        with weights_in_place(*self._networks), merged_folder(save_directory, weights_no_longer_needed) as partial:
+            super().save_pretrained(str(partial), variant=variant, max_shard_size=max_shard_size, **kwargs)
+            files = written_files(partial)
+            for file in files:
+                if file.endswith(".json"):
+                    _without_places(partial / file)
+        if push_to_hub:
+            upload_saved(save_directory, files, "image generator", push_options)
+
+    def check_can_be_saved(self) -> None:
+        """Refuses components that could not be loaded again.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        check_without_adapters(self.components, type(self).__name__)
+        check_can_be_saved(self.components, type(self).__name__)
+
+    def _register_later_components(self) -> None:
+        """Makes components that were None at first what diffusers saves."""
+        later = {name: each for name, each in self.components.items() if self.config[name][0] is None}
+        self.register_modules(**{name: component for name, component in later.items() if component is not None})
+
+
+def _has_networks(generator_class: type) -> bool:
+    """Whether any component may have weights, of which there can be variants."""
+    kinds = component_kinds(generator_class).values()
+    return any(issubclass(kind, torch.nn.Module) for component in kinds for kind in component)
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options of `from_pretrained` that say how files are fetched."""
+    names = ("cache_dir", "token", "local_files_only", "force_download", "proxies")
+    return {name: options[name] for name in names if name in options}
+
+
+def _without_places(file: Path) -> None:
+    """Where a component was loaded from is nobody else's business."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(values, dict) and values.keys() & {"_name_or_path", "name_or_path"}:
+        kept = {key: value for key, value in values.items() if key not in ("_name_or_path", "name_or_path")}
+        file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
