@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline
@@ -173,7 +173,7 @@ class HoldsGenerator(CallState, DiffusionPipeline):
         if self._held.at_hand is not None:
             self._held.at_hand._interrupt = interrupt
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Moves or casts the pipeline; the image generator, a pipeline itself, goes along, now or when it is loaded.
 
         The processor's statistics stay in float32.

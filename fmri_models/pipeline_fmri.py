@@ -331,7 +331,7 @@ class FmriToImagePipeline(StoredPipeline):
     def _generated(
         self, decoding: FmriDecoding, request: DrawingRequest, num_patterns: int | None
     ) -> FmriPipelineOutput:
-        """Draws, ranks and chooses pictures; where they are refused, nothing has been drawn."""
+        """What both calls end in: drawing, ranking and choosing; nothing is drawn of what does not fit together."""
         num_patterns = _num_patterns(decoding, request.settings.num_candidates, num_patterns)
         request = request.of_patterns(num_patterns, self.image_generator)
         candidates = self._candidates(decoding, request, num_patterns)

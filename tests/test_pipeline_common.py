@@ -382,6 +382,12 @@ class PipelineTesterMixin(MethodHabits):
         loaded = FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="fp16")
         assert pipeline_digests(loaded) == pipeline_digests(pipeline)
 
+    def test_weights_of_a_variant_are_those_that_were_trained(self, saved, tmp_path):
+        saved[0].save_pretrained(tmp_path / "halves", variant="fp16")
+        TrainingRecord("linear", "a table", "0" * 64, "default", 0, ["train"], "average").save(tmp_path / "halves")
+        loaded = FmriToImagePipeline.from_pretrained(tmp_path / "halves", variant="fp16")
+        assert loaded.training_record.unknown_initial_models == []
+
     def test_a_variant_that_is_not_there_names_those_that_are(self, saved, tmp_path):
         pipeline, folder = saved
         pipeline.save_pretrained(tmp_path / "halves", variant="fp16")
