@@ -18,6 +18,7 @@ from diffusers.models.attention_processor import Attention
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
+from tests.stored_numbers import check_numbers
 
 # Rounding of another order of summation.
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -67,6 +68,10 @@ class PipelineHabits:
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             torch.testing.assert_close(found[name], values, **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+
+    def test_numbers_are_those_that_were_stored(self):
+        computed = self.computed(self.make_pipeline())
+        check_numbers(f"pipelines/{type(self).__name__.removeprefix('Test')}", computed)
 
     def test_its_components_make_another_one(self):
         pipeline = self.make_pipeline()

@@ -24,6 +24,7 @@ from fmri_models.configuration_fmri import FmriConfig
 from fmri_models.errors import FmriModelsError
 from fmri_models.modeling_fmri import FmriPreTrainedModel
 from fmri_models.swapping import is_partial
+from tests.stored_numbers import check_numbers
 from tests.tensor_digests import digests
 
 # Unsorted, and of different widths: a dictionary in between would exchange brains.
@@ -114,6 +115,17 @@ class ModelTesterMixin(SuiteCase):
         model = self.make_model()
         model.save_pretrained(tmp_path / "model")
         assert save_load_digests("model", self.model_class.__name__, tmp_path / "model") == digests(model)
+
+    def test_numbers_are_those_that_were_stored(self):
+        torch.manual_seed(0)
+        drawn = dict(self.model_class(self.make_config(list(SUBJECTS), list(NUM_VOXELS))).state_dict())
+        model = self.make_model()
+        output = model(**self.make_inputs())
+        named = {name: values for name, values in output.items() if isinstance(values, torch.Tensor)}
+        decoded = self.decoded(model, self.make_fmri(SUBJECTS), SUBJECTS)
+        groups = {"weights": drawn, "forward": named, "decode": decoded}
+        numbers = {f"{group} {name}": values for group, each in groups.items() for name, values in each.items()}
+        check_numbers(f"models/{type(self).__name__.removeprefix('Test')}", numbers)
 
     def test_subjects_keep_their_order_through_saving(self, tmp_path):
         model = self.make_model()
