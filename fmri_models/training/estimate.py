@@ -27,9 +27,10 @@ from .earlier_trainings import warn_of_seen_test_pictures
 from .gradient import GradientStage, check_precision, check_trackers
 from .initial_model import check_initial_model_is_used
 from .loop import times_in_a_stage
-from .planning import StageMemory, available_memory, planned_generator
+from .planned_generators import planned_generator
 from .recipe import Recipe, Stage
 from .settling import few_stimuli_sentence, settled_recipe
+from .stage_memory import StageMemory, available_memory
 from .stages import StageRunner, stage_objective
 
 # Penalties that a closed-form method tries for each of some two groups of targets.

@@ -29,7 +29,8 @@ from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
 from .recipe import Recipe, Stage, check_fields, named_by_stage
 from .restoring import restore_model, restore_stage, resumed_state
-from .simulated_trials import SimulatedTrials, trial_simulation
+from .simulated_trials import SimulatedTrials
+from .trial_simulation import trial_simulation
 
 logger = logging.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.training import estimate as estimate_module
 from fmri_models.training.estimate import estimate
-from fmri_models.training.planning import planned_generator
+from fmri_models.training.planned_generators import planned_generator
 from fmri_models.training.recipe import load_recipe
 
 # MindEye at its published size on NSD's first subject, high level and low level.

@@ -10,8 +10,10 @@ from fmri_models.data.loading import TrialDataset, gradient_trials
 from fmri_models.data.processed import fit_processor
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.training.encoding_model import EncodingModel
 from fmri_models.training.recipe import Stage
-from fmri_models.training.simulated_trials import EncodingModel, SimulatedTrials, TrialSimulation, trial_simulation
+from fmri_models.training.simulated_trials import SimulatedTrials
+from fmri_models.training.trial_simulation import TrialSimulation, trial_simulation
 
 _STIMULI, _SIDE, _VOXELS = 60, 8, 40
 

@@ -1,6 +1,5 @@
-"""What a stage will need, counted on a model without weights, whose image generator need not be here."""
+"""What a stage will need in memory and on disk, counted on a model without weights."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,68 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, stable_diffusion_latent_space
-from ..generation.loading import image_generator_class, parse_source
 from .gradient import freeze_others, parameter_groups
 from .optimizers import num_bytes, weight_bytes
 from .options import TrainingOptions
 
-# Activations are the larger part of what a batch takes; a quarter of the rows is a quarter of them.
-_PARTS_OF_A_BATCH = 4
-
-
-@dataclass(frozen=True)
-class PlannedGenerator:
-    """The spaces of an image generator that is not loaded.
-
-    Args:
-        image_embedding_space: Space of its image embeddings.
-        latent_space: Space of its latents.
-        text_embedding_space: Space of its text embeddings.
-    """
-
-    image_embedding_space: EmbeddingSpace | None
-    latent_space: EmbeddingSpace | None
-    text_embedding_space: EmbeddingSpace | None = None
-
-
-def _pooled(encoder: str, size: int) -> EmbeddingSpace:
-    return EmbeddingSpace(encoder=encoder, layer="pooled", shape=(size,))
-
-
-# The published sizes of generators whose weights are gigabytes; for counting, no further detail matters.
-_PUBLISHED = {
-    "versatile_diffusion": PlannedGenerator(clip_image_tokens_space(), stable_diffusion_latent_space(512)),
-    "stable_unclip": PlannedGenerator(
-        _pooled("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024), stable_diffusion_latent_space(768)
-    ),
-    "kandinsky": PlannedGenerator(
-        _pooled("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 1280),
-        EmbeddingSpace(encoder="kandinsky-community/kandinsky-2-2-decoder/movq", layer="latent", shape=(4, 64, 64)),
-    ),
-    "ip_adapter": PlannedGenerator(
-        _pooled("h94/IP-Adapter/models/image_encoder", 1024), stable_diffusion_latent_space(512)
-    ),
-}
-
-
-def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | None:
-    """The spaces of a recipe's generator, if they are known without loading it.
-
-    Args:
-        generator: As a recipe says it.
-
-    Returns:
-        None for a generator that is small or lies in a folder; load that one.
-    """
-    source = parse_source(generator)
-    if source.repository is not None and os.path.isdir(source.repository):
-        return None
-    name = source.name
-    if name is None:
-        at = source.repository
-        name = next((each for each in _PUBLISHED if image_generator_class(each).default_repository == at), None)
-    return None if name is None else _PUBLISHED.get(name)
+# Activations are the larger part of what a batch takes; a quarter of the examples is a quarter of them.
+_MICRO_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -106,7 +49,7 @@ class StageMemory:
     def total(self) -> int:
         """Weights, gradients, the optimiser's moments, and the moving average.
 
-        Where gradients are summed over batches, autograd holds that of one parameter beside the sum.
+        Where gradients are summed over micro-batches, autograd holds that of one parameter beside the sum.
         """
         held = 4 * self.frozen + sum(num_bytes(p, self.options) for p in self.trained) + self._average
         return held + self._largest_addend
@@ -145,12 +88,12 @@ class StageMemory:
             told.add(text)
 
     def fewer_activations(self) -> str | None:
-        """Options that compare as many rows with a part of the activations; None where the batch does not divide."""
-        if self.options.batch_size % _PARTS_OF_A_BATCH:
+        """Options that compare as many examples with fewer activations; None where the batch does not divide."""
+        if self.options.batch_size % _MICRO_BATCHES:
             return None
-        steps = self.options.gradient_accumulation_steps * _PARTS_OF_A_BATCH
-        rows = self.options.batch_size // _PARTS_OF_A_BATCH
-        return f"batch_size={rows} gradient_accumulation_steps={steps} gradient_accumulation=cached"
+        steps = self.options.gradient_accumulation_steps * _MICRO_BATCHES
+        examples = self.options.batch_size // _MICRO_BATCHES
+        return f"batch_size={examples} gradient_accumulation_steps={steps} gradient_accumulation=cached"
 
     @property
     def _average(self) -> int:
