@@ -225,7 +225,7 @@ def our_backbone_step(progress: float) -> Callable[[Size, torch.device], Callabl
     def make(size: Size, device: torch.device) -> Callable[[], Any]:
         fmri, targets = voxels_and_targets(size, device)
         model = MindEyeModel(our_config(size, use_prior=False)).to(device).train()
-        objective = MindEyeObjective(parts=["backbone"])
+        objective = MindEyeObjective(modules=["backbone"])
         optimizer = torch.optim.AdamW(objective.parameter_groups(model, 1e-2), lr=3e-4, fused=True)
         subject_ids = torch.zeros(size.batch, dtype=torch.long, device=device)
         batch = {"fmri": fmri, "subject_ids": subject_ids, "image_embeds": targets}

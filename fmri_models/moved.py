@@ -4,10 +4,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Class = TypeVar("_Class", bound=type)
 
 
 def moved_names(old: str, new: str, renamed: Mapping[str, str] | None = None) -> Callable[[str], object]:
@@ -44,5 +45,35 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Resu
             return function(*args, **options)
 
         return call
+
+    return decorate
+
+
+def renamed_field(old: str, new: str) -> Callable[[_Class], _Class]:
+    """A decorator for a dataclass of which a field was called something else: as an argument and as an attribute.
+
+    The class says so in `renamed_fields`, for whoever reads its options from a file.
+    """
+
+    def decorate(kind: _Class) -> _Class:
+        sentence = f"{old} of {kind.__name__} is {new} now; please write {new}."
+        make = kind.__init__  # type: ignore[misc]
+
+        @wraps(make)
+        def make_renamed(self: Any, *args: Any, **values: Any) -> None:
+            if old in values:
+                warnings.warn(sentence, FutureWarning, stacklevel=2)
+                values[new] = values.pop(old)
+            make(self, *args, **values)
+
+        def former(self: Any) -> Any:
+            warnings.warn(sentence, FutureWarning, stacklevel=2)
+            return getattr(self, new)
+
+        changed: Any = kind
+        changed.__init__ = make_renamed
+        setattr(changed, old, property(former))
+        changed.renamed_fields = {**getattr(kind, "renamed_fields", {}), old: new}
+        return kind
 
     return decorate

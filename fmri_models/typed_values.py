@@ -8,9 +8,10 @@ import inspect
 import math
 import re
 import types
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from typing import (
     Annotated,
@@ -67,10 +68,20 @@ class Options:
     Args:
         kinds: Key ▶ kind.
         closed: Whether other keys are refused.
+        renamed: Former name of a key ▶ what it is called now; the former ones are taken with a warning.
     """
 
     kinds: Mapping[str, Any]
     closed: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def current(self, key: Any, place: str) -> Any:
+        """A key as it is called now."""
+        if not isinstance(key, str) or key not in self.renamed:
+            return key
+        now = self.renamed[key]
+        warnings.warn(f"The key {key!r} of {place} is {now!r} now; please write {now}.", FutureWarning, stacklevel=2)
+        return now
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +191,8 @@ def options_of(kind: Any, without: Sequence[str] = ()) -> Any:
     if is_dataclass(kind):
         # Some packages give the fields of a dataclass their types without an annotation that can be looked up.
         found = {each.name: hints.get(each.name, each.type) for each in fields(kind) if each.init}
-        return Options({name: each for name, each in found.items() if name not in without})
+        kinds = {name: each for name, each in found.items() if name not in without}
+        return Options(kinds, renamed=getattr(kind, "renamed_fields", {}))
     if is_typeddict(kind) or hasattr(kind, "model_fields"):
         return Options({name: each for name, each in hints.items() if name not in without and name != "model_config"})
     try:
@@ -217,12 +229,16 @@ def _typed_mapping(value: dict[Any, Any], alternatives: list[Any], key: str, wha
     for kind in alternatives:
         if isinstance(kind, Options):
             place = what if not key else f"{key} of {what[:1].lower()}{what[1:]}"
+            # Of a key under both of its names, the one that stands later counts, as overrides do.
+            value = {kind.current(name, place): each for name, each in value.items()}
             for each in value if kind.closed else ():
                 check_key(each, kind.kinds, place)
             inside = {name: kind.kinds.get(str(name), Any) for name in value}
             break
         if isinstance(kind, Candidates):
-            inside = {name: _kind_at(kind, str(name), what) for name in value}
+            found = {name: _place_of(kind, str(name), what) for name in value}
+            value = {found[name][0]: each for name, each in value.items()}
+            inside = dict(found.values())
             break
         if _origin(kind) in _MAPPINGS:
             arguments = get_args(kind)
@@ -313,34 +329,37 @@ def unshared(value: Any) -> Any:
     return [unshared(each) for each in value] if isinstance(value, list) else value
 
 
-def _kind_at(candidates: Candidates, key: str, what: str) -> Any:
-    """The kind of a dotted key.
+def _place_of(candidates: Candidates, key: str, what: str) -> tuple[str, Any]:
+    """A dotted key as it is called now, and its kind.
 
     Raises:
         FmriModelsError: There is no such key.
     """
     parts = key.split(".")
     if parts[0] not in candidates.first or len(parts) > MAX_NESTING:
-        return Any
+        return key, Any
     kind, done = candidates.inside, ""
     for part in parts:
-        kind = _below(_alternatives(kind), part, f"{done} of {what[:1].lower()}{what[1:]}" if done else what)
-        done = f"{done}.{part}" if done else part
-    return kind
+        place = f"{done} of {what[:1].lower()}{what[1:]}" if done else what
+        name, kind = _below(_alternatives(kind), part, place)
+        done = f"{done}.{name}" if done else name
+    return done, kind
 
 
-def _below(alternatives: list[Any], part: str, what: str) -> Any:
+def _below(alternatives: list[Any], part: str, what: str) -> tuple[str, Any]:
+    """A step of a dotted key as it is called now, and the kind of what is there."""
     for kind in alternatives:
         if isinstance(kind, Options):
+            name = kind.current(part, what)
             if kind.closed:
-                check_key(part, kind.kinds, what)
-            return kind.kinds.get(part, Any)
+                check_key(name, kind.kinds, what)
+            return name, kind.kinds.get(name, Any)
         arguments = get_args(kind)
         if _origin(kind) in _MAPPINGS and len(arguments) > 1:
-            return arguments[1]
+            return part, arguments[1]
         if _origin(kind) in _LISTS and arguments:
-            return arguments[0]
-    return Any
+            return part, arguments[0]
+    return part, Any
 
 
 def _alternatives(kind: Any) -> list[Any]:

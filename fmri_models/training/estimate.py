@@ -31,7 +31,8 @@ from .planned_generators import planned_generator
 from .recipe import Recipe, Stage
 from .settling import few_stimuli_sentence, settled_recipe
 from .stage_memory import StageMemory, available_memory
-from .stages import StageRunner, stage_objective
+from .stage_objectives import closed_form_objective, gradient_objective
+from .stages import StageRunner
 
 # Penalties that a closed-form method tries for each of some two groups of targets.
 _PENALTIES = 30
@@ -152,9 +153,10 @@ class _Plan(NamedTuple):
 
 def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel) -> _Plan | None:
     """None for a stage in closed form."""
-    objective = stage_objective(recipe, stage)
     if stage.training is None:
+        closed_form_objective(recipe, stage)
         return None
+    objective = gradient_objective(recipe, stage)
     names = model.config.subject_names
     num_rows = sum(_num_rows(recipe, table, name, stage.train_on) for name in names)
     if num_rows == 0:

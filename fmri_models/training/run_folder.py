@@ -11,6 +11,7 @@ from ..saving import check_schema, json_text, remove_folder, write_text
 from ..swapping import is_partial, recover_below
 from ..training_record import differing
 from ..version import __version__
+from .stage_objectives import with_current_names
 
 TRAINING_SCHEMA = 1
 RUN_FILE = "run.json"
@@ -106,6 +107,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         before: Of the earlier training: `recipe` and the fingerprints of its data.
         now: Of the other one.
     """
+    if isinstance(before.get("recipe"), Mapping):
+        before = {**before, "recipe": with_current_names(before["recipe"])}
     for key, then, today in differing(before, now):
         if key.endswith("_fingerprint"):
             yield f"is on other data than this (another {key.removesuffix('_fingerprint')})"

@@ -27,7 +27,7 @@ from .picture_scores import METRICS, picture_scores
 from .processes import processes
 from .recipe import Recipe, Selection, check_keys
 from .selection_folder import SelectionFolder, kept_for_resume
-from .stages import stage_objective
+from .stage_objectives import stage_objective
 from .training_run import run_identity, trained
 
 logger = logging.get_logger(__name__)

@@ -9,7 +9,7 @@ from ..data.closed_form import settled_fit
 from ..data.processed import training_repetitions
 from ..data.table import TrialTable
 from .recipe import Recipe, Stage
-from .stages import stage_objective
+from .stage_objectives import closed_form_objective, gradient_objective
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +39,7 @@ def settled_recipe(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -
 def _settled_stage(recipe: Recipe, stage: Stage, table: TrialTable, subjects: Sequence[str]) -> Stage:
     if stage.training is not None or stage.objective.get("selection") != "auto":
         return stage
-    objective = stage_objective(recipe, stage)
+    objective = closed_form_objective(recipe, stage)
     selection, parts = settled_fit(
         objective, table, subjects, stage.train_on, stage.validate_on, recipe.split, recipe.fold
     )
@@ -61,10 +61,10 @@ def few_stimuli_sentence(recipe: Recipe, table: TrialTable, subjects: Sequence[s
     trials = [table.trials(name, recipe.train_parts, recipe.split, recipe.fold) for name in subjects]
     count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
     for stage in recipe.stages:
-        few = 0
-        if stage.training is not None:
-            name = "few_stimuli" if stage.simulation is None else "few_stimuli_with_simulation"
-            few = getattr(stage_objective(recipe, stage), name, 0)
+        if stage.training is None:
+            continue
+        objective = gradient_objective(recipe, stage)
+        few = objective.few_stimuli if stage.simulation is None else objective.few_stimuli_with_simulation
         if count < few:
             return (
                 f"There are {count} training stimuli. With fewer than {few}, this way to train {recipe.method!r} gave "

@@ -1,7 +1,7 @@
 """The stages of a recipe one after the other, in closed form or by gradient, from where an earlier run ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
-from ..registry import get_method
 from .building import recipe_targets
 from .checkpoints import Checkpoints, StageState, read_state
 from .gradient import GradientStage, StageIdentity
 from .loop import StageLoop
 from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
-from .recipe import Recipe, Stage, check_fields, named_by_stage
+from .recipe import Recipe, Stage
 from .restoring import restore_model, restore_stage, resumed_state
 from .simulated_trials import SimulatedTrials
+from .stage_objectives import closed_form_objective, gradient_objective, stage_objective
 from .trial_simulation import trial_simulation
 
 logger = logging.get_logger(__name__)
@@ -90,8 +90,8 @@ class StageRunner:
         """
         stage, recipe = self.recipe.stages[number], self.recipe
         assert stage.training is not None
-        objective = stage_objective(recipe, stage)
-        targets = self._targets_of(objective)
+        objective = gradient_objective(recipe, stage)
+        targets = [target for target in self.targets if objective.targets is None or target in objective.targets]
         with processes().main_process_first():
             online = self._online_targets(stage, targets)
             cached = [target for target in targets if online is None or target not in online.targets]
@@ -140,10 +140,6 @@ class StageRunner:
         options = trial_simulation(stage.simulation)
         return None if options is None else SimulatedTrials(options, data, self.table, self.generator, targets)
 
-    def _targets_of(self, objective: Any) -> list[Target]:
-        """What an objective learns from: the targets that it names, or all."""
-        return [target for target in self.targets if target in getattr(objective, "target_kinds", self.targets)]
-
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""
         return Checkpoints(self.out) if self.out is not None and self.recipe.trains_by_gradient else None
@@ -189,7 +185,7 @@ class StageRunner:
 
     def _fit(self, number: int, checkpoints: Checkpoints | None) -> None:
         stage, recipe = self.recipe.stages[number], self.recipe
-        objective = stage_objective(recipe, stage)
+        objective = closed_form_objective(recipe, stage)
         trials = partial(closed_form_trials, self.table, self.processor, self.generator, self.targets)
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
@@ -240,39 +236,6 @@ def _learned_from(stage: Stage, trials: Mapping[str, ClosedFormTrials]) -> dict[
         }
         for subject, each in trials.items()
     }
-
-
-def stage_objective(recipe: Recipe, stage: Stage) -> Any:
-    """The method's objective with a stage's arguments.
-
-    Raises:
-        FmriModelsError: The arguments do not fit, or the objective is not of the kind that the stage says.
-    """
-    objective_class = get_method(recipe.method).load("objective")
-    if is_dataclass(objective_class) and isinstance(objective_class, type):
-        check_fields(stage.objective, objective_class, f"The stage {stage.name!r} has an objective whose ")
-    number = next((index for index, each in enumerate(recipe.stages) if each is stage), 0)
-    try:
-        with named_by_stage(number):
-            objective = objective_class(**stage.objective)
-    except TypeError as error:
-        raise FmriModelsError(f"The stage {stage.name!r} has an objective that does not fit: {error}.") from error
-    if stage.training is None and not hasattr(objective, "fit"):
-        raise FmriModelsError(
-            f"The stage {stage.name!r} says nothing on training, but the method {recipe.method!r} is trained by "
-            "gradient; give the stage training: with at least steps or epochs."
-        )
-    if stage.training is not None and not hasattr(objective, "losses"):
-        raise FmriModelsError(
-            f"The stage {stage.name!r} has training options, but the method {recipe.method!r} is fitted in closed "
-            "form; leave training out."
-        )
-    if recipe.repetitions == "all" and not getattr(objective, "takes_repetitions", False):
-        raise FmriModelsError(
-            f"repetitions is 'all', and the method {recipe.method!r} learns from one pattern a row; choose 'average' "
-            "or 'single'."
-        )
-    return objective
 
 
 def log_folder(out: Path) -> Path:

@@ -33,7 +33,7 @@ model: {hidden_size: 16, num_hidden_layers: 1, use_projector: false, prior_num_l
         prior_attention_head_dim: 8, prior_num_inference_steps: 2}
 stages:
   - name: all
-    objective: {parts: [backbone, prior], mixco_beta: null, soft_clip_temperatures: [0.05, 0.05]}
+    objective: {modules: [backbone, prior], mixco_beta: null, soft_clip_temperatures: [0.05, 0.05]}
     train_on: [train, validation]
     validate_on: []
     training: {steps: 2, batch_size: 30}

@@ -17,8 +17,8 @@ MINDEYE = [
     "low_level_num_hidden_layers: 1, low_level_start_channels: 8, low_level_block_out_channels: [8, 8, 8], "
     "low_level_norm_num_groups: 4, input_dropout: 0.0, hidden_dropout: 0.0}",
 ]
-SOFT_CLIP = "stages.0.objective={parts: [backbone], mixco_beta: null, soft_clip_temperatures: [0.1, 0.1]}"
-MIXCO = "stages.0.objective={parts: [backbone], mixco_share: 1.0, mixco_temperature: 0.1}"
+SOFT_CLIP = "stages.0.objective={modules: [backbone], mixco_beta: null, soft_clip_temperatures: [0.1, 0.1]}"
+MIXCO = "stages.0.objective={modules: [backbone], mixco_share: 1.0, mixco_temperature: 0.1}"
 LEVEL = ["stages.0.training.schedule=constant", "stages.0.training.warmup=0"]
 CACHED = [
     "stages.0.training.batch_size=8", "stages.0.training.gradient_accumulation_steps=4",

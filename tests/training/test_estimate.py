@@ -21,10 +21,10 @@ generator: versatile_diffusion
 processor: {statistics: identity}
 stages:
   - name: high_level
-    objective: {parts: [backbone, prior]}
+    objective: {modules: [backbone, prior]}
     training: {epochs: 240, batch_size: 32, mixed_precision: bf16}
   - name: low_level
-    objective: {parts: [low_level]}
+    objective: {modules: [low_level]}
     training: {epochs: 120, batch_size: 8}
 """
 

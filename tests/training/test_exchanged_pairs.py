@@ -45,10 +45,10 @@ model: {hidden_size: 48, num_hidden_layers: 1, use_projector: false, prior_num_l
         hidden_dropout: 0}
 stages:
   - name: backbone
-    objective: {parts: [backbone], mixco_beta: null, token_weight: 30, soft_clip_temperatures: [0.05, 0.05]}
+    objective: {modules: [backbone], mixco_beta: null, token_weight: 30, soft_clip_temperatures: [0.05, 0.05]}
     training: {steps: 200, batch_size: 30, learning_rate: 3.0e-3, validate_every: 40, keep_best: true}
   - name: prior
-    objective: {parts: [prior], prior_weight: 30}
+    objective: {modules: [prior], prior_weight: 30}
     training: {steps: 20, batch_size: 30, learning_rate: 1.0e-3, keep_best: false}
 """
     (workplace / "recipe.yaml").write_text(text)

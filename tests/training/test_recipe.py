@@ -16,7 +16,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.recipe_files import recipe_names
-from fmri_models.training.stages import stage_objective
+from fmri_models.training.stage_objectives import stage_objective
 from fmri_models.typed_values import check_given_once
 
 
@@ -98,10 +98,10 @@ def test_values_of_training_by_gradient_are_read_by_their_declared_types(tmp_pat
         [
             "model.input_dropout=1e-1", "model.norm=batch", "model.use_prior=off", "stages.0.training.steps=1e2",
             "stages.0.training.epochs=null", "stages.0.training.mixed_precision=no", "stages.0.training.keep_best=no",
-            "stages.0.training.learning_rate=1e-3", "stages.0.objective.parts=backbone", "stages.1.teacher=2025",
+            "stages.0.training.learning_rate=1e-3", "stages.0.objective.modules=backbone", "stages.1.teacher=2025",
             "stages.0.objective.soft_clip_temperatures=[1e-1, 5e-2]", "stages.0.objective.voxel_noise=1e-1",
             "stages.0.augmentation={crop_scale: [5e-1, 1], crop_first: no}", "stages.2.simulation.noise=2e0",
-            "selection={candidates: [{}, {model.hidden_size: 1e2, stages.0.objective.parts: backbone}], folds: 2e0}",
+            "selection={candidates: [{}, {model.hidden_size: 1e2, stages.0.objective.modules: backbone}], folds: 2e0}",
         ],
     )  # fmt: skip
     assert (
@@ -110,11 +110,11 @@ def test_values_of_training_by_gradient_are_read_by_their_declared_types(tmp_pat
     first, second, third = recipe.stages
     assert (first.training.steps, first.training.epochs, first.training.mixed_precision) == (100, None, "no")
     assert (first.training.keep_best, first.training.learning_rate) == (False, 1e-3)
-    assert first.objective["parts"] == ["backbone"] and first.objective["voxel_noise"] == 0.1
+    assert first.objective["modules"] == ["backbone"] and first.objective["voxel_noise"] == 0.1
     assert first.objective["soft_clip_temperatures"] == [0.1, 0.05]
     assert first.augmentation == {"crop_scale": [0.5, 1.0], "crop_first": False}
     assert second.teacher == "2025" and third.simulation == {"noise": 2.0}
-    assert recipe.selection.candidates == [{}, {"model.hidden_size": 100, "stages.0.objective.parts": ["backbone"]}]
+    assert recipe.selection.candidates == [{}, {"model.hidden_size": 100, "stages.0.objective.modules": ["backbone"]}]
     assert recipe.selection.folds == 2
 
 

@@ -13,7 +13,8 @@ from transformers.utils import logging
 from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, Selection, choose_alpha
 from ...encoders.disk_backed import release_memory
 from ...errors import FmriModelsError
-from ...names import one_line
+from ...objectives import ClosedFormObjective
+from ...option_types import PositiveNumber, in_words
 from ...progress import bar
 from .modeling_linear import BlockedLinear, LinearModel
 
@@ -23,11 +24,12 @@ logger = logging.get_logger(__name__)
 MAX_GAIN = 3.0
 # Below this many training stimuli, a tenth of them decides badly, and training without them costs more than it tells.
 FEW_STIMULI = 100
+Penalties = Annotated[Sequence[PositiveNumber], Field(min_length=1)]
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 15))
 
 
 @dataclass
-class LinearObjective:
+class LinearObjective(ClosedFormObjective[LinearModel]):
     """Ridge regression with the penalty chosen for each subject and group of targets.
 
     Args:
@@ -42,20 +44,15 @@ class LinearObjective:
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
     """
 
-    selection: Selection | Literal["auto"] = "leave_one_stimulus_out"
+    selection: Annotated[Selection | Literal["auto"], in_words("validation, leave_one_stimulus_out or auto")] = (
+        "leave_one_stimulus_out"
+    )
     few_stimuli: Annotated[int, Field(ge=0)] = FEW_STIMULI
-    penalties: Sequence[float] | Mapping[str, Mapping[str, float]] = DEFAULT_PENALTIES
+    penalties: Annotated[
+        Penalties | Mapping[str, Annotated[Mapping[str, PositiveNumber], Field(min_length=1)]],
+        in_words("positive numbers, one at least"),
+    ] = DEFAULT_PENALTIES
     restore_variance: bool = False
-
-    def __post_init__(self) -> None:
-        given = self.penalties.values() if isinstance(self.penalties, Mapping) else [self.penalties]
-        for penalties in given:
-            values = list(penalties.values() if isinstance(penalties, Mapping) else penalties)
-            if not values or not all(0 < value < float("inf") for value in values):
-                raise FmriModelsError(
-                    f"objective.penalties is {one_line(repr(self.penalties), 80)}; expected positive numbers, one at "
-                    "least."
-                )
 
     def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:
         """What `selection` comes to with some trials.

@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 from diffusers.models.autoencoders.vae import Decoder
 from torch import nn
-from torch.nn import functional as F
 from transformers.utils.output_capturing import capture_outputs
 
 from ...encoders.residual_mlp import ResidualBlock, ResidualMLP
@@ -17,6 +16,7 @@ from ...traced import becomes_a_graph
 from .base_mindeye import Generators, MindEyePreTrainedModel, recorder_of_layers
 from .configuration_mindeye import MindEyeConfig
 from .convert_mindeye import load_low_level
+from .objective_mindeye import DEFAULT_OBJECTIVE
 
 
 @dataclass
@@ -121,7 +121,7 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         start = self.norm(start)
         decoded = self._upsampled(start)
         maps = start if self.maps_projector is None else self.maps_projector(start)
-        loss = None if latents is None else F.l1_loss(decoded.float(), latents.float())
+        loss = None if latents is None else DEFAULT_OBJECTIVE.latent_error(decoded, latents)
         return MindEyeLowLevelOutput(
             loss=loss,
             losses=None if loss is None else {"low_level": loss},

@@ -10,7 +10,6 @@ from torch import nn
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ...alignment.losses import normalised, soft_clip_loss
 from ...alignment.token_components import TokenComponents
 from ...encoders.residual_mlp import ResidualBlock, ResidualMLP
 from ...errors import FmriModelsError
@@ -22,13 +21,11 @@ from .base_mindeye import Generators, MindEyePreTrainedModel
 from .configuration_mindeye import MindEyeConfig
 from .convert_mindeye import load_model
 from .low_level_mindeye import MindEyeLowLevelModel
+from .objective_mindeye import DEFAULT_OBJECTIVE, ModuleOutputs
 from .prior_mindeye import MindEyePrior
 
 # Values of the samples that the prior draws together: 21 samples at the published size, whose activations are 0.3 GB.
 _VALUES_A_CHUNK = 2**22
-# The weights and the temperature of `forward`; training has its own schedule in MindEyeObjective.
-_PRIOR_WEIGHT = 30.0
-_TEMPERATURE = 0.006
 # What keeps a token of length zero finite, as in the published reconstruction.
 _CLS_EPS = 1e-6
 
@@ -146,9 +143,10 @@ class MindEyeModel(MindEyePreTrainedModel):
             return_loss: Whether the loss is computed where there are targets.
 
         Returns:
-            [`MindEyeOutput`]; `losses` holds `contrastive` (soft CLIP), `prior` (weighted by 30) and `low_level` as far
-            as there are targets, `loss` their sum. With `return_dict=False`, here or in the configuration, a tuple of
-            what is not None.
+            [`MindEyeOutput`]; the loss is that of [`MindEyeObjective`] with its defaults at the end of training:
+            `losses` holds `contrastive` (soft CLIP at a temperature of .0075), `prior` (weighted by 30) and `low_level`
+            as far as there are targets, `loss` their sum. With `return_dict=False`, here or in the configuration, a
+            tuple of what is not None.
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
@@ -162,21 +160,16 @@ class MindEyeModel(MindEyePreTrainedModel):
             tokens, projected, hidden_states = embedded.token_embeds, embedded.projected_embeds, embedded.hidden_states
             output_hidden_states = False
         if self.low_level is not None:
-            low_level = self.low_level(
-                fmri, indices, latents, output_hidden_states=output_hidden_states, return_dict=True
-            )
+            low_level = self.low_level(fmri, indices, output_hidden_states=output_hidden_states, return_dict=True)
             hidden_states = low_level.hidden_states if self.backbone is None else hidden_states
-        losses: dict[str, torch.Tensor] = {}
-        if image_embeds is not None and tokens is not None and projected is not None:
-            losses["contrastive"] = soft_clip_loss(normalised(projected), normalised(image_embeds), _TEMPERATURE)
-            if self.prior is not None:
-                losses["prior"] = _PRIOR_WEIGHT * self.prior.loss(image_embeds, tokens)
-        if low_level is not None:
-            losses |= low_level.losses or {}
+        outputs = ModuleOutputs(
+            tokens=tokens, projected=projected, latents=None if low_level is None else low_level.latents
+        )
+        losses = DEFAULT_OBJECTIVE.losses_of_outputs(self, outputs, {"image_embeds": image_embeds, "latents": latents})
         return MindEyeOutput(
             loss=torch.stack(list(losses.values())).sum() if losses else None,
             losses=losses or None,
-            latents=None if low_level is None else low_level.latents,
+            latents=outputs.latents,
             feature_maps=None if low_level is None else low_level.feature_maps,
             retrieval_embeds=projected,
             token_embeds=tokens,
@@ -188,7 +181,7 @@ class MindEyeModel(MindEyePreTrainedModel):
     def _embedded(
         self, fmri: torch.Tensor, subject_ids: torch.Tensor, output_hidden_states: bool | None
     ) -> MindEyeOutput:
-        """The backbone's part of the output, with its hidden states if they are wanted."""
+        """What the backbone gives, with its hidden states if they are wanted."""
         tokens, projected = self.embed(fmri, subject_ids)
         return MindEyeOutput(token_embeds=tokens, projected_embeds=projected)
 

@@ -1,13 +1,15 @@
 """How MindEye's training makes one pattern of the repetitions of a stimulus."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+
+from ...objectives import Batch
 
 RepetitionRule = Literal["cycle", "mix", "mean"]
 
 
-def one_pattern(batch: dict[str, Any], rule: RepetitionRule, generator: torch.Generator) -> torch.Tensor:
+def one_pattern(batch: Batch, rule: RepetitionRule, generator: torch.Generator) -> torch.Tensor:
     """(B, V) voxels of a batch.
 
     Args:

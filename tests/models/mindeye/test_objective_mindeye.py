@@ -64,7 +64,7 @@ def quiet_model(**options: Any) -> MindEyeModel:
 
 
 def test_voxels_are_mixed_first():
-    model, batch, objective = quiet_model(), make_batch(), MindEyeObjective(parts=["backbone"])
+    model, batch, objective = quiet_model(), make_batch(), MindEyeObjective(modules=["backbone"])
     losses = objective.losses(model, batch, 0.32, same, source(4))
     draw = draw_mixco(batch["subject_ids"], source(4))
     assert draw.select.any()
@@ -79,7 +79,7 @@ def test_voxels_are_mixed_first():
 
 @pytest.mark.parametrize(("progress", "temperature"), [(0.33, 0.004), (0.665, 0.00575), (1.0, 0.0075)])
 def test_then_labels_are_soft_and_the_temperature_rises(progress, temperature):
-    model, batch, objective = quiet_model(), make_batch(), MindEyeObjective(parts=["backbone"])
+    model, batch, objective = quiet_model(), make_batch(), MindEyeObjective(modules=["backbone"])
     found = objective.losses(model, batch, progress, same, source())["contrastive"]
     projected = model.embed(batch["fmri"], batch["subject_ids"])[1]
     expected = soft_clip_loss(normalised(projected), normalised(batch["image_embeds"]), temperature)
@@ -88,7 +88,7 @@ def test_then_labels_are_soft_and_the_temperature_rises(progress, temperature):
 
 def test_mixing_can_be_left_out():
     model, batch = quiet_model(), make_batch()
-    objective = MindEyeObjective(parts=["backbone"], mixco_beta=None)
+    objective = MindEyeObjective(modules=["backbone"], mixco_beta=None)
     found = objective.losses(model, batch, 0.0, same, source())["contrastive"]
     projected = model.embed(batch["fmri"], batch["subject_ids"])[1]
     expected = soft_clip_loss(normalised(projected), normalised(batch["image_embeds"]), 0.004)
@@ -108,7 +108,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
 
 def test_mixed_voxels_are_to_give_the_unmixed_picture():
     model, batch = quiet_model(), make_batch()
-    losses = MindEyeObjective(parts=["backbone", "prior"]).losses(model, batch, 0.0, same, source(4))
+    losses = MindEyeObjective(modules=["backbone", "prior"]).losses(model, batch, 0.0, same, source(4))
     draws = source(4)
     draw = draw_mixco(batch["subject_ids"], draws)
     tokens = model.embed(mixco(batch["fmri"], draw.permutation, draw.betas, draw.select), batch["subject_ids"])[0]
@@ -118,7 +118,7 @@ def test_mixed_voxels_are_to_give_the_unmixed_picture():
 @pytest.mark.parametrize(("name", "error"), [("l1", F.l1_loss), ("mse", F.mse_loss)])
 def test_the_low_level_error_is_absolute_or_squared(name, error):
     model, batch = quiet_model(), make_batch()
-    objective = MindEyeObjective(parts=["low_level"], low_level_loss=name, low_level_scale_factor=0.5)
+    objective = MindEyeObjective(modules=["low_level"], low_level_loss=name, low_level_scale_factor=0.5)
     expected = error(model.low_level(batch["fmri"], batch["subject_ids"]).latents, batch["latents"]) / 0.5
     torch.testing.assert_close(objective.losses(model, batch, 0.0, same, source())["low_level"], expected)
     found = objective.validation_metrics(model.eval(), batch, source())["low_level"]
@@ -127,7 +127,7 @@ def test_the_low_level_error_is_absolute_or_squared(name, error):
 
 @pytest.mark.parametrize("part", ["backbone", "prior", "low_level"])
 def test_a_stage_trains_its_parts_alone(part):
-    objective, model, batch = MindEyeObjective(parts=[part]), tiny_model().train(), make_batch()
+    objective, model, batch = MindEyeObjective(modules=[part]), tiny_model().train(), make_batch()
     objective.losses(model, batch, 0.5, same, source())["loss"].backward()
     trained = {id(parameter) for parameter in objective.trainable(model)}
     for name, parameter in model.named_parameters():
@@ -141,7 +141,7 @@ def test_the_projector_is_called_for_the_backbone_alone(monkeypatch):
     calls: list[int] = []
     monkeypatch.setattr(model, "project", lambda tokens: calls.append(len(tokens)) or tokens)
     for part, expected in (("prior", 0), ("low_level", 0), ("backbone", 2)):
-        objective = MindEyeObjective(parts=[part])
+        objective = MindEyeObjective(modules=[part])
         objective.losses(model, make_batch(), 0.5, same, source())
         objective.validation_metrics(model, make_batch(), source())
         assert len(calls) == expected
@@ -149,7 +149,7 @@ def test_the_projector_is_called_for_the_backbone_alone(monkeypatch):
 
 def test_a_backbone_that_is_only_read_drops_nothing():
     model, batch = tiny_model(prior_brain_dropout=0.0, prior_image_dropout=0.0).train(), make_batch()
-    objective = MindEyeObjective(parts=["prior"])
+    objective = MindEyeObjective(modules=["prior"])
     first, second = (objective.losses(model, batch, 0.0, same, source())["prior"] for _ in range(2))
     assert torch.equal(first, second)
 
@@ -171,7 +171,7 @@ def test_parts_that_the_model_lacks_are_left_out():
     losses = MindEyeObjective().losses(model, batch, 0.0, same, source())
     assert losses.keys() == {"loss", "low_level"}
     with pytest.raises(FmriModelsError, match="trains backbone, prior, and this model has only low_level"):
-        MindEyeObjective(parts=["backbone", "prior"]).losses(model, batch, 0.0, same, source())
+        MindEyeObjective(modules=["backbone", "prior"]).losses(model, batch, 0.0, same, source())
 
 
 def test_one_row_is_a_sentence_in_training_and_none_in_validation():
@@ -184,7 +184,7 @@ def test_one_row_is_a_sentence_in_training_and_none_in_validation():
 
 @pytest.mark.parametrize("progress", [0.1, 0.9])
 def test_two_processes_contrast_their_rows_together(progress):
-    model, objective = quiet_model(), MindEyeObjective(parts=["backbone"])
+    model, objective = quiet_model(), MindEyeObjective(modules=["backbone"])
     batches = [make_batch(6, seed=1), make_batch(6, seed=2)]
     # The tensors that the other process would send, in the order in which they are asked for.
     sent: list[torch.Tensor] = []
@@ -236,7 +236,7 @@ def test_what_is_drawn_follows_the_batch_to_an_accelerator(part):
         factors = {"fmri": (8, max(NUM_VOXELS)), "image_embeds": (8, 3, 8), "latents": (8, 2, 4, 6)}
         batch: dict[str, Any] = {name: torch.randn(shape, device="cuda") for name, shape in factors.items()}
         batch["subject_ids"] = torch.zeros(8, dtype=torch.long, device="cuda")
-        losses = MindEyeObjective(parts=[part], voxel_noise=0.1).losses(model, batch, 0.1, same, source())
+        losses = MindEyeObjective(modules=[part], voxel_noise=0.1).losses(model, batch, 0.1, same, source())
     assert {value.device.type for value in losses.values()} == {"cuda"}
 
 
@@ -266,8 +266,8 @@ def test_validation_is_comparable_and_random_in_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parts": ["backbone", "head"]}, "objective.parts is .*expected some of backbone, prior, low_level"),
-        ({"parts": []}, "expected some of"),
+        ({"modules": ["backbone", "head"]}, "objective.modules is .*expected some of backbone, prior, low_level"),
+        ({"modules": []}, "expected some of"),
         ({"mixco_share": 1.5}, "mixco_share is 1.5"),
         ({"mixco_beta": 0.0}, "mixco_beta is 0.0; expected a positive number, or null"),
         ({"soft_clip_temperatures": [0.004]}, "expected two positive"),
@@ -336,7 +336,7 @@ def test_a_step_learns_from_one_repetition_of_all_rows(step, taken):
 def test_repetitions_are_mixed_or_averaged_where_the_objective_says_so():
     model, batch = quiet_model(), with_repetitions(make_batch())
     for rule, pattern in [("mix", select_repetitions(batch["fmri"], source(1))), ("mean", batch["fmri"].mean(dim=1))]:
-        objective = MindEyeObjective(parts=["low_level"], repetition_rule=rule)
+        objective = MindEyeObjective(modules=["low_level"], repetition_rule=rule)
         found = objective.losses(model, batch, 0.0, same, source(1))["low_level"]
         latents = model.low_level(pattern, batch["subject_ids"]).latents
         torch.testing.assert_close(found, F.l1_loss(latents, batch["latents"]))
@@ -344,7 +344,7 @@ def test_repetitions_are_mixed_or_averaged_where_the_objective_says_so():
 
 def test_the_low_level_branch_learns_from_a_teachers_maps_where_there_are_some():
     model, batch = quiet_model(low_level_feature_size=7), make_batch()
-    objective = MindEyeObjective(parts=["low_level"], maps_weight=0.2)
+    objective = MindEyeObjective(modules=["low_level"], maps_weight=0.2)
     assert "maps" not in objective.losses(model, batch, 0.0, same, source())
     output = model.low_level(batch["fmri"], batch["subject_ids"])
     maps = {
@@ -365,15 +365,15 @@ def test_the_low_level_branch_learns_from_a_teachers_maps_where_there_are_some()
 
 
 @pytest.mark.parametrize(
-    ("parts", "kinds"),
+    ("modules", "targets"),
     [
         (["backbone"], ("image_embeds",)),
         (["low_level"], ("latents",)),
         (["prior", "low_level"], ("image_embeds", "latents")),
     ],
 )
-def test_an_objective_names_the_targets_that_it_learns_from(parts, kinds):
-    assert MindEyeObjective(parts=parts).target_kinds == kinds
+def test_an_objective_names_the_targets_that_it_learns_from(modules, targets):
+    assert MindEyeObjective(modules=modules).targets == targets
 
 
 def test_spaces_of_the_tests_are_those_of_the_batches():
@@ -384,7 +384,7 @@ def test_spaces_of_the_tests_are_those_of_the_batches():
 
 def test_token_loss_is_the_error_of_the_backbones_tokens_in_the_priors_scale():
     model, batch = quiet_model(), make_batch()
-    objective = MindEyeObjective(parts=["backbone"], token_weight=2.0, mixco_beta=None)
+    objective = MindEyeObjective(modules=["backbone"], token_weight=2.0, mixco_beta=None)
     losses = objective.losses(model, batch, 0.5, same, source())
     tokens, _ = model.embed(batch["fmri"], batch["subject_ids"])
     expected = F.mse_loss(tokens, batch["image_embeds"] * 8**0.5)
@@ -396,7 +396,7 @@ def test_token_loss_is_the_error_of_the_backbones_tokens_in_the_priors_scale():
 
 def test_mixed_voxels_are_to_give_mixed_tokens():
     model, batch = quiet_model(), make_batch()
-    losses = MindEyeObjective(parts=["backbone"], token_weight=1.0).losses(model, batch, 0.1, same, source(4))
+    losses = MindEyeObjective(modules=["backbone"], token_weight=1.0).losses(model, batch, 0.1, same, source(4))
     draw = draw_mixco(batch["subject_ids"], source(4))
     mixed = mixco(batch["fmri"], draw.permutation, draw.betas, draw.select)
     target = mixco(batch["image_embeds"], draw.permutation, draw.betas, draw.select) * 8**0.5
@@ -418,7 +418,7 @@ class OfBatch:
 def test_a_backbone_of_components_learns_their_scores():
     model, batch = quiet_model(token_components=5), make_batch(rows=32)
     assert model.encode(batch["fmri"], batch["subject_ids"]).shape == (32, 5)
-    objective = MindEyeObjective(parts=["backbone"], token_weight=2.0, token_whitening=0.7, mixco_beta=None)
+    objective = MindEyeObjective(modules=["backbone"], token_weight=2.0, token_whitening=0.7, mixco_beta=None)
     objective.prepare(model, OfBatch(batch))
     losses = objective.losses(model, batch, 0.5, same, source())
     scores = model.components.scores(batch["image_embeds"] * 8**0.5)
@@ -431,18 +431,18 @@ def test_a_backbone_of_components_learns_their_scores():
 
 def test_components_are_taken_once_and_for_the_backbone_alone():
     model, batch = quiet_model(token_components=5), make_batch(rows=32)
-    MindEyeObjective(parts=["prior"]).prepare(model, OfBatch(batch))
+    MindEyeObjective(modules=["prior"]).prepare(model, OfBatch(batch))
     assert not model.components.is_fitted
-    MindEyeObjective(parts=["backbone"]).prepare(model, OfBatch(batch))
+    MindEyeObjective(modules=["backbone"]).prepare(model, OfBatch(batch))
     taken = model.components.directions.clone()
     assert model.components.is_fitted
-    MindEyeObjective(parts=["backbone"]).prepare(model, OfBatch(make_batch(rows=32, seed=1)))
+    MindEyeObjective(modules=["backbone"]).prepare(model, OfBatch(make_batch(rows=32, seed=1)))
     assert torch.equal(model.components.directions, taken)
 
 
 def test_components_need_embeddings_before_training():
     with pytest.raises(FmriModelsError, match="token_components=5.*set augmentation to none"):
-        MindEyeObjective(parts=["backbone"]).prepare(quiet_model(token_components=5), OfBatch({}))
+        MindEyeObjective(modules=["backbone"]).prepare(quiet_model(token_components=5), OfBatch({}))
 
 
 def test_whitening_is_a_share():
