@@ -69,7 +69,7 @@ class Conditions:
                 return values
             return values[:: len(values) // num_patterns].repeat_interleave(num_candidates, dim=0)
 
-        return replace(self._each(repeat), num_images=num_patterns * num_candidates)
+        return self._each(repeat)
 
     def count(self, taker: str, num_images: int | None = None) -> int:
         """The number of pictures that are asked for.
@@ -115,7 +115,9 @@ class Conditions:
     def __getitem__(self, pictures: slice) -> "Conditions":
         """Those of a part of the pictures."""
         chosen = self._each(lambda values: values[pictures])
-        return replace(chosen, num_images=len(range(*pictures.indices(len(self)))))
+        if self.num_images is None:
+            return chosen
+        return replace(chosen, num_images=len(range(*pictures.indices(self.num_images))))
 
     def _each(
         self, function: Callable[[torch.Tensor], torch.Tensor], names: tuple[str, ...] | None = None

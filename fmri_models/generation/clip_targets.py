@@ -33,7 +33,7 @@ from .clip_embedding import (
 from .image_generator import ImageGenerator
 from .open_clip_model import OpenClipModel
 from .stored import load_network
-from .stored_pipeline import GeneratorOptions, hub_options
+from .stored_generator import GeneratorOptions, hub_options
 from .weights_digest import weights_digest
 
 Layer = Literal["projected_tokens", "pooled"]

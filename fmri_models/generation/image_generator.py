@@ -20,7 +20,7 @@ from ..names import one_line
 from ..progress import of_pipeline
 from ..seeds import checked_generators
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
-from .stored_pipeline import StoredPipeline
+from .stored_generator import StoredGenerator
 
 # A source of noise for all pictures (None for the common one), or one for each.
 Generators = torch.Generator | list[torch.Generator] | None
@@ -42,7 +42,7 @@ class ImageGeneratorOutput(BaseOutput):
         return self if return_dict else self.to_tuple()
 
 
-class ImageGenerator(CallState, StoredPipeline):
+class ImageGenerator(CallState, StoredGenerator):
     """A picture from embeddings, a low-level latent, or both.
 
     A subclass registers its networks as flat components, says by its properties what it takes and how large a picture

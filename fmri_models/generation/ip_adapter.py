@@ -27,7 +27,7 @@ from .clip_embedding import token_ids
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
 from .stored import load_network, take_network_dtype
-from .stored_pipeline import GeneratorOptions, ImageSide, hub_options
+from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
 _IMAGE_SIDE = 512
 _PUBLISHED_IMAGE_WIDTH = 1024

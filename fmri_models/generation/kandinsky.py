@@ -17,7 +17,7 @@ from ..hub_repository import hub_errors_as_sentences
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository
 from .stored import load_network
-from .stored_pipeline import GeneratorOptions, ImageSide, hub_options
+from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
 # Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).
 _EMBEDDING_WIDTH = 1280

@@ -18,7 +18,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from .clip_embedding import token_ids
 from .latent_diffusion import Condition, LatentDiffusionGenerator
-from .stored_pipeline import GeneratorOptions, ImageSide
+from .stored_generator import GeneratorOptions, ImageSide
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.
 _IMAGE_ENCODERS = {1024: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 768: "openai/clip-vit-large-patch14"}

@@ -99,7 +99,7 @@ class StepCallback:
         # What is changed in place must not be the caller's own, which may be read after the drawing.
         copies = {name: None if (values := tensors[name]) is None else values.clone() for name in self.names}
         tensors, given = tensors | copies, dict(copies)
-        returned = self.function(self.caller or image_generator, step, timestep, given)
+        returned = self.function(image_generator if self.caller is None else self.caller, step, timestep, given)
         returned = given if returned is None else returned
         if not isinstance(returned, Mapping):
             raise FmriModelsError(

@@ -28,7 +28,7 @@ from .clip_embedding import (
     token_ids,
 )
 from .latent_diffusion import Condition, LatentDiffusionGenerator
-from .stored_pipeline import GeneratorOptions, ImageSide
+from .stored_generator import GeneratorOptions, ImageSide
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
 # among its pipelines. It has not found it there since it moved the module among its deprecated ones.

@@ -12,8 +12,8 @@ from ..offloading import check_can_be_sent_by_layer, without_index_of_cpu
 from .own_notices import without_own_notices
 
 
-class PlacedPipeline(DiffusionPipeline):
-    """A pipeline of diffusers that may be without networks, and whose networks may have adapters."""
+class PlacedGenerator(DiffusionPipeline):
+    """A pipeline of diffusers that may have no networks, and whose networks may have adapters."""
 
     # Without networks there is nothing to offload, and no reason to refuse it.
     model_cpu_offload_seq: ClassVar[str] = ""

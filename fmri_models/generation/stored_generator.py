@@ -36,7 +36,7 @@ from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name
 from .own_notices import without_own_notices
-from .placed_pipeline import PlacedPipeline
+from .placed_generator import PlacedGenerator
 from .source import GeneratorSource
 from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 
@@ -53,7 +53,7 @@ class GeneratorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class StoredPipeline(UploadedInSentences, PlacedPipeline):
+class StoredGenerator(UploadedInSentences, PlacedGenerator):
     """A pipeline whose folder is looked at before it is read, and written as a whole.
 
     Attributes:
