@@ -172,6 +172,10 @@ class Registry(Generic[_Record]):
         usable = [name for name, entries in offered(self._group).items() if self._problem(entries, own) is None]
         return sorted({*own, *usable})
 
+    def __contains__(self, name: object) -> bool:
+        """Whether anybody has something of that name, be it usable or not."""
+        return name in self._own() or name in offered(self._group)
+
     def get(self, name: str) -> _Record:
         """The record of a name.
 

@@ -65,13 +65,13 @@ def _choices(parser: argparse.ArgumentParser, action: argparse.Action) -> list[s
 
         return sorted(PROTOCOLS)
     if (command, action.dest) == ("prepare", "dataset"):
-        from .prepare import ARRAYS, script_names
+        from .prepare import dataset_names
 
-        return [*script_names(), ARRAYS]
+        return dataset_names()
     if (command, action.dest) == ("convert", "method"):
-        from ..registry import get_method, method_names
+        from ..registry import list_methods
 
-        return [name for name in method_names() if get_method(name).converter is not None]
+        return [method.name for method in list_methods() if method.converter is not None]
     if action.dest == "part":
         return ["train", "validation", "test"]
     return []

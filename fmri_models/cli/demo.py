@@ -15,16 +15,15 @@ from ..command_output import load_libraries
 from ..errors import FmriModelsError
 from ..names import shell_word
 from ..output_folders import PIPELINE, TRIAL_TABLE, check_merged_folder, check_output_folder
+from ..registry import get_method, method_names
 from ..saving import scratch_folder, write_text
 from .console import SeedOption, add_table_argument
-from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..evaluation.seeded_drawing import Precision
 
 MARKER = "demo.json"
-DEMO_METHODS = ("mindeye", "linear", "mindvis", "mindbridge")
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,6 @@ FULL = DemoSize(
 QUICK = DemoSize(
     num_voxels=1500, num_train=768, num_validation=64, num_test=40, num_inference_steps=5, num_candidates=1
 )
-# What the short demo changes in a method's recipe.
-QUICK_TRAINING = {
-    "mindeye": ("stages.0.training.epochs=20", "stages.1.training.epochs=6", "stages.2.training.epochs=3"),
-}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -85,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog="example:\n  fmri-models demo --out outputs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--method", default="mindeye", choices=DEMO_METHODS, help="the decoder (default: mindeye)")
+    parser.add_argument("--method", default="mindeye", choices=method_names(), help="the decoder (default: mindeye)")
     parser.add_argument("--quick", action="store_true", help="fewer pictures: one to two minutes")
     parser.add_argument("--out", metavar="DIR", default="outputs/demo", help="default: outputs/demo")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
@@ -94,16 +89,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..registry import method_names
+    from ..training.recipe_files import recipe_names
 
-    available = [name for name in DEMO_METHODS if name in method_names()]
-    if args.method not in available:
-        raise UsageError(f"The method {args.method!r} is not there yet; the demo runs with: {', '.join(available)}.")
+    method = get_method(args.method)
+    if args.method not in recipe_names():
+        raise FmriModelsError(
+            f"The method {args.method!r} has no recipe of its name, with which the demo would train it; its package "
+            f"ships it as recipes/{args.method}.yaml beside what its entry point names."
+        )
     started = time.perf_counter()
     out = Path(args.out)
     _check_out(out)
     load_libraries()
-    changes = QUICK_TRAINING.get(args.method, ()) if args.quick else ()
+    changes = method.quick if args.quick else ()
     report = _run_stages(args.method, QUICK if args.quick else FULL, changes, out, args.seed, all_rows=args.all_rows)
     seconds = time.perf_counter() - started
     print(f"\ndone in {seconds:.0f} s")

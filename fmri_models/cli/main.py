@@ -34,6 +34,7 @@ COMMANDS = (
     "compare",
     "convert",
     "card",
+    "list",
     "space",
     "completion",
 )

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
 from ..names import check_line, did_you_mean, one_line, shell_word
 from ..output_folders import TRIAL_TABLE, check_output_folder
-from ..shipped import shipped_folder
+from ..registry import DATASETS, import_path
 from .console import SeedOption
 
 ARRAYS = "arrays"
-_FOLDER = "dataset_scripts"
 _EXAMPLES = """examples:
   fmri-models prepare digits69 --source digit69_28x28.mat --out data/digits69
   fmri-models prepare my_script.py --source my_files --out data/mine
@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "dataset", metavar="NAME|SCRIPT.py|arrays", help=f"one of {', '.join([*script_names(), ARRAYS])}, or a script"
+        "dataset", metavar="NAME|SCRIPT.py|arrays", help=f"one of {', '.join(dataset_names())}, or a script"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to be written")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that has content")
@@ -102,29 +102,34 @@ def _say(sentence: str) -> None:
     print(one_line(sentence, most=5000))
 
 
-def script_names() -> list[str]:
-    """Names of the scripts that come with the package."""
-    try:
-        folder = shipped_folder(_FOLDER)
-    except FmriModelsError:
-        return []
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+def dataset_names() -> list[str]:
+    """What stands for a data set, besides the path of a script."""
+    return [*DATASETS.names(), ARRAYS]
 
 
-def load_script(name: str) -> Callable[..., None]:
-    """The `prepare` function of a shipped script, by its name, or of anybody's, by its path.
+def load_preparation(dataset: str) -> Callable[..., None]:
+    """The function `prepare` of a data set, by its name or by the path of anybody's script.
 
     Raises:
-        FmriModelsError: There is no such script, it can't be run, or has no such function.
+        FmriModelsError: There is no such data set or script, it can't be run, or has no such function.
     """
-    path = Path(name)
-    if path.suffix != ".py":
-        if name not in script_names():
-            raise FmriModelsError(
-                f"There is no data set script {name!r}; expected {', '.join([*script_names(), ARRAYS])}, or the path "
-                f"of a Python file.{did_you_mean(name, [*script_names(), ARRAYS])}"
-            )
-        path = shipped_folder(_FOLDER) / f"{name}.py"
+    if dataset.endswith(".py"):
+        return _of_script(Path(dataset))
+    if dataset not in DATASETS:
+        raise FmriModelsError(
+            f"There is no data set script {one_line(repr(dataset), 80)}; expected {', '.join(dataset_names())}, or the "
+            f"path of a Python file.{did_you_mean(dataset, dataset_names())}"
+        )
+    place = DATASETS.get(dataset).prepare
+    if place.endswith(".py"):
+        return _of_script(Path(place))
+    prepare: Callable[..., None] = import_path(place)
+    if not callable(prepare):
+        raise FmriModelsError(f"The data set {dataset!r} names {place}, which is no function; update its package.")
+    return prepare
+
+
+def _of_script(path: Path) -> Callable[..., None]:
     if not path.is_file():
         raise FmriModelsError(f"The data set script {path} does not exist.")
     module_name = f"fmri_models_dataset_script_{path.stem}"
@@ -160,7 +165,7 @@ def _prepare_published(args: argparse.Namespace) -> None:
     if args.fmri or args.events or args.stimuli or args.voxels or args.drop_bad_voxels or args.size is not None:
         args.usage_error("--fmri, --events, --stimuli, --voxels, --drop-bad-voxels, --size belong to `prepare arrays`")
     options = _options(args)
-    prepare = load_script(args.dataset)
+    prepare = load_preparation(args.dataset)
     try:
         inspect.signature(prepare).bind(args.source, args.out, **options)
     except TypeError as error:
@@ -175,6 +180,7 @@ def _prepare_published(args: argparse.Namespace) -> None:
     if not args.source.exists():
         raise FmriModelsError(f"The source {args.source} does not exist; give the published files.")
     script = [Path(args.dataset)] if args.dataset.endswith(".py") else []
+    is_ours = not script and DATASETS.package(args.dataset) == OWN_PACKAGE
     check_output_folder(args.out, args.overwrite, TRIAL_TABLE, inputs=[args.source, *script])
     try:
         prepare(args.source, args.out, **options)
@@ -182,7 +188,7 @@ def _prepare_published(args: argparse.Namespace) -> None:
         raise
     # As above: what somebody's script raises, they can mend; ours raise sentences.
     except Exception as error:
-        if not script:
+        if is_ours:
             raise
         reason = one_line(f"{type(error).__name__}: {error}")
         raise FmriModelsError(f"The data set script {args.dataset} failed ({reason}); --debug shows where.") from error

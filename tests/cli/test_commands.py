@@ -51,7 +51,10 @@ def test_wrong_usage_exits_with_2(capsys):
 
 
 def test_a_method_that_is_not_there_yet_exits_with_2(capsys):
-    assert "linear" in failed(capsys, "demo", "--method", "mindbridge", code=2)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--method", "mindbridge"])
+    assert ended.value.code == 2
+    assert "choose from" in (shown := capsys.readouterr().err) and "linear" in shown
 
 
 def test_errors_are_one_line_and_debug_shows_where(capsys, tmp_path):

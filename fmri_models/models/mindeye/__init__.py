@@ -14,6 +14,7 @@ METHOD = Method(
     pipeline=f"{__name__}.pipeline_mindeye:MindEyePipeline",
     objective=f"{__name__}.objective_mindeye:MindEyeObjective",
     converter=f"{__name__}.published_mindeye:convert",
+    quick=("stages.0.training.epochs=20", "stages.1.training.epochs=6", "stages.2.training.epochs=3"),
 )
 # Its modules are models that can be loaded by themselves.
 _MODULES = {

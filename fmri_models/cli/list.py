@@ -1,0 +1,59 @@
+"""`fmri-models list`: what there is by name, in this package and in installed ones that offer more."""
+
+import argparse
+import textwrap
+from typing import Any
+
+from ..names import one_line
+from ..terminal_text import terminal_width
+
+WHAT = ("methods", "generators", "recipes", "datasets")
+_INDENT = "  "
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "list",
+        help="what there is by name: methods, image generators, recipes, data sets",
+        description="List what commands and recipes know by name, and the package of what another one has brought.",
+        epilog="examples:\n  fmri-models list\n  fmri-models list methods --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", choices=WHAT, help="one of these alone")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    found = {what: _records(what) for what in WHAT if args.what in (None, what)}
+    for what, records in found.items():
+        if args.what is None:
+            print(f"{what.replace('datasets', 'data sets')}:")
+        _print(records, "" if args.what is not None else _INDENT)
+    return found
+
+
+def _records(what: str) -> list[dict[str, str]]:
+    from ..registry import DATASETS, GENERATORS, METHODS
+    from ..training.recipe_files import list_recipes
+
+    if what == "recipes":
+        return [{"name": each.name, "title": each.title, "package": each.package} for each in list_recipes()]
+    registry: Any = {"methods": METHODS, "generators": GENERATORS, "datasets": DATASETS}[what]
+    return [{"name": each.name, "title": each.title, "package": registry.package(each.name)} for each in registry.all()]
+
+
+def _print(records: list[dict[str, str]], indent: str) -> None:
+    from ..entry_points import OWN_PACKAGE
+
+    width = max((len(record["name"]) for record in records), default=0)
+    for record in records:
+        origin = "" if record["package"] == OWN_PACKAGE else f" (of the package {record['package']})"
+        first = f"{indent}{record['name'].ljust(width)}{_INDENT}"
+        print(
+            textwrap.fill(
+                f"{one_line(record['title'])}{origin}",
+                terminal_width(),
+                initial_indent=first,
+                subsequent_indent=" " * len(first),
+            )
+        )
