@@ -34,7 +34,7 @@ from .pipeline_folder import (
 from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
 from .processing_fmri import FmriProcessor
 from .provenance import CARD_FILE, Provenance, published, write_card_again
-from .registry import card_writer, find_class
+from .registry import card_writer, entries_of_index, find_class
 from .saving import merged_folder, warn_of_pickles
 from .swapping import recover, written_files
 from .training_record import TrainingRecord
@@ -266,7 +266,7 @@ class StoredPipeline(HoldsGenerator):
 
     def register_to_config(self, **kwargs: Any) -> None:
         """Notes values with the pipeline; loaders of diffusers do so with the place that it was loaded from, last."""
-        super().register_to_config(**kwargs)
+        super().register_to_config(**entries_of_index(kwargs))
         if not is_read_whole() and kwargs.get("_name_or_path") is not None:
             self._take_what_lies_beside(Path(kwargs["_name_or_path"]))
 

@@ -32,6 +32,7 @@ from ..hub_repository import (
 )
 from ..names import one_line
 from ..offloading import weights_in_place
+from ..registry import entries_of_index
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name
@@ -223,6 +224,10 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         """
         check_without_adapters(self.components, type(self).__name__)
         check_can_be_saved(self.components, type(self).__name__)
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """Notes values with the generator, classes of other packages under the name by which a loader finds them."""
+        super().register_to_config(**entries_of_index(kwargs))
 
     def _register_later_components(self) -> None:
         """Makes components that were None at first what diffusers saves."""
