@@ -24,7 +24,7 @@ from .provenance import ACCOMPANYING_FILES
 from .reading import read_object
 from .registry import class_names, pipeline_class_names, report_finder
 from .saving import check_schema, weights_no_longer_needed
-from .subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from .processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .swapping import recover, written_files
 
 # 2: the image generator may be named instead of contained.

@@ -27,16 +27,15 @@ from .in_memory import as_numbers, as_sessions, unmasked
 from .names import check_name, did_you_mean, listed, one_line
 from .reading import checked, read_object
 from .saving import check_schema, merged_folder
-from .subject_statistics import (
+from .processing.statistics_file import (
     FORMER_STATISTICS_FILE,
     STATISTICS_FILE,
-    SubjectStatistics,
     digest,
     read_statistics,
     statistics_bytes,
     statistics_file,
-    stimuli_in_effect,
 )
+from .processing.subject_statistics import SubjectStatistics, stimuli_in_effect
 from .swapping import recover, written_files
 from .version import __version__
 

@@ -18,7 +18,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.provenance import LIBRARY
 from fmri_models.processing_fmri import FmriProcessor
-from fmri_models.subject_statistics import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from fmri_models.processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from fmri_models.swapping import is_partial
 from fmri_models.training_record import TrainingRecord
 from tests.pipeline_tester_mixin import DrawingHabits, seeds

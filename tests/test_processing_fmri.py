@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.processing_fmri import FmriProcessor
-from fmri_models.subject_statistics import STATISTICS_FILE
+from fmri_models.processing.statistics_file import STATISTICS_FILE
 
 
 @dataclass

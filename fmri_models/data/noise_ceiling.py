@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..subject_statistics import stimuli_in_effect
+from ..processing.subject_statistics import stimuli_in_effect
 from .streaming_statistics import StreamingStatistics
 
 _BLOCK = 256

@@ -15,11 +15,11 @@ from ..evaluation.held_out import check_trained_split
 from ..names import did_you_mean, one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
+from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..processing_fmri import FmriProcessor, UnseenSession
 from ..reading import check_regular_file, read_object
 from ..registry import find_class
 from ..saving import merged_folder
-from ..subject_statistics import FORMER_STATISTICS_FILE
 from ..training_record import TrainingRecord
 
 # What only a processor that was never fitted still has to be fitted with.

@@ -5,8 +5,8 @@ from transformers.utils import logging
 
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..processing.subject_statistics import SubjectStatistics
 from ..processing_fmri import FmriProcessor
-from ..subject_statistics import SubjectStatistics
 
 logger = logging.get_logger(__name__)
 

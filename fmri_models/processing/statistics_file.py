@@ -1,9 +1,8 @@
-"""What a processor keeps of its subjects, and the file that holds it: checked on reading, the same bytes on writing."""
+"""The file of a processor's statistics: checked on reading, the same bytes on writing."""
 
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from .errors import FmriModelsError, system_sentence
-from .names import one_line
-from .reading import check_regular_file
+from ..errors import FmriModelsError, system_sentence
+from ..names import one_line
+from ..reading import check_regular_file
+from .subject_statistics import SubjectStatistics
 
 # In the format of safetensors, under a name that diffusers does not take for weights of another format.
 STATISTICS_FILE = "fmri_statistics.st"
@@ -39,98 +39,6 @@ _LAYOUT = {
 _OPTIONAL = ("coordinates", "pooled", "pooled_sessions", "source_width", "source_columns")
 # From so many voxels on, means of real data that are all alike are damage.
 _VOXELS_THAT_DIFFER = 8
-
-
-@dataclass
-class SubjectStatistics:
-    """What the processor keeps of one subject.
-
-    Args:
-        num_voxels: Voxels of a recorded pattern.
-        selected: (S,) int64 indices of the voxels that are kept, ascending.
-        mean, std: (R, S) float32, one row a session, or a single row over all.
-        sessions: Number of the session of each row; empty where there is a single row over all.
-        roi: ROI of each recorded voxel; empty where unknown.
-        coordinates: (num_voxels, 3) float32 in mm; None where unknown.
-        pooled: (2, S) float32, mean and standard deviation over all training trials, where there is a row a session;
-            None where an older version has fitted.
-        pooled_sessions: Sessions with too few training trials for statistics of their own, whose rows are the pooled.
-        source_width: Voxels of a pattern as it was before some were dropped in preparation; None where none were.
-        source_columns: (num_voxels,) int64 which of those were kept, ascending; None where all were.
-    """
-
-    num_voxels: int
-    selected: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    sessions: list[int] = field(default_factory=list)
-    roi: list[str] = field(default_factory=list)
-    coordinates: np.ndarray | None = None
-    pooled: np.ndarray | None = None
-    pooled_sessions: list[int] = field(default_factory=list)
-    source_width: int | None = None
-    source_columns: np.ndarray | None = None
-
-    def pooled_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """(S,) mean and (S,) standard deviation over all training trials."""
-        if self.pooled is not None:
-            return self.pooled[0], self.pooled[1]
-        # Law of total variance over sessions, each weighted alike, because their numbers of trials are not known.
-        mean = self.mean.mean(axis=0)
-        return mean, np.sqrt((self.std**2).mean(axis=0) + self.mean.var(axis=0))
-
-    def kept(self, patterns: np.ndarray) -> np.ndarray:
-        """(..., num_voxels) of patterns of that width, or of the width that they had before voxels were dropped."""
-        if self.source_columns is None or patterns.shape[-1] == self.num_voxels:
-            return patterns
-        return patterns[..., self.source_columns]
-
-    def keep_voxels_of(self, other: "SubjectStatistics") -> None:
-        """Reads the same voxels as other statistics do; these hold all voxels of patterns as those take them."""
-        if self.num_voxels != other.num_voxels:
-            assert other.source_columns is not None
-            columns = other.source_columns
-            self.keep_selected(columns)
-            self.num_voxels = other.num_voxels
-            self.roi = [self.roi[column] for column in columns] if self.roi else []
-            self.coordinates = None if self.coordinates is None else self.coordinates[columns]
-        self.keep_selected(other.selected)
-        if self.source_columns is None:
-            self.source_width, self.source_columns = other.source_width, other.source_columns
-
-    def recorded_voxel(self, voxel: int, width: int) -> int:
-        """Number, in a pattern of some width as it was given, of one of the `num_voxels` voxels."""
-        return voxel if self.source_columns is None or width == self.num_voxels else int(self.source_columns[voxel])
-
-    def keep_selected(self, selected: np.ndarray) -> None:
-        """Selects other voxels of statistics that hold all."""
-        self.selected = selected
-        self.mean, self.std = self.mean[:, selected], self.std[:, selected]
-        self.pooled = None if self.pooled is None else self.pooled[:, selected]
-
-
-def stimuli_in_effect(stimuli: np.ndarray, sessions: np.ndarray) -> dict[int, float]:
-    """Session ▶ how many stimuli its mean stands for, which takes 1/n of what differs between stimuli away with it.
-
-    That is their number where they are shown equally often; less where a few are shown more often than the others, and
-    1 where one is all there is. More where other sessions show the same: infinite where they do so equally often (or
-    where there is one session), because then nothing that tells stimuli apart differs between means of sessions.
-
-    Args:
-        stimuli: (n,) what each trial showed.
-        sessions: (n,) session of each trial.
-    """
-    _, which = np.unique(stimuli, return_inverse=True)
-    everywhere = np.bincount(which)
-    effective = {}
-    for session in np.unique(sessions):
-        own = np.bincount(which[sessions == session], minlength=len(everywhere))
-        share, elsewhere = own / own.sum(), (everywhere - own) / max(1, len(which) - own.sum())
-        differs = np.square(share - elsewhere).sum() if own.sum() < len(which) else 0
-        taken = min(np.square(share).sum(), differs)
-        # Shares of trials are rounded numbers.
-        effective[int(session)] = round(1 / taken, 6) if taken > 1e-9 else np.inf
-    return effective
 
 
 def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
@@ -175,14 +83,14 @@ def statistics_file(folder: str | os.PathLike) -> Path:
 
 
 def read_statistics(
-    path: Path, subject_names: Sequence[str], kind: str, sha256: str | None = None
+    path: Path, subject_names: Sequence[str], statistics: str, sha256: str | None = None
 ) -> dict[str, SubjectStatistics]:
     """The statistics of a processor's subjects, if they can be those of training trials.
 
     Args:
         path: The file.
         subject_names: The processor's subjects.
-        kind: `"pooled"`, `"session"` or `"identity"`, as the processor's configuration says.
+        statistics: `"pooled"`, `"session"` or `"identity"`, as the processor's configuration says.
         sha256: Digest of the file, as the configuration says; None where an older version wrote it.
 
     Raises:
@@ -208,7 +116,7 @@ def read_statistics(
         )
     verified = sha256 is not None
     return {
-        name: _Reader(path, name, index, tensors, kind, verified).statistics()
+        name: _Reader(path, name, index, tensors, statistics, verified).subject_statistics()
         for index, name in enumerate(subject_names)
     }
 
@@ -216,7 +124,7 @@ def read_statistics(
 def _check_layout(file: Any, path: Path, num_subjects: int) -> None:
     """Refuses other tensors than those of the subjects, before any is read."""
     names = set(file.keys())
-    expected = {f"{index}.{part}" for index in range(num_subjects) for part in _LAYOUT}
+    expected = {f"{index}.{tensor}" for index in range(num_subjects) for tensor in _LAYOUT}
     needed = {name for name in expected if name.split(".")[1] not in _OPTIONAL}
     if missing := sorted(needed - names):
         raise FmriModelsError(f"{path} has no {missing[0]}, of {num_subjects} subjects' statistics; {_MEND}.")
@@ -225,9 +133,9 @@ def _check_layout(file: Any, path: Path, num_subjects: int) -> None:
             f"{path} has {one_line(unknown[0], 80)!r}, which belongs to none of {num_subjects} subjects; {_MEND}."
         )
     for name in sorted(names):
-        part = file.get_slice(name)
+        stored = file.get_slice(name)
         dtype, num_axes = _LAYOUT[name.split(".")[1]]
-        found, shape = part.get_dtype(), part.get_shape()
+        found, shape = stored.get_dtype(), stored.get_shape()
         if (found, len(shape)) != (dtype, num_axes):
             raise FmriModelsError(
                 f"{path} has {name} as {found} of the shape {tuple(shape)}; expected {dtype} with {num_axes} "
@@ -236,15 +144,15 @@ def _check_layout(file: Any, path: Path, num_subjects: int) -> None:
 
 
 class _Reader:
-    """One subject's part of the file."""
+    """Reads the tensors of one subject."""
 
     def __init__(
-        self, path: Path, name: str, index: int, tensors: Mapping[str, np.ndarray], kind: str, verified: bool
+        self, path: Path, name: str, index: int, tensors: Mapping[str, np.ndarray], statistics: str, verified: bool
     ) -> None:
-        self.path, self.name, self.index, self.tensors, self.kind = path, name, index, tensors, kind
-        self.verified = verified
+        self.path, self.name, self.index, self.tensors = path, name, index, tensors
+        self.statistics, self.verified = statistics, verified
 
-    def statistics(self) -> SubjectStatistics:
+    def subject_statistics(self) -> SubjectStatistics:
         num_voxels = self._num_voxels()
         selected = self._selected(num_voxels)
         sessions = self._sessions()
@@ -279,26 +187,26 @@ class _Reader:
 
     def _sessions(self) -> list[int]:
         sessions = [int(session) for session in self._tensor("sessions")]
-        if self.kind == "session" and not sessions:
+        if self.statistics == "session" and not sessions:
             raise self._error("sessions", "is empty", "the session of each row of the mean")
-        if self.kind != "session" and sessions:
-            raise self._error("sessions", f"has {len(sessions)} sessions", f'none, for statistics="{self.kind}"')
+        if self.statistics != "session" and sessions:
+            raise self._error("sessions", f"has {len(sessions)} sessions", f'none, for statistics="{self.statistics}"')
         if len(set(sessions)) != len(sessions):
             raise self._error("sessions", "has a session twice", "each once")
         return sessions
 
     def _values(self, num_sessions: int, num_selected: int) -> tuple[np.ndarray, np.ndarray]:
         shape = (num_sessions or 1, num_selected)
-        for part in ("mean", "std"):
-            values = self._tensor(part)
+        for tensor in ("mean", "std"):
+            values = self._tensor(tensor)
             if values.shape != shape:
-                raise self._error(part, f"has the shape {values.shape}", f"{shape}, sessions and selected voxels")
+                raise self._error(tensor, f"has the shape {values.shape}", f"{shape}, sessions and selected voxels")
             if not np.isfinite(values).all():
-                raise self._error(part, "has values that are NaN or infinite", "finite ones")
+                raise self._error(tensor, "has values that are NaN or infinite", "finite ones")
         mean, std = self._tensor("mean"), self._tensor("std")
         if (std < 0).any():
             raise self._error("std", f"has negative values, such as {std.min():g}", "0 or more")
-        if self.kind == "identity":
+        if self.statistics == "identity":
             if (mean != 0).any() or (std != 1).any():
                 raise self._error("mean and std", "change betas", 'mean 0 and std 1, for statistics="identity"')
         else:
@@ -312,15 +220,15 @@ class _Reader:
         # Betas that are centred or scaled exactly have such statistics; a file with its digest holds what was saved.
         if self.verified or std.shape[1] < _VOXELS_THAT_DIFFER:
             return
-        for part, rows in (("mean", mean), ("std", std)):
-            constant = (rows == rows[:, :1]).all(axis=1)
+        for tensor, values in (("mean", mean), ("std", std)):
+            constant = (values == values[:, :1]).all(axis=1)
             # Betas that were standardised before have a spread of 1 to the last digit.
-            if part == "std":
-                constant &= np.abs(rows[:, 0] - 1) > 1e-3
+            if tensor == "std":
+                constant &= np.abs(values[:, 0] - 1) > 1e-3
             if constant.any():
-                value = rows[int(np.flatnonzero(constant)[0]), 0]
+                value = values[int(np.flatnonzero(constant)[0]), 0]
                 raise self._error(
-                    part, f"is {value:g} in all of {rows.shape[1]} voxels", "values of the training trials"
+                    tensor, f"is {value:g} in all of {values.shape[1]} voxels", "values of the training trials"
                 )
 
     def _roi(self, num_voxels: int) -> list[str]:
@@ -345,8 +253,8 @@ class _Reader:
         pooled = self._optional("pooled")
         if pooled is None:
             return None
-        if self.kind != "session":
-            raise self._error("pooled", "is there", f'none, for statistics="{self.kind}"')
+        if self.statistics != "session":
+            raise self._error("pooled", "is there", f'none, for statistics="{self.statistics}"')
         if pooled.shape != (2, num_selected):
             raise self._error("pooled", f"has the shape {pooled.shape}", f"(2, {num_selected}), mean and spread")
         if not np.isfinite(pooled).all() or (pooled[1] < 0).any():
@@ -373,11 +281,11 @@ class _Reader:
             raise self._error("source_columns", "has others", expected)
         return int(width[0]), columns
 
-    def _optional(self, part: str) -> np.ndarray | None:
-        return self.tensors.get(f"{self.index}.{part}")
+    def _optional(self, tensor: str) -> np.ndarray | None:
+        return self.tensors.get(f"{self.index}.{tensor}")
 
-    def _tensor(self, part: str) -> np.ndarray:
-        return self.tensors[f"{self.index}.{part}"]
+    def _tensor(self, tensor: str) -> np.ndarray:
+        return self.tensors[f"{self.index}.{tensor}"]
 
-    def _error(self, part: str, found: str, expected: str) -> FmriModelsError:
-        return FmriModelsError(f"{self.path}: {part} of {self.name} {found}; expected {expected}; {_MEND}.")
+    def _error(self, tensor: str, found: str, expected: str) -> FmriModelsError:
+        return FmriModelsError(f"{self.path}: {tensor} of {self.name} {found}; expected {expected}; {_MEND}.")
