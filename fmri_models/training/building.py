@@ -22,7 +22,8 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from .initial_model import load_initial_weights
 from .inner_folds import INNER_SPLIT
-from .recipe import OWN_PROCESSOR_KEYS, Recipe, check_keys
+from .recipe import Recipe
+from .recipe_options import OWN_PROCESSOR_KEYS, check_keys
 from .round_trip import say_what_is_lost
 
 # Bytes of weights of a closed-form method beyond which they live in a file while they are computed.

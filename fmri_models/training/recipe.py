@@ -1,51 +1,33 @@
 """Recipes: what is trained on what, as YAML with `key=value` overrides."""
 
 import copy
-import hashlib
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from ..data.augmentation import PictureAugmentation, picture_augmentation
+from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
-from ..generation.loading import image_generator_class, image_generator_classes, parse_source
-from ..generation.source import GeneratorSource
+from ..generation.loading import parse_source
 from ..names import check_line, check_name, did_you_mean, one_line
-from ..processing_fmri import FmriProcessor
-from ..reading import MAX_NESTING, checked
-from ..registry import GENERATORS, get_method
+from ..option_types import check_fields
+from ..plain_values import check_plain
+from ..registry import get_method
 from ..seeds import check_seed
-from ..typed_values import (
-    Candidates,
-    OneOf,
-    Options,
-    check_key,
-    list_of,
-    opened,
-    options_of,
-    typed,
-)
+from ..typed_values import check_key, typed
+from .content_name import content_name
 from .options import TrainingOptions
 from .recipe_files import recipe_values, set_value
-from .trial_simulation import TrialSimulation, trial_simulation
+from .recipe_options import GENERATOR_KEYS, SELECTABLE, check_keys, declared_options
+from .trial_simulation import trial_simulation
 
-# What a recipe may say of its generator in place of a name.
-GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
-# What the processor is told by the recipe's own keys.
-OWN_PROCESSOR_KEYS = ("subjects", "parts", "split", "fold", "table", "needed")
-# What the settings of a selection may change.
-_SELECTABLE = ("model", "processor", "stages")
-_LARGEST_NUMBER = 2**63 - 1
-_BYTES_THAT_TELL = 2**20
 _MEND = "correct the recipe"
 
 # Text that becomes a part of paths, logs and tables.
@@ -97,7 +79,7 @@ class Stage:
         if not isinstance(self.name, str) or self.name in ("", ".", "..") or re.search(r"[/\\]", self.name):
             raise FmriModelsError(f"A stage is named {one_line(repr(self.name))}; expected a text without '/'.")
         check_line(self.name, "name of a stage", most=100)
-        check_fields(vars(self), Stage, "stage.", checked_elsewhere=("training", "augmentation", "teacher"))
+        check_fields(vars(self), Stage, "stage.", _MEND, checked_elsewhere=("training", "augmentation", "teacher"))
         if not self.train_on:
             raise FmriModelsError(f"The stage {self.name!r} learns from no part of the split; name one in train_on.")
         if "test" in self.validate_on:
@@ -154,7 +136,7 @@ class Selection:
             )
         if not isinstance(self.folds, int) or isinstance(self.folds, bool) or self.folds < 2:
             raise FmriModelsError(f"selection.folds is {self.folds!r}; expected a whole number from 2.")
-        check_fields(vars(self), Selection, "selection.")
+        check_fields(vars(self), Selection, "selection.", _MEND)
 
 
 @dataclass
@@ -210,8 +192,10 @@ class Recipe:
     max_shard_size: FileSize = "2GB"
 
     def __post_init__(self) -> None:
-        check_plain({key: value for key, value in vars(self).items() if key not in ("stages", "selection")}, _MEND)
-        check_fields(vars(self), Recipe, "", checked_elsewhere=("stages", "selection", "generator", "trackers"))
+        check_plain(
+            {key: value for key, value in vars(self).items() if key not in ("stages", "selection")}, "The recipe", _MEND
+        )
+        check_fields(vars(self), Recipe, "", _MEND, checked_elsewhere=("stages", "selection", "generator", "trackers"))
         check_name(self.split, "name of the split")
         for what in ("data", "out", "initial_model"):
             if getattr(self, what) is not None:
@@ -328,7 +312,7 @@ class Recipe:
             )
         for candidate in selection.candidates:
             for key in candidate:
-                if not str(key).startswith(tuple(f"{name}." for name in _SELECTABLE)):
+                if not str(key).startswith(tuple(f"{name}." for name in SELECTABLE)):
                     raise FmriModelsError(
                         f"A candidate of the selection sets {str(key)!r}; expected keys into model, processor or "
                         "stages, such as stages.0.training.steps."
@@ -342,10 +326,10 @@ class Recipe:
     def published(self) -> dict[str, Any]:
         """The recipe as it is saved with the pipeline: what lies in a folder is named by its content, not its path."""
         values = self.to_dict()
-        values["initial_model"] = _without_path(self.initial_model)
+        values["initial_model"] = content_name(self.initial_model)
         for stage, own in zip(values["stages"], self.stages, strict=True):
-            stage["teacher"] = _without_path(own.teacher)
-        place = _without_path(parse_source(self.generator).repository)
+            stage["teacher"] = content_name(own.teacher)
+        place = content_name(parse_source(self.generator).repository)
         if isinstance(self.generator, dict):
             values["generator"]["repository"] = place
         elif place is not None:
@@ -368,26 +352,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return _recipe_from(recipe_values(name_or_path, overrides), one_line(name_or_path))
 
 
-def _without_path(place: str | None) -> str | None:
-    """A Hub repository or a name as it is; a folder by its last name and what is in it."""
-    if place is None or not os.path.isdir(place):
-        return place
-    folder = Path(place).resolve()
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as content:
-            # Configurations as a whole; of weights the header and the first values tell enough.
-            digest.update(content.read(_BYTES_THAT_TELL))
-    return f"{folder.name} (a folder, {digest.hexdigest()[:16]})"
-
-
 def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
     check_keys(values, Recipe, f"The recipe {source}")
     if "method" not in values:
         raise FmriModelsError(f"The recipe {source} names no method.")
-    values = typed(values, _declared(values), "", f"The recipe {source}")
-    check_plain(values, _MEND)
+    values = typed(values, declared_options(values, Recipe, Stage, Selection), "", f"The recipe {source}")
+    check_plain(values, "The recipe", _MEND)
     stages = values.get("stages") or []
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         raise FmriModelsError(f"The recipe {source} has stages that are no list of mappings.")
@@ -395,57 +365,6 @@ def _recipe_from(values: dict[str, Any], source: str) -> Recipe:
     if values.get("selection") is not None:
         built["selection"] = _selection_from(values["selection"], source)
     return Recipe(**{**values, **built})
-
-
-def _declared(values: Mapping[str, Any]) -> Options:
-    """The options of a recipe and of all that it configures, as they are declared where they are used."""
-    method = get_method(typed(values["method"], str, "method"))
-    stage = {
-        "objective": options_of(method.load("objective")),
-        "training": OneOf((options_of(TrainingOptions), None, Any)),
-        "augmentation": OneOf((str, options_of(PictureAugmentation), Any)),
-        "simulation": OneOf((options_of(TrialSimulation), None)),
-    }
-    recipe = {
-        "stages": OneOf((list_of(OneOf((_changed(Stage, stage), Any))), Any)),
-        "generator": OneOf((str, _generator_options(values.get("generator")), Any)),
-        "processor": _processor_options(),
-        "model": options_of(method.load("config")),
-        "drawing": _each_or_none(options_of(DrawingSettings)),
-    }
-    selectable = _changed(Recipe, recipe)
-    candidates = list_of(Candidates(selectable, _SELECTABLE))
-    selection = OneOf((_changed(Selection, {"candidates": OneOf((candidates, Any))}), None, Any))
-    return _changed(Recipe, {**recipe, "selection": selection})
-
-
-def _changed(kind: type, kinds: Mapping[str, Any]) -> Options:
-    """The options of a dataclass, with more said of some of them."""
-    return Options({**options_of(kind).kinds, **kinds})
-
-
-def _each_or_none(options: Options) -> Options:
-    """Options of which each may also be null, which leaves it as it is."""
-    return Options({name: OneOf((kind, None)) for name, kind in options.kinds.items()})
-
-
-def _processor_options() -> Options:
-    # The constructor takes any name for what files of other versions may hold.
-    known = options_of(FmriProcessor, without=("subject_names",)).kinds
-    return Options({**known, **dict.fromkeys(OWN_PROCESSOR_KEYS, Any)})
-
-
-def _generator_options(generator: Any) -> Options:
-    """What may be said of the generator; those of its own are refused by name where the generator is known."""
-    found = opened(generator)
-    own: dict[str, Any] = {}
-    if isinstance(found, dict) and "options" in found:
-        name = str(found.get("name"))
-        is_known = name in GENERATORS.names()
-        for each in [image_generator_class(name)] if is_known else image_generator_classes():
-            own |= options_of(each.options).kinds
-    kinds = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
-    return Options({name: kinds[name] for name in GENERATOR_KEYS}, closed=False)
 
 
 def _selection_from(values: Any, source: str) -> Selection:
@@ -457,7 +376,9 @@ def _selection_from(values: Any, source: str) -> Selection:
 def _stage_from(values: dict[str, Any], number: int, source: str) -> Stage:
     if "name" not in values:
         raise FmriModelsError(f"A stage of the recipe {source} has no name; give it one.")
-    check_fields(values, Stage, f"stages.{number}.", checked_elsewhere=("name", "training", "augmentation", "teacher"))
+    check_fields(
+        values, Stage, f"stages.{number}.", _MEND, checked_elsewhere=("name", "training", "augmentation", "teacher")
+    )
     training = values.get("training")
     if training is not None and not isinstance(training, dict):
         raise FmriModelsError(f"The stage {values['name']!r} of the recipe {source} has a training that is no mapping.")
@@ -474,68 +395,3 @@ def named_by_stage(number: int) -> Iterator[None]:
         if not _OPTION_OF_STAGE.match(str(error)):
             raise
         raise FmriModelsError(f"stages.{number}.{error}") from error
-
-
-def check_keys(values: dict[str, Any], kind: type, what: str) -> None:
-    """Refuses keys that are no field of a dataclass.
-
-    Raises:
-        FmriModelsError: Names the first one, and the field that is closest to it.
-    """
-    for key in values:
-        check_key(key, [item.name for item in fields(kind)], what)
-
-
-def check_plain(values: Any, mend: str) -> None:
-    """Refuses what a recipe can't hold, because it could not be written down again: all but plain values.
-
-    Args:
-        values: Mappings and lists of text, numbers, true, false and null.
-        mend: What to do about it, as the end of a sentence.
-
-    Raises:
-        FmriModelsError: Names the dotted key of a date, a set, a key that is no text, NaN, an infinite number, or a
-            whole number beyond 64 bits.
-    """
-    for place, value, depth in _nested(values):
-        name = one_line(place or "The recipe", 200)
-        if depth > MAX_NESTING:
-            raise FmriModelsError(f"{name} is nested deeper than {MAX_NESTING} levels; {mend}.")
-        if isinstance(value, dict):
-            if odd := next((key for key in value if not isinstance(key, str)), None):
-                raise FmriModelsError(f"{name} has the key {one_line(repr(odd), 80)}; expected a text; {mend}.")
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise FmriModelsError(f"{name} is {value}; expected a finite number; {mend}.")
-        elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
-            raise FmriModelsError(f"{name} is a number beyond {_LARGEST_NUMBER}; {mend}.")
-        elif not isinstance(value, str | int | float | list | tuple | None):
-            found = f"{one_line(repr(value), 80)} ({type(value).__name__})"
-            raise FmriModelsError(
-                f"{name} is {found}; expected text, numbers, true, false, null, lists and mappings; {mend}."
-            )
-
-
-def _nested(values: Any) -> Iterator[tuple[str, Any, int]]:
-    """(dotted key, value, depth) of a value and all that it holds, without recursion."""
-    rest: list[tuple[str, Any, int]] = [("", values, 0)]
-    while rest:
-        place, value, depth = rest.pop()
-        yield place, value, depth
-        items: Any = ()
-        if isinstance(value, dict):
-            items = value.items()
-        elif isinstance(value, list | tuple):
-            items = enumerate(value)
-        rest += [(f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in items]
-
-
-def check_fields(values: Mapping[str, Any], kind: type, prefix: str, checked_elsewhere: Sequence[str] = ()) -> None:
-    """Checks the types of the values that are fields of a dataclass.
-
-    Raises:
-        FmriModelsError: Names the dotted key of the first one that does not fit.
-    """
-    hints = get_type_hints(kind, include_extras=True)
-    names = {item.name for item in fields(kind)} - set(checked_elsewhere)
-    for key in values.keys() & names:
-        checked(values[key], hints[key], f"{prefix}{key}", _MEND)

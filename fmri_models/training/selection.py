@@ -25,7 +25,8 @@ from ..registry import get_method
 from .inner_folds import INNER_SPLIT, inner_split
 from .picture_scores import METRICS, picture_scores
 from .processes import processes
-from .recipe import Recipe, Selection, check_keys
+from .recipe import Recipe, Selection
+from .recipe_options import check_keys
 from .selection_folder import SelectionFolder, kept_for_resume
 from .stage_objectives import stage_objective
 from .training_run import run_identity, trained

@@ -1,10 +1,10 @@
 """How trials are simulated: the options of a recipe's `simulation`."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import FmriModelsError
+from ..option_types import NumberFromZero, PositiveNumber, Share, check_fields
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,19 @@ class TrialSimulation:
         FmriModelsError: A number is out of range.
     """
 
-    share: float = 0.8
-    shift: float = 0.035
-    rotation: float = 8.0
-    scale: float = 0.08
-    shear: float = 0.12
-    blur: float = 1.0
-    ridge: float = 0.3
-    min_predictability: float = 0.05
-    noise_shrinkage: float = 0.8
-    noise: float = 3.0
+    share: Share = 0.8
+    shift: NumberFromZero = 0.035
+    rotation: NumberFromZero = 8.0
+    scale: NumberFromZero = 0.08
+    shear: NumberFromZero = 0.12
+    blur: NumberFromZero = 1.0
+    ridge: PositiveNumber = 0.3
+    min_predictability: Share = 0.05
+    noise_shrinkage: Share = 0.8
+    noise: NumberFromZero = 3.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            highest = 1.0 if item.name in ("share", "min_predictability", "noise_shrinkage") else math.inf
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-                raise FmriModelsError(
-                    f"simulation.{item.name} is {value!r}; expected a number from 0"
-                    + (" to 1." if highest == 1 else ".")
-                )
-        if self.ridge == 0:
-            raise FmriModelsError("simulation.ridge is 0; expected a positive number.")
+        check_fields(vars(self), TrialSimulation, "simulation.", "correct the recipe")
 
 
 def trial_simulation(value: dict[str, Any] | None) -> TrialSimulation | None:
