@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from fmri_models.data import TrialTableWriter
+from fmri_models.data.folder_or_zip import open_zip
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.pictures import content_sha256
 from fmri_models.data.splits import SplitRows, split_by_stimulus, split_kfold
-from fmri_models.data.stimuli import open_zip
 from fmri_models.errors import FmriModelsError
 from fmri_models.output_folders import TRIAL_TABLE, check_output_folder
 from fmri_models.reading import check_regular_file

@@ -135,12 +135,20 @@ def listed(values: Iterable[object], most: int = 3, width: int = 60) -> str:
     return f"{text} and {len(values) - most} more" if len(values) > most else text
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely stands for; None if none resembles it."""
+def closest(name: str, known: Iterable[str], certain: bool = False) -> str | None:
+    """The known name that a misspelt one most likely stands for; None if none resembles it.
+
+    Args:
+        name: The misspelt one.
+        known: Those that there are.
+        certain: Whether it must be all but the same name, because a wrong guess would refuse what is right.
+    """
     by_folded = {each.lower().replace("-", "_"): each for each in known}
     # What is longer than any name is none that was misspelt, and comparing takes time with its square.
     folded = name[:200].lower().replace("-", "_")
-    found = difflib.get_close_matches(folded, by_folded, n=1) or [each for each in by_folded if _begins(each, folded)]
+    found = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.8 if certain else 0.6)
+    if not found and not certain:
+        found = [each for each in by_folded if _begins(each, folded)]
     return by_folded[found[0]] if found else None
 
 

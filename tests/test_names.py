@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.names import check_line, check_name, csv_cell, file_name, markdown, markdown_code, one_line
+from fmri_models.names import check_line, check_name, closest, csv_cell, file_name, markdown, markdown_code, one_line
 
 
 @pytest.mark.parametrize("name", ["a", "subj01", "scene-00_1.v2", "_x", "0" * 128])
@@ -133,3 +133,11 @@ def test_file_names_stay_in_their_folder(tmp_path_factory, text):
         return
     assert (folder / name).parent == folder and os.path.normpath(folder / name) == str(folder / name)
     assert not name.startswith(".") and len(name.encode()) < 256
+
+
+def test_a_wrong_guess_that_would_refuse_something_needs_all_but_the_same_name():
+    known = ["category", "caption", "file"]
+    assert closest("categroy", known, certain=True) == "category"
+    assert closest("cate", known) == "category"
+    assert closest("cate", known, certain=True) is None
+    assert closest("section", known, certain=True) is None

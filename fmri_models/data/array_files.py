@@ -12,7 +12,7 @@ from ..names import check_name, closest, is_name, listed, one_line
 from ..plain_values import ShortRepr
 from ..reading import read_bytes
 from . import schema
-from .stimuli import UNKNOWN, check_columns, read_csv, read_number
+from .csv_files import UNKNOWN, check_columns, read_csv, read_number
 
 _MOST_EVENTS = 2**20
 _MOST_MM = 1e6

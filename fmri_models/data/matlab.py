@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..reading import BYTES_OF_A_STAND_IN, MEBIBYTE, check_regular_file, read_array, stand_in
-from .stimuli import open_zip, read_member
+from .folder_or_zip import open_zip, read_member
 
 _MOST_FILE_BYTES = 512 * MEBIBYTE
 _MOST_MEMORY = 1024 * MEBIBYTE

@@ -1,5 +1,6 @@
-"""The voxels of a table: what is known of each, as its file says it."""
+"""The voxels of a table: what is known of each; reading and making what their file says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
+from ..in_memory import unmasked
 from ..names import check_line, one_line
 from ..plain_values import ShortRepr
 from . import parquet, schema
+from .noise_ceiling import noise_ceiling_from_ncsnr
 from .parquet import MEND, read_parquet
 
 _VOXELS = schema.voxels_schema()
@@ -109,3 +112,91 @@ def _floats(column: pa.ChunkedArray, path: Path, what: str, least: float, most: 
             f"{one_line(path)} has values in the column {what} that are not from {least:g} to {most:g}; {MEND}."
         )
     return column.to_numpy().astype(np.float32)
+
+
+def voxels_table(
+    subject: str,
+    num_voxels: int,
+    roi: Sequence[str] | None,
+    coordinates: np.ndarray | None,
+    ncsnr: np.ndarray | None,
+    noise_ceiling: np.ndarray | None,
+    source: str | None,
+    repetitions: int,
+    space: str,
+    source_columns: np.ndarray | None,
+    source_width: int | None,
+) -> pa.Table:
+    """What the file of a subject's voxels says; the arguments are those of `TrialTableWriter.add_voxels`.
+
+    Raises:
+        FmriModelsError: Lengths differ from `num_voxels`, or a value is none that there is.
+    """
+    if source is not None and source not in schema.NOISE_CEILING_SOURCES:
+        known = ", ".join(schema.NOISE_CEILING_SOURCES)
+        raise FmriModelsError(f"The noise ceiling's source is {source!r}; expected one of: {known}.")
+    ratios = _column(ncsnr, (num_voxels,), f"ncsnr of {subject}", 0)
+    if noise_ceiling is None and ratios is not None:
+        noise_ceiling = noise_ceiling_from_ncsnr(ratios, repetitions)
+    if noise_ceiling is not None and source is None:
+        known = ", ".join(schema.NOISE_CEILING_SOURCES)
+        raise FmriModelsError(f"{subject} has noise ceilings without a source; pass one of: {known}.")
+    xyz = _column(coordinates, (num_voxels, 3), f"coordinates of {subject}")
+    ceiling = _column(noise_ceiling, (num_voxels,), f"noise ceilings of {subject}", 0, 1)
+    labels = [""] * num_voxels if roi is None else [_label(label) for label in roi]
+    for label in set(labels):
+        check_line(label, f"ROI label of {subject}")
+    check_line(space, f"space of the voxels of {subject}")
+    if len(labels) != num_voxels:
+        raise FmriModelsError(f"{subject} has {len(labels)} ROI labels; expected {num_voxels}, one a voxel.")
+    known_ceiling = None if ceiling is None else source
+    columns = {
+        "index": np.arange(num_voxels, dtype=np.int32),
+        "roi": labels,
+        "x": _nullable(None if xyz is None else xyz[:, 0], num_voxels),
+        "y": _nullable(None if xyz is None else xyz[:, 1], num_voxels),
+        "z": _nullable(None if xyz is None else xyz[:, 2], num_voxels),
+        "space": [space] * num_voxels,
+        "ncsnr": _nullable(ratios, num_voxels),
+        "noise_ceiling": _nullable(ceiling, num_voxels),
+        "noise_ceiling_source": [known_ceiling] * num_voxels,
+        "noise_ceiling_repetitions": pa.array([repetitions if known_ceiling else None] * num_voxels, type=pa.int32()),
+    }
+    if source_columns is not None:
+        columns |= {"source_index": source_columns, "source_width": [source_width] * num_voxels}
+    dropped = source_columns is not None
+    return pa.table(columns, schema=schema.voxels_schema(dropped))
+
+
+def _column(
+    values: np.ndarray | None, shape: tuple[int, ...], what: str, least: float | None = None, most: float | None = None
+) -> np.ndarray | None:
+    """Finite numbers between two bounds, or NaN where one is unknown."""
+    if values is None:
+        return None
+    with np.errstate(over="ignore"):
+        array = np.asarray(unmasked(values, f"The {what}"), dtype=np.float32)
+    if array.shape != shape:
+        raise FmriModelsError(f"The {what} have the shape {array.shape}; expected {shape}.")
+    known = array[~np.isnan(array)]
+    outside = np.isinf(known)
+    outside |= False if least is None else known < least
+    outside |= False if most is None else known > most
+    if outside.any():
+        bounds = (
+            "finite numbers" if least is None else f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+        )
+        raise FmriModelsError(f"The {what} have the value {known[outside][0]:g}; expected {bounds}, NaN where unknown.")
+    return array
+
+
+def _label(label: object) -> str:
+    """An ROI's label; empty for the values by which NumPy and pandas say that there is none."""
+    text = "" if label is None else str(label)
+    return "" if not isinstance(label, str) and text in ("nan", "<NA>", "NaT", "--") else text
+
+
+def _nullable(values: np.ndarray | None, count: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(count, pa.float32())
+    return pa.array(values, mask=np.isnan(values))

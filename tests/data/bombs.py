@@ -20,10 +20,10 @@ import torch  # noqa: F401 (its libraries alone are larger than the bound)
 
 from fmri_models.data import TrialTable, TrialTableWriter, schema
 from fmri_models.data.arrays import prepare_arrays
+from fmri_models.data.parquet import file_sha256
 from fmri_models.data.pictures import decode_picture
 from fmri_models.data.stimuli import read_stimuli
 from fmri_models.data.validation import validate_table
-from fmri_models.data.writer import file_sha256
 from fmri_models.errors import FmriModelsError
 
 GIBIBYTE = 2**30

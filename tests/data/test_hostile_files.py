@@ -19,9 +19,10 @@ from PIL import Image
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter, pictures, schema
 from fmri_models.data.arrays import prepare_arrays
+from fmri_models.data.csv_files import read_csv, read_number
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.pictures import decode_picture
-from fmri_models.data.stimuli import read_csv, read_number, read_stimuli
+from fmri_models.data.stimuli import read_stimuli
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fmri_models.data.csv_files import read_csv
 from fmri_models.data.pictures import decode_picture
-from fmri_models.data.stimuli import fit_square, read_csv, read_stimuli
+from fmri_models.data.stimuli import fit_square, read_stimuli
 from fmri_models.errors import FmriModelsError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from fmri_models.cli.main import main
 from fmri_models.data import schema
+from fmri_models.data.parquet import file_sha256
 from fmri_models.data.validation import validate_table
-from fmri_models.data.writer import file_sha256
 
 TRIALS = "trials/subj01/train-00000-of-00001.parquet"
 STIMULI = "stimuli/stimuli-00000-of-00001.parquet"

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmri_models.data import TrialTable, TrialTableWriter
-from fmri_models.data import writer as writer_module
+from fmri_models.data import TrialTable, TrialTableWriter, subject_writer
 from fmri_models.errors import FmriModelsError
 
 
@@ -103,7 +102,7 @@ def test_masked_betas_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_dictionary_on_betas_and_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "ROWS_PER_FILE", 600)
+    monkeypatch.setattr(subject_writer, "TRIALS_PER_FILE", 600)
     path = write(tmp_path / "t", lambda w: add(w, ids=tuple(f"s{i % 4}" for i in range(1000)), fmri=np.ones((1000, 3))))
     files = TrialTable.open(path).trial_files("subj01")
     assert [file.name for file in files] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
