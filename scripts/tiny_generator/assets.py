@@ -74,9 +74,7 @@ def _statistics(generator: EmbeddedImageGenerator, train: Pictures) -> dict[str,
     values = {
         "latent": generator.encode_images(pictures).permute(0, 2, 3, 1),
         "image_embeds": generator.embed_images(pictures),
-        "text_embeds": generator.embed_texts(
-            [each[position % len(each)] for position, each in zip(positions, sentences, strict=True)]
-        ),
+        "text_embeds": generator.embed_texts(sentences),
     }
     flat = {name: each.flatten(0, -2) for name, each in values.items()}
     means = {f"{name}_mean": _rounded(each.mean(0)) for name, each in flat.items()}

@@ -141,6 +141,9 @@ def test_all_stages_end_in_assets_that_load(finished):
     latents = generator.encode_images(pictures.permute(0, 3, 1, 2).float() / 255)
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(latents.transpose(0, 1).flatten(1).std(1), torch.ones(4), atol=1e-3, rtol=0)
+    captions = [scenes.scene(seed).captions for seed in scenes.scene_seeds("generator", TINY["num_pictures"])]
+    texts = generator.embed_texts([each[number % len(each)] for number, each in enumerate(captions)]).flatten(0, -2)
+    torch.testing.assert_close(texts.mean(0), torch.tensor(generator.config.text_embeds_mean), atol=1e-4, rtol=1e-3)
     assert len(generator.latent_space.revision) == len(generator.image_embedding_space.revision) == 12
     assert generator.latent_space.revision != generator.image_embedding_space.revision
     classifier = SceneFactorClassifier.from_pretrained(assets / "scene_factors")
