@@ -467,7 +467,7 @@ def card_writer() -> Callable[..., Path]:
 
 def report_finder() -> Callable[[Path], list[str]]:
     """What names the files of a report that lie in a folder; by name, too."""
-    return import_path(f"{__package__}.hub.cards:report_files")
+    return import_path(f"{__package__}.hub.report_beside:report_files")
 
 
 def class_names() -> list[str]:
