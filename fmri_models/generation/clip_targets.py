@@ -90,7 +90,6 @@ class ClipTargets(ImageGenerator):
         torch.Size([2, 257, 768])
     """
 
-    config_name = "model_index.json"
     used_settings = ()
     model_cpu_offload_seq = "text_encoder->image_encoder"
     options = ClipTargetsOptions

@@ -59,7 +59,6 @@ class EmbeddedImageGenerator(ImageGenerator):
         image_encoder_revision: Content hash of the CLIP's weights file.
     """
 
-    config_name = "model_index.json"
     model_cpu_offload_seq = "image_encoder->unet->autoencoder"
     images_a_batch = 250
     images_a_pass = 250

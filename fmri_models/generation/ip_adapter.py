@@ -176,7 +176,6 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         FmriModelsError: The adapter is for another UNet or image encoder, or the scale is negative.
     """
 
-    config_name = "model_index.json"
     options = IPAdapterOptions
     default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=7.5)

@@ -51,7 +51,6 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         image_side: Height and width of a picture in pixels; None for the size that the UNet was trained with.
     """
 
-    config_name = "model_index.json"
     options = KandinskyOptions
     default_repository = "kandinsky-community/kandinsky-2-2-decoder"
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=4.0)

@@ -33,7 +33,6 @@ class PixelsImageGenerator(ImageGenerator):
         width: Width of a picture in pixels.
     """
 
-    config_name = "model_index.json"
     used_settings = ("strength",)
 
     @register_to_config

@@ -59,7 +59,6 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
         image_side: Height and width of a picture in pixels; None for the size that the UNet was trained with.
     """
 
-    config_name = "model_index.json"
     options = StableUnCLIPOptions
     default_repository = "stabilityai/stable-diffusion-2-1-unclip"
     drawing_settings = DrawingSettings(guidance_scale=10.0)

@@ -32,7 +32,6 @@ class ThumbnailImageGenerator(ImageGenerator):
         FmriModelsError: The thumbnail is larger than the picture.
     """
 
-    config_name = "model_index.json"
     used_settings = ()
     limits = (
         "The image generator has learned no pictures: it shows the low-level picture, some pixels a side and enlarged, "

@@ -83,7 +83,6 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         FmriModelsError: An option is out of range, or diffusers' dual-guided pipeline saved the image UNet.
     """
 
-    config_name = "model_index.json"
     options = VersatileDiffusionOptions
     default_repository = "shi-labs/versatile-diffusion"
     drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)
