@@ -1,11 +1,7 @@
 """`fmri-models list`: what there is by name, in this package and in installed ones that offer more."""
 
 import argparse
-import textwrap
 from typing import Any
-
-from ..names import one_line
-from ..terminal_text import terminal_width
 
 WHAT = ("methods", "generators", "recipes", "datasets")
 _INDENT = "  "
@@ -44,16 +40,10 @@ def _records(what: str) -> list[dict[str, str]]:
 
 def _print(records: list[dict[str, str]], indent: str) -> None:
     from ..entry_points import OWN_PACKAGE
+    from ..terminal_text import text_list
 
-    width = max((len(record["name"]) for record in records), default=0)
+    entries = []
     for record in records:
         origin = "" if record["package"] == OWN_PACKAGE else f" (of the package {record['package']})"
-        first = f"{indent}{record['name'].ljust(width)}{_INDENT}"
-        print(
-            textwrap.fill(
-                f"{one_line(record['title'])}{origin}",
-                terminal_width(),
-                initial_indent=first,
-                subsequent_indent=" " * len(first),
-            )
-        )
+        entries.append((record["name"], f"{record['title']}{origin}"))
+    print(text_list(entries, indent))
