@@ -70,7 +70,7 @@ def check_can_be_kept(model: nn.Module) -> None:
 
     Raises:
         FmriModelsError: There are several adapters, the only one is switched off or merged into the weights, or it is
-            of a kind that only PEFT's own wrapper can save.
+            of a method that only PEFT's own wrapper can save.
     """
     from peft import PEFT_TYPE_TO_TUNER_MAPPING
 
@@ -82,10 +82,10 @@ def check_can_be_kept(model: nn.Module) -> None:
             f"delete the others with brain_model.delete_adapter(name), {mend}."
         )
     configs: Any = model.peft_config
-    kind = configs[names[0]].peft_type
-    if getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "uses_shared_state", False):
+    method = configs[names[0]].peft_type
+    if getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(method), "uses_shared_state", False):
         raise FmriModelsError(
-            f"The adapter {names[0]!r} of the brain model is of PEFT's method {kind.value}, whose layers share "
+            f"The adapter {names[0]!r} of the brain model is of PEFT's method {method.value}, whose layers share "
             "tensors that are not in the model; give the pipeline what merge_and_unload() of PEFT gives."
         )
     check_own_patterns(model)
@@ -172,10 +172,10 @@ def check_adapter(folder: Path) -> None:
         )
     from peft import PeftType
 
-    if (kind := config.get("peft_type")) not in list(PeftType):
+    if (method := config.get("peft_type")) not in list(PeftType):
         raise FmriModelsError(
-            f"{what} is of the method {one_line(repr(kind), 40)}, which the installed PEFT does not have; update PEFT, "
-            f"or {_MEND}."
+            f"{what} is of the method {one_line(repr(method), 40)}, which the installed PEFT does not have; update "
+            f"PEFT, or {_MEND}."
         )
     check_patterns(config, what)
     stored = stored_tensors_of(folder / ADAPTER_WEIGHTS_FILE, what)
@@ -297,11 +297,11 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
         ) from error
     if not is_trainable:
         model.eval()
-        layers: list[Any] = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
+        layers: list[Any] = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
         for layer in layers:
             layer.requires_grad_(False)
     # Sets, lists and a mapping, which are not the same in all versions.
-    return LoadStateDictInfo(**{name: get_origin(kind)() for name, kind in get_type_hints(LoadStateDictInfo).items()})
+    return LoadStateDictInfo(**{name: get_origin(hint)() for name, hint in get_type_hints(LoadStateDictInfo).items()})
 
 
 def _expected_of_lora(model: Any, config: Any) -> dict[str, torch.Tensor]:

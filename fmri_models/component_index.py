@@ -278,7 +278,7 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
         if not are_names or library not in allowed:
             raise FmriModelsError(
                 f"{what} has {one_line(repr(value), 80)} as {name}; expected a class of {', '.join(sorted(allowed))}: "
-                f"code of other places is not run; if a package of a method is meant, import it first; else {mend}."
+                f"code of other places is not run; if a package of a method is meant, install or import it; else {mend}."
             )
 
 
@@ -304,7 +304,7 @@ def check_component_classes(
     if not isinstance(class_name, str):
         raise FmriModelsError(f"{what} has {one_line(repr(class_name), 80)} as its class; expected one name; {mend}.")
     optional = set(getattr(pipeline_class, "_optional_components", ()))
-    for name, kinds in component_kinds(pipeline_class).items():
+    for name, allowed in component_classes(pipeline_class).items():
         if name in given:
             continue
         value = index.get(name, [None, None])
@@ -312,9 +312,9 @@ def check_component_classes(
             if name not in optional:
                 raise FmriModelsError(f"{what} has no {name}, without which it can't work; {mend}.")
             continue
-        found = component_class(value, kinds, f"{what} has {one_line(repr(value), 80)} as {name}", mend)
-        if not issubclass(found, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
+        found = component_class(value, allowed, f"{what} has {one_line(repr(value), 80)} as {name}", mend)
+        if not issubclass(found, allowed):
+            names = " or ".join(each.__name__ for each in allowed)
             raise FmriModelsError(f"{what} has {one_line(repr(value), 80)} as {name}; expected a {names}; {mend}.")
 
 
@@ -323,7 +323,7 @@ def check_can_be_saved(components: Mapping[str, Any], owner: str) -> None:
 
     Args:
         components: The components by name.
-        owner: What they are parts of, for the sentence.
+        owner: What they are components of, for the sentence.
 
     Raises:
         FmriModelsError: Names the first one and its class.
@@ -342,7 +342,7 @@ def check_without_adapters(components: Mapping[str, Any], owner: str, note: str 
 
     Args:
         components: The components by name.
-        owner: What they are parts of, for the sentence.
+        owner: What they are components of, for the sentence.
         note: A sentence that is added.
 
     Raises:
@@ -388,19 +388,19 @@ def _without_compilation(component: Any) -> Any:
     return getattr(component, "_orig_mod", component) if isinstance(component, torch.nn.Module) else component
 
 
-def component_kinds(pipeline_class: Any) -> dict[str, tuple[type, ...]]:
+def component_classes(pipeline_class: Any) -> dict[str, tuple[type, ...]]:
     """The components of a pipeline class, each with the classes that it may be (or be derived from)."""
     names, _ = pipeline_class._get_signature_keys(pipeline_class)
     hints = typing.get_type_hints(pipeline_class.__init__)
     return {name: _base_classes(hints[name]) for name in names}
 
 
-def component_class(value: Any, kinds: Iterable[type], start: str, mend: str) -> type:
+def component_class(value: Any, allowed: Iterable[type], start: str, mend: str) -> type:
     """The class that an entry `[library, class]` of an index names.
 
     Args:
         value: The entry.
-        kinds: What the component may be; their own modules may be named, too.
+        allowed: What the component may be; their own modules may be named, too.
         start: Beginning of a sentence on the entry.
         mend: End of one.
 
@@ -416,7 +416,7 @@ def component_class(value: Any, kinds: Iterable[type], start: str, mend: str) ->
     if not isinstance(library, str) or not isinstance(class_name, str):
         raise FmriModelsError(f"{start}; expected the name of a library and that of a class; {mend}.")
     # Some of diffusers' pipelines have components of their own, which are named by the pipeline's module.
-    own_libraries = {_fetch_class_library_tuple(kind)[0] for kind in kinds}
+    own_libraries = {_fetch_class_library_tuple(each)[0] for each in allowed}
     if library in libraries:
         module: Any = sys.modules.get(library)
     elif library in own_libraries:
@@ -442,16 +442,16 @@ def _is_component(value: Any, name: str, known: set[str] | None) -> bool:
 
 def _base_classes(hint: Any) -> tuple[type, ...]:
     """The classes that an annotation means; broader where a library's classes stand for each other."""
-    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return tuple(_base_class(part) for part in parts if part is not types.NoneType)
+    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return tuple(_base_class(each) for each in alternatives if each is not types.NoneType)
 
 
-def _base_class(kind: type) -> type:
+def _base_class(stated: type) -> type:
     from diffusers import SchedulerMixin
     from diffusers.schedulers import KarrasDiffusionSchedulers
     from transformers import ImageProcessingMixin, PreTrainedTokenizerBase
 
-    if kind is KarrasDiffusionSchedulers:
+    if stated is KarrasDiffusionSchedulers:
         return SchedulerMixin
     bases = (SchedulerMixin, PreTrainedTokenizerBase, ImageProcessingMixin)
-    return next((base for base in bases if issubclass(kind, base)), kind)
+    return next((base for base in bases if issubclass(stated, base)), stated)

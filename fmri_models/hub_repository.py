@@ -206,10 +206,10 @@ def upload(
     """
     api = HfApi()
     with uploading_errors_as_sentences(repo_id):
-        kind: dict[str, Any] = {"repo_type": repo_type, "token": token}
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **kind).repo_id
+        where: dict[str, Any] = {"repo_type": repo_type, "token": token}
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **where).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True, **kind)
+            api.create_branch(repo_id, branch=revision, exist_ok=True, **where)
         return api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
@@ -218,7 +218,7 @@ def upload(
             commit_description=commit_description,
             revision=revision,
             create_pr=create_pr,
-            **kind,
+            **where,
         )
 
 

@@ -1,6 +1,6 @@
 """Weights that Accelerate keeps elsewhere and brings for a forward: here for every other method that computes, too.
 
-Hooks of CPU and disk offload sit on `forward`. A method beside it (`decode`, a part that is called by itself) would
+Hooks of CPU and disk offload sit on `forward`. A method beside it (`decode`, a module that is called by itself) would
 find weights on the CPU, or on the device "meta", where there are none.
 """
 
@@ -22,8 +22,8 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 def execution_device(module: nn.Module) -> torch.device | None:
     """Where a module computes if hooks move its weights; None if none do."""
-    for part in module.modules():
-        for hook in _hooks(part):
+    for each in module.modules():
+        for hook in _hooks(each):
             device = getattr(hook, "execution_device", None)
             if device is not None:
                 return torch.device(device)
@@ -40,8 +40,8 @@ def without_index_of_cpu(module: nn.Module) -> None:
     """Makes hooks work that compute on "cpu:0", which diffusers makes of "cpu": a weight is no parameter any more after
     it was sent there.
     """
-    for part in module.modules():
-        for hook in _hooks(part):
+    for each in module.modules():
+        for hook in _hooks(each):
             if getattr(hook, "execution_device", None) == torch.device("cpu", 0):
                 hook.execution_device = torch.device("cpu")
 
@@ -74,7 +74,7 @@ def check_can_be_sent_by_layer(network: nn.Module, what: str) -> None:
 
 @contextmanager
 def onloaded(module: nn.Module) -> Iterator[None]:
-    """Brings what a forward of the module would bring, for code that calls the module's parts one by one."""
+    """Brings what a forward of the module would bring, for code that calls the modules inside it one by one."""
     hook = getattr(module, "_hf_hook", None)
     if hook is None:
         yield
@@ -96,25 +96,25 @@ def weights_in_place(*modules: nn.Module) -> Iterator[None]:
     try:
         for module in modules:
             if not hasattr(module, "hf_device_map"):
-                for part in module.modules():
-                    placed += _put_in_place(part)
+                for each in module.modules():
+                    placed += _put_in_place(each)
         yield
     finally:
-        for part, name in placed:
-            set_module_tensor_to_device(part, name, "meta")
+        for each, name in placed:
+            set_module_tensor_to_device(each, name, "meta")
 
 
-def _put_in_place(part: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    for hook in _hooks(part):
+def _put_in_place(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    for hook in _hooks(module):
         if not isinstance(hook, AlignDevicesHook) or not hook.offload or hook.weights_map is None:
             continue
         tensors = named_module_tensors(
-            part, include_buffers=hook.offload_buffers, recurse=hook.place_submodules, remove_non_persistent=True
+            module, include_buffers=hook.offload_buffers, recurse=hook.place_submodules, remove_non_persistent=True
         )
         for name, values in list(tensors):
             if values.device.type == "meta":
-                set_module_tensor_to_device(part, name, "cpu", value=hook.weights_map[name])
-                yield part, name
+                set_module_tensor_to_device(module, name, "cpu", value=hook.weights_map[name])
+                yield module, name
 
 
 def with_hooks(method: _Method) -> _Method:
@@ -149,10 +149,10 @@ def _is_called_by_layer(layer: Any) -> bool:
     from peft.tuners.oft.layer import OFTLayer
 
     tensors = (getattr(layer, name, None) for name in layer.adapter_layer_names)
-    parts = [part for part in tensors if isinstance(part, nn.Module) and len(list(part.parameters())) > 0]
-    if not parts or (layer.merged and not layer.disable_adapters):
+    own = [each for each in tensors if isinstance(each, nn.Module) and len(list(each.parameters())) > 0]
+    if not own or (layer.merged and not layer.disable_adapters):
         return True
-    if any(isinstance(part, nn.ParameterDict) for part in parts):
+    if any(isinstance(each, nn.ParameterDict) for each in own):
         return False
     if isinstance(layer, LoraLayer):
         # Variants such as DoRA, and attention as a whole, compute with the weights of the layer that they change.

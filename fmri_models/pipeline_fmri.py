@@ -13,6 +13,7 @@ from tqdm import tqdm
 from transformers import BatchFeature
 
 from .adapters import unwrapped
+from .conditions import Conditions
 from .drawing_request import DrawingRequest
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
@@ -202,7 +203,7 @@ class FmriToImagePipeline(StoredPipeline):
             "selection": selection,
         }
         settings = self.check_inputs(**given, true_images=true_images, output_type=output_type)
-        on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs, caller=self)
         request = DrawingRequest(settings, true_images, generator, output_type, on_step_end)
         self.warn_of_unused(given)
         inputs = self._processed(fmri, subject, session)
@@ -323,7 +324,7 @@ class FmriToImagePipeline(StoredPipeline):
         settings = self.check_inputs(
             num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images, output_type
         )
-        on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs, caller=self)
         request = DrawingRequest(settings, true_images, generator, output_type, on_step_end)
         output = self._generated(decoding, request, num_patterns)
         return output if return_dict else cast(Any, output.to_tuple())
@@ -359,35 +360,29 @@ class FmriToImagePipeline(StoredPipeline):
         if not image_generator.generates_from_embeddings:
             # Several draws differ only where a generator samples; otherwise one is all there is.
             conditions, num_candidates = conditions.only("latents"), 1
+        if not conditions.given:
+            # What was decoded is for retrieval alone; a picture that is drawn from nothing would be none of it.
+            Conditions().count(type(image_generator).__name__)
         conditions = conditions.repeated(num_patterns, num_candidates)
-        settings, total = request.settings, num_patterns * num_candidates
-        options = {name: getattr(settings, name) for name in ("num_inference_steps", "guidance_scale", "strength")}
-        options |= {"output_type": "latent" if request.output_type == "latent" else "pt"}
-        options |= self._callback_of(request.on_step_end)
+        output_type = "latent" if request.output_type == "latent" else "pt"
+        sources, on_step_end = request.generator, request.on_step_end
+        if isinstance(sources, list):
+            sources = [source for source in sources for _ in range(num_candidates)]
         drawn = []
-        with self.progress_bar(total=total) as progress:
-            for start in range(0, total, _IMAGES_A_CHUNK):
-                chunk = slice(start, min(start + _IMAGES_A_CHUNK, total))
-                source = request.generator
-                if isinstance(source, list):
-                    source = [source[index // num_candidates] for index in range(chunk.start, chunk.stop)]
-                drawn.append(image_generator(**conditions[chunk].given, **options, generator=source).images)
+        with self.progress_bar(total=len(conditions)) as progress:
+            for start in range(0, len(conditions), _IMAGES_A_CHUNK):
+                chunk = slice(start, start + _IMAGES_A_CHUNK)
+                of_chunk = sources[chunk] if isinstance(sources, list) else sources
+                output = image_generator.images_of(
+                    conditions[chunk], request.settings, of_chunk, output_type, on_step_end
+                )
+                drawn.append(output.images)
                 if self.interrupt:
                     # Of pictures that had not begun, nothing more is denoised than one step.
-                    options["callback_on_step_end"] = _interrupt
-                progress.update(chunk.stop - chunk.start)
+                    on_step_end = StepCallback(_interrupt)
+                progress.update(len(output.images))
         pictures = torch.cat(drawn)
         return pictures.reshape(num_patterns, num_candidates, *pictures.shape[1:])
-
-    def _callback_of(self, on_step_end: StepCallback) -> dict[str, Any]:
-        """What the image generator is told of the callback, whose pipeline is this one."""
-        function = on_step_end.function
-        if function is None:
-            return {}
-        return {
-            "callback_on_step_end": lambda _, *arguments: function(self, *arguments),
-            "callback_on_step_end_tensor_inputs": on_step_end.names,
-        }
 
     def _scores(self, candidates: torch.Tensor, decoding: FmriDecoding, request: DrawingRequest) -> torch.Tensor | None:
         """(N, K) cosine similarity of each candidate's embedding to the reference; None if there is nothing to rank."""

@@ -13,7 +13,7 @@ import diffusers
 import torch
 from pydantic import ConfigDict, create_model
 
-from ..component_index import check_component_classes, component_class, component_kinds, dtype_of, take_dtype
+from ..component_index import check_component_classes, component_class, component_classes, dtype_of, take_dtype
 from ..errors import FmriModelsError
 from ..hub_repository import local_folder, weights_patterns
 from ..names import one_line
@@ -107,10 +107,10 @@ def _stored_components(
 ) -> dict[str, tuple[str, Any]]:
     """Library and class of each component that will be read from the folder."""
     found = {}
-    for name, kinds in component_kinds(generator_class).items():
+    for name, allowed in component_classes(generator_class).items():
         entry = index.get(name, [None, None])
         if name not in given and entry != [None, None]:
-            found[name] = (entry[0], component_class(entry, kinds, f"The {name} {of}", mend))
+            found[name] = (entry[0], component_class(entry, allowed, f"The {name} {of}", mend))
     return found
 
 
@@ -124,7 +124,7 @@ def check_generator_index(
     """
     what = f"The index of the image generator in {one_line(path)}"
     index = read_object(file, "index of the image generator", mend)
-    components = component_kinds(generator_class)
+    components = component_classes(generator_class)
     class_name = index.get("_class_name")
     own_names = [base.__name__ for base in generator_class.__mro__]
     is_foreign = isinstance(class_name, str) and class_name not in own_names

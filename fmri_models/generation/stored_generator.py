@@ -13,7 +13,7 @@ from ..component_index import (
     check_can_be_saved,
     check_loading_options,
     check_without_adapters,
-    component_kinds,
+    component_classes,
     not_loaded,
     take_device_map,
     take_dtype,
@@ -97,7 +97,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
     @classmethod
     def _take_dtype(cls, kwargs: dict[str, Any]) -> None:
         """Leaves what the networks are loaded in as `dtype`, which is float32 where nobody says anything."""
-        take_dtype(kwargs, f"{cls.__name__}.from_source", component_kinds(cls))
+        take_dtype(kwargs, f"{cls.__name__}.from_source", component_classes(cls))
         kwargs.setdefault("dtype", torch.float32)
 
     @classmethod
@@ -137,7 +137,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         if not is_trusted:
             check_loading_options(cls, kwargs)
         what = f"{cls.__name__}.from_pretrained"
-        take_dtype(kwargs, what, component_kinds(cls))
+        take_dtype(kwargs, what, component_classes(cls))
         device = take_device_map(kwargs, what)
         folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
         recover(folder)
@@ -237,8 +237,8 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
 
 def _has_networks(generator_class: type) -> bool:
     """Whether any component may have weights, of which there can be variants."""
-    kinds = component_kinds(generator_class).values()
-    return any(issubclass(kind, torch.nn.Module) for component in kinds for kind in component)
+    allowed = component_classes(generator_class).values()
+    return any(issubclass(each, torch.nn.Module) for component in allowed for each in component)
 
 
 def hub_options(options: dict[str, Any]) -> dict[str, Any]:
