@@ -83,9 +83,9 @@ def _card_data(pipeline: SavedPipeline, report: Report | None, stated: dict[str,
 
 def _eval_results(report: Report) -> list[EvalResult]:
     """The row `brain`, unrounded."""
-    kind = " (simulated)" if report.data.get("simulated") else ""
+    remarks = " (simulated)" if report.data.get("simulated") else ""
     # Whoever lists figures of many models reads the name of the data and no text of the card.
-    kind += f" ({WARNINGS_TITLE[0].lower()}{WARNINGS_TITLE[1:]})" if report.warnings else ""
+    remarks += f" ({WARNINGS_TITLE[0].lower()}{WARNINGS_TITLE[1:]})" if report.warnings else ""
     brain = report.results.get("brain", {})
     measured = {info: brain.get(info.name) for info in report.metrics()}
     return [
@@ -93,7 +93,7 @@ def _eval_results(report: Report) -> list[EvalResult]:
             task_type=PIPELINE_TAG,
             task_name=TASK,
             dataset_type=str(report.data.get("name")),
-            dataset_name=f"{report.data.get('name')}{kind}",
+            dataset_name=f"{report.data.get('name')}{remarks}",
             dataset_config=report.data.get("split"),
             dataset_split="test",
             dataset_revision=report.data.get("fingerprint"),

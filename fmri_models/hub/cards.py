@@ -95,7 +95,7 @@ def _rendered(pipeline: SavedPipeline, report: Report | None) -> str:
         pipeline=pipeline,
         record=pipeline.record,
         simulated=is_simulated(pipeline, report),
-        spaces={label: pipeline.config.space(kind) for kind, label in _SPACES.items()},
+        spaces={label: pipeline.config.space(name) for name, label in _SPACES.items()},
         penalties=_penalties(pipeline),
         example=_example(pipeline),
         published=[markdown_code(name) for name in pipeline.conversion.checkpoints] if pipeline.conversion else [],

@@ -30,8 +30,8 @@ class TrainingOptions:
 
     Args:
         steps: Updates of the weights; give this or `epochs`.
-        epochs: Passes over the rows that the stage learns from.
-        batch_size: Rows of a batch, over all processes together.
+        epochs: Passes over the examples that the stage learns from.
+        batch_size: Examples of a batch, over all processes together.
         learning_rate: The highest one of the schedule.
         optimizer: `"adamw"`, or `"adafactor"`, which keeps next to nothing of each weight; see [`Adafactor`]. A
             learning rate that suits the one is a good one to begin with for the other.
@@ -43,10 +43,10 @@ class TrainingOptions:
         schedule: `"one_cycle"` (up and down by cosines, AdamW's first moment the other way round), `"cosine"` (linear
             warm-up, then down to 0 by a cosine), or `"constant"` (linear warm-up, then level).
         warmup: Share of the steps in which the learning rate rises.
-        gradient_accumulation_steps: Batches whose gradients make one step.
-        gradient_accumulation: What a loss that compares rows sees of them. `"separate"` compares the rows of each batch
-            and averages; `"cached"` compares the rows of all, with the gradient of one large batch and the activations
-            of a small one, at the price of reading each batch but one twice (Gao et al., 2021).
+        gradient_accumulation_steps: Micro-batches of `batch_size` whose gradients make one step.
+        gradient_accumulation: What a loss that compares examples sees of them. `"separate"` compares those of each
+            micro-batch and averages; `"cached"` compares those of all, with the gradient of one large batch and the
+            activations of a small one, at the price of reading each micro-batch but one twice (Gao et al., 2021).
         max_grad_norm: Longer gradients are scaled down to this norm; None leaves them.
         ema_decay: Decay of the moving average of the weights, which is what is validated and saved; None keeps none.
         mixed_precision: `"no"`, `"bf16"`, or `"fp16"` (needs a GPU).

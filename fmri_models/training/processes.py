@@ -41,9 +41,9 @@ class _GatherRows(torch.autograd.Function):
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         ctx.rows = len(tensor)
         tensor = tensor.contiguous()
-        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, tensor)
-        return torch.cat(parts)
+        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, tensor)
+        return torch.cat(gathered)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
@@ -57,7 +57,7 @@ class _GatherRows(torch.autograd.Function):
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over processes.
 
-    Objectives call the parts of a model in any order and as often as they like, and a subject's own layers may be used
+    Objectives call the modules of a model in any order and as often as they like, and a subject's own layers may be used
     by one process alone; both are beyond DistributedDataParallel, which follows one call of one module.
     """
     if not _several():
@@ -122,5 +122,5 @@ def _average(gradients: list[torch.Tensor]) -> None:
     joined = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(joined)
     joined /= dist.get_world_size()
-    for gradient, part in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for gradient, averaged in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(averaged.view_as(gradient))

@@ -56,14 +56,14 @@ def declared_options(
     return _changed(recipe_class, {**recipe, "selection": selection})
 
 
-def _changed(kind: type, kinds: Mapping[str, Any]) -> Options:
+def _changed(dataclass: type, changes: Mapping[str, Any]) -> Options:
     """The options of a dataclass, with more said of some of them."""
-    return Options({**options_of(kind).kinds, **kinds})
+    return Options({**options_of(dataclass).kinds, **changes})
 
 
 def _each_or_none(options: Options) -> Options:
     """Options of which each may also be null, which leaves it as it is."""
-    return Options({name: OneOf((kind, None)) for name, kind in options.kinds.items()})
+    return Options({name: OneOf((declared, None)) for name, declared in options.kinds.items()})
 
 
 def _processor_options() -> Options:
@@ -81,15 +81,15 @@ def _generator_options(generator: Any) -> Options:
         is_known = name in GENERATORS.names()
         for each in [image_generator_class(name)] if is_known else image_generator_classes():
             own |= options_of(each.options).kinds
-    kinds = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
-    return Options({name: kinds[name] for name in GENERATOR_KEYS}, closed=False)
+    known = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
+    return Options({name: known[name] for name in GENERATOR_KEYS}, closed=False)
 
 
-def check_keys(values: Mapping[str, Any], kind: type, what: str) -> None:
+def check_keys(values: Mapping[str, Any], dataclass: type, what: str) -> None:
     """Refuses keys that are no field of a dataclass.
 
     Raises:
         FmriModelsError: Names the first one, and the field that is closest to it.
     """
     for key in values:
-        check_key(key, [item.name for item in fields(kind)], what)
+        check_key(key, [item.name for item in fields(dataclass)], what)

@@ -19,7 +19,7 @@ def settled_recipe(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -
 
     A stage in closed form whose objective has `selection: auto` gets what that comes to, and learns from validation
     trials that it chooses nothing on. Repetitions that would be averaged over runs, although the design tests the same
-    stimuli in other runs, are rows of their own.
+    stimuli in other runs, are examples of their own.
 
     Args:
         recipe: Of one fold.

@@ -12,7 +12,7 @@ class TrialSimulation:
     """How trials are simulated.
 
     Args:
-        share: Share of each batch's rows that simulated trials take the place of.
+        share: Share of each batch's examples that simulated trials take the place of.
         shift: Standard deviation of how far a picture is moved in either direction, as a share of its side.
         rotation: Standard deviation of how far it is turned, in degrees.
         scale: Standard deviation of the logarithm of how much it is stretched, in either direction for itself.
