@@ -1,13 +1,14 @@
 """Noise ceilings: from a signal-to-noise ratio, and from repetitions in the training data."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 
+from ..processing.moments import Moments
 from ..processing.subject_statistics import stimuli_in_effect
-from .streaming_statistics import StreamingStatistics
 
-_BLOCK = 256
+_TRIALS_A_CHUNK = 256
 # A session with fewer trials has no standard deviation worth dividing by.
 _FEWEST_TRIALS_OF_SESSION = 20
 # The mean of fewer stimuli takes away more than a tenth of what differs between them.
@@ -74,11 +75,10 @@ def _standardization(
         sessions = np.zeros_like(sessions)
     scaling = {}
     for session in np.unique(sessions):
-        statistics = StreamingStatistics(num_voxels)
-        rows = np.flatnonzero(sessions == session)
-        for start in range(0, len(rows), _BLOCK):
-            statistics.update(read(rows[start : start + _BLOCK]))
-        scaling[session] = (statistics.mean, np.where(statistics.std > 0, statistics.std, 1))
+        trials = np.flatnonzero(sessions == session)
+        chunks = (trials[start : start + _TRIALS_A_CHUNK] for start in range(0, len(trials), _TRIALS_A_CHUNK))
+        moments = reduce(Moments.merged, (Moments.of(read(chunk)) for chunk in chunks))
+        scaling[session] = (moments.mean, np.where(moments.std > 0, moments.std, 1))
 
     def standardize(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
         out = np.empty_like(values)
@@ -92,10 +92,10 @@ def _standardization(
 
 
 def _whole_stimuli(order: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
-    """Blocks of rows, cut only between stimuli."""
+    """Chunks of trials, cut only between stimuli."""
     starts = np.flatnonzero(np.diff(which[order], prepend=-1))
     cuts = [0]
     for start in starts:
-        if start - cuts[-1] >= _BLOCK:
+        if start - cuts[-1] >= _TRIALS_A_CHUNK:
             cuts.append(int(start))
     return np.split(order, cuts[1:])

@@ -19,7 +19,8 @@ from ..data.processed import BetasOfTrials, ProcessedTrials
 from ..data.schema import TEST, TRAIN, VALIDATION
 from ..data.split_files import part_fingerprints
 from ..data.splits import named_folds, untested_sentences
-from ..data.table import Trials, TrialTable
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
 from ..data.targets import Target, cached_targets
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
@@ -28,7 +29,7 @@ from ..modeling_outputs import FmriDecoding
 from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
-from ..processing_fmri import UnseenSession
+from ..processing.options import UnseenSession
 from ..scenes import SceneFactors, background, factor_combinations_seen
 from ..swapping import recover
 from ..training_record import TrainingRecord, differing
@@ -37,10 +38,12 @@ from .held_out import HeldOut, check_trained_split, held_out_notes, held_out_tri
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .processor_notes import processor_notes
-from .protocols import Protocol, get_protocol, row_info
+from .protocols import Protocol, get_protocol
 from .report import Report
 from .report_folder import check_report_folder, write_report
-from .scoring import RowData, picture_ids, score_rows
+from .rows import RowData, get_row
+from .scored_items import picture_ids
+from .scoring import score_rows
 from .seeded_drawing import Precision, SeededDrawing
 
 logger = logging.get_logger(__name__)
@@ -460,7 +463,7 @@ def _drawn_rows(
     rows = {}
     for number, (name, draw) in enumerate(ways.items(), start=1):
         of_subject = f" of {subject}" if subject else ""
-        what = f"Drawing row {number} of {len(ways)} drawn rows{of_subject}, {row_info(name).label}"
+        what = f"Drawing row {number} of {len(ways)} drawn rows{of_subject}, {get_row(name).label}"
         with ExitStack() as stack:
             for each in (pipeline, reference):
                 if each is not None:

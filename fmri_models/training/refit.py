@@ -16,7 +16,8 @@ from ..names import did_you_mean, one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
-from ..processing_fmri import FmriProcessor, UnseenSession
+from ..processing.options import UnseenSession
+from ..processing_fmri import FmriProcessor
 from ..reading import check_regular_file, read_object
 from ..registry import find_class
 from ..saving import merged_folder

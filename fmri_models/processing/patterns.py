@@ -1,0 +1,161 @@
+"""The patterns of a processor's call: whose and of which session each is, what is refused, how widths are changed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import FmriModelsError
+from ..in_memory import as_numbers, as_sessions
+from ..names import one_line
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns of one call, one after the other.
+
+    Args:
+        values: (N, voxels), or a list of N patterns (voxels,) where widths differ.
+        leading: Dimensions that the output gets back; none for a list.
+    """
+
+    values: np.ndarray | list[np.ndarray]
+    leading: tuple[int, ...]
+
+    @classmethod
+    def of(cls, fmri: Any) -> "Patterns":
+        """Those of an array (..., voxels), or of a sequence of (voxels,).
+
+        Raises:
+            FmriModelsError: It is empty, has no such shape, or is no numbers.
+        """
+        if isinstance(fmri, list | tuple) and any(
+            isinstance(each, list | tuple) or hasattr(each, "shape") for each in fmri
+        ):
+            fmri = [as_numbers(pattern) for pattern in fmri]
+        if isinstance(fmri, list) and len({np.shape(pattern) for pattern in fmri}) > 1:
+            if wrong := [pattern.shape for pattern in fmri if pattern.ndim != 1 or not pattern.size]:
+                raise FmriModelsError(f"A pattern has the shape {wrong[0]}; expected (voxels,), each of one subject.")
+            return cls(fmri, ())
+        array = as_numbers(fmri)
+        if array.ndim == 0 or array.size == 0:
+            raise FmriModelsError(f"Voxels have the shape {array.shape}; expected (trials, voxels), not empty.")
+        array = array[None] if array.ndim == 1 else array
+        return cls(array.reshape(-1, array.shape[-1]), array.shape[:-1])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of entries of the first dimension, each of which has one subject."""
+        return self.leading[0] if self.leading else len(self)
+
+    def width(self, position: int) -> int:
+        """Voxels of a pattern."""
+        return int(np.shape(self.values[position])[-1])
+
+    def subjects(self, subject: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
+        """The subject of each pattern.
+
+        Args:
+            subject: A name, or one for each entry of the first dimension; None where one subject is known.
+            known: The processor's subjects.
+
+        Raises:
+            FmriModelsError: Nobody says which subject it is, a name is none, or there are too many or too few.
+        """
+        if subject is None:
+            if len(known) != 1:
+                raise FmriModelsError(f"Say with subject= whose voxels these are: {', '.join(known)}.")
+            subject = known[0]
+        if isinstance(subject, str):
+            return [subject] * len(self)
+        several: Any = subject
+        is_one = isinstance(several, bytes) or not isinstance(several, Iterable) or getattr(several, "ndim", 1) == 0
+        names = [several] if is_one else list(several)
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise FmriModelsError(
+                f"subject is {one_line(repr(wrong[0]), 80)}; expected a subject's name, or one for each pattern: it "
+                f"knows {', '.join(known)}."
+            )
+        if len(names) != self.batch_size:
+            raise FmriModelsError(
+                f"{len(names)} subjects were given for {self.batch_size} patterns; give one a pattern."
+            )
+        return [name for name in names for _ in range(len(self) // self.batch_size)]
+
+    def sessions(self, session: int | Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+        """(N,) session of each pattern; None where none is given.
+
+        Args:
+            session: One for all, one for each entry of the first dimension, or one a pattern.
+
+        Raises:
+            FmriModelsError: A session is no whole number, or there are too many or too few.
+        """
+        if session is None:
+            return None
+        sessions = as_sessions(session)
+        if sessions.ndim == 0:
+            return np.full(len(self), sessions)
+        if sessions.shape == self.leading:
+            return sessions.reshape(-1)
+        if sessions.shape != (self.batch_size,):
+            found = len(sessions) if sessions.ndim == 1 else f"sessions of the shape {sessions.shape} instead of"
+            raise FmriModelsError(f"{found} sessions were given for {self.batch_size} patterns; give one a pattern.")
+        return np.repeat(sessions, len(self) // self.batch_size)
+
+
+def check_finite(
+    patterns: np.ndarray,
+    name: str,
+    numbers: list[int],
+    voxel_number: Callable[[int, int], int] = lambda position, voxel: voxel,
+) -> None:
+    """Refuses patterns (N, voxels) with NaN or infinite values.
+
+    Args:
+        patterns: The patterns.
+        name: The subject.
+        numbers: By which a message calls each pattern.
+        voxel_number: Position of a pattern and of a voxel in it ▶ number by which a message calls the voxel.
+    """
+    # A sum is finite only if every value is: one pass without a mask, which only a failure needs.
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(patterns.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(patterns)
+    if bad.any():
+        position, voxel = (int(index[0]) for index in np.nonzero(bad))
+        raise FmriModelsError(
+            f"{name} has {int(bad.sum())} values that are NaN or infinite, the first in pattern {numbers[position]} at "
+            f"voxel {voxel_number(position, voxel)}; leave out these trials or voxels "
+            "(`prepare arrays --drop-bad-voxels`)."
+        )
+
+
+def check_not_constant(patterns: np.ndarray, name: str, numbers: list[int]) -> None:
+    """Refuses patterns that have one value in all of several voxels."""
+    if patterns.shape[1] < 2:
+        return
+    constant = (patterns == patterns[:, :1]).all(axis=1)
+    if constant.any():
+        position = int(np.flatnonzero(constant)[0])
+        raise FmriModelsError(
+            f"Pattern {numbers[position]} of {name} has the value {patterns[position, 0]:g} in every voxel, so it "
+            "holds no response; leave it out."
+        )
+
+
+def wrapped(values: np.ndarray, width: int) -> np.ndarray:
+    """Pads by repeating the pattern from its start, as MinD-Vis pads to a multiple of its patch."""
+    repeats = -(-width // values.shape[1])
+    return np.tile(values, (1, repeats))[:, :width]
+
+
+def pooled(values: np.ndarray, width: int) -> np.ndarray:
+    """Adaptive maximum over neighbouring voxels, as MindBridge brings subjects to one width."""
+    return torch.nn.functional.adaptive_max_pool1d(torch.from_numpy(np.ascontiguousarray(values)), width).numpy()
