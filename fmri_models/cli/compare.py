@@ -148,7 +148,7 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     """A table for each later report: its advantage over the first on the items that both have."""
     from ..evaluation.bootstrap import FEWEST_STIMULI
     from ..evaluation.items import brain_items_of
-    from ..evaluation.protocols import metric_info
+    from ..evaluation.named_metrics import get_metric
     from ..terminal_text import text_table
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
@@ -166,7 +166,7 @@ def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: lis
     for name, found in _paired_values(reports, names, metrics).items():
         lines = [
             [
-                metric_info(metric).label,
+                get_metric(metric).label,
                 f"{each['difference']:+.3f}",
                 "–" if each["ci95"] is None else "[{:+.3f}, {:+.3f}]".format(*each["ci95"]),
                 str(each["n"]),
@@ -228,7 +228,7 @@ def _difference(
     import numpy as np
 
     from ..evaluation.bootstrap import WIDENING_OF_FOLDS, paired_difference
-    from ..evaluation.protocols import metric_info, metric_range
+    from ..evaluation.named_metrics import get_metric
 
     shared = sorted(items.keys() & first.keys())
     if not shared:
@@ -238,8 +238,8 @@ def _difference(
         values,
         others,
         [same.get(key[1], key[1]) for key in shared],
-        metric_info(metric).higher_is_better,
-        bounds=metric_range(metric),
+        get_metric(metric).higher_is_better,
+        bounds=get_metric(metric).bounds,
         widening=WIDENING_OF_FOLDS if merged else 1.0,
     )
 

@@ -19,8 +19,8 @@ _MODULES = {
     "load_extractor": "features",
     "Protocol": "protocols",
     "get_protocol": "protocols",
-    "RowData": "scoring",
-    "Scores": "scoring",
+    "RowData": "rows",
+    "Scores": "scores",
     "score_rows": "scoring",
     "Report": "report",
     "write_report": "report_folder",
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from .report import Report
     from .report_folder import write_report
     from .retrieval import retrieval_accuracy
-    from .scoring import RowData, Scores, score_rows
+    from .rows import RowData
+    from .scores import Scores
+    from .scoring import score_rows
 
 __all__ = [
     "EfficientNetLite0",

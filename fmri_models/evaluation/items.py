@@ -15,7 +15,7 @@ from ..names import is_line, one_line
 from ..reading import check_regular_file
 from .report import Report
 from .report_schema import LARGEST
-from .scoring import ITEM_SCHEMA, Scores
+from .scores import ITEM_SCHEMA, Scores
 
 ITEMS_FILE = "items.parquet"
 # 15 rows and 20 metrics of 2,000 pictures of 8 subjects.

@@ -466,6 +466,42 @@ def losses_in_columns(similarity: Tensor) -> Tensor:
     return losses.masked_fill(~defined, float(len(similarity)))
 
 
+def losses_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of other stimuli each entry of a row does not beat; an undefined one (NaN) is better than none.
+
+    Args:
+        similarity: (T, N) of stimuli and items.
+        truth_index: (N,) the stimulus of each item; items of one stimulus are not compared with each other.
+
+    Returns:
+        (T, N) numbers of items not beaten, of an undefined entry more than there are, and (N,) numbers of items of
+        other stimuli.
+    """
+    wins, rivals = wins_in_rows(similarity, truth_index)
+    others = (truth_index[:, None] != truth_index).sum(0)
+    return (rivals - wins).masked_fill(similarity.isnan(), float(similarity.shape[1])), others
+
+
+def wins_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of other stimuli each entry of a row beats, and how many of them are defined (NaN is not).
+
+    Args:
+        similarity: (T, N) of stimuli and items.
+        truth_index: (N,) the stimulus of each item.
+
+    Returns:
+        Two (T, N) of numbers.
+    """
+    defined = (~similarity.isnan()).double()
+    wins = wins_in_columns(similarity.T).T.clone()
+    rivals = defined.sum(1, keepdim=True).repeat(1, similarity.shape[1])
+    for stimulus in truth_index.unique():
+        same = (truth_index == stimulus).nonzero()[:, 0]
+        wins[:, same] -= wins_in_columns(similarity[:, same].T).T
+        rivals[:, same] -= defined[:, same].sum(1, keepdim=True)
+    return wins, rivals
+
+
 def checked_features(
     truth_features: Any, recon_features: Any, infinite: Literal["refused", "allowed"] = "refused"
 ) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,11 @@ import torch
 
 from ..data.near_copies import THRESHOLD, NearCopy, PictureSketches, parts_by_fold
 from ..data.table import TrialTable
-from .protocols import Protocol, metric_info
+from .named_metrics import get_metric
+from .protocols import Protocol
 from .report import Report
-from .scoring import RowData, score_rows
+from .rows import RowData
+from .scoring import score_rows
 
 _MOST_PAIRS = 1000
 _NAMED = 5
@@ -128,7 +130,7 @@ def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[st
     if without is None:
         return [f"{what} Too few others are left to be scored, so that no figure here is one of unseen pictures."]
     compared = [
-        f"{metric_info(name).label} {before['value']:.3f} with and {after['value']:.3f} without them"
+        f"{get_metric(name).label} {before['value']:.3f} with and {after['value']:.3f} without them"
         for name in _TELLING
         if (before := brain.get(name)) and (after := without.get(name))
     ]

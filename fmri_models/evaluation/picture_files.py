@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import FmriModelsError
 from ..names import file_name, is_name
 from .items import ITEMS_FILE, picture_counts
-from .scoring import Scores
+from .scores import Scores
 
 
 def save_pictures(folder: Path, truth: Tensor, images: Mapping[str, Tensor], scores: Scores) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..names import one_line
 from .picture_files import to_pil
-from .protocols import row_info
-from .scoring import Scores
+from .rows import get_row
+from .scores import Scores
 
 TILE = 112
 _GAP, _MARGIN, _LABEL_SIZE, _PAGE, _INK = 4, 12, 15, (255, 255, 255), (40, 44, 52)
@@ -35,7 +35,7 @@ def draw_grid(
     chosen = grid_items(scores, columns, seed)
     labelled = [
         ("shown", truth),
-        *((one_line(row_info(name).label, 60), pictures) for name, pictures in images.items()),
+        *((one_line(get_row(name).label, 60), pictures) for name, pictures in images.items()),
     ]
     font = ImageFont.load_default(_LABEL_SIZE)
     label_width = int(max(font.getlength(label) for label, _ in labelled)) + 2 * _MARGIN

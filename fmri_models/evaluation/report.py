@@ -29,20 +29,18 @@ from .bootstrap import (
     permutation_test,
     stimulus_means,
 )
-from .protocols import MetricInfo, Protocol, metric_info, metric_range, row_info
+from .named_metrics import Metric, get_metric
+from .protocols import Protocol
 from .report_schema import ReportContent
-from .scoring import Scores, same_pictures
+from .rows import ROWS, get_row
+from .scored_items import same_pictures
+from .scores import Scores
 
 REPORT_FILE = "report.json"
 SCHEMA = 1
 
-# A blurry picture is near every picture, so pixel metrics reward the average: on NSD a decoder's blurry first stage
-# scores better in them than its final pictures (Scotti et al. 2023).
-_PIXEL_METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse")
-_BLURRY_CONTROLS = ("mean_image",)
 # Where a verdict names its metrics.
 _REWARDED = "{metrics}"
-_PERMUTED_TRAINING = ("permuted_training", "permuted_training_own")
 # Above this a p that is as small as it can be tells nothing.
 _SMALLEST_USEFUL_P = 0.05
 
@@ -132,7 +130,7 @@ class Report(ShortRepr):
         permutation = {metric: asdict(result) for metric, result in _permutation(scores).items()}
         described = _described(protocol, scores)
         rows = {
-            row: asdict(row_info(row)) | ({"uses_test_images": True} if row in uses_test_images else {})
+            row: get_row(row).described() | ({"uses_test_images": True} if row in uses_test_images else {})
             for row in scores.rows
         }
         return cls(
@@ -199,19 +197,19 @@ class Report(ShortRepr):
 
     def row(self, name: str) -> dict[str, Any]:
         """What a row is: its kind, label and description."""
-        return self.rows.get(name) or asdict(row_info(name))
+        return self.rows.get(name) or get_row(name).described()
 
     @property
     def further_notes(self) -> list[str]:
         """The notes that are no warnings."""
         return [note for note in self.notes if note not in self.warnings]
 
-    def metrics(self) -> list[MetricInfo]:
+    def metrics(self) -> list[Metric]:
         """The metrics that at least one row has, in the protocol's order."""
         names = [metric["name"] for metric in self.protocol.get("metrics", [])]
         names += [name for row in self.results.values() for name in row if name not in names]
         names = list(dict.fromkeys(names))
-        return [metric_info(name) for name in names if any(row.get(name) for row in self.results.values())]
+        return [get_metric(name) for name in names if any(row.get(name) for row in self.results.values())]
 
 
 def versions() -> dict[str, str]:
@@ -228,7 +226,7 @@ def versions() -> dict[str, str]:
 def _result(metric: str, values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
     if values is None:
         return None
-    found = interval(values, scores.units.tolist(), draws, seed, metric_range(metric), widening=scores.widening)
+    found = interval(values, scores.units.tolist(), draws, seed, get_metric(metric).bounds, widening=scores.widening)
     if found is None:
         return None
     return {**asdict(found), "ci95": None if found.ci95 is None else list(found.ci95)}
@@ -247,11 +245,7 @@ def _comparisons(scores: Scores, draws: int, seed: int) -> dict[str, dict[str, d
             if values is None or own is None:
                 compared[row][metric] = None
                 continue
-            ids, higher, bounds = (
-                scores.units.tolist(),
-                metric_info(metric).higher_is_better,
-                metric_range(metric),
-            )
+            ids, higher, bounds = scores.units.tolist(), get_metric(metric).higher_is_better, get_metric(metric).bounds
             found = paired_difference(own, values, ids, higher, draws, seed, bounds, scores.widening)
             compared[row][metric] = None if found is None else found.to_dict()
     return compared
@@ -266,7 +260,7 @@ def _permutation(scores: Scores) -> dict[str, Any]:
         # A pairing can leave an item without a score (no other picture has its background).
         observed, *means = means_over_stimuli(np.concatenate([true[None], permuted]), scores.units)
         if np.isfinite(observed) and np.isfinite(means).any():
-            higher = metric_info(metric).higher_is_better
+            higher = get_metric(metric).higher_is_better
             tests[metric] = permutation_test(
                 np.array(means), float(observed), higher, scores.exhaustive, scores.widening
             )
@@ -294,7 +288,7 @@ def _per_subject(scores: Scores) -> dict[str, Any]:
 def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
     """The protocol with the metrics that were used, and chance where it follows from the number of stimuli."""
     names = list(dict.fromkeys([*protocol.metrics, *(m for row in scores.values.values() for m in row)]))
-    metrics = [asdict(metric_info(name)) | {"chance": scores.chances.get(name)} for name in names]
+    metrics = [get_metric(name).described() | {"chance": scores.chances.get(name)} for name in names]
     return {**protocol.to_dict(), "metrics": metrics, "pool_size": protocol.pool_size or _whole(scores.pool_size)}
 
 
@@ -392,7 +386,7 @@ def _verdict(row: str, metric: str, difference: Mapping[str, Any]) -> str:
     if advantage > 0:
         return "The brain row is better, but not beyond doubt."
     certain = bounds is not None and bounds[1] < 0
-    if metric in _PIXEL_METRICS and row in _BLURRY_CONTROLS:
+    if get_metric(metric).rewards_blur and get_row(row).is_average:
         return (
             f"This control wins by its nature{'' if certain else ', if not beyond doubt'}: a blurry average is near "
             f"every picture in pixels, so {_REWARDED} it although it says nothing about what was shown; identification "
@@ -425,16 +419,17 @@ def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:
     """Metrics in which permuted training is above chance, at a level that holds for all of them together."""
     tested = [
         (row, metric, values)
-        for row in _PERMUTED_TRAINING
+        for row in [name for name, each in ROWS.items() if each.learned_nothing]
         for metric, values in scores.values.get(row, {}).items()
-        # A factor's values need not be equally frequent, so that always the same answer can be above chance.
-        if values is not None and metric in scores.chances and not metric.startswith("factor_accuracy_")
+        if values is not None and metric in scores.chances and get_metric(metric).chance_is_upper_bound
     ]
     if not tested:
         return []
     sentences, confidence = [], 1 - (1 - CONFIDENCE) / len(tested)
     for row, metric, values in tested:
-        found = interval(values, scores.units.tolist(), draws, seed, metric_range(metric), confidence, scores.widening)
+        found = interval(
+            values, scores.units.tolist(), draws, seed, get_metric(metric).bounds, confidence, scores.widening
+        )
         chance = scores.chances[metric]
         if found is not None and found.ci95 is not None and found.ci95[0] > chance:
             sentences.append(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from ..errors import FmriModelsError
 from ..names import check_line
-from .protocols import metric_info
+from .named_metrics import get_metric
 
 
 def _line(text: str) -> str:
@@ -18,7 +18,7 @@ def _line(text: str) -> str:
 
 def _known_metric(name: str) -> str:
     try:
-        metric_info(name)
+        get_metric(name)
     except FmriModelsError as error:
         raise ValueError("the name of a metric that this version knows") from error
     return name

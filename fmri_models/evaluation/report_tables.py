@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .bootstrap import FEWEST_STIMULI
-from .protocols import MetricInfo
+from .named_metrics import Metric
 from .report import Report
 from .report_facts import in_words
 
@@ -78,7 +78,7 @@ def chances(report: Report) -> dict[str, float]:
     return {info["name"]: info["chance"] for info in metrics if info.get("chance") is not None}
 
 
-def metric_cell(metric: MetricInfo) -> str:
+def metric_cell(metric: Metric) -> str:
     """A metric in a table, with its direction."""
     return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from ..names import one_line
 from ..terminal_text import terminal_width, text_table, wrapped
-from .protocols import ROWS, MetricInfo
+from .named_metrics import Metric
 from .report import Report
 from .report_facts import WARNINGS_TITLE
 from .report_tables import metric_cell, scores_table, value_cell
+from .rows import ROWS
 
 
 def results_table(report: Report, all_rows: bool = False, width: int | None = None) -> str:
@@ -43,7 +44,7 @@ def results_table(report: Report, all_rows: bool = False, width: int | None = No
     return "\n".join([table, *(line for note in notes for line in wrapped(one_line(note, most=2000), width))])
 
 
-def _best(report: Report, rows: Sequence[str], metric: MetricInfo) -> Mapping[str, Any] | None:
+def _best(report: Report, rows: Sequence[str], metric: Metric) -> Mapping[str, Any] | None:
     """The best of some rows' values in a metric; None where none has one."""
     found = [report.results.get(row, {}).get(metric.name) for row in rows]
     there = [each for each in found if each and each.get("value") is not None]
@@ -65,8 +66,7 @@ def notes_text(report: Report, width: int | None = None) -> str:
     width = terminal_width(width)
     lines = []
     for note in report.further_notes:
-        first, *others = wrapped(one_line(_in_plain_names(report, note), most=2000), width - 2)
-        lines += [f"- {first}", *(f"  {line}" for line in others)]
+        lines += wrapped(one_line(_in_plain_names(report, note), most=2000), width, "- ", "  ")
     return "\n".join(lines)
 
 

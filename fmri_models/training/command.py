@@ -85,7 +85,7 @@ def _checked_soon(args: argparse.Namespace) -> dict[str, Any]:
 def _next_command(out: Path, data: Path) -> str:
     """How the trained model is measured, with the protocol that its pictures ask for."""
     from ..data.table import TrialTable
-    from ..evaluation.scoring import SMALLEST_NETWORK_PICTURE
+    from ..evaluation.named_metrics import SMALLEST_NETWORK_PICTURE
     from ..names import shell_word
 
     stimuli = TrialTable.open(data).stimuli

@@ -7,9 +7,11 @@ import torch
 
 from ..data.generator_pictures import prepare_pictures
 from ..data.processed import ProcessedTrials
-from ..data.table import Trials, TrialTable
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
 from ..evaluation.protocols import Protocol
-from ..evaluation.scoring import RowData, score_rows
+from ..evaluation.rows import RowData
+from ..evaluation.scoring import score_rows
 from ..evaluation.seeded_drawing import SeededDrawing
 from ..pipeline_fmri import FmriToImagePipeline
 

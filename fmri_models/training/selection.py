@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from ..data import schema
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
-from ..evaluation.protocols import metric_info
+from ..evaluation.named_metrics import get_metric
 from ..reading import checked
 from ..registry import get_method
 from .inner_folds import INNER_SPLIT, inner_split
@@ -165,7 +165,7 @@ def _choice(selection: Selection, candidates: list[Recipe], scores: Mapping[str,
         mean = np.average([each["score"] for each in folds], weights=[each["items"] for each in folds])
         results.append({"values": values, "score": float(mean), "folds": [each["score"] for each in folds]})
     means = np.array([result["score"] for result in results])
-    best = int(means.argmax() if metric_info(selection.metric).higher_is_better else means.argmin())
+    best = int(means.argmax() if get_metric(selection.metric).higher_is_better else means.argmin())
     record = {"metric": selection.metric, "inner_folds": selection.folds, "chosen": best, "candidates": results}
     logger.info(f"Selection: chose {selection.candidates[best]} ({selection.metric} {results[best]['score']:.4f}).")
     seconds = sum(each["seconds"] for each in scores.values())

@@ -12,12 +12,13 @@ from PIL import Image
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
+from fmri_models.evaluation.metrics import losses_in_rows
+from fmri_models.evaluation.named_metrics import get_metric
 from fmri_models.evaluation.picture_files import item_names
 from fmri_models.evaluation.picture_grid import draw_grid, grid_items
-from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, metric_info
+from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
 from fmri_models.evaluation.report_pages import to_markdown
 from fmri_models.evaluation.report_terminal import notes_text, results_table
-from fmri_models.evaluation.scoring import losses_in_rows
 
 COUNT = 24
 METRICS = (
@@ -288,7 +289,7 @@ def scored(rows, count=30, metric="pixcorr", permuted=()):
     """A report of item scores that are given."""
     values = {row: {metric: np.asarray(found, dtype=float)} for row, found in rows.items()}
     ids = np.array([f"s{index:03d}" for index in range(count)])
-    chances = {} if metric_info(metric).chance is None else {metric: metric_info(metric).chance}
+    chances = {} if get_metric(metric).chance is None else {metric: get_metric(metric).chance}
     scores = Scores(values, np.array(["a"] * count), ids, np.zeros(count, int), dict(permuted), chances=chances)
     return Report.from_scores(scores, Protocol("test", "", (metric,)), draws=200)
 
@@ -600,11 +601,11 @@ def test_mismatches_are_sentences(material):
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_every_metric_of_a_protocol_is_described(protocol):
     for name in protocol.metrics:
-        assert metric_info(name).description
-    assert metric_info("mse").higher_is_better is False
-    assert metric_info("distance_swav").higher_is_better is False
+        assert get_metric(name).description
+    assert get_metric("mse").higher_is_better is False
+    assert get_metric("distance_swav").higher_is_better is False
     with pytest.raises(FmriModelsError, match="no metric"):
-        metric_info("niceness")
+        get_metric("niceness")
 
 
 def test_the_terminal_gets_the_rows_that_matter():

@@ -18,7 +18,7 @@ from fmri_models.evaluation import Report, RowData, Scores, get_protocol, write_
 from fmri_models.evaluation.items import brain_items, brain_items_of
 from fmri_models.evaluation.picture_files import earlier_pictures
 from fmri_models.evaluation.report_folder import check_report_folder
-from fmri_models.evaluation.scoring import ITEM_SCHEMA
+from fmri_models.evaluation.scores import ITEM_SCHEMA
 
 PROTOCOL = get_protocol("small_pictures")
 OTHERS = ("notes.txt", "images/holiday.png", "images/brain/holiday.png", "pipeline/model_index.json")

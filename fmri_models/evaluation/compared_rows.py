@@ -1,0 +1,258 @@
+"""What metrics compare: a row's items with what was shown, and what is made of both once for all metrics."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .metrics import (
+    checked_features,
+    correlation_matrix,
+    cosine_matrix,
+    is_constant,
+    losses_in_columns,
+    losses_in_rows,
+    resize_pictures,
+)
+from .rows import RowData
+from .scored_items import ScoredItems
+
+if TYPE_CHECKING:
+    from .protocols import Protocol
+
+T = TypeVar("T")
+
+
+@dataclass
+class RowContent:
+    """A row's pictures, embeddings and what networks say about them."""
+
+    images: Tensor | None
+    embeds: Tensor | None
+    features: dict[str, Tensor]
+    factors: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, row: RowData, networks: Mapping[str, Callable[[Tensor], Tensor]], classifier: Any) -> "RowContent":
+        """Shows the row's pictures to the networks and, where there is one, to the classifier of scenes."""
+        if row.images is None:
+            return cls(None, row.retrieval_embeds, {}, {})
+        labels = {} if classifier is None else classifier.predict(row.images)
+        return cls(
+            row.images,
+            row.retrieval_embeds,
+            {name: network(row.images) for name, network in networks.items()},
+            {factor: np.asarray(values, dtype=str) for factor, values in labels.items()},
+        )
+
+    def at(self, positions: Tensor) -> "RowContent":
+        """That of some items."""
+        return RowContent(
+            None if self.images is None else self.images[positions],
+            None if self.embeds is None else self.embeds[positions],
+            {name: features[positions] for name, features in self.features.items()},
+            {name: labels[positions.numpy()] for name, labels in self.factors.items()},
+        )
+
+
+@dataclass
+class Stratum:
+    """The items of one subject, seed and fold, with the T stimuli that they are identified among.
+
+    Args:
+        positions: (N,) of these items among all.
+        stimuli: (T,) numbers of the stimuli.
+        truth_index: (N,) which of the T stimuli each item shows.
+        truth: (T, C, H, W) their pictures.
+        features: Extractor ▶ (T, F) of the pictures.
+        gallery: (T, ...) embeddings of the pictures.
+        backgrounds: T labels.
+        factors: T dictionaries.
+        protocol: Which says how metrics compare.
+    """
+
+    positions: Tensor
+    stimuli: np.ndarray
+    truth_index: Tensor
+    truth: Tensor
+    features: dict[str, Tensor]
+    gallery: Tensor | None
+    backgrounds: list[str] | None
+    factors: list[Mapping[str, str]] | None
+    protocol: "Protocol"
+
+    @classmethod
+    def of_items(
+        cls, positions: np.ndarray, items: ScoredItems, features: dict[str, Tensor], protocol: "Protocol"
+    ) -> "Stratum":
+        """The items at these positions; `features` are those of all items' true pictures."""
+        numbers, first, truth_index = np.unique(items.stimuli[positions], return_index=True, return_inverse=True)
+        shown = positions[first]
+        return cls(
+            torch.from_numpy(positions),
+            numbers,
+            torch.from_numpy(truth_index),
+            items.truth[shown],
+            {name: values[shown] for name, values in features.items()},
+            None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[shown],
+            None if items.backgrounds is None else [items.backgrounds[i] for i in shown],
+            None if items.factors is None else [items.factors[i] for i in shown],
+            protocol,
+        )
+
+    def index_of(self, stimuli: np.ndarray) -> np.ndarray:
+        """Which of the T stimuli these are, by their numbers."""
+        return np.searchsorted(self.stimuli, stimuli)
+
+
+class Need(Generic[T]):
+    """What a metric needs of a row; equal needs of several metrics are made once.
+
+    A subclass is a frozen dataclass.
+    """
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        """Names of the networks whose features it takes."""
+        return ()
+
+    @property
+    def of_scenes(self) -> bool:
+        """Whether it takes what the classifier of built-in scenes says of pictures."""
+        return False
+
+    def of(self, row: "ComparedRow") -> T | None:
+        """Makes it; None if the row, or what is known of the stimuli, has nothing to make it of."""
+        raise NotImplementedError
+
+
+class ComparedRow:
+    """A row's items in one stratum, with what metrics have needed so far.
+
+    Args:
+        stratum: Which items, and what they showed.
+        content: What the row has for them.
+    """
+
+    def __init__(self, stratum: Stratum, content: RowContent) -> None:
+        self.stratum, self.content = stratum, content
+        self._made: dict[Need[Any], Any] = {}
+
+    def get(self, need: Need[T]) -> T | None:
+        """What is needed; None where there is nothing to make it of."""
+        if need not in self._made:
+            self._made[need] = need.of(self)
+        return self._made[need]
+
+    def __getitem__(self, need: Need[T]) -> T:
+        """What is needed, of a row that has it."""
+        found = self.get(need)
+        if found is None:
+            raise KeyError(need)
+        return found
+
+
+@dataclass
+class Correlations:
+    """What is shown and what was reconstructed, compared.
+
+    Attributes:
+        values: (T, N), NaN in the row or column of what is constant.
+        constant: (T,) which of what is shown is.
+    """
+
+    values: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, shown: Tensor, reconstructed: Tensor) -> "Correlations":
+        return cls(correlation_matrix(shown, reconstructed), is_constant(shown))
+
+
+@dataclass(frozen=True)
+class Pixels(Need[tuple[Tensor, Tensor]]):
+    """True (T, C, H, W) and reconstructed (N, C, H, W) pictures in float64 at the protocol's resolution."""
+
+    def of(self, row: ComparedRow) -> tuple[Tensor, Tensor] | None:
+        if row.content.images is None:
+            return None
+        both = row.stratum.truth.double(), row.content.images.double()
+        resolution = row.stratum.protocol.resolution
+        if resolution is None:
+            return both
+        return resize_pictures(both[0], resolution), resize_pictures(both[1], resolution)
+
+
+@dataclass(frozen=True)
+class PixelCorrelations(Need[Correlations]):
+    """Of the pictures' pixels."""
+
+    def of(self, row: ComparedRow) -> Correlations | None:
+        pictures = row.get(Pixels())
+        return None if pictures is None else Correlations.of(*pictures)
+
+
+@dataclass(frozen=True)
+class FeatureCorrelations(Need[Correlations]):
+    """Of what a network makes of the pictures."""
+
+    extractor: str
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        return (self.extractor,)
+
+    def of(self, row: ComparedRow) -> Correlations | None:
+        if self.extractor not in row.content.features:
+            return None
+        return Correlations.of(row.stratum.features[self.extractor], row.content.features[self.extractor])
+
+
+@dataclass(frozen=True)
+class EmbeddingCosines(Need[Tensor]):
+    """(T, N) of true and decoded embeddings."""
+
+    def of(self, row: ComparedRow) -> Tensor | None:
+        if row.stratum.gallery is None or row.content.embeds is None:
+            return None
+        gallery, embeds = row.stratum.gallery.flatten(1), row.content.embeds.flatten(1)
+        checked_features(embeds, embeds)
+        return cosine_matrix(gallery, embeds)
+
+
+@dataclass(frozen=True)
+class StimuliNotBeaten(Need[Tensor]):
+    """(T, N): number of other stimuli that are at least as similar to item j as stimulus i is."""
+
+    def of(self, row: ComparedRow) -> Tensor | None:
+        cosines = row.get(EmbeddingCosines())
+        return None if cosines is None else losses_in_columns(cosines)
+
+
+@dataclass(frozen=True)
+class ItemsNotBeaten(Need[tuple[Tensor, Tensor]]):
+    """(T, N): number of items of other stimuli at least as similar to stimulus i as item j is; and (N,) of how many."""
+
+    def of(self, row: ComparedRow) -> tuple[Tensor, Tensor] | None:
+        cosines = row.get(EmbeddingCosines())
+        return None if cosines is None else losses_in_rows(cosines, row.stratum.truth_index)
+
+
+@dataclass(frozen=True)
+class FactorLabels(Need[tuple[np.ndarray, np.ndarray]]):
+    """(T,) true and (N,) recognised values of a factor of built-in scenes."""
+
+    factor: str
+
+    @property
+    def of_scenes(self) -> bool:
+        return True
+
+    def of(self, row: ComparedRow) -> tuple[np.ndarray, np.ndarray] | None:
+        recognised, factors = row.content.factors.get(self.factor), row.stratum.factors
+        if recognised is None or factors is None:
+            return None
+        return np.asarray([scene[self.factor] for scene in factors]), recognised

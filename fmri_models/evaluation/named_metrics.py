@@ -1,0 +1,512 @@
+"""What is measured, under which name: a metric is one object, and one class here.
+
+A metric gives scores to pairs (i, j): what item j of a row would have if stimulus i were the one shown. The true
+pairing and all others of the permutation test are scored by one call of it, in float64.
+
+A class with fields is a family of metrics, one for each value of them: `{extractor}` in a class's `name` is its field.
+A new metric is a class here and its place in [`METRICS`]; what it compares is a [`Need`], of which it may take one that
+is there. Protocols list metrics by their names.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import FmriModelsError
+from .compared_rows import (
+    ComparedRow,
+    Correlations,
+    FactorLabels,
+    FeatureCorrelations,
+    ItemsNotBeaten,
+    Need,
+    PixelCorrelations,
+    Pixels,
+    StimuliNotBeaten,
+)
+from .guessing import Guessing
+from .metrics import SsimPairs, Window, best_of_all, grey, identification_shares, wins_in_rows
+from .retrieval import hits_from_ranks
+from .scene_factors import FACTOR_VALUES
+
+# An ImageNet network says nothing about pictures smaller than this.
+SMALLEST_NETWORK_PICTURE = 32
+# Identification that is of pixels, whatever networks there are.
+_BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
+# Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
+_VALUES_AT_ONCE = 2**17
+
+
+@dataclass(frozen=True)
+class ShownPictures:
+    """What of the true pictures decides which metrics they allow.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        channels: 1 or 3.
+        resolution: Of the shorter side, as they are compared.
+        factors: Those of built-in scenes that are known of every picture.
+        have_backgrounds: Whether it is known which of them have the same background.
+    """
+
+    height: int
+    width: int
+    channels: int
+    resolution: int
+    factors: frozenset[str] = frozenset()
+    have_backgrounds: bool = False
+
+    @property
+    def size(self) -> str:
+        """As sentences have it."""
+        return f"{self.height}x{self.width}"
+
+    @property
+    def are_small(self) -> bool:
+        """Whether a network trained on photographs has nothing to say about them."""
+        return min(self.height, self.width) < SMALLEST_NETWORK_PICTURE
+
+
+class Obstacle(NamedTuple):
+    """Why pictures do not allow a metric.
+
+    Attributes:
+        reason: As the end of a sentence, after "because".
+        instead: Names of the metrics that take its place.
+        of_one: Whether it is said of each metric in a sentence of its own.
+    """
+
+    reason: str
+    instead: tuple[str, ...] = ()
+    of_one: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: how it is called and read, what it needs, and the scores that it gives to pairs.
+
+    Attributes:
+        name: As in report.json.
+        label: Short, for tables.
+        description: One sentence.
+        higher_is_better: Direction.
+        chance: What guessing scores; None if it depends on the pictures, as for pixel metrics, or on their number.
+        bounds: The smallest and the largest score that is possible: 0 and 1 for shares of successes, and for no others.
+        is_search: Whether an item is searched among many, which says nothing where guessing finds it.
+        chance_is_upper_bound: Whether no way of guessing is better than chance on average.
+        rewards_blur: Whether a blurry average is good in it without saying anything about what was shown.
+        score_of_constant: What a true picture of one value throughout has, in words; None for what others have, too.
+        without_needs: Why no row may have a score in it, as the end of a sentence.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    description: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    chance: ClassVar[float | None] = None
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    is_search: ClassVar[bool] = False
+    chance_is_upper_bound: ClassVar[bool] = True
+    rewards_blur: ClassVar[bool] = False
+    score_of_constant: ClassVar[str | None] = None
+    without_needs: ClassVar[str] = "no row has what they are computed from"
+
+    def __post_init__(self) -> None:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        for text in ("name", "label", "description"):
+            object.__setattr__(self, text, getattr(type(self), text).format(**values))
+
+    @classmethod
+    def named(cls, name: str) -> "Metric | None":
+        """The metric of this class that has the name; None if there is none."""
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>\\w+)", cls.name)
+        match = re.fullmatch(pattern, name)
+        if match is None:
+            return None
+        numbers = [each.name for each in fields(cls) if each.type is int]
+        texts = match.groupdict()
+        if not all(texts[field].isdecimal() for field in numbers):
+            return None
+        found = cls(**{field: int(text) if field in numbers else text for field, text in texts.items()})
+        # No second way to write a number.
+        return found if found.name == name else None
+
+    @property
+    def needs(self) -> Need[Any]:
+        """What it compares."""
+        raise NotImplementedError
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
+        """Scores of pairs, of a row that has what the metric needs.
+
+        Args:
+            row: Items of one subject, seed and fold; `row[self.needs]` is what is compared.
+            i: (pairs,) which of the stratum's T stimuli.
+            j: (pairs,) which of its N items.
+
+        Returns:
+            (pairs,) float64, NaN for a pair without score; None if the stratum can have none.
+        """
+        raise NotImplementedError
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        """Why it can't be measured on such pictures; None if it can."""
+        return None
+
+    def has_rivals(self, among: Guessing) -> bool:
+        """Whether any item has another one that it can be told from, where the metric tells items apart."""
+        return True
+
+    def chance_among(self, among: Guessing) -> float | None:
+        """What guessing scores with so many stimuli; None if that depends on the pictures."""
+        return self.chance
+
+    def described(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "higher_is_better": self.higher_is_better,
+            "description": self.description,
+            "chance": self.chance,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------- pixels
+
+
+class PixCorr(Metric):
+    """How much the pixels vary together."""
+
+    name = "pixcorr"
+    label = "PixCorr"
+    description = "Pearson correlation over all pixels and channels; blurry pictures win."
+    bounds = (-1.0, 1.0)
+    rewards_blur = True
+    score_of_constant = "0"
+
+    @property
+    def needs(self) -> Need[Correlations]:
+        return PixelCorrelations()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        return row[self.needs].values[i, j].nan_to_num(nan=0.0)
+
+
+class _Ssim(Metric):
+    window: ClassVar[Window]
+    side: ClassVar[int]
+    bounds = (-1.0, 1.0)
+    rewards_blur = True
+
+    @property
+    def needs(self) -> Need[tuple[Tensor, Tensor]]:
+        return Pixels()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        truth, recon = (grey(pictures) for pictures in row[self.needs])
+        return SsimPairs(truth, recon, self.window)(i, j)
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        if shown.resolution >= self.side:
+            return None
+        return Obstacle(f"its window of {self.side}x{self.side} is larger than the pictures ({shown.size})")
+
+
+class Ssim(_Ssim):
+    """The SSIM that published evaluations have."""
+
+    name = "ssim"
+    label = "SSIM"
+    description = "Structural similarity, Gaussian window (sigma 1.5), of grey pictures."
+    window = "gaussian"
+    side = 11
+
+
+class SsimUniform(_Ssim):
+    """The SSIM that scikit-image has by default."""
+
+    name = "ssim_uniform"
+    label = "SSIM 7x7"
+    description = "Structural similarity, uniform 7x7 window, of grey pictures."
+    window = "uniform"
+    side = 7
+
+
+class Mse(Metric):
+    """How far the pixels are apart."""
+
+    name = "mse"
+    label = "MSE"
+    description = "Mean squared difference of pixels in [0, 1]."
+    higher_is_better = False
+    bounds = (0.0, math.inf)
+    rewards_blur = True
+
+    @property
+    def needs(self) -> Need[tuple[Tensor, Tensor]]:
+        return Pixels()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        truth, recon = (pictures.flatten(1) for pictures in row[self.needs])
+        size = max(1, _VALUES_AT_ONCE // truth.shape[1])
+        chunks = zip(i.split(size), j.split(size), strict=True)
+        return torch.cat([(truth[one] - recon[other]).square().mean(1) for one, other in chunks])
+
+
+# ------------------------------------------------------------------------------------------------------ identification
+
+
+class PairwisePixCorr(Metric):
+    """Whether pixels tell the shown picture from another one."""
+
+    name = "pairwise_pixcorr"
+    label = "two-way pixels"
+    description = "Two-way identification by pixel correlation."
+    chance = 0.5
+    score_of_constant = "no score"
+
+    @property
+    def needs(self) -> Need[Correlations]:
+        return PixelCorrelations()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
+        return _shares_beaten(row, row[self.needs], i, j)
+
+    def has_rivals(self, among: Guessing) -> bool:
+        return bool(among.correlated.max() > 1)
+
+
+class IdentificationTop1(Metric):
+    """Whether pixels tell the shown picture from all others at once."""
+
+    name = "identification_top1"
+    label = "top-1 pixels"
+    description = "The shown picture correlates most among the whole test set."
+    is_search = True
+    score_of_constant = "no score"
+
+    @property
+    def needs(self) -> Need[Correlations]:
+        return PixelCorrelations()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
+        shares = _shares_beaten(row, row[self.needs], i, j)
+        return None if shares is None else best_of_all(shares)
+
+    def has_rivals(self, among: Guessing) -> bool:
+        # Among one, guessing is always right, which is said of a search anyway.
+        return bool(among.correlated.max() > 1 or among.stimuli.max() < 2)
+
+    def chance_among(self, among: Guessing) -> float:
+        candidates = among.items if among.among_reconstructions else among.correlated
+        return among.chance(candidates[among.correlated > 0], 1)
+
+
+@dataclass(frozen=True)
+class _OfNetwork(Metric):
+    extractor: str
+
+    @property
+    def needs(self) -> Need[Correlations]:
+        return FeatureCorrelations(self.extractor)
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        if not shown.are_small:
+            return None
+        return Obstacle(
+            f"a network trained on photographs says nothing about pictures of {shown.size} pixels", instead=_BY_PIXELS
+        )
+
+
+class TwoWay(_OfNetwork):
+    """Whether a network tells the shown picture from another one."""
+
+    name = "two_way_{extractor}"
+    label = "two-way {extractor}"
+    description = "Two-way identification by {extractor} features."
+    chance = 0.5
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
+        return _shares_beaten(row, row[self.needs], i, j)
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        found = super().obstacle(shown)
+        return found and found._replace(reason=f"{found.reason}; identification by pixels takes their place")
+
+    def has_rivals(self, among: Guessing) -> bool:
+        return bool(among.stimuli.max() > 1)
+
+
+class TwoWaySameBackground(TwoWay):
+    """Whether a network tells it from another one of equal background."""
+
+    name = "two_way_{extractor}_same_background"
+    label = "two-way {extractor}, same background"
+    description = "Two-way identification by {extractor} features against pictures with the same background."
+    without_needs = "no picture has another one of its subject and fold with the same background"
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
+        compared = row[self.needs]
+        if len(compared.values) < 2:
+            return None
+        return identification_shares(compared.values, row.stratum.backgrounds, compared.constant)[i, j]
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        unknown = Obstacle("backgrounds are not known for these pictures", of_one=True)
+        return super().obstacle(shown) or (None if shown.have_backgrounds else unknown)
+
+
+class Distance(_OfNetwork):
+    """How far the pictures are apart for a network."""
+
+    name = "distance_{extractor}"
+    label = "distance {extractor}"
+    description = "Correlation distance of {extractor} features."
+    higher_is_better = False
+    bounds = (0.0, 2.0)
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        return 1 - row[self.needs].values[i, j].nan_to_num(nan=0.0)
+
+
+def _shares_beaten(row: ComparedRow, compared: Correlations, i: Tensor, j: Tensor) -> Tensor | None:
+    """Two-way identification against what the protocol says; None among fewer than two stimuli."""
+    if len(compared.values) < 2:
+        return None
+    if row.stratum.protocol.distractors == "reconstruction":
+        return _among_reconstructions(compared, row.stratum.truth_index)[i, j]
+    return identification_shares(compared.values, None, compared.constant)[i, j]
+
+
+def _among_reconstructions(compared: Correlations, truth_index: Tensor) -> Tensor:
+    """(T, N) share of the reconstructions of other stimuli that item j beats if stimulus i is the one shown."""
+    wins, rivals = wins_in_rows(compared.values, truth_index)
+    shares = (wins / rivals).masked_fill(compared.values.isnan(), 0.0)
+    alone = (truth_index[:, None] == truth_index).all(0)
+    return shares.masked_fill(compared.constant[:, None] | alone, torch.nan)
+
+
+# ----------------------------------------------------------------------------------------------------------- retrieval
+
+
+@dataclass(frozen=True)
+class _Retrieval(Metric):
+    top_k: int
+    is_search = True
+    without_needs = "there are no embeddings of brain responses and pictures to compare"
+
+
+class RetrievalOfImages(_Retrieval):
+    """Whether the decoded embedding finds the shown picture."""
+
+    name = "retrieval_query_brain_top{top_k}"
+    label = "brain to image top-{top_k}"
+    description = (
+        "Given a brain response, its picture is among the {top_k} most similar of the test set (the papers' column "
+        "Brain)."
+    )
+
+    @property
+    def needs(self) -> Need[Tensor]:
+        return StimuliNotBeaten()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        others = len(row.stratum.truth) - 1
+        return hits_from_ranks(row[self.needs][i, j], others, self.top_k, row.stratum.protocol.pool_size)
+
+    def chance_among(self, among: Guessing) -> float:
+        return among.chance(among.stimuli, self.top_k, among.pool_size)
+
+
+class RetrievalOfResponses(_Retrieval):
+    """Whether a picture's embedding finds the one decoded from its response."""
+
+    name = "retrieval_query_image_top{top_k}"
+    label = "image to brain top-{top_k}"
+    description = (
+        "Given a picture, its brain response is among the {top_k} most similar of the test set (the papers' column "
+        "Image)."
+    )
+
+    @property
+    def needs(self) -> Need[tuple[Tensor, Tensor]]:
+        return ItemsNotBeaten()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        not_beaten, others = row[self.needs]
+        return hits_from_ranks(not_beaten[i, j], int(others.max()), self.top_k, row.stratum.protocol.pool_size)
+
+    def chance_among(self, among: Guessing) -> float:
+        return among.chance(among.items, self.top_k, among.pool_size)
+
+
+# -------------------------------------------------------------------------------------------------------------- scenes
+
+
+@dataclass(frozen=True)
+class FactorAccuracy(Metric):
+    """Whether a fact about a built-in scene is seen in its reconstruction."""
+
+    factor: str
+    name = "factor_accuracy_{factor}"
+    label = "{factor} right"
+    description = "An independent classifier finds the shown {factor} in the reconstruction."
+    # A factor's values need not be equally frequent, so that always the same answer can be above chance.
+    chance_is_upper_bound = False
+
+    @property
+    def needs(self) -> Need[tuple[np.ndarray, np.ndarray]]:
+        return FactorLabels(self.factor)
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        shown, recognised = row[self.needs]
+        return torch.from_numpy((shown[i.numpy()] == recognised[j.numpy()]).astype(np.float64))
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        if not shown.factors or (shown.channels, shown.height, shown.width) != (3, 64, 64):
+            return Obstacle("these pictures are not the built-in scenes")
+        if self.factor not in shown.factors:
+            return Obstacle("this factor is not known for every picture", of_one=True)
+        return None
+
+    def chance_among(self, among: Guessing) -> float | None:
+        labels = FACTOR_VALUES.get(self.factor)
+        return None if labels is None else 1 / len(labels)
+
+
+# ------------------------------------------------------------------------------------------------------------ by name
+
+METRICS: tuple[type[Metric], ...] = (
+    TwoWaySameBackground,
+    TwoWay,
+    Distance,
+    PixCorr,
+    Ssim,
+    SsimUniform,
+    Mse,
+    PairwisePixCorr,
+    IdentificationTop1,
+    RetrievalOfImages,
+    RetrievalOfResponses,
+    FactorAccuracy,
+)
+"""All that can be measured. A name is looked for from the first to the last, and notes speak of them in this order."""
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        FmriModelsError: No metric has that name.
+    """
+    for family in METRICS:
+        if (metric := family.named(name)) is not None:
+            return metric
+    raise FmriModelsError(f"There is no metric {name!r}; see INTERFACES or docs/evaluation.md for the names.")
