@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from diffusers import DiffusionPipeline
 
-from .component_index import checked_device
 from .drawing_settings import DrawingSettings
 from .generation.image_generator import ImageGenerator
 from .generation.loading import image_generator_class, load_source, located, resolved
 from .generation.source import SPACES, GeneratorSource
 from .generation.step_callback import CALLBACK_TENSORS, CallState
+from .library_options import checked_device
 from .modeling_fmri import FmriPreTrainedModel
 from .offloading import check_can_be_sent_by_layer, without_index_of_cpu
 from .pipeline_components import check_component, check_spaces

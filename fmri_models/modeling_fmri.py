@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.modeling_utils import LoadStateDictInfo
 from transformers.utils import logging
@@ -24,7 +23,7 @@ from .adapters import (
     put_adapter,
     unwrapped,
 )
-from .component_index import checked_device, not_loaded, take_dtype, what_lies_in
+from .component_index import what_lies_in
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
@@ -38,6 +37,7 @@ from .hub_repository import (
     upload_saved,
     weights_patterns,
 )
+from .library_options import LOADING_ERRORS, checked_device, not_loaded, refuse_pickles, take_dtype
 from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
 from .offloading import weights_in_place, with_hooks
@@ -297,10 +297,7 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
         """
         if pretrained_model_name_or_path is None or kwargs.get("gguf_file") is not None:
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        if kwargs.pop("use_safetensors", None) is False:
-            raise FmriModelsError(
-                "Weights are read from safetensors alone, because others could run code; convert them."
-            )
+        refuse_pickles(kwargs)
         what = f"{cls.__name__}.from_pretrained"
         take_dtype(kwargs, what)
         _check_device_map(kwargs.get("device_map"), what)
@@ -318,10 +315,7 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
             loaded = super().from_pretrained(folder, *model_args, use_safetensors=True, **kwargs)
         except FmriModelsError:
             raise
-        except (
-            OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError, ImportError,
-            AssertionError, MemoryError,
-        ) as error:  # fmt: skip
+        except LOADING_ERRORS as error:
             if isinstance(error, RuntimeError) and torch.get_default_device().type == "meta":
                 # What is wrong is the caller's device and not the folder, and the message says so.
                 raise

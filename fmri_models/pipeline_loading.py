@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from .component_index import (
-    check_component_classes,
-    check_index_keys,
-    check_loading_options,
-    dtype_of,
-    not_loaded,
-    take_device_map,
-    take_dtype,
-)
+from .component_index import check_component_classes, check_index_keys
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .generation.loading import image_generator_of_class
+from .library_options import (
+    LOADING_ERRORS,
+    check_loading_options,
+    dtype_of,
+    not_loaded,
+    refuse_pickles,
+    take_device_map,
+    take_dtype,
+)
 from .names import one_line
 from .pipeline_components import check_component
 from .pipeline_folder import COMPONENTS, INDEX_FILE, saved_settings, with_places
@@ -67,10 +67,7 @@ class LoadingOptions:
         arguments.setdefault("dtype", torch.float32)
         device = take_device_map(arguments, what)
         unseen_session = arguments.pop("unseen_session", None)
-        if arguments.pop("use_safetensors", None) is False:
-            raise FmriModelsError(
-                "Weights are read from safetensors alone, because others could run code; convert them."
-            )
+        refuse_pickles(arguments)
         for name in COMPONENTS:
             if name in arguments:
                 check_component(name, arguments[name])
@@ -190,8 +187,5 @@ def loading_errors_as_sentences(path: str, arguments: Mapping[str, Any]) -> Iter
         yield
     except FmriModelsError:
         raise
-    except (
-        OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError, ImportError,
-        AssertionError, MemoryError,
-    ) as error:  # fmt: skip
+    except LOADING_ERRORS as error:
         raise not_loaded(f"The pipeline in {one_line(path)}", error, arguments) from error

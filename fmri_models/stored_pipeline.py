@@ -11,11 +11,12 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 
 from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
-from .component_index import DIFFUSERS_SAVE_OPTIONS, check_can_be_saved, check_without_adapters, take_dtype
+from .component_index import check_can_be_saved, check_without_adapters
 from .errors import FmriModelsError
 from .generation.loading import parse_source, resolved
 from .held_generator import HoldsGenerator
 from .hub_repository import FETCH_OPTIONS, split_push_options, upload, upload_saved
+from .library_options import DIFFUSERS_SAVE_OPTIONS, take_dtype
 from .loaded_components import LoadedComponents
 from .names import one_line
 from .offloading import weights_in_place

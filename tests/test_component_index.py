@@ -11,11 +11,14 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearConfig, LinearModel, MindEyeConfig
-from fmri_models.component_index import (
+from fmri_models.component_index import check_component_classes, check_index_keys
+from fmri_models.errors import FmriModelsError
+from fmri_models.generation.clip_targets import ClipTargets
+from fmri_models.generation.embedded import EmbeddedImageGenerator
+from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
+from fmri_models.library_options import (
     DIFFUSERS_LOAD_OPTIONS,
     DIFFUSERS_SAVE_OPTIONS,
-    check_component_classes,
-    check_index_keys,
     check_loading_options,
     checked_device,
     checked_dtype,
@@ -23,10 +26,6 @@ from fmri_models.component_index import (
     take_device_map,
     take_dtype,
 )
-from fmri_models.errors import FmriModelsError
-from fmri_models.generation.clip_targets import ClipTargets
-from fmri_models.generation.embedded import EmbeddedImageGenerator
-from fmri_models.generation.stable_unclip import StableUnCLIPImageGenerator
 
 EMBEDDED = {
     "_class_name": "EmbeddedImageGenerator",

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
 
-from ..component_index import take_dtype
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, fetch_options, weights_patterns
+from ..library_options import take_dtype
 from ..names import one_line
 from ..original_checkpoint import Checkpoint, State, check_finite, listed_keys, read_state
 from ..weights import check_model_folder

@@ -12,11 +12,11 @@ from diffusers.configuration_utils import register_to_config
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..component_index import dtype_of
 from ..conditions import Conditions
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import NotFetchedError, check_place, hub_errors_as_sentences, is_folder
+from ..library_options import dtype_of
 from .clip_embedding import (
     CLIP_MEAN,
     CLIP_STD,

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..component_index import dtype_of
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences, local_folder
+from ..library_options import dtype_of
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
 from .latent_diffusion import Condition, LatentDiffusionGenerator

@@ -8,12 +8,12 @@ from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
 from diffusers.configuration_utils import register_to_config
 from transformers import CLIPVisionModelWithProjection
 
-from ..component_index import dtype_of
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences
+from ..library_options import dtype_of
 from .latent_diffusion import Condition, LatentDiffusionGenerator
 from .source import Repository
 from .stored import load_network

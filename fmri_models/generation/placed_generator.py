@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import torch
 from diffusers import DiffusionPipeline
 
-from ..component_index import checked_device
+from ..library_options import checked_device
 from ..offloading import check_can_be_sent_by_layer, without_index_of_cpu
 from .own_notices import without_own_notices
 

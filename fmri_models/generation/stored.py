@@ -13,9 +13,10 @@ import diffusers
 import torch
 from pydantic import ConfigDict, create_model
 
-from ..component_index import check_component_classes, component_class, component_classes, dtype_of, take_dtype
+from ..component_index import check_component_classes, component_class, component_classes
 from ..errors import FmriModelsError
 from ..hub_repository import local_folder, weights_patterns
+from ..library_options import dtype_of, take_dtype
 from ..names import one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
 from ..registry import class_names

@@ -8,16 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..component_index import (
-    DIFFUSERS_SAVE_OPTIONS,
-    check_can_be_saved,
-    check_loading_options,
-    check_without_adapters,
-    component_classes,
-    not_loaded,
-    take_device_map,
-    take_dtype,
-)
+from ..component_index import check_can_be_saved, check_without_adapters, component_classes
 from ..errors import FmriModelsError
 from ..hub_repository import (
     UploadedInSentences,
@@ -30,6 +21,7 @@ from ..hub_repository import (
     split_push_options,
     upload_saved,
 )
+from ..library_options import DIFFUSERS_SAVE_OPTIONS, check_loading_options, not_loaded, take_device_map, take_dtype
 from ..names import one_line
 from ..offloading import weights_in_place
 from ..registry import entries_of_index
