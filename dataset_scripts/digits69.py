@@ -17,7 +17,8 @@ from fmri_models.data import TrialTableWriter
 from fmri_models.data.folder_or_zip import open_zip
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.pictures import content_sha256
-from fmri_models.data.splits import SplitRows, split_by_stimulus, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import split_by_stimulus, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.output_folders import TRIAL_TABLE, check_output_folder
 from fmri_models.reading import check_regular_file
@@ -65,14 +66,14 @@ def prepare(source: Path, out: Path, seed: int = 0, validation_fraction: float =
         raise FmriModelsError(f"{len(shared)} test pictures of {source} are training pictures too; it is another file.")
 
     training = np.flatnonzero(~is_test)
-    rows = SplitRows([SUBJECT] * len(training), training.tolist(), [ids[row] for row in training], groups=groups)
+    rows = SplitTrials([SUBJECT] * len(training), training.tolist(), [ids[row] for row in training], groups=groups)
     # What is drawn from the 90 as a "test" part is the validation part.
     drawn = split_by_stimulus(rows, seed, test_fraction=validation_fraction, validation_fraction=0)
     is_validation = np.zeros(len(ids), dtype=bool)
     is_validation[training] = np.array(drawn.table["split"].to_pylist()) == "test"
     parts = np.where(is_test, "test", np.where(is_validation, "validation", "train"))
 
-    everything = SplitRows([SUBJECT] * len(ids), list(range(len(ids))), ids, groups=groups, categories=categories)
+    everything = SplitTrials([SUBJECT] * len(ids), list(range(len(ids))), ids, groups=groups, categories=categories)
     folds = split_kfold(everything, seed, folds=10, validation_fraction=validation_fraction)
     with TrialTableWriter(
         out,

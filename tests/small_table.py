@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from fmri_models.data import TrialTable, TrialTableWriter
-from fmri_models.data.splits import SplitRows, add_split, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_kfold
 
 NUM_VOXELS = {"subj07": 60, "subj02": 45}
 PARTS = {"train": 60, "validation": 10, "test": 12}
@@ -69,4 +70,4 @@ def write_kfold(path: Path, name: str, folds: int) -> None:
     """Adds a k-fold split to a table that does not have it yet."""
     table = TrialTable.open(path)
     if name not in table.split_names():
-        add_split(table, name, split_kfold(SplitRows.of_table(table), seed=0, folds=folds))
+        add_split(table, name, split_kfold(SplitTrials.of_table(table), seed=0, folds=folds))

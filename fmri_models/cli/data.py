@@ -12,7 +12,8 @@ from .console import SeedOption
 from .results import FailedWithResultError
 
 if TYPE_CHECKING:
-    from ..data.splits import DrawnSplit, SplitRows
+    from ..data.split_trials import SplitTrials
+    from ..data.splits import DrawnSplit
     from ..data.table import TrialTable
 
 _WAYS = ("stimulus", "kfold", "run", "semantic")
@@ -84,7 +85,8 @@ def run_validate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_split(args: argparse.Namespace) -> dict[str, Any]:
-    from ..data.splits import SplitRows, add_split
+    from ..data.split_trials import SplitTrials
+    from ..data.splits import add_split
     from ..data.table import TrialTable
 
     if args.folds is not None and args.by not in ("kfold", "run"):
@@ -100,7 +102,7 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.name in table.split_names():
         raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
-    drawn = _draw(args, SplitRows.of_table(table))
+    drawn = _draw(args, SplitTrials.of_table(table))
     add_split(table, args.name, drawn)
     for note in drawn.notes:
         print(one_line(note, most=2000))
@@ -190,19 +192,19 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_push)
 
 
-def _draw(args: argparse.Namespace, rows: "SplitRows") -> "DrawnSplit":
+def _draw(args: argparse.Namespace, trials: "SplitTrials") -> "DrawnSplit":
     from ..data import splits
 
     fractions = {"seed": args.seed, "validation_fraction": args.validation_fraction}
     test_fraction = 0.1 if args.test_fraction is None else args.test_fraction
     if args.by == "kfold":
         folds = splits.DEFAULT_FOLDS if args.folds is None else args.folds
-        return splits.split_kfold(rows, folds=folds, **fractions)
+        return splits.split_kfold(trials, folds=folds, **fractions)
     if args.by == "run":
-        return splits.split_by_run(rows, folds=args.folds, **fractions)
+        return splits.split_by_run(trials, folds=args.folds, **fractions)
     if args.by == "semantic":
-        return splits.split_semantic(rows, test_fraction=test_fraction, **fractions)
-    return splits.split_by_stimulus(rows, test_fraction=test_fraction, **fractions)
+        return splits.split_semantic(trials, test_fraction=test_fraction, **fractions)
+    return splits.split_by_stimulus(trials, test_fraction=test_fraction, **fractions)
 
 
 def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:

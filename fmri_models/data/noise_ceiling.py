@@ -1,12 +1,11 @@
 """Noise ceilings: from a signal-to-noise ratio, and from repetitions in the training data."""
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 
 import numpy as np
 
-from ..processing.moments import Moments
 from ..processing.subject_statistics import stimuli_in_effect
+from .streaming_statistics import StreamingStatistics
 
 _TRIALS_A_CHUNK = 256
 # A session with fewer trials has no standard deviation worth dividing by.
@@ -75,10 +74,11 @@ def _standardization(
         sessions = np.zeros_like(sessions)
     scaling = {}
     for session in np.unique(sessions):
+        statistics = StreamingStatistics(num_voxels)
         trials = np.flatnonzero(sessions == session)
-        chunks = (trials[start : start + _TRIALS_A_CHUNK] for start in range(0, len(trials), _TRIALS_A_CHUNK))
-        moments = reduce(Moments.merged, (Moments.of(read(chunk)) for chunk in chunks))
-        scaling[session] = (moments.mean, np.where(moments.std > 0, moments.std, 1))
+        for start in range(0, len(trials), _TRIALS_A_CHUNK):
+            statistics.update(read(trials[start : start + _TRIALS_A_CHUNK]))
+        scaling[session] = (statistics.mean, np.where(statistics.std > 0, statistics.std, 1))
 
     def standardize(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
         out = np.empty_like(values)

@@ -1,13 +1,12 @@
 """Drawing splits: by stimulus, in folds, by run or by category. A split is a file of trial numbers, never of betas.
 
-A picture that is there under two ids counts as one stimulus. Validation is drawn from the rows that would otherwise be
-learned from: by stimulus, as pictures are new in the test, or by run, where the design tests pictures that are learned
-from in other runs.
+A picture that is there under two ids counts as one stimulus. Validation is drawn from the trials that would be learned
+from otherwise: by stimulus, as pictures are new in the test, or by run, where the design tests pictures that are
+learned from in other runs.
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
@@ -17,65 +16,21 @@ import pyarrow.parquet as pq
 
 from ..errors import FmriModelsError
 from ..hub_repository import is_in_hub_cache
+from ..moved import moved_names, renamed_argument
 from ..names import check_name, listed, one_line
 from ..plain_values import ShortRepr
 from ..saving import atomic_file
 from ..seeds import check_seed
 from . import schema
 from .split_files import check_disjoint, check_split_rows, split_table
+from .split_trials import SplitTrials, draw_validation, drawn_stimuli
 from .table import TrialTable
 from .training_checks import FEWEST_TRAINING_STIMULI
 
+__getattr__ = moved_names(__name__, "fmri_models.data.split_trials", {"SplitRows": "SplitTrials"})
+
 FEWEST_TEST_STIMULI = 10
 DEFAULT_FOLDS = 10
-
-
-@dataclass(repr=False)
-class SplitRows(ShortRepr):
-    """All trials that a split is drawn over, of all subjects together.
-
-    Attributes:
-        subjects: (n,) str.
-        trials: (n,) trial numbers, unique within a subject.
-        stimulus_ids: (n,) str.
-        runs: (n,) what counts as one run, such as (session, run).
-        groups: Stimulus id to what may not be torn apart: the hash of its picture, or its id.
-        categories: Stimulus id to category, None where it is unknown.
-    """
-
-    subjects: Sequence[str]
-    trials: Sequence[int]
-    stimulus_ids: Sequence[str]
-    runs: Sequence[tuple[int, int]] = ()
-    groups: Mapping[str, str] = field(default_factory=dict)
-    categories: Mapping[str, str | None] = field(default_factory=dict)
-
-    @classmethod
-    def of_table(cls, table: TrialTable) -> "SplitRows":
-        """All trials of a table."""
-        subjects: list[str] = []
-        trials: list[int] = []
-        stimulus_ids: list[str] = []
-        runs: list[tuple[int, int]] = []
-        for subject in table.subjects:
-            rows = table.all_trials(subject)
-            subjects += [subject] * len(rows)
-            trials += rows.trials.tolist()
-            stimulus_ids += rows.stimulus_ids.tolist()
-            runs += zip(rows.sessions.tolist(), rows.runs.tolist(), strict=True)
-        hashes = zip(table.stimuli.ids, table.stimuli.content_hashes(), strict=True)
-        categories = zip(table.stimuli.ids, table.stimuli.categories(), strict=True)
-        groups = {stimulus: digest or stimulus for stimulus, digest in hashes}
-        return cls(subjects, trials, stimulus_ids, runs, groups, dict(categories))
-
-    def group_of(self, stimulus_id: str) -> str:
-        """What the stimulus may not be torn apart from."""
-        return self.groups.get(stimulus_id, stimulus_id)
-
-    @property
-    def shown(self) -> list[str]:
-        """Groups that were shown at all, sorted, so that a draw depends on nothing but the seed."""
-        return sorted({self.group_of(stimulus) for stimulus in self.stimulus_ids})
 
 
 @dataclass(repr=False)
@@ -97,8 +52,9 @@ class DrawnSplit(ShortRepr):
     notes: list[str] = field(default_factory=list)
 
 
+@renamed_argument("rows", "trials")
 def split_by_stimulus(
-    rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
+    trials: SplitTrials, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """One fold; the test part has `test_fraction` of the stimuli, with all trials of all subjects.
 
@@ -109,60 +65,63 @@ def split_by_stimulus(
     """
     seed = check_seed(seed)
     check_fraction(test_fraction, "test fraction")
-    _check_count(len(rows.shown), 2, "stimuli")
-    test = _drawn(rows, np.arange(len(rows.stimulus_ids)), test_fraction, np.random.default_rng(seed))
+    _check_count(len(trials.shown), 2, "stimuli")
+    test = drawn_stimuli(trials, np.arange(len(trials.stimulus_ids)), test_fraction, np.random.default_rng(seed))
     if not test:
         raise FmriModelsError(
             f"No stimulus can be tested: training needs {FEWEST_TRAINING_STIMULI} of each subject, and whichever of "
-            f"the {len(rows.shown)} is left out, a subject has fewer; give more, or say in the events' column 'split' "
-            "what is tested."
+            f"the {len(trials.shown)} is left out, a subject has fewer; give more, or say in the events' column "
+            "'split' what is tested."
         )
-    return _assembled(rows, [_group_in(rows, test)], "stimulus", seed, validation_fraction)
+    return _assembled(trials, [_group_in(trials, test)], "stimulus", seed, validation_fraction)
 
 
+@renamed_argument("rows", "trials")
 def split_kfold(
-    rows: SplitRows, seed: int = 0, folds: int = DEFAULT_FOLDS, validation_fraction: float = 0.1
+    trials: SplitTrials, seed: int = 0, folds: int = DEFAULT_FOLDS, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """Each stimulus is tested in exactly one fold; categories are spread evenly where they are known."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     seed = check_seed(seed)
     folds = _checked_folds(folds)
-    _check_count(len(rows.shown), folds, "stimuli", f"for {folds} folds")
-    category_of = _categories_of_groups(rows)
-    labels = [category_of.get(group) or "" for group in rows.shown]
+    _check_count(len(trials.shown), folds, "stimuli", f"for {folds} folds")
+    category_of = _categories_of_groups(trials)
+    labels = [category_of.get(group) or "" for group in trials.shown]
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # It warns of categories with fewer members than folds, which are spread as far as they go.
         warnings.simplefilter("ignore", UserWarning)
-        drawn = [{rows.shown[i] for i in test} for _, test in _safe_split(splitter, rows.shown, labels)]
-    tests = [_group_in(rows, test) for test in drawn]
-    return _assembled(rows, tests, "kfold", seed, validation_fraction)
+        drawn = [{trials.shown[i] for i in test} for _, test in _safe_split(splitter, trials.shown, labels)]
+    tests = [_group_in(trials, test) for test in drawn]
+    return _assembled(trials, tests, "kfold", seed, validation_fraction)
 
 
+@renamed_argument("rows", "trials")
 def split_by_run(
-    rows: SplitRows, seed: int = 0, folds: int | None = None, validation_fraction: float = 0.1
+    trials: SplitTrials, seed: int = 0, folds: int | None = None, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """Leaves one run out (or groups of runs, in `folds` folds); a run is a session's run, the same for all subjects."""
     seed = check_seed(seed)
-    runs = sorted(set(rows.runs))
+    runs = sorted(set(trials.runs))
     folds = None if folds is None else _checked_folds(folds)
     _check_count(len(runs), folds or 2, "runs", f"for {folds} folds" if folds else "")
     number = folds or len(runs)
     order = np.random.default_rng(seed).permutation(len(runs)) if folds else np.arange(len(runs))
     fold_of = {runs[run]: position % number for position, run in enumerate(order)}
-    tests = [lambda row, fold=fold: fold_of[rows.runs[row]] == fold for fold in range(number)]
-    return _assembled(rows, tests, "run", seed, validation_fraction)
+    tests = [lambda trial, fold=fold: fold_of[trials.runs[trial]] == fold for fold in range(number)]
+    return _assembled(trials, tests, "run", seed, validation_fraction)
 
 
+@renamed_argument("rows", "trials")
 def split_semantic(
-    rows: SplitRows, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
+    trials: SplitTrials, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
     """One fold; whole categories are held out until the test part has at least `test_fraction` of the stimuli."""
     seed = check_seed(seed)
     check_fraction(test_fraction, "test fraction")
-    category_of = _categories_of_groups(rows)
-    if unknown := sorted({s for s in rows.stimulus_ids if not rows.categories.get(s)}):
+    category_of = _categories_of_groups(trials)
+    if unknown := sorted({s for s in trials.stimulus_ids if not trials.categories.get(s)}):
         raise FmriModelsError(
             f"{len(unknown)} stimuli have no category ({listed(unknown)}); a semantic split holds whole "
             "categories out, so each needs one."
@@ -170,13 +129,13 @@ def split_semantic(
     names = sorted({str(category) for category in category_of.values()})
     _check_count(len(names), 2, "categories")
     held_out: set[str] = set()
-    wanted = test_fraction * len(rows.shown)
+    wanted = test_fraction * len(trials.shown)
     for position in np.random.default_rng(seed).permutation(len(names))[:-1]:
-        if sum(category_of[group] in held_out for group in rows.shown) >= wanted:
+        if sum(category_of[group] in held_out for group in trials.shown) >= wanted:
             break
         held_out.add(names[position])
-    test = {group for group in rows.shown if category_of[group] in held_out}
-    split = _assembled(rows, [_group_in(rows, test)], "semantic", seed, validation_fraction)
+    test = {group for group in trials.shown if category_of[group] in held_out}
+    split = _assembled(trials, [_group_in(trials, test)], "semantic", seed, validation_fraction)
     split.notes.insert(0, f"Held out: {', '.join(sorted(held_out))}.")
     return split
 
@@ -234,23 +193,23 @@ def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
 
 
 def _assembled(
-    rows: SplitRows,
+    trials: SplitTrials,
     tests: Sequence[Callable[[int], bool]],
     by: str,
     seed: int,
     validation_fraction: float,
 ) -> DrawnSplit:
-    """The rows of all folds; `tests` says for each fold which rows are tested."""
+    """The rows of all folds; `tests` says for each fold which trials are tested."""
     check_fraction(validation_fraction, "validation fraction", or_none=True)
-    if len(tests) * len(rows.trials) > schema.MAX_SPLIT_ROWS:
+    if len(tests) * len(trials.trials) > schema.MAX_SPLIT_ROWS:
         raise FmriModelsError(
-            f"{len(tests)} folds of {len(rows.trials)} trials are more than {schema.MAX_SPLIT_ROWS} rows; take fewer "
+            f"{len(tests)} folds of {len(trials.trials)} trials are more than {schema.MAX_SPLIT_ROWS} rows; take fewer "
             "folds."
         )
-    groups = np.array([rows.group_of(stimulus) for stimulus in rows.stimulus_ids])
-    tested = [np.array([is_test(row) for row in range(len(groups))], dtype=bool) for is_test in tests]
+    groups = np.array([trials.group_of(stimulus) for stimulus in trials.stimulus_ids])
+    tested = [np.array([is_test(trial) for trial in range(len(groups))], dtype=bool) for is_test in tests]
     repeated = {group for test in tested for group in set(groups[test].tolist()) & set(groups[~test].tolist())}
-    seen = np.array([f"{subject} {group}" for subject, group in zip(rows.subjects, groups, strict=True)])
+    seen = np.array([f"{subject} {group}" for subject, group in zip(trials.subjects, groups, strict=True)])
     own = {pair.partition(" ")[2] for test in tested for pair in set(seen[test].tolist()) & set(seen[~test].tolist())}
     fewest = min(len(set(groups[test].tolist())) for test in tested)
     columns: dict[str, list] = {"fold": [], "subject": [], "trial": [], "stimulus_id": [], "split": []}
@@ -259,80 +218,25 @@ def _assembled(
         parts = np.where(test, schema.TEST, schema.TRAIN).astype(object)
         if validation_fraction:
             rng = np.random.default_rng([seed, fold])
-            validation = draw_validation(rows, np.flatnonzero(~test), validation_fraction, rng, repeated)
+            validation = draw_validation(trials, np.flatnonzero(~test), validation_fraction, rng, repeated)
             parts[validation] = schema.VALIDATION
             without_validation += len(validation) == 0
         columns["fold"] += [fold] * len(groups)
-        columns["subject"] += rows.subjects
-        columns["trial"] += rows.trials
-        columns["stimulus_id"] += rows.stimulus_ids
+        columns["subject"] += trials.subjects
+        columns["trial"] += trials.trials
+        columns["stimulus_id"] += trials.stimulus_ids
         columns["split"] += parts.tolist()
-    repeats = _repeats_sentence(by, len(repeated), len(own), len(rows.shown)) if repeated else ""
+    repeats = _repeats_sentence(by, len(repeated), len(own), len(trials.shown)) if repeated else ""
     notes = [repeats] if repeats else []
     if repeats and without_validation:
         notes.append(
             f"In {without_validation} of {len(tests)} folds no run is set aside for validation: every run has the last "
             "training trials of a stimulus that is tested, or of a session; all of them are in the training part."
         )
-    notes += _notes_on_subjects(rows, tested)
+    notes += _notes_on_subjects(trials, tested)
     if fewest < FEWEST_TEST_STIMULI and by in ("stimulus", "semantic"):
         notes.append(few_tested_sentence(fewest))
     return DrawnSplit(split_table(columns, by, seed, repeats), by, seed, repeats, notes)
-
-
-def draw_validation(
-    rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator, repeated: Set[str] = frozenset()
-) -> np.ndarray:
-    """Which training rows become validation rows.
-
-    Args:
-        rows: All trials.
-        training: Those that would be learned from.
-        fraction: Share of their stimuli, or of their runs; at least one, and none without which a subject would have
-            fewer than two stimuli to learn from.
-        rng: Draws them.
-        repeated: Stimuli that the design tests and learns from in other runs. If there are any, whole runs are drawn; a
-            run stays in training where one of them or a session would have no training trials left without it.
-
-    Returns:
-        Some of `training`; none where that leaves nothing to learn from.
-    """
-    if repeated:
-        runs = _drawn_runs(rows, training, fraction, rng, repeated)
-        return np.array([row for row in training if rows.runs[row] in runs], dtype=np.int64)
-    groups = [rows.group_of(rows.stimulus_ids[row]) for row in training]
-    drawn = _drawn(rows, training, fraction, rng)
-    return training[np.array([group in drawn for group in groups], dtype=bool)]
-
-
-def _drawn_runs(
-    rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator, repeated: Set[str]
-) -> set[tuple[int, int]]:
-    """A share of the runs, without which each subject has training trials of the same sessions and repeated stimuli."""
-    holds: dict[tuple[int, int], set[tuple[str, str | int]]] = {}
-    shows: dict[tuple[int, int], set[tuple[str, str]]] = {}
-    for row in training:
-        run, subject, group = rows.runs[row], rows.subjects[row], rows.group_of(rows.stimulus_ids[row])
-        held = holds.setdefault(run, set())
-        held.add((subject, run[0]))
-        shows.setdefault(run, set()).add((subject, group))
-        if group in repeated:
-            held.add((subject, group))
-    left = Counter(what for held in holds.values() for what in held)
-    runs_left = Counter(shown for several in shows.values() for shown in several)
-    stimuli_left = Counter(subject for subject, _ in runs_left)
-    runs = sorted(holds)
-    count = min(max(1, round(fraction * len(runs))), len(runs) - 1)
-    drawn: set[tuple[int, int]] = set()
-    for run in (runs[i] for i in rng.permutation(len(runs))):
-        lost = Counter(subject for subject, group in shows[run] if runs_left[subject, group] == 1)
-        enough = all(stimuli_left[subject] - lost[subject] >= FEWEST_TRAINING_STIMULI for subject in lost)
-        if len(drawn) < count and enough and all(left[what] > 1 for what in holds[run]):
-            drawn.add(run)
-            left.subtract(holds[run])
-            runs_left.subtract(shows[run])
-            stimuli_left.subtract(lost)
-    return drawn
 
 
 def _repeats_sentence(by: str, repeated: int, own: int, shown: int) -> str:
@@ -351,10 +255,10 @@ def _repeats_sentence(by: str, repeated: int, own: int, shown: int) -> str:
     )
 
 
-def _notes_on_subjects(rows: SplitRows, tested: Sequence[np.ndarray]) -> list[str]:
+def _notes_on_subjects(trials: SplitTrials, tested: Sequence[np.ndarray]) -> list[str]:
     """Sentences on subjects of which folds have nothing to test, or nothing but test trials."""
-    subjects = np.array(rows.subjects)
-    own = {name: subjects == name for name in sorted(set(rows.subjects))}
+    subjects = np.array(trials.subjects)
+    own = {name: subjects == name for name in sorted(set(trials.subjects))}
     untested = {name: [fold for fold, test in enumerate(tested) if not test[of].any()] for name, of in own.items()}
     notes = untested_sentences(untested)
     for name, of in own.items():
@@ -363,32 +267,12 @@ def _notes_on_subjects(rows: SplitRows, tested: Sequence[np.ndarray]) -> list[st
     return notes
 
 
-def _group_in(rows: SplitRows, test: set[str]) -> Callable[[int], bool]:
-    return lambda row: rows.group_of(rows.stimulus_ids[row]) in test
+def _group_in(trials: SplitTrials, test: set[str]) -> Callable[[int], bool]:
+    return lambda trial: trials.group_of(trials.stimulus_ids[trial]) in test
 
 
-def _drawn(rows: SplitRows, training: np.ndarray, fraction: float, rng: np.random.Generator) -> set[str]:
-    """A share of the stimuli of some rows, at least one, without which each subject has enough to learn from.
-
-    Returns:
-        Groups; none where no stimulus can be spared.
-    """
-    subjects_of: dict[str, set[str]] = {}
-    for row in training:
-        subjects_of.setdefault(rows.group_of(rows.stimulus_ids[row]), set()).add(rows.subjects[row])
-    left = Counter(subject for subjects in subjects_of.values() for subject in subjects)
-    groups = sorted(subjects_of)
-    count = max(1, round(fraction * len(groups)))
-    drawn: set[str] = set()
-    for group in (groups[i] for i in rng.permutation(len(groups))):
-        if len(drawn) < count and all(left[subject] > FEWEST_TRAINING_STIMULI for subject in subjects_of[group]):
-            drawn.add(group)
-            left.subtract(subjects_of[group])
-    return drawn
-
-
-def _categories_of_groups(rows: SplitRows) -> dict[str, str | None]:
-    return {rows.group_of(stimulus): rows.categories.get(stimulus) for stimulus in sorted(set(rows.stimulus_ids))}
+def _categories_of_groups(trials: SplitTrials) -> dict[str, str | None]:
+    return {trials.group_of(stimulus): trials.categories.get(stimulus) for stimulus in sorted(set(trials.stimulus_ids))}
 
 
 def _safe_split(splitter: object, groups: list[str], labels: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:

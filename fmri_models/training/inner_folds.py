@@ -3,7 +3,8 @@
 from typing import Any
 
 from ..data import schema
-from ..data.splits import SplitRows, split_by_run, split_kfold
+from ..data.split_trials import SplitTrials
+from ..data.splits import split_by_run, split_kfold
 from ..data.table import TrialTable
 from .recipe import Recipe
 
@@ -21,14 +22,14 @@ def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
         FmriModelsError: There are fewer stimuli, or runs, than folds.
     """
     parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
-    rows = SplitRows.of_table(table)
+    rows = SplitTrials.of_table(table)
     chosen = {
         (subject, int(trial))
         for subject in recipe.subjects or table.subjects
         for trial in table.trials(subject, parts, recipe.split, recipe.fold).trials
     }
     kept = [row for row, key in enumerate(zip(rows.subjects, rows.trials, strict=True)) if key in chosen]
-    inside = SplitRows(
+    inside = SplitTrials(
         [rows.subjects[row] for row in kept],
         [rows.trials[row] for row in kept],
         [rows.stimulus_ids[row] for row in kept],

@@ -13,7 +13,8 @@ from fmri_models.data import TrialTable, TrialTableWriter, near_copies
 from fmri_models.data.near_copies import THRESHOLD, PictureSketches, correlations, parts_by_fold
 from fmri_models.data.pictures import content_sha256
 from fmri_models.data.split_files import split_table
-from fmri_models.data.splits import SplitRows, add_split, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_kfold
 from fmri_models.data.validation import validate_table
 from fmri_models.scenes import SEED_RANGES, scene, stimulus_id
 from tests.small_table import write_small_table
@@ -328,7 +329,7 @@ def test_validate_names_the_pair_in_every_split(part, tmp_path):
     (finding,) = validate_table(path)
     assert "The split 'default' (fold 0) tests nearly the same picture as it learns from: p29 and copy (r = " in finding
     table = TrialTable.open(path)
-    add_split(table, "kfold", split_kfold(SplitRows.of_table(table), 0, 5, 0.1))
+    add_split(table, "kfold", split_kfold(SplitTrials.of_table(table), 0, 5, 0.1))
     findings = validate_table(path)
     assert findings[0] == finding and all("split 'kfold'" in each for each in findings[1:])
 

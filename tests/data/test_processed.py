@@ -9,7 +9,8 @@ import pytest
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.noise_ceiling import estimate_ncsnr
 from fmri_models.data.processed import ProcessedTrials, fit_processor
-from fmri_models.data.splits import SplitRows, add_split, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_kfold
 from fmri_models.errors import FmriModelsError
 
 VOXELS = 20
@@ -57,7 +58,7 @@ def test_test_trials_of_a_fold_choose_no_voxels(tmp_path: Path) -> None:
     chosen = []
     for scale in (1.0, 50.0):
         table = write_table(tmp_path / str(scale), test_scale=scale)
-        add_split(table, "kfold", split_kfold(SplitRows.of_table(table), seed=0, folds=4))
+        add_split(table, "kfold", split_kfold(SplitTrials.of_table(table), seed=0, folds=4))
         table = TrialTable.open(table.path)
         for fold in range(4):
             tested = set(table.trials("subj01", "test", "kfold", fold).stimulus_ids.tolist())

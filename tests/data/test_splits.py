@@ -8,23 +8,15 @@ from hypothesis import strategies as st
 
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable
-from fmri_models.data.splits import (
-    DrawnSplit,
-    SplitRows,
-    add_split,
-    draw_validation,
-    split_by_run,
-    split_by_stimulus,
-    split_kfold,
-    split_semantic,
-)
+from fmri_models.data.split_trials import SplitTrials, draw_validation
+from fmri_models.data.splits import DrawnSplit, add_split, split_by_run, split_by_stimulus, split_kfold, split_semantic
 from fmri_models.errors import FmriModelsError
 from tests.small_table import write_small_table
 
 Part = dict[tuple[int, str], set[str]]
 
 
-def groups_in(drawn: DrawnSplit, rows: SplitRows) -> Part:
+def groups_in(drawn: DrawnSplit, rows: SplitTrials) -> Part:
     parts: Part = {}
     for row in drawn.table.to_pylist():
         parts.setdefault((row["fold"], row["split"]), set()).add(rows.group_of(row["stimulus_id"]))
@@ -32,7 +24,7 @@ def groups_in(drawn: DrawnSplit, rows: SplitRows) -> Part:
 
 
 @st.composite
-def designs(draw: st.DrawFn) -> SplitRows:
+def designs(draw: st.DrawFn) -> SplitTrials:
     shown = draw(st.lists(st.integers(0, 25), min_size=6, max_size=60))
     ids = [f"s{i}" for i in shown] + ["s0", "s1", "s2", "s3"]
     # Twins: the same picture under two ids.
@@ -40,11 +32,11 @@ def designs(draw: st.DrawFn) -> SplitRows:
     categories = {f"s{i}": f"c{i // 2 % 3}" for i in range(26)}
     subjects = ["subj01" if i % 3 else "subj02" for i in range(len(ids))]
     runs = [(1, 1 + i % 4) for i in range(len(ids))]
-    return SplitRows(subjects, list(range(len(ids))), ids, runs, groups, categories)
+    return SplitTrials(subjects, list(range(len(ids))), ids, runs, groups, categories)
 
 
 @given(designs(), st.integers(0, 5), st.sampled_from(["stimulus", "kfold", "semantic"]))
-def test_no_picture_is_in_two_parts_and_no_trial_is_lost(rows: SplitRows, seed: int, by: str) -> None:
+def test_no_picture_is_in_two_parts_and_no_trial_is_lost(rows: SplitTrials, seed: int, by: str) -> None:
     if by == "stimulus":
         drawn = split_by_stimulus(rows, seed)
     elif by == "kfold":
@@ -66,8 +58,8 @@ def test_no_picture_is_in_two_parts_and_no_trial_is_lost(rows: SplitRows, seed: 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
     ids = [f"s{i}" for i in range(40)]
-    rows = SplitRows(["a"] * 40, list(range(40)), ids)
-    turned = SplitRows(["a"] * 40, list(range(40)), ids[::-1])
+    rows = SplitTrials(["a"] * 40, list(range(40)), ids)
+    turned = SplitTrials(["a"] * 40, list(range(40)), ids[::-1])
     first = groups_in(split_by_stimulus(rows, 3), rows)
     assert first == groups_in(split_by_stimulus(turned, 3), turned)
     assert first != groups_in(split_by_stimulus(rows, 4), rows)
@@ -76,7 +68,7 @@ def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
 
 def test_kfold_spreads_categories() -> None:
     ids = [f"s{i}" for i in range(40)]
-    rows = SplitRows(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 2}" for i, s in enumerate(ids)})
+    rows = SplitTrials(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 2}" for i, s in enumerate(ids)})
     for (_, part), shown in groups_in(split_kfold(rows, 0, folds=10), rows).items():
         if part == "test":
             assert sorted(rows.categories[s] for s in shown) == ["c0", "c0", "c1", "c1"]
@@ -84,19 +76,19 @@ def test_kfold_spreads_categories() -> None:
 
 def test_semantic_holds_whole_categories_out() -> None:
     ids = [f"s{i}" for i in range(40)]
-    rows = SplitRows(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 8}" for i, s in enumerate(ids)})
+    rows = SplitTrials(["a"] * 40, list(range(40)), ids, categories={s: f"c{i % 8}" for i, s in enumerate(ids)})
     drawn = split_semantic(rows, 0, test_fraction=0.2)
     parts = groups_in(drawn, rows)
     held_out = {rows.categories[s] for s in parts[0, "test"]}
     assert len(parts[0, "test"]) == 10 and len(held_out) == 2
     assert not held_out & {rows.categories[s] for s in parts[0, "train"] | parts[0, "validation"]}
     with pytest.raises(FmriModelsError, match=r"40 stimuli have no category \(s0, "):
-        split_semantic(SplitRows(["a"] * 40, list(range(40)), ids))
+        split_semantic(SplitTrials(["a"] * 40, list(range(40)), ids))
 
 
 def test_runs_that_repeat_stimuli_say_so(write_table: Callable[..., Path]) -> None:
     table = TrialTable.open(write_table(runs=True))
-    rows = SplitRows.of_table(table)
+    rows = SplitTrials.of_table(table)
     drawn = split_by_run(rows)
     assert drawn.table["fold"].unique().to_pylist() == [0, 1]
     assert "16 of 24 stimuli are tested and learned from" in drawn.repeats_stimuli
@@ -109,7 +101,7 @@ def test_runs_that_repeat_stimuli_say_so(write_table: Callable[..., Path]) -> No
 
 
 def test_runs_without_repetitions_are_disjoint() -> None:
-    rows = SplitRows(
+    rows = SplitTrials(
         ["a"] * 20, list(range(20)), [f"s{i}" for i in range(20)], [(1 + i // 10, i % 2) for i in range(20)]
     )
     drawn = split_by_run(rows)
@@ -118,7 +110,7 @@ def test_runs_without_repetitions_are_disjoint() -> None:
 
 
 def test_too_little_to_split() -> None:
-    one = SplitRows(["a"] * 3, [0, 1, 2], ["s"] * 3, [(1, 1)] * 3, categories={"s": "c"})
+    one = SplitTrials(["a"] * 3, [0, 1, 2], ["s"] * 3, [(1, 1)] * 3, categories={"s": "c"})
     for draw, message in (
         (split_by_stimulus, "stimuli is 1; expected at least 2"),
         (split_kfold, "expected at least 10 for 10 folds"),
@@ -127,7 +119,7 @@ def test_too_little_to_split() -> None:
     ):
         with pytest.raises(FmriModelsError, match=message):
             draw(one)
-    two = SplitRows(["a"] * 2, [0, 1], ["s", "t"])
+    two = SplitTrials(["a"] * 2, [0, 1], ["s", "t"])
     with pytest.raises(FmriModelsError, match=r"test fraction is 1\.5"):
         split_by_stimulus(two, test_fraction=1.5)
     with pytest.raises(FmriModelsError, match="1 folds were asked for"):
@@ -161,7 +153,7 @@ def test_few_test_stimuli_point_to_folds(table_path: Path, capsys: pytest.Captur
 
 
 def test_what_no_split_is_drawn_from() -> None:
-    rows = SplitRows(["s"] * 4, list(range(4)), list("abcd"), runs=[(1, run) for run in range(4)])
+    rows = SplitTrials(["s"] * 4, list(range(4)), list("abcd"), runs=[(1, run) for run in range(4)])
     for draw in (split_by_stimulus, split_kfold, split_by_run, split_semantic):
         for seed in (-1, 2**32):
             with pytest.raises(FmriModelsError, match=f"The seed is {seed}; expected a whole number from 0"):
@@ -171,16 +163,16 @@ def test_what_no_split_is_drawn_from() -> None:
 
 
 def test_a_draw_leaves_each_subject_enough_to_learn_from() -> None:
-    few = SplitRows(["a"] * 3, [0, 1, 2], ["s", "t", "u"])
+    few = SplitTrials(["a"] * 3, [0, 1, 2], ["s", "t", "u"])
     for seed in range(5):
         parts = groups_in(split_by_stimulus(few, seed, validation_fraction=0.9), few)
         assert len(parts[0, "test"]) == 1 and len(parts[0, "train"]) == 2 and (0, "validation") not in parts
         parts = groups_in(split_by_stimulus(few, seed, test_fraction=0.9), few)
         assert len(parts[0, "train"]) == 2
     with pytest.raises(FmriModelsError, match="No stimulus can be tested: training needs 2 of each subject"):
-        split_by_stimulus(SplitRows(["a"] * 2, [0, 1], ["s", "t"]))
+        split_by_stimulus(SplitTrials(["a"] * 2, [0, 1], ["s", "t"]))
     # The second subject saw two of ten.
-    rows = SplitRows(["a"] * 10 + ["b"] * 2, [*range(10), 0, 1], [*"abcdefghij", "a", "b"])
+    rows = SplitTrials(["a"] * 10 + ["b"] * 2, [*range(10), 0, 1], [*"abcdefghij", "a", "b"])
     for seed in range(10):
         train = groups_in(split_by_stimulus(rows, seed, 0.3, 0.3), rows)[0, "train"]
         assert {"a", "b"} <= train
@@ -188,14 +180,14 @@ def test_a_draw_leaves_each_subject_enough_to_learn_from() -> None:
 
 def test_a_run_is_learned_from_where_a_subject_would_have_too_few_stimuli_without_it() -> None:
     stimuli, runs = ["s", "s", "t", "s"], [(1, 1), (1, 2), (1, 2), (1, 3)]
-    rows = SplitRows(["a"] * 4, list(range(4)), stimuli, runs)
+    rows = SplitTrials(["a"] * 4, list(range(4)), stimuli, runs)
     for seed in range(6):
         drawn = draw_validation(rows, np.array([0, 1, 2]), 0.5, np.random.default_rng(seed), {"s"})
         assert drawn.tolist() in ([], [0])
 
 
 def test_numbers_of_numpy_are_seeds_and_folds_and_others_are_sentences() -> None:
-    rows = SplitRows(["s"] * 9, list(range(9)), list("abcdefghi"), [(1, run) for run in range(9)])
+    rows = SplitTrials(["s"] * 9, list(range(9)), list("abcdefghi"), [(1, run) for run in range(9)])
     for draw in (split_by_stimulus, split_kfold, split_by_run):
         options = {} if draw is split_by_stimulus else {"folds": 3}
         drawn, other = draw(rows, np.int64(3), **options), draw(rows, 3, **options)
@@ -213,7 +205,7 @@ def test_numbers_of_numpy_are_seeds_and_folds_and_others_are_sentences() -> None
 
 def categories_over_runs(
     runs: int = 10, each: int = 1, sessions: int = 1, subjects: tuple[str, ...] = ("a",)
-) -> SplitRows:
+) -> SplitTrials:
     """Four categories in every run; each session numbers its runs from 1."""
     rows = [
         (subject, (1 + session, 1 + run), f"c{category}")
@@ -224,10 +216,10 @@ def categories_over_runs(
         for _ in range(each)
     ]
     names, of_run, shown = zip(*rows, strict=True)
-    return SplitRows(list(names), list(range(len(rows))), list(shown), list(of_run))
+    return SplitTrials(list(names), list(range(len(rows))), list(shown), list(of_run))
 
 
-def runs_in(drawn: DrawnSplit, rows: SplitRows, fold: int) -> dict[str, set[tuple[int, int]]]:
+def runs_in(drawn: DrawnSplit, rows: SplitTrials, fold: int) -> dict[str, set[tuple[int, int]]]:
     found: dict[str, set[tuple[int, int]]] = {"train": set(), "validation": set(), "test": set()}
     for row, part, of_fold in zip(
         range(len(drawn.table)), drawn.table["split"].to_pylist(), drawn.table["fold"].to_pylist(), strict=True
@@ -242,7 +234,7 @@ def runs_in(drawn: DrawnSplit, rows: SplitRows, fold: int) -> dict[str, set[tupl
     categories_over_runs(), categories_over_runs(each=3), categories_over_runs(runs=5, sessions=2),
     categories_over_runs(subjects=("a", "b")),
 ])  # fmt: skip
-def test_validation_is_by_run_where_the_design_repeats_stimuli(rows: SplitRows, folds: int | None) -> None:
+def test_validation_is_by_run_where_the_design_repeats_stimuli(rows: SplitTrials, folds: int | None) -> None:
     drawn = split_by_run(rows, folds=folds)
     assert drawn.repeats_stimuli and len(drawn.notes) == 1
     for fold in range(folds or 10):
@@ -267,7 +259,7 @@ def test_a_run_that_holds_the_last_trials_of_a_tested_stimulus_or_session_is_lea
         assert test[0] != validation[0] and {run[0] for run in parts["train"]} == {1, 2}
     # Animals in runs 1 and 2, objects in 3 and 4: with run 1 tested, run 2 has the last animals.
     ids = [f"{kind}{i}" for kind in ("animal", "animal", "object", "object") for i in range(3)]
-    rows = SplitRows(["a"] * 12, list(range(12)), ids, [(1, 1 + i // 3) for i in range(12)])
+    rows = SplitTrials(["a"] * 12, list(range(12)), ids, [(1, 1 + i // 3) for i in range(12)])
     drawn = split_by_run(rows)
     assert runs_in(drawn, rows, 0)["validation"] <= {(1, 3), (1, 4)}
     assert runs_in(drawn, rows, 3)["validation"] <= {(1, 1), (1, 2)}
@@ -276,7 +268,7 @@ def test_a_run_that_holds_the_last_trials_of_a_tested_stimulus_or_session_is_lea
 def test_no_split_is_written_into_the_cache_of_the_hub(tmp_path: Path) -> None:
     path = write_small_table(tmp_path / "datasets--tester--small" / "snapshots" / "0a1b", ("subj02",))
     table = TrialTable.open(path)
-    drawn = split_kfold(SplitRows.of_table(table), seed=0, folds=2)
+    drawn = split_kfold(SplitTrials.of_table(table), seed=0, folds=2)
     with pytest.raises(FmriModelsError, match="in the cache of the Hub.*hf download"):
         add_split(table, "kfold", drawn)
     assert table.split_names() == ["default"]

@@ -9,7 +9,8 @@ import pytest
 from fmri_models import FmriToImagePipeline, TrialTable
 from fmri_models.cli.main import main
 from fmri_models.data.split_files import part_fingerprints
-from fmri_models.data.splits import SplitRows, add_split, split_by_run, split_by_stimulus
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_by_run, split_by_stimulus
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.held_out import held_out_notes, held_out_trials
@@ -53,7 +54,7 @@ def trained(data, out, *overrides):
 
 def draw(data, name, seed, draw=split_by_stimulus, **options):
     table = TrialTable.open(data)
-    add_split(table, name, draw(SplitRows.of_table(table), seed, **options))
+    add_split(table, name, draw(SplitTrials.of_table(table), seed, **options))
 
 
 @pytest.fixture(scope="module")

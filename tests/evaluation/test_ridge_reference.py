@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fmri_models.data import TrialTable
-from fmri_models.data.splits import SplitRows, add_split, split_by_run
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_by_run
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.names import file_name
 from fmri_models.training.recipe import load_recipe
@@ -40,7 +41,7 @@ def test_the_row_ridge_shows_the_pictures_of_the_recipe_linear(
     shared = [f"data={data}", "generator=pixels"]
     if design == "stimuli in every run":
         table = TrialTable.open(data)
-        add_split(table, "runs", split_by_run(SplitRows.of_table(table)))
+        add_split(table, "runs", split_by_run(SplitTrials.of_table(table)))
         shared += ["split=runs", "processor.statistics=pooled"]
     for name, options in (("linear", []), ("mindeye", TINY)):
         train(load_recipe(name, [*shared, f"out={tmp_path / name}", *options]))

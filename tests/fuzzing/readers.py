@@ -55,7 +55,8 @@ def make_fixtures(base: Path) -> None:
 
     from fmri_models import FmriProcessor
     from fmri_models.cli.main import main
-    from fmri_models.data.splits import SplitRows, add_split, split_kfold
+    from fmri_models.data.split_trials import SplitTrials
+    from fmri_models.data.splits import add_split, split_kfold
     from fmri_models.generation.pixels import PixelsImageGenerator
     from fmri_models.hub.conversion_record import ConversionRecord
     from fmri_models.models.mindeye import MindEyePipeline
@@ -63,7 +64,7 @@ def make_fixtures(base: Path) -> None:
 
     data = write_small_table(base / "table" / "data")
     table = _opened(data)
-    add_split(table, "kfold2", split_kfold(SplitRows.of_table(table), seed=0, folds=2))
+    add_split(table, "kfold2", split_kfold(SplitTrials.of_table(table), seed=0, folds=2))
     model, report = base / "pipeline" / "model", base / "report" / "first"
     _run(main, "train", "linear", f"data={data}", f"out={model}", "generator=pixels")
     _run(main, "evaluate", "--model", model, "--data", data, "--protocol", "small_pictures", "--out", report)

@@ -9,7 +9,8 @@ import torch
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.data import TrialTable, TrialTableWriter
-from fmri_models.data.splits import SplitRows, add_split, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_kfold
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 
@@ -47,7 +48,7 @@ def write_table(
             writer.add_trials(
                 "subj01", part, [IDS[shown[row]] for row in rows], fmri[rows], sessions=(rows % sessions + 1).tolist()
             )
-    add_split(TrialTable.open(path), "kfold", split_kfold(SplitRows.of_table(TrialTable.open(path)), seed=0, folds=4))
+    add_split(TrialTable.open(path), "kfold", split_kfold(SplitTrials.of_table(TrialTable.open(path)), seed=0, folds=4))
     return path
 
 

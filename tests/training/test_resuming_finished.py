@@ -7,7 +7,8 @@ import pytest
 
 from fmri_models import FmriProcessor, TrialTable
 from fmri_models.cli.main import main
-from fmri_models.data.splits import SplitRows, add_split, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.training.recipe import load_recipe
@@ -65,7 +66,7 @@ def test_finished_folds_of_other_data_are_not_kept(workplace, folds, tmp_path):
     shutil.copytree(workplace / "data", again)
     (again / "splits" / "k.parquet").unlink()
     table = TrialTable.open(again)
-    add_split(table, "k", split_kfold(SplitRows.of_table(table), seed=7, folds=3))
+    add_split(table, "k", split_kfold(SplitTrials.of_table(table), seed=7, folds=3))
     with pytest.raises(FmriModelsError, match="fold00 is on other data than this .another split."):
         train(recipe(again, folds, "folds=all"), resume=True)
 

@@ -7,7 +7,8 @@ import pytest
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.data import TrialTable, TrialTableWriter
-from fmri_models.data.splits import SplitRows, add_split, split_by_run, split_kfold
+from fmri_models.data.split_trials import SplitTrials
+from fmri_models.data.splits import add_split, split_by_run, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.training.estimate import estimate
 from fmri_models.training.inner_folds import inner_split
@@ -36,7 +37,7 @@ def write_design(path: Path, runs: int, each: int = 1, sessions: int = 1) -> Tri
             runs=(1 + of_run % runs).tolist(), trials=list(range(len(shown))), fmri=fmri.astype(np.float32),
         )  # fmt: skip
     table = TrialTable.open(path)
-    rows = SplitRows.of_table(table)
+    rows = SplitTrials.of_table(table)
     add_split(table, "runs", split_by_run(rows))
     add_split(table, "kinds", split_kfold(rows, folds=3))
     return TrialTable.open(path)

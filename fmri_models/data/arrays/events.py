@@ -1,33 +1,28 @@
-"""EVENTS.csv and VOXELS.csv: what a person says of their own betas, trial by trial and voxel by voxel."""
+"""EVENTS.csv: what a person says of their own betas, trial by trial."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
+from ...errors import FmriModelsError
+from ...names import check_name, closest, is_name, listed, one_line
+from ...plain_values import ShortRepr
+from ...reading import read_bytes
+from .. import schema
+from ..csv_files import UNKNOWN, check_columns, read_csv, read_number
 
-from ..errors import FmriModelsError
-from ..names import check_name, closest, is_name, listed, one_line
-from ..plain_values import ShortRepr
-from ..reading import read_bytes
-from . import schema
-from .csv_files import UNKNOWN, check_columns, read_csv, read_number
-
+# Of whom events are that say nothing of it.
+DEFAULT_SUBJECT = "subj01"
 _MOST_EVENTS = 2**20
-_MOST_MM = 1e6
-# A ratio of 100 is a noise ceiling of .9997.
-_MOST_NCSNR = 1e6
 
-_EVENT_COLUMNS = ("subject", "stimulus_id", "session", "run", "repetition", "split")
-_VOXEL_COLUMNS = ("roi", "x", "y", "z", "ncsnr")
+_COLUMNS = ("subject", "stimulus_id", "session", "run", "repetition", "split")
 # What others call these columns; a file that has them is asked to rename them, because they could mean something else.
 _OTHER_NAMES = {
     "sub": "subject", "subj": "subject", "subject_id": "subject", "participant": "subject", "participant_id": "subject",
     "ses": "session", "sess": "session", "session_id": "session", "run_id": "run", "rep": "repetition",
     "stimulus": "stimulus_id", "stim": "stimulus_id", "stim_id": "stimulus_id", "stim_file": "stimulus_id",
     "image": "stimulus_id", "image_id": "stimulus_id", "picture": "stimulus_id", "part": "split", "set": "split",
-    "region": "roi", "label": "roi", "area": "roi", "noise_ceiling_snr": "ncsnr",
 }  # fmt: skip
 # `ses-01` and `run-2` of BIDS, and `session 3`.
 _LABELS = {
@@ -56,15 +51,6 @@ class Events(ShortRepr):
         return len(self.stimulus_id)
 
 
-@dataclass(repr=False)
-class VoxelInfo(ShortRepr):
-    """Columns of VOXELS.csv; what it doesn't have is None."""
-
-    roi: list[str] | None = None
-    coordinates: np.ndarray | None = None
-    ncsnr: np.ndarray | None = None
-
-
 def read_events(path: Path, report: Callable[[str], None]) -> Events:
     """Reads EVENTS.csv.
 
@@ -78,11 +64,12 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     """
     what = f"The events file {one_line(path)}"
     columns = read_csv(
-        read_bytes(path, "events file", "give a CSV file"), what, ["stimulus_id"], _MOST_EVENTS, known=_EVENT_COLUMNS
+        read_bytes(path, "events file", "give a CSV file"), what, ["stimulus_id"], _MOST_EVENTS, known=_COLUMNS
     )
     if not columns["stimulus_id"]:
         raise FmriModelsError(f"{what} has no rows; expected one a trial.")
-    _say_unused(columns, _EVENT_COLUMNS, what, report)
+    if unused := check_columns(columns, _COLUMNS, _OTHER_NAMES, what):
+        report(unused)
 
     def text(column: str) -> list[str] | None:
         values = columns.get(column)
@@ -105,61 +92,6 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     _check_subjects(set(subjects or ()), what)
     splits = None if parts is None else _parts(parts, what)
     return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
-
-
-def read_voxels(path: Path, subject: str, count: int, report: Callable[[str], None]) -> VoxelInfo:
-    """Reads VOXELS.csv.
-
-    A row in which nothing is known of a voxel may be empty, and so may a field; `NaN`, `NA` and `n/a` say the same.
-
-    Args:
-        path: The file, with commas, tabs or semicolons between fields.
-        subject: Whose voxels they are, for the message.
-        count: How many voxels there are.
-        report: Takes a sentence about columns that are not used.
-
-    Raises:
-        FmriModelsError: It has another number of rows, no column that is known, or a number that is none.
-    """
-    what = f"The voxels file {one_line(path)}"
-    columns = read_csv(
-        read_bytes(path, "voxels file", "give a CSV file"), what, [], 2 * schema.MAX_VOXELS, known=_VOXEL_COLUMNS,
-        numbers=("x", "y", "z", "ncsnr"), blank_rows=True,
-    )  # fmt: skip
-    columns = _with_rows(columns, count)
-    rows = len(next(iter(columns.values()), []))
-    if rows != count:
-        raise FmriModelsError(f"{what} has {rows} rows, {subject} has {count} voxels; expected one row a voxel.")
-    if not columns.keys() & set(_VOXEL_COLUMNS):
-        raise FmriModelsError(f"{what} has none of the columns {', '.join(_VOXEL_COLUMNS)}.")
-    _say_unused(columns, _VOXEL_COLUMNS, what, report)
-    axes = [_floats(columns[axis], axis, what, -_MOST_MM, _MOST_MM) for axis in "xyz" if axis in columns]
-    if axes and len(axes) != 3:
-        raise FmriModelsError(f"{what} has only some of the columns x, y, z; expected all three or none.")
-    known_axes = [axis for axis in axes if axis is not None]
-    roi = columns.get("roi")
-    return VoxelInfo(
-        None if roi is None else ["" if label.casefold() in UNKNOWN else label for label in roi],
-        np.stack(known_axes, axis=1) if len(known_axes) == 3 else None,
-        _floats(columns["ncsnr"], "ncsnr", what, 0, _MOST_NCSNR) if "ncsnr" in columns else None,
-    )
-
-
-def _with_rows(columns: dict[str, list[str]], count: int) -> dict[str, list[str]]:
-    """Columns without their empty rows where there are as many others as voxels, else without superfluous last ones."""
-    empty = [not any(row) for row in zip(*columns.values(), strict=True)]
-    kept = [index for index, is_empty in enumerate(empty) if not is_empty]
-    if len(kept) != count:
-        end = len(empty)
-        while end > count and empty[end - 1]:
-            end -= 1
-        kept = list(range(end))
-    return {name: [values[index] for index in kept] for name, values in columns.items()}
-
-
-def _say_unused(found: Collection[str], known: Sequence[str], what: str, report: Callable[[str], None]) -> None:
-    if unused := check_columns(found, known, _OTHER_NAMES, what):
-        report(unused)
 
 
 def _check_stimulus(stimulus: str) -> None:
@@ -219,34 +151,6 @@ def _parts(written: Sequence[str], what: str) -> list[str]:
             f"{listed(map(repr, sorted(set(written))))}); expected some to learn from."
         )
     return parts
-
-
-def _floats(texts: Sequence[str], column: str, what: str, least: float, most: float) -> np.ndarray | None:
-    """A column of numbers, NaN where one is unknown; None where the whole column is empty."""
-    if not any(texts):
-        return None
-    values = np.empty(len(texts), dtype=np.float32)
-    for index, text in enumerate(texts):
-        try:
-            number = read_number(text) if text and text.casefold() not in UNKNOWN else np.nan
-        except ValueError as error:
-            raise FmriModelsError(
-                f"{what} has {one_line(repr(text), 60)} as {column} in row {index + 1}; expected a number, or nothing "
-                "where it is unknown."
-            ) from error
-        if not (least <= number <= most or np.isnan(number)):
-            raise FmriModelsError(
-                f"{what} has {one_line(text, 60)} as {column} in row {index + 1}; expected a number from {least:g} to "
-                f"{most:g}."
-            )
-        values[index] = number
-    if np.isnan(values).all():
-        first = next(index for index, text in enumerate(texts) if text)
-        raise FmriModelsError(
-            f"{what} has {one_line(repr(texts[first]), 60)} as {column} in row {first + 1} and a number in no row; "
-            "leave the column out."
-        )
-    return values
 
 
 def _whole(text: str, column: str, what: str, row: int) -> int:
