@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..moved import renamed_argument
 from ..names import listed
+from ..objectives import Batch
 from ..processing_fmri import FmriProcessor
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
@@ -61,11 +62,11 @@ class TrialDataset(Dataset):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Batch:
         """A batch of one."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> dict:
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A batch.
 
         Returns:
@@ -85,7 +86,7 @@ class TrialDataset(Dataset):
             places, subject = np.flatnonzero(which == number), self.subjects[number]
             fmri[places, ..., : subject.width] = subject[rows[places]]
             subject_ids[places] = processor.subject_names.index(subject.trials.subject)
-        batch: dict = {
+        batch: Batch = {
             "fmri": torch.from_numpy(fmri),
             "subject_ids": torch.from_numpy(subject_ids),
             "stimulus_ids": [
@@ -94,7 +95,8 @@ class TrialDataset(Dataset):
         }
         if self._target_rows is not None:
             wanted = self._target_rows[chosen]
-            batch.update({name: self._targets_of(name, wanted) for name in self.targets})
+            targets = {name: self._targets_of(name, wanted) for name in self.targets}
+            batch = cast(Batch, {**batch, **targets})
         return batch
 
     def distinct_targets(self, name: str) -> np.ndarray | None:
@@ -223,7 +225,7 @@ class SeededBatches(Sampler[list[int]]):
             epoch, number = epoch + 1, 0
 
 
-def training_batches(data: TrialDataset, batches: SeededBatches, pin_memory: bool = False) -> Iterator[dict]:
+def training_batches(data: TrialDataset, batches: SeededBatches, pin_memory: bool = False) -> Iterator[Batch]:
     """Batches without end, as `batches` orders them.
 
     Args:
@@ -235,7 +237,7 @@ def training_batches(data: TrialDataset, batches: SeededBatches, pin_memory: boo
     return iter(loader)
 
 
-def ordered_batches(data: TrialDataset, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[dict]:
+def ordered_batches(data: TrialDataset, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:
     """All rows once, in their order: every `num_processes`-th batch from the one that is `process`.
 
     Yields:

@@ -3,7 +3,7 @@
 The method is that of Gao et al. (2021), "Scaling deep contrastive learning batch size under memory limited setup".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from ..errors import FmriModelsError
+from ..objectives import Gather
 from .processes import gather_rows
-
-Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
 class JoinedBatches:

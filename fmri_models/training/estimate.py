@@ -24,15 +24,17 @@ from .building import (
 )
 from .checkpoints import KEPT_CHECKPOINTS
 from .earlier_trainings import warn_of_seen_test_pictures
-from .gradient import GradientStage, check_precision, check_trackers
+from .gradient import GradientStage
 from .initial_model import check_initial_model_is_used
 from .loop import times_in_a_stage
 from .planned_generators import planned_generator
+from .precision import check_precision
 from .recipe import Recipe, Stage
 from .settling import few_stimuli_sentence, settled_recipe
 from .stage_memory import StageMemory, available_memory
 from .stage_objectives import closed_form_objective, gradient_objective
 from .stages import StageRunner
+from .trackers import check_trackers
 
 # Penalties that a closed-form method tries for each of some two groups of targets.
 _PENALTIES = 30

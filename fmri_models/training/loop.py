@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from tqdm import tqdm
 
 from .. import progress as bars
 from ..errors import FmriModelsError
+from ..objectives import Batch
 from .checkpoints import Checkpoints, StageState
-from .gradient import GradientStage, NotFiniteError
+from .finite import NotFiniteError
+from .gradient import GradientStage
 from .interruption import TrainingInterrupted, interruption
 from .processes import any_process, from_all
 from .restoring import restore_model
@@ -70,7 +71,7 @@ class StageLoop:
         self.state.seconds = time.perf_counter() - began
         return self.state
 
-    def _update(self, step: int, batches: Iterator[dict[str, Any]]) -> None:
+    def _update(self, step: int, batches: Iterator[Batch]) -> None:
         try:
             self._losses = self.stage.update(step, batches)
         except NotFiniteError as error:
@@ -96,21 +97,21 @@ class StageLoop:
         if self.stage.options.is_better(value, self.state.best_value):
             self.state.best_step, self.state.best_value = self.state.step, value
             if self.stage.options.keep_best and self.stage.accelerator.is_main_process:
-                with self.stage.averaged_weights():
+                with self.stage.weights.averaged():
                     self.checkpoints.save_best(self.stage.model, self.state)
         self.stage.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        state = replace(self.state, extra=self.stage.extra_state())
+        state = replace(self.state, extra=self.stage.weights.extra_state())
         if self.stage.accelerator.is_main_process:
-            self.checkpoints.save_step(self.stage.model, state, self.stage.tensors())
+            self.checkpoints.save_step(self.stage.model, state, self.stage.weights.tensors())
         self.stage.accelerator.wait_for_everyone()
 
     def _choose_weights(self) -> None:
         if self.stage.options.keep_best and self.state.best_step is not None:
             restore_model(self.stage.model, self.checkpoints.best(self.state))
         else:
-            self.stage.keep_average()
+            self.stage.weights.keep_average()
 
     def _log(self, values: Mapping[str, float], group: str) -> None:
         if not self.stage.accelerator.trackers and self.stage.accelerator.num_processes == 1:

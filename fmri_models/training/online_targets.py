@@ -1,7 +1,7 @@
 """Targets that are computed anew in each step, from pictures that are changed at random."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ..data.picture_cache import cached_pictures
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..objectives import Batch
 
 
 @dataclass
@@ -49,7 +50,7 @@ class OnlineTargets:
         return () if self.augmentation is None else ("image_embeds",)
 
     @torch.no_grad()
-    def __call__(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with its targets.
 
         Args:
@@ -69,7 +70,7 @@ class OnlineTargets:
                 teacher = self.teacher.to(device).eval()
                 targets["feature_maps"] = teacher(pictures)
                 targets["augmented_feature_maps"] = teacher(self.teacher_view(pictures, generator))
-        return {**batch, **targets}
+        return cast(Batch, {**batch, **targets})
 
     def _pictures(self, stimulus_ids: list[str]) -> torch.Tensor:
         """(B, C, H, W) float32 in [0, 1]."""

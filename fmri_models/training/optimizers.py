@@ -1,20 +1,21 @@
 """Optimisers with small states: factored second moments, and weights and moments in bfloat16.
 
 A weight that is trained by AdamW in float32 takes 16 bytes: the weight, its gradient and two moments. Both optimisers
-here work on blocks of rows, so that nothing of the size of a whole matrix comes on top of what they keep.
+here work on chunks of rows, so that nothing of the size of a whole matrix comes on top of what they keep.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
+from ..objectives import ParameterGroup
 from .options import TrainingOptions
 
 # Values that are updated together.
-_BLOCK_VALUES = 2**22
+_VALUES_A_CHUNK = 2**22
 _MOMENTS = {"adamw": 2, "adafactor": 0}
 
 
@@ -66,11 +67,11 @@ class Adafactor(torch.optim.Optimizer):
             share = float(state["step"]) ** -group["decay_exponent"]
             weights, gradients = _as_matrix(parameter), _gradient(parameter)
             factors = _Factors.of(state, gradients, share, group["eps"])
-            rms = math.sqrt(sum(_sum_of_squares(factors.scale(gradients, rows)) for rows in _blocks(weights)))
+            rms = math.sqrt(sum(_sum_of_squares(factors.scale(gradients, rows)) for rows in _chunks(weights)))
             rms /= math.sqrt(weights.numel())
             rate = group["lr"] / max(1.0, rms / group["clip_threshold"])
             kept = 1 - group["lr"] * group["weight_decay"]
-            for rows in _blocks(weights):
+            for rows in _chunks(weights):
                 _store(weights[rows], kept * weights[rows].float() - rate * factors.scale(gradients, rows))
 
 
@@ -112,7 +113,7 @@ class RoundedAdamW(torch.optim.Optimizer):
             weights, gradients = _as_matrix(parameter), _gradient(parameter)
             firsts, seconds = _as_matrix(state["exp_avg"]), _as_matrix(state["exp_avg_sq"])
             kept = 1 - group["lr"] * group["weight_decay"]
-            for rows in _blocks(weights):
+            for rows in _chunks(weights):
                 gradient = gradients[rows].float()
                 first = firsts[rows].float().lerp(gradient, 1 - beta1)
                 second = (beta2 * seconds[rows].float()).addcmul_(gradient, gradient, value=1 - beta2)
@@ -142,7 +143,7 @@ def round_at_random(values: torch.Tensor) -> torch.Tensor:
     return carried.bitwise_and_(-(2**16)).view(torch.float32).bfloat16()
 
 
-def make_optimizer(groups: list[dict[str, Any]], options: TrainingOptions, fused: bool) -> torch.optim.Optimizer:
+def make_optimizer(groups: Sequence[ParameterGroup], options: TrainingOptions, fused: bool) -> torch.optim.Optimizer:
     """The optimiser that the options name.
 
     Args:
@@ -150,11 +151,12 @@ def make_optimizer(groups: list[dict[str, Any]], options: TrainingOptions, fused
         options: Names the optimiser.
         fused: Whether PyTorch's AdamW takes its fused form.
     """
+    parameters = cast(list[dict[str, Any]], list(groups))
     if options.optimizer == "adafactor":
-        return Adafactor(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+        return Adafactor(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
     if options.parameter_dtype == "bfloat16":
-        return RoundedAdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
+        return RoundedAdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
 
 
 def may_be_rounded(parameter: nn.Parameter) -> bool:
@@ -199,7 +201,7 @@ class _Factors(NamedTuple):
             state["square"].lerp_(gradients.flatten().float().square() + eps, share)
             return cls(gradients.new_ones(1, 1, dtype=torch.float32), state["square"].rsqrt())
         of_rows, of_columns = torch.empty_like(state["row"]), torch.zeros_like(state["column"])
-        for rows in _blocks(gradients):
+        for rows in _chunks(gradients):
             squares = gradients[rows].float().square() + eps
             of_rows[rows] = squares.mean(dim=1)
             of_columns += squares.sum(dim=0)
@@ -240,8 +242,9 @@ def _gradient(parameter: nn.Parameter) -> torch.Tensor:
     return _as_matrix(parameter.grad.contiguous())
 
 
-def _blocks(matrix: torch.Tensor) -> Iterator[slice]:
-    rows = max(1, _BLOCK_VALUES // matrix.shape[1])
+def _chunks(matrix: torch.Tensor) -> Iterator[slice]:
+    """Rows of a matrix, some at a time."""
+    rows = max(1, _VALUES_A_CHUNK // matrix.shape[1])
     for start in range(0, len(matrix), rows):
         yield slice(start, start + rows)
 

@@ -3,6 +3,7 @@
 import torch
 from transformers.utils import logging
 
+from ..errors import FmriModelsError
 from .options import Precision, TrainingOptions
 
 logger = logging.get_logger(__name__)
@@ -28,3 +29,13 @@ def computed_precision(options: TrainingOptions, on_cpu: bool) -> Precision:
         return options.mixed_precision
     logger.info("This processor has no instructions for bfloat16; training computes in float32, which takes less time.")
     return "no"
+
+
+def check_precision(options: TrainingOptions) -> None:
+    """Refuses a precision that this machine lacks.
+
+    Raises:
+        FmriModelsError: It is half precision, and there is no GPU.
+    """
+    if options.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise FmriModelsError("training.mixed_precision is 'fp16', which needs a GPU; choose 'bf16' or 'no'.")

@@ -33,10 +33,10 @@ def resumed_state(model: FmriPreTrainedModel, checkpoints: Checkpoints, fresh: S
 
 def restore_stage(stage: GradientStage, state: StageState, folder: Path) -> None:
     """Puts the optimiser and the moving average of a checkpoint into a stage."""
-    names = ["optimizer"] if stage.ema is None else ["optimizer", "ema"]
+    names = ["optimizer"] if stage.weights.average is None else ["optimizer", "ema"]
     tensors = {name: restore_tensors(folder, name) for name in names}
     try:
-        stage.restore(tensors, state.extra)
+        stage.weights.restore(tensors, state.extra)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         raise FmriModelsError(damaged(folder, f"{type(error).__name__}: {error}")) from error
     logger.info(f"Going on from {folder}.")

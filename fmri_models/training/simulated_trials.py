@@ -7,7 +7,7 @@ trials gives a pattern to any picture; a decoder that learns from such pairs, to
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..data.table import TrialTable
 from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..objectives import Batch
 from .encoding_model import EncodingModel
 from .trial_simulation import TrialSimulation
 
@@ -77,7 +78,7 @@ class SimulatedTrials:
             index = trials.processor.subject_names.index(subject)
             self._models[index] = EncodingModel(self._of(trials.stimulus_ids.tolist()), fmri, options)
 
-    def __call__(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch, its first examples simulated; they are in random order already.
 
         Args:
@@ -95,12 +96,11 @@ class SimulatedTrials:
             for target in self.targets:
                 values = getattr(self.image_generator, _METHODS[target])(pictures.to(device))
                 simulated[target] = values.reshape(count, *batch[target].shape[1:])
-        return {
-            **batch,
-            **{name: torch.cat([new.to(batch[name]), batch[name][count:]]) for name, new in simulated.items()},
-        }
+        measured = cast(dict[str, Any], batch)
+        joined = {name: torch.cat([new.to(measured[name]), measured[name][count:]]) for name, new in simulated.items()}
+        return cast(Batch, {**batch, **joined})
 
-    def _respond(self, pictures: torch.Tensor, batch: dict[str, Any], generator: torch.Generator) -> torch.Tensor:
+    def _respond(self, pictures: torch.Tensor, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """(N, V) patterns, zero-padded as the batch is."""
         fmri = torch.zeros(len(pictures), batch["fmri"].shape[1])
         subject_ids = batch["subject_ids"][: len(pictures)].cpu()

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .gradient import freeze_others, parameter_groups
+from ..modeling_fmri import FmriPreTrainedModel
+from ..objectives import GradientObjective
 from .optimizers import num_bytes, weight_bytes
 from .options import TrainingOptions
+from .trained_weights import freeze_others, parameter_groups
 
 # Activations are the larger part of what a batch takes; a quarter of the examples is a quarter of them.
 _MICRO_BATCHES = 4
@@ -30,7 +32,9 @@ class StageMemory:
     options: TrainingOptions
 
     @classmethod
-    def of(cls, model: nn.Module, objective: Any, options: TrainingOptions) -> "StageMemory":
+    def of(
+        cls, model: FmriPreTrainedModel, objective: GradientObjective[Any], options: TrainingOptions
+    ) -> "StageMemory":
         """Counts on a model, which is left as it was."""
         others = freeze_others(model, objective)
         groups = parameter_groups(model, objective, options)

@@ -22,14 +22,16 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from .building import recipe_targets
 from .checkpoints import Checkpoints, StageState, read_state
-from .gradient import GradientStage, StageIdentity
+from .gradient import GradientStage
 from .loop import StageLoop
 from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
+from .randomness import StageIdentity
 from .recipe import Recipe, Stage
 from .restoring import restore_model, restore_stage, resumed_state
 from .simulated_trials import SimulatedTrials
 from .stage_objectives import closed_form_objective, gradient_objective, stage_objective
+from .trackers import log_folder
 from .trial_simulation import trial_simulation
 
 logger = logging.get_logger(__name__)
@@ -236,9 +238,3 @@ def _learned_from(stage: Stage, trials: Mapping[str, ClosedFormTrials]) -> dict[
         }
         for subject, each in trials.items()
     }
-
-
-def log_folder(out: Path) -> Path:
-    """Where trackers write that need a folder."""
-    out = out.absolute()
-    return out.parent / f"{out.name}-logs"

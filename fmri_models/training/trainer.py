@@ -19,12 +19,13 @@ from .checkpoints import Checkpoints
 from .earlier_trainings import warn_of_seen_test_pictures
 from .finished import check_same_training, is_complete
 from .fold import refuse_interrupted, train_fold
-from .gradient import check_precision, check_trackers
 from .initial_model import check_initial_model_is_used
+from .precision import check_precision
 from .processes import processes
 from .recipe import Recipe
 from .selection_folder import SelectionFolder
 from .settling import few_stimuli_sentence
+from .trackers import check_trackers
 
 logger = logging.get_logger(__name__)
 

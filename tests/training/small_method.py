@@ -4,7 +4,7 @@ Its objective uses everything that the trainer offers: draws of its own, gatheri
 training that is done, a choice of trainable parts, and a fit in closed form for stages without `training`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from fmri_models.configuration_fmri import FmriConfig
 from fmri_models.modeling_fmri import FmriPreTrainedModel, SubjectIds
 from fmri_models.modeling_outputs import FmriDecoding, FmriModelOutput
+from fmri_models.objectives import Batch, ClosedFormObjective, Gather, GradientObjective
 from fmri_models.pipeline_fmri import FmriToImagePipeline
 from fmri_models.registry import Method
 
@@ -89,7 +90,7 @@ class SmallPipeline(FmriToImagePipeline):
 
 
 @dataclass
-class SmallObjective:
+class SmallObjective(GradientObjective[SmallModel], ClosedFormObjective[SmallModel]):
     """Squared error, and with `contrastive` a loss over the rows of all processes."""
 
     noise: float = 0.1
@@ -99,9 +100,9 @@ class SmallObjective:
     def losses(
         self,
         model: SmallModel,
-        batch: Mapping[str, Any],
+        batch: Batch,
         progress: float,
-        gather: Callable[[torch.Tensor], torch.Tensor],
+        gather: Gather,
         generator: torch.Generator,
     ) -> dict[str, torch.Tensor]:
         noise = torch.randn(batch["fmri"].shape, generator=generator).to(batch["fmri"])
@@ -117,7 +118,7 @@ class SmallObjective:
         return losses
 
     def validation_metrics(
-        self, model: SmallModel, batch: Mapping[str, Any], generator: torch.Generator
+        self, model: SmallModel, batch: Batch, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
         output = model(batch["fmri"], batch["subject_ids"])
         correlation = torch.corrcoef(torch.stack([output.latents.flatten(), batch["latents"].flatten()]))[0, 1]

@@ -29,7 +29,7 @@ CACHED = [
 def gradients(stage):
     """Of the first step, up to a factor: AdamW's first moment after it."""
     run_steps(stage, 1)
-    return {name: value for name, value in stage.tensors()["optimizer"].items() if name.endswith("exp_avg")}
+    return {name: value for name, value in stage.weights.tensors()["optimizer"].items() if name.endswith("exp_avg")}
 
 
 def assert_equal_gradients(first, second):

@@ -9,7 +9,7 @@ from fmri_models.data.loading import TrialDataset
 from fmri_models.errors import FmriModelsError
 from fmri_models.training import precision
 from fmri_models.training.building import build_model, image_generator_for, processor_for
-from fmri_models.training.gradient import NotFiniteError, _is_finite
+from fmri_models.training.finite import NotFiniteError, is_finite
 from fmri_models.training.recipe import Recipe
 from fmri_models.training.stages import StageRunner
 
@@ -78,7 +78,7 @@ def test_clipping_bounds_the_update_but_reports_the_norm(make_recipe):
 
 
 def test_weight_decay_is_for_matrices(make_recipe):
-    groups = stage_of(make_recipe()).optimizer.param_groups
+    groups = stage_of(make_recipe()).weights.optimizer.param_groups
     assert {parameter.ndim for parameter in groups[0]["params"]} == {2} and groups[0]["weight_decay"] == 0.01
     assert {parameter.ndim for parameter in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0.0
 
@@ -87,10 +87,10 @@ def test_all_but_biases_may_be_decayed(make_recipe):
     """The published rule of MindEye goes by names, so that the gain of a norm is decayed."""
     stage = stage_of(make_recipe("out", "stages.0.training.weight_decay_groups=all_but_bias"))
     names = {id(parameter): name for name, parameter in stage.model.named_parameters()}
-    decayed, left = ([names[id(p)] for p in group["params"]] for group in stage.optimizer.param_groups)
+    decayed, left = ([names[id(p)] for p in group["params"]] for group in stage.weights.optimizer.param_groups)
     assert "network.0.weight" in decayed and all(name.endswith("weight") for name in decayed)
     assert "network.0.bias" in left and all(name.endswith("bias") for name in left)
-    assert [group["weight_decay"] for group in stage.optimizer.param_groups] == [0.01, 0.0]
+    assert [group["weight_decay"] for group in stage.weights.optimizer.param_groups] == [0.01, 0.0]
 
 
 def test_a_stage_moves_learning_rate_and_beta1_as_pytorchs_one_cycle(make_recipe):
@@ -105,7 +105,7 @@ def test_a_stage_moves_learning_rate_and_beta1_as_pytorchs_one_cycle(make_recipe
     for step in range(12):
         stage.update(step, batches)
         expected = reference.param_groups[0]
-        for group in stage.optimizer.param_groups:
+        for group in stage.weights.optimizer.param_groups:
             assert group["lr"] == pytest.approx(expected["lr"], rel=1e-9)
             assert group["betas"] == pytest.approx(expected["betas"], rel=1e-9)
         reference.step()
@@ -155,12 +155,12 @@ def test_the_moving_average_is_validated_and_not_trained_on(make_recipe, optimiz
         decay = min((1 + step) / (10 + step), 0.9) if step else 0.0
         average = now.clone() if average is None else decay * average + (1 - decay) * now
     last = stage.model.head.weight.detach().clone()
-    with stage.averaged_weights():
+    with stage.weights.averaged():
         torch.testing.assert_close(stage.model.head.weight.detach(), average)
     assert torch.equal(stage.model.head.weight, last) and not torch.allclose(last, average)
     own = stage.validate()
-    stage.keep_average()
-    stage.ema = None
+    stage.weights.keep_average()
+    stage.weights.average = None
     assert stage.validate() == own
 
 
@@ -240,7 +240,7 @@ def test_bad_stages_are_sentences(make_recipe, overrides, message):
 
 def test_large_finite_values_whose_sum_overflows_are_finite():
     large = torch.full((4,), 3e38)
-    assert _is_finite(large)
-    assert _is_finite(torch.arange(3))
-    assert not _is_finite(torch.cat([large, torch.tensor([float("nan")])]))
-    assert not _is_finite(torch.tensor([float("inf"), -float("inf"), 0.0]))
+    assert is_finite(large)
+    assert is_finite(torch.arange(3))
+    assert not is_finite(torch.cat([large, torch.tensor([float("nan")])]))
+    assert not is_finite(torch.tensor([float("inf"), -float("inf"), 0.0]))

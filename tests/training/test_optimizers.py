@@ -41,7 +41,7 @@ def parameters_of(*shapes):
 @pytest.mark.parametrize("block", [2**22, 16])
 def test_adafactor_is_that_of_transformers_with_absolute_steps(monkeypatch, block):
     """Weights are updated in blocks of rows, which must not show."""
-    monkeypatch.setattr(optimizers, "_BLOCK_VALUES", block)
+    monkeypatch.setattr(optimizers, "_VALUES_A_CHUNK", block)
     shapes = [(7, 5), (6,), (30, 2)]
     own, other = parameters_of(*shapes), parameters_of(*shapes)
     reference = TransformersAdafactor(other, lr=0.05, weight_decay=0.1, scale_parameter=False, relative_step=False)
@@ -64,7 +64,7 @@ def test_adafactor_takes_a_convolution_for_a_matrix():
 
 @pytest.mark.parametrize("block", [2**22, 16])
 def test_adamw_on_float32_is_pytorchs(monkeypatch, block):
-    monkeypatch.setattr(optimizers, "_BLOCK_VALUES", block)
+    monkeypatch.setattr(optimizers, "_VALUES_A_CHUNK", block)
 
     def cycle(optimizer, step):
         optimizer.param_groups[0]["betas"] = (0.95 - 0.005 * step, 0.999)
@@ -111,11 +111,16 @@ def test_steps_smaller_than_a_distance_in_bfloat16_add_up(kind):
 def test_bytes_are_those_of_real_steps(make_recipe, overrides):
     stage = stage_of(make_recipe("out", *overrides))
     run_steps(stage, 1)
-    state = [value for each in stage.optimizer.optimizer.state.values() for key, value in each.items() if key != "step"]
+    state = [
+        value
+        for each in stage.weights.optimizer.optimizer.state.values()
+        for key, value in each.items()
+        if key != "step"
+    ]
     # A gradient has the dtype of its weight.
-    tensors = [*stage.parameters, *stage.parameters, *state]
+    tensors = [*stage.weights.parameters, *stage.weights.parameters, *state]
     found = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    assert found == sum(num_bytes(parameter, stage.options) for parameter in stage.parameters)
+    assert found == sum(num_bytes(parameter, stage.options) for parameter in stage.weights.parameters)
 
 
 @pytest.mark.parametrize("overrides", SMALL_STATES)
