@@ -57,8 +57,8 @@ class _GatherRows(torch.autograd.Function):
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over processes.
 
-    Objectives call the modules of a model in any order and as often as they like, and a subject's own layers may be used
-    by one process alone; both are beyond DistributedDataParallel, which follows one call of one module.
+    Objectives call the modules of a model in any order and as often as they like, and a subject's own layers may be
+    used by one process alone; both are beyond DistributedDataParallel, which follows one call of one module.
     """
     if not _several():
         return

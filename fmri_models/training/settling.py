@@ -9,7 +9,7 @@ from ..data.closed_form import settled_fit
 from ..data.processed import training_repetitions
 from ..data.table import TrialTable
 from .recipe import Recipe, Stage
-from .stage_objectives import closed_form_objective, gradient_objective
+from .stage_objectives import closed_form_objective
 
 logger = logging.get_logger(__name__)
 
@@ -44,31 +44,3 @@ def _settled_stage(recipe: Recipe, stage: Stage, table: TrialTable, subjects: Se
         objective, table, subjects, stage.train_on, stage.validate_on, recipe.split, recipe.fold
     )
     return replace(stage, objective={**stage.objective, "selection": selection}, train_on=parts)
-
-
-def few_stimuli_sentence(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -> str:
-    """What to know before a method learns by gradient from fewer stimuli than it was good with; else empty.
-
-    A start from another model, which has seen more, is not judged.
-
-    Args:
-        recipe: Of one fold.
-        table: The trial table.
-        subjects: Names of the subjects.
-    """
-    if recipe.initial_model is not None:
-        return ""
-    trials = [table.trials(name, recipe.train_parts, recipe.split, recipe.fold) for name in subjects]
-    count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
-    for stage in recipe.stages:
-        if stage.training is None:
-            continue
-        objective = gradient_objective(recipe, stage)
-        few = objective.few_stimuli if stage.simulation is None else objective.few_stimuli_with_simulation
-        if count < few:
-            return (
-                f"There are {count} training stimuli. With fewer than {few}, this way to train {recipe.method!r} gave "
-                "worse pictures than ridge regression wherever both were measured: train the recipe linear on these "
-                "data, or compare with the row ridge of the report."
-            )
-    return ""

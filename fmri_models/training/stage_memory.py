@@ -121,3 +121,8 @@ def available_memory() -> int:
     from accelerate.utils import get_max_memory
 
     return int(get_max_memory()["cpu"])
+
+
+def gibibytes(size: float) -> str:
+    """A number of bytes in words."""
+    return f"{size / 2**30:.2f} GiB"

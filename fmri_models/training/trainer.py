@@ -8,24 +8,19 @@ from pathlib import Path
 from transformers.utils import logging
 
 from .. import progress
-from ..data import schema
-from ..data.splits import untested_sentences
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE, check_output_folder
 from ..pipeline_folder import INDEX_FILE
+from .before_training import check_recipe, few_stimuli_sentence, subjects_without_trials
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .earlier_trainings import warn_of_seen_test_pictures
 from .finished import check_same_training, is_complete
 from .fold import refuse_interrupted, train_fold
-from .initial_model import check_initial_model_is_used
-from .precision import check_precision
 from .processes import processes
 from .recipe import Recipe
 from .selection_folder import SelectionFolder
-from .settling import few_stimuli_sentence
-from .trackers import check_trackers
 
 logger = logging.get_logger(__name__)
 
@@ -58,21 +53,17 @@ def train(
     if not recipe.data or not recipe.out:
         missing = "data" if not recipe.data else "out"
         raise FmriModelsError(f"The recipe has no {missing}; add {missing}=FOLDER.")
-    check_trackers(recipe.trackers)
-    for stage in recipe.stages:
-        if stage.training is not None:
-            check_precision(stage.training)
+    check_recipe(recipe)
     inputs = recipe.places_read(recipe_file)
     table = TrialTable.open(recipe.data)
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
-    check_initial_model_is_used(recipe)
     complete = [folder for _, folder in runs if resume and is_complete(folder)]
     for fold_recipe, folder in runs:
         if folder in complete:
             check_same_training(fold_recipe, table, folder)
-    for sentence in _subjects_without_trials([fold_recipe for fold_recipe, _ in runs], table):
+    for sentence in subjects_without_trials([fold_recipe for fold_recipe, _ in runs], table):
         logger.warning(sentence)
     for fold_recipe, _ in runs:
         if recipe.initial_model is not None:
@@ -108,27 +99,6 @@ def _check_outputs(
         check_output_folder(folder, overwrite or resume, PIPELINE, inputs)
         for beside in (Checkpoints(folder), SelectionFolder(folder)):
             beside.check_own()
-
-
-def _subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> list[str]:
-    """What to know before the work of subjects that folds do not test.
-
-    Raises:
-        FmriModelsError: A subject has nothing to learn from in a fold.
-    """
-    untested: dict[str, list[int]] = {}
-    for recipe in recipes:
-        for name in recipe_subjects(recipe, table):
-            # Validation trials that nothing is chosen on are learned from.
-            parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
-            if len(table.trials(name, parts, recipe.split, recipe.fold)) == 0:
-                raise FmriModelsError(
-                    f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r} (fold {recipe.fold}); "
-                    "leave the subject out with subjects=[...], or train on another split."
-                )
-            if len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
-                untested.setdefault(name, []).append(recipe.fold)
-    return untested_sentences(untested, recipes[0].split)
 
 
 def _folds(recipe: Recipe, table: TrialTable, out: Path) -> Iterator[tuple[Recipe, Path]]:

@@ -9,7 +9,7 @@ import pytest
 from fmri_models.data import TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
-from fmri_models.training import estimate as estimate_module
+from fmri_models.training import cost_by_gradient
 from fmri_models.training.estimate import estimate
 from fmri_models.training.planned_generators import planned_generator
 from fmri_models.training.recipe import load_recipe
@@ -110,16 +110,16 @@ def test_summed_gradients_need_the_largest_once_more(published):
 
 
 def test_less_than_what_is_free_is_not_called_too_much(published, monkeypatch):
-    monkeypatch.setattr(estimate_module, "available_memory", lambda: 2**40)
+    monkeypatch.setattr(cost_by_gradient, "available_memory", lambda: 2**40)
     assert "MORE THAN" not in estimate(published())
-    monkeypatch.setattr(estimate_module, "available_memory", lambda: 2**32)
+    monkeypatch.setattr(cost_by_gradient, "available_memory", lambda: 2**32)
     assert "MORE THAN THE 4.00 GiB that are free here" in estimate(published())
 
 
 def test_steps_are_not_timed_where_they_would_fill_the_memory(make_recipe, monkeypatch):
     recipe = make_recipe("out")
     assert "5 real steps took" in estimate(recipe)
-    monkeypatch.setattr(estimate_module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(cost_by_gradient, "available_memory", lambda: 1000)
     text = estimate(recipe)
     assert "time       not measured" in text and "\nsmaller    " in text
 

@@ -10,10 +10,11 @@ from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_by_run, split_kfold
 from fmri_models.errors import FmriModelsError
+from fmri_models.training.before_training import few_stimuli_sentence
 from fmri_models.training.estimate import estimate
 from fmri_models.training.inner_folds import inner_split
 from fmri_models.training.recipe import Recipe, load_recipe
-from fmri_models.training.settling import few_stimuli_sentence, settled_recipe
+from fmri_models.training.settling import settled_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 

@@ -1,0 +1,76 @@
+"""What is refused before any work, and what is said before it."""
+
+from collections.abc import Sequence
+
+from ..data import schema
+from ..data.splits import untested_sentences
+from ..data.table import TrialTable
+from ..errors import FmriModelsError
+from .building import recipe_subjects
+from .initial_model import check_initial_model_is_used
+from .precision import check_precision
+from .recipe import Recipe
+from .stage_objectives import gradient_objective
+from .trackers import check_trackers
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuses what this machine lacks, and what would have no effect.
+
+    Raises:
+        FmriModelsError: A tracker or a precision is not to be had here, or the initial model would not be used.
+    """
+    check_trackers(recipe.trackers)
+    for stage in recipe.stages:
+        if stage.training is not None:
+            check_precision(stage.training)
+    check_initial_model_is_used(recipe)
+
+
+def subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> list[str]:
+    """What to know before the work of subjects that folds do not test.
+
+    Raises:
+        FmriModelsError: A subject has nothing to learn from in a fold.
+    """
+    untested: dict[str, list[int]] = {}
+    for recipe in recipes:
+        for name in recipe_subjects(recipe, table):
+            # Validation trials that nothing is chosen on are learned from.
+            parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
+            if len(table.trials(name, parts, recipe.split, recipe.fold)) == 0:
+                raise FmriModelsError(
+                    f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r} (fold {recipe.fold}); "
+                    "leave the subject out with subjects=[...], or train on another split."
+                )
+            if len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
+                untested.setdefault(name, []).append(recipe.fold)
+    return untested_sentences(untested, recipes[0].split)
+
+
+def few_stimuli_sentence(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -> str:
+    """What to know before a method learns by gradient from fewer stimuli than it was good with; else empty.
+
+    A start from another model, which has seen more, is not judged.
+
+    Args:
+        recipe: Of one fold.
+        table: The trial table.
+        subjects: Names of the subjects.
+    """
+    if recipe.initial_model is not None:
+        return ""
+    trials = [table.trials(name, recipe.train_parts, recipe.split, recipe.fold) for name in subjects]
+    count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
+    for stage in recipe.stages:
+        if stage.training is None:
+            continue
+        objective = gradient_objective(recipe, stage)
+        few = objective.few_stimuli if stage.simulation is None else objective.few_stimuli_with_simulation
+        if count < few:
+            return (
+                f"There are {count} training stimuli. With fewer than {few}, this way to train {recipe.method!r} gave "
+                "worse pictures than ridge regression wherever both were measured: train the recipe linear on these "
+                "data, or compare with the row ridge of the report."
+            )
+    return ""

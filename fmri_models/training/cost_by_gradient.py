@@ -1,0 +1,120 @@
+"""What training by gradient costs, stage by stage: counted before anything is allocated, and timed where that fits."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..data.loading import SeededBatches
+from ..data.table import TrialTable
+from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..generation.loading import parse_source
+from ..modeling_fmri import FmriPreTrainedModel
+from .building import image_generator_for, planned_model, processor_for
+from .checkpoints import KEPT_CHECKPOINTS
+from .planned_generators import planned_generator
+from .recipe import Recipe, Stage
+from .stage_examples import num_examples
+from .stage_memory import StageMemory, available_memory, gibibytes
+from .stage_objectives import closed_form_objective, gradient_objective
+from .step_timing import timings
+
+# Weights, gradients and moments beyond this are large, and what makes them smaller is said.
+_LARGE = 2**32
+# Steps are timed if all of that takes at most this share of the memory; activations come on top.
+_SHARE_FOR_TIMING = 0.5
+
+
+class _Plan(NamedTuple):
+    """What is known of a stage before anything is allocated."""
+
+    memory: StageMemory
+    is_validated: bool
+    order: SeededBatches
+
+
+def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedModel, list[tuple[str, str]]]:
+    """The model, without weights, and what is to be said of each stage.
+
+    Raises:
+        FmriModelsError: The recipe does not fit the data.
+    """
+    processor = processor_for(recipe, table)
+    generator = planned_generator(recipe.generator)
+    spaces = image_generator_for(recipe, table) if generator is None else generator
+    model = planned_model(recipe, processor, spaces)
+    plans = {number: _planned(recipe, table, stage, model) for number, stage in enumerate(recipe.stages)}
+    times: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
+    if not any(times.values()):
+        assert isinstance(spaces, ImageGenerator)
+        times = timings(recipe, table, processor, spaces)
+    lines: list[tuple[str, str]] = []
+    for number, stage in enumerate(recipe.stages):
+        plan = plans[number]
+        if plan is None:
+            lines.append(("stage", f"{stage.name}: closed form, not estimated"))
+        else:
+            lines += [("stage", stage.name), *_stage_lines(plan, number), ("time", times[number])]
+    return model, lines
+
+
+def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel) -> _Plan | None:
+    """None for a stage in closed form."""
+    if stage.training is None:
+        closed_form_objective(recipe, stage)
+        return None
+    objective = gradient_objective(recipe, stage)
+
+    def count(parts: list[str]) -> int:
+        return sum(num_examples(recipe, table, name, parts) for name in model.config.subject_names)
+
+    if (number := count(stage.train_on)) == 0:
+        raise FmriModelsError(f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)}.")
+    is_validated = bool(stage.held_out_parts) and count(stage.held_out_parts) > 0
+    order = SeededBatches(number, stage.training.batch_size, seed=0)
+    return _Plan(StageMemory.of(model, objective, stage.training), is_validated, order)
+
+
+def _why_not_timed(recipe: Recipe, plans: Iterable[_Plan | None], loaded: bool) -> str:
+    """Empty where steps can be timed."""
+    instead = "a short training (steps=20) shows it"
+    if not loaded:
+        return (
+            f"not measured, because the targets come from the image generator {parse_source(recipe.generator)}, which "
+            f"is not loaded for an estimate; {instead}"
+        )
+    needed = max((plan.memory.total for plan in plans if plan is not None), default=0)
+    if needed > _SHARE_FOR_TIMING * available_memory():
+        return f"not measured, so that a model of this size does not fill the memory; {instead}"
+    return ""
+
+
+def _stage_lines(plan: _Plan, number: int) -> list[tuple[str, str]]:
+    memory, options = plan.memory, plan.memory.options
+    steps = options.num_steps(plan.order.batches_an_epoch)
+    # The checkpoint being written beside those that are kept, and the best weights of each.
+    disk = (KEPT_CHECKPOINTS + 1) * memory.checkpoint
+    if plan.is_validated and options.keep_best:
+        disk += (KEPT_CHECKPOINTS + 1) * memory.weights
+    examples_a_step = plan.order.rows_a_batch * options.gradient_accumulation_steps
+    epochs = steps * options.gradient_accumulation_steps / plan.order.batches_an_epoch
+    return [
+        ("parameters", f"{memory.num_trained:,} are trained"),
+        *_memory_lines(memory, number),
+        ("disk", f"{gibibytes(disk)} for checkpoints while it trains"),
+        ("steps", f"{steps:,} of {examples_a_step:,} rows ({epochs:,.1f} epochs)"),
+    ]
+
+
+def _memory_lines(memory: StageMemory, number: int) -> list[tuple[str, str]]:
+    available = available_memory()
+    needs = f"{gibibytes(memory.total)} for {memory.keeps}; activations come on top"
+    if memory.total > available:
+        needs += f"; MORE THAN THE {gibibytes(available)} that are free here"
+    lines = [("memory", needs)]
+    if memory.total > min(_LARGE, available):
+        smaller = [f"{gibibytes(other.total)} with {options}" for options, other in memory.smaller()]
+        if (fewer := memory.fewer_activations()) is not None:
+            smaller.append(f"a quarter of the activations, and as many rows compared, with {fewer}")
+        smaller.append(f"(on the command line: stages.{number}.training.KEY=VALUE)")
+        lines += [("" if place else "smaller", text) for place, text in enumerate(smaller)]
+    return lines

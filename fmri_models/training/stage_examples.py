@@ -1,0 +1,137 @@
+"""What the stages of a recipe learn from: examples, those that are held out, and targets that are made in each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from transformers.utils import logging
+
+from ..data.augmentation import picture_augmentation
+from ..data.closed_form import closed_form_trials
+from ..data.loading import TrialDataset, gradient_trials
+from ..data.processed import Repetitions
+from ..data.table import TrialTable
+from ..data.targets import Target
+from ..encoders.closed_form import ClosedFormTrials
+from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
+from ..processing_fmri import FmriProcessor
+from .building import recipe_targets
+from .online_targets import OnlineTargets, load_teacher
+from .processes import processes
+from .recipe import Recipe, Stage
+from .simulated_trials import SimulatedTrials
+from .trial_simulation import trial_simulation
+
+logger = logging.get_logger(__name__)
+
+
+class GradientExamples(NamedTuple):
+    """What a stage that is trained by gradient learns from.
+
+    Args:
+        data: Examples to learn from.
+        held_out: Examples to validate on; None where there are none.
+        online_targets: Makes targets of each batch that is learned from; None where all are cached.
+    """
+
+    data: TrialDataset
+    held_out: TrialDataset | None
+    online_targets: OnlineTargets | SimulatedTrials | None
+
+
+@dataclass(frozen=True)
+class StageExamples:
+    """Finds what each stage of a recipe learns from.
+
+    Args:
+        recipe: The recipe.
+        table: The trial table.
+        processor: Prepares the voxels.
+        generator: Gives the targets.
+    """
+
+    recipe: Recipe
+    table: TrialTable
+    processor: FmriProcessor
+    generator: ImageGenerator
+
+    def by_gradient(self, stage: Stage, learned: Sequence[str] | None) -> GradientExamples:
+        """What a stage learns from by gradient.
+
+        Args:
+            stage: One of the recipe's.
+            learned: Targets that its objective learns from; None for all of the recipe's.
+
+        Raises:
+            FmriModelsError: There are no examples, or an option does not fit.
+        """
+        targets = [target for target in self._targets if learned is None or target in learned]
+        with processes().main_process_first():
+            online = self._online_targets(stage, targets)
+            cached = [target for target in targets if online is None or target not in online.targets]
+            data = self._examples(stage.train_on, cached, self.recipe.repetitions)
+            # What training makes anew in each step needs no cache but for the pictures that are held out.
+            held_out = self._held_out(stage, targets, whole_table=cached == targets)
+        if len(data) == 0:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)} of the split "
+                f"{self.recipe.split!r}; choose other parts in train_on."
+            )
+        if held_out is None or len(held_out) == 0:
+            held_out = None
+            if stage.training is not None and stage.training.keep_best:
+                logger.warning(
+                    f"The stage {stage.name!r} has no validation trials, so that nothing is monitored and its last "
+                    "weights are kept."
+                )
+        return GradientExamples(data, held_out, self._simulated_trials(stage, data, targets) or online)
+
+    def in_closed_form(self, parts: Sequence[str]) -> dict[str, ClosedFormTrials]:
+        """Subject ▶ trials of some parts of the split, which a stage in closed form learns or chooses from."""
+        recipe = self.recipe
+        # A recipe refuses all repetitions beside a stage in closed form.
+        assert recipe.repetitions != "all"
+        where = (parts, recipe.split, recipe.fold, recipe.repetitions)
+        return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where)
+
+    @property
+    def _targets(self) -> list[Target]:
+        return recipe_targets(self.recipe, self.generator)
+
+    def _online_targets(self, stage: Stage, targets: list[Target]) -> OnlineTargets | None:
+        """What is computed in each step; None where all targets are cached."""
+        augmentation = picture_augmentation(stage.augmentation)
+        if augmentation is None and stage.teacher is None:
+            return None
+        if augmentation is not None and "image_embeds" not in targets:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has an augmentation and learns from no embeddings of pictures; leave "
+                "augmentation out."
+            )
+        teacher = None if stage.teacher is None else load_teacher(stage.teacher)
+        return OnlineTargets(self.table, self.generator, augmentation, teacher)
+
+    def _simulated_trials(self, stage: Stage, data: TrialDataset, targets: list[Target]) -> SimulatedTrials | None:
+        """What simulates trials beside those that were measured; None where none are."""
+        options = trial_simulation(stage.simulation)
+        return None if options is None else SimulatedTrials(options, data, self.table, self.generator, targets)
+
+    def _held_out(self, stage: Stage, targets: list[Target], whole_table: bool) -> TrialDataset | None:
+        """Validations can be compared only if neither pictures nor repetitions are drawn."""
+        if not stage.held_out_parts:
+            return None
+        repetitions: Repetitions = "average" if self.recipe.repetitions == "all" else self.recipe.repetitions
+        return self._examples(stage.held_out_parts, targets, repetitions, whole_table)
+
+    def _examples(
+        self, parts: list[str], targets: list[Target], repetitions: Repetitions, whole_table: bool = True
+    ) -> TrialDataset:
+        where = (parts, self.recipe.split, self.recipe.fold, repetitions)
+        return gradient_trials(self.table, self.processor, self.generator, targets, *where, whole_table)
+
+
+def num_examples(recipe: Recipe, table: TrialTable, subject: str, parts: Sequence[str]) -> int:
+    """How many examples a subject's trials in some parts of the split are, counted without preparing them."""
+    trials = table.trials(subject, parts, recipe.split, recipe.fold)
+    return len(trials) if recipe.repetitions == "single" else len(set(trials.stimulus_ids.tolist()))
