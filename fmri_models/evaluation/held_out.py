@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import schema
-from ..data.processed import check_voxels
 from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
+from ..data.table_processor import check_voxels
 from ..data.table_trials import Trials
 from ..errors import FmriModelsError
 from ..names import listed, one_line

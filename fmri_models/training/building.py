@@ -9,8 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_fmri import FmriConfig
 from ..data import schema
-from ..data.processed import fit_processor
 from ..data.table import TrialTable
+from ..data.table_processor import fit_processor
 from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, Target
 from ..embedding_space import EmbeddingSpace
 from ..encoders.disk_backed import move_to_disk

@@ -13,7 +13,7 @@ from fmri_models.cli.main import main
 from fmri_models.data import TrialTable
 from fmri_models.data.arrays import prepare_arrays
 from fmri_models.data.noise_ceiling import estimate_ncsnr
-from fmri_models.data.processed import fit_processor
+from fmri_models.data.table_processor import fit_processor
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 

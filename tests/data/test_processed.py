@@ -8,9 +8,10 @@ import pytest
 
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.noise_ceiling import estimate_ncsnr
-from fmri_models.data.processed import ProcessedTrials, fit_processor
+from fmri_models.data.processed import ProcessedTrials
 from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_kfold
+from fmri_models.data.table_processor import fit_processor
 from fmri_models.errors import FmriModelsError
 
 VOXELS = 20
@@ -110,7 +111,7 @@ def test_sessions_without_training_trials_are_named_before_the_work(
 
 
 def test_statistics_of_the_trials_given_are_those_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fmri_models.data.processed._ROWS_A_BLOCK", 3)
+    monkeypatch.setattr("fmri_models.data.processed._EXAMPLES_A_CHUNK", 3)
     monkeypatch.setattr("fmri_models.data.processed._KEPT_BYTES", 0)
     table = write_table(tmp_path / "t", test_session=3)
     processor = fit_processor(table, ["subj01"], statistics="session", unseen_session="from_batch")

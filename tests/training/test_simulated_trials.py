@@ -7,7 +7,7 @@ import torch
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.generator_pictures import prepare_pictures
 from fmri_models.data.loading import TrialDataset, gradient_trials
-from fmri_models.data.processed import fit_processor
+from fmri_models.data.table_processor import fit_processor
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.training.encoding_model import EncodingModel
