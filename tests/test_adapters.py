@@ -17,7 +17,7 @@ def folders(tmp_path):
     model = MindEye().make_model()
     model.save_pretrained(tmp_path / "base")
     adapted = type(model).from_pretrained(tmp_path / "base")
-    layers = [name for name, part in adapted.named_modules() if isinstance(part, torch.nn.Linear)]
+    layers = [name for name, each in adapted.named_modules() if isinstance(each, torch.nn.Linear)]
     adapted.add_adapter(peft.LoraConfig(r=2, target_modules=layers[:2]))
     adapted.save_pretrained(tmp_path / "adapter")
     return tmp_path / "base", tmp_path / "adapter", type(model)

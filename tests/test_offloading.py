@@ -23,22 +23,22 @@ class Scaled(nn.Module):
         return values * self.scale
 
     @with_hooks
-    def scaled(self, values: torch.Tensor, *, parts: list[torch.Tensor] | None = None) -> torch.Tensor:
+    def scaled(self, values: torch.Tensor, *, others: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Not by a forward."""
-        return values * self.scale + sum(parts or [])
+        return values * self.scale + sum(others or [])
 
 
 @pytest.mark.parametrize("where", ["cpu", "disk"])
 def test_a_method_beside_forward_finds_weights(where, tmp_path):
     module = Scaled()
-    expected = module.scaled(torch.ones(2), parts=[torch.ones(2)])
+    expected = module.scaled(torch.ones(2), others=[torch.ones(2)])
     if where == "cpu":
         cpu_offload(module, CPU)
     else:
         disk_offload(module, str(tmp_path), execution_device=CPU)
     assert module.scale.device.type == "meta"
     assert execution_device(module) == place_of(module) == CPU
-    assert torch.equal(module.scaled(torch.ones(2), parts=[torch.ones(2)]), expected)
+    assert torch.equal(module.scaled(torch.ones(2), others=[torch.ones(2)]), expected)
     assert module.scale.device.type == "meta"
 
 
