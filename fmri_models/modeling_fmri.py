@@ -359,7 +359,7 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
         if found is None:
             raise FmriModelsError(
                 f"{one_line(folder)} holds a network of the type {one_line(model_type, 80)!r}, which is of no method "
-                "here; if another package has the method, import that package first."
+                "here; if another package has the method, install or import that package first."
             )
         raise FmriModelsError(
             f"{one_line(folder)} holds a {found.__name__} and no {cls.__name__}; load it with {found.__name__} or "

@@ -20,11 +20,11 @@ from .hub_repository import (
 )
 from .names import one_line
 from .output_folders import PIPELINE
+from .processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .provenance import ACCOMPANYING_FILES
 from .reading import read_object
-from .registry import class_names, pipeline_class_names, report_finder
+from .registry import is_method_class, is_pipeline_class, report_finder
 from .saving import check_schema, weights_no_longer_needed
-from .processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .swapping import recover, written_files
 
 # 2: the image generator may be named instead of contained.
@@ -96,7 +96,7 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
     index = read_object(file, "pipeline's index", mend)
     check_schema(index.get("fmri_schema", 1), PIPELINE_SCHEMA, f"The pipeline in {folder}")
     name = index.get("_class_name")
-    if isinstance(name, str) and name not in {*class_names(), "FmriToImagePipeline"}:
+    if isinstance(name, str) and name != "FmriToImagePipeline" and not is_method_class(name):
         raise other_class(name, folder)
     check_component_index(index, f"The pipeline's index {file}", mend, components=COMPONENTS)
     saved_settings(index, folder)
@@ -105,14 +105,14 @@ def read_index(folder: str | os.PathLike) -> dict[str, Any]:
 
 def other_class(name: Any, folder: str | os.PathLike) -> FmriModelsError:
     """What to say of a folder whose index names another class than that of a method's pipeline."""
-    if isinstance(name, str) and name in pipeline_class_names():
+    if isinstance(name, str) and is_pipeline_class(name):
         return FmriModelsError(
             f"{folder} holds an image generator ({name}) and no whole pipeline; load it with {name}, or give the "
             "folder of the pipeline."
         )
     return FmriModelsError(
         f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; if another package has "
-        "the method, import that package first."
+        "the method, install or import that package first."
     )
 
 

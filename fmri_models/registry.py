@@ -475,11 +475,10 @@ def class_names() -> list[str]:
     return sorted({_class_name(path) for method in METHODS.in_order() for path in method.class_paths})
 
 
-def pipeline_class_names() -> set[str]:
-    """Names of the classes of pipelines and image generators that a saved folder may be of."""
-    methods = (method.pipeline for method in METHODS.in_order())
-    generators = (record.generator for record in GENERATORS.in_order())
-    return {"FmriToImagePipeline", *map(_class_name, methods), *map(_class_name, generators)}
+def is_method_class(class_name: str) -> bool:
+    """Whether a public class of a method has that name."""
+    paths = (path for method in METHODS.in_order() for path in method.class_paths)
+    return any(_class_name(path) == class_name for path in paths)
 
 
 def is_pipeline_class(class_name: str) -> bool:

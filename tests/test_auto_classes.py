@@ -145,12 +145,16 @@ def test_a_folder_of_another_packages_method_says_to_import_it(folder, tmp_path)
     shutil.copytree(folder, tmp_path / "p")
     index = tmp_path / "p" / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "OtherPipeline"}))
-    with pytest.raises(FmriModelsError, match="if another package has the method, import that package first"):
+    with pytest.raises(
+        FmriModelsError, match="if another package has the method, install or import that package first"
+    ):
         FmriToImagePipeline.from_pretrained(tmp_path / "p")
     config = tmp_path / "p" / "brain_model" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "other"}))
     for loader in (LinearModel, FmriPreTrainedModel):
-        with pytest.raises(FmriModelsError, match="if another package has the method, import that package first"):
+        with pytest.raises(
+            FmriModelsError, match="if another package has the method, install or import that package first"
+        ):
             loader.from_pretrained(tmp_path / "p" / "brain_model")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..configuration_fmri import FmriConfig
 from ..drawing_settings import DrawingSettings
+from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
 from ..generation.loading import image_generator_class, image_generator_name, parse_source
 from ..generation.source import GeneratorSource
@@ -87,6 +88,12 @@ class SavedPipeline:
     def name(self) -> str:
         """The method's, with that of the table that it was trained on."""
         return self.method.name if self.record is None else f"{self.method.name}-{self.record.table}"
+
+    @property
+    def other_package(self) -> str | None:
+        """The package that has to be installed for the method; None for the methods of this one."""
+        package = METHODS.package(self.method.name)
+        return None if package == OWN_PACKAGE else package
 
     @property
     def settings_used(self) -> dict[str, Any]:
