@@ -32,7 +32,7 @@ class Conditions:
 
     @classmethod
     def joined(cls, num_images: int | None = None, **inputs: Any) -> "Conditions":
-        """Conditions as callers give them: tensors, or lists of tensors whose rows are joined, as in diffusers.
+        """Conditions as callers give them: tensors, or lists of tensors that are joined, as in diffusers.
 
         Raises:
             FmriModelsError: An input is something else.
@@ -59,9 +59,9 @@ class Conditions:
         return self._each(lambda values: values.to(device, dtype))
 
     def repeated(self, num_patterns: int, num_candidates: int) -> "Conditions":
-        """`num_candidates` rows of each pattern, one after the other; what has them already stays as it is.
+        """`num_candidates` pictures of each pattern, one after the other; what has as many already stays as it is.
 
-        What has another number of rows of each pattern is represented by the first of them.
+        Of a condition with another number of samples a pattern, the first one is taken.
         """
 
         def repeat(values: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ class Conditions:
         return self.count("The image generator")
 
     def __getitem__(self, pictures: slice) -> "Conditions":
-        """Those of a part of the pictures."""
+        """Those of some of the pictures."""
         chosen = self._each(lambda values: values[pictures])
         if self.num_images is None:
             return chosen

@@ -14,7 +14,7 @@ class FmriModelOutput(ModelOutput):
 
     Args:
         loss: Scalar; None without targets.
-        losses: Name ▶ scalar of each part of `loss`.
+        losses: Name ▶ scalar of each loss that `loss` consists of.
         image_embeds: (B, *image_embedding_space.shape) decoded image embeddings.
         text_embeds: (B, *text_embedding_space.shape) decoded text embeddings.
         retrieval_embeds: (B, …) what is compared with the embeddings of pictures in retrieval and when candidates are
@@ -46,7 +46,7 @@ class FmriDecoding(ModelOutput):
     """What a pipeline needs of any method.
 
     With `num_candidates` K > 1 the first dimension of `image_embeds`, `text_embeds` and `latents` is B·K, the
-    candidates of one trial following each other, for those parts that a method samples; parts that it computes stay
+    candidates of one trial following each other, for those that a method samples; those that it computes stay
     (B, …).
 
     Args:

@@ -30,7 +30,7 @@ _IMAGES_ON_A_CPU = 128
 _LARGEST = 1e6
 
 # Tokens (N, 17 + T, D), image before text, and the pooled embedding (N, D).
-Condition = tuple[torch.Tensor, torch.Tensor]
+Told = tuple[torch.Tensor, torch.Tensor]
 
 
 class EmbeddedImageGenerator(ImageGenerator):
@@ -211,7 +211,7 @@ class EmbeddedImageGenerator(ImageGenerator):
             )
         return conditions
 
-    def condition(self, conditions: Conditions) -> Condition:
+    def condition(self, conditions: Conditions) -> Told:
         """What the diffusion model is told of each picture; zero where nothing is known."""
         device, num_images = self._execution_device, len(conditions)
         image_shape, text_shape = self.image_embedding_space.shape, self.text_embedding_space.shape
@@ -252,12 +252,12 @@ class EmbeddedImageGenerator(ImageGenerator):
         return (F.pixel_shuffle(self.autoencoder.decode(unscaled).sample.float(), 2) + 1) / 2
 
     def _denoise(self, sample: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        condition, both = self.condition(conditions), None
+        told, both = self.condition(conditions), None
         for step, timestep in self.steps(timesteps):
             guided = not conditions.told_nothing and self.do_classifier_free_guidance
             if guided and both is None:
-                both = _beside_zeros(*condition)
-            tokens, pooled = both if guided and both is not None else condition
+                both = _beside_zeros(*told)
+            tokens, pooled = both if guided and both is not None else told
             noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
             predicted = self._predicted(noisy, timestep, tokens, pooled)
             if guided:
@@ -266,7 +266,7 @@ class EmbeddedImageGenerator(ImageGenerator):
             sample = self.scheduler.step(predicted, timestep, sample).prev_sample
             sample, after = self.on_step_end(step, timestep, sample, conditions)
             if after is not conditions:
-                conditions, condition, both = after, self.condition(after), None
+                conditions, told, both = after, self.condition(after), None
         return sample
 
     def _predicted(
@@ -276,8 +276,8 @@ class EmbeddedImageGenerator(ImageGenerator):
         size = _IMAGES_ON_A_CPU if noisy.device.type == "cpu" else max(1, len(noisy))
         inputs = [values.to(self.unet.dtype).split(size) for values in (noisy, tokens, pooled)]
         chunks = [
-            self.unet(sample, timestep, encoder_hidden_states=condition, class_labels=labels).sample.float()
-            for sample, condition, labels in zip(*inputs, strict=True)
+            self.unet(sample, timestep, encoder_hidden_states=hidden, class_labels=labels).sample.float()
+            for sample, hidden, labels in zip(*inputs, strict=True)
         ]
         return torch.cat(chunks)
 
@@ -347,6 +347,6 @@ def _check_statistics(name: str, values: Sequence[float] | None, length: int) ->
         raise FmriModelsError(f"EmbeddedImageGenerator has {min(values):g} in {name}; expected numbers above 0.")
 
 
-def _beside_zeros(tokens: torch.Tensor, pooled: torch.Tensor) -> Condition:
+def _beside_zeros(tokens: torch.Tensor, pooled: torch.Tensor) -> Told:
     """What guidance leads away from, before each of both."""
     return torch.cat([torch.zeros_like(tokens), tokens]), torch.cat([torch.zeros_like(pooled), pooled])

@@ -24,7 +24,7 @@ from ..hub_repository import hub_errors_as_sentences, local_folder
 from ..library_options import dtype_of
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
-from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository, Revision, Subfolder
 from .stored import load_network, take_network_dtype
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
@@ -87,7 +87,7 @@ class IPAdapter(ModelMixin, ConfigMixin):
             **fetching: `cache_dir`, `token`, `local_files_only` …
 
         Raises:
-            FmriModelsError: It is no safetensors file, there is none, or it holds an adapter of another kind.
+            FmriModelsError: It is no safetensors file, there is none, or it holds another sort of adapter.
         """
         if not weight_name.endswith(".safetensors"):
             raise FmriModelsError(f"{weight_name} is no safetensors file; choose the adapter's .safetensors file.")
@@ -130,11 +130,11 @@ class IPAdapter(ModelMixin, ConfigMixin):
 
 def _own_key(published_key: str) -> str:
     """`ip_adapter.{1, 3, 5 …}.to_k_ip.weight` counts self-attentions, too, which have no weights of the adapter."""
-    part, _, rest = published_key.partition(".")
-    if part == "image_proj":
+    module, _, rest = published_key.partition(".")
+    if module == "image_proj":
         return f"image_projection.{rest.replace('proj.', 'image_embeds.')}"
     number, _, name = rest.partition(".")
-    if part != "ip_adapter" or not number.isdecimal() or int(number) % 2 == 0:
+    if module != "ip_adapter" or not number.isdecimal() or int(number) % 2 == 0:
         return published_key
     return f"attention.{int(number) // 2}.{name.replace('_ip.', '_ip.0.')}"
 
@@ -251,7 +251,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
             **kwargs: Those of `from_pretrained`.
 
         Raises:
-            FmriModelsError: The adapter's file is missing, is no safetensors, or is of another kind.
+            FmriModelsError: The adapter's file is missing, is no safetensors, or holds another sort of adapter.
         """
         cls._take_dtype(kwargs)
         source = cls._local_source(repository, revision, subfolder, kwargs)
@@ -327,37 +327,37 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         with self.released():
             return self._text_tokens(texts)
 
-    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """`"text"` (N, 77, 768), and `"image"` (N, 4, 768) where there are image embeddings."""
-        condition = self.unconditional(len(conditions))
+        told = self.unconditional(len(conditions))
         if conditions.text_embeds is not None:
-            condition["text"] = conditions.text_embeds
+            told["text"] = conditions.text_embeds
         if conditions.image_embeds is not None:
-            condition["image"] = self._image_tokens(conditions.image_embeds)
-        return condition
+            told["image"] = self._image_tokens(conditions.image_embeds)
+        return told
 
-    def unconditional(self, num_images: int) -> Condition:
+    def unconditional(self, num_images: int) -> Told:
         """Tokens of the empty text, by which Stable Diffusion draws alone."""
         return {"text": self._text_tokens([""]).expand(num_images, -1, -1)}
 
-    def unconditional_like(self, condition: Condition) -> Condition:
-        num_images = len(condition["text"])
+    def unconditional_like(self, told: Told) -> Told:
+        num_images = len(told["text"])
         nothing = self.unconditional(num_images)
-        if "image" in condition:
+        if "image" in told:
             zeros = torch.zeros(num_images, *self.image_embedding_space.shape, device=self._execution_device)
             nothing["image"] = self._image_tokens(zeros)
         return nothing
 
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
         """The UNet's prediction, with the adapter's attention already in place where there are image tokens."""
-        tokens = {name: values.to(sample.dtype) for name, values in condition.items()}
-        told = (tokens["text"], [tokens["image"]]) if "image" in tokens else tokens["text"]
-        return self.unet(sample, timestep, encoder_hidden_states=told).sample
+        tokens = {name: values.to(sample.dtype) for name, values in told.items()}
+        hidden = (tokens["text"], [tokens["image"]]) if "image" in tokens else tokens["text"]
+        return self.unet(sample, timestep, encoder_hidden_states=hidden).sample
 
     @contextmanager
-    def reading(self, condition: Condition) -> Iterator[None]:
+    def reading(self, told: Told) -> Iterator[None]:
         """Puts the adapter's attention into the UNet for image tokens, and the UNet's own back afterwards."""
-        if "image" not in condition:
+        if "image" not in told:
             yield
             return
         own = self.unet.attn_processors

@@ -14,7 +14,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import hub_errors_as_sentences
 from ..library_options import dtype_of
-from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository
 from .stored import load_network
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
@@ -144,10 +144,10 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         """Decodes (N, *latent_space.shape) float32 without quantisation to (N, 3, H, W), about [-1, 1]."""
         return self.movq.decode(latents.to(self.movq.dtype), force_not_quantize=True).sample
 
-    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         return {"image_embeds": conditions.given["image_embeds"]}
 
-    def unconditional(self, num_images: int) -> Condition:
+    def unconditional(self, num_images: int) -> Told:
         if self.image_encoder is None:
             empty = torch.zeros(1, self._embedding_width, device=self._execution_device)
         else:
@@ -155,9 +155,9 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
             empty = self.embed_prepared(torch.zeros(1, 3, side, side))
         return {"image_embeds": empty.expand(num_images, -1)}
 
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
-        told = {"image_embeds": condition["image_embeds"].to(sample.dtype)}
-        return self.unet(sample, timestep, encoder_hidden_states=None, added_cond_kwargs=told).sample
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
+        added = {"image_embeds": told["image_embeds"].to(sample.dtype)}
+        return self.unet(sample, timestep, encoder_hidden_states=None, added_cond_kwargs=added).sample
 
     @property
     def _embedding_width(self) -> int:

@@ -18,8 +18,8 @@ from ..errors import FmriModelsError
 from .clip_embedding import ClipPreprocessing
 from .image_generator import Generators, ImageGenerator
 
-# Tensors that a network is conditioned on, by name; the first dimension of each is the picture.
-Condition = dict[str, torch.Tensor]
+# What a network is told, by name; the first dimension of each tensor is the picture.
+Told = dict[str, torch.Tensor]
 
 
 class LatentDiffusionGenerator(ImageGenerator):
@@ -31,7 +31,7 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     Networks compute in the dtype they were loaded in; the schedule and guidance are computed in float32. A picture
     depends on its own inputs and its own generator alone, not on the pictures beside it: all noise is drawn picture by
-    picture, and a batch of any length is computed in chunks.
+    picture, and a call of any length is computed in chunks.
 
     Attributes:
         images_a_batch: Pictures that are denoised together (with guidance, twice as many go through the network).
@@ -55,7 +55,7 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     @property
     def latent_factor(self) -> int:
-        """Pixels in a row for one value of a latent."""
+        """Pixels, side by side, for one value of a latent."""
         return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
 
     @property
@@ -90,7 +90,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         return {"latents": self.latent_space.shape}
 
     @abstractmethod
-    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """What the network is told of each picture.
 
         Args:
@@ -102,16 +102,16 @@ class LatentDiffusionGenerator(ImageGenerator):
         """
 
     @abstractmethod
-    def unconditional(self, num_images: int) -> Condition:
+    def unconditional(self, num_images: int) -> Told:
         """What the network is told when it is told nothing: the same names and shapes as those of `condition`."""
 
-    def unconditional_like(self, condition: Condition) -> Condition:
+    def unconditional_like(self, told: Told) -> Told:
         """What guidance leads away from; other than `unconditional` where a network can be told several things."""
-        return self.unconditional(len(next(iter(condition.values()))))
+        return self.unconditional(len(next(iter(told.values()))))
 
     @contextmanager
-    def reading(self, condition: Condition) -> Iterator[None]:
-        """Inside the block, the network is one that reads such a condition, where that is not always the case."""
+    def reading(self, told: Told) -> Iterator[None]:
+        """Inside the block, the network is one that reads what it is told, where that is not always the case."""
         yield
 
     def start_from(self, latents: torch.Tensor) -> torch.Tensor:
@@ -119,13 +119,13 @@ class LatentDiffusionGenerator(ImageGenerator):
         return latents
 
     @abstractmethod
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
         """Calls the network.
 
         Args:
             sample: (N, *latent_space.shape) in the network's dtype.
             timestep: Scalar.
-            condition: As `condition` or `unconditional` made it, or both in one batch.
+            told: As `condition` or `unconditional` made it, or both together.
 
         Returns:
             (N, C, h, w) prediction; with a learned variance, of twice as many channels as the latents.
@@ -232,13 +232,10 @@ class LatentDiffusionGenerator(ImageGenerator):
             return self.in_one_step(conditions.latents, conditions)
         self._drawing_network()
         noises = self.draw_noises(len(conditions), generators)
-        if conditions.told_nothing:
-            condition = self.unconditional(len(conditions))
-        else:
-            condition = self.condition(conditions, noises)
+        told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
         sample, timesteps = self._start(conditions.latents, noises["latents"], settings.num_inference_steps, num_steps)
-        with self.reading(condition):
-            return self._denoise(sample, timesteps, conditions, condition, noises, generators)
+        with self.reading(told):
+            return self._denoise(sample, timesteps, conditions, told, noises, generators)
 
     def _drawing_network(self) -> ModelMixin:
         network = self.network
@@ -268,21 +265,21 @@ class LatentDiffusionGenerator(ImageGenerator):
         sample: torch.Tensor,
         timesteps: torch.Tensor,
         conditions: Conditions,
-        condition: Condition,
+        told: Told,
         noises: dict[str, torch.Tensor],
         generators: Generators,
     ) -> torch.Tensor:
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         options = {"generator": generators} if takes_generator else {}
         dtype, is_told = self._drawing_network().dtype, not conditions.told_nothing
-        joined: Condition | None = None
+        joined: Told | None = None
         for step, timestep in self.steps(timesteps):
             guided = is_told and self.do_classifier_free_guidance
             if guided and joined is None:
-                joined = _joined(self.unconditional_like(condition), condition)
-            told = joined if guided and joined is not None else condition
+                joined = _joined(self.unconditional_like(told), told)
+            asked = joined if guided and joined is not None else told
             noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
-            predicted = self.predict(noisy.to(dtype), timestep, told).float()
+            predicted = self.predict(noisy.to(dtype), timestep, asked).float()
             if guided:
                 predicted = _guide(predicted, sample.shape[1], self.guidance_scale)
             if self._variance_type not in ("learned", "learned_range"):
@@ -290,7 +287,7 @@ class LatentDiffusionGenerator(ImageGenerator):
             sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
             sample, after = self.on_step_end(step, timestep, sample, conditions)
             if is_told and after is not conditions:
-                condition, joined = self.condition(after, noises), None
+                told, joined = self.condition(after, noises), None
             conditions = after
         return sample
 
@@ -299,13 +296,13 @@ class LatentDiffusionGenerator(ImageGenerator):
         return self.scheduler.config.get("variance_type")
 
 
-def _joined(unconditional: Condition, condition: Condition) -> Condition:
-    """One batch of both, for one call of the network."""
-    return {name: torch.cat([unconditional[name], values]) for name, values in condition.items()}
+def _joined(unconditional: Told, told: Told) -> Told:
+    """Both together, for one call of the network."""
+    return {name: torch.cat([unconditional[name], values]) for name, values in told.items()}
 
 
 def _guide(predicted: torch.Tensor, num_channels: int, guidance_scale: float) -> torch.Tensor:
-    """Classifier-free guidance of a joined batch; a learned variance in further channels is the condition's own."""
+    """Classifier-free guidance of both together; a learned variance in further channels is that of the condition."""
     unconditional, conditional = predicted.chunk(2)
     guided = unconditional + guidance_scale * (conditional - unconditional)
     return torch.cat([guided[:, :num_channels], conditional[:, num_channels:]], dim=1)

@@ -34,7 +34,7 @@ class OpenClipModel(ModelMixin, ConfigMixin):
             `quick_gelu` where it applies (OpenAI's weights need it, and nothing in the weights tells).
 
     Raises:
-        FmriModelsError: open_clip isn't installed, or the towers are of another kind.
+        FmriModelsError: open_clip isn't installed, or the towers are not what this class knows.
     """
 
     model: Any
@@ -164,9 +164,9 @@ class OpenClipModel(ModelMixin, ConfigMixin):
     def _attention_weights(self) -> Iterator[None]:
         """Brings those that PyTorch's attention reads past the forward of the layer that has them."""
         with ExitStack() as brought:
-            for part in self.modules():
-                if isinstance(part, nn.MultiheadAttention):
-                    brought.enter_context(onloaded(part.out_proj))
+            for module in self.modules():
+                if isinstance(module, nn.MultiheadAttention):
+                    brought.enter_context(onloaded(module.out_proj))
             yield
 
     def _vision(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

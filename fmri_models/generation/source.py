@@ -47,12 +47,12 @@ class GeneratorSource:
         place = self.repository
         if place is not None and self.subfolder is not None:
             place = f"{place}/{self.subfolder}"
-        named = " of ".join(part for part in (self.name, place) if part is not None)
+        named = " of ".join(each for each in (self.name, place) if each is not None)
         return named if self.revision is None else f"{named} (revision {self.revision})"
 
-    def space(self, kind: str) -> EmbeddingSpace | None:
-        """The stated [`EmbeddingSpace`] of `kind`; None if none is stated, or if the generator takes none."""
-        values = self.spaces.get(kind)
+    def space(self, name: str) -> EmbeddingSpace | None:
+        """The stated [`EmbeddingSpace`] of that name; None if none is stated, or if the generator takes none."""
+        values = self.spaces.get(name)
         return None if values is None else EmbeddingSpace.from_dict(dict(values))
 
     def to_dict(self) -> dict[str, Any]:

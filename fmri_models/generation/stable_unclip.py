@@ -17,7 +17,7 @@ from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from .clip_embedding import token_ids
-from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .latent_diffusion import LatentDiffusionGenerator, Told
 from .stored_generator import GeneratorOptions, ImageSide
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.
@@ -144,7 +144,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
         with self.released():
             return self._text_tokens(texts)
 
-    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         told = self.unconditional(len(conditions))
         if conditions.text_embeds is not None:
             told["text_tokens"] = conditions.text_embeds
@@ -152,19 +152,19 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
             told["class_labels"] = self._noisy(conditions.image_embeds, noises["image_embeds"])
         return told
 
-    def unconditional(self, num_images: int) -> Condition:
+    def unconditional(self, num_images: int) -> Told:
         width = 2 * self.image_normalizer.config.embedding_dim
         return {
             "text_tokens": self._text_tokens([""]).expand(num_images, -1, -1),
             "class_labels": torch.zeros(num_images, width, device=self._execution_device),
         }
 
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
         return self.unet(
             sample,
             timestep,
-            encoder_hidden_states=condition["text_tokens"].to(sample.dtype),
-            class_labels=condition["class_labels"].to(sample.dtype),
+            encoder_hidden_states=told["text_tokens"].to(sample.dtype),
+            class_labels=told["class_labels"].to(sample.dtype),
         ).sample
 
     def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:

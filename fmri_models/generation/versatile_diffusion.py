@@ -27,7 +27,7 @@ from .clip_embedding import (
     end_positions,
     token_ids,
 )
-from .latent_diffusion import Condition, LatentDiffusionGenerator
+from .latent_diffusion import LatentDiffusionGenerator, Told
 from .stored_generator import GeneratorOptions, ImageSide
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
@@ -67,8 +67,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         scheduler: Steps of the denoising.
         text_encoder: CLIP ViT-L/14's text tower; None if captions need not be embedded.
         tokenizer: The text tower's.
-        image_feature_extractor: Kept so that the saved folder has all parts of the published one. Pictures are prepared
-            by [`ClipPreprocessing`], as it says what is antialiased.
+        image_feature_extractor: Kept so that the saved folder has all components of the published one. Pictures are
+            prepared by [`ClipPreprocessing`], as it says what is antialiased.
         text_to_image_ratio: Weight of the text where there are image and text tokens, 0 to 1.
         unconditional_tokens: What guidance leads away from: `"zeros"`, as MindEye does, or `"encoded"`, which stands
             for the tokens of a black picture and of an empty caption.
@@ -197,28 +197,28 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         with self.released():
             return self.in_chunks(self._embed_tokens, self._tokenised(texts))
 
-    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Condition:
+    def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """Tokens `"image"` (N, 257, 768) and `"text"` (N, 77, 768), in the UNet's dtype, of what is given."""
         if conditions.text_embeds is not None:
             self.require("text_unet", "reads text_embeds")
         given = {"image": conditions.image_embeds, "text": conditions.text_embeds}
         return {name: self._for_network(tokens) for name, tokens in given.items() if tokens is not None}
 
-    def unconditional(self, num_images: int) -> Condition:
+    def unconditional(self, num_images: int) -> Told:
         """Image tokens of nothing, by which the image UNet draws alone."""
         tokens = torch.zeros(num_images, *self.image_embedding_space.shape)
         return self.unconditional_like({"image": self._for_network(tokens)})
 
-    def unconditional_like(self, condition: Condition) -> Condition:
+    def unconditional_like(self, told: Told) -> Told:
         if self.config.unconditional_tokens == "zeros":
-            return {name: torch.zeros_like(tokens) for name, tokens in condition.items()}
+            return {name: torch.zeros_like(tokens) for name, tokens in told.items()}
         nothing = {"image": self._black_picture, "text": self._empty_caption}
-        return {name: self._for_network(nothing[name]()).expand_as(tokens) for name, tokens in condition.items()}
+        return {name: self._for_network(nothing[name]()).expand_as(tokens) for name, tokens in told.items()}
 
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """The image UNet's prediction, with the blocks that the condition asks for already in place."""
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
+        """The image UNet's prediction, with the blocks that read what it is told already in place."""
         # Text before image, which is the order in which _MixedTransformer parts them again.
-        tokens = torch.cat([condition[name] for name in ("text", "image") if name in condition], dim=1)
+        tokens = torch.cat([told[name] for name in ("text", "image") if name in told], dim=1)
         return self.image_unet(sample, timestep, encoder_hidden_states=tokens).sample
 
     def start_from(self, latents: torch.Tensor) -> torch.Tensor:
@@ -230,12 +230,12 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         return self.to_latents(((pictures - mean[:, None, None]) / std[:, None, None]).to(self.vae.dtype))
 
     @contextmanager
-    def reading(self, condition: Condition) -> Iterator[None]:
-        """Puts the transformer blocks that read the condition into the image UNet, and the old ones back afterwards.
+    def reading(self, told: Told) -> Iterator[None]:
+        """Puts the transformer blocks that read what it is told into the image UNet, and the old ones back afterwards.
 
         Blocks inside of the image UNet, unlike those beside it, are moved with it by CPU offloading.
         """
-        if "text" not in condition:
+        if "text" not in told:
             yield
             return
         blocks = {
@@ -244,9 +244,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         try:
             for name, block in blocks.items():
                 text_block = self.text_unet.get_submodule(name)
-                if "image" in condition:
+                if "image" in told:
                     text_block = _MixedTransformer(
-                        text_block, block, condition["text"].shape[1], self.config.text_to_image_ratio
+                        text_block, block, told["text"].shape[1], self.config.text_to_image_ratio
                     )
                 self.image_unet.set_submodule(name, text_block)
             yield
