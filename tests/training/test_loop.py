@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
+from fmri_models.objectives import GradientObjective
 from fmri_models.training import checkpoints as checkpoints_module
 from fmri_models.training.__main__ import main
 from fmri_models.training.checkpoints import Checkpoints
@@ -315,7 +316,10 @@ def test_what_cannot_work_is_said_at_once(make_recipe, tmp_path, overrides, mess
 
 
 def test_a_method_trained_by_gradient_needs_training_options(make_recipe, monkeypatch):
-    monkeypatch.delattr(SmallObjective, "fit")
+    class ByGradient(GradientObjective):
+        losses = SmallObjective.losses
+
+    monkeypatch.setattr("tests.training.small_method.SmallObjective", ByGradient)
     with pytest.raises(FmriModelsError, match="says nothing on training.* at least steps or epochs"):
         train(make_recipe("out", "stages=[{name: a}]"))
 
