@@ -15,6 +15,8 @@ _register_with_libraries()
 
 _CORE = {
     "ClipTargets": "generation.clip_targets",
+    "ClosedFormObjective": "objectives",
+    "Conditions": "conditions",
     "DatasetRecord": "registry",
     "DrawingSettings": "drawing_settings",
     "EmbeddedImageGenerator": "generation.embedded",
@@ -28,6 +30,7 @@ _CORE = {
     "FmriProcessor": "processing_fmri",
     "FmriToImagePipeline": "pipeline_fmri",
     "GeneratorRecord": "registry",
+    "GradientObjective": "objectives",
     "IPAdapter": "generation.ip_adapter",
     "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
@@ -65,6 +68,7 @@ _LOADER_BASES = {
 }
 
 if TYPE_CHECKING:
+    from .conditions import Conditions
     from .configuration_fmri import FmriConfig
     from .data import Stimuli, Trials, TrialTable, TrialTableWriter, Voxels
     from .drawing_settings import DrawingSettings
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
         MindEyePipeline,
         MindEyePrior,
     )
+    from .objectives import ClosedFormObjective, GradientObjective
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
     from .registry import (
@@ -128,6 +133,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ClipTargets",
+    "ClosedFormObjective",
+    "Conditions",
     "DatasetRecord",
     "DrawingSettings",
     "EmbeddedImageGenerator",
@@ -141,6 +148,7 @@ __all__ = [
     "FmriProcessor",
     "FmriToImagePipeline",
     "GeneratorRecord",
+    "GradientObjective",
     "IPAdapter",
     "IPAdapterImageGenerator",
     "ImageGenerator",
