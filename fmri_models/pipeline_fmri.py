@@ -40,10 +40,10 @@ class FmriPipelineOutput(BaseOutput):
     """Output of a pipeline.
 
     Args:
-        images: One picture a trial: PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1]; for
+        images: One picture a pattern: PIL pictures, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1]; for
             `output_type="latent"`, the latents that they are decoded from.
-        candidates: With several candidates, all of them, a list of `num_candidates` a trial (of latents, a tensor a
-            trial); else None.
+        candidates: With several candidates, all of them, a list of `num_candidates` a pattern (of latents, a tensor a
+            pattern); else None.
         scores: (N, num_candidates) similarity of each candidate to what the brain says; None without a choice.
         image_embeds: (N, …) decoded image embeddings; None if the method decodes none.
         low_level_images: The decoded low-level picture alone, like `images`; None if the method decodes no latents.

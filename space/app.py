@@ -111,8 +111,10 @@ class Decoder:
         if subject not in self.subjects or stimulus_id not in self.stimulus_ids(subject):
             raise FmriModelsError(f"{subject} has no test trial of stimulus {stimulus_id}; choose another one.")
         trials = self._trials[subject]
-        rows = np.flatnonzero(trials.stimulus_ids == stimulus_id)
-        inputs = self.pipeline.processor(trials.fmri(rows), subject=subject, session=trials.sessions[rows].tolist())
+        positions = np.flatnonzero(trials.stimulus_ids == stimulus_id)
+        inputs = self.pipeline.processor(
+            trials.fmri(positions), subject=subject, session=trials.sessions[positions].tolist()
+        )
         mean_response = inputs["fmri"].mean(dim=0, keepdim=True)
         drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
         number = list(dict.fromkeys(trials.stimulus_ids.tolist())).index(stimulus_id)
@@ -120,7 +122,7 @@ class Decoder:
         decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=drawing.sources(item))
         reconstructed = self.pipeline.generate(decoding, generator=drawing.sources(item), num_patterns=1).images[0]
         shown = self.pictures([stimulus_id])[0]
-        responses = "one response" if len(rows) == 1 else f"the mean of {len(rows)} responses"
+        responses = "one response" if len(positions) == 1 else f"the mean of {len(positions)} responses"
         origin = "a simulated brain" if self.table.simulated else "measured betas"
         return Reconstruction(
             shown=enlarge(shown),

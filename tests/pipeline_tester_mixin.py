@@ -33,11 +33,11 @@ def seeds(*numbers: int) -> list[torch.Generator]:
 def networks_of(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:
     """All networks, those of an image generator among the components, too."""
     found: list[torch.nn.Module] = []
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            found.append(part)
-        elif isinstance(part, DiffusionPipeline):
-            found += networks_of(part)
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            found.append(component)
+        elif isinstance(component, DiffusionPipeline):
+            found += networks_of(component)
     return found
 
 
@@ -85,7 +85,7 @@ class PipelineHabits:
         expected = self.computed(pipeline)
         again = type(pipeline).from_pipe(pipeline)
         assert again is not pipeline
-        assert all(again.components[name] is part for name, part in pipeline.components.items())
+        assert all(again.components[name] is component for name, component in pipeline.components.items())
         self.assert_computes(again, expected)
         self.assert_computes(pipeline, expected)
 
@@ -121,8 +121,8 @@ class PipelineHabits:
         pipeline.save_pretrained(tmp_path / "pipeline")
         loaded = [type(pipeline).from_pretrained(tmp_path / "pipeline", **{n: dtype}) for n in ("dtype", "torch_dtype")]
         for cast in (pipeline.to(dtype), *loaded, self.make_pipeline().to("cpu", dtype), pipeline.to(dtype=dtype)):
-            parts = [part for part in cast.components.values() if getattr(part, "dtype", None) is not None]
-            assert {part.dtype for part in (cast, *parts)} == {dtype}
+            casts = [each for each in cast.components.values() if getattr(each, "dtype", None) is not None]
+            assert {each.dtype for each in (cast, *casts)} == {dtype}
             parameters = [values for network in networks_of(cast) for values in network.parameters()]
             assert {values.dtype for values in parameters} <= {dtype}
         for name, values in self.computed(pipeline).items():
@@ -153,8 +153,9 @@ class PipelineHabits:
     @staticmethod
     def stays(pipeline: Any, network: torch.nn.Module) -> bool:
         """Whether a network is small enough to stay where it computes."""
-        parts = [pipeline, *(part for part in pipeline.components.values() if isinstance(part, DiffusionPipeline))]
-        return any(getattr(part, name) is network for part in parts for name in part._exclude_from_cpu_offload)
+        inner = [each for each in pipeline.components.values() if isinstance(each, DiffusionPipeline)]
+        pipelines = [pipeline, *inner]
+        return any(getattr(each, name) is network for each in pipelines for name in each._exclude_from_cpu_offload)
 
     def test_nothing_is_computed_past_a_networks_hook(self):
         """What a GPU would notice: a network whose forward is never called stays on the CPU."""
@@ -216,11 +217,11 @@ class DrawingHabits(PipelineHabits):
 
     # Whether one picture's noise is drawn from the source of all; a pipeline without noise draws the same from any.
     def inputs(self, pipeline: Any, num_images: int) -> dict[str, Any]:
-        """What a call of so many pictures is given, noise by row included."""
+        """What a call of so many pictures is given, noise by picture included."""
         raise AssertionError("the test class makes inputs")
 
-    def row(self, inputs: dict[str, Any], index: int) -> dict[str, Any]:
-        """The inputs of one row."""
+    def of_one(self, inputs: dict[str, Any], index: int) -> dict[str, Any]:
+        """The inputs of one picture."""
         several = (torch.Tensor, np.ndarray, list)
         return {name: v[index : index + 1] if isinstance(v, several) else v for name, v in inputs.items()}
 
@@ -332,9 +333,9 @@ class DrawingHabits(PipelineHabits):
     @pytest.mark.parametrize("variant", ["", "*", "../x", "safetensors", 16])
     def test_what_is_no_variants_name_is_a_sentence(self, variant, tmp_path):
         pipeline = self.make_pipeline()
-        for part in {pipeline, getattr(pipeline, "brain_model", pipeline), self.generator_of(pipeline)}:
+        for each in {pipeline, getattr(pipeline, "brain_model", pipeline), self.generator_of(pipeline)}:
             with pytest.raises(FmriModelsError, match="The variant is .*; expected letters and digits"):
-                part.save_pretrained(tmp_path / "saved", variant=variant)
+                each.save_pretrained(tmp_path / "saved", variant=variant)
         assert not list(tmp_path.iterdir())
 
     def test_changed_embeddings_are_drawn(self):
@@ -417,7 +418,7 @@ class DrawingHabits(PipelineHabits):
         together = pipeline(**inputs, output_type="pt").images
         inputs = self.inputs(pipeline, 3)
         for index in range(3):
-            alone = pipeline(**self.row(inputs, index), output_type="pt").images
+            alone = pipeline(**self.of_one(inputs, index), output_type="pt").images
             torch.testing.assert_close(alone[0], together[index], atol=1e-3, rtol=1e-3)
         for number in (1, 2, 4):
             with pytest.raises(FmriModelsError, match=rf"(one generator was|{number} generators were) given for 3 "):

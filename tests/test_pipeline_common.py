@@ -16,9 +16,9 @@ import fmri_models
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
-from fmri_models.provenance import LIBRARY
-from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
+from fmri_models.processing_fmri import FmriProcessor
+from fmri_models.provenance import LIBRARY
 from fmri_models.swapping import is_partial
 from fmri_models.training_record import TrainingRecord
 from tests.pipeline_tester_mixin import DrawingHabits, seeds
@@ -77,8 +77,8 @@ class PipelineTesterMixin(MethodHabits):
         raise AssertionError("the method's test class makes a pipeline")
 
     def drawn(self, pipeline: FmriToImagePipeline, betas: np.ndarray, **options: Any) -> torch.Tensor:
-        """Pictures as a tensor, with noise that depends on the row alone."""
-        sources = [torch.Generator().manual_seed(row) for row in range(len(betas))]
+        """Pictures as a tensor, with noise that depends on the pattern's place alone."""
+        sources = [torch.Generator().manual_seed(place) for place in range(len(betas))]
         call = {"num_inference_steps": 2, "subject": "subj05", **options}
         return pipeline(betas, generator=sources, output_type="pt", **call).images
 
@@ -169,9 +169,9 @@ class PipelineTesterMixin(MethodHabits):
         model = self.make_pipeline().brain_model
         targets = [name for name, layer in model.named_modules() if type(layer) is torch.nn.Linear][-2:]
         lora = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
-        kind, options = getattr(peft, "LoraConfig" if method == "DoRA" else method), {"target_modules": targets}
+        config, options = getattr(peft, "LoraConfig" if method == "DoRA" else method), {"target_modules": targets}
         others = {"DoRA": {"use_dora": True}, "IA3Config": {"feedforward_modules": []}}
-        other = kind(**options, **others.get(method, {}))
+        other = config(**options, **others.get(method, {}))
         pipeline = self.make_pipeline()
         pipeline.brain_model.add_adapter(other)
         expected = self.computed(pipeline)
@@ -231,7 +231,7 @@ class PipelineTesterMixin(MethodHabits):
     def test_dtype_reaches_every_network(self, saved):
         loaded = FmriToImagePipeline.from_pretrained(saved[1], dtype=torch.bfloat16)
         networks = {**loaded.components, **loaded.image_generator.components}
-        dtypes = {p.dtype for part in networks.values() if isinstance(part, torch.nn.Module) for p in part.parameters()}
+        dtypes = {p.dtype for each in networks.values() if isinstance(each, torch.nn.Module) for p in each.parameters()}
         assert dtypes == {torch.bfloat16}
 
     @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def make_pipeline(spaces, image_generator=None, image_generator_source=None):
 
 def drawn(pipeline):
     betas = np.random.default_rng(1).normal(size=(2, VOXELS))
-    sources = [torch.Generator().manual_seed(row) for row in range(2)]
+    sources = [torch.Generator().manual_seed(number) for number in range(2)]
     return pipeline(betas, num_inference_steps=2, generator=sources, output_type="pt").images
 
 
@@ -166,8 +166,8 @@ def test_published_weights_are_named_by_whoever_loaded_them(tmp_path):
     """Stable unCLIP in tiny, from a folder like its repository."""
     StableUnCLIPImageGenerator(**tiny_components()).save_pretrained(tmp_path / "repository")
     generator = load_image_generator(str(tmp_path / "repository"))
-    kinds = ("image_embedding_space", "latent_space")
-    spaces = {kind: values for kind, values in spaces_of(generator).items() if kind in kinds}
+    names = ("image_embedding_space", "latent_space")
+    spaces = {name: values for name, values in spaces_of(generator).items() if name in names}
     pipeline = make_pipeline(spaces, generator)
     assert pipeline.image_generator is generator
     pipeline.save_pretrained(tmp_path / "pipeline")
@@ -235,3 +235,14 @@ def test_the_generators_adapters_are_asked_before_anything_goes_layer_by_layer()
     with pytest.raises(FmriModelsError, match="The unet has an adapter"):
         pipeline.enable_sequential_cpu_offload(device="cpu")
     assert not hasattr(pipeline.brain_model, "_hf_hook")
+
+
+def test_a_generator_that_comes_later_is_told_what_was_decided_last():
+    pipeline = make_pipeline(spaces_of(PixelsImageGenerator(3, 6, 8)))
+    pipeline.set_progress_bar_config(desc="first")
+    pipeline.set_progress_bar_config(desc="last")
+    pipeline.enable_model_cpu_offload(device="cpu")
+    pipeline.remove_all_hooks()
+    pipeline.image_generator = PixelsImageGenerator(3, 6, 8)
+    assert pipeline.image_generator._progress_bar_config == {"desc": "last"}
+    assert not hasattr(pipeline.image_generator, "_offload_device")
