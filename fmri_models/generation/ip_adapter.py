@@ -1,9 +1,8 @@
 """IP-Adapter (Ye et al., 2023): Stable Diffusion 1.5 told CLIP's embedding of a picture by attention of its own."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
@@ -18,9 +17,9 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace
+from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from ..hub_repository import hub_errors_as_sentences, local_folder
+from ..hub_repository import at_revision, hub_errors_as_sentences, local_folder
 from ..library_options import dtype_of
 from ..weights import check_finite, stored_tensors_of
 from .clip_embedding import token_ids
@@ -178,6 +177,10 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
 
     options = IPAdapterOptions
     default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
+        "image_embedding_space": EmbeddingSpace("h94/IP-Adapter/models/image_encoder", layer="pooled", shape=(1024,)),
+        "latent_space": stable_diffusion_latent_space(512),
+    }
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=7.5)
     default_adapter_repository = "h94/IP-Adapter"
     diffusers_class_names = ("StableDiffusionPipeline",)
@@ -256,9 +259,8 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         cls._take_dtype(kwargs)
         source = cls._local_source(repository, revision, subfolder, kwargs)
         fetching = hub_options(kwargs)
-        at = {} if os.path.isdir(source) else {"revision": revision}
         with hub_errors_as_sentences(source, revision):
-            stated = cls.load_config(source, **at, **fetching)
+            stated = cls.load_config(source, **at_revision(source, revision), **fetching)
         place = {"revision": adapter_revision} | fetching
         if "ip_adapter" not in kwargs and stated.get("ip_adapter", [None])[0] is None:
             kwargs["ip_adapter"] = IPAdapter.from_published(

@@ -1,7 +1,7 @@
 """Kandinsky 2.2: a latent diffusion model whose only condition is CLIP's embedding of a picture."""
 
-import os
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel, VQModel
@@ -12,7 +12,7 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..hub_repository import hub_errors_as_sentences
+from ..hub_repository import at_revision, hub_errors_as_sentences
 from ..library_options import dtype_of
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository
@@ -53,6 +53,12 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
 
     options = KandinskyOptions
     default_repository = "kandinsky-community/kandinsky-2-2-decoder"
+    published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
+        "image_embedding_space": EmbeddingSpace(
+            "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", layer="pooled", shape=(1280,)
+        ),
+        "latent_space": EmbeddingSpace(f"{default_repository}/movq", layer="latent", shape=(4, 64, 64)),
+    }
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=4.0)
     default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
     diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")
@@ -97,9 +103,8 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         cls._take_dtype(kwargs)
         if image_encoder_repository is not None and "image_encoder" not in kwargs:
             source = cls._local_source(repository, revision, subfolder, kwargs)
-            at = {} if os.path.isdir(source) else {"revision": revision}
             with hub_errors_as_sentences(source, revision):
-                stated = cls.load_config(source, **at, **hub_options(kwargs))
+                stated = cls.load_config(source, **at_revision(source, revision), **hub_options(kwargs))
             if stated.get("image_encoder", [None])[0] is None:
                 kwargs["image_encoder"] = _published_image_encoder(image_encoder_repository, kwargs)
         return super().from_source(repository, revision, subfolder, **kwargs)

@@ -1,7 +1,7 @@
 """Stable unCLIP: Stable Diffusion 2.1, fine-tuned to be told CLIP's embedding of a picture."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace
+from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
 from .clip_embedding import token_ids
 from .latent_diffusion import LatentDiffusionGenerator, Told
@@ -61,6 +61,10 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
 
     options = StableUnCLIPOptions
     default_repository = "stabilityai/stable-diffusion-2-1-unclip"
+    published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
+        "image_embedding_space": EmbeddingSpace("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", layer="pooled", shape=(1024,)),
+        "latent_space": stable_diffusion_latent_space(768),
+    }
     drawing_settings = DrawingSettings(guidance_scale=10.0)
     diffusers_class_names = ("StableUnCLIPImg2ImgPipeline",)
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"

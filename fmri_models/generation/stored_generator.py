@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -9,9 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..component_index import check_can_be_saved, check_without_adapters, component_classes
+from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import (
     UploadedInSentences,
+    at_revision,
     check_place,
     fetch_folder,
     hub_errors_as_sentences,
@@ -51,11 +54,14 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
 
     Attributes:
         default_repository: Hub repository of the published weights; None where there are none.
+        published_spaces: The spaces of these weights, by the names of the properties; stated where they are gigabytes,
+            so that what a training costs is counted without loading them. Only shapes matter.
         diffusers_class_names: Names of diffusers' own pipeline classes whose folders this class reads.
         options: Which arguments of `from_source` a file may give.
     """
 
     default_repository: ClassVar[str | None] = None
+    published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {}
     diffusers_class_names: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
@@ -83,8 +89,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         """
         cls._take_dtype(kwargs)
         source = cls._local_source(repository, revision, subfolder, kwargs)
-        # A folder has no revisions.
-        return cls.from_pretrained(source, **kwargs, **({} if os.path.isdir(source) else {"revision": revision}))
+        return cls.from_pretrained(source, **kwargs, **at_revision(source, revision))
 
     @classmethod
     def _take_dtype(cls, kwargs: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """Versatile Diffusion (Xu et al., 2023): pictures from all tokens of CLIP's vision tower, text tower, or both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, Transformer2DModel, UNet2DConditionModel, pipelines
@@ -16,7 +16,12 @@ from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTo
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, clip_text_tokens_space
+from ..embedding_space import (
+    EmbeddingSpace,
+    clip_image_tokens_space,
+    clip_text_tokens_space,
+    stable_diffusion_latent_space,
+)
 from ..errors import FmriModelsError
 from .clip_embedding import (
     CLIP_MEAN,
@@ -85,6 +90,10 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
 
     options = VersatileDiffusionOptions
     default_repository = "shi-labs/versatile-diffusion"
+    published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
+        "image_embedding_space": clip_image_tokens_space(),
+        "latent_space": stable_diffusion_latent_space(512),
+    }
     drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)
     diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from ..embedding_space import EmbeddingSpace, clip_image_tokens_space, stable_diffusion_latent_space
-from ..generation.loading import image_generator_class, parse_source
+from ..embedding_space import EmbeddingSpace
+from ..generation.loading import image_generator_class, image_generator_classes, parse_source
 
 
 @dataclass(frozen=True)
@@ -18,33 +18,13 @@ class PlannedGenerator:
         text_embedding_space: Space of its text embeddings.
     """
 
-    image_embedding_space: EmbeddingSpace | None
-    latent_space: EmbeddingSpace | None
+    image_embedding_space: EmbeddingSpace | None = None
+    latent_space: EmbeddingSpace | None = None
     text_embedding_space: EmbeddingSpace | None = None
 
 
-def _pooled(encoder: str, size: int) -> EmbeddingSpace:
-    return EmbeddingSpace(encoder=encoder, layer="pooled", shape=(size,))
-
-
-# The published sizes of generators whose weights are gigabytes; for counting, no further detail matters.
-_PUBLISHED = {
-    "versatile_diffusion": PlannedGenerator(clip_image_tokens_space(), stable_diffusion_latent_space(512)),
-    "stable_unclip": PlannedGenerator(
-        _pooled("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 1024), stable_diffusion_latent_space(768)
-    ),
-    "kandinsky": PlannedGenerator(
-        _pooled("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 1280),
-        EmbeddingSpace(encoder="kandinsky-community/kandinsky-2-2-decoder/movq", layer="latent", shape=(4, 64, 64)),
-    ),
-    "ip_adapter": PlannedGenerator(
-        _pooled("h94/IP-Adapter/models/image_encoder", 1024), stable_diffusion_latent_space(512)
-    ),
-}
-
-
 def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | None:
-    """The spaces of a recipe's generator, if they are known without loading it.
+    """The spaces of a recipe's generator, if its class states them.
 
     Args:
         generator: As a recipe says it.
@@ -53,10 +33,12 @@ def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | Non
         None for a generator that is small or lies in a folder; load that one.
     """
     source = parse_source(generator)
-    if source.repository is not None and os.path.isdir(source.repository):
+    place = source.repository
+    if place is not None and os.path.isdir(place):
         return None
-    name = source.name
-    if name is None:
-        at = source.repository
-        name = next((each for each in _PUBLISHED if image_generator_class(each).default_repository == at), None)
-    return None if name is None else _PUBLISHED.get(name)
+    if source.name is not None:
+        spaces = image_generator_class(source.name).published_spaces
+    else:
+        stated = (each.published_spaces for each in image_generator_classes() if each.default_repository == place)
+        spaces = next(stated, {})
+    return PlannedGenerator(**spaces) if spaces else None

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from .. import progress
 from ..data.table import TrialTable
 from ..encoders.closed_form import ClosedFormTrials
