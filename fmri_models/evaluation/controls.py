@@ -11,8 +11,9 @@ import torch
 from .. import progress
 from ..adapters import adapters_of
 from ..data.closed_form import closed_form_trials, settled_fit
-from ..data.processed import ProcessedTrials, fit_processor, training_repetitions
+from ..data.processed import ProcessedTrials, training_repetitions
 from ..data.table import TrialTable
+from ..data.table_processor import fit_processor
 from ..data.table_trials import Trials
 from ..data.targets import TARGET_SPACES
 from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, Selection
@@ -151,25 +152,3 @@ class LinearReferences:
         held_out = self._trials_of(parts=["validation"]) if self._selection == "validation" else None
         method.load("objective")(**options).fit(model, trials, held_out)
         return model.eval()
-
-
-def nearest_training_rows(
-    decoded: torch.Tensor, values: np.ndarray, rows: Sequence[int], batch: int = 512
-) -> np.ndarray:
-    """For each decoded vector, the position in `rows` of the most similar training vector (cosine).
-
-    Args:
-        decoded: (N, …).
-        values: (M, size) array or memory map.
-        rows: Rows of `values` that belong to training stimuli.
-        batch: Rows read at a time.
-    """
-    query = torch.nn.functional.normalize(decoded.flatten(1).float(), dim=1)
-    best = torch.full((len(query),), -np.inf)
-    nearest = torch.zeros(len(query), dtype=torch.long)
-    for start in range(0, len(rows), batch):
-        block = torch.from_numpy(np.asarray(values[list(rows[start : start + batch])], dtype=np.float32))
-        similarity, index = (query @ torch.nn.functional.normalize(block, dim=1).T).max(dim=1)
-        better = similarity > best
-        best[better], nearest[better] = similarity[better], index[better] + start
-    return nearest.numpy()

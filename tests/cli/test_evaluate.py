@@ -11,7 +11,7 @@ import pytest
 
 from fmri_models.cli.main import main
 from fmri_models.evaluation import Report
-from fmri_models.evaluation.evaluate import saved_pipelines
+from fmri_models.evaluation.evaluated_pipelines import evaluated_pipelines
 from tests.small_table import write_small_table
 
 
@@ -94,11 +94,11 @@ def test_a_disk_that_becomes_full_changes_nothing(workplace, capsys, tmp_path, m
 
 def test_names_on_the_hub_are_told_from_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [each.source for each in saved_pipelines("user/name")] == ["user/name"]
+    assert [each.source for each in evaluated_pipelines("user/name")] == ["user/name"]
     (tmp_path / "user" / "name").mkdir(parents=True)
     (tmp_path / "user" / "name" / "model_index.json").write_text("{}")
-    assert [str(each.source) for each in saved_pipelines("user/name")] == ["user/name"]
-    assert not isinstance(saved_pipelines("user/name")[0].source, str)
+    assert [str(each.source) for each in evaluated_pipelines("user/name")] == ["user/name"]
+    assert not isinstance(evaluated_pipelines("user/name")[0].source, str)
 
 
 _FROM_THE_HUB = """

@@ -10,9 +10,10 @@ import torch
 
 from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.controls import derangement, exchange_stimuli, nearest_training_rows
+from fmri_models.evaluation.controls import derangement, exchange_stimuli
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.reconstruct import load_patterns, reconstruct
+from fmri_models.evaluation.training_pictures import nearest_training_positions
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.small_table import PARTS, write_kfold, write_small_table
@@ -203,8 +204,8 @@ def test_single_trials_are_exchanged_with_another_stimulus():
         assert len({ids[other] for row, other in enumerate(exchanged) if ids[row] == "a"}) == 1
 
 
-def test_nearest_training_rows():
+def test_nearest_training_positions():
     training = np.eye(5, dtype=np.float32)
     decoded = torch.tensor([[0.0, 0.1, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 9.0]])
-    assert nearest_training_rows(decoded, training, range(5), batch=2).tolist() == [2, 4]
-    assert nearest_training_rows(decoded, training, [4, 1], batch=1).tolist() == [1, 0]
+    assert nearest_training_positions(decoded, training, range(5), batch=2).tolist() == [2, 4]
+    assert nearest_training_positions(decoded, training, [4, 1], batch=1).tolist() == [1, 0]

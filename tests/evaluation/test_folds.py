@@ -11,7 +11,8 @@ from fmri_models.cli.main import main
 from fmri_models.data import TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import record_look
-from fmri_models.evaluation.evaluate import evaluate, saved_pipelines
+from fmri_models.evaluation.evaluate import evaluate
+from fmri_models.evaluation.evaluated_pipelines import evaluated_pipelines
 from fmri_models.evaluation.looks import looks_at_folds, looks_sentence, name_of_look
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
@@ -74,7 +75,7 @@ def test_more_than_a_hundred_folds_are_found_in_their_order(tmp_path):
     for name in ("fold99", "fold100", "fold00", "fold1", "fold00 copy"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model_index.json").write_text("{}")
-    assert [each.source.name for each in saved_pipelines(tmp_path)] == ["fold00", "fold99", "fold100"]
+    assert [each.source.name for each in evaluated_pipelines(tmp_path)] == ["fold00", "fold99", "fold100"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""Every row of one subject on one fold: which there are, and what each has."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+
+from .. import progress
+from .evaluated_subject import EvaluatedSubject
+from .held_out import HeldOut
+from .processor_notes import processor_notes
+from .rows import ROWS, RowData
+
+
+@dataclass
+class SubjectRows:
+    """Rows of one subject on one fold.
+
+    Args:
+        subject: Name.
+        fold: Fold of the split.
+        stimulus_ids: (N,) stimulus of each item.
+        truth: (N, C, H, W) what was shown, in [0, 1].
+        rows: Name ▶ pictures and embeddings, in the order of reports.
+        missing: Name of a row that there is not ▶ why; empty where nobody would look for it.
+        gallery_embeds: (N, …) embeddings of what was shown; None without retrieval.
+        held_out: The trials behind the items, and what is known of whether they were learned from.
+        notes: What the report says of the processor.
+    """
+
+    subject: str
+    fold: int
+    stimulus_ids: list[str]
+    truth: torch.Tensor
+    rows: dict[str, RowData]
+    missing: dict[str, str]
+    gallery_embeds: torch.Tensor | None
+    held_out: HeldOut
+    notes: list[str] = field(default_factory=list)
+
+
+def draw_rows(of: EvaluatedSubject) -> SubjectRows:
+    """Draws all rows that there are; first what the generator draws, each with a bar that names it."""
+    ways = {name: row.draw for name, row in ROWS.items() if row.draw is not None}
+    reasons = {name: ROWS[name].missing(of) for name in ways}
+    there = [name for name, reason in reasons.items() if reason is None]
+    again = [name for name in there if ROWS[name].is_brain(of)]
+    by_generator = [name for name in there if ROWS[name].by_generator and name not in again]
+    for number, name in enumerate(by_generator, start=1):
+        with ExitStack() as stack:
+            _name_bars(stack, of, f"row {number} of {len(by_generator)} drawn rows", ROWS[name].label)
+            of.rows[name] = ways[name](of)
+    for name in there:
+        if name not in by_generator:
+            of.rows[name] = of.rows["brain"] if name in again else ways[name](of)
+    return SubjectRows(
+        of.subject,
+        of.record.fold,
+        of.stimulus_ids,
+        of.truth,
+        {name: of.rows[name] for name in there},
+        {name: reason for name, reason in reasons.items() if reason is not None},
+        of.gallery_embeds,
+        of.held_out,
+        processor_notes(of.pipeline.processor, of.table, of.test),
+    )
+
+
+def _name_bars(stack: ExitStack, of: EvaluatedSubject, which: str, label: str) -> None:
+    of_subject = f" of {of.subject}" if len(of.pipeline.processor.subject_names) > 1 else ""
+    of.doing = f"Drawing {which}{of_subject}, {label}"
+    for pipeline in (of.pipeline, of.reference):
+        if pipeline is not None:
+            stack.enter_context(progress.named(pipeline, of.doing, pipeline.image_generator))
+
+
+def joined_rows(subjects: Sequence[SubjectRows]) -> dict[str, RowData]:
+    """Rows of several subjects and folds; a row that one of them lacks is left out."""
+    names = [name for name in subjects[0].rows if all(name in each.rows for each in subjects)]
+    return {name: _joined([each.rows[name] for each in subjects]) for name in names}
+
+
+def _joined(row: Sequence[RowData]) -> RowData:
+    return RowData(joined([each.images for each in row]), joined([each.retrieval_embeds for each in row]))
+
+
+def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """One after the other; None if one of them is."""
+    known = [each for each in tensors if each is not None]
+    return torch.cat(known) if len(known) == len(tensors) else None

@@ -1,0 +1,128 @@
+"""What a report says of the data, the model and the trials, beside the scores."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.schema import TRAIN, VALIDATION
+from ..data.table import TrialTable
+from ..names import listed
+from ..pipeline_fmri import FmriToImagePipeline
+from ..scenes import factor_combinations_seen
+from ..training_record import TrainingRecord
+from .drawn_rows import SubjectRows
+from .rows import ROWS
+from .seeded_drawing import SeededDrawing
+
+
+def described_data(
+    table: TrialTable, record: TrainingRecord, tested: Sequence[SubjectRows], factors: Sequence[dict[str, str]] | None
+) -> dict[str, Any]:
+    """What was measured on, for report.json.
+
+    Args:
+        table: The trial table.
+        record: Which split, and what was learned from.
+        tested: What was evaluated of it.
+        factors: Of the scene of each item; None where they are not known.
+    """
+    subjects = list(dict.fromkeys(each.subject for each in tested))
+    ceilings = {name: table.voxels(name) for name in subjects}
+    values = [np.asarray(v.noise_ceiling) for v in ceilings.values() if v.noise_ceiling is not None]
+    described: dict[str, Any] = {
+        "name": table.name,
+        "fingerprint": table.fingerprint,
+        "simulated": table.simulated,
+        "mean_noise_ceiling": float(np.nanmean(np.concatenate(values))) if values else None,
+        "noise_ceiling_source": sorted({v.source for v in ceilings.values() if v.source}),
+        "noise_ceiling_repetitions": sorted({v.repetitions for v in ceilings.values() if v.repetitions}),
+        "num_voxels": {name: table.num_voxels(name) for name in subjects},
+        "split": record.split,
+        "folds": sorted({each.fold for each in tested}),
+        "train_parts": record.train_parts,
+        "test_items": sum(len(each.stimulus_ids) for each in tested),
+        "test_trials": sum(len(each.held_out.trials) for each in tested),
+        "repeats_stimuli": table.repeats_stimuli(record.split),
+    }
+    if factors is not None:
+        trained = table.trials(subjects[0], record.train_parts, record.split, record.fold).stimulus_ids
+        seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
+        described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, factors)
+    return described
+
+
+def described_model(
+    name: str, pipeline: FmriToImagePipeline, record: TrainingRecord, drawing: SeededDrawing
+) -> dict[str, Any]:
+    """What was measured, for report.json; `name` is its folder's, or that on the Hub."""
+    return {
+        "path": name,
+        "method": record.method,
+        "subjects": pipeline.processor.subject_names,
+        "image_generator": type(pipeline.image_generator).__name__,
+        "repetitions_trained_on": record.repetitions,
+        "training_seconds": record.seconds,
+        "settings": {
+            **pipeline.settings_used(drawing.settings),
+            "seed": drawing.seed,
+            "precision": drawing.precision,
+        },
+        "transductive": pipeline.processor.is_transductive,
+    }
+
+
+def notes_on_what_was_measured(
+    table: TrialTable, record: TrainingRecord, pipeline: FmriToImagePipeline, rows: Collection[str]
+) -> list[str]:
+    """What has to be known of table, generator, model and processor to read the scores of the rows that there are."""
+    notes = []
+    if table.simulated:
+        notes.append("The brain activity is simulated; nothing here says how well a real brain can be read.")
+    if pipeline.image_generator.limits is not None:
+        notes.append(pipeline.image_generator.limits)
+    if not pipeline.image_generator.generates_from_embeddings:
+        embeds = pipeline.brain_model.config.image_embedding_space is not None
+        notes.append(
+            "The image generator draws from latents alone: brain is the decoded low-level picture"
+            + (", and the embeddings serve retrieval." if embeds else ".")
+        )
+    if pipeline.brain_model.config.model_type == "fmri-linear":
+        notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
+    elif "permuted_training_own" not in rows:
+        notes.append(
+            "permuted_training is ridge regression, whatever the evaluated method is; --refit-permuted adds the method "
+            "itself, trained on exchanged pairs."
+        )
+    if pipeline.processor.is_transductive:
+        notes.append(
+            "Unseen sessions are standardised with statistics of the test trials: the results are transductive."
+        )
+    if table.repeats_stimuli(record.split):
+        notes.append(table.repeats_stimuli(record.split))
+    return notes
+
+
+def notes_on_missing_rows(tested: Sequence[SubjectRows], rows: Collection[str]) -> list[str]:
+    """Why a row is not in the report that somebody would look for, because a subject or fold has none."""
+    reasons = [next((each.missing[name] for each in tested if each.missing.get(name)), "") for name in ROWS]
+    return [reason for name, reason in zip(ROWS, reasons, strict=True) if reason and name not in rows]
+
+
+def notes_on_unused_trials(table: TrialTable, record: TrainingRecord, tested: Sequence[SubjectRows]) -> list[str]:
+    """A sentence on the trials that are neither learned from nor tested."""
+    if record.method == "unknown":
+        return []
+    unused = [part for part in (TRAIN, VALIDATION) if part not in record.train_parts]
+    trials = [table.trials(each.subject, unused, record.split, each.fold) for each in tested] if unused else []
+    count = sum(len(each) for each in trials)
+    if count == 0:
+        return ["All training and validation trials of the split were learned from."]
+    stimuli = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
+    what = f"of {stimuli} stimuli"
+    if table.repeats_stimuli(record.split):
+        runs = {run for each in trials for run in zip(each.sessions.tolist(), each.runs.tolist(), strict=True)}
+        what = listed((f"session {session} run {run}" for session, run in sorted(runs)), 10)
+    folds = len({each.fold for each in tested})
+    of_folds = f" in {folds} folds" if folds > 1 else ""
+    return [f"Besides the test trials, {count} {' and '.join(unused)} trials{of_folds} were not learned from ({what})."]
