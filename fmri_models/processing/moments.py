@@ -1,4 +1,4 @@
-"""Mean and variance of each voxel over a stream of chunks: the one place where they are computed."""
+"""Mean and variance of each voxel over a stream of chunks, as processors are fitted with them."""
 
 from dataclasses import dataclass
 from typing import Self
