@@ -10,7 +10,7 @@ from scipy.stats import binom
 from fmri_models.evaluation import Report, RowData, Scores, score_rows
 from fmri_models.evaluation.bootstrap import PERMUTATIONS
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
-from tests.evaluation.test_report import Classifier, TinyExtractor
+from tests.evaluation.toy_report import Classifier, TinyExtractor
 
 NOT_TESTED = ("factor_accuracy_colour", "factor_accuracy_place")
 ALL = (*PROTOCOLS["standard"].metrics, *PROTOCOLS["small_pictures"].metrics, "distance_efficientnet_lite0")

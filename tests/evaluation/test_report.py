@@ -2,112 +2,19 @@
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
 from fmri_models.evaluation.metrics import losses_in_rows
 from fmri_models.evaluation.named_metrics import get_metric
-from fmri_models.evaluation.picture_files import item_names
-from fmri_models.evaluation.picture_grid import draw_grid, grid_items
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
 from fmri_models.evaluation.report_pages import to_markdown
-from fmri_models.evaluation.report_terminal import notes_text, results_table
-
-COUNT = 24
-METRICS = (
-    "pixcorr",
-    "ssim",
-    "mse",
-    "two_way_tiny",
-    "two_way_tiny_same_background",
-    "retrieval_query_brain_top1",
-    "retrieval_query_image_top5",
-    "factor_accuracy_kind",
-    "pairwise_pixcorr",
-    "identification_top1",
-)
-PROTOCOL = Protocol("test", "For tests.", METRICS)
-
-
-class TinyExtractor:
-    """Mean colors of an 8x8 grid, and a count of the pictures it saw."""
-
-    name, sha256 = "tiny", "0" * 64
-
-    def __init__(self):
-        self.seen = 0
-
-    def __call__(self, images):
-        self.seen += len(images)
-        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
-
-
-class Classifier:
-    """Calls a picture bright or dark."""
-
-    sha256 = "1" * 64
-
-    def predict(self, images):
-        return {"kind": ["bright" if image.mean() > 0.5 else "dark" for image in images]}
-
-
-def smooth_pictures(count=COUNT, seed=0, size=64):
-    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").clamp(0, 1)
-
-
-@pytest.fixture(scope="module")
-def material():
-    """Two subjects who saw the same pictures; the brain row is right with noise."""
-    truth = smooth_pictures().repeat(2, 1, 1, 1)
-    noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
-    embeds = torch.randn(COUNT, 12, generator=torch.Generator().manual_seed(2)).repeat(2, 1)
-    decoded = embeds + 0.8 * torch.randn(embeds.shape, generator=torch.Generator().manual_seed(3))
-    exchanged = torch.cat([torch.arange(COUNT).roll(1), COUNT + torch.arange(COUNT).roll(1)])
-    brain = 0.7 * truth + 0.3 * noise
-    rows = {
-        "brain": RowData(brain, decoded),
-        "shuffled_brain": RowData(brain[exchanged], decoded[exchanged]),
-        "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth)),
-        "ridge": RowData(None, decoded),
-    }
-    return {
-        "rows": rows,
-        "truth": truth,
-        "stimulus_ids": [f"s{i:02d}" for i in range(COUNT)] * 2,
-        "subjects": ["subj01"] * COUNT + ["subj02"] * COUNT,
-        "gallery_embeds": embeds,
-        "backgrounds": ["a", "b", "c"] * (2 * COUNT // 3),
-        "factors": [{"kind": "bright" if picture.mean() > 0.5 else "dark"} for picture in truth],
-        "protocol": PROTOCOL,
-        "factor_classifier": Classifier(),
-    }
-
-
-@pytest.fixture(scope="module")
-def scores(material):
-    return score_rows(**material, extractors={"tiny": TinyExtractor()}, permutations=50)
-
-
-@pytest.fixture(scope="module")
-def report(scores):
-    return Report.from_scores(
-        scores,
-        PROTOCOL,
-        data={"name": "toy", "fingerprint": "f", "simulated": True, "mean_noise_ceiling": float("nan")},
-        model={"method": "toy"},
-        timing={"total_s": 1.5},
-        looks=[{"time": "2026", "commit": None, "config": {"a": 1}, "score": {"pixcorr": 0.5}}],
-        uses_test_images=["mean_image"],
-        draws=300,
-    )
+from fmri_models.evaluation.report_terminal import results_table
+from tests.evaluation.toy_report import COUNT, METRICS, PROTOCOL, TinyExtractor, smooth_pictures
 
 
 def test_rows_have_the_metrics_that_are_defined_for_them(report):
@@ -495,95 +402,6 @@ def test_bad_reports_are_refused(tmp_path, text, sentence):
         Report.load(tmp_path / "other.json")
 
 
-def test_everything_is_written_and_other_content_stays(report, scores, material, tmp_path):
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline" / "weights").write_text("kept")
-    for _ in range(2):
-        written = write_report(tmp_path, report, scores, material["rows"], material["truth"])
-        assert all(path.exists() for path in written)
-    assert (tmp_path / "pipeline" / "weights").read_text() == "kept"
-    assert not list(tmp_path.glob(".partial*"))
-    table = pq.read_table(tmp_path / "items.parquet")
-    assert table.column_names == ["row", "metric", "subject", "stimulus_id", "seed", "value"]
-    brain = table.to_pandas().query("row == 'brain' and metric == 'pixcorr'")
-    assert brain.value.mean() == pytest.approx(report.results["brain"]["pixcorr"]["value"])
-    assert len(list((tmp_path / "images" / "truth").iterdir())) == COUNT
-    assert (tmp_path / "images" / "brain" / "subj02" / "s03.png").is_file()
-    assert not (tmp_path / "images" / "ridge").exists()
-    html = (tmp_path / "report.html").read_text()
-    assert "data:image/png;base64," in html
-    assert "http://" not in html
-    assert "https://" not in html
-
-
-def test_tables_show_direction_and_missing_values(report):
-    table, markdown = results_table(report), to_markdown(report)
-    assert "PixCorr ↑" in table
-    assert "MSE ↓" in table
-    assert "–" in table
-    assert "Permutation test" in markdown
-    assert "Earlier looks at the test split" in markdown
-    assert "simulated" in markdown
-
-
-def test_html_escapes_what_users_give(report, scores, material, tmp_path):
-    changed = Report(**{**report.__dict__, "data": {"name": "<script>alert(1)</script>"}})
-    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
-    assert "<script>" not in (tmp_path / "report.html").read_text()
-
-
-HOSTILE = "# <script>alert(1)</script> [a](http://b) | **c** `d`\n\n# own \x1b[31m"
-
-
-def test_names_are_text_wherever_a_report_is_written(report, scores, material, tmp_path):
-    changed = replace(
-        report,
-        protocol={**report.protocol, "name": HOSTILE, "description": HOSTILE},
-        rows={**report.rows, "ridge": {**report.rows["ridge"], "label": HOSTILE, "description": HOSTILE}},
-        per_subject={HOSTILE: report.per_subject["subj01"], "subj02": report.per_subject["subj02"]},
-        data={"name": HOSTILE, "mean_noise_ceiling": 0.5, "noise_ceiling_source": [HOSTILE]},
-        model={"path": HOSTILE},
-        versions={"torch": HOSTILE},
-        looks=[{"time": HOSTILE, "commit": HOSTILE, "config": {HOSTILE: HOSTILE}, "score": {}}],
-        notes=[HOSTILE],
-    )
-    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
-    markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
-    for text in (markdown, html, results_table(changed)):
-        assert "\x1b" not in text
-        assert "\n# own" not in text
-    assert "<script>" not in markdown + html
-    assert "**c**" not in markdown
-    assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
-    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
-    assert cells == [len(report.results) + 3, len(report.comparisons) + 2, 6, 5]
-    assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
-    read = Report.load(tmp_path)
-    assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]
-    assert read.to_dict() == changed.to_dict()
-
-
-def test_grid_is_a_seeded_choice_that_ignores_scores(scores, material):
-    items = grid_items(scores, 5, seed=3)
-    assert items == grid_items(scores, 5, seed=3) != grid_items(scores, 5, seed=4)
-    assert all(scores.subjects[item] == "subj01" for item in items)
-    grid = draw_grid(material["truth"], {"brain": material["rows"]["brain"].images}, scores, columns=5)
-    assert isinstance(grid, Image.Image)
-    assert grid.width > 5 * 100
-    assert grid.height > 2 * 100
-
-
-def test_names_of_pictures_are_unique_and_safe():
-    ids = np.array(["a/b", "a/b", "../x"])
-    names = item_names(Scores({}, np.array(["s"] * 3), ids, np.zeros(3, int)))
-    assert names == ["a_b.png", "a_b-2.png", "_x.png"]
-    ids = np.array(["x", "x-2", "x", "a b", "a_b", "x" * 128, "x" * 128, ".", "ä"])
-    names = item_names(Scores({}, np.array(["s"] * 9), ids, np.zeros(9, int)))
-    assert names[:5] == ["x.png", "x-2.png", "x-3.png", "a_b-2.png", "a_b.png"]
-    assert names[5:7] == ["x" * 128 + ".png", "x" * 128 + "-2.png"]
-    assert len(set(names)) == 9
-
-
 def test_mismatches_are_sentences(material):
     truth, ids = material["truth"], material["stimulus_ids"]
     with pytest.raises(FmriModelsError, match="47 stimulus ids for 48"):
@@ -606,56 +424,6 @@ def test_every_metric_of_a_protocol_is_described(protocol):
     assert get_metric("distance_swav").higher_is_better is False
     with pytest.raises(FmriModelsError, match="no metric"):
         get_metric("niceness")
-
-
-def test_the_terminal_gets_the_rows_that_matter():
-    truth = smooth_pictures(6, size=16)
-    noisy = (truth + torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))) / 2
-    far = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
-    images = {"brain": truth, "shuffled_brain": far, "mean_image": noisy, "ridge": noisy, "ceiling": truth}
-    images["brain_low_level"] = noisy
-    scores = score_rows(
-        {name: RowData(each) for name, each in images.items()}, truth, list("abcdef"), get_protocol("small_pictures")
-    )
-    report = Report.from_scores(scores, get_protocol("small_pictures"))
-    table = results_table(report, width=80)
-    header, _, first, *_ = table.splitlines()
-    assert re.split(r"\s{2,}", header) == ["metric", "brain", "ridge", "best control", "ceiling"]
-    best = report.results["mean_image"]["pixcorr"]["value"]
-    assert first.split()[-2] == f"{best:.3f}" and report.results["shuffled_brain"]["pixcorr"]["value"] < best
-    assert "--all-rows" in table
-    assert max(map(len, table.splitlines())) <= 80
-    assert "low level only" in results_table(report, all_rows=True, width=80)
-
-
-def test_a_report_shows_no_python_dictionaries():
-    truth = smooth_pictures(4, size=16)
-    scores = score_rows({"brain": RowData(truth)}, truth, list("abcd"), get_protocol("small_pictures"), permutations=0)
-    model = {"path": "m", "subjects": ["subj01", "subj02"], "transductive": False, "settings": {"strength": 0.8}}
-    report = Report.from_scores(scores, get_protocol("small_pictures"), model=model)
-    report.looks = [{"time": "t", "config": {"model": "m", "recipe": {"method": "linear", "stages": [{"a": 1}]}}}]
-    markdown = to_markdown(report)
-    assert "{'" not in markdown and "['" not in markdown
-    assert "recipe linear" in markdown
-
-
-def test_notes_on_a_terminal_have_the_names_of_the_table_and_its_width(report):
-    notes = [
-        "nearest_train scores 0.711 in ssim (the brain row 0.742), 0.560 in identification_top1 and more. Nothing.",
-        "The row noise_free is missing; permuted_training is ridge regression, and --refit-permuted adds another.",
-        "x" * 100,
-    ]
-    # Numbers of metrics that no row has stay as they are; so does what has a name in it.
-    told = notes_text(replace(report, notes=[*notes, "unknown_metric of my_ssim"], warnings=[]), width=50)
-    lines = told.splitlines()
-    assert all(len(line) <= 50 and line[:2] in ("- ", "  ") for line in lines)
-    assert len([line for line in lines if line.startswith("- ")]) == 4
-    joined = " ".join(line[2:] for line in lines)
-    labels = [metric.label for metric in report.metrics() if metric.name in ("ssim", "identification_top1")]
-    assert labels == ["SSIM", "top-1 pixels"]
-    assert "nearest training scores 0.711 in SSIM (the brain row 0.742), 0.560 in top-1 pixels and" in joined
-    assert "The row noise-free is missing; permuted training (ridge) is ridge regression, and --refit" in joined
-    assert "unknown_metric of my_ssim" in joined
 
 
 def test_a_whole_number_of_stimuli_to_choose_from_is_one(report):

@@ -19,6 +19,7 @@ from fmri_models.evaluation.items import brain_items, brain_items_of
 from fmri_models.evaluation.picture_files import earlier_pictures
 from fmri_models.evaluation.report_folder import check_report_folder
 from fmri_models.evaluation.scores import ITEM_SCHEMA
+from tests.evaluation.toy_report import COUNT
 
 PROTOCOL = get_protocol("small_pictures")
 OTHERS = ("notes.txt", "images/holiday.png", "images/brain/holiday.png", "pipeline/model_index.json")
@@ -49,6 +50,27 @@ def folder(tmp_path):
         (tmp_path / "out" / name).write_text("somebody's")
     write(tmp_path / "out", ["a", "b", "c"], 0.25)
     return tmp_path / "out"
+
+
+def test_everything_is_written_and_other_content_stays(report, scores, material, tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "weights").write_text("kept")
+    for _ in range(2):
+        written = write_report(tmp_path, report, scores, material["rows"], material["truth"])
+        assert all(path.exists() for path in written)
+    assert (tmp_path / "pipeline" / "weights").read_text() == "kept"
+    assert not list(tmp_path.glob(".partial*"))
+    table = pq.read_table(tmp_path / "items.parquet")
+    assert table.column_names == ["row", "metric", "subject", "stimulus_id", "seed", "value"]
+    brain = table.to_pandas().query("row == 'brain' and metric == 'pixcorr'")
+    assert brain.value.mean() == pytest.approx(report.results["brain"]["pixcorr"]["value"])
+    assert len(list((tmp_path / "images" / "truth").iterdir())) == COUNT
+    assert (tmp_path / "images" / "brain" / "subj02" / "s03.png").is_file()
+    assert not (tmp_path / "images" / "ridge").exists()
+    html = (tmp_path / "report.html").read_text()
+    assert "data:image/png;base64," in html
+    assert "http://" not in html
+    assert "https://" not in html
 
 
 def test_a_second_report_replaces_the_first_and_nothing_else(folder):

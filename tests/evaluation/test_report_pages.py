@@ -1,0 +1,64 @@
+import re
+from dataclasses import replace
+
+from fmri_models.evaluation import Report, RowData, get_protocol, score_rows, write_report
+from fmri_models.evaluation.report_pages import to_markdown
+from fmri_models.evaluation.report_terminal import results_table
+from tests.evaluation.toy_report import smooth_pictures
+
+HOSTILE = "# <script>alert(1)</script> [a](http://b) | **c** `d`\n\n# own \x1b[31m"
+
+
+def test_tables_show_direction_and_missing_values(report):
+    table, markdown = results_table(report), to_markdown(report)
+    assert "PixCorr ↑" in table
+    assert "MSE ↓" in table
+    assert "–" in table
+    assert "Permutation test" in markdown
+    assert "Earlier looks at the test split" in markdown
+    assert "simulated" in markdown
+
+
+def test_html_escapes_what_users_give(report, scores, material, tmp_path):
+    changed = Report(**{**report.__dict__, "data": {"name": "<script>alert(1)</script>"}})
+    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
+    assert "<script>" not in (tmp_path / "report.html").read_text()
+
+
+def test_names_are_text_wherever_a_report_is_written(report, scores, material, tmp_path):
+    changed = replace(
+        report,
+        protocol={**report.protocol, "name": HOSTILE, "description": HOSTILE},
+        rows={**report.rows, "ridge": {**report.rows["ridge"], "label": HOSTILE, "description": HOSTILE}},
+        per_subject={HOSTILE: report.per_subject["subj01"], "subj02": report.per_subject["subj02"]},
+        data={"name": HOSTILE, "mean_noise_ceiling": 0.5, "noise_ceiling_source": [HOSTILE]},
+        model={"path": HOSTILE},
+        versions={"torch": HOSTILE},
+        looks=[{"time": HOSTILE, "commit": HOSTILE, "config": {HOSTILE: HOSTILE}, "score": {}}],
+        notes=[HOSTILE],
+    )
+    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
+    markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    for text in (markdown, html, results_table(changed)):
+        assert "\x1b" not in text
+        assert "\n# own" not in text
+    assert "<script>" not in markdown + html
+    assert "**c**" not in markdown
+    assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
+    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
+    assert cells == [len(report.results) + 3, len(report.comparisons) + 2, 6, 5]
+    assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
+    read = Report.load(tmp_path)
+    assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]
+    assert read.to_dict() == changed.to_dict()
+
+
+def test_a_report_shows_no_python_dictionaries():
+    truth = smooth_pictures(4, size=16)
+    scores = score_rows({"brain": RowData(truth)}, truth, list("abcd"), get_protocol("small_pictures"), permutations=0)
+    model = {"path": "m", "subjects": ["subj01", "subj02"], "transductive": False, "settings": {"strength": 0.8}}
+    report = Report.from_scores(scores, get_protocol("small_pictures"), model=model)
+    report.looks = [{"time": "t", "config": {"model": "m", "recipe": {"method": "linear", "stages": [{"a": 1}]}}}]
+    markdown = to_markdown(report)
+    assert "{'" not in markdown and "['" not in markdown
+    assert "recipe linear" in markdown
