@@ -1,4 +1,4 @@
-"""The code of docs/generators/your_own.md runs as it stands there; its first block is a file that has tests of its own."""
+"""The code of docs/generators/your_own.md runs as it stands there; the file that it shows has tests of its own."""
 
 import re
 
