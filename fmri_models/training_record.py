@@ -2,10 +2,8 @@
 
 import base64
 import binascii
-import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +30,6 @@ MAX_TRAININGS = 64
 MAX_PICTURES = 2**20
 # Of the SHA-256 of a picture's pixels: two of a million pictures share them with a chance of 1 in 500.
 _BYTES_A_PICTURE = 6
-# Keys of a recipe that may differ between trainings that are the same, because no weight depends on them.
-_FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
 
 _Text = Annotated[str, Field(max_length=1000)]
 
@@ -159,32 +155,3 @@ class TrainingRecord(ShortRepr, SavedRecord):
         if name not in self.unknown_initial_models:
             # The record holds so many at most, and the last one is known to be there.
             self.unknown_initial_models = [*self.unknown_initial_models[: MAX_TRAININGS - 1], name]
-
-
-def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What differs between two descriptions of trainings: dotted key, value in the first, value in the second.
-
-    Keys of a recipe that no weight depends on are left out.
-
-    Args:
-        before: Such as `{"recipe": …}`, of values that JSON holds.
-        now: The other one.
-    """
-    then, today = (_flat(json.loads(json.dumps(dict(values)))) for values in (before, now))
-    for key in {**then, **today}:
-        if then.get(key) != today.get(key) and not _FREE_KEYS.fullmatch(key.removeprefix("recipe.")):
-            yield key, then.get(key), today.get(key)
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping with dotted keys, so that a difference can be named."""
-    if isinstance(values, dict):
-        items: Any = values.items()
-    elif isinstance(values, list):
-        items = enumerate(values)
-    else:
-        return {prefix.removesuffix("."): values}
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        flat.update(_flat(value, f"{prefix}{key}."))
-    return flat

@@ -14,7 +14,8 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..pipeline_folder import INDEX_FILE
 from ..processing.options import UnseenSession
 from ..swapping import recover
-from ..training_record import TrainingRecord, differing
+from ..training_differences import differing
+from ..training_record import TrainingRecord
 from .held_out import check_trained_split, learned_stimuli
 
 _SETTLED = re.compile(r"stages\.\d+\.objective\.selection")

@@ -9,7 +9,7 @@ from ..names import one_line
 from ..reading import read_object
 from ..saving import check_schema, json_text, remove_folder, write_text
 from ..swapping import is_partial, recover_below
-from ..training_record import differing
+from ..training_differences import differing
 from ..version import __version__
 from .stage_objectives import with_current_names
 
