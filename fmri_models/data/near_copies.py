@@ -1,35 +1,25 @@
 """Test pictures that are there in the training once more: recompressed, with a changed pixel, grey, mirrored ...
 
-Random projections of all pictures shortlist, in blocks that fit into memory; the correlation of the pictures decides.
+Random projections of all pictures shortlist, in chunks that fit into memory; the correlation of the pictures decides.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from ..progress import bar
 from ..scenes import scene, stimulus_id
-from . import schema
+from .picture_correlation import best_match, centred, grey
 from .pictures import content_sha256, decode_picture
 from .table_stimuli import Stimuli
 
-# Pictures that correlate above it are taken for the same one.
-THRESHOLD = 0.99
-# The common size: that of the first picture, as far as it lies between these. Half of it counts as well, where what
-# compression and resizing have done to single pixels is gone; different pictures are more alike there, too.
+# The common size: that of the first picture, as far as it lies between these.
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 128
-_THRESHOLD_OF_HALVED = 0.995
-# A grey picture is one of a coloured one if it has its contrast as well: a white bar is no grey picture of a blue one.
-_CONTRAST = 1.1
-# Files keep colours at a lower resolution than luminance; in blocks of so many pixels they agree all the same.
-_BLOCK_OF_COLOUR = 4
 # At .99 the cosine of projections errs by .0018 (1 - r² over the root of their number), and is above this for certain.
 _PROJECTIONS = 128
 _SHORTLISTED = 0.975
@@ -39,7 +29,6 @@ _COARSE_SIDE = 12
 _COARSE_MARGIN = 0.04
 _SHORTLISTED_COARSE = 0.9
 _CANDIDATES = 4
-_MARGINS = tuple(number / 200 for number in range(1, 17))
 _PICTURES_A_BATCH = 64
 _TESTS_AT_ONCE, _OTHERS_AT_ONCE, _PAIRS_AT_ONCE = 512, 4096, 1024
 # Of 256 levels: below it a sketch is rounding.
@@ -54,7 +43,7 @@ class NearCopy:
     Args:
         stimulus: The one that is tested.
         copy_of: Another one.
-        correlation: Pearson's r of the pixels, see [`correlations`]; 1 for two equal flat pictures.
+        correlation: Pearson's r of the pixels, see [`picture_correlation.correlations`]; 1 for two equal flat pictures.
         mirrored: Whether one of them had to be mirrored for it.
         cropped: Whether the margin of one of them had to be left out for it.
     """
@@ -84,13 +73,13 @@ class PictureSketches:
         self._name = name
         self._size: tuple[int, int] | None = None
         self._verdicts: dict[tuple[str, str], NearCopy | None] = {}
-        self._row_of: dict[str, int] = {}
+        self._position_of: dict[str, int] = {}
         self._flat: dict[str, bytes] = {}
         straight, mirrored, wanted = [], [], sorted(set(ids))
         with self._bar(wanted, "picture") as done:
             for names, pictures in self._batches(wanted):
                 for each, picture in zip(names, pictures, strict=True):
-                    self._row_of[each] = len(self._row_of)
+                    self._position_of[each] = len(self._position_of)
                     if (picture == picture[0, 0]).all():
                         self._flat[each] = picture[0, 0].tobytes()
                 straight.append((*_sketched(pictures), _log_contrast(pictures)))
@@ -108,8 +97,8 @@ class PictureSketches:
             test: Ids that were given on construction.
             others: Ids that were given on construction; those that are tested are left out.
         """
-        tested = sorted(name for name in set(test) if name in self._row_of)
-        known = sorted(name for name in set(others) - set(tested) if name in self._row_of)
+        tested = sorted(name for name in set(test) if name in self._position_of)
+        known = sorted(name for name in set(others) - set(tested) if name in self._position_of)
         flat = {pixel: name for name in reversed(known) if (pixel := self._flat.get(name)) is not None}
         found = {name: NearCopy(name, flat[self._flat[name]], 1.0) for name in tested if self._flat.get(name) in flat}
         shortlist = self._shortlisted(tested, known)
@@ -148,11 +137,11 @@ class PictureSketches:
         shortlist: dict[str, list[str]] = {}
         for start in range(0, len(tested), _TESTS_AT_ONCE):
             names = tested[start : start + _TESTS_AT_ONCE]
-            rows = [self._row_of[name] for name in names]
+            rows = [self._position_of[name] for name in names]
             candidates: list[list[tuple[float, str]]] = [[] for _ in names]
             for first in range(0, len(known), _OTHERS_AT_ONCE):
                 others = known[first : first + _OTHERS_AT_ONCE]
-                columns = [self._row_of[name] for name in others]
+                columns = [self._position_of[name] for name in others]
                 for similarity in self._similarities(rows, columns):
                     for row, column in _largest(similarity):
                         candidates[row].append((-float(similarity[row, column]), others[column]))
@@ -162,15 +151,15 @@ class PictureSketches:
         return shortlist
 
     def _similarities(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[np.ndarray]:
-        """How far above its bound each kind of sketch is, (rows, columns); below 0 is not shortlisted."""
-        grey, colour, coarse, cropped, contrast = (sketch[columns].astype(np.float32).T for sketch in self._straight)
+        """How far above their bounds sketches of one sort are, (rows, columns); below 0 is not shortlisted."""
+        light, colour, coarse, cropped, contrast = (sketch[columns].astype(np.float32).T for sketch in self._straight)
         own = [sketch[rows].astype(np.float32) for sketch in self._straight]
         mirrored = [sketch[rows].astype(np.float32) for sketch in self._mirrored]
         # Each for itself, and luminance of the same contrast first: where shapes come in many colours, the luminance of
         # all of them is that of the tested one.
         yield np.maximum(own[1] @ colour, mirrored[1] @ colour) - _SHORTLISTED
         other_contrast = np.minimum(np.abs(own[4] - contrast), 1) * _ORDER_BY_CONTRAST
-        yield np.maximum(own[0] @ grey, mirrored[0] @ grey) - other_contrast - _SHORTLISTED
+        yield np.maximum(own[0] @ light, mirrored[0] @ light) - other_contrast - _SHORTLISTED
         small = (own[2] @ coarse, own[2] @ cropped, own[3] @ coarse, mirrored[2] @ coarse)
         yield np.maximum.reduce(small) - _SHORTLISTED_COARSE
 
@@ -194,7 +183,7 @@ class PictureSketches:
                     for name, picture in zip(names, batch, strict=True)
                 }
                 for one, other in chunk:
-                    found = _best_match(pictures[one], pictures[other])
+                    found = best_match(pictures[one], pictures[other])
                     self._verdicts[one, other] = None if found is None else NearCopy(one, other, *found)
                     done.update()
 
@@ -207,99 +196,6 @@ class PictureSketches:
         )
 
 
-def parts_by_fold(split: pa.Table) -> Iterator[tuple[int, set[str], set[str]]]:
-    """For each fold, what it tests and has not in training or validation by its id, and what it has there.
-
-    Args:
-        split: Rows with `fold, stimulus_id, split`.
-    """
-    stimuli: dict[tuple[int, bool], set[str]] = defaultdict(set)
-    columns = (split[name].to_pylist() for name in ("fold", "stimulus_id", "split"))
-    for fold, stimulus, part in zip(*columns, strict=True):
-        stimuli[fold, part == schema.TEST].add(stimulus)
-    for fold in sorted({fold for fold, _ in stimuli}):
-        known = stimuli[fold, False]
-        yield fold, stimuli[fold, True] - known, known
-
-
-def correlations(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pearson's r of pictures, uint8 (n, H, W, 3); -1 where it is undefined.
-
-    It is the larger one of luminance and colour where the colours agree at a low resolution, or one of the two is the
-    other one in grey. Else it is that of the colours: shapes of another colour are other pictures.
-    """
-    coloured, grey = (ones, others), (_grey(ones), _grey(others))
-    are_grey = np.array(
-        [_pearson(one, _repeated(light)) > THRESHOLD for one, light in zip(coloured, grey, strict=True)]
-    )
-    contrasts = [light.reshape(len(light), -1).std(axis=1, dtype=np.float64) for light in grey]
-    alike = (contrasts[0] < _CONTRAST * contrasts[1]) & (contrasts[1] < _CONTRAST * contrasts[0])
-    same_colours = _pearson(*map(_in_blocks, coloured)) > THRESHOLD
-    by_luminance = same_colours | (are_grey.any(axis=0) & alike) | are_grey.all(axis=0)
-    found = _pearson(*coloured)
-    return np.where(by_luminance, np.maximum(found, _pearson(*grey)), found)
-
-
-def _pearson(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(n,) correlations over all values of a picture; -1 where one of the two is flat."""
-    a, b = _centred(ones), _centred(others)
-    products, lengths = (a * b).sum(axis=1), np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
-    r = np.divide(products, lengths, out=np.full(len(ones), -1.0, np.float32), where=lengths > 0)
-    return np.minimum(r, 1).astype(np.float64)
-
-
-def _repeated(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
-def _in_blocks(pictures: np.ndarray) -> np.ndarray:
-    """Means over squares of pixels (n, H / side, W / side, 3); what is left at the right and below is left out."""
-    side = _BLOCK_OF_COLOUR
-    count, height, width = len(pictures), pictures.shape[1] // side, pictures.shape[2] // side
-    whole = pictures[:, : height * side, : width * side]
-    return whole.reshape(count, height, side, width, side, 3).mean(axis=(2, 4), dtype=np.float32)
-
-
-def _best_match(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool] | None:
-    """The correlation of two pictures (H, W, 3) that are alike, and whether it took mirroring and cropping; or None."""
-    ways = ((one, False), (np.ascontiguousarray(one[:, ::-1]), True))
-    tries = [(turned, other, mirrored) for turned, mirrored in ways]
-    if (found := _largest_above(THRESHOLD, tries)) is not None:
-        return (*found, False)
-    small = _halved(other)
-    tries = [(_halved(turned), small, mirrored) for turned, mirrored in ways]
-    if (found := _largest_above(_THRESHOLD_OF_HALVED, tries)) is not None:
-        return (*found, False)
-    cropped = [(_halved(turned, margin), small, mirrored) for margin in _MARGINS for turned, mirrored in ways]
-    cropped += [
-        (turned, cut, mirrored)
-        for margin in _MARGINS
-        for cut in [_halved(other, margin)]
-        for turned, _, mirrored in tries
-    ]
-    found = _largest_above(_THRESHOLD_OF_HALVED, cropped)
-    return None if found is None else (*found, True)
-
-
-def _largest_above(threshold: float, tries: Sequence[tuple[np.ndarray, np.ndarray, bool]]) -> tuple[float, bool] | None:
-    """The largest correlation among pairs of pictures, and what is said of that pair; None where it is too small."""
-    found = correlations(np.stack([one for one, _, _ in tries]), np.stack([other for _, other, _ in tries]))
-    best = int(found.argmax())
-    return (float(found[best]), tries[best][2]) if found[best] > threshold else None
-
-
-def _halved(picture: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """A picture (H, W, 3) in half its size, without a share of its sides."""
-    height, width = picture.shape[:2]
-    box = (width * margin, height * margin, width * (1 - margin), height * (1 - margin))
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize((width // 2, height // 2), Image.Resampling.BICUBIC, box=box))
-
-
-def _ways(picture: np.ndarray) -> tuple[tuple[np.ndarray, bool], tuple[np.ndarray, bool]]:
-    return (picture, False), (picture[:, ::-1], True)
-
-
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture, uint8 (H, W, 1 or 3), as one of three channels and of that width and height."""
     colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
@@ -308,44 +204,31 @@ def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(colour)).resize(size, Image.Resampling.BICUBIC))
 
 
-def _grey(pictures: np.ndarray) -> np.ndarray:
-    """Luminance (..., H, W) float32; one value for one colour, which a matrix product would not promise."""
-    red, green, blue = np.moveaxis(pictures.astype(np.float32), -1, 0)
-    return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
-
-
 def _sketched(pictures: np.ndarray) -> tuple[np.ndarray, ...]:
     """Of pictures (n, H, W, 3), unit vectors: projections of grey and colour, small grey ones, these cropped; or 0."""
-    grey = _grey(pictures)
-    values = _centred(grey), _centred(pictures)
+    light = grey(pictures)
+    values = centred(light), centred(pictures)
     projected = [each @ _projection(each.shape[1]) for each in values]
-    small = [np.stack([_thumbnail(picture, margin) for picture in grey]) for margin in (0.0, _COARSE_MARGIN)]
-    return tuple(_unit(each) for each in (*projected, *(_centred(each) for each in small)))
+    small = [np.stack([_thumbnail(picture, margin) for picture in light]) for margin in (0.0, _COARSE_MARGIN)]
+    return tuple(_unit(each) for each in (*projected, *(centred(each) for each in small)))
 
 
 def _log_contrast(pictures: np.ndarray) -> np.ndarray:
     """(n, 1) of the luminance."""
-    return np.log(np.maximum(_grey(pictures).std(axis=(1, 2))[:, None], _LEAST_LENGTH)).astype(np.float16)
+    return np.log(np.maximum(grey(pictures).std(axis=(1, 2))[:, None], _LEAST_LENGTH)).astype(np.float16)
 
 
-def _thumbnail(grey: np.ndarray, margin: float) -> np.ndarray:
+def _thumbnail(light: np.ndarray, margin: float) -> np.ndarray:
     """(side, side) of a grey picture (H, W), without a share of its sides."""
-    height, width = grey.shape
+    height, width = light.shape
     box = (width * margin, height * margin, width * (1 - margin), height * (1 - margin))
-    return np.asarray(Image.fromarray(grey).resize((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.BOX, box=box))
+    return np.asarray(Image.fromarray(light).resize((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.BOX, box=box))
 
 
 @lru_cache(maxsize=2)
 def _projection(width: int) -> np.ndarray:
     """Random directions (width, number), always the same ones."""
     return np.random.default_rng(0).standard_normal((width, _PROJECTIONS), dtype=np.float32)
-
-
-def _centred(pictures: np.ndarray) -> np.ndarray:
-    """(n, values) float32 without their mean; exactly 0 for a picture that is flat."""
-    values = pictures.reshape(len(pictures), -1).astype(np.float32)
-    flat = (values == values[:, :1]).all(axis=1, keepdims=True)
-    return np.where(flat, 0, values - values.mean(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -355,8 +238,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit.astype(np.float16)
 
 
-def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True)) if parts else ()
+def _joined(batches: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    return tuple(np.concatenate(each) for each in zip(*batches, strict=True)) if batches else ()
 
 
 def _largest(similarity: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..progress import batches
 from ..reading import read_array
 from ..saving import atomic_file
+from .cache import cache_folder, make_cache_folder, write_array
 from .generator_pictures import pictures_to_embed
-from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
 
 _PICTURES_A_BATCH = 128
@@ -39,7 +38,7 @@ def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
     if not path.is_file():
         make_cache_folder(path.parent)
         with atomic_file(path) as partial:
-            _write(partial, table, generator, shape)
+            write_array(partial, shape, np.dtype(np.uint8), _resized(table, generator))
     pictures = read_array(path, "cache of pictures", "delete it", memory_map=True)
     if pictures.shape != shape or pictures.dtype != np.uint8:
         raise FmriModelsError(
@@ -49,12 +48,10 @@ def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
     return pictures
 
 
-def _write(path: Path, table: TrialTable, generator: ImageGenerator, shape: tuple[int, ...]) -> None:
-    """Written, not memory-mapped: a full disk is an error then, and not a killed process."""
-    header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    with path.open("wb") as out:
-        npy.write_array_header_1_0(out, header)
-        for rows in batches(shape[0], _PICTURES_A_BATCH, "Decoding pictures"):
-            images = table.stimuli.images(table.stimuli.ids[rows.start : rows.stop])
-            pictures = (pictures_to_embed(images, generator) * 255).round()
-            out.write(pictures.numpy().astype(np.uint8).tobytes())
+def _resized(table: TrialTable, generator: ImageGenerator) -> Iterator[np.ndarray]:
+    """(n, C, H, W) uint8 pictures, a few at a time, in the table's order."""
+    ids = table.stimuli.ids
+    for chosen in batches(len(ids), _PICTURES_A_BATCH, "Decoding pictures"):
+        images = table.stimuli.images(ids[chosen.start : chosen.stop])
+        pictures = (pictures_to_embed(images, generator) * 255).round()
+        yield pictures.numpy().astype(np.uint8)

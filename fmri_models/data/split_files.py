@@ -1,6 +1,7 @@
 """Split files: reading and building them, and the checks that no picture is learned from and tested on."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,21 @@ def part_fingerprints(split: pa.Table, fold: int) -> dict[str, str]:
             digest.update(f"{subject} {trial} {stimulus}\n".encode())
         fingerprints[part] = digest.hexdigest()
     return fingerprints
+
+
+def parts_by_fold(split: pa.Table) -> Iterator[tuple[int, set[str], set[str]]]:
+    """For each fold, what it tests and has not in training or validation by its id, and what it has there.
+
+    Args:
+        split: Rows with `fold, stimulus_id, split`.
+    """
+    stimuli: dict[tuple[int, bool], set[str]] = defaultdict(set)
+    columns = (split[name].to_pylist() for name in ("fold", "stimulus_id", "split"))
+    for fold, stimulus, part in zip(*columns, strict=True):
+        stimuli[fold, part == schema.TEST].add(stimulus)
+    for fold in sorted({fold for fold, _ in stimuli}):
+        known = stimuli[fold, False]
+        yield fold, stimuli[fold, True] - known, known
 
 
 def check_disjoint(split: pa.Table, contents: Mapping[str, str | None], name: str) -> None:

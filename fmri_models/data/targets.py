@@ -20,8 +20,8 @@ from ..generation.weights_digest import weights_digest
 from ..progress import bar
 from ..reading import read_array
 from ..swapping import PARTIAL_PREFIX
+from .cache import cache_folder, make_cache_folder
 from .generator_pictures import pictures_to_embed, prepare_pictures
-from .matrix import cache_folder, make_cache_folder
 from .table import TrialTable
 
 Target = Literal["image_embeds", "latents", "text_embeds"]

@@ -15,10 +15,10 @@ from ..swapping import is_partial
 from . import schema
 from .hub import table_folder
 from .metadata import read_metadata
-from .near_copies import PictureSketches, parts_by_fold
+from .near_copies import PictureSketches
 from .parquet import column_findings, file_sha256, fmri_chunks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
-from .split_files import check_disjoint, check_split_rows
+from .split_files import check_disjoint, check_split_rows, parts_by_fold
 from .table import TrialTable
 from .training_checks import Shown, TrainingChecks
 

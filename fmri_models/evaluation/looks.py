@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..data.matrix import cache_folder
+from ..data.cache import cache_folder
 from ..data.splits import named_folds
 from ..errors import FmriModelsError
 from ..hub_repository import is_in_hub_cache

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from ..data.near_copies import THRESHOLD, NearCopy, PictureSketches, parts_by_fold
+from ..data.near_copies import NearCopy, PictureSketches
+from ..data.picture_correlation import THRESHOLD
+from ..data.split_files import parts_by_fold
 from ..data.table import TrialTable
 from .named_metrics import get_metric
 from .protocols import Protocol
@@ -49,9 +51,9 @@ def near_copies_of_folds(
         subjects: Whose trials count.
         folds: Which folds were evaluated.
     """
-    rows = table.split_rows(split)
-    rows = rows.filter(pc.is_in(rows["subject"], pa.array(sorted(subjects))))
-    compared = [(fold, tested, known) for fold, tested, known in parts_by_fold(rows) if fold in folds]
+    trials = table.split_rows(split)
+    trials = trials.filter(pc.is_in(trials["subject"], pa.array(sorted(subjects))))
+    compared = [(fold, tested, known) for fold, tested, known in parts_by_fold(trials) if fold in folds]
     compared = [each for each in compared if each[1] and each[2]]
     if not compared:
         return []
@@ -88,16 +90,16 @@ def near_copies_content(
     """
     pairs = [{"fold": each.fold, **asdict(copy)} for each in found for copy in each.copies]
     copied = {(pair["fold"], pair["stimulus"]) for pair in pairs}
-    kept = [row for row, item in enumerate(zip(folds, ids, strict=True)) if item not in copied]
+    kept = [position for position, item in enumerate(zip(folds, ids, strict=True)) if item not in copied]
     without = None
-    if pairs and len({ids[row] for row in kept}) > 1:
+    if pairs and len({ids[position] for position in kept}) > 1:
         scores = score_rows(
             {"brain": _subset(brain, kept)},
             truth[kept],
-            [ids[row] for row in kept],
+            [ids[position] for position in kept],
             protocol,
-            folds=[folds[row] for row in kept],
-            **{name: _rows_of(values, kept) for name, values in columns.items()},
+            folds=[folds[position] for position in kept],
+            **{name: _kept(values, kept) for name, values in columns.items()},
             permutations=0,
             seed=seed,
         )
@@ -148,10 +150,12 @@ def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[st
 
 def _subset(row: RowData, kept: Sequence[int]) -> RowData:
     embeds = row.retrieval_embeds
-    return RowData(images=_rows_of(row.images, kept), retrieval_embeds=_rows_of(embeds, kept))
+    return RowData(images=_kept(row.images, kept), retrieval_embeds=_kept(embeds, kept))
 
 
-def _rows_of(values: Any, kept: Sequence[int]) -> Any:
+def _kept(values: Any, kept: Sequence[int]) -> Any:
     if values is None:
         return None
-    return values[list(kept)] if isinstance(values, torch.Tensor | np.ndarray) else [values[row] for row in kept]
+    return (
+        values[list(kept)] if isinstance(values, torch.Tensor | np.ndarray) else [values[position] for position in kept]
+    )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fmri_models.data import TrialTable, TrialTableWriter, matrix
+from fmri_models.data import TrialTable, TrialTableWriter, cache
 from fmri_models.data.matrix import FmriMatrix
 from fmri_models.errors import FmriModelsError
 
@@ -99,10 +99,10 @@ def test_written_once_and_again_after_an_interruption(own_cache: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(matrix.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(FmriModelsError, match=r"cache folder .* can't be written .*FMRI_MODELS_CACHE"):
         materialize(np.ones((2, 2), np.float32))
-    monkeypatch.setenv(matrix.CACHE_VARIABLE, str(tmp_path / "readonly"))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "readonly"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(FmriModelsError, match="no permission to write"):
         materialize(np.ones((2, 2), np.float32))
@@ -112,7 +112,7 @@ def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, own_cache: P
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(matrix.npy, "write_array_header_1_0", full)
+    monkeypatch.setattr(cache.npy, "write_array_header_1_0", full)
     with pytest.raises(FmriModelsError, match="disk is full"):
         materialize(np.ones((2, 2), np.float32))
     assert [path.name for path in (own_cache / "matrices/f").iterdir()] == ["subj01.lock"]

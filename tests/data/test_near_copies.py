@@ -10,9 +10,10 @@ from PIL import Image, ImageFilter
 
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter, near_copies
-from fmri_models.data.near_copies import THRESHOLD, PictureSketches, correlations, parts_by_fold
+from fmri_models.data.near_copies import PictureSketches
+from fmri_models.data.picture_correlation import THRESHOLD, correlations
 from fmri_models.data.pictures import content_sha256
-from fmri_models.data.split_files import split_table
+from fmri_models.data.split_files import parts_by_fold, split_table
 from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_kfold
 from fmri_models.data.validation import validate_table
