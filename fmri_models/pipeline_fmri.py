@@ -13,7 +13,6 @@ from tqdm import tqdm
 from transformers import BatchFeature
 
 from .adapters import unwrapped
-from .conditions import Conditions
 from .drawing_request import DrawingRequest
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
@@ -362,7 +361,7 @@ class FmriToImagePipeline(StoredPipeline):
             conditions, num_candidates = conditions.only("latents"), 1
         if not conditions.given:
             # What was decoded is for retrieval alone; a picture that is drawn from nothing would be none of it.
-            Conditions().count(type(image_generator).__name__)
+            image_generator.accept(conditions).count(type(image_generator).__name__)
         conditions = conditions.repeated(num_patterns, num_candidates)
         output_type = "latent" if request.output_type == "latent" else "pt"
         sources, on_step_end = request.generator, request.on_step_end
