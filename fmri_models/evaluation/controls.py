@@ -38,7 +38,7 @@ def derangement(count: int, seed: int) -> np.ndarray:
 
 
 def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
-    """Rows that give each item a pattern that belongs to another stimulus.
+    """Positions that give each item a pattern that belongs to another stimulus.
 
     Args:
         stimulus_ids: Stimulus, or picture, of each item, at least two different ones; single trials of one are
@@ -47,12 +47,12 @@ def exchange_stimuli(stimulus_ids: Sequence[str], seed: int) -> np.ndarray:
     """
     names = list(dict.fromkeys(stimulus_ids))
     partner = dict(zip(names, (names[index] for index in derangement(len(names), seed)), strict=True))
-    rows = {name: [row for row, other in enumerate(stimulus_ids) if other == name] for name in names}
+    positions = {name: [place for place, other in enumerate(stimulus_ids) if other == name] for name in names}
     seen = dict.fromkeys(names, 0)
     exchanged = np.empty(len(stimulus_ids), dtype=np.int64)
-    for row, name in enumerate(stimulus_ids):
-        candidates = rows[partner[name]]
-        exchanged[row] = candidates[seen[name] % len(candidates)]
+    for position, name in enumerate(stimulus_ids):
+        candidates = positions[partner[name]]
+        exchanged[position] = candidates[seen[name] % len(candidates)]
         seen[name] += 1
     return exchanged
 
@@ -72,7 +72,7 @@ class LinearReferences:
     def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord, seed: int) -> None:
         self.pipeline = pipeline
         self._contents = table.stimuli.content_hashes
-        self.kinds = [kind for kind, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
+        self.targets = [name for name, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
         model = pipeline.brain_model
         is_as_fitted = not adapters_of(model) and not record.unknown_initial_models
         self._is_evaluated = model.config.model_type == "fmri-linear" and is_as_fitted
@@ -87,7 +87,7 @@ class LinearReferences:
             trained_on = training_repetitions(table, record.split, "average")
         self.processor = self._fitted_processor(table, parts, record)
         self._trials_of = partial(
-            closed_form_trials, table, self.processor, pipeline.image_generator, self.kinds, split=record.split,
+            closed_form_trials, table, self.processor, pipeline.image_generator, self.targets, split=record.split,
             fold=record.fold, repetitions="single" if trained_on == "single" else "average",
         )  # fmt: skip
         self.trials = self._trials_of(parts=parts)
@@ -127,7 +127,7 @@ class LinearReferences:
         shown = [digest or name for name, digest in zip(ids, self._contents(ids), strict=True)]
         order = exchange_stimuli(shown if len(set(shown)) > 1 else ids, self.seed)
         targets = {
-            kind: IndexedTargets(indexed.values, indexed.index[order]) for kind, indexed in trials.targets.items()
+            name: IndexedTargets(indexed.values, indexed.index[order]) for name, indexed in trials.targets.items()
         }
         return replace(trials, targets=targets)
 
@@ -139,7 +139,7 @@ class LinearReferences:
         config = method.load("config")(
             subject_names=evaluated.subject_names,
             num_voxels=self.processor.num_voxels,
-            **{TARGET_SPACES[kind]: getattr(evaluated, TARGET_SPACES[kind]) for kind in self.kinds},
+            **{TARGET_SPACES[name]: getattr(evaluated, TARGET_SPACES[name]) for name in self.targets},
         )
         model = method.load("model")(config)
         # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.

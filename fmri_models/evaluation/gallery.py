@@ -108,8 +108,8 @@ def _decoded(pipeline: FmriToImagePipeline, patterns: Patterns) -> torch.Tensor:
     count = len(patterns.features)
     with torch.no_grad():
         embeds = [
-            model.retrieval_embeds(patterns.features[rows].to(model.device), subject).flatten(1).float().cpu()
-            for rows in batches(count, _PATTERNS_A_BATCH, "Decoding embeddings", unit="pattern", delay=1)
+            model.retrieval_embeds(patterns.features[positions].to(model.device), subject).flatten(1).float().cpu()
+            for positions in batches(count, _PATTERNS_A_BATCH, "Decoding embeddings", unit="pattern", delay=1)
         ]
     return torch.cat(embeds)
 
@@ -136,8 +136,8 @@ def _from_folder(pipeline: FmriToImagePipeline, path: Path) -> Gallery:
             "This pipeline has no image generator to embed the gallery's pictures; give a .npy file of embeddings."
         )
     embeds = []
-    for rows in batches(len(files), _PICTURES_A_BATCH, "Embedding the gallery's pictures"):
-        for alike in _batches(_picture(files[row], generator) for row in rows):
+    for positions in batches(len(files), _PICTURES_A_BATCH, "Embedding the gallery's pictures"):
+        for alike in _batches(_picture(files[position], generator) for position in positions):
             prepared = pictures_to_embed(np.stack(alike), generator)
             embeds.append(generator.embed_images(prepared).flatten(1).float().cpu())
     return Gallery(torch.cat(embeds).numpy(), list(pictures.files), pictures.notes(path))

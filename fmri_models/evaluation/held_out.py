@@ -171,11 +171,11 @@ def learned_stimuli(
     return learned
 
 
-def held_out_notes(parts: Sequence[HeldOut]) -> list[str]:
+def held_out_notes(several: Sequence[HeldOut]) -> list[str]:
     """What a person should know of trials before believing anything that is made of them; empty if they are unseen."""
-    notes = list(dict.fromkeys(doubt for part in parts for doubt in part.doubts))
-    stimuli = set().union(*(part.stimuli for part in parts))
-    learned = set().union(*(part.learned for part in parts))
+    notes = list(dict.fromkeys(doubt for each in several for doubt in each.doubts))
+    stimuli = set().union(*(each.stimuli for each in several))
+    learned = set().union(*(each.learned for each in several))
     if learned:
         notes.insert(
             0,

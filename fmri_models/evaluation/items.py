@@ -24,7 +24,7 @@ MAX_BYTES = 160 * 2**20
 # Of the row `brain`, and of pictures; as Python objects they take some hundred bytes each.
 MAX_SCORES = 1_000_000
 _LONGEST_NAME = 1000
-_ROWS_AT_ONCE = 65_536
+_ITEMS_AT_ONCE = 65_536
 _NAMES = tuple(field.name for field in ITEM_SCHEMA if field.type == pa.string())
 _MEND = "evaluate again, or remove the file and compare without pairs"
 
@@ -142,7 +142,7 @@ def _batches(path: str | PathLike) -> Iterator[pa.RecordBatch]:
             _check_items(file, what)
         # Names stay numbers that point into a dictionary until their lengths are known.
         with pq.ParquetFile(path, read_dictionary=list(_NAMES)) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=ITEM_SCHEMA.names):
+            for batch in file.iter_batches(_ITEMS_AT_ONCE, columns=ITEM_SCHEMA.names):
                 batch.validate(full=True)
                 yield _checked(batch, what)
     except FmriModelsError:

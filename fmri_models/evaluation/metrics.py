@@ -23,7 +23,7 @@ Window = Literal["gaussian", "uniform"]
 # ITU-R BT.709 luma as scikit-image's rgb2gray has it.
 GREY_WEIGHTS = (0.2125, 0.7154, 0.0721)
 
-# Equal vectors may differ in the last bits after a blocked matrix product; a margin keeps their tie a tie.
+# Equal vectors may differ in the last bits after a matrix product in chunks; a margin keeps their tie a tie.
 TIE_MARGIN = 1e-12
 
 _IMAGE_CHUNK = 32
@@ -143,8 +143,8 @@ class SsimPairs:
         if truth_index is None or recon_index is None:
             truth_index = recon_index = torch.arange(len(self.truth.picture))
         size = max(1, _SSIM_PAIR_VALUES // self.truth.picture[0].numel())
-        blocks = zip(truth_index.split(size), recon_index.split(size), strict=True)
-        return torch.cat([self._score(i, j) for i, j in blocks])
+        chunks = zip(truth_index.split(size), recon_index.split(size), strict=True)
+        return torch.cat([self._score(i, j) for i, j in chunks])
 
     def _statistics(self, picture: Tensor) -> "_SsimStatistics":
         mean = _filter(picture, self.kernel)
@@ -327,8 +327,8 @@ def two_way_identification(
     failed = is_constant(recon_features)
     shares = identification_shares(similarity.T, groups, failed).diagonal().masked_fill(failed, 0.0)
     alone = torch.zeros_like(failed)
-    for rows in _rows_by_label(groups, len(shares)):
-        alone[rows] = len(rows) == 1
+    for positions in _positions_by_label(groups, len(shares)):
+        alone[positions] = len(positions) == 1
     return reduce(shares.masked_fill(constant | alone, torch.nan), reduction)
 
 
@@ -385,17 +385,17 @@ def is_constant(features: Tensor) -> Tensor:
 
 
 def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_size: int = _FEATURE_CHUNK) -> Tensor:
-    """Pearson's r of every vector of one set with every vector of another, in blocks of `chunk_size` rows.
+    """Pearson's r of every vector of one set with every vector of another, in chunks of `chunk_size` vectors.
 
     Args:
         truth_features: (T, ...) float.
         recon_features: (N, ...) float of the same feature size.
-        chunk_size: Rows that are held in float64 at a time.
+        chunk_size: Vectors that are held in float64 at a time.
 
     Returns:
         (T, N) float64; NaN in the row or column of a constant vector.
     """
-    return _blocked_products(truth_features, recon_features, _standardised, chunk_size)
+    return _products_in_chunks(truth_features, recon_features, _standardised, chunk_size)
 
 
 def cosine_matrix(queries: Tensor, gallery: Tensor) -> Tensor:
@@ -440,10 +440,10 @@ def identification_shares(
         (T, N) float64; NaN where a row has nothing to be compared with, or is itself constant.
     """
     shares = torch.full_like(similarity, float("nan"))
-    for rows in _rows_by_label(groups, len(similarity)):
-        rows = rows if constant is None else rows[~constant.cpu()[rows]]
-        if len(rows) > 1:
-            shares[rows] = wins_in_columns(similarity[rows]) / (len(rows) - 1)
+    for positions in _positions_by_label(groups, len(similarity)):
+        compared = positions if constant is None else positions[~constant.cpu()[positions]]
+        if len(compared) > 1:
+            shares[compared] = wins_in_columns(similarity[compared]) / (len(compared) - 1)
     return shares
 
 
@@ -536,7 +536,7 @@ def reduce(scores: Tensor, reduction: Reduction) -> Any:
     raise FmriModelsError(f"reduction is {reduction!r}; expected 'mean' or 'none'.")
 
 
-def _rows_by_label(groups: Sequence[Any] | None, count: int) -> list[Tensor]:
+def _positions_by_label(groups: Sequence[Any] | None, count: int) -> list[Tensor]:
     if groups is None:
         return [torch.arange(count)]
     if len(groups) != count:
@@ -544,7 +544,7 @@ def _rows_by_label(groups: Sequence[Any] | None, count: int) -> list[Tensor]:
     positions: dict[Any, list[int]] = {}
     for position, label in enumerate(groups):
         positions.setdefault(label, []).append(position)
-    return [torch.tensor(rows) for rows in positions.values()]
+    return [torch.tensor(alike) for alike in positions.values()]
 
 
 def _row_correlation(one: Tensor, other: Tensor) -> Tensor:
@@ -565,7 +565,7 @@ def _require_equal_features(one: Tensor, other: Tensor) -> None:
         )
 
 
-def _blocked_products(one: Tensor, other: Tensor, prepare: Any, chunk_size: int) -> Tensor:
+def _products_in_chunks(one: Tensor, other: Tensor, prepare: Any, chunk_size: int) -> Tensor:
     one, other = one.flatten(1), other.flatten(1)
     _require_equal_features(one, other)
     product = torch.empty(len(one), len(other), dtype=torch.float64, device=one.device)

@@ -160,7 +160,7 @@ def reconstruct(
     Raises:
         FmriModelsError: The folder can't be written, or an id can't be the name of a file.
     """
-    rows, embeddings, count = [], [], 0
+    lines, embeddings, count = [], [], 0
     inputs = tuple(inputs)
     check_reconstructions_folder(out, overwrite, inputs)
     pipeline.warn_of_unused(settings if isinstance(settings, Mapping) else {})
@@ -181,7 +181,7 @@ def reconstruct(
                     scores = [] if output.scores is None else output.scores[position].tolist()
                     shown = " ".join(f"{score:.4f}" for score in scores)
                     names = csv_cell(patterns.names[index]), csv_cell(patterns.stimuli[index])
-                    rows.append((*names, drawing.seed, shown))
+                    lines.append((*names, drawing.seed, shown))
                     count += 1
             if decoding.image_embeds is not None:
                 embeddings.append(decoding.image_embeds[:: max(1, len(decoding.image_embeds) // len(chosen))].numpy())
@@ -190,7 +190,7 @@ def reconstruct(
         with open(partial / TRIALS_FILE, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
-            writer.writerows(rows)
+            writer.writerows(lines)
     return count
 
 
@@ -209,17 +209,19 @@ def _pictures_of(trials: Path) -> set[str]:
     reader = csv.DictReader(read_text(trials, TRIALS_FILE, "remove it, or choose another folder").splitlines())
     own = set()
     try:
-        for row in reader:
-            own |= {f"{row['trial']}.png", f"{row['trial']}-seed{row['seed']}.png"}
+        for line in reader:
+            own |= {f"{line['trial']}.png", f"{line['trial']}-seed{line['seed']}.png"}
     except (csv.Error, KeyError):
         return set()
     return own
 
 
-def _decode(pipeline: FmriToImagePipeline, patterns: Patterns, rows: range, drawing: SeededDrawing) -> FmriDecoding:
-    features = patterns.features[rows.start : rows.stop]
+def _decode(
+    pipeline: FmriToImagePipeline, patterns: Patterns, positions: range, drawing: SeededDrawing
+) -> FmriDecoding:
+    features = patterns.features[positions.start : positions.stop]
     ids = torch.full((len(features),), pipeline.processor.subject_names.index(patterns.subject))
-    return pipeline.decode(features, ids, drawing.settings.num_candidates, drawing.sources(rows))
+    return pipeline.decode(features, ids, drawing.settings.num_candidates, drawing.sources(positions))
 
 
 def load_array(path: str | os.PathLike, memory_map: bool = False) -> np.ndarray:

@@ -196,7 +196,7 @@ class Report(ShortRepr):
         return cls(**{"protocol": {}} | read, folder=path.parent.absolute())
 
     def row(self, name: str) -> dict[str, Any]:
-        """What a row is: its kind, label and description."""
+        """What a row is: its role (as `kind`), label and description."""
         return self.rows.get(name) or get_row(name).described()
 
     @property
@@ -311,8 +311,8 @@ def _on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) ->
     """Why some values have no interval."""
     found = [
         (metric, result)
-        for part in (results, comparisons)
-        for row in part.values()
+        for each in (results, comparisons)
+        for row in each.values()
         for metric, result in row.items()
         if result is not None and result["ci95"] is None
     ]
@@ -407,12 +407,12 @@ def _listed_figures(
     metric: str, difference: Mapping[str, Any], brain: Mapping[str, Any], control: Mapping[str, Any]
 ) -> str:
     """The same in fewer words, for a list."""
-    parts = [f"the brain row {brain['value']:.3f}"]
+    figures = [f"the brain row {brain['value']:.3f}"]
     if brain["n"] != control["n"] or difference["n"] != brain["n"]:
-        parts.append(f"compared on the {difference['n']} items that both have")
+        figures.append(f"compared on the {difference['n']} items that both have")
     if difference["ci95"] is not None:
-        parts.append("95 % interval of the difference {:.3f} to {:.3f}".format(*difference["ci95"]))
-    return f"{control['value']:.3f} in {metric} ({'; '.join(parts)})"
+        figures.append("95 % interval of the difference {:.3f} to {:.3f}".format(*difference["ci95"]))
+    return f"{control['value']:.3f} in {metric} ({'; '.join(figures)})"
 
 
 def _on_leakage(scores: Scores, draws: int, seed: int) -> list[str]:

@@ -41,11 +41,11 @@ Metric = Annotated[str, Field(max_length=200), AfterValidator(_known_metric)]
 Bounds = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_in_order)]
 
 
-class _Part(BaseModel):
+class _Content(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Result(_Part):
+class Result(_Content):
     """A mean with its interval."""
 
     value: Number
@@ -54,14 +54,14 @@ class Result(_Part):
     stimuli: Count | None = None
 
 
-class SubjectResult(_Part):
+class SubjectResult(_Content):
     """A subject's mean."""
 
     value: Number
     n: Count
 
 
-class Difference(_Part):
+class Difference(_Content):
     """A paired difference with its interval."""
 
     difference: Number
@@ -70,7 +70,7 @@ class Difference(_Part):
     stimuli: Count | None = None
 
 
-class Permutation(_Part):
+class Permutation(_Content):
     """What random pairings score."""
 
     mean: Number
@@ -81,7 +81,7 @@ class Permutation(_Part):
     exhaustive: bool | None = None
 
 
-class MetricDescription(_Part):
+class MetricDescription(_Content):
     """How to read a metric."""
 
     name: Metric
@@ -91,7 +91,7 @@ class MetricDescription(_Part):
     chance: Number | None = None
 
 
-class RowDescription(_Part):
+class RowDescription(_Content):
     """What a row is."""
 
     kind: Literal["brain", "part", "control", "reference"]
@@ -100,7 +100,7 @@ class RowDescription(_Part):
     uses_test_images: bool = False
 
 
-class ProtocolDescription(_Part):
+class ProtocolDescription(_Content):
     """Which metrics, and what changes their values."""
 
     name: Line = ""
@@ -113,7 +113,7 @@ class ProtocolDescription(_Part):
     blend: Line = "none"
 
 
-class Data(_Part):
+class Data(_Content):
     """What was measured on."""
 
     name: Line | None = None
@@ -138,7 +138,7 @@ class Data(_Part):
         return self
 
 
-class Model(_Part):
+class Model(_Content):
     """What was measured."""
 
     path: Line | None = None
@@ -152,7 +152,7 @@ class Model(_Part):
     transductive: bool | None = None
 
 
-class Look(_Part):
+class Look(_Content):
     """An evaluation on a test split, as it is on record."""
 
     time: Line = ""
@@ -164,7 +164,7 @@ class Look(_Part):
     test_trials: dict[Line, Line] = {}
 
 
-class NearCopyPair(_Part):
+class NearCopyPair(_Content):
     """A test picture, and one of the training or validation that shows nearly the same."""
 
     fold: Whole
@@ -175,7 +175,7 @@ class NearCopyPair(_Part):
     cropped: bool = False
 
 
-class NearCopies(_Part):
+class NearCopies(_Content):
     """Test pictures that were nearly learned from, and what the row `brain` scores without them."""
 
     threshold: Number | None = None
@@ -188,7 +188,7 @@ class NearCopies(_Part):
 Results = dict[Name, dict[Metric, Result | None]]
 
 
-class ReportContent(_Part):
+class ReportContent(_Content):
     """The whole of report.json, less its schema's version."""
 
     results: Results

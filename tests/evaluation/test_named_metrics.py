@@ -1,0 +1,102 @@
+"""Metrics by name: one object says how each is called and read, what it needs, and what it scores."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation import Protocol, Report, RowData, named_metrics, score_rows
+from fmri_models.evaluation.compared_rows import Pixels
+from fmri_models.evaluation.named_metrics import METRICS, Metric, get_metric
+from fmri_models.evaluation.protocols import PROTOCOLS
+
+NAMES = (
+    "pixcorr",
+    "ssim",
+    "ssim_uniform",
+    "mse",
+    "pairwise_pixcorr",
+    "identification_top1",
+    "two_way_efficientnet_lite0",
+    "two_way_efficientnet_lite0_same_background",
+    "distance_efficientnet_lite0",
+    "retrieval_query_brain_top1",
+    "retrieval_query_image_top50",
+    "factor_accuracy_kind",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_is_found_by_its_name_and_says_how_to_read_it(name):
+    metric = get_metric(name)
+    assert metric.name == name
+    assert metric.label and metric.description.endswith(".") and "{" not in metric.label + metric.description
+    assert metric.bounds[0] < metric.bounds[1]
+    assert metric == get_metric(name) and hash(metric) == hash(get_metric(name))
+    assert metric.described() == {
+        "name": name,
+        "label": metric.label,
+        "higher_is_better": metric.higher_is_better,
+        "description": metric.description,
+        "chance": metric.chance,
+    }
+
+
+def test_there_is_a_name_for_every_family():
+    assert {type(get_metric(name)) for name in NAMES} == set(METRICS)
+
+
+def test_a_family_reads_its_parameters_from_the_name():
+    assert get_metric("two_way_a_b_same_background").needs.extractors == ("a_b",)
+    assert get_metric("two_way_a_b").needs.extractors == ("a_b",)
+    assert get_metric("retrieval_query_brain_top12").label == "brain to image top-12"
+    assert get_metric("factor_accuracy_size").needs.of_scenes
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["niceness", "fid_2048", "lpips_alex", "n_way_50_top1", "retrieval_query_brain_top05", "two_way_", "pixcorr_", ""],
+)
+def test_nothing_has_a_name_that_nobody_can_score(name):
+    with pytest.raises(FmriModelsError, match="no metric"):
+        get_metric(name)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_all_that_a_protocol_lists_can_be_measured(protocol):
+    assert [metric.name for metric in protocol.measured()] == list(protocol.metrics)
+    for metric in protocol.measured():
+        assert type(metric).scores is not Metric.scores
+        assert metric.needs == metric.needs
+
+
+@dataclass(frozen=True)
+class Brightness(Metric):
+    """How far mean brightness is from that of the picture shown, to a power."""
+
+    power: int
+    name = "brightness_{power}"
+    label = "brightness^{power}"
+    description = "Difference of brightness to the power of {power}."
+    higher_is_better = False
+
+    @property
+    def needs(self):
+        return Pixels()
+
+    def scores(self, row, i, j):
+        truth, recon = (pictures.flatten(1).mean(1) for pictures in row[self.needs])
+        return (truth[i] - recon[j]).abs() ** self.power
+
+
+def test_a_metric_of_ones_own_is_a_class_and_its_place_in_the_table(monkeypatch):
+    monkeypatch.setattr(named_metrics, "METRICS", (*METRICS, Brightness))
+    truth = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    protocol = Protocol("mine", "", ("brightness_2", "mse"))
+    rows = {"brain": RowData(truth), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
+    report = Report.from_scores(score_rows(rows, truth, list("abcdef"), protocol), protocol)
+    assert report.results["brain"]["brightness_2"]["value"] == 0
+    assert report.results["mean_image"]["brightness_2"]["value"] > 0
+    assert report.permutation["brightness_2"]["p"] == pytest.approx(1 / 201)
+    assert report.metrics()[0].label == "brightness^2"
