@@ -22,6 +22,7 @@ from .option_types import check_fields
 # The method's model.
 Model = TypeVar("Model", bound=FmriPreTrainedModel)
 
+# --8<-- [start:contract]
 # Joins a tensor (B, …) of all processes, and with `gradient_accumulation: cached` of all batches of a step, along the
 # first dimension, with gradient. What a loss compares within a batch goes through it.
 Gather = Callable[[torch.Tensor], torch.Tensor]
@@ -167,6 +168,9 @@ class GradientObjective(Objective, ABC, Generic[Model]):
             Name ▶ scalar; the recipe's `monitor`, which is `loss` if it says nothing, chooses the best weights.
         """
         return self.losses(model, batch, 1.0, lambda tensor: tensor, generator)
+
+
+# --8<-- [end:contract]
 
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -1,11 +1,14 @@
 """Old places of public names."""
 
 import importlib
+import inspect
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pytest
 
 from fmri_models import scenes, simulation
-from fmri_models.moved import moved_names, renamed_argument
+from fmri_models.moved import moved_names, renamed_argument, renamed_field
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,18 @@ def test_an_argument_that_was_changed_is_taken_by_its_old_name() -> None:
     assert learned(["latents"]) == learned(targets=["latents"]) == ["latents"]
     with pytest.warns(FutureWarning, match="kinds of learned is targets now"):
         assert learned(kinds=["latents"]) == ["latents"]  # type: ignore[call-arg]
+
+
+def test_a_field_that_was_changed_is_taken_and_given_by_its_old_name() -> None:
+    @renamed_field("parts", "modules")
+    @dataclass
+    class Learned:
+        modules: tuple[str, ...] = ()
+        weight: float = 1.0
+
+    with pytest.warns(FutureWarning, match="parts of Learned is modules now; please write modules"):
+        found: Any = Learned(weight=2.0, parts=("prior",))  # type: ignore[call-arg]
+    assert found == Learned(("prior",), 2.0) == replace(found, weight=2.0) and asdict(found)["modules"] == ("prior",)
+    with pytest.warns(FutureWarning, match="please write modules"):
+        assert found.parts == ("prior",)
+    assert list(inspect.signature(Learned).parameters) == ["modules", "weight"]

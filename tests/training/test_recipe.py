@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
-from fmri_models.training.recipe import load_recipe
+from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.recipe_files import recipe_names
-from fmri_models.training.stage_objectives import stage_objective
+from fmri_models.training.run_folder import differences
+from fmri_models.training.stage_objectives import stage_objective, with_current_names
 from fmri_models.typed_values import check_given_once
 
 
@@ -116,6 +117,33 @@ def test_values_of_training_by_gradient_are_read_by_their_declared_types(tmp_pat
     assert second.teacher == "2025" and third.simulation == {"noise": 2.0}
     assert recipe.selection.candidates == [{}, {"model.hidden_size": 100, "stages.0.objective.modules": ["backbone"]}]
     assert recipe.selection.folds == 2
+
+
+def test_an_option_by_its_former_name_is_read_with_a_warning():
+    with pytest.warns(FutureWarning, match="'parts' of stages.0.objective of the recipe mindeye is 'modules' now"):
+        recipe = load_recipe(
+            "mindeye",
+            [
+                "stages.0.objective.parts=prior", "stages.1.objective={parts: [low_level], voxel_noise: 1}",
+                "selection={candidates: [{}, {stages.0.objective.parts: backbone}]}",
+            ],
+        )  # fmt: skip
+    assert recipe.stages[0].objective["modules"] == ["prior"] and "parts" not in recipe.stages[0].objective
+    assert recipe.stages[1].objective == {"modules": ["low_level"], "voxel_noise": 1}
+    assert recipe.selection.candidates == [{}, {"stages.0.objective.modules": ["backbone"]}]
+    chosen = recipe.with_values({"stages.0.objective.parts": ["low_level"]})
+    assert chosen.stages[0].objective["modules"] == ["low_level"]
+
+
+def test_a_recorded_recipe_says_options_by_their_names_of_today():
+    now = load_recipe("mindeye").published()
+    recorded = json.loads(json.dumps(now))
+    for stage in recorded["stages"]:
+        stage["objective"]["parts"] = stage["objective"].pop("modules")
+    assert list(differences({"recipe": recorded}, {"recipe": now})) == []
+    assert with_current_names({"stages": 5}) == {"stages": 5}
+    with pytest.warns(FutureWarning, match="'modules' now"):
+        assert Recipe.from_published(recorded, "of a test").published() == now
 
 
 def test_files_are_read_as_the_command_line_is(tmp_path):

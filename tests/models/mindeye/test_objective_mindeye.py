@@ -18,6 +18,7 @@ from fmri_models.alignment.losses import (
 )
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindeye import MindEyeModel, MindEyeObjective
+from fmri_models.models.mindeye.objective_mindeye import MODULES
 from fmri_models.models.mindeye.repetitions_mindeye import select_repetitions
 from tests.models.mindeye.original import original
 from tests.models.mindeye.test_modeling_mindeye import IMAGE_SPACE, LATENT_SPACE, tiny_config, tiny_model
@@ -374,6 +375,48 @@ def test_the_low_level_branch_learns_from_a_teachers_maps_where_there_are_some()
 )
 def test_an_objective_names_the_targets_that_it_learns_from(modules, targets):
     assert MindEyeObjective(modules=modules).targets == targets
+
+
+def test_what_the_modules_and_the_targets_were_called_works_with_a_warning():
+    with pytest.warns(FutureWarning, match="parts of MindEyeObjective is modules now"):
+        objective = MindEyeObjective(parts=["prior"])
+    assert objective == MindEyeObjective(modules=["prior"])
+    with pytest.warns(FutureWarning, match="please write modules"):
+        assert objective.parts == ["prior"]
+    with pytest.warns(FutureWarning, match="target_kinds of MindEyeObjective is targets now"):
+        assert objective.target_kinds == ("image_embeds",)
+
+
+@pytest.mark.parametrize("without", ["image_embeds", "latents", None])
+def test_forward_has_the_loss_with_which_training_ends(without):
+    model, batch = quiet_model(), make_batch()
+    targets = {name: batch[name] for name in ("image_embeds", "latents") if name != without}
+    modules = [name for name, target in MODULES.items() if target.target in targets]
+    torch.manual_seed(3)
+    output = model(batch["fmri"], batch["subject_ids"], **targets)
+    expected = MindEyeObjective(modules=modules).losses(model, batch, 1.0, same, source(3))
+    assert torch.equal(output.loss, expected["loss"])
+    weights = {"contrastive": 1, "prior": 30, "low_level": 1}
+    assert output.losses.keys() == expected.keys() - {"loss"}
+    for name, value in output.losses.items():
+        assert torch.equal(value, weights[name] * expected[name])
+
+
+def test_losses_are_what_they_were():
+    """Numbers of the time when training, validation and `forward` had each a loss of its own."""
+    options = {"token_weight": 3.0, "prior_weight": 2.0, "low_level_loss": "mse", "voxel_noise": 0.3}
+    model, batch, objective = quiet_model(), make_batch(), MindEyeObjective(**options)
+    for progress, expected in (
+        (0.1, [72.625023, 34.431637, 7.273423, 7.670226, 1.03266]),
+        (0.6, [71.37719, 32.038059, 7.741772, 7.540577, 1.03266]),
+    ):
+        losses = objective.losses(model, batch, progress, same, source(4))
+        assert list(losses) == ["loss", "contrastive", "tokens", "prior", "low_level"]
+        assert [value.item() for value in losses.values()] == pytest.approx(expected, rel=1e-4)
+    metrics = objective.validation_metrics(model.eval(), batch, source(4))
+    assert list(metrics) == ["loss", "contrastive", "retrieval_top1", "tokens", "prior", "low_level"]
+    expected = [60.201401, 21.638296, 0.125, 7.577974, 7.396842, 1.0355]
+    assert [value.item() for value in metrics.values()] == pytest.approx(expected, rel=1e-4)
 
 
 def test_spaces_of_the_tests_are_those_of_the_batches():
