@@ -22,7 +22,6 @@ from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences, local_folder
 from ..library_options import dtype_of
 from ..weights import check_finite, stored_tensors_of
-from .clip_embedding import token_ids
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository, Revision, Subfolder
 from .stored import load_network, take_network_dtype
@@ -327,7 +326,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
             FmriModelsError: There is no text encoder.
         """
         with self.released():
-            return self._text_tokens(texts)
+            return self.text_tokens(texts)
 
     def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """`"text"` (N, 77, 768), and `"image"` (N, 4, 768) where there are image embeddings."""
@@ -340,7 +339,7 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
 
     def unconditional(self, num_images: int) -> Told:
         """Tokens of the empty text, by which Stable Diffusion draws alone."""
-        return {"text": self._text_tokens([""]).expand(num_images, -1, -1)}
+        return {"text": self.text_tokens([""]).expand(num_images, -1, -1)}
 
     def unconditional_like(self, told: Told) -> Told:
         num_images = len(told["text"])
@@ -375,12 +374,6 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
     def _image_tokens(self, image_embeds: torch.Tensor) -> torch.Tensor:
         adapter = self.require("ip_adapter", "reads image_embeds")
         return adapter(image_embeds.to(self._execution_device, adapter.dtype)).float()
-
-    def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        encoder = self.require("text_encoder", "embeds captions, the empty one too")
-        tokenizer = self.require("tokenizer", "reads captions")
-        input_ids = token_ids(tokenizer, texts, encoder.config).to(self._execution_device)
-        return self.in_chunks(lambda chunk: encoder(chunk).last_hidden_state.float(), input_ids)
 
 
 def _cross_attentions(unet: UNet2DConditionModel) -> list[str]:

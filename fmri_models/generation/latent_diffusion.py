@@ -2,7 +2,7 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from .clip_embedding import ClipPreprocessing
+from .clip_embedding import ClipPreprocessing, token_ids
 from .image_generator import Generators, ImageGenerator
 
 # What a network is told, by name; the first dimension of each tensor is the picture.
@@ -152,6 +152,13 @@ class LatentDiffusionGenerator(ImageGenerator):
         prepared = prepared.to(self._execution_device, self.image_encoder.dtype)
         # The whole encoder is called, because only that brings it to the device where it is offloaded.
         return self.image_encoder(pixel_values=prepared).image_embeds.float()
+
+    def text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """All tokens (N, T, D) float32 of the last layer of `text_encoder`, after its last norm."""
+        encoder = self.require("text_encoder", "embeds captions, the empty one too")
+        tokenizer = self.require("tokenizer", "reads captions")
+        input_ids = token_ids(tokenizer, texts, encoder.config).to(self._execution_device)
+        return self.in_chunks(lambda chunk: encoder(chunk).last_hidden_state.float(), input_ids)
 
     @torch.no_grad()
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:

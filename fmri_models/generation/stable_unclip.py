@@ -16,7 +16,6 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from .clip_embedding import token_ids
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .stored_generator import GeneratorOptions, ImageSide
 
@@ -146,7 +145,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
             FmriModelsError: There is no text encoder.
         """
         with self.released():
-            return self._text_tokens(texts)
+            return self.text_tokens(texts)
 
     def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         told = self.unconditional(len(conditions))
@@ -159,7 +158,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     def unconditional(self, num_images: int) -> Told:
         width = 2 * self.image_normalizer.config.embedding_dim
         return {
-            "text_tokens": self._text_tokens([""]).expand(num_images, -1, -1),
+            "text_tokens": self.text_tokens([""]).expand(num_images, -1, -1),
             "class_labels": torch.zeros(num_images, width, device=self._execution_device),
         }
 
@@ -170,11 +169,6 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
             encoder_hidden_states=told["text_tokens"].to(sample.dtype),
             class_labels=told["class_labels"].to(sample.dtype),
         ).sample
-
-    def _text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        text_encoder = self.require("text_encoder", "embeds captions, the empty one too")
-        input_ids = token_ids(self.tokenizer, texts, text_encoder.config).to(self._execution_device)
-        return self.in_chunks(lambda chunk: text_encoder(chunk).last_hidden_state.float(), input_ids)
 
     def _noisy(self, image_embeds: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """(N, 2D): embeddings with the noise of `noise_level`, and the level's code."""
