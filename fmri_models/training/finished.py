@@ -11,7 +11,7 @@ from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .recipe import Recipe
 from .run_folder import differences
-from .selection import described, recorded
+from .selection_record import described, recorded
 from .settling import settled_recipe
 
 

@@ -1,6 +1,7 @@
 """How good the pictures of a pipeline are, by one metric: what a selection decides by."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -9,14 +10,18 @@ from ..data.generator_pictures import prepare_pictures
 from ..data.processed import ProcessedTrials
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
+from ..evaluation.compared_rows import PixelCorrelations, Pixels
+from ..evaluation.named_metrics import METRICS as NAMED_METRICS
 from ..evaluation.protocols import Protocol
 from ..evaluation.rows import RowData
 from ..evaluation.scoring import score_rows
 from ..evaluation.seeded_drawing import SeededDrawing
 from ..pipeline_fmri import FmriToImagePipeline
 
-# Metrics of pictures that compare them with nothing but the picture shown, or the others of the same subject.
-METRICS = ("pixcorr", "ssim", "ssim_uniform", "mse", "pairwise_pixcorr", "identification_top1")
+# Names of the metrics that need pictures alone, and no network.
+METRICS = tuple(
+    each.name for each in NAMED_METRICS if not fields(each) and isinstance(each().needs, Pixels | PixelCorrelations)
+)
 
 
 def picture_scores(

@@ -9,18 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 from transformers.utils import logging
-from typing_extensions import TypedDict
 
 from ..data import schema
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..evaluation.named_metrics import get_metric
-from ..reading import checked
 from ..registry import get_method
 from .inner_folds import INNER_SPLIT, inner_split
 from .picture_scores import METRICS, picture_scores
@@ -32,21 +29,6 @@ from .stage_objectives import stage_objective
 from .training_run import run_identity, trained
 
 logger = logging.get_logger(__name__)
-
-
-class _Candidate(TypedDict):
-    """What `training.json` holds of a candidate, as far as it is read again."""
-
-    values: dict[str, Any]
-
-
-class _Choice(TypedDict):
-    """What `training.json` holds of a selection, as far as it is read again."""
-
-    metric: str
-    inner_folds: int
-    chosen: Annotated[int, Field(ge=0)]
-    candidates: list[_Candidate]
 
 
 @dataclass
@@ -98,34 +80,6 @@ def select(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Chosen
                     folder.save_scores(scores)
                 processes().wait_for_everyone()
     return _choice(selection, candidates, scores)
-
-
-def described(selection: Selection | None) -> dict[str, Any]:
-    """What makes a selection the same as another one: its metric, its inner folds and its candidates."""
-    if selection is None:
-        return {}
-    return {"metric": selection.metric, "folds": selection.folds, "candidates": selection.candidates}
-
-
-def recorded(record: Mapping[str, Any] | None, source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What [`described`] says of the selection in a `training.json`, and the values that it chose.
-
-    Args:
-        record: What the file holds of it; None if nothing was chosen.
-        source: The pipeline, for messages.
-
-    Raises:
-        FmriModelsError: It is damaged.
-    """
-    if record is None:
-        return {}, {}
-    what, mend = f"The record of the selection of {source}", "take training.json from where it was trained"
-    choice = checked(dict(record), _Choice, what, mend)
-    candidates = [each["values"] for each in choice["candidates"]]
-    if choice["chosen"] >= len(candidates):
-        raise FmriModelsError(f"{what} chose number {choice['chosen']} of {len(candidates)} candidates; {mend}.")
-    described = {"metric": choice["metric"], "folds": choice["inner_folds"], "candidates": candidates}
-    return described, candidates[choice["chosen"]]
 
 
 def _check(selection: Selection, candidates: list[Recipe]) -> None:
