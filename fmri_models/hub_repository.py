@@ -74,6 +74,11 @@ def fetch_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs[name] for name in FETCH_OPTIONS if kwargs.get(name) is not None}
 
 
+def at_revision(place: str, revision: str | None) -> dict[str, Any]:
+    """The argument of `from_pretrained` that asks for a branch, tag or commit; a folder has none."""
+    return {} if is_folder(place) else {"revision": revision}
+
+
 def weights_patterns(prefix: str, variant: str | None) -> list[str]:
     """Patterns of the safetensors files of one variant, whole or in shards, and of their index."""
     dotted = f".{variant}" if variant else ""

@@ -1,6 +1,5 @@
 """CLIP embeddings alone, for methods that are trained to identify pictures and draw none."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -172,7 +171,7 @@ class ClipTargets(ImageGenerator):
             ) from error
         with hub_errors_as_sentences(repository, revision):
             tokenizer = CLIPTokenizer.from_pretrained(place.pop("repository"), **place)
-        if encoder_name is None and os.path.isdir(repository):
+        if encoder_name is None and is_folder(repository):
             encoder_name, revision = Path(repository).resolve().name, weights_digest(towers)
         return cls(
             *towers,

@@ -1,7 +1,6 @@
 """Image generators by name, by folder, or by Hub repository."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..hub_repository import HUB_ERRORS, NotFetchedError
+from ..hub_repository import HUB_ERRORS, NotFetchedError, is_folder, is_repository_id
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
 from ..registry import GENERATORS, load_or_warn
@@ -23,7 +22,6 @@ from .image_generator import ImageGenerator
 from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
 from .stored import INDEX_FILE
 
-_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -190,8 +188,9 @@ def resolved(source: GeneratorSource) -> GeneratorSource:
                 "generator itself as image_generator=, or the folder of a saved one."
             )
         return replace(source, repository=repository)
-    folder = Path(source.repository)
-    return replace(source, repository=str(folder.absolute())) if folder.is_dir() else source
+    if not is_folder(source.repository):
+        return source
+    return replace(source, repository=str(Path(source.repository).absolute()))
 
 
 def spaces_of(generator: ImageGenerator) -> dict[str, Any]:
@@ -298,7 +297,7 @@ def _for_stimuli(
 def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> Any:
     folder = Path(str(source.repository))
     try:
-        if folder.is_dir():
+        if is_folder(str(source.repository)):
             index = folder / (source.subfolder or "") / INDEX_FILE
         else:
             index = Path(
@@ -319,9 +318,9 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
 
 def _not_loaded(source: GeneratorSource, error: BaseException) -> FmriModelsError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if os.path.isdir(str(source.repository)):
+    if is_folder(str(source.repository)):
         return FmriModelsError(f"The image generator {source} can't be loaded: {one_line(reason)}.")
-    if not _REPOSITORY_ID.fullmatch(str(source.repository)):
+    if not is_repository_id(str(source.repository)):
         return FmriModelsError(
             f"There is no folder {source.repository} with the image generator; put it back, or give another one with "
             "image_generator_source=."

@@ -8,6 +8,7 @@ import torch
 
 from ..errors import FmriModelsError
 from ..generation.loading import load_source, parse_source, source_class
+from ..hub_repository import is_folder
 from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
@@ -99,7 +100,7 @@ def _generator_arguments(found: Conversion, image_generator: str | None) -> dict
     source = parse_source(image_generator)
     if published is not None and source.name == published.name:
         return {"image_generator_source": published}
-    is_here = source.name is not None or os.path.isdir(str(source.repository))
+    is_here = source.name is not None or is_folder(str(source.repository))
     if is_here and source_class(source).default_repository is None:
         return {"image_generator": load_source(source)}
     return {"image_generator_source": source}

@@ -1,15 +1,16 @@
 """What a record calls a place that a recipe names: a folder by its content, and not by a path of this machine."""
 
 import hashlib
-import os
 from pathlib import Path
+
+from ..hub_repository import is_folder
 
 _BYTES_THAT_TELL = 2**20
 
 
 def content_name(place: str | None) -> str | None:
     """A Hub repository or a name as it is; a folder by its last name and what is in it."""
-    if place is None or not os.path.isdir(place):
+    if place is None or not is_folder(place):
         return place
     folder = Path(place).resolve()
     digest = hashlib.sha256()

@@ -1,11 +1,11 @@
 """The spaces of image generators whose weights are gigabytes, which nobody loads to count."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from ..embedding_space import EmbeddingSpace
 from ..generation.loading import image_generator_class, image_generator_classes, parse_source
+from ..hub_repository import is_folder
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | Non
     """
     source = parse_source(generator)
     place = source.repository
-    if place is not None and os.path.isdir(place):
+    if place is not None and is_folder(place):
         return None
     if source.name is not None:
         spaces = image_generator_class(source.name).published_spaces

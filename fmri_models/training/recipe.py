@@ -16,6 +16,7 @@ from ..data.processed import Repetitions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..generation.loading import parse_source
+from ..hub_repository import is_folder
 from ..names import check_line, check_name, did_you_mean, one_line
 from ..option_types import check_fields
 from ..plain_values import check_plain
@@ -279,7 +280,7 @@ class Recipe:
                 f"mapping with name or repository and no keys but {', '.join(GENERATOR_KEYS)}.{hint}"
             )
         source = parse_source(self.generator)
-        if source.revision is not None and source.repository is not None and os.path.isdir(source.repository):
+        if source.revision is not None and source.repository is not None and is_folder(source.repository):
             raise FmriModelsError(
                 f"generator has the revision {one_line(source.revision, 80)!r} of {one_line(source.repository)}, which "
                 "is a folder and has none; leave revision out."
