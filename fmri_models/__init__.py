@@ -117,7 +117,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f".{_CORE[name]}", __name__), name)
     elif name in _LOADER_BASES:
         value = getattr(import_module(_LOADER_BASES[name]), name)
-    elif name.startswith("_"):
+    # Of modules Python asks here, too; classes of other packages are looked for only where one may be meant.
+    elif not name[0].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         value = import_module(".registry", __name__).find_class(name)

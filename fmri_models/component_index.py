@@ -15,7 +15,7 @@ from .adapters import has_adapter_layers
 from .errors import FmriModelsError
 from .names import did_you_mean, one_line
 from .reading import read_object
-from .registry import class_names, component_libraries
+from .registry import class_names, component_libraries, find_path
 
 logger = logging.get_logger(__name__)
 
@@ -100,7 +100,7 @@ def check_component_index(index: dict[str, Any], what: str, mend: str, component
         if not are_names or library not in allowed:
             raise FmriModelsError(
                 f"{what} has {one_line(repr(value), 80)} as {name}; expected a class of {', '.join(sorted(allowed))}: "
-                f"code of other places is not run; if a package of a method is meant, install or import it; else {mend}."
+                f"code of other places is not run; if a package of a method is meant, install it; else {mend}."
             )
 
 
@@ -151,11 +151,20 @@ def check_can_be_saved(components: Mapping[str, Any], owner: str) -> None:
         FmriModelsError: Names the first one and its class.
     """
     for name, component in components.items():
-        if component is not None and not _can_be_saved(type(_without_compilation(component))):
+        if component is None:
+            continue
+        found = type(_without_compilation(component))
+        if not _can_be_saved(found):
             raise FmriModelsError(
                 f"The {name} of the {owner} is a {type(component).__name__}, which could not be loaded again, so that "
                 f"it can't be saved; expected a class of diffusers, transformers or this package: take it out of what "
                 "is wrapped around it."
+            )
+        if not _can_be_found(found):
+            raise FmriModelsError(
+                f"The {name} of the {owner} is a {found.__name__} of the package {found.__module__.partition('.')[0]}, "
+                "which no loader would find, so that it can't be saved; name the class in the package's Method or "
+                "GeneratorRecord (as one of its components), and offer that by an entry point."
             )
 
 
@@ -203,6 +212,13 @@ def _can_be_saved(found: type) -> bool:
         for name in names
     ]
     return any(issubclass(found, base) for base in bases if base is not None)
+
+
+def _can_be_found(found: type) -> bool:
+    from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+    library, path = found.__module__.partition(".")[0], find_path(found.__name__)
+    return library in LOADABLE_CLASSES or (path is not None and path.startswith((f"{library}:", f"{library}.")))
 
 
 def _without_compilation(component: Any) -> Any:

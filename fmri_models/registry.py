@@ -32,7 +32,7 @@ from .names import check_name, did_you_mean, listed, one_line
 from .shipped import shipped_folder
 
 _KNOWN_LIBRARIES = ("diffusers", "transformers", OWN_PACKAGE)
-_CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 
 
 @dataclass(frozen=True)
@@ -511,9 +511,11 @@ def _entry_of_index(value: Any) -> Any:
         return value
     library, class_name = value
     path = None if library in _KNOWN_LIBRARIES else find_path(class_name)
+    if path is None:
+        return value
     # diffusers calls it by its package, by its module, or by the folder that it is in.
-    module = [] if path is None else path.partition(":")[0].split(".")
-    return (OWN_PACKAGE, class_name) if library in {".".join(module), *module} else value
+    package, *within = path.partition(":")[0].split(".")
+    return (OWN_PACKAGE, class_name) if library.partition(".")[0] == package or library in within else value
 
 
 def _own_paths() -> Iterator[str]:

@@ -1,0 +1,318 @@
+"""Methods, image generators and data sets of installed packages work by name, and none is imported to be named."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmri_models import FmriModelsError, GeneratorRecord, Method, list_methods, list_recipes, registry
+from fmri_models.registry import DATASETS, GENERATORS, METHODS, entries_of_index, find_class, register_method
+from fmri_models.training.recipe_files import recipe_names, recipe_values
+
+PACKAGE = Path(__file__).parent / "other_package"
+LIGHT = """
+from fmri_models import Method
+
+METHOD = Method("{name}", "{name}", *["{module}.heavy:{title}" + each for each in ("Config", "Model", "Output",
+    "Pipeline", "Objective")])
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the package as pip installs it."""
+    folder = tmp_path_factory.mktemp("site")
+    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "package")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    command += ["--disable-pip-version-check", "--target", str(folder), str(source)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    if "No module named pip" in finished.stderr:
+        pytest.skip("needs pip in the environment")
+    assert finished.returncode == 0, finished.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(installed, tmp_path_factory):
+    """Runs Python in a new process that has the package, in a folder of its own."""
+    place = tmp_path_factory.mktemp("work")
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, size=(48, 4, 4), dtype=np.uint8).repeat(3, axis=1).repeat(3, axis=2)
+    fmri = (pictures.reshape(48, -1) / 255 - 0.5) @ rng.normal(size=(144, 50)) / 12
+    np.savez(place / "stripes.npz", pictures=pictures, fmri=fmri.astype(np.float32))
+
+    def run(program: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def command(*arguments):
+    return f"from fmri_models.cli.main import main\nassert main({list(arguments)!r}) == 0"
+
+
+def test_what_a_package_offers_is_listed(run):
+    finished = run(command("list", "--json"))
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    for what, name in (
+        ("methods", "shallow"),
+        ("generators", "mosaic"),
+        ("recipes", "shallow"),
+        ("datasets", "stripes"),
+    ):
+        (entry,) = [each for each in found[what] if each["package"] == "fmri-shallow"]
+        assert entry["name"] == name and entry["title"]
+    assert "'fmri_models'" in str(found["methods"])
+
+
+def test_names_are_known_without_importing_the_package(run):
+    finished = run("""
+import contextlib, io, sys
+from fmri_models.cli.main import main
+for command in ("--help", "demo --help", "prepare --help"):
+    with contextlib.suppress(SystemExit):
+        main(command.split())
+assert not {"fmri_shallow", "torch"} & set(sys.modules)
+import fmri_models.registry
+fmri_models.registry.METHODS.all()
+assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & set(sys.modules)
+""")
+    assert finished.returncode == 0, finished.stderr
+    assert "{linear,mindeye,shallow}" in finished.stdout and "digits69, stripes, arrays" in finished.stdout
+
+
+def test_a_package_is_used_like_what_comes_with_this_one(run):
+    trained = run(
+        "\n".join(
+            [
+                command("prepare", "stripes", "--source", "stripes.npz", "--out", "data"),
+                command("train", "shallow", "data=data", "out=model", "seed=3"),
+                command(
+                    "evaluate", "--model", "model", "--data", "data", "--protocol", "small_pictures", "--out", "report"
+                ),
+                command("card", "model", "--report", "report/report.json"),
+            ]
+        )
+    )
+    assert trained.returncode == 0, trained.stderr
+    used = run(
+        command("reconstruct", "--model", "model", "--fmri", "data", "--subject", "subj01", "--out", "pictures")
+        + """
+import json, pathlib
+report = json.loads(pathlib.Path("report/report.json").read_text())
+assert report["results"]["brain"]["pixcorr"]["value"] > report["results"]["shuffled_brain"]["pixcorr"]["value"]
+assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12
+assert "of the package `fmri-shallow`, which has to be installed" in pathlib.Path("model/README.md").read_text()
+"""
+    )
+    assert used.returncode == 0, used.stderr
+    loaded = run("""
+import fmri_models
+from diffusers import DiffusionPipeline
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+for loader in (DiffusionPipeline, fmri_models.FmriToImagePipeline):
+    pipeline = loader.from_pretrained("model")
+    found = (pipeline, pipeline.image_generator, pipeline.image_generator.palette)
+    print(*(type(each).__name__ for each in found))
+pipeline.save_pretrained("again")
+print(type(fmri_models.ShallowPipeline.from_pretrained("again")).__name__)
+print(type(DiffusionPipeline.from_pretrained("model/image_generator")).__name__)
+print(type(AutoModel.from_pretrained("model/brain_model")).__name__)
+print(type(AutoConfig.from_pretrained("model", subfolder="brain_model")).__name__)
+print(type(AutoProcessor.from_pretrained("model/processor")).__name__)
+print(type(fmri_models.FmriPreTrainedModel.from_pretrained("model", subfolder="brain_model")).__name__)
+""")
+    assert loaded.returncode == 0, loaded.stderr
+    whole = "ShallowPipeline MosaicImageGenerator Palette"
+    classes = ["MosaicImageGenerator", "ShallowModel", "ShallowConfig", "FmriProcessor", "ShallowModel"]
+    assert loaded.stdout.splitlines() == [whole, whole, "ShallowPipeline", *classes]
+
+
+def test_the_demo_takes_a_method_of_a_package(run):
+    finished = run("""
+import pathlib
+from fmri_models.cli.main import main
+pathlib.Path("other").mkdir()
+pathlib.Path("other/file").touch()
+assert main(["demo", "--quick", "--method", "shallow", "--out", "other"]) == 1
+from fmri_models.registry import get_method
+from fmri_models.training.recipe_files import recipe_values
+assert recipe_values("shallow", get_method("shallow").quick)["stages"][0]["training"]["epochs"] == "2"
+""")
+    assert finished.returncode == 0, finished.stderr
+    assert "no folder of an earlier demo" in finished.stderr
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Writes packages as they lie there when they are installed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(METHODS, "_loaded", {})
+    monkeypatch.setattr(METHODS, "registered", {})
+    written = []
+
+    def write(name: str, module: str, text: str, group: str = "methods", entry: str | None = None) -> Path:
+        written.append(module)
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "__init__.py").write_text(text)
+        metadata = tmp_path / f"{module}-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(f"[fmri_models.{group}]\n{name} = {entry or f'{module}:METHOD'}\n")
+        # Read anew, as by another process.
+        monkeypatch.syspath_prepend(tmp_path / module)
+        return tmp_path / module
+
+    yield write
+    for module in written:
+        sys.modules.pop(module, None)
+
+
+def light(name, module):
+    return LIGHT.format(name=name, module=module, title=module.title().replace("_", ""))
+
+
+def test_a_broken_package_is_named_and_the_others_work(packages):
+    packages("broken", "broken_one", "import nothing_of_the_kind")
+    packages("fine", "fine_one", light("fine", "fine_one"))
+    assert METHODS.names() == ["broken", "fine", "linear", "mindeye"]
+    with pytest.warns(UserWarning) as caught:
+        assert [method.name for method in list_methods()] == ["fine", "linear", "mindeye"]
+    (warning,) = caught
+    assert str(warning.message) == (
+        "The method 'broken' of the package broken-one can't be imported from broken_one:METHOD "
+        "(ModuleNotFoundError: No module named 'nothing_of_the_kind'); update or uninstall that package."
+    )
+    with pytest.raises(FmriModelsError, match="of the package broken-one can't be imported"):
+        METHODS.get("broken")
+    assert METHODS.package("fine") == "fine-one" and METHODS.package("linear") == "fmri_models"
+
+
+def test_what_lies_behind_a_package_is_a_sentence_too(packages):
+    packages("fine", "fine_one", light("fine", "fine_one"))
+    with pytest.raises(FmriModelsError, match=r"fine_one.heavy:FineOneModel can't be imported .ModuleNotFoundError"):
+        METHODS.get("fine").load("model")
+    with pytest.warns(UserWarning, match="fine_one.heavy:FineOneConfig can't be imported"):
+        assert registry.load_or_warn(METHODS.get("fine").config) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("METHOD = 1", "is a int in strange:METHOD; expected a Method of the entry point's name"),
+        (light("other", "strange"), "is a Method named 'other' in strange:METHOD; expected"),
+        ("", "can't be imported .* no attribute 'METHOD'"),
+        (light("strange", "strange").replace(".heavy:", "."), "'strange.StrangeConfig' as the place of a class"),
+        (light("strange", "strange").replace("Strange", "Linear"), "whose name is that of fmri_models.models.linear"),
+    ],
+)
+def test_a_strange_record_is_refused(packages, text, expected):
+    packages("strange", "strange", text)
+    with pytest.raises(FmriModelsError, match=expected):
+        METHODS.get("strange")
+    with pytest.warns(UserWarning, match=expected):
+        list_methods()
+
+
+def test_a_name_that_is_taken_is_passed_over_by_a_sentence_on_both(packages):
+    packages("linear", "late_comer", light("linear", "late_comer"))
+    with pytest.warns(
+        UserWarning, match="The package late-comer offers a method named 'linear', which fmri_models has"
+    ):
+        assert METHODS.get("linear").config.startswith("fmri_models.")
+    with pytest.warns(UserWarning, match="the other one needs another name"):
+        assert [method.name for method in list_methods()] == ["linear", "mindeye"]
+
+
+def test_of_two_packages_with_one_name_neither_is_used(packages):
+    packages("twin", "twin_a", light("twin", "twin_a"))
+    packages("twin", "twin_b", light("twin", "twin_b"))
+    assert "twin" not in METHODS.names()
+    with pytest.raises(FmriModelsError, match="packages twin-a and twin-b both offer a method named 'twin'"):
+        METHODS.get("twin")
+    with pytest.warns(UserWarning, match="uninstall one of them"):
+        assert [method.name for method in list_methods()] == ["linear", "mindeye"]
+
+
+def test_a_program_registers_no_name_that_a_package_has(packages):
+    packages("fine", "fine_one", light("fine", "fine_one"))
+    linear = METHODS.get("linear")
+    with pytest.raises(FmriModelsError, match="is offered already, by fine-one; that of fmri_models needs another"):
+        register_method(Method("fine", "", *linear.class_paths, linear.objective))
+    register_method(METHODS.get("fine"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert METHODS.get("fine") in list_methods()
+
+
+def test_names_that_no_command_takes_are_passed_over(packages):
+    packages("../evil", "odd", light("../evil", "odd"))
+    assert METHODS.names() == ["linear", "mindeye"]
+    with pytest.warns(UserWarning, match="The package odd offers a method named '../evil'; expected only"):
+        list_methods()
+
+
+def test_recipes_of_packages_are_known_by_name(packages):
+    for module in ("with_recipes", "with_others"):
+        folder = packages(module, module, light(module, module)) / "recipes"
+        folder.mkdir()
+        for name in (module, "both", "linear"):
+            (folder / f"{name}.yaml").write_text(f"# Says {module}. And more.\nmethod: {module}\n")
+    assert {"with_recipes", "with_others"} < set(recipe_names()) and "both" not in recipe_names()
+    assert recipe_values("with_recipes")["method"] == "with_recipes"
+    assert recipe_values("linear")["method"] == "linear"
+    with pytest.raises(FmriModelsError, match="packages with-others and with-recipes both have a recipe named 'both'"):
+        recipe_values("both")
+    with pytest.warns(UserWarning, match="both have a recipe named 'both'"):
+        (found,) = [each for each in list_recipes() if each.name == "with_recipes"]
+    assert (found.title, found.package) == ("Says with_recipes", "with-recipes")
+    assert "with_recipes" not in sys.modules
+
+
+def test_classes_of_one_name_in_two_packages_are_not_mistaken_for_each_other(packages):
+    for module in ("one_a", "one_b"):
+        packages(module, module, light(module, module).replace(module.title().replace("_", ""), "Same"))
+    with pytest.raises(FmriModelsError, match=r"several classes named SameModel: one_a.heavy:SameModel, one_b"):
+        find_class("SameModel")
+
+
+def test_an_index_names_this_package_for_classes_that_were_made_known(monkeypatch):
+    record = GeneratorRecord("ours", "", "ours.kandinsky.drawing:OurGenerator", ("ours.nets:OurNet",))
+    monkeypatch.setitem(GENERATORS.registered, "ours", record)
+    for library in ("ours", "ours.kandinsky.drawing", "kandinsky"):
+        assert entries_of_index({"a": (library, "OurGenerator")}) == {"a": ("fmri_models", "OurGenerator")}
+    others = {"a": ("theirs", "OurNet"), "b": ("diffusers", "UNet"), "c": 3, "d": (None, None), "e": ("x", "y", "z")}
+    assert entries_of_index(others) == others
+
+
+def test_classes_of_packages_that_made_nothing_known_are_not_saved(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PACKAGE)
+    from fmri_shallow import GENERATOR  # type: ignore[import-not-found]
+
+    monkeypatch.setitem(GENERATORS.registered, "mosaic", GeneratorRecord("mosaic", "", GENERATOR.generator))
+    made = GENERATORS.get("mosaic").load().for_stimuli((1, 12, 12))
+    with pytest.raises(
+        FmriModelsError, match="palette of the MosaicImageGenerator is a Palette of the package fmri_sha"
+    ):
+        made.save_pretrained(tmp_path / "generator")
+    monkeypatch.setitem(GENERATORS.registered, "mosaic", GENERATOR)
+    type(made).for_stimuli((1, 12, 12)).save_pretrained(tmp_path / "generator")
+    assert type(made).from_pretrained(tmp_path / "generator").image_size == (1, 12, 12)
+
+
+def test_own_data_sets_have_titles():
+    assert DATASETS.get("digits69").title.startswith("digits69 (van Gerven et al. 2010)")
+    with pytest.raises(
+        FmriModelsError, match="There is no data set 'digits'; those there are: digits69.* Did you mean"
+    ):
+        DATASETS.get("digits")
