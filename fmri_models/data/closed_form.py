@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, LeftOut, Selection
+from ..closed_form_trials import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..generation.image_generator import ImageGenerator
 from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..data.loading import SeededBatches
+from ..data.batches import SeededBatches
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
@@ -95,7 +95,7 @@ def _stage_lines(plan: _Plan, number: int) -> list[tuple[str, str]]:
     disk = (KEPT_CHECKPOINTS + 1) * memory.checkpoint
     if plan.is_validated and options.keep_best:
         disk += (KEPT_CHECKPOINTS + 1) * memory.weights
-    examples_a_step = plan.order.rows_a_batch * options.gradient_accumulation_steps
+    examples_a_step = plan.order.examples_a_batch * options.gradient_accumulation_steps
     epochs = steps * options.gradient_accumulation_steps / plan.order.batches_an_epoch
     return [
         ("parameters", f"{memory.num_trained:,} are trained"),

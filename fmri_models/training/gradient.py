@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
-from ..data.loading import SeededBatches, TrialDataset, ordered_batches, training_batches
+from ..data.batches import SeededBatches, ordered_batches, training_batches
+from ..data.loading import TrialDataset
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..objectives import Batch, Gather, GradientObjective

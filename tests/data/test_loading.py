@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from fmri_models.data import TrialTable
-from fmri_models.data.loading import SeededBatches, TrialDataset, gradient_trials, ordered_batches, training_batches
+from fmri_models.data.batches import SeededBatches, ordered_batches, training_batches
+from fmri_models.data.loading import TrialDataset, gradient_trials
 from fmri_models.data.processed import ProcessedTrials, processed_subjects
 from fmri_models.data.targets import cached_targets
 from fmri_models.errors import FmriModelsError
@@ -119,7 +120,7 @@ def take(batches: SeededBatches, count: int) -> list[list[int]]:
 
 def test_each_epoch_has_an_order_of_its_own_and_drops_its_incomplete_batch() -> None:
     batches = SeededBatches(10, 4, seed=3)
-    assert (batches.batches_an_epoch, batches.rows_a_batch) == (2, 4)
+    assert (batches.batches_an_epoch, batches.examples_a_batch) == (2, 4)
     first, second = ([*chain.from_iterable(part)] for part in (take(batches, 4)[:2], take(batches, 4)[2:]))
     assert len(set(first)) == len(set(second)) == 8 and first != second
     assert take(SeededBatches(10, 4, seed=4), 4) != take(batches, 4)
