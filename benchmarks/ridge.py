@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fmri_models.encoders.closed_form import IndexedTargets, RidgeSolver
+from fmri_models.closed_form_trials import IndexedTargets
 from fmri_models.encoders.disk_backed import move_to_disk, release_memory
+from fmri_models.encoders.ridge import RidgeSolver
 from fmri_models.models.linear.modeling_linear import BlockedLinear
 
 ALL_TARGETS = 197_376

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .encoders.closed_form import ClosedFormTrials, Selection
+from .closed_form_trials import ClosedFormTrials, Selection
 from .errors import FmriModelsError
 from .modeling_fmri import FmriPreTrainedModel
 from .option_types import check_fields

@@ -10,13 +10,13 @@ import torch
 
 from .. import progress
 from ..adapters import adapters_of
+from ..closed_form_trials import ClosedFormTrials, IndexedTargets, Selection
 from ..data.closed_form import closed_form_trials, settled_fit
 from ..data.processed import ProcessedTrials, training_repetitions
 from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
 from ..data.table_trials import Trials
 from ..data.targets import TARGET_SPACES
-from ..encoders.closed_form import ClosedFormTrials, IndexedTargets, Selection
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor

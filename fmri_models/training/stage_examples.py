@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from transformers.utils import logging
 
+from ..closed_form_trials import ClosedFormTrials
 from ..data.augmentation import picture_augmentation
 from ..data.closed_form import closed_form_trials
 from ..data.loading import TrialDataset, gradient_trials
 from ..data.processed import Repetitions
 from ..data.table import TrialTable
 from ..data.targets import Target
-from ..encoders.closed_form import ClosedFormTrials
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..processing_fmri import FmriProcessor

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress
+from ..closed_form_trials import ClosedFormTrials
 from ..data.table import TrialTable
-from ..encoders.closed_form import ClosedFormTrials
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor

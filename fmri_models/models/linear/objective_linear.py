@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import nn
 from transformers.utils import logging
 
-from ...encoders.closed_form import ClosedFormTrials, RidgeChoice, RidgeSolver, Selection, choose_alpha
+from ...closed_form_trials import ClosedFormTrials, Selection
 from ...encoders.disk_backed import release_memory
+from ...encoders.ridge import RidgeChoice, RidgeSolver, choose_alpha
 from ...errors import FmriModelsError
 from ...objectives import ClosedFormObjective
 from ...option_types import PositiveNumber, in_words

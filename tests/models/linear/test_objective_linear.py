@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from fmri_models.encoders.closed_form import ClosedFormTrials, IndexedTargets
+from fmri_models.closed_form_trials import ClosedFormTrials, IndexedTargets
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearObjective
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from fmri_models.encoders.closed_form import IndexedTargets, RidgeSolver
+from fmri_models.closed_form_trials import IndexedTargets
+from fmri_models.encoders.ridge import RidgeSolver
 from fmri_models.errors import FmriModelsError
 
 
@@ -62,7 +63,7 @@ def test_leaving_a_stimulus_out_equals_refitting_without_all_its_repetitions(row
 
 def test_large_problems_are_solved_in_single_precision_and_agree(monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr("fmri_models.encoders.closed_form._FLOAT64_SIZE", 1024)
+    monkeypatch.setattr("fmri_models.encoders.ridge._FLOAT64_SIZE", 1024)
     fmri = rng.normal(size=(2500, 1100)).astype(np.float32)
     targets = fmri[:, :5] @ rng.normal(size=(5, 3)) + rng.normal(size=(2500, 3))
     solver = RidgeSolver(fmri)

@@ -1,83 +1,23 @@
-"""Ridge regression in closed form: streamed over trials, blocked over targets, one Gram matrix for all penalties.
+"""Ridge regression in closed form: streamed over trials and targets, one Gram matrix for all penalties.
 
 Ready-made solvers (scikit-learn, himalaya) want all voxels, all targets and all weights in memory at once; at the size
-of the Natural Scenes Dataset the targets and weights alone are some 30 GB. Here voxels are read in row blocks, targets
-in column blocks, and what stays in memory is the smaller of the two Gram matrices. The tests compare the results with
-scikit-learn's.
+of the Natural Scenes Dataset the targets and weights alone are some 30 GB. Here voxels and targets are read in chunks,
+and what stays in memory is the smaller of the two Gram matrices. The tests compare the results with scikit-learn's.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
+from ..closed_form_trials import ClosedFormTrials, Patterns, Selection
 from ..errors import FmriModelsError
 
-_ROWS_A_BLOCK = 2048
+_ROWS_A_CHUNK = 2048
 # Up to this many voxels or trials everything is computed in float64, which is then quick; beyond, in float32.
 _FLOAT64_SIZE = 4096
-
-# What a penalty is chosen on.
-Selection = Literal["validation", "leave_one_stimulus_out"]
-# What is left out at a time to choose a penalty; "nothing" where a stimulus would be left out with its only row.
-LeftOut = Literal["stimulus", "run", "trial", "nothing"]
-
-
-class Rows(Protocol):
-    """A matrix that is read by rows, such as an array, a memory map, or trials that are processed on the way."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
-
-
-@dataclass
-class IndexedTargets:
-    """Targets of trials, stored once a stimulus.
-
-    Args:
-        values: (stimuli, targets) array or memory map.
-        index: (trials,) row of `values` that belongs to each trial.
-    """
-
-    values: np.ndarray
-    index: np.ndarray
-
-    @property
-    def num_targets(self) -> int:
-        return self.values.shape[1]
-
-    def columns(self, columns: slice | np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(rows, columns) of the targets in trial order."""
-        return np.asarray(self.values[:, columns])[self.index[rows]]
-
-
-@dataclass
-class ClosedFormTrials:
-    """Training material of one subject for a method in closed form.
-
-    Args:
-        fmri: Processed voxels, one row a trial (or a stimulus, if repetitions are averaged).
-        stimulus_ids: Stimulus of each row.
-        targets: Name ▶ targets of each row.
-        leaves_out: What is left out at a time to choose a penalty: a stimulus with all its rows, or where the design
-            tests stimuli that are learned from, a run or a trial; there nothing, if no stimulus has a second row.
-        groups: (n,) label of each row: rows of one label are left out together; None where these are the stimuli.
-    """
-
-    fmri: Rows
-    stimulus_ids: np.ndarray
-    targets: dict[str, IndexedTargets]
-    leaves_out: LeftOut = "stimulus"
-    groups: np.ndarray | None = None
-
-    @property
-    def left_out_together(self) -> np.ndarray:
-        """(n,) label of each row."""
-        return self.stimulus_ids if self.groups is None else self.groups
 
 
 class RidgeSolver:
@@ -95,7 +35,7 @@ class RidgeSolver:
         FmriModelsError: There are fewer than two rows, or values that are not finite.
     """
 
-    def __init__(self, fmri: Rows) -> None:
+    def __init__(self, fmri: Patterns) -> None:
         self.fmri = fmri
         self.num_rows = len(fmri)
         if self.num_rows < 2:
@@ -137,10 +77,10 @@ class RidgeSolver:
         weights = self._weights_of(torch.cholesky_solve(self._right_side(self._centred(targets)), factor))
         return weights.T, targets.to(self.dtype).mean(dim=0) - self.mean @ weights
 
-    def predict(self, fmri: Rows, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def predict(self, fmri: Patterns, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(rows, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
-        blocks = [self._tensor(fmri[rows]) @ weights.T + bias for rows in _row_blocks(len(fmri))]
-        return torch.cat(blocks)
+        predicted = [self._tensor(fmri[rows]) @ weights.T + bias for rows in _chunks(len(fmri))]
+        return torch.cat(predicted)
 
     def factor(self, alpha: float) -> torch.Tensor | None:
         """The lower Cholesky factor of the Gram matrix plus α; None if it is singular to working precision."""
@@ -150,7 +90,7 @@ class RidgeSolver:
         return None if failed.item() else factor
 
     def held_out_errors(
-        self, fmri: Rows, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
+        self, fmri: Patterns, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
     ) -> np.ndarray:
         """Mean squared error on held-out trials for each penalty; infinite for one that is too small to solve for."""
         right_side = self._right_side(self._centred(targets))
@@ -244,8 +184,8 @@ class RidgeSolver:
         if self.dual:
             return centred
         cross = torch.zeros(self.num_voxels, centred.shape[1], dtype=self.dtype)
-        for rows, block in self._centred_blocks():
-            cross.addmm_(block.T, centred[rows])
+        for rows, chunk in self._centred_chunks():
+            cross.addmm_(chunk.T, centred[rows])
         return cross
 
     def _weights_of(self, solved: torch.Tensor) -> torch.Tensor:
@@ -253,13 +193,13 @@ class RidgeSolver:
         if not self.dual:
             return solved
         weights = torch.zeros(self.num_voxels, solved.shape[1], dtype=self.dtype)
-        for rows, block in self._centred_blocks():
-            weights.addmm_(block.T, solved[rows])
+        for rows, chunk in self._centred_chunks():
+            weights.addmm_(chunk.T, solved[rows])
         return weights
 
     def _mean(self) -> torch.Tensor:
         total = torch.zeros(self.num_voxels, dtype=torch.float64)
-        for rows in _row_blocks(self.num_rows):
+        for rows in _chunks(self.num_rows):
             total += torch.from_numpy(np.asarray(self.fmri[rows])).double().sum(dim=0)
         if not torch.isfinite(total).all():
             raise FmriModelsError(
@@ -269,35 +209,35 @@ class RidgeSolver:
 
     def _covariance(self) -> torch.Tensor:
         gram = torch.zeros(self.num_voxels, self.num_voxels, dtype=self.dtype)
-        for _, block in self._centred_blocks():
-            gram.addmm_(block.T, block)
+        for _, chunk in self._centred_chunks():
+            gram.addmm_(chunk.T, chunk)
         return gram
 
     def _kernel(self) -> torch.Tensor:
         kernel = torch.empty(self.num_rows, self.num_rows, dtype=self.dtype)
-        for rows, block in self._centred_blocks():
-            for other_rows, other in self._centred_blocks():
+        for rows, chunk in self._centred_chunks():
+            for other_rows, other in self._centred_chunks():
                 if other_rows.start > rows.start:
                     break
-                product = block @ other.T
+                product = chunk @ other.T
                 kernel[rows, other_rows] = product
                 kernel[other_rows, rows] = product.T
         return kernel
 
-    def _held_out_kernel(self, fmri: Rows) -> torch.Tensor:
+    def _held_out_kernel(self, fmri: Patterns) -> torch.Tensor:
         """(rows, n) products of other centred voxels with the training ones."""
-        held_out = torch.cat([self._tensor(fmri[rows]) - self.mean for rows in _row_blocks(len(fmri))])
+        held_out = torch.cat([self._tensor(fmri[rows]) - self.mean for rows in _chunks(len(fmri))])
         kernel = torch.empty(len(held_out), self.num_rows, dtype=self.dtype)
-        for rows, block in self._centred_blocks():
-            kernel[:, rows] = held_out @ block.T
+        for rows, chunk in self._centred_chunks():
+            kernel[:, rows] = held_out @ chunk.T
         return kernel
 
-    def _centred_blocks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for rows in _row_blocks(self.num_rows):
+    def _centred_chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for rows in _chunks(self.num_rows):
             yield slice(int(rows[0]), int(rows[-1]) + 1), self._tensor(self.fmri[rows]) - self.mean
 
-    def _tensor(self, block: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(block)).to(self.dtype)
+    def _tensor(self, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(rows)).to(self.dtype)
 
 
 @dataclass
@@ -361,9 +301,9 @@ def choose_alpha(
     return RidgeChoice(float(alphas[best]), by_alpha, len(alphas) > 1 and best in (0, len(alphas) - 1))
 
 
-def _row_blocks(num_rows: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_rows, _ROWS_A_BLOCK):
-        yield np.arange(start, min(start + _ROWS_A_BLOCK, num_rows))
+def _chunks(num_rows: int) -> Iterator[np.ndarray]:
+    for start in range(0, num_rows, _ROWS_A_CHUNK):
+        yield np.arange(start, min(start + _ROWS_A_CHUNK, num_rows))
 
 
 def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
@@ -372,6 +312,6 @@ def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
     _, starts, counts = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
     for size in np.unique(counts):
         rows = np.stack([order[starts[counts == size] + offset] for offset in range(size)], axis=1)
-        step = max(1, _ROWS_A_BLOCK // int(size))
+        step = max(1, _ROWS_A_CHUNK // int(size))
         for start in range(0, len(rows), step):
             yield rows[start : start + step]
