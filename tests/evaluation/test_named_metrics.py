@@ -1,5 +1,6 @@
 """Metrics by name: one object says how each is called and read, what it needs, and what it scores."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -88,6 +89,18 @@ class Brightness(Metric):
     def scores(self, row, i, j):
         truth, recon = (pictures.flatten(1).mean(1) for pictures in row[self.needs])
         return (truth[i] - recon[j]).abs() ** self.power
+
+
+def test_the_metric_of_the_page_measures(repository, monkeypatch):
+    page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "(Metric)" in code), names)
+    monkeypatch.setattr(named_metrics, "METRICS", (*METRICS, names["MeanAbsoluteError"]))
+    truth = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    scores = score_rows({"brain": RowData(truth.flip(0))}, truth, list("abcd"), Protocol("mine", "", ("mae",)))
+    assert scores.values["brain"]["mae"].tolist() == pytest.approx(
+        (truth - truth.flip(0)).abs().mean((1, 2, 3)), abs=0.01
+    )
 
 
 def test_a_metric_of_ones_own_is_a_class_and_its_place_in_the_table(monkeypatch):

@@ -1,6 +1,7 @@
 """The table of rows: an entry of it is all that a control takes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,9 +15,16 @@ from fmri_models.training.trainer import train
 from tests.small_table import PARTS, write_small_table
 
 
+def shown_on_the_page(repository):
+    page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "row = Row(" in code), names)
+    return names["row"]
+
+
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
-    """An evaluation, and one to which an author has added two controls: one that there is and one that there is not."""
+def evaluated(tmp_path_factory, repository):
+    """An evaluation, and one to which an author has added controls: that of the page, another, and one that is missing."""
     folder = tmp_path_factory.mktemp("rows")
     data = write_small_table(folder / "data", subjects=("subj02",))
     train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels", "targets=[latents]"]))
@@ -31,13 +39,6 @@ def evaluated(tmp_path_factory):
         uses_test_images=True,
         grid_place=65,
     )
-    louder = Row(
-        "louder",
-        "control",
-        "twice the response",
-        "The model on responses of twice the strength.",
-        draw=lambda of: of.row(of.decode(of.pipeline.brain_model, 2 * of.features)),
-    )
     never = Row(
         "never",
         "control",
@@ -47,7 +48,7 @@ def evaluated(tmp_path_factory):
         missing=lambda of: f"{of.subject} has no such thing.",
     )
     with pytest.MonkeyPatch.context() as patch:
-        for row in (grey, louder, never):
+        for row in (grey, shown_on_the_page(repository), never):
             patch.setitem(ROWS, row.name, row)
         report = evaluate(folder / "model", data, folder / "after", "small_pictures")
         table = results_table(report, all_rows=True, width=200)
@@ -57,16 +58,16 @@ def evaluated(tmp_path_factory):
 def test_a_control_of_ones_own_is_in_report_json(evaluated):
     folder, report, _ = evaluated
     content = json.loads((folder / "after" / "report.json").read_text())
-    assert list(content["results"])[-2:] == ["grey", "louder"]
+    assert list(content["results"])[-2:] == ["grey", "half_response"]
     assert content["results"]["grey"]["mse"]["n"] == PARTS["test"]
-    assert content["results"]["louder"]["pixcorr"]["value"] > 0.5
+    assert content["results"]["half_response"]["pixcorr"]["value"] > 0.5
     assert content["rows"]["grey"] == {
         "kind": "control",
         "label": "all grey",
         "description": "One grey for every picture.",
         "uses_test_images": True,
     }
-    assert "uses_test_images" not in content["rows"]["louder"]
+    assert "uses_test_images" not in content["rows"]["half_response"]
     assert report.comparisons["grey"]["pairwise_pixcorr"]["difference"] > 0
     before = json.loads((folder / "before" / "report.json").read_text())
     assert before["results"].items() <= content["results"].items()
@@ -75,7 +76,7 @@ def test_a_control_of_ones_own_is_in_report_json(evaluated):
 def test_it_is_in_the_tables_and_pages(evaluated):
     folder, _, table = evaluated
     for text in (table, *((folder / "after" / name).read_text() for name in ("report.md", "report.html"))):
-        assert "all grey" in text and "twice the response" in text
+        assert "all grey" in text and "half the response" in text
 
 
 def test_it_is_in_the_grid_where_its_entry_says(evaluated):
@@ -91,7 +92,7 @@ def test_it_is_in_the_grid_where_its_entry_says(evaluated):
 
 def test_it_has_its_pictures(evaluated):
     folder, _, _ = evaluated
-    for name in ("grey", "louder"):
+    for name in ("grey", "half_response"):
         assert len(list((folder / "after" / "images" / name).glob("*.png"))) == PARTS["test"]
     grey = next((folder / "after" / "images" / "grey").glob("*.png"))
     assert set(np.asarray(Image.open(grey)).ravel()) == {128}
