@@ -24,7 +24,7 @@ def shown_on_the_page(repository):
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, repository):
-    """An evaluation, and one to which an author has added controls: that of the page, another, and one that is missing."""
+    """An evaluation, and one to which an author has added controls: the page's, another, and one that is missing."""
     folder = tmp_path_factory.mktemp("rows")
     data = write_small_table(folder / "data", subjects=("subj02",))
     train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels", "targets=[latents]"]))
