@@ -11,9 +11,11 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from .conditions import CONDITION_SPACES
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .hub_repository import UploadedInSentences, uploading_errors_as_sentences
+from .moved import renamed_argument
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .saving import check_schema
@@ -23,7 +25,7 @@ from .weights import MAX_SIZE, check_configuration
 logger = logging.get_logger(__name__)
 
 CONFIG_SCHEMA = 1
-SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
+SPACES = tuple(CONDITION_SPACES.values())
 SIZE = (1, MAX_SIZE)
 LAYERS = (0, 1000)
 SHARE = (0, 1)
@@ -89,8 +91,8 @@ class FmriConfig(UploadedInSentences, PreTrainedConfig):
         check_schema(self.fmri_schema, CONFIG_SCHEMA, _FILE)
         self._check_subjects()
         self._check_ranges()
-        for kind in SPACES:
-            self.space(kind)
+        for name in SPACES:
+            self.space(name)
         self._warn_of_unknown(kwargs)
         super().__post_init__(**kwargs)
 
@@ -177,10 +179,11 @@ class FmriConfig(UploadedInSentences, PreTrainedConfig):
         with uploading_errors_as_sentences(kwargs.get("repo_id") or os.path.basename(folder)):
             super().save_pretrained(folder, push_to_hub=True, **kwargs)
 
-    def space(self, kind: str) -> EmbeddingSpace | None:
-        """The [`EmbeddingSpace`] of `kind`: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""
-        values = getattr(self, kind)
-        return None if values is None else EmbeddingSpace.from_dict(values, f"The configuration's {kind}")
+    @renamed_argument("kind", "name")
+    def space(self, name: str) -> EmbeddingSpace | None:
+        """The [`EmbeddingSpace`] of a name: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""
+        values = getattr(self, name)
+        return None if values is None else EmbeddingSpace.from_dict(values, f"The configuration's {name}")
 
     def subject_index(self, name: str) -> int:
         """The id of a subject.

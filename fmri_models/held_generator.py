@@ -7,10 +7,11 @@ from typing import Any, Self
 import torch
 from diffusers import DiffusionPipeline
 
+from .configuration_fmri import SPACES
 from .drawing_settings import DrawingSettings
 from .generation.image_generator import ImageGenerator
 from .generation.loading import image_generator_class, load_source, located, resolved
-from .generation.source import SPACES, GeneratorSource
+from .generation.source import GeneratorSource
 from .generation.step_callback import CALLBACK_TENSORS, CallState
 from .library_options import checked_device
 from .modeling_fmri import FmriPreTrainedModel

@@ -29,9 +29,9 @@ from .clip_embedding import (
     project_text_tokens,
     token_ids,
 )
+from .generator_folder import load_network
 from .image_generator import ImageGenerator
 from .open_clip_model import OpenClipModel
-from .stored import load_network
 from .stored_generator import GeneratorOptions, hub_options
 from .weights_digest import weights_digest
 

@@ -22,9 +22,9 @@ from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences, local_folder
 from ..library_options import dtype_of
 from ..weights import check_finite, stored_tensors_of
+from .generator_folder import load_network, take_network_dtype
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository, Revision, Subfolder
-from .stored import load_network, take_network_dtype
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
 _IMAGE_SIDE = 512

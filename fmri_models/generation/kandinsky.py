@@ -14,9 +14,9 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences
 from ..library_options import dtype_of
+from .generator_folder import load_network
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository
-from .stored import load_network
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
 # Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
+from ..configuration_fmri import SPACES
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import HUB_ERRORS, NotFetchedError, is_folder, is_repository_id
@@ -18,9 +19,9 @@ from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
 from ..registry import GENERATORS, load_or_warn
 from ..weights import NoSuchVariantError, check_variant_name
+from .generator_folder import INDEX_FILE
 from .image_generator import ImageGenerator
-from .source import SPACES, GeneratorSource, check_repository, check_revision, check_subfolder
-from .stored import INDEX_FILE
+from .source import GeneratorSource, check_repository, check_revision, check_subfolder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -57,7 +58,8 @@ def parse_source(value: str | os.PathLike | Mapping[str, Any] | GeneratorSource)
         if text in GENERATORS.names():
             return GeneratorSource(name=text)
         if "/" not in text and not os.path.isdir(text):
-            known = GENERATORS.names()
+            own = [record.name for record in GENERATORS.own()]
+            known = [*own, *(name for name in GENERATORS.names() if name not in own)]
             raise FmriModelsError(
                 f"There is no image generator {one_line(repr(text), 80)}; give {', '.join(known)}, a folder, or a Hub "
                 f"repository.{did_you_mean(text, known)}"
@@ -195,8 +197,8 @@ def resolved(source: GeneratorSource) -> GeneratorSource:
 
 def spaces_of(generator: ImageGenerator) -> dict[str, Any]:
     """The spaces that a generator takes, as [`GeneratorSource`] states them."""
-    found = {kind: getattr(generator, kind) for kind in SPACES}
-    return {kind: space.to_dict() for kind, space in found.items() if space is not None}
+    found = {name: getattr(generator, name) for name in SPACES}
+    return {name: space.to_dict() for name, space in found.items() if space is not None}
 
 
 def _from_mapping(values: Mapping[str, Any]) -> GeneratorSource:
@@ -248,13 +250,13 @@ def _check_place(source: GeneratorSource) -> None:
 
 
 def _check_spaces(source: GeneratorSource) -> None:
-    for kind, values in source.spaces.items():
-        if kind not in SPACES:
+    for name, values in source.spaces.items():
+        if name not in SPACES:
             raise FmriModelsError(
-                f"The image generator's spaces have {one_line(kind, 80)!r}; expected {', '.join(SPACES)}."
+                f"The image generator's spaces have {one_line(name, 80)!r}; expected {', '.join(SPACES)}."
             )
         if values is not None:
-            EmbeddingSpace.from_dict(values, f"The image generator's {kind}")
+            EmbeddingSpace.from_dict(values, f"The image generator's {name}")
 
 
 def _check_known_options(source: GeneratorSource) -> None:

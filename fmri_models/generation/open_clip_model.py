@@ -14,7 +14,7 @@ from ..errors import FmriModelsError
 from ..offloading import onloaded, place_of, with_hooks
 from ..original_checkpoint import check_finite
 from ..reading import check_regular_file
-from .stored import take_network_dtype
+from .generator_folder import take_network_dtype
 
 # Parts of open_clip's configurations that describe a plain pair of towers; others belong to captioning models and such.
 _CONFIG_KEYS = frozenset({"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"})

@@ -11,11 +11,11 @@ from pydantic import AfterValidator
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import is_repository_id
+from ..moved import renamed_argument
 from ..names import check_line, one_line
 
 # What git takes for the name of a branch, of those that the Hub has.
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}")
-SPACES = ("image_embedding_space", "text_embedding_space", "latent_space")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class GeneratorSource:
         named = " of ".join(each for each in (self.name, place) if each is not None)
         return named if self.revision is None else f"{named} (revision {self.revision})"
 
+    @renamed_argument("kind", "name")
     def space(self, name: str) -> EmbeddingSpace | None:
         """The stated [`EmbeddingSpace`] of that name; None if none is stated, or if the generator takes none."""
         values = self.spaces.get(name)

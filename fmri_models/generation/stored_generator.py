@@ -31,10 +31,10 @@ from ..registry import entries_of_index
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name
+from .generator_folder import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 from .own_notices import without_own_notices
 from .placed_generator import PlacedGenerator
 from .source import GeneratorSource
-from .stored import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 
 ImageSide = Annotated[int, Field(ge=1, le=2**14)]
 
