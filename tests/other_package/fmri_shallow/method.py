@@ -8,9 +8,17 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.utils import can_return_tuple
 
-from fmri_models import FmriConfig, FmriDecoding, FmriModelOutput, FmriPreTrainedModel, FmriToImagePipeline
+from fmri_models import (
+    FmriConfig,
+    FmriDecoding,
+    FmriModelOutput,
+    FmriPreTrainedModel,
+    FmriToImagePipeline,
+    GradientObjective,
+)
 from fmri_models.encoders.subject_linear import SubjectLinear
-from fmri_models.objectives import Batch, Gather, GradientObjective
+from fmri_models.objectives import Batch, Gather
+from fmri_models.option_types import NumberFromZero
 
 
 @strict
@@ -74,7 +82,7 @@ class ShallowObjective(GradientObjective[ShallowModel]):
         noise: Spread of the noise that is added to voxels.
     """
 
-    noise: float = 0.1
+    noise: NumberFromZero = 0.1
 
     def losses(
         self, model: ShallowModel, batch: Batch, progress: float, gather: Gather, generator: torch.Generator
