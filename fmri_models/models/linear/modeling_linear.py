@@ -9,14 +9,13 @@ from torch import nn
 from transformers import initialization
 from transformers.utils import can_return_tuple
 
+from ...conditions import CONDITION_SPACES
 from ...encoders.disk_backed import is_on_disk, save_sharded
 from ...encoders.subject_linear import by_subject
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
 from .configuration_linear import LinearConfig
-
-SPACES = {"image_embeds": "image_embedding_space", "text_embeds": "text_embedding_space", "latents": "latent_space"}
 
 
 @dataclass
@@ -62,7 +61,7 @@ class LinearModel(FmriPreTrainedModel):
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__(config)
-        self.spaces = {part: space for part, kind in SPACES.items() if (space := config.space(kind)) is not None}
+        self.spaces = {name: space for name, of in CONDITION_SPACES.items() if (space := config.space(of)) is not None}
         self.heads = nn.ModuleDict(
             {
                 part: nn.ModuleList(
