@@ -9,7 +9,7 @@ import torch
 
 from ..errors import FmriModelsError
 
-# The part that is cut out is this much wider than high, at most and at least.
+# What is cut out is this much wider than high, at most and at least.
 _CROP_RATIO = (3 / 4, 4 / 3)
 _CROP_TRIALS = 10
 _BLUR_SIZE = 7
@@ -36,8 +36,8 @@ class PictureAugmentation:
     What is drawn comes from a generator on the CPU and from nothing else, whatever device the pictures are on.
 
     Args:
-        crop_probability: Probability to cut a part out and enlarge it to the picture's size.
-        crop_scale: Least and greatest share of the picture's area in that part.
+        crop_probability: Probability to cut something out and enlarge it to the picture's size.
+        crop_scale: Least and greatest share of the picture's area that is cut out.
         crop_first: Whether cutting and mirroring come before colours are changed, or after.
         flip_probability: Probability to mirror left and right.
         jitter_probability: Probability to change brightness, contrast, saturation and hue, in random order.
@@ -101,12 +101,12 @@ class PictureAugmentation:
         if not draws.happens(self.crop_probability):
             return picture
         height, width = picture.shape[-2:]
-        high, wide = self._size_of_part(height, width, draws)
+        high, wide = self._size_of_crop(height, width, draws)
         top, left = draws.below(height - high + 1), draws.below(width - wide + 1)
         return functional.resized_crop(picture, top, left, high, wide, [height, width]).clamp(0, 1)
 
-    def _size_of_part(self, height: int, width: int, draws: "_Draws") -> tuple[int, int]:
-        """Height and width in pixels; of the whole picture where no part that was drawn lies inside of it."""
+    def _size_of_crop(self, height: int, width: int, draws: "_Draws") -> tuple[int, int]:
+        """Height and width in pixels; of the whole picture where nothing that was drawn lies inside of it."""
         for _ in range(_CROP_TRIALS):
             area = height * width * draws.between(*self.crop_scale)
             ratio = math.exp(draws.between(*(math.log(each) for each in _CROP_RATIO)))

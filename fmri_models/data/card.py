@@ -17,7 +17,7 @@ _TEMPLATE = """---
 
 {description}
 
-- **Responses:** {kind}
+- **Responses:** {responses}
 - **Source:** {source}
 - **License:** {license}
 - **Subjects:** {subjects}
@@ -52,7 +52,7 @@ def data_card(metadata: Mapping) -> str:
         header=yaml.safe_dump(_header(metadata), sort_keys=False, allow_unicode=True),
         name=markdown(metadata["name"]),
         description="\n".join(map(markdown, metadata["description"].splitlines())) or _DESCRIPTION,
-        kind="**simulated**, no human data" if metadata["simulated"] else "measured",
+        responses="**simulated**, no human data" if metadata["simulated"] else "measured",
         source=markdown(metadata["source"]) or "not stated",
         license=markdown(metadata["license"]) or "not stated",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),

@@ -39,7 +39,7 @@ def estimate_ncsnr(
     as noise.
 
     Args:
-        read: Gives the (rows, voxels) float32 responses of some of the trials, by their row numbers.
+        read: Gives the (trials, voxels) float32 responses of some of the trials, by their positions.
         stimulus_ids: (n,) what each trial showed; training trials only.
         sessions: (n,) session of each trial.
         num_voxels: How many voxels there are.
@@ -55,11 +55,11 @@ def estimate_ncsnr(
         return None
     standardize = _standardization(read, stimuli, np.asarray(sessions), num_voxels)
     within = np.zeros(num_voxels)
-    for rows in _whole_stimuli(order, which):
-        values = standardize(rows, read(rows)).astype(np.float64)
-        starts = np.flatnonzero(np.diff(which[rows], prepend=-1))
+    for trials in _whole_stimuli(order, which):
+        values = standardize(trials, read(trials)).astype(np.float64)
+        starts = np.flatnonzero(np.diff(which[trials], prepend=-1))
         sums = np.add.reduceat(values, starts, axis=0)
-        sizes = np.diff(np.append(starts, len(rows)))[:, None]
+        sizes = np.diff(np.append(starts, len(trials)))[:, None]
         within += np.einsum("rv,rv->v", values, values) - (sums**2 / sizes).sum(axis=0)
     noise = within / (len(order) - np.sum(counts > 1))
     noise = np.clip(noise, np.finfo(np.float32).tiny, None)
@@ -80,11 +80,11 @@ def _standardization(
             statistics.update(read(trials[start : start + _TRIALS_A_CHUNK]))
         scaling[session] = (statistics.mean, np.where(statistics.std > 0, statistics.std, 1))
 
-    def standardize(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def standardize(trials: np.ndarray, values: np.ndarray) -> np.ndarray:
         out = np.empty_like(values)
-        for session in np.unique(sessions[rows]):
+        for session in np.unique(sessions[trials]):
             mean, std = scaling[session]
-            chosen = sessions[rows] == session
+            chosen = sessions[trials] == session
             out[chosen] = (values[chosen] - mean) / std
         return out
 

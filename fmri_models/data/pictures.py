@@ -141,8 +141,8 @@ def _how_it_is_stored(picture: Image.Image) -> object:
 def picture_format(data: bytes, name: str) -> str:
     """The file name's ending that fits an encoded picture, such as `png` or `jpg`."""
     with opened_picture(data, name) as picture:
-        kind = (picture.format or "img").lower()
-    return {"jpeg": "jpg", "mpo": "jpg"}.get(kind, kind)
+        found = (picture.format or "img").lower()
+    return {"jpeg": "jpg", "mpo": "jpg"}.get(found, found)
 
 
 def as_shown(picture: Image.Image, name: str) -> Image.Image:

@@ -36,10 +36,10 @@ class Stimuli:
         for path in self._files:
             self._read(path)
             starts.append(len(self.ids))
-        self._position_of = {stimulus: row for row, stimulus in enumerate(self.ids)}
+        self._position_of = {stimulus: position for position, stimulus in enumerate(self.ids)}
         self._file_starts = np.array(starts)
         if len(self._position_of) != len(self.ids):
-            twice = [stimulus for row, stimulus in enumerate(self.ids) if self._position_of[stimulus] != row]
+            twice = [stimulus for place, stimulus in enumerate(self.ids) if self._position_of[stimulus] != place]
             raise FmriModelsError(
                 f"{len(twice)} stimulus ids are there more than once ({listed(twice)}) in {table.path}; {MEND}."
             )
@@ -76,23 +76,23 @@ class Stimuli:
             FmriModelsError: An id isn't there, a picture is missing, or sizes differ.
         """
         names = self.ids if ids is None else [str(stimulus) for stimulus in ids]
-        rows = self.rows(names)
-        decoded = {row: self._pixels(row, data) for row, data in self._encoded(sorted(set(rows)))}
-        sizes = {pixels.shape[:2]: self.ids[row] for row, pixels in decoded.items()}
+        positions = self.rows(names)
+        decoded = {position: self._pixels(position, data) for position, data in self._encoded(sorted(set(positions)))}
+        sizes = {pixels.shape[:2]: self.ids[position] for position, pixels in decoded.items()}
         if len(sizes) > 1:
             (first, a), (second, b), *_ = sizes.items()
             raise FmriModelsError(
                 f"The pictures have several sizes (height x width of {a}: {first[0]}x{first[1]}, {b}: "
                 f"{second[0]}x{second[1]}); prepare the table with pictures of one size, or with `--size PIXELS`."
             )
-        if not rows:
+        if not positions:
             return np.zeros((0, 0, 0, self._channels), np.uint8)
-        return np.stack([decoded[row] for row in rows])
+        return np.stack([decoded[position] for position in positions])
 
     def encoded(self, ids: Sequence[str] | np.ndarray | None = None) -> Iterator[tuple[str, bytes | None]]:
         """Ids and the bytes of their image files (None where a picture is missing), in the table's order."""
-        for row, data in self._encoded(sorted(set(self.rows(self.ids if ids is None else ids)))):
-            yield self.ids[row], data
+        for position, data in self._encoded(sorted(set(self.rows(self.ids if ids is None else ids)))):
+            yield self.ids[position], data
 
     def captions(self, ids: Sequence[str] | np.ndarray | None = None) -> list[list[str]]:
         """Captions of each stimulus, an empty list where there is none."""
@@ -121,7 +121,7 @@ class Stimuli:
 
     def _values(self, column: str, ids: Sequence[str] | np.ndarray | None) -> list:
         values = self._columns[column]
-        return list(values) if ids is None else [values[row] for row in self.rows(ids)]
+        return list(values) if ids is None else [values[position] for position in self.rows(ids)]
 
     def rows(self, ids: Sequence[str] | np.ndarray) -> list[int]:
         """Positions of some stimuli in the table's order, in which targets are cached too.
@@ -135,24 +135,24 @@ class Stimuli:
             )
         return [self._position_of[str(stimulus)] for stimulus in ids]
 
-    def _pixels(self, row: int, data: bytes | None) -> np.ndarray:
+    def _pixels(self, position: int, data: bytes | None) -> np.ndarray:
         if data is None:
             raise FmriModelsError(
-                f"The picture of stimulus {self.ids[row]} is missing from the table (its source doesn't allow it to be "
-                "copied, or it wasn't there); prepare the table from a source that has it."
+                f"The picture of stimulus {self.ids[position]} is missing from the table (its source doesn't allow it "
+                "to be copied, or it wasn't there); prepare the table from a source that has it."
             )
-        pixels = decode_picture(data, f"stimulus {self.ids[row]}")
+        pixels = decode_picture(data, f"stimulus {self.ids[position]}")
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] < self._channels else pixels
 
-    def _encoded(self, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
-        """Bytes of some pictures; `rows` ascend, so that each row group is read once."""
-        wanted = np.asarray(rows, dtype=np.int64)
+    def _encoded(self, positions: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
+        """Bytes of some pictures; `positions` ascend, so that each row group is read once."""
+        wanted = np.asarray(positions, dtype=np.int64)
         for index, path in enumerate(self._files):
             start, stop = self._file_starts[index], self._file_starts[index + 1]
             inside = wanted[(wanted >= start) & (wanted < stop)] - start
             if len(inside):
-                for row, data in parquet.pictures(path, _STIMULI, inside, most_rows=schema.MAX_STIMULI):
-                    yield int(start) + row, data
+                for position, data in parquet.pictures(path, _STIMULI, inside, most_rows=schema.MAX_STIMULI):
+                    yield int(start) + position, data
 
 
 def _check_hash(text: str, path: Path) -> None:

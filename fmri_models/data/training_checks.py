@@ -18,14 +18,14 @@ _FEWEST_VOXELS = 4
 # A decoder is fitted to the mean response to each stimulus.
 FEWEST_TRAINING_STIMULI = 2
 _SIZES_NAMED = 3
-_ROWS = 256
+_TRIALS_A_CHUNK = 256
 
 
-class _Row(NamedTuple):
-    """A trial: its part of the default split, and its row within that."""
+class _Place(NamedTuple):
+    """A trial: its part of the default split, and its position in that."""
 
     part: str
-    row: int
+    position: int
 
 
 class Shown(NamedTuple):
@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
 
 # The number of a subject's trial.
-_Number = Callable[[str, _Row], int]
+_Number = Callable[[str, _Place], int]
 
 
 class _Subject:
@@ -44,8 +44,8 @@ class _Subject:
 
     def __init__(self, width: int) -> None:
         self.counts: Counter[str] = Counter()
-        self.constant: list[_Row] = []
-        self.by_content: dict[bytes, list[_Row]] = defaultdict(list)
+        self.constant: list[_Place] = []
+        self.by_content: dict[bytes, list[_Place]] = defaultdict(list)
         self.lowest = np.full(width, np.inf, np.float32)
         self.highest = -self.lowest
 
@@ -55,22 +55,22 @@ class _Subject:
         # Zeros of both signs are one number.
         values = np.ascontiguousarray(fmri, np.float32) + np.float32(0)
         constant = (values == values[:, :1]).all(axis=1) if values.shape[1] > 1 else np.zeros(len(values), bool)
-        for index, row in enumerate(values):
-            place = _Row(part, first + index)
+        for index, pattern in enumerate(values):
+            place = _Place(part, first + index)
             if constant[index]:
                 self.constant.append(place)
-            elif len(row) >= _FEWEST_VOXELS:
-                self.by_content[hashlib.blake2b(row.tobytes(), digest_size=16).digest()].append(place)
+            elif len(pattern) >= _FEWEST_VOXELS:
+                self.by_content[hashlib.blake2b(pattern.tobytes(), digest_size=16).digest()].append(place)
         if part == TRAIN and len(values):
             np.fmin(self.lowest, values.min(axis=0), out=self.lowest)
             np.fmax(self.highest, values.max(axis=0), out=self.highest)
 
-    def pairs(self) -> list[tuple[_Row, _Row]]:
+    def pairs(self) -> list[tuple[_Place, _Place]]:
         """A trial with the earlier one whose betas it has; those of which one is tested and one learned from first."""
         pairs = []
-        for rows in self.by_content.values():
-            learned = next((row for row in rows if row.part == TRAIN), rows[0])
-            pairs += [(learned, row) for row in rows if row != learned]
+        for places in self.by_content.values():
+            learned = next((place for place in places if place.part == TRAIN), places[0])
+            pairs += [(learned, place) for place in places if place != learned]
         return sorted(pairs, key=lambda pair: pair[0].part == pair[1].part)
 
 
@@ -95,14 +95,14 @@ class TrainingChecks:
         """Takes the next trials of a subject in a part of the default split, (trials, voxels)."""
         if subject not in self._subjects:
             self._subjects[subject] = _Subject(fmri.shape[1])
-        for start in range(0, len(fmri), _ROWS):
-            self._subjects[subject].add(part, fmri[start : start + _ROWS])
+        for start in range(0, len(fmri), _TRIALS_A_CHUNK):
+            self._subjects[subject].add(part, fmri[start : start + _TRIALS_A_CHUNK])
 
-    def passing(self, subject: str, part: str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Blocks of trials as they are, each of which is taken when the next one is asked for."""
-        for block in blocks:
-            yield block
-            self.add_trials(subject, part, block)
+    def passing(self, subject: str, part: str, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Chunks of trials as they are, each of which is taken when the next one is asked for."""
+        for chunk in chunks:
+            yield chunk
+            self.add_trials(subject, part, chunk)
 
     def notes(self) -> list[str]:
         """What is worth knowing and nothing wrong, one sentence each."""
@@ -122,8 +122,8 @@ class TrainingChecks:
             shown: Of each subject and part, in the order in which trials were taken.
         """
 
-        def number(subject: str, row: _Row) -> int:
-            return int(shown[subject][row.part].trials[row.row])
+        def number(subject: str, place: _Place) -> int:
+            return int(shown[subject][place.part].trials[place.position])
 
         found = [self._size_finding()] if len(self._sizes) > 1 else []
         for name, subject in sorted(self._subjects.items()):
@@ -150,7 +150,7 @@ class TrainingChecks:
         elif (subject.lowest == subject.highest).all():
             yield f"No voxel of {name} changes over its training trials, so nothing can be learned from them."
         if subject.constant:
-            places = listed(number(name, row) for row in subject.constant)
+            places = listed(number(name, place) for place in subject.constant)
             one = len(subject.constant) == 1
             yield (
                 f"{len(subject.constant)} {'trial' if one else 'trials'} of {name} (number {places}) "

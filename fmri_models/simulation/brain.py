@@ -70,7 +70,7 @@ class Simulator:
     ```python
     simulator = Simulator(SimulatorConfig(num_voxels=500))
     experiment = simulator.experiment(images, groups=["train"] * 90 + ["test"] * 10)
-    for rows, betas in experiment.blocks():
+    for trials, betas in experiment.blocks():
         ...
     ```
 
@@ -187,13 +187,13 @@ class Experiment:
         return self._units.mean + self._units.signal * self._expected(stimuli)
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Betas run by run in the order of the trials: rows, and (rows, V) float32."""
-        for rows in self.design.runs():
-            yield rows, self._run(rows)
+        """Betas run by run in the order of the trials: which trials, and (trials, V) float32."""
+        for trials in self.design.runs():
+            yield trials, self._run(trials)
 
     def fmri(self) -> np.ndarray:
         """All betas at once, (T, V) float32."""
-        return np.concatenate([block for _, block in self.blocks()])
+        return np.concatenate([betas for _, betas in self.blocks()])
 
     def _expected(self, stimuli: np.ndarray) -> np.ndarray:
         """(n, V) float32 expected responses, not scaled."""
@@ -202,9 +202,9 @@ class Experiment:
         expected += self._effects.mean_drifted * self._other_responses[stimuli]
         return expected
 
-    def _run(self, rows: slice) -> np.ndarray:
-        session, run = int(self.design.session[rows.start]), int(self.design.run[rows.start])
-        shown = self.design.stimulus[rows]
+    def _run(self, trials: slice) -> np.ndarray:
+        session, run = int(self.design.session[trials.start]), int(self.design.run[trials.start])
+        shown = self.design.stimulus[trials]
         betas = self._noise.run(session, run, len(shown))
         betas *= self._units.std
         response = self._responses[shown]

@@ -36,7 +36,7 @@ class Design:
         return np.concatenate([np.ones(min(len(self), 1), bool), changes])
 
     def runs(self) -> list[slice]:
-        """The rows of each run."""
+        """The trials of each run."""
         edges = [*np.flatnonzero(self.starts_run).tolist(), len(self)]
         return [slice(start, stop) for start, stop in pairwise(edges)]
 
@@ -56,10 +56,10 @@ def plan_design(groups: np.ndarray, repetitions: int, rng: np.random.Generator) 
     stimuli, sessions, runs = [], [], []
     for session in range(num_sessions):
         shown = rng.permutation(np.flatnonzero((shown_in == session).any(axis=1)))
-        for run, part in enumerate(np.array_split(shown, max(1, -(-len(shown) // constants.TRIALS_PER_RUN)))):
-            stimuli.append(part)
-            sessions.append(np.full(len(part), session + 1, np.int32))
-            runs.append(np.full(len(part), run + 1, np.int32))
+        for run, of_run in enumerate(np.array_split(shown, max(1, -(-len(shown) // constants.TRIALS_PER_RUN)))):
+            stimuli.append(of_run)
+            sessions.append(np.full(len(of_run), session + 1, np.int32))
+            runs.append(np.full(len(of_run), run + 1, np.int32))
     stimulus = np.concatenate(stimuli)
     return Design(stimulus, np.concatenate(sessions), np.concatenate(runs), _count_repetitions(stimulus), num_sessions)
 

@@ -113,12 +113,12 @@ class ScenePool:
         self.assignment = Assignment(
             names[:shared], names[shared:end], names[end : end + validation], names[end + validation :], own
         )
-        self._parts = [("train", len(train_seeds)), ("validation", validation), ("test", test)]
+        self._counts = [("train", len(train_seeds)), ("validation", validation), ("test", test)]
         self._seed = seed
 
     def records(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Records for the trial table's writer; every scene of the pool is used by some subject."""
-        for purpose, count in self._parts:
+        for purpose, count in self._counts:
             yield from scenes.scene_records(purpose, count, self._seed)
 
 

@@ -157,13 +157,13 @@ class _Session:
     memory: _StimulusMemory
 
     def write(self, writer: TrialTableWriter, progress: bool) -> Experiment:
-        parts = {
+        of_part = {
             TRAIN: self.assignment.train(self.simulator.subject),
             VALIDATION: self.assignment.validation,
             TEST: self.assignment.test,
         }
-        names = [name for split in SPLITS for name in parts[split]]
-        groups = [split for split in SPLITS for _ in parts[split]]
+        names = [name for part in SPLITS for name in of_part[part]]
+        groups = [part for part in SPLITS for _ in of_part[part]]
         experiment = self.simulator.experiment(self.memory.pictures(names), groups, self.memory.factors(names))
         self._write_voxels(writer, experiment)
         self._write_trials(writer, experiment, np.array(names), np.array(groups), progress)
@@ -190,43 +190,43 @@ class _Session:
     ) -> None:
         design = experiment.design
         shown = groups[design.stimulus]
-        rows = {split: np.flatnonzero(shown == split) for split in SPLITS}
-        # Trials come in the order of time and are written by split: those of the two small splits wait in memory.
-        waiting = {split: np.empty((len(rows[split]), experiment.num_voxels), _BETAS) for split in (VALIDATION, TEST)}
+        trials_of = {part: np.flatnonzero(shown == part) for part in SPLITS}
+        # Trials come in the order of time and are written by part: those of the two small parts wait in memory.
+        waiting = {part: np.empty((len(trials_of[part]), experiment.num_voxels), _BETAS) for part in (VALIDATION, TEST)}
         name = f"Simulating {self.simulator.name}"
         with bar(name=name, total=len(design), unit="trial", disable=not progress) as trials:
-            train = _train_blocks(experiment, shown, rows, waiting, trials)
-            for split in SPLITS:
-                if not len(rows[split]):
+            train = _train_chunks(experiment, shown, trials_of, waiting, trials)
+            for part in SPLITS:
+                if not len(trials_of[part]):
                     continue
-                of_split = rows[split]
+                of_part = trials_of[part]
                 writer.add_trials(
                     self.simulator.name,
-                    split,
-                    stimulus_ids=names[design.stimulus[of_split]].tolist(),
-                    fmri=train if split == TRAIN else waiting[split],
-                    sessions=design.session[of_split].tolist(),
-                    runs=design.run[of_split].tolist(),
-                    trials=of_split.tolist(),
-                    repetitions=design.repetition[of_split].tolist(),
+                    part,
+                    stimulus_ids=names[design.stimulus[of_part]].tolist(),
+                    fmri=train if part == TRAIN else waiting[part],
+                    sessions=design.session[of_part].tolist(),
+                    runs=design.run[of_part].tolist(),
+                    trials=of_part.tolist(),
+                    repetitions=design.repetition[of_part].tolist(),
                 )
 
 
-def _train_blocks(
+def _train_chunks(
     experiment: Experiment,
     shown: np.ndarray,
-    rows: dict[str, np.ndarray],
+    trials_of: dict[str, np.ndarray],
     waiting: dict[str, np.ndarray],
     trials: tqdm,
 ) -> Iterator[np.ndarray]:
-    """Yields the training rows of each run and puts the others where they wait."""
-    for span, block in experiment.blocks():
-        for split, place in waiting.items():
-            chosen = np.flatnonzero(shown[span] == split)
-            first = np.searchsorted(rows[split], span.start)
-            place[first : first + len(chosen)] = block[chosen]
-        trials.update(len(block))
-        yield block[shown[span] == TRAIN].astype(_BETAS)
+    """Yields the training trials of each run and puts the others where they wait."""
+    for span, chunk in experiment.blocks():
+        for part, place in waiting.items():
+            chosen = np.flatnonzero(shown[span] == part)
+            first = np.searchsorted(trials_of[part], span.start)
+            place[first : first + len(chosen)] = chunk[chosen]
+        trials.update(len(chunk))
+        yield chunk[shown[span] == TRAIN].astype(_BETAS)
 
 
 def _about(config: SimulatorConfig, shares: dict[str, dict[str, float]]) -> dict[str, object]:

@@ -270,7 +270,7 @@ def test_thousands_of_pictures_take_seconds_and_bounded_memory(monkeypatch):
     count = 4_000
     rng = np.random.default_rng(0)
     names = [f"b{number:05d}" for number in range(2 * count)]
-    sketches._row_of |= {name: len(few) + number for number, name in enumerate(names)}
+    sketches._position_of |= {name: len(few) + number for number, name in enumerate(names)}
     for attribute in ("_straight", "_mirrored"):
         grown = []
         for sketch in getattr(sketches, attribute):
