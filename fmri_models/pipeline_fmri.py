@@ -373,7 +373,11 @@ class FmriToImagePipeline(StoredPipeline):
                 chunk = slice(start, start + _IMAGES_A_CHUNK)
                 of_chunk = sources[chunk] if isinstance(sources, list) else sources
                 output = image_generator.images_of(
-                    conditions[chunk], request.settings, of_chunk, output_type, on_step_end
+                    conditions[chunk],
+                    settings=request.settings,
+                    generators=of_chunk,
+                    output_type=output_type,
+                    on_step_end=on_step_end,
                 )
                 drawn.append(output.images)
                 if self.interrupt:

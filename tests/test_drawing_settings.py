@@ -225,12 +225,13 @@ def test_decode_and_generate_keep_to_them_too(monkeypatch):
         return call
 
     monkeypatch.setattr(model, "decode", noted(model.decode))
-    monkeypatch.setattr(type(generator), "__call__", noted(type(generator).__call__))
+    monkeypatch.setattr(type(generator), "images_of", noted(type(generator).images_of))
     features = torch.zeros(2, VOXELS)
     decoding = pipeline.decode(features, torch.zeros(2, dtype=torch.long))
     pipeline.generate(decoding)
     assert calls[0]["num_candidates"] == 3
-    assert (calls[1]["num_inference_steps"], calls[1]["guidance_scale"], calls[1]["strength"]) == (5, 4.5, 0.7)
+    drawn_with = calls[1]["settings"]
+    assert (drawn_with.num_inference_steps, drawn_with.guidance_scale, drawn_with.strength) == (5, 4.5, 0.7)
 
 
 def test_an_oracle_is_for_single_calls():
