@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     settings = given_settings(args)
     check_model_is_there(args.model)
     load_libraries()
-    from ..evaluation.reconstruct import check_reconstructions_folder, load_patterns, reconstruct
+    from ..evaluation.patterns import load_patterns
+    from ..evaluation.reconstruct import check_reconstructions_folder, reconstruct
     from ..pipeline_fmri import FmriToImagePipeline
 
     check_reconstructions_folder(args.out, args.overwrite, inputs)

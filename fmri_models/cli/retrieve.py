@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_model_is_there(args.model)
     load_libraries()
     from ..evaluation.gallery import load_gallery, retrieve_from_gallery
-    from ..evaluation.reconstruct import load_patterns
+    from ..evaluation.patterns import load_patterns
     from ..pipeline_fmri import FmriToImagePipeline
 
     with phase("Loading the pipeline"):

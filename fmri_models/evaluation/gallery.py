@@ -21,7 +21,7 @@ from ..plain_values import ShortRepr
 from ..progress import batches
 from ..reading import MEBIBYTE
 from ..retrieval import DEFAULT_TOP_K, Query, count_duplicates, retrieve
-from .reconstruct import Patterns, load_array
+from .patterns import Patterns, load_array
 
 _PATTERNS_A_BATCH = 256
 _PICTURES_A_BATCH = 64

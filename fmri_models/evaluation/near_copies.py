@@ -13,9 +13,10 @@ from ..data.near_copies import NearCopy, PictureSketches
 from ..data.picture_correlation import THRESHOLD
 from ..data.split_files import parts_by_fold
 from ..data.table import TrialTable
+from .bootstrap import DRAWS
 from .named_metrics import get_metric
 from .protocols import Protocol
-from .report import Report
+from .report_figures import results
 from .rows import RowData
 from .scoring import score_rows
 
@@ -103,7 +104,7 @@ def near_copies_content(
             permutations=0,
             seed=seed,
         )
-        without = Report.from_scores(scores, protocol, seed=seed).results["brain"]
+        without = results(scores, DRAWS, seed)["brain"]
     return {
         "threshold": THRESHOLD,
         "tested": sum(each.tested for each in found),

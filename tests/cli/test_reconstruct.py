@@ -14,7 +14,8 @@ import torch
 
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.reconstruct import Patterns, load_array, reconstruct
+from fmri_models.evaluation.patterns import Patterns, load_array
+from fmri_models.evaluation.reconstruct import reconstruct
 from fmri_models.pipeline_fmri import FmriToImagePipeline
 from tests.small_table import write_small_table
 

@@ -12,7 +12,8 @@ from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.controls import derangement, exchange_stimuli
 from fmri_models.evaluation.evaluate import evaluate
-from fmri_models.evaluation.reconstruct import load_patterns, reconstruct
+from fmri_models.evaluation.patterns import load_patterns
+from fmri_models.evaluation.reconstruct import reconstruct
 from fmri_models.evaluation.training_pictures import nearest_training_positions
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train

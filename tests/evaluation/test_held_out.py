@@ -14,7 +14,7 @@ from fmri_models.data.splits import add_split, split_by_run, split_by_stimulus
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.held_out import held_out_notes, held_out_trials
-from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.evaluation.patterns import load_patterns
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train

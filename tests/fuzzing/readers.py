@@ -311,7 +311,7 @@ def use_pipeline(folder: Path, out: Path) -> None:
 
 
 def use_patterns(folder: Path, out: Path) -> None:
-    from fmri_models.evaluation.reconstruct import load_patterns
+    from fmri_models.evaluation.patterns import load_patterns
 
     patterns = load_patterns(_loaded(folder / "model"), folder / "fmri.npy", "subj02", session=1)
     if not np.isfinite(patterns.features.numpy()).all():
@@ -322,7 +322,7 @@ def use_gallery(folder: Path, out: Path) -> None:
     import torch
 
     from fmri_models.evaluation.gallery import load_gallery, retrieve_from_gallery
-    from fmri_models.evaluation.reconstruct import Patterns
+    from fmri_models.evaluation.patterns import Patterns
 
     pipeline = _loaded(folder / "model")
     subject = pipeline.processor.subject_names[0]

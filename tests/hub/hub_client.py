@@ -20,7 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable, progress
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.evaluation.patterns import load_patterns
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.training.recipe import load_recipe

@@ -12,7 +12,7 @@ from fmri_models.cli.space import load_app
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.processed import ProcessedTrials
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.reconstruct import load_patterns
+from fmri_models.evaluation.patterns import load_patterns
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.training.recipe import load_recipe
