@@ -35,7 +35,7 @@ COMPONENTS = ("brain_model", "processor", "image_generator")
 _COMPONENT_FILES = ("*.json", "*.txt", "*.model", STATISTICS_FILE, FORMER_STATISTICS_FILE)
 
 
-def local_folder(path: str, kwargs: dict[str, Any]) -> Path:
+def local_pipeline(path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the pipeline."""
     if is_folder(path) or Path(path).exists() or not is_repository_id(path):
         if not is_folder(path):

@@ -24,7 +24,7 @@ from .pipeline_components import check_subjects
 from .pipeline_folder import (
     COMPONENTS,
     INDEX_FILE,
-    local_folder,
+    local_pipeline,
     no_longer_needed,
     no_longer_true,
     other_class,
@@ -75,8 +75,8 @@ class StoredPipeline(HoldsGenerator):
 
         An image generator that has an `image_generator_source` is named there and not copied. The card, the training
         record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays. Where a
-        part was changed or exchanged since, the report and its figures on the card are left out, and the record says
-        of other weights that nobody knows what they have learned from.
+        component was changed or exchanged since, the report and its figures on the card are left out, and the record
+        says of other weights that nobody knows what they have learned from.
 
         Args:
             save_directory: The folder.
@@ -218,11 +218,12 @@ class StoredPipeline(HoldsGenerator):
                 says what the processor does with sessions of which it has no statistics, see [`FmriProcessor`].
 
         Raises:
-            FmriModelsError: There is no pipeline, a part is missing or damaged, or it was written by a newer version.
+            FmriModelsError: There is no pipeline, a component is missing or damaged, or it was written by a newer
+                version.
         """
         path = str(pretrained_model_name_or_path)
         options = LoadingOptions.of(kwargs, f"{cls.__name__}.from_pretrained")
-        folder = local_folder(path, options.arguments)
+        folder = local_pipeline(path, options.arguments)
         recover(folder)
         index = read_index(folder)
         pipeline_class = _class_of(index, folder)
