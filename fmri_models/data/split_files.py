@@ -14,7 +14,8 @@ from ..names import listed, one_line
 from ..reading import checked, parse_json
 from ..saving import check_schema
 from . import schema
-from .parquet import check_names, check_texts, read_parquet, text_array, whole_numbers
+from .parquet import read_parquet
+from .parquet_columns import check_names, check_texts, text_array, whole_numbers
 
 _SPLITS = schema.splits_schema("", None, "")
 _VALUES_A_CHUNK = 2**16

@@ -15,6 +15,7 @@ from . import hub, parquet, schema
 from .matrix import FmriMatrix
 from .metadata import read_metadata
 from .parquet import MEND, read_parquet
+from .parquet_columns import check_names, text_list
 from .split_files import Split
 from .table_stimuli import Stimuli
 from .table_trials import TrialFiles, Trials
@@ -252,8 +253,8 @@ class TrialTable:
         width = self.num_voxels(subject)
         expected = schema.noise_free_schema(width)
         columns = read_parquet(path, expected, columns=["stimulus_id"], most_rows=schema.MAX_STIMULI)
-        parquet.check_names(columns["stimulus_id"], path, "stimulus id")
-        ids = [str(stimulus) for stimulus in parquet.text_list(columns["stimulus_id"])]
+        check_names(columns["stimulus_id"], path, "stimulus id")
+        ids = [str(stimulus) for stimulus in text_list(columns["stimulus_id"])]
         chunks = [np.zeros((0, width), dtype=np.float32)]
         chunks += parquet.fmri_chunks(path, width, expected, most_rows=len(ids))
         return ids, np.concatenate(chunks)

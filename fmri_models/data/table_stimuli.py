@@ -12,6 +12,7 @@ from ..names import check_line, listed, one_line
 from ..reading import parse_json
 from . import parquet, schema
 from .parquet import MEND, read_parquet
+from .parquet_columns import check_names, check_texts, text_list, texts_list
 from .pictures import decode_picture
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ class Stimuli:
         nullable = _COLUMNS[1:]
         most = schema.MAX_STIMULI - len(self.ids)
         rows = read_parquet(path, _STIMULI, columns=_COLUMNS, most_rows=most, nullable=nullable)
-        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
-        parquet.check_texts(rows["category"], lambda text: check_line(text, "category of a stimulus"))
-        parquet.check_texts(rows["content_sha256"], lambda text: _check_hash(text, path))
+        check_names(rows["stimulus_id"], path, "stimulus id")
+        check_texts(rows["category"], lambda text: check_line(text, "category of a stimulus"))
+        check_texts(rows["content_sha256"], lambda text: _check_hash(text, path))
         for name in _COLUMNS:
             self._columns[name] += (
-                parquet.texts_list(rows[name], f"{one_line(path)}: the captions")
+                texts_list(rows[name], f"{one_line(path)}: the captions")
                 if name == "captions"
-                else parquet.text_list(rows[name])
+                else text_list(rows[name])
             )
         self.ids = self._columns["stimulus_id"]
 

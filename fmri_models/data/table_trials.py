@@ -14,6 +14,7 @@ from ..names import listed, one_line
 from . import parquet, schema
 from .matrix import FmriMatrix
 from .parquet import MEND, read_parquet
+from .parquet_columns import check_names, text_array, text_list, whole_numbers
 
 if TYPE_CHECKING:
     from .table import TrialTable
@@ -140,15 +141,15 @@ class TrialFiles:
 
     def _read(self, path: Path) -> dict[str, np.ndarray]:
         rows = read_parquet(path, *self._schemas, columns=schema.TRIAL_COLUMNS, most_rows=schema.MAX_TRIALS)
-        if others := sorted(set(parquet.text_list(rows["subject"])) - {self.subject}, key=str):
+        if others := sorted(set(text_list(rows["subject"])) - {self.subject}, key=str):
             raise FmriModelsError(
                 f"{one_line(path)} has trials of {listed(others)}; expected {self.subject} only; {MEND}."
             )
-        parquet.check_names(rows["stimulus_id"], path, "stimulus id")
+        check_names(rows["stimulus_id"], path, "stimulus id")
         return {
-            name: parquet.text_array(rows[name], f"{one_line(path)}: the column {name}")
+            name: text_array(rows[name], f"{one_line(path)}: the column {name}")
             if name in ("subject", "stimulus_id")
-            else parquet.whole_numbers(rows[name], path, f"{name} numbers")
+            else whole_numbers(rows[name], path, f"{name} numbers")
             for name in schema.TRIAL_COLUMNS
         }
 

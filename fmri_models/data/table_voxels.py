@@ -15,6 +15,7 @@ from ..plain_values import ShortRepr
 from . import parquet, schema
 from .noise_ceiling import noise_ceiling_from_ncsnr
 from .parquet import MEND, read_parquet
+from .parquet_columns import check_texts, text_list, whole_numbers
 
 _VOXELS = schema.voxels_schema()
 _VOXELS_OF_MORE = schema.voxels_schema(dropped=True)
@@ -67,19 +68,19 @@ def read_voxels(path: Path, subject: str, num_voxels: int) -> Voxels:
     if not np.array_equal(columns["index"].to_numpy(), np.arange(num_voxels)):
         raise FmriModelsError(f"{one_line(path)}: the column index doesn't count from 0 to {num_voxels - 1}; {MEND}.")
     for name in ("roi", "space"):
-        parquet.check_texts(columns[name], lambda text: check_line(text, "text of a voxel"))
-    sources = sorted({source for source in parquet.text_list(columns["noise_ceiling_source"]) if source})
+        check_texts(columns[name], lambda text: check_line(text, "text of a voxel"))
+    sources = sorted({source for source in text_list(columns["noise_ceiling_source"]) if source})
     if unknown := set(sources) - set(schema.NOISE_CEILING_SOURCES):
         raise FmriModelsError(
             f"{one_line(path)} has noise ceilings from {one_line(repr(min(unknown)))}; expected "
             f"{', '.join(schema.NOISE_CEILING_SOURCES)}; {MEND}."
         )
     repeated = columns["noise_ceiling_repetitions"].unique().drop_null()
-    repetitions = [n for n in parquet.whole_numbers(repeated, path, "repetitions").tolist() if n]
+    repetitions = [n for n in whole_numbers(repeated, path, "repetitions").tolist() if n]
     xyz = [_floats(columns[axis], path, axis, -_MOST_MM, _MOST_MM) for axis in "xyz"]
-    spaces = parquet.text_list(columns["space"])
+    spaces = text_list(columns["space"])
     return Voxels(
-        roi=[label or "" for label in parquet.text_list(columns["roi"])],
+        roi=[label or "" for label in text_list(columns["roi"])],
         coordinates=None if any(a is None for a in xyz) else np.stack([a for a in xyz if a is not None], axis=1),
         ncsnr=_floats(columns["ncsnr"], path, "ncsnr", 0, _LARGEST_FLOAT),
         noise_ceiling=_floats(columns["noise_ceiling"], path, "noise_ceiling", 0, 1),
