@@ -46,12 +46,12 @@ def test_the_number_of_pictures():
         Conditions().count("It")
 
 
-def test_a_part_of_the_pictures():
+def test_some_of_the_pictures():
     conditions = some()
-    part = conditions[1:3]
-    assert len(part) == 2
-    assert torch.equal(part.latents, conditions.latents[1:3])
-    assert part.text_embeds is None
+    some_of_them = conditions[1:3]
+    assert len(some_of_them) == 2
+    assert torch.equal(some_of_them.latents, conditions.latents[1:3])
+    assert some_of_them.text_embeds is None
     assert len(Conditions(num_images=5)[3:]) == 2
 
 
@@ -72,7 +72,7 @@ def test_candidates_repeat_what_was_not_sampled():
     assert len(three) == 6 and len(one) == 2
 
 
-def test_lists_are_rows_of_one():
+def test_lists_are_joined():
     joined = Conditions.joined(image_embeds=[torch.zeros(1, 3), torch.ones(2, 3)], latents=None)
     assert joined.image_embeds.shape == (3, 3)
     for wrong in ([], [1], "embeds", torch.zeros(2, 3).numpy()):

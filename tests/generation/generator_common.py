@@ -141,7 +141,7 @@ class DrawingGeneratorMixin(DrawingHabits):
             found["text_embeds"] = pipeline.embed_texts(["a bc", "d"])
         return found
 
-    def test_inputs_may_be_lists_of_rows(self):
+    def test_inputs_may_be_lists(self):
         generator = self.make_pipeline()
         call = self.inputs(generator, 2)
         lists = {name: list(v.split(1)) if isinstance(v, torch.Tensor) else v for name, v in call.items()}
@@ -171,8 +171,8 @@ class DrawingGeneratorMixin(DrawingHabits):
         assert not (tmp_path / "generator").exists()
 
     def test_what_could_not_be_loaded_is_not_saved(self, tmp_path):
-        for name, part in self.make_pipeline().components.items():
-            if part is None:
+        for name, component in self.make_pipeline().components.items():
+            if component is None:
                 continue
             generator = self.make_pipeline()
             setattr(generator, name, torch.nn.Sequential(torch.nn.Linear(2, 2)))
@@ -206,9 +206,12 @@ class DrawingGeneratorMixin(DrawingHabits):
 
 def networks_by_name(generator: ImageGenerator) -> dict[str, torch.nn.Module]:
     """Those that are sent to an accelerator and back."""
-    parts = generator.components.items()
     excluded = generator._exclude_from_cpu_offload
-    return {name: part for name, part in parts if isinstance(part, torch.nn.Module) and name not in excluded}
+    return {
+        name: component
+        for name, component in generator.components.items()
+        if isinstance(component, torch.nn.Module) and name not in excluded
+    }
 
 
 def adapter_of(network: torch.nn.Module) -> LoraConfig:
@@ -283,7 +286,7 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
     def test_half_precision(self, generator, dtype, tmp_path):
         generator.save_pretrained(tmp_path / "generator")
         loaded = self.generator_class.from_source(str(tmp_path / "generator"), dtype=dtype)
-        networks = [part for part in loaded.components.values() if isinstance(part, torch.nn.Module)]
+        networks = [each for each in loaded.components.values() if isinstance(each, torch.nn.Module)]
         assert {parameter.dtype for network in networks for parameter in network.parameters()} == {dtype}
         pictures = self.make_pictures(generator, 2)
         assert loaded.embed_images(pictures).dtype == loaded.encode_images(pictures).dtype == torch.float32

@@ -287,10 +287,10 @@ def test_a_standard_deviation_is_above_zero(folder):
 
 
 @pytest.mark.parametrize("place", ["/nonexist/a", "a/b/c", "a\0b", "x" * 5000, "nobody/nothing", "", "a b"])
-@pytest.mark.parametrize("kind", [EmbeddedImageGenerator, PixelsImageGenerator, FmriProcessor])
-def test_a_place_that_holds_nothing_is_one_sentence(kind, place):
+@pytest.mark.parametrize("saved_class", [EmbeddedImageGenerator, PixelsImageGenerator, FmriProcessor])
+def test_a_place_that_holds_nothing_is_one_sentence(saved_class, place):
     with pytest.raises(FmriModelsError) as caught:
-        kind.from_pretrained(place)
+        saved_class.from_pretrained(place)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
 

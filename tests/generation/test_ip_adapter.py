@@ -91,8 +91,8 @@ def tiny_adapter() -> IPAdapter:
 
 
 def make_generator(**options: Any) -> IPAdapterImageGenerator:
-    parts = {"ip_adapter": tiny_adapter(), "image_encoder": tiny_image_encoder(WIDTH), "image_side": 16}
-    generator = IPAdapterImageGenerator(**(tiny_components() | parts | options))
+    components = {"ip_adapter": tiny_adapter(), "image_encoder": tiny_image_encoder(WIDTH), "image_side": 16}
+    generator = IPAdapterImageGenerator(**(tiny_components() | components | options))
     generator.set_progress_bar_config(disable=True)
     return generator
 

@@ -1,4 +1,4 @@
-"""The parts that generators with a latent diffusion model share: chunks, noise, schedules, sources."""
+"""What generators with a latent diffusion model share: chunks, noise, schedules, sources."""
 
 import pytest
 import torch

@@ -84,7 +84,7 @@ def tiny_components() -> dict[str, Any]:
 
 
 def components_without_text() -> dict[str, Any]:
-    return {name: part for name, part in tiny_components().items() if not name.startswith(("text", "token"))}
+    return {name: each for name, each in tiny_components().items() if not name.startswith(("text", "token"))}
 
 
 class OriginalDualGuidedPipeline(VersatileDiffusionDualGuidedPipeline):
