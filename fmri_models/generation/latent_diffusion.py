@@ -27,7 +27,8 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     A subclass registers its components under the names of the repository they come from and says what its network is
     told (`condition`, `unconditional`), how the network is called (`predict`), and, where the components differ from
-    Stable Diffusion's, which ones they are (`network`, `autoencoder`, `to_latents`, `to_pictures`).
+    Stable Diffusion's, which ones they are (`network`, `autoencoder`, `to_latents`, `to_pictures`). It may exchange
+    layers by what the network is told (`reading`), and change the picture that denoising starts from (`start_from`).
 
     Networks compute in the dtype they were loaded in; the schedule and guidance are computed in float32. A picture
     depends on its own inputs and its own generator alone, not on the pictures beside it: all noise is drawn picture by
@@ -94,7 +95,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         """What the network is told of each picture.
 
         Args:
-            conditions: In float32, on the execution device; there are others than latents, which are not meant.
+            conditions: In float32, on the execution device; latents are not read, and others are given.
             noises: (N, *shape) float32 for each of `noise_shapes`.
 
         Returns:
@@ -195,6 +196,19 @@ class LatentDiffusionGenerator(ImageGenerator):
         with self.released():
             return self.in_chunks(self._encode, pixel_values)
 
+    def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
+        """(N, *latent_space.shape) float32 latents of the pictures."""
+        conditions = conditions.to(self._execution_device, torch.float32)
+        num_steps = self.num_steps(conditions, settings)
+        if conditions.latents is not None and num_steps == 0:
+            return self.in_one_step(conditions.latents, conditions)
+        self._drawing_network()
+        noises = self.draw_noises(len(conditions), generators)
+        told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
+        sample, timesteps = self._start(conditions.latents, noises["latents"], settings.num_inference_steps, num_steps)
+        with self.reading(told):
+            return self._denoise(sample, timesteps, conditions, told, noises, generators)
+
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:
         return (self.in_chunks(self.to_pictures, latents).float() + 1) / 2
 
@@ -230,19 +244,6 @@ class LatentDiffusionGenerator(ImageGenerator):
     def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         pictures = 2 * pixel_values.to(self._execution_device, torch.float32) - 1
         return self.to_latents(pictures.to(self.autoencoder.dtype))
-
-    def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
-        """(N, *latent_space.shape) float32 latents of the pictures."""
-        conditions = conditions.to(self._execution_device, torch.float32)
-        num_steps = self.num_steps(conditions, settings)
-        if conditions.latents is not None and num_steps == 0:
-            return self.in_one_step(conditions.latents, conditions)
-        self._drawing_network()
-        noises = self.draw_noises(len(conditions), generators)
-        told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
-        sample, timesteps = self._start(conditions.latents, noises["latents"], settings.num_inference_steps, num_steps)
-        with self.reading(told):
-            return self._denoise(sample, timesteps, conditions, told, noises, generators)
 
     def _drawing_network(self) -> ModelMixin:
         network = self.network
