@@ -97,7 +97,7 @@ class FmriToImagePipeline(StoredPipeline):
         check_component("processor", processor)
         check_subjects(brain_model, processor)
         self.register_modules(brain_model=brain_model, processor=processor)
-        self.image_generator = image_generator
+        self._held.put(image_generator, brain_model)
         if image_generator_source is not None:
             self._held.refer_to(parse_source(image_generator_source), brain_model)
         self._register_image_generator()

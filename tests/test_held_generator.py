@@ -1,4 +1,4 @@
-"""Pipelines that name their image generator instead of containing it; local folders stand for repositories."""
+"""Pipelines whose image generator is named instead of contained, or comes later; folders stand for repositories."""
 
 import json
 import shutil
