@@ -1,5 +1,12 @@
 """Trial tables: what was shown, what the voxels answered, and which trials may be learned from.
 
+- Reading: `table` and what it gives (`table_trials`, `table_stimuli`, `table_voxels`), through the door of `parquet`.
+- Writing: `writer`, of the files of stimuli (`stimulus_writer`) and of each subject (`subject_writer`, `table_files`).
+- Splits: `splits` draws them over `split_trials`; `split_files` reads, makes and checks their rows.
+- Where tables come from: `arrays` (betas of one's own), `stimuli` (pictures of a folder, zip or table), `hub`.
+- What is wrong with a table: `validation`, `training_checks`, `near_copies`.
+- What models learn from: `table_processor`, `processed`, `targets`, then `loading` and `batches`, or `closed_form`.
+
 The names below are imported with first use, so that `import fmri_models.data` costs nothing.
 """
 

@@ -163,18 +163,9 @@ class TrialTableWriter:
         check_name(subject, "subject")
         of_subject = self._subject(subject, num_voxels)
         of_subject.voxels = voxels_table(
-            subject,
-            num_voxels,
-            roi,
-            coordinates,
-            ncsnr,
-            noise_ceiling,
-            source,
-            repetitions,
-            space,
-            source_columns,
+            subject, num_voxels, roi, coordinates, ncsnr, noise_ceiling, source, repetitions, space, source_columns,
             source_width,
-        )
+        )  # fmt: skip
 
     def add_trials(
         self,
