@@ -1,1 +1,1 @@
-"""Stage 2, feature mapping: losses and parts that carry brain features into a generator's space."""
+"""Stage 2, feature mapping: losses and modules that carry brain features into a generator's space."""

@@ -26,8 +26,8 @@ _NUM_BUCKETS = 32
 _MAX_DISTANCE = 128
 _EPS, _EPS_OF_HALF_PRECISION = 1e-5, 1e-3
 # Rows of attention, and scores of short sequences, that a CPU computes together: they stay in its cache.
-_ROWS_A_BLOCK = 512
-_SCORES_A_BLOCK = 2**18
+_ROWS_A_CHUNK = 512
+_SCORES_A_CHUNK = 2**18
 
 
 class GainNorm(nn.Module):
@@ -399,7 +399,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bia
     if queries.device.type != "cpu" or becomes_a_graph():
         return _fused_attention(queries, keys, values, bias)
     learns = torch.is_grad_enabled() and any(each.requires_grad for each in (queries, keys, values, bias))
-    attention = _BlockedAttention.apply if learns else _fused_attention
+    attention = _ChunkedAttention.apply if learns else _fused_attention
     # Autocast would compute a part of it in half precision, which takes longer on a CPU and needs conversions.
     with torch.autocast("cpu", enabled=False):
         attended = cast(torch.Tensor, attention(queries, keys, values.float(), bias.float()))
@@ -416,8 +416,8 @@ def _fused_attention(
     return attended[:, 0]
 
 
-class _BlockedAttention(torch.autograd.Function):
-    """Attention in float32, a block of scores at a time; the probabilities are computed again for the gradient.
+class _ChunkedAttention(torch.autograd.Function):
+    """Attention in float32, a chunk of scores at a time; the probabilities are computed again for the gradient.
 
     PyTorch's own attention keeps all scores on a CPU where the bias needs a gradient, and takes 3 times as long.
     """
@@ -425,9 +425,9 @@ class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     def forward(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         attended = torch.empty_like(queries)
-        blocks = list(_blocks(queries, keys))
-        memory = _memory(queries, keys, blocks)
-        for samples, rows in blocks:
+        chunks = list(_chunks(queries, keys))
+        memory = _memory(queries, keys, chunks)
+        for samples, rows in chunks:
             weights = _attention_weights(queries[samples, rows], keys[samples], bias[rows], memory)
             torch.bmm(weights, values[samples], out=attended[samples, rows])
         return attended
@@ -443,9 +443,9 @@ class _BlockedAttention(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         of_queries, of_bias = torch.empty_like(queries), torch.zeros_like(bias)
         of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
-        blocks = list(_blocks(queries, keys))
-        memory, more_memory = (_memory(queries, keys, blocks) for _ in range(2))
-        for samples, rows in blocks:
+        chunks = list(_chunks(queries, keys))
+        memory, more_memory = (_memory(queries, keys, chunks) for _ in range(2))
+        for samples, rows in chunks:
             weights = _attention_weights(queries[samples, rows], keys[samples], bias[rows], memory)
             of_values[samples].baddbmm_(weights.transpose(1, 2), gradient[samples, rows])
             change = more_memory[: weights.numel()].view_as(weights)
@@ -458,21 +458,21 @@ class _BlockedAttention(torch.autograd.Function):
         return of_queries.mul_(_COSINE_SCALE), of_keys.mul_(_COSINE_SCALE), of_values, of_bias
 
 
-def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+def _chunks(queries: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[slice, slice]]:
     """Samples and rows that are computed together: many short sequences, or a part of a long one."""
     num_samples, num_rows, _ = queries.shape
-    samples = max(1, _SCORES_A_BLOCK // (min(num_rows, _ROWS_A_BLOCK) * keys.shape[1]))
+    samples = max(1, _SCORES_A_CHUNK // (min(num_rows, _ROWS_A_CHUNK) * keys.shape[1]))
     for first in range(0, num_samples, samples):
-        for start in range(0, num_rows, _ROWS_A_BLOCK):
+        for start in range(0, num_rows, _ROWS_A_CHUNK):
             yield (
                 slice(first, min(first + samples, num_samples)),
-                slice(start, min(start + _ROWS_A_BLOCK, num_rows)),
+                slice(start, min(start + _ROWS_A_CHUNK, num_rows)),
             )
 
 
-def _memory(queries: torch.Tensor, keys: torch.Tensor, blocks: Sequence[tuple[slice, slice]]) -> torch.Tensor:
-    """For the scores of the largest block."""
-    scores = ((each.stop - each.start) * (rows.stop - rows.start) * keys.shape[1] for each, rows in blocks)
+def _memory(queries: torch.Tensor, keys: torch.Tensor, chunks: Sequence[tuple[slice, slice]]) -> torch.Tensor:
+    """For the scores of the largest chunk."""
+    scores = ((each.stop - each.start) * (rows.stop - rows.start) * keys.shape[1] for each, rows in chunks)
     return queries.new_empty(max(scores, default=0))
 
 

@@ -1,1 +1,1 @@
-"""Stage 1, signal encoding: parts that several methods share."""
+"""Stage 1, signal encoding: modules that several methods share."""

@@ -45,7 +45,7 @@ def release_memory(module: nn.Module) -> None:
 
 def is_on_disk(module: nn.Module) -> bool:
     """Whether any parameter of the module is file-backed."""
-    return any(hasattr(part, _MAPS) for part in module.modules())
+    return any(hasattr(each, _MAPS) for each in module.modules())
 
 
 def save_sharded(module: nn.Module, folder: str | os.PathLike, max_shard_size: int | str) -> None:
@@ -54,8 +54,8 @@ def save_sharded(module: nn.Module, folder: str | os.PathLike, max_shard_size: i
     plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_size)
     for name, keys in plan.filename_to_tensors.items():
         save_file({key: state[key] for key in keys}, Path(folder) / name, metadata={"format": "pt"})
-        for part in module.modules():
-            release_memory(part)
+        for each in module.modules():
+            release_memory(each)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (Path(folder) / _INDEX_FILE).write_text(json.dumps(index, indent=2), encoding="utf-8")

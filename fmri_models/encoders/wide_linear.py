@@ -17,13 +17,13 @@ from ..traced import becomes_a_graph
 # Below it, a weight is small enough for PyTorch's own layer.
 _MIN_WEIGHT_VALUES = 2**24
 # Values of the weight that a thread multiplies together: some megabytes, which stay in a cache.
-_VALUES_A_BLOCK = 2**19
+_VALUES_A_CHUNK = 2**19
 
 
 class WideLinear(nn.Linear):
     """`torch.nn.Linear` that takes less time on a CPU where its weight is large.
 
-    The weight is multiplied block by block, each of which stays in a cache while it is packed and used. The memory of
+    The weight is multiplied chunk by chunk, each of which stays in a cache while it is packed and used. The memory of
     its gradient is kept and used again: fresh memory costs the operating system more time than computing what is
     stored in it. Under autocast, in half precision, for inputs of more dimensions, on other devices and in a compiled
     graph it is PyTorch's layer.
@@ -35,9 +35,9 @@ class WideLinear(nn.Linear):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(…, in_features) ▶ (…, out_features)."""
-        if not self._is_blocked(features):
+        if not self._takes_chunks(features):
             return super().forward(features)
-        return cast(torch.Tensor, _BlockedLinear.apply(features, self.weight, self.bias, self._gradient_memory))
+        return cast(torch.Tensor, _ChunkedLinear.apply(features, self.weight, self.bias, self._gradient_memory))
 
     def train(self, mode: bool = True) -> "WideLinear":
         """As for any module; who does not learn needs no memory for gradients."""
@@ -45,7 +45,7 @@ class WideLinear(nn.Linear):
             self._gradient_memory = ReusedMemory()
         return super().train(mode)
 
-    def _is_blocked(self, features: torch.Tensor) -> bool:
+    def _takes_chunks(self, features: torch.Tensor) -> bool:
         return (
             not becomes_a_graph()
             and self.weight.numel() >= _MIN_WEIGHT_VALUES
@@ -79,16 +79,16 @@ class ReusedMemory:
         return ReusedMemory, ()
 
 
-class _BlockedLinear(torch.autograd.Function):
-    """A linear layer and its gradient, a block of outputs at a time."""
+class _ChunkedLinear(torch.autograd.Function):
+    """A linear layer and its gradient, a chunk of outputs at a time."""
 
     @staticmethod
     def forward(
         features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, memory: ReusedMemory
     ) -> torch.Tensor:
         result = features.new_empty(len(features), len(weight))
-        for block in _blocks(weight):
-            torch.mm(features, weight[block].T, out=result[:, block])
+        for chunk in _chunks(weight):
+            torch.mm(features, weight[chunk].T, out=result[:, chunk])
         return result if bias is None else result.add_(bias)
 
     @staticmethod
@@ -108,13 +108,13 @@ class _BlockedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_weight = ctx.memory.empty(weight.shape)
             of_results = gradients[0].T.contiguous()
-            for block in _blocks(weight):
-                torch.mm(of_results[block], features, out=of_weight[block])
+            for chunk in _chunks(weight):
+                torch.mm(of_results[chunk], features, out=of_weight[chunk])
         if ctx.needs_input_grad[2]:
             of_bias = gradients[0].sum(dim=0)
         return of_features, of_weight, of_bias, None
 
 
-def _blocks(weight: torch.Tensor) -> list[slice]:
-    size = max(1, _VALUES_A_BLOCK * torch.get_num_threads() // weight.shape[1])
+def _chunks(weight: torch.Tensor) -> list[slice]:
+    size = max(1, _VALUES_A_CHUNK * torch.get_num_threads() // weight.shape[1])
     return [slice(start, start + size) for start in range(0, len(weight), size)]

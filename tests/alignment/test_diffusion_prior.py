@@ -153,21 +153,21 @@ def attention_inputs() -> tuple[torch.Tensor, ...]:
     return tuple(each.requires_grad_() for each in (*unit, values, bias))
 
 
-# Rows in two blocks, of which the second is not full; a block for each sample; both samples in one.
+# Rows in two chunks, of which the second is not full; a chunk for each sample; both samples in one.
 @pytest.mark.parametrize(("rows", "scores"), [(4, 1), (16, 1), (4, 64), (16, 70)])
 def test_gradients_of_attention_and_gated_unit(monkeypatch, rows, scores):
-    monkeypatch.setattr(diffusion_prior, "_ROWS_A_BLOCK", rows)
-    monkeypatch.setattr(diffusion_prior, "_SCORES_A_BLOCK", scores)
-    assert torch.autograd.gradcheck(diffusion_prior._BlockedAttention.apply, attention_inputs())
+    monkeypatch.setattr(diffusion_prior, "_ROWS_A_CHUNK", rows)
+    monkeypatch.setattr(diffusion_prior, "_SCORES_A_CHUNK", scores)
+    assert torch.autograd.gradcheck(diffusion_prior._ChunkedAttention.apply, attention_inputs())
     features = torch.randn(3, 2, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(diffusion_prior._GatedUnit.apply, (features,))
 
 
 def test_samples_that_are_computed_together_are_not_mixed_up(monkeypatch):
     inputs = [each.detach() for each in attention_inputs()]
-    together = diffusion_prior._BlockedAttention.apply(*inputs)
-    monkeypatch.setattr(diffusion_prior, "_SCORES_A_BLOCK", 1)
-    torch.testing.assert_close(diffusion_prior._BlockedAttention.apply(*inputs), together)
+    together = diffusion_prior._ChunkedAttention.apply(*inputs)
+    monkeypatch.setattr(diffusion_prior, "_SCORES_A_CHUNK", 1)
+    torch.testing.assert_close(diffusion_prior._ChunkedAttention.apply(*inputs), together)
 
 
 def test_attention_is_the_same_with_and_without_gradients():

@@ -12,10 +12,10 @@ from fmri_models.encoders.wide_linear import ReusedMemory, WideLinear
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
+def small_chunks(monkeypatch):
     """Every layer is wide, and a block has three outputs of five weights, so that the last one is not full."""
     monkeypatch.setattr(wide_linear, "_MIN_WEIGHT_VALUES", 1)
-    monkeypatch.setattr(wide_linear, "_VALUES_A_BLOCK", 15)
+    monkeypatch.setattr(wide_linear, "_VALUES_A_CHUNK", 15)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
@@ -41,7 +41,7 @@ def learn(layer: nn.Module, features: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_results_and_gradients_are_those_of_torch(bias, rows):
     features = torch.randn(rows, 5, generator=torch.Generator().manual_seed(1))
     wide, plain = pair(bias)
-    assert wide(features).grad_fn.name() == "_BlockedLinearBackward"
+    assert wide(features).grad_fn.name() == "_ChunkedLinearBackward"
     found, expected = learn(wide, features), learn(plain, features)
     assert found.keys() == expected.keys()
     for name, value in found.items():
@@ -51,7 +51,7 @@ def test_results_and_gradients_are_those_of_torch(bias, rows):
 def test_numerical_gradients(monkeypatch):
     monkeypatch.setattr(ReusedMemory, "empty", lambda self, shape: torch.empty(shape, dtype=torch.float64))
     inputs = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 5), (10, 5), (10,))]
-    assert torch.autograd.gradcheck(wide_linear._BlockedLinear.apply, (*inputs, ReusedMemory()))
+    assert torch.autograd.gradcheck(wide_linear._ChunkedLinear.apply, (*inputs, ReusedMemory()))
 
 
 def test_frozen_parts_get_no_gradient():

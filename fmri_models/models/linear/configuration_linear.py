@@ -19,7 +19,7 @@ class LinearConfig(FmriConfig):
     Args:
         targets_a_block: Targets whose weights are kept in one tensor; bounds the memory of fitting and saving.
         restores_variance: Whether predictions were scaled to spread as the targets do.
-        penalties: Subject ▶ target group ▶ the penalty that was chosen; None before fitting.
+        penalties: Subject ▶ target ▶ the penalty that was chosen; None before fitting.
 
     Example:
         >>> from fmri_models import LinearConfig, LinearModel

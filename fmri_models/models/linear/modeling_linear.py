@@ -1,4 +1,4 @@
-"""The linear method: one linear map a subject and group of targets."""
+"""The linear method: one linear map a subject and target."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +64,10 @@ class LinearModel(FmriPreTrainedModel):
         self.spaces = {name: space for name, of in CONDITION_SPACES.items() if (space := config.space(of)) is not None}
         self.heads = nn.ModuleDict(
             {
-                part: nn.ModuleList(
+                target: nn.ModuleList(
                     BlockedLinear(num_voxels, space.size, config.targets_a_block) for num_voxels in config.num_voxels
                 )
-                for part, space in self.spaces.items()
+                for target, space in self.spaces.items()
             }
         )
         self.post_init()
@@ -78,9 +78,9 @@ class LinearModel(FmriPreTrainedModel):
             initialization.zeros_(module.weight)
             initialization.zeros_(module.bias)
 
-    def head(self, part: str, subject: str) -> BlockedLinear:
-        """The map of one subject to one part: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
-        return cast(BlockedLinear, self._heads(part)[self.config.subject_index(subject)])
+    def head(self, target: str, subject: str) -> BlockedLinear:
+        """The map of one subject to one target: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
+        return cast(BlockedLinear, self._heads(target)[self.config.subject_index(subject)])
 
     @can_return_tuple
     def forward(
@@ -107,18 +107,18 @@ class LinearModel(FmriPreTrainedModel):
             return_loss: Whether the loss is computed where there are targets.
 
         Returns:
-            [`LinearOutput`]; `losses` holds the mean squared error of each part that has targets, `loss` their sum.
+            [`LinearOutput`]; `losses` holds the mean squared error of each target that is given, `loss` their sum.
             With `return_dict=False`, here or in the configuration, a tuple of what is not None.
         """
         self.check_fmri(fmri)
         self.warn_of_no_attentions(output_attentions)
         indices = self.subject_indices(subject_ids, fmri.shape[0])
-        decoded = {part: self._apply_heads(part, fmri, indices) for part in self.spaces}
-        targets = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
+        decoded = {target: self._apply_heads(target, fmri, indices) for target in self.spaces}
+        given = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
         losses = {
-            part: nn.functional.mse_loss(decoded[part], target.to(decoded[part].dtype))
-            for part, target in targets.items()
-            if return_loss and target is not None and part in decoded
+            target: nn.functional.mse_loss(decoded[target], values.to(decoded[target].dtype))
+            for target, values in given.items()
+            if return_loss and values is not None and target in decoded
         }
         return LinearOutput(
             loss=torch.stack(list(losses.values())).sum() if losses else None,
@@ -161,9 +161,9 @@ class LinearModel(FmriPreTrainedModel):
         self.config.save_pretrained(folder)
         save_sharded(self, folder, max_shard_size)
 
-    def _apply_heads(self, part: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        decoded = by_subject(self._heads(part), fmri, indices, self.config.num_voxels)
-        return decoded.reshape(fmri.shape[0], *self.spaces[part].shape)
+    def _apply_heads(self, target: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        decoded = by_subject(self._heads(target), fmri, indices, self.config.num_voxels)
+        return decoded.reshape(fmri.shape[0], *self.spaces[target].shape)
 
-    def _heads(self, part: str) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.heads[part])
+    def _heads(self, target: str) -> nn.ModuleList:
+        return cast(nn.ModuleList, self.heads[target])

@@ -31,7 +31,7 @@ DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 1
 
 @dataclass
 class LinearObjective(ClosedFormObjective[LinearModel]):
-    """Ridge regression with the penalty chosen for each subject and group of targets.
+    """Ridge regression with the penalty chosen for each subject and target.
 
     Args:
         selection: Choose the penalty on validation trials, or by leaving each training stimulus out with all its
@@ -40,7 +40,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
             training then learns from the validation trials, too.
         few_stimuli: Fewer training stimuli than these, of any subject, are few.
         penalties: Penalties to choose from; a single one is taken as it is, and so is one given for each subject and
-            group of targets (`{"subj01": {"latents": 1000.0}}`).
+            target (`{"subj01": {"latents": 1000.0}}`).
         restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
     """
@@ -77,12 +77,12 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         """Sets the model's weights and `config.penalties`.
 
         Args:
-            model: Its configuration names the subjects and the groups of targets.
+            model: Its configuration names the subjects and the targets.
             trials: Subject ▶ training trials.
             validation: Subject ▶ validation trials, for `selection="validation"`; they are not learned from.
 
         Returns:
-            Subject ▶ group ▶ penalty ▶ mean squared error on trials that the fit did not see.
+            Subject ▶ target ▶ penalty ▶ mean squared error on trials that the fit did not see.
         """
         selection = self._settled_for(trials, validation)
         errors: dict[str, dict[str, dict[str, float]]] = {}
@@ -90,18 +90,18 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         for subject in model.config.subject_names:
             solver = RidgeSolver(trials[subject].fmri)
             errors[subject], chosen[subject] = {}, {}
-            for part in model.spaces:
+            for target in model.spaces:
                 held_out = validation[subject] if validation is not None and selection == "validation" else None
                 held_out = held_out if held_out is not None and len(held_out.stimulus_ids) else None
-                choice = self._choose(solver, subject, part, trials[subject], selection, held_out)
+                choice = self._choose(solver, subject, target, trials[subject], selection, held_out)
                 if choice.at_edge:
                     logger.warning(
-                        f"The best penalty of {subject} {part} is {choice.alpha:g}, an end of the range tried; a wider "
-                        "range may do better (objective.penalties in the recipe)."
+                        f"The best penalty of {subject} {target} is {choice.alpha:g}, an end of the range tried; a "
+                        "wider range may do better (objective.penalties in the recipe)."
                     )
-                chosen[subject][part] = choice.alpha
-                errors[subject][part] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
-                self._fill_weights(model.head(part, subject), solver, part, choice.alpha, trials[subject], held_out)
+                chosen[subject][target] = choice.alpha
+                errors[subject][target] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
+                self._fill_weights(model.head(target, subject), solver, target, choice.alpha, trials[subject], held_out)
         model.config.penalties = chosen
         model.config.restores_variance = self.restore_variance
         return errors
@@ -119,15 +119,17 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         self,
         solver: RidgeSolver,
         subject: str,
-        part: str,
+        target: str,
         trials: ClosedFormTrials,
         selection: Selection,
         validation: ClosedFormTrials | None,
     ) -> RidgeChoice:
         if isinstance(self.penalties, Mapping):
-            if part not in self.penalties.get(subject, {}):
-                raise FmriModelsError(f"objective.penalties has none for {part} of {subject}; add it, or give a list.")
-            return RidgeChoice(float(self.penalties[subject][part]), errors={}, at_edge=False)
+            if target not in self.penalties.get(subject, {}):
+                raise FmriModelsError(
+                    f"objective.penalties has none for {target} of {subject}; add it, or give a list."
+                )
+            return RidgeChoice(float(self.penalties[subject][target]), errors={}, at_edge=False)
         if len(self.penalties) == 1:
             return RidgeChoice(float(self.penalties[0]), errors={}, at_edge=False)
         if selection == "leave_one_stimulus_out" and trials.leaves_out == "nothing":
@@ -136,28 +138,28 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
                 "can be left out without its stimulus, so the penalty is not chosen but taken from the size of the "
                 "patterns; more training runs, or objective.penalties=[VALUE], would mend that."
             )
-        return choose_alpha(solver, trials, part, self.penalties, selection, validation)
+        return choose_alpha(solver, trials, target, self.penalties, selection, validation)
 
     @torch.no_grad()
     def _fill_weights(
         self,
         head: BlockedLinear,
         solver: RidgeSolver,
-        part: str,
+        target: str,
         alpha: float,
         trials: ClosedFormTrials,
         validation: ClosedFormTrials | None,
     ) -> None:
-        """Solves for one subject and group of targets, block by block, and writes the weights into the model."""
+        """Solves for one subject and target, chunk by chunk, and writes the weights into the model."""
         factor = solver.factor(alpha)
         blocks = cast(Sequence[nn.Linear], head.blocks)
-        progress = bar(head.columns, f"Solving for {part}", unit="block", disable=len(head.columns) < 4)
+        progress = bar(head.columns, f"Solving for {target}", unit="block", disable=len(head.columns) < 4)
         for columns, block in zip(progress, blocks, strict=True):
-            targets = torch.from_numpy(np.asarray(trials.targets[part].columns(columns), dtype=np.float32))
+            targets = torch.from_numpy(np.asarray(trials.targets[target].columns(columns), dtype=np.float32))
             weight, bias = solver.weights(targets, alpha, factor)
             if self.restore_variance and factor is not None:
                 if validation is not None:
-                    true = torch.from_numpy(np.asarray(validation.targets[part].columns(columns), dtype=np.float32))
+                    true = torch.from_numpy(np.asarray(validation.targets[target].columns(columns), dtype=np.float32))
                     predicted = solver.predict(validation.fmri, weight, bias)
                 elif trials.leaves_out == "nothing":
                     # Undoes what the penalty shrinks; how well the fit generalises nobody can say.
