@@ -9,6 +9,7 @@ from fmri_models.conditions import CONDITION_SPACES, Conditions
 from fmri_models.embedding_space import EmbeddingSpace
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.generation.source import GeneratorSource
 from fmri_models.modeling_outputs import FmriDecoding
 
 SPACES = {
@@ -92,3 +93,9 @@ def test_a_decoding_has_conditions():
     decoding = FmriDecoding(latents=torch.rand(2, 3), retrieval_embeds=torch.rand(2, 4))
     assert list(decoding.conditions.given) == ["latents"]
     assert decoding.conditions.latents is decoding.latents
+
+
+def test_a_space_may_still_be_asked_for_by_kind():
+    source = GeneratorSource(name="pixels", spaces={"latent_space": SPACES["latents"].to_dict()})
+    with pytest.warns(FutureWarning, match="kind of space is name now"):
+        assert source.space(kind="latent_space") == SPACES["latents"]
