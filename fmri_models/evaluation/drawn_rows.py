@@ -1,6 +1,5 @@
 """Every row of one subject on one fold: which there are, and what each has."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -73,19 +72,3 @@ def _name_bars(stack: ExitStack, of: EvaluatedSubject, which: str, label: str) -
     for pipeline in (of.pipeline, of.reference):
         if pipeline is not None:
             stack.enter_context(progress.named(pipeline, of.doing, pipeline.image_generator))
-
-
-def joined_rows(subjects: Sequence[SubjectRows]) -> dict[str, RowData]:
-    """Rows of several subjects and folds; a row that one of them lacks is left out."""
-    names = [name for name in subjects[0].rows if all(name in each.rows for each in subjects)]
-    return {name: _joined([each.rows[name] for each in subjects]) for name in names}
-
-
-def _joined(row: Sequence[RowData]) -> RowData:
-    return RowData(joined([each.images for each in row]), joined([each.retrieval_embeds for each in row]))
-
-
-def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    """One after the other; None if one of them is."""
-    known = [each for each in tensors if each is not None]
-    return torch.cat(known) if len(known) == len(tensors) else None

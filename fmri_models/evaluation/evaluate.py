@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from transformers.utils import logging
 
 from .. import progress
@@ -23,7 +22,8 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..processing.options import UnseenSession
 from ..training_record import TrainingRecord
 from .controls import LinearReferences
-from .drawn_rows import SubjectRows, draw_rows, joined, joined_rows
+from .drawn_items import DrawnItems
+from .drawn_rows import SubjectRows, draw_rows
 from .evaluated_pipelines import (
     EvaluatedPipeline,
     check_folds,
@@ -47,7 +47,6 @@ from .report_description import (
 )
 from .report_folder import check_report_folder, write_report
 from .rows import grid_rows
-from .scoring import score_rows
 from .seeded_drawing import Precision, SeededDrawing
 
 logger = logging.get_logger(__name__)
@@ -170,34 +169,23 @@ class Evaluation:
         first_notes: Sequence[str],
     ) -> Report:
         """Scores what was drawn, describes it, and writes the report."""
-        ids = [stimulus for each in tested for stimulus in each.stimulus_ids]
-        truth = torch.cat([each.truth for each in tested])
-        rows = joined_rows(tested)
-        factors = table.stimuli.factors(ids)
-        known_factors = [scene or {} for scene in factors] if all(factors) else None
+        items = DrawnItems.joined(tested, table)
         drawn = time.perf_counter() - started
         protocol = self.protocol.with_trial_average(self.repetitions == "average")
-        folds = [each.fold for each in tested for _ in each.stimulus_ids]
-        columns: dict[str, Any] = {
-            "subjects": [each.subject for each in tested for _ in each.stimulus_ids],
-            "gallery_embeds": joined([each.gallery_embeds for each in tested]),
-            "backgrounds": None if known_factors is None else _backgrounds(known_factors),
-            "factors": known_factors,
-        }
-        scores = score_rows(rows, truth, ids, protocol, folds=folds, **columns, seed=self.seed)
-        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, folds)
-        near_copies = near_copies_content(copies, rows["brain"], truth, ids, folds, protocol, columns, self.seed)
+        scores = items.scores(protocol, self.seed)
+        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, items.folds)
+        near_copies = near_copies_content(copies, items, protocol, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         num_folds = table.num_folds(record.split)
         trials_of_split = table.split_rows(record.split)
-        test_trials = {fold: part_fingerprints(trials_of_split, fold)[TEST] for fold in sorted(set(folds))}
+        test_trials = {fold: part_fingerprints(trials_of_split, fold)[TEST] for fold in sorted(set(items.folds))}
         looks = looks_at_folds(table.path, table.fingerprint, record.split, test_trials)
         learned = held_out_notes([each.held_out for each in tested])
         progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
             self.protocol,
-            data=described_data(table, record, tested, known_factors),
+            data=described_data(table, record, tested, items.factors),
             model=described_model(name, pipeline, record, drawing),
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
             seed=self.seed,
@@ -205,8 +193,8 @@ class Evaluation:
             notes=[
                 *learned,
                 *dict.fromkeys(note for each in tested for note in each.notes),
-                *notes_on_what_was_measured(table, record, pipeline, rows),
-                *notes_on_missing_rows(tested, rows),
+                *notes_on_what_was_measured(table, record, pipeline, items.rows),
+                *notes_on_missing_rows(tested, items.rows),
                 looks_sentence(looks, test_trials, num_folds),
                 *notes_on_unused_trials(table, record, tested),
             ],
@@ -215,19 +203,14 @@ class Evaluation:
         of_copies = near_copies_notes(near_copies, report.results["brain"])
         report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
         report.notes = [*first_notes, *of_copies, *report.notes]
-        write_report(out, report, scores, rows, truth, grid_rows=grid_rows(rows, record.method))
+        shown = grid_rows(items.rows, record.method)
+        write_report(out, report, scores, items.rows, items.truth, grid_rows=shown)
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
         look = name_of_look(record.split, test_trials, num_folds)
         fingerprints = {str(fold): fingerprint for fold, fingerprint in test_trials.items()}
         record_look(table.path, table.fingerprint, look, config, score, test_trials=fingerprints)
         return report
-
-
-def _backgrounds(factors: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    if not all("ground" in scene and "time_of_day" in scene for scene in factors):
-        return None
-    return [f"{scene['ground']}, {scene['time_of_day']}" for scene in factors]
 
 
 def evaluate(

@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from ..data.near_copies import NearCopy, PictureSketches
 from ..data.picture_correlation import THRESHOLD
 from ..data.split_files import parts_by_fold
 from ..data.table import TrialTable
 from .bootstrap import DRAWS
+from .drawn_items import DrawnItems
 from .named_metrics import get_metric
 from .protocols import Protocol
 from .report_figures import results
-from .rows import RowData
-from .scoring import score_rows
 
 _MOST_PAIRS = 1000
 _NAMED = 5
@@ -64,25 +61,14 @@ def near_copies_of_folds(
 
 
 def near_copies_content(
-    found: Sequence[FoldCopies],
-    brain: RowData,
-    truth: torch.Tensor,
-    ids: Sequence[str],
-    folds: Sequence[int],
-    protocol: Protocol,
-    columns: Mapping[str, Any],
-    seed: int,
+    found: Sequence[FoldCopies], items: DrawnItems, protocol: Protocol, seed: int
 ) -> dict[str, Any]:
     """The pairs, and what the row `brain` scores on the other items.
 
     Args:
         found: Of each fold.
-        brain: Pictures and embeddings of the N items.
-        truth: (N, C, H, W) what was shown.
-        ids: N stimuli.
-        folds: N folds.
+        items: All that were drawn.
         protocol: Which metrics.
-        columns: What else scoring takes of the N items, by the names of its arguments; None for what there is not.
         seed: Of the bootstrap.
 
     Returns:
@@ -91,19 +77,11 @@ def near_copies_content(
     """
     pairs = [{"fold": each.fold, **asdict(copy)} for each in found for copy in each.copies]
     copied = {(pair["fold"], pair["stimulus"]) for pair in pairs}
-    kept = [position for position, item in enumerate(zip(folds, ids, strict=True)) if item not in copied]
+    of_items = zip(items.folds, items.stimulus_ids, strict=True)
+    kept = [position for position, item in enumerate(of_items) if item not in copied]
     without = None
-    if pairs and len({ids[position] for position in kept}) > 1:
-        scores = score_rows(
-            {"brain": _subset(brain, kept)},
-            truth[kept],
-            [ids[position] for position in kept],
-            protocol,
-            folds=[folds[position] for position in kept],
-            **{name: _kept(values, kept) for name, values in columns.items()},
-            permutations=0,
-            seed=seed,
-        )
+    if pairs and len({items.stimulus_ids[position] for position in kept}) > 1:
+        scores = items.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0)
         without = results(scores, DRAWS, seed)["brain"]
     return {
         "threshold": THRESHOLD,
@@ -147,16 +125,3 @@ def near_copies_notes(content: Mapping[str, Any], brain: Mapping[str, Mapping[st
             "are among fewer there."
         )
     return [f"{what}{figures} Only the figures without them are those of unseen pictures."]
-
-
-def _subset(row: RowData, kept: Sequence[int]) -> RowData:
-    embeds = row.retrieval_embeds
-    return RowData(images=_kept(row.images, kept), retrieval_embeds=_kept(embeds, kept))
-
-
-def _kept(values: Any, kept: Sequence[int]) -> Any:
-    if values is None:
-        return None
-    return (
-        values[list(kept)] if isinstance(values, torch.Tensor | np.ndarray) else [values[position] for position in kept]
-    )
