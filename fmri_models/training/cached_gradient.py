@@ -17,16 +17,16 @@ from .processes import gather_rows
 
 
 class JoinedBatches:
-    """Joins what an objective gathers over the batches of one step, as `gather_rows` does over processes.
+    """Joins what an objective gathers over the micro-batches of one step, as `gather_rows` does over processes.
 
-    Every batch but one is first read without gradient, which gives its rows. Then each is learned from: its own rows
-    have a gradient, those of the others are constants. With the loss of each batch divided by the number of batches,
-    the gradients sum to that of one batch with all rows. Let J be the part of the loss that compares joined rows; every
-    batch computes the same J, but only its own rows x carry dJ/dx, which is therefore multiplied by the number of
-    batches. Terms that compare nothing are averaged over batches, as in a large batch.
+    Every micro-batch but one is first read without gradient, which gives its rows. Then each is learned from: its own
+    rows have a gradient, those of the others are constants. With the loss of each divided by the number of them, the
+    gradients sum to that of one batch with all rows. Let J be the terms of the loss that compare joined rows; every
+    micro-batch computes the same J, but only its own rows x carry dJ/dx, which is therefore multiplied by their number.
+    Terms that compare nothing are averaged, as in a large batch.
 
     Args:
-        num_batches: Batches of the step, all of the same number of rows.
+        num_batches: Micro-batches of the step, all of the same number of examples.
         num_processes: Processes that train together.
     """
 
@@ -36,7 +36,7 @@ class JoinedBatches:
         self._rows: list[list[torch.Tensor]] = [[] for _ in range(num_batches)]
 
     def reading(self, number: int) -> Gather:
-        """The `gather` with which batch `number` is read: notes its rows, and repeats them in place of the others."""
+        """The `gather` with which micro-batch `number` is read: notes its rows, and repeats them for the others."""
         repeats = self._num_batches * self._num_processes
 
         def gather(tensor: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ class JoinedBatches:
         return gather
 
     def learning(self, number: int) -> Gather:
-        """The `gather` with which batch `number` is learned from; all others are read or learned from by then."""
+        """The `gather` with which micro-batch `number` is learned from; all others are read or learned from by then."""
         calls = count()
         was_read = bool(self._rows[number])
 

@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import FmriModelsError
 from ..objectives import ClosedFormObjective, GradientObjective, Objective, derived_objective
 from ..option_types import check_fields
-from ..registry import get_method
+from ..registry import get_method, method_names
 from .recipe import Recipe, Stage, named_by_stage
 
 
@@ -46,11 +46,14 @@ def gradient_objective(recipe: Recipe, stage: Stage) -> GradientObjective[Any]:
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe as it was recorded, whose objectives' options are called what they are called now."""
-    stages = recorded.get("stages")
-    if not isinstance(stages, list):
+    """A recipe as it was recorded, whose objectives' options are called what they are called now.
+
+    One of a method that is not there any more is given as it is.
+    """
+    method, stages = recorded.get("method"), recorded.get("stages")
+    if method not in method_names() or not isinstance(stages, list):
         return dict(recorded)
-    renamed = getattr(get_method(str(recorded.get("method"))).load("objective"), "renamed_fields", {})
+    renamed = getattr(get_method(str(method)).load("objective"), "renamed_fields", {})
 
     def current(stage: Any) -> Any:
         if not isinstance(stage, dict) or not isinstance(stage.get("objective"), dict):

@@ -112,7 +112,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             **config_overrides: Fields of [`MindEyeConfig`], such as `subject_names=["subj02"]`.
 
         Returns:
-            The model in eval mode, with those parts that the checkpoints have.
+            The model in eval mode, with those modules that the checkpoints have.
 
         Raises:
             FmriModelsError: A file is unreadable, or keys are missing or unknown.
@@ -195,9 +195,9 @@ class MindEyeModel(MindEyePreTrainedModel):
         assert self.backbone is not None
         return cast(torch.Tensor, self.backbone(fmri.to(self.dtype), subject_ids))
 
-    def tokens_from(self, encoded: torch.Tensor) -> torch.Tensor:
+    def tokens_from(self, hidden: torch.Tensor) -> torch.Tensor:
         """The backbone's output as tokens (B, T, D)."""
-        tokens = encoded if self.components is None else self.components(encoded)
+        tokens = hidden if self.components is None else self.components(hidden)
         return tokens.reshape(tokens.shape[0], *self.token_shape)
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
