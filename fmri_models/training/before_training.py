@@ -7,24 +7,22 @@ from ..data.splits import untested_sentences
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from .building import recipe_subjects
-from .initial_model import check_initial_model_is_used
 from .precision import check_precision
 from .recipe import Recipe
 from .stage_objectives import gradient_objective
 from .trackers import check_trackers
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuses what this machine lacks, and what would have no effect.
+def check_machine(recipe: Recipe) -> None:
+    """Refuses a tracker or a precision that is not to be had on this machine.
 
     Raises:
-        FmriModelsError: A tracker or a precision is not to be had here, or the initial model would not be used.
+        FmriModelsError: Names the first one.
     """
     check_trackers(recipe.trackers)
     for stage in recipe.stages:
         if stage.training is not None:
             check_precision(stage.training)
-    check_initial_model_is_used(recipe)
 
 
 def subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> list[str]:

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
-from .before_training import check_recipe, few_stimuli_sentence
+from .before_training import check_machine, few_stimuli_sentence
 from .building import recipe_subjects
 from .cost_by_gradient import cost_by_gradient
 from .cost_in_closed_form import cost_in_closed_form
 from .earlier_trainings import warn_of_seen_test_pictures
+from .initial_model import check_initial_model_is_used
 from .recipe import Recipe
 from .settling import settled_recipe
 from .stage_examples import num_examples
@@ -38,7 +39,8 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
     """
     if not recipe.data:
         raise FmriModelsError("The recipe has no data; add data=FOLDER.")
-    check_recipe(recipe)
+    check_machine(recipe)
+    check_initial_model_is_used(recipe)
     table = TrialTable.open(recipe.data)
     recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
     if recipe.initial_model is not None:

@@ -12,12 +12,13 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE, check_output_folder
 from ..pipeline_folder import INDEX_FILE
-from .before_training import check_recipe, few_stimuli_sentence, subjects_without_trials
+from .before_training import check_machine, few_stimuli_sentence, subjects_without_trials
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .earlier_trainings import warn_of_seen_test_pictures
 from .finished import check_same_training, is_complete
 from .fold import refuse_interrupted, train_fold
+from .initial_model import check_initial_model_is_used
 from .processes import processes
 from .recipe import Recipe
 from .selection_folder import SelectionFolder
@@ -53,12 +54,13 @@ def train(
     if not recipe.data or not recipe.out:
         missing = "data" if not recipe.data else "out"
         raise FmriModelsError(f"The recipe has no {missing}; add {missing}=FOLDER.")
-    check_recipe(recipe)
+    check_machine(recipe)
     inputs = recipe.places_read(recipe_file)
     table = TrialTable.open(recipe.data)
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
+    check_initial_model_is_used(recipe)
     complete = [folder for _, folder in runs if resume and is_complete(folder)]
     for fold_recipe, folder in runs:
         if folder in complete:
