@@ -23,6 +23,18 @@ def test_the_old_place_has_the_public_names_and_says_where_they_are_now(old: str
         vars(module)["__getattr__"]("nothing")
 
 
+@pytest.mark.parametrize(
+    ("old", "name", "new", "now"),
+    [
+        ("fmri_models.data.processed", "fit_processor", "fmri_models.data.table_processor", "fit_processor"),
+        ("fmri_models.data.splits", "SplitRows", "fmri_models.data.split_trials", "SplitTrials"),
+    ],
+)
+def test_single_names_moved(old: str, name: str, new: str, now: str) -> None:
+    with pytest.warns(FutureWarning, match=f"{old}.{name} is {new}.{now} now"):
+        assert getattr(importlib.import_module(old), name) is getattr(importlib.import_module(new), now)
+
+
 def test_a_name_that_was_changed_is_found_by_its_old_one() -> None:
     find = moved_names("here", "fmri_models.scenes", {"draw": "scene"})
     with pytest.warns(FutureWarning, match=r"here.draw is fmri_models.scenes.scene now"):

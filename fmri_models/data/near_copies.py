@@ -43,7 +43,7 @@ class NearCopy:
     Args:
         stimulus: The one that is tested.
         copy_of: Another one.
-        correlation: Pearson's r of the pixels, see [`picture_correlation.correlations`]; 1 for two equal flat pictures.
+        correlation: Pearson's r of the pixels, see `picture_correlation.correlations`; 1 for two equal flat pictures.
         mirrored: Whether one of them had to be mirrored for it.
         cropped: Whether the margin of one of them had to be left out for it.
     """
