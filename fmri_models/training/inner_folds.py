@@ -12,7 +12,7 @@ INNER_SPLIT = "selection"
 
 
 def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
-    """Rows of a split into inner folds, over the stimuli of a fold that are not its test stimuli.
+    """The table of a split into inner folds, over the stimuli of a fold that are not its test stimuli.
 
     Each stimulus is left out in one inner fold, as its part `test`; each run instead, where the design tests stimuli
     that are learned from in other runs. Where a stage of the recipe makes choices on validation trials, part of the
@@ -22,20 +22,21 @@ def inner_split(recipe: Recipe, table: TrialTable, folds: int) -> Any:
         FmriModelsError: There are fewer stimuli, or runs, than folds.
     """
     parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
-    rows = SplitTrials.of_table(table)
+    every = SplitTrials.of_table(table)
     chosen = {
         (subject, int(trial))
         for subject in recipe.subjects or table.subjects
         for trial in table.trials(subject, parts, recipe.split, recipe.fold).trials
     }
-    kept = [row for row, key in enumerate(zip(rows.subjects, rows.trials, strict=True)) if key in chosen]
+    keys = zip(every.subjects, every.trials, strict=True)
+    kept = [position for position, key in enumerate(keys) if key in chosen]
     inside = SplitTrials(
-        [rows.subjects[row] for row in kept],
-        [rows.trials[row] for row in kept],
-        [rows.stimulus_ids[row] for row in kept],
-        [rows.runs[row] for row in kept],
-        rows.groups,
-        rows.categories,
+        [every.subjects[position] for position in kept],
+        [every.trials[position] for position in kept],
+        [every.stimulus_ids[position] for position in kept],
+        [every.runs[position] for position in kept],
+        every.groups,
+        every.categories,
     )
     draw = split_by_run if table.repeats_stimuli(recipe.split) else split_kfold
     return draw(inside, recipe.seed, folds, _validation_share(recipe, table)).table

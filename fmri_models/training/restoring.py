@@ -91,13 +91,13 @@ def check_spaces(saved: Any, model: FmriPreTrainedModel, saved_name: str) -> Non
     Raises:
         FmriModelsError: Names the first difference.
     """
-    for kind in ("image_embedding_space", "text_embedding_space", "latent_space"):
-        own, other = saved.space(kind), model.config.space(kind)
+    for name in ("image_embedding_space", "text_embedding_space", "latent_space"):
+        own, other = saved.space(name), model.config.space(name)
         if own is not None and other is not None:
             own.require_equal(other, saved_name, "the image generator")
         elif own != other:
             has, lacks = (saved_name, "the model") if other is None else ("the model", saved_name)
             raise FmriModelsError(
-                f"{has} has a {kind} and {lacks} has none; use the generator and targets that the weights were trained "
+                f"{has} has a {name} and {lacks} has none; use the generator and targets that the weights were trained "
                 "for, or train anew."
             )
