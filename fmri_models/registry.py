@@ -32,6 +32,13 @@ from .names import check_name, did_you_mean, listed, one_line
 from .shipped import shipped_folder
 
 _KNOWN_LIBRARIES = ("diffusers", "transformers", OWN_PACKAGE)
+# What the classes that a record names derive from.
+_BASES = {
+    "config": "configuration_fmri:FmriConfig",
+    "model": "modeling_fmri:FmriPreTrainedModel",
+    "pipeline": "pipeline_fmri:FmriToImagePipeline",
+    "generator": "generation.image_generator:ImageGenerator",
+}
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 
 
@@ -80,8 +87,24 @@ class Method:
         raise AttributeError(f"method {self.name!r} has no part {class_name!r}")
 
     def load(self, role: str) -> Any:
-        """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`."""
-        return import_path(getattr(self, role))
+        """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`.
+
+        Raises:
+            FmriModelsError: What is there can't be imported, or can't be it.
+        """
+        path = getattr(self, role)
+        found = import_path(path)
+        if role in _BASES:
+            _check_base(path, found, role)
+        types = {f"fmri-{method.name}" for method in METHODS.own() if method.config != path} | {""}
+        if role == "config" and found.model_type in types:
+            raise FmriModelsError(
+                f"{path} has the model_type {found.model_type!r}, by which it would not be loaded again; set "
+                f"'fmri-{self.name}'."
+            )
+        if role == "model" and found.config_class is not import_path(self.config):
+            raise FmriModelsError(f"{path} has {found.config_class.__name__} as config_class; set {self.config}.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -107,8 +130,14 @@ class GeneratorRecord:
         return (self.generator, *self.components)
 
     def load(self) -> Any:
-        """Imports the generator's class."""
-        return import_path(self.generator)
+        """Imports the generator's class.
+
+        Raises:
+            FmriModelsError: What is there can't be imported, or is none.
+        """
+        found = import_path(self.generator)
+        _check_base(self.generator, found, "generator")
+        return found
 
 
 @dataclass(frozen=True)
@@ -221,7 +250,6 @@ class Registry(Generic[_Record]):
             FmriModelsError: Another one has that name.
         """
         check_name(record.name, f"{self._what}'s name")
-        _check_classes(record)
         there = self._own().get(record.name, record)
         if there != record:
             raise FmriModelsError(
@@ -235,6 +263,7 @@ class Registry(Generic[_Record]):
                 f"A {self._what} named {record.name!r} is offered already, by {listed(others)}; that of "
                 f"{_origin(record)} needs another name."
             )
+        _check_classes(record)
         self.registered[record.name] = record
 
     def package(self, name: str) -> str:
@@ -303,6 +332,12 @@ def _check_classes(record: Method | GeneratorRecord | DatasetRecord) -> None:
                 f"{record.name!r} has the class {path}, whose name is that of {known[_class_name(path)]}; saved "
                 "folders are loaded by it, so give it another one."
             )
+
+
+def _check_base(path: str, found: Any, role: str) -> None:
+    base = import_path(f"{OWN_PACKAGE}.{_BASES[role]}")
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise FmriModelsError(f"{path} is no {base.__name__}; derive the class from it.")
 
 
 def _class_name(path: str) -> str:

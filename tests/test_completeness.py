@@ -15,8 +15,8 @@ from tests.pipeline_tester_mixin import DrawingHabits, PipelineHabits
 from tests.test_modeling_common import ModelTesterMixin
 from tests.test_pipeline_common import PipelineTesterMixin
 
-METHODS = pytest.mark.parametrize("name", method_names())
-GENERATORS = pytest.mark.parametrize("name", registry.GENERATORS.names())
+METHODS = pytest.mark.parametrize("name", [method.name for method in registry.METHODS.own()])
+GENERATORS = pytest.mark.parametrize("name", [record.name for record in registry.GENERATORS.own()])
 
 
 def test_classes(module_name: str, mixin: type) -> list[type]:

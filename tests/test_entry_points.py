@@ -1,5 +1,6 @@
 """Methods, image generators and data sets of installed packages work by name, and none is imported to be named."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -112,30 +113,34 @@ report = json.loads(pathlib.Path("report/report.json").read_text())
 assert report["results"]["brain"]["pixcorr"]["value"] > report["results"]["shuffled_brain"]["pixcorr"]["value"]
 assert len(list(pathlib.Path("pictures").glob("*.png"))) == 12
 assert "of the package `fmri-shallow`, which has to be installed" in pathlib.Path("model/README.md").read_text()
-"""
-    )
-    assert used.returncode == 0, used.stderr
-    loaded = run("""
+
 import fmri_models
 from diffusers import DiffusionPipeline
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
+def show(*found):
+    print("loaded", *(type(each).__name__ for each in found))
+
 for loader in (DiffusionPipeline, fmri_models.FmriToImagePipeline):
     pipeline = loader.from_pretrained("model")
-    found = (pipeline, pipeline.image_generator, pipeline.image_generator.palette)
-    print(*(type(each).__name__ for each in found))
+    show(pipeline, pipeline.image_generator, pipeline.image_generator.palette)
 pipeline.save_pretrained("again")
-print(type(fmri_models.ShallowPipeline.from_pretrained("again")).__name__)
-print(type(DiffusionPipeline.from_pretrained("model/image_generator")).__name__)
-print(type(AutoModel.from_pretrained("model/brain_model")).__name__)
-print(type(AutoConfig.from_pretrained("model", subfolder="brain_model")).__name__)
-print(type(AutoProcessor.from_pretrained("model/processor")).__name__)
-print(type(fmri_models.FmriPreTrainedModel.from_pretrained("model", subfolder="brain_model")).__name__)
-""")
-    assert loaded.returncode == 0, loaded.stderr
-    whole = "ShallowPipeline MosaicImageGenerator Palette"
-    classes = ["MosaicImageGenerator", "ShallowModel", "ShallowConfig", "FmriProcessor", "ShallowModel"]
-    assert loaded.stdout.splitlines() == [whole, whole, "ShallowPipeline", *classes]
+show(fmri_models.ShallowPipeline.from_pretrained("again"))
+show(DiffusionPipeline.from_pretrained("model/image_generator"))
+show(AutoModel.from_pretrained("model/brain_model"), AutoProcessor.from_pretrained("model/processor"))
+show(AutoConfig.from_pretrained("model", subfolder="brain_model"))
+show(fmri_models.FmriPreTrainedModel.from_pretrained("model", subfolder="brain_model"))
+"""
+    )
+    assert used.returncode == 0, used.stderr
+    assert [line.split()[1:] for line in used.stdout.splitlines() if line.startswith("loaded ")] == [
+        *[["ShallowPipeline", "MosaicImageGenerator", "Palette"]] * 2,
+        ["ShallowPipeline"],
+        ["MosaicImageGenerator"],
+        ["ShallowModel", "FmriProcessor"],
+        ["ShallowConfig"],
+        ["ShallowModel"],
+    ]
 
 
 def test_the_demo_takes_a_method_of_a_package(run):
@@ -151,6 +156,13 @@ assert recipe_values("shallow", get_method("shallow").quick)["stages"][0]["train
 """)
     assert finished.returncode == 0, finished.stderr
     assert "no folder of an earlier demo" in finished.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_runs_with_a_method_of_a_package(run):
+    finished = run(command("demo", "--quick", "--method", "shallow", "--out", "demo"))
+    assert finished.returncode == 0, finished.stderr
+    assert "the reloaded pipeline gives the same pictures" in finished.stdout
 
 
 @pytest.fixture
@@ -308,6 +320,21 @@ def test_classes_of_packages_that_made_nothing_known_are_not_saved(tmp_path, mon
     monkeypatch.setitem(GENERATORS.registered, "mosaic", GENERATOR)
     type(made).for_stimuli((1, 12, 12)).save_pretrained(tmp_path / "generator")
     assert type(made).from_pretrained(tmp_path / "generator").image_size == (1, 12, 12)
+
+
+def test_classes_that_can_not_be_what_they_are_named_as_are_a_sentence():
+    linear, mindeye = METHODS.get("linear"), METHODS.get("mindeye")
+    for change, role, expected in (
+        ({"config": "fmri_models:LinearModel"}, "config", "LinearModel is no FmriConfig; derive the class from it"),
+        ({"config": "fmri_models:FmriConfig"}, "config", "has the model_type '', by which it would not .* 'fmri-ours'"),
+        ({"config": "fmri_models:LinearConfig"}, "config", "has the model_type 'fmri-linear', by which it would not"),
+        ({"model": mindeye.model}, "model", "has MindEyeConfig as config_class; set fmri_models.models.linear"),
+        ({"pipeline": "fmri_models:PixelsImageGenerator"}, "pipeline", "is no FmriToImagePipeline"),
+    ):
+        with pytest.raises(FmriModelsError, match=expected):
+            dataclasses.replace(linear, name="ours", **change).load(role)
+    with pytest.raises(FmriModelsError, match="LinearModel is no ImageGenerator"):
+        GeneratorRecord("ours", "", "fmri_models:LinearModel").load()
 
 
 def test_own_data_sets_have_titles():
