@@ -137,3 +137,9 @@ def test_generators_in_folders_are_loaded_and_published_ones_are_not(tmp_path):
     planned = planned_generator({"name": "versatile_diffusion", "revision": "main"})
     assert planned.image_embedding_space.shape == (257, 768) and planned.latent_space.shape == (4, 64, 64)
     assert planned_generator("shi-labs/versatile-diffusion") == planned
+
+
+@pytest.mark.parametrize("name", ["versatile_diffusion", "stable_unclip", "kandinsky", "ip_adapter"])
+def test_a_generator_of_gigabytes_says_its_spaces_without_its_weights(name):
+    planned = planned_generator(name)
+    assert planned.image_embedding_space.size > 0 and planned.latent_space.shape[0] == 4
