@@ -31,7 +31,7 @@ def test_a_record_is_what_was_saved_and_none_where_there_is_none(tmp_path: Path)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scanner": 7, "schema": 1}, "The record of a visit .*visit.json has 7 as 'scanner'; expected string; visit again"),
+        ({"scanner": 7, "schema": 1}, "The record of a visit .*visit.json has 7 as 'scanner'; expected string; visit"),
         ({"scanner": "7T", "schema": 3}, "newer version"),
         ({"scanner": "7T", "schema": 1, "field": 7}, "field"),
         ([], "visit again"),
