@@ -1,6 +1,7 @@
 """A hidden folder beside an output folder, of work that can be interrupted and gone on with."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from ..saving import check_schema, json_text, remove_folder, write_text
 from ..swapping import is_partial, recover_below
 from ..training_differences import differing
 from ..version import __version__
+from .processes import processes
 from .stage_objectives import with_current_names
 
 TRAINING_SCHEMA = 1
@@ -29,6 +31,37 @@ class RunFolder:
     def __init__(self, out: Path) -> None:
         out = out.absolute()
         self.folder = out.parent / f".{out.name}.{self.purpose}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to go on from."""
+        raise NotImplementedError
+
+    @contextmanager
+    def kept_for_resume(self, run: Mapping[str, Any], resume: bool) -> Iterator[None]:
+        """Makes the folder ready, and removes it if an error comes before there is anything to go on from.
+
+        Args:
+            run: What has to be the same to go on.
+            resume: Go on with what is there, if there is anything.
+
+        Raises:
+            FmriModelsError: As [`RunFolder.begin`] and [`RunFolder.check_same_run`].
+        """
+        main = processes().is_main_process
+        if resume and self.exists:
+            self.check_same_run(run)
+            if main:
+                self.recover()
+        elif main:
+            self.begin(run)
+        processes().wait_for_everyone()
+        try:
+            yield
+        except BaseException:
+            if main and not self.exists:
+                self.remove()
+            raise
 
     def check_own(self) -> None:
         """Refuses a folder of that name that no training has made.

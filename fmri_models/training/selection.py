@@ -24,7 +24,7 @@ from .picture_scores import METRICS, picture_scores
 from .processes import processes
 from .recipe import Recipe, Selection
 from .recipe_options import check_keys
-from .selection_folder import SelectionFolder, kept_for_resume
+from .selection_folder import SelectionFolder
 from .stage_objectives import stage_objective
 from .training_run import run_identity, trained
 
@@ -66,7 +66,7 @@ def select(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Chosen
     _check(selection, candidates)
     inner = table.with_split(INNER_SPLIT, inner_split(recipe, table, selection.folds))
     folder = SelectionFolder(out)
-    with kept_for_resume(folder, run_identity(recipe, table), resume):
+    with folder.kept_for_resume(run_identity(recipe, table), resume):
         scores = folder.scores()
         for number, candidate in enumerate(candidates):
             for fold in range(selection.folds):

@@ -1,7 +1,6 @@
 """Where a selection keeps its scores and what it trains, beside the output folder, until the pipeline is saved."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -11,7 +10,6 @@ from typing_extensions import TypedDict
 from ..errors import FmriModelsError
 from ..reading import checked, read_object
 from ..saving import json_text, write_text
-from .processes import processes
 from .run_folder import RunFolder
 
 
@@ -59,22 +57,3 @@ class SelectionFolder(RunFolder):
     @property
     def _scores_file(self) -> Path:
         return self.folder / "scores.json"
-
-
-@contextmanager
-def kept_for_resume(folder: SelectionFolder, run: Mapping[str, Any], resume: bool) -> Iterator[None]:
-    """Makes the folder ready, and removes it if an error comes before there is anything to go on from."""
-    main = processes().is_main_process
-    if resume and folder.exists:
-        folder.check_same_run(run)
-        if main:
-            folder.recover()
-    elif main:
-        folder.begin(run)
-    processes().wait_for_everyone()
-    try:
-        yield
-    except BaseException:
-        if main and not folder.exists:
-            folder.remove()
-        raise

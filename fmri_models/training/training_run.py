@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,11 +61,14 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
         model = build_model(recipe, processor, generator, scratch)
         check_room(out, _bytes_on_disk(model, recipe))
         runner = StageRunner(recipe, table, model, processor, generator, out)
-        with _checkpointed(checkpoints, run, resume):
+        with nullcontext() if checkpoints is None else checkpoints.kept_for_resume(run, resume):
             history = runner.run(resume)
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(model, processor, generator, drawing_settings=recipe.drawing)
             yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
+        if checkpoints is not None and processes().is_main_process:
+            checkpoints.remove()
+        processes().wait_for_everyone()
 
 
 def run_identity(recipe: Recipe, table: TrialTable) -> dict[str, Any]:
@@ -91,24 +94,3 @@ def _weights_folder(recipe: Recipe, out: Path) -> Iterator[Path | None]:
         return
     with scratch_folder(out) as scratch:
         yield scratch
-
-
-@contextmanager
-def _checkpointed(checkpoints: Checkpoints | None, run: dict[str, Any], resume: bool) -> Iterator[None]:
-    """Makes the checkpoints' folder ready, and removes it when all is saved or there was no checkpoint yet."""
-    main = processes().is_main_process
-    if checkpoints is not None and main:
-        if resume:
-            checkpoints.recover()
-        else:
-            checkpoints.begin(run)
-    processes().wait_for_everyone()
-    try:
-        yield
-    except BaseException:
-        if checkpoints is not None and main and not checkpoints.exists:
-            checkpoints.remove()
-        raise
-    if checkpoints is not None and main:
-        checkpoints.remove()
-    processes().wait_for_everyone()
