@@ -3,7 +3,7 @@
 - Reading: `table` and what it gives (`table_trials`, `table_stimuli`, `table_voxels`), through the door of `parquet`.
 - Writing: `writer`, of the files of stimuli (`stimulus_writer`) and of each subject (`subject_writer`, `table_files`).
 - Splits: `splits` draws them over `split_trials`; `split_files` reads, makes and checks their rows.
-- Where tables come from: `arrays` (betas of one's own), `stimuli` (pictures of a folder, zip or table), `hub`.
+- Where tables come from: `arrays` (betas of one's own), `stimuli` and `stimulus_index` (pictures), `hub`.
 - What is wrong with a table: `validation`, `training_checks`, `near_copies`.
 - What models learn from: `table_processor`, `processed`, `targets`, then `loading` and `batches`, or `closed_form`.
 
