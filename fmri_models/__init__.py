@@ -17,7 +17,7 @@ _CORE = {
     "ClipTargets": "generation.clip_targets",
     "ClosedFormObjective": "objectives",
     "Conditions": "conditions",
-    "DatasetRecord": "registry",
+    "DatasetRecord": "records",
     "DrawingSettings": "drawing_settings",
     "EmbeddedImageGenerator": "generation.embedded",
     "EmbeddingSpace": "embedding_space",
@@ -29,14 +29,14 @@ _CORE = {
     "FmriPreTrainedModel": "modeling_fmri",
     "FmriProcessor": "processing_fmri",
     "FmriToImagePipeline": "pipeline_fmri",
-    "GeneratorRecord": "registry",
+    "GeneratorRecord": "records",
     "GradientObjective": "objectives",
     "IPAdapter": "generation.ip_adapter",
     "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
     "ImageGeneratorOutput": "generation.image_generator",
     "KandinskyImageGenerator": "generation.kandinsky",
-    "Method": "registry",
+    "Method": "records",
     "MindEyeLowLevelModel": "models.mindeye",
     "MindEyeLowLevelOutput": "models.mindeye",
     "MindEyePrior": "models.mindeye",
@@ -99,10 +99,8 @@ if TYPE_CHECKING:
     from .objectives import ClosedFormObjective, GradientObjective
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
+    from .records import DatasetRecord, GeneratorRecord, Method
     from .registry import (
-        DatasetRecord,
-        GeneratorRecord,
-        Method,
         list_datasets,
         list_generators,
         list_methods,
@@ -121,7 +119,7 @@ def __getattr__(name: str) -> Any:
     elif not name[0].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
-        value = import_module(".registry", __name__).find_class(name)
+        value = import_module(".known_classes", __name__).find_class(name)
         if value is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -129,7 +127,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *import_module(".registry", __name__).class_names()})
+    return sorted({*__all__, *import_module(".known_classes", __name__).class_names()})
 
 
 __all__ = [

@@ -13,9 +13,9 @@ from transformers.utils import logging
 
 from .adapters import has_adapter_layers
 from .errors import FmriModelsError
+from .known_classes import class_names, component_libraries, find_path
 from .names import did_you_mean, one_line
 from .reading import read_object
-from .registry import class_names, component_libraries, find_path
 
 logger = logging.get_logger(__name__)
 

@@ -8,8 +8,10 @@ from types import ModuleType
 from typing import Any
 
 from .entry_points import OWN_PACKAGE
+from .known_classes import is_pipeline_class
 from .late import CompletedDict, when_imported
-from .registry import METHODS, Method, is_pipeline_class, load_or_warn
+from .records import Method, load_or_warn
+from .registry import METHODS
 
 # The dictionaries behind AutoConfig, AutoModel, AutoFeatureExtractor and AutoProcessor.
 _AUTO_MAPPINGS = {

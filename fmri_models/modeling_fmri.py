@@ -37,12 +37,12 @@ from .hub_repository import (
     upload_saved,
     weights_patterns,
 )
+from .known_classes import find_model
 from .library_options import LOADING_ERRORS, checked_device, not_loaded, refuse_pickles, take_dtype
 from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
 from .offloading import weights_in_place, with_hooks
 from .reading import read_object
-from .registry import find_model
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files

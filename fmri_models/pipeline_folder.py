@@ -18,12 +18,13 @@ from .hub_repository import (
     list_files,
     weights_patterns,
 )
+from .known_classes import is_method_class, is_pipeline_class
 from .names import one_line
 from .output_folders import PIPELINE
 from .processing.statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
 from .provenance import ACCOMPANYING_FILES
 from .reading import read_object
-from .registry import is_method_class, is_pipeline_class, report_finder
+from .registry import report_finder
 from .saving import check_schema, weights_no_longer_needed
 from .swapping import recover, written_files
 

@@ -13,6 +13,7 @@ from .component_index import check_component_classes, check_index_keys
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .generation.loading import image_generator_of_class
+from .known_classes import find_class
 from .library_options import (
     LOADING_ERRORS,
     check_loading_options,
@@ -25,7 +26,6 @@ from .library_options import (
 from .names import one_line
 from .pipeline_components import check_component
 from .pipeline_folder import COMPONENTS, INDEX_FILE, saved_settings, with_places
-from .registry import find_class
 from .weights import check_variant, variants_in
 
 _MEND = "save or download the pipeline again"

@@ -16,6 +16,7 @@ from .errors import FmriModelsError
 from .generation.loading import parse_source, resolved
 from .held_generator import HoldsGenerator
 from .hub_repository import FETCH_OPTIONS, split_push_options, upload, upload_saved
+from .known_classes import entries_of_index, find_class
 from .library_options import DIFFUSERS_SAVE_OPTIONS, take_dtype
 from .loaded_components import LoadedComponents
 from .names import one_line
@@ -35,7 +36,7 @@ from .pipeline_folder import (
 from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
 from .processing_fmri import FmriProcessor
 from .provenance import CARD_FILE, Provenance, published, write_card_again
-from .registry import card_writer, entries_of_index, find_class
+from .registry import card_writer
 from .saving import merged_folder, warn_of_pickles
 from .swapping import recover, written_files
 from .training_record import TrainingRecord

@@ -8,7 +8,8 @@ import pytest
 from fmri_models import registry
 from fmri_models.generation.image_generator import ImageGenerator
 from fmri_models.generation.loading import image_generator_class
-from fmri_models.registry import Method, get_method, method_names, register_method
+from fmri_models.records import Method
+from fmri_models.registry import get_method, method_names, register_method
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.recipe_files import recipe_names
 from tests.pipeline_tester_mixin import DrawingHabits, PipelineHabits

@@ -12,7 +12,8 @@ from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
 from ..names import check_line, did_you_mean, one_line, shell_word
 from ..output_folders import TRIAL_TABLE, check_output_folder
-from ..registry import DATASETS, import_path
+from ..records import import_path
+from ..registry import DATASETS
 from .console import SeedOption
 
 ARRAYS = "arrays"

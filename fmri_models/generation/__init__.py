@@ -1,6 +1,6 @@
 """Stage 3, image reconstruction: one image generator a file, listed here by its name."""
 
-from ..registry import GeneratorRecord
+from ..records import GeneratorRecord
 
 
 def _own(name: str, module: str, class_name: str, title: str) -> GeneratorRecord:

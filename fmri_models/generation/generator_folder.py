@@ -16,10 +16,10 @@ from pydantic import ConfigDict, create_model
 from ..component_index import check_component_classes, component_class, component_classes
 from ..errors import FmriModelsError
 from ..hub_repository import local_folder, weights_patterns
+from ..known_classes import class_names
 from ..library_options import dtype_of, take_dtype
 from ..names import one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
-from ..registry import class_names
 from ..weights import check_configuration, check_model_folder, check_variant, stored_dtype
 
 INDEX_FILE = "model_index.json"

@@ -17,7 +17,8 @@ from ..errors import FmriModelsError
 from ..hub_repository import HUB_ERRORS, NotFetchedError, is_folder, is_repository_id
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
-from ..registry import GENERATORS, load_or_warn
+from ..records import load_or_warn
+from ..registry import GENERATORS
 from ..weights import NoSuchVariantError, check_variant_name
 from .generator_folder import INDEX_FILE
 from .image_generator import ImageGenerator

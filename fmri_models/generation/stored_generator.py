@@ -24,10 +24,10 @@ from ..hub_repository import (
     split_push_options,
     upload_saved,
 )
+from ..known_classes import entries_of_index
 from ..library_options import DIFFUSERS_SAVE_OPTIONS, check_loading_options, not_loaded, take_device_map, take_dtype
 from ..names import one_line
 from ..offloading import weights_in_place
-from ..registry import entries_of_index
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name

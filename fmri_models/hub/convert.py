@@ -12,7 +12,8 @@ from ..hub_repository import is_folder
 from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
-from ..registry import METHODS, Conversion, get_method
+from ..records import Conversion
+from ..registry import METHODS, get_method
 from ..saving import atomic_folder
 from .cards import write_card
 from .conversion_record import ConversionRecord

@@ -13,7 +13,8 @@ from ..generation.source import GeneratorSource
 from ..names import one_line
 from ..pipeline_folder import INDEX_FILE, read_index, saved_settings
 from ..processing_fmri import FmriProcessor
-from ..registry import METHODS, Method
+from ..records import Method
+from ..registry import METHODS
 from ..training_record import TrainingRecord
 from .conversion_record import ConversionRecord
 

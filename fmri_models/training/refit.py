@@ -12,6 +12,7 @@ from ..data.table import TrialTable
 from ..data.table_processor import check_voxels, fit_processor
 from ..errors import FmriModelsError
 from ..evaluation.held_out import check_trained_split
+from ..known_classes import find_class
 from ..names import did_you_mean, one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
@@ -19,7 +20,6 @@ from ..processing.options import UnseenSession
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..processing_fmri import FmriProcessor
 from ..reading import check_regular_file, read_object
-from ..registry import find_class
 from ..saving import merged_folder
 from ..training_record import TrainingRecord
 

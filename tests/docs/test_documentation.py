@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fmri_models.cli.main import build_parser
-from fmri_models.registry import class_names
+from fmri_models.known_classes import class_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

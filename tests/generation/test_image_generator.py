@@ -12,7 +12,8 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.image_generator import ImageGeneratorOutput
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.generation.step_callback import StepCallback
-from fmri_models.registry import GENERATORS, GeneratorRecord, list_generators
+from fmri_models.records import GeneratorRecord
+from fmri_models.registry import GENERATORS, list_generators
 from tests.generation.generator_common import DrawingGeneratorMixin, seeds
 from tests.generation.smallest_generator import ColourImageGenerator
 

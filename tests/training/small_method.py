@@ -18,7 +18,7 @@ from fmri_models.modeling_fmri import FmriPreTrainedModel, SubjectIds
 from fmri_models.modeling_outputs import FmriDecoding, FmriModelOutput
 from fmri_models.objectives import Batch, ClosedFormObjective, Gather, GradientObjective
 from fmri_models.pipeline_fmri import FmriToImagePipeline
-from fmri_models.registry import Method
+from fmri_models.records import Method
 
 METHOD = Method(
     name="small",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ...registry import Method
+from ...records import Method
 
 METHOD = Method(
     name="linear",

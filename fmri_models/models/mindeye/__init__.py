@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ...registry import Method
+from ...records import Method
 
 METHOD = Method(
     name="mindeye",

@@ -4,7 +4,7 @@ from typing import Any
 
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...original_checkpoint import Checkpoint
-from ...registry import Conversion
+from ...records import Conversion
 from .modeling_mindeye import MindEyeModel
 
 # Appendix of Scotti et al. (2023) and the published loader: single trials for training, the mean of three for a test.

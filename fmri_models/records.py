@@ -1,0 +1,198 @@
+"""What methods, image generators and data sets say of themselves: names, and where their classes are."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from .entry_points import OWN_PACKAGE
+from .errors import FmriModelsError
+from .names import one_line
+
+# What the classes that a record names derive from.
+_BASES = {
+    "config": "configuration_fmri:FmriConfig",
+    "model": "modeling_fmri:FmriPreTrainedModel",
+    "pipeline": "pipeline_fmri:FmriToImagePipeline",
+    "generator": "generation.image_generator:ImageGenerator",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where the modules of a method are, as `"module:Class"` strings, so that listing methods imports none of them.
+
+    Args:
+        name: Name in recipes and on the command line.
+        title: Name for people, with authors and year.
+        config: The `FmriConfig` subclass.
+        model: The `FmriPreTrainedModel` subclass.
+        output: The `ModelOutput` subclass that the model's forward returns.
+        pipeline: The `FmriToImagePipeline` subclass.
+        objective: What training needs beyond the network.
+        converter: The function that reads published checkpoints, as `"module:function"`: it takes the checkpoint,
+            `low_level_checkpoint=` and fields of the configuration, and returns a [`Conversion`]. None where no
+            checkpoints were published.
+        quick: What `fmri-models demo --quick` changes in the recipe of the method's name, as `key=value`.
+    """
+
+    name: str
+    title: str
+    config: str
+    model: str
+    output: str
+    pipeline: str
+    objective: str
+    converter: str | None = None
+    quick: tuple[str, ...] = ()
+
+    @property
+    def class_paths(self) -> tuple[str, ...]:
+        """The public classes of the package."""
+        return (self.config, self.model, self.output, self.pipeline)
+
+    def find(self, class_name: str) -> Any:
+        """Imports a class by its name, for the `__getattr__` of the method's folder.
+
+        Raises:
+            AttributeError: None has that name.
+        """
+        for path in (*self.class_paths, self.objective):
+            if path.endswith(f":{class_name}"):
+                return import_path(path)
+        raise AttributeError(f"method {self.name!r} has no part {class_name!r}")
+
+    def load(self, role: str) -> Any:
+        """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`.
+
+        Raises:
+            FmriModelsError: What is there can't be imported, or can't be it.
+        """
+        path = getattr(self, role)
+        found = import_path(path)
+        if role in _BASES:
+            _check_base(path, found, role)
+        if role == "config" and found.model_type != f"fmri-{self.name}":
+            raise FmriModelsError(
+                f"{path} has the model_type {one_line(repr(found.model_type), 80)}; set 'fmri-{self.name}', by which "
+                "it is loaded again."
+            )
+        if role == "model" and found.config_class is not import_path(self.config):
+            raise FmriModelsError(f"{path} has {found.config_class.__name__} as config_class; set {self.config}.")
+        return found
+
+
+@dataclass(frozen=True)
+class GeneratorRecord:
+    """Where an image generator is, as `"module:Class"` strings, so that listing generators imports none of them.
+
+    Args:
+        name: Name in recipes and on the command line.
+        title: Name for people.
+        generator: The `ImageGenerator` subclass.
+        components: Classes of the same package that a saved generator may consist of besides those of diffusers and
+            transformers, such as a network of its own.
+    """
+
+    name: str
+    title: str
+    generator: str
+    components: tuple[str, ...] = ()
+
+    @property
+    def class_paths(self) -> tuple[str, ...]:
+        """The classes that a saved folder may name."""
+        return (self.generator, *self.components)
+
+    def load(self) -> Any:
+        """Imports the generator's class.
+
+        Raises:
+            FmriModelsError: What is there can't be imported, or is none.
+        """
+        found = import_path(self.generator)
+        _check_base(self.generator, found, "generator")
+        return found
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """A data set whose published files become a trial table, by `fmri-models prepare NAME`.
+
+    Args:
+        name: Name on the command line.
+        title: Name for people.
+        prepare: The function `prepare(source: Path, out: Path, **options) -> None` that writes the table, as
+            `"module:function"`; or the path of a Python file that has it.
+    """
+
+    name: str
+    title: str
+    prepare: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a method's converter makes of published checkpoints.
+
+    Args:
+        model: The brain model.
+        expects: Which betas it takes, in words, since published checkpoints come without statistics.
+        image_generator: The generator that it was published with, by the fields of `GeneratorSource`; None if the
+            model does not decode what that generator takes.
+        drawing_settings: What it was published with, as far as that differs from the settings of the generator's class.
+    """
+
+    model: Any
+    expects: str
+    image_generator: Mapping[str, Any] | None = None
+    drawing_settings: Mapping[str, Any] | None = None
+
+
+Record = Method | GeneratorRecord | DatasetRecord
+
+
+def origin(record: Record) -> str:
+    """The package whose classes a record names."""
+    path = record.prepare if isinstance(record, DatasetRecord) else record.class_paths[0]
+    return OWN_PACKAGE if path.endswith(".py") else path.partition(":")[0].partition(".")[0]
+
+
+def bare_name(path: str) -> str:
+    """Name of the class of a path `"module:Class"`."""
+    return path.partition(":")[2]
+
+
+def _check_base(path: str, found: Any, role: str) -> None:
+    base = import_path(f"{OWN_PACKAGE}.{_BASES[role]}")
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise FmriModelsError(f"{path} is no {base.__name__}; derive the class from it.")
+
+
+def load_or_warn(path: str) -> Any | None:
+    """A class by its path; None with a warning if the package of others that has it can't be imported."""
+    try:
+        return import_path(path)
+    except FmriModelsError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return None
+
+
+def import_path(path: str) -> Any:
+    """What a path `"module:name"` stands for.
+
+    Raises:
+        FmriModelsError: It is in a package of others, which can't be imported or doesn't have it.
+    """
+    module, name = path.split(":")
+    try:
+        return getattr(import_module(module), name)
+    # It is somebody's program, which may raise anything.
+    except Exception as error:
+        if module.partition(".")[0] == OWN_PACKAGE:
+            raise
+        raise FmriModelsError(
+            f"{one_line(path, 120)} can't be imported ({one_line(f'{type(error).__name__}: {error}', 200)}); correct "
+            "or update the package that has it."
+        ) from error
