@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 from .entry_points import OWN_PACKAGE
 from .errors import FmriModelsError
@@ -47,6 +47,26 @@ class Method:
     converter: str | None = None
     quick: tuple[str, ...] = ()
 
+    @classmethod
+    def of_folder(cls, folder: str, prefix: str, title: str, **others: Any) -> Self:
+        """The method of a folder whose files and classes have the names that are usual here.
+
+        Args:
+            folder: `__name__` of the folder's `__init__.py`, `"….mymethod"`: the method's name, and the ending of its
+                files `configuration_`, `modeling_`, `pipeline_` and `objective_`.
+            prefix: What its classes begin with: `"MyMethod"` of `MyMethodConfig`, `Model`, `Output`, `Pipeline` and
+                `Objective`.
+            title: Name for people.
+            **others: The other fields; a class that is elsewhere among them.
+        """
+        name = folder.rpartition(".")[2]
+        files = {"config": "configuration", "model": "modeling", "output": "modeling"}
+        usual = {
+            role: f"{folder}.{files.get(role, role)}_{name}:{prefix}{role.capitalize()}"
+            for role in ("config", "model", "output", "pipeline", "objective")
+        }
+        return cls(name=name, title=title, **{**usual, **others})
+
     @property
     def class_paths(self) -> tuple[str, ...]:
         """The public classes of the package."""
@@ -61,7 +81,7 @@ class Method:
         for path in (*self.class_paths, self.objective):
             if path.endswith(f":{class_name}"):
                 return import_path(path)
-        raise AttributeError(f"method {self.name!r} has no part {class_name!r}")
+        raise AttributeError(f"method {self.name!r} has no class {class_name!r}")
 
     def load(self, role: str) -> Any:
         """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`.

@@ -194,7 +194,7 @@ def _precision() -> "Precision":
 
 
 def _check_out(out: Path) -> None:
-    """Refuses, before minutes of work, a folder of something else, and one whose parts can't be replaced."""
+    """Refuses, before minutes of work, a folder of something else, and one whose content can't be replaced."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
         raise FmriModelsError(f"{out} exists and is no folder of an earlier demo; choose another one with --out.")
     check_merged_folder(out, overwrite=True)
@@ -203,7 +203,7 @@ def _check_out(out: Path) -> None:
 
 
 def _print_next(out: Path) -> None:
-    pipeline, data, gallery = (shell_word(out / part) for part in ("pipeline", "data", "images/truth"))
+    pipeline, data, gallery = (shell_word(out / name) for name in ("pipeline", "data", "images/truth"))
     print(f"""
 what was written:
   {out}/grid.png        shown pictures and their reconstructions: look at this first

@@ -4,15 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...records import Method
 
-METHOD = Method(
-    name="linear",
-    title="Linear method: ridge regression to embeddings and latents",
-    config=f"{__name__}.configuration_linear:LinearConfig",
-    model=f"{__name__}.modeling_linear:LinearModel",
-    output=f"{__name__}.modeling_linear:LinearOutput",
-    pipeline=f"{__name__}.pipeline_linear:LinearPipeline",
-    objective=f"{__name__}.objective_linear:LinearObjective",
-)
+METHOD = Method.of_folder(__name__, "Linear", title="Linear method: ridge regression to embeddings and latents")
 
 if TYPE_CHECKING:
     from .configuration_linear import LinearConfig

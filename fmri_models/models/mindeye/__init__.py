@@ -5,14 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...records import Method
 
-METHOD = Method(
-    name="mindeye",
+METHOD = Method.of_folder(
+    __name__,
+    "MindEye",
     title="MindEye: contrastive backbone, diffusion prior, low-level branch (Scotti et al., 2023)",
-    config=f"{__name__}.configuration_mindeye:MindEyeConfig",
-    model=f"{__name__}.modeling_mindeye:MindEyeModel",
-    output=f"{__name__}.modeling_mindeye:MindEyeOutput",
-    pipeline=f"{__name__}.pipeline_mindeye:MindEyePipeline",
-    objective=f"{__name__}.objective_mindeye:MindEyeObjective",
     converter=f"{__name__}.published_mindeye:convert",
     quick=("stages.0.training.epochs=20", "stages.1.training.epochs=6", "stages.2.training.epochs=3"),
 )
