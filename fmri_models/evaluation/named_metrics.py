@@ -38,6 +38,8 @@ from .scene_factors import FACTOR_VALUES
 SMALLEST_NETWORK_PICTURE = 32
 # Identification that is of pixels, whatever networks there are.
 _BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
+# How the values of a family's fields are written in names: a number in one way alone.
+_NUMBER, _WORD = "[1-9][0-9]{0,8}", r"\w+"
 # Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
 _VALUES_AT_ONCE = 2**17
 
@@ -125,17 +127,12 @@ class Metric:
     @classmethod
     def named(cls, name: str) -> "Metric | None":
         """The metric of this class that has the name; None if there is none."""
-        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>\\w+)", cls.name)
+        numbers = {each.name for each in fields(cls) if each.type is int}
+        pattern = re.sub(r"\{(\w+)\}", lambda it: f"(?P<{it[1]}>{_NUMBER if it[1] in numbers else _WORD})", cls.name)
         match = re.fullmatch(pattern, name)
         if match is None:
             return None
-        numbers = [each.name for each in fields(cls) if each.type is int]
-        texts = match.groupdict()
-        if not all(texts[field].isdecimal() for field in numbers):
-            return None
-        found = cls(**{field: int(text) if field in numbers else text for field, text in texts.items()})
-        # No second way to write a number.
-        return found if found.name == name else None
+        return cls(**{field: int(text) if field in numbers else text for field, text in match.groupdict().items()})
 
     @property
     def needs(self) -> Need[Any]:

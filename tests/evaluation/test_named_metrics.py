@@ -57,7 +57,17 @@ def test_a_family_reads_its_parameters_from_the_name():
 
 @pytest.mark.parametrize(
     "name",
-    ["niceness", "fid_2048", "lpips_alex", "n_way_50_top1", "retrieval_query_brain_top05", "two_way_", "pixcorr_", ""],
+    [
+        "niceness",
+        "fid_2048",
+        "lpips_alex",
+        "n_way_50_top1",
+        "retrieval_query_brain_top05",
+        "retrieval_query_brain_top99999999999",
+        "two_way_",
+        "pixcorr_",
+        "",
+    ],
 )
 def test_nothing_has_a_name_that_nobody_can_score(name):
     with pytest.raises(FmriModelsError, match="no metric"):
