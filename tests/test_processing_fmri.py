@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.processing_fmri import FmriProcessor
 from fmri_models.processing.statistics_file import STATISTICS_FILE
+from fmri_models.processing_fmri import FmriProcessor
 
 
 @dataclass
