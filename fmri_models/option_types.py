@@ -27,13 +27,13 @@ NumberFromZero = Annotated[float, Field(ge=0, allow_inf_nan=False), in_words("a 
 
 
 def check_fields(
-    values: Mapping[str, Any], kind: type, prefix: str, mend: str, checked_elsewhere: Sequence[str] = ()
+    values: Mapping[str, Any], dataclass: type, prefix: str, mend: str, checked_elsewhere: Sequence[str] = ()
 ) -> None:
     """Checks those values that are fields of a dataclass by the types of these; of another class nothing is known.
 
     Args:
         values: Name ▶ value.
-        kind: The class.
+        dataclass: The class.
         prefix: What stands before a name in a message.
         mend: What to do about it, as the end of a sentence.
         checked_elsewhere: Names that are left out.
@@ -41,9 +41,9 @@ def check_fields(
     Raises:
         FmriModelsError: Names the first one that does not fit.
     """
-    if not is_dataclass(kind):
+    if not is_dataclass(dataclass):
         return
-    hints = get_type_hints(kind, include_extras=True)
-    names = {each.name for each in fields(kind)} - set(checked_elsewhere)
-    for name in values.keys() & names:
-        checked(values[name], hints[name], f"{prefix}{name}", mend)
+    hints = get_type_hints(dataclass, include_extras=True)
+    for name in (each.name for each in fields(dataclass)):
+        if name in values and name not in checked_elsewhere:
+            checked(values[name], hints[name], f"{prefix}{name}", mend)

@@ -1,6 +1,6 @@
 """Values that were written as text, read by the declared types of their options and not by what they look like.
 
-`01` is the text "01" for a subject and the number 1 for a seed. A kind is what a type annotation says (`int | None`,
+`01` is the text "01" for a subject and the number 1 for a seed. A type is what an annotation says (`int | None`,
 `list[str]`, a `Literal`, a dataclass ...), [`Options`], [`Candidates`], or [`OneOf`] of several.
 """
 
@@ -46,19 +46,19 @@ _MAPPINGS = (dict, Mapping)
 
 
 class Argument(str):
-    """What stands behind `key=` on the command line; its kind decides whether it is a text or YAML."""
+    """What stands behind `key=` on the command line; its type decides whether it is a text or YAML."""
 
 
 # Kinds are the same where they are the same object, so that they can stand inside of types.
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """A value of one of several kinds.
+    """A value of one of several types.
 
     Args:
-        kinds: The kinds; `Any` among them lets everything else pass.
+        types: The types; `Any` among them lets everything else pass.
     """
 
-    kinds: tuple[Any, ...]
+    types: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +66,12 @@ class Options:
     """A mapping with declared keys.
 
     Args:
-        kinds: Key ▶ kind.
+        types: Key ▶ type.
         closed: Whether other keys are refused.
         renamed: Former name of a key ▶ what it is called now; the former ones are taken with a warning.
     """
 
-    kinds: Mapping[str, Any]
+    types: Mapping[str, Any]
     closed: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class Candidates:
     """A mapping of dotted keys.
 
     Args:
-        inside: The kind that the keys reach into.
+        inside: The type that the keys reach into.
         first: The first parts of keys that may; others pass as they are.
     """
 
@@ -97,15 +97,15 @@ class Candidates:
     first: tuple[str, ...]
 
 
-def typed(value: Any, kind: Any, key: str, what: str = "The value") -> Any:
-    """A value, and all that it holds, as its kind says.
+def typed(value: Any, declared: Any, key: str, what: str = "The value") -> Any:
+    """A value, and all that it holds, as its type says.
 
     Text that was written becomes what is declared; values of Python stay as they are. A single value where a list is
     declared is a list of one.
 
     Args:
         value: Mappings and lists of [`Written`], [`Argument`] and values of Python.
-        kind: What is declared.
+        declared: What is declared.
         key: Dotted key of the value; empty for the whole.
         what: What the whole is, as the beginning of a sentence.
 
@@ -115,7 +115,7 @@ def typed(value: Any, kind: Any, key: str, what: str = "The value") -> Any:
     """
     if key.count(".") > MAX_NESTING:
         raise FmriModelsError(f"{what} is nested deeper than {MAX_NESTING} levels at {one_line(key, 80)}; {_MEND}.")
-    alternatives = _alternatives(kind)
+    alternatives = _alternatives(declared)
     if isinstance(value, Argument):
         value = _opened(value, alternatives, key)
     if isinstance(value, dict):
@@ -167,9 +167,9 @@ def opened(value: Any) -> Any:
     return value
 
 
-def list_of(kind: Any) -> Any:
-    """The kind of a list of values of a kind."""
-    return types.GenericAlias(list, (kind,))
+def list_of(declared: Any) -> Any:
+    """The type of a list of values of a type."""
+    return types.GenericAlias(list, (declared,))
 
 
 def is_nothing(value: Any) -> bool:
@@ -177,30 +177,30 @@ def is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, Written | Argument) and _means_nothing(value))
 
 
-def options_of(kind: Any, without: Sequence[str] = ()) -> Any:
+def options_of(declared: Any, without: Sequence[str] = ()) -> Any:
     """The options of a dataclass, pydantic model or `TypedDict`, or the arguments of a class or function.
 
     Args:
-        kind: The class or function.
+        declared: The class or function.
         without: Names that are no options.
 
     Returns:
         [`Options`], open where a function takes any name; `Any` where nothing is declared.
     """
-    hints = _hints(kind)
-    if is_dataclass(kind):
+    hints = _hints(declared)
+    if is_dataclass(declared):
         # Some packages give the fields of a dataclass their types without an annotation that can be looked up.
-        found = {each.name: hints.get(each.name, each.type) for each in fields(kind) if each.init}
-        kinds = {name: each for name, each in found.items() if name not in without}
-        return Options(kinds, renamed=getattr(kind, "renamed_fields", {}))
-    if is_typeddict(kind) or hasattr(kind, "model_fields"):
+        found = {each.name: hints.get(each.name, each.type) for each in fields(declared) if each.init}
+        left = {name: each for name, each in found.items() if name not in without}
+        return Options(left, renamed=getattr(declared, "renamed_fields", {}))
+    if is_typeddict(declared) or hasattr(declared, "model_fields"):
         return Options({name: each for name, each in hints.items() if name not in without and name != "model_config"})
     try:
-        parameters = inspect.signature(kind).parameters.values()
+        parameters = inspect.signature(declared).parameters.values()
     except (TypeError, ValueError):
         return Any
-    constructor: Any = kind
-    init = _hints(constructor.__init__) if isinstance(kind, type) else hints
+    constructor: Any = declared
+    init = _hints(constructor.__init__) if isinstance(declared, type) else hints
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     found = {each.name: init.get(each.name, Any) for each in named if each.name not in without}
     return Options(found, closed=all(each.kind != each.VAR_KEYWORD for each in parameters))
@@ -219,29 +219,29 @@ def check_key(key: Any, known: Iterable[str], what: str) -> None:
         raise FmriModelsError(f"{what} has the unknown key {one_line(repr(str(key)), 80)}; {hint}")
 
 
-def expectation(kind: Any) -> str:
-    """What a kind takes, in words."""
-    words = list(dict.fromkeys(word for each in _alternatives(kind) for word in _words(each)))
+def expectation(declared: Any) -> str:
+    """What a type takes, in words."""
+    words = list(dict.fromkeys(word for each in _alternatives(declared) for word in _words(each)))
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "something else"
 
 
 def _typed_mapping(value: dict[Any, Any], alternatives: list[Any], key: str, what: str) -> dict[Any, Any]:
-    for kind in alternatives:
-        if isinstance(kind, Options):
+    for declared in alternatives:
+        if isinstance(declared, Options):
             place = what if not key else f"{key} of {what[:1].lower()}{what[1:]}"
             # Of a key under both of its names, the one that stands later counts, as overrides do.
-            value = {kind.current(name, place): each for name, each in value.items()}
-            for each in value if kind.closed else ():
-                check_key(each, kind.kinds, place)
-            inside = {name: kind.kinds.get(str(name), Any) for name in value}
+            value = {declared.current(name, place): each for name, each in value.items()}
+            for each in value if declared.closed else ():
+                check_key(each, declared.types, place)
+            inside = {name: declared.types.get(str(name), Any) for name in value}
             break
-        if isinstance(kind, Candidates):
-            found = {name: _place_of(kind, str(name), what) for name in value}
+        if isinstance(declared, Candidates):
+            found = {name: _place_of(declared, str(name), what) for name in value}
             value = {found[name][0]: each for name, each in value.items()}
             inside = dict(found.values())
             break
-        if _origin(kind) in _MAPPINGS:
-            arguments = get_args(kind)
+        if _origin(declared) in _MAPPINGS:
+            arguments = get_args(declared)
             inside = dict.fromkeys(value, arguments[1] if len(arguments) > 1 else Any)
             break
     else:
@@ -257,12 +257,13 @@ def _typed_mapping(value: dict[Any, Any], alternatives: list[Any], key: str, wha
 
 
 def _typed_list(value: list[Any], alternatives: list[Any], key: str, what: str) -> list[Any]:
-    of_lists = [kind for kind in alternatives if _origin(kind) in _LISTS]
+    of_lists = [declared for declared in alternatives if _origin(declared) in _LISTS]
     if not of_lists and Any not in alternatives:
         raise _misfit("a list", alternatives, key)
-    kinds = _element_kinds(of_lists[0], len(value)) if of_lists else [Any] * len(value)
+    elements = _element_types(of_lists[0], len(value)) if of_lists else [Any] * len(value)
     return [
-        typed(each, kind, f"{key}.{index}", what) for index, (each, kind) in enumerate(zip(value, kinds, strict=True))
+        typed(each, declared, f"{key}.{index}", what)
+        for index, (each, declared) in enumerate(zip(value, elements, strict=True))
     ]
 
 
@@ -271,22 +272,22 @@ def _typed_text(text: Written, alternatives: list[Any], key: str) -> Any:
         return None
     if text.quoted and str in alternatives:
         return str(text)
-    for kind in (bool, int, float):
-        found = _SCALARS[kind](text) if kind in alternatives else None
+    for declared in (bool, int, float):
+        found = _SCALARS[declared](text) if declared in alternatives else None
         if isinstance(found, float) and math.isinf(found) and not _NO_NUMBER.fullmatch(text):
             raise FmriModelsError(f"{one_line(key, 200)} is {one_line(text, 80)}; expected a finite number; {_MEND}.")
         if found is not None:
             return found
-    for kind in alternatives:
-        if get_origin(kind) is Literal:
-            choice = next((each for each in get_args(kind) if str(each) == text), None)
+    for declared in alternatives:
+        if get_origin(declared) is Literal:
+            choice = next((each for each in get_args(declared) if str(each) == text), None)
             if choice is not None:
                 return choice
     if str in alternatives:
         return str(text)
-    for kind in alternatives:
-        if _origin(kind) in _LISTS and not _means_nothing(text):
-            inside = _alternatives(_element_kinds(kind, 1)[0])
+    for declared in alternatives:
+        if _origin(declared) in _LISTS and not _means_nothing(text):
+            inside = _alternatives(_element_types(declared, 1)[0])
             if any(each is Any or each in _SINGULARS or get_origin(each) is Literal for each in inside):
                 return [_typed_text(text, inside, key)]
     if Any in alternatives:
@@ -307,9 +308,9 @@ def _opened(value: Argument, alternatives: list[Any], key: str) -> Any:
         except FmriModelsError:
             return Written(text)
         return found if isinstance(found, Written) else Written(text)
-    only_text = any(kind is str or get_origin(kind) is Literal for kind in alternatives) and not any(
-        _origin(kind) in (*_LISTS, *_MAPPINGS) or isinstance(kind, Options | Candidates) or kind is Any
-        for kind in alternatives
+    only_text = any(declared is str or get_origin(declared) is Literal for declared in alternatives) and not any(
+        _origin(declared) in (*_LISTS, *_MAPPINGS) or isinstance(declared, Options | Candidates) or declared is Any
+        for declared in alternatives
     )
     closing = _CLOSED_BY.get(text[:1])
     if closing is None or only_text:
@@ -330,7 +331,7 @@ def unshared(value: Any) -> Any:
 
 
 def _place_of(candidates: Candidates, key: str, what: str) -> tuple[str, Any]:
-    """A dotted key as it is called now, and its kind.
+    """A dotted key as it is called now, and its type.
 
     Raises:
         FmriModelsError: There is no such key.
@@ -338,66 +339,66 @@ def _place_of(candidates: Candidates, key: str, what: str) -> tuple[str, Any]:
     parts = key.split(".")
     if parts[0] not in candidates.first or len(parts) > MAX_NESTING:
         return key, Any
-    kind, done = candidates.inside, ""
+    declared, done = candidates.inside, ""
     for part in parts:
         place = f"{done} of {what[:1].lower()}{what[1:]}" if done else what
-        name, kind = _below(_alternatives(kind), part, place)
+        name, declared = _below(_alternatives(declared), part, place)
         done = f"{done}.{name}" if done else name
-    return done, kind
+    return done, declared
 
 
 def _below(alternatives: list[Any], part: str, what: str) -> tuple[str, Any]:
-    """A step of a dotted key as it is called now, and the kind of what is there."""
-    for kind in alternatives:
-        if isinstance(kind, Options):
-            name = kind.current(part, what)
-            if kind.closed:
-                check_key(name, kind.kinds, what)
-            return name, kind.kinds.get(name, Any)
-        arguments = get_args(kind)
-        if _origin(kind) in _MAPPINGS and len(arguments) > 1:
+    """A step of a dotted key as it is called now, and the type of what is there."""
+    for declared in alternatives:
+        if isinstance(declared, Options):
+            name = declared.current(part, what)
+            if declared.closed:
+                check_key(name, declared.types, what)
+            return name, declared.types.get(name, Any)
+        arguments = get_args(declared)
+        if _origin(declared) in _MAPPINGS and len(arguments) > 1:
             return part, arguments[1]
-        if _origin(kind) in _LISTS and arguments:
+        if _origin(declared) in _LISTS and arguments:
             return part, arguments[0]
     return part, Any
 
 
-def _alternatives(kind: Any) -> list[Any]:
+def _alternatives(declared: Any) -> list[Any]:
     """What a value may be: unions taken apart, annotations taken off."""
-    if isinstance(kind, OneOf):
-        return [each for part in kind.kinds for each in _alternatives(part)]
-    origin = get_origin(kind)
+    if isinstance(declared, OneOf):
+        return [each for one in declared.types for each in _alternatives(one)]
+    origin = get_origin(declared)
     if origin is Annotated:
-        return _alternatives(get_args(kind)[0])
-    if origin is Union or isinstance(kind, types.UnionType):
-        return [each for part in get_args(kind) for each in _alternatives(part)]
-    if kind is None:
+        return _alternatives(get_args(declared)[0])
+    if origin is Union or isinstance(declared, types.UnionType):
+        return [each for one in get_args(declared) for each in _alternatives(one)]
+    if declared is None:
         return [type(None)]
-    if isinstance(kind, str | ForwardRef | TypeVar) or kind in (inspect.Parameter.empty, object):
+    if isinstance(declared, str | ForwardRef | TypeVar) or declared in (inspect.Parameter.empty, object):
         return [Any]
-    if isinstance(kind, type) and get_origin(kind) is None:
-        if is_dataclass(kind) or is_typeddict(kind) or hasattr(kind, "model_fields"):
-            return [options_of(kind)]
-        if kind not in (*_SCALARS, str, type(None), *_LISTS, *_MAPPINGS):
+    if isinstance(declared, type) and get_origin(declared) is None:
+        if is_dataclass(declared) or is_typeddict(declared) or hasattr(declared, "model_fields"):
+            return [options_of(declared)]
+        if declared not in (*_SCALARS, str, type(None), *_LISTS, *_MAPPINGS):
             return [Any]
-    return [kind]
+    return [declared]
 
 
-def _origin(kind: Any) -> Any:
-    return get_origin(kind) or kind
+def _origin(declared: Any) -> Any:
+    return get_origin(declared) or declared
 
 
-def _element_kinds(kind: Any, count: int) -> list[Any]:
-    arguments = get_args(kind)
-    if _origin(kind) is tuple and Ellipsis not in arguments and len(arguments) == count:
+def _element_types(declared: Any, count: int) -> list[Any]:
+    arguments = get_args(declared)
+    if _origin(declared) is tuple and Ellipsis not in arguments and len(arguments) == count:
         return list(arguments)
     return [arguments[0] if arguments else Any] * count
 
 
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(declared: Any) -> dict[str, Any]:
     """Types of the fields or arguments; none where a package names types that can't be found."""
     try:
-        return get_type_hints(kind, include_extras=True)
+        return get_type_hints(declared, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}
 
@@ -461,16 +462,16 @@ def _misfit(found: str, alternatives: list[Any], key: str) -> FmriModelsError:
     )
 
 
-def _words(kind: Any) -> list[str]:
-    if get_origin(kind) is Literal:
-        return [repr(each) for each in get_args(kind)]
-    if isinstance(kind, Options | Candidates) or _origin(kind) in _MAPPINGS:
+def _words(declared: Any) -> list[str]:
+    if get_origin(declared) is Literal:
+        return [repr(each) for each in get_args(declared)]
+    if isinstance(declared, Options | Candidates) or _origin(declared) in _MAPPINGS:
         return ["a mapping"]
-    if _origin(kind) in _LISTS:
-        inside = _alternatives(get_args(kind)[0]) if get_args(kind) else [Any]
+    if _origin(declared) in _LISTS:
+        inside = _alternatives(get_args(declared)[0]) if get_args(declared) else [Any]
         inner = _PLURALS.get(inside[0]) if len(inside) == 1 else None
         return [f"a list of {inner}" if inner else "a list"]
-    return [_SINGULARS[kind]] if kind in _SINGULARS else []
+    return [_SINGULARS[declared]] if declared in _SINGULARS else []
 
 
 _SINGULARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}

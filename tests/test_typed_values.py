@@ -160,9 +160,9 @@ def test_dotted_keys_have_the_kinds_of_what_they_reach():
 def test_arguments_of_functions_are_options():
     def function(a: int, *args: Any, b: "list[str] | None" = None, c=3, **options: Any) -> None: ...
 
-    assert options_of(function).kinds == {"a": int, "b": list[str] | None, "c": Any}
+    assert options_of(function).types == {"a": int, "b": list[str] | None, "c": Any}
     assert not options_of(function).closed and options_of(lambda a: a).closed
-    assert options_of(function, without=("a",)).kinds.keys() == {"b", "c"}
+    assert options_of(function, without=("a",)).types.keys() == {"b", "c"}
     assert options_of(5) is Any
 
 

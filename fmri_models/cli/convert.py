@@ -80,7 +80,7 @@ def _parsed(overrides: Sequence[str], method: str) -> dict[str, Any]:
 
     config = get_method(method).load("config")
     settable = {"subject_names", "num_voxels", *SPACES, *config.free_fields()}
-    types = {name: declared for name, declared in options_of(config).kinds.items() if name in settable}
+    types = {name: declared for name, declared in options_of(config).types.items() if name in settable}
     try:
         given = dict(split_override(override) for override in overrides)
         check_given_once(overrides)

@@ -58,17 +58,17 @@ def declared_options(
 
 def _changed(dataclass: type, changes: Mapping[str, Any]) -> Options:
     """The options of a dataclass, with more said of some of them."""
-    return Options({**options_of(dataclass).kinds, **changes})
+    return Options({**options_of(dataclass).types, **changes})
 
 
 def _each_or_none(options: Options) -> Options:
     """Options of which each may also be null, which leaves it as it is."""
-    return Options({name: OneOf((declared, None)) for name, declared in options.kinds.items()})
+    return Options({name: OneOf((declared, None)) for name, declared in options.types.items()})
 
 
 def _processor_options() -> Options:
     # The constructor takes any name for what files of other versions may hold.
-    known = options_of(FmriProcessor, without=("subject_names",)).kinds
+    known = options_of(FmriProcessor, without=("subject_names",)).types
     return Options({**known, **dict.fromkeys(OWN_PROCESSOR_KEYS, Any)})
 
 
@@ -80,8 +80,8 @@ def _generator_options(generator: Any) -> Options:
         name = str(found.get("name"))
         is_known = name in GENERATORS.names()
         for each in [image_generator_class(name)] if is_known else image_generator_classes():
-            own |= options_of(each.options).kinds
-    known = {**options_of(GeneratorSource).kinds, "options": Options(own, closed=False)}
+            own |= options_of(each.options).types
+    known = {**options_of(GeneratorSource).types, "options": Options(own, closed=False)}
     return Options({name: known[name] for name in GENERATOR_KEYS}, closed=False)
 
 
