@@ -40,6 +40,8 @@ SMALLEST_NETWORK_PICTURE = 32
 _BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
 # How the values of a family's fields are written in names: a number in one way alone.
 _NUMBER, _WORD = "[1-9][0-9]{0,8}", r"\w+"
+# Bounds of shares of successes.
+_SHARE = (0.0, 1.0)
 # Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
 _VALUES_AT_ONCE = 2**17
 
@@ -99,7 +101,8 @@ class Metric:
         description: One sentence.
         higher_is_better: Direction.
         chance: What guessing scores; None if it depends on the pictures, as for pixel metrics, or on their number.
-        bounds: The smallest and the largest score that is possible: 0 and 1 for shares of successes, and for no others.
+        bounds: The smallest and the largest score that is possible. Shares of successes say (0, 1), and no others do:
+            their intervals are those of the binomial distribution where scores have no spread to tell anything by.
         is_search: Whether an item is searched among many, which says nothing where guessing finds it.
         chance_is_upper_bound: Whether no way of guessing is better than chance on average.
         rewards_blur: Whether a blurry average is good in it without saying anything about what was shown.
@@ -112,7 +115,7 @@ class Metric:
     description: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     chance: ClassVar[float | None] = None
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     is_search: ClassVar[bool] = False
     chance_is_upper_bound: ClassVar[bool] = True
     rewards_blur: ClassVar[bool] = False
@@ -267,6 +270,7 @@ class PairwisePixCorr(Metric):
     label = "two-way pixels"
     description = "Two-way identification by pixel correlation."
     chance = 0.5
+    bounds = _SHARE
     score_of_constant = "no score"
 
     @property
@@ -286,6 +290,7 @@ class IdentificationTop1(Metric):
     name = "identification_top1"
     label = "top-1 pixels"
     description = "The shown picture correlates most among the whole test set."
+    bounds = _SHARE
     is_search = True
     score_of_constant = "no score"
 
@@ -329,6 +334,7 @@ class TwoWay(_OfNetwork):
     label = "two-way {extractor}"
     description = "Two-way identification by {extractor} features."
     chance = 0.5
+    bounds = _SHARE
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
         return _shares_beaten(row, row[self.needs], i, j)
@@ -396,6 +402,7 @@ def _among_reconstructions(compared: Correlations, truth_index: Tensor) -> Tenso
 @dataclass(frozen=True)
 class _Retrieval(Metric):
     top_k: int
+    bounds = _SHARE
     is_search = True
     without_needs = "there are no embeddings of brain responses and pictures to compare"
 
@@ -455,6 +462,7 @@ class FactorAccuracy(Metric):
     name = "factor_accuracy_{factor}"
     label = "{factor} right"
     description = "An independent classifier finds the shown {factor} in the reconstruction."
+    bounds = _SHARE
     # A factor's values need not be equally frequent, so that always the same answer can be above chance.
     chance_is_upper_bound = False
 

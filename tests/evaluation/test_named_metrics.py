@@ -1,5 +1,6 @@
 """Metrics by name: one object says how each is called and read, what it needs, and what it scores."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -101,11 +102,18 @@ class Brightness(Metric):
         return (truth[i] - recon[j]).abs() ** self.power
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_shares_of_successes_and_no_others_say_that_they_are(name):
+    shares = ("pairwise_", "identification_", "two_way_", "retrieval_", "factor_accuracy_")
+    assert (get_metric(name).bounds == (0, 1)) == name.startswith(shares)
+
+
 def test_the_metric_of_the_page_measures(repository, monkeypatch):
     page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
     names: dict = {}
     exec(next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "(Metric)" in code), names)
     monkeypatch.setattr(named_metrics, "METRICS", (*METRICS, names["MeanAbsoluteError"]))
+    assert get_metric("mae").bounds == (-math.inf, math.inf)
     truth = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     scores = score_rows({"brain": RowData(truth.flip(0))}, truth, list("abcd"), Protocol("mine", "", ("mae",)))
     assert scores.values["brain"]["mae"].tolist() == pytest.approx(
@@ -120,6 +128,8 @@ def test_a_metric_of_ones_own_is_a_class_and_its_place_in_the_table(monkeypatch)
     rows = {"brain": RowData(truth), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
     report = Report.from_scores(score_rows(rows, truth, list("abcdef"), protocol), protocol)
     assert report.results["brain"]["brightness_2"]["value"] == 0
+    # It says nothing of its range, and is taken for no share of successes.
+    assert report.results["brain"]["brightness_2"]["ci95"] is None
     assert report.results["mean_image"]["brightness_2"]["value"] > 0
     assert report.permutation["brightness_2"]["p"] == pytest.approx(1 / 201)
     assert report.metrics()[0].label == "brightness^2"
