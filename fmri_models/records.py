@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from .entry_points import OWN_PACKAGE
 from .errors import FmriModelsError
+from .moved import renamed_argument
 from .names import one_line
 
 # What the classes that a record names derive from.
@@ -83,6 +84,7 @@ class Method:
                 return import_path(path)
         raise AttributeError(f"method {self.name!r} has no class {class_name!r}")
 
+    @renamed_argument("part", "role")
     def load(self, role: str) -> Any:
         """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fmri_models import scenes, simulation
+from fmri_models import LinearConfig, LinearModel, scenes, simulation
 from fmri_models.moved import moved_names, renamed_argument, renamed_field
+from fmri_models.registry import get_method
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,17 @@ def test_an_argument_that_was_changed_is_taken_by_its_old_name() -> None:
     assert learned(["latents"]) == learned(targets=["latents"]) == ["latents"]
     with pytest.warns(FutureWarning, match="kinds of learned is targets now"):
         assert learned(kinds=["latents"]) == ["latents"]  # type: ignore[call-arg]
+
+
+def test_arguments_of_methods_are_taken_by_their_old_names() -> None:
+    space = {"encoder": "tiny", "layer": "latent", "shape": [2]}
+    model = LinearModel(LinearConfig(subject_names=["a"], num_voxels=[3], latent_space=space))
+    old_model: Any = model
+    with pytest.warns(FutureWarning, match="part of head is target now"):
+        assert old_model.head(part="latents", subject="a") is model.head("latents", "a")
+    method: Any = get_method("linear")
+    with pytest.warns(FutureWarning, match="part of load is role now"):
+        assert method.load(part="model") is LinearModel
 
 
 def test_a_field_that_was_changed_is_taken_and_given_by_its_old_name() -> None:

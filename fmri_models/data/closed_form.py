@@ -7,6 +7,7 @@ import numpy as np
 
 from ..closed_form_trials import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..generation.image_generator import ImageGenerator
+from ..moved import renamed_argument
 from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
@@ -48,6 +49,7 @@ def settled_fit(
     return selection, [*train_on, *held_out] if selection != "validation" else list(train_on)
 
 
+@renamed_argument("kinds", "targets")
 def closed_form_trials(
     table: TrialTable,
     processor: FmriProcessor,

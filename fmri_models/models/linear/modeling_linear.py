@@ -15,6 +15,7 @@ from ...encoders.subject_linear import by_subject
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from ...moved import renamed_argument
 from .configuration_linear import LinearConfig
 
 
@@ -78,6 +79,7 @@ class LinearModel(FmriPreTrainedModel):
             initialization.zeros_(module.weight)
             initialization.zeros_(module.bias)
 
+    @renamed_argument("part", "target")
     def head(self, target: str, subject: str) -> BlockedLinear:
         """The map of one subject to one target: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
         return cast(BlockedLinear, self._heads(target)[self.config.subject_index(subject)])

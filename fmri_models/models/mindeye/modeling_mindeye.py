@@ -15,6 +15,7 @@ from ...encoders.residual_mlp import ResidualBlock, ResidualMLP
 from ...errors import FmriModelsError
 from ...modeling_fmri import SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from ...moved import renamed_argument
 from ...original_checkpoint import Checkpoint
 from ...seeds import checked_generators
 from .base_mindeye import Generators, MindEyePreTrainedModel
@@ -195,6 +196,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         assert self.backbone is not None
         return cast(torch.Tensor, self.backbone(fmri.to(self.dtype), subject_ids))
 
+    @renamed_argument("encoded", "hidden")
     def tokens_from(self, hidden: torch.Tensor) -> torch.Tensor:
         """The backbone's output as tokens (B, T, D)."""
         tokens = hidden if self.components is None else self.components(hidden)

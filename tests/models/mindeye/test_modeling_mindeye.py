@@ -50,11 +50,18 @@ def tiny_model(**options: Any) -> MindEyeModel:
     return MindEyeModel(tiny_config(**options)).eval()
 
 
-def tiny_fmri(rows: int = 4) -> torch.Tensor:
-    return torch.randn(rows, max(NUM_VOXELS), generator=torch.Generator().manual_seed(3))
+def tiny_fmri(examples: int = 4) -> torch.Tensor:
+    return torch.randn(examples, max(NUM_VOXELS), generator=torch.Generator().manual_seed(3))
 
 
-# Rows take the place of a sequence in states of shape (rows, hidden_size).
+def test_tokens_are_read_by_the_old_name_of_the_argument_too() -> None:
+    model: Any = tiny_model()
+    hidden = torch.randn(2, 24)
+    with pytest.warns(FutureWarning, match="encoded of tokens_from is hidden now"):
+        assert torch.equal(model.tokens_from(encoded=hidden), model.tokens_from(hidden))
+
+
+# Examples take the place of a sequence in states of shape (examples, hidden_size).
 DEPTH = {"num_hidden_layers": 2, "seq_length": len(SUBJECTS), "hidden_size": 12}
 
 
