@@ -15,8 +15,10 @@ from .errors import FmriModelsError
 class Conditions:
     """Tensors that pictures are drawn from, the first dimension of each being the picture; None is told nothing.
 
-    `len` is the number of pictures. A further condition is a field here, with the generator's property that names its
-    space; whatever passes conditions on, checks, splits or repeats them then knows it.
+    `len` is the number of pictures. A further condition is a field here, with the name of its space in `metadata`;
+    whatever passes conditions on, checks, splits or repeats them then knows it. Besides, the space of that name is a
+    field of [`FmriConfig`] and a property of [`ImageGenerator`], what methods decode is a field of [`FmriDecoding`]
+    called as the condition, and what training learns of stimuli is a `Target` (`data/targets.py`).
 
     Args:
         image_embeds: (N, *image_embedding_space.shape).

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 import filelock
 import numpy as np
@@ -13,10 +13,12 @@ import torch
 from numpy.lib import format as npy
 from torch import nn
 
+from ..conditions import CONDITION_SPACES
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
+from ..moved import renamed_argument
 from ..progress import bar
 from ..reading import read_array
 from ..swapping import PARTIAL_PREFIX
@@ -26,11 +28,7 @@ from .table import TrialTable
 
 Target = Literal["image_embeds", "latents", "text_embeds"]
 """What is learned of a stimulus, by name."""
-TARGET_SPACES: dict[Target, str] = {
-    "image_embeds": "image_embedding_space",
-    "latents": "latent_space",
-    "text_embeds": "text_embedding_space",
-}
+TARGET_SPACES: dict[Target, str] = {target: CONDITION_SPACES[target] for target in get_args(Target)}
 # What a model learns unless its recipe names targets. Captions are for recipes that ask for them: a table need not have
 # any, and no shipped method gets better by them unasked.
 DEFAULT_TARGETS: tuple[Target, ...] = ("image_embeds", "latents")
@@ -41,6 +39,7 @@ _SINGLE_PRECISION_BYTES = 2**31
 _Encode = Callable[[range], torch.Tensor]
 
 
+@renamed_argument("kind", "target")
 def cached_targets(
     table: TrialTable, generator: ImageGenerator, target: Target, stimulus_ids: Sequence[str] | None = None
 ) -> np.ndarray:

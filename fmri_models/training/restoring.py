@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model
 from transformers.utils import logging
 
+from ..conditions import CONDITION_SPACES
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..original_checkpoint import check_finite
@@ -91,7 +92,7 @@ def check_spaces(saved: Any, model: FmriPreTrainedModel, saved_name: str) -> Non
     Raises:
         FmriModelsError: Names the first difference.
     """
-    for name in ("image_embedding_space", "text_embedding_space", "latent_space"):
+    for name in CONDITION_SPACES.values():
         own, other = saved.space(name), model.config.space(name)
         if own is not None and other is not None:
             own.require_equal(other, saved_name, "the image generator")

@@ -3,14 +3,18 @@
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fmri_models.conditions import CONDITION_SPACES
 from fmri_models.data import TrialTable, TrialTableWriter
+from fmri_models.data.closed_form import closed_form_trials
 from fmri_models.data.generator_pictures import pictures_to_embed, prepare_pictures
-from fmri_models.data.targets import cached_targets
+from fmri_models.data.table_processor import fit_processor
+from fmri_models.data.targets import TARGET_SPACES, cached_targets
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
 from fmri_models.generation.pixels import PixelsImageGenerator
@@ -50,6 +54,10 @@ def table(tmp_path: Path) -> TrialTable:
 
 def cached_files(cache: Path) -> list[Path]:
     return sorted((cache / "targets").glob("[!.]*.npy"))
+
+
+def test_whatever_a_generator_is_told_can_be_learned() -> None:
+    assert {**TARGET_SPACES} == CONDITION_SPACES
 
 
 def test_targets_are_those_of_the_generator_and_computed_once(table: TrialTable, own_cache: Path) -> None:
@@ -212,3 +220,19 @@ def test_the_key_is_the_same_in_another_process(table: TrialTable, own_cache: Pa
     cached_targets(table, again, "text_embeds")
     assert cached_files(own_cache) == [path]
     assert json.loads((own_cache / "saved" / "model_index.json").read_text())["_class_name"] == "ClipTargets"
+
+
+def test_what_is_learned_is_asked_for_by_the_old_name_too(table: TrialTable) -> None:
+    generator, old = PixelsImageGenerator(3, 6, 6), {"kind": "latents"}
+    with pytest.warns(FutureWarning, match="kind of cached_targets is target now"):
+        latents = cached_targets(table, generator, **old)  # type: ignore[call-arg, arg-type]
+    np.testing.assert_array_equal(latents, cached_targets(table, generator, "latents"))
+
+
+def test_closed_forms_are_asked_for_by_the_old_name_too(table: TrialTable) -> None:
+    generator = PixelsImageGenerator(3, 6, 6)
+    processor = fit_processor(table, ["subj01"])
+    options: Any = {"processor": processor, "generator": generator, "parts": ["train"]}
+    with pytest.warns(FutureWarning, match="kinds of closed_form_trials is targets now"):
+        trials = closed_form_trials(table, kinds=["latents"], **options)
+    assert trials["subj01"].targets.keys() == {"latents"}
