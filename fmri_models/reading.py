@@ -73,9 +73,6 @@ _BINARY_ENDINGS = frozenset(
 _PAGES = frozenset({".htm", ".html"})
 # How pydantic says that there is too little or too much of something.
 _LENGTH = re.compile(r"^(?:\w+) should have (at (?:least|most) \d+ \w+)(?: after validation)?(?:, not \w+)?")
-_HEADER_ERRORS = (
-    ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, tokenize.TokenError,
-)  # fmt: skip
 # Values of a document when all of its references are written out.
 MAX_YAML_VALUES = 200_000
 

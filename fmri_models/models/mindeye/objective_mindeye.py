@@ -4,8 +4,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, TypeVar, cast
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 Module = Literal["backbone", "prior", "low_level"]
 LowLevelLoss = Literal["l1", "mse"]
+_Embeds = TypeVar("_Embeds", np.ndarray, torch.Tensor)
 
 
 class _Module(NamedTuple):
@@ -237,11 +239,7 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
             targets: `image_embeds` and `latents`, or None.
         """
         given = {name: target for name, target in targets.items() if target is not None}
-        modules = [
-            module
-            for module, about in MODULES.items()
-            if module in self.modules and getattr(model, module) is not None and about.target in given
-        ]
+        modules = [module for module in _present(self.modules, model) if MODULES[module].target in given]
         contrast = partial(self._soft_clip, temperature=self.soft_clip_temperatures[1])
         return self._weighted(self._terms(model, modules, outputs, cast(Batch, given), contrast))
 
@@ -409,7 +407,7 @@ def _token_loss(model: "MindEyeModel", hidden: torch.Tensor, image_embeds: torch
     return F.mse_loss(hidden.float(), target if model.components is None else model.components.scores(target))
 
 
-def _scaled(model: "MindEyeModel", image_embeds: Any) -> Any:
+def _scaled(model: "MindEyeModel", image_embeds: _Embeds) -> _Embeds:
     return image_embeds * model.config.token_shape[1] ** 0.5
 
 
