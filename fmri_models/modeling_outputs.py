@@ -64,4 +64,4 @@ class FmriDecoding(ModelOutput):
     @property
     def conditions(self) -> Conditions:
         """What of it an image generator is given."""
-        return Conditions(**{name: getattr(self, name, None) for name in CONDITION_SPACES})
+        return Conditions(**{name: getattr(self, name) for name in CONDITION_SPACES})

@@ -95,6 +95,12 @@ def test_a_decoding_has_conditions():
     assert decoding.conditions.latents is decoding.latents
 
 
+def test_a_condition_that_a_decoding_does_not_know_is_not_left_out_silently(monkeypatch):
+    monkeypatch.setitem(CONDITION_SPACES, "depth", "depth_space")
+    with pytest.raises(AttributeError, match="depth"):
+        _ = FmriDecoding(latents=torch.rand(2, 3)).conditions
+
+
 def test_a_space_may_still_be_asked_for_by_kind():
     source = GeneratorSource(name="pixels", spaces={"latent_space": SPACES["latents"].to_dict()})
     with pytest.warns(FutureWarning, match="kind of space is name now"):

@@ -1,8 +1,10 @@
 """What every image generator is: what it takes and gives, and the call that draws, written once."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,11 +18,16 @@ from ..conditions import CONDITION_SPACES, Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
+from ..moved import moved_names
 from ..names import one_line
 from ..progress import of_pipeline
 from ..seeds import checked_generators
+from .former_call import FormerCall, also_given_callback, by_own_call
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
 from .stored_generator import StoredGenerator
+
+_MOVED = ("GeneratorOptions", "ImageSide", "hub_options")
+__getattr__ = moved_names(__name__, f"{__package__}.stored_generator", dict(zip(_MOVED, _MOVED, strict=True)))
 
 # A source of noise for all pictures (None for the common one), or one for each.
 Generators = torch.Generator | list[torch.Generator] | None
@@ -42,7 +49,7 @@ class ImageGeneratorOutput(BaseOutput):
         return self if return_dict else self.to_tuple()
 
 
-class ImageGenerator(CallState, StoredGenerator):
+class ImageGenerator(FormerCall, CallState, StoredGenerator):
     """A picture from embeddings, a low-level latent, or both.
 
     A subclass registers its networks as flat components, says by its properties what it takes and how large a picture
@@ -97,10 +104,17 @@ class ImageGenerator(CallState, StoredGenerator):
         """Space of `latents`; None if the generator takes none."""
         return None
 
+    def __getattr__(self, name: str) -> Any:
+        """What a property looks for in vain is named, and not the property, as diffusers' configurations do."""
+        found = inspect.getattr_static(type(self), name, None)
+        if isinstance(found, property) and found.fget is not None:
+            return found.fget(self)
+        return super().__getattr__(name)
+
     @property
     def condition_spaces(self) -> dict[str, EmbeddingSpace]:
         """Name ▶ space of each condition that it takes."""
-        spaces = {name: getattr(self, space, None) for name, space in CONDITION_SPACES.items()}
+        spaces = {name: getattr(self, space) for name, space in CONDITION_SPACES.items()}
         return {name: space for name, space in spaces.items() if space is not None}
 
     @property
@@ -235,9 +249,8 @@ class ImageGenerator(CallState, StoredGenerator):
             strength=strength, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
         )
         on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        return self.images_of(conditions, settings, generator, output_type, on_step_end).in_form(return_dict)
+        return self._drawn(conditions, settings, generator, output_type, on_step_end).in_form(return_dict)
 
-    @torch.no_grad()
     def images_of(
         self,
         conditions: Conditions,
@@ -258,6 +271,18 @@ class ImageGenerator(CallState, StoredGenerator):
         Raises:
             FmriModelsError: As in the call.
         """
+        draw = partial(by_own_call, self) if self._draws_by_call else self._drawn
+        return draw(conditions, settings, generators, output_type, on_step_end)
+
+    @torch.no_grad()
+    def _drawn(
+        self,
+        conditions: Conditions,
+        settings: DrawingSettings,
+        generators: Generators,
+        output_type: str,
+        on_step_end: StepCallback | None,
+    ) -> ImageGeneratorOutput:
         conditions = self.accept(conditions)
         self.check_output(output_type)
         num_images = conditions.count(type(self).__name__)
@@ -303,6 +328,7 @@ class ImageGenerator(CallState, StoredGenerator):
         """
         return self._callback(self, step, timestep, latents, conditions)
 
+    @also_given_callback
     def in_one_step(self, latents: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         """Latents that are not denoised, after the callback has seen them."""
         self._num_timesteps = 1

@@ -1,8 +1,9 @@
 """What generators with a latent diffusion model share: two ways through an autoencoder, schedule and guidance."""
 
 import inspect
+import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -237,6 +238,11 @@ class LatentDiffusionGenerator(ImageGenerator):
             for name, shape in self.noise_shapes.items():
                 drawn[name].append(randn_tensor((1, *shape), source, self._execution_device, torch.float32))
         return {name: torch.cat(values) for name, values in drawn.items()}
+
+    def in_parts(self, function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+        """What `in_chunks` was called."""
+        warnings.warn("in_parts of image generators is in_chunks now; please write that.", FutureWarning, stacklevel=2)
+        return self.in_chunks(function, values)
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))

@@ -8,6 +8,7 @@ import torch
 from fmri_models import FmriProcessor, FmriToImagePipeline, ImageGenerator, LinearConfig, LinearModel, LinearPipeline
 from fmri_models.conditions import Conditions
 from fmri_models.drawing_settings import DrawingSettings
+from fmri_models.embedding_space import EmbeddingSpace
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.image_generator import ImageGeneratorOutput
 from fmri_models.generation.loading import load_image_generator
@@ -134,3 +135,13 @@ def test_by_name_by_folder_and_in_a_pipeline(registered, tmp_path):
     drawn = [each(betas[:2], generator=seeds(1, 2), **options).images for each in (pipe, loaded)]
     assert drawn[0].shape == (2, 3, 8, 8)
     assert torch.equal(*drawn)
+
+
+def test_what_a_space_looks_for_in_vain_is_named():
+    class Mistaken(ColourImageGenerator):
+        @property
+        def latent_space(self):
+            return EmbeddingSpace(encoder="colours", layer="latent", shape=(3, self.config.sied, 8))
+
+    with pytest.raises(AttributeError, match="sied"):
+        Mistaken()(latents=torch.zeros(1, 3, 8, 8))

@@ -32,7 +32,6 @@ class MosaicImageGenerator(ImageGenerator):
         cells: Cells a side.
     """
 
-    config_name = "model_index.json"
     used_settings = ()
 
     @register_to_config
