@@ -1,6 +1,6 @@
 """What a call of a pipeline asks for, passed whole."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -24,10 +24,10 @@ class DrawingRequest:
     """
 
     settings: DrawingSettings
-    true_images: torch.Tensor | None
-    generator: torch.Generator | list[torch.Generator] | None
-    output_type: str
-    on_step_end: StepCallback
+    true_images: torch.Tensor | None = None
+    generator: torch.Generator | list[torch.Generator] | None = None
+    output_type: str = "pil"
+    on_step_end: StepCallback = field(default_factory=StepCallback)
 
     @property
     def selection(self) -> str:

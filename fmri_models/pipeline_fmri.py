@@ -209,7 +209,7 @@ class FmriToImagePipeline(StoredPipeline):
         features, subject_ids = inputs["fmri"], inputs["subject_ids"]
         request = request.of_patterns(len(features), self.image_generator)
         decoding = self.decode(features, subject_ids, settings.num_candidates, request.generator)
-        output = self._generated(decoding, request, len(features))
+        output = self.images_of(decoding, request, len(features))
         return output if return_dict else cast(Any, output.to_tuple())
 
     def _processed(self, fmri: Any, subject: Any, session: Any) -> BatchFeature:
@@ -231,20 +231,19 @@ class FmriToImagePipeline(StoredPipeline):
         return inputs
 
     def check_inputs(
-        self,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        strength: float | None = None,
-        num_candidates: int | None = None,
-        selection: str | None = None,
-        true_images: torch.Tensor | None = None,
-        output_type: str = "pil",
+        self, *, true_images: torch.Tensor | None = None, output_type: str = "pil", **given: Any
     ) -> DrawingSettings:
         """What a call draws with; refuses options that make no sense, before any work.
+
+        Args:
+            true_images: As in the call.
+            output_type: As in the call.
+            given: The call's arguments that take the place of drawing settings, by name; None leaves a setting.
 
         Raises:
             FmriModelsError: Names the option, its value and the range.
         """
+        selection = given.get("selection")
         if selection == "oracle" and true_images is None:
             raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")
         if selection != "oracle" and true_images is not None:
@@ -252,18 +251,15 @@ class FmriToImagePipeline(StoredPipeline):
                 "true_images= is read by selection='oracle' alone and would change nothing here; leave it out, or pass "
                 "selection='oracle'."
             )
-        given: dict[str, Any] = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "strength": strength,
-            "num_candidates": num_candidates,
-            "selection": None if selection == "oracle" else selection,
-        }
-        settings = self.drawing_settings.changed(given)
+        settings = self.drawing_settings.changed(given | {"selection": None if selection == "oracle" else selection})
+        self._check_output(output_type)
+        return settings
+
+    def _check_output(self, output_type: str) -> None:
+        """Refuses to draw without an image generator, or what it does not return."""
         if self.image_generator is None:
             raise FmriModelsError("This pipeline has no image generator; load it with image_generator=.")
         self.image_generator.check_output(output_type)
-        return settings
 
     @torch.no_grad()
     def decode(
@@ -321,17 +317,34 @@ class FmriToImagePipeline(StoredPipeline):
             FmriModelsError: What was decoded, the generators and the true pictures are not of the same patterns.
         """
         settings = self.check_inputs(
-            num_inference_steps, guidance_scale, strength, num_candidates, selection, true_images, output_type
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            strength=strength,
+            num_candidates=num_candidates,
+            selection=selection,
+            true_images=true_images,
+            output_type=output_type,
         )
         on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs, caller=self)
         request = DrawingRequest(settings, true_images, generator, output_type, on_step_end)
-        output = self._generated(decoding, request, num_patterns)
+        output = self.images_of(decoding, request, num_patterns)
         return output if return_dict else cast(Any, output.to_tuple())
 
-    def _generated(
-        self, decoding: FmriDecoding, request: DrawingRequest, num_patterns: int | None
+    @torch.no_grad()
+    def images_of(
+        self, decoding: FmriDecoding, request: DrawingRequest, num_patterns: int | None = None
     ) -> FmriPipelineOutput:
-        """What both calls end in: drawing, ranking and choosing; nothing is drawn of what does not fit together."""
+        """Draws, ranks and chooses pictures: `generate`, given an object in the place of arguments.
+
+        Args:
+            decoding: What was decoded.
+            request: How pictures are drawn and chosen, and what is returned of them.
+            num_patterns: As in `generate`.
+
+        Raises:
+            FmriModelsError: As in `generate`.
+        """
+        self._check_output(request.output_type)
         num_patterns = _num_patterns(decoding, request.settings.num_candidates, num_patterns)
         request = request.of_patterns(num_patterns, self.image_generator)
         candidates = self._candidates(decoding, request, num_patterns)

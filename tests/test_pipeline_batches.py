@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline
+from fmri_models.drawing_request import DrawingRequest
 from tests.test_drawing_settings import VOXELS, make_pipeline
 
 
@@ -63,6 +64,18 @@ def test_an_oracle_knows_pictures_of_the_generator(wrong, message, num_candidate
 def test_true_pictures_are_for_an_oracle():
     with pytest.raises(FmriModelsError, match="true_images= is read by selection='oracle' alone"):
         make_pipeline().check_inputs(selection="brain", true_images=torch.rand(2, 1, 4, 4))
+
+
+def test_what_a_call_asks_for_may_be_passed_whole():
+    pipeline, truth = make_pipeline(), torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    decoding = FmriDecoding(latents=truth)
+    settings = pipeline.drawing_settings.changed({"strength": 0.5})
+    whole = pipeline.images_of(decoding, DrawingRequest(settings, output_type="pt"), 2)
+    assert torch.equal(whole.images, pipeline.generate(decoding, strength=0.5, output_type="pt").images)
+    with pytest.raises(FmriModelsError, match="output_type is 'jpg'"):
+        pipeline.images_of(decoding, DrawingRequest(settings, output_type="jpg"))
+    with pytest.raises(FmriModelsError, match="for 2 patterns; expected a tensor"):
+        pipeline.images_of(decoding, DrawingRequest(settings, true_images=truth[:1]))
 
 
 def test_a_picture_is_drawn_of_rows_of_patterns():

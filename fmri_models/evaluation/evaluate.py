@@ -152,8 +152,9 @@ class Evaluation:
             )
         if earlier is not None and drawing != earlier:
             raise FmriModelsError(
-                f"The folds of {one_line(self.model)} draw with other settings than each other ({earlier.call()} and "
-                f"{drawing.call()}); give the settings that all are measured with."
+                f"The folds of {one_line(self.model)} draw with other settings than each other "
+                f"({earlier.settings.to_dict()} and {drawing.settings.to_dict()}); give the settings that all are "
+                "measured with."
             )
         return drawing
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from .. import progress
+from ..conditions import Conditions
 from ..data.generator_pictures import pictures_to_embed, prepare_pictures
 from ..data.processed import ProcessedTrials
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
+from ..drawing_request import DrawingRequest
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
 from ..pipeline_fmri import FmriToImagePipeline
@@ -182,29 +184,25 @@ class EvaluatedSubject:
 
     def draw(self, decoding: FmriDecoding, **changes: Any) -> torch.Tensor:
         """Pictures (N, C, H, W) of what was decoded; `changes` replace single settings."""
-        settings = {**self.drawn_by.call(), **changes}
-        sources = self.drawn_by.sources(len(self))
+        settings, sources = self.drawn_by.settings.changed(changes), self.drawn_by.sources(len(self))
+        request = DrawingRequest(settings, generator=sources, output_type="pt")
         with self.drawn_by.computing(self.pipeline.device):
-            images = self.pipeline.generate(
-                decoding, **settings, generator=sources, output_type="pt", num_patterns=len(self)
-            ).images
+            images = self.pipeline.images_of(decoding, request, len(self)).images
         assert isinstance(images, torch.Tensor)
         return images
 
     def draw_unconditionally(self) -> torch.Tensor:
         """Pictures (N, C, H, W) of the generator that was told nothing."""
-        left_out = ("num_candidates", "selection")
-        settings = {key: value for key, value in self.drawn_by.call().items() if key not in left_out}
+        settings, sources = self.drawn_by.settings, self.drawn_by.sources(len(self))
         # The generator's own bars are turned off by the pipeline.
         with (
             progress.bar(name=self.doing, total=len(self), unit="picture") as done,
             self.drawn_by.computing(self.pipeline.device),
         ):
-            output = self.pipeline.image_generator(
-                num_images=len(self), **settings, generator=self.drawn_by.sources(len(self)), output_type="pt"
-            )
+            nothing = Conditions(num_images=len(self))
+            images = self.pipeline.image_generator.images_of(nothing, settings, sources, "pt").images
             done.update(len(self))
-        return output.images
+        return images
 
     def draw_reference(self) -> torch.Tensor:
         """Pictures (N, C, H, W) of the same trials as the other pipeline reads and draws them."""

@@ -21,8 +21,8 @@ class _NoiseFreeTrials:
     def __len__(self) -> int:
         return len(self.stimulus_ids)
 
-    def fmri(self, rows: np.ndarray) -> np.ndarray:
-        return self.responses[rows]
+    def fmri(self, positions: np.ndarray) -> np.ndarray:
+        return self.responses[positions]
 
 
 def noise_free_trials(table: TrialTable, test: Trials) -> BetasOfTrials | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..drawing_request import DrawingRequest
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..modeling_outputs import FmriDecoding
@@ -100,8 +101,8 @@ def reconstruct(
                 decoding = _decode(pipeline, patterns, chosen, drawing)
                 inside = named(pipeline, "Drawing pictures", pipeline.image_generator, leave=False)
                 with drawing.computing(pipeline.device), inside:
-                    sources = drawing.sources(chosen)
-                    output = pipeline.generate(decoding, **drawing.call(), generator=sources, num_patterns=len(chosen))
+                    request = DrawingRequest(drawing.settings, generator=drawing.sources(chosen))
+                    output = pipeline.images_of(decoding, request, len(chosen))
                 pictures = cast(list[Image.Image], output.images)
                 for position, index in enumerate(chosen):
                     pictures[position].save(partial / files[number][index])

@@ -1,7 +1,7 @@
 """How one run draws: a pipeline's settings, and what is none of its properties, the seed and the precision."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -35,10 +35,6 @@ class SeededDrawing:
         object.__setattr__(self, "seed", check_seed(self.seed))
         if self.precision not in get_args(Precision):
             raise FmriModelsError(f"precision is {self.precision!r}; expected {' or '.join(get_args(Precision))}.")
-
-    def call(self) -> dict[str, Any]:
-        """Arguments of the pipeline's generate()."""
-        return self.settings.to_dict()
 
     def computing(self, device: torch.device) -> torch.autocast:
         """A context in which pictures are computed in `precision`."""
