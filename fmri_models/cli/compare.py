@@ -11,6 +11,7 @@ from ..names import one_line
 from ..progress import phase
 
 if TYPE_CHECKING:
+    from ..evaluation.bootstrap import Difference
     from ..evaluation.report import Report
 
 _EXAMPLE = """example:
@@ -20,7 +21,7 @@ _EXAMPLE = """example:
 _PROTOCOL_FIELDS = ("name", "resolution", "trial_average", "distractors", "pool_size", "blend")
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="reports side by side",
@@ -224,7 +225,7 @@ def _difference(
     metric: str,
     merged: bool,
     same: dict[str, str],
-) -> Any:
+) -> "Difference | None":
     import numpy as np
 
     from ..evaluation.bootstrap import WIDENING_OF_FOLDS, paired_difference

@@ -1,7 +1,13 @@
 """`fmri-models list`: what there is by name, in this package and in installed ones that offer more."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from ..records import DatasetRecord, GeneratorRecord, Method
+    from ..registry import Registry
+
+    _Registry: TypeAlias = Registry[Method] | Registry[GeneratorRecord] | Registry[DatasetRecord]
 
 WHAT = ("methods", "generators", "recipes", "datasets")
 _INDENT = "  "
@@ -34,7 +40,8 @@ def _records(what: str) -> list[dict[str, str]]:
 
     if what == "recipes":
         return [{"name": each.name, "title": each.title, "package": each.package} for each in list_recipes()]
-    registry: Any = {"methods": METHODS, "generators": GENERATORS, "datasets": DATASETS}[what]
+    registries: dict[str, _Registry] = {"methods": METHODS, "generators": GENERATORS, "datasets": DATASETS}
+    registry = registries[what]
     return [{"name": each.name, "title": each.title, "package": registry.package(each.name)} for each in registry.all()]
 
 

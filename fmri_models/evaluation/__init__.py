@@ -19,7 +19,7 @@ _MODULES = {
     "load_extractor": "features",
     "Protocol": "protocols",
     "get_protocol": "protocols",
-    "RowData": "rows",
+    "RowData": "row_data",
     "Scores": "scores",
     "score_rows": "scoring",
     "Report": "report",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .report import Report
     from .report_folder import write_report
     from .retrieval import retrieval_accuracy
-    from .rows import RowData
+    from .row_data import RowData
     from .scores import Scores
     from .scoring import score_rows
 

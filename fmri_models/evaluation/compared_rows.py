@@ -1,8 +1,9 @@
 """What metrics compare: a row's items with what was shown, and what is made of both once for all metrics."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +18,8 @@ from .metrics import (
     losses_in_rows,
     resize_pictures,
 )
-from .rows import RowData
+from .row_data import RowData
 from .scored_items import ScoredItems
-
-if TYPE_CHECKING:
-    from .protocols import Protocol
 
 T = TypeVar("T")
 
@@ -71,7 +69,9 @@ class Stratum:
         gallery: (T, ...) embeddings of the pictures.
         backgrounds: T labels.
         factors: T dictionaries.
-        protocol: Which says how metrics compare.
+        resolution: Of the shorter side of pictures whose pixels are compared; None for their own.
+        distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
+        pool_size: Of retrieval and identification; None for all that there are.
     """
 
     positions: Tensor
@@ -82,11 +82,19 @@ class Stratum:
     gallery: Tensor | None
     backgrounds: list[str] | None
     factors: list[Mapping[str, str]] | None
-    protocol: "Protocol"
+    resolution: int | None
+    distractors: str
+    pool_size: int | None
 
     @classmethod
     def of_items(
-        cls, positions: np.ndarray, items: ScoredItems, features: dict[str, Tensor], protocol: "Protocol"
+        cls,
+        positions: np.ndarray,
+        items: ScoredItems,
+        features: dict[str, Tensor],
+        resolution: int | None,
+        distractors: str,
+        pool_size: int | None,
     ) -> "Stratum":
         """The items at these positions; `features` are those of all items' true pictures."""
         numbers, first, truth_index = np.unique(items.stimuli[positions], return_index=True, return_inverse=True)
@@ -100,7 +108,9 @@ class Stratum:
             None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[shown],
             None if items.backgrounds is None else [items.backgrounds[i] for i in shown],
             None if items.factors is None else [items.factors[i] for i in shown],
-            protocol,
+            resolution,
+            distractors,
+            pool_size,
         )
 
     def index_of(self, stimuli: np.ndarray) -> np.ndarray:
@@ -108,7 +118,7 @@ class Stratum:
         return np.searchsorted(self.stimuli, stimuli)
 
 
-class Need(Generic[T]):
+class Need(ABC, Generic[T]):
     """What a metric needs of a row; equal needs of several metrics are made once.
 
     A subclass is a frozen dataclass.
@@ -124,9 +134,9 @@ class Need(Generic[T]):
         """Whether it takes what the classifier of built-in scenes says of pictures."""
         return False
 
+    @abstractmethod
     def of(self, row: "ComparedRow") -> T | None:
         """Makes it; None if the row, or what is known of the stimuli, has nothing to make it of."""
-        raise NotImplementedError
 
 
 class ComparedRow:
@@ -180,7 +190,7 @@ class Pixels(Need[tuple[Tensor, Tensor]]):
         if row.content.images is None:
             return None
         both = row.stratum.truth.double(), row.content.images.double()
-        resolution = row.stratum.protocol.resolution
+        resolution = row.stratum.resolution
         if resolution is None:
             return both
         return resize_pictures(both[0], resolution), resize_pictures(both[1], resolution)

@@ -9,7 +9,7 @@ import torch
 from ..data.table import TrialTable
 from .drawn_rows import SubjectRows
 from .protocols import Protocol
-from .rows import RowData
+from .row_data import RowData
 from .scores import Scores
 from .scoring import score_rows
 

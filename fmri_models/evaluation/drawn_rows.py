@@ -9,7 +9,8 @@ from .. import progress
 from .evaluated_subject import EvaluatedSubject
 from .held_out import HeldOut
 from .processor_notes import processor_notes
-from .rows import ROWS, RowData
+from .row_data import RowData
+from .rows import ROWS
 
 
 @dataclass

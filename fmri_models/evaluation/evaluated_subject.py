@@ -22,7 +22,7 @@ from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli
 from .held_out import HeldOut, held_out_trials
 from .noise_free import noise_free_trials
-from .rows import RowData
+from .row_data import RowData
 from .scored_items import picture_ids
 from .seeded_drawing import SeededDrawing
 from .training_pictures import TrainingPictures, training_pictures

@@ -21,7 +21,7 @@ from ..seeds import check_seed
 from .protocols import Protocol, get_protocol
 from .report import Report
 from .report_folder import check_report_folder, write_report
-from .rows import RowData
+from .row_data import RowData
 from .scoring import score_rows
 
 # Bytes a value of a true picture: pictures, their reconstructions and means as float32, and what metrics make of them.

@@ -10,6 +10,7 @@ is there. Protocols list metrics by their names.
 
 import math
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -92,7 +93,7 @@ class Obstacle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(ABC):
     """A metric: how it is called and read, what it needs, and the scores that it gives to pairs.
 
     Attributes:
@@ -138,10 +139,11 @@ class Metric:
         return cls(**{field: int(text) if field in numbers else text for field, text in match.groupdict().items()})
 
     @property
+    @abstractmethod
     def needs(self) -> Need[Any]:
         """What it compares."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor | None:
         """Scores of pairs, of a row that has what the metric needs.
 
@@ -153,7 +155,6 @@ class Metric:
         Returns:
             (pairs,) float64, NaN for a pair without score; None if the stratum can have none.
         """
-        raise NotImplementedError
 
     def obstacle(self, shown: ShownPictures) -> Obstacle | None:
         """Why it can't be measured on such pictures; None if it can."""
@@ -383,7 +384,7 @@ def _shares_beaten(row: ComparedRow, compared: Correlations, i: Tensor, j: Tenso
     """Two-way identification against what the protocol says; None among fewer than two stimuli."""
     if len(compared.values) < 2:
         return None
-    if row.stratum.protocol.distractors == "reconstruction":
+    if row.stratum.distractors == "reconstruction":
         return _among_reconstructions(compared, row.stratum.truth_index)[i, j]
     return identification_shares(compared.values, None, compared.constant)[i, j]
 
@@ -423,7 +424,7 @@ class RetrievalOfImages(_Retrieval):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
         others = len(row.stratum.truth) - 1
-        return hits_from_ranks(row[self.needs][i, j], others, self.top_k, row.stratum.protocol.pool_size)
+        return hits_from_ranks(row[self.needs][i, j], others, self.top_k, row.stratum.pool_size)
 
     def chance_among(self, among: Guessing) -> float:
         return among.chance(among.stimuli, self.top_k, among.pool_size)
@@ -445,7 +446,7 @@ class RetrievalOfResponses(_Retrieval):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
         not_beaten, others = row[self.needs]
-        return hits_from_ranks(not_beaten[i, j], int(others.max()), self.top_k, row.stratum.protocol.pool_size)
+        return hits_from_ranks(not_beaten[i, j], int(others.max()), self.top_k, row.stratum.pool_size)
 
     def chance_among(self, among: Guessing) -> float:
         return among.chance(among.items, self.top_k, among.pool_size)

@@ -16,7 +16,7 @@ from .picture_files import earlier_pictures, save_pictures
 from .picture_grid import draw_grid, encode_png
 from .report import REPORT_FILE, Report
 from .report_pages import to_html, to_markdown
-from .rows import RowData
+from .row_data import RowData
 from .scores import Scores
 
 _FILES = (REPORT_FILE, "report.md", "report.html", "grid.png", ITEMS_FILE)

@@ -9,27 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor
 
 from ..scenes import background
+from .row_data import RowData
 
 if TYPE_CHECKING:
     from .evaluated_subject import EvaluatedSubject
 
 Role = Literal["brain", "part", "control", "reference"]
-
-
-@dataclass
-class RowData:
-    """What one row of a report has for each item.
-
-    Args:
-        images: (N, C, H, W) float in [0, 1], of the size of the true pictures; None for a row without pictures.
-        retrieval_embeds: (N, ...) predicted embeddings; None for a row that retrieves nothing.
-    """
-
-    images: Tensor | None = None
-    retrieval_embeds: Tensor | None = None
 
 
 def _there_is_one(of: "EvaluatedSubject") -> None:

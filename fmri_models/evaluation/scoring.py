@@ -19,7 +19,7 @@ from .metrics import checked_picture_set, is_constant
 from .named_metrics import Metric, ShownPictures
 from .pairings import stimulus_pairings
 from .protocols import Protocol
-from .rows import RowData
+from .row_data import RowData
 from .scene_factors import SceneFactorClassifier
 from .scored_items import ScoredItems, as_saved, same_pictures
 from .scores import Scores
@@ -105,7 +105,10 @@ def score_rows(
     seen = progress.bar(checked.items(), "Looking at the pictures of each row", unit="row", delay=1)
     contents = {name: RowContent.of(row, networks, classifier) for name, row in seen}
     truth_features = {name: network(truth) for name, network in networks.items()}
-    strata = [Stratum.of_items(each, items, truth_features, protocol) for each in positions]
+    strata = [
+        Stratum.of_items(each, items, truth_features, protocol.resolution, protocol.distractors, protocol.pool_size)
+        for each in positions
+    ]
     permuted = permutations if "brain" in rows else 0
     pairings, exhaustive = stimulus_pairings(items.stimuli, positions, permuted, seed)
     scores = Scores(

@@ -13,7 +13,7 @@ from ..data.table_trials import Trials
 from ..evaluation.compared_rows import PixelCorrelations, Pixels
 from ..evaluation.named_metrics import METRICS as NAMED_METRICS
 from ..evaluation.protocols import Protocol
-from ..evaluation.rows import RowData
+from ..evaluation.row_data import RowData
 from ..evaluation.scoring import score_rows
 from ..evaluation.seeded_drawing import SeededDrawing
 from ..pipeline_fmri import FmriToImagePipeline

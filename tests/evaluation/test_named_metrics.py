@@ -9,7 +9,7 @@ import torch
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Protocol, Report, RowData, named_metrics, score_rows
-from fmri_models.evaluation.compared_rows import Pixels
+from fmri_models.evaluation.compared_rows import Need, Pixels
 from fmri_models.evaluation.named_metrics import METRICS, Metric, get_metric
 from fmri_models.evaluation.protocols import PROTOCOLS
 
@@ -133,3 +133,16 @@ def test_a_metric_of_ones_own_is_a_class_and_its_place_in_the_table(monkeypatch)
     assert report.results["mean_image"]["brightness_2"]["value"] > 0
     assert report.permutation["brightness_2"]["p"] == pytest.approx(1 / 201)
     assert report.metrics()[0].label == "brightness^2"
+
+
+def test_a_metric_without_scores_and_a_need_that_is_never_made_are_no_objects():
+    class Nameless(Metric):
+        name, label, description = "nameless", "nameless", "Has no scores."
+
+    class Unmade(Need[torch.Tensor]):
+        pass
+
+    with pytest.raises(TypeError, match="abstract methods? '?needs'?, '?scores"):
+        Nameless()
+    with pytest.raises(TypeError, match="abstract method '?of"):
+        Unmade()

@@ -9,7 +9,8 @@ from PIL import Image
 
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.report_terminal import results_table
-from fmri_models.evaluation.rows import ROWS, Row, RowData, get_row, grid_rows
+from fmri_models.evaluation.row_data import RowData
+from fmri_models.evaluation.rows import ROWS, Row, get_row, grid_rows
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.small_table import PARTS, write_small_table
