@@ -51,7 +51,7 @@ def _make_betas(num_stimuli: int, num_voxels: int) -> None:
     images = np.stack([record["image"] for record in records])
     factors = [record["factors"] for record in records]
     experiment = Simulator(SimulatorConfig(num_voxels)).experiment(images, ["train"] * num_stimuli, factors)
-    for _rows, _betas in experiment.blocks():
+    for _trials, _betas in experiment.chunks():
         pass
 
 

@@ -1,4 +1,4 @@
-"""What a method in closed form learns from: voxels that are read by rows, and targets that are read by columns."""
+"""What a method in closed form learns from: patterns, read by examples, and targets, read by columns."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -7,25 +7,25 @@ import numpy as np
 
 # What a penalty is chosen on.
 Selection = Literal["validation", "leave_one_stimulus_out"]
-# What is left out at a time to choose a penalty; "nothing" where a stimulus would be left out with its only row.
+# What is left out at a time to choose a penalty; "nothing" where a stimulus would be left out with its only example.
 LeftOut = Literal["stimulus", "run", "trial", "nothing"]
 
 
 class Patterns(Protocol):
-    """A matrix that is read by rows, such as an array, a memory map, or trials that are processed on the way."""
+    """Patterns of voxels that are read by positions: an array, a memory map, or trials processed on the way."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, positions: np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass
 class IndexedTargets:
-    """Targets of trials, stored once a stimulus.
+    """Targets of examples, stored once a stimulus.
 
     Args:
         values: (stimuli, targets) array or memory map.
-        index: (trials,) row of `values` that belongs to each trial.
+        index: (examples,) position in `values` of each example's.
     """
 
     values: np.ndarray
@@ -35,9 +35,9 @@ class IndexedTargets:
     def num_targets(self) -> int:
         return self.values.shape[1]
 
-    def columns(self, columns: slice | np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(rows, columns) of the targets in trial order."""
-        return np.asarray(self.values[:, columns])[self.index[rows]]
+    def columns(self, columns: slice | np.ndarray, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(examples, columns) of the targets of these positions, or of all examples in their order."""
+        return np.asarray(self.values[:, columns])[self.index[positions]]
 
 
 @dataclass
@@ -45,12 +45,13 @@ class ClosedFormTrials:
     """Training material of one subject for a method in closed form.
 
     Args:
-        fmri: Processed voxels, one row a trial (or a stimulus, if repetitions are averaged).
-        stimulus_ids: Stimulus of each row.
-        targets: Name ▶ targets of each row.
-        leaves_out: What is left out at a time to choose a penalty: a stimulus with all its rows, or where the design
-            tests stimuli that are learned from, a run or a trial; there nothing, if no stimulus has a second row.
-        groups: (n,) label of each row: rows of one label are left out together; None where these are the stimuli.
+        fmri: Processed voxels; an example is a trial (or a stimulus, if repetitions are averaged).
+        stimulus_ids: Stimulus of each example.
+        targets: Name ▶ targets of each example.
+        leaves_out: What is left out at a time to choose a penalty: a stimulus with all its examples, or where the
+            design tests stimuli that are learned from, a run or a trial; there nothing, if no stimulus has a second
+            example.
+        groups: (n,) label of each example: those of one label are left out together; None where these are the stimuli.
     """
 
     fmri: Patterns
@@ -61,5 +62,5 @@ class ClosedFormTrials:
 
     @property
     def left_out_together(self) -> np.ndarray:
-        """(n,) label of each row."""
+        """(n,) label of each example."""
         return self.stimulus_ids if self.groups is None else self.groups

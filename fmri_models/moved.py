@@ -39,7 +39,8 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Resu
         @wraps(function)
         def call(*args: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
             if old in options:
-                name = function.__name__
+                # Of a class, by its name.
+                name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
                 warnings.warn(f"{old} of {name} is {new} now; please write {new}.", FutureWarning, stacklevel=2)
                 options[new] = options.pop(old)
             return function(*args, **options)
@@ -49,15 +50,27 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Resu
     return decorate
 
 
+def former_name(old: str, function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A method for the class's attribute of the name that it had before."""
+
+    @wraps(function)
+    def call(*args: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        new = function.__name__
+        warnings.warn(f"{old} is {new} now; please write {new}.", FutureWarning, stacklevel=2)
+        return function(*args, **options)
+
+    return call
+
+
 def renamed_field(old: str, new: str) -> Callable[[_Class], _Class]:
     """A decorator for a dataclass of which a field was called something else: as an argument and as an attribute.
 
     The class says so in `renamed_fields`, for whoever reads its options from a file.
     """
 
-    def decorate(kind: _Class) -> _Class:
-        sentence = f"{old} of {kind.__name__} is {new} now; please write {new}."
-        make = kind.__init__  # type: ignore[misc]
+    def decorate(decorated: _Class) -> _Class:
+        sentence = f"{old} of {decorated.__name__} is {new} now; please write {new}."
+        make = decorated.__init__  # type: ignore[misc]
 
         @wraps(make)
         def make_renamed(self: Any, *args: Any, **values: Any) -> None:
@@ -70,10 +83,10 @@ def renamed_field(old: str, new: str) -> Callable[[_Class], _Class]:
             warnings.warn(sentence, FutureWarning, stacklevel=2)
             return getattr(self, new)
 
-        changed: Any = kind
+        changed: Any = decorated
         changed.__init__ = make_renamed
         setattr(changed, old, property(former))
-        changed.renamed_fields = {**getattr(kind, "renamed_fields", {}), old: new}
-        return kind
+        changed.renamed_fields = {**getattr(decorated, "renamed_fields", {}), old: new}
+        return decorated
 
     return decorate

@@ -32,9 +32,9 @@ _MOST_SHARED = 4
 _STATE_KEYS = ("model_state_dict", "state_dict", "model", "module")
 _MOST_WRAPPERS = 5
 _AVERAGED = re.compile("ema|average|swa|shadow")
-# Parts of names that come from torch.compile, fully sharded training and checkpointed activations.
-_WRAPPING_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_FOLDERS_OF_PARTS = {
+# What comes into names from torch.compile, fully sharded training and checkpointed activations.
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_SEVERAL_FILES = {
     "*.index.json": "weights in several files",
     "*.distcp": "torch's distributed checkpoints",
     "*_model_states.pt": "DeepSpeed, whose zero_to_fp32.py merges its parts",
@@ -144,7 +144,7 @@ def listed_keys(keys: list[str]) -> str:
 def _read_file(path: Path) -> Any:
     if path.is_dir():
         raise FmriModelsError(
-            f"{path} is a folder{_kind_of_folder(path)}; give the file of a published checkpoint in it, such as "
+            f"{path} is a folder{_folder_format(path)}; give the file of a published checkpoint in it, such as "
             "last.pth, or one into which its parts were merged."
         )
     check_regular_file(path, "file", _MEND)
@@ -179,9 +179,9 @@ def _read_file(path: Path) -> Any:
         ) from error
 
 
-def _kind_of_folder(path: Path) -> str:
-    """What is known of folders into which trainers save one checkpoint in parts."""
-    for pattern, named in _FOLDERS_OF_PARTS.items():
+def _folder_format(path: Path) -> str:
+    """What is known of folders into which trainers save one checkpoint in several files."""
+    for pattern, named in _SEVERAL_FILES.items():
         if next(path.glob(pattern), None) is not None:
             return f" of {named}"
     return ""
@@ -246,14 +246,14 @@ def _unwrapped(state: State, named: str) -> State:
     Raises:
         FmriModelsError: Two tensors have one name then.
     """
-    names = {key: ".".join(part for part in key.split(".") if part not in _WRAPPING_PARTS) for key in state}
+    names = {key: ".".join(word for word in key.split(".") if word not in _WRAPPERS) for key in state}
     # The average that torch.optim.swa_utils keeps counts its updates beside the network, which it calls `module`.
     counted = [key for key in names if key != "n_averaged"]
     while counted and all(names[key].startswith("module.") for key in counted):
         names = {key: names[key].removeprefix("module.") for key in counted}
     if len(set(names.values())) < len(names):
         raise FmriModelsError(
-            f"{named} has tensors whose names differ only in {', '.join(sorted(_WRAPPING_PARTS))}; save the state dict "
+            f"{named} has tensors whose names differ only in {', '.join(sorted(_WRAPPERS))}; save the state dict "
             "of the network itself."
         )
     return {name: state[key] for key, name in names.items()}

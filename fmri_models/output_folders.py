@@ -16,7 +16,7 @@ _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MAC
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class FolderFormat:
     """What a command writes, so that it replaces nothing else.
 
     Args:
@@ -45,7 +45,7 @@ class FolderKind:
         return [name for path in paths if not self.is_own(folder, name := path.relative_to(folder).as_posix())]
 
     def is_own(self, folder: Path, name: str) -> bool:
-        """Whether a file of that name, relative to the folder, is of this kind."""
+        """Whether a file of that name, relative to the folder, is of this format."""
         if any(fnmatch.fnmatchcase(name.rsplit("/", 1)[-1], pattern) for pattern in _SYSTEM_FILES):
             return True
         # Everybody writes a README.md; ours name the package.
@@ -75,7 +75,7 @@ _COMPONENT = (
     "chat_template.jinja", "*.model", *_WEIGHTS,
 )  # fmt: skip
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-TRIAL_TABLE = FolderKind(
+TRIAL_TABLE = FolderFormat(
     "trial table",
     "table.json",
     (
@@ -85,7 +85,7 @@ TRIAL_TABLE = FolderKind(
     ),
 )  # fmt: skip
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*/*.png")
-PIPELINE = FolderKind(
+PIPELINE = FolderFormat(
     "pipeline",
     "model_index.json",
     (
@@ -94,7 +94,7 @@ PIPELINE = FolderKind(
         *(f"image_generator/*/{name}" for name in _COMPONENT), *REPORT_FILES,
     ),
 )  # fmt: skip
-RECONSTRUCTIONS = FolderKind(
+RECONSTRUCTIONS = FolderFormat(
     "folder of reconstructions", "trials.csv", ("*.png", "embeddings.npy"), b"trial,stimulus,seed,scores"
 )
 
@@ -102,7 +102,7 @@ RECONSTRUCTIONS = FolderKind(
 def check_output_folder(
     path: str | os.PathLike,
     overwrite: bool = False,
-    kind: FolderKind | None = None,
+    folder_format: FolderFormat | None = None,
     inputs: Iterable[str | os.PathLike] = (),
 ) -> None:
     """Refuses an output folder that can't be written or replaced, so that a long run does not end in that refusal.
@@ -112,7 +112,7 @@ def check_output_folder(
     Args:
         path: The folder to be written.
         overwrite: Whether content may be replaced.
-        kind: What may be replaced; None for folders of the package's own.
+        folder_format: What may be replaced; None for folders of the package's own.
         inputs: What the command reads.
 
     Raises:
@@ -131,7 +131,7 @@ def check_output_folder(
                 "choose a folder in it."
             )
         if path.is_dir() and any(path.iterdir()):
-            _check_replaceable(path, overwrite, kind)
+            _check_replaceable(path, overwrite, folder_format)
         _check_writable(Path(os.path.realpath(path)))
 
 
@@ -214,23 +214,23 @@ def _identities(path: str | os.PathLike) -> list[tuple[int, int] | Path]:
     return found
 
 
-def _check_replaceable(path: Path, overwrite: bool, kind: FolderKind | None) -> None:
+def _check_replaceable(path: Path, overwrite: bool, expected: FolderFormat | None) -> None:
     if not overwrite:
         raise FmriModelsError(
             f"The output folder {path} exists and is not empty; choose another one, or pass --overwrite to replace it."
         )
-    if kind is None:
+    if expected is None:
         return
-    if not kind.is_known(path):
+    if not expected.is_known(path):
         raise FmriModelsError(
-            f"The output folder {path} has content and is no {kind.name} (it has no {kind.marker} of one), so it is "
-            "not replaced; choose another folder, or empty this one yourself."
+            f"The output folder {path} has content and is no {expected.name} (it has no {expected.marker} of one), so "
+            "it is not replaced; choose another folder, or empty this one yourself."
         )
-    if foreign := kind.foreign_files(path):
+    if foreign := expected.foreign_files(path):
         more = f" and {len(foreign) - 1} more files" if len(foreign) > 1 else ""
         raise FmriModelsError(
-            f"The {kind.name} {path} holds {foreign[0][:200]}{more}, which would be lost with it; move that away, or "
-            "choose another folder."
+            f"The {expected.name} {path} holds {foreign[0][:200]}{more}, which would be lost with it; move that away, "
+            "or choose another folder."
         )
 
 

@@ -206,12 +206,12 @@ def read_object(
     return values
 
 
-def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
+def checked(values: Any, declared: type[T], what: str, mend: str) -> T:
     """Values as a type says that they are, without any conversion: a `true` is no number, a text is no list.
 
     Args:
         values: What was read.
-        kind: A `TypedDict`, pydantic model or annotated type; or a dataclass, whose fields a mapping has to fit.
+        declared: A `TypedDict`, pydantic model or annotated type; or a dataclass, whose fields a mapping has to fit.
         what: What the values are, as the beginning of a sentence.
         mend: What to do about it, as the end of one.
 
@@ -221,8 +221,8 @@ def checked(values: Any, kind: type[T], what: str, mend: str) -> T:
     from pydantic import ValidationError
 
     try:
-        found = _adapter(cast(Hashable, kind)).validate_python(values, strict=True)
-        return kind(**cast(dict[str, Any], found)) if is_dataclass(kind) else found
+        found = _adapter(cast(Hashable, declared)).validate_python(values, strict=True)
+        return declared(**cast(dict[str, Any], found)) if is_dataclass(declared) else found
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         raise FmriModelsError(f"{what} {_misfit(first)}; {mend}.") from error
@@ -376,16 +376,18 @@ def _written_loader() -> Any:
 
 
 @cache
-def _adapter(kind: Any) -> "TypeAdapter[Any]":
+def _adapter(declared: Any) -> "TypeAdapter[Any]":
     from pydantic import ConfigDict, TypeAdapter, with_config
     from typing_extensions import TypedDict
 
-    if not is_dataclass(kind):
-        return TypeAdapter(kind)
+    if not is_dataclass(declared):
+        return TypeAdapter(declared)
     # In strict mode a dataclass takes its own instances alone, and a mapping is what files hold.
-    hints = get_type_hints(kind, include_extras=True)
-    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    keys = {f.name: hints[f.name] if f.name in needed else NotRequired[hints[f.name]] for f in fields(kind) if f.init}
+    hints = get_type_hints(declared, include_extras=True)
+    needed = {f.name for f in fields(declared) if f.default is MISSING and f.default_factory is MISSING}
+    keys = {
+        f.name: hints[f.name] if f.name in needed else NotRequired[hints[f.name]] for f in fields(declared) if f.init
+    }
     make: Any = TypedDict
     return TypeAdapter(with_config(ConfigDict(extra="forbid"))(make("Fields", keys)))
 

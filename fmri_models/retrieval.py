@@ -85,12 +85,12 @@ def retrieve(query: Embeddings, gallery: Embeddings, top_k: int = 1, chunk_size:
     if not 1 <= top_k <= len(gallery):
         raise FmriModelsError(f"top_k is {top_k}, but the gallery has {len(gallery)} rows; choose 1 to that.")
     size = query.shape[1]
-    block = max(1, min(_QUERIES_AT_ONCE, _QUERY_VALUES_AT_ONCE // size))
-    most_rows = min(_GALLERY_VALUES_AT_ONCE // size, _ESTIMATES_AT_ONCE // max(1, min(block, len(query))))
+    num_queries = max(1, min(_QUERIES_AT_ONCE, _QUERY_VALUES_AT_ONCE // size))
+    most_rows = min(_GALLERY_VALUES_AT_ONCE // size, _ESTIMATES_AT_ONCE // max(1, min(num_queries, len(query))))
     chunk_size = chunk_size or max(1, most_rows)
     found = [
-        _search(_tensor(query[start : start + block]), gallery, top_k, chunk_size)
-        for start in range(0, len(query), block)
+        _search(_tensor(query[start : start + num_queries]), gallery, top_k, chunk_size)
+        for start in range(0, len(query), num_queries)
     ]
     similarities = np.concatenate([each[0] for each in found]) if found else np.empty((0, top_k))
     indices = np.concatenate([each[1] for each in found]) if found else np.empty((0, top_k), np.int64)
@@ -115,7 +115,7 @@ def count_duplicates(gallery: Embeddings) -> int:
 
 
 def _search(query: torch.Tensor, gallery: Embeddings, top_k: int, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, k) cosines and indices for a block of queries."""
+    """(N, k) cosines and indices for a chunk of queries."""
     best = np.full((len(query), top_k), -np.inf)
     index = np.full((len(query), top_k), -1, np.int64)
     unit, _ = _estimate_units(query, "query", 0)
@@ -140,8 +140,8 @@ def _search(query: torch.Tensor, gallery: Embeddings, top_k: int, chunk_size: in
 def _estimates(unit: torch.Tensor, chunk: torch.Tensor, first: int, result: torch.Tensor) -> torch.Tensor:
     """Cosines (N, M) of unit queries with gallery rows, written into `result`; `first` is the chunk's first row."""
     # On a CPU, rows of short vectors are converted, measured and multiplied while they are in its caches.
-    in_parts = not chunk.is_cuda and chunk.shape[1] <= _COLUMNS_A_SUM
-    size = max(1, _VALUES_A_PIECE * torch.get_num_threads() // chunk.shape[1]) if in_parts else len(chunk)
+    in_pieces = not chunk.is_cuda and chunk.shape[1] <= _COLUMNS_A_SUM
+    size = max(1, _VALUES_A_PIECE * torch.get_num_threads() // chunk.shape[1]) if in_pieces else len(chunk)
     for start in range(0, len(chunk), size):
         scaled, norms = _estimate_units(chunk[start : start + size], "gallery", first + start, divide=False)
         _multiply(unit, scaled, result[:, start : start + size]).div_(norms)
@@ -166,8 +166,8 @@ def _estimate_dtype(unit: torch.Tensor) -> torch.dtype:
 
 def _norms(vectors: torch.Tensor) -> torch.Tensor:
     """(M,) float32 lengths, summed up as the products are."""
-    parts = [torch.linalg.vector_norm(part, dim=1).double() for part in vectors.split(_COLUMNS_A_SUM, dim=1)]
-    return torch.linalg.vector_norm(torch.stack(parts), dim=0).float()
+    norms = [torch.linalg.vector_norm(columns, dim=1).double() for columns in vectors.split(_COLUMNS_A_SUM, dim=1)]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0).float()
 
 
 def _possible(estimate: torch.Tensor, worst: np.ndarray, top_k: int, error: float) -> torch.Tensor:

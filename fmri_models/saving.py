@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FmriModelsError, check_path, system_errors_as_sentences
-from .output_folders import FolderKind, check_output_folder
+from .output_folders import FolderFormat, check_output_folder
 from .swapping import (
     commit,
     complete,
@@ -41,7 +41,7 @@ from .swapping import (
 def atomic_folder(
     path: str | os.PathLike,
     overwrite: bool = False,
-    kind: FolderKind | None = None,
+    folder_format: FolderFormat | None = None,
     inputs: Iterable[str | os.PathLike] = (),
 ) -> Iterator[Path]:
     """Yields an empty folder beside `path` that becomes `path` when the block ends without an error.
@@ -49,13 +49,13 @@ def atomic_folder(
     Args:
         path: The folder to be written. It may exist if it is empty, or with `overwrite`.
         overwrite: Replace a folder that has content. The old one is removed only after the new one is complete.
-        kind: What may be replaced; None for folders of the package's own, such as those of the cache.
+        folder_format: What may be replaced; None for folders of the package's own, such as those of the cache.
         inputs: What is read meanwhile, and therefore can't be replaced.
 
     Raises:
         FmriModelsError: `path` can't be replaced (before anything is written), or the system refuses to write.
     """
-    check_output_folder(path, overwrite, kind, inputs)
+    check_output_folder(path, overwrite, folder_format, inputs)
     path = Path(os.path.realpath(path))
     with system_errors_as_sentences(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -85,13 +85,13 @@ class StoredTensor:
     Args:
         file: Where it is.
         shape: Its shape.
-        kind: `"float"`, `"whole"`, `"bool"`, or the name of a type that no network here has.
+        number_type: `"float"`, `"whole"`, `"bool"`, or the name of a type that no network here has.
         dtype: Its type, where it is a floating one.
     """
 
     file: Path
     shape: tuple[int, ...]
-    kind: str
+    number_type: str
     dtype: torch.dtype | None = None
 
 
@@ -320,16 +320,20 @@ def stored_tensors_of(file: Path, what: str) -> dict[str, StoredTensor]:
     if file.suffix != ".safetensors":
         return {
             name: StoredTensor(
-                file, tuple(values.shape), _kind(values.dtype), values.dtype if values.is_floating_point() else None
+                file,
+                tuple(values.shape),
+                _number_type(values.dtype),
+                values.dtype if values.is_floating_point() else None,
             )
             for name, values in read_state(file).items()
         }
     with _opened(file, what) as opened:
         stored = {}
         for name in opened.keys():  # noqa: SIM118 (no mapping)
-            part = opened.get_slice(name)
-            kind = part.get_dtype()
-            stored[name] = StoredTensor(file, tuple(part.get_shape()), _kind_of_stored(kind), _FLOATS.get(kind))
+            values = opened.get_slice(name)
+            dtype = values.get_dtype()
+            shape = tuple(values.get_shape())
+            stored[name] = StoredTensor(file, shape, _number_type_of_stored(dtype), _FLOATS.get(dtype))
     return stored
 
 
@@ -408,10 +412,10 @@ def check_weights(
                 f"{what} has {one_line(name, 120)} of the shape {_shown(found.shape)} in its weights and of "
                 f"{_shown(values.shape)} by its {CONFIG_FILE}; {MEND}."
             )
-        if found.kind != _kind(values.dtype):
+        if found.number_type != _number_type(values.dtype):
             raise FmriModelsError(
-                f"{what} has {one_line(name, 120)} as {found.kind} numbers in its weights; expected "
-                f"{_kind(values.dtype)} ones; {MEND}."
+                f"{what} has {one_line(name, 120)} as {found.number_type} numbers in its weights; expected "
+                f"{_number_type(values.dtype)} ones; {MEND}."
             )
 
 
@@ -426,7 +430,7 @@ def check_finite(stored: Mapping[str, StoredTensor], what: str) -> None:
         FmriModelsError: Names the first tensor with values that are NaN or infinite, and how many it has.
     """
     for file in dict.fromkeys(tensor.file for tensor in stored.values()):
-        names = [name for name, tensor in stored.items() if tensor.file == file and tensor.kind == "float"]
+        names = [name for name, tensor in stored.items() if tensor.file == file and tensor.number_type == "float"]
         with _values(file, what) as value_of:
             for name in names:
                 _check_tensor_finite(value_of(name), name, what)
@@ -618,7 +622,7 @@ def _num_values(stored: Mapping[str, StoredTensor]) -> int:
     return sum(math.prod(tensor.shape) for tensor in stored.values())
 
 
-def _kind_of_stored(dtype: str) -> str:
+def _number_type_of_stored(dtype: str) -> str:
     if dtype in _FLOATS:
         return "float"
     if dtype in _WHOLE:
@@ -626,7 +630,7 @@ def _kind_of_stored(dtype: str) -> str:
     return "bool" if dtype == "BOOL" else dtype
 
 
-def _kind(dtype: torch.dtype) -> str:
+def _number_type(dtype: torch.dtype) -> str:
     if dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         return "float"
     if dtype == torch.bool:

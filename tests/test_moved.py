@@ -3,13 +3,19 @@
 import importlib
 import inspect
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fmri_models import LinearConfig, LinearModel, scenes, simulation
+from fmri_models.data import TrialTable
+from fmri_models.data.processed import ProcessedTrials
+from fmri_models.data.table_processor import fit_processor
 from fmri_models.moved import moved_names, renamed_argument, renamed_field
 from fmri_models.registry import get_method
+from tests.small_table import write_small_table
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,25 @@ def test_arguments_of_methods_are_taken_by_their_old_names() -> None:
     method: Any = get_method("linear")
     with pytest.warns(FutureWarning, match="part of load is role now"):
         assert method.load(part="model") is LinearModel
+
+
+def test_methods_are_called_by_their_old_names(tmp_path: Path) -> None:
+    table: Any = TrialTable.open(write_small_table(tmp_path / "table"))
+    trials = table.all_trials("subj02")
+    shown = trials.stimulus_ids[:3]
+    with pytest.warns(FutureWarning, match="rows is positions now"):
+        assert table.stimuli.rows(shown) == table.stimuli.positions(shown)
+    with pytest.warns(FutureWarning, match="fmri_blocks is fmri_chunks now"):
+        betas = np.concatenate(list(table.fmri_blocks("subj02")))
+    np.testing.assert_array_equal(betas, trials.fmri())
+    with pytest.warns(FutureWarning, match="rows of fmri is positions now"):
+        np.testing.assert_array_equal(trials.fmri(rows=[1, 0]), betas[[1, 0]])
+    with pytest.warns(FutureWarning, match="rows of subset is positions now"):
+        assert trials.subset(rows=slice(2)).stimulus_ids.tolist() == shown[:2].tolist()
+    options: Any = {"repetitions_a_row": 4}
+    with pytest.warns(FutureWarning, match="repetitions_a_row of ProcessedTrials is repetitions_an_example now"):
+        examples = ProcessedTrials(trials, fit_processor(table, ["subj02"]), "all", **options)
+    assert examples.shape == (4, 45)
 
 
 def test_a_field_that_was_changed_is_taken_and_given_by_its_old_name() -> None:

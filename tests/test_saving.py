@@ -553,19 +553,19 @@ def test_only_folders_of_the_kind_are_replaced(tmp_path):
     out = tmp_path / "out"
     write_files(out, "trial,stimulus,seed,scores\n", "trials.csv")
     write_files(out, "1", "a.png", "embeddings.npy", ".DS_Store")
-    check_output_folder(out, overwrite=True, kind=RECONSTRUCTIONS)
+    check_output_folder(out, overwrite=True, folder_format=RECONSTRUCTIONS)
     write_files(out, "1", "notes.txt")
     with pytest.raises(FmriModelsError, match=r"holds notes\.txt, which would be lost"):
-        check_output_folder(out, overwrite=True, kind=RECONSTRUCTIONS)
+        check_output_folder(out, overwrite=True, folder_format=RECONSTRUCTIONS)
     (out / "notes.txt").unlink()
     write_files(out, "my,own,table\n", "trials.csv")
     with pytest.raises(FmriModelsError, match="no folder of reconstructions"):
-        check_output_folder(out, overwrite=True, kind=RECONSTRUCTIONS)
+        check_output_folder(out, overwrite=True, folder_format=RECONSTRUCTIONS)
     with pytest.raises(FmriModelsError, match="no trial table"):
-        check_output_folder(out, overwrite=True, kind=TRIAL_TABLE)
+        check_output_folder(out, overwrite=True, folder_format=TRIAL_TABLE)
     (out / "table.json").symlink_to("nowhere")
     with pytest.raises(FmriModelsError, match="no trial table"):
-        check_output_folder(out, overwrite=True, kind=TRIAL_TABLE)
+        check_output_folder(out, overwrite=True, folder_format=TRIAL_TABLE)
 
 
 def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):

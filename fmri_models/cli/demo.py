@@ -198,8 +198,8 @@ def _check_out(out: Path) -> None:
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file()):
         raise FmriModelsError(f"{out} exists and is no folder of an earlier demo; choose another one with --out.")
     check_merged_folder(out, overwrite=True)
-    check_output_folder(out / "data", overwrite=True, kind=TRIAL_TABLE)
-    check_output_folder(out / "pipeline", overwrite=True, kind=PIPELINE)
+    check_output_folder(out / "data", overwrite=True, folder_format=TRIAL_TABLE)
+    check_output_folder(out / "pipeline", overwrite=True, folder_format=PIPELINE)
 
 
 def _print_next(out: Path) -> None:

@@ -78,7 +78,7 @@ def closed_form_trials(
     trials = {}
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
     for name, processed in zip(processor.subject_names, subjects, strict=True):
-        index = np.array(table.stimuli.rows(processed.stimulus_ids), dtype=np.int64)
+        index = np.array(table.stimuli.positions(processed.stimulus_ids), dtype=np.int64)
         indexed: dict[str, IndexedTargets] = {target: IndexedTargets(values[target], index) for target in targets}
         leaves_out: LeftOut = "stimulus"
         groups = None

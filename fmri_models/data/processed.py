@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..moved import moved_names
+from ..moved import moved_names, renamed_argument
 from ..processing_fmri import FmriProcessor
 from .table import TrialTable
 from .table_processor import check_voxels
@@ -44,7 +44,7 @@ class BetasOfTrials(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fmri(self, rows: np.ndarray) -> np.ndarray: ...
+    def fmri(self, positions: np.ndarray, /) -> np.ndarray: ...
 
 
 class ProcessedTrials:
@@ -56,8 +56,8 @@ class ProcessedTrials:
         repetitions: `"average"` gives one example a stimulus (the mean of its standardised trials, in the order in
             which stimuli first appear), `"single"` one a trial, `"all"` one a stimulus with all its trials.
         max_repetitions: Take at most so many repetitions of a stimulus, the first ones; None takes all.
-        repetitions_a_row: With `"all"`, how many trials each example has; a stimulus with fewer repeats its own from
-            the first one on. None takes the most that a stimulus has.
+        repetitions_an_example: With `"all"`, how many trials each example has; a stimulus with fewer repeats its own
+            from the first one on. None takes the most that a stimulus has.
 
     Attributes:
         stimulus_ids: (n,) stimulus of each example.
@@ -67,13 +67,14 @@ class ProcessedTrials:
         FmriModelsError: The table has other voxels than those that the processor was fitted on.
     """
 
+    @renamed_argument("repetitions_a_row", "repetitions_an_example")
     def __init__(
         self,
         trials: Trials | BetasOfTrials,
         processor: FmriProcessor,
         repetitions: Repetitions = "average",
         max_repetitions: int | None = None,
-        repetitions_a_row: int | None = None,
+        repetitions_an_example: int | None = None,
     ) -> None:
         if isinstance(trials, Trials):
             check_voxels(trials.table, trials.subject, processor)
@@ -83,7 +84,7 @@ class ProcessedTrials:
         self.shape: tuple[int, ...] = (self.width,)
         self._groups = _groups(trials.stimulus_ids, repetitions, max_repetitions)
         if repetitions == "all":
-            length = repetitions_a_row or max((len(group) for group in self._groups), default=0)
+            length = repetitions_an_example or max((len(group) for group in self._groups), default=0)
             self._groups = [np.resize(group, length) for group in self._groups]
             self.shape = (length, self.width)
         self.stimulus_ids = np.array([trials.stimulus_ids[group[0]] for group in self._groups], dtype=str)
@@ -147,7 +148,7 @@ def processed_subjects(
     """
     trials = [table.trials(name, parts, split, fold) for name in processor.subject_names]
     most = max((_most_repetitions(each.stimulus_ids) for each in trials), default=0)
-    return [ProcessedTrials(each, processor, repetitions, repetitions_a_row=most or None) for each in trials]
+    return [ProcessedTrials(each, processor, repetitions, repetitions_an_example=most or None) for each in trials]
 
 
 def _most_repetitions(stimulus_ids: np.ndarray) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError, system_errors_as_sentences
+from ..moved import former_name
 from ..names import did_you_mean, file_name, is_name, listed, one_line
 from ..reading import check_regular_file
 from . import hub, parquet, schema
@@ -28,8 +29,8 @@ class TrialTable:
     ```python
     table = TrialTable.open("my_table")
     trials = table.trials("subj01", "train")
-    for rows, betas in trials.batches(64):  # betas: (b, V) float32
-        pictures = table.stimuli.images(trials.stimulus_ids[rows])
+    for positions, betas in trials.batches(64):  # betas: (b, V) float32
+        pictures = table.stimuli.images(trials.stimulus_ids[positions])
     ```
 
     Attributes:
@@ -263,13 +264,15 @@ class TrialTable:
         """A subject's Parquet files: train, validation, test, each in order."""
         return self._trials_of(subject).paths
 
-    def fmri_blocks(self, subject: str) -> Iterator[np.ndarray]:
+    def fmri_chunks(self, subject: str) -> Iterator[np.ndarray]:
         """All of a subject's betas in the order of the files, as (trials, V) float16 or float32 chunks, as stored.
 
         Raises:
             FmriModelsError: A file is damaged, or a beta is missing, NaN or infinite.
         """
         return self._trials_of(subject).fmri_chunks()
+
+    fmri_blocks = former_name("fmri_blocks", fmri_chunks)
 
     def matrix(self, subject: str) -> FmriMatrix:
         """A subject's betas as a memory-mapped matrix, written to the cache when it is first asked for."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FmriModelsError
+from ..moved import former_name
 from ..names import check_line, listed, one_line
 from ..reading import parse_json
 from . import parquet, schema
@@ -77,7 +78,7 @@ class Stimuli:
             FmriModelsError: An id isn't there, a picture is missing, or sizes differ.
         """
         names = self.ids if ids is None else [str(stimulus) for stimulus in ids]
-        positions = self.rows(names)
+        positions = self.positions(names)
         decoded = {position: self._pixels(position, data) for position, data in self._encoded(sorted(set(positions)))}
         sizes = {pixels.shape[:2]: self.ids[position] for position, pixels in decoded.items()}
         if len(sizes) > 1:
@@ -92,7 +93,7 @@ class Stimuli:
 
     def encoded(self, ids: Sequence[str] | np.ndarray | None = None) -> Iterator[tuple[str, bytes | None]]:
         """Ids and the bytes of their image files (None where a picture is missing), in the table's order."""
-        for position, data in self._encoded(sorted(set(self.rows(self.ids if ids is None else ids)))):
+        for position, data in self._encoded(sorted(set(self.positions(self.ids if ids is None else ids)))):
             yield self.ids[position], data
 
     def captions(self, ids: Sequence[str] | np.ndarray | None = None) -> list[list[str]]:
@@ -122,9 +123,9 @@ class Stimuli:
 
     def _values(self, column: str, ids: Sequence[str] | np.ndarray | None) -> list:
         values = self._columns[column]
-        return list(values) if ids is None else [values[position] for position in self.rows(ids)]
+        return list(values) if ids is None else [values[position] for position in self.positions(ids)]
 
-    def rows(self, ids: Sequence[str] | np.ndarray) -> list[int]:
+    def positions(self, ids: Sequence[str] | np.ndarray) -> list[int]:
         """Positions of some stimuli in the table's order, in which targets are cached too.
 
         Raises:
@@ -135,6 +136,8 @@ class Stimuli:
                 f"The table has no {len(unknown)} of the {len(ids)} stimuli asked for ({listed(unknown)})."
             )
         return [self._position_of[str(stimulus)] for stimulus in ids]
+
+    rows = former_name("rows", positions)
 
     def _pixels(self, position: int, data: bytes | None) -> np.ndarray:
         if data is None:

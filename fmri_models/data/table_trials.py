@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import FmriModelsError
+from ..moved import renamed_argument
 from ..names import listed, one_line
 from . import parquet, schema
 from .matrix import FmriMatrix
@@ -55,27 +56,29 @@ class Trials:
         """How many voxels the subject has."""
         return self._files.num_voxels
 
-    def fmri(self, rows: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
-        """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `rows`.
+    @renamed_argument("rows", "positions")
+    def fmri(self, positions: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+        """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `positions`.
 
         Args:
-            rows: Rows into this object, a boolean mask, or a slice; a number alone is one row, (1, V).
+            positions: Which of these trials, from 0; a boolean mask, or a slice. A number alone gives (1, V).
 
         Raises:
-            FmriModelsError: Rows are no whole numbers.
+            FmriModelsError: Positions are no whole numbers.
         """
-        chosen = self._positions if rows is None else self._positions[_indices(rows)]
+        chosen = self._positions if positions is None else self._positions[_indices(positions)]
         return self._files.matrix.gather(chosen)
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All trials in order: rows (b,) into this object and their betas (b, V) float32."""
+        """All trials in order: their positions (b,) here and their betas (b, V) float32."""
         for start in range(0, len(self), size):
-            rows = np.arange(start, min(start + size, len(self)))
-            yield rows, self.fmri(rows)
+            positions = np.arange(start, min(start + size, len(self)))
+            yield positions, self.fmri(positions)
 
-    def subset(self, rows: int | Sequence[int] | np.ndarray | slice) -> "Trials":
-        """Some of these trials, by their rows, as of [`fmri`]."""
-        return Trials(self.table, self._files, self._positions[_indices(rows)])
+    @renamed_argument("rows", "positions")
+    def subset(self, positions: int | Sequence[int] | np.ndarray | slice) -> "Trials":
+        """Some of these trials, by their positions, as of [`fmri`]."""
+        return Trials(self.table, self._files, self._positions[_indices(positions)])
 
 
 class TrialFiles:
@@ -202,13 +205,14 @@ class TrialFiles:
         return schema.trials_schemas(self.num_voxels)
 
 
-def _indices(rows: int | Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:
-    if isinstance(rows, slice):
-        return rows
-    array = np.atleast_1d(np.asarray(rows))
+def _indices(positions: int | Sequence[int] | np.ndarray | slice) -> np.ndarray | slice:
+    if isinstance(positions, slice):
+        return positions
+    array = np.atleast_1d(np.asarray(positions))
     # An empty list is float64 to NumPy.
     if array.size and array.dtype.kind not in "biu":
         raise FmriModelsError(
-            f"Rows of trials are {one_line(repr(rows), 80)}; expected whole numbers from 0, a boolean mask, or a slice."
+            f"Positions of trials are {one_line(repr(positions), 80)}; expected whole numbers from 0, a boolean mask, "
+            "or a slice."
         )
     return array if array.dtype == bool else array.astype(np.int64)

@@ -15,7 +15,7 @@ import torch
 from ..closed_form_trials import ClosedFormTrials, Patterns, Selection
 from ..errors import FmriModelsError
 
-_ROWS_A_CHUNK = 2048
+_EXAMPLES_A_CHUNK = 2048
 # Up to this many voxels or trials everything is computed in float64, which is then quick; beyond, in float32.
 _FLOAT64_SIZE = 4096
 
@@ -32,25 +32,25 @@ class RidgeSolver:
         fmri: (n, V) voxels.
 
     Raises:
-        FmriModelsError: There are fewer than two rows, or values that are not finite.
+        FmriModelsError: There are fewer than two examples, or values that are not finite.
     """
 
     def __init__(self, fmri: Patterns) -> None:
         self.fmri = fmri
-        self.num_rows = len(fmri)
-        if self.num_rows < 2:
-            raise FmriModelsError(f"Ridge regression needs at least 2 training trials; got {self.num_rows}.")
+        self.num_examples = len(fmri)
+        if self.num_examples < 2:
+            raise FmriModelsError(f"Ridge regression needs at least 2 training trials; got {self.num_examples}.")
         self.num_voxels = fmri[np.arange(1)].shape[1]
-        self.dual = self.num_rows <= self.num_voxels
-        size = min(self.num_rows, self.num_voxels)
+        self.dual = self.num_examples <= self.num_voxels
+        size = min(self.num_examples, self.num_voxels)
         self.dtype = torch.float64 if size <= _FLOAT64_SIZE else torch.float32
         self.mean = self._mean()
         self.gram = self._kernel() if self.dual else self._covariance()
 
     @property
     def pattern_length(self) -> float:
-        """Mean squared length of the centred rows: a penalty of that size takes as much for noise as for signal."""
-        return float(self.gram.diagonal().sum() / self.num_rows)
+        """Mean squared length of the centred examples: a penalty of that size takes as much for noise as for signal."""
+        return float(self.gram.diagonal().sum() / self.num_examples)
 
     def weights(
         self, targets: torch.Tensor, alpha: float, factor: torch.Tensor | None = None
@@ -78,8 +78,8 @@ class RidgeSolver:
         return weights.T, targets.to(self.dtype).mean(dim=0) - self.mean @ weights
 
     def predict(self, fmri: Patterns, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """(rows, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
-        predicted = [self._tensor(fmri[rows]) @ weights.T + bias for rows in _chunks(len(fmri))]
+        """(examples, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
+        predicted = [self._tensor(fmri[examples]) @ weights.T + bias for examples in _chunks(len(fmri))]
         return torch.cat(predicted)
 
     def factor(self, alpha: float) -> torch.Tensor | None:
@@ -113,7 +113,7 @@ class RidgeSolver:
     def leave_one_group_out_errors(
         self, targets: torch.Tensor, groups: np.ndarray, alphas: Sequence[float]
     ) -> np.ndarray:
-        """Mean squared error when each group of rows in turn is predicted from all others, without refitting.
+        """Mean squared error when each group of examples in turn is predicted from all others, without refitting.
 
         Args:
             targets: (n, T).
@@ -130,7 +130,7 @@ class RidgeSolver:
     def left_out_residuals(
         self, targets: torch.Tensor, groups: np.ndarray, alpha: float, factor: torch.Tensor
     ) -> torch.Tensor:
-        """Targets minus their prediction from the rows of all other groups.
+        """Targets minus their prediction from the examples of all other groups.
 
         For a group g with residuals r_g and block H_gg of the hat matrix these are (I − H_gg)⁻¹ r_g; the unpenalised
         intercept adds 1/n to every entry of the hat matrix.
@@ -148,32 +148,32 @@ class RidgeSolver:
         solved = torch.cholesky_solve(self._right_side(centred), factor)
         inverse = torch.cholesky_inverse(factor) if self.dual else None
         left_out = torch.empty_like(centred)
-        for rows in _batches_of_groups(groups):
-            residual, complement = self._residuals(rows, centred, alpha, factor, solved, inverse)
-            left_out[torch.from_numpy(rows)] = torch.linalg.solve(complement - 1 / self.num_rows, residual)
+        for examples in _batches_of_groups(groups):
+            residual, complement = self._residuals(examples, centred, alpha, factor, solved, inverse)
+            left_out[torch.from_numpy(examples)] = torch.linalg.solve(complement - 1 / self.num_examples, residual)
         return left_out
 
     def _residuals(
         self,
-        rows: np.ndarray,
+        examples: np.ndarray,
         centred: torch.Tensor,
         alpha: float,
         factor: torch.Tensor,
         solved: torch.Tensor,
         inverse: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Residuals (G, m, T) of groups of m rows, and I − H_gg (G, m, m) without the intercept's part.
+        """Residuals (G, m, T) of groups of m examples, and I − H_gg (G, m, m) without the intercept's part.
 
         In the dual form both follow from I − H = α(K + αI)⁻¹; in the primal one H_gg = X_g (XᵀX + αI)⁻¹ X_gᵀ.
         """
-        index = torch.from_numpy(rows)
+        index = torch.from_numpy(examples)
         if inverse is not None:
             return alpha * solved[index], alpha * inverse[index[:, :, None], index[:, None, :]]
-        voxels = self._tensor(self.fmri[rows.reshape(-1)]) - self.mean
+        voxels = self._tensor(self.fmri[examples.reshape(-1)]) - self.mean
         residual = centred[index.reshape(-1)] - voxels @ solved
-        whitened = torch.linalg.solve_triangular(factor, voxels.T, upper=False).T.reshape(*rows.shape, -1)
+        whitened = torch.linalg.solve_triangular(factor, voxels.T, upper=False).T.reshape(*examples.shape, -1)
         hat = whitened @ whitened.transpose(1, 2)
-        return residual.reshape(*rows.shape, -1), torch.eye(rows.shape[1], dtype=self.dtype) - hat
+        return residual.reshape(*examples.shape, -1), torch.eye(examples.shape[1], dtype=self.dtype) - hat
 
     def _centred(self, targets: torch.Tensor) -> torch.Tensor:
         targets = targets.to(self.dtype)
@@ -184,8 +184,8 @@ class RidgeSolver:
         if self.dual:
             return centred
         cross = torch.zeros(self.num_voxels, centred.shape[1], dtype=self.dtype)
-        for rows, chunk in self._centred_chunks():
-            cross.addmm_(chunk.T, centred[rows])
+        for examples, chunk in self._centred_chunks():
+            cross.addmm_(chunk.T, centred[examples])
         return cross
 
     def _weights_of(self, solved: torch.Tensor) -> torch.Tensor:
@@ -193,19 +193,19 @@ class RidgeSolver:
         if not self.dual:
             return solved
         weights = torch.zeros(self.num_voxels, solved.shape[1], dtype=self.dtype)
-        for rows, chunk in self._centred_chunks():
-            weights.addmm_(chunk.T, solved[rows])
+        for examples, chunk in self._centred_chunks():
+            weights.addmm_(chunk.T, solved[examples])
         return weights
 
     def _mean(self) -> torch.Tensor:
         total = torch.zeros(self.num_voxels, dtype=torch.float64)
-        for rows in _chunks(self.num_rows):
-            total += torch.from_numpy(np.asarray(self.fmri[rows])).double().sum(dim=0)
+        for examples in _chunks(self.num_examples):
+            total += torch.from_numpy(np.asarray(self.fmri[examples])).double().sum(dim=0)
         if not torch.isfinite(total).all():
             raise FmriModelsError(
                 "Training voxels hold NaN or infinite values; check the trial table with `fmri-models data validate`."
             )
-        return (total / self.num_rows).to(self.dtype)
+        return (total / self.num_examples).to(self.dtype)
 
     def _covariance(self) -> torch.Tensor:
         gram = torch.zeros(self.num_voxels, self.num_voxels, dtype=self.dtype)
@@ -214,30 +214,30 @@ class RidgeSolver:
         return gram
 
     def _kernel(self) -> torch.Tensor:
-        kernel = torch.empty(self.num_rows, self.num_rows, dtype=self.dtype)
-        for rows, chunk in self._centred_chunks():
-            for other_rows, other in self._centred_chunks():
-                if other_rows.start > rows.start:
+        kernel = torch.empty(self.num_examples, self.num_examples, dtype=self.dtype)
+        for examples, chunk in self._centred_chunks():
+            for other_examples, other in self._centred_chunks():
+                if other_examples.start > examples.start:
                     break
                 product = chunk @ other.T
-                kernel[rows, other_rows] = product
-                kernel[other_rows, rows] = product.T
+                kernel[examples, other_examples] = product
+                kernel[other_examples, examples] = product.T
         return kernel
 
     def _held_out_kernel(self, fmri: Patterns) -> torch.Tensor:
-        """(rows, n) products of other centred voxels with the training ones."""
-        held_out = torch.cat([self._tensor(fmri[rows]) - self.mean for rows in _chunks(len(fmri))])
-        kernel = torch.empty(len(held_out), self.num_rows, dtype=self.dtype)
-        for rows, chunk in self._centred_chunks():
-            kernel[:, rows] = held_out @ chunk.T
+        """(examples, n) products of other centred voxels with the training ones."""
+        held_out = torch.cat([self._tensor(fmri[examples]) - self.mean for examples in _chunks(len(fmri))])
+        kernel = torch.empty(len(held_out), self.num_examples, dtype=self.dtype)
+        for examples, chunk in self._centred_chunks():
+            kernel[:, examples] = held_out @ chunk.T
         return kernel
 
     def _centred_chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for rows in _chunks(self.num_rows):
-            yield slice(int(rows[0]), int(rows[-1]) + 1), self._tensor(self.fmri[rows]) - self.mean
+        for examples in _chunks(self.num_examples):
+            yield slice(int(examples[0]), int(examples[-1]) + 1), self._tensor(self.fmri[examples]) - self.mean
 
-    def _tensor(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(rows)).to(self.dtype)
+    def _tensor(self, examples: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(examples)).to(self.dtype)
 
 
 @dataclass
@@ -301,17 +301,17 @@ def choose_alpha(
     return RidgeChoice(float(alphas[best]), by_alpha, len(alphas) > 1 and best in (0, len(alphas) - 1))
 
 
-def _chunks(num_rows: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_rows, _ROWS_A_CHUNK):
-        yield np.arange(start, min(start + _ROWS_A_CHUNK, num_rows))
+def _chunks(num_examples: int) -> Iterator[np.ndarray]:
+    for start in range(0, num_examples, _EXAMPLES_A_CHUNK):
+        yield np.arange(start, min(start + _EXAMPLES_A_CHUNK, num_examples))
 
 
 def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
-    """Row numbers as (groups, rows a group) batches of groups of one size, so that they are solved together."""
+    """Positions as (groups, examples a group) batches of groups of one size, so that they are solved together."""
     order = np.argsort(groups, kind="stable")
     _, starts, counts = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
     for size in np.unique(counts):
-        rows = np.stack([order[starts[counts == size] + offset] for offset in range(size)], axis=1)
-        step = max(1, _ROWS_A_CHUNK // int(size))
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
+        examples = np.stack([order[starts[counts == size] + offset] for offset in range(size)], axis=1)
+        step = max(1, _EXAMPLES_A_CHUNK // int(size))
+        for start in range(0, len(examples), step):
+            yield examples[start : start + step]

@@ -52,7 +52,7 @@ def training_pictures(
     target, decoded = _compared_with_training(decoding)
     mean = (total / len(ids)).float().expand(len(decoded), -1, -1, -1)
     targets = cached_targets(table, generator, target)
-    nearest = [ids[position] for position in nearest_training_positions(decoded, targets, table.stimuli.rows(ids))]
+    nearest = [ids[position] for position in nearest_training_positions(decoded, targets, table.stimuli.positions(ids))]
     return TrainingPictures(mean, prepare_pictures(table.stimuli.images(nearest), generator.image_size))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..data.schema import MAX_VOXELS, TRAIN
 from ..errors import FmriModelsError
+from ..moved import former_name
 from ..seeds import check_seed
 from . import constants
 from .anatomy import build_anatomy, voxel_count
@@ -70,7 +71,7 @@ class Simulator:
     ```python
     simulator = Simulator(SimulatorConfig(num_voxels=500))
     experiment = simulator.experiment(images, groups=["train"] * 90 + ["test"] * 10)
-    for trials, betas in experiment.blocks():
+    for trials, betas in experiment.chunks():
         ...
     ```
 
@@ -186,14 +187,16 @@ class Experiment:
         """The expected response to stimuli (indices) over all sessions, (n, V) float32 in the units of the betas."""
         return self._units.mean + self._units.signal * self._expected(stimuli)
 
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+    def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Betas run by run in the order of the trials: which trials, and (trials, V) float32."""
         for trials in self.design.runs():
             yield trials, self._run(trials)
 
+    blocks = former_name("blocks", chunks)
+
     def fmri(self) -> np.ndarray:
         """All betas at once, (T, V) float32."""
-        return np.concatenate([betas for _, betas in self.blocks()])
+        return np.concatenate([betas for _, betas in self.chunks()])
 
     def _expected(self, stimuli: np.ndarray) -> np.ndarray:
         """(n, V) float32 expected responses, not scaled."""
@@ -221,7 +224,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _Units:
-    """Factors (V,) float32 from standardized parts to percent signal change."""
+    """Factors (V,) float32 from standardized values to percent signal change."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -234,8 +237,8 @@ class _Units:
         std = constants.BETA_STD * np.exp(constants.BETA_STD_SPREAD * rng.standard_normal(count))
         mean = constants.BETA_MEAN + constants.BETA_MEAN_SPREAD * rng.standard_normal(count)
         signal = std * np.sqrt(budget.signal / effects.expected_variance)
-        parts = (mean, std, signal, std * np.sqrt(budget.offsets))
-        return cls(*(part.astype(np.float32) for part in parts))
+        factors = (mean, std, signal, std * np.sqrt(budget.offsets))
+        return cls(*(values.astype(np.float32) for values in factors))
 
 
 def _standardize_pair(responses: np.ndarray, others: np.ndarray) -> np.ndarray:

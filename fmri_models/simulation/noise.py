@@ -113,9 +113,9 @@ class VarianceBudget:
         return np.sqrt(self.signal / self.noise)
 
     def noise_shares(self) -> dict[str, float]:
-        """Mean over voxels of each part's share of the noise variance."""
-        parts = [field.name for field in fields(self) if field.name != "signal"]
-        return {part: round(float((getattr(self, part) / self.noise).mean()), 4) for part in parts}
+        """Mean over voxels of each source's share of the noise variance."""
+        sources = [field.name for field in fields(self) if field.name != "signal"]
+        return {source: round(float((getattr(self, source) / self.noise).mean()), 4) for source in sources}
 
 
 def noise_ceiling(ncsnr: np.ndarray, repetitions: int) -> np.ndarray:

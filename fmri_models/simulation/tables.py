@@ -220,7 +220,7 @@ def _train_chunks(
     trials: tqdm,
 ) -> Iterator[np.ndarray]:
     """Yields the training trials of each run and puts the others where they wait."""
-    for span, chunk in experiment.blocks():
+    for span, chunk in experiment.chunks():
         for part, place in waiting.items():
             chosen = np.flatnonzero(shown[span] == part)
             first = np.searchsorted(trials_of[part], span.start)

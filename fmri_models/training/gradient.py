@@ -16,7 +16,7 @@ from .cached_gradient import JoinedBatches, only_reading
 from .finite import NotFiniteError, not_finite_among, not_finite_in
 from .options import TrainingOptions
 from .precision import computed_precision
-from .processes import any_process, average_gradients, copy_from_main, from_all, gather_rows, uses_cpu_processes
+from .processes import any_process, average_gradients, copy_from_main, from_all, gather_examples, uses_cpu_processes
 from .randomness import Draw, StageIdentity
 from .trained_weights import TrainedWeights
 
@@ -174,7 +174,7 @@ class GradientStage:
     def _separate(self, step: int, batches: Iterator[Batch]) -> list[dict[str, float]]:
         """Gradients of the mean loss of a step's batches, each for itself; gives the losses of each."""
         numbers = range(self.options.gradient_accumulation_steps)
-        return [self._learn(step, self._micro_batch(step, number, batches), gather_rows) for number in numbers]
+        return [self._learn(step, self._micro_batch(step, number, batches), gather_examples) for number in numbers]
 
     def _join(self, step: int, batches: Iterator[Batch]) -> list[dict[str, float]]:
         """Gradients of the loss of all of a step's batches together; gives the losses of each."""

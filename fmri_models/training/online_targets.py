@@ -74,7 +74,7 @@ class OnlineTargets:
 
     def _pictures(self, stimulus_ids: list[str]) -> torch.Tensor:
         """(B, C, H, W) float32 in [0, 1]."""
-        chosen = self._all_pictures[self.table.stimuli.rows(stimulus_ids)]
+        chosen = self._all_pictures[self.table.stimuli.positions(stimulus_ids)]
         return torch.from_numpy(np.ascontiguousarray(chosen)).float() / 255
 
 

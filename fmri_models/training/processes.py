@@ -25,7 +25,7 @@ def uses_cpu_processes() -> bool:
     return "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
 
 
-def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
+def gather_examples(tensor: torch.Tensor) -> torch.Tensor:
     """Joins (B, …) tensors of all processes to (processes · B, …), with gradient; the tensor itself with one process.
 
     The same loss is computed from the joined tensor in every process; with gradients averaged over processes the result
@@ -33,13 +33,13 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     """
     if not _several():
         return tensor
-    return _GatherRows.apply(tensor)
+    return _GatherExamples.apply(tensor)
 
 
-class _GatherRows(torch.autograd.Function):
+class _GatherExamples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        ctx.rows = len(tensor)
+        ctx.num_examples = len(tensor)
         tensor = tensor.contiguous()
         gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, tensor)
@@ -49,8 +49,8 @@ class _GatherRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         gradient = gradients[0].contiguous().clone()
         dist.all_reduce(gradient)
-        start = dist.get_rank() * ctx.rows
-        return gradient[start : start + ctx.rows]
+        start = dist.get_rank() * ctx.num_examples
+        return gradient[start : start + ctx.num_examples]
 
 
 @torch.no_grad()

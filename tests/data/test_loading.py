@@ -57,7 +57,7 @@ def test_rows_of_a_split_with_their_pictures(table_path: Path) -> None:
     assert len(data) == sum(len(set(table.trials(subject).stimulus_ids)) for subject in table.subjects)
     batch = data.__getitems__([0, len(data) - 1])
     assert batch["latents"].shape == (2, *generator.latent_space.shape)
-    cached = cached_targets(table, generator, "latents")[table.stimuli.rows(batch["stimulus_ids"])]
+    cached = cached_targets(table, generator, "latents")[table.stimuli.positions(batch["stimulus_ids"])]
     assert np.array_equal(batch["latents"].flatten(1).numpy(), cached)
 
 
@@ -88,7 +88,7 @@ def test_distinct_targets_are_those_of_the_rows_once(table_path: Path) -> None:
     shown = sorted({str(stimulus) for rows in subjects for stimulus in rows.stimulus_ids})
     found = TrialDataset(subjects, {"image_embeds": values}, table.stimuli.ids).distinct_targets("image_embeds")
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, values[table.stimuli.rows(shown)])
+    np.testing.assert_array_equal(found, values[table.stimuli.positions(shown)])
     assert TrialDataset(subjects).distinct_targets("image_embeds") is None
 
 

@@ -253,7 +253,7 @@ def use_table(folder: Path, out: Path) -> None:
                 betas = trials.fmri()
                 if not np.isfinite(betas).all():
                     raise AssertionError("betas that are not finite were read")
-                table.stimuli.rows(trials.stimulus_ids)
+                table.stimuli.positions(trials.stimulus_ids)
     stimuli = table.stimuli
     for reading in (stimuli.captions, stimuli.categories, stimuli.factors, stimuli.content_hashes):
         reading()

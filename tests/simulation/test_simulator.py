@@ -370,6 +370,8 @@ def test_constant_pictures_give_finite_betas(shade):
     images = np.broadcast_to(shades[:, None, None, None], (12, 30, 40, 1)).astype(np.uint8)
     experiment = simulator(100).experiment(images, ["train"] * 12)
     values = experiment.fmri()
+    with pytest.warns(FutureWarning, match="blocks is chunks now"):
+        np.testing.assert_array_equal(np.concatenate([betas for _, betas in experiment.blocks()]), values)
     assert np.isfinite(values).all() and np.isfinite(experiment.noise_free(np.arange(12))).all()
     if shade == "equal":
         assert (experiment.ncsnr == 0).all() and (values.std(axis=0) > 0).all()

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from fmri_models.cli.main import main as command_main
 from fmri_models.training.__main__ import main as module_main
-from fmri_models.training.processes import any_process, average_gradients, from_all, gather_rows
+from fmri_models.training.processes import any_process, average_gradients, from_all, gather_examples
 from tests.training.small_method import SmallObjective
 
-# Each process notes how many rows its batches have, so that the test can't pass with processes that train alone, and a
-# sum of its weights before each step.
+# Each process notes how many examples its batches have, so that the test can't pass with processes that train alone,
+# and a sum of its weights before each step.
 PROGRAM = """
 import os, sys
 from fmri_models.registry import register_method
@@ -44,8 +44,8 @@ SAME = ["stages.0.objective={noise: 0, contrastive: 0.5}", "model.dropout=0.0", 
 
 
 def test_alone_nothing_is_exchanged():
-    rows = torch.rand(3, 2, requires_grad=True)
-    assert gather_rows(rows) is rows
+    examples = torch.rand(3, 2, requires_grad=True)
+    assert gather_examples(examples) is examples
     parameter = torch.nn.Parameter(torch.zeros(2))
     average_gradients([parameter])
     assert parameter.grad is None
@@ -61,7 +61,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
     ("at_once", "divided", "sizes"),
     [
         ([], [], (16, 8)),
-        # One batch of 24 rows, and four of 6: two after each other in each of two processes.
+        # One batch of 24 examples, and four of 6: two after each other in each of two processes.
         (
             [f"{TRAINING}batch_size=24"],
             [f"{TRAINING}batch_size=12", f"{TRAINING}gradient_accumulation_steps=2",
@@ -78,15 +78,21 @@ def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repositor
     def run(name, launcher, overrides):
         out = tmp_path / name
         arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={out}", *SAME, *overrides]
-        command = [sys.executable, *launcher, str(tmp_path / "program.py"), str(tmp_path / f"{name}-rows"), *arguments]
+        command = [
+            sys.executable,
+            *launcher,
+            str(tmp_path / "program.py"),
+            str(tmp_path / f"{name}-sizes"),
+            *arguments,
+        ]
         return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
 
     one = run("one", [], at_once)
     two = run("two", TORCHRUN, divided)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert two.stdout.count("saved") == 1
-    assert (tmp_path / "one-rows.0").read_text() == f"{{{sizes[0]}}}"
-    assert [(tmp_path / f"two-rows.{rank}").read_text() for rank in (0, 1)] == [f"{{{sizes[1]}}}"] * 2
+    assert (tmp_path / "one-sizes.0").read_text() == f"{{{sizes[0]}}}"
+    assert [(tmp_path / f"two-sizes.{rank}").read_text() for rank in (0, 1)] == [f"{{{sizes[1]}}}"] * 2
     first, second = (load_file(tmp_path / name / "brain_model" / "model.safetensors") for name in ("one", "two"))
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, atol=2e-5, rtol=1e-4)
@@ -105,11 +111,11 @@ def test_processes_round_alike(small_data, make_recipe, tmp_path, repository):
     (tmp_path / "program.py").write_text(PROGRAM)
     half = [f"{TRAINING}steps=5", f"{TRAINING}mixed_precision=bf16", f"{TRAINING}parameter_dtype=bfloat16"]
     arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}", *half]
-    command = [sys.executable, *TORCHRUN, str(tmp_path / "program.py"), str(tmp_path / "rows"), *arguments]
+    command = [sys.executable, *TORCHRUN, str(tmp_path / "program.py"), str(tmp_path / "noted"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     ended = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    first, second = (json.loads((tmp_path / f"rows.{rank}.weights").read_text()) for rank in (0, 1))
+    first, second = (json.loads((tmp_path / f"noted.{rank}.weights").read_text()) for rank in (0, 1))
     assert first == second and len(set(first)) == 5
 
 

@@ -47,10 +47,10 @@ class LinearConfig(FmriConfig):
                 )
 
     def _check_blocks(self) -> None:
-        for kind in SPACES:
-            space = self.space(kind)
+        for name in SPACES:
+            space = self.space(name)
             if space is not None and space.size > _MAX_BLOCKS * self.targets_a_block:
                 raise FmriModelsError(
-                    f"The configuration has {space.size} targets in its {kind} and targets_a_block "
+                    f"The configuration has {space.size} targets in its {name} and targets_a_block "
                     f"{self.targets_a_block}; expected {_MAX_BLOCKS} blocks at most: give larger ones."
                 )

@@ -143,12 +143,12 @@ def load_model(
 def _state_of(checkpoint: Checkpoint) -> State:
     """The tensors by their published names, without what a trainer of one's own has put around the network.
 
-    Lightning calls the network by the attribute that holds it (`model.`, `net.` ...), and parts may have been wrapped
+    Lightning calls the network by the attribute that holds it (`model.`, `net.` ...), and modules may have been wrapped
     for distributed training one by one (`voxel2clip.module.`).
     """
     state = read_state(checkpoint)
-    parts = {key.replace(".module.", "."): value for key, value in state.items()}
-    state = parts if len(parts) == len(state) else state
+    unwrapped = {key.replace(".module.", "."): value for key, value in state.items()}
+    state = unwrapped if len(unwrapped) == len(state) else state
     wrapped = not any(name in state for name in _KNOWN_BY)
     inner = {key: each for key, each in state.items() if not (wrapped and _BESIDE_NETWORK.match(key))}
     while not any(name in inner for name in _KNOWN_BY):

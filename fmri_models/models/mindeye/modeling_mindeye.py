@@ -136,7 +136,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         Args:
             fmri: (B, V) processed voxels, zero-padded to the widest subject.
             subject_ids: (B,) indices or names; may be left out with one subject.
-            image_embeds: (B, T, D) targets, for the contrastive loss and the prior's; at least two rows.
+            image_embeds: (B, T, D) targets, for the contrastive loss and the prior's; at least two examples.
             latents: (B, C, h, w) targets, for the low-level loss.
             output_hidden_states: Whether to return what is between the backbone's blocks (without one, the low-level
                 branch's); None is the configuration's.

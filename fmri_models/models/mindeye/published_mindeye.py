@@ -28,9 +28,9 @@ def convert(checkpoint: Checkpoint, low_level_checkpoint: Checkpoint | None = No
         "image_embedding_space": clip_image_tokens_space(),
         "latent_space": stable_diffusion_latent_space(),
     }
-    decoded = {kind: model.config.space(kind) for kind in drawn_from}
-    fits = all(space is None or space == drawn_from[kind] for kind, space in decoded.items())
-    spaces = {kind: space.to_dict() for kind, space in drawn_from.items()}
+    decoded = {name: model.config.space(name) for name in drawn_from}
+    fits = all(space is None or space == drawn_from[name] for name, space in decoded.items())
+    spaces = {name: space.to_dict() for name, space in drawn_from.items()}
     generator = {"name": "versatile_diffusion", "repository": "shi-labs/versatile-diffusion", "spaces": spaces}
     # Sixteen samples of the prior, as published; the generator's class knows the rest.
     return Conversion(model, _EXPECTS, generator, {"num_candidates": 16}) if fits else Conversion(model, _EXPECTS)

@@ -28,7 +28,7 @@ def one_pattern(batch: Batch, rule: RepetitionRule, generator: torch.Generator) 
 def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """How the published low-level training made one pattern of several repetitions.
 
-    Half of the batches are means with random weights, three in ten plain means, and in the rest each row takes one
+    Half of the batches are means with random weights, three in ten plain means, and in the rest each example takes one
     repetition at random.
 
     Args:
