@@ -88,8 +88,9 @@ class Evaluation:
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
         started = time.perf_counter()
-        # Refuses what can't be drawn with before anything is read.
+        # Refuses what can't be drawn with or measured before anything is read.
         SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
+        self.protocol.check_names()
         table = TrialTable.open(self.data)
         check_log(table.path)
         saved = evaluated_pipelines(self.model, self.unseen_session)

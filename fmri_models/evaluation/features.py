@@ -99,12 +99,21 @@ def load_extractor(name: str) -> FeatureExtractor:
     Raises:
         FmriModelsError: There is none of that name, or what it needs is not installed.
     """
+    check_extractor(name)
+    return EXTRACTORS[name]()
+
+
+def check_extractor(name: str) -> None:
+    """Refuses the name of an extractor that there is none of.
+
+    Raises:
+        FmriModelsError: Names those that there are.
+    """
     if name not in EXTRACTORS:
         raise FmriModelsError(
             f"There is no feature extractor {name!r}; there are {', '.join(sorted(EXTRACTORS))}."
             f"{did_you_mean(name, EXTRACTORS)}"
         )
-    return EXTRACTORS[name]()
 
 
 def pair_state_dicts(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:

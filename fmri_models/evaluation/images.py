@@ -57,6 +57,7 @@ def evaluate_images(
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
+    chosen.check_names()
     with progress.phase("Reading pictures"):
         names, truth, recon, notes = load_matched(recon_dir, truth_dir)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}

@@ -12,13 +12,14 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import FmriModelsError
+from ..names import did_you_mean, one_line
 from .compared_rows import (
     ComparedRow,
     Correlations,
@@ -40,7 +41,7 @@ SMALLEST_NETWORK_PICTURE = 32
 # Identification that is of pixels, whatever networks there are.
 _BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
 # How the values of a family's fields are written in names: a number in one way alone.
-_NUMBER, _WORD = "[1-9][0-9]{0,8}", r"\w+"
+_NUMBER, _WORD = "0|[1-9][0-9]{0,8}", r"\w+"
 # Bounds of shares of successes.
 _SHARE = (0.0, 1.0)
 # Differences of pixels that are held at a time; what stays in the processor's cache is three times as fast.
@@ -129,8 +130,8 @@ class Metric(ABC):
             object.__setattr__(self, text, getattr(type(self), text).format(**values))
 
     @classmethod
-    def named(cls, name: str) -> "Metric | None":
-        """The metric of this class that has the name; None if there is none."""
+    def named(cls, name: str) -> Self | None:
+        """The metric of this class that has the name; None if there is none. Whole numbers in it are from 0."""
         numbers = {each.name for each in fields(cls) if each.type is int}
         pattern = re.sub(r"\{(\w+)\}", lambda it: f"(?P<{it[1]}>{_NUMBER if it[1] in numbers else _WORD})", cls.name)
         match = re.fullmatch(pattern, name)
@@ -407,6 +408,12 @@ class _Retrieval(Metric):
     is_search = True
     without_needs = "there are no embeddings of brain responses and pictures to compare"
 
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        metric = super().named(name)
+        # Nothing is among the first none.
+        return metric if metric is not None and metric.top_k > 0 else None
+
 
 class RetrievalOfImages(_Retrieval):
     """Whether the decoded embedding finds the shown picture."""
@@ -515,4 +522,7 @@ def get_metric(name: str) -> Metric:
     for family in METRICS:
         if (metric := family.named(name)) is not None:
             return metric
-    raise FmriModelsError(f"There is no metric {name!r}; see INTERFACES or docs/evaluation.md for the names.")
+    names = [family.name for family in METRICS]
+    raise FmriModelsError(
+        f"There is no metric {one_line(repr(name), 80)}; there are {', '.join(names)}.{did_you_mean(name, names)}"
+    )

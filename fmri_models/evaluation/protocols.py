@@ -50,6 +50,17 @@ class Protocol:
 
         return [get_metric(name) for name in self.metrics]
 
+    def check_names(self) -> None:
+        """Refuses metrics and feature extractors that there are none of, before any work.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        from .features import check_extractor
+
+        for name in self.extractors:
+            check_extractor(name)
+
     def with_trial_average(self, average: bool) -> "Protocol":
         """The same protocol for averaged or for single trials."""
         return replace(self, trial_average=average)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation import Protocol, Report, RowData, named_metrics, score_rows
+from fmri_models.evaluation import Protocol, Report, RowData, evaluate_images, named_metrics, score_rows
 from fmri_models.evaluation.compared_rows import Need, Pixels
-from fmri_models.evaluation.named_metrics import METRICS, Metric, get_metric
+from fmri_models.evaluation.evaluate import Evaluation
+from fmri_models.evaluation.named_metrics import METRICS, Metric, Mse, get_metric
 from fmri_models.evaluation.protocols import PROTOCOLS
 
 NAMES = (
@@ -63,7 +64,9 @@ def test_a_family_reads_its_parameters_from_the_name():
         "fid_2048",
         "lpips_alex",
         "n_way_50_top1",
+        "retrieval_query_brain_top0",
         "retrieval_query_brain_top05",
+        "retrieval_query_image_top00",
         "retrieval_query_brain_top99999999999",
         "two_way_",
         "pixcorr_",
@@ -73,6 +76,42 @@ def test_a_family_reads_its_parameters_from_the_name():
 def test_nothing_has_a_name_that_nobody_can_score(name):
     with pytest.raises(FmriModelsError, match="no metric"):
         get_metric(name)
+
+
+def test_who_misspells_a_metric_is_told_what_there_are():
+    with pytest.raises(
+        FmriModelsError, match=r"'pixcor'; there are two_way_\{extractor\}.*, pixcorr, .* mean 'pixcorr'"
+    ):
+        get_metric("pixcor")
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"), [("pixcor", "no metric 'pixcor'"), ("two_way_alexnet", "no feature extractor 'alexnet'")]
+)
+def test_what_a_protocol_misspells_is_refused_before_any_work(tmp_path, metric, message):
+    protocol = Protocol("mine", "", ("mse", metric))
+    for evaluation in (
+        lambda: evaluate_images(tmp_path / "nowhere", tmp_path / "nowhere", tmp_path / "out", protocol),
+        lambda: Evaluation(tmp_path / "nowhere", tmp_path / "nowhere", protocol).run(tmp_path / "out"),
+    ):
+        with pytest.raises(FmriModelsError, match=message):
+            evaluation()
+
+
+@dataclass(frozen=True)
+class PixelsOfChannel(Mse):
+    """A family whose values begin with 0, as channels do."""
+
+    channel: int
+    name = "mse_channel_{channel}"
+
+
+def test_whole_numbers_of_a_family_begin_with_zero(monkeypatch):
+    monkeypatch.setattr(named_metrics, "METRICS", (*METRICS, PixelsOfChannel))
+    assert [get_metric(f"mse_channel_{channel}").channel for channel in (0, 1, 10)] == [0, 1, 10]
+    for name in ("mse_channel_00", "mse_channel_01", "mse_channel_-1"):
+        with pytest.raises(FmriModelsError, match="no metric"):
+            get_metric(name)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
