@@ -4,24 +4,32 @@ import time
 
 import torch
 
+from ..configuration_fmri import SPACES
 from ..data.table import TrialTable
 from ..modeling_fmri import FmriPreTrainedModel
 from .building import WEIGHTS_IN_MEMORY, image_generator_for, planned_model, processor_for
 from .recipe import Recipe
 from .stage_examples import num_examples
 from .stage_memory import gibibytes
+from .stage_objectives import closed_form_objective
 
 # Penalties that a closed-form method tries for each of some two groups of targets.
 _PENALTIES = 30
 
 
 def cost_in_closed_form(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedModel, list[tuple[str, str]]]:
-    """The model, without weights, and what is to be said of the memory, disk and time that its fit takes."""
+    """The model, without weights, and what is to be said of the memory, disk and time that its fit takes.
+
+    Raises:
+        FmriModelsError: The recipe does not fit the data, or the method is not fitted in closed form.
+    """
+    for stage in recipe.stages:
+        closed_form_objective(recipe, stage)
     processor = processor_for(recipe, table)
     model = planned_model(recipe, processor, image_generator_for(recipe, table))
     subjects = zip(processor.subject_names, processor.num_voxels, strict=True)
     sizes = [(num_examples(recipe, table, name, recipe.train_parts), width) for name, width in subjects]
-    num_values = sum(space.size for space in model.spaces.values())
+    num_values = sum(space.size for name in SPACES if (space := model.config.space(name)) is not None)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gram = max(min(size) ** 2 for size in sizes)
     seconds = sum(_operations(*size, num_values) for size in sizes) / _matrix_speed()

@@ -47,7 +47,6 @@ class SmallModel(FmriPreTrainedModel):
     def __init__(self, config: SmallConfig) -> None:
         super().__init__(config)
         self.space_of_latents = config.space("latent_space")
-        self.spaces = {"latents": self.space_of_latents}
         self.subject_layers = nn.ModuleList(nn.Linear(width, config.hidden_size) for width in config.num_voxels)
         self.network = nn.Sequential(
             nn.LayerNorm(config.hidden_size),

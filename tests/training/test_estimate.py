@@ -9,10 +9,12 @@ import pytest
 from fmri_models.data import TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
+from fmri_models.objectives import GradientObjective
 from fmri_models.training import cost_by_gradient
 from fmri_models.training.estimate import estimate
 from fmri_models.training.planned_generators import planned_generator
 from fmri_models.training.recipe import load_recipe
+from tests.training.small_method import SmallObjective
 
 # MindEye at its published size on NSD's first subject, high level and low level.
 PUBLISHED = """
@@ -127,6 +129,19 @@ def test_steps_are_not_timed_where_they_would_fill_the_memory(make_recipe, monke
 def test_a_stage_without_trials_is_a_sentence(published):
     with pytest.raises(FmriModelsError, match="'low_level' has no trials to learn from in validation"):
         estimate(published("stages.1.train_on=[validation]"))
+
+
+def test_any_method_is_estimated_in_closed_form(make_recipe, monkeypatch):
+    """The small one, as any, keeps nothing of its spaces but what its configuration has."""
+    recipe = make_recipe("out", "stages.0.training=null")
+    assert "steps      0 (closed form)" in estimate(recipe)
+
+    class ByGradient(GradientObjective):
+        losses = SmallObjective.losses
+
+    monkeypatch.setattr("tests.training.small_method.SmallObjective", ByGradient)
+    with pytest.raises(FmriModelsError, match="says nothing on training.* at least steps or epochs"):
+        estimate(recipe)
 
 
 def test_generators_in_folders_are_loaded_and_published_ones_are_not(tmp_path):
