@@ -27,7 +27,13 @@ class SubjectLinear(nn.Module):
         self.layers = nn.ModuleList(WideLinear(count, out_features, bias=bias) for count in num_voxels)
 
     def forward(self, fmri: torch.Tensor, subject_ids: torch.Tensor) -> torch.Tensor:
-        """(B, widest) zero-padded voxels and (B,) indices ▶ (B, out_features); see [`by_subject`]."""
+        """(B, widest) zero-padded voxels and (B,) indices ▶ (B, out_features); see [`by_subject`].
+
+        Voxels are taken in any precision and are brought to that of the weights, which may be half.
+        """
+        dtype = next(self.layers.parameters()).dtype
+        # Quantised layers bring them there themselves.
+        fmri = fmri.to(dtype) if dtype.is_floating_point else fmri
         return by_subject(self.layers, fmri, subject_ids, self.num_voxels)
 
 

@@ -46,3 +46,22 @@ def test_a_layer_without_rows_has_a_gradient_of_zero():
     layer, fmri = layer_and_voxels()
     layer(fmri[:1], IDS[:1]).sum().backward()
     assert [bool(each.weight.grad.any()) for each in layer.layers] == [False, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_voxels_are_brought_to_the_precision_of_the_weights(dtype):
+    layer, fmri = layer_and_voxels()
+    expected = layer(fmri, IDS)
+    features = layer.to(dtype)(fmri, IDS)
+    assert features.dtype == dtype
+    torch.testing.assert_close(features.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_under_autocast_it_computes_what_its_layers_do():
+    layer, fmri = layer_and_voxels()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = layer(fmri, IDS)
+        expected = subject_linear.by_subject(layer.layers, fmri, IDS, layer.num_voxels)
+        of_half = layer(fmri.bfloat16(), IDS)
+    assert features.dtype == of_half.dtype == torch.bfloat16
+    assert torch.equal(features, expected) and torch.equal(features, of_half)
