@@ -12,7 +12,7 @@ from fmri_models.data.pictures import read_picture
 from fmri_models.data.stimuli import read_stimuli
 from fmri_models.data.table import TrialTable
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.items import brain_items
+from fmri_models.evaluation.items_file import brain_items
 from fmri_models.evaluation.patterns import load_array
 from fmri_models.original_checkpoint import read_state
 from fmri_models.reading import check_regular_file, read_array, read_json, read_text, stand_in

@@ -148,7 +148,7 @@ def _differences(reports: list[tuple[Path, "Report"]]) -> list[str]:
 def _paired(reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]) -> list[str]:
     """A table for each later report: its advantage over the first on the items that both have."""
     from ..evaluation.bootstrap import FEWEST_STIMULI
-    from ..evaluation.items import brain_items_of
+    from ..evaluation.items_file import brain_items_of
     from ..evaluation.named_metrics import get_metric
     from ..terminal_text import text_table
 
@@ -191,7 +191,7 @@ def _paired_values(
     reports: list[tuple[Path, "Report"]], names: list[str], metrics: list[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Name ▶ metric ▶ advantage of a later report over the first, where both have their items."""
-    from ..evaluation.items import brain_items_of
+    from ..evaluation.items_file import brain_items_of
 
     tables = [_means(brain_items_of(report)) for _, report in reports]
     same = {name: group[0] for _, report in reports for group in report.same_pictures for name in group}

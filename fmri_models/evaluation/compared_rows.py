@@ -9,17 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .metrics import (
-    checked_features,
-    correlation_matrix,
-    cosine_matrix,
-    is_constant,
-    losses_in_columns,
-    losses_in_rows,
-    resize_pictures,
-)
+from .metrics import checked_features, resize_pictures
 from .row_data import RowData
 from .scored_items import ScoredItems
+from .similarities import correlation_matrix, cosine_matrix, is_constant, losses_in_columns, losses_in_rows
 
 T = TypeVar("T")
 

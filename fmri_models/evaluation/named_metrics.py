@@ -32,9 +32,10 @@ from .compared_rows import (
     StimuliNotBeaten,
 )
 from .guessing import Guessing
-from .metrics import SsimPairs, Window, best_of_all, grey, identification_shares, wins_in_rows
+from .metrics import SsimPairs, Window, grey
 from .retrieval import hits_from_ranks
 from .scene_factors import FACTOR_VALUES
+from .similarities import best_of_all, identification_shares, wins_in_rows
 
 # An ImageNet network says nothing about pictures smaller than this.
 SMALLEST_NETWORK_PICTURE = 32

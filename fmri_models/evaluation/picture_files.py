@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..names import file_name, is_name
-from .items import ITEMS_FILE, picture_counts
+from .items_file import ITEMS_FILE, picture_counts
 from .scores import Scores
 
 

@@ -11,7 +11,7 @@ from ..errors import FmriModelsError
 from ..names import one_line
 from ..output_folders import check_merged_folder
 from ..saving import merged_folder
-from .items import ITEMS_FILE, save_items
+from .items_file import ITEMS_FILE, save_items
 from .picture_files import earlier_pictures, save_pictures
 from .picture_grid import draw_grid, encode_png
 from .report import REPORT_FILE, Report

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..seeds import check_seed
-from .metrics import TIE_MARGIN, Reduction, chance_of_fewer, checked_features, cosine_matrix, losses_in_columns, reduce
+from .metrics import Reduction, chance_of_fewer, checked_features, reduce
+from .similarities import TIE_MARGIN, cosine_matrix, losses_in_columns
 
 
 def retrieval_accuracy(

@@ -15,7 +15,7 @@ from .bootstrap import PERMUTATIONS
 from .compared_rows import ComparedRow, RowContent, Stratum
 from .features import FeatureExtractor, load_extractor
 from .guessing import Guessing
-from .metrics import checked_picture_set, is_constant
+from .metrics import checked_picture_set
 from .named_metrics import Metric, ShownPictures
 from .pairings import stimulus_pairings
 from .protocols import Protocol
@@ -23,6 +23,7 @@ from .row_data import RowData
 from .scene_factors import SceneFactorClassifier
 from .scored_items import ScoredItems, as_saved, same_pictures
 from .scores import Scores
+from .similarities import is_constant
 from .usable_metrics import usable_metrics
 
 _NAMED = 5

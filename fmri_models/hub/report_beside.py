@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import FmriModelsError
 from ..evaluation.held_out import unknown_initial_note
-from ..evaluation.items import ITEMS_FILE
+from ..evaluation.items_file import ITEMS_FILE
 from ..evaluation.picture_files import earlier_pictures
 from ..evaluation.report import REPORT_FILE, Report
 from ..names import one_line

@@ -23,7 +23,8 @@ from fmri_models.evaluation import (
     ssim,
     two_way_identification,
 )
-from fmri_models.evaluation.metrics import SsimPairs, correlation_matrix, grey, identification_shares
+from fmri_models.evaluation.metrics import SsimPairs, grey
+from fmri_models.evaluation.similarities import correlation_matrix, identification_shares
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "evaluation"
 

@@ -9,11 +9,11 @@ import torch
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, pixcorr, score_rows, ssim, write_report
-from fmri_models.evaluation.metrics import losses_in_rows
 from fmri_models.evaluation.named_metrics import get_metric
 from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
 from fmri_models.evaluation.report_pages import to_markdown
 from fmri_models.evaluation.report_terminal import results_table
+from fmri_models.evaluation.similarities import losses_in_rows
 from tests.evaluation.toy_report import COUNT, METRICS, PROTOCOL, TinyExtractor, smooth_pictures
 
 

@@ -15,7 +15,7 @@ import torch
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, Scores, get_protocol, write_report
-from fmri_models.evaluation.items import brain_items, brain_items_of
+from fmri_models.evaluation.items_file import brain_items, brain_items_of
 from fmri_models.evaluation.picture_files import earlier_pictures
 from fmri_models.evaluation.report_folder import check_report_folder
 from fmri_models.evaluation.scores import ITEM_SCHEMA
