@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import new_class
-from typing import Any, ClassVar, Generic, Protocol, Required, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ Model = TypeVar("Model", bound=FmriPreTrainedModel)
 # Joins a tensor (B, …) of all processes, and with `gradient_accumulation: cached` of all batches of a step, along the
 # first dimension, with gradient. What a loss compares within a batch goes through it.
 Gather = Callable[[torch.Tensor], torch.Tensor]
+
+# What a JSON file can hold.
+PlainValues: TypeAlias = "str | float | bool | None | Sequence[PlainValues] | Mapping[str, PlainValues]"
 
 
 class Batch(TypedDict, total=False):
@@ -82,7 +85,7 @@ class ClosedFormObjective(Objective, ABC, Generic[Model]):
         model: Model,
         trials: Mapping[str, ClosedFormTrials],
         validation: Mapping[str, ClosedFormTrials] | None = None,
-    ) -> Any:
+    ) -> PlainValues:
         """Sets the model's weights.
 
         Args:
@@ -91,7 +94,7 @@ class ClosedFormObjective(Objective, ABC, Generic[Model]):
             validation: Subject ▶ what choices are made on; None where the stage has none.
 
         Returns:
-            What `training.json` keeps of it: plain values.
+            What `training.json` keeps of it.
         """
 
     def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:

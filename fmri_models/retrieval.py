@@ -323,7 +323,7 @@ def _estimate_units(
 
 
 def _chunks(gallery: Embeddings, chunk_size: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Number of the first row, and rows, of each part."""
+    """Number of the first row, and rows, of each chunk."""
     for start in range(0, len(gallery), chunk_size):
         yield start, _tensor(gallery[start : start + chunk_size])
         _release_pages(gallery)

@@ -420,7 +420,7 @@ def check_weights(
 
 
 def check_finite(stored: Mapping[str, StoredTensor], what: str) -> None:
-    """Refuses weights that no network can compute with; reads them once, part by part.
+    """Refuses weights that no network can compute with; reads them once, chunk by chunk.
 
     Args:
         stored: What is stored.

@@ -236,9 +236,9 @@ class MindEyePrior(MindEyePreTrainedModel):
             brain_embeds: (B, T, D) tokens of the backbone.
             num_inference_steps: Steps from 2 to the length of the noise schedule; None takes all, which is ancestral
                 sampling. Fewer are DDIM with eta 1.
-            guidance_scale: 1 is without guidance, which saves the work of one row.
+            guidance_scale: 1 is without guidance, which saves the work of one example.
             noises: (B, T, D) each: the initial sample, then the noise of each step. Given or drawn.
-            generator: Source of the noise; one for all rows, or one a row.
+            generator: Source of the noise; one for all examples, or one an example.
 
         Returns:
             (B, T, D) float32 embeddings, without the network's scale.
@@ -271,7 +271,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         """Float32 prediction; with guidance, away from what the network says without picture and brain."""
         if guidance_scale == 1:
             return self._predict(sample, timestep, brain_embeds, positions=positions).float()
-        # Without picture and brain, all rows are alike: one more row tells for all.
+        # Without picture and brain, all examples are alike: one more tells for all.
         keep = torch.arange(len(sample) + 1, device=sample.device) < len(sample)
         inputs = torch.cat([sample, sample[:1]]), timestep, torch.cat([brain_embeds, brain_embeds[:1]])
         both = self._predict(*inputs, keep, keep, positions).float()
@@ -300,7 +300,7 @@ class MindEyePrior(MindEyePreTrainedModel):
                     "value for each."
                 )
             return (each.to(brain_embeds.device, torch.float32) for each in tokens)
-        generator = checked_generators(generator, len(brain_embeds), "rows")
+        generator = checked_generators(generator, len(brain_embeds), "examples")
         return (_standard_normal(brain_embeds.shape, generator, brain_embeds.device) for _ in range(count))
 
     def _draw_keep(
