@@ -1,6 +1,7 @@
 """What every image generator is: what it takes and gives, and the call that draws, written once."""
 
 import inspect
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +25,7 @@ from ..progress import of_pipeline
 from ..seeds import checked_generators
 from .former_call import FormerCall, also_given_callback, by_own_call
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
-from .stored_generator import StoredGenerator
+from .stored_generator import StoredGenerator, is_trusted
 
 _MOVED = ("GeneratorOptions", "ImageSide", "hub_options")
 __getattr__ = moved_names(__name__, f"{__package__}.stored_generator", dict(zip(_MOVED, _MOVED, strict=True)))
@@ -88,6 +89,24 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
             image_size: Channels, height and width of the stimuli, for generators without a size of their own.
         """
         return cls.from_source()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """Loads a generator from a folder or a Hub repository; base classes do as the class that its index names.
+
+        The arguments are those of [`StoredGenerator.from_pretrained`].
+
+        Raises:
+            FmriModelsError: As there; or it holds a generator of another class, or nothing of the kind.
+        """
+        place = pretrained_model_name_or_path
+        if is_trusted(kwargs) or cls.__init__ is not ImageGenerator.__init__:
+            return super().from_pretrained(place, **kwargs)
+        # It knows the generators by name, and this class.
+        from .loading import saved_class
+
+        found: type[Self] = saved_class(os.fspath(place), cls, kwargs)
+        return found.from_pretrained(place, **kwargs)
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace | None:

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from ..configuration_fmri import SPACES
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
-from ..hub_repository import HUB_ERRORS, NotFetchedError, is_folder, is_repository_id
+from ..hub_repository import HUB_ERRORS, NotFetchedError, check_place, is_folder, is_repository_id
+from ..known_classes import class_names
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
 from ..records import load_or_warn
@@ -23,6 +24,7 @@ from ..weights import NoSuchVariantError, check_variant_name
 from .generator_folder import INDEX_FILE
 from .image_generator import ImageGenerator
 from .source import GeneratorSource, check_repository, check_revision, check_subfolder
+from .stored_generator import hub_options
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -101,9 +103,32 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
         for found in image_generator_classes():
             if class_name in found.diffusers_class_names:
                 return found
+    if class_name in class_names():
+        hint = "a pipeline's own is there with subfolder='image_generator'"
+    else:
+        hint = "if another package has it, install or import that package first"
     raise FmriModelsError(
-        f"{source} holds a {one_line(repr(class_name), 80)}, which is no image generator of this package."
+        f"{source} holds a {one_line(repr(class_name), 80)}, which is no image generator of this package; {hint}."
     )
+
+
+def saved_class(place: str, base: type[ImageGenerator], options: Mapping[str, Any]) -> type[Any]:
+    """The class of the generator in a folder or repository.
+
+    Args:
+        place: Folder, or repository id.
+        base: What it has to be derived from.
+        options: Arguments of `from_pretrained`.
+
+    Raises:
+        FmriModelsError: It is no generator, or none of these.
+    """
+    check_place(place)
+    source = GeneratorSource(repository=place, revision=options.get("revision"), subfolder=options.get("subfolder"))
+    found = source_class(source, **hub_options(dict(options)))
+    if not issubclass(found, base):
+        raise FmriModelsError(f"{source} holds a {found.__name__} and no {base.__name__}; load it by its own class.")
+    return found
 
 
 def load_source(

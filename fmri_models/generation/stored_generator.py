@@ -127,18 +127,17 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         path = os.fspath(pretrained_model_name_or_path)
         if (subfolder := kwargs.pop("subfolder", None)) is not None:
             path = cls._local_source(path, kwargs.pop("revision", None), subfolder, kwargs)
-        # Code of others runs only for a caller who says so.
-        is_trusted = kwargs.get("trust_remote_code") is True or kwargs.get("custom_pipeline") is not None
+        trusted = is_trusted(kwargs)
         if not _has_networks(cls):
             kwargs.pop("variant", None)
-        if not is_trusted:
+        if not trusted:
             check_loading_options(cls, kwargs)
         what = f"{cls.__name__}.from_pretrained"
         take_dtype(kwargs, what, component_classes(cls))
         device = take_device_map(kwargs, what)
-        folder = Path(path) if is_folder(path) else cls._fetched(path, is_trusted, kwargs)
+        folder = Path(path) if is_folder(path) else cls._fetched(path, trusted, kwargs)
         recover(folder)
-        if not is_trusted:
+        if not trusted:
             check_generator_folder(cls, folder, path, kwargs)
             kwargs |= stored_dtypes(cls, folder, kwargs)
         try:
@@ -157,7 +156,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         return loaded if device is None else loaded.to(device)
 
     @classmethod
-    def _fetched(cls, repository: str, is_trusted: bool, options: dict[str, Any]) -> Path:
+    def _fetched(cls, repository: str, trusted: bool, options: dict[str, Any]) -> Path:
         """The folder of the cache with a generator of the Hub; what its index says is looked at before the rest comes.
 
         Raises:
@@ -165,7 +164,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
             NotFetchedError: It is no repository's id, or is not to be had.
         """
         check_place(repository)
-        if not is_trusted:
+        if not trusted:
             fetching = {"revision": options.get("revision"), **hub_options(options)}
             found = fetch_folder(repository, [INDEX_FILE], **fetching)
             check_generator_index(cls, found / INDEX_FILE, repository, options)
@@ -230,6 +229,11 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         """Makes components that were None at first what diffusers saves."""
         later = {name: each for name, each in self.components.items() if self.config[name][0] is None}
         self.register_modules(**{name: component for name, component in later.items() if component is not None})
+
+
+def is_trusted(options: Mapping[str, Any]) -> bool:
+    """Whether whoever calls `from_pretrained` with these arguments lets code of others run."""
+    return options.get("trust_remote_code") is True or options.get("custom_pipeline") is not None
 
 
 def _has_networks(generator_class: type) -> bool:

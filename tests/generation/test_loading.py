@@ -7,6 +7,8 @@ import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
 
 from fmri_models.errors import FmriModelsError
+from fmri_models.generation.image_generator import ImageGenerator
+from fmri_models.generation.latent_diffusion import LatentDiffusionGenerator
 from fmri_models.generation.loading import (
     image_generator_class,
     load_image_generator,
@@ -114,6 +116,32 @@ def test_a_folder_of_something_else_is_a_sentence(tmp_path, index):
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(FmriModelsError, match="which is no image generator of this package"):
         load_image_generator(str(tmp_path))
+
+
+def test_the_base_class_loads_what_a_folder_holds(tmp_path, repository):
+    loaded = ImageGenerator.from_pretrained(repository, subfolder="generator")
+    assert type(loaded) is PixelsImageGenerator and loaded.image_size == (3, 9, 11)
+    assert ImageGenerator.from_pretrained(repository / "generator", channels=1).image_size == (1, 9, 11)
+    StableUnCLIPImageGenerator(**tiny_components()).save_pretrained(tmp_path)
+    for base in (ImageGenerator, LatentDiffusionGenerator):
+        loaded = base.from_pretrained(tmp_path, dtype=torch.bfloat16)
+        assert type(loaded) is StableUnCLIPImageGenerator and loaded.dtype == torch.bfloat16
+
+
+def test_the_base_class_says_what_it_can_not_load(tmp_path, repository):
+    with pytest.raises(FmriModelsError, match="There is no folder .*nowhere"):
+        ImageGenerator.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(FmriModelsError, match="There is no index of the image generator"):
+        ImageGenerator.from_pretrained(repository)
+    with pytest.raises(FmriModelsError, match="holds a PixelsImageGenerator and no LatentDiffusionGenerator"):
+        LatentDiffusionGenerator.from_pretrained(repository / "generator")
+    for name, hint in (
+        ("LinearPipeline", "a pipeline's own is there with subfolder='image_generator'"),
+        ("QuadsImageGenerator", "if another package has it, install or import that package first"),
+    ):
+        (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+        with pytest.raises(FmriModelsError, match=f"{name}', which is no image generator of this package; {hint}"):
+            ImageGenerator.from_pretrained(tmp_path)
 
 
 def test_damaged_weights_are_a_sentence(tmp_path):
