@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from .moved import renamed_argument
+
 # What a penalty is chosen on.
 Selection = Literal["validation", "leave_one_stimulus_out"]
 # What is left out at a time to choose a penalty; "nothing" where a stimulus would be left out with its only example.
@@ -35,6 +37,7 @@ class IndexedTargets:
     def num_targets(self) -> int:
         return self.values.shape[1]
 
+    @renamed_argument("rows", "positions")
     def columns(self, columns: slice | np.ndarray, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(examples, columns) of the targets of these positions, or of all examples in their order."""
         return np.asarray(self.values[:, columns])[self.index[positions]]

@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=FmriPreTrainedModel)
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 # What a JSON file can hold.
-PlainValues: TypeAlias = "str | float | bool | None | Sequence[PlainValues] | Mapping[str, PlainValues]"
+PlainValues: TypeAlias = "str | float | bool | Sequence[PlainValues] | Mapping[str, PlainValues] | None"
 
 
 class Batch(TypedDict, total=False):

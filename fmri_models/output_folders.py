@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FmriModelsError, existing_parent, system_errors_as_sentences
+from .moved import renamed_argument
 from .swapping import PARTIAL_PREFIX, partial_prefix, recover
 
 # Left by file managers and sharing protocols, never by a person.
@@ -99,6 +100,7 @@ RECONSTRUCTIONS = FolderFormat(
 )
 
 
+@renamed_argument("kind", "folder_format")
 def check_output_folder(
     path: str | os.PathLike,
     overwrite: bool = False,

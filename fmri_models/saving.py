@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FmriModelsError, check_path, system_errors_as_sentences
+from .moved import renamed_argument
 from .output_folders import FolderFormat, check_output_folder
 from .swapping import (
     commit,
@@ -37,6 +38,7 @@ from .swapping import (
 )
 
 
+@renamed_argument("kind", "folder_format")
 @contextmanager
 def atomic_folder(
     path: str | os.PathLike,

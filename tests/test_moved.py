@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmri_models import LinearConfig, LinearModel, scenes, simulation
+from fmri_models import FmriModelsError, LinearConfig, LinearModel, scenes, simulation
 from fmri_models.data import TrialTable
 from fmri_models.data.processed import ProcessedTrials
 from fmri_models.data.table_processor import fit_processor
 from fmri_models.moved import moved_names, renamed_argument, renamed_field
+from fmri_models.output_folders import RECONSTRUCTIONS, check_output_folder
 from fmri_models.registry import get_method
+from fmri_models.saving import atomic_folder
 from tests.small_table import write_small_table
 
 
@@ -88,6 +90,19 @@ def test_methods_are_called_by_their_old_names(tmp_path: Path) -> None:
     with pytest.warns(FutureWarning, match="repetitions_a_row of ProcessedTrials is repetitions_an_example now"):
         examples = ProcessedTrials(trials, fit_processor(table, ["subj02"]), "all", **options)
     assert examples.shape == (4, 45)
+
+
+def test_folders_are_written_by_the_old_name_of_their_format(tmp_path: Path) -> None:
+    old: Any = {"kind": RECONSTRUCTIONS}
+    with pytest.warns(FutureWarning, match="kind of atomic_folder is folder_format now"):
+        writing = atomic_folder(tmp_path / "out", **old)
+    with writing as folder:
+        (folder / "notes.txt").touch()
+    with (
+        pytest.warns(FutureWarning, match="kind of check_output_folder"),
+        pytest.raises(FmriModelsError, match="is no"),
+    ):
+        check_output_folder(tmp_path / "out", overwrite=True, **old)
 
 
 def test_a_field_that_was_changed_is_taken_and_given_by_its_old_name() -> None:
