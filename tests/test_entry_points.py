@@ -145,6 +145,45 @@ show(fmri_models.FmriPreTrainedModel.from_pretrained("model", subfolder="brain_m
     ]
 
 
+def test_a_model_of_a_package_works_in_half_precision_and_with_the_trainer_of_transformers(run):
+    finished = run(
+        """
+import torch
+from transformers import AutoModel, Trainer, TrainingArguments
+from fmri_models import EmbeddingSpace, ShallowConfig, ShallowModel
+from fmri_shallow.method import ShallowObjective
+
+space = EmbeddingSpace(encoder="mosaic", layer="cells", shape=(1, 4, 4)).to_dict()
+torch.manual_seed(0)
+model = ShallowModel(ShallowConfig(subject_names=["a", "b"], num_voxels=[5, 7], latent_space=space)).eval()
+fmri, subjects, latents = torch.randn(12, 7), torch.arange(12) % 2, torch.rand(12, 1, 4, 4)
+model.save_pretrained("untrained")
+full = model.decode(fmri, subjects).latents
+for dtype in (torch.bfloat16, torch.float16):
+    half = AutoModel.from_pretrained("untrained", dtype=dtype)
+    found = half.decode(fmri, subjects).latents
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), full, atol=0.05, rtol=0.05)
+half = model.from_pretrained("untrained", dtype=torch.bfloat16)
+batch = {"fmri": fmri, "subject_ids": subjects, "latents": latents}
+generator = torch.Generator().manual_seed(0)
+ShallowObjective().losses(half, batch, 0.0, lambda values: values, generator)["loss"].backward()
+assert all(each.grad.isfinite().all() for each in half.parameters())
+
+assert model(**batch, return_loss=False).loss is None
+examples = [dict(zip(batch, each)) for each in zip(*batch.values())]
+arguments = TrainingArguments(
+    "trainer", num_train_epochs=2, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
+    report_to=[], use_cpu=True,
+)
+trainer = Trainer(model, arguments, train_dataset=examples[:8], eval_dataset=examples[8:])
+trainer.train()
+assert trainer.evaluate()["eval_loss"] > 0
+"""
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_the_demo_takes_a_method_of_a_package(run):
     finished = run("""
 import pathlib

@@ -50,13 +50,19 @@ class ShallowModel(FmriPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, fmri: torch.Tensor, subject_ids: Any = None, latents: torch.Tensor | None = None, **kwargs: Any
+        self,
+        fmri: torch.Tensor,
+        subject_ids: Any = None,
+        latents: torch.Tensor | None = None,
+        return_loss: bool = True,
+        **kwargs: Any,
     ) -> FmriModelOutput:
         """Maps (B, V) processed voxels to latents; with true `latents`, `loss` is the mean squared error."""
         self.check_fmri(fmri)
         indices = self.subject_indices(subject_ids, len(fmri))
         decoded = self.head(torch.tanh(self.subject_layers(fmri, indices))).unflatten(1, self.space.shape)
-        loss = None if latents is None else nn.functional.mse_loss(decoded, latents)
+        with_loss = return_loss and latents is not None
+        loss = nn.functional.mse_loss(decoded, latents.to(decoded.dtype)) if with_loss else None
         return FmriModelOutput(loss=loss, losses=None if loss is None else {"latents": loss}, latents=decoded)
 
     @property
