@@ -137,6 +137,30 @@ def clip_text_tokens_space() -> EmbeddingSpace:
     )
 
 
+def clip_pooled_space(encoder: str, width: int, preprocessing: str = "none") -> EmbeddingSpace:
+    """CLIP's embedding of a whole picture as its vision tower projects it, its norm kept.
+
+    Args:
+        encoder: Repository of the vision tower's weights.
+        width: Number of values.
+        preprocessing: What was done to the picture before.
+    """
+    return EmbeddingSpace(encoder, layer="pooled", shape=(width,), preprocessing=preprocessing)
+
+
+def clip_hidden_text_space(encoder: str, num_tokens: int, width: int) -> EmbeddingSpace:
+    """All tokens of the last layer of CLIP's text tower after its last norm: Stable Diffusion's condition by captions.
+
+    Args:
+        encoder: Repository of the text tower's weights, or where they are inside of one.
+        num_tokens: Tokens to which captions are padded.
+        width: Width of a token.
+    """
+    return EmbeddingSpace(
+        encoder, layer="last_hidden_state", shape=(num_tokens, width), preprocessing="padded to full length"
+    )
+
+
 def stable_diffusion_latent_space(size: int = 512) -> EmbeddingSpace:
     """The most likely latent of Stable Diffusion's autoencoder (four channels, an eighth of the picture's side).
 

@@ -255,7 +255,6 @@ class ClipTargets(ImageGenerator):
         space = self._space("text", encoder.config.max_position_embeddings, encoder.config.projection_dim)
         return replace(space, preprocessing="padded to full length")
 
-    @torch.no_grad()
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds pictures.
 
@@ -268,9 +267,7 @@ class ClipTargets(ImageGenerator):
         Raises:
             FmriModelsError: Shape, dtype or values differ.
         """
-        self.check_images(pixel_values, any_size=True)
-        with self.released():
-            return self.in_chunks(self._embed_pictures, pixel_values)
+        return self.pass_images(self._embed_pictures, pixel_values, any_size=True)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:

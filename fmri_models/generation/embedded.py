@@ -147,7 +147,6 @@ class EmbeddedImageGenerator(ImageGenerator):
             preprocessing=preprocessing,
         )
 
-    @torch.no_grad()
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds pictures: all vision tokens, normalized and projected as CLIP does with the first one alone.
 
@@ -160,9 +159,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Shape, dtype or values differ.
         """
-        self.check_images(pixel_values)
-        with self.released():
-            return self.in_chunks(self._embed_chunk, pixel_values)
+        return self.pass_images(self._embed_chunk, pixel_values)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -181,7 +178,6 @@ class EmbeddedImageGenerator(ImageGenerator):
         with self.released():
             return self.in_chunks(self._embed_tokens, input_ids)
 
-    @torch.no_grad()
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encodes pictures.
 
@@ -194,9 +190,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Shape, dtype or values differ.
         """
-        self.check_images(pixel_values)
-        with self.released():
-            return self.in_chunks(self._encode_chunk, pixel_values)
+        return self.pass_images(self._encode_chunk, pixel_values)
 
     @property
     def generates_from_embeddings(self) -> bool:

@@ -364,6 +364,27 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
         """Applies a function to chunks of `size` or `images_a_pass`, so that memory does not grow with the number."""
         return torch.cat([function(chunk) for chunk in values.split(size or self.images_a_pass)])
 
+    @torch.no_grad()
+    def pass_images(
+        self, function: Callable[[torch.Tensor], torch.Tensor], pixel_values: torch.Tensor, any_size: bool = False
+    ) -> torch.Tensor:
+        """Sends pictures through a network in chunks of `images_a_pass`, without gradient, after a look at them.
+
+        Args:
+            function: Called with (n, C, H, W); its network is brought to the device and sent back as offloading says.
+            pixel_values: (N, C, H, W) float in [0, 1].
+            any_size: Height and width do not matter, because they will be resized.
+
+        Returns:
+            What the function gives of all of them.
+
+        Raises:
+            FmriModelsError: Shape, dtype or values differ.
+        """
+        self.check_images(pixel_values, any_size)
+        with self.released():
+            return self.in_chunks(function, pixel_values)
+
     def check_output(self, output_type: str) -> None:
         """Refuses an `output_type` that there is none of, before anything is drawn.
 

@@ -1,6 +1,6 @@
 """IP-Adapter (Ye et al., 2023): Stable Diffusion 1.5 told CLIP's embedding of a picture by attention of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
+from ..embedding_space import EmbeddingSpace, clip_hidden_text_space, clip_pooled_space, stable_diffusion_latent_space
 from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences, local_folder
 from ..library_options import dtype_of
@@ -27,7 +27,6 @@ from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository, Revision, Subfolder
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
-_IMAGE_SIDE = 512
 _PUBLISHED_IMAGE_WIDTH = 1024
 _PUBLISHED_TEXT_SHAPE = (77, 768)
 
@@ -177,11 +176,12 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
     options = IPAdapterOptions
     default_repository = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
-        "image_embedding_space": EmbeddingSpace("h94/IP-Adapter/models/image_encoder", layer="pooled", shape=(1024,)),
+        "image_embedding_space": clip_pooled_space("h94/IP-Adapter/models/image_encoder", _PUBLISHED_IMAGE_WIDTH),
         "latent_space": stable_diffusion_latent_space(512),
     }
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=7.5)
     default_adapter_repository = "h94/IP-Adapter"
+    published_side = 512
     diffusers_class_names = ("StableDiffusionPipeline",)
     # The adapter's attention works inside of the UNet and travels with it.
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
@@ -279,54 +279,20 @@ class IPAdapterImageGenerator(LatentDiffusionGenerator):
         return super().from_source(repository, revision, subfolder, **kwargs)
 
     @property
-    def _image_side(self) -> int:
-        if self.unet is None and self.config.image_side is None:
-            return _IMAGE_SIDE
-        return super()._image_side
-
-    @property
     def image_embedding_space(self) -> EmbeddingSpace:
         width = _PUBLISHED_IMAGE_WIDTH
         if self.ip_adapter is not None:
             width = self.ip_adapter.config.image_embed_dim
         elif self.image_encoder is not None:
             width = self.image_encoder.config.projection_dim
-        return EmbeddingSpace(
-            encoder=self.config.image_encoder_name,
-            layer="pooled",
-            shape=(width,),
-            normalisation="none",
-            preprocessing=self.clip_preprocessing.description,
-        )
+        return clip_pooled_space(self.config.image_encoder_name, width, self.clip_preprocessing.description)
 
     @property
     def text_embedding_space(self) -> EmbeddingSpace:
         shape = _PUBLISHED_TEXT_SHAPE
         if self.text_encoder is not None:
             shape = (self.text_encoder.config.max_position_embeddings, self.text_encoder.config.hidden_size)
-        return EmbeddingSpace(
-            encoder="openai/clip-vit-large-patch14/text",
-            layer="last_hidden_state",
-            shape=shape,
-            normalisation="none",
-            preprocessing="padded to full length",
-        )
-
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embeds captions: all tokens of the text tower's last layer, after its last norm.
-
-        Args:
-            texts: N captions; what exceeds 77 tokens is cut off.
-
-        Returns:
-            (N, 77, 768) float32.
-
-        Raises:
-            FmriModelsError: There is no text encoder.
-        """
-        with self.released():
-            return self.text_tokens(texts)
+        return clip_hidden_text_space("openai/clip-vit-large-patch14/text", *shape)
 
     def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """`"text"` (N, 77, 768), and `"image"` (N, 4, 768) where there are image embeddings."""

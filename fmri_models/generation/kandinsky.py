@@ -10,7 +10,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace
+from ..embedding_space import EmbeddingSpace, clip_pooled_space
 from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences
 from ..library_options import dtype_of
@@ -19,9 +19,9 @@ from .latent_diffusion import LatentDiffusionGenerator, Told
 from .source import Repository
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
 
-# Width of the embedding and side of the pictures of the published decoder (Razzhigaev et al., 2023).
+# Of the published decoder (Razzhigaev et al., 2023).
 _EMBEDDING_WIDTH = 1280
-_IMAGE_SIDE = 512
+_IMAGE_ENCODER = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
 
 
 class KandinskyOptions(GeneratorOptions):
@@ -54,14 +54,14 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
     options = KandinskyOptions
     default_repository = "kandinsky-community/kandinsky-2-2-decoder"
     published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
-        "image_embedding_space": EmbeddingSpace(
-            "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", layer="pooled", shape=(1280,)
-        ),
+        "image_embedding_space": clip_pooled_space(_IMAGE_ENCODER, _EMBEDDING_WIDTH),
         "latent_space": EmbeddingSpace(f"{default_repository}/movq", layer="latent", shape=(4, 64, 64)),
     }
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=4.0)
     default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
     diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")
+    # The published configuration of the autoencoder states no size of pictures.
+    published_side = 512
     model_cpu_offload_seq = "image_encoder->unet->movq"
     _optional_components = ["unet", "scheduler", "image_encoder"]
 
@@ -72,7 +72,7 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         unet: UNet2DConditionModel | None = None,
         scheduler: DDPMScheduler | None = None,
         image_encoder: CLIPVisionModelWithProjection | None = None,
-        image_encoder_name: str = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        image_encoder_name: str = _IMAGE_ENCODER,
         image_side: int | None = None,
     ) -> None:
         super().__init__()
@@ -114,13 +114,6 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         return self.movq
 
     @property
-    def _image_side(self) -> int:
-        # The published configuration of the autoencoder states no size of pictures.
-        if self.config.image_side is None and self.unet is None:
-            return _IMAGE_SIDE
-        return super()._image_side
-
-    @property
     def latent_space(self) -> EmbeddingSpace:
         side = self._image_side
         return EmbeddingSpace(
@@ -133,12 +126,8 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
 
     @property
     def image_embedding_space(self) -> EmbeddingSpace:
-        return EmbeddingSpace(
-            encoder=self.config.image_encoder_name,
-            layer="pooled",
-            shape=(self._embedding_width,),
-            normalisation="none",
-            preprocessing=self.clip_preprocessing.description,
+        return clip_pooled_space(
+            self.config.image_encoder_name, self._embedding_width, self.clip_preprocessing.description
         )
 
     def to_latents(self, pictures: torch.Tensor) -> torch.Tensor:

@@ -38,11 +38,14 @@ class LatentDiffusionGenerator(ImageGenerator):
     Attributes:
         images_a_batch: Pictures that are denoised together (with guidance, twice as many go through the network).
         images_a_pass: Pictures that go through the autoencoder or an encoder together.
+        published_side: Height and width of the published pictures, for a generator that was loaded without its network;
+            None where the autoencoder's configuration says so.
     """
 
     images_a_batch = 16
     images_a_pass = 4
     embeds_any_size: ClassVar[bool] = True
+    published_side: ClassVar[int | None] = None
     _image_channels: ClassVar[int] = 3
 
     @property
@@ -70,7 +73,7 @@ class LatentDiffusionGenerator(ImageGenerator):
             return self.config.image_side
         if self.network is not None:
             return self.network.config.sample_size * self.latent_factor
-        return self.autoencoder.config.sample_size
+        return self.published_side or self.autoencoder.config.sample_size
 
     @property
     def latent_space(self) -> EmbeddingSpace:
@@ -162,7 +165,6 @@ class LatentDiffusionGenerator(ImageGenerator):
         input_ids = token_ids(tokenizer, texts, encoder.config).to(self._execution_device)
         return self.in_chunks(lambda chunk: encoder(chunk).last_hidden_state.float(), input_ids)
 
-    @torch.no_grad()
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Embeds pictures.
 
@@ -175,12 +177,26 @@ class LatentDiffusionGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Shape, dtype or values differ, or there is no image encoder.
         """
-        self.check_images(pixel_values, any_size=True)
-        self.require("image_encoder", "embeds pictures")
-        with self.released():
-            return self.in_chunks(self._embed, pixel_values)
+        return self.pass_images(self._embed, pixel_values, any_size=True)
 
     @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embeds captions: what `text_tokens` gives of them.
+
+        Args:
+            texts: N captions; what exceeds the tokenizer's length is cut off.
+
+        Returns:
+            (N, *text_embedding_space.shape) float32.
+
+        Raises:
+            FmriModelsError: There is no text tower.
+        """
+        if "text_encoder" not in self.components:
+            return super().embed_texts(texts)
+        with self.released():
+            return self.text_tokens(texts)
+
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encodes pictures without drawing from the posterior.
 
@@ -193,9 +209,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Shape, dtype or values differ.
         """
-        self.check_images(pixel_values)
-        with self.released():
-            return self.in_chunks(self._encode, pixel_values)
+        return self.pass_images(self._encode, pixel_values)
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, *latent_space.shape) float32 latents of the pictures."""
@@ -245,6 +259,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         return self.in_chunks(function, values)
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        self.require("image_encoder", "embeds pictures")
         return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))
 
     def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:

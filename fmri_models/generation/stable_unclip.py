@@ -1,6 +1,6 @@
 """Stable unCLIP: Stable Diffusion 2.1, fine-tuned to be told CLIP's embedding of a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
+from ..embedding_space import EmbeddingSpace, clip_hidden_text_space, clip_pooled_space, stable_diffusion_latent_space
 from ..errors import FmriModelsError
 from .latent_diffusion import LatentDiffusionGenerator, Told
 from .stored_generator import GeneratorOptions, ImageSide
@@ -61,7 +61,7 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     options = StableUnCLIPOptions
     default_repository = "stabilityai/stable-diffusion-2-1-unclip"
     published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
-        "image_embedding_space": EmbeddingSpace("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", layer="pooled", shape=(1024,)),
+        "image_embedding_space": clip_pooled_space(_IMAGE_ENCODERS[1024], 1024),
         "latent_space": stable_diffusion_latent_space(768),
     }
     drawing_settings = DrawingSettings(guidance_scale=10.0)
@@ -106,12 +106,8 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
     def image_embedding_space(self) -> EmbeddingSpace:
         width = self.image_normalizer.config.embedding_dim
         published = _IMAGE_ENCODERS.get(width, f"{self.default_repository}/image_encoder")
-        return EmbeddingSpace(
-            encoder=self.config.image_encoder_name or published,
-            layer="pooled",
-            shape=(width,),
-            normalisation="none",
-            preprocessing=self.clip_preprocessing.description,
+        return clip_pooled_space(
+            self.config.image_encoder_name or published, width, self.clip_preprocessing.description
         )
 
     @property
@@ -119,33 +115,12 @@ class StableUnCLIPImageGenerator(LatentDiffusionGenerator):
         if self.text_encoder is None:
             return None
         config = self.text_encoder.config
-        return EmbeddingSpace(
-            encoder=f"{self.default_repository}/text_encoder",
-            layer="last_hidden_state",
-            shape=(config.max_position_embeddings, config.hidden_size),
-            normalisation="none",
-            preprocessing="padded to full length",
-        )
+        encoder = f"{self.default_repository}/text_encoder"
+        return clip_hidden_text_space(encoder, config.max_position_embeddings, config.hidden_size)
 
     @property
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"image_embeds": self.image_embedding_space.shape, "latents": self.latent_space.shape}
-
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embeds captions: all tokens of the text tower's last layer.
-
-        Args:
-            texts: N captions; what exceeds the tokenizer's length is cut off.
-
-        Returns:
-            (N, T, D) float32.
-
-        Raises:
-            FmriModelsError: There is no text encoder.
-        """
-        with self.released():
-            return self.text_tokens(texts)
 
     def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         told = self.unconditional(len(conditions))

@@ -40,8 +40,6 @@ from .stored_generator import GeneratorOptions, ImageSide
 if not hasattr(pipelines, "versatile_diffusion"):
     pipelines.versatile_diffusion = versatile_diffusion
 
-_PUBLISHED_SIDE = 512
-
 
 class VersatileDiffusionOptions(GeneratorOptions):
     """What a file may say of [`VersatileDiffusionImageGenerator`]."""
@@ -96,6 +94,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     }
     drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)
     diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
+    published_side = 512
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.
     model_cpu_offload_seq = "text_encoder->image_encoder->image_unet->vae"
     _optional_components = [
@@ -153,12 +152,6 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         return self.image_unet
 
     @property
-    def _image_side(self) -> int:
-        if self.image_unet is None and self.config.image_side is None:
-            return _PUBLISHED_SIDE
-        return super()._image_side
-
-    @property
     def image_embedding_space(self) -> EmbeddingSpace:
         space = replace(clip_image_tokens_space(), preprocessing=self.clip_preprocessing.description)
         if self.image_encoder is None:
@@ -190,9 +183,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         hidden = encoder(pixel_values=prepared.to(self._execution_device, encoder.dtype)).last_hidden_state
         return divide_by_cls_norm(encoder.visual_projection(encoder.vision_model.post_layernorm(hidden)).float())
 
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embeds captions: all text tokens, normalised and projected as CLIP does with the end token alone.
+    def text_tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """All text tokens, normalised and projected as CLIP does with the end token alone.
 
         Args:
             texts: N captions; what exceeds 77 tokens is cut off.
@@ -203,8 +195,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         Raises:
             FmriModelsError: The generator was loaded without its text tower.
         """
-        with self.released():
-            return self.in_chunks(self._embed_tokens, self._tokenised(texts))
+        encoder = self.require("text_encoder", "embeds captions")
+        input_ids = token_ids(self.require("tokenizer", "reads captions"), texts, encoder.config)
+        return self.in_chunks(self._embed_tokens, input_ids)
 
     def condition(self, conditions: Conditions, noises: dict[str, torch.Tensor]) -> Told:
         """Tokens `"image"` (N, 257, 768) and `"text"` (N, 77, 768), in the UNet's dtype, of what is given."""
@@ -221,7 +214,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     def unconditional_like(self, told: Told) -> Told:
         if self.config.unconditional_tokens == "zeros":
             return {name: torch.zeros_like(tokens) for name, tokens in told.items()}
-        nothing = {"image": self._black_picture, "text": self._empty_caption}
+        nothing = {"image": self._black_picture, "text": lambda: self.text_tokens([""])}
         return {name: self._for_network(nothing[name]()).expand_as(tokens) for name, tokens in told.items()}
 
     def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
@@ -267,15 +260,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         self.require("image_encoder", "embeds the black picture that guidance leads away from")
         return self._embed(torch.zeros(1, *self.image_size))
 
-    def _empty_caption(self) -> torch.Tensor:
-        return self._embed_tokens(self._tokenised([""]))
-
     def _for_network(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens.to(self._execution_device, self.image_unet.dtype)
-
-    def _tokenised(self, texts: Sequence[str]) -> torch.Tensor:
-        text_encoder = self.require("text_encoder", "embeds captions")
-        return token_ids(self.require("tokenizer", "reads captions"), texts, text_encoder.config)
 
     def _embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         encoder, input_ids = self.text_encoder, input_ids.to(self._execution_device)
