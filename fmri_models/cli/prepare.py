@@ -4,19 +4,21 @@ import argparse
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
-from ..names import check_line, did_you_mean, one_line, shell_word
+from ..names import check_line, did_you_mean, listed, one_line, shell_word
 from ..output_folders import TRIAL_TABLE, check_output_folder
 from ..records import import_path
 from ..registry import DATASETS
 from .console import SeedOption
 
 ARRAYS = "arrays"
+# Options of the command that are passed on to scripts, too.
+_OWN_OPTIONS = ("seed", "name", "overwrite")
 _EXAMPLES = """examples:
   fmri-models prepare digits69 --source digit69_28x28.mat --out data/digits69
   fmri-models prepare my_script.py --source my_files --out data/mine
@@ -25,7 +27,8 @@ _EXAMPLES = """examples:
       --voxels subj01=VA.csv subj02=VB.csv --drop-bad-voxels --out data/ours
 
 A script is a Python file with a function `prepare(source: Path, out: Path, **options) -> None` that writes a trial
-table with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it.
+table with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it, as what the function's annotation
+says of `key`.
 
 arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
 `subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
@@ -165,16 +168,15 @@ def _prepare_published(args: argparse.Namespace) -> None:
         args.usage_error(f"--source is needed for {args.dataset}")
     if args.fmri or args.events or args.stimuli or args.voxels or args.drop_bad_voxels or args.size is not None:
         args.usage_error("--fmri, --events, --stimuli, --voxels, --drop-bad-voxels, --size belong to `prepare arrays`")
-    options = _options(args)
+    texts, own = _options(args), _own_options(args)
     prepare = load_preparation(args.dataset)
+    options = {**_as_declared(prepare, texts, own, args.dataset), **own}
     try:
         inspect.signature(prepare).bind(args.source, args.out, **options)
     except TypeError as error:
-        known = inspect.signature(prepare).parameters
-        unknown = next((name for name in options if name not in known), None)
         raise FmriModelsError(
             f"The data set script {args.dataset} doesn't take these options ({error}); it has the form "
-            f"prepare{inspect.signature(prepare)}.{did_you_mean(unknown, known) if unknown else ''}"
+            f"prepare{inspect.signature(prepare)}."
         ) from error
     if args.name:
         check_line(args.name, "table's name", most=200)
@@ -197,9 +199,9 @@ def _prepare_published(args: argparse.Namespace) -> None:
         _say(finding)
 
 
-def _options(args: argparse.Namespace) -> dict[str, object]:
-    """What the script is told beyond source and out: only what the user typed."""
-    options: dict[str, object] = {}
+def _options(args: argparse.Namespace) -> dict[str, str]:
+    """What `--option` says, as it was typed."""
+    options: dict[str, str] = {}
     for text in args.option:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
@@ -207,13 +209,47 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         if key in options:
             args.usage_error(f"--option gives {key} twice; give it once")
         options[key] = value
-    if args.seed is not None:
-        options["seed"] = args.seed
-    if args.name:
-        options["name"] = args.name
-    if args.overwrite:
-        options["overwrite"] = True
     return options
+
+
+def _own_options(args: argparse.Namespace) -> dict[str, object]:
+    """What the script is told by options of the command's own: only those that the user typed."""
+    given = {"seed": args.seed, "name": args.name or None, "overwrite": args.overwrite or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _as_declared(
+    prepare: Callable[..., None], texts: Mapping[str, str], own: Collection[str], dataset: str
+) -> dict[str, object]:
+    """The texts of `--option` as the function's annotations say, as in a recipe; texts where it has none.
+
+    Raises:
+        FmriModelsError: The function has no such option, of these or of the command's own, or takes another value.
+    """
+    from ..typed_values import Options, options_of
+
+    declared = options_of(prepare, without=list(inspect.signature(prepare).parameters)[:2])
+    if not isinstance(declared, Options):
+        return dict(texts)
+    unknown = [name for name in (*texts, *own) if name not in declared.types]
+    if declared.closed and unknown:
+        known = [f"--{name}" if name in _OWN_OPTIONS else f"--option {name}=VALUE" for name in declared.types]
+        raise FmriModelsError(
+            f"The data set script {dataset} doesn't take these options ({listed(unknown)}); those that it takes: "
+            f"{', '.join(known) or 'none'}.{did_you_mean(unknown[0], declared.types)}"
+        )
+    return {name: _read_option(name, text, declared.types.get(name, Any)) for name, text in texts.items()}
+
+
+def _read_option(name: str, text: str, declared: Any) -> object:
+    from ..typed_values import Argument, OneOf, expectation, typed
+
+    kinds = get_args(declared) or (declared,)
+    if Path in kinds:
+        as_text = _read_option(name, text, OneOf(tuple(str if kind is Path else kind for kind in kinds)))
+        return Path(as_text) if isinstance(as_text, str) else as_text
+    # What is no option's type is left to the function.
+    return typed(Argument(text), declared, f"--option {name}") if expectation(declared) != "something else" else text
 
 
 def _prepare_arrays(args: argparse.Namespace) -> None:

@@ -120,7 +120,22 @@ def test_scripts_of_anybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (None, [], "mine.py does not exist"),
         ("x = 1", [], "has no function `prepare(source: Path, out: Path, **options)`"),
         ("import nothing_of_that_name", [], "can't be run (ModuleNotFoundError"),
-        ("def prepare(source, out): pass", ["--seed", "3"], "doesn't take these options"),
+        (
+            "def prepare(source, out): pass",
+            ["--seed", "3"],
+            "doesn't take these options (seed); those that it takes: none",
+        ),
+        (
+            "def prepare(source, out, width: int = 1, seed: int = 0): pass",
+            ["--option", "widht=4"],
+            "take these options (widht); those that it takes: --option width=VALUE, --seed. Did you mean 'width'?",
+        ),
+        ("def prepare(source, out, width): pass", [], "(missing a required argument: 'width'); it has the form"),
+        (
+            "def prepare(source, out, width: int = 1): pass",
+            ["--option", "width=wide"],
+            "--option width is 'wide'; expected a whole number",
+        ),
     ):
         if text is not None:
             script.write_text(text)
@@ -137,3 +152,35 @@ def test_scripts_of_anybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     np.testing.assert_array_equal(TrialTable.open(out).trials("subj01").fmri(), np.full((1, 4), 3))
     assert main(["prepare", "nobody", "--source", str(source), "--out", str(out)]) == 1
     assert "expected digits69, arrays, or the path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "expected"),
+    [
+        ("int", "1e1", 10),
+        ("float | None", "null", None),
+        ("bool", "no", False),
+        ("str", "01", "01"),
+        ("list[str]", "[a, 02]", ["a", "02"]),
+        ("'list[int]'", "3", [3]),
+        ("typing.Literal['fast', 'exact']", "exact", "exact"),
+        ("pathlib.Path | None", "2030", Path("2030")),
+        ("pathlib.Path", "null", Path("null")),
+        ("dict[str, float]", "{a: 1}", {"a": 1.0}),
+        ("typing.Any", "01", "01"),
+        ("NobodyKnows", "01", "01"),
+    ],
+)
+def test_options_of_scripts_are_what_their_annotations_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], annotation: str, text: str, expected: object
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from __future__ import annotations\nimport pathlib, typing\nfrom fmri_models import FmriModelsError\n\n"
+        f"def prepare(here: pathlib.Path, there: pathlib.Path, option: {annotation}, **others):\n"
+        "    raise FmriModelsError(f'{type(here).__name__} {option!r} {others}')\n"
+    )
+    command = ["prepare", str(script), "--source", str(script), "--out", str(tmp_path / "out"), "--name", "'x'"]
+    assert main([*command, "--option", f"option={text}", "--option", "further=1"]) == 1
+    others = {"further": "1", "name": "'x'"}
+    assert f"PosixPath {expected!r} {others}" in capsys.readouterr().err
