@@ -60,6 +60,10 @@ class Conditions:
         """The same on a device, in a dtype."""
         return self._each(lambda values: values.to(device, dtype))
 
+    def are_of(self, number: int) -> bool:
+        """Whether each condition that is given is of so many pictures."""
+        return all(len(values) == number for values in self.given.values())
+
     def repeated(self, num_patterns: int, num_candidates: int) -> "Conditions":
         """`num_candidates` pictures of each pattern, one after the other; what has as many already stays as it is.
 
@@ -139,6 +143,6 @@ def _joined(values: Any) -> torch.Tensor | None:
         return None
     several = list(values) if isinstance(values, list | tuple) else [values]
     if not (several and all(isinstance(each, torch.Tensor) for each in several)):
-        kind = type(values if several == [values] else several[0]).__name__ if several else "list of nothing"
-        raise FmriModelsError(f"Embeddings and latents are tensors, or lists of them; got a {kind}.")
+        found = type(values if several == [values] else several[0]).__name__ if several else "list of nothing"
+        raise FmriModelsError(f"Embeddings and latents are tensors, or lists of them; got a {found}.")
     return torch.cat(several) if isinstance(values, list | tuple) else values
