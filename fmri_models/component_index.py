@@ -1,6 +1,7 @@
 """An index of components names classes of known libraries and nothing else, so that no code of a folder is run."""
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -15,10 +16,14 @@ from .adapters import has_adapter_layers
 from .errors import FmriModelsError
 from .known_classes import class_names, component_libraries, find_path
 from .names import did_you_mean, one_line
-from .reading import read_object
+from .reading import read_object, read_text
 
 logger = logging.get_logger(__name__)
 
+CARD_FILE = "README.md"
+
+# As the template of the cards has it.
+_PACKAGE_ON_CARD = re.compile(r"of the package `([A-Za-z0-9][A-Za-z0-9._-]{0,79})`, which has to be installed")
 _OTHER_MARKS = (("preprocessor_config.json", "feature_extractor_type"), ("adapter_config.json", "peft_type"))
 
 
@@ -47,6 +52,26 @@ def what_lies_in(folder: Path) -> str | None:
         by = f"{shown}.from_pretrained" if shown in class_names() else "AutoModel.from_pretrained"
         return f"is a network ({shown or 'of no stated class'}), which {by} loads"
     return "is a processor, which FmriProcessor.from_pretrained loads" if "processor" in file else "is a PEFT adapter"
+
+
+def package_on_card(folder: Path) -> str:
+    """Which package the card of a saved pipeline says has to be installed, for a sentence; nothing is imported for it.
+
+    Args:
+        folder: The pipeline's folder, or that of one of its components.
+
+    Returns:
+        Such as `" (fmri-shallow, says README.md)"`; empty where no card names one.
+    """
+    for file in (folder / CARD_FILE, folder.absolute().parent / CARD_FILE):
+        try:
+            named = _PACKAGE_ON_CARD.search(read_text(file, "card", "")) if file.is_file() else None
+        # It matters to nobody but for this hint.
+        except FmriModelsError:
+            named = None
+        if named is not None:
+            return f" ({named[1]}, says {CARD_FILE})"
+    return ""
 
 
 def check_index_keys(index: Mapping[str, Any], pipeline_class: type, what: str, mend: str) -> None:

@@ -23,7 +23,7 @@ from .adapters import (
     put_adapter,
     unwrapped,
 )
-from .component_index import what_lies_in
+from .component_index import package_on_card, what_lies_in
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
@@ -359,7 +359,8 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
         if found is None:
             raise FmriModelsError(
                 f"{one_line(folder)} holds a network of the type {one_line(model_type, 80)!r}, which is of no method "
-                "here; if another package has the method, install or import that package first."
+                "here; if another package has the method, install or import that package first"
+                f"{package_on_card(folder)}."
             )
         raise FmriModelsError(
             f"{one_line(folder)} holds a {found.__name__} and no {cls.__name__}; load it with {found.__name__} or "

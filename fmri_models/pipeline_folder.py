@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters import ADAPTER_FILES
-from .component_index import check_component_index, what_lies_in
+from .component_index import CARD_FILE, check_component_index, package_on_card, what_lies_in
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .hub_repository import (
@@ -48,7 +48,8 @@ def local_pipeline(path: str, kwargs: dict[str, Any]) -> Path:
             )
         return Path(path)
     options = fetch_options(kwargs)
-    index = read_index(fetch_folder(path, [INDEX_FILE], **options))
+    # The card says which package an unknown class is of.
+    index = read_index(fetch_folder(path, [INDEX_FILE, CARD_FILE], **options))
     components = [name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]]
     variants = _components_of_variant(path, components, kwargs.get("variant"), options)
     patterns = [INDEX_FILE, *ACCOMPANYING_FILES]
@@ -113,7 +114,7 @@ def other_class(name: Any, folder: str | os.PathLike) -> FmriModelsError:
         )
     return FmriModelsError(
         f"{folder} holds a {one_line(repr(name), 80)}, which is no pipeline of this package; if another package has "
-        "the method, install or import that package first."
+        f"the method, install or import that package first{package_on_card(Path(folder))}."
     )
 
 

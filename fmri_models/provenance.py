@@ -5,12 +5,12 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .component_index import CARD_FILE
 from .loaded_components import LoadedComponents
 from .reading import MEBIBYTE, read_bytes
 from .registry import card_writer
 from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
 
-CARD_FILE = "README.md"
 LIBRARY = "fmri_models"
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png")
 # What is published with a pipeline and is no component of it.

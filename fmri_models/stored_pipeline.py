@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 
 from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
-from .component_index import check_can_be_saved, check_without_adapters
+from .component_index import CARD_FILE, check_can_be_saved, check_without_adapters
 from .errors import FmriModelsError
 from .generation.loading import parse_source, resolved
 from .held_generator import HoldsGenerator
@@ -35,7 +35,7 @@ from .pipeline_folder import (
 )
 from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
 from .processing_fmri import FmriProcessor
-from .provenance import CARD_FILE, Provenance, published, write_card_again
+from .provenance import Provenance, published, write_card_again
 from .registry import card_writer
 from .saving import merged_folder, warn_of_pickles
 from .swapping import recover, written_files

@@ -143,6 +143,27 @@ show(fmri_models.FmriPreTrainedModel.from_pretrained("model", subfolder="brain_m
         ["ShallowConfig"],
         ["ShallowModel"],
     ]
+    without = run(
+        """
+import os, sys
+sys.path = [each for each in sys.path if not os.path.isdir(os.path.join(each, "fmri_shallow"))]
+import fmri_models
+for loader, place in (
+    (fmri_models.FmriToImagePipeline, "model"),
+    (fmri_models.FmriPreTrainedModel, "model/brain_model"),
+    (fmri_models.ImageGenerator, "model/image_generator"),
+):
+    try:
+        loader.from_pretrained(place)
+    except fmri_models.FmriModelsError as error:
+        print("refused", str(error).rpartition("; ")[2])
+"""
+    )
+    assert [line for line in without.stdout.splitlines() if line.startswith("refused ")] == [
+        *["refused if another package has the method, install or import that package first "
+          "(fmri-shallow, says README.md)."] * 2,
+        "refused if another package has it, install or import that package first.",
+    ], without.stderr  # fmt: skip
 
 
 def test_a_model_of_a_package_works_in_half_precision_and_with_the_trainer_of_transformers(run):
