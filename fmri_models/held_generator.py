@@ -115,6 +115,7 @@ class HoldsGenerator(CallState, DiffusionPipeline):
         super().__init__()
         self._held = HeldGenerator()
 
+    # Not `ImageGenerator | None`: whoever has a pipeline that draws would have to say so again wherever it is used.
     @property
     def image_generator(self) -> Any:
         """The [`ImageGenerator`] that draws, or None; one that is only named is loaded when it is first asked for."""

@@ -12,6 +12,7 @@ from diffusers.utils import logging
 
 from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
 from .component_index import CARD_FILE, check_can_be_saved, check_without_adapters
+from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .generation.loading import parse_source, resolved
 from .held_generator import HoldsGenerator
@@ -49,7 +50,7 @@ class StoredPipeline(HoldsGenerator):
     """Saving and loading of a pipeline with what lies beside its components: card, training record, report."""
 
     processor: FmriProcessor
-    drawing_settings: Any
+    drawing_settings: DrawingSettings
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,7 +53,10 @@ class StepCallback:
     """
 
     def __init__(
-        self, function: CallbackFunction | None = None, names: Sequence[str] | None = None, caller: Any = None
+        self,
+        function: CallbackFunction | None = None,
+        names: Sequence[str] | None = None,
+        caller: CallState | None = None,
     ) -> None:
         if isinstance(function, PipelineCallback | MultiPipelineCallbacks):
             names = function.tensor_inputs
@@ -78,7 +81,12 @@ class StepCallback:
         self.caller = caller
 
     def __call__(
-        self, image_generator: Any, step: int, timestep: torch.Tensor, latents: torch.Tensor, conditions: Conditions
+        self,
+        image_generator: CallState,
+        step: int,
+        timestep: torch.Tensor,
+        latents: torch.Tensor,
+        conditions: Conditions,
     ) -> tuple[torch.Tensor, Conditions]:
         """Latents and conditions, with what the function returns in their place, or copies that it may have changed.
 

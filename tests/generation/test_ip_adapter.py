@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.generation.ip_adapter import IPAdapter, IPAdapterImageGenerator
+from fmri_models.generation.ip_adapter import IPAdapterImageGenerator
+from fmri_models.generation.ip_adapter_network import IPAdapter
 from tests.generation.generator_common import (
     GeneratorTesterMixin,
     randomised,
