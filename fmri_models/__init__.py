@@ -31,7 +31,7 @@ _CORE = {
     "FmriToImagePipeline": "pipeline_fmri",
     "GeneratorRecord": "records",
     "GradientObjective": "objectives",
-    "IPAdapter": "generation.ip_adapter",
+    "IPAdapter": "generation.ip_adapter_network",
     "IPAdapterImageGenerator": "generation.ip_adapter",
     "ImageGenerator": "generation.image_generator",
     "ImageGeneratorOutput": "generation.image_generator",
@@ -77,7 +77,8 @@ if TYPE_CHECKING:
     from .generation.clip_targets import ClipTargets
     from .generation.embedded import EmbeddedImageGenerator
     from .generation.image_generator import ImageGenerator, ImageGeneratorOutput
-    from .generation.ip_adapter import IPAdapter, IPAdapterImageGenerator
+    from .generation.ip_adapter import IPAdapterImageGenerator
+    from .generation.ip_adapter_network import IPAdapter
     from .generation.kandinsky import KandinskyImageGenerator
     from .generation.open_clip_model import OpenClipModel
     from .generation.pixels import PixelsImageGenerator
