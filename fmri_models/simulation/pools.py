@@ -43,8 +43,8 @@ class Counts:
         train = self._train(validation + test, available)
         if min(train, test) < 1 or validation < 0:
             raise FmriModelsError(
-                f"That leaves {train} training, {validation} validation and {test} test stimuli; expected at least one "
-                "for training and one for test."
+                f"{self._asked}That leaves {train} training, {validation} validation and {test} test stimuli; expected "
+                f"at least one for training and one for test: {self._mend(validation, test)}."
             )
         if available is None and train + validation + test > _MOST_SCENES:
             raise FmriModelsError(
@@ -57,6 +57,25 @@ class Counts:
                 "test stimuli; ask for fewer, or give more pictures."
             )
         return train, validation, test
+
+    @property
+    def _asked(self) -> str:
+        """What a number of trials comes to, as a sentence; empty where none is given."""
+        if self.trials is None:
+            return ""
+        stimuli = self.trials // self.repetitions
+        return f"{self.trials} trials are {stimuli} stimuli, each shown {self.repetitions} times. "
+
+    def _mend(self, validation: int, test: int) -> str:
+        """What to ask for where too few stimuli are left, by the names of options of the command and of `simulate`."""
+        if validation < 0 or test < 1:
+            return "give other numbers (--validation, --test; num_validation, num_test in Python)"
+        if self.train is not None:
+            return "ask for more (--train; num_train in Python)"
+        fewer = "set fewer aside (--validation, --test; num_validation, num_test in Python)"
+        if self.trials is None:
+            return f"give more pictures, or {fewer}"
+        return f"{fewer}, or ask for more trials (--trials; num_trials) or fewer repetitions (--repetitions)"
 
     def _train(self, held_out: int, available: int | None) -> int:
         if self.trials is not None and self.train is not None:

@@ -526,8 +526,16 @@ def test_a_simulated_table_is_a_source_of_stimuli(table, tmp_path):
         ({"repetitions": 0}, "number of repetitions is 0"),
         ({"num_subjects": 0}, "0 subjects"),
         ({"seed": -1}, "seed is -1"),
-        ({"num_test": 0}, "at least one"),
-        ({"num_trials": 30}, "leaves -190 training"),
+        (
+            {"num_test": 0},
+            r"at least one .* other numbers \(--validation, --test; num_validation, num_test in Python\)",
+        ),
+        ({"num_train": 0}, r"ask for more \(--train; num_train in Python\)"),
+        ({"num_trials": 30}, r"^30 trials are 10 stimuli, each shown 3 times\. That leaves -190 training"),
+        (
+            {"num_trials": 30},
+            r"set fewer aside \(--validation, --test; .* or ask for more trials \(--trials; num_trials\)",
+        ),
         ({"num_trials": 900, "num_train": 10}, "one of them"),
         ({"stimuli": "builtin:faces"}, "builtin:scenes"),
         ({"stimuli": "no/such/folder"}, "do not exist"),
