@@ -156,6 +156,11 @@ def _begins(name: str, beginning: str) -> bool:
     return len(beginning) > 2 and name.startswith(beginning)
 
 
+def as_sentence(text: str) -> str:
+    """A sentence with its full stop, so that another one may follow."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A question that follows the sentence on a name that there is not; empty if no known one resembles it."""
     found = closest(str(name), known)

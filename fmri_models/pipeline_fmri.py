@@ -140,7 +140,8 @@ class FmriToImagePipeline(StoredPipeline):
         if unused:
             have = "has" if len(unused) == 1 else "have"
             drawn_by = type(self.image_generator).__name__
-            why = "" if "num_candidates" in used else ", which draws nothing at random"
+            # What takes steps may well begin with noise.
+            why = "" if used.keys() - {"strength"} else ", which draws nothing at random"
             warnings.warn(
                 f"{', '.join(unused)} {have} no effect with this pipeline's {drawn_by}{why}.",
                 stacklevel=4,
@@ -372,6 +373,8 @@ class FmriToImagePipeline(StoredPipeline):
         if not image_generator.generates_from_embeddings:
             # Several draws differ only where a generator samples; otherwise one is all there is.
             conditions, num_candidates = conditions.only("latents"), 1
+        elif "num_candidates" not in self.settings_used(request.settings) and conditions.are_of(num_patterns):
+            num_candidates = 1
         if not conditions.given:
             # What was decoded is for retrieval alone; a picture that is drawn from nothing would be none of it.
             image_generator.accept(conditions).count(type(image_generator).__name__)

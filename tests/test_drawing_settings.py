@@ -9,20 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from fmri_models import DrawingSettings, FmriModelsError, FmriProcessor, FmriToImagePipeline, PixelsImageGenerator
+from fmri_models import (
+    DrawingSettings,
+    FmriModelsError,
+    FmriProcessor,
+    FmriToImagePipeline,
+    ImageGenerator,
+    PixelsImageGenerator,
+)
 from fmri_models.drawing_settings import MAX_CANDIDATES, MAX_INFERENCE_STEPS
 from fmri_models.generation.loading import image_generator_class, spaces_of
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.registry import GENERATORS
+from tests.generation.smallest_generator import ColourImageGenerator
 
 VOXELS = 7
 FORMER = DrawingSettings(20, 2.0, 0.7, 1, "brain")
 
 
-def make_pipeline(**options) -> FmriToImagePipeline:
+def make_pipeline(generator: ImageGenerator | None = None, **options) -> FmriToImagePipeline:
     """Its pictures are blends of a decoded picture and decoded latents, by the strength."""
     torch.manual_seed(0)
-    generator = PixelsImageGenerator(1, 4, 4)
+    generator = generator or PixelsImageGenerator(1, 4, 4)
     config = LinearConfig(subject_names=["subj01"], num_voxels=[VOXELS], **spaces_of(generator))
     processor = FmriProcessor.fit({"subj01": np.random.default_rng(0).normal(size=(9, VOXELS))})
     model = LinearModel(config)
@@ -188,6 +196,37 @@ def test_settings_without_an_effect_are_named_in_one_warning_and_not_stated():
         warnings.simplefilter("error")
         drawn(pipeline)
         drawn(pipeline, strength=0.2)
+
+
+def test_one_candidate_is_drawn_where_all_would_be_the_same():
+    pipeline = make_pipeline()
+    betas = np.random.default_rng(1).normal(size=(3, VOXELS))
+    expected = pipeline(betas, output_type="pt").images
+    with pytest.warns(UserWarning, match="num_candidates has no effect with this pipeline's PixelsImageGenerator, wh"):
+        output = pipeline(betas, num_candidates=4, output_type="pt")
+    assert torch.equal(output.images, expected)
+    assert output.candidates is None and output.scores is None
+
+
+def test_settings_that_a_generator_says_have_no_effect_have_none():
+    """Its author has forgotten that candidates differ; nobody is told that it draws nothing at random."""
+
+    class Forgetful(ColourImageGenerator):
+        used_settings = ("num_inference_steps", "strength")
+
+    pipeline = make_pipeline(Forgetful(4))
+    with pytest.warns(UserWarning) as caught:
+        pipeline.warn_of_unused({"num_candidates": 4, "guidance_scale": 4.0, "strength": 0.5})
+    assert [str(each.message) for each in caught] == [
+        "num_candidates, guidance_scale have no effect with this pipeline's Forgetful."
+    ]
+    expected = drawn(pipeline, num_inference_steps=2)
+    with pytest.warns(UserWarning):
+        assert torch.equal(drawn(pipeline, num_inference_steps=2, num_candidates=4), expected)
+    betas = np.random.default_rng(1).normal(size=(3, VOXELS))
+    with pytest.warns(UserWarning):
+        assert pipeline(betas, num_candidates=4).candidates is None
+    assert [len(each) for each in make_pipeline(ColourImageGenerator(4))(betas, num_candidates=4).candidates] == [4] * 3
 
 
 @pytest.mark.parametrize("name", GENERATORS.names())

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.names import check_line, check_name, closest, csv_cell, file_name, markdown, markdown_code, one_line
+from fmri_models.names import (
+    as_sentence,
+    check_line,
+    check_name,
+    closest,
+    csv_cell,
+    file_name,
+    markdown,
+    markdown_code,
+    one_line,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "subj01", "scene-00_1.v2", "_x", "0" * 128])
@@ -133,6 +143,13 @@ def test_file_names_stay_in_their_folder(tmp_path_factory, text):
         return
     assert (folder / name).parent == folder and os.path.normpath(folder / name) == str(folder / name)
     assert not name.startswith(".") and len(name.encode()) < 256
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("It draws cells", "It draws cells."), ("It does.", "It does."), ("Cells!", "Cells!")]
+)
+def test_another_sentence_may_follow(text, expected):
+    assert as_sentence(text) == expected
 
 
 def test_a_wrong_guess_that_would_refuse_something_needs_all_but_the_same_name():

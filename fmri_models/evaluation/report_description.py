@@ -7,7 +7,7 @@ import numpy as np
 
 from ..data.schema import TRAIN, VALIDATION
 from ..data.table import TrialTable
-from ..names import listed
+from ..names import as_sentence, listed
 from ..pipeline_fmri import FmriToImagePipeline
 from ..scenes import factor_combinations_seen
 from ..training_record import TrainingRecord
@@ -80,7 +80,7 @@ def notes_on_what_was_measured(
     if table.simulated:
         notes.append("The brain activity is simulated; nothing here says how well a real brain can be read.")
     if pipeline.image_generator.limits is not None:
-        notes.append(pipeline.image_generator.limits)
+        notes.append(as_sentence(pipeline.image_generator.limits))
     if not pipeline.image_generator.generates_from_embeddings:
         embeds = pipeline.brain_model.config.image_embedding_space is not None
         notes.append(

@@ -62,8 +62,8 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
         limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
             meant to be whole pictures.
         drawing_settings: What a new pipeline draws with where nobody says anything else.
-        used_settings: Which of these change what it draws; several candidates of one embedding differ where a generator
-            draws at random.
+        used_settings: Which of these change what it draws. One that draws at random has `num_candidates` and
+            `selection` among them: without, pipelines draw one picture of what was decoded, whatever a caller asks for.
         images_a_batch: Pictures that are drawn together; None for all of a call.
         images_a_pass: Pictures that go through an encoder or autoencoder together.
     """

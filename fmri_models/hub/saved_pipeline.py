@@ -10,7 +10,7 @@ from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
 from ..generation.loading import image_generator_class, image_generator_name, parse_source
 from ..generation.source import GeneratorSource
-from ..names import one_line
+from ..names import as_sentence, one_line
 from ..pipeline_folder import INDEX_FILE, read_index, saved_settings
 from ..processing_fmri import FmriProcessor
 from ..records import Method
@@ -118,7 +118,8 @@ class SavedPipeline:
     def generator_limits(self) -> str | None:
         """What the image generator's pictures are not, for a generator of this package."""
         name = None if self.generator is None else image_generator_name(self.generator)
-        return None if name is None else image_generator_class(name).limits
+        limits = None if name is None else image_generator_class(name).limits
+        return None if limits is None else as_sentence(limits)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from transformers.utils import logging
 
 from ..data.generator_pictures import prepare_pictures
 from ..generation.image_generator import ImageGenerator
+from ..names import as_sentence
 
 # Below this the round trip through a generator visibly changes a picture.
 ROUND_TRIP_PSNR = 25.0
@@ -29,7 +30,7 @@ def say_what_is_lost(generator: ImageGenerator, named: str | dict[str, Any], ima
         logger.warning(generator.advice)
     psnr = round_trip_psnr(generator, images)
     if generator.limits is not None:
-        logger.warning(f"{generator.limits} It gives these stimuli back with {psnr:.1f} dB at best.")
+        logger.warning(f"{as_sentence(generator.limits)} It gives these stimuli back with {psnr:.1f} dB at best.")
     elif psnr < ROUND_TRIP_PSNR:
         logger.warning(
             f"The image generator {named!r} gives these stimuli back with {psnr:.1f} dB only (its own "
