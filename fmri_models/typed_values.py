@@ -9,7 +9,7 @@ import math
 import re
 import types
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
@@ -68,11 +68,13 @@ class Options:
     Args:
         types: Key ▶ type.
         closed: Whether other keys are refused.
+        offered: Keys that are named where another one is refused; None names all.
         renamed: Former name of a key ▶ what it is called now; the former ones are taken with a warning.
     """
 
     types: Mapping[str, Any]
     closed: bool = True
+    offered: Collection[str] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def current(self, key: Any, place: str) -> Any:
@@ -206,14 +208,21 @@ def options_of(declared: Any, without: Sequence[str] = ()) -> Any:
     return Options(found, closed=all(each.kind != each.VAR_KEYWORD for each in parameters))
 
 
-def check_key(key: Any, known: Iterable[str], what: str) -> None:
+def check_key(key: Any, known: Iterable[str], what: str, offered: Collection[str] | None = None) -> None:
     """Refuses a key that there is not.
 
+    Args:
+        key: The key.
+        known: Those that there are.
+        what: What has the keys, as the beginning of a sentence.
+        offered: Those of them that may be chosen here; None stands for all.
+
     Raises:
-        FmriModelsError: Names it, and the known one that is closest to it.
+        FmriModelsError: Names it, and the one that is closest to it of those that may be chosen.
     """
-    names = list(known)
-    if key not in names:
+    known = list(known)
+    if key not in known:
+        names = known if offered is None else [name for name in known if name in offered]
         close = closest(str(key), names)
         hint = f"did you mean {close!r}?" if close else f"known keys: {', '.join(names) or 'none'}."
         raise FmriModelsError(f"{what} has the unknown key {one_line(repr(str(key)), 80)}; {hint}")
@@ -232,7 +241,7 @@ def _typed_mapping(value: dict[Any, Any], alternatives: list[Any], key: str, wha
             # Of a key under both of its names, the one that stands later counts, as overrides do.
             value = {declared.current(name, place): each for name, each in value.items()}
             for each in value if declared.closed else ():
-                check_key(each, declared.types, place)
+                check_key(each, declared.types, place, declared.offered)
             inside = {name: declared.types.get(str(name), Any) for name in value}
             break
         if isinstance(declared, Candidates):
@@ -353,7 +362,7 @@ def _below(alternatives: list[Any], part: str, what: str) -> tuple[str, Any]:
         if isinstance(declared, Options):
             name = declared.current(part, what)
             if declared.closed:
-                check_key(name, declared.types, what)
+                check_key(name, declared.types, what, declared.offered)
             return name, declared.types.get(name, Any)
         arguments = get_args(declared)
         if _origin(declared) in _MAPPINGS and len(arguments) > 1:

@@ -290,7 +290,7 @@ class Recipe:
         """Refuses options that are set from elsewhere, or that training does not look at."""
         config = get_method(self.method).load("config")
         for key in self.model:
-            check_key(key, config.own_fields(), "The recipe's model")
+            check_key(key, sorted(config.own_fields()), "The recipe's model", config.free_fields())
             if key not in config.free_fields():
                 raise FmriModelsError(
                     f"model.{key} is none of the method's options: the data, the generator or training itself set it, "

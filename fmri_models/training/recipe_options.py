@@ -1,9 +1,10 @@
 """Which options a recipe takes, with all that it configures, as they are declared where they are used."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from ..configuration_fmri import FmriConfig
 from ..data.augmentation import PictureAugmentation
 from ..drawing_settings import DrawingSettings
 from ..generation.loading import image_generator_class, image_generator_classes
@@ -47,7 +48,7 @@ def declared_options(
         "stages": OneOf((list_of(OneOf((_changed(stage_class, stage), Any))), Any)),
         "generator": OneOf((str, _generator_options(values.get("generator")), Any)),
         "processor": _processor_options(),
-        "model": options_of(method.load("config")),
+        "model": _model_options(method.load("config")),
         "drawing": _each_or_none(options_of(DrawingSettings)),
     }
     selectable = _changed(recipe_class, recipe)
@@ -64,6 +65,12 @@ def _changed(dataclass: type, changes: Mapping[str, Any]) -> Options:
 def _each_or_none(options: Options) -> Options:
     """Options of which each may also be null, which leaves it as it is."""
     return Options({name: OneOf((declared, None)) for name, declared in options.types.items()})
+
+
+def _model_options(config_class: type[FmriConfig]) -> Options:
+    """All fields of the configuration, of which those are offered that a recipe may set."""
+    options: Options = options_of(config_class)
+    return replace(options, offered=config_class.free_fields())
 
 
 def _processor_options() -> Options:

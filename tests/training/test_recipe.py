@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -243,6 +244,16 @@ def test_what_is_none_of_the_methods_options_is_refused(key, value):
     for override in (f"model.{key}={value}", f"selection.candidates=[{{}}, {{model.{key}: {value}}}]"):
         with pytest.raises(FmriModelsError, match=rf"model\.{key} is none of the method's options"):
             load_recipe("linear", [override])
+
+
+@pytest.mark.parametrize("key", ["subject_name", "num_voxel", "hidden", "nonsense"])
+def test_an_unknown_option_of_the_model_is_refused_with_those_that_a_recipe_may_set(key):
+    expected = rf"odel.* has the unknown key '{key}'; known keys: targets_a_block\."
+    for override in (f"model.{key}=1", f"selection.candidates=[{{}}, {{model.{key}: 1}}]"):
+        with pytest.raises(FmriModelsError, match=expected):
+            load_recipe("linear", [override])
+    with pytest.raises(FmriModelsError, match=expected):
+        replace(load_recipe("linear"), model={key: 1})
 
 
 @pytest.mark.parametrize(
