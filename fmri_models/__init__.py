@@ -117,7 +117,7 @@ def __getattr__(name: str) -> Any:
     elif name in _LOADER_BASES:
         value = getattr(import_module(_LOADER_BASES[name]), name)
     # Of modules Python asks here, too; classes of other packages are looked for only where one may be meant.
-    elif not name[0].isupper():
+    elif not name[:1].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         value = import_module(".known_classes", __name__).find_class(name)

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from .adapters import has_adapter_layers
 from .errors import FmriModelsError
-from .known_classes import class_names, component_libraries, find_path
+from .known_classes import component_libraries, find_path, is_method_class
 from .names import did_you_mean, one_line
 from .reading import read_object, read_text
 
@@ -45,11 +45,11 @@ def what_lies_in(folder: Path) -> str | None:
     name = named[0] if isinstance(named, list) and named else named
     shown = one_line(name, 80) if isinstance(name, str) else ""
     if file == "model_index.json":
-        if shown in class_names():
+        if is_method_class(shown):
             return f"is a whole pipeline ({shown}), which FmriToImagePipeline.from_pretrained loads"
         return f"is an image generator or another pipeline ({shown}), which {shown}.from_pretrained loads"
     if file == "config.json":
-        by = f"{shown}.from_pretrained" if shown in class_names() else "AutoModel.from_pretrained"
+        by = f"{shown}.from_pretrained" if is_method_class(shown) else "AutoModel.from_pretrained"
         return f"is a network ({shown or 'of no stated class'}), which {by} loads"
     return "is a processor, which FmriProcessor.from_pretrained loads" if "processor" in file else "is a PEFT adapter"
 
@@ -242,8 +242,11 @@ def _can_be_saved(found: type) -> bool:
 def _can_be_found(found: type) -> bool:
     from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-    library, path = found.__module__.partition(".")[0], find_path(found.__name__)
-    return library in LOADABLE_CLASSES or (path is not None and path.startswith((f"{library}:", f"{library}.")))
+    library = found.__module__.partition(".")[0]
+    if library in LOADABLE_CLASSES:
+        return True
+    path = find_path(found.__name__)
+    return path is not None and path.startswith((f"{library}:", f"{library}."))
 
 
 def _without_compilation(component: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import importlib.util
 import sys
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,14 +27,50 @@ def offered(group: str) -> dict[str, list[metadata.EntryPoint]]:
 @cache
 def _entry_points(path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
     # Every installed package's metadata are read for it, once as long as Python looks in the same places.
-    found = metadata.entry_points()
-    ordered = {group: sorted(found.select(group=group), key=package_of) for group in GROUPS}
-    return {group: sorted(entries, key=lambda entry: entry.name) for group, entries in ordered.items()}
+    try:
+        every = metadata.entry_points()
+        found = [entry for group in GROUPS for entry in every.select(group=group)]
+    # Of metadata that somebody has written by hand; Python does not say whose.
+    except Exception:
+        found = [entry for entry in _readable_entry_points() if entry.group in GROUPS]
+    ordered = sorted(found, key=lambda entry: (entry.name, package_of(entry)))
+    return {group: [entry for entry in ordered if entry.group == group] for group in GROUPS}
+
+
+def _readable_entry_points() -> Iterator[metadata.EntryPoint]:
+    """As Python finds them, the first of packages of one name, but for those that can't be read."""
+    seen = set()
+    for package in metadata.distributions():
+        name = "?"
+        try:
+            name = str(package.name)
+            if name not in seen:
+                yield from package.entry_points
+            seen.add(name)
+        except Exception as error:
+            warnings.warn(
+                f"What the package {one_line(name, 80)} offers can't be read ({one_line(error, 120)}) and is left out; "
+                "update or uninstall that package.",
+                stacklevel=2,
+            )
 
 
 def package_of(entry: metadata.EntryPoint) -> str:
     """Name of the package that was installed with an entry point, as pip knows it."""
-    return one_line(entry.dist.name if entry.dist is not None else entry.value, 80)
+    # Metadata may be missing, or name nothing.
+    return one_line((entry.dist is not None and entry.dist.name) or entry.value, 80)
+
+
+def version_of(entry: metadata.EntryPoint) -> str:
+    """Version of the package that was installed with an entry point; empty where nothing states it."""
+    return one_line((entry.dist is not None and entry.dist.version) or "", 40)
+
+
+def summary_of(entry: metadata.EntryPoint) -> str:
+    """What the package that was installed with an entry point says of itself in a line; empty if nothing."""
+    if entry.dist is None or "Summary" not in entry.dist.metadata:
+        return ""
+    return one_line(entry.dist.metadata["Summary"], 200)
 
 
 def top_module(entry: metadata.EntryPoint) -> str:
@@ -75,8 +112,8 @@ def load_entry_point(entry: metadata.EntryPoint, what: str, expected: type) -> A
     start = f"The {what} {one_line(repr(entry.name), 80)} of the package {package_of(entry)}"
     try:
         found = entry.load()
-    # It is somebody's program, which may raise anything; the others are none the worse for it.
-    except Exception as error:
+    # It is somebody's program, which may raise anything, or exit; the others are none the worse for it.
+    except (Exception, SystemExit) as error:
         reason = one_line(f"{type(error).__name__}: {error}", 200)
         raise FmriModelsError(
             f"{start} can't be imported from {one_line(entry.value, 80)} ({reason}); update or uninstall that package."
@@ -115,12 +152,19 @@ def data_folders(name: str) -> list[tuple[str, Path]]:
 
 
 def _folder_of_module(module: str) -> Path | None:
-    """Where a module is, which is not imported for it; packages around it are."""
+    """Where a module is, for which neither it nor a package around it is imported."""
+    top, *inner = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    # Packages around it may raise anything.
+        spec = importlib.util.find_spec(top)
+        folders = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    # A name may be none, and installers bring finders of their own, which may raise anything.
     except Exception:
         return None
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent
+    if not folders:
+        return None if spec is None or spec.origin is None else Path(spec.origin).parent
+    for folder in (each.joinpath(*inner) for each in folders):
+        if folder.is_dir():
+            return folder
+        if inner and folder.with_name(f"{folder.name}.py").is_file():
+            return folder.parent
+    return None

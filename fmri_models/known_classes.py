@@ -1,5 +1,6 @@
 """The classes of methods and image generators by their bare names, as saved folders name them, and no others."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -32,6 +33,8 @@ def find_path(class_name: str) -> str | None:
     for path in own_class_paths():
         if bare_name(path) == class_name:
             return path
+    if _is_loader_base(class_name):
+        return None
     found = sorted({path for path in _class_paths() if bare_name(path) == class_name})
     if len(found) > 1:
         raise FmriModelsError(
@@ -51,23 +54,33 @@ def find_model(model_type: str) -> Any | None:
 
 
 def class_names() -> list[str]:
-    """Bare names of the public classes of all methods."""
-    return sorted({bare_name(path) for method in METHODS.in_order() for path in method.class_paths})
+    """Bare names of the public classes of all methods, without those of packages that nobody has used yet."""
+    return sorted({bare_name(path) for method in METHODS.at_hand() for path in method.class_paths})
 
 
-def is_method_class(class_name: str) -> bool:
+def is_method_class(class_name: object) -> bool:
     """Whether a public class of a method has that name."""
-    paths = (path for method in METHODS.in_order() for path in method.class_paths)
-    return any(bare_name(path) == class_name for path in paths)
+    # No package of others is imported for what is of this one.
+    for methods in (METHODS.own(), METHODS.in_order()):
+        if any(bare_name(path) == class_name for method in methods for path in method.class_paths):
+            return True
+        if any(bare_name(path) == class_name for path in own_class_paths()):
+            return False
+    return False
 
 
 def is_pipeline_class(class_name: str) -> bool:
     """Whether a saved folder may be of that class: a pipeline, or an image generator."""
     if class_name == "FmriToImagePipeline":
         return True
-    of_methods = (method.pipeline for method in METHODS.in_order())
-    of_generators = (record.generator for record in GENERATORS.in_order())
-    return any(bare_name(path) == class_name for path in chain(of_generators, of_methods))
+    if _is_loader_base(class_name):
+        return False
+    for methods, generators in ((METHODS.own(), GENERATORS.own()), (METHODS.in_order(), GENERATORS.in_order())):
+        of_methods = (method.pipeline for method in methods)
+        of_generators = (record.generator for record in generators)
+        if any(bare_name(path) == class_name for path in chain(of_methods, of_generators)):
+            return True
+    return False
 
 
 def component_libraries() -> set[str]:
@@ -96,6 +109,12 @@ def _entry_of_index(value: Any) -> Any:
     # diffusers calls it by its package, by its module, or by the folder that it is in.
     package, *within = path.partition(":")[0].split(".")
     return (OWN_PACKAGE, class_name) if library.partition(".")[0] == package or library in within else value
+
+
+def _is_loader_base(class_name: str) -> bool:
+    """Whether the loader of diffusers asks each library for a class of that name, whatever it loads."""
+    table = sys.modules.get("diffusers.pipelines.pipeline_loading_utils")
+    return any(class_name in classes for classes in getattr(table, "LOADABLE_CLASSES", {}).values())
 
 
 def _class_paths() -> Iterator[str]:

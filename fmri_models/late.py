@@ -150,6 +150,8 @@ class CompletedDict(dict[Any, Any]):
         content: What it holds already.
         complete: Writes the rest into it, and may be called often.
         is_known: Of which keys it is certain that the rest has nothing of them, so that they cost nothing.
+        begin: Writes as much of the rest as costs little, which is all that who asks for no key gets to see; None where
+            there is no such thing.
     """
 
     def __init__(
@@ -157,23 +159,30 @@ class CompletedDict(dict[Any, Any]):
         content: dict[Any, Any],
         complete: Callable[[], None],
         is_known: Callable[[Any], bool] = lambda key: False,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(content)
-        self._complete, self._is_known, self._busy = complete, is_known, threading.local()
+        self._begin, self._complete = complete if begin is None else begin, complete
+        self._is_known, self._busy = is_known, threading.local()
 
     def _completed(self) -> None:
+        self._do(self._begin)
+
+    def _do(self, step: Callable[[], None]) -> None:
         # What completes it may read it on its way.
         if getattr(self._busy, "now", False):
             return
         self._busy.now = True
         try:
-            self._complete()
+            step()
         finally:
             self._busy.now = False
 
     def _completed_for(self, key: object) -> None:
-        if not super().__contains__(key) and not self._is_known(key):
-            self._completed()
+        for step in (self._begin, self._complete):
+            if super().__contains__(key) or self._is_known(key):
+                return
+            self._do(step)
 
     def __contains__(self, key: object) -> bool:
         self._completed_for(key)

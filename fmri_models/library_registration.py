@@ -1,7 +1,7 @@
 """What transformers' Auto classes and diffusers' loaders are told about the package, as soon as they are imported."""
 
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
@@ -45,15 +45,22 @@ def _complete_auto_mapping(name: str, module: ModuleType) -> None:
         mapping._extra_content,
         register_with_transformers,
         lambda key: (
-            key in native if isinstance(key, str) else str(getattr(key, "__module__", "")).startswith("transformers.")
+            key in native
+            if isinstance(key, str)
+            else str(getattr(key, "__module__", "")).startswith(("transformers.", "builtins"))
         ),
+        lambda: register_with_transformers(METHODS.at_hand()),
     )
 
 
-def register_with_transformers() -> None:
-    """Registers the configuration, the model and the processor of every method, by transformers' own means."""
+def register_with_transformers(methods: Iterable[Method] | None = None) -> None:
+    """Registers the configuration, the model and the processor of methods, by transformers' own means.
+
+    Args:
+        methods: These; None for all, also those of packages that have to be imported for it.
+    """
     types: dict[str, str] = {}
-    for method in METHODS.in_order():
+    for method in METHODS.in_order() if methods is None else methods:
         config_class = load_or_warn(method.config)
         if config_class is None:
             continue
@@ -123,7 +130,9 @@ class _PipelineClasses(dict[str, Any]):
     def __contains__(self, name: object) -> bool:
         if super().__contains__(name):
             return True
-        return isinstance(name, str) and name not in self._own and is_pipeline_class(name)
+        if not isinstance(name, str) or not name[:1].isupper() or name in self._own:
+            return False
+        return is_pipeline_class(name)
 
     def __getitem__(self, name: str) -> Any:
         if super().__contains__(name):

@@ -172,6 +172,23 @@ class Conversion:
     drawing_settings: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class OfferedRecord:
+    """What an installed package offers, by the package's metadata, as long as nobody has imported it for its record.
+
+    Args:
+        name: Name in recipes and on the command line, by which `fmri_models.registry.get_method` imports the record.
+        title: What the package says of itself in a line.
+        package: The package, as pip knows it.
+        version: Its version.
+    """
+
+    name: str
+    title: str
+    package: str
+    version: str
+
+
 Record = Method | GeneratorRecord | DatasetRecord
 
 
@@ -210,8 +227,8 @@ def import_path(path: str) -> Any:
     module, name = path.split(":")
     try:
         return getattr(import_module(module), name)
-    # It is somebody's program, which may raise anything.
-    except Exception as error:
+    # It is somebody's program, which may raise anything, or exit.
+    except (Exception, SystemExit) as error:
         if module.partition(".")[0] == OWN_PACKAGE:
             raise
         raise FmriModelsError(

@@ -22,12 +22,14 @@ from .entry_points import (
     offered,
     package_of,
     problem_of_name,
+    summary_of,
     top_module,
+    version_of,
 )
 from .errors import FmriModelsError
 from .moved import moved_names
 from .names import check_name, did_you_mean, listed, one_line
-from .records import DatasetRecord, GeneratorRecord, Method, Record, bare_name, import_path, origin
+from .records import DatasetRecord, GeneratorRecord, Method, OfferedRecord, Record, bare_name, import_path, origin
 from .shipped import shipped_folder
 
 __getattr__ = moved_names(__name__, f"{__package__}.records", {"Conversion": "Conversion"})
@@ -87,10 +89,19 @@ class Registry(Generic[_Record]):
             f"{did_you_mean(name, known)}"
         )
 
-    def all(self) -> list[_Record]:
-        """All records, sorted by name; what packages offer and can't be used is a warning."""
+    def all(self) -> list[_Record | OfferedRecord]:
+        """All records, sorted by name, without importing a package; what is known to be of no use is a warning."""
         own = self._own()
-        return sorted([*own.values(), *self._offered(own)], key=lambda record: record.name)
+        found: list[_Record | OfferedRecord] = [*own.values()]
+        for entry in self._usable(own):
+            loaded = self._loaded.get(entry.value)
+            if isinstance(loaded, FmriModelsError):
+                warnings.warn(str(loaded), stacklevel=3)
+            elif loaded is not None:
+                found.append(loaded)
+            else:
+                found.append(OfferedRecord(entry.name, summary_of(entry), package_of(entry), version_of(entry)))
+        return sorted(found, key=lambda record: record.name)
 
     def in_order(self) -> Iterator[_Record]:
         """Those of this package and of the program first; packages of others are imported for who still asks then."""
@@ -101,6 +112,12 @@ class Registry(Generic[_Record]):
     def own(self) -> list[_Record]:
         """The records of this package and of the program."""
         return list(self._own().values())
+
+    def at_hand(self) -> list[_Record]:
+        """The records of this package and of the program, and those of packages that were imported for theirs."""
+        own = self._own()
+        loaded = (each for each in self._loaded.values() if not isinstance(each, FmriModelsError))
+        return list({**{record.name: record for record in loaded}, **own}.values())
 
     def register(self, record: _Record) -> None:
         """Adds a record for the running program.
@@ -144,16 +161,22 @@ class Registry(Generic[_Record]):
             return None
         return problem_of_name(self._what, entries, own)
 
-    def _offered(self, own: Mapping[str, _Record]) -> Iterator[_Record]:
+    def _usable(self, own: Mapping[str, _Record]) -> Iterator[EntryPoint]:
+        """What packages offer under names that are theirs alone; the others are warnings."""
         for name, entries in offered(self._group).items():
-            problem = self._problem(entries, own)
-            if problem is None and name not in own and not is_being_imported(entries[0]):
-                try:
-                    yield self._load(name)
-                except FmriModelsError as error:
-                    problem = str(error)
-            if problem is not None:
-                warnings.warn(problem, stacklevel=3)
+            if (problem := self._problem(entries, own)) is not None:
+                warnings.warn(problem, stacklevel=4)
+            elif name not in own:
+                yield entries[0]
+
+    def _offered(self, own: Mapping[str, _Record]) -> Iterator[_Record]:
+        for entry in self._usable(own):
+            if is_being_imported(entry):
+                continue
+            try:
+                yield self._load(entry.name)
+            except FmriModelsError as error:
+                warnings.warn(str(error), stacklevel=3)
 
     def _load(self, name: str) -> _Record:
         entry = offered(self._group)[name][0]
@@ -258,18 +281,21 @@ def get_method(name: str) -> Method:
     return METHODS.get(name)
 
 
-def list_methods() -> list[Method]:
-    """All methods: of this package, of installed packages that offer some, and those that were registered."""
+def list_methods() -> list[Method | OfferedRecord]:
+    """All methods: of this package, of installed packages that offer some, and those that were registered.
+
+    Of packages that nobody has used yet it says what their metadata tell, so that none is imported to be listed.
+    """
     return METHODS.all()
 
 
-def list_generators() -> list[GeneratorRecord]:
-    """All image generators that have a name."""
+def list_generators() -> list[GeneratorRecord | OfferedRecord]:
+    """All image generators that have a name, likewise."""
     return GENERATORS.all()
 
 
-def list_datasets() -> list[DatasetRecord]:
-    """All data sets that `fmri-models prepare` knows by name."""
+def list_datasets() -> list[DatasetRecord | OfferedRecord]:
+    """All data sets that `fmri-models prepare` knows by name, likewise."""
     return DATASETS.all()
 
 

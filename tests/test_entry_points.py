@@ -85,11 +85,20 @@ for command in ("--help", "demo --help", "prepare --help"):
     with contextlib.suppress(SystemExit):
         main(command.split())
 assert not {"fmri_shallow", "torch"} & set(sys.modules)
-import fmri_models.registry
-fmri_models.registry.METHODS.all()
+assert main(["list"]) == 0
+import fmri_models
+from fmri_models.registry import METHODS, get_method
+assert isinstance(fmri_models.list_recipes(), list)
+found = {type(each).__name__: each for each in fmri_models.list_methods()}
+title = "A method, an image generator and a data set for fmri_models."
+assert found["OfferedRecord"] == fmri_models.records.OfferedRecord("shallow", title, "fmri-shallow", "0.1"), found
+assert "ShallowModel" not in dir(fmri_models) and not {"fmri_shallow", "torch"} & set(sys.modules)
+assert get_method("shallow") in fmri_models.list_methods() and "ShallowModel" in dir(fmri_models)
+assert list(METHODS.in_order())[-1].name == "shallow"
 assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & set(sys.modules)
 """)
     assert finished.returncode == 0, finished.stderr
+    assert "(of the package fmri-shallow 0.1)" in " ".join(finished.stdout.split())
     assert "{linear,mindeye,shallow}" in finished.stdout and "digits69, stripes, arrays" in finished.stdout
 
 
@@ -260,8 +269,10 @@ def test_a_broken_package_is_named_and_the_others_work(packages):
     packages("broken", "broken_one", "import nothing_of_the_kind")
     packages("fine", "fine_one", light("fine", "fine_one"))
     assert METHODS.names() == ["broken", "fine", "linear", "mindeye"]
+    # Nobody knows yet, because listing imports none.
+    assert [method.name for method in list_methods()] == ["broken", "fine", "linear", "mindeye"]
     with pytest.warns(UserWarning) as caught:
-        assert [method.name for method in list_methods()] == ["fine", "linear", "mindeye"]
+        assert [method.name for method in METHODS.in_order()] == ["linear", "mindeye", "fine"]
     (warning,) = caught
     assert str(warning.message) == (
         "The method 'broken' of the package broken-one can't be imported from broken_one:METHOD "
@@ -269,7 +280,82 @@ def test_a_broken_package_is_named_and_the_others_work(packages):
     )
     with pytest.raises(FmriModelsError, match="of the package broken-one can't be imported"):
         METHODS.get("broken")
+    with pytest.warns(UserWarning, match="of the package broken-one can't be imported"):
+        assert [method.name for method in list_methods()] == ["fine", "linear", "mindeye"]
     assert METHODS.package("fine") == "fine-one" and METHODS.package("linear") == "fmri_models"
+
+
+def test_a_package_that_exits_is_a_broken_one(packages):
+    packages("exits", "that_exits", "raise SystemExit(3)")
+    with pytest.raises(
+        FmriModelsError, match=r"'exits' of the package that-exits can't be imported .* .SystemExit: 3."
+    ):
+        METHODS.get("exits")
+    folder = packages("fine", "behind", light("fine", "behind"))
+    (folder / "heavy.py").write_text("raise SystemExit")
+    with pytest.raises(FmriModelsError, match=r"behind.heavy:BehindModel can't be imported"):
+        METHODS.get("fine").load("model")
+    packages("asked", "interrupted", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        METHODS.get("asked")
+
+
+def test_what_is_of_this_package_is_used_without_importing_another(tmp_path):
+    place = tmp_path / "site"
+    (place / "that_exits" / "inner" / "recipes").mkdir(parents=True)
+    (place / "that_exits" / "__init__.py").write_text(
+        "import traceback\nopen('imported', 'w').write(str(traceback.format_stack()))\nraise SystemExit(3)\n"
+    )
+    (place / "that_exits" / "inner" / "recipes" / "of_another.yaml").write_text("# Of another.\nmethod: m\n")
+    metadata = place / "that_exits-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: that-exits\nVersion: 1\nSummary: Exits.\n")
+    groups = ("methods", "generators", "datasets")
+    lines = [f"[fmri_models.{group}]\n{group}_of_another = that_exits.inner:RECORD\n" for group in groups]
+    (metadata / "entry_points.txt").write_text("".join(lines))
+    program = """
+import sys, torch, diffusers, transformers, fmri_models
+from tests.generation.test_embedded import tiny_generator
+from tests.models.linear.test_pipeline_linear import TestLinearPipeline
+from fmri_models.cli.main import main
+from fmri_models.hub.convert import is_convertible
+from fmri_models.generation.loading import image_generator_name
+from fmri_models.component_index import what_lies_in
+import pathlib
+
+assert main(["list"]) == 0 and is_convertible("mindeye") and image_generator_name("EmbeddedImageGenerator")
+TestLinearPipeline().make_pipeline().save_pretrained("pipeline")
+tiny_generator().save_pretrained("generator")
+for loader in (diffusers.DiffusionPipeline, fmri_models.FmriToImagePipeline, fmri_models.LinearPipeline):
+    loader.from_pretrained("pipeline").save_pretrained("again")
+for loader in (diffusers.DiffusionPipeline, fmri_models.ImageGenerator, fmri_models.EmbeddedImageGenerator):
+    loader.from_pretrained("generator")
+for loader in (transformers.AutoModel, fmri_models.FmriPreTrainedModel):
+    loader.from_pretrained("pipeline", subfolder="brain_model")
+transformers.AutoProcessor.from_pretrained("pipeline", subfolder="processor")
+for folder in ("pipeline", "generator", "pipeline/brain_model"):
+    what_lies_in(pathlib.Path(folder))
+assert not hasattr(fmri_models, "") and dir(fmri_models)
+assert not pathlib.Path("imported").exists(), pathlib.Path("imported").read_text()
+"""
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), root, *sys.path])}
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    shown = " ".join(finished.stdout.split())
+    assert "methods_of_another Exits. (of the package that-exits 1)" in shown
+    assert "of_another Of another (of the package that-exits)" in shown
+
+
+def test_metadata_that_can_not_be_read_are_left_out(packages, tmp_path, monkeypatch):
+    packages("fine", "fine_one", light("fine", "fine_one"))
+    folder = packages("x", "written_by_hand", "")
+    (tmp_path / "written_by_hand-1.dist-info" / "entry_points.txt").write_bytes(b"[fmri_models.methods]\nm\xe9 = a:B\n")
+    monkeypatch.syspath_prepend(folder / "anew")
+    with pytest.warns(UserWarning, match="What the package written-by-hand offers can't be read .*uninstall that pack"):
+        assert METHODS.names() == ["fine", "linear", "mindeye"]
 
 
 def test_what_lies_behind_a_package_is_a_sentence_too(packages):

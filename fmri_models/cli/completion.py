@@ -69,9 +69,9 @@ def _choices(parser: argparse.ArgumentParser, action: argparse.Action) -> list[s
 
         return dataset_names()
     if (command, action.dest) == ("convert", "method"):
-        from ..registry import list_methods
+        from ..registry import METHODS
 
-        return [method.name for method in list_methods() if method.converter is not None]
+        return sorted(method.name for method in METHODS.in_order() if method.converter is not None)
     if action.dest == "part":
         return ["train", "validation", "test"]
     return []

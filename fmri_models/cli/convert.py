@@ -48,9 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..hub.convert import convert_checkpoint, convertible_methods
+    from ..hub.convert import convert_checkpoint, convertible_methods, is_convertible
 
-    if args.method not in convertible_methods():
+    if not is_convertible(args.method):
         raise UsageError(
             f"No published checkpoints of {args.method!r} can be read; those of {', '.join(convertible_methods())} can."
             f"{did_you_mean(args.method, convertible_methods())}"

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _records(what: str) -> list[dict[str, str]]:
+    from ..records import OfferedRecord
     from ..registry import DATASETS, GENERATORS, METHODS
     from ..training.recipe_files import list_recipes
 
@@ -42,7 +43,11 @@ def _records(what: str) -> list[dict[str, str]]:
         return [{"name": each.name, "title": each.title, "package": each.package} for each in list_recipes()]
     registries: dict[str, _Registry] = {"methods": METHODS, "generators": GENERATORS, "datasets": DATASETS}
     registry = registries[what]
-    return [{"name": each.name, "title": each.title, "package": registry.package(each.name)} for each in registry.all()]
+    found = []
+    for each in registry.all():
+        version = {"version": each.version} if isinstance(each, OfferedRecord) else {}
+        found.append({"name": each.name, "title": each.title, "package": registry.package(each.name), **version})
+    return found
 
 
 def _print(records: list[dict[str, str]], indent: str) -> None:
@@ -51,6 +56,7 @@ def _print(records: list[dict[str, str]], indent: str) -> None:
 
     entries = []
     for record in records:
-        origin = "" if record["package"] == OWN_PACKAGE else f" (of the package {record['package']})"
-        entries.append((record["name"], f"{record['title']}{origin}"))
+        package = " ".join(part for part in (record["package"], record.get("version")) if part)
+        origin = "" if record["package"] == OWN_PACKAGE else f"(of the package {package})"
+        entries.append((record["name"], f"{record['title']} {origin}".strip()))
     print(text_list(entries, indent))

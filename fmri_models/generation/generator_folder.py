@@ -16,7 +16,7 @@ from pydantic import ConfigDict, create_model
 from ..component_index import check_component_classes, component_class, component_classes
 from ..errors import FmriModelsError
 from ..hub_repository import local_folder, weights_patterns
-from ..known_classes import class_names
+from ..known_classes import is_method_class
 from ..library_options import dtype_of, take_dtype
 from ..names import one_line
 from ..reading import MAX_TEXT_BYTES, check_regular_file, checked, read_object
@@ -130,7 +130,7 @@ def check_generator_index(
     own_names = [base.__name__ for base in generator_class.__mro__]
     is_foreign = isinstance(class_name, str) and class_name not in own_names
     if is_foreign and class_name not in generator_class.diffusers_class_names and class_name not in dir(diffusers):
-        where = "; its image generator is there with subfolder='image_generator'" if class_name in class_names() else ""
+        where = "; its image generator is there with subfolder='image_generator'" if is_method_class(class_name) else ""
         raise FmriModelsError(
             f"The image generator in {one_line(path)} is a {one_line(class_name, 80)} and no "
             f"{generator_class.__name__}; load it by its own class{where}."

@@ -1,7 +1,7 @@
 """Image generators by name, by folder, or by Hub repository."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from ..configuration_fmri import SPACES
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import HUB_ERRORS, NotFetchedError, check_place, is_folder, is_repository_id
-from ..known_classes import class_names
+from ..known_classes import is_method_class
 from ..names import did_you_mean, one_line
 from ..reading import checked, read_object
-from ..records import load_or_warn
+from ..records import GeneratorRecord, load_or_warn
 from ..registry import GENERATORS
 from ..weights import NoSuchVariantError, check_variant_name
 from .generator_folder import INDEX_FILE
@@ -41,7 +41,11 @@ def image_generator_class(name: str) -> type[ImageGenerator]:
 
 def image_generator_classes() -> Iterator[type[ImageGenerator]]:
     """The classes of all generators that have a name; those of others that can't be imported are a warning."""
-    found = (load_or_warn(record.generator) for record in GENERATORS.in_order())
+    return _loaded(GENERATORS.in_order())
+
+
+def _loaded(records: Iterable[GeneratorRecord]) -> Iterator[type[ImageGenerator]]:
+    found = (load_or_warn(record.generator) for record in records)
     return (each for each in found if each is not None)
 
 
@@ -84,8 +88,11 @@ def image_generator_of_class(class_name: str) -> type[ImageGenerator] | None:
 
 def image_generator_name(class_name: str) -> str | None:
     """The name of the generator that has that class; None if there is none."""
-    found = (record.name for record in GENERATORS.in_order() if record.generator.endswith(f":{class_name}"))
-    return next(found, None)
+    return _name_of_class(class_name, GENERATORS.in_order())
+
+
+def _name_of_class(class_name: str, records: Iterable[GeneratorRecord]) -> str | None:
+    return next((record.name for record in records if record.generator.endswith(f":{class_name}")), None)
 
 
 def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGenerator]:
@@ -98,12 +105,14 @@ def source_class(source: GeneratorSource, **hub_options: Any) -> type[ImageGener
         return image_generator_class(source.name)
     class_name = _stated_class(source, hub_options)
     if isinstance(class_name, str):
-        if (own := image_generator_of_class(class_name)) is not None:
-            return own
-        for found in image_generator_classes():
-            if class_name in found.diffusers_class_names:
-                return found
-    if class_name in class_names():
+        # No package of others is imported for what this one has a class for.
+        for records in (GENERATORS.own, GENERATORS.in_order):
+            if (name := _name_of_class(class_name, records())) is not None:
+                return image_generator_class(name)
+            for found in _loaded(records()):
+                if class_name in found.diffusers_class_names:
+                    return found
+    if is_method_class(class_name):
         hint = "a pipeline's own is there with subfolder='image_generator'"
     else:
         hint = "if another package has it, install or import that package first"

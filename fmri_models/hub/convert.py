@@ -23,7 +23,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def convertible_methods() -> list[str]:
     """Names of the methods whose checkpoints were published in a layout that is read here."""
-    return [method.name for method in METHODS.all() if method.converter is not None]
+    return sorted(method.name for method in METHODS.in_order() if method.converter is not None)
+
+
+def is_convertible(method_name: str) -> bool:
+    """Whether a method is one of these; no package of others is imported for one of this package."""
+    return any(method.name == method_name and method.converter is not None for method in METHODS.in_order())
 
 
 def convert_checkpoint(
