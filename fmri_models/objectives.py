@@ -7,6 +7,7 @@ The objective of a method is a dataclass whose fields are the `objective:` of a 
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from types import new_class
 from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict, TypeVar
 
@@ -221,5 +222,31 @@ def derived_objective(found: Any) -> type[Objective]:
         FutureWarning,
         stacklevel=2,
     )
-    former = {"targets": property(lambda objective: objective.target_kinds)} if hasattr(found, "target_kinds") else {}
-    return new_class(found.__name__, (found, *bases), exec_body=lambda namespace: namespace.update(former))
+    return _completed(found, tuple(bases))
+
+
+@cache
+def _completed(found: Any, bases: tuple[type[Objective], ...]) -> type[Objective]:
+    content: dict[str, Any] = {"__module__": found.__module__, "__qualname__": found.__qualname__}
+    content["__reduce_ex__"] = _reduced
+    if GradientObjective in bases and (hasattr(found, "target_kinds") or not hasattr(found, "targets")):
+        content["targets"] = property(_former_targets)
+    return new_class(found.__name__, (found, *bases), exec_body=lambda namespace: namespace.update(content))
+
+
+def _former_targets(objective: Any) -> Sequence[str] | None:
+    """What objectives called their targets before; it may be an attribute of the object alone."""
+    found: Sequence[str] | None = getattr(objective, "target_kinds", None)
+    return found
+
+
+def _reduced(objective: Any, protocol: Any) -> tuple[Any, ...]:
+    """For copying and pickling: by the author's class, since that is what its name stands for."""
+    completed, found = type(objective), type(objective).__mro__[1]
+    _, _, *state = super(completed, objective).__reduce_ex__(2)
+    return (_empty, (found, completed.__bases__[1:]), *state)
+
+
+def _empty(found: Any, bases: tuple[type[Objective], ...]) -> Any:
+    completed = _completed(found, bases)
+    return completed.__new__(completed)

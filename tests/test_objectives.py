@@ -1,5 +1,7 @@
 """The contract of objectives: defaults, checks, and what was written before there were base classes."""
 
+import copy
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -132,6 +134,32 @@ def test_an_objective_without_a_base_class_works_and_is_asked_to_have_one() -> N
     assert objective.validation_metrics(make_model(), make_batch(), torch.Generator())["loss"] == 1
     before = WrittenBefore(2.0).losses(make_model(), make_batch(), 0.0, None, None)["loss"]
     assert torch.equal(objective.losses(make_model(), make_batch(), 0.0, None, None)["loss"], before)
+
+
+@dataclass
+class WrittenBeforeWithOptions:
+    """What the trainer asks for may be known of the object alone."""
+
+    takes_repetitions: bool
+    kinds: list[str]
+
+    def __post_init__(self) -> None:
+        self.target_kinds, self.few_stimuli = tuple(self.kinds), 7
+
+    def losses(self, *given: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+
+def test_an_objective_without_a_base_class_is_asked_itself_and_can_be_copied() -> None:
+    with pytest.warns(FutureWarning):
+        found: Any = derived_objective(WrittenBeforeWithOptions)
+    objective = found(True, ["latents"])
+    same = "WrittenBeforeWithOptions(takes_repetitions=True, kinds=['latents'])"
+    for each in (objective, copy.deepcopy(objective), pickle.loads(pickle.dumps(objective))):
+        assert (each.targets, each.takes_repetitions, each.few_stimuli) == (("latents",), True, 7)
+        assert isinstance(each, GradientObjective) and each == objective and repr(each) == same
+    assert copy.deepcopy(objective).kinds is not objective.kinds
+    assert found.__module__ == WrittenBeforeWithOptions.__module__
 
 
 def test_an_objective_in_closed_form_without_a_base_class_works_too() -> None:
