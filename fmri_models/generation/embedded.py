@@ -19,6 +19,7 @@ from ..errors import FmriModelsError
 from ..names import one_line
 from ..offloading import onloaded
 from .clip_embedding import token_ids
+from .denoising import Told, denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
 
 ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
@@ -28,9 +29,6 @@ _PREPROCESSING = "64x64 RGB in [-1, 1]"
 _IMAGES_ON_A_CPU = 128
 # Of means and standard deviations; those of networks are near 1.
 _LARGEST = 1e6
-
-# Tokens (N, 17 + T, D), image before text, and the pooled embedding (N, D).
-Told = tuple[torch.Tensor, torch.Tensor]
 
 
 class EmbeddedImageGenerator(ImageGenerator):
@@ -205,8 +203,12 @@ class EmbeddedImageGenerator(ImageGenerator):
             )
         return conditions
 
-    def condition(self, conditions: Conditions) -> Told:
-        """What the diffusion model is told of each picture; zero where nothing is known."""
+    def condition(self, conditions: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the diffusion model is told of each picture; zero where nothing is known.
+
+        Returns:
+            Tokens (N, 17 + T, D), image before text, and the pooled embedding (N, D).
+        """
         device, num_images = self._execution_device, len(conditions)
         image_shape, text_shape = self.image_embedding_space.shape, self.text_embedding_space.shape
         image_tokens = torch.zeros(num_images, *image_shape, device=device)
@@ -228,47 +230,30 @@ class EmbeddedImageGenerator(ImageGenerator):
         num_steps = self.num_steps(conditions, settings)
         if latents is not None and (self.unet is None or num_steps == 0):
             return self.in_one_step(latents, conditions)
-        self.scheduler.set_timesteps(settings.num_inference_steps, device=self._execution_device)
-        first = len(self.scheduler.timesteps) - num_steps
-        timesteps = self.scheduler.timesteps[first:]
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(first)
         noise = randn_tensor((num_images, *self.latent_space.shape), generators, self._execution_device, torch.float32)
-        if latents is None or first == 0:
-            sample = noise * self.scheduler.init_noise_sigma
-        else:
-            sample = self.scheduler.add_noise(latents.to(noise), noise, timesteps[:1].expand(num_images))
-        return self._denoise(sample, timesteps, conditions)
+        return denoised(
+            self,
+            noisy_start(self.scheduler, latents, noise, settings.num_inference_steps, num_steps),
+            conditions,
+            self._told(conditions),
+            tell=self._told,
+            nothing_like=lambda told: {name: torch.zeros_like(values) for name, values in told.items()},
+            predict=self._predicted,
+            generators=generators,
+        )
 
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:
         mean, std = self._latent_statistics(self._execution_device)
         unscaled = (latents.to(mean) * std + mean).to(self.autoencoder.dtype)
         return (F.pixel_shuffle(self.autoencoder.decode(unscaled).sample.float(), 2) + 1) / 2
 
-    def _denoise(self, sample: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
-        told, both = self.condition(conditions), None
-        for step, timestep in self.steps(timesteps):
-            guided = not conditions.told_nothing and self.do_classifier_free_guidance
-            if guided and both is None:
-                both = _beside_zeros(*told)
-            tokens, pooled = both if guided and both is not None else told
-            noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
-            predicted = self._predicted(noisy, timestep, tokens, pooled)
-            if guided:
-                unconditional, conditional = predicted.chunk(2)
-                predicted = unconditional + self.guidance_scale * (conditional - unconditional)
-            sample = self.scheduler.step(predicted, timestep, sample).prev_sample
-            sample, after = self.on_step_end(step, timestep, sample, conditions)
-            if after is not conditions:
-                conditions, told, both = after, self.condition(after), None
-        return sample
+    def _told(self, conditions: Conditions) -> Told:
+        return dict(zip(("tokens", "pooled"), self.condition(conditions), strict=True))
 
-    def _predicted(
-        self, noisy: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor
-    ) -> torch.Tensor:
+    def _predicted(self, noisy: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
         """What the diffusion model says of (N, 12, 8, 8) noisy latents, in float32; none depends on another one."""
         size = _IMAGES_ON_A_CPU if noisy.device.type == "cpu" else max(1, len(noisy))
-        inputs = [values.to(self.unet.dtype).split(size) for values in (noisy, tokens, pooled)]
+        inputs = [values.to(self.unet.dtype).split(size) for values in (noisy, told["tokens"], told["pooled"])]
         chunks = [
             self.unet(sample, timestep, encoder_hidden_states=hidden, class_labels=labels).sample.float()
             for sample, hidden, labels in zip(*inputs, strict=True)
@@ -339,8 +324,3 @@ def _check_statistics(name: str, values: Sequence[float] | None, length: int) ->
         )
     if name.endswith("_std") and min(values) <= 0:
         raise FmriModelsError(f"EmbeddedImageGenerator has {min(values):g} in {name}; expected numbers above 0.")
-
-
-def _beside_zeros(tokens: torch.Tensor, pooled: torch.Tensor) -> Told:
-    """What guidance leads away from, before each of both."""
-    return torch.cat([torch.zeros_like(tokens), tokens]), torch.cat([torch.zeros_like(pooled), pooled])

@@ -1,6 +1,5 @@
 """What generators with a latent diffusion model share: two ways through an autoencoder, schedule and guidance."""
 
-import inspect
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,8 @@ from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
 from .clip_embedding import ClipPreprocessing, token_ids
+from .denoising import Told, denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
-
-# What a network is told, by name; the first dimension of each tensor is the picture.
-Told = dict[str, torch.Tensor]
 
 
 class LatentDiffusionGenerator(ImageGenerator):
@@ -217,12 +214,28 @@ class LatentDiffusionGenerator(ImageGenerator):
         num_steps = self.num_steps(conditions, settings)
         if conditions.latents is not None and num_steps == 0:
             return self.in_one_step(conditions.latents, conditions)
-        self._drawing_network()
+        network = self._drawing_network()
         noises = self.draw_noises(len(conditions), generators)
         told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
-        sample, timesteps = self._start(conditions.latents, noises["latents"], settings.num_inference_steps, num_steps)
+        start = noisy_start(
+            self.scheduler,
+            conditions.latents,
+            noises["latents"],
+            settings.num_inference_steps,
+            num_steps,
+            self.start_from,
+        )
         with self.reading(told):
-            return self._denoise(sample, timesteps, conditions, told, noises, generators)
+            return denoised(
+                self,
+                start,
+                conditions,
+                told,
+                tell=lambda changed: self.condition(changed, noises),
+                nothing_like=self.unconditional_like,
+                predict=lambda sample, *asked: self.predict(sample.to(network.dtype), *asked).float(),
+                generators=generators,
+            )
 
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:
         return (self.in_chunks(self.to_pictures, latents).float() + 1) / 2
@@ -274,64 +287,3 @@ class LatentDiffusionGenerator(ImageGenerator):
                 "schedule, so it can only embed, encode and decode; load it whole, or pass latents alone."
             )
         return network
-
-    def _start(
-        self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The noisy sample to begin with, and the timesteps that are left from there (Meng et al., 2022, SDEdit)."""
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        first = (num_inference_steps - num_steps) * getattr(self.scheduler, "order", 1)
-        timesteps = self.scheduler.timesteps[first:]
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(first)
-        if latents is None or first == 0:
-            return noise * self.scheduler.init_noise_sigma, timesteps
-        start = self.start_from(latents)
-        return self.scheduler.add_noise(start, noise, timesteps[:1].expand(len(noise))), timesteps
-
-    def _denoise(
-        self,
-        sample: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditions: Conditions,
-        told: Told,
-        noises: dict[str, torch.Tensor],
-        generators: Generators,
-    ) -> torch.Tensor:
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        options = {"generator": generators} if takes_generator else {}
-        dtype, is_told = self._drawing_network().dtype, not conditions.told_nothing
-        joined: Told | None = None
-        for step, timestep in self.steps(timesteps):
-            guided = is_told and self.do_classifier_free_guidance
-            if guided and joined is None:
-                joined = _joined(self.unconditional_like(told), told)
-            asked = joined if guided and joined is not None else told
-            noisy = self.scheduler.scale_model_input(torch.cat([sample, sample]) if guided else sample, timestep)
-            predicted = self.predict(noisy.to(dtype), timestep, asked).float()
-            if guided:
-                predicted = _guide(predicted, sample.shape[1], self.guidance_scale)
-            if self._variance_type not in ("learned", "learned_range"):
-                predicted = predicted[:, : sample.shape[1]]
-            sample = self.scheduler.step(predicted, timestep, sample, **options).prev_sample
-            sample, after = self.on_step_end(step, timestep, sample, conditions)
-            if is_told and after is not conditions:
-                told, joined = self.condition(after, noises), None
-            conditions = after
-        return sample
-
-    @property
-    def _variance_type(self) -> str | None:
-        return self.scheduler.config.get("variance_type")
-
-
-def _joined(unconditional: Told, told: Told) -> Told:
-    """Both together, for one call of the network."""
-    return {name: torch.cat([unconditional[name], values]) for name, values in told.items()}
-
-
-def _guide(predicted: torch.Tensor, num_channels: int, guidance_scale: float) -> torch.Tensor:
-    """Classifier-free guidance of both together; a learned variance in further channels is that of the condition."""
-    unconditional, conditional = predicted.chunk(2)
-    guided = unconditional + guidance_scale * (conditional - unconditional)
-    return torch.cat([guided[:, :num_channels], conditional[:, num_channels:]], dim=1)

@@ -16,7 +16,8 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, clip_hidden_text_space, clip_pooled_space, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from .latent_diffusion import LatentDiffusionGenerator, Told
+from .denoising import Told
+from .latent_diffusion import LatentDiffusionGenerator
 from .stored_generator import GeneratorOptions, ImageSide
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.

@@ -32,7 +32,8 @@ from .clip_embedding import (
     end_positions,
     token_ids,
 )
-from .latent_diffusion import LatentDiffusionGenerator, Told
+from .denoising import Told
+from .latent_diffusion import LatentDiffusionGenerator
 from .stored_generator import GeneratorOptions, ImageSide
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
