@@ -64,10 +64,6 @@ class Conditions:
         """Whether each condition that is given is of so many pictures."""
         return all(len(values) == number for values in self.given.values())
 
-    def are_of(self, number: int) -> bool:
-        """Whether each condition that is given is of so many pictures."""
-        return all(len(values) == number for values in self.given.values())
-
     def repeated(self, num_patterns: int, num_candidates: int) -> "Conditions":
         """`num_candidates` pictures of each pattern, one after the other; what has as many already stays as it is.
 
