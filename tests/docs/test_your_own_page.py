@@ -5,8 +5,9 @@ import re
 
 def test_the_call_with_objects_runs(repository):
     page = (repository / "docs" / "generators" / "your_own.md").read_text(encoding="utf-8")
-    shown, code = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert (repository / shown.split('"')[1]).is_file()
+    (shown,) = re.findall(r'^--8<-- "(.*)"$', page, flags=re.MULTILINE)
+    assert (repository / shown).is_file()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict = {}
     exec(code, names)
     assert names["images"].shape == (2, 1, 8, 8)
