@@ -212,7 +212,7 @@ def _indices(positions: int | Sequence[int] | np.ndarray | slice) -> np.ndarray 
     # An empty list is float64 to NumPy.
     if array.size and array.dtype.kind not in "biu":
         raise FmriModelsError(
-            f"Positions of trials are {one_line(repr(positions), 80)}; expected whole numbers from 0, a boolean mask, "
+            f"Rows of trials are {one_line(repr(positions), 80)}; expected whole numbers from 0, a boolean mask, "
             "or a slice."
         )
     return array if array.dtype == bool else array.astype(np.int64)

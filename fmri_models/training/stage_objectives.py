@@ -76,6 +76,6 @@ def _made(recipe: Recipe, stage: Stage) -> Objective:
 
 def _takes_one_pattern(recipe: Recipe) -> FmriModelsError:
     return FmriModelsError(
-        f"repetitions is 'all', and the method {recipe.method!r} learns from one pattern an example; choose "
+        f"repetitions is 'all', and the method {recipe.method!r} learns from one pattern a row; choose "
         "'average' or 'single'."
     )

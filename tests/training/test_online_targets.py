@@ -169,7 +169,7 @@ def test_an_augmentation_without_embeddings_is_a_sentence(small_data: Path, tmp_
 
 
 def test_a_method_of_single_patterns_takes_no_repetitions(make_recipe: Callable[..., Recipe]) -> None:
-    said = "'small' learns from one pattern an example; choose 'average' or 'single'"
+    said = "'small' learns from one pattern a row; choose 'average' or 'single'"
     with pytest.raises(FmriModelsError, match=said):
         train(make_recipe("out", "repetitions=all"))
 

@@ -300,7 +300,7 @@ class MindEyePrior(MindEyePreTrainedModel):
                     "value for each."
                 )
             return (each.to(brain_embeds.device, torch.float32) for each in tokens)
-        generator = checked_generators(generator, len(brain_embeds), "examples")
+        generator = checked_generators(generator, len(brain_embeds), "rows")
         return (_standard_normal(brain_embeds.shape, generator, brain_embeds.device) for _ in range(count))
 
     def _draw_keep(
