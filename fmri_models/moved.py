@@ -70,21 +70,13 @@ def renamed_field(old: str, new: str) -> Callable[[_Class], _Class]:
 
     def decorate(decorated: _Class) -> _Class:
         sentence = f"{old} of {decorated.__name__} is {new} now; please write {new}."
-        make = decorated.__init__  # type: ignore[misc]
-
-        @wraps(make)
-        def make_renamed(self: Any, *args: Any, **values: Any) -> None:
-            if old in values:
-                warnings.warn(sentence, FutureWarning, stacklevel=2)
-                values[new] = values.pop(old)
-            make(self, *args, **values)
 
         def former(self: Any) -> Any:
             warnings.warn(sentence, FutureWarning, stacklevel=2)
             return getattr(self, new)
 
         changed: Any = decorated
-        changed.__init__ = make_renamed
+        changed.__init__ = renamed_argument(old, new)(changed.__init__)
         setattr(changed, old, property(former))
         changed.renamed_fields = {**getattr(decorated, "renamed_fields", {}), old: new}
         return decorated

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..modeling_outputs import FmriDecoding
 from ..scenes import background
 from .row_data import RowData
 
@@ -83,10 +84,14 @@ def _embeds_only(of: "EvaluatedSubject") -> RowData:
     return RowData(images=of.draw(of.only(of.decoding, "image_embeds", "text_embeds", "retrieval_embeds")))
 
 
-def _without_parts(of: "EvaluatedSubject") -> str | None:
-    """Parts are where the generator draws from embeddings and latents, and both were decoded."""
-    both = of.decoding.image_embeds is not None and of.decoding.latents is not None
+def _is_drawn_from_one(of: "EvaluatedSubject", decoding: FmriDecoding) -> str | None:
+    """Rows of a part are where the generator draws from embeddings and latents, and there are both."""
+    both = decoding.image_embeds is not None and decoding.latents is not None
     return None if both and of.pipeline.image_generator.generates_from_embeddings else ""
+
+
+def _without_parts(of: "EvaluatedSubject") -> str | None:
+    return _is_drawn_from_one(of, of.decoding)
 
 
 def _shuffled(of: "EvaluatedSubject") -> RowData:
@@ -136,9 +141,7 @@ def _ceiling_embeds_only(of: "EvaluatedSubject") -> RowData:
 
 
 def _ceiling_is_of_one(of: "EvaluatedSubject") -> str | None:
-    true = of.true_decoding
-    both = true.image_embeds is not None and true.latents is not None
-    return None if both and of.pipeline.image_generator.generates_from_embeddings else ""
+    return _is_drawn_from_one(of, of.true_decoding)
 
 
 def _ridge(of: "EvaluatedSubject") -> RowData:
