@@ -41,7 +41,9 @@ _CORE = {
     "MindEyeLowLevelOutput": "models.mindeye",
     "MindEyePrior": "models.mindeye",
     "OpenClipModel": "generation.open_clip_model",
+    "Paper": "records",
     "PixelsImageGenerator": "generation.pixels",
+    "PretrainedRecord": "records",
     "StableUnCLIPImageGenerator": "generation.stable_unclip",
     "Stimuli": "data",
     "ThumbnailImageGenerator": "generation.thumbnail",
@@ -53,6 +55,7 @@ _CORE = {
     "list_datasets": "registry",
     "list_generators": "registry",
     "list_methods": "registry",
+    "list_pretrained": "registry",
     "list_recipes": "training.recipe_files",
     "register_generator": "registry",
     "register_method": "registry",
@@ -100,11 +103,12 @@ if TYPE_CHECKING:
     from .objectives import ClosedFormObjective, GradientObjective
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
-    from .records import DatasetRecord, GeneratorRecord, Method
+    from .records import DatasetRecord, GeneratorRecord, Method, Paper, PretrainedRecord
     from .registry import (
         list_datasets,
         list_generators,
         list_methods,
+        list_pretrained,
         register_generator,
         register_method,
     )
@@ -167,7 +171,9 @@ __all__ = [
     "MindEyePipeline",
     "MindEyePrior",
     "OpenClipModel",
+    "Paper",
     "PixelsImageGenerator",
+    "PretrainedRecord",
     "StableUnCLIPImageGenerator",
     "Stimuli",
     "ThumbnailImageGenerator",
@@ -180,6 +186,7 @@ __all__ = [
     "list_datasets",
     "list_generators",
     "list_methods",
+    "list_pretrained",
     "list_recipes",
     "register_generator",
     "register_method",

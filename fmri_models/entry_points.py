@@ -13,7 +13,7 @@ from .errors import FmriModelsError
 from .names import is_name, listed, one_line
 
 OWN_PACKAGE = __name__.split(".")[0]
-GROUPS = ("fmri_models.methods", "fmri_models.generators", "fmri_models.datasets")
+GROUPS = ("fmri_models.methods", "fmri_models.generators", "fmri_models.pretrained", "fmri_models.datasets")
 
 
 def offered(group: str) -> dict[str, list[metadata.EntryPoint]]:
@@ -145,14 +145,14 @@ def data_folders(name: str) -> list[tuple[str, Path]]:
     found = {}
     for group in GROUPS:
         for entry in _entry_points(tuple(sys.path))[group]:
-            folder = _folder_of_module(entry.value.partition(":")[0].strip())
+            folder = folder_of_module(entry.value.partition(":")[0].strip())
             if folder is not None and (folder / name).is_dir():
                 found[folder / name] = package_of(entry)
     return [(package, folder) for folder, package in found.items()]
 
 
-def _folder_of_module(module: str) -> Path | None:
-    """Where a module is, for which neither it nor a package around it is imported."""
+def folder_of_module(module: str) -> Path | None:
+    """Where a module is, for which neither it nor a package around it is imported; None where there is none."""
     top, *inner = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

@@ -1,15 +1,20 @@
-"""What methods, image generators and data sets say of themselves: names, and where their classes are."""
+"""What methods, image generators, checkpoints and data sets say of themselves: names, papers, and where they are."""
 
+import re
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
 
-from .entry_points import OWN_PACKAGE
+from .entry_points import OWN_PACKAGE, folder_of_module
 from .errors import FmriModelsError
 from .moved import renamed_argument
-from .names import one_line
+from .names import listed, one_line
+
+State = Literal["trained here", "converted", "reference"]
 
 # What the classes that a record names derive from.
 _BASES = {
@@ -18,6 +23,107 @@ _BASES = {
     "pipeline": "pipeline_fmri:FmriToImagePipeline",
     "generator": "generation.image_generator:ImageGenerator",
 }
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper that a method, weights or data come from.
+
+    Args:
+        title: Its title.
+        authors: Full names, family name last, in the paper's order.
+        year: Of the venue; of the preprint if there is none.
+        url: Where it can be read: of arXiv, or of its DOI.
+        venue: Journal or conference; empty for a preprint.
+    """
+
+    title: str
+    authors: tuple[str, ...]
+    year: int
+    url: str
+    venue: str = ""
+
+    def __str__(self) -> str:
+        """As a text refers to it: `Scotti et al. (2023)`."""
+        families = [author.split()[-1] for author in self.authors]
+        return f"{f'{families[0]} et al.' if len(families) > 2 else ' and '.join(families)} ({self.year})"
+
+    def bibtex(self) -> str:
+        """An entry of a bibliography."""
+        first_word = next((word for word in re.findall(r"\w+", self.title.lower()) if len(word) > 3), "")
+        key = _ascii(f"{self.authors[0].split()[-1]}{self.year}{first_word}".lower())
+        is_conference = re.search(r"conference|proceedings|advances in", self.venue.lower()) is not None
+        kind, place = ("inproceedings", "booktitle") if is_conference else ("article", "journal")
+        fields = {"title": f"{{{self.title}}}", "author": " and ".join(self.authors), "year": str(self.year)}
+        fields |= {place: self.venue.replace("&", r"\&")} if self.venue else {}
+        lines = [f"  {name} = {{{text}}}," for name, text in {**fields, "url": self.url}.items()]
+        return "\n".join([f"@{kind if self.venue else 'misc'}{{{key},", *lines, "}"])
+
+
+@dataclass(frozen=True)
+class PretrainedRecord:
+    """A checkpoint: what it is, where it lies, and under which licence.
+
+    Args:
+        name: Its name, by which others are told of it.
+        title: What it is, in a line.
+        method: Name of the method whose brain model it is; None of an image generator.
+        generator: Name of the image generator whose weights it is, or that it draws with.
+        paper: Where it was described first.
+        license: Id as on the Hub, or a name; empty where nothing states one.
+        origin: Address of the page that has it, or of what it was made from.
+        size: Bytes. Of a checkpoint in `folder` its files are counted, whatever is said here.
+        state: `"trained here"`: it comes with the package, whose scripts have trained it. `"converted"`: authors have
+            published it in a layout of theirs, which `fmri-models convert` reads. `"reference"`: others have published
+            it, and pipelines name it and load it from there.
+        folder: Where it lies in the folder `assets` of the package that brings it.
+        repository: Repository of the Hub that it lies in.
+        command: What makes it ready for use where loading it is not enough, as a line of the shell.
+        package: The package that brings it, as it is imported.
+
+    Raises:
+        FmriModelsError: The state is none of these, or the place does not go with it.
+    """
+
+    name: str
+    title: str
+    method: str | None = None
+    generator: str | None = None
+    paper: Paper | None = None
+    license: str = ""
+    origin: str = ""
+    size: int = 0
+    state: State = "trained here"
+    folder: str = ""
+    repository: str = ""
+    command: str = ""
+    package: str = OWN_PACKAGE
+
+    def __post_init__(self) -> None:
+        what = f"The checkpoint {one_line(repr(self.name), 80)}"
+        if self.state not in get_args(State):
+            raise FmriModelsError(
+                f"{what} has the state {one_line(repr(self.state), 40)}; expected {listed(get_args(State))}."
+            )
+        if (self.state == "trained here") != bool(self.folder):
+            raise FmriModelsError(
+                f"{what} is {self.state} and lies in {self.folder!r}; only what was trained here has a folder."
+            )
+        if self.folder:
+            # Counted, so that no number in a record becomes wrong.
+            object.__setattr__(self, "size", sum(file.stat().st_size for file in _files(self.path())))
+
+    def path(self) -> Path:
+        """The folder of a checkpoint that a package brings.
+
+        Raises:
+            FmriModelsError: No package brings it, or that package is not installed.
+        """
+        root = folder_of_module(self.package) if self.folder else None
+        if root is None:
+            where = f"install the package {self.package}" if self.folder else f"see {self.repository or self.origin}"
+            raise FmriModelsError(f"The checkpoint {one_line(self.name, 80)} lies in no package that is here; {where}.")
+        return root / "assets" / self.folder
 
 
 @dataclass(frozen=True)
@@ -36,6 +142,9 @@ class Method:
             `low_level_checkpoint=` and fields of the configuration, and returns a [`Conversion`]. None where no
             checkpoints were published.
         quick: What `fmri-models demo --quick` changes in the recipe of the method's name, as `key=value`.
+        paper: The paper that it comes from; None where there is none.
+        origin: Address of its authors' code.
+        pretrained: Its checkpoints.
     """
 
     name: str
@@ -47,6 +156,9 @@ class Method:
     objective: str
     converter: str | None = None
     quick: tuple[str, ...] = ()
+    paper: Paper | None = None
+    origin: str = ""
+    pretrained: tuple[PretrainedRecord, ...] = ()
 
     @classmethod
     def of_folder(cls, folder: str, prefix: str, title: str, **others: Any) -> Self:
@@ -115,12 +227,22 @@ class GeneratorRecord:
         generator: The `ImageGenerator` subclass.
         components: Classes of the same package that a saved generator may consist of besides those of diffusers and
             transformers, such as a network of its own.
+        paper: The paper that it comes from; None where there is none.
+        license: Of the weights that it draws with, as on the Hub; empty where it has none, or nothing states one.
+        origin: Address of these weights.
+        size: Their bytes.
+        pretrained: The weights there are for it.
     """
 
     name: str
     title: str
     generator: str
     components: tuple[str, ...] = ()
+    paper: Paper | None = None
+    license: str = ""
+    origin: str = ""
+    size: int = 0
+    pretrained: tuple[PretrainedRecord, ...] = ()
 
     @property
     def class_paths(self) -> tuple[str, ...]:
@@ -147,11 +269,17 @@ class DatasetRecord:
         title: Name for people.
         prepare: The function `prepare(source: Path, out: Path, **options) -> None` that writes the table, as
             `"module:function"`; or the path of a Python file that has it.
+        paper: The paper that describes the data.
+        license: What their publishers allow, in a line; empty where it was not looked up.
+        origin: Address of the page that has them.
     """
 
     name: str
     title: str
     prepare: str
+    paper: Paper | None = None
+    license: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,11 +317,13 @@ class OfferedRecord:
     version: str
 
 
-Record = Method | GeneratorRecord | DatasetRecord
+Record = Method | GeneratorRecord | PretrainedRecord | DatasetRecord
 
 
 def origin(record: Record) -> str:
-    """The package whose classes a record names."""
+    """The package whose classes or files a record names."""
+    if isinstance(record, PretrainedRecord):
+        return record.package.partition(".")[0]
     path = record.prepare if isinstance(record, DatasetRecord) else record.class_paths[0]
     return OWN_PACKAGE if path.endswith(".py") else path.partition(":")[0].partition(".")[0]
 
@@ -201,6 +331,14 @@ def origin(record: Record) -> str:
 def bare_name(path: str) -> str:
     """Name of the class of a path `"module:Class"`."""
     return path.partition(":")[2]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def _check_base(path: str, found: Any, role: str) -> None:

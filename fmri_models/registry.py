@@ -1,8 +1,8 @@
-"""Name ▶ method, image generator, data set. Everyone asks here by name; nobody imports a method's folder.
+"""Name ▶ method, image generator, checkpoint, data set. Everyone asks here by name; nobody imports a method's folder.
 
 A folder `models/<name>/` describes itself by a `METHOD` in its `__init__.py`, `generation/__init__.py` lists the image
-generators, and `dataset_scripts/` has a file a data set. Installed packages of others offer theirs by entry points; a
-running program calls [`register_method`] or [`register_generator`].
+generators, either says which checkpoints there are of it, and `dataset_scripts/` has a file a data set. Installed
+packages of others offer theirs by entry points; a running program calls [`register_method`] or [`register_generator`].
 """
 
 import ast
@@ -29,13 +29,33 @@ from .entry_points import (
 from .errors import FmriModelsError
 from .moved import moved_names
 from .names import check_name, did_you_mean, listed, one_line
-from .records import DatasetRecord, GeneratorRecord, Method, OfferedRecord, Record, bare_name, import_path, origin
+from .records import (
+    DatasetRecord,
+    GeneratorRecord,
+    Method,
+    OfferedRecord,
+    PretrainedRecord,
+    Record,
+    bare_name,
+    import_path,
+    origin,
+)
 from .shipped import shipped_folder
 
 __getattr__ = moved_names(__name__, f"{__package__}.records", {"Conversion": "Conversion"})
 
+# Networks that come with the package and are no method's and no generator's.
+_OTHER_NETWORKS = (
+    PretrainedRecord(
+        "scene-factors",
+        "Judge of the built-in scenes: what is in a picture, for evaluation; conditions no generator",
+        license="Apache-2.0",
+        folder="scene_factors",
+    ),
+)
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")
 _Record = TypeVar("_Record", bound=Record)
+_Trained = TypeVar("_Trained", Method, GeneratorRecord)
 
 
 class Registry(Generic[_Record]):
@@ -125,6 +145,15 @@ class Registry(Generic[_Record]):
         Raises:
             FmriModelsError: Another one has that name.
         """
+        self.check_free(record)
+        self.registered[record.name] = record
+
+    def check_free(self, record: _Record) -> None:
+        """Checks that a record can be registered.
+
+        Raises:
+            FmriModelsError: Another one has that name.
+        """
         check_name(record.name, f"{self._what}'s name")
         there = self._own().get(record.name, record)
         if there != record:
@@ -139,13 +168,12 @@ class Registry(Generic[_Record]):
                 f"A {self._what} named {record.name!r} is offered already, by {listed(others)}; that of "
                 f"{origin(record)} needs another name."
             )
-        _check_classes(record)
-        self.registered[record.name] = record
+        _check_record(record)
 
     def package(self, name: str) -> str:
         """The package that a name comes from, as pip knows it, or as it is imported where a program registered it."""
-        own = self._own()
-        return origin(own[name]) if name in own else package_of(offered(self._group)[name][0])
+        own, entries = self._own().get(name), offered(self._group).get(name, [])
+        return package_of(entries[0]) if own is None or _is_of(own, entries) else origin(own)
 
     def modules(self) -> set[str]:
         """The packages that are imported for records of others."""
@@ -156,8 +184,9 @@ class Registry(Generic[_Record]):
         return {**self._built_in(), **self.registered}
 
     def _problem(self, entries: list[EntryPoint], own: Mapping[str, _Record]) -> str | None:
-        # A package may also register what its entry point names.
-        if entries[0].name in self.registered:
+        # A package may also register what its entry point names, or name it in a record of its own.
+        record = own.get(entries[0].name)
+        if entries[0].name in self.registered or (record is not None and _is_of(record, entries)):
             return None
         return problem_of_name(self._what, entries, own)
 
@@ -183,7 +212,9 @@ class Registry(Generic[_Record]):
         if entry.value not in self._loaded:
             try:
                 record: _Record = load_entry_point(entry, self._what, self._record_class)
-                _check_classes(record)
+                _check_record(record)
+                if isinstance(record, PretrainedRecord):
+                    _check_package(record, top_module(entry))
                 self._loaded[entry.value] = record
             except FmriModelsError as error:
                 self._loaded[entry.value] = error
@@ -193,10 +224,17 @@ class Registry(Generic[_Record]):
         return found
 
 
-def _check_classes(record: Record) -> None:
-    """Saved folders name classes, so that a name stands for one class."""
-    if isinstance(record, DatasetRecord):
+def _is_of(record: Record, entries: list[EntryPoint]) -> bool:
+    """Whether it is the package of a record that offers what has its name, and that alone."""
+    return len(entries) == 1 and top_module(entries[0]) == origin(record)
+
+
+def _check_record(record: Record) -> None:
+    """Saved folders name classes, so that a name stands for one class; and a checkpoint is of whoever offers it."""
+    if not isinstance(record, Method | GeneratorRecord):
         return
+    for checkpoint in record.pretrained:
+        _check_package(checkpoint, origin(record))
     known = {bare_name(path): path for path in own_class_paths()}
     for path in record.class_paths:
         if not _CLASS_PATH.fullmatch(path):
@@ -210,6 +248,14 @@ def _check_classes(record: Record) -> None:
             )
 
 
+def _check_package(record: PretrainedRecord, package: str) -> None:
+    if origin(record) != package:
+        raise FmriModelsError(
+            f"The checkpoint {one_line(repr(record.name), 80)} is of the package {one_line(repr(record.package), 80)}, "
+            f"says its record; expected {package!r}, which offers it: set package={package!r}."
+        )
+
+
 @cache
 def _built_in_methods() -> dict[str, Method]:
     # Found by folder, so that nothing below the models imports one of them.
@@ -221,6 +267,13 @@ def _built_in_methods() -> dict[str, Method]:
 @cache
 def _built_in_generators() -> dict[str, GeneratorRecord]:
     return {record.name: record for record in import_module(".generation", __package__).GENERATORS}
+
+
+def _pretrained() -> dict[str, PretrainedRecord]:
+    """Those of the methods and generators that are at hand; of two with one name that of this package."""
+    records: list[Method | GeneratorRecord] = [*METHODS.at_hand(), *GENERATORS.at_hand()]
+    found = [checkpoint for record in records for checkpoint in record.pretrained]
+    return {each.name: each for each in [*found, *_OTHER_NETWORKS]}
 
 
 @cache
@@ -243,6 +296,7 @@ def _first_sentence(script: Path) -> str:
 
 METHODS = Registry("method", "fmri_models.methods", Method, _built_in_methods)
 GENERATORS = Registry("image generator", "fmri_models.generators", GeneratorRecord, _built_in_generators)
+PRETRAINED = Registry("checkpoint", "fmri_models.pretrained", PretrainedRecord, _pretrained)
 DATASETS = Registry("data set", "fmri_models.datasets", DatasetRecord, _built_in_datasets)
 
 
@@ -252,9 +306,10 @@ def register_method(method: Method) -> None:
     An installed package offers its methods by entry points instead, which every other process finds, too.
 
     Raises:
-        FmriModelsError: Another method has that name, or another class that of one of its classes.
+        FmriModelsError: Another method has that name, another class that of one of its classes, or another checkpoint
+            that of one of its checkpoints.
     """
-    METHODS.register(method)
+    _register(METHODS, method)
     import_path(f"{__package__}.library_registration:register_with_diffusers")(origin(method))
 
 
@@ -262,9 +317,17 @@ def register_generator(generator: GeneratorRecord) -> None:
     """Adds an image generator for the running program, which then works by name like the built-in ones.
 
     Raises:
-        FmriModelsError: Another one has that name, or another class that of one of its classes.
+        FmriModelsError: As of [`register_method`].
     """
-    GENERATORS.register(generator)
+    _register(GENERATORS, generator)
+
+
+def _register(registry: Registry[_Trained], record: _Trained) -> None:
+    for checkpoint in record.pretrained:
+        PRETRAINED.check_free(checkpoint)
+    registry.register(record)
+    for checkpoint in record.pretrained:
+        PRETRAINED.register(checkpoint)
 
 
 def method_names() -> list[str]:
@@ -292,6 +355,15 @@ def list_methods() -> list[Method | OfferedRecord]:
 def list_generators() -> list[GeneratorRecord | OfferedRecord]:
     """All image generators that have a name, likewise."""
     return GENERATORS.all()
+
+
+def list_pretrained() -> list[PretrainedRecord | OfferedRecord]:
+    """All checkpoints: those that come with the package, published ones that are converted, and weights of others.
+
+    Those of a method or generator are in its record; of packages that nobody has used yet, those that their metadata
+    name (`fmri_models.pretrained`).
+    """
+    return PRETRAINED.all()
 
 
 def list_datasets() -> list[DatasetRecord | OfferedRecord]:
