@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 Redistribution: TypeAlias = Literal["allowed", "forbidden", "unknown"]
 Weights: TypeAlias = Literal["allowed", "forbidden", "unclear"]
 
-_READ = "November 2026: the terms were read in a public copy"
-_FIELD_READ = "November 2026: the licence field of the data set's own files was read"
-_RULE_READ = "November 2026: the archive's rule was read, the data set's own statement was not"
-_NOT_CHECKED = "not confirmed; ask whoever publishes the data"
+_READ = "terms read in a public copy, November 2026"
+_FIELD_READ = "licence field of its files read, November 2026"
+_RULE_READ = "OpenNeuro's rule read, its own statement not, November 2026"
+_NOT_CHECKED = "not confirmed"
 _UNKNOWN_CONSENT = "not known here; the consent forms were not read"
 _OPENNEURO_CONSENT = (
     "not known here for weights; whoever uploads to OpenNeuro declares to have the ethics permissions for sharing the "
@@ -92,7 +92,9 @@ def terms_of(table_name: str, license: str = "", source: str = "") -> DataTerms 
     words = _words(table_name)
     if words[:1] == ["simulated"] and source.strip() == "fmri-models simulate":
         return SCENES if words == ["simulated", "scenes"] else None
-    found = [known.terms for known in _KNOWN if _is(known, words, (table_name, license, source), (license, source))]
+    found = [
+        known.terms for known in reversed(_KNOWN) if _is(known, words, (table_name, license, source), (license, source))
+    ]
     if forbids_redistribution(license) and all(terms.redistribution != "forbidden" for terms in found):
         about = found[0] if found else _unknown_data(table_name)
         return replace(
@@ -158,7 +160,7 @@ def _comes_from(text: str, acronym: str) -> bool:
     what = (
         r"(data|data ?set|betas|trials|terms|dua|licen[cs]e|agreement|subj\w*|sub-\w+|core|general|imagery|synthetic)"
     )
-    text = one_spaced(text)
+    text = _one_spaced(text)
     if re.match(rf"(the )?{name}(\s*$|\s*[,;:(]|\s+(?i:{what})\b)", text):
         return True
     return any(
@@ -167,13 +169,13 @@ def _comes_from(text: str, acronym: str) -> bool:
     )
 
 
-def one_spaced(text: str) -> str:
+def _one_spaced(text: str) -> str:
     """A text with single spaces, in one writing of its letters."""
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _plain(text: str) -> str:
-    return one_spaced(text).lower()
+    return _one_spaced(text).lower()
 
 
 def _words(name: str) -> list[str]:
@@ -202,7 +204,7 @@ def _open_neuro(
         consent=_OPENNEURO_CONSENT,
         url=f"https://openneuro.org/datasets/{number}",
         checked=checked,
-        says="The responses are in the public domain, without conditions." + (f" {of_stimuli}" if of_stimuli else ""),
+        says=f"In the public domain, without conditions. {of_stimuli}".strip(),
         stimuli=stimuli,
     )
 
@@ -243,7 +245,7 @@ _CRCNS = DataTerms(
     weights="unclear",
     consent=_UNKNOWN_CONSENT,
     url="https://crcns.org/terms",
-    checked="November 2026: the archive's general terms were read; the page of the data set may say otherwise",
+    checked="the archive's terms read, November 2026; the page of the data set may say otherwise",
     says=(
         "For science alone; no redistribution but to direct collaborators and one's students. Trained weights are not "
         "mentioned."
@@ -258,7 +260,7 @@ _CNEUROMOD = DataTerms(
     weights="unclear",
     consent="the project publishes its consent forms; each participant chose between open and restricted sharing",
     url="https://docs.cneuromod.ca/latest/contents/access.html",
-    checked="November 2026: the project's page on access and a statement of licence in its repositories were read",
+    checked="page on access and a licence file read, November 2026",
     says=(
         "Sub-01, sub-02, sub-03, sub-05 and sub-06 may be passed on; all six together need an agreement between "
         "institutions. Films and games are their owners'."
@@ -285,36 +287,7 @@ def _unconfirmed(name: str, title: str, url: str = "", says: str = "") -> DataTe
 _IMAGENET = "The pictures are ImageNet's and not part of it."
 
 _KNOWN = (
-    _Known(
-        replace(
-            _NSD,
-            name="nsd-imagery",
-            title="NSD-Imagery",
-            checked="November 2026: the terms of NSD were read; that they cover this part, too, was not confirmed",
-        ),
-        names=("nsd-imagery", "nsdimagery"),
-        marks=("nsd-imagery", "nsdimagery"),
-    ),
-    _Known(
-        replace(
-            _NSD,
-            name="nsd-synthetic",
-            title="NSD-Synthetic",
-            checked=f"{_READ}; they name this part",
-        ),
-        names=("nsd-synthetic", "nsdsynthetic"),
-        marks=("nsd-synthetic", "nsdsynthetic"),
-    ),
-    _Known(
-        replace(
-            _NSD,
-            name="algonauts2023",
-            title="Algonauts Project 2023 (responses of NSD)",
-            checked=f"{_READ}; the challenge's own rules were not",
-        ),
-        names=("algonauts2023", "algonauts-2023"),
-        marks=("algonauts 2023", "algonauts project 2023", "algonauts_2023", "algonauts-2023"),
-    ),
+    # What is more special stands behind what it is a part of, as the last that fits counts.
     _Known(
         _NSD,
         names=("nsd", "nsdgeneral", "natural-scenes-dataset", "naturalscenesdataset"),
@@ -339,30 +312,33 @@ _KNOWN = (
     ),
     _Known(
         replace(
-            _HCP,
-            name="hcp-restricted",
-            title="Human Connectome Project, Young Adult: restricted data",
-            license="WU-Minn HCP Consortium Restricted Data Use Terms",
-            redistribution="forbidden",
-            weights="unclear",
-            url="https://www.humanconnectome.org/study/hcp-young-adult/document/wu-minn-hcp-consortium-restricted-data-use-terms",
-            checked="November 2026: the overview of the terms was read; each investigator has to apply and be approved",
-            says=(
-                "Family structure, exact age and more, for approved investigators alone, each of whom applies; "
-                "combinations that make a person recognisable may not be published."
-            ),
+            _NSD,
+            name="nsd-synthetic",
+            title="NSD-Synthetic",
+            checked=f"{_READ}; they name this part",
         ),
-        names=("hcp-restricted",),
-        marks=("hcp restricted", "restricted data use terms", "wu-minn-hcp-consortium-restricted-data-use-terms"),
+        names=("nsd-synthetic", "nsdsynthetic"),
+        marks=("nsd-synthetic", "nsdsynthetic"),
     ),
     _Known(
         replace(
-            _HCP,
-            name="hcp-7t-movie",
-            title="Human Connectome Project, Young Adult: films at 7 T",
-            says=f"{_HCP.says} The films are their owners'.",
+            _NSD,
+            name="nsd-imagery",
+            title="NSD-Imagery",
+            checked="NSD's terms read, November 2026; that they cover this part was not confirmed",
         ),
-        names=("hcp-7t-movie", "hcp7t", "hcp-7t"),
+        names=("nsd-imagery", "nsdimagery"),
+        marks=("nsd-imagery", "nsdimagery"),
+    ),
+    _Known(
+        replace(
+            _NSD,
+            name="algonauts2023",
+            title="Algonauts Project 2023 (responses of NSD)",
+            checked=f"{_READ}; the challenge's own rules were not",
+        ),
+        names=("algonauts2023", "algonauts-2023"),
+        marks=("algonauts 2023", "algonauts project 2023", "algonauts_2023", "algonauts-2023"),
     ),
     _Known(
         _HCP,
@@ -376,6 +352,33 @@ _KNOWN = (
             "medarc/hcp-flat-wds",
         ),
         acronym="HCP",
+    ),
+    _Known(
+        replace(
+            _HCP,
+            name="hcp-7t-movie",
+            title="Human Connectome Project, Young Adult: films at 7 T",
+            says=f"{_HCP.says} The films are their owners'.",
+        ),
+        names=("hcp-7t-movie", "hcp7t", "hcp-7t"),
+    ),
+    _Known(
+        replace(
+            _HCP,
+            name="hcp-restricted",
+            title="Human Connectome Project, Young Adult: restricted data",
+            license="WU-Minn HCP Consortium Restricted Data Use Terms",
+            redistribution="forbidden",
+            weights="unclear",
+            url="https://www.humanconnectome.org/study/hcp-young-adult/document/wu-minn-hcp-consortium-restricted-data-use-terms",
+            checked="overview of the terms read, November 2026",
+            says=(
+                "Family structure, exact age and more: everybody who uses them applies and is approved, so that they "
+                "can't be passed on; combinations that make a person recognisable may not be published."
+            ),
+        ),
+        names=("hcp-restricted",),
+        marks=("hcp restricted", "restricted data use terms", "wu-minn-hcp-consortium-restricted-data-use-terms"),
     ),
     _Known(_CRCNS, names=("vim-1", "vim1"), marks=("vim-1", "crcns.org/data-sets/vc/vim-1", "10.6080/k0qn64nw")),
     _Known(
@@ -392,11 +395,41 @@ _KNOWN = (
             weights="unclear",
             consent=_UNKNOWN_CONSENT,
             url="https://github.com/ChangdeDu/DGMM",
-            checked="not confirmed; treated as not to be passed on until its authors say otherwise",
+            checked="not confirmed; treated as forbidden until its authors say otherwise",
             says="For research, not to be passed on.",
         ),
         names=("digits69", "digit69"),
         marks=("digit69_28x28.mat", "changdedu/dgmm", "neural decoding with hierarchical generative models"),
+    ),
+    _Known(
+        DataTerms(
+            name="laion-fmri",
+            title="LAION-fMRI",
+            license="CC0 1.0 for responses; a closed licence for pictures",
+            redistribution="allowed",
+            weights="allowed",
+            consent=_UNKNOWN_CONSENT,
+            url="https://laion-fmri.hebartlab.com/laion_fmri_package/license.html",
+            checked=_READ,
+            says=(
+                "Responses, anatomy and metadata are in the public domain; the pictures come under an agreement that "
+                "forbids passing them on, commercial use and training general-purpose models."
+            ),
+            stimuli="forbidden",
+        ),
+        names=("laion-fmri", "laionfmri"),
+        marks=("laion-fmri", "laion-fmri.hebartlab.com"),
+    ),
+    _Known(
+        _open_neuro(
+            "bold5000",
+            "BOLD5000 (Chang et al., 2019)",
+            "ds001499",
+            _FIELD_READ,
+            of_stimuli="The pictures are of SUN, COCO and ImageNet, with terms of their own.",
+        ),
+        names=("bold5000",),
+        marks=("ds001499", "bold5000", "bold5000.org"),
     ),
     _Known(
         _open_neuro("god", "Generic Object Decoding (Horikawa and Kamitani, 2017)", "ds001246", of_stimuli=_IMAGENET),
@@ -411,21 +444,10 @@ _KNOWN = (
     ),
     _Known(
         _open_neuro(
-            "bold5000",
-            "BOLD5000 (Chang et al., 2019)",
-            "ds001499",
-            _FIELD_READ,
-            of_stimuli="The pictures are of SUN, COCO and ImageNet, with terms of their own.",
-        ),
-        names=("bold5000",),
-        marks=("ds001499", "bold5000", "bold5000.org"),
-    ),
-    _Known(
-        _open_neuro(
             "things-fmri",
             "THINGS-fMRI (Hebart et al., 2023)",
             "ds004192",
-            "November 2026: the archive's rule and what loaders of others state were read",
+            "OpenNeuro's rule and what loaders of others state read, November 2026",
             of_stimuli="The THINGS pictures have terms of their own.",
         ),
         names=("things-fmri", "thingsfmri", "things-data"),
@@ -474,25 +496,6 @@ _KNOWN = (
     ),
     _Known(
         DataTerms(
-            name="laion-fmri",
-            title="LAION-fMRI",
-            license="CC0 1.0 for responses; a closed licence for pictures",
-            redistribution="allowed",
-            weights="allowed",
-            consent=_UNKNOWN_CONSENT,
-            url="https://laion-fmri.hebartlab.com/laion_fmri_package/license.html",
-            checked=_READ,
-            says=(
-                "Responses, anatomy and metadata are in the public domain; the pictures come under an agreement that "
-                "forbids passing them on, commercial use and training general-purpose models."
-            ),
-            stimuli="forbidden",
-        ),
-        names=("laion-fmri", "laionfmri"),
-        marks=("laion-fmri", "laion-fmri.hebartlab.com"),
-    ),
-    _Known(
-        DataTerms(
             name="studyforrest",
             title="studyforrest",
             license="PDDL 1.0",
@@ -500,12 +503,13 @@ _KNOWN = (
             weights="allowed",
             consent=_UNKNOWN_CONSENT,
             url="https://www.studyforrest.org",
-            checked="November 2026: what its first release states was read, what later ones state was not",
+            checked="statement of its first release read, November 2026; those of later ones not",
             says="The responses are in the public domain, and derived data may be passed on. The film is its owners'.",
         ),
         names=("studyforrest",),
         marks=("studyforrest", "studyforrest.org"),
     ),
+    _Known(_CNEUROMOD, names=("cneuromod",), marks=("cneuromod", "courtois neuromod", "courtois-neuromod")),
     _Known(
         replace(
             _CNEUROMOD,
@@ -515,7 +519,6 @@ _KNOWN = (
         names=("algonauts2025", "algonauts-2025"),
         marks=("algonauts 2025", "algonauts project 2025", "algonauts_2025", "algonauts-2025"),
     ),
-    _Known(_CNEUROMOD, names=("cneuromod",), marks=("cneuromod", "courtois neuromod", "courtois-neuromod")),
     _Known(
         _unconfirmed("brains", "Hand-written characters (Schoenmakers et al., 2013)", "https://data.ru.nl"),
         names=("schoenmakers2013",),
