@@ -31,7 +31,7 @@ class Paper:
 
     Args:
         title: Its title.
-        authors: Full names, family name last, in the paper's order.
+        authors: Full names in the paper's order, family name last, or first before a comma (`"van Gerven, Marcel"`).
         year: Of the venue; of the preprint if there is none.
         url: Where it can be read: of arXiv, or of its DOI.
         venue: Journal or conference; empty for a preprint.
@@ -45,13 +45,13 @@ class Paper:
 
     def __str__(self) -> str:
         """As a text refers to it: `Scotti et al. (2023)`."""
-        families = [author.split()[-1] for author in self.authors]
+        families = [_family_name(author) for author in self.authors]
         return f"{f'{families[0]} et al.' if len(families) > 2 else ' and '.join(families)} ({self.year})"
 
     def bibtex(self) -> str:
         """An entry of a bibliography."""
         first_word = next((word for word in re.findall(r"\w+", self.title.lower()) if len(word) > 3), "")
-        key = _ascii(f"{self.authors[0].split()[-1]}{self.year}{first_word}".lower())
+        key = _ascii(f"{_family_name(self.authors[0])}{self.year}{first_word}".lower())
         is_conference = re.search(r"conference|proceedings|advances in", self.venue.lower()) is not None
         kind, place = ("inproceedings", "booktitle") if is_conference else ("article", "journal")
         fields = {"title": f"{{{self.title}}}", "author": " and ".join(self.authors), "year": str(self.year)}
@@ -337,8 +337,14 @@ def _files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
 
 
+def _family_name(author: str) -> str:
+    family, comma, _ = author.partition(",")
+    return family if comma else author.split()[-1]
+
+
 def _ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    """Letters of a text that keys of bibliographies may have."""
+    return re.sub(r"\W", "", unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode())
 
 
 def _check_base(path: str, found: Any, role: str) -> None:

@@ -49,7 +49,7 @@ _OTHER_NETWORKS = (
     PretrainedRecord(
         "scene-factors",
         "Judge of the built-in scenes: what is in a picture, for evaluation; conditions no generator",
-        license="Apache-2.0",
+        license="apache-2.0",
         folder="scene_factors",
     ),
 )

@@ -2,9 +2,21 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ...records import Method
+from ...records import Method, Paper
 
-METHOD = Method.of_folder(__name__, "Linear", title="Linear method: ridge regression to embeddings and latents")
+METHOD = Method.of_folder(
+    __name__,
+    "Linear",
+    title="Linear method: ridge regression to embeddings and latents",
+    # Others decode this way, too (docs/methods/linear.md); this one drew with a diffusion model early on.
+    paper=Paper(
+        "High-Resolution Image Reconstruction with Latent Diffusion Models from Human Brain Activity",
+        ("Yu Takagi", "Shinji Nishimoto"),
+        2023,
+        "https://doi.org/10.1101/2022.11.18.517004",
+        "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
+    ),
+)
 
 if TYPE_CHECKING:
     from .configuration_linear import LinearConfig
