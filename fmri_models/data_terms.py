@@ -220,7 +220,7 @@ _NSD = DataTerms(
     checked=_READ,
     says=(
         "Research and education alone; neither the data set nor its components may be distributed to anybody or sold. "
-        "Trained weights are not mentioned."
+        "Trained weights are not mentioned; authors have published theirs."
     ),
 )
 _HCP = DataTerms(
@@ -535,7 +535,17 @@ _KNOWN = (
         marks=("ds000105",),
     ),
     _Known(
-        _unconfirmed("wen2018", "Wen et al., 2018 (films)", "https://purr.purdue.edu/publications/2809"),
+        DataTerms(
+            name="wen2018",
+            title="Wen et al., 2018 (films)",
+            license="CC0 1.0",
+            redistribution="allowed",
+            weights="allowed",
+            consent=_UNKNOWN_CONSENT,
+            url="https://purr.purdue.edu/publications/2809",
+            checked="page of the data set read in a public copy, November 2026",
+            says="In the public domain, without conditions. Clips of others may have owners.",
+        ),
         names=("wen2018", "cc2017"),
         marks=("purr.purdue.edu/publications/2809",),
     ),

@@ -233,6 +233,7 @@ def build(decoder: Decoder) -> gr.Blocks:
             shown = gr.Image(label="Shown", height=DISPLAY_SIZE + 40, interactive=False)
             reconstructed = gr.Image(label="Reconstructed", height=DISPLAY_SIZE + 40, interactive=False)
         summary = gr.Markdown()
+        gr.Markdown(notice(decoder.table.simulated))
         matches = gr.Gallery(label="Most similar test pictures", columns=NUM_MATCHES, height=240, allow_preview=False)
 
         subject.input(choose_subject, subject, [stimulus, gallery], api_visibility="private")
@@ -246,6 +247,20 @@ def build(decoder: Decoder) -> gr.Blocks:
             api_name="reconstruct",
         )
     return page
+
+
+def notice(simulated: bool) -> str:
+    """What nobody should conclude from the pictures, as Markdown."""
+    subjects = (
+        "The brain activity is simulated: nothing here says how well a person's brain can be read."
+        if simulated
+        else "It reads only those whom it was trained on, who took part of their own will, and reads no thoughts."
+    )
+    return (
+        f"<small>{subjects} The generator makes a plausible picture of any input, so a sharp picture is no evidence of "
+        "a right one; do not use this to identify or to judge anybody. More: `docs/responsible_use.md` of "
+        "fmri_models.</small>"
+    )
 
 
 def checked_seed(value: float | None) -> int:

@@ -248,3 +248,13 @@ def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, t
     assert np.abs(difference).max() < 25, "the page writes WebP"
     assert matches == []
     assert text.endswith("This model has no embeddings to find pictures with.")
+
+
+def test_beneath_the_pictures_stands_what_they_do_not_show(app: ModuleType) -> None:
+    simulated, recorded = app.notice(True), app.notice(False)
+    assert "is simulated" in simulated
+    assert "simulated" not in recorded
+    assert "own will" in recorded
+    for text in (simulated, recorded):
+        assert "no evidence" in text
+        assert "docs/responsible_use.md" in text
