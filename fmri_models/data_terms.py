@@ -284,7 +284,7 @@ def _unconfirmed(name: str, title: str, url: str = "", says: str = "") -> DataTe
     return DataTerms(name, title, "not confirmed", "unknown", "unclear", _UNKNOWN_CONSENT, url, _NOT_CHECKED, says=says)
 
 
-_IMAGENET = "The pictures are ImageNet's and not part of it."
+_IMAGENET = "The pictures are ImageNet's, whose terms let researchers give them to colleagues who accept them, too."
 
 _KNOWN = (
     # What is more special stands behind what it is a part of, as the last that fits counts.
@@ -432,13 +432,25 @@ _KNOWN = (
         marks=("ds001499", "bold5000", "bold5000.org"),
     ),
     _Known(
-        _open_neuro("god", "Generic Object Decoding (Horikawa and Kamitani, 2017)", "ds001246", of_stimuli=_IMAGENET),
+        _open_neuro(
+            "god",
+            "Generic Object Decoding (Horikawa and Kamitani, 2017)",
+            "ds001246",
+            stimuli="forbidden",
+            of_stimuli=_IMAGENET,
+        ),
         names=("generic-object-decoding", "genericobjectdecoding", "kamitani-god"),
         exact=("god",),
         marks=("ds001246", "generic object decoding"),
     ),
     _Known(
-        _open_neuro("dir", "Deep Image Reconstruction (Shen et al., 2019)", "ds001506", of_stimuli=_IMAGENET),
+        _open_neuro(
+            "dir",
+            "Deep Image Reconstruction (Shen et al., 2019)",
+            "ds001506",
+            stimuli="forbidden",
+            of_stimuli=_IMAGENET,
+        ),
         names=("deep-image-reconstruction", "deepimagereconstruction", "kamitani-dir"),
         marks=("ds001506", "deep image reconstruction"),
     ),
@@ -454,7 +466,14 @@ _KNOWN = (
         marks=("ds004192", "things-fmri", "10.25452/figshare.plus.c.6161151"),
     ),
     _Known(
-        _open_neuro("nod", "Natural Object Dataset (Gong et al., 2023)", "ds004496", _FIELD_READ, of_stimuli=_IMAGENET),
+        _open_neuro(
+            "nod",
+            "Natural Object Dataset (Gong et al., 2023)",
+            "ds004496",
+            _FIELD_READ,
+            stimuli="forbidden",
+            of_stimuli=_IMAGENET,
+        ),
         names=("natural-object-dataset",),
         exact=("nod",),
         marks=("ds004496", "natural object dataset"),
@@ -530,7 +549,17 @@ _KNOWN = (
         marks=("kamitanilab/vbcca",),
     ),
     _Known(
-        _unconfirmed("haxby2001", "Haxby et al., 2001", "https://openneuro.org/datasets/ds000105"),
+        DataTerms(
+            name="haxby2001",
+            title="Haxby et al., 2001",
+            license="CC BY-SA 3.0",
+            redistribution="allowed",
+            weights="unclear",
+            consent=_UNKNOWN_CONSENT,
+            url="http://www.pymvpa.org/datadb/tutorial_data.html",
+            checked="statement of a copy of it (PyMVPA) read, November 2026",
+            says="May be passed on with its authors' names, under the same licence. Trained weights are not mentioned.",
+        ),
         names=("haxby2001", "haxby"),
         marks=("ds000105",),
     ),
