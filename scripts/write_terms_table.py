@@ -9,12 +9,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "responsible_use.md"
 BEGIN = "<!-- terms: written by scripts/write_terms_table.py -->\n"
 END = "<!-- end of terms -->\n"
 _LONG = 100
-_WORDS = {"allowed": "yes", "forbidden": "**no**", "unknown": "not known", "unclear": "unclear"}
+# The page says when.
+_WHEN = ", November 2026"
+_WORDS = {"allowed": "yes", "forbidden": "**no**", "unknown": "?", "unclear": "?"}
 
 
 def table() -> str:
     """The table, as Markdown."""
-    head = "| data set | responses | pictures | weights | what the terms say | checked |\n|---|---|---|---|---|---|\n"
+    head = "| data set | responses, pictures, weights | what the terms say, and how we know |\n|---|---|---|\n"
     said: dict[str, str] = {}
     return head + "".join(_row(terms, said) for terms in DATA_TERMS)
 
@@ -29,11 +31,12 @@ def _row(terms: DataTerms, said: dict[str, str]) -> str:
     """A row; what is long and stands in an earlier one is said by that one's name."""
     title = markdown(terms.title)
     name = f"[{title}]({terms.url})" if terms.url else title
-    words = [_WORDS[word] for word in (terms.redistribution, terms.stimuli, terms.weights)]
+    words = ", ".join(_WORDS[word] for word in (terms.redistribution, terms.stimuli, terms.weights))
     full = terms.license[:1].upper() + terms.license[1:] + (f". {terms.says}" if terms.says else "")
-    says = f"As {said[full]}." if full in said and len(full) > _LONG else full
+    says = f"As {said[full]}." if full in said and len(full) > _LONG else full.rstrip(".") + "."
     said.setdefault(full, terms.title)
-    return f"| {' | '.join([name, *words, markdown(says), markdown(terms.checked)])} |\n"
+    checked = f" *({markdown(terms.checked.replace(_WHEN, ''))})*" if terms.checked != terms.license else ""
+    return f"| {name} | {words} | {markdown(says)}{checked} |\n"
 
 
 def main() -> None:
