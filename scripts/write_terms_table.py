@@ -35,7 +35,8 @@ def _row(terms: DataTerms, said: dict[str, str]) -> str:
     full = terms.license[:1].upper() + terms.license[1:] + (f". {terms.says}" if terms.says else "")
     says = f"As {said[full]}." if full in said and len(full) > _LONG else full.rstrip(".") + "."
     said.setdefault(full, terms.title)
-    checked = f" *({markdown(terms.checked.replace(_WHEN, ''))})*" if terms.checked != terms.license else ""
+    how = markdown(terms.checked.replace(_WHEN, ""))
+    checked = f" *({how})*" if terms.checked != terms.license else ""
     return f"| {name} | {words} | {markdown(says)}{checked} |\n"
 
 
