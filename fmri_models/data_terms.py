@@ -60,7 +60,7 @@ class _Known:
 
     Attributes:
         terms: Its terms.
-        names: Names of tables, also with more words behind (`nsd` for `nsd-subj01`).
+        names: Names of tables, also with more words behind or before (`nsd` for `nsd-subj01`).
         exact: Names of tables that are this data set's only as a whole, as they are ordinary words.
         marks: Ids, addresses and long names that stand in a table's name, licence or source.
         acronym: What a licence or source may call it in capitals, at its beginning or after "from".
@@ -124,7 +124,7 @@ _FORBIDDING = re.compile(
 )
 # What stands before a name where it is compared with, not taken from.
 _COMPARING = re.compile(
-    r"\b(like|unlike|not|no|never|without|after|as|similar|similarly|than|style|inspired|model+ed|resembl\w*|imitat\w*|"
+    r"\b(like|unlike|non|not|no|never|without|after|as|similar|similarly|than|style|inspired|model+ed|resembl\w*|imitat\w*|"
     r"simulat\w*|compar\w*|versus|vs|protocols?|designs?|approved|approval|instead|following|matched|matching)\b"
 )
 
@@ -133,15 +133,22 @@ def _is(known: _Known, words: list[str], texts: tuple[str, ...], statements: tup
     """Whether a table is of a data set, by the words of its name, by all texts, or by its licence and source."""
     if any(words == _words(name) for name in (*known.names, *known.exact)):
         return True
-    if any(_begins(words, _words(name)) for name in known.names):
+    if any(_begins_or_ends(words, _words(name)) for name in known.names):
         return True
     if any(_mentions(text, mark) for text in texts for mark in known.marks):
         return True
     return bool(known.acronym) and any(_comes_from(text, known.acronym) for text in statements)
 
 
-def _begins(words: list[str], name: list[str]) -> bool:
-    return words[: len(name)] == name and not _COMPARING.search(" ".join(words[len(name) : len(name) + 1]))
+def _begins_or_ends(words: list[str], name: list[str]) -> bool:
+    """Whether a table's name begins or ends with a data set's, and does not compare with it (`nsd-like`)."""
+    if words[: len(name)] == name:
+        others = words[len(name) :]
+    elif words[-len(name) :] == name:
+        others = words[: -len(name)]
+    else:
+        return False
+    return not any(_COMPARING.fullmatch(word) for word in others)
 
 
 def _mentions(text: str, mark: str) -> bool:
@@ -290,7 +297,7 @@ _KNOWN = (
     # What is more special stands behind what it is a part of, as the last that fits counts.
     _Known(
         _NSD,
-        names=("nsd", "nsdgeneral", "natural-scenes-dataset", "naturalscenesdataset"),
+        names=("nsd", "natural-scenes-dataset", "naturalscenesdataset"),
         marks=(
             "natural scenes dataset",
             "natural scenes data set",
@@ -303,6 +310,7 @@ _KNOWN = (
             "clane9/nsd-flat",
             "medarc/nsd-flat-wds",
             "nsddata_betas",
+            "nsdgeneral",
             "nsd terms and conditions",
             "nsd data access agreement",
             "cvnlab.slite.page/p/ib6bsew_7o",
@@ -342,16 +350,22 @@ _KNOWN = (
     ),
     _Known(
         _HCP,
-        names=("hcp", "hcp-ya"),
+        names=("hcp-ya", "hcp-young-adult", "hcp1200", "hcp-s1200"),
+        exact=("hcp",),
         marks=(
             "wu-minn hcp",
             "hcp open access data use terms",
             "hcp-open-access-data-use-terms",
             "wu-minn-hcp-consortium-open-access-data-use-terms",
-            "human connectome project",
+            "hcp young adult",
+            "hcp-young-adult",
             "medarc/hcp-flat-wds",
         ),
-        acronym="HCP",
+    ),
+    _Known(
+        _unconfirmed("hcp-lifespan", "Human Connectome Project, other studies (Development, Aging, Early Psychosis)"),
+        names=("hcp-a", "hcp-aging", "hcp-d", "hcp-development", "hcp-ep", "hcp-lifespan"),
+        marks=("hcp-aging", "hcp-development", "hcp lifespan", "human connectome project in"),
     ),
     _Known(
         replace(
