@@ -28,6 +28,14 @@ SUBJECT = "subj01"
 SIZE = 28
 NUM_VOXELS = 3092
 DIGITS = {1: "six", 2: "nine"}
+PAPER = {
+    "title": "Neural Decoding with Hierarchical Generative Models",
+    "authors": ("van Gerven, Marcel A. J.", "de Lange, Floris P.", "Heskes, Tom"),
+    "year": 2010,
+    "url": "https://doi.org/10.1162/NECO_a_00047",
+    "venue": "Neural Computation",
+}
+ORIGIN = "https://github.com/ChangdeDu/DGMM"
 CITATION = (
     "M. A. J. van Gerven, F. P. de Lange, T. Heskes (2010): Neural decoding with hierarchical generative models. "
     "Neural Computation 22(12), 3127-3142. File as published with C. Du, C. Du, L. Huang, H. He (2019): Reconstructing "

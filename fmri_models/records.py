@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self, get_args
 
 from .entry_points import OWN_PACKAGE, folder_of_module
@@ -110,6 +110,10 @@ class PretrainedRecord:
                 f"{what} is {self.state} and lies in {self.folder!r}; only what was trained here has a folder."
             )
         if self.folder:
+            if not _leads_inside(self.folder):
+                raise FmriModelsError(
+                    f"{what} lies in {one_line(repr(self.folder), 80)}; expected a folder of the package's assets."
+                )
             # Counted, so that no number in a record becomes wrong.
             object.__setattr__(self, "size", sum(file.stat().st_size for file in _files(self.path())))
 
@@ -119,10 +123,14 @@ class PretrainedRecord:
         Raises:
             FmriModelsError: No package brings it, or that package is not installed.
         """
-        root = folder_of_module(self.package) if self.folder else None
+        start = f"The checkpoint {one_line(self.name, 80)} lies in"
+        if not self.folder:
+            raise FmriModelsError(f"{start} no package; see {one_line(self.repository or self.origin)}.")
+        root = folder_of_module(self.package)
         if root is None:
-            where = f"install the package {self.package}" if self.folder else f"see {self.repository or self.origin}"
-            raise FmriModelsError(f"The checkpoint {one_line(self.name, 80)} lies in no package that is here; {where}.")
+            raise FmriModelsError(
+                f"{start} the package {one_line(self.package, 80)}, which is not installed; install it."
+            )
         return root / "assets" / self.folder
 
 
@@ -331,6 +339,12 @@ def origin(record: Record) -> str:
 def bare_name(path: str) -> str:
     """Name of the class of a path `"module:Class"`."""
     return path.partition(":")[2]
+
+
+def _leads_inside(text: str) -> bool:
+    """Whether it leads into a folder, and not out of it."""
+    path = PurePosixPath(text)
+    return not path.is_absolute() and not {"..", ""} & set(path.parts) and "\\" not in text
 
 
 def _files(folder: Path) -> list[Path]:

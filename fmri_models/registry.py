@@ -34,6 +34,7 @@ from .records import (
     GeneratorRecord,
     Method,
     OfferedRecord,
+    Paper,
     PretrainedRecord,
     Record,
     bare_name,
@@ -282,16 +283,22 @@ def _built_in_datasets() -> dict[str, DatasetRecord]:
         scripts = sorted(shipped_folder("dataset_scripts").glob("*.py"))
     except FmriModelsError:
         return {}
-    return {
-        script.stem: DatasetRecord(script.stem, _first_sentence(script), str(script))
-        for script in scripts
-        if not script.stem.startswith("_")
+    return {script.stem: _dataset_of(script) for script in scripts if not script.stem.startswith("_")}
+
+
+def _dataset_of(script: Path) -> DatasetRecord:
+    """What a script of this package says of its data, which is not run for it: its docstring, and literal constants."""
+    program = ast.parse(script.read_text(encoding="utf-8"))
+    title = (ast.get_docstring(program) or script.stem).partition("\n")[0].rstrip(".")
+    stated = {
+        target.id: ast.literal_eval(statement.value)
+        for statement in program.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name) and target.id in ("PAPER", "LICENSE", "ORIGIN")
     }
-
-
-def _first_sentence(script: Path) -> str:
-    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or script.stem
-    return text.partition("\n")[0].rstrip(".")
+    paper = Paper(**stated["PAPER"]) if "PAPER" in stated else None
+    return DatasetRecord(script.stem, title, str(script), paper, stated.get("LICENSE", ""), stated.get("ORIGIN", ""))
 
 
 METHODS = Registry("method", "fmri_models.methods", Method, _built_in_methods)

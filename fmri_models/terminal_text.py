@@ -72,6 +72,16 @@ def wrapped(text: str, width: int, first: str = "", further: str = "") -> list[s
     return [line.replace(_NO_BREAK_SPACE, " ") for line in lines or [first]]
 
 
+def size_text(size: int) -> str:
+    """A number of bytes as people read it: `14.5 GB`, `30 MB`, `512 bytes`."""
+    for unit, bytes_of_it in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size >= bytes_of_it:
+            return (
+                f"{size / bytes_of_it:.3g} {unit}" if size < 100 * bytes_of_it else f"{size / bytes_of_it:.0f} {unit}"
+            )
+    return f"{size} bytes"
+
+
 def terminal_width(width: int | None = None) -> int:
     """Characters a line: what was asked for, else what the terminal has, 80 where there is none; never less than 30."""
     return max(_SMALLEST_WIDTH, shutil.get_terminal_size().columns if width is None else width)

@@ -69,6 +69,7 @@ def test_what_a_package_offers_is_listed(run):
     for what, name in (
         ("methods", "shallow"),
         ("generators", "mosaic"),
+        ("pretrained", "shallow-stripes"),
         ("recipes", "shallow"),
         ("datasets", "stripes"),
     ):
@@ -89,12 +90,19 @@ assert main(["list"]) == 0
 import fmri_models
 from fmri_models.registry import METHODS, get_method
 assert isinstance(fmri_models.list_recipes(), list)
+(checkpoint,) = [each for each in fmri_models.list_pretrained() if each.name == "shallow-stripes"]
+assert type(checkpoint).__name__ == "OfferedRecord" and checkpoint.package == "fmri-shallow"
 found = {type(each).__name__: each for each in fmri_models.list_methods()}
 title = "A method, an image generator and a data set for fmri_models."
 assert found["OfferedRecord"] == fmri_models.records.OfferedRecord("shallow", title, "fmri-shallow", "0.1"), found
 assert "ShallowModel" not in dir(fmri_models) and not {"fmri_shallow", "torch"} & set(sys.modules)
 assert get_method("shallow") in fmri_models.list_methods() and "ShallowModel" in dir(fmri_models)
 assert list(METHODS.in_order())[-1].name == "shallow"
+from fmri_models.registry import PRETRAINED
+(checkpoint,) = get_method("shallow").pretrained
+assert checkpoint in fmri_models.list_pretrained() and PRETRAINED.package("shallow-stripes") == "fmri-shallow"
+assert [each.name for each in fmri_models.list_pretrained()].count("shallow-stripes") == 1
+assert [each.paper for each in fmri_models.list_recipes() if each.name == "shallow"] == [checkpoint.paper]
 assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & set(sys.modules)
 """)
     assert finished.returncode == 0, finished.stderr

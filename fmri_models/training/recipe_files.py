@@ -13,6 +13,8 @@ from ..entry_points import OWN_PACKAGE, data_folders
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 from ..reading import MAX_NESTING, parse_yaml, read_text
+from ..records import Paper
+from ..registry import METHODS
 from ..typed_values import check_key, is_nothing, opened, split_override, unshared
 
 # Of a recipe itself, as [`Recipe`] declares them; what is in them is compared where their classes are.
@@ -22,6 +24,8 @@ KEYS = (
 )  # fmt: skip
 _RECIPE_ENDINGS = (".yaml", ".yml", ".json")
 _MAX_LIST_INDEX_DIGITS = 9
+# A line of a recipe's first comment begins with it that names the data which the recipe is for.
+_DATA = "Data: "
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,19 @@ class RecipeRecord:
         name: Its name.
         title: What it is for: its first comment.
         package: The package that ships it, as pip knows it.
+        method: The method that it trains.
+        generator: Name, folder or repository of its image generator; empty where it names none.
+        data: What data it is for, from the line `# Data: …` of its first comment; empty where any table will do.
+        paper: The method's paper; None where there is none, or nobody has imported the package that has the method.
     """
 
     name: str
     title: str
     package: str
+    method: str = ""
+    generator: str = ""
+    data: str = ""
+    paper: Paper | None = None
 
 
 def recipe_names() -> list[str]:
@@ -52,7 +64,7 @@ def list_recipes() -> list[RecipeRecord]:
             warnings.warn(_contradiction(name, places), stacklevel=2)
         else:
             package, file = places[0]
-            found.append(RecipeRecord(name, _first_comment(file), package))
+            found.append(_record(name, package, file))
     return found
 
 
@@ -104,10 +116,36 @@ def _contradiction(name: str, places: list[tuple[str, Any]]) -> str:
     )
 
 
-def _first_comment(file: Any) -> str:
-    lines = read_text(file, "recipe file", "install the package again").splitlines()
-    comment = takewhile(lambda line: line.startswith("#"), lines)
-    return one_line(" ".join(line.strip("# ") for line in comment).partition(". ")[0].rstrip("."))
+def _record(name: str, package: str, file: Any) -> RecipeRecord:
+    text = read_text(file, "recipe file", "install the package again")
+    comment = [line.strip("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+    title = " ".join(line for line in comment if not line.startswith(_DATA)).partition(". ")[0]
+    data = next((line.removeprefix(_DATA) for line in comment if line.startswith(_DATA)), "")
+    method, generator = _method_and_generator(text, name)
+    papers = {record.name: record.paper for record in METHODS.at_hand()}
+    return RecipeRecord(
+        name,
+        one_line(title.rstrip(".")),
+        package,
+        one_line(method),
+        one_line(generator),
+        one_line(data.rstrip(".")),
+        papers.get(method),
+    )
+
+
+def _method_and_generator(text: str, name: str) -> tuple[str, str]:
+    """What a recipe says of them; nothing where it says nothing that could be read."""
+    try:
+        values = parse_yaml(text, f"The recipe {one_line(name)}", as_written=True)
+    except FmriModelsError as error:
+        warnings.warn(str(error), stacklevel=4)
+        return "", ""
+    values = values if isinstance(values, dict) else {}
+    generator = values.get("generator", "")
+    if isinstance(generator, dict):
+        generator = generator.get("name") or generator.get("repository") or ""
+    return str(values.get("method", "")), str(generator)
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
