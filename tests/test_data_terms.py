@@ -3,6 +3,8 @@
 from dataclasses import fields
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fmri_models.data_terms import DATA_TERMS, DataTerms, forbids_redistribution, terms_of
 from fmri_models.names import is_name
@@ -144,3 +146,16 @@ def test_what_nobody_confirmed_allows_nothing() -> None:
         if terms.checked.startswith("not confirmed"):
             assert terms.redistribution != "allowed"
             assert terms.weights != "allowed"
+
+
+@given(st.text(max_size=60), st.text(max_size=200), st.text(max_size=200))
+def test_any_text_has_an_answer(name: str, license: str, source: str) -> None:
+    terms = terms_of(name, license, source)
+    assert terms is None or terms.redistribution in ("allowed", "forbidden", "unknown")
+
+
+@given(st.sampled_from(["ds001499", "s3://natural-scenes-dataset", "NSD Terms and Conditions"]), st.data())
+def test_an_id_inside_a_longer_word_is_none(mark: str, data: st.DataObject) -> None:
+    letters = data.draw(st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=5))
+    assert terms_of("mine", "", f"at {mark}, as said") is not None
+    assert terms_of("mine", "", f"at {letters}{mark}{letters}, as said") is None
