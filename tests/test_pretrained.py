@@ -37,7 +37,7 @@ from tests.generation.tiny_clip import tiny_clip, tiny_tokenizer
 from tests.hub.test_convert import published_tokens
 from tests.models.mindeye import test_convert_mindeye as mindeye
 
-RECORDS = {record.name: record for record in PRETRAINED.own()}
+RECORDS = {record.name: record for record in PRETRAINED.own() if record.package == "fmri_models"}
 HERE, CONVERTED, REFERENCES = (
     [name for name, record in RECORDS.items() if record.state == state]
     for state in ("trained here", "converted", "reference")

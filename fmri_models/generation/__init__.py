@@ -181,7 +181,7 @@ GENERATORS = (
                 "Stable Diffusion 1.5",
                 _LATENT_DIFFUSION,
                 "creativeml-openrail-m",
-                4200,
+                4270,
             ),
             _published(
                 "ip_adapter",
@@ -189,7 +189,7 @@ GENERATORS = (
                 "IP-Adapter for Stable Diffusion 1.5, with LAION's CLIP ViT-H/14 (MIT licence)",
                 _IP_ADAPTER,
                 "apache-2.0",
-                2600,
+                2620,
             ),
         ),
     ),

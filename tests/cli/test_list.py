@@ -60,13 +60,14 @@ def test_text_fits_but_for_what_is_copied(capsys, monkeypatch, columns):
     assert "trained here; apache-2.0; 30 MB" in shown
 
 
-def test_listing_loads_nothing_heavy():
+def test_listing_loads_nothing_heavy_and_answers_at_once():
     program = """
-import sys
+import sys, time
 from fmri_models.cli.main import main
 assert main(["list"]) == 0
 heavy = {"torch", "transformers", "diffusers", "datasets", "numpy", "pydantic"} & set(sys.modules)
 assert not heavy, heavy
+assert time.process_time() < 1, time.process_time()
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
