@@ -151,7 +151,8 @@ class Method:
             checkpoints were published.
         quick: What `fmri-models demo --quick` changes in the recipe of the method's name, as `key=value`.
         paper: The paper that it comes from; None where there is none.
-        origin: Address of its authors' code.
+        license: Of its authors' code, as on the Hub; empty where nothing states one.
+        origin: Address of that code.
         pretrained: Its checkpoints.
     """
 
@@ -165,6 +166,7 @@ class Method:
     converter: str | None = None
     quick: tuple[str, ...] = ()
     paper: Paper | None = None
+    license: str = ""
     origin: str = ""
     pretrained: tuple[PretrainedRecord, ...] = ()
 

@@ -27,7 +27,7 @@ def methods() -> str:
             f"[`{each.name}`](methods/{each.name}.md)",
             markdown(each.title),
             _paper(each.paper),
-            _link("code", each.origin),
+            _link(f"code ({each.license})" if each.license else "code", each.origin),
             _names(checkpoint.name for checkpoint in each.pretrained),
         )
         for each in _sorted(METHODS.own())

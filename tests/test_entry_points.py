@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmri_models import FmriModelsError, GeneratorRecord, Method, list_methods, list_recipes
+from fmri_models import FmriModelsError, GeneratorRecord, Method, list_methods, list_pretrained, list_recipes
 from fmri_models.known_classes import entries_of_index, find_class
 from fmri_models.records import load_or_warn
-from fmri_models.registry import DATASETS, GENERATORS, METHODS, register_method
+from fmri_models.registry import DATASETS, GENERATORS, METHODS, PRETRAINED, register_method
 from fmri_models.training.recipe_files import recipe_names, recipe_values
 
 PACKAGE = Path(__file__).parent / "other_package"
@@ -248,8 +248,9 @@ def test_the_demo_runs_with_a_method_of_a_package(run):
 def packages(tmp_path, monkeypatch):
     """Writes packages as they lie there when they are installed."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(METHODS, "_loaded", {})
-    monkeypatch.setattr(METHODS, "registered", {})
+    for registry in (METHODS, PRETRAINED):
+        monkeypatch.setattr(registry, "_loaded", {})
+        monkeypatch.setattr(registry, "registered", {})
     written = []
 
     def write(name: str, module: str, text: str, group: str = "methods", entry: str | None = None) -> Path:
@@ -445,6 +446,46 @@ def test_recipes_of_packages_are_known_by_name(packages):
         (found,) = [each for each in list_recipes() if each.name == "with_recipes"]
     assert (found.title, found.package) == ("Says with_recipes", "with-recipes")
     assert "with_recipes" not in sys.modules
+
+
+CHECKPOINT = """
+from fmri_models import PretrainedRecord
+
+METHOD = PretrainedRecord("{name}", "Theirs", license="mit", folder="weights", package="{package}")
+"""
+
+
+def test_a_checkpoint_lies_in_the_package_that_offers_it(packages):
+    folder = packages("tiny", "with_weights", CHECKPOINT.format(name="tiny", package="with_weights"), "pretrained")
+    (folder / "assets" / "weights" / "brain_model").mkdir(parents=True)
+    (folder / "assets" / "weights" / "brain_model" / "model.safetensors").write_bytes(b"0" * 1000)
+    assert "tiny" in [each.name for each in list_pretrained()] and "with_weights" not in sys.modules
+    record = PRETRAINED.get("tiny")
+    assert record.path() == folder / "assets" / "weights" and record.size == 1000
+    assert record in list_pretrained() and PRETRAINED.package("tiny") == "with-weights"
+
+
+def test_a_checkpoint_of_another_package_than_offers_it_is_refused(packages):
+    packages("tiny", "that_forgot", CHECKPOINT.format(name="tiny", package="fmri_models"), "pretrained")
+    expected = "'tiny' is of the package 'fmri_models', says its record; expected 'that_forgot', which offers it"
+    with pytest.raises(FmriModelsError, match=expected):
+        PRETRAINED.get("tiny")
+    with pytest.warns(UserWarning, match=expected):
+        assert "tiny" not in [each.name for each in list_pretrained()]
+
+
+def test_names_of_checkpoints_are_nobodys_twice(packages):
+    for name, module in (("embedded", "late_one"), ("twin", "twin_c"), ("twin", "twin_d")):
+        packages(name, module, CHECKPOINT.format(name=name, package=module), "pretrained")
+    with pytest.warns(UserWarning) as caught:
+        names = [each.name for each in list_pretrained()]
+    assert names.count("embedded") == 1 and "twin" not in names
+    assert {str(each.message).partition(",")[0] for each in caught} == {
+        "The package late-one offers a checkpoint named 'embedded'",
+        "The packages twin-c and twin-d both offer a checkpoint named 'twin'",
+    }
+    with pytest.warns(UserWarning, match="the other one needs another name"):
+        assert PRETRAINED.get("embedded").package == "fmri_models"
 
 
 def test_classes_of_one_name_in_two_packages_are_not_mistaken_for_each_other(packages):

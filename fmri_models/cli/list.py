@@ -18,7 +18,7 @@ _TITLES = {"pretrained": "pretrained checkpoints", "datasets": "data sets"}
 _INDENT = "  "
 # What is told of each besides name, title and package, as attributes of its record.
 _STATED = {
-    "methods": ("paper", "origin", "pretrained"),
+    "methods": ("paper", "license", "origin", "pretrained"),
     "generators": ("paper", "license", "origin", "size", "pretrained"),
     "pretrained": (
         "state", "method", "generator", "paper", "license", "origin", "size", "folder", "repository", "command"
@@ -128,8 +128,9 @@ def _license(what: str, record: dict[str, Any]) -> str:
     """What is said of a licence; nothing of what has no weights, or of what nobody has imported."""
     license = record.get("license")
     if license:
-        return f"licence: {license}" if what == "datasets" else str(license)
-    has_none = license is None or (what == "generators" and not record["size"])
+        of_what = {"datasets": "licence: ", "methods": "original code: "}
+        return f"{of_what.get(what, '')}{license}"
+    has_none = license is None or what == "methods" or (what == "generators" and not record["size"])
     return "" if has_none else "licence not stated"
 
 

@@ -40,6 +40,7 @@ METHOD = Method.of_folder(
     converter=f"{__name__}.published_mindeye:convert",
     quick=("stages.0.training.epochs=20", "stages.1.training.epochs=6", "stages.2.training.epochs=3"),
     paper=_PAPER,
+    license="mit",
     origin="https://github.com/MedARC-AI/fMRI-reconstruction-NSD",
     pretrained=(
         _published(
