@@ -72,7 +72,7 @@ class PretrainedRecord:
         paper: Where it was described first.
         license: Id as on the Hub, or a name; empty where nothing states one.
         origin: Address of the page that has it, or of what it was made from.
-        size: Bytes. Of a checkpoint in `folder` its files are counted, whatever is said here.
+        size: Bytes of the files that are fetched. Those in `folder` are counted, whatever is said here.
         state: `"trained here"`: it comes with the package, whose scripts have trained it. `"converted"`: authors have
             published it in a layout of theirs, which `fmri-models convert` reads. `"reference"`: others have published
             it, and pipelines name it and load it from there.
@@ -240,7 +240,7 @@ class GeneratorRecord:
         paper: The paper that it comes from; None where there is none.
         license: Of the weights that it draws with, as on the Hub; empty where it has none, or nothing states one.
         origin: Address of these weights.
-        size: Their bytes.
+        size: Bytes of the files that are fetched.
         pretrained: The weights there are for it.
     """
 

@@ -76,7 +76,7 @@ def _published(
         title: What they are.
         paper: Where they were described.
         license: As the page of the repository states it.
-        megabytes: Of what the generator loads of them, in float32.
+        megabytes: Of the files that the generator fetches.
     """
     return PretrainedRecord(
         repository.rpartition("/")[2].lower(),
@@ -156,7 +156,7 @@ GENERATORS = (
                 "Diffusion model and autoencoder of Kandinsky 2.2",
                 _KANDINSKY,
                 "apache-2.0",
-                5300,
+                5280,
             ),
             _published(
                 "kandinsky",
@@ -164,7 +164,7 @@ GENERATORS = (
                 "Image encoder of Kandinsky 2.2, LAION's CLIP ViT-bigG/14 (MIT licence)",
                 _KANDINSKY,
                 "apache-2.0",
-                7400,
+                3690,
             ),
         ),
     ),
@@ -189,7 +189,7 @@ GENERATORS = (
                 "IP-Adapter for Stable Diffusion 1.5, with LAION's CLIP ViT-H/14 (MIT licence)",
                 _IP_ADAPTER,
                 "apache-2.0",
-                2620,
+                2570,
             ),
         ),
     ),
@@ -201,7 +201,7 @@ GENERATORS = (
         _CLIP,
         (
             # The repository's page states no licence; the code that OpenAI published has the MIT licence.
-            _published("clip", "openai/clip-vit-large-patch14", "OpenAI's CLIP ViT-L/14", _CLIP, "", 1700),
+            _published("clip", "openai/clip-vit-large-patch14", "OpenAI's CLIP ViT-L/14", _CLIP, "", 1710),
         ),
     ),
 )
