@@ -35,6 +35,9 @@ class Paper:
         year: Of the venue; of the preprint if there is none.
         url: Where it can be read: of arXiv, or of its DOI.
         venue: Journal or conference; empty for a preprint.
+
+    Raises:
+        FmriModelsError: There are no authors, or they are one text.
     """
 
     title: str
@@ -42,6 +45,14 @@ class Paper:
     year: int
     url: str
     venue: str = ""
+
+    def __post_init__(self) -> None:
+        authors: object = self.authors
+        if isinstance(authors, str) or not authors:
+            raise FmriModelsError(
+                f"The paper {one_line(repr(self.title), 80)} has {one_line(repr(authors), 80)} as authors; expected "
+                "their names, one by one."
+            )
 
     def __str__(self) -> str:
         """As a text refers to it: `Scotti et al. (2023)`."""
@@ -55,8 +66,9 @@ class Paper:
         is_conference = re.search(r"conference|proceedings|advances in", self.venue.lower()) is not None
         kind, place = ("inproceedings", "booktitle") if is_conference else ("article", "journal")
         fields = {"title": f"{{{self.title}}}", "author": " and ".join(self.authors), "year": str(self.year)}
-        fields |= {place: self.venue.replace("&", r"\&")} if self.venue else {}
-        lines = [f"  {name} = {{{text}}}," for name, text in {**fields, "url": self.url}.items()]
+        fields |= {place: self.venue} if self.venue else {}
+        shown = {name: re.sub(r"[&%#$_]", r"\\\g<0>", text) for name, text in fields.items()}
+        lines = [f"  {name} = {{{text}}}," for name, text in {**shown, "url": self.url}.items()]
         return "\n".join([f"@{kind if self.venue else 'misc'}{{{key},", *lines, "}"])
 
 

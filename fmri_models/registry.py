@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from .entry_points import (
+    OWN_PACKAGE,
     is_being_imported,
     load_entry_point,
     offered,
@@ -232,9 +233,14 @@ def _is_of(record: Record, entries: list[EntryPoint]) -> bool:
 
 def _check_record(record: Record) -> None:
     """Saved folders name classes, so that a name stands for one class; and a checkpoint is of whoever offers it."""
+    _check_paper(record)
     if not isinstance(record, Method | GeneratorRecord):
         return
     for checkpoint in record.pretrained:
+        if not isinstance(checkpoint, PretrainedRecord):
+            raise FmriModelsError(
+                f"{record.name!r} has a {type(checkpoint).__name__} among its checkpoints; expected PretrainedRecords."
+            )
         _check_package(checkpoint, origin(record))
     known = {bare_name(path): path for path in own_class_paths()}
     for path in record.class_paths:
@@ -247,6 +253,13 @@ def _check_record(record: Record) -> None:
                 f"{record.name!r} has the class {path}, whose name is that of {known[bare_name(path)]}; saved "
                 "folders are loaded by it, so give it another one."
             )
+
+
+def _check_paper(record: Record) -> None:
+    if record.paper is not None and not isinstance(record.paper, Paper):
+        raise FmriModelsError(
+            f"{record.name!r} has a {type(record.paper).__name__} as its paper; expected a Paper, or None."
+        )
 
 
 def _check_package(record: PretrainedRecord, package: str) -> None:
@@ -273,8 +286,8 @@ def _built_in_generators() -> dict[str, GeneratorRecord]:
 def _pretrained() -> dict[str, PretrainedRecord]:
     """Those of the methods and generators that are at hand; of two with one name that of this package."""
     records: list[Method | GeneratorRecord] = [*METHODS.at_hand(), *GENERATORS.at_hand()]
-    found = [checkpoint for record in records for checkpoint in record.pretrained]
-    return {each.name: each for each in [*found, *_OTHER_NETWORKS]}
+    found = [*_OTHER_NETWORKS, *(checkpoint for record in records for checkpoint in record.pretrained)]
+    return {each.name: each for each in sorted(found, key=lambda checkpoint: checkpoint.package == OWN_PACKAGE)}
 
 
 @cache
@@ -330,6 +343,7 @@ def register_generator(generator: GeneratorRecord) -> None:
 
 
 def _register(registry: Registry[_Trained], record: _Trained) -> None:
+    registry.check_free(record)
     for checkpoint in record.pretrained:
         PRETRAINED.check_free(checkpoint)
     registry.register(record)

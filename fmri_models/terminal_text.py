@@ -73,12 +73,12 @@ def wrapped(text: str, width: int, first: str = "", further: str = "") -> list[s
 
 
 def size_text(size: int) -> str:
-    """A number of bytes as people read it: `14.5 GB`, `30 MB`, `512 bytes`."""
+    """A number of bytes as people read it, in three figures: `14.5 GB`, `30 MB`, `512 bytes`."""
     for unit, bytes_of_it in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if size >= bytes_of_it:
-            return (
-                f"{size / bytes_of_it:.3g} {unit}" if size < 100 * bytes_of_it else f"{size / bytes_of_it:.0f} {unit}"
-            )
+        # What is rounded to a thousand of the smaller unit is one of the larger.
+        if size >= 0.9995 * bytes_of_it:
+            number = size / bytes_of_it
+            return f"{number:.3g} {unit}" if number < 999.5 else f"{number:.0f} {unit}"
     return f"{size} bytes"
 
 

@@ -1,5 +1,6 @@
 """What records say: papers as they are cited, and checkpoints whose place and size are true."""
 
+import dataclasses
 import re
 
 import pytest
@@ -35,6 +36,19 @@ def test_papers_are_entries_of_bibliographies(venue, kind, place):
     assert "author = {Žofia van Öl and Bo Writer}" in text and "title = {{On the Mind’s Eye}}" in text
     assert ("booktitle" not in text and "journal" not in text) if place is None else place in text
     assert re.search(r"year = \{2026\},\n  (.*\n  )?url = \{https://example.org/a\},\n", text)
+
+
+@pytest.mark.parametrize("authors", [(), "Ann Author"])
+def test_a_paper_has_authors(authors):
+    with pytest.raises(
+        FmriModelsError, match="The paper 'A Title' has .* as authors; expected their names, one by one"
+    ):
+        Paper("A Title", authors, 2026, "https://example.org")
+
+
+def test_what_bibliographies_read_as_commands_is_escaped():
+    text = Paper("100 % of A & B", ("Ann Author",), 2026, "https://example.org/a_b?c&d").bibtex()
+    assert r"title = {{100 \% of A \& B}}" in text and "url = {https://example.org/a_b?c&d}" in text
 
 
 def test_a_checkpoint_that_comes_with_the_package_is_counted():
@@ -80,6 +94,12 @@ def test_a_programs_method_brings_its_checkpoints(monkeypatch):
     taken = PretrainedRecord("embedded", "Ours", state="reference", repository="user/name", package=__name__)
     with pytest.raises(FmriModelsError, match="A checkpoint named 'embedded' is registered already, by fmri_models"):
         register_method(method(taken))
+    for strange, expected in (
+        (dataclasses.replace(method(), paper="A Title"), "'ours' has a str as its paper; expected a Paper, or None"),
+        (method("ours"), "'ours' has a str among its checkpoints; expected PretrainedRecords"),
+    ):
+        with pytest.raises(FmriModelsError, match=expected):
+            METHODS.register(strange)
     assert not METHODS.registered and not PRETRAINED.registered
     register_method(method(ours))
     assert ours in list_pretrained() and PRETRAINED.package("ours") == __name__.partition(".")[0]

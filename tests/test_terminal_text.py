@@ -1,7 +1,7 @@
 import pytest
 from wcwidth import width as columns_of
 
-from fmri_models.terminal_text import text_list, text_table, wrapped
+from fmri_models.terminal_text import size_text, text_list, text_table, wrapped
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -41,3 +41,12 @@ def test_a_list_has_its_texts_beside_the_names():
         "  x",
     ]
     assert text_list([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 KB"), (694_954, "695 KB"), (29_967_192, "30 MB"),
+     (12_300_000_000, "12.3 GB"), (999_999, "1 MB"), (1_234_000_000_000, "1234 GB")],
+)  # fmt: skip
+def test_sizes_are_read_in_three_figures(size, expected):
+    assert size_text(size) == expected
