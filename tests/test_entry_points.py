@@ -445,7 +445,17 @@ def test_recipes_of_packages_are_known_by_name(packages):
     with pytest.warns(UserWarning, match="both have a recipe named 'both'"):
         (found,) = [each for each in list_recipes() if each.name == "with_recipes"]
     assert (found.title, found.package) == ("Says with_recipes", "with-recipes")
+    assert (found.method, found.data, found.paper) == ("with_recipes", "", None)
     assert "with_recipes" not in sys.modules
+
+
+def test_a_recipe_that_can_not_be_read_is_listed_by_its_name(packages):
+    folder = packages("with_broken", "with_broken", light("with_broken", "with_broken")) / "recipes"
+    folder.mkdir()
+    (folder / "broken.yaml").write_text("# Broken.\n# Data: nothing.\nmethod: [\n")
+    with pytest.warns(UserWarning, match="The recipe broken is no valid YAML"):
+        (found,) = [each for each in list_recipes() if each.name == "broken"]
+    assert (found.title, found.data, found.method) == ("Broken", "nothing", "")
 
 
 CHECKPOINT = """
