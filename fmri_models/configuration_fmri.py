@@ -15,9 +15,11 @@ from .conditions import CONDITION_SPACES
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
 from .hub_repository import UploadedInSentences, uploading_errors_as_sentences
+from .known_classes import find_model
 from .moved import renamed_argument
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
+from .remote_code import LoadedByItsPackage, without_shim
 from .saving import check_schema
 from .version import __version__
 from .weights import MAX_SIZE, check_configuration
@@ -54,7 +56,7 @@ _TRANSFORMERS_ATTRIBUTES = (
 
 
 @strict
-class FmriConfig(UploadedInSentences, PreTrainedConfig):
+class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
     """Base of the configurations of all methods.
 
     Args:
@@ -97,6 +99,30 @@ class FmriConfig(UploadedInSentences, PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Loads a configuration from a folder or a Hub repository; of this class itself, as that of its method.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository id.
+            **kwargs: Those of `PreTrainedConfig.from_pretrained`.
+
+        Raises:
+            FmriModelsError: It is of no method that is known here, or as in `from_dict`.
+        """
+        if cls is not FmriConfig:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        config_dict, _ = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        model_type = config_dict.get("model_type")
+        model_class = find_model(model_type) if isinstance(model_type, str) else None
+        if model_class is None:
+            raise FmriModelsError(
+                f"{one_line(pretrained_model_name_or_path)} holds a network of the type "
+                f"{one_line(repr(model_type), 80)}, which is of no method here; if another package has the method, "
+                "install or import that package first."
+            )
+        return model_class.config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """The configuration that a file holds.
 
@@ -105,6 +131,7 @@ class FmriConfig(UploadedInSentences, PreTrainedConfig):
         """
         if not isinstance(config_dict, dict):
             raise FmriModelsError(f"{_FILE} holds no JSON object; {_MEND}.")
+        config_dict = without_shim(config_dict)
         check_schema(config_dict.get("fmri_schema", CONFIG_SCHEMA), CONFIG_SCHEMA, _FILE)
         check_configuration(config_dict, _FILE, own_fields=cls.own_fields())
         config_class: Any = cls

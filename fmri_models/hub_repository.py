@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import CommitInfo, HfApi, errors, snapshot_download
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, errors, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -191,6 +191,7 @@ def upload(
     commit_description: str | None = None,
     create_pr: bool = False,
     repo_type: RepoType = "model",
+    additions: Mapping[str, bytes] | None = None,
 ) -> CommitInfo:
     """Uploads files of a folder in one commit, into a repository that is made where there is none.
 
@@ -205,20 +206,21 @@ def upload(
         commit_description: Further lines of the commit.
         create_pr: Propose the commit instead of making it.
         repo_type: Whether it is a model or a data set.
+        additions: Name in the repository ▶ what goes up in place of the folder's file, or besides.
 
     Raises:
         FmriModelsError: There is no network, or the token may not write there.
     """
     api = HfApi()
+    contents: dict[str, Path | bytes] = {name: Path(folder) / name for name in files} | dict(additions or {})
     with uploading_errors_as_sentences(repo_id):
         where: dict[str, Any] = {"repo_type": repo_type, "token": token}
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **where).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
             api.create_branch(repo_id, branch=revision, exist_ok=True, **where)
-        return api.upload_folder(
+        return api.create_commit(
             repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=[_literal(name) for name in files],
+            operations=[CommitOperationAdd(name, content) for name, content in sorted(contents.items())],
             commit_message=commit_message,
             commit_description=commit_description,
             revision=revision,
@@ -228,7 +230,11 @@ def upload(
 
 
 def upload_saved(
-    save_directory: str | os.PathLike, files: Sequence[str], what: str, options: dict[str, Any]
+    save_directory: str | os.PathLike,
+    files: Sequence[str],
+    what: str,
+    options: dict[str, Any],
+    additions: Mapping[str, bytes] | None = None,
 ) -> CommitInfo:
     """Uploads what `save_pretrained(push_to_hub=True)` has written, to `repo_id` or the folder's name.
 
@@ -237,12 +243,13 @@ def upload_saved(
         files: What was written, relative to it.
         what: What it is, for the commit's message.
         options: Those of [`PUSH_OPTIONS`] that the caller gave.
+        additions: As in [`upload`].
     """
     folder = Path(save_directory).absolute()
     options = {"repo_id": folder.name, "commit_message": f"Upload {what}", **options}
     if options["commit_message"] is None:
         options["commit_message"] = f"Upload {what}"
-    return upload(folder, files, **options)
+    return upload(folder, files, additions=additions, **options)
 
 
 def split_push_options(kwargs: dict[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
@@ -296,8 +303,3 @@ def _not_uploaded(repo_id: str, error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     return one_line((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."), 200)
-
-
-def _literal(name: str) -> str:
-    """A file name as a pattern that fits nothing else."""
-    return re.sub(r"([*?\[])", r"[\1]", name)

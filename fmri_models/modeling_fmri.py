@@ -28,7 +28,6 @@ from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .hub_repository import (
     FETCH_OPTIONS,
-    UploadedInSentences,
     fetch_options,
     is_folder,
     list_files,
@@ -43,6 +42,7 @@ from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
 from .offloading import weights_in_place, with_hooks
 from .reading import read_object
+from .remote_code import LoadedByItsPackage, PushedWithCode, additions
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
 from .swapping import recover, written_files
@@ -73,7 +73,7 @@ _NOT_A_ROW_EACH = (bytes, bytearray, dict, set, frozenset)
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
-class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
+class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
     """A network from voxels to the space that an image generator understands.
 
     A subclass implements `forward` (training) and [`~FmriPreTrainedModel.decode`] (inference).
@@ -420,7 +420,7 @@ class FmriPreTrainedModel(UploadedInSentences, PreTrainedModel):
             self._write_pretrained(partial, max_shard_size=max_shard_size, variant=variant, **kwargs)
             files = written_files(partial)
         if push_to_hub:
-            upload_saved(save_directory, files, "model", push_options)
+            upload_saved(save_directory, files, "model", push_options, additions(Path(save_directory), files))
 
     def _write_pretrained(self, folder: Path, **kwargs: Any) -> None:
         """Writes configuration and weights into an empty folder; of a model with an adapter that alone."""

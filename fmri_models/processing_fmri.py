@@ -13,12 +13,7 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import logging
 
 from .errors import FmriModelsError
-from .hub_repository import (
-    FETCH_OPTIONS,
-    UploadedInSentences,
-    split_push_options,
-    upload_saved,
-)
+from .hub_repository import FETCH_OPTIONS, split_push_options, upload_saved
 from .in_memory import as_sessions
 from .names import listed, one_line
 from .processing.fitting import VoxelLabels, VoxelSelection, fit_subject, trials_by_subject, values_by_subject
@@ -57,6 +52,7 @@ from .processing.statistics_file import (
     statistics_file,
 )
 from .processing.subject_statistics import SubjectStatistics
+from .remote_code import LoadedByItsPackage, PushedWithCode, additions
 from .saving import check_schema, merged_folder
 from .swapping import recover, written_files
 from .version import __version__
@@ -105,7 +101,7 @@ class _fits_class_or_instance:  # noqa: N801 (a decorator)
         return fit_processor
 
 
-class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
+class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
     r"""Standardises, selects, pools and pads betas with statistics of the training trials; travels with the checkpoint.
 
     Use [`FmriProcessor.fit`] to make one. One that the constructor makes has options and no statistics: it can be saved
@@ -558,7 +554,7 @@ class FmriProcessor(UploadedInSentences, FeatureExtractionMixin):
                 (partial / STATISTICS_FILE).write_bytes(self._statistics_bytes())
             files = written_files(partial)
         if push_to_hub:
-            upload_saved(save_directory, files, "processor", push_options)
+            upload_saved(save_directory, files, "processor", push_options, additions(Path(save_directory), files))
         return [str(Path(save_directory) / name) for name in files]
 
     @classmethod

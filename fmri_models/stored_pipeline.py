@@ -38,6 +38,7 @@ from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_s
 from .processing_fmri import FmriProcessor
 from .provenance import Provenance, published, write_card_again
 from .registry import card_writer
+from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
 from .swapping import recover, written_files
 from .training_record import TrainingRecord
@@ -116,7 +117,8 @@ class StoredPipeline(HoldsGenerator):
         if push_to_hub:
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
-            upload_saved(save_directory, published([*files, CARD_FILE]), "pipeline", push_options)
+            files = published([*files, CARD_FILE])
+            upload_saved(save_directory, files, "pipeline", push_options, additions(Path(save_directory), files))
 
     def _check_can_be_saved(self) -> None:
         """Refuses components that could not be loaded again.
@@ -196,15 +198,17 @@ class StoredPipeline(HoldsGenerator):
             )
             if not (folder / CARD_FILE).is_file():
                 card_writer()(folder)
+            files = published(written_files(folder))
             committed = upload(
                 folder,
-                published(written_files(folder)),
+                files,
                 repo_id,
                 commit_message or "Upload pipeline",
                 private=private,
                 token=token,
                 revision=revision,
                 create_pr=create_pr,
+                additions=additions(folder, files),
             )
         return committed.commit_url
 

@@ -25,6 +25,7 @@ from .errors import FmriModelsError, system_sentence
 from .names import listed, one_line
 from .original_checkpoint import read_state
 from .reading import check_regular_file, read_object
+from .remote_code import without_shim
 
 MEND = "save the model again, or take another copy of the folder"
 CONFIG_FILE = "config.json"
@@ -125,7 +126,7 @@ def check_model_folder(
             the configuration's first value that no network has.
     """
     folder = Path(folder)
-    values = read_object(folder / CONFIG_FILE, "configuration", MEND)
+    values = without_shim(read_object(folder / CONFIG_FILE, "configuration", MEND))
     own_fields = getattr(getattr(model_class, "config_class", None), "own_fields", None)
     check_configuration(values, f"{what}, by its {CONFIG_FILE},", own_fields=own_fields() if own_fields else None)
     stored = stored_tensors(folder, what, variant, pickled)

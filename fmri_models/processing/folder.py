@@ -7,6 +7,7 @@ from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, fetch_options, is_folder, is_repository_id
 from ..names import check_name, one_line
 from ..reading import checked, read_object
+from ..remote_code import without_shim
 from ..saving import check_schema
 from .options import PROCESSOR_SCHEMA, config_type
 from .statistics_file import FORMER_STATISTICS_FILE, STATISTICS_FILE
@@ -61,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         FmriModelsError: It is no configuration of a processor, or of a newer version.
     """
     file = folder / CONFIG_FILE
-    values = read_object(file, "processor's configuration", MEND)
+    values = without_shim(read_object(file, "processor's configuration", MEND))
     check_schema(values.get("fmri_schema", PROCESSOR_SCHEMA), PROCESSOR_SCHEMA, f"The processor's {CONFIG_FILE}")
     checked(values, config_type(), f"The processor's configuration {file}", MEND)
     names = values.get("subject_names", [])

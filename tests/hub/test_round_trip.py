@@ -12,6 +12,7 @@ from huggingface_hub.errors import HTTPError, XetDownloadError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.hub_repository import NotFetchedError, hub_errors_as_sentences
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
+from fmri_models.remote_code import SHIM_FILE
 from fmri_models.training_record import TrainingRecord
 from tests.hub.loopback_hub import running
 from tests.small_table import write_kfold, write_small_table
@@ -71,7 +72,7 @@ def test_a_pipeline_comes_back_from_the_hub_as_it_went(client, pipeline):
     found = client("push", pipeline)
     assert found["private"] and found["commits"] == 2  # the repository's own, and one for everything
     assert {"README.md", "training.json", "model_index.json"} <= set(found["files"])
-    assert not [name for name in found["files"] if name.endswith((".bin", ".py", ".pkl"))]
+    assert [name for name in found["files"] if name.endswith((".bin", ".py", ".pkl"))] == [SHIM_FILE]
     assert "library_name: fmri_models" in found["card"] and "Model Card for Model ID" not in found["card"]
     assert str(pipeline) not in found["index"] and "_name_or_path" not in found["index"]
     assert found["same"] and found["class"] == "LinearPipeline" and found["record"] == "a table"
