@@ -1,62 +1,57 @@
-"""The header of a model card: what the Hub shows and counts, and the licence that the owner of the weights states."""
+"""The header of a model card: what the Hub shows and counts, and what the owner of the weights has stated."""
 
-import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..errors import FmriModelsError
 from ..evaluation.report import Report
 from ..evaluation.report_facts import WARNINGS_TITLE
-from ..licenses import HUB_LICENSES, NOT_STATED, license_fields
-from ..names import one_line
-from ..reading import parse_yaml, read_text
+from ..hub_repository import is_repository_id
+from .eval_results import dataset_id
+from .owner_statements import LIBRARY
 from .saved_pipeline import SavedPipeline
 
-LIBRARY = "fmri_models"
-# Of the Hub's list of tasks none takes brain activity.
+# Of the Hub's tasks (its list is `PIPELINE_DATA` in @huggingface/tasks) none takes brain activity. Each other one would
+# promise an input that this model does not take ("image-to-image", "any-to-any"), and offer a widget that fails; "other"
+# is the one of the list that promises none. People find the model by its tags.
 PIPELINE_TAG = "other"
 TASK = "image reconstruction from fMRI"
-_HEADER = re.compile(r"\s*---[\r\n]+(.*?)[\r\n]+---[\r\n]", re.DOTALL)
-_LICENSE_KEYS = ("license", "license_name", "license_link")
 _HTML = {"<": "\\x3C", ">": "\\x3E", "&": "\\x26"}
 
 
-def card_header(pipeline: SavedPipeline, report: Report | None, stated: dict[str, Any]) -> str:
-    """The header in YAML. Not everybody who shows a card knows that it is none of the text.
+def card_header(pipeline: SavedPipeline, report: Report | None, stated: Mapping[str, Any]) -> str:
+    """The header in YAML of a pipeline's card.
 
     Args:
         pipeline: What the card is of.
         report: What was measured of it.
-        stated: The licence, see [`stated_license`].
+        stated: The fields of what the owner has stated.
     """
-    values = _card_data(pipeline, report, stated).to_dict()
-    header = yaml.dump(values, Dumper=_HeaderDumper, sort_keys=False, allow_unicode=True, width=2**20)
+    tags = ["fmri", "brain-decoding", "image-reconstruction", pipeline.method.name]
+    if is_simulated(pipeline, report):
+        tags.append("simulated")
+    results = [] if report is None else _eval_results(report)
+    return header_text(
+        ModelCardData(
+            library_name=LIBRARY,
+            pipeline_tag=PIPELINE_TAG,
+            tags=tags,
+            datasets=_datasets(pipeline, report) or None,
+            metrics=[result.metric_type for result in results] or None,
+            base_model=_base_models(pipeline) or None,
+            model_name=pipeline.name,
+            eval_results=results or None,
+            **stated,
+        )
+    )
+
+
+def header_text(data: ModelCardData) -> str:
+    """The YAML of a header. Not everybody who shows a card knows that it is none of the text, so it has no HTML."""
+    header = yaml.dump(data.to_dict(), Dumper=_HeaderDumper, sort_keys=False, allow_unicode=True, width=2**20)
     return "".join(_HTML.get(character, character) for character in header).strip()
-
-
-def stated_license(path: Path) -> dict[str, Any]:
-    """The license in the card that is there, which only the owner of the weights can have written."""
-    if not path.is_file():
-        return {}
-    header = _HEADER.match(read_text(path, "model card", "move it away first"))
-    try:
-        stated = parse_yaml(_without_placeholder(header[1]), f"The header of {one_line(path)}") if header else None
-    except FmriModelsError:
-        stated = None
-    if not isinstance(stated, dict) or stated.get("library_name") != LIBRARY:
-        raise FmriModelsError(f"{one_line(path)} is no model card of {LIBRARY} and would be lost; move it away first.")
-    found = {key: stated[key] for key in _LICENSE_KEYS if isinstance(stated.get(key), str) and stated[key]}
-    return {} if found == NOT_STATED else found
-
-
-def _without_placeholder(header: str) -> str:
-    """A header in which somebody has stated a licence above what stands there as long as nobody has."""
-    if len(re.findall(r"^license:", header, re.MULTILINE)) < 2:
-        return header
-    return re.sub(r"^license: other\n(license_name: not-stated\n)?", "", header, count=1, flags=re.MULTILINE)
 
 
 def is_simulated(pipeline: SavedPipeline, report: Report | None) -> bool | None:
@@ -66,19 +61,20 @@ def is_simulated(pipeline: SavedPipeline, report: Report | None) -> bool | None:
     return None if pipeline.record is None else pipeline.record.simulated
 
 
-def _card_data(pipeline: SavedPipeline, report: Report | None, stated: dict[str, Any]) -> ModelCardData:
-    tags = ["fmri", "brain-decoding", "image-reconstruction", pipeline.method.name]
-    if is_simulated(pipeline, report):
-        tags.append("simulated")
-    results = [] if report is None else _eval_results(report)
-    return ModelCardData(
-        library_name=LIBRARY,
-        pipeline_tag=PIPELINE_TAG,
-        tags=tags,
-        model_name=pipeline.name,
-        eval_results=results or None,
-        **_license_of_header(stated),
-    )
+def _datasets(pipeline: SavedPipeline, report: Report | None) -> list[str]:
+    """Ids of what was trained and measured on, each once."""
+    tables = [] if pipeline.record is None else [pipeline.record.table]
+    tables += [] if report is None or not report.data.get("name") else [str(report.data["name"])]
+    return list(dict.fromkeys(map(dataset_id, tables)))
+
+
+def _base_models(pipeline: SavedPipeline) -> list[str]:
+    """Repositories of the Hub that the pipeline draws with and that its training began with."""
+    source, record = pipeline.generator_source, pipeline.record
+    generator = None if source is None else source.repository
+    initial = None if record is None else record.recipe.get("initial_model")
+    found = [name for name in (generator, initial) if isinstance(name, str) and is_repository_id(name)]
+    return list(dict.fromkeys(found))
 
 
 def _eval_results(report: Report) -> list[EvalResult]:
@@ -106,15 +102,6 @@ def _eval_results(report: Report) -> list[EvalResult]:
         for info, found in measured.items()
         if found is not None and found.get("value") is not None
     ]
-
-
-def _license_of_header(stated: dict[str, Any]) -> dict[str, Any]:
-    """What the Hub takes: one of its own ids, or `other` with a name."""
-    if not stated:
-        return dict(NOT_STATED)
-    if stated.get("license") in HUB_LICENSES:
-        return stated
-    return {**license_fields(stated.get("license", "")), **{key: stated[key] for key in stated if key != "license"}}
 
 
 class _HeaderDumper(yaml.SafeDumper):

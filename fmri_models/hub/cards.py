@@ -17,7 +17,8 @@ from ..saving import merged_folder
 from ..shipped import shipped_folder
 from ..swapping import recover
 from ..version import __version__
-from .card_header import card_header, is_simulated, stated_license
+from .card_header import card_header, is_simulated
+from .owner_statements import OwnerStatements, card_header_of, kept_license
 from .report_beside import check_report, is_report_of, place_report, report_files
 from .saved_pipeline import SavedPipeline
 
@@ -29,13 +30,16 @@ _SPACES = {
 }
 
 
-def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) -> Path:
+def write_card(
+    pipeline_dir: str | os.PathLike, report: Report | None = None, statements: OwnerStatements | None = None
+) -> Path:
     """Writes the model card of a saved pipeline, replacing an earlier one, and its report beside it.
 
     Args:
-        pipeline_dir: Folder of the pipeline. The license that an earlier card states is kept.
+        pipeline_dir: Folder of the pipeline. What the owner has stated in an earlier card is kept.
         report: What was measured of this pipeline; without it the card says that nothing was measured, and an earlier
             report in the folder is removed. Pages and grid come along from where the report was read or written.
+        statements: What the owner of the weights states; it replaces what an earlier card says.
 
     Returns:
         The card's path.
@@ -48,7 +52,7 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
     pipeline = SavedPipeline.read(Path(pipeline_dir))
     if report is not None:
         check_report(report, pipeline)
-    text = _rendered(pipeline, report)
+    text = _rendered(pipeline, report, statements)
     in_place = report is not None and is_report_of(pipeline.folder, report)
     earlier = [] if in_place else report_files(pipeline.folder)
     with merged_folder(pipeline.folder, lambda folder, written: earlier) as partial:
@@ -58,7 +62,7 @@ def write_card(pipeline_dir: str | os.PathLike, report: Report | None = None) ->
     return pipeline.folder / CARD_FILE
 
 
-def write_card_of_folder(pipeline_dir: str | os.PathLike) -> Path:
+def write_card_of_folder(pipeline_dir: str | os.PathLike, statements: OwnerStatements | None = None) -> Path:
     """Writes the model card of a saved pipeline with the figures of the report that lies beside it, if there is one.
 
     Raises:
@@ -66,7 +70,7 @@ def write_card_of_folder(pipeline_dir: str | os.PathLike) -> Path:
     """
     recover(pipeline_dir)
     beside = Path(pipeline_dir) / REPORT_FILE
-    return write_card(pipeline_dir, Report.load(beside) if beside.is_file() else None)
+    return write_card(pipeline_dir, Report.load(beside) if beside.is_file() else None, statements)
 
 
 def has_card(pipeline_dir: str | os.PathLike) -> bool:
@@ -78,20 +82,22 @@ def has_card(pipeline_dir: str | os.PathLike) -> bool:
     path = Path(pipeline_dir) / CARD_FILE
     if not path.is_file():
         return False
-    stated_license(path)
+    card_header_of(path)
     return True
 
 
-def _rendered(pipeline: SavedPipeline, report: Report | None) -> str:
-    stated = stated_license(pipeline.folder / CARD_FILE)
+def _rendered(pipeline: SavedPipeline, report: Report | None, given: OwnerStatements | None) -> str:
+    card = pipeline.folder / CARD_FILE
+    stated = OwnerStatements.of_card(card).replaced_by(given)
+    kept = kept_license(card_header_of(card)) if given is None or given.license is None else {}
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"markdown": markdown, "code": markdown_code}
     template = environment.from_string((shipped_folder("model_cards") / "template.md").read_text(encoding="utf-8"))
     return template.render(
-        card_data=card_header(pipeline, report, stated),
-        license=stated.get("license"),
+        card_data=card_header(pipeline, report, stated.header_fields(kept)),
+        license=stated.license,
         pipeline=pipeline,
         record=pipeline.record,
         simulated=is_simulated(pipeline, report),
