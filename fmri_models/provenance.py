@@ -50,7 +50,7 @@ class Provenance:
         record = TrainingRecord.load(folder)
         if record is not None and other_brain_model:
             record.add_unknown(GIVEN_LATER)
-        if record is not None and record.unknown_initial_models:
+        if record is not None and (record.unknown_initial_models or record.names_places):
             files[TRAINING_FILE] = record.to_json().encode()
         return cls(files, record)
 

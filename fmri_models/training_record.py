@@ -3,22 +3,26 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
 
 from .plain_values import ShortRepr
 from .reading import checked
 from .saved_record import SavedRecord
+from .saving import json_text
 from .version import __version__
 
 TRAINING_FILE = "training.json"
 # 2: what the stimuli of the split's parts were, and which pictures were learned from, also by initial models.
-RECORD_SCHEMA = 2
+# 3: curve, hardware, what was counted, and the table's licence and source.
+RECORD_SCHEMA = 3
 # What an adapter has learned from is recorded nowhere.
 WITH_ADAPTER = "with the adapter in brain_model/"
 CHANGED_LATER = "whose weights were changed after it was loaded"
@@ -26,12 +30,74 @@ GIVEN_LATER = "given as brain_model="
 LATER_WEIGHTS = (WITH_ADAPTER, CHANGED_LATER, GIVEN_LATER)
 # Trainings that lie behind a pipeline, its own among them.
 MAX_TRAININGS = 64
+# `/data/scenes`, `~/scenes`, `file:///data/scenes`, `C:\data` and `\\\\server\\data`.
+_FROM_A_ROOT = re.compile(r"/|~[\w.-]*[/\\]|file:|[A-Za-z]:[/\\]|\\\\")
 # Beyond this the record would be larger than the JSON that is read.
 MAX_PICTURES = 2**20
 # Of the SHA-256 of a picture's pixels: two of a million pictures share them with a chance of 1 in 500.
 _BYTES_A_PICTURE = 6
 
-_Text = Annotated[str, Field(max_length=1000)]
+# A stage has some 40 points in the curve.
+MAX_CURVE = 2**14
+MAX_TEXT = 1000
+
+_Text = Annotated[str, Field(max_length=MAX_TEXT)]
+_Count = Annotated[int, Field(ge=0, lt=2**62)]
+_Loss = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class CurvePoint(TypedDict):
+    """A point of the training curve; a loss that was not measured there is None.
+
+    Args:
+        stage: Name of the stage.
+        step: Steps of the stage that were done.
+        train_loss: Mean training loss of the steps since the point before.
+        validation_loss: The loss on all held-out examples.
+    """
+
+    stage: _Text
+    step: _Count
+    train_loss: _Loss | None
+    validation_loss: _Loss | None
+
+
+class Hardware(TypedDict):
+    """What a training ran on.
+
+    Args:
+        device: `"cpu"`, `"cuda"` or `"mps"`.
+        name: Of the GPU, or of the processor's architecture.
+        processes: Processes that trained one model together.
+        threads: Threads of each.
+        precision: What stages by gradient computed in; None for a closed form.
+    """
+
+    device: _Text
+    name: _Text
+    processes: _Count
+    threads: _Count
+    precision: _Text | None
+
+
+class Learned(TypedDict):
+    """How much was learned from: different subjects, sessions of all of them, trials and different pictures."""
+
+    subjects: _Count
+    sessions: _Count
+    trials: _Count
+    pictures: _Count
+
+
+def without_places(values: Any) -> Any:
+    """Values in which each text that is a path from a machine's root is the path's last name alone."""
+    if isinstance(values, Mapping):
+        return {key: without_places(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_places(value) for value in values]
+    if isinstance(values, str) and _FROM_A_ROOT.match(values):
+        return re.split(r"[/\\]", values.rstrip("/\\"))[-1] or "a folder"
+    return values
 
 
 def encoded_pictures(hashes: Iterable[str]) -> str:
@@ -105,6 +171,11 @@ class TrainingRecord(ShortRepr, SavedRecord):
         learned_from: What was learned from: in this training, in that of the initial model, in that of its initial
             model ... None in records of earlier versions.
         unknown_initial_models: Those among them of which nobody knows what they have learned from.
+        hardware: What it ran on; None in records of earlier versions.
+        curve: How the losses went, some 40 points a stage; without any for stages in closed form.
+        learned: How much was learned from; None in records of earlier versions.
+        table_license: The licence that the trial table states; empty if it states none.
+        table_source: Where the trial table says that its data come from.
     """
 
     file = TRAINING_FILE
@@ -126,6 +197,11 @@ class TrainingRecord(ShortRepr, SavedRecord):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     learned_from: Annotated[list[LearnedFrom], Field(min_length=1, max_length=MAX_TRAININGS)] | None = None
     unknown_initial_models: Annotated[list[_Text], Field(max_length=MAX_TRAININGS)] = field(default_factory=list)
+    hardware: Hardware | None = None
+    curve: Annotated[list[CurvePoint], Field(max_length=MAX_CURVE)] = field(default_factory=list)
+    learned: Learned | None = None
+    table_license: _Text = ""
+    table_source: _Text = ""
     schema: int = RECORD_SCHEMA
     fmri_models_version: _Text = __version__
 
@@ -149,6 +225,17 @@ class TrainingRecord(ShortRepr, SavedRecord):
         each_named = f"A training in {named}"
         trainings = values["learned_from"][: MAX_TRAININGS + 1]
         return {"learned_from": [checked(each, LearnedFrom, each_named, cls.mend) for each in trainings]}
+
+    def to_json(self) -> str:
+        """What the file holds, whichever version wrote the record that was read; it names no path of a machine."""
+        values = without_places(asdict(self))
+        return json_text({**values, "schema": RECORD_SCHEMA})
+
+    @property
+    def names_places(self) -> bool:
+        """Whether it names a path of the machine that trained, as records of earlier versions may."""
+        values = asdict(self)
+        return bool(without_places(values) != values)
 
     def add_unknown(self, name: str) -> None:
         """Notes weights of which nobody knows what they have learned from."""

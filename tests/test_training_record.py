@@ -7,7 +7,7 @@ import os
 import pytest
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.training_record import LearnedFrom, TrainingRecord, encoded_pictures
+from fmri_models.training_record import RECORD_SCHEMA, LearnedFrom, TrainingRecord, encoded_pictures, without_places
 
 HASHES = [hashlib.sha256(bytes([number])).hexdigest() for number in range(6)]
 
@@ -24,6 +24,51 @@ def test_a_record_comes_back(tmp_path):
     saved = record(simulated=True, stages=[{"stage": "ridge", "result": {"1": 0.5}}], seconds=3)
     saved.save(tmp_path)
     assert TrainingRecord.load(tmp_path) == saved
+
+
+def test_curve_hardware_and_the_table_come_back(tmp_path):
+    saved = record(
+        hardware={"device": "cuda", "name": "NVIDIA H200", "processes": 2, "threads": 8, "precision": "bfloat16"},
+        curve=[{"stage": "backbone", "step": 20, "train_loss": 0.5, "validation_loss": None}],
+        learned={"subjects": 2, "sessions": 80, "trials": 60000, "pictures": 20000},
+        table_license="cc0-1.0",
+        table_source="an experiment",
+    )
+    saved.save(tmp_path)
+    assert TrainingRecord.load(tmp_path) == saved
+
+
+def test_a_record_of_the_second_schema_is_read_and_becomes_one_of_this_version(tmp_path):
+    record().save(tmp_path)
+    path = tmp_path / "training.json"
+    values = json.loads(path.read_text())
+    for key in ("hardware", "curve", "learned", "table_license", "table_source"):
+        del values[key]
+    path.write_text(json.dumps({**values, "schema": 2}))
+    old = TrainingRecord.load(tmp_path)
+    assert (old.hardware, old.curve, old.learned, old.table_license, old.table_source) == (None, [], None, "", "")
+    old.save(tmp_path)
+    assert json.loads(path.read_text())["schema"] == RECORD_SCHEMA, "a version before would refuse what it now holds"
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("/data/me/teacher", "teacher"), ("/data/me/teacher/", "teacher"), ("~/teacher", "teacher"),
+        ("~me/teacher", "teacher"), (r"C:\data\teacher", "teacher"), (r"\\server\me\teacher", "teacher"),
+        ("file:///data/me/teacher", "teacher"), ("/", "a folder"),
+        ("user/teacher", "user/teacher"), ("embedded", "embedded"), ("https://example.org/x", "https://example.org/x"),
+    ],
+)  # fmt: skip
+def test_what_is_saved_names_no_path_of_a_machine(tmp_path, place, named):
+    assert without_places({"a": [place, (3, place)]}) == {"a": [named, [3, named]]}
+    old = record(
+        recipe={"generator": {"options": {"file": place}}}, selection={"candidates": [{"values": {"a": place}}]}
+    )
+    assert old.names_places == (place != named)
+    old.save(tmp_path)
+    saved = TrainingRecord.load(tmp_path)
+    assert saved.recipe["generator"]["options"]["file"] == saved.selection["candidates"][0]["values"]["a"] == named
 
 
 def learned(pictures=HASHES[:4], **changes):
@@ -102,7 +147,10 @@ def test_a_folder_without_a_record_has_none(tmp_path):
         ({"seconds": -1.0}, "as 'seconds'"),
         ({"stages": {}}, "as 'stages'"),
         ({"more": 1}, "has 'more', which is not known there"),
-        ({"schema": 3}, "newer version"),
+        ({"schema": RECORD_SCHEMA + 1}, "newer version"),
+        ({"hardware": {"device": "cpu", "host": "mine"}}, "'hardware"),
+        ({"curve": [{"stage": "a", "step": -1, "train_loss": 1.0, "validation_loss": None}]}, "'curve"),
+        ({"curve": [{"stage": "a", "step": 1, "train_loss": float("inf"), "validation_loss": None}]}, "training.json"),
         ({"schema": "1"}, "schema version '1'"),
     ],
 )

@@ -15,6 +15,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..names import one_line
 from ..reading import checked
 from ..saving import atomic_folder
+from .curve import MAX_POINTS, RunningLoss, TrainLoss
 from .run_folder import RunFolder, read_versioned, versioned_text
 
 STATE_FILE = "state.json"
@@ -41,6 +42,8 @@ def _each_with_number(key: str, needed: bool) -> AfterValidator:
 
 _Count = Annotated[int, Field(ge=0, lt=2**62)]
 _Value = Annotated[float, Field(allow_inf_nan=False)]
+
+
 _Validations = Annotated[list[dict[str, Any]], _each_with_number("step", needed=True)]
 _History = Annotated[list[dict[str, Any]], _each_with_number("seconds", needed=False)]
 
@@ -55,6 +58,8 @@ class StageState:
         best_step: After which step the validation was best; None before the first one.
         best_value: The monitored metric there.
         validations: What each validation gave, with its `step`.
+        train_losses: `step` and `loss` of each point of the training loss so far.
+        running_losses: Sum and number of the training losses since the last point, of each process.
         seconds: Time so far, over all runs.
         history: Results of the stages before this one, and of this one once it is finished.
         extra: What else goes with the weights, such as the scale of the gradients.
@@ -65,6 +70,8 @@ class StageState:
     best_step: _Count | None = None
     best_value: _Value | None = None
     validations: _Validations = field(default_factory=list)
+    train_losses: Annotated[list[TrainLoss], Field(max_length=MAX_POINTS + 1)] = field(default_factory=list)
+    running_losses: list[RunningLoss] = field(default_factory=list)
     seconds: Annotated[_Value, Field(ge=0)] = 0.0
     history: _History = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)

@@ -6,10 +6,11 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE
 from ..saving import atomic_folder
-from ..training_record import TrainingRecord
+from ..training_record import MAX_TEXT, CurvePoint, Learned, TrainingRecord
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .earlier_trainings import EarlierTrainings, earlier_trainings, own_training
+from .hardware import hardware
 from .processes import processes
 from .recipe import Recipe
 from .selection import Chosen, select
@@ -66,7 +67,18 @@ def refuse_interrupted(out: Path, overwrite: bool) -> None:
 def _record(
     recipe: Recipe, table: TrialTable, result: Trained, selected: Chosen | None, earlier: EarlierTrainings
 ) -> TrainingRecord:
-    own = own_training(recipe, table, result.pipeline.processor.subject_names)
+    subjects = result.pipeline.processor.subject_names
+    own = own_training(recipe, table, subjects)
+    curve: list[CurvePoint] = [
+        {
+            "stage": entry["stage"],
+            "step": point["step"],
+            "train_loss": point["train_loss"],
+            "validation_loss": point["validation_loss"],
+        }
+        for entry in result.history
+        for point in entry.get("curve", [])
+    ]
     return TrainingRecord(
         method=recipe.method,
         table=table.name,
@@ -77,9 +89,25 @@ def _record(
         repetitions=recipe.repetitions,
         simulated=table.simulated,
         recipe=recipe.published(),
-        stages=result.history,
+        stages=[{key: value for key, value in entry.items() if key != "curve"} for entry in result.history],
         selection=None if selected is None else selected.record,
         seconds=round(result.seconds + (0.0 if selected is None else selected.seconds), 2),
         learned_from=[own, *(each for each in earlier.learned_from if each != own)],
         unknown_initial_models=earlier.unknown,
+        hardware=hardware(recipe),
+        curve=curve,
+        learned=_learned(recipe, table, subjects),
+        table_license=table.metadata.get("license", "")[:MAX_TEXT],
+        table_source=table.metadata.get("source", "")[:MAX_TEXT],
     )
+
+
+def _learned(recipe: Recipe, table: TrialTable, subjects: list[str]) -> Learned:
+    """How much any stage learned from."""
+    trials = [table.trials(subject, recipe.train_parts, recipe.split, recipe.fold) for subject in subjects]
+    return {
+        "subjects": len(subjects),
+        "sessions": sum(len(set(each.sessions.tolist())) for each in trials),
+        "trials": sum(len(each) for each in trials),
+        "pictures": len({name for each in trials for name in each.stimulus_ids.tolist()}),
+    }

@@ -12,6 +12,7 @@ from .. import progress as bars
 from ..errors import FmriModelsError
 from ..objectives import Batch
 from .checkpoints import Checkpoints, StageState
+from .curve import RunningLoss, is_point, mean_loss, no_losses, with_loss
 from .finite import NotFiniteError
 from .gradient import GradientStage
 from .interruption import TrainingInterrupted, interruption
@@ -38,6 +39,7 @@ class StageLoop:
     state: StageState
     described: str = ""
     _losses: dict[str, float] = field(default_factory=dict)
+    _running: RunningLoss = field(default_factory=no_losses)
 
     def run(self) -> StageState:
         """Trains to the end of the stage; the model has its best weights then.
@@ -50,6 +52,7 @@ class StageLoop:
         began = time.perf_counter() - self.state.seconds
         if self.state.step == 0:
             self._check_monitor()
+        self._running = self._running_so_far()
         batches = self.stage.batches(self.state.step)
         with interruption() as interrupted, self._trackers(), self._progress() as progress:
             for step in range(self.state.step, num_steps):
@@ -57,6 +60,7 @@ class StageLoop:
                 done = self.state.step = step + 1
                 progress.set_postfix(loss=f"{self._losses['loss']:.4g}", refresh=False)
                 progress.update()
+                self._note_loss(done)
                 if done % options.log_every == 0 or done == num_steps:
                     self._log(self._losses, "train")
                 if self._is_due(done, options.validate_every) or done == num_steps:
@@ -76,6 +80,21 @@ class StageLoop:
             self._losses = self.stage.update(step, batches)
         except NotFiniteError as error:
             raise self._not_finite(step + 1, str(error)) from error
+
+    def _running_so_far(self) -> RunningLoss:
+        """This process' losses since the last point; an equal share of all where processes are others than before."""
+        before = self.state.running_losses
+        accelerator = self.stage.accelerator
+        if len(before) == accelerator.num_processes:
+            return before[accelerator.process_index]
+        steps = before[0]["steps"] if before else 0
+        return {"sum": mean_loss(before) * steps, "steps": steps} if steps else no_losses()
+
+    def _note_loss(self, done: int) -> None:
+        self._running = with_loss(self._running, self._losses["loss"])
+        if is_point(done, self.stage.num_steps):
+            self.state.train_losses.append({"step": done, "loss": mean_loss(from_all(self._running))})
+            self._running = no_losses()
 
     def _is_due(self, done: int, every: int | None) -> bool:
         return done % _interval(self.stage.num_steps, every) == 0
@@ -102,7 +121,7 @@ class StageLoop:
         self.stage.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        state = replace(self.state, extra=self.stage.weights.extra_state())
+        state = replace(self.state, running_losses=from_all(self._running), extra=self.stage.weights.extra_state())
         if self.stage.accelerator.is_main_process:
             self.checkpoints.save_step(self.stage.model, state, self.stage.weights.tensors())
         self.stage.accelerator.wait_for_everyone()

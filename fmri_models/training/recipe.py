@@ -22,6 +22,7 @@ from ..option_types import check_fields
 from ..plain_values import check_plain
 from ..registry import get_method
 from ..seeds import check_seed
+from ..training_record import without_places
 from ..typed_values import check_key, typed
 from .content_name import content_name
 from .options import TrainingOptions
@@ -335,7 +336,20 @@ class Recipe:
             values["generator"]["repository"] = place
         elif place is not None:
             values["generator"] = place
-        return values
+        if self.selection is not None:
+            values["selection"]["candidates"] = published_candidates(self.selection.candidates)
+        published: dict[str, Any] = without_places(values)
+        return published
+
+
+def published_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Candidates of a selection as they are saved with the pipeline, without paths."""
+    named = [
+        {key: content_name(value) if str(key).endswith(".teacher") else value for key, value in each.items()}
+        for each in candidates
+    ]
+    published: list[dict[str, Any]] = without_places(named)
+    return published
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -15,7 +15,8 @@ from ..version import __version__
 from .processes import processes
 from .stage_objectives import with_current_names
 
-TRAINING_SCHEMA = 1
+# 2: the training losses so far.
+TRAINING_SCHEMA = 2
 RUN_FILE = "run.json"
 
 

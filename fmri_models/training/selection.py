@@ -22,7 +22,7 @@ from ..registry import get_method
 from .inner_folds import INNER_SPLIT, inner_split
 from .picture_scores import METRICS, picture_scores
 from .processes import processes
-from .recipe import Recipe, Selection
+from .recipe import Recipe, Selection, published_candidates
 from .recipe_options import check_keys
 from .selection_folder import SelectionFolder
 from .stage_objectives import stage_objective
@@ -117,7 +117,13 @@ def _choice(selection: Selection, candidates: list[Recipe], scores: Mapping[str,
     for number, values in enumerate(selection.candidates):
         folds = [scores[_name(number, fold)] for fold in range(selection.folds)]
         mean = np.average([each["score"] for each in folds], weights=[each["items"] for each in folds])
-        results.append({"values": values, "score": float(mean), "folds": [each["score"] for each in folds]})
+        results.append(
+            {
+                "values": published_candidates([values])[0],
+                "score": float(mean),
+                "folds": [each["score"] for each in folds],
+            }
+        )
     means = np.array([result["score"] for result in results])
     best = int(means.argmax() if get_metric(selection.metric).higher_is_better else means.argmin())
     record = {"metric": selection.metric, "inner_folds": selection.folds, "chosen": best, "candidates": results}

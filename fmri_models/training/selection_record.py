@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from ..errors import FmriModelsError
 from ..reading import checked
-from .recipe import Selection
+from .recipe import Selection, published_candidates
 
 
 class _Candidate(TypedDict):
@@ -31,7 +31,11 @@ def described(selection: Selection | None) -> dict[str, Any]:
     """What makes a selection the same as another one: its metric, its inner folds and its candidates."""
     if selection is None:
         return {}
-    return {"metric": selection.metric, "folds": selection.folds, "candidates": selection.candidates}
+    return {
+        "metric": selection.metric,
+        "folds": selection.folds,
+        "candidates": published_candidates(selection.candidates),
+    }
 
 
 def recorded(record: Mapping[str, Any] | None, source: Path) -> tuple[dict[str, Any], dict[str, Any]]:

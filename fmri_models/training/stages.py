@@ -12,6 +12,7 @@ from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from .checkpoints import Checkpoints, StageState, read_state
+from .curve import curve
 from .gradient import GradientStage
 from .loop import StageLoop
 from .processes import processes
@@ -127,7 +128,8 @@ class StageRunner:
             "best_validation": best,
             "validations": state.validations,
         }
-        self._finish(number, result, state.seconds, checkpoints)
+        points = curve(state.train_losses, state.validations)
+        self._finish(number, result, state.seconds, checkpoints, curve=points)
 
     def _described(self, number: int) -> str:
         """How bars call a stage."""

@@ -19,6 +19,7 @@ from fmri_models.training.__main__ import main
 from fmri_models.training.checkpoints import Checkpoints
 from fmri_models.training.estimate import estimate
 from fmri_models.training.interruption import TrainingInterrupted
+from fmri_models.training.run_folder import TRAINING_SCHEMA
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
 from tests.small_table import write_small_table
@@ -60,6 +61,10 @@ def result_of(folder, stage=0):
     return TrainingRecord.load(folder).stages[stage]["result"]
 
 
+def curve_of(folder):
+    return TrainingRecord.load(folder).curve
+
+
 @pytest.fixture
 def interrupt(monkeypatch):
     """Has SIGINT arrive in the middle of a step."""
@@ -87,6 +92,15 @@ def test_training_learns_and_leaves_nothing_but_the_pipeline(make_recipe, tmp_pa
     assert result["best_validation"]["loss"] == min(each["loss"] for each in result["validations"])
     assert TrainingRecord.load(tmp_path / "out").seconds >= TrainingRecord.load(tmp_path / "out").stages[0]["seconds"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.yaml"]
+    record = TrainingRecord.load(tmp_path / "out")
+    assert [point["step"] for point in record.curve] == list(range(10, 201, 10))
+    assert {point["stage"] for point in record.curve} == {"brain"}
+    assert record.curve[-1]["train_loss"] < record.curve[0]["train_loss"]
+    assert record.curve[-1]["validation_loss"] == pytest.approx(result["validations"][-1]["loss"], rel=1e-5)
+    assert record.hardware["device"] == "cpu" and record.hardware["precision"] == "float32"
+    assert set(record.learned) == {"subjects", "sessions", "trials", "pictures"}
+    assert 0 < record.learned["pictures"] < record.learned["trials"], "stimuli are repeated"
+    assert "curve" not in record.stages[0]
 
 
 def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(
@@ -106,6 +120,7 @@ def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(
     train(make_recipe("killed"), resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert result_of(tmp_path / "killed")["validations"] == result_of(tmp_path / "whole")["validations"]
+    assert curve_of(tmp_path / "killed") == curve_of(tmp_path / "whole")
     assert not left.folder.exists()
 
 
@@ -127,6 +142,7 @@ def test_an_interruption_saves_and_resumes_to_the_bit(make_recipe, tmp_path, int
     assert not (tmp_path / "out").exists()
     train(make_recipe("out", *overrides, "stages.0.training.log_every=3"), resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "out")
+    assert curve_of(tmp_path / "out") == curve_of(tmp_path / "whole") != []
 
 
 def test_old_handlers_are_back_after_training(make_recipe):
@@ -375,7 +391,7 @@ def changed(path, **changes):
         ({"validations": [1]}, "as 'validations.0'"),
         ({"validations": [{"loss": 1.0}]}, "a number as step"),
         ({"more": 1}, "has 'more'"),
-        ({"schema": 2}, "newer version"),
+        ({"schema": TRAINING_SCHEMA + 1}, "newer version"),
     ],
 )
 def test_a_state_that_does_not_fit_is_a_sentence(make_recipe, interrupted, changes, message):
@@ -390,6 +406,17 @@ def test_damaged_files_of_a_checkpoint_are_sentences(make_recipe, interrupted, n
     (interrupted / name).write_bytes(content)
     with pytest.raises(FmriModelsError, match="damaged|schema version|no 'stage'"):
         train(make_recipe("out"), resume=True)
+
+
+def test_a_checkpoint_of_a_version_without_curves_is_gone_on_with(make_recipe, interrupted, tmp_path):
+    for file in (interrupted / "state.json", interrupted.parent.parent / "run.json"):
+        values = json.loads(file.read_text())
+        values.pop("train_losses", None), values.pop("running_losses", None)
+        file.write_text(json.dumps({**values, "schema": 1}))
+    train(make_recipe("out", "stages.0.training.steps=40"), resume=True)
+    curve = curve_of(tmp_path / "out")
+    assert curve[0]["train_loss"] is None, "only the validations before the interruption are known"
+    assert curve[-1]["train_loss"] is not None and curve[-1]["step"] == 40
 
 
 def test_weights_of_a_checkpoint_that_are_not_finite_are_named(make_recipe, interrupted):

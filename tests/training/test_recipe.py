@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from fmri_models.embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from fmri_models.errors import FmriModelsError
 from fmri_models.registry import get_method
-from fmri_models.training.recipe import Recipe, load_recipe
+from fmri_models.training.recipe import Recipe, Selection, load_recipe
 from fmri_models.training.recipe_files import recipe_names
 from fmri_models.training.run_folder import differences
+from fmri_models.training.selection_record import described
 from fmri_models.training.stage_objectives import stage_objective, with_current_names
 from fmri_models.typed_values import check_given_once
 
@@ -527,3 +528,15 @@ def test_what_can_be_no_path_is_a_sentence(key, text):
         assert "\n" not in str(error)
     else:
         assert getattr(recipe, key) == text
+
+
+def test_what_is_published_names_folders_by_their_content(tmp_path):
+    teacher, generator = tmp_path / "teacher", tmp_path / "generator"
+    for folder in (teacher, generator):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    recipe = load_recipe("mindeye", [f"generator={generator}", "data=/data/me/table", "out=/data/me/out"])
+    recipe = replace(recipe, selection=Selection([{"stages.1.teacher": str(teacher)}, {"model.hidden_dropout": 0.1}]))
+    text = json.dumps([recipe.published(), described(recipe.selection)])
+    assert str(tmp_path) not in text and "/data/me" not in text
+    assert text.count("teacher (a folder, ") == 2 and text.count("generator (a folder, ") == 1
