@@ -24,6 +24,7 @@ from typing import Any
 from .errors import FmriModelsError, check_path, system_errors_as_sentences
 from .moved import renamed_argument
 from .output_folders import FolderFormat, check_output_folder
+from .project import how_to_install
 from .swapping import (
     commit,
     complete,
@@ -177,7 +178,7 @@ def check_schema(found: object, supported: int, what: str) -> None:
     if found > supported:
         raise FmriModelsError(
             f"{what} was written by a newer version of fmri_models (schema {str(found)[:40]}, this version reads up to "
-            f"{supported}); upgrade with `pip install --upgrade fmri_models`."
+            f"{supported}); take that one. {how_to_install()}"
         )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+from fmri_models.project import repository
+
 # Warnings of this logger are errors of a strict build.
 _log = logging.getLogger("mkdocs.hooks.documentation")
 
@@ -37,6 +39,12 @@ class _Fetched(HTMLParser):
             address = given.get("href", "")
         if address.startswith(("http://", "https://", "//")):
             self.addresses.add(address)
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """Pages link to the repository, once it has an address."""
+    config.repo_url = repository() or None
+    return config
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -56,6 +56,15 @@ def test_wheel_carries_what_the_command_reads(wheel: Path, repository: Path) -> 
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "docs/", "outputs/"))]
 
 
+def test_the_metadata_have_the_addresses_that_are_stated_and_no_empty_ones(wheel: Path, repository: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    lines = [line for line in archive.read(name).decode().splitlines() if line.startswith("Project-URL: ")]
+    urls = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["urls"]
+    assert lines == [f"Project-URL: {label}, {url}" for label, url in urls.items()]
+    assert all(urls.values()), "an index refuses a package with an empty address"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["data", "--help"], ["prepare", "--help"], ["space", "--help"]])
 def test_command_answers_in_an_empty_folder(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
     finished = run_python(installed, tmp_path, "-m", "fmri_models.cli.main", *arguments)

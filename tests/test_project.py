@@ -1,5 +1,6 @@
-"""Addresses of the project: stated in one place, empty until then."""
+"""Addresses of the project: in one place, empty until an owner fills them, and nowhere else."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -7,59 +8,101 @@ import tomllib
 import pytest
 
 from fmri_models import project
+from fmri_models.cli.main import build_parser
+from fmri_models.errors import FmriModelsError
+from fmri_models.saving import check_schema
+
+LABELS = {"Repository", "Issues", "Hub organisation"}
+STATED = """
+[project]
+name = "fmri_models"
+[project.urls]
+Repository = "https://example.org/somebody/zoo/"
+Issues = "https://example.org/somebody/zoo/issues"
+"Hub organisation" = "https://example.org/zoo"
+"""
+# An address of some host under the name of the package, or of a place for it.
+ADDRESS = re.compile(r"(?:https?://|git@|git\+)[\w.:@-]+/[\w./@-]*fmri[-_]models[\w/.-]*", re.IGNORECASE)
+TEXTS = {".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".json", ".cfg", ".html", ".js", ""}
 
 
 @pytest.fixture
-def stated(monkeypatch):
-    """States addresses for a test."""
+def stated(tmp_path, monkeypatch):
+    """Has the package lie beside a pyproject.toml with these contents."""
 
-    def state(**urls):
-        monkeypatch.setattr(project, "_urls", lambda: urls)
+    def state(text):
+        package = tmp_path / "fmri_models"
+        package.mkdir(exist_ok=True)
+        if text is not None:
+            (tmp_path / "pyproject.toml").write_text(text)
+        monkeypatch.setattr(project, "__file__", str(package / "project.py"))
+        project._urls.cache_clear()
 
-    return state
+    yield state
+    monkeypatch.undo()
+    project._urls.cache_clear()
 
 
-def test_what_pyproject_states_is_what_the_functions_say(repository):
-    urls = tomllib.loads((repository / "pyproject.toml").read_text())["project"].get("urls", {})
-    labels = ("Repository", "Issues", "Hub organisation")
-    assert set(urls) <= set(labels)
-    said = [project.repository(), project.issue_tracker(), project.hub_organisation()]
-    assert said == [urls.get(label, "") for label in labels]
+def test_addresses_are_read_where_they_stand(stated):
+    stated(STATED)
+    assert project.repository() == "https://example.org/somebody/zoo"
+    assert project.issue_tracker() == "https://example.org/somebody/zoo/issues"
+    assert project.hub_organisation() == "https://example.org/zoo"
+    line = 'pip install "fmri_models @ git+https://example.org/somebody/zoo"'
+    assert project.install_lines() == [line]
+    assert project.how_to_install() == f"Install it with `{line}`."
+    assert "https://example.org/somebody/zoo/issues" in build_parser().format_help()
+    with pytest.raises(FmriModelsError, match=r"newer version.*git\+https://example\.org/somebody/zoo"):
+        check_schema(2, 1, "A file")
 
 
-def test_without_an_address_it_is_installed_from_a_clone_or_a_wheel(stated):
-    stated()
-    assert project.repository() == project.issue_tracker() == project.hub_organisation() == ""
-    assert "clone" in project.how_to_install() and "wheel" in project.how_to_install()
+@pytest.mark.parametrize("text", ['[project]\nname = "fmri_models"', STATED.replace("https://example.org", "")])
+def test_without_addresses_there_is_the_clone_and_the_wheel(stated, text):
+    stated(re.sub(r'"[^"]*/[^"]*"', '""', text))
+    assert (project.repository(), project.issue_tracker(), project.hub_organisation()) == ("", "", "")
     assert [line.partition("#")[0].strip() for line in project.install_lines()] == [
         "pip install .",
         "pip install fmri_models-*.whl",
     ]
+    assert "in a clone of fmri_models, or with `pip install` and a wheel" in project.how_to_install()
+    assert "problems and questions" not in build_parser().format_help()
 
 
-def test_an_address_is_what_is_installed_from(stated):
-    stated(Repository="https://example.org/zoo")
-    line = 'pip install "fmri_models @ git+https://example.org/zoo"'
-    assert project.install_lines() == [line]
-    assert line in project.how_to_install()
+@pytest.mark.parametrize(
+    "beside", [None, "[[[", '[project]\nname = "another"\n[project.urls]\nRepository = "x"', "project = 1"]
+)
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_installed_package_asks_its_own_metadata(stated, monkeypatch, tmp_path, beside, installed):
+    if installed:
+        folder = tmp_path / "fmri_models-9.dist-info"
+        folder.mkdir()
+        url = "https://example.org/a,b"
+        (folder / "METADATA").write_text(
+            f"Name: fmri_models\nVersion: 9\nProject-URL: Repository, {url}\nProject-URL: Issues, \n"
+        )
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    stated(beside)
+    assert project.repository() == ("https://example.org/a,b" if installed else "")
+    assert project.issue_tracker() == ""
 
 
-def test_an_installed_package_knows_its_addresses_from_its_metadata(tmp_path, repository):
-    """Beside it lies no pyproject.toml of ours; what lies there may be anybody's."""
-    package = tmp_path / "fmri_models"
-    package.mkdir()
-    for name in ("__init__.py", "project.py", "entry_points.py", "errors.py", "names.py", "version.py", "late.py"):
-        (package / name).write_text((repository / "fmri_models" / name).read_text())
-    (package / "__init__.py").write_text("")
-    (tmp_path / "pyproject.toml").write_text(
-        '[project]\nname = "other"\n[project.urls]\nRepository = "https://o.org"\n'
-    )
-    about = tmp_path / "fmri_models-9.9.dist-info"
-    about.mkdir()
-    lines = "Metadata-Version: 2.4\nName: fmri_models\nVersion: 9.9\nProject-URL: Repository, https://example.org/zoo\n"
-    (about / "METADATA").write_text(lines + "Project-URL: Issues, \n")
-    told = subprocess.run(
-        [sys.executable, "-c", "from fmri_models.project import *; print([repository(), issue_tracker()])"],
-        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert told.stdout.strip() == "['https://example.org/zoo', '']"
+def test_pyproject_states_no_empty_address_and_none_of_another_name(repository):
+    urls = tomllib.loads((repository / "pyproject.toml").read_text()).get("project", {})["urls"]
+    assert set(urls) <= LABELS
+    assert all(re.fullmatch(r"https://\S+[^/\s]", url) for url in urls.values())
+
+
+def test_no_address_of_the_project_is_written_anywhere_else(repository):
+    listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no clone")
+    found = []
+    own = [address for address in (project.repository(), project.hub_organisation()) if address]
+    for name in listed.stdout.splitlines():
+        path = repository / name
+        if path.suffix not in TEXTS or name in ("pyproject.toml", "tests/test_project.py") or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found += [f"{name}: {match[0]}" for match in ADDRESS.finditer(text)]
+        found += [f"{name}: {address}" for address in own if address in text]
+    assert not found, "name it by fmri_models.project"

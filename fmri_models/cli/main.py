@@ -17,6 +17,7 @@ from ..names import did_you_mean, one_line
 from ..process_end import exit_code, interrupted_sentence, sentence_of, shown, signals_as_exceptions
 from ..process_memory import keep_freed_memory
 from ..process_threads import brief_waiting
+from ..project import issue_tracker
 from ..version import __version__
 from .results import add_json_option, all_else_on_errors, is_json_wanted, moved_to_end, results_on_output
 from .usage import UsageError, WrongUsage, check_option_once
@@ -88,12 +89,16 @@ class _Parser(argparse.ArgumentParser):
         return _FLAG.findall(self.format_usage())
 
 
+def _where_to_report() -> str:
+    return f"\n\nproblems and questions: {issue_tracker()}" if issue_tracker() else ""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each module in `fmri_models.cli` adds its own."""
     parser = _Parser(
         prog="fmri-models",
         description="Reconstruct pictures from brain activity: data, training, reconstruction, evaluation.",
-        epilog="example:\n  fmri-models demo --out outputs/demo",
+        epilog="example:\n  fmri-models demo --out outputs/demo" + _where_to_report(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fmri-models {__version__}")
