@@ -1,11 +1,14 @@
 """Folders on the Hub: what is fetched of one, and how one is uploaded, with sentences for what can go wrong."""
 
+import hashlib
+import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, errors, snapshot_download
 from huggingface_hub.errors import (
@@ -28,10 +31,17 @@ FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_do
 PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr")
 
 RepoType = Literal["model", "dataset"]
+_Result = TypeVar("_Result")
+logger = logging.getLogger(__name__)
 # What connections raise, of whichever HTTP library huggingface_hub uses: httpx of its version 1, httpx2 of 2.
 _HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
 # All that asking the Hub raises where the network, the Hub or what was asked for is at fault.
 HUB_ERRORS = (HfHubHTTPError, _HTTPError, XetDownloadError, HFValidationError, OSError, ValueError)
+# What the Hub answers for a while: it is asked again, and not for longer than somebody waits. The library does so
+# itself where it sends large files, and not where it asks for a repository, makes one or commits.
+_PASSING_STATUSES = (429, 500, 502, 503, 504)
+_WAITS = (1.0, 2.0, 4.0, 8.0)
+_LONGEST_WAIT = 20.0
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
 # How the Hub's cache names the folder of a repository, below which it allows commits alone.
@@ -101,9 +111,13 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], repo_type: RepoType = "m
     Raises:
         NotFetchedError: There is no such repository or revision, it is closed, or there is neither network nor a copy.
     """
+    started = time.time()
     with hub_errors_as_sentences(repo_id, options.get("revision"), repo_type):
         shown: dict[str, Any] = {"tqdm_class": bars} if (bars := download_bars(repo_id)) else {}
-        return Path(snapshot_download(repo_id, repo_type=repo_type, allow_patterns=list(patterns), **shown, **options))
+        options = {"repo_type": repo_type, "allow_patterns": list(patterns), **shown, **options}
+        folder = Path(_retried(lambda: snapshot_download(repo_id, **options)))
+        _check_arrived_whole(folder, repo_id, started)
+    return folder
 
 
 def local_folder(name_or_path: str, patterns: Iterable[str], **options: Any) -> Path:
@@ -155,7 +169,8 @@ def uploading_errors_as_sentences(repo_id: str) -> Iterator[None]:
         yield
     except FmriModelsError:
         raise
-    except HUB_ERRORS as error:
+    except (*HUB_ERRORS, RuntimeError) as error:
+        # Of a large file that does not go up, a RuntimeError says the name alone.
         raise FmriModelsError(_not_uploaded(repo_id, error)) from error
 
 
@@ -175,7 +190,9 @@ class UploadedInSentences:
 def list_files(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> list[str] | None:
     """Names of a repository's files; None if the Hub can't be asked."""
     try:
-        return HfApi().list_repo_files(repo_id, revision=revision, token=token)
+        # One request; a listing of the tree is asked for again and again where nobody answers.
+        siblings = HfApi().model_info(repo_id, revision=revision, token=token).siblings
+        return [file.rfilename for file in siblings or ()]
     except HUB_ERRORS:
         return None
 
@@ -215,17 +232,20 @@ def upload(
     contents: dict[str, Path | bytes] = {name: Path(folder) / name for name in files} | dict(additions or {})
     with uploading_errors_as_sentences(repo_id):
         where: dict[str, Any] = {"repo_type": repo_type, "token": token}
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True, **where).repo_id
+        repo_id = _retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True, **where)).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True, **where)
-        return api.create_commit(
-            repo_id=repo_id,
-            operations=[CommitOperationAdd(name, content) for name, content in sorted(contents.items())],
-            commit_message=commit_message,
-            commit_description=commit_description,
-            revision=revision,
-            create_pr=create_pr,
-            **where,
+            _retried(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True, **where))
+        operations = [CommitOperationAdd(name, content) for name, content in sorted(contents.items())]
+        return _retried(
+            lambda: api.create_commit(
+                repo_id=repo_id,
+                operations=operations,
+                commit_message=commit_message,
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+                **where,
+            )
         )
 
 
@@ -268,17 +288,87 @@ def split_push_options(kwargs: dict[str, Any], others: Collection[str] = ()) -> 
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 
+def _retried(ask: Callable[[], _Result]) -> _Result:
+    """Asks the Hub, and again after a while where it answers that it can't just now."""
+    end = time.monotonic() + _LONGEST_WAIT
+    for wait in _WAITS:
+        try:
+            return ask()
+        except HUB_ERRORS as error:
+            response = _response(error)
+            if response is None or response.status_code not in _PASSING_STATUSES:
+                raise
+            stated = str(response.headers.get("Retry-After", ""))
+            wait = float(stated) if stated.isdecimal() else wait
+            if time.monotonic() + wait > end:
+                raise
+            logger.warning("The Hub answers %s and is asked again in %g s.", response.status_code, wait)
+        time.sleep(wait)
+    return ask()
+
+
+def _response(error: BaseException | None) -> Any:
+    """The Hub's answer that an error, or what caused it, is about; None where there was none."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return response
+        error = error.__cause__
+    return None
+
+
+def _check_arrived_whole(folder: Path, repo_id: str, since: float) -> None:
+    """Compares what has just been fetched with the digests by which the cache names it; the library looks at sizes.
+
+    Raises:
+        NotFetchedError: A file differs; it is taken out of the cache.
+    """
+    for path in folder.rglob("*"):
+        content = path.resolve()
+        # Where the cache can't link, nothing says what a file's digest is.
+        if not path.is_symlink() or content.parent.name != "blobs" or not content.is_file():
+            continue
+        if content.stat().st_mtime < since - 1 or _digest_is(content):
+            continue
+        content.unlink()
+        path.unlink()
+        raise NotFetchedError(
+            f"{one_line(path.relative_to(folder))} of {repo_id} arrived damaged from the Hub, and was removed; fetch "
+            "it again."
+        )
+
+
+def _digest_is(content: Path) -> bool:
+    """Whether a file of the cache has the digest that is its name: that of large files, or git's of small ones."""
+    size = content.stat().st_size
+    made = {64: hashlib.sha256(), 40: hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)}.get(len(content.name))
+    if made is None:
+        return True
+    with content.open("rb") as file:
+        while chunk := file.read(2**20):
+            made.update(chunk)
+    return made.hexdigest() == content.name
+
+
 def _not_fetched(repo_id: str, revision: str | None, repo_type: RepoType, error: BaseException) -> str:
     at = "" if revision is None else f" at {revision}"
     what, option = ("data set", "--repo-type dataset ") if repo_type == "dataset" else ("repository", "")
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."
-    if isinstance(error, RepositoryNotFoundError):
+    response = _response(error)
+    stated = "" if response is None else response.headers.get("X-Error-Message", "")
+    # To whoever sends no token, the Hub does not say which of the two it is.
+    is_anonymous = getattr(response, "status_code", None) == 401 and not stated.startswith("Invalid credentials")
+    if isinstance(error, RepositoryNotFoundError) or is_anonymous:
         return (
             f"There is no {what} {repo_id} on the Hub, or it is private and your token does not open it; check the "
             "name, or log in with `hf auth login`."
         )
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
+    if response is not None and response.status_code == 401:
+        return (
+            f"The Hub does not know your token, with which {repo_id}{at} was asked for; log in anew with "
+            "`hf auth login`, or take the token out of HF_TOKEN where you need none."
+        )
+    if response is not None and response.status_code >= 400 and not isinstance(error, OfflineModeIsEnabled):
         return f"The Hub does not give {repo_id}{at} ({_reason(error)}); try again later, or check your token."
     if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, _HTTPError, XetDownloadError, OSError)):
         return (
@@ -290,8 +380,8 @@ def _not_fetched(repo_id: str, revision: str | None, repo_type: RepoType, error:
 
 
 def _not_uploaded(repo_id: str, error: BaseException) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
+    status = getattr(_response(error), "status_code", None)
+    if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
         return (
             f"The Hub does not let your token write to {repo_id} ({_reason(error)}); log in with `hf auth login`, "
             "with a token that may write there."
@@ -302,4 +392,7 @@ def _not_uploaded(repo_id: str, error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    # What goes around a cause names a file, at most.
+    while isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and isinstance(error.__cause__, HUB_ERRORS):
+        error = error.__cause__
     return one_line((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."), 200)

@@ -1,5 +1,10 @@
-"""A loopback Hub that the real huggingface_hub / transformers / diffusers / datasets clients accept. For tests only."""
+"""A loopback Hub that the real huggingface_hub / transformers / diffusers / datasets clients accept. For tests only.
 
+`hf_test` is the token of its user `tester`, `hf_reader` one of `reader`, who may read what is public and write nothing;
+any other is wrong. What fails is said by the test: `hub.faults.append(Fault(...))`.
+"""
+
+import asyncio
 import base64
 import hashlib
 import json
@@ -7,6 +12,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -30,6 +36,51 @@ LFS_SUFFIX = (
     ".h5",
 )
 LFS_MIN = 10 * 1024 * 1024
+TOKENS = {"hf_test": "tester", "hf_reader": "reader"}
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests of one kind.
+
+    Args:
+        method: `"GET"`, `"PUT"`, …
+        path: Pattern that is found in their path.
+        status: Answer with it instead of doing anything.
+        headers: Headers of that answer.
+        cut: Cut the connection after so many bytes of the answer's body.
+        corrupt: Change the last byte of the answer's body.
+        held: Do nothing until `release` is called, or the test ends.
+        after: So many such requests go well before.
+        times: How often it happens; None for always.
+    """
+
+    method: str
+    path: str
+    status: int | None = None
+    headers: dict = field(default_factory=dict)
+    cut: int | None = None
+    corrupt: bool = False
+    held: bool = False
+    after: int = 0
+    times: int | None = 1
+    happened: int = 0
+
+    def release(self):
+        self.held = False
+
+    def strikes(self, method, path):
+        if method != self.method or not re.search(self.path, path) or self.happened == self.times:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.happened += 1
+        return True
+
+
+class CutError(Exception):
+    """Ends an answer in the middle."""
 
 
 class Store:
@@ -73,9 +124,10 @@ def err(status, msg, code=None):
     )
 
 
-def create_app(root, token="hf_test"):
+def create_app(root):
     s = Store(root)
     log = []
+    faults = []
 
     def new_commit(r, branch, tree, title):
         oid = hashlib.sha1(json.dumps([r["id"], tree, title, time.time_ns()]).encode()).hexdigest()
@@ -94,9 +146,10 @@ def create_app(root, token="hf_test"):
         kind = q.path_params.get("kind", "models").rstrip("s")
         rid = f"{q.path_params['ns']}/{q.path_params['name']}"
         r = s.get(kind, rid)
-        if r is None:
-            return None, None, err(404, "Repository not found", "RepoNotFound")
-        if r["private"] and not authed(q):
+        if r is None or (r["private"] and user(q) != rid.split("/")[0]):
+            # As the Hub does: whoever has not said who they are does not learn whether there is one.
+            if user(q) is None:
+                return None, None, err(401, "Invalid username or password.")
             return None, None, err(404, "Repository not found", "RepoNotFound")
         rev = q.path_params.get("rev", "main")
         sha = rev if rev in r["commits"] else r["refs"].get(rev) or r["tags"].get(rev)
@@ -104,12 +157,20 @@ def create_app(root, token="hf_test"):
             return None, None, err(404, f"Invalid rev id: {rev}", "RevisionNotFound")
         return r, sha, None
 
-    def authed(q):
-        return q.headers.get("authorization") == f"Bearer {token}"
+    def user(q):
+        return TOKENS.get(q.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def not_authed(q):
+        """What is answered to somebody who may not write; None to who may."""
+        if user(q) is None:
+            return err(401, "Invalid username or password.")
+        if user(q) != "tester" or q.path_params.get("ns", "tester") != "tester":
+            return err(403, "You don't have the rights to write here.")
+        return None
 
     async def create(q):
-        if not authed(q):
-            return err(401, "Invalid username or password.")
+        if refused := not_authed(q):
+            return refused
         b = await q.json()
         kind = b.get("type") or "model"
         rid = f"{b.get('organization') or 'tester'}/{b['name']}"
@@ -138,15 +199,16 @@ def create_app(root, token="hf_test"):
         return JSONResponse({})
 
     async def whoami(q):
-        if not authed(q):
+        if user(q) is None:
             return err(401, "Invalid credentials in Authorization header")
+        role = "write" if user(q) == "tester" else "read"
         return JSONResponse(
             {
                 "type": "user",
-                "name": "tester",
-                "fullname": "Tester",
+                "name": user(q),
+                "fullname": user(q).title(),
                 "orgs": [],
-                "auth": {"type": "access_token", "accessToken": {"displayName": "t", "role": "write"}},
+                "auth": {"type": "access_token", "accessToken": {"displayName": "t", "role": role}},
             }
         )
 
@@ -172,8 +234,8 @@ def create_app(root, token="hf_test"):
         return JSONResponse({"files": out})
 
     async def lfs_batch(q):
-        if not authed(q):
-            return err(401, "unauthorized")
+        if refused := not_authed(q):
+            return refused
         objs = []
         for o in (await q.json())["objects"]:
             d = {"oid": o["oid"], "size": o["size"]}
@@ -205,8 +267,8 @@ def create_app(root, token="hf_test"):
         return Response() if p.exists() and p.stat().st_size == b["size"] else err(404, "missing")
 
     async def commit(q):
-        if not authed(q):
-            return err(401, "unauthorized")
+        if refused := not_authed(q):
+            return refused
         body = (await q.body()).decode()
         with s.lock:
             r, sha, e = find(q)
@@ -470,13 +532,46 @@ def create_app(root, token="hf_test"):
                 st["s"] = m["status"]
             await send(m)
 
-        await app(scope, receive, snd)
+        sent = dict(scope["headers"]).get(b"authorization")
+        fault = next((each for each in faults if each.strikes(scope["method"], scope["path"])), None)
+        try:
+            if fault is not None and fault.status is not None:
+                await JSONResponse({"error": "out of order"}, fault.status, fault.headers)(scope, receive, snd)
+            elif sent is not None and sent.decode().removeprefix("Bearer ") not in TOKENS:
+                await err(401, "Invalid credentials in Authorization header")(scope, receive, snd)
+            else:
+                await app(scope, receive, snd if fault is None else await struck(fault, snd))
+        finally:
+            remember(scope, st)
+
+    async def struck(fault, send):
+        while fault.held:
+            await asyncio.sleep(0.02)
+        left = fault.cut
+
+        async def broken(m):
+            nonlocal left
+            if m["type"] == "http.response.body":
+                body = m.get("body", b"")
+                if left is not None and len(body) >= left:
+                    await send({**m, "body": body[:left], "more_body": True})
+                    raise CutError
+                left = None if left is None else left - len(body)
+                if fault.corrupt and body and not m.get("more_body"):
+                    m = {**m, "body": body[:-1] + bytes([body[-1] ^ 1])}
+            # A server that knows a shorter way to send a file would go past this.
+            await send(m)
+
+        return broken
+
+    def remember(scope, st):
         log.append((scope["method"], scope["path"], st.get("s")))
         if os.environ.get("MINIHUB_LOG"):
             with open(os.environ["MINIHUB_LOG"], "a") as f:
                 f.write(f"{scope['method']} {scope['path']}?{scope['query_string'].decode()} {st.get('s')}\n")
 
     logged.log = log
+    logged.faults = faults
     return logged
 
 
@@ -495,7 +590,8 @@ class running:  # noqa: N801 (used like a function)
         sock.bind(("127.0.0.1", self.port))
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         self.app = create_app(self.root)
-        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", lifespan="off"))
+        self.faults, self.log = self.app.faults, self.app.log
+        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", lifespan="off"))
         self.t = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]}, daemon=True)
         self.t.start()
         while not self.server.started:
@@ -503,6 +599,8 @@ class running:  # noqa: N801 (used like a function)
         return self.url
 
     def __exit__(self, *a):
+        for fault in self.faults:
+            fault.release()
         self.server.should_exit = True
         self.t.join(5)
 

@@ -100,7 +100,7 @@ def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(clie
     assert "no repository tester/nothing" in found["absent"] and "no repository tester/nothing" in found["absent_model"]
     assert "has no revision v9" in found["absent_revision"]
     assert "does not let your token write" in found["wrong_token"]
-    assert "no repository tester/whole" in found["closed"]
+    assert "does not know your token" in found["closed"]
     assert "model_index.json" in found["no_pipeline"]
     offline = client("offline", pipeline, HF_HUB_OFFLINE="1")
     assert offline["same"] and offline["record"] == "a table"
@@ -119,7 +119,7 @@ def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     assert found["trained"] == ["small"]
     assert found["findings"] == [] and found["patterns"] == 12
     assert found["rows"] == [36, 36]
-    assert "no data set tester/no-table" in found["absent"] and "no data set tester/table" in found["closed"]
+    assert "no data set tester/no-table" in found["absent"] and "does not know your token" in found["closed"]
     assert "has no revision v9" in found["absent_revision"]
     assert "is no trial table" in found["no_table"]
     assert "does not let your token write" in found["wrong_token"]
