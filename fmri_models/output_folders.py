@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import FmriModelsError, existing_parent, system_errors_as_sentences
 from .moved import renamed_argument
-from .swapping import PARTIAL_PREFIX, partial_prefix, recover
+from .swapping import EVAL_RESULTS_FILE, PARTIAL_PREFIX, partial_prefix, recover
 
 # Left by file managers and sharing protocols, never by a person.
 _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")
@@ -85,7 +85,9 @@ TRIAL_TABLE = FolderFormat(
         "splits/*.parquet", "noise_free/*.parquet", "evaluations.jsonl",
     ),
 )  # fmt: skip
-REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*/*.png")
+REPORT_FILES = (
+    "report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*/*.png", EVAL_RESULTS_FILE,
+)  # fmt: skip
 PIPELINE = FolderFormat(
     "pipeline",
     "model_index.json",

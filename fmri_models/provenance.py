@@ -9,10 +9,11 @@ from .component_index import CARD_FILE
 from .loaded_components import LoadedComponents
 from .reading import MEBIBYTE, read_bytes
 from .registry import card_writer
+from .swapping import EVAL_RESULTS_FILE
 from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
 
 LIBRARY = "fmri_models"
-REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png")
+REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE)
 # What is published with a pipeline and is no component of it.
 ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
 _SHOWING_STIMULI = ("report.html", "grid.png")
@@ -88,6 +89,7 @@ class Provenance:
         """
         for name, data in self.files.items():
             if name != CARD_FILE or not _is_foreign_card(folder / CARD_FILE):
+                (partial / name).parent.mkdir(exist_ok=True)
                 (partial / name).write_bytes(data)
 
 

@@ -31,6 +31,8 @@ _SWAP_FOLDER = ".swap-fmri_models"
 _JOURNAL = "swap.json"
 # The pictures of a report on single trials of many subjects are a few hundred thousand.
 _MAX_JOURNAL_BYTES = 2**28
+# Where the Hub looks for figures of a model: the one file of a hidden folder that a save writes.
+EVAL_RESULTS_FILE = ".eval_results/fmri_models.yaml"
 # What a save may find no longer needed: weights and their indices, statistics, files of components, an earlier report.
 _REMOVABLE = (".safetensors", ".json", ".st", ".txt", ".model", ".png")
 _REMOVABLE_AT_THE_TOP = (
@@ -387,7 +389,7 @@ def _read_journal(swap: Path) -> dict[str, list[str]]:
         raise FmriModelsError(f"{swap} is damaged and belongs to an interrupted save; remove it.") from error
     for name in (*names["files"], *names["removed"]):
         parts = Path(name).parts
-        hidden = any(part.startswith(".") for part in parts)
+        hidden = name != EVAL_RESULTS_FILE and any(part.startswith(".") for part in parts)
         if not parts or Path(name).is_absolute() or hidden or "\0" in name:
             raise FmriModelsError(f"{swap} names {name[:100]!r}, which no save writes; remove it.")
     for name in names["removed"]:
@@ -397,7 +399,7 @@ def _read_journal(swap: Path) -> dict[str, list[str]]:
 
 
 def _may_be_removed(name: str) -> bool:
-    return name.endswith(_REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP)
+    return name == EVAL_RESULTS_FILE or name.endswith(_REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP)
 
 
 def _remove_empty(file: Path, top: Path) -> None:

@@ -13,9 +13,9 @@ from .eval_results import dataset_id
 from .owner_statements import LIBRARY
 from .saved_pipeline import SavedPipeline
 
-# Of the Hub's tasks (its list is `PIPELINE_DATA` in @huggingface/tasks) none takes brain activity. Each other one would
-# promise an input that this model does not take ("image-to-image", "any-to-any"), and offer a widget that fails; "other"
-# is the one of the list that promises none. People find the model by its tags.
+# Of the Hub's tasks (its list is `PIPELINE_DATA` in @huggingface/tasks) none takes brain activity. Most would promise
+# an input that this model does not take ("image-to-image", "any-to-any") and offer a widget that fails; "other" is the
+# one of the list that promises none. People find the model by its tags.
 PIPELINE_TAG = "other"
 TASK = "image reconstruction from fMRI"
 _HTML = {"<": "\\x3C", ">": "\\x3E", "&": "\\x26"}

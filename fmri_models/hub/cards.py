@@ -5,19 +5,29 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_facts import WARNINGS_TITLE
 from ..evaluation.report_schema import ReportContent
 from ..evaluation.report_tables import chances, scores_caption
-from ..names import markdown, markdown_code, one_line
+from ..names import markdown_code, one_line
+from ..project import install_lines
 from ..reading import checked
 from ..saving import merged_folder
-from ..shipped import shipped_folder
-from ..swapping import recover
+from ..swapping import EVAL_RESULTS_FILE, recover
 from ..version import __version__
+from .card_facts import (
+    citations,
+    consent,
+    hardware,
+    papers,
+    published_weights,
+    responsible_use,
+    shown_curve,
+    terms_of_training,
+)
 from .card_header import card_header, is_simulated
+from .card_template import rendered
+from .eval_results import eval_results_text
 from .owner_statements import OwnerStatements, card_header_of, kept_license
 from .report_beside import check_report, is_report_of, place_report, report_files
 from .saved_pipeline import SavedPipeline
@@ -52,13 +62,16 @@ def write_card(
     pipeline = SavedPipeline.read(Path(pipeline_dir))
     if report is not None:
         check_report(report, pipeline)
-    text = _rendered(pipeline, report, statements)
     in_place = report is not None and is_report_of(pipeline.folder, report)
+    text = _rendered(pipeline, report, statements)
     earlier = [] if in_place else report_files(pipeline.folder)
     with merged_folder(pipeline.folder, lambda folder, written: earlier) as partial:
         (partial / CARD_FILE).write_text(text, encoding="utf-8")
-        if report is not None and not in_place:
-            place_report(report, partial)
+        if report is not None:
+            (partial / EVAL_RESULTS_FILE).parent.mkdir()
+            (partial / EVAL_RESULTS_FILE).write_text(eval_results_text(report), encoding="utf-8")
+            if not in_place:
+                place_report(report, partial)
     return pipeline.folder / CARD_FILE
 
 
@@ -90,29 +103,43 @@ def _rendered(pipeline: SavedPipeline, report: Report | None, given: OwnerStatem
     card = pipeline.folder / CARD_FILE
     stated = OwnerStatements.of_card(card).replaced_by(given)
     kept = kept_license(card_header_of(card)) if given is None or given.license is None else {}
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters |= {"markdown": markdown, "code": markdown_code}
-    template = environment.from_string((shipped_folder("model_cards") / "template.md").read_text(encoding="utf-8"))
-    return template.render(
+    simulated, record = is_simulated(pipeline, report), pipeline.record
+    return rendered(
+        "template.md",
         card_data=card_header(pipeline, report, stated.header_fields(kept)),
         license=stated.license,
+        consent=consent(stated, simulated),
+        permission=stated.permission,
         pipeline=pipeline,
-        record=pipeline.record,
-        simulated=is_simulated(pipeline, report),
+        record=record,
+        terms=terms_of_training(record),
+        curve=shown_curve(record),
+        hardware=hardware(record),
+        simulated=simulated,
         spaces={label: pipeline.config.space(name) for name, label in _SPACES.items()},
         penalties=_penalties(pipeline),
         example=_example(pipeline),
         published=[markdown_code(name) for name in pipeline.conversion.checkpoints] if pipeline.conversion else [],
+        published_weights=published_weights(pipeline),
         report=report,
         measured=None if report is None else _content(report),
         rows={} if report is None else _rows_by_role(report),
         caption="" if report is None else scores_caption(report),
         warnings_title=WARNINGS_TITLE,
         chances={} if report is None else chances(report),
+        has_grid=report is not None and _shows_grid(pipeline, report),
+        install_lines=install_lines(),
+        notice=responsible_use(simulated),
+        citations=citations(papers(pipeline), __version__),
         version=__version__,
     )
+
+
+def _shows_grid(pipeline: SavedPipeline, report: Report) -> bool:
+    """Whether the grid is beside the card wherever that is read: where the pictures that it shows may be published."""
+    terms = terms_of_training(pipeline.record)
+    beside = report.folder if report.folder is not None and is_report_of(report.folder, report) else pipeline.folder
+    return terms is not None and terms.stimuli == "allowed" and (beside / "grid.png").is_file()
 
 
 def _content(report: Report) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from ..evaluation.report_facts import WARNINGS_TITLE
 from ..hub_repository import is_repository_id
 from ..names import one_line
 
-EVAL_RESULTS_FILE = ".eval_results/fmri_models.yaml"
 _MOST_OF_AN_ID = 96
 
 
@@ -22,7 +21,7 @@ def eval_results_text(report: Report) -> str:
 
 
 def dataset_id(table: str) -> str:
-    """A trial table's name as an id that the Hub takes: itself where it is one, else with `-` for what an id can't have."""
+    """A trial table's name as an id that the Hub takes: itself where it is one, else `-` for what an id can't have."""
     if is_repository_id(table):
         return table
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", table)

@@ -9,6 +9,7 @@ from ..evaluation.items_file import ITEMS_FILE
 from ..evaluation.picture_files import earlier_pictures
 from ..evaluation.report import REPORT_FILE, Report
 from ..names import one_line
+from ..swapping import EVAL_RESULTS_FILE
 from ..training_record import LATER_WEIGHTS, TrainingRecord
 from .saved_pipeline import SavedPipeline
 
@@ -22,7 +23,7 @@ def report_files(folder: Path) -> list[str]:
         Report.load(folder / REPORT_FILE)
     except FmriModelsError:
         return []
-    files = [name for name in (REPORT_FILE, *_REPORT_PAGES, ITEMS_FILE) if (folder / name).is_file()]
+    files = [name for name in (REPORT_FILE, *_REPORT_PAGES, ITEMS_FILE, EVAL_RESULTS_FILE) if (folder / name).is_file()]
     return [*files, *earlier_pictures(folder)]
 
 

@@ -22,6 +22,7 @@ from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.report import Report
 from fmri_models.hub.cards import write_card
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
+from fmri_models.swapping import EVAL_RESULTS_FILE
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
@@ -44,6 +45,7 @@ def model(workplace):
     yield workplace / "model"
     for name in ("README.md", "report.json", "report.md", "report.html", "grid.png"):
         (workplace / "model" / name).unlink(missing_ok=True)
+    shutil.rmtree(workplace / "model" / ".eval_results", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_the_stated_license_is_kept(model, report):
 def test_a_pipeline_with_card_and_report_is_loaded_and_saved_with_them(model, report, tmp_path):
     write_card(model, report)
     LinearPipeline.from_pretrained(model).save_pretrained(tmp_path / "again")
-    for name in ("README.md", "report.json", "report.md", "report.html", "grid.png"):
+    for name in ("README.md", "report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE):
         assert (tmp_path / "again" / name).read_bytes() == (model / name).read_bytes()
 
 
@@ -260,7 +262,7 @@ def test_the_report_lies_beside_the_card_until_it_is_no_longer_true(workplace, r
     before = names(folder)
     write_card(folder, report)
     pages = {"report.json", "report.md", "report.html", "grid.png"}
-    assert names(folder) == before | {"README.md"} | pages
+    assert names(folder) == before | {"README.md", ".eval_results"} | pages
     assert Report.load(folder) == report
     for name in pages - {"report.json"}:
         assert (folder / name).read_bytes() == (workplace / "report" / name).read_bytes()
@@ -285,7 +287,7 @@ def test_a_pipeline_that_was_evaluated_into_its_own_folder(workplace, tmp_path):
     own = evaluate(folder, workplace / "data", folder, "small_pictures", overwrite=True)
     before = names(folder)
     write_card(folder, own)
-    assert names(folder) == before | {"README.md"}
+    assert names(folder) == before | {"README.md", ".eval_results"}
     write_card(folder)
     gone = {"report.json", "report.md", "report.html", "grid.png", "items.parquet"}
     assert names(folder) == (before | {"README.md"}) - gone

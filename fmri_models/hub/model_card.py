@@ -1,0 +1,79 @@
+"""The card of a repository that is a single brain model or processor."""
+
+import os
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+from ..component_index import CARD_FILE
+from ..configuration_fmri import FmriConfig
+from ..entry_points import OWN_PACKAGE
+from ..errors import FmriModelsError
+from ..names import one_line
+from ..processing_fmri import FmriProcessor
+from ..project import install_lines
+from ..records import Method
+from ..registry import METHODS
+from ..saving import write_text
+from ..version import __version__
+from .card_facts import citations, responsible_use
+from .card_header import PIPELINE_TAG, header_text
+from .card_template import rendered
+from .owner_statements import LIBRARY, OwnerStatements, card_header_of, kept_license
+
+
+def write_model_card(folder: str | os.PathLike, statements: OwnerStatements | None = None) -> Path:
+    """Writes the card of a folder that holds a brain model or a processor, replacing an earlier one.
+
+    Args:
+        folder: Where the model or the processor was saved.
+        statements: What the owner of the weights states; what is None stays as an earlier card says it.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        FmriModelsError: The folder holds neither, or has a README.md that is no card of this package.
+    """
+    folder = Path(folder)
+    card = folder / CARD_FILE
+    stated = OwnerStatements.of_card(card).replaced_by(statements)
+    kept = kept_license(card_header_of(card)) if statements is None or statements.license is None else {}
+    config = FmriConfig.from_pretrained(str(folder)) if (folder / "config.json").is_file() else None
+    method = None if config is None else _method_of(config)
+    tags = ["fmri", "brain-decoding", *([] if method is None else [method.name])]
+    data = ModelCardData(library_name=LIBRARY, pipeline_tag=PIPELINE_TAG, tags=tags, **stated.header_fields(kept))
+    package = None if method is None else METHODS.package(method.name)
+    text = rendered(
+        "brain_model.md",
+        card_data=header_text(data),
+        title="Processor of fMRI voxels" if method is None else method.title,
+        config=config,
+        auto_class="AutoFeatureExtractor" if config is None else "AutoModel",
+        other_package=None if package == OWN_PACKAGE else package,
+        subjects=_subjects(folder, config),
+        install_lines=install_lines(),
+        license=stated.license,
+        consent=stated.consent,
+        permission=stated.permission,
+        notice=responsible_use(simulated=None),
+        citations=citations([] if method is None or method.paper is None else [method.paper], __version__),
+    )
+    write_text(card, text)
+    return card
+
+
+def _method_of(config: FmriConfig) -> Method | None:
+    found = (method for method in METHODS.in_order() if method.config.endswith(f":{type(config).__name__}"))
+    return next(found, None)
+
+
+def _subjects(folder: Path, config: FmriConfig | None) -> dict[str, int | str]:
+    """Subject ▶ voxels."""
+    if config is not None:
+        return dict(zip(config.subject_names, config.num_voxels, strict=True))
+    if not (folder / "preprocessor_config.json").is_file():
+        raise FmriModelsError(f"{one_line(folder)} holds neither a brain model nor a processor; check the path.")
+    processor = FmriProcessor.from_pretrained(str(folder))
+    fitted = processor.is_fitted
+    return {name: processor.subject(name).num_voxels if fitted else "not fitted" for name in processor.subject_names}
