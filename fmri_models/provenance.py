@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .component_index import CARD_FILE
+from .data_terms import terms_of
 from .loaded_components import LoadedComponents
 from .reading import MEBIBYTE, read_bytes
 from .registry import card_writer
@@ -107,9 +108,15 @@ def write_card_again(partial: Path, folder: Path) -> None:
         card_writer()(partial)
 
 
-def published(files: Sequence[str]) -> list[str]:
-    """What goes to the Hub: not the pages of a report that show the stimuli, whose licence may forbid it."""
-    return [name for name in files if name not in _SHOWING_STIMULI]
+def published(files: Sequence[str], record: TrainingRecord | None = None) -> list[str]:
+    """What goes to the Hub: the pages of a report that show the stimuli only where these may be passed on."""
+    return [name for name in files if name not in _SHOWING_STIMULI or may_show_stimuli(record)]
+
+
+def may_show_stimuli(record: TrainingRecord | None) -> bool:
+    """Whether the pictures of the data that a pipeline was trained on may be passed on; not where it is not known."""
+    terms = None if record is None else terms_of(record.table, record.table_license, record.table_source)
+    return terms is not None and terms.stimuli == "allowed"
 
 
 def _is_foreign_card(path: Path) -> bool:

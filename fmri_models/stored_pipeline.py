@@ -117,7 +117,7 @@ class StoredPipeline(HoldsGenerator):
         if push_to_hub:
             if not (Path(save_directory) / CARD_FILE).is_file():
                 card_writer()(save_directory)
-            files = published([*files, CARD_FILE])
+            files = published([*files, CARD_FILE], self.training_record)
             upload_saved(save_directory, files, "pipeline", push_options, additions(Path(save_directory), files))
 
     def _check_can_be_saved(self) -> None:
@@ -198,7 +198,7 @@ class StoredPipeline(HoldsGenerator):
             )
             if not (folder / CARD_FILE).is_file():
                 card_writer()(folder)
-            files = published(written_files(folder))
+            files = published(written_files(folder), self.training_record)
             committed = upload(
                 folder,
                 files,

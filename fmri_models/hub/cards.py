@@ -11,6 +11,7 @@ from ..evaluation.report_schema import ReportContent
 from ..evaluation.report_tables import chances, scores_caption
 from ..names import markdown_code, one_line
 from ..project import install_lines
+from ..provenance import may_show_stimuli
 from ..reading import checked
 from ..saving import merged_folder
 from ..swapping import EVAL_RESULTS_FILE, recover
@@ -137,9 +138,8 @@ def _rendered(pipeline: SavedPipeline, report: Report | None, given: OwnerStatem
 
 def _shows_grid(pipeline: SavedPipeline, report: Report) -> bool:
     """Whether the grid is beside the card wherever that is read: where the pictures that it shows may be published."""
-    terms = terms_of_training(pipeline.record)
     beside = report.folder if report.folder is not None and is_report_of(report.folder, report) else pipeline.folder
-    return terms is not None and terms.stimuli == "allowed" and (beside / "grid.png").is_file()
+    return may_show_stimuli(pipeline.record) and (beside / "grid.png").is_file()
 
 
 def _content(report: Report) -> dict[str, Any]:
