@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +22,7 @@ from fmri_models.configuration_fmri import FmriConfig
 from fmri_models.errors import FmriModelsError
 from fmri_models.modeling_fmri import FmriPreTrainedModel
 from fmri_models.swapping import is_partial
+from tests.new_process import run_program
 from tests.stored_numbers import check_numbers
 from tests.tensor_digests import digests
 
@@ -39,8 +38,8 @@ PARTS = {
 
 def save_load_digests(kind: str, class_name: str, folder: Any) -> dict[str, str]:
     """Digests of every tensor after loading in a new process."""
-    command = [sys.executable, "-m", "tests.tensor_digests", kind, f"fmri_models:{class_name}", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    program = "import runpy; runpy.run_module('tests.tensor_digests', run_name='__main__')"
+    finished = run_program(program, kind, f"fmri_models:{class_name}", folder)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout.splitlines()[-1])
 

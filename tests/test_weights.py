@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,6 +23,7 @@ from fmri_models.weights import (
     stored_tensors,
     variants_in,
 )
+from tests.new_process import run_program
 
 FIRST = "heads.latents.0.blocks.0.weight"
 NUM_TENSORS = 4
@@ -214,9 +213,7 @@ def test_sizes_are_compared_before_anything_is_allocated(folder, changes):
         "except FmriModelsError as error:\n    print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60, check=False
-    )
+    run = run_program(code, folder)
     assert run.returncode == 0, run.stderr
     sentence, grown = run.stdout.splitlines()[-2:]
     assert "expected" in sentence or "describes a network of more than" in sentence
