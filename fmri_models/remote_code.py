@@ -14,9 +14,11 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
 
+from .entry_points import OWN_PACKAGE
 from .hub_repository import upload, uploading_errors_as_sentences
 from .project import how_to_install
 from .reading import read_object
+from .records import import_path
 from .swapping import written_files
 
 SHIM_MODULE = "needs_fmri_models"
@@ -28,6 +30,9 @@ _CLASSES = {
 }
 # Configurations of models and processors have it; those of networks inside an image generator do not.
 _OWN_FIELD = "fmri_schema"
+_CARD_FILE = "README.md"
+# In the card that transformers makes where there is none.
+_GENERATED = "automatically generated"
 _TEXT = '''"""The package fmri_models loads what lies here; where that is missing, this file says how to install it."""
 
 from typing import Any
@@ -132,15 +137,13 @@ class PushedWithCode:
         Raises:
             FmriModelsError: It can't be saved, there is no network, or the token may not write there.
         """
-        from transformers.utils.hub import create_and_tag_model_card
-
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
             saved: Any = self
             saved.save_pretrained(folder, **save_options)
             with uploading_errors_as_sentences(repo_id):
                 repo_id = HfApi().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-                create_and_tag_model_card(repo_id, tags, token=token).save(folder / "README.md")
+                _write_card(folder, repo_id, tags or [], token)
             files = written_files(folder)
             return upload(
                 folder,
@@ -154,3 +157,20 @@ class PushedWithCode:
                 create_pr=create_pr,
                 additions=additions(folder, files),
             )
+
+
+def _write_card(folder: Path, repo_id: str, tags: Sequence[str], token: bool | str | None) -> None:
+    """Writes the card of a model or processor.
+
+    What its owner has stated in the repository's card is kept, and somebody else's card stays.
+    """
+    from transformers.utils.hub import create_and_tag_model_card
+
+    card = create_and_tag_model_card(repo_id, list(tags), token=token)
+    is_new = card.data.get("library_name") == "transformers" and _GENERATED in card.text
+    is_known = any((folder / name).is_file() for name in _CLASSES)
+    if not is_new or not is_known:
+        card.save(folder / _CARD_FILE)
+    if is_known and (is_new or card.data.get("library_name") == OWN_PACKAGE):
+        # By name, because cards stand above models.
+        import_path(f"{OWN_PACKAGE}.hub.model_card:write_model_card")(folder, tags=tags)

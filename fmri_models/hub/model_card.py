@@ -1,6 +1,7 @@
 """The card of a repository that is a single brain model or processor."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
@@ -22,12 +23,15 @@ from .card_template import rendered
 from .owner_statements import LIBRARY, OwnerStatements, card_header_of, kept_license
 
 
-def write_model_card(folder: str | os.PathLike, statements: OwnerStatements | None = None) -> Path:
+def write_model_card(
+    folder: str | os.PathLike, statements: OwnerStatements | None = None, tags: Sequence[str] = ()
+) -> Path:
     """Writes the card of a folder that holds a brain model or a processor, replacing an earlier one.
 
     Args:
         folder: Where the model or the processor was saved.
         statements: What the owner of the weights states; what is None stays as an earlier card says it.
+        tags: Further tags.
 
     Returns:
         The card's path.
@@ -41,7 +45,7 @@ def write_model_card(folder: str | os.PathLike, statements: OwnerStatements | No
     kept = kept_license(card_header_of(card)) if statements is None or statements.license is None else {}
     config = FmriConfig.from_pretrained(str(folder)) if (folder / "config.json").is_file() else None
     method = None if config is None else _method_of(config)
-    tags = ["fmri", "brain-decoding", *([] if method is None else [method.name])]
+    tags = list(dict.fromkeys(["fmri", "brain-decoding", *([] if method is None else [method.name]), *tags]))
     data = ModelCardData(library_name=LIBRARY, pipeline_tag=PIPELINE_TAG, tags=tags, **stated.header_fields(kept))
     package = None if method is None else METHODS.package(method.name)
     text = rendered(

@@ -13,14 +13,18 @@ import numpy as np
 import peft
 import pytest
 import torch
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.cli.card import add_parser
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.report import Report
-from fmri_models.hub.cards import write_card
+from fmri_models.hub.card_check import card_differences
+from fmri_models.hub.cards import write_card, write_card_of_folder
+from fmri_models.hub.model_card import write_model_card
+from fmri_models.hub.owner_statements import OwnerStatements
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.swapping import EVAL_RESULTS_FILE
 from fmri_models.training.recipe import load_recipe
@@ -163,6 +167,170 @@ def test_the_stated_license_is_kept(model, report):
     assert "**License of the weights:** `cc-by-nc-4.0`" in again.read_text()
 
 
+def test_what_the_owner_states_is_kept_until_it_is_stated_anew(model, report):
+    first = OwnerStatements("Data use terms of our lab", "subj02 and subj07, forms of March 2026", "letter of 1 May")
+    path = write_card(model, report, first)
+    text = path.read_text()
+    for line in ("forms of March 2026", "letter of 1 May"):
+        assert line in section(text, "Licence and consent")
+    assert ModelCard.load(path).data.consent == first.consent
+    again = write_card_of_folder(model, OwnerStatements(license="cc-by-4.0"))
+    assert OwnerStatements.of_card(again) == replace(first, license="cc-by-4.0")
+    assert ModelCard.load(again).data.to_dict().get("license_name") is None
+    assert ModelCard.load(again).data.redistribution_permission == first.permission
+
+
+@pytest.mark.parametrize("field", ["license", "consent", "permission"])
+def test_a_statement_is_one_line(field):
+    with pytest.raises(FmriModelsError, match="expected one line"):
+        OwnerStatements(**{field: "one\n---\ntwo"})
+    with pytest.raises(FmriModelsError, match="1001 characters"):
+        OwnerStatements(**{field: "a" * 1001})
+
+
+def test_there_are_no_statements_without_a_card_and_none_in_somebody_elses(tmp_path):
+    assert OwnerStatements.of_card(tmp_path / "README.md") == OwnerStatements()
+    (tmp_path / "README.md").write_text("Mine")
+    with pytest.raises(FmriModelsError, match="would be lost"):
+        OwnerStatements.of_card(tmp_path / "README.md")
+
+
+def test_what_nobody_has_stated_is_said_plainly(model, report):
+    recorded = replace(report, data={**report.data, "simulated": False}, notes=[])
+    stated = section(write_card(model, recorded).read_text(), "Licence and consent")
+    assert "of the weights:** not stated" in stated
+    assert "not stated. A subject's layers are that person's data" in stated
+    assert "nobody's is needed" in section(write_card(model, report).read_text(), "Licence and consent")
+
+
+def test_the_first_lines_say_how_to_install_the_package(model):
+    text = ModelCard.load(write_card(model)).text
+    assert "pip install" in text.split("\n## ")[0]
+    assert "It is not evaluated" in text.split("\n## ")[0]
+
+
+def test_figures_lie_beside_for_the_hubs_leaderboards(model, report):
+    write_card(model, report)
+    entries = parse_eval_result_entries(yaml.safe_load((model / EVAL_RESULTS_FILE).read_text()))
+    measured = {name: found["value"] for name, found in report.results["brain"].items() if found}
+    assert {entry.task_id: entry.value for entry in entries} == measured
+    assert all(entry.dataset_id == "small" and "simulated" in entry.notes for entry in entries)
+    write_card(model, None)
+    assert not (model / EVAL_RESULTS_FILE).exists()
+
+
+def test_a_card_as_it_was_written_has_the_reports_numbers(model, report):
+    write_card(model)
+    assert card_differences(model) == []
+    write_card(model, report)
+    assert card_differences(model) == []
+
+
+def _changed(text, match):
+    """A text with another digit where each match ends."""
+    return text[: match.end() - 1] + str((int(match[0][-1]) + 1) % 10) + text[match.end() :]
+
+
+def test_each_number_in_a_cards_tables_is_compared(model, report):
+    path = write_card(model, report)
+    text = path.read_text()
+    numbers = [
+        number
+        for line in re.finditer(r"^\|.*\d.*\|$", text, re.MULTILINE)
+        for number in re.compile(r"-?\d+(\.\d+)?(?=[\], |])").finditer(text, *line.span())
+        if text[number.start() - 1] in " ["
+    ]
+    assert len(numbers) > 200
+    for number in numbers[::31]:
+        path.write_text(_changed(text, number))
+        assert card_differences(model), number
+
+
+def test_numbers_in_the_header_and_for_leaderboards_are_compared(model, report):
+    path = write_card(model, report)
+    text = path.read_text()
+    value = re.search(r"value: [\d.]+\d", text)
+    path.write_text(_changed(text, value))
+    assert any("header" in each for each in card_differences(model))
+    path.write_text(_changed(text, re.search(r"ci95:\n +- [\d.]+\d", text)))
+    assert any("interval" in each for each in card_differences(model))
+    path.write_text(text)
+    results = (model / EVAL_RESULTS_FILE).read_text()
+    (model / EVAL_RESULTS_FILE).write_text(_changed(results, re.search(r"value: [\d.]+\d", results)))
+    assert any(EVAL_RESULTS_FILE in each for each in card_differences(model))
+
+
+def test_a_table_of_its_own_and_a_row_less_are_differences(model, report):
+    path = write_card(model, report)
+    text = path.read_text()
+    path.write_text(f"{text}\n| score | value |\n|---|---|\n| best | 1.0 |\n")
+    assert any("Nothing beside the card stands behind" in each for each in card_differences(model))
+    label = report.row("shuffled_brain")["label"]
+    path.write_text(text.replace(f"| {label} |", "| other |"))
+    assert any("leaves out the row shuffled_brain" in each for each in card_differences(model))
+
+
+def test_how_training_went_is_shown(model, workplace, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    point = {"train_loss": 2.5, "validation_loss": None}
+    curve = [{"stage": HOSTILE, "step": step, **point} for step in range(0, 400, 10)]
+    hardware = {"device": "cuda", "name": "NVIDIA H200", "processes": 2, "threads": 4, "precision": "bf16"}
+    record = replace(TrainingRecord.load(folder), curve=curve, hardware=hardware, table_license=HOSTILE)
+    replace(record, table_source=HOSTILE).save(folder)
+    text = write_card(folder).read_text()
+    trained = section(text, "How it was trained")
+    assert "NVIDIA H200, 2 processes, 4 threads, bf16; " in trained
+    assert len(re.findall(r"\| 2.5 \| – \|", trained)) == 6
+    assert "| 0 | 2.5" in trained and "| 390 | 2.5" in trained
+    assert "<script>" not in text and "**c**" not in text.split("\n---\n", 1)[1]
+    assert card_differences(folder) == []
+
+
+def test_statements_are_text_in_a_card(model):
+    path = write_card(model, None, OwnerStatements(HOSTILE, HOSTILE, HOSTILE))
+    text = path.read_text()
+    assert "<script>" not in text and "**c**" not in text.split("\n---\n", 1)[1]
+    data = ModelCard.load(path).data
+    assert data.consent == data.redistribution_permission == HOSTILE
+    assert OwnerStatements.of_card(path).consent == HOSTILE
+
+
+def test_data_sets_of_the_header_are_ids(workplace, report, tmp_path):
+    shutil.copytree(workplace / "model", tmp_path / "model")
+    replace(TrainingRecord.load(tmp_path / "model"), table=HOSTILE).save(tmp_path / "model")
+    data = ModelCard.load(write_card(tmp_path / "model", replace(report, data={**report.data, "name": "../ü"}))).data
+    assert all(re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name) for name in data.datasets)
+    assert data.metrics == [result.metric_type for result in data.eval_results]
+
+
+def test_what_a_pipeline_draws_with_and_began_with_are_base_models(model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    record = TrainingRecord.load(folder)
+    replace(record, recipe={**record.recipe, "initial_model": "user/first"}).save(folder)
+    assert ModelCard.load(write_card(folder)).data.base_model == ["user/first"]
+
+
+@pytest.mark.parametrize(("part", "subject"), [("brain_model", "subj07"), ("processor", "subj02")])
+def test_a_single_model_or_processor_has_a_card(workplace, tmp_path, part, subject):
+    shutil.copytree(workplace / "model" / part, tmp_path / part)
+    path = write_model_card(tmp_path / part, OwnerStatements("mit", consent=HOSTILE))
+    assert OwnerStatements.of_card(write_model_card(tmp_path / part)) == OwnerStatements("mit", consent=HOSTILE)
+    card = ModelCard.load(path)
+    assert card.data.library_name == "fmri_models" and card.data.license == "mit"
+    assert "It is not evaluated" in card.text and "pip install" in card.text and "<script>" not in card.text
+    assert f"| {subject} | {NUM_VOXELS[subject]} |" in card.text
+    names: dict = {}
+    exec(python_lines(card.text).replace('"."', repr(str(tmp_path / part))), names)
+    assert names["loaded"] is not None
+
+
+def test_a_folder_without_a_model_has_no_card(tmp_path):
+    with pytest.raises(FmriModelsError, match="neither a brain model nor a processor"):
+        write_model_card(tmp_path)
+
+
 def test_a_pipeline_with_card_and_report_is_loaded_and_saved_with_them(model, report, tmp_path):
     write_card(model, report)
     LinearPipeline.from_pretrained(model).save_pretrained(tmp_path / "again")
@@ -246,7 +414,8 @@ def test_the_command(model, workplace, capsys):
         parsed.run(parsed)
         return capsys.readouterr().out
 
-    assert "nothing was measured" in run()
+    assert "nothing was measured" in run("--licence", "cc-by-4.0", "--consent", "subj02, form of 2026")
+    assert OwnerStatements.of_card(model / "README.md") == OwnerStatements("cc-by-4.0", "subj02, form of 2026")
     assert run("--report", str(workplace / "report" / "report.json")) == f"wrote {model / 'README.md'}\n"
     assert ModelCard.load(model / "README.md").data.eval_results
 
