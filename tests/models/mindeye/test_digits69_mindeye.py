@@ -103,7 +103,7 @@ def own_arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_own_arrays_train_with_the_same_recipe(own_arrays: Path, tmp_path: Path) -> None:
-    steps = ["stages.0.training.steps=150", "stages.1.training.steps=20"]
+    steps = ["stages.0.training.steps=80", "stages.1.training.steps=10"]
     candidates = "selection={folds: 2, candidates: [{stages.0.simulation.noise: 1}, {stages.0.simulation.noise: 1000}]}"
     command = ["train", "digits69_mindeye", f"data={own_arrays}", f"out={tmp_path / 'out'}", *steps, candidates]
     assert main(command) == 0
