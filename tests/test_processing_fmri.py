@@ -1,8 +1,6 @@
 """FmriProcessor: statistics, selection, saving, and each sentence for bad input."""
 
 import json
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from fmri_models.errors import FmriModelsError
 from fmri_models.processing.statistics_file import STATISTICS_FILE
 from fmri_models.processing_fmri import FmriProcessor
+from tests.new_process import run_program
 
 
 @dataclass
@@ -439,7 +438,7 @@ def test_saved_processors_are_the_same_bytes_and_the_former_name_is_read(saved, 
         "FmriProcessor.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])"
     )
     for number in range(2):
-        subprocess.run([sys.executable, "-c", code, str(saved), str(tmp_path / str(number))], check=True)
+        assert run_program(code, saved, tmp_path / str(number)).returncode == 0
     processor.save_pretrained(tmp_path / "2")
     for name in ("preprocessor_config.json", "fmri_statistics.st"):
         assert len({(tmp_path / str(number) / name).read_bytes() for number in range(3)}) == 1

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -19,6 +17,7 @@ from fmri_models.conditions import Conditions
 from fmri_models.generation.embedded import ASSETS_FOLDER
 from fmri_models.library_registration import register_with_libraries
 from tests.generation.generator_common import DrawingGeneratorMixin
+from tests.new_process import run_program
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -301,7 +300,8 @@ def test_saved_generator_is_equal_in_a_new_process(generator, tmp_path):
         numpy.save(f"{folder}/texts.npy", generator.embed_texts(["a b", "abc"]).numpy())
         numpy.save(f"{folder}/latents.npy", generator.encode_images(pictures).numpy())
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=True)
+    ended = run_program(textwrap.dedent(program), tmp_path)
+    assert ended.returncode == 0, ended.stderr
     for name, expected in (
         ("embeds", generator.embed_images(pictures)),
         ("texts", generator.embed_texts(["a b", "abc"])),
