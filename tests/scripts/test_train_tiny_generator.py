@@ -1,10 +1,7 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +17,8 @@ from scripts.tiny_generator.clip import build_tokenizer
 from scripts.tiny_generator.diffusion_model import UNetStage
 from scripts.tiny_generator.pictures import Data
 from scripts.tiny_generator.settings import Settings
+from tests.new_process import run_program
 
-ROOT = Path(script.__file__).parents[1]
 TINY = {
     "num_pictures": 20,
     "num_validation": 8,
@@ -91,7 +88,7 @@ def finished(tmp_path_factory):
 def test_killed_training_goes_on_to_the_same_weights(stage, finished, tmp_path, settings_file, capsys):
     arguments = [stage, "--work", str(tmp_path / "killed"), "--settings", str(settings_file)]
     arguments += ["--out", str(finished / "assets")]
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(DIES_WHILE_SAVING), *arguments], cwd=ROOT)
+    killed = run_program(textwrap.dedent(DIES_WHILE_SAVING), *arguments)
     assert killed.returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "killed" / stage / "checkpoint.pt", weights_only=True)["step"] == 3
     run(stage, tmp_path / "killed", settings_file, "--out", finished / "assets")

@@ -2,11 +2,8 @@
 
 import errno
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -22,6 +19,7 @@ from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.run_folder import TRAINING_SCHEMA
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
+from tests.new_process import run_program
 from tests.small_table import write_small_table
 from tests.training.small_method import SmallConfig, SmallObjective
 
@@ -103,15 +101,11 @@ def test_training_learns_and_leaves_nothing_but_the_pipeline(make_recipe, tmp_pa
     assert "curve" not in record.stages[0]
 
 
-def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(
-    make_recipe, small_data, tmp_path, repository
-):
+def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(make_recipe, small_data, tmp_path):
     train(make_recipe("whole"))
 
     arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'killed'}"]
-    program = [sys.executable, "-c", KILLED_WHILE_SAVING, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    killed = subprocess.run(program, cwd=repository, env=environment, capture_output=True, text=True)
+    killed = run_program(KILLED_WHILE_SAVING, *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = Checkpoints(tmp_path / "killed")
     assert left.latest(0).name == "step-00000010"
@@ -437,12 +431,10 @@ def test_a_folder_of_somebody_else_beside_the_output_is_kept(make_recipe, tmp_pa
     assert (beside / "thesis.tex").read_text() == "important"
 
 
-def test_starting_again_removes_what_a_kill_has_left(make_recipe, small_data, tmp_path, repository):
+def test_starting_again_removes_what_a_kill_has_left(make_recipe, small_data, tmp_path):
     arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={tmp_path / 'out'}"]
-    program = [sys.executable, "-c", KILLED_WHILE_SAVING, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
     make_recipe("out")
-    subprocess.run(program, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    run_program(KILLED_WHILE_SAVING, *arguments)
     assert list(tmp_path.rglob(".partial-*"))
     train(make_recipe("out", "stages.0.training.steps=2"), overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.yaml"]

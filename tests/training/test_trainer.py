@@ -1,10 +1,7 @@
 """From a recipe to a saved pipeline, on a small table."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from fmri_models.training.recipe import load_recipe
 from fmri_models.training.refit import refit_processor
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
+from tests.new_process import run_program
 from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
 
 
@@ -179,7 +177,7 @@ def test_no_room_is_said_before_the_work(data, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path, repository):
+def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path):
     program = (
         "import os, signal, sys\n"
         "from fmri_models.training.recipe import load_recipe\n"
@@ -189,9 +187,7 @@ def test_a_killed_fit_leaves_nothing_after_the_next_one(data, tmp_path, reposito
         "train(load_recipe('linear', sys.argv[1:]))\n"
     )
     arguments = ["generator=pixels", f"data={data}", f"out={tmp_path / 'out'}"]
-    command = [sys.executable, "-c", program, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    subprocess.run(command, cwd=repository, env=environment, capture_output=True, check=False)
+    run_program(program, *arguments)
     assert list(tmp_path.glob(".partial-*"))
     train(recipe(data, tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
