@@ -647,7 +647,9 @@ def test_names_that_others_give_are_theirs(tmp_path):
     assert set(theirs) < set(read(tmp_path))
 
 
-@pytest.mark.parametrize("name", [".git/HEAD", "notes.txt", "brain_model/notes.md", "thesis.tex", "holiday.png"])
+@pytest.mark.parametrize(
+    "name", [".git/HEAD", ".eval_results/mine.yaml", "notes.txt", "brain_model/notes.md", "thesis.tex", "holiday.png"]
+)
 def test_a_journal_removes_nothing_that_no_save_has_written(tmp_path, name):
     write_files(tmp_path, "mine", name)
     swap = tmp_path / ".swap-fmri_models"

@@ -1,8 +1,9 @@
 """The card of a repository that is a single brain model or processor."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -42,10 +43,13 @@ def write_model_card(
     folder = Path(folder)
     card = folder / CARD_FILE
     stated = OwnerStatements.of_card(card).replaced_by(statements)
-    kept = kept_license(card_header_of(card)) if statements is None or statements.license is None else {}
+    header = card_header_of(card)
+    kept = kept_license(header) if statements is None or statements.license is None else {}
     config = FmriConfig.from_pretrained(str(folder)) if (folder / "config.json").is_file() else None
     method = None if config is None else _method_of(config)
-    tags = list(dict.fromkeys(["fmri", "brain-decoding", *([] if method is None else [method.name]), *tags]))
+    tags = list(
+        dict.fromkeys(["fmri", "brain-decoding", *([] if method is None else [method.name]), *_tags(header), *tags])
+    )
     data = ModelCardData(library_name=LIBRARY, pipeline_tag=PIPELINE_TAG, tags=tags, **stated.header_fields(kept))
     package = None if method is None else METHODS.package(method.name)
     text = rendered(
@@ -65,6 +69,12 @@ def write_model_card(
     )
     write_text(card, text)
     return card
+
+
+def _tags(header: Mapping[str, Any]) -> list[str]:
+    """Those of an earlier card."""
+    found = header.get("tags")
+    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
 
 
 def _method_of(config: FmriConfig) -> Method | None:
