@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, errors, snapshot_download
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, errors, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -24,6 +25,7 @@ from huggingface_hub.errors import (
 from .errors import FmriModelsError, check_path, system_sentence
 from .names import did_you_mean, one_line
 from .progress import download_bars
+from .saving import weights_family
 
 # Arguments of `from_pretrained` that say how files are fetched.
 FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -44,6 +46,9 @@ _WAITS = (1.0, 2.0, 4.0, 8.0)
 _LONGEST_WAIT = 20.0
 _REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _WEIGHTS_BASES = ("model", "diffusion_pytorch_model")
+# What is said of the weights of a pipeline beside its index.
+_PIPELINES_INDEX = "model_index.json"
+_REPORT_PATTERNS = ("report.json", "report.md", "report.html", "grid.png", ".eval_results/*")
 # How the Hub's cache names the folder of a repository, below which it allows commits alone.
 _CACHED_REPOSITORY = re.compile(r"(model|dataset|space)s--.+")
 
@@ -235,7 +240,14 @@ def upload(
         repo_id = _retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True, **where)).repo_id
         if revision is not None and not revision.startswith("refs/pr"):
             _retried(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True, **where))
-        operations = [CommitOperationAdd(name, content) for name, content in sorted(contents.items())]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(name, content) for name, content in sorted(contents.items())
+        ]
+        if repo_type == "model" and not (revision or "").startswith("refs/pr"):
+            there = _retried(lambda: api.model_info(repo_id, revision=revision, token=token).siblings) or ()
+            operations += [
+                CommitOperationDelete(name) for name in _no_longer_true([file.rfilename for file in there], contents)
+            ]
         return _retried(
             lambda: api.create_commit(
                 repo_id=repo_id,
@@ -314,6 +326,23 @@ def _response(error: BaseException | None) -> Any:
             return response
         error = error.__cause__
     return None
+
+
+def _no_longer_true(there: Sequence[str], uploaded: Collection[str]) -> list[str]:
+    """Files of a repository that an upload replaces without having their names: former shards, a former report.
+
+    A reader would find two sets of weights, or a report on others than these.
+    """
+    families = {(str(PurePosixPath(name).parent), weights_family(PurePosixPath(name).name)) for name in uploaded}
+
+    def is_superseded(name: str) -> bool:
+        path = PurePosixPath(name)
+        family = weights_family(path.name)
+        if family is not None:
+            return (str(path.parent), family) in families
+        return _PIPELINES_INDEX in uploaded and any(fnmatchcase(name, each) for each in _REPORT_PATTERNS)
+
+    return [name for name in there if name not in uploaded and is_superseded(name)]
 
 
 def _check_arrived_whole(folder: Path, repo_id: str, since: float) -> None:

@@ -195,13 +195,13 @@ def weights_no_longer_needed(folder: Path, written: set[str]) -> list[str]:
         folder: Where both are.
         written: Names of the new files, relative to the folder.
     """
-    families = {(str(Path(name).parent), family) for name in written if (family := _weights_family(Path(name).name))}
+    families = {(str(Path(name).parent), family) for name in written if (family := weights_family(Path(name).name))}
     obsolete = []
     for parent in sorted({parent for parent, _ in families}):
         here = folder / parent
         for file in sorted(here.iterdir()) if here.is_dir() else []:
             name = file.relative_to(folder).as_posix()
-            if name not in written and file.is_file() and (parent, _weights_family(file.name)) in families:
+            if name not in written and file.is_file() and (parent, weights_family(file.name)) in families:
                 obsolete.append(name)
     return obsolete
 
@@ -212,7 +212,7 @@ _WEIGHTS = re.compile(
 )
 
 
-def _weights_family(name: str) -> tuple[str, str] | None:
+def weights_family(name: str) -> tuple[str, str] | None:
     """Base name and variant of a weights file, a shard or an index; None if it is neither."""
     found = _WEIGHTS.fullmatch(name)
     return None if found is None else (found["base"], found["variant"] or found["index_variant"] or "")
