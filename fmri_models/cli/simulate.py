@@ -54,6 +54,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="how often each stimulus is shown, each time in another session (default: 3)",
     )
     parser.add_argument(
+        "--signal-to-noise",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="multiply the signal-to-noise ratio of all voxels (default: 1; at 1.73 one trial is as good as the mean "
+        "of three)",
+    )
+    parser.add_argument(
         "--size",
         type=int,
         metavar="PIXELS",
@@ -85,6 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         overwrite=args.overwrite,
         progress=True,
         report=_say,
+        signal_to_noise=args.signal_to_noise,
     )
     table = TrialTable.open(folder)
     for finding in table.findings:

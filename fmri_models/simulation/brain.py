@@ -32,6 +32,7 @@ _SILENT = 1e-3
 # Subjects after the first have up to a tenth more.
 _MOST_VOXELS = MAX_VOXELS // 2
 _MOST_REPETITIONS = 1000
+_MOST_SIGNAL_TO_NOISE = 100
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,15 @@ class SimulatorConfig:
         repetitions: How often each stimulus is shown, each time in another session.
         early_share: Share of the voxels that lie in V1 to V4.
         seed: Whole number from 0 to 2**32 - 1.
+        signal_to_noise: What each voxel's signal-to-noise ratio (ncsnr) is multiplied with; at the square root of 3,
+            single trials are as good as the mean of three at 1.
     """
 
     num_voxels: int = 3000
     repetitions: int = 3
     early_share: float = constants.EARLY_SHARE
     seed: int = 0
+    signal_to_noise: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
@@ -63,6 +67,11 @@ class SimulatorConfig:
         object.__setattr__(self, "seed", check_seed(self.seed, "simulator's seed"))
         if not 0 <= self.early_share <= 1:
             raise FmriModelsError(f"The share of early voxels is {self.early_share}; expected a number from 0 to 1.")
+        if not 0 < self.signal_to_noise <= _MOST_SIGNAL_TO_NOISE:
+            raise FmriModelsError(
+                f"The factor of the signal-to-noise ratio is {self.signal_to_noise}; expected a number above 0 and at "
+                f"most {_MOST_SIGNAL_TO_NOISE}."
+            )
 
 
 class Simulator:
@@ -163,7 +172,8 @@ class Experiment:
         self._effects = draw_session_effects(design.num_sessions, simulator.num_voxels, seed, subject)
         rng = stream(seed, Stream.CEILING, subject, 1)
         self._carry_over = constants.CARRY_OVER + constants.CARRY_OVER_SPREAD * rng.standard_normal(len(silent))
-        ceilings = np.where(silent, 0, draw_noise_ceilings(simulator.anatomy.roi, seed, subject))
+        ceilings = draw_noise_ceilings(simulator.anatomy.roi, seed, subject, simulator.config.signal_to_noise)
+        ceilings = np.where(silent, 0, ceilings)
         patterns = self._expected(draw_pool(training, seed, subject))
         fluctuates = ~_standardize(patterns) if len(patterns) else np.zeros(len(silent), bool)
         self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, fluctuates, self._effects, design, rng)

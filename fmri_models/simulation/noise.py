@@ -124,8 +124,8 @@ def noise_ceiling(ncsnr: np.ndarray, repetitions: int) -> np.ndarray:
     return squared / (squared + 1 / repetitions)
 
 
-def draw_noise_ceilings(roi: np.ndarray, seed: int, subject: int) -> np.ndarray:
-    """Ceilings (V,) float64 for three averaged repetitions.
+def draw_noise_ceilings(roi: np.ndarray, seed: int, subject: int, signal_to_noise: float = 1.0) -> np.ndarray:
+    """Ceilings (V,) float64 for three averaged repetitions, in a scanner with so many times the signal-to-noise ratio.
 
     Each area gets evenly spaced quantiles of its Beta distribution in random order: the mean over voxels is that of the
     distribution for any number of voxels and any seed.
@@ -137,6 +137,9 @@ def draw_noise_ceilings(roi: np.ndarray, seed: int, subject: int) -> np.ndarray:
         quantiles = (rng.permutation(len(voxels)) + 0.5) / max(len(voxels), 1)
         a = area.mean_ceiling * constants.CEILING_CONCENTRATION
         ceilings[voxels] = beta_distribution.ppf(quantiles, a, constants.CEILING_CONCENTRATION - a)
+    if signal_to_noise != 1:
+        power = signal_to_noise**2 * ceilings
+        ceilings = power / (power + 1 - ceilings)
     return np.minimum(ceilings, constants.CEILING_LIMIT)
 
 

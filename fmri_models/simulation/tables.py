@@ -48,6 +48,7 @@ def simulate(
     overwrite: bool = False,
     progress: bool = False,
     report: Callable[[str], None] = lambda sentence: None,
+    signal_to_noise: float = 1.0,
 ) -> Path:
     """Shows pictures to simulated brains and writes what their voxels answer as a trial table.
 
@@ -67,6 +68,7 @@ def simulate(
         overwrite: Replace a folder that has content.
         progress: Show progress bars.
         report: Takes sentences that a person should read, such as of files that are no pictures.
+        signal_to_noise: What each voxel's signal-to-noise ratio is multiplied with, see [`SimulatorConfig`].
 
     Returns:
         The folder.
@@ -78,7 +80,7 @@ def simulate(
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     if not 1 <= num_subjects <= _MOST_SUBJECTS:
         raise FmriModelsError(f"{num_subjects} subjects were asked for; expected 1 to {_MOST_SUBJECTS}.")
-    config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed)
+    config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed, signal_to_noise=signal_to_noise)
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
     pool = _pool(stimuli, counts, num_subjects, image_size, seed)
     for sentence in pool.notes:
@@ -93,7 +95,7 @@ def simulate(
             out,
             name=f"simulated-{label}",
             simulated=True,
-            description=_DESCRIPTION.format(what=what, repetitions=repetitions),
+            description=_description(what, config),
             license=pool.license,
             source="fmri-models simulate",
             overwrite=overwrite,
@@ -114,6 +116,13 @@ def simulate(
     for sentence in writer.notes:
         report(sentence)
     return Path(out)
+
+
+def _description(what: str, config: SimulatorConfig) -> str:
+    said = _DESCRIPTION.format(what=what, repetitions=config.repetitions)
+    if config.signal_to_noise == 1:
+        return said
+    return f"{said} Signal-to-noise ratios of voxels are {config.signal_to_noise:g} times the usual ones."
 
 
 def _pool(
@@ -246,4 +255,5 @@ def _about(config: SimulatorConfig, shares: dict[str, dict[str, float]]) -> dict
         "carry_over": constants.CARRY_OVER,
         "session_gain_std": constants.GAIN_SPREAD,
         "tuning_drift_radians": constants.DRIFT_RADIANS,
+        **({} if config.signal_to_noise == 1 else {"signal_to_noise": config.signal_to_noise}),
     }

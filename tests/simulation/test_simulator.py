@@ -104,6 +104,18 @@ def test_expected_responses_explain_what_the_ceiling_says(repetitions):
     assert np.corrcoef(explained, stored)[0, 1] > 0.95
 
 
+def test_a_better_scanner_has_higher_ceilings_and_they_are_true():
+    images, factors = scenes(250)
+    better = Simulator(SimulatorConfig(600, signal_to_noise=2.5)).experiment(images, ["train"] * 250, factors)
+    usual = draw_noise_ceilings(simulator().anatomy.roi, 0, 0)
+    stored = better.noise_ceiling(3)
+    np.testing.assert_allclose(stored, np.minimum(6.25 * usual / (6.25 * usual + 1 - usual), 0.85), rtol=0.02)
+    shown = better.design.stimulus
+    betas = better.fmri()
+    explained = 1 - (betas - better.noise_free(shown)).var(axis=0) / betas.var(axis=0)
+    assert explained.mean() == pytest.approx(better.noise_ceiling(1).mean(), abs=0.025)
+
+
 def test_ceiling_of_more_repetitions_is_higher():
     assert noise_ceiling(np.array([1.0]), 3) == pytest.approx(0.75)
     assert (experiment().noise_ceiling(3) > experiment().noise_ceiling(1)).all()
@@ -526,6 +538,8 @@ def test_a_simulated_table_is_a_source_of_stimuli(table, tmp_path):
         ({"repetitions": 0}, "number of repetitions is 0"),
         ({"num_subjects": 0}, "0 subjects"),
         ({"seed": -1}, "seed is -1"),
+        ({"signal_to_noise": 0}, "signal-to-noise ratio is 0; expected a number above 0"),
+        ({"signal_to_noise": float("nan")}, "signal-to-noise ratio is nan"),
         (
             {"num_test": 0},
             r"at least one .* other numbers \(--validation, --test; num_validation, num_test in Python\)",
