@@ -57,6 +57,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         image_encoder_revision: Content hash of the CLIP's weights file.
     """
 
+    package_folder = ASSETS_FOLDER
     model_cpu_offload_seq = "image_encoder->unet->autoencoder"
     images_a_batch = 250
     images_a_pass = 250

@@ -162,7 +162,7 @@ def load_source(
     dtype = dtype if source.dtype is None else _DTYPES[source.dtype]
     generator_class = source_class(source, **hub_options)
     _check_options(generator_class, source)
-    if source.repository is None and generator_class.default_repository is None:
+    if source.repository is None and not _has_weights(generator_class):
         made = _for_stimuli(generator_class, source, image_size)
         return made.to(dtype) if isinstance(dtype, torch.dtype) else made
     try:
@@ -214,11 +214,16 @@ def located(source: GeneratorSource, generator: ImageGenerator) -> GeneratorSour
 def resolved(source: GeneratorSource) -> GeneratorSource:
     """The source with the repository that its name stands for, and with a folder as an absolute one.
 
+    One whose weights come with the package has its name alone, since the package is elsewhere on another machine.
+
     Raises:
-        FmriModelsError: The named generator was not published with weights of its own.
+        FmriModelsError: The named generator has no weights of its own.
     """
     if source.repository is None:
-        repository = image_generator_class(str(source.name)).default_repository
+        generator_class = image_generator_class(str(source.name))
+        repository = generator_class.default_repository
+        if repository is None and generator_class.package_folder is not None:
+            return source
         if repository is None:
             raise FmriModelsError(
                 f"The image generator {source.name} has no published weights that a pipeline could refer to; pass the "
@@ -318,6 +323,11 @@ def _unknown_option(name: object, known: list[str]) -> FmriModelsError:
         f"The image generator's options have {one_line(name, 80)!r}, which a recipe or a pipeline can't say; expected "
         f"{', '.join(known) or 'none'} (in Python, other arguments go to from_source).{did_you_mean(name, known)}"
     )
+
+
+def _has_weights(generator_class: type[ImageGenerator]) -> bool:
+    """Whether a generator's name alone says where its weights are."""
+    return generator_class.default_repository is not None or generator_class.package_folder is not None
 
 
 def _for_stimuli(

@@ -54,6 +54,8 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
 
     Attributes:
         default_repository: Hub repository of the published weights; None where there are none.
+        package_folder: Folder of the weights that come with the package; None where there are none. A pipeline that
+            names such a generator is drawn with those of the package that is installed.
         published_spaces: The spaces of these weights, by the names of the properties; stated where they are gigabytes,
             so that what a training costs is counted without loading them. Only shapes matter.
         diffusers_class_names: Names of diffusers' own pipeline classes whose folders this class reads.
@@ -61,6 +63,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
     """
 
     default_repository: ClassVar[str | None] = None
+    package_folder: ClassVar[Path | None] = None
     published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {}
     diffusers_class_names: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
@@ -78,7 +81,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         """Loads the generator from where its weights were published, or from a copy of that.
 
         Args:
-            repository: Folder or Hub repository; None for `default_repository`.
+            repository: Folder or Hub repository; None for `default_repository`, or the package's own weights.
             revision: Branch, tag or commit of a Hub repository.
             subfolder: Folder inside of it that holds `model_index.json`.
             **kwargs: Those of `from_pretrained`, such as `dtype`, `cache_dir`, `local_files_only`; without `dtype`,
@@ -103,6 +106,8 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
     ) -> str:
         """Folder or repository for `from_pretrained`, which itself knows no subfolders."""
         repository = repository or cls.default_repository
+        if repository is None and cls.package_folder is not None:
+            repository = str(cls.package_folder)
         if repository is None:
             raise FmriModelsError(f"{cls.__name__} has no published weights; pass repository= with a folder or name.")
         check_place(repository)
