@@ -26,6 +26,7 @@ from .errors import FmriModelsError, check_path, system_sentence
 from .names import did_you_mean, one_line
 from .progress import download_bars
 from .saving import weights_family
+from .upload_checks import check_upload
 
 # Arguments of `from_pretrained` that say how files are fetched.
 FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -231,8 +232,10 @@ def upload(
         additions: Name in the repository ▶ what goes up in place of the folder's file, or besides.
 
     Raises:
-        FmriModelsError: There is no network, or the token may not write there.
+        FmriModelsError: A file may not be published (see [`check_upload`]), there is no network, or the token may not
+            write there.
     """
+    check_upload(folder, files, additions)
     api = HfApi()
     contents: dict[str, Path | bytes] = {name: Path(folder) / name for name in files} | dict(additions or {})
     with uploading_errors_as_sentences(repo_id):

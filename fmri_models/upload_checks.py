@@ -1,0 +1,307 @@
+"""What may not go to the Hub: pickles, weights that are not finite, tokens, and paths of the author's machine."""
+
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from .errors import FmriModelsError, system_errors_as_sentences
+from .names import one_line
+
+_PICKLED_ENDINGS = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill")
+_WEIGHTS_ENDINGS = (".safetensors", ".st")
+_PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+# Their strings are words of a language, some of which look like beginnings of paths.
+_VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json")
+# Texts of ours have some MiB at most; what is larger is read as far as this.
+_MOST_TEXT = 64 * 2**20
+_CHUNK = 2**22
+_SKIPPED_FOLDERS = (".git", ".cache", "__pycache__")
+
+_TOKENS = {
+    "token of the Hub": r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}",
+    "token of GitHub": r"\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_[A-Za-z0-9_]{50,}",
+    "token of GitLab": r"\bglpat-[\w-]{20,}",
+    "key of AWS": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "key of Google": r"\bAIza[\w-]{35}\b",
+    "key of a service": r"\bsk-[A-Za-z0-9_-]{32,}|\bsk_(?:live|test)_[A-Za-z0-9]{16,}",
+    "token of Slack": r"\bxox[abeoprs]-[\w-]{10,}",
+    "token of a package index": r"\bpypi-AgE[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}\b",
+    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "password": r"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+|\bhttps?://[^\s/:@\"']+:[^\s/:@\"']+@",
+    "key or password": (
+        r"(?i:api_?key|access_?token|auth_?token|secret(?:_?(?:access_?)?key)?|password|hf_token)[\"']?\s*[:=]\s*"
+        r"[\"']?(?=[\w+/-]*\d)[\w+/-]{20,}"
+    ),
+}
+_ROOTS = (
+    "home|Users|root|mnt|media|scratch|data\\d*|work|workspace|tmp|var|private|srv|opt|nfs\\w*|gpfs\\w*|lustre\\w*|"
+    "export|storage|Volumes|projects?|cluster|content|kaggle|home\\d+"
+)
+_PATHS = re.compile(
+    rf"(?<![\w.~:/<-])/(?:{_ROOTS})/[^\s\"'<>`)\]|,;]+"
+    r"|(?<![\w/])~(?:[a-z_][\w-]*)?/[A-Za-z._][^\s\"'<>`)\]]*"
+    r"|(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,2}|/(?=Users|home))[\w. -]+[\\/][^\s\"'<>`]*"
+    r"|\bfile:/{1,3}[^\s\"'<>`]+"
+)
+
+
+def check_upload(folder: str | os.PathLike, files: Sequence[str], additions: Mapping[str, bytes] | None = None) -> None:
+    """Refuses what may not be published, before anything is sent.
+
+    Args:
+        folder: Where the files are.
+        files: Their names, relative to it.
+        additions: Name ▶ content of what goes up in a file's place, or besides.
+
+    Raises:
+        FmriModelsError: Names the first file with weights that are not finite, a pickle, a token or a path of this
+            machine, and what to do; or one that is a link out of the folder.
+    """
+    folder, additions = Path(folder), dict(additions or {})
+    with system_errors_as_sentences(folder):
+        for name in files:
+            if name in additions:
+                continue
+            file = folder / name
+            _check_is_inside(file, folder, name)
+            check_no_pickle(file, name)
+            if name.lower().endswith(_WEIGHTS_ENDINGS):
+                _check_weights(file, name)
+            _check_texts(_texts(file, name), name, folder)
+    for name, content in additions.items():
+        _check_texts([("", content.decode("utf-8", "replace"))], name, folder)
+
+
+def check_folder(folder: str | os.PathLike) -> None:
+    """Refuses a folder that holds a pickle, a token or a path anywhere, be it in a file that would not go up.
+
+    Raises:
+        FmriModelsError: Names the file.
+    """
+    folder = Path(folder)
+    with system_errors_as_sentences(folder):
+        for file in _all_files(folder):
+            name = file.relative_to(folder).as_posix()
+            check_no_pickle(file, name)
+            if not name.lower().endswith(_WEIGHTS_ENDINGS):
+                _check_texts(_texts(file, name), name, folder)
+
+
+def check_no_pickle(file: Path, name: str) -> None:
+    """Refuses a file that Python would unpickle, whatever its name.
+
+    Raises:
+        FmriModelsError: It is one.
+    """
+    if name.lower().endswith(_PICKLED_ENDINGS) or _is_pickled(file):
+        raise FmriModelsError(
+            f"{one_line(name, 200)} is a pickle, which can run code where it is loaded, and does not go to the Hub; "
+            "remove it from the folder (weights are saved as safetensors by save_pretrained)."
+        )
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(each for each in folders if each not in _SKIPPED_FOLDERS)
+        yield from (Path(place) / name for name in sorted(names) if (Path(place) / name).is_file())
+
+
+def _check_is_inside(file: Path, folder: Path, name: str) -> None:
+    if not file.is_file():
+        raise FmriModelsError(f"{one_line(file)} is no file and can't be uploaded; save or copy the folder again.")
+    # Files of the Hub's cache are links to where it keeps contents.
+    is_cache = any(part == "snapshots" for part in folder.absolute().parts)
+    if not is_cache and not file.resolve().is_relative_to(folder.resolve()):
+        raise FmriModelsError(
+            f"{one_line(name, 200)} is a link to a file outside of {one_line(folder)}; put a copy in its place, or "
+            "remove it."
+        )
+
+
+def _is_pickled(file: Path) -> bool:
+    with file.open("rb") as opened:
+        start = opened.read(128)
+    if start.startswith(b"\x93NUMPY"):
+        return _has_objects(file)
+    if start.startswith(b"PK\x03\x04"):
+        return _is_pickled_archive(file)
+    # Protocols 2 to 5 begin so; protocol 0 and 1 are told by their end.
+    return len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5 and start[2:3] in b"\x95}]c(\x8a\x8c"
+
+
+def _has_objects(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return _array_has_objects(opened)
+
+
+def _array_has_objects(opened: Any) -> bool:
+    try:
+        version = np.lib.format.read_magic(opened)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return bool(read(opened)[2].hasobject)
+    except (ValueError, EOFError):
+        return False
+
+
+def _is_pickled_archive(file: Path) -> bool:
+    """Whether a zip file is one of PyTorch, or of arrays with objects."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if any(PurePosixPath(each).suffix in (".pkl", ".pickle") for each in names):
+                return True
+            arrays = [each for each in names if each.endswith(".npy")]
+            return any(_array_has_objects(BytesIO(archive.open(each).read(2**16))) for each in arrays)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return False
+
+
+def _check_weights(file: Path, name: str) -> None:
+    try:
+        with safe_open(file, "pt") as opened:
+            for key in opened.keys():  # noqa: SIM118
+                _check_finite(opened, key, name)
+    except SafetensorError as error:
+        raise FmriModelsError(
+            f"{one_line(name, 200)} can't be read as safetensors ({one_line(error, 120)}); save the model again."
+        ) from error
+
+
+def _check_finite(opened: Any, key: str, name: str) -> None:
+    # Whoever asks for a repository alone does without it.
+    import torch
+
+    values = opened.get_slice(key)
+    shape = values.get_shape()
+    rows = 1 if not shape else max(1, _CHUNK // max(1, int(np.prod(shape[1:], dtype=np.int64))))
+    for start in range(0, shape[0] if shape else 1, rows):
+        chunk = values[start : start + rows] if shape else opened.get_tensor(key)
+        if not (chunk.is_floating_point() or chunk.is_complex()) or chunk.numel() == 0:
+            return
+        # Types of 8 bits know no extremes.
+        chunk = chunk.float() if chunk.element_size() == 1 else chunk
+        bad = int((~torch.isfinite(chunk)).sum())
+        if bad:
+            raise FmriModelsError(
+                f"{one_line(name, 200)} has {bad} values that are NaN or infinite in {one_line(key, 120)}, which are of "
+                "no use to anybody: train again, or from the last good checkpoint."
+            )
+
+
+def _texts(file: Path, name: str) -> Iterator[tuple[str, str]]:
+    """What a file says: (where, text), the whole text or what stands in its header."""
+    lower = name.lower()
+    if lower.endswith(_WEIGHTS_ENDINGS):
+        yield from _of_mapping("metadata", _weights_metadata(file))
+    elif lower.endswith(".parquet"):
+        yield from _of_mapping("metadata", _parquet_metadata(file))
+    elif lower.endswith(_PICTURE_ENDINGS):
+        yield from _of_mapping("metadata", _picture_metadata(file))
+    else:
+        with file.open("rb") as opened:
+            data = opened.read(_MOST_TEXT)
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        text = data.decode(encoding, "replace")
+        yield "", text
+        # As it is read: without escapes that hide what it says.
+        if lower.endswith((".json", ".ipynb")) and "\\" in text:
+            yield "", _unescaped(text)
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return "\n".join(_strings(json.loads(text)))
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _strings(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield str(key)
+            yield from _strings(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _strings(value)
+
+
+def _of_mapping(where: str, values: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        yield f" ({where} {one_line(_text(key), 60)})", f"{_text(key)}\n{_text(value)}"
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _weights_metadata(file: Path) -> Mapping[str, str]:
+    try:
+        with safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _parquet_metadata(file: Path) -> Mapping[bytes, bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_schema(file).metadata or {}
+    except (pa.ArrowException, OSError, ValueError):
+        return {}
+
+
+def _picture_metadata(file: Path) -> Mapping[str, Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            # Texts of a PNG may stand behind its pixels.
+            picture.load()
+            exif = {str(tag): value for tag, value in picture.getexif().items()}
+            said = {str(key): value for key, value in picture.info.items() if isinstance(value, str | bytes)}
+            return {**said, **exif}
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
+
+
+def _check_texts(texts: Iterable[tuple[str, str]], name: str, folder: Path) -> None:
+    looks_for_paths = PurePosixPath(name).name not in _VOCABULARIES
+    for where, text in texts:
+        for what, pattern in _TOKENS.items():
+            if found := re.search(pattern, text):
+                raise FmriModelsError(
+                    f"{one_line(name, 200)}{where or _line(text, found.start())} has what looks like a {what} "
+                    f"({one_line(found[0], 60)[:8]}…), and the Hub would show it; remove it there, and revoke it if it "
+                    "was seen by others."
+                )
+        if looks_for_paths and (path := _machine_path(text, folder)) is not None:
+            raise FmriModelsError(
+                f"{one_line(name, 200)}{where or _line(text, text.find(path))} has the path {one_line(path, 120)} of a "
+                "machine, which is nobody else's business and is nowhere else; replace it by a name, or remove it."
+            )
+
+
+def _machine_path(text: str, folder: Path) -> str | None:
+    if found := _PATHS.search(text):
+        return found[0]
+    here = (Path.home(), Path.cwd(), folder.absolute().parent, Path(tempfile.gettempdir()))
+    # A root with one name alone is in many a sentence.
+    known = (str(path) for path in here if len(path.parts) > 2)
+    return next((path for path in known if path in text), None)
+
+
+def _line(text: str, position: int) -> str:
+    return f", line {text.count(chr(10), 0, position) + 1},"
