@@ -57,6 +57,7 @@ _CORE = {
     "list_methods": "registry",
     "list_pretrained": "registry",
     "list_recipes": "training.recipe_files",
+    "load_example": "examples",
     "register_generator": "registry",
     "register_method": "registry",
 }
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from .drawing_settings import DrawingSettings
     from .embedding_space import EmbeddingSpace
     from .errors import FmriModelsError
+    from .examples import load_example
     from .generation.clip_targets import ClipTargets
     from .generation.embedded import EmbeddedImageGenerator
     from .generation.image_generator import ImageGenerator, ImageGeneratorOutput
@@ -188,6 +190,7 @@ __all__ = [
     "list_methods",
     "list_pretrained",
     "list_recipes",
+    "load_example",
     "register_generator",
     "register_method",
 ]

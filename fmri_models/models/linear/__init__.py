@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ...records import Method, Paper
+from ...records import Method, Paper, PretrainedRecord
 
 METHOD = Method.of_folder(
     __name__,
@@ -15,6 +15,16 @@ METHOD = Method.of_folder(
         2023,
         "https://doi.org/10.1101/2022.11.18.517004",
         "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
+    ),
+    pretrained=(
+        PretrainedRecord(
+            "linear-scenes",
+            "Ridge regression on a simulated brain that saw built-in scenes, for `load_example`",
+            method="linear",
+            generator="embedded",
+            license="apache-2.0",
+            folder="examples/linear-scenes",
+        ),
     ),
 )
 

@@ -43,6 +43,14 @@ METHOD = Method.of_folder(
     license="mit",
     origin="https://github.com/MedARC-AI/fMRI-reconstruction-NSD",
     pretrained=(
+        PretrainedRecord(
+            "mindeye-scenes",
+            "A small MindEye on a simulated brain that saw built-in scenes, for `load_example`",
+            method="mindeye",
+            generator="embedded",
+            license="apache-2.0",
+            folder="examples/mindeye-scenes",
+        ),
         _published(
             "mindeye-nsd-subj01",
             "As published for subject 1 of NSD, with the low-level branch; files for subjects 2, 5 and 7 lie beside it",
