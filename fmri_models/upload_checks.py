@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickletools
 import re
 import tempfile
 import zipfile
@@ -24,6 +25,8 @@ _VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json")
 # Texts of ours have some MiB at most; what is larger is read as far as this.
 _MOST_TEXT = 64 * 2**20
 _CHUNK = 2**22
+# With these instructions begin pickles that call something, apart from those of the usual protocols.
+_FIRST_OF_PICKLES = b"\x80c(}]"
 _SKIPPED_FOLDERS = (".git", ".cache", "__pycache__")
 
 _TOKENS = {
@@ -35,6 +38,8 @@ _TOKENS = {
     "key of a service": r"\bsk-[A-Za-z0-9_-]{32,}|\bsk_(?:live|test)_[A-Za-z0-9]{16,}",
     "token of Slack": r"\bxox[abeoprs]-[\w-]{10,}",
     "token of a package index": r"\bpypi-AgE[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}\b",
+    "token of a session": r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|\bBearer (?=[\w.-]*\d)[\w.-]{20,}",
+    "key of Weights & Biases": r"\b(?i:wandb)(?:\.ai)?[\"']?\s*[:=]\s*[\"']?[0-9a-f]{40}\b",
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     "password": r"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+|\bhttps?://[^\s/:@\"']+:[^\s/:@\"']+@",
     "key or password": (
@@ -44,13 +49,19 @@ _TOKENS = {
 }
 _ROOTS = (
     "home|Users|root|mnt|media|scratch|data\\d*|work|workspace|tmp|var|private|srv|opt|nfs\\w*|gpfs\\w*|lustre\\w*|"
-    "export|storage|Volumes|projects?|cluster|content|kaggle|home\\d+"
+    "export|storage|Volumes|projects?|cluster|content|kaggle|home\\d+|ceph\\w*|beegfs\\w*|ssd\\d*|dev/shm|run/user|"
+    "usr/local"
 )
 _PATHS = re.compile(
-    rf"(?<![\w.~:/<-])/(?:{_ROOTS})/[^\s\"'<>`)\]|,;]+"
+    rf"(?<![\w.~/<+#])/(?:{_ROOTS})/[^\s\"'<>`)\]|,;]+"
+    # Relative to a folder that is nowhere else, it says as much.
+    rf"|(?<![\w.])(?:\.\./){{2,}}(?:{_ROOTS})/[^\s\"'<>`)\]|,;]+"
     r"|(?<![\w/])~(?:[a-z_][\w-]*)?/[A-Za-z._][^\s\"'<>`)\]]*"
-    r"|(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,2}|/(?=Users|home))[\w. -]+[\\/][^\s\"'<>`]*"
+    r"|(?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,2}|/(?!/))[\w. -]+[\\/][^\s\"'<>`]*"
     r"|\bfile:/{1,3}[^\s\"'<>`]+"
+    # A value that is a path and nothing else, wherever it begins.
+    r"|(?<=: )[\"']?/[\w.+-]+(?:/[\w.+-]+)+[\"']?$",
+    re.MULTILINE,
 )
 
 
@@ -134,8 +145,28 @@ def _is_pickled(file: Path) -> bool:
         return _has_objects(file)
     if start.startswith(b"PK\x03\x04"):
         return _is_pickled_archive(file)
-    # Protocols 2 to 5 begin so; protocol 0 and 1 are told by their end.
-    return len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5 and start[2:3] in b"\x95}]c(\x8a\x8c"
+    if len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5 and start[2] in b"\x95}]c(\x8a\x8c":
+        return True
+    return start[:1] != b"" and start[0] in _FIRST_OF_PICKLES and _runs_code(file)
+
+
+def _runs_code(file: Path) -> bool:
+    """Whether a file is a pickle from end to end that names something to call, as those of protocols 0 and 1 do."""
+    if file.stat().st_size > _MOST_TEXT:
+        return False
+    data = file.read_bytes()
+    # What numpy writes behind the last instruction, nobody reads; a text that begins so ends otherwise.
+    if not data.endswith(b"."):
+        return False
+    names = False
+    try:
+        for instruction, _argument, position in pickletools.genops(data):
+            names |= instruction.name in ("GLOBAL", "INST", "STACK_GLOBAL") or data[0] == 0x80
+            if instruction.name == "STOP":
+                return names and position == len(data) - 1
+    except (ValueError, UnicodeDecodeError):
+        pass
+    return False
 
 
 def _has_objects(file: Path) -> bool:
@@ -192,8 +223,8 @@ def _check_finite(opened: Any, key: str, name: str) -> None:
         bad = int((~torch.isfinite(chunk)).sum())
         if bad:
             raise FmriModelsError(
-                f"{one_line(name, 200)} has {bad} values that are NaN or infinite in {one_line(key, 120)}, which are of "
-                "no use to anybody: train again, or from the last good checkpoint."
+                f"{one_line(name, 200)} has {bad} values that are NaN or infinite in {one_line(key, 120)}, which are "
+                "of no use to anybody: train again, or from the last good checkpoint."
             )
 
 
@@ -211,29 +242,47 @@ def _texts(file: Path, name: str) -> Iterator[tuple[str, str]]:
             data = opened.read(_MOST_TEXT)
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
         text = data.decode(encoding, "replace")
-        yield "", text
-        # As it is read: without escapes that hide what it says.
-        if lower.endswith((".json", ".ipynb")) and "\\" in text:
-            yield "", _unescaped(text)
+        if lower.endswith((".json", ".ipynb")) and (values := _parsed(text)) is not None:
+            yield from _of_json(values)
+        else:
+            yield "", text
 
 
-def _unescaped(text: str) -> str:
+def _parsed(text: str) -> Any:
+    """What a JSON file says, with all values of keys that stand there twice; None where it is none."""
     try:
-        return "\n".join(_strings(json.loads(text)))
+        return json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
-        return ""
+        return None
 
 
-def _strings(values: Any) -> Iterator[str]:
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """The keys and values of an object."""
+
+
+def _of_json(values: Any) -> Iterator[tuple[str, str]]:
+    """What a JSON file says, as it is read: escapes hide nothing, and a line's end is no path of Windows."""
+    texts = list(_strings(values, ""))
+    together = "\n".join(text for _, text in texts)
+    # At once first: there may be many.
+    if _machine_path(together, None) is not None or any(re.search(each, together) for each in _TOKENS.values()):
+        yield from ((f" ({one_line(key, 120)})", text) for key, text in texts)
+    else:
+        yield "", together
+
+
+def _strings(values: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Each text with the key that it stands under; keys themselves, too."""
     if isinstance(values, str):
-        yield values
-    elif isinstance(values, dict):
-        for key, value in values.items():
-            yield str(key)
-            yield from _strings(value)
+        yield key, f"{key.rpartition('.')[2]}: {values}"
+    elif isinstance(values, _Pairs):
+        for name, value in values:
+            within = f"{key}.{name}" if key else name
+            yield within, name
+            yield from _strings(value, within)
     elif isinstance(values, list):
         for value in values:
-            yield from _strings(value)
+            yield from _strings(value, key)
 
 
 def _of_mapping(where: str, values: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -290,14 +339,15 @@ def _check_texts(texts: Iterable[tuple[str, str]], name: str, folder: Path) -> N
         if looks_for_paths and (path := _machine_path(text, folder)) is not None:
             raise FmriModelsError(
                 f"{one_line(name, 200)}{where or _line(text, text.find(path))} has the path {one_line(path, 120)} of a "
-                "machine, which is nobody else's business and is nowhere else; replace it by a name, or remove it."
+                "machine, which tells others of yours and exists on no other; replace it by a name, or remove it."
             )
 
 
-def _machine_path(text: str, folder: Path) -> str | None:
+def _machine_path(text: str, folder: Path | None) -> str | None:
     if found := _PATHS.search(text):
-        return found[0]
-    here = (Path.home(), Path.cwd(), folder.absolute().parent, Path(tempfile.gettempdir()))
+        return found[0].strip("\"'")
+    here = [Path.home(), Path.cwd(), Path(tempfile.gettempdir())]
+    here += [] if folder is None else [folder.absolute().parent]
     # A root with one name alone is in many a sentence.
     known = (str(path) for path in here if len(path.parts) > 2)
     return next((path for path in known if path in text), None)

@@ -41,6 +41,9 @@ def refused(folder: Path, name: str, sentence: str) -> None:
         "machine api.example.org login user password 1f2e3d",
         "https://user:secret@example.org/repo.git",
         "WANDB_API_KEY=" + "0123456789abcdef" * 2 + "01234567",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jBmNHl0w5N",
+        "Authorization: Bearer " + "a1B2" * 10,
+        "wandb: " + "0123456789abcdef" * 2 + "01234567",
         'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"',
     ],
 )
@@ -64,6 +67,9 @@ def test_tokens_are_found(tmp_path, text, name):
         "/scratch/gpu3/x",
         "/tmp/pytest-1/x",
         "file:///srv/x",
+        "data:/home/me/x",
+        "D:/data/fmri/x.npy",
+        "../../../home/me/generator",
         str(Path.home() / "anything") if len(Path.home().parts) > 2 else "/mnt/x/y",
     ],
 )
@@ -72,6 +78,15 @@ def test_paths_of_machines_are_found_in_text_and_in_json(tmp_path, path):
     refused(tmp_path, "report.md", "has the path .* of a machine")
     (tmp_path / "report.json").write_text(json.dumps({"data": {path: 1}}))
     refused(tmp_path, "report.json", "has the path")
+
+
+def test_of_json_the_key_is_named_and_a_value_that_is_a_path_is_one_wherever_it_begins(tmp_path):
+    (tmp_path / "training.json").write_text(json.dumps({"recipe": {"data": ["/dss/cluster7/x"]}}))
+    refused(tmp_path, "training.json", r"\(recipe\.data\) has the path /dss/cluster7/x of a machine")
+    (tmp_path / "training.json").write_text(f'{{"notes": {{"a": "{PATH}"}}, "notes": 1}}')
+    refused(tmp_path, "training.json", r"\(notes\.a\) has the path")
+    (tmp_path / "training.json").write_text(json.dumps({TOKEN: 1}))
+    refused(tmp_path, "training.json", "token of the Hub")
 
 
 def test_escapes_hide_nothing(tmp_path):
@@ -116,8 +131,9 @@ def test_pickles_are_refused_whatever_their_name(tmp_path):
         refused(tmp_path, name, "is a pickle")
     torch.save({"w": torch.zeros(2)}, tmp_path / "weights.dat")
     refused(tmp_path, "weights.dat", "is a pickle")
-    (tmp_path / "cache").write_bytes(pickle.dumps({"a": [1]}))
-    refused(tmp_path, "cache", "is a pickle")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "cache").write_bytes(pickle.dumps({"a": Path}, protocol=protocol))
+        refused(tmp_path, "cache", "is a pickle")
     np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     refused(tmp_path, "objects.npy", "is a pickle")
     np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
@@ -158,12 +174,15 @@ def test_what_is_added_is_looked_at_too(tmp_path):
         '{"bos_token": "<|startoftext|>", "tokenizer_class": "CLIPTokenizer", "token_weight": 10.0}',
         '{"sha256": "' + "0123456789abcdef" * 4 + '", "password": null}',
         "images/truth/scene0001.png and ./splits, ../table",
+        "Q:\\n{{ question }}\\nA:\\n{{ answer }}",
+        "s3://bucket/tmp/x, <a href='page.html#/home/x'>, ../images/x",
         "ratio 1:2, time 12:30:05, a:b",
     ],
 )
 def test_no_false_alarm(tmp_path, text):
     (tmp_path / "README.md").write_text(text)
-    check_upload(tmp_path, ["README.md"])
+    (tmp_path / "report.json").write_text(json.dumps({"text": text}))
+    check_upload(tmp_path, ["README.md", "report.json"])
 
 
 @settings(max_examples=60, deadline=None)
