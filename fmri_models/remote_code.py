@@ -20,6 +20,7 @@ from .project import how_to_install
 from .reading import read_object
 from .records import import_path
 from .swapping import written_files
+from .upload_checks import check_upload
 
 SHIM_MODULE = "needs_fmri_models"
 SHIM_FILE = f"{SHIM_MODULE}.py"
@@ -141,6 +142,7 @@ class PushedWithCode:
             folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
             saved: Any = self
             saved.save_pretrained(folder, **save_options)
+            check_upload(folder, written_files(folder))
             with uploading_errors_as_sentences(repo_id):
                 repo_id = HfApi().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
                 _write_card(folder, repo_id, tags or [], token)

@@ -116,7 +116,11 @@ def run_push(args: argparse.Namespace) -> dict[str, Any]:
 
     table = TrialTable.open(args.table)
     address = table.push_to_hub(
-        args.repository, commit_message=args.message, private=args.private or None, revision=args.revision
+        args.repository,
+        commit_message=args.message,
+        private=args.private or None,
+        revision=args.revision,
+        permission=args.permission,
     )
     print(f"uploaded to {one_line(address)}")
     return {"table": args.table, "repository": args.repository, "commit": address}
@@ -189,6 +193,11 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--private", action="store_true", help="a repository that is made is private")
     parser.add_argument("--revision", metavar="NAME", help="branch (default: the main one)")
     parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
+    parser.add_argument(
+        "--permission",
+        metavar="TEXT",
+        help="the written permission to pass data on whose terms forbid it, in a line that the card keeps",
+    )
     parser.set_defaults(run=run_push)
 
 

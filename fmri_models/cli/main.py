@@ -35,6 +35,7 @@ COMMANDS = (
     "compare",
     "convert",
     "card",
+    "push",
     "list",
     "space",
     "completion",

@@ -1,14 +1,18 @@
 """The data set card: what a person reads, and the YAML by which `datasets.load_dataset` finds the files."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..licenses import license_fields
-from ..names import markdown
+from ..names import check_line, markdown, one_line
+from ..reading import parse_yaml, read_text
 from . import schema
 
+_PERMISSION = "redistribution_permission"
 _DESCRIPTION = "A trial table: single-trial betas and what was shown."
 _TEMPLATE = """---
 {header}---
@@ -19,7 +23,7 @@ _TEMPLATE = """---
 
 - **Responses:** {responses}
 - **Source:** {source}
-- **License:** {license}
+- **License:** {license}{permission}
 - **Subjects:** {subjects}
 - **Stimuli:** in their own configuration, each once; trials refer to them by `stimulus_id`
 
@@ -45,16 +49,24 @@ stimuli = load_dataset("FOLDER", "{stimuli}", split="train")
 """
 
 
-def data_card(metadata: Mapping) -> str:
-    """The card's text for a table's metadata (`table.json`)."""
+def data_card(metadata: Mapping, permission: str | None = None) -> str:
+    """The card's text for a table's metadata (`table.json`).
+
+    Args:
+        metadata: What `table.json` holds.
+        permission: Which written permission there is to pass data on whose terms forbid it.
+    """
+    said = check_line(permission or "", "permission")
+    stated = {_PERMISSION: said} if said else {}
     first, last = (_with_trials(metadata)[end] for end in (0, -1))
     return _TEMPLATE.format(
-        header=yaml.safe_dump(_header(metadata), sort_keys=False, allow_unicode=True),
+        header=yaml.safe_dump({**_header(metadata), **stated}, sort_keys=False, allow_unicode=True),
         name=markdown(metadata["name"]),
         description="\n".join(map(markdown, metadata["description"].splitlines())) or _DESCRIPTION,
         responses="**simulated**, no human data" if metadata["simulated"] else "measured",
         source=markdown(metadata["source"]) or "not stated",
         license=markdown(metadata["license"]) or "not stated",
+        permission=f"\n- **Passed on with permission:** {markdown(said)}" if said else "",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
         stimuli=_stimuli_config(metadata),
@@ -64,6 +76,16 @@ def data_card(metadata: Mapping) -> str:
         schema=metadata["schema"],
         version=metadata["package_version"],
     )
+
+
+def permission_on_card(card: Path) -> str | None:
+    """The written permission that a table's card names; None where it names none, or is somebody else's."""
+    header = re.match(r"\s*---\n(.*?)\n---\n", read_text(card, "data set card", "write it again"), re.DOTALL)
+    if header is None or re.search(rf"^{_PERMISSION}:", header[1], re.MULTILINE) is None:
+        return None
+    values = parse_yaml(header[1], f"The header of {one_line(card)}")
+    found = values.get(_PERMISSION) if isinstance(values, dict) else None
+    return found if isinstance(found, str) and found.strip() else None
 
 
 def _header(metadata: Mapping) -> dict:

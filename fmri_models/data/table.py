@@ -102,6 +102,7 @@ class TrialTable:
         revision: str | None = None,
         create_pr: bool = False,
         commit_description: str | None = None,
+        permission: str | None = None,
     ) -> str:
         """Uploads the table as a data set, with its card and all splits, in one commit.
 
@@ -116,17 +117,19 @@ class TrialTable:
             revision: Branch; None takes the main one.
             create_pr: Propose the commit instead of making it.
             commit_description: Further lines of the commit.
+            permission: Which written permission there is to pass data on whose terms forbid it, in a line that the
+                card keeps.
 
         Returns:
             Address of the commit.
 
         Raises:
-            FmriModelsError: The Hub does not take it.
+            FmriModelsError: The data's terms forbid it, or the Hub does not take it.
         """
         options = {"private": private, "token": token, "revision": revision, "create_pr": create_pr}
         message = commit_message or "Upload trial table"
         return hub.upload_table(
-            self.path, self.metadata, repo_id, message, commit_description=commit_description, **options
+            self.path, self.metadata, repo_id, message, permission, commit_description=commit_description, **options
         )
 
     @property

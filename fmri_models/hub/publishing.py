@@ -1,0 +1,220 @@
+"""Puts a folder on the Hub: a pipeline, a brain model, a processor, an image generator or a trial table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data.card import permission_on_card
+from ..data.hub import check_may_be_passed_on, table_files, write_table_card
+from ..data.schema import TABLE_FILE
+from ..data.table import TrialTable
+from ..data_terms import DataTerms
+from ..errors import FmriModelsError
+from ..hub_repository import RepoType, upload
+from ..known_classes import is_method_class
+from ..names import one_line
+from ..pipeline_folder import INDEX_FILE, read_index
+from ..provenance import ACCOMPANYING_FILES, published
+from ..reading import read_object
+from ..remote_code import additions
+from ..training_record import TrainingRecord
+from ..upload_checks import check_folder, check_upload
+from .card_facts import terms_of_training
+from .cards import CARD_FILE, has_card, write_card_of_folder
+from .model_card import write_model_card
+from .owner_statements import OwnerStatements
+
+Format = Literal["pipeline", "brain model", "processor", "image generator", "trial table"]
+
+_REPORT = "report.json"
+_MODEL_CONFIG, _PROCESSOR_CONFIG = "config.json", "preprocessor_config.json"
+# Whatever else lies beside a component is somebody's own.
+_ENDINGS = (".json", ".txt", ".model", ".safetensors", ".st")
+_SHOWING_STIMULI = ("grid.png", "report.html")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What goes up of a folder.
+
+    Args:
+        folder: The folder.
+        format: What it holds.
+        files: Names of the files that go up, relative to it; one that is written yet may be among them.
+        additions: Name ▶ content of what goes up in a file's place, or besides.
+        notes: What a person should know before, a sentence each.
+    """
+
+    folder: Path
+    format: Format
+    files: list[str]
+    additions: Mapping[str, bytes] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def sizes(self) -> dict[str, int]:
+        """Name ▶ bytes, sorted; a card that is written yet has none."""
+        names = sorted({*self.files, *self.additions})
+        return {name: self._size(name) for name in names}
+
+    @property
+    def repo_type(self) -> RepoType:
+        """What the repository is."""
+        return "dataset" if self.format == "trial table" else "model"
+
+    def upload(self, repo_id: str, **options: Any) -> str:
+        """Uploads it in one commit; the options are those of `hub_repository.upload`. Gives the commit's address."""
+        message = options.pop("commit_message", None) or f"Upload {self.format}"
+        arguments = {"repo_type": self.repo_type, "additions": self.additions, **options}
+        return upload(self.folder, self.files, repo_id, message, **arguments).commit_url
+
+    def _size(self, name: str) -> int:
+        if name in self.additions:
+            return len(self.additions[name])
+        file = self.folder / name
+        return file.stat().st_size if file.is_file() else 0
+
+
+def publication(
+    folder: Path,
+    statements: OwnerStatements,
+    unevaluated: bool = False,
+    pictures: bool = False,
+    write: bool = True,
+) -> Publication:
+    """What would go up of a folder, checked; its card is written.
+
+    Args:
+        folder: The folder.
+        statements: What its owner states.
+        unevaluated: Whether a pipeline may go up that nobody has measured.
+        pictures: Whether the pages of a report that show the stimuli go along although their terms are not known.
+        write: Whether the card is written; it is left as it is where one only wants to know what would go up.
+
+    Raises:
+        FmriModelsError: It holds nothing of ours, a pipeline has no report, the terms of the data forbid it, or a file
+            may not be published.
+    """
+    format = _format_of(folder)
+    check_folder(folder)
+    if format == "trial table":
+        return _of_table(folder, statements, write)
+    if format == "pipeline":
+        found = _of_pipeline(folder, statements, unevaluated, pictures, write)
+    else:
+        found = _of_component(folder, format, statements, write)
+    check_upload(folder, [name for name in found.files if (folder / name).is_file()], found.additions)
+    return found
+
+
+def _format_of(folder: Path) -> Format:
+    if not folder.is_dir():
+        raise FmriModelsError(
+            f"The folder {one_line(folder)} {'is a file' if folder.exists() else 'does not exist'}; give the folder of "
+            "a saved pipeline, model, processor or image generator, or of a trial table."
+        )
+    if (folder / TABLE_FILE).is_file():
+        return "trial table"
+    if (folder / INDEX_FILE).is_file():
+        return "pipeline" if is_method_class(_index(folder).get("_class_name")) else "image generator"
+    if (folder / _MODEL_CONFIG).is_file():
+        return "brain model"
+    if (folder / _PROCESSOR_CONFIG).is_file():
+        return "processor"
+    raise FmriModelsError(
+        f"{one_line(folder)} holds neither a pipeline ({INDEX_FILE}) nor a model ({_MODEL_CONFIG}), a processor "
+        f"({_PROCESSOR_CONFIG}) or a trial table ({TABLE_FILE}); give the folder that training or preparing wrote."
+    )
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    return read_object(folder / INDEX_FILE, "index", "save the pipeline again")
+
+
+def _of_table(folder: Path, statements: OwnerStatements, write: bool) -> Publication:
+    table = TrialTable.open(folder)
+    if write:
+        write_table_card(folder, table.metadata, statements.permission)
+    else:
+        known = permission_on_card(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else None
+        check_may_be_passed_on(table.metadata, statements.permission or known)
+    files = table_files(folder, table.metadata)
+    check_upload(folder, [name for name in files if (folder / name).is_file()])
+    return Publication(folder, "trial table", files)
+
+
+def _of_pipeline(
+    folder: Path, statements: OwnerStatements, unevaluated: bool, pictures: bool, write: bool
+) -> Publication:
+    if not unevaluated and not (folder / _REPORT).is_file():
+        raise FmriModelsError(
+            f"{one_line(folder)} has no report, so that nobody could tell what it is worth; measure it with "
+            "`fmri-models evaluate` and put the report beside it with `fmri-models card DIR --report REPORT.json`, or "
+            "push it with --unevaluated: its card then says so."
+        )
+    record = TrainingRecord.load(folder)
+    is_ours = not (folder / CARD_FILE).is_file() or has_card(folder)
+    stated = (OwnerStatements.of_card(folder / CARD_FILE) if is_ours else OwnerStatements()).replaced_by(statements)
+    terms = terms_of_training(record)
+    _check_weights_may_be_shared(folder, terms, stated)
+    if write:
+        write_card_of_folder(folder, statements)
+    files = [name for name in ACCOMPANYING_FILES if (folder / name).is_file()]
+    index = read_index(folder)
+    for component in sorted(name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]):
+        files += _saved_files(folder, component)
+    kept = set(published(files, record)) | ({*files} & {*_SHOWING_STIMULI} if pictures else set())
+    files = sorted({INDEX_FILE, CARD_FILE, *kept})
+    return Publication(folder, "pipeline", files, additions(folder, files), _notes(record, terms, stated))
+
+
+def _of_component(folder: Path, format: Format, statements: OwnerStatements, write: bool) -> Publication:
+    if format == "image generator":
+        index = _index(folder)
+        files = [
+            INDEX_FILE,
+            *(name for part in index if (folder / part).is_dir() for name in _saved_files(folder, part)),
+        ]
+        files += [CARD_FILE] if (folder / CARD_FILE).is_file() else []
+        return Publication(folder, format, sorted(files))
+    if write:
+        write_model_card(folder, statements)
+    files = sorted({CARD_FILE, *(path.name for path in folder.iterdir() if _is_saved(path))})
+    stated = OwnerStatements.of_card(folder / CARD_FILE).replaced_by(statements)
+    return Publication(folder, format, files, additions(folder, files), _notes(None, None, stated))
+
+
+def _saved_files(folder: Path, component: str) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in sorted((folder / component).rglob("*")) if _is_saved(path)]
+
+
+def _is_saved(path: Path) -> bool:
+    return path.is_file() and path.suffix in _ENDINGS and not path.name.startswith(".")
+
+
+def _check_weights_may_be_shared(folder: Path, terms: DataTerms | None, stated: OwnerStatements) -> None:
+    if terms is None or terms.weights != "forbidden" or stated.permission:
+        return
+    at = f" ({terms.url})" if terms.url else ""
+    raise FmriModelsError(
+        f"{one_line(folder)} was trained on {terms.title}, whose terms{at} forbid that trained weights are passed on, "
+        "also to a private repository; whoever has a written permission names it with --permission, and the card "
+        "keeps it."
+    )
+
+
+def _notes(record: TrainingRecord | None, terms: DataTerms | None, stated: OwnerStatements) -> list[str]:
+    notes = []
+    if not stated.license:
+        notes.append("No licence of the weights is stated, and the card says so (--licence).")
+    if (record is None or not record.simulated) and not stated.consent:
+        notes.append(
+            "Nobody has stated whose consent covers that these weights are published, and the card says so "
+            "(--consent): layers that were trained on a person's brain activity are that person's data."
+        )
+    if terms is not None and terms.weights == "unclear":
+        notes.append(
+            f"The terms of {terms.title} do not say whether weights that were trained on it may be shared"
+            f"{f'; read them: {terms.url}' if terms.url else ''}."
+        )
+    return notes
