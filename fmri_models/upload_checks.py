@@ -6,7 +6,7 @@ import pickletools
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -89,11 +89,15 @@ def check_upload(folder: str | os.PathLike, files: Sequence[str], additions: Map
                 _check_weights(file, name)
             _check_texts(_texts(file, name), name, folder)
     for name, content in additions.items():
-        _check_texts([("", content.decode("utf-8", "replace"))], name, folder)
+        _check_texts(_of_text(content, name), name, folder)
 
 
-def check_folder(folder: str | os.PathLike) -> None:
+def check_folder(folder: str | os.PathLike, but: Collection[str] = ()) -> None:
     """Refuses a folder that holds a pickle, a token or a path anywhere, be it in a file that would not go up.
+
+    Args:
+        folder: The folder.
+        but: Names of files in whose place something else goes up.
 
     Raises:
         FmriModelsError: Names the file.
@@ -103,7 +107,7 @@ def check_folder(folder: str | os.PathLike) -> None:
         for file in _all_files(folder):
             name = file.relative_to(folder).as_posix()
             check_no_pickle(file, name)
-            if not name.lower().endswith(_WEIGHTS_ENDINGS):
+            if name not in but and not name.lower().endswith(_WEIGHTS_ENDINGS):
                 _check_texts(_texts(file, name), name, folder)
 
 
@@ -240,12 +244,17 @@ def _texts(file: Path, name: str) -> Iterator[tuple[str, str]]:
     else:
         with file.open("rb") as opened:
             data = opened.read(_MOST_TEXT)
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-        text = data.decode(encoding, "replace")
-        if lower.endswith((".json", ".ipynb")) and (values := _parsed(text)) is not None:
-            yield from _of_json(values)
-        else:
-            yield "", text
+        yield from _of_text(data, lower)
+
+
+def _of_text(data: bytes, name: str) -> Iterator[tuple[str, str]]:
+    """What a text says, or a JSON text, value by value."""
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    text = data.decode(encoding, "replace")
+    if name.endswith((".json", ".ipynb")) and (values := _parsed(text)) is not None:
+        yield from _of_json(values)
+    else:
+        yield "", text
 
 
 def _parsed(text: str) -> Any:

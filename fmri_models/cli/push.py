@@ -8,6 +8,7 @@ from ..command_output import load_libraries
 from ..names import one_line
 from ..terminal_text import size_text
 from .card import add_statements
+from .console import print_notes
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -54,8 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = publication(args.folder, statements, args.unevaluated, args.pictures, write=not args.dry_run)
     sizes = found.sizes()
     told = {"folder": args.folder, "repository": args.repository, "format": found.format, "files": sizes}
-    for note in found.notes:
-        print(one_line(note, 2000))
+    print_notes([one_line(note, 2000) for note in found.notes])
     if args.dry_run:
         _print(sizes, args.repository, found.format)
         return {**told, "bytes": sum(sizes.values()), "notes": found.notes, "commit": None}

@@ -1,11 +1,14 @@
 """Puts a folder on the Hub: a pipeline, a brain model, a processor, an image generator or a trial table."""
 
-from collections.abc import Mapping
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data.card import permission_on_card
+from ..data.card import data_card, permission_on_card
 from ..data.hub import check_may_be_passed_on, table_files, write_table_card
 from ..data.schema import TABLE_FILE
 from ..data.table import TrialTable
@@ -15,8 +18,9 @@ from ..hub_repository import RepoType, upload
 from ..known_classes import is_method_class
 from ..names import one_line
 from ..pipeline_folder import INDEX_FILE, read_index
+from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..provenance import ACCOMPANYING_FILES, published
-from ..reading import read_object
+from ..reading import parse_json, read_object, read_text
 from ..remote_code import additions
 from ..training_record import TrainingRecord
 from ..upload_checks import check_folder, check_upload
@@ -29,6 +33,9 @@ Format = Literal["pipeline", "brain model", "processor", "image generator", "tri
 
 _REPORT = "report.json"
 _MODEL_CONFIG, _PROCESSOR_CONFIG = "config.json", "preprocessor_config.json"
+_WEIGHTS_ENDING = ".safetensors"
+# Where a component was loaded from, as earlier versions of this package and other libraries note it.
+_PLACES = ("_name_or_path", "name_or_path")
 # Whatever else lies beside a component is somebody's own.
 _ENDINGS = (".json", ".txt", ".model", ".safetensors", ".st")
 _SHOWING_STIMULI = ("grid.png", "report.html")
@@ -41,7 +48,7 @@ class Publication:
     Args:
         folder: The folder.
         format: What it holds.
-        files: Names of the files that go up, relative to it; one that is written yet may be among them.
+        files: Names of the files that go up, relative to it; one that is not written yet may be among them.
         additions: Name ▶ content of what goes up in a file's place, or besides.
         notes: What a person should know before, a sentence each.
     """
@@ -53,7 +60,7 @@ class Publication:
     notes: list[str] = field(default_factory=list)
 
     def sizes(self) -> dict[str, int]:
-        """Name ▶ bytes, sorted; a card that is written yet has none."""
+        """Name ▶ bytes, sorted."""
         names = sorted({*self.files, *self.additions})
         return {name: self._size(name) for name in names}
 
@@ -96,14 +103,17 @@ def publication(
             may not be published.
     """
     format = _format_of(folder)
-    check_folder(folder)
     if format == "trial table":
+        check_folder(folder)
         return _of_table(folder, statements, write)
     if format == "pipeline":
         found = _of_pipeline(folder, statements, unevaluated, pictures, write)
     else:
         found = _of_component(folder, format, statements, write)
-    check_upload(folder, [name for name in found.files if (folder / name).is_file()], found.additions)
+    check_folder(folder, found.additions)
+    if not write:
+        # Of what is uploaded, `upload` looks at it.
+        check_upload(folder, found.files, found.additions)
     return found
 
 
@@ -133,14 +143,18 @@ def _index(folder: Path) -> dict[str, Any]:
 
 def _of_table(folder: Path, statements: OwnerStatements, write: bool) -> Publication:
     table = TrialTable.open(folder)
+    card = {}
     if write:
         write_table_card(folder, table.metadata, statements.permission)
     else:
         known = permission_on_card(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else None
         check_may_be_passed_on(table.metadata, statements.permission or known)
+        if statements.permission or not (folder / CARD_FILE).is_file():
+            card = {CARD_FILE: data_card(table.metadata, statements.permission or known).encode()}
     files = table_files(folder, table.metadata)
-    check_upload(folder, [name for name in files if (folder / name).is_file()])
-    return Publication(folder, "trial table", files)
+    if not write:
+        check_upload(folder, files, card)
+    return Publication(folder, "trial table", files, card, _notes_on_table(statements))
 
 
 def _of_pipeline(
@@ -157,15 +171,16 @@ def _of_pipeline(
     stated = (OwnerStatements.of_card(folder / CARD_FILE) if is_ours else OwnerStatements()).replaced_by(statements)
     terms = terms_of_training(record)
     _check_weights_may_be_shared(folder, terms, stated)
-    if write:
-        write_card_of_folder(folder, statements)
+    card = _card(folder, lambda place: write_card_of_folder(place, statements), write)
     files = [name for name in ACCOMPANYING_FILES if (folder / name).is_file()]
     index = read_index(folder)
     for component in sorted(name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]):
         files += _saved_files(folder, component)
     kept = set(published(files, record)) | ({*files} & {*_SHOWING_STIMULI} if pictures else set())
     files = sorted({INDEX_FILE, CARD_FILE, *kept})
-    return Publication(folder, "pipeline", files, additions(folder, files), _notes(record, terms, stated))
+    added = {**_without_places(folder, files, additions(folder, files)), **card}
+    notes = [*_notes(record, terms, stated), *_notes_on_generator(index)]
+    return Publication(folder, "pipeline", files, added, notes)
 
 
 def _of_component(folder: Path, format: Format, statements: OwnerStatements, write: bool) -> Publication:
@@ -176,12 +191,49 @@ def _of_component(folder: Path, format: Format, statements: OwnerStatements, wri
             *(name for part in index if (folder / part).is_dir() for name in _saved_files(folder, part)),
         ]
         files += [CARD_FILE] if (folder / CARD_FILE).is_file() else []
-        return Publication(folder, format, sorted(files))
-    if write:
-        write_model_card(folder, statements)
+        return Publication(folder, format, sorted(files), _without_places(folder, files, {}))
+    card = _card(folder, lambda place: write_model_card(place, statements), write)
     files = sorted({CARD_FILE, *(path.name for path in folder.iterdir() if _is_saved(path))})
     stated = OwnerStatements.of_card(folder / CARD_FILE).replaced_by(statements)
-    return Publication(folder, format, files, additions(folder, files), _notes(None, None, stated))
+    added = {**_without_places(folder, files, additions(folder, files)), **card}
+    return Publication(folder, format, files, added, _notes(None, None, stated))
+
+
+def _card(folder: Path, write_card: Callable[[Path], object], write: bool) -> dict[str, bytes]:
+    """Writes the card; where nothing is written, it is what goes up in its place, made of all but the weights."""
+    if write:
+        write_card(folder)
+        return {}
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / (folder.resolve().name or "folder")
+        for file in folder.rglob("*"):
+            is_weights = file.suffix == _WEIGHTS_ENDING and file.name != FORMER_STATISTICS_FILE
+            if file.is_file() and (_is_saved(file) or file.name == CARD_FILE) and not is_weights:
+                place = copy / file.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
+        for name in ACCOMPANYING_FILES:
+            if (folder / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, copy / name)
+        write_card(copy)
+        return {CARD_FILE: (copy / CARD_FILE).read_bytes()}
+
+
+def _without_places(folder: Path, files: Sequence[str], added: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What is added, and configurations that say where somebody has loaded them from without that."""
+    mended = dict(added)
+    for name in files:
+        if not name.endswith(".json") or name in ACCOMPANYING_FILES:
+            continue
+        text = added[name].decode() if name in added else read_text(folder / name, "file", "save it again")
+        if not any(f'"{key}"' in text for key in _PLACES):
+            continue
+        values = parse_json(text, str(one_line(folder / name)), "save it again")
+        if isinstance(values, dict) and values.keys() & {*_PLACES}:
+            kept = {key: value for key, value in values.items() if key not in _PLACES}
+            mended[name] = (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+    return mended
 
 
 def _saved_files(folder: Path, component: str) -> list[str]:
@@ -218,3 +270,24 @@ def _notes(record: TrainingRecord | None, terms: DataTerms | None, stated: Owner
             f"{f'; read them: {terms.url}' if terms.url else ''}."
         )
     return notes
+
+
+def _notes_on_generator(index: Mapping[str, Any]) -> list[str]:
+    """Says so where a pipeline draws with what lies in a folder here, which nobody else has."""
+    source = index.get("image_generator_source")
+    repository = source.get("repository") if isinstance(source, Mapping) else None
+    if not isinstance(repository, str) or not repository.startswith(("./", "../")):
+        return []
+    return [
+        f"The pipeline names its image generator by a folder beside it ({one_line(repository, 120)}), which nobody "
+        "else has, so that others can decode and not draw; load it with image_generator_source= a repository and save "
+        "it again."
+    ]
+
+
+def _notes_on_table(statements: OwnerStatements) -> list[str]:
+    if not (statements.license or statements.consent):
+        return []
+    return [
+        "Licence and consent are stated of weights; a trial table has its licence in table.json, and its card that."
+    ]

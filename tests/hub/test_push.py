@@ -148,6 +148,32 @@ def test_nobody_elses_data_are_refused(tmp_path, capsys):
     assert {"table.json", "README.md", "splits/default.parquet"} < set(told["files"])
 
 
+def test_a_dry_run_has_the_card_that_would_go_up(unmeasured, tmp_path, capsys):
+    assert dry_run(unmeasured, "--unevaluated", capsys=capsys)[1]["files"]["README.md"] > 1000
+    assert dry_run(unmeasured / "brain_model", capsys=capsys)[1]["files"]["README.md"] > 500
+    assert not list(unmeasured.rglob("README.md"))
+    code, told = dry_run(write_table(tmp_path / "table"), "--licence", "mit", capsys=capsys)
+    assert code == 0 and told["files"]["README.md"] > 300 and "table.json" in told["notes"][0]
+
+
+def test_where_an_earlier_version_had_loaded_a_component_from_stays_here(unmeasured, capsys):
+    index = unmeasured / "image_generator" / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_name_or_path": "/home/me/generator"}))
+    code, told = dry_run(unmeasured, "--unevaluated", capsys=capsys)
+    assert code == 0 and told["files"]["image_generator/model_index.json"] < index.stat().st_size
+    index.write_text(json.dumps({**json.loads(index.read_text()), "also": "/home/me/generator"}))
+    assert "(also) has the path" in refusal(unmeasured, "--unevaluated", capsys=capsys)
+
+
+def test_a_generator_in_a_folder_beside_is_noted(unmeasured, capsys):
+    index = unmeasured / "model_index.json"
+    stated = {key: value for key, value in json.loads(index.read_text()).items() if key != "image_generator"}
+    source = {"name": "pixels", "repository": "../generator"}
+    index.write_text(json.dumps({**stated, "image_generator_source": source, "image_generator": [None, None]}))
+    code, told = dry_run(unmeasured, "--unevaluated", capsys=capsys)
+    assert code == 0 and any("../generator" in note for note in told["notes"])
+
+
 def test_what_is_no_folder_of_ours_is_refused_in_a_sentence(tmp_path, capsys):
     assert "does not exist" in refusal(tmp_path / "none", capsys=capsys)
     assert "holds neither" in refusal(tmp_path, capsys=capsys)
