@@ -34,6 +34,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "convert",
+    "audit",
     "card",
     "push",
     "list",

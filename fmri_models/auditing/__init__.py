@@ -1,0 +1,1 @@
+"""What published weights give away: which pictures they were trained on, and whose brain a layer belongs to."""
