@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .component_index import CARD_FILE
-from .data_terms import terms_of
+from .data_terms import DataTerms, terms_of
+from .errors import FmriModelsError
 from .loaded_components import LoadedComponents
+from .names import one_line
 from .reading import MEBIBYTE, read_bytes
 from .registry import card_writer
 from .swapping import EVAL_RESULTS_FILE
@@ -115,14 +117,52 @@ def published(files: Sequence[str], record: TrainingRecord | None = None) -> lis
 
 def may_show_stimuli(record: TrainingRecord | None) -> bool:
     """Whether the pictures of the data that a pipeline was trained on may be passed on; not where it is not known."""
-    terms = None if record is None else terms_of(record.table, record.table_license, record.table_source)
+    terms = terms_of_training(record)
     return terms is not None and terms.stimuli == "allowed"
+
+
+def terms_of_training(record: TrainingRecord | None) -> DataTerms | None:
+    """What is known of the terms of the data that a pipeline was trained on."""
+    return None if record is None else terms_of(record.table, record.table_license, record.table_source)
+
+
+def check_weights_may_be_shared(terms: DataTerms | None, what: str, permission: str | None) -> None:
+    """Refuses weights where the terms of what they have learned from forbid that they are passed on.
+
+    Args:
+        terms: Those of the data; None where none are known.
+        what: What the weights are, for the sentence.
+        permission: Which written permission there is; None where there is none.
+
+    Raises:
+        FmriModelsError: They forbid it, and there is none.
+    """
+    if terms is None or terms.weights != "forbidden" or permission:
+        return
+    at = f" ({terms.url})" if terms.url else ""
+    raise FmriModelsError(
+        f"{one_line(what)} was trained on {terms.title}, whose terms{at} forbid that trained weights are passed on, "
+        "also to a private repository; whoever has a written permission names it (--permission, permission= in Python) "
+        "and the card keeps it."
+    )
+
+
+def permission_on_card(folder: Path) -> str | None:
+    """The written permission that a pipeline's card names."""
+    if not (folder / CARD_FILE).is_file() or _is_foreign_card(folder / CARD_FILE):
+        return None
+    header = _card_header(folder / CARD_FILE)
+    found = re.search(r"^redistribution_permission:\s*(\S.*)$", header, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _is_foreign_card(path: Path) -> bool:
     """Whether there is a README.md that is no card of this package."""
     if not path.is_file():
         return False
+    return re.search(rf"^library_name: {LIBRARY}$", _card_header(path), re.MULTILINE) is None
+
+
+def _card_header(path: Path) -> str:
     with path.open("rb") as file:
-        header = file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")
-    return re.search(rf"^library_name: {LIBRARY}$", header, re.MULTILINE) is None
+        return file.read(_CARD_HEADER_BYTES).decode("utf-8", errors="replace")

@@ -36,7 +36,15 @@ from .pipeline_folder import (
 )
 from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
 from .processing_fmri import FmriProcessor
-from .provenance import Provenance, published, write_card_again
+from .provenance import (
+    Provenance,
+    check_weights_may_be_shared,
+    permission_on_card,
+    published,
+    terms_of_training,
+    write_card_again,
+)
+from .records import import_path
 from .registry import card_writer
 from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
@@ -89,9 +97,11 @@ class StoredPipeline(HoldsGenerator):
             **kwargs: Those of `DiffusionPipeline.save_pretrained` and of `push_to_hub`.
 
         Raises:
-            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it.
+            FmriModelsError: The variant is no name, the system refuses to write, or the Hub to take it; or as
+                [`push_to_hub`].
         """
         warn_of_pickles(safe_serialization)
+        permission = kwargs.pop("permission", None)
         if not is_main_process:
             return
         check_variant_name(kwargs.get("variant"))
@@ -115,8 +125,7 @@ class StoredPipeline(HoldsGenerator):
         if changed:
             self._provenance.components = now
         if push_to_hub:
-            if not (Path(save_directory) / CARD_FILE).is_file():
-                card_writer()(save_directory)
+            self._write_card_to_publish(Path(save_directory), permission)
             files = published([*files, CARD_FILE], self.training_record)
             upload_saved(save_directory, files, "pipeline", push_options, additions(Path(save_directory), files))
 
@@ -169,6 +178,7 @@ class StoredPipeline(HoldsGenerator):
         variant: str | None = None,
         revision: str | None = None,
         max_shard_size: int | str | None = None,
+        permission: str | None = None,
     ) -> str:
         """Uploads the pipeline with its card, training record and report in one commit.
 
@@ -184,20 +194,22 @@ class StoredPipeline(HoldsGenerator):
             variant: Part of the names of the weights files, such as `"fp16"`.
             revision: Branch; None takes the main one.
             max_shard_size: Size of one weights file.
+            permission: Which written permission there is to pass data on whose terms forbid it, in a line that the
+                card keeps.
 
         Returns:
             Address of the commit.
 
         Raises:
-            FmriModelsError: The Hub does not take it.
+            FmriModelsError: A file may not be published, the terms of the training data forbid it, or the Hub does not
+                take it.
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
             self.save_pretrained(
                 folder, safe_serialization=safe_serialization, variant=variant, max_shard_size=max_shard_size
             )
-            if not (folder / CARD_FILE).is_file():
-                card_writer()(folder)
+            self._write_card_to_publish(folder, permission)
             files = published(written_files(folder), self.training_record)
             committed = upload(
                 folder,
@@ -211,6 +223,20 @@ class StoredPipeline(HoldsGenerator):
                 additions=additions(folder, files),
             )
         return committed.commit_url
+
+    def _write_card_to_publish(self, folder: Path, permission: str | None) -> None:
+        """Writes the card where there is none or where it has to name a permission.
+
+        Raises:
+            FmriModelsError: The terms of what the weights have learned from forbid that they are passed on.
+        """
+        stated = permission or permission_on_card(folder)
+        check_weights_may_be_shared(terms_of_training(self.training_record), "The pipeline", stated)
+        if permission:
+            statements = import_path(f"{__package__}.hub.owner_statements:OwnerStatements")
+            card_writer()(folder, statements(permission=permission))
+        elif not (folder / CARD_FILE).is_file():
+            card_writer()(folder)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from ..data_terms import DataTerms, terms_of
 from ..generation.loading import image_generator_name
 from ..project import repository
 from ..records import Paper, PretrainedRecord
@@ -39,11 +38,6 @@ def responsible_use(simulated: bool | None) -> str:
     page = f"[{RESPONSIBLE_USE}]({address}/blob/main/{RESPONSIBLE_USE})" if address else f"`{RESPONSIBLE_USE}`"
     notice = _SIMULATED if simulated else _RECORDED
     return f"{notice} What decoding can and cannot do, consent, terms and laws: {page} of fmri_models."
-
-
-def terms_of_training(record: TrainingRecord | None) -> DataTerms | None:
-    """What is known of the terms of the data that a pipeline was trained on."""
-    return None if record is None else terms_of(record.table, record.table_license, record.table_source)
 
 
 def consent(stated: OwnerStatements, simulated: bool | None) -> str | None:

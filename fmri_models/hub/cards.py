@@ -11,7 +11,7 @@ from ..evaluation.report_schema import ReportContent
 from ..evaluation.report_tables import chances, scores_caption
 from ..names import markdown_code, one_line
 from ..project import install_lines
-from ..provenance import may_show_stimuli
+from ..provenance import may_show_stimuli, terms_of_training
 from ..reading import checked
 from ..saving import merged_folder
 from ..swapping import EVAL_RESULTS_FILE, recover
@@ -24,7 +24,6 @@ from .card_facts import (
     published_weights,
     responsible_use,
     shown_curve,
-    terms_of_training,
 )
 from .card_header import card_header, is_simulated
 from .card_template import rendered

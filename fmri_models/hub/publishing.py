@@ -19,12 +19,11 @@ from ..known_classes import is_method_class
 from ..names import one_line
 from ..pipeline_folder import INDEX_FILE, read_index
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
-from ..provenance import ACCOMPANYING_FILES, published
+from ..provenance import ACCOMPANYING_FILES, check_weights_may_be_shared, published, terms_of_training
 from ..reading import parse_json, read_object, read_text
 from ..remote_code import additions
 from ..training_record import TrainingRecord
 from ..upload_checks import check_folder, check_upload
-from .card_facts import terms_of_training
 from .cards import CARD_FILE, has_card, write_card_of_folder
 from .model_card import write_model_card
 from .owner_statements import OwnerStatements
@@ -170,7 +169,7 @@ def _of_pipeline(
     is_ours = not (folder / CARD_FILE).is_file() or has_card(folder)
     stated = (OwnerStatements.of_card(folder / CARD_FILE) if is_ours else OwnerStatements()).replaced_by(statements)
     terms = terms_of_training(record)
-    _check_weights_may_be_shared(folder, terms, stated)
+    check_weights_may_be_shared(terms, str(folder), stated.permission)
     card = _card(folder, lambda place: write_card_of_folder(place, statements), write)
     files = [name for name in ACCOMPANYING_FILES if (folder / name).is_file()]
     index = read_index(folder)
@@ -242,17 +241,6 @@ def _saved_files(folder: Path, component: str) -> list[str]:
 
 def _is_saved(path: Path) -> bool:
     return path.is_file() and path.suffix in _ENDINGS and not path.name.startswith(".")
-
-
-def _check_weights_may_be_shared(folder: Path, terms: DataTerms | None, stated: OwnerStatements) -> None:
-    if terms is None or terms.weights != "forbidden" or stated.permission:
-        return
-    at = f" ({terms.url})" if terms.url else ""
-    raise FmriModelsError(
-        f"{one_line(folder)} was trained on {terms.title}, whose terms{at} forbid that trained weights are passed on, "
-        "also to a private repository; whoever has a written permission names it with --permission, and the card "
-        "keeps it."
-    )
 
 
 def _notes(record: TrainingRecord | None, terms: DataTerms | None, stated: OwnerStatements) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from safetensors.torch import load_file, save_file
 from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable, TrialTableWriter
 from fmri_models.cli.main import main
 from fmri_models.data.card import permission_on_card
+from fmri_models.data_terms import DATA_TERMS
 from fmri_models.examples import EXAMPLES_FOLDER
 from fmri_models.hub.owner_statements import OwnerStatements
+from fmri_models.provenance import check_weights_may_be_shared
+from fmri_models.provenance import permission_on_card as permission_of_pipeline
 from fmri_models.remote_code import SHIM_FILE
 from tests.hub.loopback_hub import running
 from tests.hub.test_round_trip import saved_pipeline
@@ -140,6 +144,23 @@ def test_data_whose_terms_forbid_it_are_refused_private_or_not(tmp_path, capsys,
     with pytest.raises(FmriModelsError, match="forbid"):
         TrialTable.open(table).push_to_hub("user/name", private=True)
     assert dry_run(table, "--permission", "letter of 3 March 2026", capsys=capsys)[0] == 0
+
+
+def test_weights_are_refused_where_terms_forbid_it_and_python_keeps_a_permission_on_the_card(
+    unmeasured, tmp_path, monkeypatch
+):
+    terms = replace(DATA_TERMS[0], weights="forbidden")
+    with pytest.raises(FmriModelsError, match="forbid that trained weights are passed on"):
+        check_weights_may_be_shared(terms, "The pipeline", None)
+    check_weights_may_be_shared(terms, "The pipeline", "letter of 3 March 2026")
+    pipeline = FmriToImagePipeline.from_pretrained(unmeasured)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FmriModelsError, match="could not be uploaded"):
+        pipeline.save_pretrained(
+            tmp_path / "saved", push_to_hub=True, repo_id="user/name", permission="letter of 3 March 2026"
+        )
+    assert permission_of_pipeline(tmp_path / "saved") == "letter of 3 March 2026"
+    assert OwnerStatements.of_card(tmp_path / "saved" / "README.md").permission == "letter of 3 March 2026"
 
 
 def test_nobody_elses_data_are_refused(tmp_path, capsys):
