@@ -353,9 +353,10 @@ def test_retrained_component_is_another_space(generator):
 
 
 def test_assets_are_small_float16_files_of_one_component_each():
-    files = sorted(ASSETS_FOLDER.parent.rglob("*.safetensors"))
+    folders = [ASSETS_FOLDER, ASSETS_FOLDER.parent / "scene_factors"]
+    files = sorted(file for folder in folders for file in folder.rglob("*.safetensors"))
     assert [file.parent.name for file in files] == ["autoencoder", "image_encoder", "unet", "scene_factors"]
-    assert sum(file.stat().st_size for file in ASSETS_FOLDER.parent.rglob("*") if file.is_file()) <= 32e6
+    assert sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()) <= 32e6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
