@@ -104,7 +104,7 @@ def test_pictures_beat_their_controls(report: Report):
 def test_the_card_says_so_too(workplace: Path, report: Report):
     for found in (None, report):
         text = write_card(workplace / "pipeline", found).read_text()
-        assert "has learned no pictures" in text.split("## Limits")[1]
+        assert "has learned no pictures" in text.split("## Intended use and limits")[1]
         (workplace / "pipeline" / "README.md").unlink()
 
 
