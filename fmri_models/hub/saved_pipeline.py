@@ -117,7 +117,10 @@ class SavedPipeline:
     @property
     def generator_limits(self) -> str | None:
         """What the image generator's pictures are not, for a generator of this package."""
-        name = None if self.generator is None else image_generator_name(self.generator)
+        if self.generator is not None:
+            name = image_generator_name(self.generator)
+        else:
+            name = None if self.generator_source is None else self.generator_source.name
         limits = None if name is None else image_generator_class(name).limits
         return None if limits is None else as_sentence(limits)
 
