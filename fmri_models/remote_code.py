@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi
 
 from .entry_points import OWN_PACKAGE
-from .hub_repository import upload, uploading_errors_as_sentences
+from .hub_repository import list_files, upload, uploading_errors_as_sentences
 from .project import how_to_install
 from .reading import read_object
 from .records import import_path
@@ -32,6 +32,7 @@ _CLASSES = {
 # Configurations of models and processors have it; those of networks inside an image generator do not.
 _OWN_FIELD = "fmri_schema"
 _CARD_FILE = "README.md"
+_PIPELINE_INDEX = "model_index.json"
 # In the card that transformers makes where there is none.
 _GENERATED = "automatically generated"
 _TEXT = '''"""The package fmri_models loads what lies here; where that is missing, this file says how to install it."""
@@ -164,8 +165,11 @@ class PushedWithCode:
 def _write_card(folder: Path, repo_id: str, tags: Sequence[str], token: bool | str | None) -> None:
     """Writes the card of a model or processor.
 
-    What its owner has stated in the repository's card is kept, and somebody else's card stays.
+    What its owner has stated in the repository's card is kept; somebody else's card, and that of a pipeline that lies
+    in the same repository, stay.
     """
+    if _PIPELINE_INDEX in (list_files(repo_id, token=token) or ()):
+        return
     from transformers.utils.hub import create_and_tag_model_card
 
     card = create_and_tag_model_card(repo_id, list(tags), token=token)

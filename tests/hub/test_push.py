@@ -240,6 +240,20 @@ def test_what_is_pushed_arrives_in_one_commit_and_is_loaded(hub, example, unmeas
     assert "model_index.json" in json.loads(hub("-c", _CLIENT, "tester/generator", "model"))["files"]
 
 
+def test_a_model_that_is_pushed_beside_a_pipeline_leaves_its_card(hub, unmeasured):
+    hub("-m", "fmri_models", "push", unmeasured, "tester/both", "--unevaluated", "--licence", "mit")
+    code = f"""
+from huggingface_hub import HfApi, hf_hub_download
+from fmri_models import FmriToImagePipeline
+pipeline = FmriToImagePipeline.from_pretrained({str(unmeasured)!r})
+card = open(hf_hub_download("tester/both", "README.md")).read()
+pipeline.brain_model.push_to_hub("tester/both")
+files = HfApi().list_repo_files("tester/both")
+print(card == open(hf_hub_download("tester/both", "README.md")).read(), "model_index.json" in files)
+"""
+    assert hub("-c", code).split()[-2:] == ["True", "True"]
+
+
 def test_a_table_is_pushed_with_its_permission_on_the_card(hub, tmp_path):
     table = write_table(tmp_path / "table", name="nsd")
     hub("-m", "fmri_models", "data", "push", table, "tester/table", code=1)
