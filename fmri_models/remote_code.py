@@ -146,7 +146,7 @@ class PushedWithCode:
             check_upload(folder, written_files(folder))
             with uploading_errors_as_sentences(repo_id):
                 repo_id = HfApi().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-                _write_card(folder, repo_id, tags or [], token)
+                _write_card(folder, repo_id, tags or [], token, revision)
             files = written_files(folder)
             return upload(
                 folder,
@@ -162,13 +162,15 @@ class PushedWithCode:
             )
 
 
-def _write_card(folder: Path, repo_id: str, tags: Sequence[str], token: bool | str | None) -> None:
+def _write_card(
+    folder: Path, repo_id: str, tags: Sequence[str], token: bool | str | None, revision: str | None
+) -> None:
     """Writes the card of a model or processor.
 
     What its owner has stated in the repository's card is kept; somebody else's card, and that of a pipeline that lies
     in the same repository, stay.
     """
-    if _PIPELINE_INDEX in (list_files(repo_id, token=token) or ()):
+    if _PIPELINE_INDEX in (list_files(repo_id, revision, token) or ()):
         return
     from transformers.utils.hub import create_and_tag_model_card
 

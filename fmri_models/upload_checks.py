@@ -133,9 +133,10 @@ def _all_files(folder: Path) -> Iterator[Path]:
 def _check_is_inside(file: Path, folder: Path, name: str) -> None:
     if not file.is_file():
         raise FmriModelsError(f"{one_line(file)} is no file and can't be uploaded; save or copy the folder again.")
-    # Files of the Hub's cache are links to where it keeps contents.
-    is_cache = any(part == "snapshots" for part in folder.absolute().parts)
-    if not is_cache and not file.resolve().is_relative_to(folder.resolve()):
+    target, here = file.resolve(), folder.resolve()
+    # A repository in the Hub's cache keeps contents beside its snapshots, whose files are links to them.
+    is_cached = target.parent.name == "blobs" and target.parents[1] in here.parents
+    if not is_cached and not target.is_relative_to(here):
         raise FmriModelsError(
             f"{one_line(name, 200)} is a link to a file outside of {one_line(folder)}; put a copy in its place, or "
             "remove it."

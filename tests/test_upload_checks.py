@@ -151,6 +151,19 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
     refused(folder, "README.md", "link to a file outside")
 
 
+def test_links_of_the_hubs_cache_are_no_links_out(tmp_path):
+    repository = tmp_path / "models--user--name"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "blobs" / "abc").write_text("a card")
+    (snapshot / "README.md").symlink_to("../../blobs/abc")
+    check_upload(snapshot, ["README.md"])
+    (tmp_path / "secret").write_text("mine")
+    (snapshot / "config.json").symlink_to(tmp_path / "secret")
+    refused(snapshot, "config.json", "link to a file outside")
+
+
 def test_a_whole_folder_is_looked_at(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()

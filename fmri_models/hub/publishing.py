@@ -14,7 +14,7 @@ from ..data.schema import TABLE_FILE
 from ..data.table import TrialTable
 from ..data_terms import DataTerms
 from ..errors import FmriModelsError
-from ..hub_repository import RepoType, upload
+from ..hub_repository import RepoType, list_files, upload
 from ..known_classes import is_method_class
 from ..names import one_line
 from ..pipeline_folder import INDEX_FILE, read_index
@@ -71,8 +71,17 @@ class Publication:
     def upload(self, repo_id: str, **options: Any) -> str:
         """Uploads it in one commit; the options are those of `hub_repository.upload`. Gives the commit's address."""
         message = options.pop("commit_message", None) or f"Upload {self.format}"
-        arguments = {"repo_type": self.repo_type, "additions": self.additions, **options}
-        return upload(self.folder, self.files, repo_id, message, **arguments).commit_url
+        files, added = self.files, dict(self.additions)
+        if self.format in ("brain model", "processor") and self._is_beside_pipeline(repo_id, options):
+            files = [name for name in files if name != CARD_FILE]
+            added.pop(CARD_FILE, None)
+        arguments = {"repo_type": self.repo_type, "additions": added, **options}
+        return upload(self.folder, files, repo_id, message, **arguments).commit_url
+
+    @staticmethod
+    def _is_beside_pipeline(repo_id: str, options: Mapping[str, Any]) -> bool:
+        """Whether a repository has a pipeline, whose card stays when a component alone goes there."""
+        return INDEX_FILE in (list_files(repo_id, options.get("revision"), options.get("token")) or ())
 
     def _size(self, name: str) -> int:
         if name in self.additions:
@@ -190,7 +199,9 @@ def _of_component(folder: Path, format: Format, statements: OwnerStatements, wri
             *(name for part in index if (folder / part).is_dir() for name in _saved_files(folder, part)),
         ]
         files += [CARD_FILE] if (folder / CARD_FILE).is_file() else []
-        return Publication(folder, format, sorted(files), _without_places(folder, files, {}))
+        notes = ["What is stated of licence, consent and permission stands on cards of pipelines and models alone."]
+        ignored = notes if statements != OwnerStatements() else []
+        return Publication(folder, format, sorted(files), _without_places(folder, files, {}), ignored)
     card = _card(folder, lambda place: write_model_card(place, statements), write)
     files = sorted({CARD_FILE, *(path.name for path in folder.iterdir() if _is_saved(path))})
     stated = OwnerStatements.of_card(folder / CARD_FILE).replaced_by(statements)

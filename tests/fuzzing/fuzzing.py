@@ -275,7 +275,8 @@ def _names(place: Path) -> set[str]:
 
 def _allowed(reader: Reader, place: Path) -> set[str]:
     """What a use writes into its input on purpose."""
-    return {str(place / "input" / name) for name in ("model/README.md", "model/report.json", "evaluations.jsonl")}
+    written = ("README.md", "report.json", ".eval_results", ".eval_results/fmri_models.yaml")
+    return {str(place / "input" / name) for name in (*(f"model/{each}" for each in written), "evaluations.jsonl")}
 
 
 def _where(error: BaseException) -> str:

@@ -77,7 +77,8 @@ def succeeds(folder, out):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_the_fuzzer_sees_everything_but_success_and_sentences(tmp_path, monkeypatch, use, kind):
-    monkeypatch.setattr(fuzzing, "HANG_S", 0.3)
+    # What does not hang has the time that a busy machine needs to begin a process.
+    monkeypatch.setattr(fuzzing, "HANG_S", 0.3 if "HANG" in str(kind) else 20)
     (tmp_path / "fixtures" / "input").mkdir(parents=True)
     (tmp_path / "fixtures" / "input" / "a.json").write_text('{"a": 1}')
     reader = Reader("input", "input", ("*.json",), use)

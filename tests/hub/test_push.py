@@ -248,6 +248,8 @@ from fmri_models import FmriToImagePipeline
 pipeline = FmriToImagePipeline.from_pretrained({str(unmeasured)!r})
 card = open(hf_hub_download("tester/both", "README.md")).read()
 pipeline.brain_model.push_to_hub("tester/both")
+from fmri_models.cli.main import main
+assert main(["push", {str(unmeasured / "brain_model")!r}, "tester/both"]) == 0
 files = HfApi().list_repo_files("tester/both")
 print(card == open(hf_hub_download("tester/both", "README.md")).read(), "model_index.json" in files)
 """
