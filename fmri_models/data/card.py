@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import DatasetCard
 
 from ..licenses import license_fields
-from ..names import check_line, markdown, one_line
+from ..names import check_line, markdown
 from ..reading import parse_yaml, read_text
 from . import schema
 
@@ -80,12 +81,25 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
 
 def permission_on_card(card: Path) -> str | None:
     """The written permission that a table's card names; None where it names none, or is somebody else's."""
-    header = re.match(r"\s*---\n(.*?)\n---\n", read_text(card, "data set card", "write it again"), re.DOTALL)
+    return _permission_in(read_text(card, "data set card", "write it again"))
+
+
+def _permission_in(text: str) -> str | None:
+    header = re.match(r"\s*---\n(.*?)\n---\n", text, re.DOTALL)
     if header is None or re.search(rf"^{_PERMISSION}:", header[1], re.MULTILINE) is None:
         return None
-    values = parse_yaml(header[1], f"The header of {one_line(card)}")
+    values = parse_yaml(header[1], "The header of the data set card")
     found = values.get(_PERMISSION) if isinstance(values, dict) else None
     return found if isinstance(found, str) and found.strip() else None
+
+
+def with_permission(text: str, metadata: Mapping, permission: str) -> str:
+    """A card that names a permission: anew where it is as it was written, else in its header alone."""
+    if text in (data_card(metadata), data_card(metadata, _permission_in(text))):
+        return data_card(metadata, permission)
+    card = DatasetCard(text, ignore_metadata_errors=True)
+    card.data[_PERMISSION] = check_line(permission, "permission")
+    return str(card)
 
 
 def _header(metadata: Mapping) -> dict:

@@ -9,10 +9,11 @@ from ..data_terms import terms_of
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, is_folder, is_repository_id, upload
 from ..names import is_name, listed, one_line
+from ..reading import read_text
 from ..saving import write_text
 from ..swapping import recover
 from . import schema
-from .card import data_card, permission_on_card
+from .card import data_card, permission_on_card, with_permission
 from .metadata import read_metadata
 
 _CARD_FILE = "README.md"
@@ -133,5 +134,7 @@ def write_table_card(path: Path, metadata: Mapping[str, Any], permission: str | 
     card = path / _CARD_FILE
     known = permission_on_card(card) if card.is_file() else None
     check_may_be_passed_on(metadata, permission or known)
-    if not card.is_file() or (permission and permission != known):
+    if not card.is_file():
         write_text(card, data_card(metadata, permission))
+    elif permission and permission != known:
+        write_text(card, with_permission(read_text(card, "data set card", "write it again"), metadata, permission))

@@ -261,6 +261,11 @@ def test_a_table_is_pushed_with_its_permission_on_the_card(hub, tmp_path):
     hub("-m", "fmri_models", "data", "push", table, "tester/table", code=1)
     hub("-m", "fmri_models", "data", "push", table, "tester/table", "--permission", "letter of 3 March 2026")
     assert permission_on_card(table / "README.md") == "letter of 3 March 2026"
+    # What somebody has written into the card stays there.
+    card = table / "README.md"
+    card.write_text(card.read_text() + "\nMine.\n")
+    hub("-m", "fmri_models", "data", "push", table, "tester/table", "--permission", "letter of 4 March 2026")
+    assert permission_on_card(card) == "letter of 4 March 2026" and card.read_text().endswith("\nMine.\n")
     # The card keeps it, so that it is stated once.
     assert "uploaded to" in hub("-m", "fmri_models", "push", table, "tester/table")
 
