@@ -120,7 +120,7 @@ def test_what_the_hub_refuses_for_a_while_is_asked_again(client):
     assert client.run("push", "slow", *uploading) == 2
     loading = [
         Fault("GET", "/revision/main$", 503), Fault("GET", r"/resolve/.*\.json", 429, busy),
-        Fault("GET", r"/resolve/.*\.safetensors", 500), Fault("GET", r"/resolve/.*\.safetensors", cut=200),
+        Fault("GET", r"/resolve/.*\.safetensors$", 500), Fault("GET", r"/resolve/.*\.safetensors", cut=200),
     ]  # fmt: skip
     assert client.run("load", "slow", *loading) is True
     assert all(fault.happened == 1 for fault in [*uploading, *loading])
@@ -142,7 +142,7 @@ def test_a_hub_that_keeps_refusing_is_a_sentence_and_nothing_is_half_published(c
 
 def test_a_damaged_download_is_noticed_and_fetched_again(client):
     client.run("push", "whole")
-    damaged = Fault("GET", r"/resolve/.*\.safetensors", corrupt=True)
+    damaged = Fault("GET", r"/resolve/.*\.safetensors$", corrupt=True)
     said = client.run("load", "whole", damaged)
     assert ".safetensors of tester/whole arrived damaged" in said
     assert client.run("load", "whole") is True
