@@ -24,12 +24,21 @@ class Conditions:
         image_embeds: (N, *image_embedding_space.shape).
         text_embeds: (N, *text_embedding_space.shape).
         latents: (N, *latent_space.shape), a low-level picture to start from.
+        encoder_hidden_states: (N, *encoder_hidden_states_space.shape), what the network's cross-attention reads; learned
+            together with the network (MinD-Vis).
+        time_embeds: (N, *time_embeds_space.shape), what is added to the network's time embedding; learned likewise.
+        control: (N, *control_space.shape), a map that a control branch reads.
         num_images: How many pictures to draw, where no condition says so.
     """
 
     image_embeds: torch.Tensor | None = field(default=None, metadata={"space": "image_embedding_space"})
     text_embeds: torch.Tensor | None = field(default=None, metadata={"space": "text_embedding_space"})
     latents: torch.Tensor | None = field(default=None, metadata={"space": "latent_space"})
+    encoder_hidden_states: torch.Tensor | None = field(
+        default=None, metadata={"space": "encoder_hidden_states_space"}, kw_only=True
+    )
+    time_embeds: torch.Tensor | None = field(default=None, metadata={"space": "time_embeds_space"}, kw_only=True)
+    control: torch.Tensor | None = field(default=None, metadata={"space": "control_space"}, kw_only=True)
     num_images: int | None = field(default=None, kw_only=True)
 
     @classmethod

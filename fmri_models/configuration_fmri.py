@@ -68,6 +68,9 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
             decodes none.
         text_embedding_space: The same for text embeddings.
         latent_space: The same for low-level latents.
+        encoder_hidden_states_space: The same for what a generator's cross-attention reads and has learned to read.
+        time_embeds_space: The same for what is added to its time embedding.
+        control_space: The same for what its control branch reads.
         fmri_models_version: Version of the package that wrote the configuration.
         fmri_schema: Version of the configuration's layout.
 
@@ -86,6 +89,9 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
     image_embedding_space: dict[str, Any] | None = None
     text_embedding_space: dict[str, Any] | None = None
     latent_space: dict[str, Any] | None = None
+    encoder_hidden_states_space: dict[str, Any] | None = None
+    time_embeds_space: dict[str, Any] | None = None
+    control_space: dict[str, Any] | None = None
     fmri_models_version: str = __version__
     fmri_schema: int = CONFIG_SCHEMA
 

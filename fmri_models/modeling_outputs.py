@@ -54,12 +54,18 @@ class FmriDecoding(ModelOutput):
         text_embeds: (B or B·K, …) float, in the generator's space.
         latents: (B or B·K, …) float, in the generator's space.
         retrieval_embeds: (B, …) float.
+        encoder_hidden_states: (B or B·K, …) float, what the generator's cross-attention reads.
+        time_embeds: (B or B·K, …) float, what is added to its time embedding.
+        control: (B or B·K, …) float, what its control branch reads.
     """
 
     image_embeds: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
     latents: torch.Tensor | None = None
     retrieval_embeds: torch.Tensor | None = None
+    encoder_hidden_states: torch.Tensor | None = None
+    time_embeds: torch.Tensor | None = None
+    control: torch.Tensor | None = None
 
     @property
     def conditions(self) -> Conditions:

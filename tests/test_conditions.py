@@ -24,7 +24,8 @@ def some(number: int = 4) -> Conditions:
 
 
 def test_each_condition_has_its_space():
-    assert list(CONDITION_SPACES) == ["image_embeds", "text_embeds", "latents"]
+    pictures = ["image_embeds", "text_embeds", "latents"]
+    assert list(CONDITION_SPACES) == [*pictures, "encoder_hidden_states", "time_embeds", "control"]
     for space in CONDITION_SPACES.values():
         assert hasattr(PixelsImageGenerator, space)
 

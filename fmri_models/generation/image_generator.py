@@ -123,6 +123,21 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
         """Space of `latents`; None if the generator takes none."""
         return None
 
+    @property
+    def encoder_hidden_states_space(self) -> EmbeddingSpace | None:
+        """Space of `encoder_hidden_states`; None if the generator takes none."""
+        return None
+
+    @property
+    def time_embeds_space(self) -> EmbeddingSpace | None:
+        """Space of `time_embeds`; None if the generator takes none."""
+        return None
+
+    @property
+    def control_space(self) -> EmbeddingSpace | None:
+        """Space of `control`; None if the generator takes none."""
+        return None
+
     def __getattr__(self, name: str) -> Any:
         """What a property looks for in vain is named, and not the property, as diffusers' configurations do."""
         found = inspect.getattr_static(type(self), name, None)
