@@ -24,8 +24,8 @@ class Conditions:
         image_embeds: (N, *image_embedding_space.shape).
         text_embeds: (N, *text_embedding_space.shape).
         latents: (N, *latent_space.shape), a low-level picture to start from.
-        encoder_hidden_states: (N, *encoder_hidden_states_space.shape), what the network's cross-attention reads; learned
-            together with the network (MinD-Vis).
+        encoder_hidden_states: (N, *encoder_hidden_states_space.shape), what the network's cross-attention has learned
+            to read (MinD-Vis).
         time_embeds: (N, *time_embeds_space.shape), what is added to the network's time embedding; learned likewise.
         control: (N, *control_space.shape), a map that a control branch reads.
         num_images: How many pictures to draw, where no condition says so.

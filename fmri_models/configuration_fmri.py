@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from .conditions import CONDITION_SPACES
-from .embedding_space import EmbeddingSpace
+from .embedding_space import LEARNED, EmbeddingSpace
 from .errors import FmriModelsError
 from .hub_repository import UploadedInSentences, uploading_errors_as_sentences
 from .known_classes import find_model
@@ -76,11 +76,14 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
 
     Attributes:
         ranges: Field ▶ the smallest and largest number that it (or each number of a list) may be.
+        learned_conditions: Spaces of conditions that the method decodes and the image generator learns to read, such as
+            `encoder_hidden_states_space`.
         set_by_training: Fields of the method that training sets, so that nobody chooses them.
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     set_by_training: ClassVar[tuple[str, ...]] = ()
+    learned_conditions: ClassVar[tuple[str, ...]] = ()
     # What transformers' Trainer gathers is tensors with a row each, and these are scalars by name.
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses"]
 
@@ -103,6 +106,12 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
             self.space(name)
         self._warn_of_unknown(kwargs)
         super().__post_init__(**kwargs)
+
+    @property
+    def has_learned_conditions(self) -> bool:
+        """Whether it decodes conditions that its image generator has learned to read together with it."""
+        spaces = (self.space(name) for name in SPACES)
+        return any(space is not None and space.encoder == LEARNED for space in spaces)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:

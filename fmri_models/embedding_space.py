@@ -11,6 +11,8 @@ from .names import check_line, one_line
 # Far above every embedding and latent there is; a larger one is a damaged number.
 MAX_VALUES = 2**28
 MAX_AXES = 8
+# The encoder of conditions that an image generator has learned to read together with a brain model.
+LEARNED = "learned"
 
 
 @dataclass(frozen=True)

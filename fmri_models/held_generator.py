@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from .configuration_fmri import SPACES
 from .drawing_settings import DrawingSettings
 from .generation.image_generator import ImageGenerator
-from .generation.loading import image_generator_class, load_source, located, resolved
+from .generation.loading import image_generator_class, load_source, located, parse_source, resolved
 from .generation.source import GeneratorSource
 from .generation.step_callback import CALLBACK_TENSORS, CallState
 from .library_options import checked_device
@@ -114,6 +114,7 @@ class HoldsGenerator(CallState, DiffusionPipeline):
     def __init__(self) -> None:
         super().__init__()
         self._held = HeldGenerator()
+        self._untrained: ImageGenerator | None = None
 
     # Not `ImageGenerator | None`: whoever has a pipeline that draws would have to say so again wherever it is used.
     @property
@@ -143,6 +144,27 @@ class HoldsGenerator(CallState, DiffusionPipeline):
         if isinstance(obj, HoldsGenerator) and obj._held.at_hand is None:
             expected.remove("image_generator")
         return expected, optional
+
+    @property
+    def untrained_image_generator(self) -> Any:
+        """The [`ImageGenerator`] as it was before it was trained together with the brain model.
+
+        The one that draws where training left it alone; None where it was trained from nothing, or where the one before
+        is not known.
+        """
+        if not self.brain_model.config.has_learned_conditions:
+            return self.image_generator
+        stated = self.config.get("untrained_generator_source")
+        if stated is None:
+            return None
+        if self._untrained is None:
+            self._untrained = load_source(parse_source(stated), dtype=self.brain_model.dtype, **self._held.hub_options)
+            self._untrained.set_progress_bar_config(disable=True)
+        return self._untrained.to(self.brain_model.device)
+
+    def _register_untrained_generator(self, source: Any) -> None:
+        stated = None if source is None else parse_source(source).to_dict()
+        self.register_to_config(untrained_generator_source=stated)
 
     def _register_image_generator(self) -> None:
         """Makes the generator a component, which is saved with the pipeline, or notes where it is."""

@@ -47,9 +47,18 @@ class Batch(TypedDict, total=False):
     # (B, positions, width) of the pictures and of a changed view of them, where the stage has a `teacher`.
     feature_maps: torch.Tensor
     augmented_feature_maps: torch.Tensor
+    # Of each further source of a stage's `unpaired`: `fmri` (B, V) float32 without pictures, in rows of its own.
+    unpaired: list["UnpairedBatch"]
     # In training, the number of the step, from 0; of ordered batches, the number of the batch over all processes.
     step: int
     number: int
+
+
+class UnpairedBatch(TypedDict):
+    """Examples of a source of fMRI without pictures."""
+
+    # (B, V) float32, as wide as the model reads of its widest subject.
+    fmri: torch.Tensor
 
 
 class ParameterGroup(TypedDict):
@@ -117,7 +126,12 @@ class GradientObjective(Objective, ABC, Generic[Model]):
         takes_repetitions: Whether a recipe may say `repetitions: all`, with which `fmri` is (B, R, V) in training.
         few_stimuli: With fewer training stimuli than these, the trainer says that ridge regression was better.
         few_stimuli_with_simulation: The same in a stage with `simulation:`.
+        image_generator: The generator of the recipe, on the device, whose `training_loss` a method minimises that
+            trains its generator, or trains through it; set before the first step. Its parameters that do not learn
+            in the stage have no gradient.
     """
+
+    image_generator: ClassVar[Any] = None
 
     takes_repetitions: ClassVar[bool] = False
     few_stimuli: ClassVar[int] = 0

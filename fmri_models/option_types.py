@@ -23,6 +23,9 @@ def in_words(expected: str) -> WrapValidator:
 
 Share = Annotated[float, Field(ge=0, le=1), in_words("a number from 0 to 1")]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False), in_words("a positive number")]
+# Text that becomes a part of paths, logs and tables.
+Line = Annotated[str, Field(max_length=4096)]
+Names = Annotated[list[Line], Field(min_length=1)]
 NumberFromZero = Annotated[float, Field(ge=0, allow_inf_nan=False), in_words("a number from 0")]
 
 

@@ -67,6 +67,8 @@ class FmriToImagePipeline(StoredPipeline):
             first needed. A generator that was loaded from published weights knows its source.
         drawing_settings: What the pipeline draws with where a call says nothing else: [`DrawingSettings`], or a mapping
             of what differs from those of the image generator's class. They are saved with the pipeline.
+        untrained_generator_source: Where the image generator is as it was before it was trained together with the brain
+            model; None where it was not trained, or where nobody else has it.
 
     Attributes:
         training_record: How a loaded pipeline was trained; None where that is not known.
@@ -87,6 +89,7 @@ class FmriToImagePipeline(StoredPipeline):
         image_generator: ImageGenerator | None = None,
         image_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
         drawing_settings: DrawingSettings | Mapping[str, Any] | None = None,
+        untrained_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
         fmri_schema: int = PIPELINE_SCHEMA,
         fmri_models_version: str = __version__,
     ) -> None:
@@ -101,6 +104,7 @@ class FmriToImagePipeline(StoredPipeline):
         if image_generator_source is not None:
             self._held.refer_to(parse_source(image_generator_source), brain_model)
         self._register_image_generator()
+        self._register_untrained_generator(untrained_generator_source)
         self.drawing_settings = self._held.drawing_settings.changed(drawing_settings)
         self.register_to_config(fmri_schema=PIPELINE_SCHEMA, fmri_models_version=fmri_models_version)
         brain_model.eval()

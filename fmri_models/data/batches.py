@@ -1,7 +1,7 @@
 """In which order examples come, and in which batches: a function of the seed, so that training resumes anywhere."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
@@ -77,6 +77,13 @@ def training_batches(data: TrialDataset, batches: SeededBatches, pin_memory: boo
     """
     loader = DataLoader(data, batch_sampler=batches, collate_fn=TrialDataset.collate, pin_memory=pin_memory)
     return iter(loader)
+
+
+def with_unpaired(batches: Iterator[Batch], others: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
+    """The batches, each with the next one of each further source, of whose examples nothing but the fMRI is known."""
+    if not others:
+        return batches
+    return ({**batch, "unpaired": [{"fmri": next(other)["fmri"]} for other in others]} for batch in batches)
 
 
 def ordered_batches(data: TrialDataset, batch_size: int, process: int = 0, num_processes: int = 1) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..conditions import CONDITION_SPACES, Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace
+from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
 from ..moved import moved_names
 from ..names import one_line
@@ -132,6 +132,13 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
     def time_embeds_space(self) -> EmbeddingSpace | None:
         """Space of `time_embeds`; None if the generator takes none."""
         return None
+
+    @property
+    def learned_condition_spaces(self) -> dict[str, EmbeddingSpace]:
+        """Name of the property ▶ space of each condition that it learns to read."""
+        names = ("encoder_hidden_states_space", "time_embeds_space", "control_space")
+        spaces = {name: getattr(self, name) for name in names}
+        return {name: space for name, space in spaces.items() if space is not None and space.encoder == LEARNED}
 
     @property
     def control_space(self) -> EmbeddingSpace | None:

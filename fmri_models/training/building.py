@@ -22,6 +22,7 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from .initial_model import load_initial_weights
 from .inner_folds import INNER_SPLIT
+from .learning_generator import learned_condition_spaces
 from .recipe import Recipe
 from .recipe_options import OWN_PROCESSOR_KEYS, check_keys
 from .round_trip import say_what_is_lost
@@ -169,8 +170,9 @@ def _planned(recipe: Recipe, config: FmriConfig) -> FmriPreTrainedModel:
 
 def _configuration(recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces) -> FmriConfig:
     names = [TARGET_SPACES[target] for target in recipe_targets(recipe, generator)]
-    spaces = {name: getattr(generator, name).to_dict() for name in names}
     config_class: type[FmriConfig] = get_method(recipe.method).load("config")
+    names += [name for name in config_class.learned_conditions if name in learned_condition_spaces(generator)]
+    spaces = {name: getattr(generator, name).to_dict() for name in names}
     check_keys(recipe.model, config_class, "The recipe's model")
     try:
         return config_class(

@@ -20,6 +20,9 @@ from .run_folder import RunFolder, read_versioned, versioned_text
 
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
+# What an image generator has learned in this stage or an earlier one.
+GENERATOR_FILE = "image_generator.safetensors"
+Learned = Mapping[str, torch.Tensor]
 KEPT_CHECKPOINTS = 2
 _STAGE = "stage{:02d}"
 _STEP = "step-{:08d}"
@@ -106,7 +109,11 @@ class Checkpoints(RunFolder):
         return found[-1] if found else None
 
     def save_step(
-        self, model: FmriPreTrainedModel, state: StageState, tensors: Mapping[str, Mapping[str, torch.Tensor]]
+        self,
+        model: FmriPreTrainedModel,
+        state: StageState,
+        tensors: Mapping[str, Mapping[str, torch.Tensor]],
+        learned: Learned | None = None,
     ) -> Path:
         """Saves a checkpoint and removes those that it makes needless.
 
@@ -114,22 +121,23 @@ class Checkpoints(RunFolder):
             model: Weights and configuration.
             state: How far the stage is.
             tensors: File name ▶ tensors, such as the optimiser's.
+            learned: Name ▶ parameter of the image generator that has learned; nothing or None where none has.
         """
-        folder = self._save(self._stage(state.stage) / _STEP.format(state.step), model, state, tensors)
+        folder = self._save(self._stage(state.stage) / _STEP.format(state.step), model, state, learned, tensors)
         self._prune(state)
         return folder
 
-    def save_best(self, model: FmriPreTrainedModel, state: StageState) -> Path:
+    def save_best(self, model: FmriPreTrainedModel, state: StageState, learned: Learned | None = None) -> Path:
         """Saves the best weights so far; earlier ones go with the checkpoints that name them."""
-        return self._save(self._stage(state.stage) / _BEST.format(state.best_step), model, state)
+        return self._save(self._stage(state.stage) / _BEST.format(state.best_step), model, state, learned)
 
     def best(self, state: StageState) -> Path:
         """The best weights that a state names."""
         return self._stage(state.stage) / _BEST.format(state.best_step)
 
-    def save_finished(self, model: FmriPreTrainedModel, state: StageState) -> None:
+    def save_finished(self, model: FmriPreTrainedModel, state: StageState, learned: Learned | None = None) -> None:
         """Saves the result of a stage, and removes its checkpoints and the results of earlier stages."""
-        finished = self._save(self._stage(state.stage) / "finished", model, state)
+        finished = self._save(self._stage(state.stage) / "finished", model, state, learned)
         for folder in [*finished.parent.glob("step-*"), *finished.parent.glob("best-*")]:
             shutil.rmtree(folder)
         for number in range(state.stage):
@@ -143,11 +151,16 @@ class Checkpoints(RunFolder):
         folder: Path,
         model: FmriPreTrainedModel,
         state: StageState,
+        learned: Learned | None = None,
         tensors: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     ) -> Path:
         with atomic_folder(folder, overwrite=True) as partial:
             save_model(model, str(partial / MODEL_FILE))
             model.config.save_pretrained(partial)
+            if learned:
+                save_file(
+                    {key: value.detach().contiguous() for key, value in learned.items()}, partial / GENERATOR_FILE
+                )
             for name, values in (tensors or {}).items():
                 save_file({key: value.contiguous() for key, value in values.items()}, partial / f"{name}.safetensors")
             (partial / STATE_FILE).write_text(versioned_text(asdict(state)), encoding="utf-8")

@@ -1,19 +1,21 @@
 """One stage of training by gradient: what happens in a step and in a validation. The loop around it is `loop.py`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
-from ..data.batches import SeededBatches, ordered_batches, training_batches
+from ..data.batches import SeededBatches, ordered_batches, training_batches, with_unpaired
 from ..data.loading import TrialDataset
 from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..objectives import Batch, Gather, GradientObjective
 from .cached_gradient import JoinedBatches, only_reading
 from .finite import NotFiniteError, not_finite_among, not_finite_in
+from .learning_generator import LearningGenerator
 from .options import TrainingOptions
 from .precision import computed_precision
 from .processes import any_process, average_gradients, copy_from_main, from_all, gather_examples, uses_cpu_processes
@@ -58,6 +60,9 @@ class GradientStage:
         trackers: Accelerate's names of trackers.
         log_folder: Where trackers write that need a folder.
         online_targets: Makes targets of each batch that is learned from; None takes those of the data.
+        generator: The recipe's image generator, for objectives that minimise its loss.
+        generator_groups: Of its parameters, which are trained, too.
+        unpaired: Further sources of fMRI without pictures.
 
     Attributes:
         num_steps: Updates in the whole stage.
@@ -78,6 +83,9 @@ class GradientStage:
         trackers: list[str] | None = None,
         log_folder: Path | None = None,
         online_targets: TargetsOfBatch | None = None,
+        generator: ImageGenerator | None = None,
+        generator_groups: Sequence[str] = (),
+        unpaired: Sequence[TrialDataset] = (),
     ) -> None:
         self.accelerator = _accelerator(options, trackers or [], log_folder)
         self.model = model.to(self.accelerator.device)
@@ -89,16 +97,28 @@ class GradientStage:
         self.online_targets = online_targets
         self.order = self._order()
         self.num_steps = options.num_steps(self.order.batches_an_epoch)
+        self.unpaired = list(unpaired)
+        self.learning: LearningGenerator | None = None
+        if generator is not None and generator_groups:
+            self.learning = LearningGenerator(generator, generator_groups, self.accelerator.device)
+        # Not a field of the recipe's, and no class variable of all stages.
+        vars(objective)["image_generator"] = generator
         objective.prepare(self.model, data)
         copy_from_main(model)
-        self.weights = TrainedWeights(self.model, objective, options, self.accelerator)
+        further = {} if self.learning is None else self.learning.parameters
+        self.weights = TrainedWeights(self.model, objective, options, self.accelerator, further)
         if not self.weights.parameters:
             raise FmriModelsError(f"The stage {identity.name!r} trains no parameter; check its objective.")
 
     def batches(self, step: int) -> Iterator[Batch]:
         """Batches from the first one of a step on, without end."""
-        order = self._order(step * self.options.gradient_accumulation_steps)
-        return training_batches(self.data, order, pin_memory=self.accelerator.device.type == "cuda")
+        first, pin_memory = step * self.options.gradient_accumulation_steps, self.accelerator.device.type == "cuda"
+        batches = training_batches(self.data, self._order(first), pin_memory)
+        others = [
+            training_batches(source, self._order_of(source, first, self.identity.order_seed + number), pin_memory)
+            for number, source in enumerate(self.unpaired, start=1)
+        ]
+        return with_unpaired(batches, others)
 
     def update(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
         """One step: losses and gradients of its batches, and the optimiser's update.
@@ -114,7 +134,7 @@ class GradientStage:
             NotFiniteError: A loss, a batch or the gradient is not finite; weights are as before the step.
         """
         self.weights.begin_step(step, self.num_steps)
-        self.model.train()
+        self._train_mode(True)
         accumulate = self._join if self.options.gradient_accumulation == "cached" else self._separate
         losses = _means(accumulate(step, batches))
         average_gradients(self.weights.parameters)
@@ -163,13 +183,23 @@ class GradientStage:
     def close(self) -> None:
         """Lets go of the device and of what was frozen; the model goes back to the CPU and to float32."""
         self.weights.close()
+        if self.learning is not None:
+            self.learning.close()
+        vars(self.objective).pop("image_generator", None)
         self.accelerator.free_memory()
         self.model.to("cpu").eval()
 
+    def _train_mode(self, mode: bool) -> None:
+        self.model.train(mode)
+        if self.learning is not None:
+            self.learning.train(mode)
+
     def _order(self, first: int = 0) -> SeededBatches:
-        size, seed = self.options.batch_size, self.identity.order_seed
+        return self._order_of(self.data, first, self.identity.order_seed)
+
+    def _order_of(self, data: TrialDataset, first: int, seed: int) -> SeededBatches:
         process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
-        return SeededBatches(len(self.data), size, seed, first, process, num_processes)
+        return SeededBatches(len(data), self.options.batch_size, seed, first, process, num_processes)
 
     def _separate(self, step: int, batches: Iterator[Batch]) -> list[dict[str, float]]:
         """Gradients of the mean loss of a step's batches, each for itself; gives the losses of each."""
@@ -189,7 +219,8 @@ class GradientStage:
 
     def _micro_batch(self, step: int, number: int, batches: Iterator[Batch]) -> _MicroBatch:
         batch = self._to_device(next(batches))
-        self._stop_all(not_finite_in(batch))
+        unpaired = (not_finite_in(each) for each in batch.get("unpaired", []))
+        self._stop_all(not_finite_in(batch) or next((each for each in unpaired if each), None))
         generator = self._seeded_for(step, number)
         if self.online_targets is not None:
             batch = self.online_targets(batch, generator)
@@ -214,11 +245,9 @@ class GradientStage:
         return values
 
     def _to_device(self, batch: Batch) -> Batch:
-        device = self.accelerator.device
-        moved = {
-            key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        moved = _moved(batch, self.accelerator.device)
+        if "unpaired" in batch:
+            moved["unpaired"] = [_moved(each, self.accelerator.device) for each in batch["unpaired"]]
         return cast(Batch, moved)
 
     def _values(self, losses: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -238,10 +267,18 @@ class GradientStage:
 
     @contextmanager
     def _weights_to_judge(self) -> Iterator[None]:
-        self.model.eval()
+        self._train_mode(False)
         with self.weights.averaged():
             yield
-        self.model.train()
+        self._train_mode(True)
+
+
+def _moved(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The same with all tensors on a device."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in values.items()
+    }
 
 
 def _accelerator(options: TrainingOptions, trackers: list[str], log_folder: Path | None) -> Any:

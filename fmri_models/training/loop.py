@@ -11,13 +11,13 @@ from tqdm import tqdm
 from .. import progress as bars
 from ..errors import FmriModelsError
 from ..objectives import Batch
-from .checkpoints import Checkpoints, StageState
+from .checkpoints import Checkpoints, Learned, StageState
 from .curve import RunningLoss, is_point, mean_loss, no_losses, with_loss
 from .finite import NotFiniteError
 from .gradient import GradientStage
 from .interruption import TrainingInterrupted, interruption
 from .processes import any_process, from_all
-from .restoring import restore_model
+from .restoring import restore_learned, restore_model
 
 # Without a choice, a stage is validated and saved so many times.
 _TIMES_IN_A_STAGE = 10
@@ -32,12 +32,14 @@ class StageLoop:
         checkpoints: Where checkpoints are.
         state: How far the stage is.
         described: What its bar says is trained; the stage's name if it is empty.
+        learned: Name ▶ parameter of the image generator that this stage or an earlier one trains.
     """
 
     stage: GradientStage
     checkpoints: Checkpoints
     state: StageState
     described: str = ""
+    learned: Learned = field(default_factory=dict)
     _losses: dict[str, float] = field(default_factory=dict)
     _running: RunningLoss = field(default_factory=no_losses)
 
@@ -117,18 +119,20 @@ class StageLoop:
             self.state.best_step, self.state.best_value = self.state.step, value
             if self.stage.options.keep_best and self.stage.accelerator.is_main_process:
                 with self.stage.weights.averaged():
-                    self.checkpoints.save_best(self.stage.model, self.state)
+                    self.checkpoints.save_best(self.stage.model, self.state, self.learned)
         self.stage.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         state = replace(self.state, running_losses=from_all(self._running), extra=self.stage.weights.extra_state())
         if self.stage.accelerator.is_main_process:
-            self.checkpoints.save_step(self.stage.model, state, self.stage.weights.tensors())
+            self.checkpoints.save_step(self.stage.model, state, self.stage.weights.tensors(), self.learned)
         self.stage.accelerator.wait_for_everyone()
 
     def _choose_weights(self) -> None:
         if self.stage.options.keep_best and self.state.best_step is not None:
-            restore_model(self.stage.model, self.checkpoints.best(self.state))
+            best = self.checkpoints.best(self.state)
+            restore_model(self.stage.model, best)
+            restore_learned(self.learned, best)
         else:
             self.stage.weights.keep_average()
 

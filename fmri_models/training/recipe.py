@@ -18,26 +18,25 @@ from ..errors import FmriModelsError
 from ..generation.loading import parse_source
 from ..hub_repository import is_folder
 from ..names import check_line, check_name, did_you_mean, one_line
-from ..option_types import check_fields
+from ..option_types import Line, Names, check_fields
 from ..plain_values import check_plain
 from ..registry import get_method
 from ..seeds import check_seed
 from ..training_record import without_places
 from ..typed_values import check_key, typed
 from .content_name import content_name
+from .learning_generator import generator_training
 from .options import TrainingOptions
 from .recipe_files import recipe_values, set_value
 from .recipe_options import GENERATOR_KEYS, SELECTABLE, check_keys, declared_options
 from .trial_simulation import trial_simulation
+from .unpaired import table_name, unpaired_sources, unpaired_tables
 
 _MEND = "correct the recipe"
 
-# Text that becomes a part of paths, logs and tables.
-Line = Annotated[str, Field(max_length=4096)]
-Names = Annotated[list[Line], Field(min_length=1)]
 _FILE_SIZE = re.compile(r"(?:[0-9]{0,6}[1-9][0-9]{0,6}(?:\.[0-9]{1,6})?|0\.[1-9][0-9]{0,5}) ?[KMGTkmgt][Bb]")
 # How sentences on a stage's options begin.
-_OPTION_OF_STAGE = re.compile(r"(?:training|objective|augmentation|simulation|teacher)\b")
+_OPTION_OF_STAGE = re.compile(r"(?:training|objective|augmentation|simulation|teacher|image_generator|unpaired)\b")
 
 
 def _file_size(text: str) -> str:
@@ -66,6 +65,11 @@ class Stage:
         simulation: A mapping of what differs from the defaults of
             [`TrialSimulation`], with which trials are simulated beside those that were
             measured; None simulates none.
+        image_generator: What of the image generator learns: `{train: [cross_attention]}` with names of groups that the
+            generator has; None trains none of it.
+        unpaired: Further sources of fMRI without pictures, each a mapping of what differs from the defaults of
+            [`UnpairedSource`]; an objective finds them in its batches beside the examples.
+        repetitions: What this stage makes of repetitions; None does as the recipe says.
     """
 
     name: Line
@@ -76,6 +80,9 @@ class Stage:
     augmentation: str | dict[str, Any] = "none"
     teacher: str | None = None
     simulation: dict[str, Any] | None = None
+    image_generator: dict[str, Any] | None = None
+    unpaired: list[dict[str, Any]] | None = None
+    repetitions: Repetitions | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or self.name in ("", ".", "..") or re.search(r"[/\\]", self.name):
@@ -103,6 +110,16 @@ class Stage:
                 f"The stage {self.name!r} simulates trials, which needs training by gradient and goes with neither "
                 "augmentation nor teacher; leave one of them out."
             )
+
+        needs_gradient = {"image_generator": self.image_generator, "unpaired": self.unpaired}
+        for name, value in needs_gradient.items():
+            if value is not None and self.training is None:
+                raise FmriModelsError(
+                    f"The stage {self.name!r} is fitted in closed form and has {name}, which learns by gradient; leave "
+                    f"{name} out, or give the stage training:."
+                )
+        generator_training(self.image_generator)
+        unpaired_sources(self.unpaired)
 
     @property
     def held_out_parts(self) -> list[str]:
@@ -240,7 +257,8 @@ class Recipe:
             recipe_file: Where the recipe itself was read; None for one of the package's.
         """
         generator = parse_source(self.generator).repository
-        places = [self.data, self.initial_model, generator, *(stage.teacher for stage in self.stages), recipe_file]
+        of_stages = [place for stage in self.stages for place in (stage.teacher, *unpaired_tables(stage.unpaired))]
+        places = [self.data, self.initial_model, generator, *of_stages, recipe_file]
         return [path for path in (Path(place) for place in places if place is not None) if path.exists()]
 
     @classmethod
@@ -331,6 +349,8 @@ class Recipe:
         values["initial_model"] = content_name(self.initial_model)
         for stage, own in zip(values["stages"], self.stages, strict=True):
             stage["teacher"] = content_name(own.teacher)
+            for source in stage["unpaired"] or []:
+                source["data"] = table_name(source.get("data"))
         place = content_name(parse_source(self.generator).repository)
         if isinstance(self.generator, dict):
             values["generator"]["repository"] = place

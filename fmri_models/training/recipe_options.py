@@ -12,8 +12,10 @@ from ..generation.source import GeneratorSource
 from ..processing_fmri import FmriProcessor
 from ..registry import GENERATORS, get_method
 from ..typed_values import Candidates, OneOf, Options, check_key, list_of, opened, options_of, typed
+from .learning_generator import GeneratorTraining
 from .options import TrainingOptions
 from .trial_simulation import TrialSimulation
+from .unpaired import UnpairedSource
 
 # What a recipe may say of its generator in place of a name.
 GENERATOR_KEYS = ("name", "repository", "revision", "subfolder", "dtype", "options")
@@ -43,6 +45,8 @@ def declared_options(
         "training": OneOf((options_of(TrainingOptions), None, Any)),
         "augmentation": OneOf((str, options_of(PictureAugmentation), Any)),
         "simulation": OneOf((options_of(TrialSimulation), None)),
+        "image_generator": OneOf((options_of(GeneratorTraining), None)),
+        "unpaired": OneOf((list_of(options_of(UnpairedSource)), None)),
     }
     recipe = {
         "stages": OneOf((list_of(OneOf((_changed(stage_class, stage), Any))), Any)),

@@ -13,7 +13,7 @@ from ..conditions import CONDITION_SPACES
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..original_checkpoint import check_finite
-from .checkpoints import MODEL_FILE, Checkpoints, StageState, damaged, read_state
+from .checkpoints import GENERATOR_FILE, MODEL_FILE, Checkpoints, Learned, StageState, damaged, read_state
 from .gradient import GradientStage
 
 logger = logging.get_logger(__name__)
@@ -67,6 +67,31 @@ def restore_model(model: FmriPreTrainedModel, folder: Path) -> None:
         raise FmriModelsError(damaged(folder, error)) from error
     # What a stage has set in the configuration, such as the penalties of a closed-form fit.
     model.config.__dict__.update({key: value for key, value in vars(saved).items() if not key.startswith("_")})
+
+
+@torch.no_grad()
+def restore_learned(learned: Learned, folder: Path) -> None:
+    """Puts what an image generator had learned at a checkpoint into its parameters.
+
+    Args:
+        learned: Name ▶ parameter that has learned; nothing where none has.
+        folder: The checkpoint.
+
+    Raises:
+        FmriModelsError: The checkpoint has other parameters, or is damaged.
+    """
+    if not learned:
+        return
+    saved = restore_tensors(folder, GENERATOR_FILE.removesuffix(".safetensors"))
+    shapes = {name: tuple(values.shape) for name, values in learned.items()}
+    if {name: tuple(values.shape) for name, values in saved.items()} != shapes:
+        raise FmriModelsError(damaged(folder, "its image generator has other parameters"))
+    try:
+        check_finite(saved)
+    except FmriModelsError as error:
+        raise FmriModelsError(damaged(folder, error)) from error
+    for name, values in saved.items():
+        learned[name].copy_(values)
 
 
 def restore_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from .processes import processes
 from .recipe import Recipe, Stage
 from .simulated_trials import SimulatedTrials
 from .trial_simulation import trial_simulation
+from .unpaired import unpaired_trials
 
 logger = logging.get_logger(__name__)
 
@@ -33,11 +34,15 @@ class GradientExamples(NamedTuple):
         data: Examples to learn from.
         held_out: Examples to validate on; None where there are none.
         online_targets: Makes targets of each batch that is learned from; None where all are cached.
+        targets: What is learned of each picture.
+        unpaired: Further sources of fMRI without pictures.
     """
 
     data: TrialDataset
     held_out: TrialDataset | None
     online_targets: OnlineTargets | SimulatedTrials | None
+    targets: list[Target]
+    unpaired: list[TrialDataset]
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class StageExamples:
         with processes().main_process_first():
             online = self._online_targets(stage, targets)
             cached = [target for target in targets if online is None or target not in online.targets]
-            data = self._examples(stage.train_on, cached, self.recipe.repetitions)
+            repetitions = stage.repetitions or self.recipe.repetitions
+            data = self._examples(stage.train_on, cached, repetitions)
+            unpaired = unpaired_trials(self.recipe, stage, self.table, self.processor)
             # What training makes anew in each step needs no cache but for the pictures that are held out.
             held_out = self._held_out(stage, targets, whole_table=cached == targets)
         if len(data) == 0:
@@ -85,7 +92,8 @@ class StageExamples:
                     f"The stage {stage.name!r} has no validation trials, so that nothing is monitored and its last "
                     "weights are kept."
                 )
-        return GradientExamples(data, held_out, self._simulated_trials(stage, data, targets) or online)
+        simulated = self._simulated_trials(stage, data, targets)
+        return GradientExamples(data, held_out, simulated or online, targets, unpaired)
 
     def in_closed_form(self, parts: Sequence[str]) -> dict[str, ClosedFormTrials]:
         """Subject ▶ trials of some parts of the split, which a stage in closed form learns or chooses from."""
@@ -121,7 +129,8 @@ class StageExamples:
         """Validations can be compared only if neither pictures nor repetitions are drawn."""
         if not stage.held_out_parts:
             return None
-        repetitions: Repetitions = "average" if self.recipe.repetitions == "all" else self.recipe.repetitions
+        asked = stage.repetitions or self.recipe.repetitions
+        repetitions: Repetitions = "average" if asked == "all" else asked
         return self._examples(stage.held_out_parts, targets, repetitions, whole_table)
 
     def _examples(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import progress
 from ..closed_form_trials import ClosedFormTrials
 from ..data.table import TrialTable
@@ -14,11 +16,12 @@ from ..processing_fmri import FmriProcessor
 from .checkpoints import Checkpoints, StageState, read_state
 from .curve import curve
 from .gradient import GradientStage
+from .learning_generator import check_not_a_source, generator_training
 from .loop import StageLoop
 from .processes import processes
 from .randomness import StageIdentity
 from .recipe import Recipe, Stage
-from .restoring import restore_model, restore_stage, resumed_state
+from .restoring import restore_learned, restore_model, restore_stage, resumed_state
 from .stage_examples import StageExamples
 from .stage_objectives import closed_form_objective, gradient_objective, stage_objective
 from .trackers import log_folder
@@ -80,7 +83,11 @@ class StageRunner:
         stage, recipe = self.recipe.stages[number], self.recipe
         assert stage.training is not None
         objective = gradient_objective(recipe, stage)
+        learning = generator_training(stage.image_generator)
+        groups = [] if learning is None else learning.train
         examples = self.examples.by_gradient(stage, objective.targets)
+        if groups:
+            check_not_a_source(self.generator, groups, examples.targets, stage.name)
         return GradientStage(
             self.model,
             objective,
@@ -91,7 +98,16 @@ class StageRunner:
             recipe.trackers if self.out is not None else [],
             log_folder(self.out) if self.out is not None else None,
             online_targets=examples.online_targets,
+            generator=self.generator,
+            generator_groups=groups,
+            unpaired=examples.unpaired,
         )
+
+    def learned(self, number: int) -> dict[str, torch.nn.Parameter]:
+        """Name ▶ parameter of the image generator that a stage, or one before it, trains."""
+        options = [generator_training(stage.image_generator) for stage in self.recipe.stages[: number + 1]]
+        groups = sorted({group for each in options if each is not None for group in each.train})
+        return self.generator.parameters_of(groups) if groups else {}
 
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""
@@ -104,6 +120,7 @@ class StageRunner:
             return 0
         restore_model(self.model, finished)
         state = read_state(finished)
+        restore_learned(self.learned(state.stage), finished)
         self._history = state.history
         self._earlier_seconds = sum(entry.get("seconds", 0.0) for entry in self._history)
         return state.stage + 1
@@ -111,12 +128,15 @@ class StageRunner:
     def _train(self, number: int, checkpoints: Checkpoints) -> None:
         fresh = StageState(stage=number, history=list(self._history))
         state, folder = resumed_state(self.model, checkpoints, fresh)
+        learned = self.learned(number)
+        if folder is not None:
+            restore_learned(learned, folder)
         self._earlier_seconds += state.seconds
         with progress.phase(f"Preparing {self._described(number)}: trials and targets"):
             stage = self.gradient_stage(number)
         if folder is not None:
             restore_stage(stage, state, folder)
-        state = StageLoop(stage, checkpoints, state, self._described(number)).run()
+        state = StageLoop(stage, checkpoints, state, self._described(number), learned).run()
         stage.close()
         if stage.online_targets is not None:
             self.generator.to("cpu")
@@ -156,7 +176,8 @@ class StageRunner:
         if checkpoints is None:
             return
         if processes().is_main_process:
-            checkpoints.save_finished(self.model, StageState(stage=number, history=self._history))
+            state = StageState(stage=number, history=self._history)
+            checkpoints.save_finished(self.model, state, self.learned(number))
         processes().wait_for_everyone()
 
 

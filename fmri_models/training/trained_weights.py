@@ -22,6 +22,7 @@ class TrainedWeights:
         objective: Says what is trained.
         options: How it is.
         accelerator: Scales gradients in half precision.
+        further: Name ▶ parameter that is trained beside those of the model.
 
     Attributes:
         parameters: What is trained; empty where that is nothing.
@@ -35,11 +36,12 @@ class TrainedWeights:
         objective: GradientObjective[Any],
         options: TrainingOptions,
         accelerator: Any,
+        further: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
         self._options = options
         self._accelerator = accelerator
         self._frozen = freeze_others(model, objective)
-        groups = parameter_groups(model, objective, options)
+        groups = [*parameter_groups(model, objective, options), *further_groups(further or {}, options)]
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         if not self.parameters:
             return
@@ -180,6 +182,13 @@ def parameter_groups(
         decays = has_no_bias_in_its_name if options.weight_decay_groups == "all_but_bias" else is_matrix
         groups = groups_by_decay(model.named_parameters(), options.weight_decay, decays)
     groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    return [group for group in groups if group["params"]]
+
+
+def further_groups(further: Mapping[str, nn.Parameter], options: TrainingOptions) -> list[ParameterGroup]:
+    """The optimiser's groups of parameters of no brain model, of which no objective has a rule."""
+    decays = has_no_bias_in_its_name if options.weight_decay_groups == "all_but_bias" else is_matrix
+    groups = groups_by_decay(further.items(), options.weight_decay, decays)
     return [group for group in groups if group["params"]]
 
 

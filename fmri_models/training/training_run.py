@@ -17,6 +17,7 @@ from ..registry import get_method
 from ..saving import scratch_folder
 from .building import build_model, image_generator_for, num_weight_bytes, processor_for, recipe_subjects
 from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
+from .learning_generator import note_learned_weights, untrained_source
 from .processes import processes
 from .recipe import Recipe
 from .settling import settled_recipe
@@ -63,8 +64,14 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
         runner = StageRunner(recipe, table, model, processor, generator, out)
         with nullcontext() if checkpoints is None else checkpoints.kept_for_resume(run, resume):
             history = runner.run(resume)
+            learned = runner.learned(len(recipe.stages) - 1)
+            before = untrained_source(recipe.generator, generator) if learned else None
+            if learned:
+                note_learned_weights(generator, model, list(learned))
             pipeline_class = get_method(recipe.method).load("pipeline")
-            pipeline = pipeline_class(model, processor, generator, drawing_settings=recipe.drawing)
+            pipeline = pipeline_class(
+                model, processor, generator, drawing_settings=recipe.drawing, untrained_generator_source=before
+            )
             yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
         if checkpoints is not None and processes().is_main_process:
             checkpoints.remove()

@@ -1,0 +1,113 @@
+"""Sources of fMRI without pictures, from which a stage learns beside its trials: of this table, or of others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..data.loading import TrialDataset
+from ..data.processed import processed_subjects
+from ..data.table import TrialTable
+from ..data.table_processor import fit_processor
+from ..errors import FmriModelsError
+from ..names import did_you_mean, listed, one_line
+from ..option_types import Line, Names, check_fields
+from ..processing_fmri import FmriProcessor
+
+
+@dataclass(frozen=True)
+class UnpairedSource:
+    """Trials of which the fMRI alone is learned from.
+
+    Args:
+        data: The trial table's folder; None is the recipe's own table.
+        parts: Parts of the split. Test trials among those of the recipe's table make every report on them
+            transductive.
+        split: Name of the split file; None is the recipe's for its own table and `default` for others.
+        subjects: Names of the subjects; None takes the recipe's of its own table, and all of others.
+    """
+
+    data: Line | None = None
+    parts: Names = field(default_factory=lambda: ["train"])
+    split: Line | None = None
+    subjects: Names | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(vars(self), UnpairedSource, "unpaired.", "correct the recipe")
+
+
+def unpaired_sources(values: Sequence[Mapping[str, Any]] | None) -> list[UnpairedSource]:
+    """What a recipe means by a stage's `unpaired`.
+
+    Raises:
+        FmriModelsError: A key is unknown, or a value is of another type.
+    """
+    known = [each.name for each in fields(UnpairedSource)]
+    for source in values or []:
+        for key in source:
+            if key not in known:
+                raise FmriModelsError(
+                    f"unpaired has the key {one_line(str(key), 80)!r}; it has {listed(known, 10)}."
+                    f"{did_you_mean(str(key), known)}"
+                )
+    return [UnpairedSource(**source) for source in values or []]
+
+
+def unpaired_tables(values: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Folders of the further tables."""
+    return [source.data for source in unpaired_sources(values) if source.data is not None]
+
+
+def table_name(folder: str | None) -> str | None:
+    """What a table in a folder is called in records, which hold no paths."""
+    if folder is None:
+        return None
+    table = TrialTable.open(folder)
+    return f"{table.name} ({table.fingerprint})"
+
+
+def unpaired_trials(recipe: Any, stage: Any, table: TrialTable, processor: FmriProcessor) -> list[TrialDataset]:
+    """The examples of each further source of a stage.
+
+    Those of another table have statistics of their own, by the recipe's options of the processor; its subjects are as
+    wide as the model reads.
+
+    Args:
+        recipe: The recipe.
+        stage: One of its stages.
+        table: The recipe's table.
+        processor: The recipe's.
+
+    Raises:
+        FmriModelsError: There is no such table, subject, split or part, or its voxels do not fit the model's width.
+    """
+    found = []
+    for source in unpaired_sources(stage.unpaired):
+        own = source.data is None
+        split = source.split or (recipe.split if own else "default")
+        fold = recipe.fold if own else 0
+        of = table if own else TrialTable.open(str(source.data))
+        prepared = processor
+        if not own:
+            names = source.subjects or of.subjects
+            prepared = fit_processor(of, names, source.parts, split, fold, (), **_as_wide(recipe.processor, processor))
+        subjects = processed_subjects(of, prepared, source.parts, split, fold, "single")
+        if source.subjects is not None:
+            subjects = [each for each in subjects if each.trials.subject in source.subjects]
+        data = TrialDataset(subjects)
+        if len(data) == 0:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has unpaired trials in {listed(source.parts)} of the split {split!r} of "
+                f"{one_line(of.path)}, where there are none; choose other parts."
+            )
+        if prepared.width != processor.width:
+            raise FmriModelsError(
+                f"The subjects of {one_line(of.path)} are {prepared.width} columns wide and the model reads "
+                f"{processor.width}; give the processor padding: wrap and a width for both."
+            )
+        found.append(data)
+    return found
+
+
+def _as_wide(options: Mapping[str, Any], processor: FmriProcessor) -> dict[str, Any]:
+    """Options of a processor whose columns are to be as many as another one's."""
+    return {**options, "width": processor.width} if options.get("padding") == "wrap" else dict(options)
