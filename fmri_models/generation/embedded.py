@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -14,13 +14,14 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import EmbeddingSpace
+from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..offloading import onloaded
 from .clip_embedding import token_ids
 from .denoising import Told, denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
+from .trainable_generator import diffusion_loss
 
 ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
@@ -55,12 +56,20 @@ class EmbeddedImageGenerator(ImageGenerator):
         text_embeds_std: Standard deviation of each dimension of the text tokens.
         autoencoder_revision: Content hash of the autoencoder's weights file.
         image_encoder_revision: Content hash of the CLIP's weights file.
+        condition_revision: Which weights of the UNet learned conditions belong to, where it was trained together with a
+            brain model.
     """
 
     package_folder = ASSETS_FOLDER
     model_cpu_offload_seq = "image_encoder->unet->autoencoder"
     images_a_batch = 250
     images_a_pass = 250
+    learning_components = ("unet",)
+    target_components: ClassVar = {
+        "image_embeds": ("image_encoder",),
+        "text_embeds": ("image_encoder",),
+        "latents": ("autoencoder",),
+    }
     _optional_components = ["unet", "scheduler"]
 
     @register_to_config
@@ -79,6 +88,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         text_embeds_std: list[float] | None = None,
         autoencoder_revision: str | None = None,
         image_encoder_revision: str | None = None,
+        condition_revision: str | None = None,
     ) -> None:
         super().__init__()
         channels, width = autoencoder.config.latent_channels, image_encoder.config.projection_dim
@@ -135,6 +145,18 @@ class EmbeddedImageGenerator(ImageGenerator):
     def text_embedding_space(self) -> EmbeddingSpace:
         num_tokens = self.image_encoder.config.text_config.max_position_embeddings
         return self._embedding_space("text", num_tokens, "eos_norm", "padded to full length")
+
+    @property
+    def encoder_hidden_states_space(self) -> EmbeddingSpace:
+        num_tokens = self.image_embedding_space.shape[0] + self.text_embedding_space.shape[0]
+        return self._learned_space("encoder_hidden_states", (num_tokens, self.image_encoder.config.projection_dim))
+
+    @property
+    def time_embeds_space(self) -> EmbeddingSpace:
+        return self._learned_space("time_embeds", (self.image_encoder.config.projection_dim,))
+
+    def _learned_space(self, layer: str, shape: tuple[int, ...]) -> EmbeddingSpace:
+        return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
 
     def _embedding_space(self, tower: str, num_tokens: int, normalisation: str, preprocessing: str) -> EmbeddingSpace:
         return EmbeddingSpace(
@@ -207,6 +229,8 @@ class EmbeddedImageGenerator(ImageGenerator):
     def condition(self, conditions: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
         """What the diffusion model is told of each picture; zero where nothing is known.
 
+        Learned conditions are added to what the embeddings say.
+
         Returns:
             Tokens (N, 17 + T, D), image before text, and the pooled embedding (N, D).
         """
@@ -221,7 +245,26 @@ class EmbeddedImageGenerator(ImageGenerator):
         if conditions.text_embeds is not None:
             standardised = self._standardised(conditions.text_embeds.to(device), "text_embeds")
             text_tokens = standardised + self._text_places(device)
-        return torch.cat([image_tokens, text_tokens], dim=1), pooled
+        tokens = torch.cat([image_tokens, text_tokens], dim=1)
+        if conditions.encoder_hidden_states is not None:
+            tokens = tokens + conditions.encoder_hidden_states.to(tokens)
+        if conditions.time_embeds is not None:
+            pooled = pooled + conditions.time_embeds.to(pooled)
+        return tokens, pooled
+
+    def training_loss(
+        self,
+        latents: torch.Tensor,
+        conditions: Conditions,
+        timesteps: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        if self.unet is None:
+            return super().training_loss(latents, conditions, timesteps, noise, generator)
+        told = self._told(self.accept(conditions))
+        latents = latents.to(self._execution_device, torch.float32)
+        return diffusion_loss(self.scheduler, latents, told, self._asked, timesteps, noise, generator)
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, 12, 8, 8) standardised latents of the pictures."""
@@ -254,12 +297,16 @@ class EmbeddedImageGenerator(ImageGenerator):
     def _predicted(self, noisy: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
         """What the diffusion model says of (N, 12, 8, 8) noisy latents, in float32; none depends on another one."""
         size = _IMAGES_ON_A_CPU if noisy.device.type == "cpu" else max(1, len(noisy))
-        inputs = [values.to(self.unet.dtype).split(size) for values in (noisy, told["tokens"], told["pooled"])]
+        inputs = [values.split(size) for values in (noisy, told["tokens"], told["pooled"])]
         chunks = [
-            self.unet(sample, timestep, encoder_hidden_states=hidden, class_labels=labels).sample.float()
+            self._asked(sample, timestep, {"tokens": hidden, "pooled": labels})
             for sample, hidden, labels in zip(*inputs, strict=True)
         ]
         return torch.cat(chunks)
+
+    def _asked(self, noisy: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
+        sample, tokens, pooled = (values.to(self.unet.dtype) for values in (noisy, told["tokens"], told["pooled"]))
+        return self.unet(sample, timestep, encoder_hidden_states=tokens, class_labels=pooled).sample.float()
 
     def _standardised(self, embeds: torch.Tensor, name: str) -> torch.Tensor:
         embeds = embeds.float()

@@ -26,6 +26,7 @@ from ..seeds import checked_generators
 from .former_call import FormerCall, also_given_callback, by_own_call
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, CallState, StepCallback
 from .stored_generator import StoredGenerator, is_trusted
+from .trainable_generator import TrainableGenerator
 
 _MOVED = ("GeneratorOptions", "ImageSide", "hub_options")
 __getattr__ = moved_names(__name__, f"{__package__}.stored_generator", dict(zip(_MOVED, _MOVED, strict=True)))
@@ -50,7 +51,7 @@ class ImageGeneratorOutput(BaseOutput):
         return self if return_dict else self.to_tuple()
 
 
-class ImageGenerator(FormerCall, CallState, StoredGenerator):
+class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator):
     """A picture from embeddings, a low-level latent, or both.
 
     A subclass registers its networks as flat components, says by its properties what it takes and how large a picture
@@ -251,6 +252,9 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        encoder_hidden_states: torch.Tensor | None = None,
+        time_embeds: torch.Tensor | None = None,
+        control: torch.Tensor | None = None,
     ) -> ImageGeneratorOutput:
         """Draws pictures.
 
@@ -275,6 +279,9 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
                 `generator._guidance_scale` changes the guidance of the steps that follow. The pictures of a long call
                 are drawn in chunks, each of which takes all its steps.
             callback_on_step_end_tensor_inputs: What it is given, of `_callback_tensor_inputs`.
+            encoder_hidden_states: (N, *encoder_hidden_states_space.shape) that the network has learned to read.
+            time_embeds: (N, *time_embeds_space.shape) likewise, or None.
+            control: (N, *control_space.shape) likewise, or None.
 
         Returns:
             [`ImageGeneratorOutput`], or a tuple.
@@ -284,7 +291,13 @@ class ImageGenerator(FormerCall, CallState, StoredGenerator):
                 draws from embeddings.
         """
         conditions = Conditions.joined(
-            image_embeds=image_embeds, text_embeds=text_embeds, latents=latents, num_images=num_images
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            latents=latents,
+            encoder_hidden_states=encoder_hidden_states,
+            time_embeds=time_embeds,
+            control=control,
+            num_images=num_images,
         )
         settings = DrawingSettings(
             strength=strength, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps

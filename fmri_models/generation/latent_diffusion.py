@@ -18,6 +18,7 @@ from ..errors import FmriModelsError
 from .clip_embedding import ClipPreprocessing, token_ids
 from .denoising import Told, denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
+from .trainable_generator import diffusion_loss
 
 
 class LatentDiffusionGenerator(ImageGenerator):
@@ -41,6 +42,12 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     images_a_batch = 16
     images_a_pass = 4
+    learning_components = ("unet",)
+    target_components: ClassVar = {
+        "image_embeds": ("image_encoder",),
+        "text_embeds": ("text_encoder",),
+        "latents": ("vae",),
+    }
     embeds_any_size: ClassVar[bool] = True
     published_side: ClassVar[int | None] = None
     _image_channels: ClassVar[int] = 3
@@ -235,6 +242,31 @@ class LatentDiffusionGenerator(ImageGenerator):
                 nothing_like=self.unconditional_like,
                 predict=lambda sample, *asked: self.predict(sample.to(network.dtype), *asked).float(),
                 generators=generators,
+            )
+
+    def training_loss(
+        self,
+        latents: torch.Tensor,
+        conditions: Conditions,
+        timesteps: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        network, conditions = self._drawing_network(), self.accept(conditions)
+        conditions = conditions.to(self._execution_device, torch.float32)
+        # Those of what it is told; that of the picture is the loss' own.
+        noises = self.draw_noises(len(conditions), generator)
+        told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
+        latents = latents.to(self._execution_device, torch.float32)
+        with self.reading(told):
+            return diffusion_loss(
+                self.scheduler,
+                latents,
+                told,
+                lambda sample, *asked: self.predict(sample.to(network.dtype), *asked).float(),
+                timesteps,
+                noise,
+                generator,
             )
 
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:

@@ -98,6 +98,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     published_side = 512
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.
     model_cpu_offload_seq = "text_encoder->image_encoder->image_unet->vae"
+    learning_components = ("image_unet",)
     _optional_components = [
         "image_encoder",
         "image_unet",
