@@ -168,10 +168,26 @@ def _planned(recipe: Recipe, config: FmriConfig) -> FmriPreTrainedModel:
         return get_method(recipe.method).load("model")(config)
 
 
+def _learned_spaces(recipe: Recipe, config_class: type[FmriConfig], generator: NamesSpaces) -> list[str]:
+    """Spaces of the conditions that the method decodes and the generator learns to read.
+
+    Raises:
+        FmriModelsError: The generator reads none of them.
+    """
+    found = [name for name in config_class.learned_conditions if name in learned_condition_spaces(generator)]
+    if config_class.learned_conditions and not found:
+        needed = ", ".join(name.removesuffix("_space") for name in config_class.learned_conditions)
+        raise FmriModelsError(
+            f"The method {recipe.method!r} decodes {needed} and the generator {recipe.generator!r} can't learn to read "
+            "any of them; choose one that can, such as embedded."
+        )
+    return found
+
+
 def _configuration(recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces) -> FmriConfig:
     names = [TARGET_SPACES[target] for target in recipe_targets(recipe, generator)]
     config_class: type[FmriConfig] = get_method(recipe.method).load("config")
-    names += [name for name in config_class.learned_conditions if name in learned_condition_spaces(generator)]
+    names += _learned_spaces(recipe, config_class, generator)
     spaces = {name: getattr(generator, name).to_dict() for name in names}
     check_keys(recipe.model, config_class, "The recipe's model")
     try:
