@@ -32,8 +32,8 @@ _TEMPLATE = """---
 from fmri_models.data import TrialTable
 
 table = TrialTable.open("FOLDER")
-trials = table.trials("{first}", "train")
-betas = trials.fmri([0, 1])  # (2, {voxels}) float32
+trials = table.trials("{first}", "{first_split}")
+betas = trials.fmri({positions})  # ({num_shown}, {voxels}) float32
 ```
 
 or, without this package:
@@ -60,6 +60,8 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
     said = check_line(permission or "", "permission")
     stated = {_PERMISSION: said} if said else {}
     first, last = (_with_trials(metadata)[end] for end in (0, -1))
+    first_split = _parts(metadata, first)[0]
+    shown = list(range(min(2, metadata["trials"][first][first_split])))
     return _TEMPLATE.format(
         header=yaml.safe_dump({**_header(metadata), **stated}, sort_keys=False, allow_unicode=True),
         name=markdown(metadata["name"]),
@@ -72,7 +74,9 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         first=first,
         stimuli=_stimuli_config(metadata),
         last=last,
-        first_split=_parts(metadata, first)[0],
+        first_split=first_split,
+        positions=shown,
+        num_shown=len(shown),
         voxels=metadata["num_voxels"][first],
         schema=metadata["schema"],
         version=metadata["package_version"],

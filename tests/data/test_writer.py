@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fmri_models.data import TrialTable, TrialTableWriter, subject_writer
+from fmri_models.data.card import data_card
 from fmri_models.errors import FmriModelsError
 
 
@@ -330,3 +331,18 @@ def test_an_id_is_safe_or_refused(name: str) -> None:
     assert Path(name).name == name
     assert name not in ("", ".", "..")
     assert name.isascii()
+
+
+@pytest.mark.parametrize(
+    ("trials", "shown"),
+    [
+        ({"train": 0, "validation": 0, "test": 1}, ('"test")', "fmri([0])  # (1, 7)")),
+        ({"train": 5, "validation": 0, "test": 1}, ('"train")', "fmri([0, 1])  # (2, 7)")),
+    ],
+)
+def test_the_card_reads_trials_that_are_there(table_path: Path, trials: dict[str, int], shown: tuple[str, str]) -> None:
+    metadata = json.loads((table_path / "table.json").read_text())
+    subject = metadata["subjects"][0]
+    metadata |= {"subjects": [subject], "num_voxels": {subject: 7}, "trials": {subject: trials}}
+    card = data_card(metadata)
+    assert f'table.trials("{subject}", {shown[0]}' in card and shown[1] in card
