@@ -218,9 +218,13 @@ def _check_finite(opened: Any, key: str, name: str) -> None:
 
     values = opened.get_slice(key)
     shape = values.get_shape()
-    rows = 1 if not shape else max(1, _CHUNK // max(1, int(np.prod(shape[1:], dtype=np.int64))))
-    for start in range(0, shape[0] if shape else 1, rows):
-        chunk = values[start : start + rows] if shape else opened.get_tensor(key)
+    # Cut along the longest axis: the first one may be of one alone.
+    axis = max(range(len(shape)), key=shape.__getitem__, default=0)
+    others = int(np.prod(shape, dtype=np.int64)) // max(1, shape[axis]) if shape else 1
+    length = max(1, _CHUNK // max(1, others))
+    for start in range(0, shape[axis] if shape else 1, length):
+        cut = (*[slice(None)] * axis, slice(start, start + length))
+        chunk = values[cut] if shape else opened.get_tensor(key)
         if not (chunk.is_floating_point() or chunk.is_complex()) or chunk.numel() == 0:
             return
         # Types of 8 bits know no extremes.

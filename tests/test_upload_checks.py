@@ -214,3 +214,17 @@ def test_what_the_package_carries_could_be_pushed():
     files = [path.relative_to(assets).as_posix() for path in assets.rglob("*") if path.is_file()]
     assert len(files) > 5
     check_upload(assets, files)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 9_000_001), (2, 3, 1_500_000), (9_000_001, 1), (0, 4), (4, 0)])
+def test_values_of_any_shape_are_looked_at_in_chunks(tmp_path, shape, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "isfinite", lambda values: seen.append(values.numel()) or ~values.isnan())
+    values = torch.zeros(shape)
+    save_file({"layer": values}, tmp_path / "model.safetensors")
+    check_upload(tmp_path, ["model.safetensors"])
+    assert sum(seen) == values.numel() and max(seen, default=0) <= 2**22
+    if values.numel():
+        values.view(-1)[-1] = float("nan")
+        save_file({"layer": values}, tmp_path / "model.safetensors")
+        refused(tmp_path, "model.safetensors", "has 1 values that are NaN")
