@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..evaluation.held_out import check_trained_split
+from ..evaluation.report import versions
 from ..names import markdown, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..saving import json_text, merged_folder
@@ -91,7 +92,7 @@ class Audit:
             raise FmriModelsError(
                 f"The pipeline has no subject {one_line(repr(unknown[0]), 80)}; it has {', '.join(names)}."
             )
-        chosen = subjects or names
+        chosen = list(dict.fromkeys(subjects or names))
         found = [membership(pipeline, table, record, name, seed) for name in chosen]
         own = [identification(pipeline, table, name, seed) for name in chosen]
         notes = list(dict.fromkeys(note for each in found for note in each.notes))
@@ -102,7 +103,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """What audit.json holds."""
-        return {**asdict(self), "means": list(_MEANS)}
+        return {**asdict(self), "versions": versions(), "means": list(_MEANS)}
 
     def save(self, out: str | os.PathLike) -> None:
         """Writes audit.json and audit.md into a folder; everything else there stays."""

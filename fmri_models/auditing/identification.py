@@ -8,7 +8,7 @@ from ..data.table import TrialTable
 from ..evaluation.held_out import held_out_trials
 from ..pipeline_fmri import FmriToImagePipeline
 from .decoded import decoded, fit_to_truth, processed, true_targets
-from .roc import FEWEST
+from .roc import FEWEST, share_of
 
 _DRAWS = 2000
 
@@ -83,20 +83,14 @@ def own_against_others(fits: np.ndarray, seed: int) -> tuple[float, tuple[float,
 
     Args:
         fits: (stimuli, layers) scores; the first layer is the own one.
-        seed: Of interval and exchanges.
+        seed: Of exchanges.
     """
     rng = np.random.default_rng(seed)
     wins = _wins(fits)
-    value = float(wins.mean())
-    drawn = [wins[rng.integers(len(wins), size=len(wins))].mean() for _ in range(_DRAWS)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    # Of shares that are all 0 or all 1, the exact bound for that many stimuli.
-    if value in (0.0, 1.0):
-        edge = 0.025 ** (1 / len(wins))
-        low, high = (edge, 1.0) if value == 1 else (0.0, 1 - edge)
+    value, interval = share_of(wins)
     exchanged = np.array([_wins(rng.permuted(fits, axis=1)).mean() for _ in range(_DRAWS)])
     as_far = np.abs(exchanged - 0.5) >= abs(value - 0.5) - 1e-12
-    return value, (float(low), float(high)), float((1 + as_far.sum()) / (1 + _DRAWS))
+    return value, interval, float((1 + as_far.sum()) / (1 + _DRAWS))
 
 
 def _wins(fits: np.ndarray) -> np.ndarray:

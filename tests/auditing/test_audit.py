@@ -56,6 +56,12 @@ def test_a_model_that_learned_nothing_of_the_pictures_tells_nothing(memorised, t
     assert any("has learned from" in note for note in audit.notes), "the weights were changed since"
 
 
+def test_a_subject_that_is_named_twice_is_audited_once(memorised, table):
+    audit = Audit.of(memorised, table, subjects=["subj02", "subj02"])
+    assert [each.subject for each in audit.membership] == ["subj02"]
+    assert audit.to_dict()["versions"]["torch"]
+
+
 def test_people_are_told_by_their_layers(memorised, table):
     for each in Audit.of(memorised, table).identification:
         assert each.others and each.identified and each.area is not None and each.area > 0.6

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fmri_models.auditing.identification import own_against_others
-from fmri_models.auditing.roc import area, area_of, difference_of
+from fmri_models.auditing.roc import area, area_of, difference_of, share_of
 
 
 def test_the_area_is_that_of_scikit_learn_with_ties():
@@ -38,6 +38,27 @@ def test_intervals_hold_the_truth_and_p_of_nothing_is_uniform(shift, sizes):
         assert 0.4 <= p.mean() <= 0.6 and np.mean(p <= 0.05) <= 0.1
     else:
         assert np.mean([each.p <= 0.05 for each in found]) > 0.9
+
+
+@pytest.mark.parametrize(("number", "others", "truth"), [(24, 1, 0.856), (24, 3, 0.856), (12, 1, 0.7), (24, 1, 0.5)])
+def test_intervals_of_shares_hold_the_truth(number, others, truth):
+    from scipy.stats import norm
+
+    rng, held = np.random.default_rng(0), []
+    for _ in range(500):
+        own = rng.normal(size=(number, 1)) + norm.ppf(truth) * np.sqrt(2)
+        _, (low, high) = share_of((own > rng.normal(size=(number, others))).mean(axis=1))
+        held.append(low <= truth <= high)
+    assert np.mean(held) >= 0.93
+
+
+def test_the_interval_of_a_difference_holds_it():
+    rng, held = np.random.default_rng(0), []
+    for index in range(60):
+        one, other = rng.normal(size=(2, 60)), rng.normal(size=(2, 24))
+        _, (low, high) = difference_of(one[0], other[0], one[0] + one[1], other[0] + other[1], index)
+        held.append(low <= 0 <= high)
+    assert np.mean(held) >= 0.9
 
 
 def test_the_same_scores_have_no_difference():
