@@ -32,6 +32,7 @@ from .processing.options import (
     OF_TRANSFORMERS,
     OPTIONS_OF_USE,
     PROCESSOR_SCHEMA,
+    Padding,
     Statistics,
     UnseenSession,
     changed_options,
@@ -43,7 +44,15 @@ from .processing.options import (
     plain,
     unknown_option,
 )
-from .processing.patterns import Patterns, check_finite, check_not_constant, pooled, wrapped
+from .processing.patterns import (
+    Patterns,
+    check_finite,
+    check_not_constant,
+    padded_width,
+    pooled,
+    wrapped,
+    wrapped_columns,
+)
 from .processing.statistics_file import (
     STATISTICS_FILE,
     digest,
@@ -109,8 +118,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
 
     Args:
         subject_names: The only order of subjects there is; a subject's id is its index.
-        statistics: `"pooled"` (mean and standard deviation over all training trials), `"session"` (one a session), or
-            `"identity"` (betas are passed on as they are).
+        statistics: `"pooled"` (mean and standard deviation over all training trials), `"session"` (one a session),
+            `"scalar"` (one mean and one standard deviation of a subject, over all kept voxels and training trials: how
+            voxels differ in mean and spread stays), or `"identity"` (betas are passed on as they are).
         unseen_session: What to do with a session without statistics: `"error"`, `"pooled"`, or `"from_batch"`
             (statistics of the trials given, which makes results transductive). May be changed at any time.
         min_session_trials: With `statistics="session"`, a session of fewer training trials, or in effect of fewer
@@ -122,6 +132,13 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         pool_width: Pool each pattern to this width by adaptive maximum; None does not pool.
         pad_multiple: Pad each pattern to a multiple of this by repeating it from its start; None does not pad.
         expects: What betas a processor without statistics takes, in words.
+        padding: `"wrap"` brings all subjects to one common width, the smallest multiple of `patch_size` that takes the
+            widest subject, by repeating each pattern from its start; None does not. [`FmriProcessor.column_voxels`]
+            says which voxel each column is.
+        patch_size: Columns of a patch; needed for `padding`.
+        width: A larger common width, a multiple of `patch_size`, such that processors of several tables agree.
+        wrap_extra_patch: Pad as the original of MinD-Vis does: a pattern whose length is a multiple already grows by
+            a whole patch, and a narrower subject repeats what it was padded to.
     """
 
     model_input_names = ["fmri", "subject_ids"]
@@ -138,6 +155,10 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         pad_multiple: int | None = None,
         expects: str = "",
         min_session_trials: int = MIN_SESSION_TRIALS,
+        padding: Padding | None = None,
+        patch_size: int | None = None,
+        width: int | None = None,
+        wrap_extra_patch: bool = False,
         **kwargs: Any,
     ) -> None:
         self._subjects: dict[str, SubjectStatistics] = {}
@@ -162,6 +183,11 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         self.pool_width = pool_width
         self.pad_multiple = pad_multiple
         self.expects = expects
+        self.padding = padding
+        self.patch_size = patch_size
+        self.width = width
+        self.wrap_extra_patch = wrap_extra_patch
+        self._check_padding()
         super().__init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -244,6 +270,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 selection=selection,
                 min_session_trials=processor.min_session_trials,
             )
+        if processor.padding is not None:
+            processor._common_width()
         processor._warn_of_dead_voxels()
         processor._warn_of_pooled_sessions()
         return processor
@@ -317,13 +345,38 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
 
     @property
     def width(self) -> int:
-        """Width of the processor's output: that of the widest subject."""
+        """Width of the processor's output: that of the widest subject. Set, it is the option of that name."""
         return max(self.num_voxels)
+
+    @width.setter
+    def width(self, value: int | None) -> None:
+        self.__dict__["width"] = value
+
+    def column_voxels(self, name: str) -> np.ndarray:
+        """Which recorded voxel each column of a subject's processed patterns is; wrapped, a voxel may be there twice.
+
+        Args:
+            name: The subject.
+
+        Returns:
+            (width of the subject,) int64 indices of voxels, as those of a recorded pattern.
+
+        Raises:
+            FmriModelsError: The subject is unknown, or columns are the largest of several voxels (`pool_width`).
+        """
+        selected = self.subject(name).selected
+        if self.pool_width is not None:
+            raise FmriModelsError(
+                f"A column of {name} is the largest of several voxels (pool_width={self.pool_width}), and so none of "
+                "them; fit a processor without pool_width."
+            )
+        return selected[self._columns(name, len(selected))]
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that it was made with, such that [`FmriProcessor.fit`] takes them."""
-        return {name: getattr(self, name) for name in option_types()}
+        # The property `width` is what comes of the option.
+        return {name: self.__dict__[name] for name in option_types()}
 
     @property
     def is_fitted(self) -> bool:
@@ -440,7 +493,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 positions,
                 lambda row, voxel: statistics.recorded_voxel(int(statistics.selected[voxel]), widths[row]),
             )
-        if self.pad_multiple is not None:
+        if self.padding is not None:
+            values = values[:, self._columns(name, values.shape[1])]
+        elif self.pad_multiple is not None:
             values = wrapped(values, self._processed_width(name) if self.pool_width is None else values.shape[1])
         if self.pool_width is not None:
             values = pooled(values, self.pool_width)
@@ -506,7 +561,48 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             "(`--unseen-session pooled` of a command)."
         )
 
+    def _columns(self, name: str, num_columns: int) -> np.ndarray:
+        """Which of a subject's kept voxels each column is, where nothing is pooled."""
+        width = self._processed_width(name)
+        if self.padding is None:
+            return np.resize(np.arange(num_columns), width)
+        assert self.patch_size is not None
+        return wrapped_columns(num_columns, self.patch_size, width, self.wrap_extra_patch)
+
+    def _check_padding(self) -> None:
+        """Refuses options of padding that contradict each other."""
+        if self.padding is None:
+            given = ("patch_size", "width", "wrap_extra_patch")
+            if without := [name for name in given if self.__dict__[name]]:
+                raise FmriModelsError(
+                    f'{without[0]} is one of padding="wrap", which is not set; set it, or leave it out.'
+                )
+            return
+        if self.patch_size is None:
+            raise FmriModelsError('padding="wrap" needs patch_size, the voxels of a patch of the model; give it.')
+        for name in ("pool_width", "pad_multiple"):
+            if getattr(self, name) is not None:
+                raise FmriModelsError(f'padding="wrap" sets the width, and so does {name}; leave one of them out.')
+        width = self.__dict__["width"]
+        if width is not None and width % self.patch_size:
+            raise FmriModelsError(f"width is {width}; expected a multiple of patch_size, {self.patch_size}.")
+
+    def _common_width(self) -> int:
+        """The one width of all subjects, with `padding`."""
+        self._check_padding()
+        assert self.patch_size is not None
+        widest = max(len(statistics.selected) for statistics in self._subjects.values())
+        least, asked = padded_width(widest, self.patch_size, self.wrap_extra_patch), self.__dict__["width"]
+        if asked is not None and asked < least:
+            raise FmriModelsError(
+                f"width is {asked}; the widest subject has {widest} kept voxels and needs {least} columns in "
+                f"patches of {self.patch_size}; give at least that, or leave width out."
+            )
+        return asked or least
+
     def _processed_width(self, name: str) -> int:
+        if self.padding is not None:
+            return self._common_width()
         if self.pool_width is not None:
             return self.pool_width
         width = len(self.subject(name).selected)
@@ -564,8 +660,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
             **kwargs: Those of `FeatureExtractionMixin.from_pretrained`: `subfolder`, `revision`, `cache_dir` …, and
-                options in place of the saved ones: `unseen_session`, `pool_width`, `pad_multiple`, `expects`. What the
-                statistics were computed with can't be changed any more.
+                options in place of the saved ones: `unseen_session`, `pool_width`, `pad_multiple`, `padding`,
+                `patch_size`, `width`, `wrap_extra_patch`, `expects`. What the statistics were computed with can't be
+                changed any more.
 
         Raises:
             FmriModelsError: The folder has no processor, its configuration is none, or its statistics are missing,

@@ -106,6 +106,18 @@ class TrainingChecks:
 
     def notes(self) -> list[str]:
         """What is worth knowing and nothing wrong, one sentence each."""
+        untrained = [name for name, subject in sorted(self._subjects.items()) if not subject.counts[TRAIN]]
+        return [*self._untrained_notes(untrained), *self._blank_notes()]
+
+    def _untrained_notes(self, names: list[str]) -> list[str]:
+        if not names:
+            return []
+        return [
+            f"There are no training trials of {listed(names)}, so that a trained model can be tested on the table and "
+            "none be trained."
+        ]
+
+    def _blank_notes(self) -> list[str]:
         if not self._blank:
             return []
         have, they_have = ("has", "it has") if len(self._blank) == 1 else ("have", "they have")
@@ -141,7 +153,8 @@ class TrainingChecks:
         )
 
     def _findings_of(self, name: str, subject: _Subject, num_stimuli: int, number: _Number) -> Iterator[str]:
-        if num_stimuli < FEWEST_TRAINING_STIMULI:
+        # Without any training trials it is a table to test on, as `notes` says.
+        if subject.counts[TRAIN] and num_stimuli < FEWEST_TRAINING_STIMULI:
             yield (
                 f"{name} has trials of {num_stimuli} {'stimulus' if num_stimuli == 1 else 'stimuli'} in the part "
                 f"{TRAIN!r} of the split, and training needs at least {FEWEST_TRAINING_STIMULI}: give it more, or "

@@ -55,11 +55,11 @@ def validate_table(
     if findings:
         # Trials and splits are compared with stimuli that can be read.
         return findings
-    for sentence in checks.notes():
-        note(sentence)
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, checks, progress)
+    for sentence in checks.notes():
+        note(sentence)
     findings = findings or [*_split_findings(table), *checks.findings(_shown(table))]
     for sentence in () if findings else _same_pictures(table):
         note(sentence)

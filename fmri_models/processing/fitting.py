@@ -144,6 +144,8 @@ def fit_subject(
     keys, mean, std, pooled = trials.statistics(few)
     if statistics == "identity":
         mean, std = np.zeros_like(mean[:1]), np.ones_like(std[:1])
+    elif statistics == "scalar":
+        mean, std = _over_voxels(mean, std, selected)
     coordinates = None
     if labels is not None and labels.coordinates is not None:
         coordinates = np.asarray(labels.coordinates, dtype=np.float32)
@@ -161,6 +163,13 @@ def fit_subject(
         source_width=None if source_columns is None else source_width,
         source_columns=None if source_columns is None else np.asarray(source_columns, dtype=np.int64),
     )
+
+
+def _over_voxels(mean: np.ndarray, std: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(1, V) each: one mean and one standard deviation over the values of all selected voxels in all trials."""
+    of_selected = mean[0, selected]
+    spread = np.sqrt(np.square(std[0, selected]).mean() + of_selected.var())
+    return np.full_like(mean[:1], of_selected.mean()), np.full_like(std[:1], spread)
 
 
 def trials_by_subject(

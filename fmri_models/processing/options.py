@@ -16,11 +16,14 @@ MIN_SESSION_TRIALS = 10
 # Far above the voxels of a brain; what is wider is a damaged number.
 MAX_WIDTH = 2**24
 # Options that may differ from those the processor was fitted with.
-OPTIONS_OF_USE = ("unseen_session", "pool_width", "pad_multiple", "expects")
+OPTIONS_OF_USE = (
+    "unseen_session", "pool_width", "pad_multiple", "padding", "patch_size", "width", "wrap_extra_patch", "expects",
+)  # fmt: skip
 # What transformers writes into every configuration.
 OF_TRANSFORMERS = ("feature_extractor_type", "processor_class")
 
-Statistics = Literal["pooled", "session", "identity"]
+Statistics = Literal["pooled", "session", "scalar", "identity"]
+Padding = Literal["wrap"]
 UnseenSession = Literal["error", "pooled", "from_batch"]
 
 
@@ -38,6 +41,10 @@ def option_types() -> dict[str, Any]:
         "num_best_voxels": (number, None),
         "pool_width": (number, None),
         "pad_multiple": (number, None),
+        "padding": (Padding | None, None),
+        "patch_size": (number, None),
+        "width": (number, None),
+        "wrap_extra_patch": (bool, False),
         "expects": (Annotated[str, Field(max_length=10_000)], ""),
         "min_session_trials": (Annotated[int, Field(ge=2, le=MAX_WIDTH)], MIN_SESSION_TRIALS),
     }

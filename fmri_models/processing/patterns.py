@@ -156,6 +156,27 @@ def wrapped(values: np.ndarray, width: int) -> np.ndarray:
     return np.tile(values, (1, repeats))[:, :width]
 
 
+def wrapped_columns(num_columns: int, patch_size: int, width: int, extra_patch: bool) -> np.ndarray:
+    """(width,) int64 which of a pattern's columns each one is, where it is repeated from its start up to a width.
+
+    Args:
+        num_columns: Columns of the pattern.
+        patch_size: Columns of a patch.
+        width: At least as many columns.
+        extra_patch: As the original of MinD-Vis: the pattern is padded to patches by itself, by a whole one where it is
+            a multiple already, and what is repeated up to the width is that.
+    """
+    columns = np.arange(num_columns)
+    if extra_patch:
+        columns = np.resize(columns, padded_width(num_columns, patch_size, extra_patch))
+    return np.resize(columns, width)
+
+
+def padded_width(num_columns: int, patch_size: int, extra_patch: bool) -> int:
+    """The smallest multiple of a patch that takes some columns; with an extra patch, the smallest that is larger."""
+    return (num_columns // patch_size + 1) * patch_size if extra_patch else -(-num_columns // patch_size) * patch_size
+
+
 def pooled(values: np.ndarray, width: int) -> np.ndarray:
     """Adaptive maximum over neighbouring voxels, as MindBridge brings subjects to one width."""
     return torch.nn.functional.adaptive_max_pool1d(torch.from_numpy(np.ascontiguousarray(values)), width).numpy()

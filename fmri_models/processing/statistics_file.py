@@ -90,7 +90,7 @@ def read_statistics(
     Args:
         path: The file.
         subject_names: The processor's subjects.
-        statistics: `"pooled"`, `"session"` or `"identity"`, as the processor's configuration says.
+        statistics: `"pooled"`, `"session"`, `"scalar"` or `"identity"`, as the processor's configuration says.
         sha256: Digest of the file, as the configuration says; None where an older version wrote it.
 
     Raises:
@@ -209,6 +209,8 @@ class _Reader:
         if self.statistics == "identity":
             if (mean != 0).any() or (std != 1).any():
                 raise self._error("mean and std", "change betas", 'mean 0 and std 1, for statistics="identity"')
+        elif self.statistics == "scalar" and ((mean != mean[:, :1]).any() or (std != std[:, :1]).any()):
+            raise self._error("mean and std", "differ between voxels", 'one number each, for statistics="scalar"')
         else:
             self._check_spread(mean, std)
         return mean, std
@@ -218,7 +220,7 @@ class _Reader:
         if not std.any():
             raise self._error("std", "is 0 in all voxels", "a spread above 0 where a voxel responds")
         # Betas that are centred or scaled exactly have such statistics; a file with its digest holds what was saved.
-        if self.verified or std.shape[1] < _VOXELS_THAT_DIFFER:
+        if self.verified or self.statistics == "scalar" or std.shape[1] < _VOXELS_THAT_DIFFER:
             return
         for tensor, values in (("mean", mean), ("std", std)):
             constant = (values == values[:, :1]).all(axis=1)

@@ -73,6 +73,8 @@ def refit_processor(
         pad_multiple=former.pad_multiple,
         **({} if former.is_fitted else {name: former.options[name] for name in _OPTIONS_OF_FITTING}),
     )
+    for option in ("padding", "patch_size", "width", "wrap_extra_patch"):
+        setattr(processor, option, former.options[option])
     if former.is_fitted:
         processor.read_voxels_of(former)
     else:
