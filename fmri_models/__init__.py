@@ -18,6 +18,7 @@ _CORE = {
     "ClosedFormObjective": "objectives",
     "Conditions": "conditions",
     "DatasetRecord": "records",
+    "DoubleConditionedImageGenerator": "generation.double_conditioned",
     "DrawingSettings": "drawing_settings",
     "EmbeddedImageGenerator": "generation.embedded",
     "EmbeddingSpace": "embedding_space",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from .errors import FmriModelsError
     from .examples import load_example
     from .generation.clip_targets import ClipTargets
+    from .generation.double_conditioned import DoubleConditionedImageGenerator
     from .generation.embedded import EmbeddedImageGenerator
     from .generation.image_generator import ImageGenerator, ImageGeneratorOutput
     from .generation.ip_adapter import IPAdapterImageGenerator
@@ -142,6 +144,7 @@ __all__ = [
     "ClosedFormObjective",
     "Conditions",
     "DatasetRecord",
+    "DoubleConditionedImageGenerator",
     "DrawingSettings",
     "EmbeddedImageGenerator",
     "EmbeddingSpace",

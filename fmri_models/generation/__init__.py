@@ -32,6 +32,13 @@ _IP_ADAPTER = Paper(
     2023,
     "https://arxiv.org/abs/2308.06721",
 )
+_MIND_VIS = Paper(
+    "Seeing Beyond the Brain: Conditional Diffusion Model with Sparse Masked Modeling for Vision Decoding",
+    ("Zijiao Chen", "Jiaxin Qing", "Tiange Xiang", "Wan Lin Yue", "Juan Helen Zhou"),
+    2023,
+    "https://arxiv.org/abs/2211.06956",
+    "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
+)
 _CLIP = Paper(
     "Learning Transferable Visual Models From Natural Language Supervision",
     (
@@ -108,6 +115,13 @@ GENERATORS = (
         ),
     ),
     _own("pixels", "pixels", "PixelsImageGenerator", "Small pictures themselves, from patches of pixels"),
+    _own(
+        "double-conditioned",
+        "double_conditioned",
+        "DoubleConditionedImageGenerator",
+        "Diffusion that learns to read a brain, by cross-attention and time embedding (MinD-Vis, Chen et al., 2023)",
+        _MIND_VIS,
+    ),
     _own("thumbnail", "thumbnail", "ThumbnailImageGenerator", "Layout and colours of pictures of any size"),
     _own(
         "stable_unclip",

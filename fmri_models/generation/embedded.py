@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -115,7 +115,7 @@ class EmbeddedImageGenerator(ImageGenerator):
         return cls.from_pretrained(ASSETS_FOLDER, dtype=dtype, local_files_only=True)
 
     @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
+    def for_stimuli(cls, image_size: tuple[int, int, int], **options: Any) -> Self:
         return cls.from_assets()
 
     @property

@@ -83,11 +83,12 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     _callback = StepCallback()
 
     @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
+    def for_stimuli(cls, image_size: tuple[int, int, int], **options: Any) -> Self:
         """The generator that a recipe means by the generator's name: the published weights.
 
         Args:
             image_size: Channels, height and width of the stimuli, for generators without a size of their own.
+            **options: Of a generator that has no weights of its own: those that it names in `options`.
         """
         return cls.from_source()
 

@@ -338,7 +338,7 @@ def _for_stimuli(
             f"The image generator {source.name} takes the size of the stimuli, which is not known here; give a folder "
             "that holds one."
         )
-    return generator_class.for_stimuli(image_size)
+    return generator_class.for_stimuli(image_size, **source.options)
 
 
 def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """The simplest generator: its latent is the small picture itself, and so are its embeddings, cut into patches."""
 
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -40,7 +40,7 @@ class PixelsImageGenerator(ImageGenerator):
         super().__init__()
 
     @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
+    def for_stimuli(cls, image_size: tuple[int, int, int], **options: Any) -> Self:
         return cls(*image_size)
 
     @property

@@ -1,7 +1,7 @@
 """Low-level pictures of anything: the latent is a small copy of the picture, and nothing is invented."""
 
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -48,7 +48,7 @@ class ThumbnailImageGenerator(ImageGenerator):
             )
 
     @classmethod
-    def for_stimuli(cls, image_size: tuple[int, int, int]) -> Self:
+    def for_stimuli(cls, image_size: tuple[int, int, int], **options: Any) -> Self:
         return cls(*image_size)
 
     @property
