@@ -31,15 +31,24 @@ def unet_from_original(state: Mapping[str, torch.Tensor], sample_size: int = 64,
         FmriModelsError: Tensors are missing, unknown, of other shapes or not finite.
     """
     own = {n: v for n, v in state.items() if n.startswith(UNET_PREFIX) and not n.startswith(TIME_CONDITION_PREFIX)}
+    config = {**unet_configuration(own), "sample_size": sample_size, "attention_head_dim": num_heads}
     has_time_condition = any(name.startswith(TIME_CONDITION_PREFIX) for name in state)
+    converted = _converted(
+        lambda: convert_ldm_unet_checkpoint(dict(own), {**config, "class_embed_type": None}), own, "UNet"
+    )
+    network = UNet2DConditionModel(**config, class_embed_type="identity" if has_time_condition else None)
+    return _loaded(network, converted, "UNet")
+
+
+def unet_configuration(own: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What the shapes of a UNet's tensors say of its sizes, as arguments of `UNet2DConditionModel`."""
     first = _tensor(own, f"{UNET_PREFIX}input_blocks.0.0.weight", "UNet")
     levels = _levels_of_unet(own)
     attends = [attention for _, _, attention in levels]
     width = next((v.shape[1] for n, v in own.items() if n.endswith("attn2.to_k.weight")), None)
     if width is None or first.ndim != 4:
         raise FmriModelsError(f"The UNet of the checkpoint has no cross-attention, as that of MinD-Vis has; {_MEND}.")
-    config: dict[str, Any] = {
-        "sample_size": sample_size,
+    return {
         "in_channels": first.shape[1],
         "out_channels": _tensor(own, f"{UNET_PREFIX}out.2.weight", "UNet").shape[0],
         "down_block_types": tuple("CrossAttnDownBlock2D" if each else "DownBlock2D" for each in attends),
@@ -47,14 +56,8 @@ def unet_from_original(state: Mapping[str, torch.Tensor], sample_size: int = 64,
         "block_out_channels": tuple(channels for channels, _, _ in levels),
         "layers_per_block": levels[0][1],
         "cross_attention_dim": width,
-        "attention_head_dim": num_heads,
         "norm_eps": 1e-5,
     }
-    converted = _converted(
-        lambda: convert_ldm_unet_checkpoint(dict(own), {**config, "class_embed_type": None}), own, "UNet"
-    )
-    network = UNet2DConditionModel(**config, class_embed_type="identity" if has_time_condition else None)
-    return _loaded(network, converted, "UNet")
 
 
 def vae_from_original(state: Mapping[str, torch.Tensor]) -> Any:
@@ -67,6 +70,17 @@ def vae_from_original(state: Mapping[str, torch.Tensor]) -> Any:
         FmriModelsError: Tensors are missing, unknown, of other shapes or not finite.
     """
     own = {name: values for name, values in state.items() if name.startswith(VAE_PREFIX)}
+    config = vae_configuration(own)
+
+    def convert() -> dict[str, torch.Tensor]:
+        # diffusers forgets the codebook.
+        return {**convert_ldm_vae_checkpoint(dict(own), config), _CODEBOOK: own[VAE_PREFIX + _CODEBOOK]}
+
+    return _loaded(VQModel(**config), _converted(convert, own, "autoencoder"), "autoencoder")
+
+
+def vae_configuration(own: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What the shapes of an autoencoder's tensors say of its sizes, as arguments of `VQModel`."""
     what = "autoencoder"
     codebook = _tensor(own, VAE_PREFIX + _CODEBOOK, what)
     found: dict[int, dict[int, int]] = {}
@@ -75,7 +89,7 @@ def vae_from_original(state: Mapping[str, torch.Tensor]) -> Any:
             found.setdefault(int(matched[1]), {})[int(matched[2])] = values.shape[0]
     if sorted(found) != list(range(len(found))) or not found:
         raise FmriModelsError(f"The autoencoder of the checkpoint has no levels, or not all of them; {_MEND}.")
-    config: dict[str, Any] = {
+    return {
         "in_channels": _tensor(own, f"{VAE_PREFIX}encoder.conv_in.weight", what).shape[1],
         "out_channels": _tensor(own, f"{VAE_PREFIX}decoder.conv_out.weight", what).shape[0],
         "down_block_types": ("DownEncoderBlock2D",) * len(found),
@@ -87,12 +101,6 @@ def vae_from_original(state: Mapping[str, torch.Tensor]) -> Any:
         "vq_embed_dim": codebook.shape[1],
         "scaling_factor": 1.0,
     }
-
-    def convert() -> dict[str, torch.Tensor]:
-        # diffusers forgets the codebook.
-        return {**convert_ldm_vae_checkpoint(dict(own), config), _CODEBOOK: codebook}
-
-    return _loaded(VQModel(**config), _converted(convert, own, what), what)
 
 
 def _levels_of_unet(own: Mapping[str, torch.Tensor]) -> list[tuple[int, int, bool]]:

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel, VQModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from peft import LoraConfig
 from safetensors.torch import load_file
 
 from fmri_models.conditions import Conditions
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.double_conditioned import DoubleConditionedImageGenerator
-from fmri_models.generation.double_conditioned_original import unet_from_original, vae_from_original
+from fmri_models.generation.double_conditioned_original import (
+    unet_configuration,
+    unet_from_original,
+    vae_configuration,
+    vae_from_original,
+)
 from fmri_models.generation.image_generator import ImageGenerator
 from fmri_models.generation.loading import load_image_generator
 
@@ -71,14 +77,25 @@ def test_the_autoencoder_encodes_and_decodes_as_the_original():
 
 
 @needs_fixtures
-def test_all_keys_of_the_published_size_are_known():
+def test_sizes_and_keys_of_the_published_weights_are_known():
     keymap = json.loads((FIXTURES / "mindvis_ldm_keymap.json").read_text())
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**keymap["unet_config_diffusers"])
-        vae = VQModel(**keymap["vq_config_diffusers"])
-    new_unet = {new for _, new in keymap["unet_keys"].values() if new}
-    assert new_unet == set(unet.state_dict())
-    assert {new for _, new in keymap["vq_keys"].values() if new} == set(vae.state_dict())
+    for half, prefix, configuration, converter, network_class in (
+        ("unet", "model.diffusion_model.", unet_configuration, convert_ldm_unet_checkpoint, UNet2DConditionModel),
+        ("vq", "first_stage_model.", vae_configuration, convert_ldm_vae_checkpoint, VQModel),
+    ):
+        own = {
+            prefix + old.removeprefix(prefix): torch.empty(shape, device="meta")
+            for old, (shape, new) in keymap[f"{half}_keys"].items()
+            if new is not None
+        }
+        config, published = configuration(own), keymap[f"{half}_config_diffusers"]
+        for name in config.keys() & published.keys():
+            assert json.loads(json.dumps(config[name])) == published[name], name
+        with torch.device("meta"):
+            expected = network_class(**config).state_dict()
+        converted = converter(dict(own), {**config, "class_embed_type": None})
+        assert {*converted} | {"quantize.embedding.weight"} == {*expected} | {"quantize.embedding.weight"}
+        assert all(expected[name].shape == values.shape for name, values in converted.items())
 
 
 @needs_fixtures
@@ -241,3 +258,24 @@ def test_what_is_absent_is_zero_and_a_callback_sees_what_is_there():
     assert seen == [["encoder_hidden_states", "latents"]] * 3
     with pytest.raises(FmriModelsError, match="takes no image_embeds"):
         generator(image_embeds=torch.zeros(1, 3))
+
+
+def test_plms_from_a_start_picture_ends_where_a_perfect_network_says():
+    """All pictures are one picture, so that the noise in a noisy one is known."""
+    generator, picture = small(), torch.full((1, 1, 8, 8), 0.3)
+    alphas = generator.scheduler.alphas_cumprod
+
+    def known(noisy, timestep, told):
+        alpha = alphas[int(timestep)]
+        return (noisy - alpha.sqrt() * picture) / (1 - alpha).sqrt()
+
+    generator._predicted = known
+    drawn = generator(
+        **conditions_of(generator, 1).given,
+        latents=picture,
+        strength=0.5,
+        num_inference_steps=20,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(drawn, picture, atol=0.15, rtol=0)
