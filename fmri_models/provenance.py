@@ -1,9 +1,13 @@
 """What a saved pipeline came with: card, records and report, which go along for as long as they are true."""
 
+import filecmp
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
 
 from .component_index import CARD_FILE
 from .data_terms import DataTerms, terms_of
@@ -37,6 +41,8 @@ class Provenance:
     files: dict[str, bytes] = field(default_factory=dict)
     training_record: TrainingRecord | None = None
     components: LoadedComponents | None = None
+    # The card among the files still has the figures that it came with.
+    is_disclaimed: bool = False
 
     @classmethod
     def read(cls, folder: Path, other_brain_model: bool = False) -> "Provenance":
@@ -75,6 +81,7 @@ class Provenance:
         """
         for name in REPORT_FILES:
             self.files.pop(name, None)
+        self.is_disclaimed = True
         record = self.training_record
         if record is not None and "brain_model" in changed:
             if has_adapter:
@@ -94,6 +101,32 @@ class Provenance:
             if name != CARD_FILE or not _is_foreign_card(folder / CARD_FILE):
                 (partial / name).parent.mkdir(exist_ok=True)
                 (partial / name).write_bytes(data)
+
+
+def replaced_components(partial: Path, folder: Path) -> set[str]:
+    """Names of the components whose weights in a folder are replaced by others, of which no report there speaks.
+
+    Args:
+        partial: Where the weights are written.
+        folder: Where they will be.
+    """
+    names = (file.relative_to(partial) for file in sorted(partial.rglob("*.safetensors")))
+    return {
+        name.parts[0] for name in names if (folder / name).is_file() and not _are_same(partial / name, folder / name)
+    }
+
+
+def disclaim_record(partial: Path, folder: Path) -> None:
+    """Notes in a folder's record that its weights came later; its terms stay, as nobody knows what they learned from.
+
+    Args:
+        partial: Where it is written.
+        folder: Where it will be.
+    """
+    record = TrainingRecord.load(folder)
+    if record is not None:
+        record.add_unknown(CHANGED_LATER)
+        record.save(partial)
 
 
 def write_card_again(partial: Path, folder: Path) -> None:
@@ -154,6 +187,23 @@ def permission_on_card(folder: Path) -> str | None:
     header = _card_header(folder / CARD_FILE)
     found = re.search(r"^redistribution_permission:\s*(\S.*)$", header, re.MULTILINE)
     return found[1] if found else None
+
+
+def _are_same(weights: Path, older: Path) -> bool:
+    """Whether weights are those of an older file, but for their precision; what can't be read is other than any."""
+    if filecmp.cmp(weights, older, shallow=False):
+        return True
+    try:
+        with safe_open(weights, "pt") as now, safe_open(older, "pt") as before:
+            return set(now.keys()) == set(before.keys()) and all(
+                _has_values_of(now.get_tensor(name), before.get_tensor(name)) for name in sorted(now.keys())
+            )
+    except SafetensorError:
+        return False
+
+
+def _has_values_of(now: torch.Tensor, before: torch.Tensor) -> bool:
+    return now.shape == before.shape and torch.equal(before.to(now.dtype), now)
 
 
 def _is_foreign_card(path: Path) -> bool:

@@ -39,8 +39,10 @@ from .processing_fmri import FmriProcessor
 from .provenance import (
     Provenance,
     check_weights_may_be_shared,
+    disclaim_record,
     permission_on_card,
     published,
+    replaced_components,
     terms_of_training,
     write_card_again,
 )
@@ -87,7 +89,8 @@ class StoredPipeline(HoldsGenerator):
         An image generator that has an `image_generator_source` is named there and not copied. The card, the training
         record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays. Where a
         component was changed or exchanged since, the report and its figures on the card are left out, and the record
-        says of other weights that nobody knows what they have learned from.
+        says of other weights that nobody knows what they have learned from. A report of other weights that lay in the
+        folder is removed with them, and a record of theirs that is not replaced says that the weights came later.
 
         Args:
             save_directory: The folder.
@@ -111,7 +114,12 @@ class StoredPipeline(HoldsGenerator):
         with weights_in_place(*self._networks()):
             now = LoadedComponents.of(self)
         changed = self._provenance.changed(now)
-        with merged_folder(save_directory, no_longer_true if changed else no_longer_needed) as partial:
+        has_others = bool(changed)
+
+        def obsolete(there: Path, written: set[str]) -> list[str]:
+            return (no_longer_true if has_others else no_longer_needed)(there, written)
+
+        with merged_folder(save_directory, obsolete) as partial:
             super().save_pretrained(str(partial), **kwargs)
             if adapters_of(self.brain_model):
                 self._save_base(partial / "brain_model", kwargs)
@@ -119,7 +127,11 @@ class StoredPipeline(HoldsGenerator):
             if changed:
                 self._provenance.disclaim(changed, has_adapter=bool(adapters_of(self.brain_model)))
             self._provenance.write(partial, Path(save_directory))
-            if changed:
+            replaced = replaced_components(partial, Path(save_directory))
+            has_others |= bool(replaced)
+            if "brain_model" in replaced and self.training_record is None:
+                disclaim_record(partial, Path(save_directory))
+            if self._provenance.is_disclaimed or (has_others and not (partial / CARD_FILE).is_file()):
                 write_card_again(partial, Path(save_directory))
             files = written_files(partial)
         if changed:
