@@ -143,4 +143,4 @@ def _stimuli_config(metadata: Mapping) -> str:
 
 
 def _parts(metadata: Mapping, subject: str) -> list[str]:
-    return [split for split in schema.SPLITS if metadata["trials"][subject][split]]
+    return [split for split in schema.FILE_PARTS if metadata["trials"][subject].get(split)]

@@ -18,7 +18,7 @@ _MEND = "prepare the table again, or copy it again"
 _MOST_TEXT = 100_000
 _MOST_BYTES = 2**50
 _FILE_PATTERNS = {
-    schema.TRIALS_FOLDER: re.compile(rf"({'|'.join(schema.SPLITS)})-\d{{5,9}}-of-\d{{5,9}}"),
+    schema.TRIALS_FOLDER: re.compile(rf"({'|'.join(schema.FILE_PARTS)})-\d{{5,9}}-of-\d{{5,9}}"),
     schema.STIMULI_FOLDER: re.compile(r"stimuli-\d{5,9}-of-\d{5,9}"),
 }
 
@@ -65,6 +65,7 @@ class _Trials(BaseModel):
     train: _Count
     validation: _Count
     test: _Count
+    unlabelled: _Count = 0
 
 
 class _Metadata(BaseModel):

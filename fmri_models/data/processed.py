@@ -152,7 +152,8 @@ def processed_subjects(
 
 
 def _most_repetitions(stimulus_ids: np.ndarray) -> int:
-    return int(np.unique(stimulus_ids, return_counts=True)[1].max(initial=0))
+    counts = np.unique(stimulus_ids[stimulus_ids != ""], return_counts=True)[1]
+    return int(counts.max(initial=min(1, len(stimulus_ids))))
 
 
 def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | None) -> list[np.ndarray]:
@@ -160,5 +161,6 @@ def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | N
         return list(np.arange(len(stimulus_ids))[:, None])
     trials: dict[str, list[int]] = {}
     for trial, stimulus in enumerate(stimulus_ids.tolist()):
-        trials.setdefault(stimulus, []).append(trial)
+        # Trials without a stimulus are no repetitions of each other.
+        trials.setdefault(stimulus or f" {trial}", []).append(trial)
     return [np.array(group[:max_repetitions]) for group in trials.values()]

@@ -20,6 +20,13 @@ NOISE_FREE_FOLDER = "noise_free"
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
+# Trials without a stimulus, in no split's rows: they are of this part in every split and fold. Of what kind one is, its
+# run says: from 1001 on it is rest, from 2001 on viewing of pictures that are withheld, anything else is not known.
+UNLABELLED = "unlabelled"
+UNLABELLED_RUNS = {"rest": range(1001, 2001), "viewing": range(2001, 3001)}
+UNLABELLED_PARTS = (UNLABELLED, *(f"{UNLABELLED}_{kind}" for kind in UNLABELLED_RUNS))
+# As files of trials are called.
+FILE_PARTS = (*SPLITS, UNLABELLED)
 DEFAULT_SPLIT = "default"
 
 # Far beyond any experiment, and small enough that no file makes a reader run out of memory.

@@ -33,7 +33,7 @@ class SubjectWriter:
     def __init__(self, subject: str, num_voxels: int, files: TableFiles) -> None:
         self.subject = subject
         self.num_voxels = num_voxels
-        self.columns: dict[str, dict[str, list]] = {part: {name: [] for name in _COLUMNS} for part in schema.SPLITS}
+        self.columns: dict[str, dict[str, list]] = {part: {name: [] for name in _COLUMNS} for part in schema.FILE_PARTS}
         self.voxels: pa.Table | None = None
         self.noise_free: list[str] = []
         self._files = files
@@ -86,7 +86,7 @@ class SubjectWriter:
 
     def finish(self) -> None:
         """Writes the files of the trials and of the voxels."""
-        for part in schema.SPLITS:
+        for part in schema.FILE_PARTS:
             count = len(self.columns[part]["trial"])
             num_files = -(-count // TRIALS_PER_FILE)
             for index in range(num_files):
@@ -144,7 +144,7 @@ class SubjectWriter:
         counted = []
         for stimulus in stimulus_ids:
             counted.append(self._shown[stimulus])
-            self._shown[stimulus] += 1
+            self._shown[stimulus] += stimulus != ""
         return counted
 
 

@@ -208,7 +208,9 @@ class TrialTable:
 
         Args:
             subject: The subject's id.
-            split: "train", "validation" or "test", or several of them.
+            split: "train", "validation" or "test", or several of them; "unlabelled" are the trials without a stimulus
+                (whose `stimulus_ids` are empty), the same in every split and fold, and "unlabelled_rest" and
+                "unlabelled_viewing" those of one kind.
             split_name: Which split.
             fold: Which of its folds.
 
@@ -217,36 +219,44 @@ class TrialTable:
         """
         self._checked(subject)
         parts = [split] if isinstance(split, str) else list(split)
-        if unknown := [part for part in parts if part not in schema.SPLITS]:
+        known = (*schema.SPLITS, *schema.UNLABELLED_PARTS)
+        if unknown := [part for part in parts if part not in known]:
             raise FmriModelsError(
-                f"There is no part {unknown[0]!r} of a split; known: {', '.join(schema.SPLITS)}."
-                f"{did_you_mean(unknown[0], schema.SPLITS)}"
+                f"There is no part {unknown[0]!r} of a split; known: {', '.join(known)}."
+                f"{did_you_mean(unknown[0], known)}"
             )
         chosen = self._split(split_name)
         if not 0 <= fold < chosen.num_folds:
             raise FmriModelsError(f"The split {split_name!r} has {chosen.num_folds} folds (from 0); asked for {fold}.")
         numbers = chosen.trials(subject, parts, fold)
         of_subject = self._trials_of(subject)
-        positions = np.flatnonzero(np.isin(of_subject.columns["trial"], numbers))
-        if len(positions) != len(numbers):
+        in_split = of_subject.labelled & np.isin(of_subject.columns["trial"], numbers)
+        positions = np.flatnonzero(in_split | of_subject.unlabelled(parts))
+        if in_split.sum() != len(numbers):
             raise FmriModelsError(
-                f"The split {split_name!r} names {len(numbers) - len(positions)} trials of {subject} that {self.path} "
+                f"The split {split_name!r} names {len(numbers) - in_split.sum()} trials of {subject} that {self.path} "
                 "doesn't have; run `fmri-models data validate` on it."
             )
         return Trials(self, of_subject, positions)
 
     def all_trials(self, subject: str) -> Trials:
-        """One subject's trials, whatever part of a split they are in."""
+        """One subject's trials that have a stimulus, whatever part of a split they are in."""
         of_subject = self._trials_of(subject)
-        return Trials(self, of_subject, np.arange(len(of_subject)))
+        return Trials(self, of_subject, np.flatnonzero(of_subject.labelled))
+
+    def unlabelled_trials(self, subject: str) -> Trials:
+        """One subject's trials that have no stimulus, of whatever kind."""
+        of_subject = self._trials_of(subject)
+        return Trials(self, of_subject, np.flatnonzero(~of_subject.labelled))
 
     def shown(self) -> dict[tuple[str, int], str]:
-        """The stimulus id of each trial, by subject and trial number."""
+        """The stimulus id of each trial that has one, by subject and trial number."""
         return {
             (subject, int(trial)): str(stimulus)
             for subject in self.subjects
             for columns in [self._trials_of(subject).columns]
             for trial, stimulus in zip(columns["trial"], columns["stimulus_id"], strict=True)
+            if stimulus
         }
 
     def noise_free(self, subject: str) -> tuple[list[str], np.ndarray] | None:

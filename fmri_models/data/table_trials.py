@@ -104,13 +104,13 @@ class TrialFiles:
 
     @property
     def paths(self) -> list[Path]:
-        """Train, validation, test, each in order."""
+        """Train, validation, test, unlabelled, each in order."""
         prefix = f"{schema.TRIALS_FOLDER}/{self.subject}/"
         names = [name for name in self._recorded if name.startswith(prefix)]
 
         def order(name: str) -> tuple[int, str]:
             file = name.removeprefix(prefix)
-            return schema.SPLITS.index(file.split("-")[0]), file
+            return schema.FILE_PARTS.index(file.split("-")[0]), file
 
         return [self._folder / name for name in sorted(names, key=order)]
 
@@ -122,7 +122,7 @@ class TrialFiles:
             FmriModelsError: A file is damaged, or has other trials than `table.json` says.
         """
         chunks: dict[str, list[np.ndarray]] = {name: [] for name in schema.TRIAL_COLUMNS}
-        counts = dict.fromkeys(schema.SPLITS, 0)
+        counts = dict.fromkeys(schema.FILE_PARTS, 0)
         for path in self.paths:
             found = self._read(path)
             counts[path.name.split("-")[0]] += len(found["trial"])
@@ -148,13 +148,33 @@ class TrialFiles:
             raise FmriModelsError(
                 f"{one_line(path)} has trials of {listed(others)}; expected {self.subject} only; {MEND}."
             )
-        check_names(rows["stimulus_id"], path, "stimulus id")
+        if path.name.split("-")[0] != schema.UNLABELLED:
+            check_names(rows["stimulus_id"], path, "stimulus id")
+        elif named := sorted(set(text_list(rows["stimulus_id"])) - {""}, key=str):
+            raise FmriModelsError(
+                f"{one_line(path)} has unlabelled trials of the stimulus {one_line(repr(named[0]), 80)}; expected an "
+                f"empty stimulus id; {MEND}."
+            )
         return {
             name: text_array(rows[name], f"{one_line(path)}: the column {name}")
             if name in ("subject", "stimulus_id")
             else whole_numbers(rows[name], path, f"{name} numbers")
             for name in schema.TRIAL_COLUMNS
         }
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(trials,) bool, whether a trial has a stimulus; those that have none come last."""
+        return self.columns["stimulus_id"] != ""
+
+    def unlabelled(self, parts: Sequence[str]) -> np.ndarray:
+        """(trials,) bool, whether a trial has no stimulus and is of one of some parts, such as `unlabelled_rest`."""
+        chosen = np.zeros(len(self), dtype=bool)
+        for part in parts:
+            kind = part.removeprefix(f"{schema.UNLABELLED}_")
+            runs = schema.UNLABELLED_RUNS.get(kind)
+            chosen |= part == schema.UNLABELLED if runs is None else np.isin(self.columns["run"], runs)
+        return chosen & ~self.labelled
 
     def with_exchanged_stimuli(self, partners: Mapping[str, str]) -> "TrialFiles":
         """The same betas, said to be those of other stimuli.

@@ -58,6 +58,10 @@ def validate_table(
     for subject in table.subjects:
         findings += _voxel_findings(table, subject)
         findings += _trial_findings(table, subject, checks, progress)
+    counts = {name: parts.get(schema.UNLABELLED, 0) for name, parts in metadata["trials"].items()}
+    if any(counts.values()):
+        told = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+        note(f"Trials without a stimulus (part {schema.UNLABELLED!r}): {told}.")
     for sentence in checks.notes():
         note(sentence)
     findings = findings or [*_split_findings(table), *checks.findings(_shown(table))]
@@ -169,6 +173,8 @@ def _shown(table: TrialTable) -> dict[str, dict[str, Shown]]:
             part: Shown(trials.trials[start:end].tolist(), trials.stimulus_ids[start:end].tolist())
             for part, start, end in spans
         }
+        unlabelled = table.unlabelled_trials(subject)
+        shown[subject][schema.UNLABELLED] = Shown(unlabelled.trials.tolist(), unlabelled.stimulus_ids.tolist())
     return shown
 
 

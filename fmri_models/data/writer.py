@@ -182,7 +182,7 @@ class TrialTableWriter:
 
         Args:
             subject: The subject's id.
-            split: "train", "validation" or "test".
+            split: "train", "validation" or "test"; or "unlabelled", of trials without a stimulus, whose ids are empty.
             stimulus_ids: (n,) ids of what was shown; `add_stimuli` has to name them, before or after.
             fmri: (n, voxels) betas, or an iterator of chunks of them, which then needn't fit into memory.
             sessions: (n,) whole numbers; 1 where they are not given.
@@ -196,9 +196,14 @@ class TrialTableWriter:
         check_name(subject, "subject")
         if subject == schema.STIMULI_FOLDER:
             raise FmriModelsError("A subject can't be called 'stimuli': the data set card uses that name; rename it.")
-        if split not in schema.SPLITS:
-            raise FmriModelsError(f"The split is {split!r}; expected one of {', '.join(schema.SPLITS)}.")
-        ids = [check_name(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
+        if split not in schema.FILE_PARTS:
+            raise FmriModelsError(f"The split is {split!r}; expected one of {', '.join(schema.FILE_PARTS)}.")
+        if split == schema.UNLABELLED:
+            if any(stimulus != "" for stimulus in stimulus_ids):
+                raise FmriModelsError(f"Unlabelled trials of {subject} have stimulus ids; expected empty ones.")
+            ids = [""] * len(stimulus_ids)
+        else:
+            ids = [check_name(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
         chunks = _chunks(fmri)
         first = next(chunks, None)
         if first is None:
@@ -326,7 +331,11 @@ class TrialTableWriter:
 
     def _metadata(self) -> dict:
         trials = {
-            subject: {part: len(each.columns[part]["trial"]) for part in schema.SPLITS}
+            subject: {
+                part: len(each.columns[part]["trial"])
+                for part in schema.FILE_PARTS
+                if part in schema.SPLITS or each.columns[part]["trial"]
+            }
             for subject, each in sorted(self._subjects.items())
         }
         return {
