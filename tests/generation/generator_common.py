@@ -21,6 +21,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from fmri_models.conditions import Conditions
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.image_generator import ImageGenerator
 from fmri_models.generation.latent_diffusion import LatentDiffusionGenerator
@@ -251,6 +252,20 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         assert embeds.shape == (2, *generator.image_embedding_space.shape)
         with pytest.raises(FmriModelsError, match=r"pictures of shape \(N, 3, height, width\); got \(2, 1, 40, 33\)"):
             generator.embed_images(torch.rand(2, 1, 40, 33))
+
+    def test_lora_on_its_cross_attention_learns(self, generator):
+        latents = generator.encode_images(self.make_pictures(generator, 2))
+        embeds = torch.randn(2, *generator.image_embedding_space.shape).requires_grad_()
+        targets = generator.lora_targets(["cross_attention"])
+        assert targets
+        for name, layers in targets.items():
+            getattr(generator, name).add_adapter(LoraConfig(r=2, target_modules=layers))
+        loss = generator.training_loss(latents, Conditions(image_embeds=embeds), generator=seeds(0)[0])
+        loss.backward()
+        assert loss.dtype == torch.float32 and float(loss.detach()) > 0 and float(embeds.grad.abs().sum()) > 0
+        for name, layers in targets.items():
+            learning = {key for key, values in getattr(generator, name).named_parameters() if values.grad is not None}
+            assert learning and all("lora" in key for key in learning) and len(learning) <= 2 * len(layers)
 
     def test_uniform_call(self):
         expected = list(inspect.signature(ImageGenerator.__call__).parameters)
