@@ -20,6 +20,7 @@ from .double_conditioned_original import unet_from_original, vae_from_original
 from .image_generator import Generators, ImageGenerator
 from .stored_generator import GeneratorOptions
 from .trainable_generator import diffusion_loss
+from .weights_digest import weights_digest
 
 # The noise that the published weights were trained with; as PLMS, PNDM takes an additional first step.
 _NOISE = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -175,7 +176,8 @@ class DoubleConditionedImageGenerator(ImageGenerator):
             is_pooled = any(name.startswith("model.diffusion_model.time_embed_condtion.") for name in state)
             num_context_tokens = 77 if not is_pooled else 1 if first is None or first.ndim < 3 else first.shape[1]
         scheduler = PNDMScheduler(**_NOISE, skip_prk_steps=True)
-        return cls(unet, scheduler, vae, num_context_tokens=num_context_tokens)
+        revision = weights_digest([vae])
+        return cls(unet, scheduler, vae, num_context_tokens=num_context_tokens, vae_revision=revision)
 
     @property
     def image_size(self) -> tuple[int, int, int]:

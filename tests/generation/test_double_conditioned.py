@@ -105,6 +105,8 @@ def test_both_halves_make_a_generator_and_what_is_wrong_is_named():
     state = {**unet_state, **vae_state, "cond_stage_model.dim_mapper.bias": torch.zeros(3)}
     generator = DoubleConditionedImageGenerator.from_original(state, sample_size=8)
     assert generator.encoder_hidden_states_space.shape == (77, 24) and generator.time_embeds_space.shape == (128,)
+    again = DoubleConditionedImageGenerator.from_original(state, sample_size=8, unet=generator.unet)
+    assert again.latent_space == generator.latent_space and again.latent_space.revision is not None
     drawn = generator(
         encoder_hidden_states=values["in.context"],
         time_embeds=values["out.time_cond"],
