@@ -62,6 +62,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "of three)",
     )
     parser.add_argument(
+        "--unlabelled",
+        type=int,
+        default=0,
+        metavar="N",
+        help="further trials of each subject without a stimulus, in the part `unlabelled` (default: 0)",
+    )
+    parser.add_argument(
+        "--unlabelled-kinds",
+        nargs="+",
+        choices=("rest", "viewing"),
+        default=("rest", "viewing"),
+        help="of what kinds they are: noise alone, or responses to further pictures that are withheld (default: half "
+        "of each)",
+    )
+    parser.add_argument(
         "--size",
         type=int,
         metavar="PIXELS",
@@ -94,6 +109,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         progress=True,
         report=_say,
         signal_to_noise=args.signal_to_noise,
+        unlabelled=args.unlabelled,
+        unlabelled_kinds=args.unlabelled_kinds,
     )
     table = TrialTable.open(folder)
     for finding in table.findings:

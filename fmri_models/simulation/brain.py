@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.schema import MAX_VOXELS, TRAIN
+from ..data.schema import MAX_VOXELS, TRAIN, UNLABELLED_RUNS
 from ..errors import FmriModelsError
 from ..moved import former_name
 from ..seeds import check_seed
@@ -167,7 +167,9 @@ class Experiment:
     ) -> None:
         seed, subject = simulator.config.seed, simulator.subject
         self.design = design
-        silent = _standardize_pair(responses, other_responses)
+        self._simulator = simulator
+        self._scaling = _standardize_pair(responses, other_responses)
+        silent = self._scaling.first.silent
         self._responses, self._other_responses = responses, other_responses
         self._effects = draw_session_effects(design.num_sessions, simulator.num_voxels, seed, subject)
         rng = stream(seed, Stream.CEILING, subject, 1)
@@ -175,7 +177,7 @@ class Experiment:
         ceilings = draw_noise_ceilings(simulator.anatomy.roi, seed, subject, simulator.config.signal_to_noise)
         ceilings = np.where(silent, 0, ceilings)
         patterns = self._expected(draw_pool(training, seed, subject))
-        fluctuates = ~_standardize(patterns) if len(patterns) else np.zeros(len(silent), bool)
+        fluctuates = ~_standardize(patterns).silent if len(patterns) else np.zeros(len(silent), bool)
         self.budget: VarianceBudget = plan_variance(ceilings, self._carry_over, fluctuates, self._effects, design, rng)
         self._noise = TrialNoise(simulator.anatomy, self.budget, patterns, seed, subject)
         self._units = _Units.of(self.budget, self._effects, rng)
@@ -218,16 +220,55 @@ class Experiment:
     def _run(self, trials: slice) -> np.ndarray:
         session, run = int(self.design.session[trials.start]), int(self.design.run[trials.start])
         shown = self.design.stimulus[trials]
-        betas = self._noise.run(session, run, len(shown))
+        betas = self._noise_of(session, run, len(shown))
+        return self._answered(betas, session, self._responses[shown], self._other_responses[shown])
+
+    def rest(self, count: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Trials in which nothing is shown, in runs of their own: session, run, and (trials, V) float32.
+
+        They have the noise of all others (of the same covariance, other draws), and no response.
+        """
+        for session, run, trials in self._further_runs("rest", count):
+            betas = self._noise_of(session, run, len(trials))
+            yield session, run, self._in_session(betas, session)
+
+    def viewing(
+        self, images: np.ndarray, factors: Sequence[Mapping[str, object] | None]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Trials that each show another picture once, in runs of their own, as [`Experiment.rest`] gives them.
+
+        Args:
+            images: (N, H, W, 1) or (N, H, W, 3) uint8; how strongly voxels respond does not depend on them.
+            factors: N dicts, or None where the pictures are read.
+        """
+        for session, run, trials in self._further_runs("viewing", len(images)):
+            response, other = self._simulator.respond(images[trials], [factors[trial] for trial in trials])
+            self._scaling.apply(response, other)
+            yield session, run, self._answered(self._noise_of(session, run, len(trials)), session, response, other)
+
+    def _further_runs(self, kind: str, count: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Session, run and trials of each run of a kind; sessions take turns."""
+        for index, start in enumerate(range(0, count, constants.TRIALS_PER_RUN)):
+            turn, session = divmod(index, self.design.num_sessions)
+            trials = np.arange(start, min(start + constants.TRIALS_PER_RUN, count))
+            yield session + 1, UNLABELLED_RUNS[kind][turn], trials
+
+    def _noise_of(self, session: int, run: int, count: int) -> np.ndarray:
+        betas = self._noise.run(session, run, count)
         betas *= self._units.std
-        response = self._responses[shown]
+        return betas
+
+    def _answered(self, betas: np.ndarray, session: int, response: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Adds standardized responses (trials, V), which are changed, to the noise of a run."""
         response *= self._effects.kept[session - 1] * self._units.signal
-        other = self._other_responses[shown]
         other *= self._effects.drifted[session - 1] * self._units.signal
         response += other
         betas += response
         response *= self._carry_over.astype(np.float32)
         betas[1:] += response[:-1]
+        return self._in_session(betas, session)
+
+    def _in_session(self, betas: np.ndarray, session: int) -> np.ndarray:
         betas += self._units.mean + self._effects.offsets[session - 1] * self._units.offset
         return betas
 
@@ -251,24 +292,56 @@ class _Units:
         return cls(*(values.astype(np.float32) for values in factors))
 
 
-def _standardize_pair(responses: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Makes A and B of mean 0, variance 1 and uncorrelated over stimuli, in place, and returns which voxels are silent.
+@dataclass(frozen=True)
+class _Scaling:
+    """What standardizes responses (V,), and which voxels are silent."""
+
+    mean: np.ndarray
+    factor: np.ndarray
+    silent: np.ndarray
+
+    def apply(self, responses: np.ndarray) -> None:
+        responses -= self.mean
+        responses *= self.factor
+
+
+@dataclass(frozen=True)
+class _PairScaling:
+    """What standardizes responses with either tuning: the second without what it has in common with the first."""
+
+    first: _Scaling
+    other_mean: np.ndarray
+    common: np.ndarray
+    second: _Scaling
+
+    def apply(self, responses: np.ndarray, others: np.ndarray) -> None:
+        self.first.apply(responses)
+        others -= self.other_mean
+        others -= self.common * responses
+        self.second.apply(others)
+
+
+def _standardize_pair(responses: np.ndarray, others: np.ndarray) -> _PairScaling:
+    """Makes A and B of mean 0, variance 1 and uncorrelated over stimuli, in place, and returns what did so.
 
     Sums run in float32 over pairs of rows (numpy's), good to a part in a million for any number of stimuli that fits.
     """
-    silent = _standardize(responses)
-    others -= others.mean(axis=0)
-    others -= (responses * others).mean(axis=0) * responses
-    _standardize(others)
-    return silent
+    first = _standardize(responses)
+    other_mean = others.mean(axis=0)
+    others -= other_mean
+    common = (responses * others).mean(axis=0)
+    others -= common * responses
+    return _PairScaling(first, other_mean, common, _standardize(others))
 
 
-def _standardize(responses: np.ndarray) -> np.ndarray:
-    responses -= responses.mean(axis=0)
+def _standardize(responses: np.ndarray) -> _Scaling:
+    mean = responses.mean(axis=0)
+    responses -= mean
     spread = responses.std(axis=0)
     silent = spread < _SILENT
-    responses *= np.where(silent, 0, 1 / np.where(silent, 1, spread))
-    return silent
+    factor = np.where(silent, 0, 1 / np.where(silent, 1, spread))
+    responses *= factor
+    return _Scaling(mean, factor, silent)
 
 
 def _check_stimuli(images: np.ndarray, groups: Sequence[str], factors: Sequence | None) -> None:

@@ -135,6 +135,11 @@ class ScenePool:
         self._counts = [("train", len(train_seeds)), ("validation", validation), ("test", test)]
         self._seed = seed
 
+    def withheld(self, count: int, num_subjects: int) -> Iterator[dict[str, Any]]:
+        """Records of further scenes, which no subject's stimuli are."""
+        learned = self._counts[0][1]
+        return islice(scenes.scene_records("train", learned + count, self._seed), learned, None)
+
     def records(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Records for the trial table's writer; every scene of the pool is used by some subject."""
         for purpose, count in self._counts:
@@ -158,6 +163,20 @@ class PicturePool:
         in_test, in_validation = list(islice(drawn, test)), list(islice(drawn, validation))
         in_shared = list(islice(drawn, shared))
         self.assignment = Assignment(in_shared, list(drawn), in_validation, in_test, train - shared)
+
+    def withheld(self, count: int, num_subjects: int) -> Iterator[dict[str, Any]]:
+        """Records of pictures that no subject's stimuli are.
+
+        Raises:
+            FmriModelsError: There are too few.
+        """
+        left = self.assignment.own_train[num_subjects * self.assignment.own_count :]
+        if len(left) < count:
+            raise FmriModelsError(
+                f"{count} unlabelled viewing trials need as many further pictures, and {len(left)} are left; take "
+                "fewer training stimuli (--train) or unlabelled trials, or rest alone (--unlabelled-kinds rest)."
+            )
+        return self.records(left[:count])
 
     def records(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Records of the named stimuli for the trial table's writer, in the source's order."""

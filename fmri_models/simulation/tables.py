@@ -1,6 +1,6 @@
 """From pictures to a simulated trial table."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from ..data.schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, VALIDATION
+from ..data.schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, UNLABELLED, UNLABELLED_RUNS, VALIDATION
 from ..data.stimuli import pixels_of, read_stimuli
 from ..data.writer import TrialTableWriter
 from ..errors import FmriModelsError
@@ -24,6 +24,7 @@ from .pools import Assignment, Counts, PicturePool, ScenePool
 BUILTIN_SCENES = "builtin:scenes"
 _BUILTIN = "builtin:"
 _MOST_SUBJECTS = 99
+_MOST_UNLABELLED = 100_000
 # Betas are some units large and mostly noise, of which float16 loses less than a thousandth.
 _BETAS = np.float16
 _DESCRIPTION = (
@@ -49,6 +50,8 @@ def simulate(
     progress: bool = False,
     report: Callable[[str], None] = lambda sentence: None,
     signal_to_noise: float = 1.0,
+    unlabelled: int = 0,
+    unlabelled_kinds: Sequence[str] = tuple(UNLABELLED_RUNS),
 ) -> Path:
     """Shows pictures to simulated brains and writes what their voxels answer as a trial table.
 
@@ -69,6 +72,10 @@ def simulate(
         progress: Show progress bars.
         report: Takes sentences that a person should read, such as of files that are no pictures.
         signal_to_noise: What each voxel's signal-to-noise ratio is multiplied with, see [`SimulatorConfig`].
+        unlabelled: Further trials of each subject without a stimulus, in the part `unlabelled`; everything else is the
+            same with and without them.
+        unlabelled_kinds: Of what kinds they are, in equal shares: `rest` (noise alone) and `viewing` (responses to
+            further pictures, which are in no table).
 
     Returns:
         The folder.
@@ -83,6 +90,7 @@ def simulate(
     config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed, signal_to_noise=signal_to_noise)
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
     pool = _pool(stimuli, counts, num_subjects, image_size, seed)
+    further = _Further.of(unlabelled, unlabelled_kinds, pool, num_subjects)
     for sentence in pool.notes:
         report(sentence)
     # The pictures' folder may have any name.
@@ -111,8 +119,9 @@ def simulate(
         for subject in range(num_subjects):
             simulator = Simulator(config, subject)
             experiment = _Session(simulator, pool.assignment, memory).write(writer, progress)
+            further.write(writer, simulator.name, experiment)
             shares[simulator.name] = experiment.budget.noise_shares()
-        writer.extra["simulation"] = _about(config, shares)
+        writer.extra["simulation"] = {**_about(config, shares), **further.about()}
     for sentence in writer.notes:
         report(sentence)
     return Path(out)
@@ -155,6 +164,57 @@ class _StimulusMemory:
 
     def factors(self, names: list[str]) -> list[dict | None]:
         return [self._factors[name] for name in names]
+
+
+@dataclass(frozen=True)
+class _Further:
+    """Trials without a stimulus, the same pictures for all subjects.
+
+    Args:
+        counts: Kind ▶ trials of each subject.
+        pictures: (N, H, W, C) those of the viewing trials.
+        factors: N dicts, or None.
+    """
+
+    counts: dict[str, int]
+    pictures: np.ndarray
+    factors: list[dict | None]
+
+    @classmethod
+    def of(cls, count: int, kinds: Sequence[str], pool: ScenePool | PicturePool, num_subjects: int) -> "_Further":
+        if not 0 <= count <= _MOST_UNLABELLED:
+            raise FmriModelsError(f"{count} unlabelled trials were asked for; expected 0 to {_MOST_UNLABELLED}.")
+        if not kinds or not set(kinds) <= set(UNLABELLED_RUNS):
+            raise FmriModelsError(
+                f"The kinds of unlabelled trials are {one_line(', '.join(kinds), 80) or 'none'}; expected some of "
+                f"{', '.join(UNLABELLED_RUNS)}."
+            )
+        wanted = [kind for kind in UNLABELLED_RUNS if kind in kinds]
+        shares = {kind: count // len(wanted) + (index < count % len(wanted)) for index, kind in enumerate(wanted)}
+        counts = {kind: share for kind, share in shares.items() if share}
+        records = list(pool.withheld(counts["viewing"], num_subjects)) if "viewing" in counts else []
+        pictures = [eye_picture(pixels_of(record)) for record in records]
+        return cls(
+            counts, np.stack(pictures) if pictures else np.zeros(0), [record.get("factors") for record in records]
+        )
+
+    def write(self, writer: TrialTableWriter, subject: str, experiment: Experiment) -> None:
+        for kind, count in self.counts.items():
+            runs = experiment.rest(count) if kind == "rest" else experiment.viewing(self.pictures, self.factors)
+            for session, run, betas in runs:
+                length = len(betas)
+                writer.add_trials(
+                    subject,
+                    UNLABELLED,
+                    [""] * length,
+                    betas.astype(_BETAS),
+                    sessions=[session] * length,
+                    runs=[run] * length,
+                    repetitions=[0] * length,
+                )
+
+    def about(self) -> dict[str, object]:
+        return {UNLABELLED: self.counts} if self.counts else {}
 
 
 @dataclass(frozen=True)
