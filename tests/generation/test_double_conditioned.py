@@ -99,7 +99,7 @@ def test_sizes_and_keys_of_the_published_weights_are_known():
 
 
 @needs_fixtures
-def test_both_halves_make_a_generator_and_what_is_wrong_is_named():
+def test_both_halves_make_a_generator_and_what_is_wrong_is_named(tmp_path):
     unet_state, values = fixture("mindvis_unet_globalpool_false", "model.diffusion_model.")
     vae_state, _ = fixture("mindvis_vq_f4", "first_stage_model.")
     state = {**unet_state, **vae_state, "cond_stage_model.dim_mapper.bias": torch.zeros(3)}
@@ -114,6 +114,14 @@ def test_both_halves_make_a_generator_and_what_is_wrong_is_named():
         output_type="pt",
     ).images
     assert drawn.shape == (2, 3, 32, 32)
+    generator.save_pretrained(tmp_path / "saved")
+    loaded = ImageGenerator.from_pretrained(tmp_path / "saved")
+    assert loaded.latent_space == generator.latent_space
+    latents = generator.encode_images(drawn)
+    assert torch.equal(loaded.encode_images(drawn), latents)
+    assert torch.equal(
+        loaded(latents=latents, output_type="pt").images, generator(latents=latents, output_type="pt").images
+    )
     name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
     with pytest.raises(FmriModelsError, match=r"lacks .*in_layers|lacks .*mid_block"):
         unet_from_original({key: value for key, value in unet_state.items() if key != name}, 8)
