@@ -226,7 +226,7 @@ def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
     return {
         "voxels": table.num_voxels(subject),
         "dropped_voxels": 0 if voxels.source_width is None else voxels.source_width - table.num_voxels(subject),
-        "trials": len(trials),
+        "trials": sum(table.metadata["trials"][subject].values()),
         "trials_of_parts": {part: count for part, count in table.metadata["trials"][subject].items() if count},
         "sessions": len(np.unique(trials.sessions)),
         "shown_times": [shown.min(), shown.max()],
