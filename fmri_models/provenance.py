@@ -23,6 +23,7 @@ LIBRARY = "fmri_models"
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE)
 # What is published with a pipeline and is no component of it.
 ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
+_PIPELINE_INDEX = "model_index.json"
 _SHOWING_STIMULI = ("report.html", "grid.png")
 _MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
 _CARD_HEADER_BYTES = 2**16
@@ -178,6 +179,26 @@ def check_weights_may_be_shared(terms: DataTerms | None, what: str, permission: 
         "also to a private repository; whoever has a written permission names it (--permission, permission= in Python) "
         "and the card keeps it."
     )
+
+
+def record_around(component: Path) -> TrainingRecord | None:
+    """The training record of the pipeline that a component's folder lies in; None where that is not known."""
+    pipeline = component.absolute().parent
+    return TrainingRecord.load(pipeline) if (pipeline / _PIPELINE_INDEX).is_file() else None
+
+
+def check_component_may_be_shared(component: Path, what: str, permission: str | None) -> None:
+    """Refuses a component of a pipeline as [`check_weights_may_be_shared`] does the whole.
+
+    Args:
+        component: Its folder inside of the pipeline's.
+        what: What it is, for the sentence.
+        permission: Which written permission there is; None where there is none.
+
+    Raises:
+        FmriModelsError: The terms of what it has learned from forbid it.
+    """
+    check_weights_may_be_shared(terms_of_training(record_around(component)), what, permission)
 
 
 def permission_on_card(folder: Path) -> str | None:

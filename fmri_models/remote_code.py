@@ -139,9 +139,13 @@ class PushedWithCode:
         Raises:
             FmriModelsError: It can't be saved, there is no network, or the token may not write there.
         """
+        saved: Any = self
+        # By name, because records of trainings stand above models.
+        check = import_path(f"{OWN_PACKAGE}.provenance:check_component_may_be_shared")
+        if place := getattr(saved, "name_or_path", ""):
+            check(Path(place), f"This {type(self).__name__}", None)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / repo_id.rsplit("/", 1)[-1]
-            saved: Any = self
             saved.save_pretrained(folder, **save_options)
             check_upload(folder, written_files(folder))
             with uploading_errors_as_sentences(repo_id):

@@ -19,7 +19,13 @@ from ..known_classes import is_method_class
 from ..names import one_line
 from ..pipeline_folder import INDEX_FILE, read_index
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
-from ..provenance import ACCOMPANYING_FILES, check_weights_may_be_shared, published, terms_of_training
+from ..provenance import (
+    ACCOMPANYING_FILES,
+    check_component_may_be_shared,
+    check_weights_may_be_shared,
+    published,
+    terms_of_training,
+)
 from ..reading import parse_json, read_object, read_text
 from ..remote_code import additions
 from ..training_record import TrainingRecord
@@ -192,6 +198,9 @@ def _of_pipeline(
 
 
 def _of_component(folder: Path, format: Format, statements: OwnerStatements, write: bool) -> Publication:
+    has_own_card = format != "image generator" and (folder / CARD_FILE).is_file()
+    before = OwnerStatements.of_card(folder / CARD_FILE) if has_own_card else OwnerStatements()
+    check_component_may_be_shared(folder, str(folder), before.replaced_by(statements).permission)
     if format == "image generator":
         index = _index(folder)
         files = [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable, TrialTableWriter
+from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable, TrialTableWriter, provenance
 from fmri_models.cli.main import main
 from fmri_models.data.card import permission_on_card
 from fmri_models.data_terms import DATA_TERMS
@@ -161,6 +161,15 @@ def test_weights_are_refused_where_terms_forbid_it_and_python_keeps_a_permission
         )
     assert permission_of_pipeline(tmp_path / "saved") == "letter of 3 March 2026"
     assert OwnerStatements.of_card(tmp_path / "saved" / "README.md").permission == "letter of 3 March 2026"
+
+
+def test_components_are_refused_as_the_pipeline_is(example, monkeypatch, capsys):
+    monkeypatch.setattr(provenance, "terms_of", lambda *about: replace(DATA_TERMS[0], weights="forbidden"))
+    for component in ("brain_model", "processor"):
+        assert "forbid that trained weights are passed on" in refusal(example / component, capsys=capsys)
+    assert dry_run(example / "brain_model", "--permission", "letter of 3 March 2026", capsys=capsys)[0] == 0
+    with pytest.raises(FmriModelsError, match="forbid that trained weights are passed on"):
+        FmriToImagePipeline.from_pretrained(example).brain_model.push_to_hub("user/name")
 
 
 def test_nobody_elses_data_are_refused(tmp_path, capsys):
