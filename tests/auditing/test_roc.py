@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fmri_models.auditing.identification import own_against_others
 from fmri_models.auditing import roc
+from fmri_models.auditing.identification import own_against_others
 from fmri_models.auditing.roc import area, area_of, difference_of, share_of
 
 
