@@ -109,5 +109,5 @@ def _learned(recipe: Recipe, table: TrialTable, subjects: list[str]) -> Learned:
         "subjects": len(subjects),
         "sessions": sum(len(set(each.sessions.tolist())) for each in trials),
         "trials": sum(len(each) for each in trials),
-        "pictures": len({name for each in trials for name in each.stimulus_ids.tolist()}),
+        "pictures": len({name for each in trials for name in each.stimulus_ids.tolist() if name}),
     }

@@ -180,3 +180,21 @@ def test_a_saved_pipeline_is_saved_again_with_its_generator(make, tmp_path: Path
     assert again.untrained_image_generator is not None and again.training_record is not None
     first, second = unet_of(tmp_path / "out"), unet_of(tmp_path / "copy")
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("kind", ["unlabelled", "unlabelled_rest"])
+def test_trials_without_a_stimulus_are_learned_from_and_are_no_pictures(make, tmp_path, kind):
+    table = simulate(
+        "builtin:scenes",
+        tmp_path / "with_rest",
+        num_voxels=30,
+        num_train=12,
+        num_validation=4,
+        num_test=4,
+        num_subjects=1,
+        unlabelled=6,
+    )
+    train(make("out", f"data={table}", f"stages.0.train_on=[train, {kind}]", f"stages.0.unpaired=[{{parts: [{kind}]}}]"))
+    record = TrainingRecord.load(tmp_path / "out")
+    assert kind in record.train_parts
+    assert record.learned["pictures"] == 12 and record.learned["trials"] > 12
