@@ -66,6 +66,10 @@ class _LeftOut:
 _STATE_OF_TRAINING = (
     "argparse.Namespace",
     "builtins.getattr",
+    # MinD-Vis' configurations.
+    "config.Config_Generative_Model",
+    "config.Config_MAE_fMRI",
+    "config.Config_MBM_fMRI",
     "numpy._core.multiarray._reconstruct",
     "numpy._core.multiarray.scalar",
     "numpy.core.multiarray._reconstruct",

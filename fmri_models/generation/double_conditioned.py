@@ -1,7 +1,6 @@
 """A diffusion model that learns to read a brain, by cross-attention and in its time embedding (MinD-Vis)."""
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -14,6 +13,7 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
+from ..original_checkpoint import Checkpoint, read_state
 from ..reading import checked
 from .denoising import Told, denoised, noisy_start
 from .double_conditioned_original import unet_from_original, vae_from_original
@@ -149,17 +149,17 @@ class DoubleConditionedImageGenerator(ImageGenerator):
     @classmethod
     def from_original(
         cls,
-        state: Mapping[str, torch.Tensor],
+        state: Checkpoint,
         sample_size: int = 64,
         num_context_tokens: int | None = None,
         unet: UNet2DConditionModel | None = None,
         vae: VQModel | None = None,
         num_heads: int = 1,
     ) -> Self:
-        """The generator in a state dict of MinD-Vis (`model_state_dict` of `finetuned.pth`), sizes by its shapes.
+        """The generator in a checkpoint of MinD-Vis (`finetuned.pth`), sizes by its shapes.
 
         Args:
-            state: Name ▶ tensor; what belongs to the brain model is left there.
+            state: Path, whole checkpoint or state dict; what belongs to the brain model is left there.
             sample_size: Side of a latent, which no shape says.
             num_context_tokens: None for what the time condition of the state takes, or 77.
             unet: Takes the place of that in the state.
@@ -169,6 +169,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         Raises:
             FmriModelsError: Tensors are missing, unknown, of other shapes or not finite; they are named.
         """
+        state = read_state(state)
         unet = unet_from_original(state, sample_size, num_heads) if unet is None else unet
         vae = vae_from_original(state) if vae is None else vae
         if num_context_tokens is None:

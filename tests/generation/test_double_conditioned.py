@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -289,3 +291,24 @@ def test_plms_from_a_start_picture_ends_where_a_perfect_network_says():
         output_type="latent",
     ).images
     torch.testing.assert_close(drawn, picture, atol=0.15, rtol=0)
+
+
+@needs_fixtures
+@pytest.mark.parametrize("name", ["Config_Generative_Model", "Config_MBM_fMRI"])
+def test_a_checkpoint_is_read_without_running_its_configuration(tmp_path, monkeypatch, name):
+    unet_state, _ = fixture("mindvis_unet_globalpool_false", "model.diffusion_model.")
+    vae_state, _ = fixture("mindvis_vq_f4", "first_stage_model.")
+    state = {**unet_state, **vae_state}
+    module = ModuleType("config")
+    config_class = type(name, (), {"__module__": "config"})
+    setattr(module, name, config_class)
+    monkeypatch.setitem(sys.modules, "config", module)
+    config = config_class()
+    config.patch_size, config.roi = 16, "VC"
+    file = tmp_path / "finetuned.pth"
+    torch.save({"model_state_dict": state, "config": config, "state": torch.get_rng_state()}, file)
+    monkeypatch.delitem(sys.modules, "config")
+    read = DoubleConditionedImageGenerator.from_original(file, sample_size=8)
+    given = DoubleConditionedImageGenerator.from_original(state, sample_size=8)
+    for one, other in zip(read.unet.parameters(), given.unet.parameters(), strict=True):
+        assert torch.equal(one, other)

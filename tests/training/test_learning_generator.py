@@ -194,7 +194,9 @@ def test_trials_without_a_stimulus_are_learned_from_and_are_no_pictures(make, tm
         num_subjects=1,
         unlabelled=6,
     )
-    train(make("out", f"data={table}", f"stages.0.train_on=[train, {kind}]", f"stages.0.unpaired=[{{parts: [{kind}]}}]"))
+    train(
+        make("out", f"data={table}", f"stages.0.train_on=[train, {kind}]", f"stages.0.unpaired=[{{parts: [{kind}]}}]")
+    )
     record = TrainingRecord.load(tmp_path / "out")
     assert kind in record.train_parts
     assert record.learned["pictures"] == 12 and record.learned["trials"] > 12
