@@ -340,7 +340,7 @@ class DrawingHabits(PipelineHabits):
 
     def test_changed_embeddings_are_drawn(self):
         pipeline = self.make_pipeline()
-        names = ["image_embeds", "text_embeds"]
+        names = ["image_embeds", "text_embeds", "encoder_hidden_states", "time_embeds"]
 
         def callback(given: Any, step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             return {name: None if values is None else -values for name, values in tensors.items()}

@@ -116,7 +116,7 @@ GENERATORS = (
     ),
     _own("pixels", "pixels", "PixelsImageGenerator", "Small pictures themselves, from patches of pixels"),
     _own(
-        "double-conditioned",
+        "double_conditioned",
         "double_conditioned",
         "DoubleConditionedImageGenerator",
         "Diffusion that learns to read a brain, by cross-attention and time embedding (MinD-Vis, Chen et al., 2023)",

@@ -13,6 +13,7 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
+from ..offloading import onloaded
 from ..original_checkpoint import Checkpoint, read_state
 from ..reading import checked
 from .denoising import Told, denoised, noisy_start
@@ -78,8 +79,8 @@ class DoubleConditionedImageGenerator(ImageGenerator):
 
     Args:
         unet: With `class_embed_type="identity"` it has the condition in its time embedding; with None it has none.
-        scheduler: Steps of the denoising; any of diffusers' that knows the UNet's prediction. None for PLMS with the
-            noise of the published weights.
+        scheduler: Steps of the denoising; any of diffusers' that knows the UNet's prediction. None where it only
+            encodes and decodes pictures.
         vae: Autoencoder; None where the UNet works on the picture itself, in [-1, 1].
         num_context_tokens: Tokens of `encoder_hidden_states`.
         vae_revision: Content hash of the autoencoder's weights.
@@ -108,7 +109,6 @@ class DoubleConditionedImageGenerator(ImageGenerator):
                 f"The unet has class_embed_type={unet.config.class_embed_type!r}; expected 'identity', by which it is "
                 "told a time embedding, or None."
             )
-        scheduler = PNDMScheduler(**_NOISE, skip_prk_steps=True) if scheduler is None else scheduler
         self.register_modules(unet=unet, scheduler=scheduler, vae=vae)
 
     @classmethod
@@ -124,7 +124,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         """
         whole = {**_DEFAULT_SIZE, **options}
         whole["block_out_channels"] = tuple(whole["block_out_channels"])
-        size = checked(whole, DoubleConditionedOptions, "The image generator double-conditioned", "change its options")
+        size = checked(whole, DoubleConditionedOptions, "The image generator double_conditioned", "change its options")
         channels, height, width = image_size
         levels = size.block_out_channels
         with torch.random.fork_rng(devices=[]):
@@ -196,7 +196,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         _, height, width = self.image_size
         return EmbeddingSpace(
-            encoder="double-conditioned/vae",
+            encoder="double_conditioned/vae",
             revision=self.config.vae_revision,
             layer="latent",
             shape=(self.vae.config.latent_channels, height // factor, width // factor),
@@ -234,6 +234,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         noise: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
+        self._check_has_schedule()
         told = self._told(self.accept(conditions))
         latents = latents.to(self._execution_device, torch.float32)
         return diffusion_loss(self.scheduler, latents, told, self._predicted, timesteps, noise, generator)
@@ -242,6 +243,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         num_steps = self.num_steps(conditions, settings)
         if conditions.latents is not None and num_steps == 0:
             return self.in_one_step(conditions.latents, conditions)
+        self._check_has_schedule()
         shape = (len(conditions), *self.latent_space.shape)
         noise = randn_tensor(shape, generators, self._execution_device, torch.float32)
         return denoised(
@@ -254,6 +256,13 @@ class DoubleConditionedImageGenerator(ImageGenerator):
             predict=self._predicted,
             generators=generators,
         )
+
+    def _check_has_schedule(self) -> None:
+        if self.scheduler is None:
+            raise FmriModelsError(
+                "This DoubleConditionedImageGenerator has no schedule, so that it can only encode and decode; "
+                "load it with its scheduler, or pass latents alone."
+            )
 
     def _start(
         self, latents: torch.Tensor | None, noise: torch.Tensor, num_inference_steps: int, num_steps: int
@@ -292,4 +301,6 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         latents = latents.to(self._execution_device, torch.float32)
         if self.vae is None:
             return latents
-        return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        # The autoencoder looks its codebook up without calling it.
+        with onloaded(self.vae.quantize.embedding):
+            return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()

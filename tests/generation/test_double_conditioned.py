@@ -24,6 +24,7 @@ from fmri_models.generation.double_conditioned_original import (
 )
 from fmri_models.generation.image_generator import ImageGenerator
 from fmri_models.generation.loading import load_image_generator
+from tests.generation.generator_common import DrawingGeneratorMixin, randomised
 
 FIXTURES = Path(os.environ.get("FMRI_MODELS_TEST_DATA", "")) / "fixtures" / "mindvis"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the fixtures of MinD-Vis")
@@ -192,7 +193,7 @@ def test_a_saved_one_draws_the_same(tmp_path, time_conditioning):
 
 
 def test_a_recipe_makes_one_of_the_size_of_the_stimuli():
-    recipe = {"name": "double-conditioned", "options": {"block_out_channels": [8, 16], "context_dim": 12, "seed": 3}}
+    recipe = {"name": "double_conditioned", "options": {"block_out_channels": [8, 16], "context_dim": 12, "seed": 3}}
     first, second = (load_image_generator(recipe, (1, 28, 28)) for _ in range(2))
     assert first.image_size == (1, 28, 28) and first.encoder_hidden_states_space.shape == (8, 12)
     assert all(torch.equal(a, b) for a, b in zip(first.unet.parameters(), second.unet.parameters(), strict=True))
@@ -312,3 +313,37 @@ def test_a_checkpoint_is_read_without_running_its_configuration(tmp_path, monkey
     given = DoubleConditionedImageGenerator.from_original(state, sample_size=8)
     for one, other in zip(read.unet.parameters(), given.unet.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class TestDoubleConditionedImageGenerator(DrawingGeneratorMixin):
+    generator_class = DoubleConditionedImageGenerator
+
+    def make_generator(self, **options):
+        made = DoubleConditionedImageGenerator.for_stimuli(
+            (3, 8, 8), block_out_channels=[8, 16], context_dim=8, attention_heads=2
+        )
+        torch.manual_seed(3)
+        vae = VQModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=3,
+            norm_num_groups=4,
+            num_vq_embeddings=16,
+            vq_embed_dim=3,
+            scaling_factor=1.0,
+        ).eval()
+        components = {"unet": randomised(made.unet), "scheduler": made.scheduler, "vae": vae}
+        return DoubleConditionedImageGenerator(**(components | {"num_context_tokens": 4} | options))
+
+    def make_inputs(self, generator, num_images):
+        source = torch.Generator().manual_seed(6)
+        hidden = torch.randn(num_images, *generator.encoder_hidden_states_space.shape, generator=source)
+        times = torch.randn(num_images, *generator.time_embeds_space.shape, generator=source)
+        return {"encoder_hidden_states": hidden, "time_embeds": times}
+
+    def computed(self, pipeline):
+        return {
+            "pictures": self.drawn_by(pipeline),
+            "latents": pipeline.encode_images(self.make_pictures(pipeline, 2)),
+        }
