@@ -57,7 +57,9 @@ def cached_files(cache: Path) -> list[Path]:
 
 
 def test_whatever_a_generator_is_told_can_be_learned() -> None:
-    assert {**TARGET_SPACES} == CONDITION_SPACES
+    # What a generator learns to read is computed of no picture.
+    learned = {"encoder_hidden_states", "time_embeds", "control"}
+    assert {name: space for name, space in CONDITION_SPACES.items() if name not in learned} == {**TARGET_SPACES}
 
 
 def test_targets_are_those_of_the_generator_and_computed_once(table: TrialTable, own_cache: Path) -> None:
