@@ -8,9 +8,12 @@ import torch
 
 from ..conditions import Conditions
 from .image_generator import Generators, ImageGenerator
+from .trainable_generator import Told
 
-# What a network is told, by name; the first dimension of each tensor is the picture.
-Told = dict[str, torch.Tensor]
+
+def zeros_like(told: Told) -> Told:
+    """What a network is told where zero stands for nothing."""
+    return {name: torch.zeros_like(values) for name, values in told.items()}
 
 
 def noisy_start(

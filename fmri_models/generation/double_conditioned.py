@@ -11,21 +11,25 @@ from pydantic import Field
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import LEARNED, EmbeddingSpace
+from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..offloading import onloaded
 from ..original_checkpoint import Checkpoint, read_state
 from ..reading import checked
-from .denoising import Told, denoised, noisy_start
+from .denoising import denoised, noisy_start, zeros_like
 from .double_conditioned_original import unet_from_original, vae_from_original
 from .image_generator import Generators, ImageGenerator
 from .stored_generator import GeneratorOptions
-from .trainable_generator import diffusion_loss
+from .trainable_generator import Predict, Told
 from .weights_digest import weights_digest
 
 # The noise that the published weights were trained with; as PLMS, PNDM takes an additional first step.
 _NOISE = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear", "steps_offset": 1}
 _SCHEDULERS: dict[str, Any] = {"pndm": PNDMScheduler, "ddim": DDIMScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+_Channels = Annotated[int, Field(ge=8, le=4096, multiple_of=8)]
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 
 class DoubleConditionedOptions(GeneratorOptions):
@@ -43,31 +47,15 @@ class DoubleConditionedOptions(GeneratorOptions):
         seed: Of the initial weights.
     """
 
-    block_out_channels: Annotated[tuple[Annotated[int, Field(ge=8, le=4096, multiple_of=8)], ...], Field(min_length=2)]
-    layers_per_block: Annotated[int, Field(ge=1, le=8)]
-    context_dim: Annotated[int, Field(ge=1, le=8192)]
-    num_context_tokens: Annotated[int, Field(ge=1, le=4096)]
-    time_conditioning: bool
-    attention_heads: Annotated[int, Field(ge=1, le=64)]
-    prediction_type: Literal["epsilon", "v_prediction", "sample"]
-    scheduler: Literal["pndm", "ddim", "dpm"]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**{**_DEFAULT_SIZE, **values})
-
-
-_DEFAULT_SIZE: dict[str, Any] = {
-    "block_out_channels": (32, 64),
-    "layers_per_block": 1,
-    "context_dim": 64,
-    "num_context_tokens": 8,
-    "time_conditioning": True,
-    "attention_heads": 1,
-    "prediction_type": "epsilon",
-    "scheduler": "pndm",
-    "seed": 0,
-}
+    block_out_channels: Annotated[list[_Channels], Field(min_length=2)] = [32, 64]
+    layers_per_block: Annotated[int, Field(ge=1, le=8)] = 1
+    context_dim: Annotated[int, Field(ge=1, le=8192)] = 64
+    num_context_tokens: Annotated[int, Field(ge=1, le=4096)] = 8
+    time_conditioning: bool = True
+    attention_heads: Annotated[int, Field(ge=1, le=64)] = 1
+    prediction_type: PredictionType = "epsilon"
+    scheduler: Literal["pndm", "ddim", "dpm"] = "pndm"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class DoubleConditionedImageGenerator(ImageGenerator):
@@ -122,11 +110,13 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         Raises:
             FmriModelsError: An option is none.
         """
-        whole = {**_DEFAULT_SIZE, **options}
-        whole["block_out_channels"] = tuple(whole["block_out_channels"])
-        size = checked(whole, DoubleConditionedOptions, "The image generator double_conditioned", "change its options")
+        if "block_out_channels" in options:
+            options["block_out_channels"] = list(options["block_out_channels"])
+        size = checked(
+            options, DoubleConditionedOptions, "The image generator double_conditioned", "change its options"
+        )
         channels, height, width = image_size
-        levels = size.block_out_channels
+        levels = tuple(size.block_out_channels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(size.seed)
             unet = UNet2DConditionModel(
@@ -142,8 +132,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
                 attention_head_dim=size.attention_heads,
                 class_embed_type="identity" if size.time_conditioning else None,
             )
-        only_pndm = {"skip_prk_steps": True} if size.scheduler == "pndm" else {}
-        scheduler = _SCHEDULERS[size.scheduler](**_NOISE, prediction_type=size.prediction_type, **only_pndm)
+        scheduler = _schedule(size.scheduler, size.prediction_type)
         return cls(unet.eval(), scheduler, num_context_tokens=size.num_context_tokens)
 
     @classmethod
@@ -176,14 +165,12 @@ class DoubleConditionedImageGenerator(ImageGenerator):
             first = state.get("model.diffusion_model.time_embed_condtion.0.weight")
             is_pooled = any(name.startswith("model.diffusion_model.time_embed_condtion.") for name in state)
             num_context_tokens = 77 if not is_pooled else 1 if first is None or first.ndim < 3 else first.shape[1]
-        scheduler = PNDMScheduler(**_NOISE, skip_prk_steps=True)
         revision = weights_digest([vae])
-        return cls(unet, scheduler, vae, num_context_tokens=num_context_tokens, vae_revision=revision)
+        return cls(unet, _schedule("pndm"), vae, num_context_tokens=num_context_tokens, vae_revision=revision)
 
     @property
     def image_size(self) -> tuple[int, int, int]:
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = self._sample_size
         if self.vae is None:
             return (self.unet.config.in_channels, height, width)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -193,30 +180,31 @@ class DoubleConditionedImageGenerator(ImageGenerator):
     def latent_space(self) -> EmbeddingSpace:
         if self.vae is None:
             return EmbeddingSpace(encoder="pixels", layer="latent", shape=self.image_size, normalisation="[-1, 1]")
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         _, height, width = self.image_size
         return EmbeddingSpace(
             encoder="double_conditioned/vae",
             revision=self.config.vae_revision,
             layer="latent",
-            shape=(self.vae.config.latent_channels, height // factor, width // factor),
+            shape=(self.vae.config.latent_channels, *self._sample_size),
             preprocessing=f"{height}x{width} in [-1, 1]",
         )
 
     @property
+    def _sample_size(self) -> tuple[int, int]:
+        size = self.unet.config.sample_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
     def encoder_hidden_states_space(self) -> EmbeddingSpace:
         shape = (self.config.num_context_tokens, self.unet.config.cross_attention_dim)
-        return self._learned_space("encoder_hidden_states", shape)
+        return self.learned_space("encoder_hidden_states", shape)
 
     @property
     def time_embeds_space(self) -> EmbeddingSpace | None:
         if self.unet.config.class_embed_type is None:
             return None
         width = self.unet.config.time_embedding_dim or 4 * self.unet.config.block_out_channels[0]
-        return self._learned_space("time_embeds", (width,))
-
-    def _learned_space(self, layer: str, shape: tuple[int, ...]) -> EmbeddingSpace:
-        return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
+        return self.learned_space("time_embeds", (width,))
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encodes pictures (N, *image_size) in [0, 1]; an autoencoder's latents are those before the codebook."""
@@ -226,18 +214,9 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         """Pictures of latents, which an autoencoder takes to the next entries of its codebook first."""
         return (self.in_chunks(self._decode_chunk, latents) + 1) / 2
 
-    def training_loss(
-        self,
-        latents: torch.Tensor,
-        conditions: Conditions,
-        timesteps: torch.Tensor | None = None,
-        noise: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
+    def network_in_training(self, conditions: Conditions, generator: torch.Generator | None) -> tuple[Told, Predict]:
         self._check_has_schedule()
-        told = self._told(self.accept(conditions))
-        latents = latents.to(self._execution_device, torch.float32)
-        return diffusion_loss(self.scheduler, latents, told, self._predicted, timesteps, noise, generator)
+        return self._told(self.accept(conditions)), self._predicted
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         num_steps = self.num_steps(conditions, settings)
@@ -252,7 +231,7 @@ class DoubleConditionedImageGenerator(ImageGenerator):
             conditions,
             self._told(conditions),
             tell=self._told,
-            nothing_like=lambda told: {name: torch.zeros_like(values) for name, values in told.items()},
+            nothing_like=zeros_like,
             predict=self._predicted,
             generators=generators,
         )
@@ -304,3 +283,8 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         # The autoencoder looks its codebook up without calling it.
         with onloaded(self.vae.quantize.embedding):
             return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+
+
+def _schedule(name: str, prediction_type: PredictionType = "epsilon") -> Any:
+    only_pndm = {"skip_prk_steps": True} if name == "pndm" else {}
+    return _SCHEDULERS[name](**_NOISE, prediction_type=prediction_type, **only_pndm)

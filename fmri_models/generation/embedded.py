@@ -14,14 +14,14 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
-from ..embedding_space import LEARNED, EmbeddingSpace
+from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..names import one_line
 from ..offloading import onloaded
 from .clip_embedding import token_ids
-from .denoising import Told, denoised, noisy_start
+from .denoising import denoised, noisy_start, zeros_like
 from .image_generator import Generators, ImageGenerator
-from .trainable_generator import diffusion_loss
+from .trainable_generator import Predict, Told
 
 ASSETS_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
@@ -149,14 +149,11 @@ class EmbeddedImageGenerator(ImageGenerator):
     @property
     def encoder_hidden_states_space(self) -> EmbeddingSpace:
         num_tokens = self.image_embedding_space.shape[0] + self.text_embedding_space.shape[0]
-        return self._learned_space("encoder_hidden_states", (num_tokens, self.image_encoder.config.projection_dim))
+        return self.learned_space("encoder_hidden_states", (num_tokens, self.image_encoder.config.projection_dim))
 
     @property
     def time_embeds_space(self) -> EmbeddingSpace:
-        return self._learned_space("time_embeds", (self.image_encoder.config.projection_dim,))
-
-    def _learned_space(self, layer: str, shape: tuple[int, ...]) -> EmbeddingSpace:
-        return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
+        return self.learned_space("time_embeds", (self.image_encoder.config.projection_dim,))
 
     def _embedding_space(self, tower: str, num_tokens: int, normalisation: str, preprocessing: str) -> EmbeddingSpace:
         return EmbeddingSpace(
@@ -252,19 +249,10 @@ class EmbeddedImageGenerator(ImageGenerator):
             pooled = pooled + conditions.time_embeds.to(pooled)
         return tokens, pooled
 
-    def training_loss(
-        self,
-        latents: torch.Tensor,
-        conditions: Conditions,
-        timesteps: torch.Tensor | None = None,
-        noise: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
+    def network_in_training(self, conditions: Conditions, generator: torch.Generator | None) -> tuple[Told, Predict]:
         if self.unet is None:
-            return super().training_loss(latents, conditions, timesteps, noise, generator)
-        told = self._told(self.accept(conditions))
-        latents = latents.to(self._execution_device, torch.float32)
-        return diffusion_loss(self.scheduler, latents, told, self._asked, timesteps, noise, generator)
+            return super().network_in_training(conditions, generator)
+        return self._told(self.accept(conditions)), self._asked
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, 12, 8, 8) standardised latents of the pictures."""
@@ -281,7 +269,7 @@ class EmbeddedImageGenerator(ImageGenerator):
             conditions,
             self._told(conditions),
             tell=self._told,
-            nothing_like=lambda told: {name: torch.zeros_like(values) for name, values in told.items()},
+            nothing_like=zeros_like,
             predict=self._predicted,
             generators=generators,
         )

@@ -138,9 +138,12 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     @property
     def learned_condition_spaces(self) -> dict[str, EmbeddingSpace]:
         """Name of the property ▶ space of each condition that it learns to read."""
-        names = ("encoder_hidden_states_space", "time_embeds_space", "control_space")
-        spaces = {name: getattr(self, name) for name in names}
-        return {name: space for name, space in spaces.items() if space is not None and space.encoder == LEARNED}
+        spaces = self.condition_spaces.items()
+        return {CONDITION_SPACES[name]: space for name, space in spaces if space.encoder == LEARNED}
+
+    def learned_space(self, layer: str, shape: tuple[int, ...]) -> EmbeddingSpace:
+        """Space of a condition that it learns to read; needs a `condition_revision` in its configuration."""
+        return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
 
     @property
     def control_space(self) -> EmbeddingSpace | None:

@@ -17,12 +17,12 @@ from ..embedding_space import EmbeddingSpace, clip_hidden_text_space, clip_poole
 from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences
 from ..library_options import dtype_of
-from .denoising import Told
 from .generator_folder import load_network
 from .ip_adapter_network import IPAdapter, check_image_encoder, check_unet, cross_attentions
 from .latent_diffusion import LatentDiffusionGenerator
 from .source import Repository, Revision, Subfolder
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
+from .trainable_generator import Told
 
 _PUBLISHED_IMAGE_WIDTH = 1024
 _PUBLISHED_TEXT_SHAPE = (77, 768)

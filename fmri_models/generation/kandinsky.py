@@ -14,11 +14,11 @@ from ..embedding_space import EmbeddingSpace, clip_pooled_space
 from ..errors import FmriModelsError
 from ..hub_repository import at_revision, hub_errors_as_sentences
 from ..library_options import dtype_of
-from .denoising import Told
 from .generator_folder import load_network
 from .latent_diffusion import LatentDiffusionGenerator
 from .source import Repository
 from .stored_generator import GeneratorOptions, ImageSide, hub_options
+from .trainable_generator import Told
 
 # Of the published decoder (Razzhigaev et al., 2023).
 _EMBEDDING_WIDTH = 1280

@@ -16,9 +16,9 @@ from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
 from .clip_embedding import ClipPreprocessing, token_ids
-from .denoising import Told, denoised, noisy_start
+from .denoising import denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
-from .trainable_generator import diffusion_loss
+from .trainable_generator import Predict, Told
 
 
 class LatentDiffusionGenerator(ImageGenerator):
@@ -244,30 +244,18 @@ class LatentDiffusionGenerator(ImageGenerator):
                 generators=generators,
             )
 
-    def training_loss(
-        self,
-        latents: torch.Tensor,
-        conditions: Conditions,
-        timesteps: torch.Tensor | None = None,
-        noise: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
+    def network_in_training(self, conditions: Conditions, generator: torch.Generator | None) -> tuple[Told, Predict]:
         network, conditions = self._drawing_network(), self.accept(conditions)
         conditions = conditions.to(self._execution_device, torch.float32)
         # Those of what it is told; that of the picture is the loss' own.
         noises = self.draw_noises(len(conditions), generator)
         told = self.unconditional(len(conditions)) if conditions.told_nothing else self.condition(conditions, noises)
-        latents = latents.to(self._execution_device, torch.float32)
-        with self.reading(told):
-            return diffusion_loss(
-                self.scheduler,
-                latents,
-                told,
-                lambda sample, *asked: self.predict(sample.to(network.dtype), *asked).float(),
-                timesteps,
-                noise,
-                generator,
-            )
+
+        def predict(sample: torch.Tensor, timesteps: torch.Tensor, told: Told) -> torch.Tensor:
+            with self.reading(told):
+                return self.predict(sample.to(network.dtype), timesteps, told).float()
+
+        return told, predict
 
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:
         return (self.in_chunks(self.to_pictures, latents).float() + 1) / 2

@@ -16,9 +16,9 @@ from ..conditions import Conditions
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, clip_hidden_text_space, clip_pooled_space, stable_diffusion_latent_space
 from ..errors import FmriModelsError
-from .denoising import Told
 from .latent_diffusion import LatentDiffusionGenerator
 from .stored_generator import GeneratorOptions, ImageSide
+from .trainable_generator import Told
 
 # Width of the embedding ▶ vision tower, of stable-diffusion-2-1-unclip and stable-diffusion-2-1-unclip-small.
 _IMAGE_ENCODERS = {1024: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 768: "openai/clip-vit-large-patch14"}

@@ -1,8 +1,8 @@
 """What of an image generator can learn, by which names, and the loss of a diffusion model."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DDPMScheduler
@@ -12,8 +12,10 @@ from ..conditions import Conditions
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 
-if TYPE_CHECKING:
-    from .denoising import Told
+# What a network is told, by name; the first dimension of each tensor is the picture.
+Told = dict[str, torch.Tensor]
+# Calls the network with a noisy sample, timesteps and what it is told; gives float32.
+Predict = Callable[[torch.Tensor, torch.Tensor, Told], torch.Tensor]
 
 # Names of parameters in the networks of diffusers. The norm before a cross-attention is trained with it (Chen et al.,
 # 2023, MinD-Vis, 3.3); that of a Kandinsky reads its conditions by projections of their own.
@@ -28,24 +30,24 @@ _GROUPS: dict[str, re.Pattern[str]] = {
 class TrainableGenerator:
     """The part of an image generator that says what can be trained of it; where nothing can, it is left as it is.
 
+    A subclass that can learn names its networks and implements `network_in_training`.
+
     Attributes:
         learning_components: Names of the networks that can learn.
+        learning_groups: Name of a group ▶ pattern that is found in a parameter's name within its network.
         target_components: Name of a target ▶ names of the components that it is computed with, which cannot be trained
             while the target is learned from.
     """
 
     learning_components: ClassVar[tuple[str, ...]] = ()
+    learning_groups: ClassVar[Mapping[str, re.Pattern[str]]] = _GROUPS
     target_components: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @property
     def trainable_groups(self) -> tuple[str, ...]:
         """Names of the groups of parameters that can be trained; none where the generator can't learn."""
         names = [name for name, _ in self._learning_parameters()]
-        return tuple(group for group in self.parameter_groups_by_name() if any(self._is_in(group, n) for n in names))
-
-    def parameter_groups_by_name(self) -> Mapping[str, re.Pattern[str]]:
-        """Name of a group ▶ pattern that is found in a parameter's name within its network, without the network's."""
-        return _GROUPS
+        return tuple(group for group in self.learning_groups if any(self._is_in(group, n) for n in names))
 
     def parameters_of(self, groups: Sequence[str]) -> dict[str, nn.Parameter]:
         """Parameters of some groups, by names that begin with that of their network, such as `unet.conv_in.weight`.
@@ -98,6 +100,18 @@ class TrainableGenerator:
         Raises:
             FmriModelsError: The generator can't learn, or takes no such conditions.
         """
+        told, predict = self.network_in_training(conditions, generator)
+        image_generator: Any = self
+        latents = latents.to(image_generator._execution_device, torch.float32)
+        return diffusion_loss(image_generator.scheduler, latents, told, predict, timesteps, noise, generator)
+
+    def network_in_training(self, conditions: Conditions, generator: torch.Generator | None) -> tuple[Told, Predict]:
+        """What the network is told of pictures that it learns from, and how it is asked; with gradient to both.
+
+        Args:
+            conditions: As a caller gave them; to be checked.
+            generator: Source of what is drawn for them; on the CPU.
+        """
         raise FmriModelsError(f"{type(self).__name__} has nothing that can be trained; choose a diffusion model.")
 
     def _learning_networks(self) -> Iterable[tuple[str, nn.Module]]:
@@ -112,7 +126,7 @@ class TrainableGenerator:
                 yield f"{component}.{name}", parameter
 
     def _is_in(self, group: str, name: str) -> bool:
-        return self.parameter_groups_by_name()[group].search(name.split(".", 1)[1]) is not None
+        return self.learning_groups[group].search(name.split(".", 1)[1]) is not None
 
     def _check_groups(self, groups: Sequence[str]) -> None:
         known = self.trainable_groups
@@ -128,8 +142,8 @@ class TrainableGenerator:
 def diffusion_loss(
     scheduler: Any,
     latents: torch.Tensor,
-    told: "Told",
-    predict: Any,
+    told: Told,
+    predict: Predict,
     timesteps: torch.Tensor | None,
     noise: torch.Tensor | None,
     generator: torch.Generator | None,

@@ -32,9 +32,9 @@ from .clip_embedding import (
     end_positions,
     token_ids,
 )
-from .denoising import Told
 from .latent_diffusion import LatentDiffusionGenerator
 from .stored_generator import GeneratorOptions, ImageSide
+from .trainable_generator import Told
 
 # The published repository says that its text UNet is a class of "versatile_diffusion", which diffusers' loader looks up
 # among its pipelines. It has not found it there since it moved the module among its deprecated ones.
