@@ -37,12 +37,12 @@ class LoadedComponents:
     def changed(self, now: "LoadedComponents") -> set[str]:
         """Names of the components that are others now, as far as can be seen."""
         found = set(self.given)
-        if not _same(self.brain_model, now.brain_model):
+        if not have_same_values(self.brain_model, now.brain_model):
             found.add("brain_model")
         subjects = self.processor.keys() | now.processor.keys()
         if any(self.processor.get(name) is not now.processor.get(name) for name in subjects):
             found.add("processor")
-        if not _same(self.image_generator, now.image_generator):
+        if not have_same_values(self.image_generator, now.image_generator):
             found.add("image_generator")
         return found
 
@@ -70,10 +70,10 @@ def _some_of(values: torch.Tensor) -> torch.Tensor:
     return flat[:: max(1, len(flat) // _VALUES_A_TENSOR)].cpu().clone()
 
 
-def _same(before: Any, now: Any) -> bool:
+def have_same_values(before: Any, now: Any) -> bool:
     """Whether values are the same, and tensors but for their precision."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return before.keys() == now.keys() and all(_same(before[name], now[name]) for name in before)
+        return before.keys() == now.keys() and all(have_same_values(before[name], now[name]) for name in before)
     if isinstance(before, torch.Tensor) and isinstance(now, torch.Tensor):
         return before.shape == now.shape and torch.equal(before.to(now.dtype), now)
     return bool(before == now)

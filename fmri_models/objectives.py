@@ -131,8 +131,8 @@ class GradientObjective(Objective, ABC, Generic[Model]):
             in the stage have no gradient.
     """
 
-    image_generator: ClassVar[Any] = None
-
+    # Of no dataclass, and so no option of an objective.
+    image_generator: Any = None
     takes_repetitions: ClassVar[bool] = False
     few_stimuli: ClassVar[int] = 0
     few_stimuli_with_simulation: ClassVar[int] = 0

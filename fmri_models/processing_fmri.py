@@ -50,7 +50,6 @@ from .processing.patterns import (
     check_not_constant,
     padded_width,
     pooled,
-    wrapped,
     wrapped_columns,
 )
 from .processing.statistics_file import (
@@ -493,12 +492,10 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 positions,
                 lambda row, voxel: statistics.recorded_voxel(int(statistics.selected[voxel]), widths[row]),
             )
-        if self.padding is not None:
-            values = values[:, self._columns(name, values.shape[1])]
-        elif self.pad_multiple is not None:
-            values = wrapped(values, self._processed_width(name) if self.pool_width is None else values.shape[1])
         if self.pool_width is not None:
             values = pooled(values, self.pool_width)
+        elif self.padding is not None or self.pad_multiple is not None:
+            values = values[:, self._columns(name, values.shape[1])]
         return values
 
     def _check_widths(self, widths: list[int], name: str) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from .component_index import CARD_FILE
 from .data_terms import DataTerms, terms_of
 from .errors import FmriModelsError
-from .loaded_components import LoadedComponents
+from .loaded_components import LoadedComponents, have_same_values
+from .modeling_fmri import INDEX_FILE
 from .names import one_line
 from .reading import MEBIBYTE, read_bytes
 from .registry import card_writer
@@ -23,7 +23,6 @@ LIBRARY = "fmri_models"
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE)
 # What is published with a pipeline and is no component of it.
 ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
-_PIPELINE_INDEX = "model_index.json"
 _SHOWING_STIMULI = ("report.html", "grid.png")
 _MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
 _CARD_HEADER_BYTES = 2**16
@@ -184,7 +183,7 @@ def check_weights_may_be_shared(terms: DataTerms | None, what: str, permission: 
 def record_around(component: Path) -> TrainingRecord | None:
     """The training record of the pipeline that a component's folder lies in; None where that is not known."""
     pipeline = component.absolute().parent
-    return TrainingRecord.load(pipeline) if (pipeline / _PIPELINE_INDEX).is_file() else None
+    return TrainingRecord.load(pipeline) if (pipeline / INDEX_FILE).is_file() else None
 
 
 def check_component_may_be_shared(component: Path, what: str, permission: str | None) -> None:
@@ -217,14 +216,10 @@ def _are_same(weights: Path, older: Path) -> bool:
     try:
         with safe_open(weights, "pt") as now, safe_open(older, "pt") as before:
             return set(now.keys()) == set(before.keys()) and all(
-                _has_values_of(now.get_tensor(name), before.get_tensor(name)) for name in sorted(now.keys())
+                have_same_values(before.get_tensor(name), now.get_tensor(name)) for name in sorted(now.keys())
             )
     except SafetensorError:
         return False
-
-
-def _has_values_of(now: torch.Tensor, before: torch.Tensor) -> bool:
-    return now.shape == before.shape and torch.equal(before.to(now.dtype), now)
 
 
 def _is_foreign_card(path: Path) -> bool:

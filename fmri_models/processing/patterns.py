@@ -150,12 +150,6 @@ def check_not_constant(patterns: np.ndarray, name: str, numbers: list[int]) -> N
         )
 
 
-def wrapped(values: np.ndarray, width: int) -> np.ndarray:
-    """Pads by repeating the pattern from its start, as MinD-Vis pads to a multiple of its patch."""
-    repeats = -(-width // values.shape[1])
-    return np.tile(values, (1, repeats))[:, :width]
-
-
 def wrapped_columns(num_columns: int, patch_size: int, width: int, extra_patch: bool) -> np.ndarray:
     """(width,) int64 which of a pattern's columns each one is, where it is repeated from its start up to a width.
 

@@ -1,5 +1,6 @@
 """What a recipe is built of: its subjects, processor, image generator and targets, and the model before training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,6 @@ from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from .initial_model import load_initial_weights
 from .inner_folds import INNER_SPLIT
-from .learning_generator import learned_condition_spaces
 from .recipe import Recipe
 from .recipe_options import OWN_PROCESSOR_KEYS, check_keys
 from .round_trip import say_what_is_lost
@@ -41,6 +41,9 @@ class NamesSpaces(Protocol):
 
     @property
     def latent_space(self) -> EmbeddingSpace | None: ...
+
+    @property
+    def learned_condition_spaces(self) -> Mapping[str, EmbeddingSpace]: ...
 
 
 def recipe_subjects(recipe: Recipe, table: TrialTable) -> list[str]:
@@ -174,7 +177,7 @@ def _learned_spaces(recipe: Recipe, config_class: type[FmriConfig], generator: N
     Raises:
         FmriModelsError: The generator reads none of them.
     """
-    found = [name for name in config_class.learned_conditions if name in learned_condition_spaces(generator)]
+    found = [name for name in config_class.learned_conditions if name in generator.learned_condition_spaces]
     if config_class.learned_conditions and not found:
         needed = ", ".join(name.removesuffix("_space") for name in config_class.learned_conditions)
         raise FmriModelsError(

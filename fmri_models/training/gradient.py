@@ -101,8 +101,7 @@ class GradientStage:
         self.learning: LearningGenerator | None = None
         if generator is not None and generator_groups:
             self.learning = LearningGenerator(generator, generator_groups, self.accelerator.device)
-        # Not a field of the recipe's, and no class variable of all stages.
-        vars(objective)["image_generator"] = generator
+        objective.image_generator = generator
         objective.prepare(self.model, data)
         copy_from_main(model)
         further = {} if self.learning is None else self.learning.parameters
@@ -185,7 +184,7 @@ class GradientStage:
         self.weights.close()
         if self.learning is not None:
             self.learning.close()
-        vars(self.objective).pop("image_generator", None)
+        self.objective.image_generator = None
         self.accelerator.free_memory()
         self.model.to("cpu").eval()
 

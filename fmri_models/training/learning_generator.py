@@ -1,6 +1,6 @@
 """The image generator of a stage that trains it: which of its parameters learn, and what becomes of the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..hub_repository import is_folder
 from ..modeling_fmri import FmriPreTrainedModel
 from ..names import listed
 from ..option_types import check_fields
+from ..typed_values import check_key
+from .trained_weights import freeze_all_but
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def generator_training(value: Mapping[str, Any] | None) -> GeneratorTraining | N
     """
     if value is None:
         return None
-    if unknown := sorted(set(map(str, value)) - {"train"}):
-        raise FmriModelsError(f"image_generator has the key {unknown[0]!r}; it has train, a list of groups.")
+    for key in value:
+        check_key(key, ["train"], "image_generator")
     if "train" not in value:
         raise FmriModelsError("image_generator does not say what is trained; add train: [cross_attention], or all.")
     return GeneratorTraining(**value)
@@ -75,17 +77,10 @@ class LearningGenerator:
                     "trained; load it with generator.dtype=float32."
                 )
         generator.to(device)
-        chosen = {id(parameter) for parameter in self.parameters.values()}
-        self._frozen = [
-            parameter
-            for network in _networks(generator)
-            for parameter in network.parameters()
-            if parameter.requires_grad and id(parameter) not in chosen
-        ]
-        for parameter in self._frozen:
-            parameter.requires_grad_(False)
-        names = {name.split(".", 1)[0] for name in self.parameters}
-        self._trained_networks = [getattr(generator, name) for name in sorted(names)]
+        networks = [each for each in generator.components.values() if isinstance(each, nn.Module)]
+        every = (parameter for network in networks for parameter in network.parameters())
+        self._frozen = freeze_all_but(self.parameters.values(), every)
+        self._trained_networks = [getattr(generator, name) for name in _components_of(self.parameters)]
 
     def train(self, mode: bool = True) -> None:
         """Train or eval mode of the networks that learn; the others stay in eval mode."""
@@ -106,9 +101,9 @@ def check_not_a_source(generator: ImageGenerator, groups: Sequence[str], targets
     Raises:
         FmriModelsError: Names the component and the target.
     """
-    trained = {name.split(".", 1)[0] for name in generator.parameters_of(groups)}
+    trained = _components_of(generator.parameters_of(groups))
     for target in targets:
-        if both := sorted(trained & set(generator.target_components.get(target, ()))):
+        if both := sorted({*trained} & set(generator.target_components.get(target, ()))):
             raise FmriModelsError(
                 f"The stage {stage!r} trains the image generator's {listed(both)}, with which its target {target} is "
                 "computed; choose other groups in image_generator.train, or other targets."
@@ -118,13 +113,15 @@ def check_not_a_source(generator: ImageGenerator, groups: Sequence[str], targets
 def note_learned_weights(generator: ImageGenerator, model: FmriPreTrainedModel, trained: Sequence[str]) -> None:
     """Writes into both configurations which weights the learned conditions belong to.
 
+    From now on the generator is a copy that differs from what its source has, and has no place but the pipeline.
+
     Args:
         generator: Was trained.
         model: Was trained with it.
         trained: Names of the parameters that learned.
     """
-    components = sorted({name.split(".", 1)[0] for name in trained})
-    revision = weights_digest(getattr(generator, name) for name in components)
+    generator.source = None
+    revision = weights_digest(getattr(generator, name) for name in _components_of(trained))
     generator.register_to_config(condition_revision=revision)
     for name, space in generator.learned_condition_spaces.items():
         if getattr(model.config, name, None) is not None:
@@ -132,16 +129,15 @@ def note_learned_weights(generator: ImageGenerator, model: FmriPreTrainedModel, 
 
 
 def untrained_source(stated: str | Mapping[str, Any], generator: ImageGenerator) -> GeneratorSource | None:
-    """Where everybody finds the generator as it was before training, which from now on is a copy that differs.
+    """Where everybody finds a generator as it was before training.
 
     Args:
         stated: As the recipe says it.
-        generator: Was trained; from now on it has no place but the pipeline.
+        generator: The generator.
 
     Returns:
         None where it has no such place: it was made for the stimuli, or lies in a folder of this machine.
     """
-    generator.source = None
     source = parse_source(stated)
     place = source.repository or generator.default_repository
     if place is None and generator.package_folder is None:
@@ -149,10 +145,6 @@ def untrained_source(stated: str | Mapping[str, Any], generator: ImageGenerator)
     return None if place is not None and is_folder(place) else source
 
 
-def learned_condition_spaces(generator: Any) -> dict[str, Any]:
-    """Name ▶ space of each condition that a generator has learned, or is about to learn, to read."""
-    return dict(getattr(generator, "learned_condition_spaces", {}))
-
-
-def _networks(generator: ImageGenerator) -> list[nn.Module]:
-    return [each for each in generator.components.values() if isinstance(each, nn.Module)]
+def _components_of(parameters: Iterable[str]) -> list[str]:
+    """Names of the components that parameters are of."""
+    return sorted({name.split(".", 1)[0] for name in parameters})

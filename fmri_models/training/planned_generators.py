@@ -1,5 +1,6 @@
 """The spaces of image generators whose weights are gigabytes, which nobody loads to count."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,11 @@ class PlannedGenerator:
     image_embedding_space: EmbeddingSpace | None = None
     latent_space: EmbeddingSpace | None = None
     text_embedding_space: EmbeddingSpace | None = None
+
+    @property
+    def learned_condition_spaces(self) -> Mapping[str, EmbeddingSpace]:
+        """None: nothing is published of what a generator has yet to learn to read."""
+        return {}
 
 
 def planned_generator(generator: str | dict[str, Any]) -> PlannedGenerator | None:

@@ -110,7 +110,6 @@ class Stage:
                 f"The stage {self.name!r} simulates trials, which needs training by gradient and goes with neither "
                 "augmentation nor teacher; leave one of them out."
             )
-
         needs_gradient = {"image_generator": self.image_generator, "unpaired": self.unpaired}
         for name, value in needs_gradient.items():
             if value is not None and self.training is None:
@@ -120,6 +119,12 @@ class Stage:
                 )
         generator_training(self.image_generator)
         unpaired_sources(self.unpaired)
+
+    @property
+    def generator_groups(self) -> list[str]:
+        """Groups of the image generator's parameters that learn."""
+        options = generator_training(self.image_generator)
+        return [] if options is None else options.train
 
     @property
     def held_out_parts(self) -> list[str]:

@@ -16,7 +16,7 @@ from ..processing_fmri import FmriProcessor
 from .checkpoints import Checkpoints, StageState, read_state
 from .curve import curve
 from .gradient import GradientStage
-from .learning_generator import check_not_a_source, generator_training
+from .learning_generator import check_not_a_source
 from .loop import StageLoop
 from .processes import processes
 from .randomness import StageIdentity
@@ -83,11 +83,8 @@ class StageRunner:
         stage, recipe = self.recipe.stages[number], self.recipe
         assert stage.training is not None
         objective = gradient_objective(recipe, stage)
-        learning = generator_training(stage.image_generator)
-        groups = [] if learning is None else learning.train
         examples = self.examples.by_gradient(stage, objective.targets)
-        if groups:
-            check_not_a_source(self.generator, groups, examples.targets, stage.name)
+        check_not_a_source(self.generator, stage.generator_groups, examples.targets, stage.name)
         return GradientStage(
             self.model,
             objective,
@@ -99,15 +96,14 @@ class StageRunner:
             log_folder(self.out) if self.out is not None else None,
             online_targets=examples.online_targets,
             generator=self.generator,
-            generator_groups=groups,
+            generator_groups=stage.generator_groups,
             unpaired=examples.unpaired,
         )
 
     def learned(self, number: int) -> dict[str, torch.nn.Parameter]:
         """Name ▶ parameter of the image generator that a stage, or one before it, trains."""
-        options = [generator_training(stage.image_generator) for stage in self.recipe.stages[: number + 1]]
-        groups = sorted({group for each in options if each is not None for group in each.train})
-        return self.generator.parameters_of(groups) if groups else {}
+        stages = self.recipe.stages[: number + 1]
+        return self.generator.parameters_of(sorted({group for stage in stages for group in stage.generator_groups}))
 
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""

@@ -1,6 +1,6 @@
 """The weights that a stage trains: which these are, their optimiser with its schedule, and their moving average."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -165,8 +165,13 @@ class TrainedWeights:
 
 def freeze_others(model: FmriPreTrainedModel, objective: GradientObjective[Any]) -> list[nn.Parameter]:
     """Takes out of training what the objective does not train; gives what was taken out."""
-    chosen = {id(parameter) for parameter in objective.trainable(model)}
-    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    return freeze_all_but(objective.trainable(model), model.parameters())
+
+
+def freeze_all_but(trained: Iterable[nn.Parameter], parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Takes parameters out of training that are not among the trained ones; gives what was taken out."""
+    chosen = {id(parameter) for parameter in trained}
+    frozen = [parameter for parameter in parameters if parameter.requires_grad and id(parameter) not in chosen]
     for parameter in frozen:
         parameter.requires_grad_(False)
     return frozen
@@ -179,17 +184,21 @@ def parameter_groups(
     if options.weight_decay_groups == "method":
         groups = objective.parameter_groups(model, options.weight_decay)
     else:
-        decays = has_no_bias_in_its_name if options.weight_decay_groups == "all_but_bias" else is_matrix
-        groups = groups_by_decay(model.named_parameters(), options.weight_decay, decays)
+        groups = _groups_by_name(model.named_parameters(), options)
     groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     return [group for group in groups if group["params"]]
 
 
 def further_groups(further: Mapping[str, nn.Parameter], options: TrainingOptions) -> list[ParameterGroup]:
     """The optimiser's groups of parameters of no brain model, of which no objective has a rule."""
+    return [group for group in _groups_by_name(further.items(), options) if group["params"]]
+
+
+def _groups_by_name(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], options: TrainingOptions
+) -> list[ParameterGroup]:
     decays = has_no_bias_in_its_name if options.weight_decay_groups == "all_but_bias" else is_matrix
-    groups = groups_by_decay(further.items(), options.weight_decay, decays)
-    return [group for group in groups if group["params"]]
+    return groups_by_decay(named_parameters, options.weight_decay, decays)
 
 
 def _moving_average(parameters: list[nn.Parameter], options: TrainingOptions) -> Any:

@@ -9,9 +9,11 @@ from ..data.processed import processed_subjects
 from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
 from ..errors import FmriModelsError
-from ..names import did_you_mean, listed, one_line
+from ..hub_repository import is_folder
+from ..names import listed, one_line
 from ..option_types import Line, Names, check_fields
 from ..processing_fmri import FmriProcessor
+from ..typed_values import check_key
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,8 @@ def unpaired_sources(values: Sequence[Mapping[str, Any]] | None) -> list[Unpaire
         FmriModelsError: A key is unknown, or a value is of another type.
     """
     known = [each.name for each in fields(UnpairedSource)]
-    for source in values or []:
-        for key in source:
-            if key not in known:
-                raise FmriModelsError(
-                    f"unpaired has the key {one_line(str(key), 80)!r}; it has {listed(known, 10)}."
-                    f"{did_you_mean(str(key), known)}"
-                )
+    for key in (key for source in values or [] for key in source):
+        check_key(key, known, "unpaired")
     return [UnpairedSource(**source) for source in values or []]
 
 
@@ -58,9 +55,9 @@ def unpaired_tables(values: Sequence[Mapping[str, Any]] | None) -> list[str]:
 
 
 def table_name(folder: str | None) -> str | None:
-    """What a table in a folder is called in records, which hold no paths."""
-    if folder is None:
-        return None
+    """What a table in a folder is called in records, which hold no paths; what is called so already, as it is."""
+    if folder is None or not is_folder(folder):
+        return folder
     table = TrialTable.open(folder)
     return f"{table.name} ({table.fingerprint})"
 
