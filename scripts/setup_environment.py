@@ -65,8 +65,8 @@ def main() -> None:
     if not has_pinned_torch(venv, constraints):
         parts.insert(0, BASE)
     announce(venv, parts)
-    require_disk(venv, parts)
-    install(venv, constraints, missing)
+    keeps_downloads = require_disk(venv, parts)
+    install(venv, constraints, missing, keeps_downloads)
     for extra in missing:
         stamp_path(venv, extra).write_text(key)
 
@@ -122,12 +122,45 @@ def announce(venv: Path, parts: list[Part]) -> None:
     )
 
 
-def require_disk(venv: Path, parts: list[Part]) -> None:
-    """Stops where a file system has less room than the installation takes at its largest."""
+def require_disk(venv: Path, parts: list[Part]) -> bool:
+    """Whether pip may keep its downloads for later; stops where there is too little room for the environment alone.
+
+    What is downloaded lies beside what is installed until pip has ended, unless it comes from a folder of this machine
+    or from pip's cache, which cannot be known before: too little room for that is only said.
+    """
     download_mb = sum(part.download_mb for part in parts)
-    needs = [(venv, installed_mb(parts)), (Path(tempfile.gettempdir()), download_mb)]
-    if not os.environ.get("PIP_NO_CACHE_DIR"):
+    needs = [(venv, installed_mb(parts))]
+    advice = "make room, or name another place for the environment with VENV=... and for downloads with TMPDIR=..."
+    if shortage := lacking(needs):
+        sys.exit(f"Too little disk: {shortage}; {advice}")
+    needs.append((Path(tempfile.gettempdir()), download_mb))
+    if shortage := lacking(needs):
+        print(
+            f"  perhaps too little disk: {shortage} if all of it has to be downloaded; if it stops, {advice}",
+            flush=True,
+        )
+    elif not os.environ.get("PIP_NO_CACHE_DIR"):
         needs.append((Path(os.environ.get("PIP_CACHE_DIR", Path.home() / ".cache")), download_mb))
+        shortage = lacking(needs)
+    return shortage is None
+
+
+class Shortage(NamedTuple):
+    """A folder on a file system that has less room than is needed there."""
+
+    folder: Path
+    free_mb: float
+    needed_mb: int
+
+    def __str__(self) -> str:
+        return (
+            f"{gigabytes(self.free_mb)} are free where {self.folder} is, and the installation takes "
+            f"{gigabytes(self.needed_mb)} there"
+        )
+
+
+def lacking(needs: list[tuple[Path, int]]) -> Shortage | None:
+    """The first file system that has less room than all that goes there takes; None where there is room for all."""
     totals: dict[int, int] = {}
     for path, size_mb in needs:
         folder = existing_parent(path)
@@ -135,11 +168,8 @@ def require_disk(venv: Path, parts: list[Part]) -> None:
         totals[device] = totals.get(device, 0) + size_mb
         free_mb = shutil.disk_usage(folder).free / 1e6
         if free_mb < totals[device]:
-            sys.exit(
-                f"Too little disk: {gigabytes(free_mb)} are free where {folder} is, and the installation takes "
-                f"{gigabytes(totals[device])} there (downloads included); make room, or name another place for the "
-                "environment with VENV=... and for downloads with TMPDIR=... and PIP_CACHE_DIR=..."
-            )
+            return Shortage(folder, free_mb, totals[device])
+    return None
 
 
 def existing_parent(path: Path) -> Path:
@@ -160,7 +190,7 @@ def gigabytes(megabytes: float) -> str:
     return f"{megabytes / 1000:.1f} GB"
 
 
-def install(venv: Path, constraints: Path, extras: list[str]) -> None:
+def install(venv: Path, constraints: Path, extras: list[str], keeps_downloads: bool) -> None:
     """Makes the environment where there is none and installs the clone into it, editable."""
     python = str(venv / "bin" / "python")
     if not Path(python).exists() or subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode:
@@ -168,6 +198,7 @@ def install(venv: Path, constraints: Path, extras: list[str]) -> None:
     requirement = f"{ROOT}[{','.join(extras)}]"
     quietly = [] if sys.stdout.isatty() else ["--quiet", "--progress-bar", "off"]
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", *quietly]
+    pip += [] if keeps_downloads else ["--no-cache-dir"]
     run([*pip, "--constraint", str(constraints), "--editable", requirement])
 
 
