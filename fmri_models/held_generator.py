@@ -146,13 +146,19 @@ class HoldsGenerator(CallState, DiffusionPipeline):
         return expected, optional
 
     @property
+    def has_trained_generator(self) -> bool:
+        """Whether the image generator was trained together with the brain model, as far as that is known."""
+        stated = self.config.get("untrained_generator_source") is not None
+        return stated or bool(self.brain_model.config.has_learned_conditions)
+
+    @property
     def untrained_image_generator(self) -> Any:
         """The [`ImageGenerator`] as it was before it was trained together with the brain model.
 
         The one that draws where training left it alone; None where it was trained from nothing, or where the one before
         is not known.
         """
-        if not self.brain_model.config.has_learned_conditions:
+        if not self.has_trained_generator:
             return self.image_generator
         stated = self.config.get("untrained_generator_source")
         if stated is None:

@@ -142,6 +142,13 @@ class GradientObjective(Objective, ABC, Generic[Model]):
         """Names of the targets that are learned from; None stands for all that the recipe has."""
         return None
 
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether an image generator that it trains also learns to draw from no condition, by dropout of the condition;
+        reports then draw their floor from none.
+        """
+        return False
+
     def prepare(self, model: Model, examples: Examples) -> None:
         """Is called before the first step, for statistics that the model keeps as buffers."""
 

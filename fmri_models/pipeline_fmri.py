@@ -413,7 +413,7 @@ class FmriToImagePipeline(StoredPipeline):
             return None
         if request.selection == "oracle":
             reference = self.image_generator.embed_images(request.true_images)
-        elif decoding.retrieval_embeds is not None:
+        elif decoding.retrieval_embeds is not None and self.image_generator.image_embedding_space is not None:
             reference = decoding.retrieval_embeds
         else:
             return None

@@ -76,6 +76,13 @@ class StoredPipeline(HoldsGenerator):
     def training_record(self, record: TrainingRecord | None) -> None:
         self._provenance.training_record = record
 
+    @property
+    def has_trained_generator(self) -> bool:
+        """Whether the image generator was trained together with the brain model, as far as that is known."""
+        # Of what is read by everybody, the source of the one before may be missing.
+        record = self.training_record
+        return super().has_trained_generator or (record is not None and record.trains_generator)
+
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,

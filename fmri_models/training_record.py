@@ -32,6 +32,8 @@ LATER_WEIGHTS = (WITH_ADAPTER, CHANGED_LATER, GIVEN_LATER)
 MAX_TRAININGS = 64
 # `/data/scenes`, `~/scenes`, `file:///data/scenes`, `C:\data` and `\\\\server\\data`.
 _FROM_A_ROOT = re.compile(r"/|~[\w.-]*[/\\]|file:|[A-Za-z]:[/\\]|\\\\")
+# Of whom an unpaired source may be.
+MAX_SUBJECTS = 2**16
 # Beyond this the record would be larger than the JSON that is read.
 MAX_PICTURES = 2**20
 # Of the SHA-256 of a picture's pixels: two of a million pictures share them with a chance of 1 in 500.
@@ -131,6 +133,7 @@ class LearnedFrom(ShortRepr):
         parts: Parts that were learned from, or on which choices were made.
         part_fingerprints: Part ▶ SHA-256 over its subjects, trials and stimuli in that fold.
         pictures: The pictures in `parts`, see [`encoded_pictures`]; None where they are too many to be listed.
+        fmri_of: Subjects of whom the fMRI alone was learned from, without what was shown; None for pairs of both.
     """
 
     table: _Text
@@ -140,6 +143,7 @@ class LearnedFrom(ShortRepr):
     parts: Annotated[list[_Text], Field(min_length=1)]
     part_fingerprints: Annotated[dict[_Text, _Text], Field(max_length=10)]
     pictures: Annotated[str, Field(max_length=8 * MAX_PICTURES), AfterValidator(_check_pictures)] | None = None
+    fmri_of: Annotated[list[_Text], Field(max_length=MAX_SUBJECTS)] | None = None
 
     def knows(self, hashes: Sequence[str | None]) -> list[bool]:
         """Which of the pictures with these hashes were learned from; one without a hash is not known of."""
@@ -236,6 +240,19 @@ class TrainingRecord(ShortRepr, SavedRecord):
         """Whether it names a path of the machine that trained, as records of earlier versions may."""
         values = asdict(self)
         return bool(without_places(values) != values)
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether a stage trained the image generator, too."""
+        stages = self.recipe.get("stages")
+        return isinstance(stages, list) and any(
+            isinstance(each, dict) and each.get("image_generator") for each in stages
+        )
+
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether a stage that trained the image generator left out its conditions at times, so that it knows none."""
+        return any(each.get("drops_conditions") is True for each in self.stages)
 
     def add_unknown(self, name: str) -> None:
         """Notes weights of which nobody knows what they have learned from."""

@@ -7,6 +7,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold
 from sklearn.random_projection import SparseRandomProjection
 
+from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
 from ..evaluation.held_out import held_out_trials
@@ -68,7 +69,7 @@ def membership(
     if held_out.repeats_stimuli:
         return Membership(subject, [], (0, 0), not_defined=f"the same pictures are tested ({held_out.repeats_stimuli})")
     unknown = held_out.trials.subset(~np.isin(held_out.trials.stimulus_ids, sorted(held_out.learned)))
-    parts = [table.trials(subject, part, record.split, record.fold) for part in record.train_parts]
+    parts = [table.trials(subject, part, record.split, record.fold) for part in labelled_parts(record.train_parts)]
     sessions = sorted(set(np.concatenate([part.sessions for part in parts]).tolist()) & set(unknown.sessions.tolist()))
     rng = np.random.default_rng(seed)
     learned, other = _as_often([*parts, unknown], sessions, rng)

@@ -1,6 +1,7 @@
 """The trial table's schema: names of files and columns, Arrow types, and how large a table may be. The one place."""
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,13 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 UNLABELLED = "unlabelled"
 UNLABELLED_RUNS = {"rest": range(1001, 2001), "viewing": range(2001, 3001)}
 UNLABELLED_PARTS = (UNLABELLED, *(f"{UNLABELLED}_{kind}" for kind in UNLABELLED_RUNS))
+
+
+def labelled_parts(parts: Iterable[str]) -> list[str]:
+    """Those of some parts whose trials have stimuli."""
+    return [part for part in parts if part in SPLITS]
+
+
 # As files of trials are called.
 FILE_PARTS = (*SPLITS, UNLABELLED)
 DEFAULT_SPLIT = "default"

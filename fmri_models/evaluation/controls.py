@@ -13,15 +13,18 @@ from ..adapters import adapters_of
 from ..closed_form_trials import ClosedFormTrials, IndexedTargets, Selection
 from ..data.closed_form import closed_form_trials, settled_fit
 from ..data.processed import ProcessedTrials, training_repetitions
+from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
 from ..data.table_trials import Trials
-from ..data.targets import TARGET_SPACES
+from ..data.targets import TARGET_SPACES, Target
+from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..training_record import TrainingRecord
+from .learning import targets_of_references
 
 
 def derangement(count: int, seed: int) -> np.ndarray:
@@ -63,22 +66,35 @@ class LinearReferences:
     changed since.
 
     Args:
-        pipeline: The evaluated pipeline; its generator and the options of its processor are used.
+        pipeline: The evaluated pipeline; the options of its processor are used.
+        generator: Embeds and draws: the pipeline's, or that one as it was before it was trained.
         table: The trial table.
         record: Which trials the pipeline was trained on.
         seed: Of the permutation of pairs.
+
+    Attributes:
+        targets: What is decoded.
     """
 
-    def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord, seed: int) -> None:
+    def __init__(
+        self,
+        pipeline: FmriToImagePipeline,
+        generator: ImageGenerator,
+        table: TrialTable,
+        record: TrainingRecord,
+        seed: int,
+    ) -> None:
         self.pipeline = pipeline
+        self.generator = generator
         self._contents = table.stimuli.content_hashes
-        self.targets = [name for name, space in TARGET_SPACES.items() if pipeline.brain_model.config.space(space)]
+        self.targets = targets_of_references(pipeline, generator)
         model = pipeline.brain_model
         is_as_fitted = not adapters_of(model) and not record.unknown_initial_models
-        self._is_evaluated = model.config.model_type == "fmri-linear" and is_as_fitted
+        is_linear = model.config.model_type == "fmri-linear" and not pipeline.has_trained_generator
+        self._is_evaluated = is_linear and is_as_fitted
         self._selection: Selection = "leave_one_stimulus_out"
         self._where = (record.split, record.fold)
-        parts: list[str] = list(record.train_parts)
+        parts = labelled_parts(record.train_parts)
         trained_on = record.repetitions
         if not self._is_evaluated:
             subjects = pipeline.processor.subject_names
@@ -87,7 +103,7 @@ class LinearReferences:
             trained_on = training_repetitions(table, record.split, "average")
         self.processor = self._fitted_processor(table, parts, record)
         self._trials_of = partial(
-            closed_form_trials, table, self.processor, pipeline.image_generator, self.targets, split=record.split,
+            closed_form_trials, table, self.processor, generator, self.targets, split=record.split,
             fold=record.fold, repetitions="single" if trained_on == "single" else "average",
         )  # fmt: skip
         self.trials = self._trials_of(parts=parts)
@@ -101,7 +117,7 @@ class LinearReferences:
     def _fitted_processor(self, table: TrialTable, parts: Sequence[str], record: TrainingRecord) -> FmriProcessor:
         """The pipeline's, or one like it with the statistics of what ridge learns from, where that is more."""
         own = self.pipeline.processor
-        if set(parts) == set(record.train_parts) or own.statistics == "identity":
+        if set(parts) <= set(record.train_parts) or own.statistics == "identity":
             return own
         return fit_processor(table, own.subject_names, parts, *self._where, **own.options)
 
@@ -113,6 +129,18 @@ class LinearReferences:
         with progress.phase("Fitting ridge"):
             return self._fit(self.trials, None)
 
+    @property
+    def drawn_by_evaluated(self) -> bool:
+        """Whether the evaluated pipeline's generator draws from its own embeddings, too."""
+        return self.generator is self.pipeline.image_generator
+
+    @cached_property
+    def drawn_by(self) -> FmriToImagePipeline:
+        """The pipeline that draws what they decode; the evaluated one where it draws from its own embeddings."""
+        if self.drawn_by_evaluated:
+            return self.pipeline
+        return FmriToImagePipeline(self.ridge, self.processor, self.generator)
+
     @cached_property
     def permuted(self) -> FmriPreTrainedModel:
         """Ridge regression with the same penalties after the pictures were exchanged between stimuli."""
@@ -120,6 +148,11 @@ class LinearReferences:
         penalties = self.ridge.config.penalties
         with progress.phase("Fitting ridge to exchanged pairs"):
             return self._fit(trials, penalties)
+
+    def _space(self, target: Target) -> Any:
+        """As the evaluated model has it, which is what its generator takes; that of the generator before training."""
+        name, evaluated = TARGET_SPACES[target], self.pipeline.brain_model.config
+        return getattr(evaluated, name) if self.drawn_by_evaluated else getattr(self.generator, name).to_dict()
 
     def _exchanged(self, trials: ClosedFormTrials) -> ClosedFormTrials:
         # Not between trials of one stimulus, or of one picture, where it would come back.
@@ -139,7 +172,7 @@ class LinearReferences:
         config = method.load("config")(
             subject_names=evaluated.subject_names,
             num_voxels=self.processor.num_voxels,
-            **{TARGET_SPACES[name]: getattr(evaluated, TARGET_SPACES[name]) for name in self.targets},
+            **{TARGET_SPACES[name]: self._space(name) for name in self.targets},
         )
         model = method.load("model")(config)
         # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.

@@ -27,6 +27,7 @@ class SubjectRows:
         gallery_embeds: (N, …) embeddings of what was shown; None without retrieval.
         held_out: The trials behind the items, and what is known of whether they were learned from.
         notes: What the report says of the processor.
+        nearest_by: What the pictures of `nearest_train` were compared by; None where that is what was decoded.
     """
 
     subject: str
@@ -38,6 +39,7 @@ class SubjectRows:
     gallery_embeds: torch.Tensor | None
     held_out: HeldOut
     notes: list[str] = field(default_factory=list)
+    nearest_by: str | None = None
 
 
 def draw_rows(of: EvaluatedSubject) -> SubjectRows:
@@ -64,6 +66,7 @@ def draw_rows(of: EvaluatedSubject) -> SubjectRows:
         of.gallery_embeds,
         of.held_out,
         processor_notes(of.pipeline.processor, of.table, of.test),
+        None if of.nearest_by is None else of.nearest_by.of_drawn,
     )
 
 

@@ -34,6 +34,7 @@ from .evaluated_pipelines import (
 )
 from .evaluated_subject import EvaluatedSubject
 from .held_out import held_out_notes
+from .learning import describe_rows, generator_of_references, notes_on_learning
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .protocols import Protocol, get_protocol
@@ -41,9 +42,9 @@ from .report import Report
 from .report_description import (
     described_data,
     described_model,
-    notes_on_missing_rows,
     notes_on_unused_trials,
     notes_on_what_was_measured,
+    reasons_of_missing_rows,
 )
 from .report_folder import check_report_folder, write_report
 from .rows import grid_rows
@@ -101,6 +102,11 @@ class Evaluation:
                 f"{one_line(self.model)} has no training record, so that nobody knows how to train it on exchanged "
                 "pairs; evaluate without --refit-permuted."
             )
+        if self.refit is not None and any(record.trains_generator for record in records):
+            raise FmriModelsError(
+                f"The training of {one_line(self.model)} trains its image generator, too, which would change the one "
+                "that is evaluated; evaluate without --refit-permuted."
+            )
         beside = None if self.reference is None else references_of(self.reference, table, records, self.unseen_session)
         tested = []
         untested: dict[str, list[int]] = {}
@@ -112,8 +118,11 @@ class Evaluation:
             drawing = self._drawing(pipeline, drawing)
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
-            with progress.phase("Reading the training trials for ridge"):
-                references = LinearReferences(pipeline, table, record, self.seed)
+            generator = generator_of_references(pipeline)
+            references = None
+            if generator is not None:
+                with progress.phase("Reading the training trials for ridge"):
+                    references = LinearReferences(pipeline, generator, table, record, self.seed)
             refitted = None
             if self.refit is not None:
                 with progress.phase("Training the method itself on exchanged pairs"):
@@ -123,7 +132,16 @@ class Evaluation:
                     untested.setdefault(subject, []).append(record.fold)
                     continue
                 of_subject = EvaluatedSubject(
-                    pipeline, drawing, record, table, subject, references, self.repetitions, reference, refitted
+                    pipeline,
+                    drawing,
+                    record,
+                    table,
+                    subject,
+                    references,
+                    self.repetitions,
+                    reference,
+                    refitted,
+                    next(iter(self.protocol.extractors), None),
                 )
                 tested.append(draw_rows(of_subject))
         if not tested:
@@ -182,13 +200,16 @@ class Evaluation:
         trials_of_split = table.split_rows(record.split)
         test_trials = {fold: part_fingerprints(trials_of_split, fold)[TEST] for fold in sorted(set(items.folds))}
         looks = looks_at_folds(table.path, table.fingerprint, record.split, test_trials)
-        learned = held_out_notes([each.held_out for each in tested])
+        held_out = [each.held_out for each in tested]
+        learned = held_out_notes(held_out)
+        nearest_by = [each.nearest_by for each in tested if each.nearest_by is not None]
+        missing = reasons_of_missing_rows(tested, items.rows)
         progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
             self.protocol,
             data=described_data(table, record, tested, items.factors),
-            model=described_model(name, pipeline, record, drawing),
+            model=described_model(name, pipeline, record, drawing, held_out),
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
             seed=self.seed,
             looks=[look for look, _ in looks],
@@ -196,11 +217,14 @@ class Evaluation:
                 *learned,
                 *dict.fromkeys(note for each in tested for note in each.notes),
                 *notes_on_what_was_measured(table, record, pipeline, items.rows),
-                *notes_on_missing_rows(tested, items.rows),
+                *notes_on_learning(pipeline, record, items.rows, nearest_by),
+                *dict.fromkeys(missing.values()),
                 looks_sentence(looks, test_trials, num_folds),
                 *notes_on_unused_trials(table, record, tested),
             ],
+            missing_rows=missing,
         )
+        describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
         of_copies = near_copies_notes(near_copies, report.results["brain"])
         report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]

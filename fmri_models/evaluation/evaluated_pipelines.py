@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data import schema
 from ..data.splits import named_folds
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
@@ -16,7 +17,7 @@ from ..processing.options import UnseenSession
 from ..swapping import recover
 from ..training_differences import differing
 from ..training_record import TrainingRecord
-from .held_out import check_trained_split, learned_stimuli
+from .held_out import check_trained_split, learned_fmri, learned_stimuli
 
 _SETTLED = re.compile(r"stages\.\d+\.objective\.selection")
 _START = re.compile(r"initial_model|stages\.\d+\.teacher")
@@ -52,7 +53,9 @@ class EvaluatedPipeline:
         """How it was trained; refuses another table or split, whose test trials may have been trained on.
 
         Raises:
-            FmriModelsError: It was trained on another table, the split was drawn again, or its record is damaged.
+            FmriModelsError: It was trained on another table, the split was drawn again, it has learned from the fMRI of
+                test trials where nobody said so, no trial that it has learned from has a picture, or its record is
+                damaged.
         """
         if Path(self.source).is_dir():
             record = TrainingRecord.load(self.source)
@@ -63,6 +66,13 @@ class EvaluatedPipeline:
         if record is None:
             return TrainingRecord("unknown", table.name, table.fingerprint, "default", 0, ["train"], "average")
         check_trained_split(record, table, self.source)
+        for subject in table.subjects:
+            learned_fmri(record.learned_from or [], table, subject, record.split, record.fold, self.source)
+        if not schema.labelled_parts(record.train_parts):
+            raise FmriModelsError(
+                f"{one_line(self.source)} has learned from {' and '.join(record.train_parts)} alone, where trials have "
+                "no pictures; go on training it on trials that have some before it is evaluated."
+            )
         return record
 
 
@@ -183,6 +193,12 @@ def references_of(
             raise FmriModelsError(
                 f"The reference {one_line(saved.source)}, or a model that its training started from, has learned from "
                 f"{len(learned)} of the test pictures; train it without them."
+            )
+        trainings = record.learned_from or []
+        if any(learned_fmri(trainings, table, name, record.split, record.fold) for name in table.subjects):
+            raise FmriModelsError(
+                f"The reference {one_line(saved.source)}, or a model that its training started from, has learned from "
+                "the fMRI of test trials; train it without them, or compare reports."
             )
         found[record.split, record.fold] = saved
     for record in records:

@@ -1,5 +1,6 @@
 """What the rows of one subject on one fold are drawn from, and how: alike, and from the same noise."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -11,9 +12,11 @@ from .. import progress
 from ..conditions import Conditions
 from ..data.generator_pictures import pictures_to_embed, prepare_pictures
 from ..data.processed import ProcessedTrials
+from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
 from ..drawing_request import DrawingRequest
+from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
 from ..pipeline_fmri import FmriToImagePipeline
@@ -21,11 +24,15 @@ from ..scenes import SceneFactors
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli
 from .held_out import HeldOut, held_out_trials
+from .learning import floor_of
+from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .noise_free import noise_free_trials
 from .row_data import RowData
 from .scored_items import picture_ids
 from .seeded_drawing import SeededDrawing
-from .training_pictures import TrainingPictures, training_pictures
+from .training_pictures import NearEmbeddings, NearFeatures, Nearness, TrainingPictures
+
+_TRIALS_A_BATCH = 256
 
 
 @dataclass(eq=False)
@@ -38,10 +45,11 @@ class EvaluatedSubject:
         record: How the pipeline was trained.
         table: The trial table.
         subject: Name.
-        references: Ridge, on true and on exchanged pairs.
+        references: Ridge, on true and on exchanged pairs; None where nothing draws from what it would decode.
         repetitions: Whether an item is a stimulus, its repetitions averaged, or a trial.
         reference: Another pipeline to stand beside; None for none.
         refitted: The pipeline's model, trained on exchanged pairs; None where it was not.
+        extractor: Name of a network that may tell how near pictures are to each other; None for none.
         rows: Name ▶ those that were drawn so far.
         doing: What is drawn now, for bars.
     """
@@ -51,10 +59,11 @@ class EvaluatedSubject:
     record: TrainingRecord
     table: TrialTable
     subject: str
-    references: LinearReferences
+    references: LinearReferences | None
     repetitions: Literal["average", "single"]
     reference: FmriToImagePipeline | None = None
     refitted: FmriPreTrainedModel | None = None
+    extractor: str | None = None
     rows: dict[str, RowData] = field(default_factory=dict)
     doing: str = ""
 
@@ -90,9 +99,9 @@ class EvaluatedSubject:
     @cached_property
     def gallery_embeds(self) -> torch.Tensor | None:
         """(N, …) embeddings of what was shown, prepared as training targets are; None without retrieval."""
-        if self.decoding.retrieval_embeds is None:
+        generator, decoded = self.pipeline.image_generator, self.decoding.retrieval_embeds
+        if not _are_embedded_by(generator, decoded):
             return None
-        generator = self.pipeline.image_generator
         return generator.embed_images(pictures_to_embed(self.table.stimuli.images(self.stimulus_ids), generator))
 
     @cached_property
@@ -115,10 +124,45 @@ class EvaluatedSubject:
         return [SceneFactors(**scene) for scene in factors if scene]
 
     @cached_property
+    def training_trials(self) -> Trials:
+        """The subject's trials that were learned from, as far as they have pictures."""
+        record = self.record
+        return self.table.trials(self.subject, labelled_parts(record.train_parts), record.split, record.fold)
+
+    @cached_property
     def training_pictures(self) -> TrainingPictures:
-        """Those that stand beside the items."""
+        """The pictures that were learned from."""
+        ids = list(dict.fromkeys(self.training_trials.stimulus_ids.tolist()))
+        return TrainingPictures(self.table, ids, self.pipeline.image_generator.image_size)
+
+    @property
+    def mean_training_picture(self) -> torch.Tensor:
+        """(N, C, H, W), the mean of all training pictures for every item."""
+        return self.training_pictures.mean().expand(len(self), -1, -1, -1)
+
+    @cached_property
+    def nearest_by(self) -> Nearness | None:
+        """By what training pictures are near to an item; None where there is nothing."""
+        generator, decoding = self.pipeline.image_generator, self.decoding
+        if _are_embedded_by(generator, decoding.retrieval_embeds):
+            return NearEmbeddings(generator, "image_embeds", decoded=decoding.retrieval_embeds)
+        if decoding.latents is not None:
+            return NearEmbeddings(generator, "latents", decoded=decoding.latents)
+        embedder = generator if self.references is None else self.references.generator
+        if embedder.image_embedding_space is not None:
+            return NearEmbeddings(embedder, "image_embeds")
+        if self.extractor is not None and min(generator.image_size[1:]) >= SMALLEST_NETWORK_PICTURE:
+            return NearFeatures(self.extractor)
+        return None if generator.latent_space is None else NearEmbeddings(generator, "latents")
+
+    @property
+    def nearest_training_pictures(self) -> torch.Tensor:
+        """(N, C, H, W), for each item the training picture nearest to what was decoded, or to what was drawn of it."""
+        assert self.nearest_by is not None
         with progress.phase("Looking for the nearest training pictures"):
-            return training_pictures(self.pipeline, self.record, self.table, self.subject, self.decoding)
+            drawn = self.rows["brain"].images if "brain" in self.rows else self.draw(self.decoding)
+            assert drawn is not None
+            return self.training_pictures.nearest(self.nearest_by, drawn)
 
     # ---------------------------------------------------------------------------------------------------- patterns
 
@@ -144,6 +188,7 @@ class EvaluatedSubject:
     @cached_property
     def features_of_references(self) -> torch.Tensor:
         """(N, width) processed voxels as [`LinearReferences`] reads them."""
+        assert self.references is not None
         return self.references.features(self.test, self.repetitions)
 
     # --------------------------------------------------------------------------------------------------- decodings
@@ -156,10 +201,11 @@ class EvaluatedSubject:
 
     @cached_property
     def true_decoding(self) -> FmriDecoding:
-        """The true embeddings and latents, as far as the model decodes them."""
-        generator, config = self.pipeline.image_generator, self.pipeline.brain_model.config
-        latents = None if config.latent_space is None else generator.encode_images(self.truth)
-        embeds = None if config.image_embedding_space is None else generator.embed_images(self.truth)
+        """The true embeddings and latents, as far as references decode them."""
+        assert self.references is not None
+        generator, targets = self.references.generator, self.references.targets
+        latents = generator.encode_images(self.truth) if "latents" in targets else None
+        embeds = generator.embed_images(self.truth) if "image_embeds" in targets else None
         return FmriDecoding(image_embeds=embeds, latents=latents, retrieval_embeds=embeds)
 
     @staticmethod
@@ -167,40 +213,74 @@ class EvaluatedSubject:
         """These of what was decoded, and nothing else."""
         return FmriDecoding(**{name: getattr(decoding, name) for name in names})
 
-    def decode(self, model: FmriPreTrainedModel, features: torch.Tensor) -> FmriDecoding:
-        """Decodes the features (N, own width) of the subject."""
+    @cached_property
+    def mean_condition(self) -> dict[str, torch.Tensor]:
+        """Name ▶ mean of each condition, low-level pictures left out, that is decoded from the training trials."""
+        trained = ProcessedTrials(self.training_trials, self.pipeline.processor, self.repetitions)
+        sums: dict[str, torch.Tensor] = {}
+        for start in range(0, len(trained), _TRIALS_A_BATCH):
+            features = torch.from_numpy(trained[np.arange(start, min(start + _TRIALS_A_BATCH, len(trained)))])
+            decoding = self.decode(self.pipeline.brain_model, features, num_candidates=1)
+            for name, values in decoding.conditions.given.items():
+                if name != "latents":
+                    sums[name] = sums.get(name, torch.zeros(())) + values.double().sum(dim=0)
+        return {name: (total / len(trained)).float() for name, total in sums.items()}
+
+    def decode(
+        self, model: FmriPreTrainedModel, features: torch.Tensor, num_candidates: int | None = None
+    ) -> FmriDecoding:
+        """Decodes features (n, own width) of the subject, as often as the settings say where that is not said."""
         width = max(model.config.num_voxels)
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
         subject = self.pipeline.processor.subject_names.index(self.subject)
-        subject_ids = torch.full((len(self),), subject)
-        sources = self.drawn_by.sources(len(self))
-        return model.decode(padded, subject_ids, self.drawn_by.settings.num_candidates, sources)
+        subject_ids = torch.full((len(features),), subject)
+        sources = self.drawn_by.sources(len(features))
+        return model.decode(padded, subject_ids, num_candidates or self.drawn_by.settings.num_candidates, sources)
 
     # ---------------------------------------------------------------------------------------------------- pictures
 
-    def row(self, decoding: FmriDecoding) -> RowData:
-        """Pictures and retrieval embeddings of what was decoded."""
-        return RowData(images=self.draw(decoding), retrieval_embeds=decoding.retrieval_embeds)
+    def row(self, decoding: FmriDecoding, by: FmriToImagePipeline | None = None) -> RowData:
+        """Pictures and retrieval embeddings of what was decoded; `by` as of [`draw`]."""
+        return RowData(images=self.draw(decoding, by), retrieval_embeds=decoding.retrieval_embeds)
 
-    def draw(self, decoding: FmriDecoding, **changes: Any) -> torch.Tensor:
-        """Pictures (N, C, H, W) of what was decoded; `changes` replace single settings."""
+    def row_of_reference(self, model: FmriPreTrainedModel) -> RowData:
+        """Pictures and retrieval embeddings of what a linear reference decodes of the items."""
+        assert self.references is not None
+        return self.row(self.decode(model, self.features_of_references), self.references.drawn_by)
+
+    def draw(self, decoding: FmriDecoding, by: FmriToImagePipeline | None = None, **changes: Any) -> torch.Tensor:
+        """Pictures (N, C, H, W) of what was decoded.
+
+        Args:
+            decoding: Of N items.
+            by: Draws them; None for the evaluated pipeline.
+            **changes: Replace single settings.
+        """
+        by = by or self.pipeline
         settings, sources = self.drawn_by.settings.changed(changes), self.drawn_by.sources(len(self))
         request = DrawingRequest(settings, generator=sources, output_type="pt")
-        with self.drawn_by.computing(self.pipeline.device):
-            images = self.pipeline.images_of(decoding, request, len(self)).images
+        # The evaluated pipeline's bars have their name already.
+        with ExitStack() as stack:
+            if by is not self.pipeline:
+                stack.enter_context(progress.named(by, self.doing, by.image_generator))
+            stack.enter_context(self.drawn_by.computing(self.pipeline.device))
+            images = by.images_of(decoding, request, len(self)).images
         assert isinstance(images, torch.Tensor)
         return images
 
-    def draw_unconditionally(self) -> torch.Tensor:
-        """Pictures (N, C, H, W) of the generator that was told nothing."""
+    def draw_floor(self) -> torch.Tensor:
+        """Pictures (N, C, H, W) of the generator that knows nothing of an item, see [`floor_of`]."""
         settings, sources = self.drawn_by.settings, self.drawn_by.sources(len(self))
+        conditions = Conditions(num_images=len(self))
+        if floor_of(self.pipeline, self.record) == "mean condition":
+            means = {name: mean.expand(len(self), *mean.shape) for name, mean in self.mean_condition.items()}
+            conditions = Conditions(**means, num_images=len(self))
         # The generator's own bars are turned off by the pipeline.
         with (
             progress.bar(name=self.doing, total=len(self), unit="picture") as done,
             self.drawn_by.computing(self.pipeline.device),
         ):
-            nothing = Conditions(num_images=len(self))
-            images = self.pipeline.image_generator.images_of(nothing, settings, sources, "pt").images
+            images = self.pipeline.image_generator.images_of(conditions, settings, sources, "pt").images
             done.update(len(self))
         return images
 
@@ -215,3 +295,9 @@ class EvaluatedSubject:
     def as_drawn(self, pictures: np.ndarray) -> torch.Tensor:
         """Given pictures (N, H, W, C) as (N, C, H, W) in [0, 1], of the size that the generator draws."""
         return prepare_pictures(pictures, self.pipeline.image_generator.image_size)
+
+
+def _are_embedded_by(generator: ImageGenerator, decoded: torch.Tensor | None) -> bool:
+    """Whether decoded embeddings can be compared with those that a generator makes of pictures."""
+    space = generator.image_embedding_space
+    return decoded is not None and space is not None and decoded[0].numel() == space.size

@@ -29,6 +29,7 @@ class HeldOut:
             learned from.
         doubts: What could not be checked, a sentence each.
         repeats_stimuli: Why the split shows the same pictures in the training; empty where it does not.
+        learned_fmri: Numbers of those of the trials whose fMRI was learned from without what was shown.
     """
 
     trials: Trials
@@ -38,6 +39,7 @@ class HeldOut:
     learned: frozenset[str] = frozenset()
     doubts: tuple[str, ...] = field(default=())
     repeats_stimuli: str = ""
+    learned_fmri: frozenset[int] = frozenset()
 
     @property
     def stimuli(self) -> set[str]:
@@ -47,7 +49,8 @@ class HeldOut:
     @property
     def is_unseen(self) -> bool:
         """Whether it is known that neither the trials nor their pictures were learned from."""
-        return self.part == schema.TEST and not (self.learned or self.doubts or self.repeats_stimuli)
+        known = self.learned or self.learned_fmri or self.doubts or self.repeats_stimuli
+        return self.part == schema.TEST and not known
 
 
 def held_out_trials(
@@ -73,8 +76,8 @@ def held_out_trials(
         may_be_empty: Whether there may be no such trials.
 
     Raises:
-        FmriModelsError: The table, its voxels, or its split of that name, are others than those of the training; or
-            there are no such trials.
+        FmriModelsError: The table, its voxels, or its split of that name, are others than those of the training; there
+            are no such trials; or their fMRI was learned from where nobody said so (see [`learned_fmri`]).
     """
     check_voxels(table, subject, pipeline.processor)
     record = pipeline.training_record
@@ -99,7 +102,8 @@ def held_out_trials(
     if record.learned_from is None and is_own and schema.TEST in record.train_parts:
         learned = set(trials.stimulus_ids.tolist())
     repeats = table.repeats_stimuli(split) if is_own else ""
-    return HeldOut(trials, split, fold, part, frozenset(learned), tuple(doubts), repeats)
+    fmri = learned_fmri(trainings, table, subject, split, fold) if part == schema.TEST else frozenset()
+    return HeldOut(trials, split, fold, part, frozenset(learned), tuple(doubts), repeats, fmri)
 
 
 def check_trained_split(record: TrainingRecord, table: TrialTable, what: str | os.PathLike = "The pipeline") -> None:
@@ -171,6 +175,62 @@ def learned_stimuli(
     return learned
 
 
+def learned_fmri(
+    trainings: Iterable[LearnedFrom],
+    table: TrialTable,
+    subject: str,
+    split: str,
+    fold: int,
+    what: str | os.PathLike = "The pipeline",
+) -> frozenset[int]:
+    """Numbers of the test trials whose fMRI trainings have learned from, without what was shown.
+
+    That is an option of a recipe: a source of `unpaired` that names the part "test" of the very split.
+
+    Args:
+        trainings: What was learned from, on any tables.
+        table: The trial table.
+        subject: A subject of the table.
+        split: The split that is tested.
+        fold: Its fold.
+        what: The pipeline, for messages.
+
+    Raises:
+        FmriModelsError: Test trials are among those of another part, or of another split, or that was drawn again.
+    """
+    tested = set(table.trials(subject, schema.TEST, split, fold).trials.tolist())
+    found: set[int] = set()
+    for training in trainings:
+        if training.table_fingerprint != table.fingerprint or subject not in (training.fmri_of or ()):
+            continue
+        parts, source = schema.labelled_parts(training.parts), (training.split, training.fold)
+        if not parts:
+            continue
+        named = f"{' and '.join(parts)} of the split {one_line(repr(source[0]))} (fold {source[1]})"
+        if not _is_as_it_was(training, table):
+            raise FmriModelsError(
+                f"{one_line(what)} has learned from the fMRI of {named}, which {one_line(table.path)} does not have as "
+                "it was then, so that nobody could say which test trials are unseen; put the split's file of then back "
+                "into splits/, or train again."
+            )
+        both = tested & set(table.trials(subject, parts, *source).trials.tolist())
+        if both and not (source == (split, fold) and schema.TEST in parts):
+            raise FmriModelsError(
+                f"{one_line(what)} has learned from the fMRI of {len(both)} of the {len(tested)} test trials of "
+                f"{subject} in the split {one_line(repr(split))} (fold {fold}), as {named}; train it on parts of that "
+                "split, where `test` among them makes every report transductive."
+            )
+        found |= both
+    return frozenset(found)
+
+
+def _is_as_it_was(training: LearnedFrom, table: TrialTable) -> bool:
+    """Whether the table's split has the trials that it had at the training."""
+    if training.split not in table.split_names() or training.fold >= table.num_folds(training.split):
+        return False
+    return part_fingerprints(table.split_rows(training.split), training.fold) == training.part_fingerprints
+
+
 def held_out_notes(several: Sequence[HeldOut]) -> list[str]:
     """What a person should know of trials before believing anything that is made of them; empty if they are unseen."""
     notes = list(dict.fromkeys(doubt for each in several for doubt in each.doubts))
@@ -182,6 +242,14 @@ def held_out_notes(several: Sequence[HeldOut]) -> list[str]:
             f"The model, or one that its training started from, has learned from {len(learned)} of these "
             f"{len(stimuli)} pictures ({listed(sorted(learned))}): nothing here says how well new pictures are "
             "read.",
+        )
+    if fmri := sum(len(each.learned_fmri) for each in several):
+        trials = sum(len(each.trials) for each in several)
+        notes.insert(
+            0,
+            f"The model, or one that its training started from, has learned from the fMRI of {fmri} of these {trials} "
+            "test trials, without their pictures: the results are transductive, and nothing here says how well new "
+            "trials are read.",
         )
     return notes
 
@@ -196,7 +264,8 @@ def unknown_initial_note(name: str) -> str:
 
 def other_table_notes(trainings: Iterable[LearnedFrom], table: TrialTable) -> list[str]:
     """A sentence on each other table that an initial model, or one before it, has learned from."""
-    others = dict.fromkeys(each.table for each in trainings if each.table_fingerprint != table.fingerprint)
+    learned = (each for each in trainings if each.table_fingerprint != table.fingerprint and each.fmri_of is None)
+    others = dict.fromkeys(each.table for each in learned)
     return [
         f"A model that the training started from has learned from another table ({one_line(repr(name), 120)}): whether "
         "it has learned from these test pictures is known only where they have the same pixels there."

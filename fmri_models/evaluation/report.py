@@ -42,6 +42,7 @@ class Report(ShortRepr):
         per_subject: subject -> row -> metric -> {"value", "n"}.
         comparisons: row -> metric -> {"difference", "ci95", "n", "stimuli"}; positive means that `brain` is better.
         rows: row -> {"kind", "label", "description"}, and `uses_test_images` where true.
+        missing_rows: row -> why it is in none of these, where somebody would look for it.
         data: Name, fingerprint, whether simulated, mean noise ceiling.
         model: What was evaluated.
         extractors: name -> {"sha256"} of the networks that scored.
@@ -64,6 +65,7 @@ class Report(ShortRepr):
     per_subject: dict[str, Any] = field(default_factory=dict)
     comparisons: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing_rows: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     extractors: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Report(ShortRepr):
         notes: Sequence[str] = (),
         uses_test_images: Sequence[str] = (),
         draws: int = DRAWS,
+        missing_rows: Mapping[str, str] | None = None,
     ) -> "Report":
         """Summarizes item scores.
 
@@ -106,6 +109,7 @@ class Report(ShortRepr):
             notes: Further sentences.
             uses_test_images: Rows that were made from the true test pictures.
             draws: Bootstrap samples.
+            missing_rows: row -> why there is none.
         """
         found = results(scores, draws, seed)
         compared = comparisons(scores, draws, seed)
@@ -121,6 +125,7 @@ class Report(ShortRepr):
             per_subject=means_by_subject(scores),
             comparisons=compared,
             rows=rows,
+            missing_rows=dict(missing_rows or {}),
             data=dict(data or {}),
             model=dict(model or {}),
             extractors=dict(scores.extractors),

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ..data.schema import TRAIN, VALIDATION
+from ..data.schema import TRAIN, VALIDATION, labelled_parts
 from ..data.table import TrialTable
 from ..names import as_sentence, listed
 from ..pipeline_fmri import FmriToImagePipeline
 from ..scenes import factor_combinations_seen
 from ..training_record import TrainingRecord
 from .drawn_rows import SubjectRows
+from .held_out import HeldOut
 from .rows import ROWS
 from .seeded_drawing import SeededDrawing
 
@@ -46,16 +47,29 @@ def described_data(
         "repeats_stimuli": table.repeats_stimuli(record.split),
     }
     if factors is not None:
-        trained = table.trials(subjects[0], record.train_parts, record.split, record.fold).stimulus_ids
+        parts = labelled_parts(record.train_parts)
+        trained = table.trials(subjects[0], parts, record.split, record.fold).stimulus_ids
         seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
         described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, factors)
     return described
 
 
 def described_model(
-    name: str, pipeline: FmriToImagePipeline, record: TrainingRecord, drawing: SeededDrawing
+    name: str,
+    pipeline: FmriToImagePipeline,
+    record: TrainingRecord,
+    drawing: SeededDrawing,
+    held_out: Sequence[HeldOut] = (),
 ) -> dict[str, Any]:
-    """What was measured, for report.json; `name` is its folder's, or that on the Hub."""
+    """What was measured, for report.json.
+
+    Args:
+        name: Of its folder, or that on the Hub.
+        pipeline: What was evaluated.
+        record: How it was trained.
+        drawing: How it has drawn.
+        held_out: The trials behind the items.
+    """
     return {
         "path": name,
         "method": record.method,
@@ -68,7 +82,8 @@ def described_model(
             "seed": drawing.seed,
             "precision": drawing.precision,
         },
-        "transductive": pipeline.processor.is_transductive,
+        "transductive": pipeline.processor.is_transductive or any(each.learned_fmri for each in held_out),
+        **({"image_generator_was_trained": True} if pipeline.has_trained_generator else {}),
     }
 
 
@@ -89,7 +104,9 @@ def notes_on_what_was_measured(
         )
     if pipeline.brain_model.config.model_type == "fmri-linear":
         notes.append("The evaluated model is the linear method, so the rows brain and ridge are the same.")
-    elif "permuted_training_own" not in rows:
+    elif "permuted_training" in rows and pipeline.has_trained_generator:
+        notes.append("permuted_training is ridge regression, whatever the evaluated method is.")
+    elif "permuted_training" in rows and "permuted_training_own" not in rows:
         notes.append(
             "permuted_training is ridge regression, whatever the evaluated method is; --refit-permuted adds the method "
             "itself, trained on exchanged pairs."
@@ -103,10 +120,10 @@ def notes_on_what_was_measured(
     return notes
 
 
-def notes_on_missing_rows(tested: Sequence[SubjectRows], rows: Collection[str]) -> list[str]:
-    """Why a row is not in the report that somebody would look for, because a subject or fold has none."""
-    reasons = [next((each.missing[name] for each in tested if each.missing.get(name)), "") for name in ROWS]
-    return [reason for name, reason in zip(ROWS, reasons, strict=True) if reason and name not in rows]
+def reasons_of_missing_rows(tested: Sequence[SubjectRows], rows: Collection[str]) -> dict[str, str]:
+    """Name of a row that is not in the report, and that somebody would look for ▶ why a subject or fold has none."""
+    reasons = {name: next((each.missing[name] for each in tested if each.missing.get(name)), "") for name in ROWS}
+    return {name: reason for name, reason in reasons.items() if reason and name not in rows}
 
 
 def notes_on_unused_trials(table: TrialTable, record: TrainingRecord, tested: Sequence[SubjectRows]) -> list[str]:

@@ -150,6 +150,7 @@ class Model(_Content):
     training_seconds: Number | None = None
     settings: dict[Line, Line | bool | int | float | None] = {}
     transductive: bool | None = None
+    image_generator_was_trained: bool | None = None
 
 
 class Look(_Content):
@@ -197,6 +198,7 @@ class ReportContent(_Content):
     per_subject: dict[Name, dict[Name, dict[Metric, SubjectResult | None]]] = {}
     comparisons: dict[Name, dict[Metric, Difference | None]] = {}
     rows: dict[Name, RowDescription] = {}
+    missing_rows: dict[Name, Line] = {}
     data: Data = Data()
     model: Model = Model()
     extractors: dict[Line, dict[Line, Line]] = {}

@@ -36,6 +36,8 @@ def tables(report: Report) -> list[Table]:
         found.append(_permutation_table(report))
     if len(report.per_subject) > 1:
         found.append(_subjects_table(report))
+    if report.missing_rows:
+        found.append(_missing_rows_table(report))
     found += _near_copies_tables(report)
     if report.looks:
         found.append(_looks_table(report))
@@ -161,6 +163,11 @@ def _subjects_table(report: Report) -> Table:
     ]
     header = ["metric", "chance", *report.per_subject]
     return Table("Subjects", "The brain row of each subject.", header, lines)
+
+
+def _missing_rows_table(report: Report) -> Table:
+    lines = [[report.row(row)["label"], reason] for row, reason in report.missing_rows.items()]
+    return Table("Rows that are missing", "Rows that other reports have.", ["row", "why"], lines)
 
 
 def _near_copies_tables(report: Report) -> Iterator[Table]:

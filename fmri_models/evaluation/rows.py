@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..conditions import CONDITION_SPACES
+from ..generation.image_generator import ImageGenerator
 from ..modeling_outputs import FmriDecoding
 from ..scenes import background
+from .learning import why_without_references
 from .row_data import RowData
 
 if TYPE_CHECKING:
     from .evaluated_subject import EvaluatedSubject
 
 Role = Literal["brain", "part", "control", "reference"]
+
+_NOT_LOW_LEVEL = ("retrieval_embeds", *(name for name in CONDITION_SPACES if name != "latents"))
 
 
 def _there_is_one(of: "EvaluatedSubject") -> None:
@@ -81,17 +86,22 @@ def _low_level(of: "EvaluatedSubject") -> RowData:
 
 
 def _embeds_only(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.draw(of.only(of.decoding, "image_embeds", "text_embeds", "retrieval_embeds")))
+    return RowData(images=of.draw(of.only(of.decoding, *_NOT_LOW_LEVEL)))
 
 
-def _is_drawn_from_one(of: "EvaluatedSubject", decoding: FmriDecoding) -> str | None:
-    """Rows of a part are where the generator draws from embeddings and latents, and there are both."""
-    both = decoding.image_embeds is not None and decoding.latents is not None
-    return None if both and of.pipeline.image_generator.generates_from_embeddings else ""
+def _is_drawn_from_one(decoding: FmriDecoding, generator: ImageGenerator) -> str | None:
+    """Rows of a part are where the generator draws from embeddings, or conditions that it has learned to read, and
+    latents, and there are both.
+    """
+    learned = [
+        name for name in decoding.conditions.given if CONDITION_SPACES[name] in generator.learned_condition_spaces
+    ]
+    both = (decoding.image_embeds is not None or learned) and decoding.latents is not None
+    return None if both and generator.generates_from_embeddings else ""
 
 
 def _without_parts(of: "EvaluatedSubject") -> str | None:
-    return _is_drawn_from_one(of, of.decoding)
+    return _is_drawn_from_one(of.decoding, of.pipeline.image_generator)
 
 
 def _shuffled(of: "EvaluatedSubject") -> RowData:
@@ -107,8 +117,13 @@ def _without_partners(of: "EvaluatedSubject") -> str | None:
     )
 
 
+def _without_references(of: "EvaluatedSubject") -> str | None:
+    return why_without_references(of.pipeline) if of.references is None else None
+
+
 def _permuted_training(of: "EvaluatedSubject") -> RowData:
-    return of.row(of.decode(of.references.permuted, of.features_of_references))
+    assert of.references is not None
+    return of.row_of_reference(of.references.permuted)
 
 
 def _permuted_training_own(of: "EvaluatedSubject") -> RowData:
@@ -121,35 +136,50 @@ def _not_refitted(of: "EvaluatedSubject") -> str | None:
 
 
 def _mean_image(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.training_pictures.mean)
+    return RowData(images=of.mean_training_picture)
 
 
 def _nearest_train(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.training_pictures.nearest)
+    return RowData(images=of.nearest_training_pictures)
+
+
+def _without_nearest(of: "EvaluatedSubject") -> str | None:
+    if of.nearest_by is not None:
+        return None
+    return (
+        "The method decodes no embeddings of pictures, and nothing embeds its reconstructions (neither a generator nor "
+        "a network of the protocol), so that the row nearest_train is missing."
+    )
 
 
 def _floor(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.draw_unconditionally())
+    return RowData(images=of.draw_floor())
 
 
 def _ceiling(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.draw(of.true_decoding))
+    assert of.references is not None
+    return RowData(images=of.draw(of.true_decoding, of.references.drawn_by))
 
 
 def _ceiling_embeds_only(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.draw(of.only(of.true_decoding, "image_embeds", "retrieval_embeds")))
+    assert of.references is not None
+    embeds = of.only(of.true_decoding, "image_embeds", "retrieval_embeds")
+    return RowData(images=of.draw(embeds, of.references.drawn_by))
 
 
 def _ceiling_is_of_one(of: "EvaluatedSubject") -> str | None:
-    return _is_drawn_from_one(of, of.true_decoding)
+    if of.references is None:
+        return _without_references(of)
+    return _is_drawn_from_one(of.true_decoding, of.references.generator)
 
 
 def _ridge(of: "EvaluatedSubject") -> RowData:
-    return of.row(of.decode(of.references.ridge, of.features_of_references))
+    assert of.references is not None
+    return of.row_of_reference(of.references.ridge)
 
 
 def _is_ridge(of: "EvaluatedSubject") -> bool:
-    return of.references.ridge is of.pipeline.brain_model
+    return of.references is not None and of.references.ridge is of.pipeline.brain_model
 
 
 def _noise_free(of: "EvaluatedSubject") -> RowData:
@@ -222,6 +252,7 @@ ROWS = {
             "Ridge regression, whatever the evaluated method is, fitted after the pictures were exchanged between "
             "training stimuli.",
             draw=_permuted_training,
+            missing=_without_references,
             learned_nothing=True,
         ),
         Row(
@@ -250,6 +281,7 @@ ROWS = {
             "nearest training",
             "The training picture nearest to what was decoded.",
             draw=_nearest_train,
+            missing=_without_nearest,
             by_generator=False,
             grid_place=60,
         ),
@@ -260,6 +292,7 @@ ROWS = {
             "ceiling",
             "The generator with the true embedding and latent, as far as the model decodes them.",
             draw=_ceiling,
+            missing=_without_references,
             grid_place=40,
         ),
         Row(
@@ -276,6 +309,7 @@ ROWS = {
             "ridge",
             "The linear method on the same data.",
             draw=_ridge,
+            missing=_without_references,
             is_brain=_is_ridge,
             grid_place=30,
             of_method="linear",

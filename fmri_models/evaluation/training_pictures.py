@@ -1,7 +1,8 @@
-"""Training pictures that stand beside reconstructions: their mean, and those nearest to what was decoded."""
+"""Training pictures that stand beside reconstructions: their mean, and those nearest to what was decoded or drawn."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,55 +10,121 @@ import torch
 from ..data.generator_pictures import prepare_pictures
 from ..data.table import TrialTable
 from ..data.targets import Target, cached_targets
-from ..errors import FmriModelsError
-from ..modeling_outputs import FmriDecoding
-from ..pipeline_fmri import FmriToImagePipeline
-from ..training_record import TrainingRecord
+from ..generation.image_generator import ImageGenerator
+from .features import load_extractor
+
+_PICTURES_A_BATCH = 512
 
 
-class TrainingPictures(NamedTuple):
-    """Pictures (N, C, H, W) in [0, 1] that were learned from, for each of N items.
-
-    Attributes:
-        mean: The mean of all, of every item.
-        nearest: The one nearest to what was decoded.
-    """
-
-    mean: torch.Tensor
-    nearest: torch.Tensor
-
-
-def training_pictures(
-    pipeline: FmriToImagePipeline, record: TrainingRecord, table: TrialTable, subject: str, decoding: FmriDecoding
-) -> TrainingPictures:
-    """The mean training picture of a subject, and the one nearest to each decoded embedding, or latent.
+@dataclass(frozen=True)
+class TrainingPictures:
+    """Pictures that were learned from.
 
     Args:
-        pipeline: Of whose generator the pictures have the size.
-        record: Which trials were learned from.
         table: The trial table.
-        subject: Name.
-        decoding: What was decoded of N items.
-
-    Raises:
-        FmriModelsError: Neither embeddings nor latents were decoded.
+        ids: Their stimuli, each once.
+        image_size: Channels, height and width that they are shown in.
     """
-    trials = table.trials(subject, record.train_parts, record.split, record.fold)
-    ids = list(dict.fromkeys(trials.stimulus_ids.tolist()))
-    generator = pipeline.image_generator
-    total = torch.zeros(generator.image_size, dtype=torch.float64)
-    for start in range(0, len(ids), 512):
-        pictures = prepare_pictures(table.stimuli.images(ids[start : start + 512]), generator.image_size)
-        total += pictures.double().sum(dim=0)
-    target, decoded = _compared_with_training(decoding)
-    mean = (total / len(ids)).float().expand(len(decoded), -1, -1, -1)
-    targets = cached_targets(table, generator, target)
-    nearest = [ids[position] for position in nearest_training_positions(decoded, targets, table.stimuli.positions(ids))]
-    return TrainingPictures(mean, prepare_pictures(table.stimuli.images(nearest), generator.image_size))
+
+    table: TrialTable
+    ids: Sequence[str]
+    image_size: tuple[int, int, int]
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """All of them, (n, C, H, W) in [0, 1]."""
+        for start in range(0, len(self.ids), _PICTURES_A_BATCH):
+            yield self._of(self.ids[start : start + _PICTURES_A_BATCH])
+
+    def mean(self) -> torch.Tensor:
+        """(C, H, W) float32."""
+        total = torch.zeros(self.image_size, dtype=torch.float64)
+        for pictures in self.batches():
+            total += pictures.double().sum(dim=0)
+        return (total / len(self.ids)).float()
+
+    def nearest(self, by: "Nearness", drawn: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W), for each item the one that is nearest.
+
+        Args:
+            by: By what.
+            drawn: (N, C, H, W) in [0, 1], the reconstructions.
+        """
+        values, positions = by.of_training(self)
+        found = nearest_training_positions(by.of_items(drawn), values, positions)
+        return self._of([self.ids[position] for position in found])
+
+    def _of(self, ids: Sequence[str]) -> torch.Tensor:
+        return prepare_pictures(self.table.stimuli.images(ids), self.image_size)
+
+
+class Nearness(ABC):
+    """What training pictures and items are compared by (cosine)."""
+
+    @property
+    @abstractmethod
+    def of_drawn(self) -> str | None:
+        """What it is, as the end of a sentence, where reconstructions are compared; None where decodings are."""
+
+    @abstractmethod
+    def of_items(self, drawn: torch.Tensor) -> torch.Tensor:
+        """(N, …) of the items, of which reconstructions (N, C, H, W) were drawn."""
+
+    @abstractmethod
+    def of_training(self, pictures: TrainingPictures) -> tuple[np.ndarray, Sequence[int]]:
+        """(M, values) vectors, and the position of each training picture among them."""
+
+
+@dataclass(frozen=True)
+class NearEmbeddings(Nearness):
+    """Embeddings or latents of an image generator.
+
+    Args:
+        generator: Embeds pictures.
+        target: Which of the two.
+        decoded: (N, …) those that were decoded; None for those of the reconstructions.
+    """
+
+    generator: ImageGenerator
+    target: Target
+    decoded: torch.Tensor | None = None
+
+    @property
+    def of_drawn(self) -> str | None:
+        what = "embedding" if self.target == "image_embeds" else "latents"
+        return f"the {what} of {type(self.generator).__name__}" if self.decoded is None else None
+
+    def of_items(self, drawn: torch.Tensor) -> torch.Tensor:
+        if self.decoded is not None:
+            return self.decoded
+        embed = self.generator.embed_images if self.target == "image_embeds" else self.generator.encode_images
+        return embed(drawn)
+
+    def of_training(self, pictures: TrainingPictures) -> tuple[np.ndarray, Sequence[int]]:
+        stimuli = pictures.table.stimuli
+        return cached_targets(pictures.table, self.generator, self.target), stimuli.positions(pictures.ids)
+
+
+@dataclass(frozen=True)
+class NearFeatures(Nearness):
+    """Features of a network that measures reconstructions, by its name."""
+
+    extractor: str
+
+    @property
+    def of_drawn(self) -> str | None:
+        return f"the features of {self.extractor}"
+
+    def of_items(self, drawn: torch.Tensor) -> torch.Tensor:
+        return load_extractor(self.extractor)(drawn)
+
+    def of_training(self, pictures: TrainingPictures) -> tuple[np.ndarray, Sequence[int]]:
+        network = load_extractor(self.extractor)
+        features = torch.cat([network(batch) for batch in pictures.batches()]).numpy()
+        return features, range(len(features))
 
 
 def nearest_training_positions(
-    decoded: torch.Tensor, values: np.ndarray, positions: Sequence[int], batch: int = 512
+    decoded: torch.Tensor, values: np.ndarray, positions: Sequence[int], batch: int = _PICTURES_A_BATCH
 ) -> np.ndarray:
     """For each decoded vector, the index into `positions` of the most similar training vector (cosine).
 
@@ -76,11 +143,3 @@ def nearest_training_positions(
         better = similarity > best
         best[better], nearest[better] = similarity[better], index[better] + start
     return nearest.numpy()
-
-
-def _compared_with_training(decoding: FmriDecoding) -> tuple[Target, torch.Tensor]:
-    if decoding.retrieval_embeds is not None:
-        return "image_embeds", decoding.retrieval_embeds
-    if decoding.latents is not None:
-        return "latents", decoding.latents
-    raise FmriModelsError("The model decodes neither embeddings nor latents; an evaluation needs one of them.")

@@ -206,6 +206,10 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         width = self.unet.config.time_embedding_dim or 4 * self.unet.config.block_out_channels[0]
         return self.learned_space("time_embeds", (width,))
 
+    @property
+    def generates_from_embeddings(self) -> bool:
+        return self.scheduler is not None
+
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encodes pictures (N, *image_size) in [0, 1]; an autoencoder's latents are those before the codebook."""
         return self.pass_images(self._encode_chunk, pixel_values)

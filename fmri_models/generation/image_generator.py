@@ -170,8 +170,10 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
 
     @property
     def generates_from_embeddings(self) -> bool:
-        """Whether `image_embeds` change the picture (a generator may embed pictures for retrieval alone)."""
-        return False
+        """Whether `image_embeds` change the picture (a generator may embed pictures for retrieval alone), or any other
+        condition does but a low-level picture; else pipelines draw from latents alone.
+        """
+        return bool(self.learned_condition_spaces)
 
     @property
     def advice(self) -> str | None:

@@ -23,6 +23,7 @@ from ..training_record import (
 )
 from .initial_model import unreadable
 from .recipe import Recipe
+from .unpaired import UnpairedSource, unpaired_sources
 
 logger = logging.get_logger(__name__)
 
@@ -64,7 +65,8 @@ def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
         return EarlierTrainings(unknown=[name])
     if record.learned_from is None:
         return EarlierTrainings(_of_earlier_version(record, table), [name])
-    if len(record.learned_from) >= MAX_TRAININGS:
+    own = 1 + sum(len(stage.unpaired or []) for stage in recipe.stages)
+    if len(record.learned_from) + own > MAX_TRAININGS:
         raise FmriModelsError(
             f"{MAX_TRAININGS} trainings lie behind the initial model {one_line(name, 120)}, one after the other, which "
             "are all that can be recorded; start from an earlier one."
@@ -105,14 +107,30 @@ def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list
         )
 
 
-def own_training(recipe: Recipe, table: TrialTable, subjects: list[str]) -> LearnedFrom:
-    """What the stages of a recipe learn from, or make choices on."""
+def own_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:
+    """What the stages of a recipe learn from, or make choices on; after it, each source of fMRI without pictures."""
     parts = {part for stage in recipe.stages for part in (*stage.train_on, *stage.held_out_parts)}
-    return _learned_from(table, recipe.split, recipe.fold, [part for part in schema.SPLITS if part in parts], subjects)
+    known = (*schema.SPLITS, *schema.UNLABELLED_PARTS)
+    own = _learned_from(table, recipe.split, recipe.fold, [part for part in known if part in parts], subjects)
+    unpaired = [
+        _learned_from_fmri(source, recipe, table, subjects)
+        for stage in recipe.stages
+        for source in unpaired_sources(stage.unpaired)
+    ]
+    return [own, *(each for number, each in enumerate(unpaired) if each not in unpaired[:number])]
+
+
+def _learned_from_fmri(source: UnpairedSource, recipe: Recipe, table: TrialTable, subjects: list[str]) -> LearnedFrom:
+    of, split, fold = source.place(recipe, table)
+    names = source.subjects or (subjects if source.data is None else of.subjects)
+    fingerprints = part_fingerprints(of.split_rows(split), fold)
+    return LearnedFrom(of.name, of.fingerprint, split, fold, source.parts, fingerprints, encoded_pictures([]), names)
 
 
 def _learned_from(table: TrialTable, split: str, fold: int, parts: list[str], subjects: list[str]) -> LearnedFrom:
-    stimuli = {name for subject in subjects for name in table.trials(subject, parts, split, fold).stimulus_ids.tolist()}
+    labelled = schema.labelled_parts(parts)
+    trials = [table.trials(subject, labelled, split, fold) for subject in subjects]
+    stimuli = {name for each in trials for name in each.stimulus_ids.tolist()}
     hashes = {digest for digest in table.stimuli.content_hashes(sorted(stimuli)) if digest is not None}
     return LearnedFrom(
         table.name,

@@ -14,12 +14,14 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..evaluation.controls import derangement
 from ..modeling_fmri import FmriPreTrainedModel
+from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..training_record import TrainingRecord
 from .building import build_model, recipe_subjects
 from .checkpoints import Checkpoints
 from .recipe import Recipe
 from .stages import StageRunner
+from .unpaired import unpaired_tables
 
 
 def refit_on_exchanged_pairs(
@@ -38,8 +40,8 @@ def refit_on_exchanged_pairs(
         seed: Of the exchange.
 
     Raises:
-        FmriModelsError: The recipe is not recorded, or begins with something that the record has no place of; or there
-            is nothing to exchange.
+        FmriModelsError: The recipe is not recorded, trains the image generator, too, or reads something that the record
+            has no place of; or there is nothing to exchange.
     """
     recipe = replace(_recorded_recipe(record), trackers=[])
     processor, generator, device = pipeline.processor, pipeline.image_generator, pipeline.image_generator.device
@@ -87,6 +89,7 @@ def _groups(recipe: Recipe, table: TrialTable) -> Iterator[list[str]]:
             stimulus
             for subject in (recipe_subjects(recipe, table) if parts else [])
             for stimulus in table.trials(subject, sorted(parts), recipe.split, recipe.fold).stimulus_ids.tolist()
+            if stimulus
         }
         for parts in (set(recipe.train_parts), held_out_parts)
     )
@@ -105,7 +108,17 @@ def _recorded_recipe(record: TrainingRecord) -> Recipe:
             "The pipeline's training record has no recipe, by which the method could be trained on exchanged pairs; "
             "evaluate without --refit-permuted."
         )
+    if record.trains_generator:
+        raise FmriModelsError(
+            "The pipeline's recipe trains the image generator, too, which would change the one that is evaluated; "
+            "evaluate without --refit-permuted."
+        )
     recipe = Recipe.from_published(record.recipe, "in the pipeline's training record")
+    if others := [place for stage in recipe.stages for place in unpaired_tables(stage.unpaired)]:
+        raise FmriModelsError(
+            f"The pipeline's recipe reads the table {one_line(others[0], 120)}, of which the training record keeps no "
+            "path, so that the method can't be trained on exchanged pairs; evaluate without --refit-permuted."
+        )
     for what, place in (
         ("initial_model", recipe.initial_model),
         *((f"teacher of the stage {stage.name!r}", stage.teacher) for stage in recipe.stages),

@@ -9,7 +9,7 @@ from ..saving import atomic_folder
 from ..training_record import MAX_TEXT, CurvePoint, Learned, TrainingRecord
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
-from .earlier_trainings import EarlierTrainings, earlier_trainings, own_training
+from .earlier_trainings import EarlierTrainings, earlier_trainings, own_trainings
 from .hardware import hardware
 from .processes import processes
 from .recipe import Recipe
@@ -68,7 +68,7 @@ def _record(
     recipe: Recipe, table: TrialTable, result: Trained, selected: Chosen | None, earlier: EarlierTrainings
 ) -> TrainingRecord:
     subjects = result.pipeline.processor.subject_names
-    own = own_training(recipe, table, subjects)
+    own = own_trainings(recipe, table, subjects)
     curve: list[CurvePoint] = [
         {
             "stage": entry["stage"],
@@ -92,7 +92,7 @@ def _record(
         stages=[{key: value for key, value in entry.items() if key != "curve"} for entry in result.history],
         selection=None if selected is None else selected.record,
         seconds=round(result.seconds + (0.0 if selected is None else selected.seconds), 2),
-        learned_from=[own, *(each for each in earlier.learned_from if each != own)],
+        learned_from=[*own, *(each for each in earlier.learned_from if each not in own)],
         unknown_initial_models=earlier.unknown,
         hardware=hardware(recipe),
         curve=curve,

@@ -144,8 +144,10 @@ class StageRunner:
             "best_validation": best,
             "validations": state.validations,
         }
-        points = curve(state.train_losses, state.validations)
-        self._finish(number, result, state.seconds, checkpoints, curve=points)
+        about: dict[str, Any] = {"curve": curve(state.train_losses, state.validations)}
+        if self.recipe.stages[number].image_generator is not None:
+            about["drops_conditions"] = stage.objective.drops_conditions
+        self._finish(number, result, state.seconds, checkpoints, **about)
 
     def _described(self, number: int) -> str:
         """How bars call a stage."""

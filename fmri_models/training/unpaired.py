@@ -36,6 +36,17 @@ class UnpairedSource:
     def __post_init__(self) -> None:
         check_fields(vars(self), UnpairedSource, "unpaired.", "correct the recipe")
 
+    def place(self, recipe: Any, table: TrialTable) -> tuple[TrialTable, str, int]:
+        """Table, split and fold that the trials are of.
+
+        Args:
+            recipe: The recipe.
+            table: The recipe's table.
+        """
+        if self.data is None:
+            return table, self.split or recipe.split, recipe.fold
+        return TrialTable.open(self.data), self.split or "default", 0
+
 
 def unpaired_sources(values: Sequence[Mapping[str, Any]] | None) -> list[UnpairedSource]:
     """What a recipe means by a stage's `unpaired`.
@@ -79,12 +90,9 @@ def unpaired_trials(recipe: Any, stage: Any, table: TrialTable, processor: FmriP
     """
     found = []
     for source in unpaired_sources(stage.unpaired):
-        own = source.data is None
-        split = source.split or (recipe.split if own else "default")
-        fold = recipe.fold if own else 0
-        of = table if own else TrialTable.open(str(source.data))
+        of, split, fold = source.place(recipe, table)
         prepared = processor
-        if not own:
+        if source.data is not None:
             names = source.subjects or of.subjects
             prepared = fit_processor(of, names, source.parts, split, fold, (), **_as_wide(recipe.processor, processor))
         subjects = processed_subjects(of, prepared, source.parts, split, fold, "single")

@@ -144,7 +144,9 @@ def test_trials_of_one_stimulus_are_not_exchanged_with_each_other(workplace, lin
     from fmri_models.evaluation.controls import LinearReferences
 
     pipeline, table, record = opened(workplace, linear)
-    references = LinearReferences(pipeline, table, replace(record, repetitions="single"), seed=0)
+    references = LinearReferences(
+        pipeline, pipeline.image_generator, table, replace(record, repetitions="single"), seed=0
+    )
     trials = references.trials["subj02"]
     exchanged = references._exchanged(trials)
     for kind, targets in trials.targets.items():
