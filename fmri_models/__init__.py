@@ -41,6 +41,10 @@ _CORE = {
     "MindEyeLowLevelModel": "models.mindeye",
     "MindEyeLowLevelOutput": "models.mindeye",
     "MindEyePrior": "models.mindeye",
+    "MindVisEncoder": "models.mindvis",
+    "MindVisEncoderOutput": "models.mindvis",
+    "MindVisForPreTraining": "models.mindvis",
+    "MindVisPreTrainingOutput": "models.mindvis",
     "OpenClipModel": "generation.open_clip_model",
     "Paper": "records",
     "PixelsImageGenerator": "generation.pixels",
@@ -103,6 +107,16 @@ if TYPE_CHECKING:
         MindEyeOutput,
         MindEyePipeline,
         MindEyePrior,
+    )
+    from .models.mindvis import (
+        MindVisConfig,
+        MindVisEncoder,
+        MindVisEncoderOutput,
+        MindVisForPreTraining,
+        MindVisModel,
+        MindVisOutput,
+        MindVisPipeline,
+        MindVisPreTrainingOutput,
     )
     from .objectives import ClosedFormObjective, GradientObjective
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
@@ -175,6 +189,14 @@ __all__ = [
     "MindEyeOutput",
     "MindEyePipeline",
     "MindEyePrior",
+    "MindVisConfig",
+    "MindVisEncoder",
+    "MindVisEncoderOutput",
+    "MindVisForPreTraining",
+    "MindVisModel",
+    "MindVisOutput",
+    "MindVisPipeline",
+    "MindVisPreTrainingOutput",
     "OpenClipModel",
     "Paper",
     "PixelsImageGenerator",

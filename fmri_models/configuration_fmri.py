@@ -78,12 +78,15 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         ranges: Field ▶ the smallest and largest number that it (or each number of a list) may be.
         learned_conditions: Spaces of conditions that the method decodes and the image generator learns to read, such as
             `encoder_hidden_states_space`.
+        decodes_targets: Whether the targets of training are what the method decodes, so that their spaces are its own;
+            one that decodes learned conditions alone learns from pictures' latents and never gives any.
         set_by_training: Fields of the method that training sets, so that nobody chooses them.
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     set_by_training: ClassVar[tuple[str, ...]] = ()
     learned_conditions: ClassVar[tuple[str, ...]] = ()
+    decodes_targets: ClassVar[bool] = True
     # What transformers' Trainer gathers is tensors with a row each, and these are scalars by name.
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses"]
 

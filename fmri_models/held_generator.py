@@ -16,7 +16,7 @@ from .generation.step_callback import CALLBACK_TENSORS, CallState
 from .library_options import checked_device
 from .modeling_fmri import FmriPreTrainedModel
 from .offloading import check_can_be_sent_by_layer, without_index_of_cpu
-from .pipeline_components import check_component, check_spaces
+from .pipeline_components import check_component, check_learned_conditions, check_spaces
 
 
 class HeldGenerator:
@@ -97,6 +97,7 @@ class HeldGenerator:
     def _take(self, generator: ImageGenerator, brain_model: FmriPreTrainedModel) -> None:
         check_component("image_generator", generator)
         check_spaces(brain_model, {name: getattr(generator, name) for name in SPACES})
+        check_learned_conditions(brain_model, generator)
         if "progress_bar" not in self._told:
             # One bar for all pictures, not one for each batch of them.
             generator.set_progress_bar_config(disable=True)

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from transformers import PreTrainedModel
@@ -83,6 +83,8 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
     config_class = FmriConfig
     base_model_prefix = "brain_model"
     main_input_name = "fmri"
+    # Whether weights belong to subjects; a method that reads all of them by the same says no.
+    has_subject_layers: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,6 +100,18 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
             FmriModelsError: The method has no published checkpoint layout.
         """
         raise FmriModelsError(f"{cls.__name__} has no published checkpoint layout; use from_pretrained.")
+
+    def take_weights(self, initial: Self) -> None:
+        """Begins with the weights of another model of its class, before training.
+
+        Args:
+            initial: Of the same subjects, voxels and spaces where weights belong to subjects; of any others where the
+                class says that none do.
+
+        Raises:
+            RuntimeError: It has other parts or sizes.
+        """
+        self.load_state_dict(initial.state_dict())
 
     @property
     def samples(self) -> bool:

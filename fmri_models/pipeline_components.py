@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .configuration_fmri import FmriConfig
-from .embedding_space import EmbeddingSpace
+from .configuration_fmri import SPACES, FmriConfig
+from .embedding_space import LEARNED, EmbeddingSpace
 from .errors import FmriModelsError
 from .generation.image_generator import ImageGenerator
 from .modeling_fmri import FmriPreTrainedModel
@@ -67,3 +67,19 @@ def check_spaces(brain_model: FmriPreTrainedModel, taken: Mapping[str, Embedding
         decoded: EmbeddingSpace | None = brain_model.config.space(name)
         if decoded is not None and space is not None:
             decoded.require_equal(space, "the brain model", "the image generator")
+
+
+def check_learned_conditions(brain_model: FmriPreTrainedModel, generator: ImageGenerator) -> None:
+    """Refuses an image generator that can't read what another one has learned to read together with the brain model.
+
+    Raises:
+        FmriModelsError: Names the condition.
+    """
+    for name in SPACES:
+        decoded = brain_model.config.space(name)
+        if decoded is not None and decoded.encoder == LEARNED and name not in generator.learned_condition_spaces:
+            raise FmriModelsError(
+                "The brain model and the image generator mean different things by an embedding: the former decodes "
+                f"{name.removesuffix('_space')}, which a generator has learned to read together with it, and "
+                f"{type(generator).__name__} takes none; use the generator that the model was trained with."
+            )

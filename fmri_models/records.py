@@ -311,14 +311,14 @@ class Conversion:
     Args:
         model: The brain model.
         expects: Which betas it takes, in words, since published checkpoints come without statistics.
-        image_generator: The generator that it was published with, by the fields of `GeneratorSource`; None if the
-            model does not decode what that generator takes.
+        image_generator: The generator that it was published with, by the fields of `GeneratorSource`, or itself where
+            its weights are in the same checkpoint; None if the model does not decode what that generator takes.
         drawing_settings: What it was published with, as far as that differs from the settings of the generator's class.
     """
 
     model: Any
     expects: str
-    image_generator: Mapping[str, Any] | None = None
+    image_generator: Any = None
     drawing_settings: Mapping[str, Any] | None = None
 
 

@@ -36,6 +36,7 @@ from tests.generation.generator_common import tiny_image_encoder
 from tests.generation.tiny_clip import tiny_clip, tiny_tokenizer
 from tests.hub.test_convert import published_tokens
 from tests.models.mindeye import test_convert_mindeye as mindeye
+from tests.models.mindvis import test_convert_mindvis as mindvis
 
 RECORDS = {record.name: record for record in PRETRAINED.own() if record.package == "fmri_models"}
 HERE, CONVERTED, REFERENCES = (
@@ -132,6 +133,10 @@ def test_a_tiny_checkpoint_of_the_published_layout_is_converted_by_the_records_c
     assert type(pipeline) is METHODS.get(method).load("pipeline")
     inputs = pipeline.processor(betas(2, pipeline.processor.num_voxels[0]))
     decoding = pipeline.decode(inputs["fmri"], inputs["subject_ids"])
+    if pipeline.brain_model.config.has_learned_conditions:
+        # Its generator comes with it.
+        assert len(decoding.encoder_hidden_states) == 2 and pipeline.image_generator is not None
+        return
     assert len(decoding.retrieval_embeds) == 2
     # The tiny one's spaces are no generator's; that of the published size is named (tests/hub/test_convert.py).
     assert (decoding.latents is not None) == (RECORDS[name].generator is not None)
@@ -150,7 +155,18 @@ def mindeye_of_one_token(folder: Path) -> list[str]:
     return []
 
 
-CONVERSIONS = {"mindeye-nsd-subj01": whole_mindeye, "mindeye-nsd-subj01-retrieval": mindeye_of_one_token}
+def whole_mindvis(folder: Path) -> list[str]:
+    if mindvis.TEST_DATA is None:
+        pytest.skip("the tiny diffusion model is not part of the tests and FMRI_MODELS_TEST_DATA is not set")
+    torch.save({"model_state_dict": mindvis.fine_tuned()}, folder / "finetuned.pth")
+    return ["num_attention_heads=4"]
+
+
+CONVERSIONS = {
+    "mindeye-nsd-subj01": whole_mindeye,
+    "mindeye-nsd-subj01-retrieval": mindeye_of_one_token,
+    "mindvis-god-sbj3": whole_mindvis,
+}
 
 
 @pytest.mark.parametrize("name", REFERENCES)

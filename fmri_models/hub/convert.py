@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from ..errors import FmriModelsError
+from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_source, parse_source, source_class
 from ..hub_repository import is_folder
+from ..names import one_line
 from ..output_folders import PIPELINE, check_output_folder, check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
@@ -99,7 +101,14 @@ def convert_checkpoint(
 
 
 def _generator_arguments(found: Conversion, image_generator: str | None) -> dict[str, Any]:
-    """The pipeline's argument for a generator: one that is small is contained, any other is named."""
+    """The pipeline's argument for a generator: one small or of the same checkpoint is contained, others named."""
+    if isinstance(found.image_generator, ImageGenerator):
+        if image_generator is not None:
+            raise FmriModelsError(
+                "The checkpoint has an image generator of its own, which learned together with the brain model, and "
+                f"{one_line(image_generator, 80)} can't read its conditions; leave --generator out."
+            )
+        return {"image_generator": found.image_generator}
     published = None if found.image_generator is None else parse_source(found.image_generator)
     if image_generator is None:
         return {"image_generator_source": published}

@@ -188,8 +188,9 @@ def _learned_spaces(recipe: Recipe, config_class: type[FmriConfig], generator: N
 
 
 def _configuration(recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces) -> FmriConfig:
-    names = [TARGET_SPACES[target] for target in recipe_targets(recipe, generator)]
     config_class: type[FmriConfig] = get_method(recipe.method).load("config")
+    targets = recipe_targets(recipe, generator) if config_class.decodes_targets else []
+    names = [TARGET_SPACES[target] for target in targets]
     names += _learned_spaces(recipe, config_class, generator)
     spaces = {name: getattr(generator, name).to_dict() for name in names}
     check_keys(recipe.model, config_class, "The recipe's model")

@@ -38,7 +38,20 @@ def load_initial_weights(model: FmriPreTrainedModel, source: str, processor: Fmr
         initial = type(model).from_pretrained(source, subfolder="brain_model")
     except (OSError, ValueError, RuntimeError) as error:
         raise unreadable(source, type(model), error) from error
-    check_spaces(initial.config, model, f"the initial model {source}")
+    if model.has_subject_layers:
+        check_spaces(initial.config, model, f"the initial model {source}")
+        _check_subjects(initial, model, source)
+        check_same_voxels(source, FmriProcessor.from_pretrained(source, subfolder="processor"), processor)
+    try:
+        model.take_weights(initial)
+    except RuntimeError as error:
+        raise FmriModelsError(
+            f"The initial model {source} has other parts or sizes than the recipe's model; use the options that it was "
+            "trained with under model:."
+        ) from error
+
+
+def _check_subjects(initial: FmriPreTrainedModel, model: FmriPreTrainedModel, source: str) -> None:
     for name in ("subject_names", "num_voxels"):
         found, expected = getattr(initial.config, name), getattr(model.config, name)
         if found != expected:
@@ -46,14 +59,6 @@ def load_initial_weights(model: FmriPreTrainedModel, source: str, processor: Fmr
                 f"The initial model {source} has {name} {found} and the recipe's model {expected}; train on the same "
                 "subjects and voxels in the same order."
             )
-    check_same_voxels(source, FmriProcessor.from_pretrained(source, subfolder="processor"), processor)
-    try:
-        model.load_state_dict(initial.state_dict())
-    except RuntimeError as error:
-        raise FmriModelsError(
-            f"The initial model {source} has other parts or sizes than the recipe's model; use the options that it was "
-            "trained with under model:."
-        ) from error
 
 
 def unreadable(source: str, model_class: type, error: Exception) -> FmriModelsError:

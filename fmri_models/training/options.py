@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from ..errors import FmriModelsError
 from ..names import one_line
 
-ScheduleName = Literal["one_cycle", "cosine", "constant"]
+ScheduleName = Literal["one_cycle", "cosine", "cosine_from_zero", "constant"]
 Precision = Literal["no", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adafactor"]
 ParameterDtype = Literal["float32", "bfloat16"]
@@ -41,7 +41,8 @@ class TrainingOptions:
         weight_decay_groups: What is decayed: `"matrices"`, `"all_but_bias"` (all whose name has no "bias", the gains of
             norms too, as MindEye was trained), or `"method"`, the objective's own rule, or else matrices.
         schedule: `"one_cycle"` (up and down by cosines, AdamW's first moment the other way round), `"cosine"` (linear
-            warm-up, then down to 0 by a cosine), or `"constant"` (linear warm-up, then level).
+            warm-up, then down to 0 by a cosine), `"cosine_from_zero"` (the same with a rate of 0 in the first step, as
+            masked autoencoders are trained), or `"constant"` (linear warm-up, then level).
         warmup: Share of the steps in which the learning rate rises.
         gradient_accumulation_steps: Micro-batches of `batch_size` whose gradients make one step.
         gradient_accumulation: What a loss that compares examples sees of them. `"separate"` compares those of each
@@ -132,7 +133,7 @@ class TrainingOptions:
             return _by_cosine(_ONE_CYCLE_START, 1.0, position) if rises else _by_cosine(1.0, _ONE_CYCLE_END, position)
         warmup = self.warmup * num_steps
         if step < warmup:
-            return (step + 1) / (warmup + 1)
+            return step / warmup if self.schedule == "cosine_from_zero" else (step + 1) / (warmup + 1)
         if self.schedule == "constant":
             return 1.0
         return _by_cosine(1.0, 0.0, (step - warmup) / max(num_steps - warmup, 1))

@@ -154,7 +154,7 @@ def test_the_generator_before_training_is_known_by_the_training_and_not_by_the_c
 
 
 def test_references_are_drawn_by_the_generator_before_training(embedded):
-    report, model = embedded
+    report, _ = embedded
     assert set(report.results) == {
         "brain", "shuffled_brain", "permuted_training", "mean_image", "nearest_train", "floor", "ceiling",
         "ceiling_embeds_only", "ridge", "noise_free", "background",
@@ -178,7 +178,7 @@ def test_the_ridge_row_is_that_of_the_linear_method_with_the_same_generator(embe
 
 
 def test_rows_that_nothing_draws_are_missing_with_a_reason(tiny):
-    report, model = tiny
+    report, _ = tiny
     missing = ["permuted_training", "ceiling", "ceiling_embeds_only", "ridge"]
     assert list(report.missing_rows) == missing and not set(missing) & set(report.results)
     reason = report.missing_rows["ridge"]

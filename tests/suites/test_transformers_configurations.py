@@ -10,7 +10,7 @@ import pytest
 from fmri_models import FmriProcessor
 from fmri_models.registry import get_method, method_names
 from tests.suites.transformers_tests import suite
-from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin
+from tests.test_modeling_common import SUBJECTS, ModelTesterMixin
 
 configurations = suite("test_configuration_common")
 feature_extractors = suite("test_feature_extraction_common")
@@ -26,7 +26,7 @@ def test_configuration(name):
         for _, item in inspect.getmembers(module, inspect.isclass)
         if issubclass(item, ModelTesterMixin) and getattr(item, "model_class", None) is method.load("model")
     )
-    config = case.make_config(list(SUBJECTS), list(NUM_VOXELS))
+    config = case.make_config(list(SUBJECTS), list(case.num_voxels))
     chosen = {field: getattr(config, field) for field in config_class.own_fields() if field != "transformers_version"}
     values = {field: value for field, value in chosen.items() if field in config.to_diff_dict()}
     tester = configurations.ConfigTester(

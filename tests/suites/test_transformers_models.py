@@ -18,7 +18,7 @@ from fmri_models.modeling_fmri import FmriPreTrainedModel
 from fmri_models.registry import method_names
 from tests.suites.left_out import LEFT_OUT
 from tests.suites.transformers_tests import suite
-from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin, SuiteCase
+from tests.test_modeling_common import SUBJECTS, ModelTesterMixin, SuiteCase
 
 common = suite("test_modeling_common")
 
@@ -35,10 +35,10 @@ class ModelTester:
         vars(self).update(case.depth)
 
     def model(self) -> Any:
-        return self.case.model_class(self.case.make_config(list(SUBJECTS), list(NUM_VOXELS)))
+        return self.case.model_class(self.case.make_config(list(SUBJECTS), list(self.case.num_voxels)))
 
     def prepare_config_and_inputs_for_common(self) -> tuple[Any, dict[str, torch.Tensor]]:
-        return self.case.make_config(list(SUBJECTS), list(NUM_VOXELS)), self.case.make_inputs()
+        return self.case.make_config(list(SUBJECTS), list(self.case.num_voxels)), self.case.make_inputs()
 
 
 class CommonTests(common.ModelTesterMixin):

@@ -7,18 +7,15 @@ configuration.
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
-from ...names import did_you_mean, one_line
-from ...original_checkpoint import Checkpoint, State, check_finite, listed_keys, read_state
-from ...weights import StoredTensor, on_meta
+from ...original_checkpoint import Checkpoint, State, listed_keys, read_state
+from ...original_model import configured, count_of, filled, shape_of
 from .configuration_mindeye import MindEyeConfig
 
 Rules = list[tuple[str, str]]
@@ -37,8 +34,8 @@ _KNOWN_BY = (
 _BESIDE_NETWORK = re.compile(r"[^.]*(?:loss|criterion|metric)[^.]*\.")
 
 _CLIP_WIDTH = 768
-# Far beyond what was published; each upsampling block doubles the size.
-_MOST_LAYERS, _MOST_BLOCKS = 1000, 10
+# Each upsampling block doubles the size.
+_MOST_BLOCKS = 10
 # Computed, never read: the noise schedule and the rates of the rotary embedding.
 _CONSTANTS = re.compile(r"noise_scheduler\..*|.*\.rotary_emb\.freqs")
 # diffusers renamed the attention of its decoder after the checkpoints were made.
@@ -80,16 +77,18 @@ def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overr
     if any(key.startswith("net.") for key in state):
         state = {key.removeprefix("net."): value for key, value in state.items() if not key.startswith("voxel2clip.")}
     options = _prior_options(state)
-    options["image_embedding_space"] = _image_space(_shape(state, "null_brain_embeds", 2)[:2])
-    config = _config(options, overrides, "prior_")
-    return _filled(model_class, config, state, lambda key: _renamed(key.removeprefix("network."), _PRIOR_RULES))
+    options["image_embedding_space"] = _image_space(shape_of(state, "null_brain_embeds", 2)[:2])
+    config = configured(MindEyeConfig, options, overrides, "prior_")
+    return filled(
+        model_class, config, _without_constants(state), lambda key: _renamed(key.removeprefix("network."), _PRIOR_RULES)
+    )
 
 
 def load_low_level(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overrides: dict[str, Any]) -> Any:
     """The low-level branch alone; arguments as of `MindEyeLowLevelModel.from_original`."""
     state = _low_level_state(_state_of(checkpoint))
-    config = _config(_low_level_options(state) | _subject_options(state), overrides, "low_level_")
-    return _filled(model_class, config, state, _original_low_level_key)
+    config = configured(MindEyeConfig, _low_level_options(state) | _subject_options(state), overrides, "low_level_")
+    return filled(model_class, config, _without_constants(state), _original_low_level_key)
 
 
 def load_model(
@@ -137,7 +136,8 @@ def load_model(
             return "net." + _renamed(key.removeprefix("prior.network."), _PRIOR_RULES)
         return "low_level." + _original_low_level_key(key.removeprefix("low_level."))
 
-    return _filled(model_class, _config(options, overrides, "prior_"), state, original_key)
+    config = configured(MindEyeConfig, options, overrides, "prior_")
+    return filled(model_class, config, _without_constants(state), original_key)
 
 
 def _state_of(checkpoint: Checkpoint) -> State:
@@ -169,15 +169,15 @@ def _backbone_options(state: State) -> dict[str, Any]:
     activation_first = "voxel2clip.lin0.2.weight" in state
     norm_position = 2 if activation_first else 1
     options: dict[str, Any] = {
-        "hidden_size": _shape(state, "voxel2clip.lin0.0.weight")[0],
-        "num_hidden_layers": _count(state, r"voxel2clip\.mlp\.(\d+)\."),
+        "hidden_size": shape_of(state, "voxel2clip.lin0.0.weight")[0],
+        "num_hidden_layers": count_of(state, r"voxel2clip\.mlp\.(\d+)\."),
         "activation_first": activation_first,
         "norm": "batch" if f"voxel2clip.lin0.{norm_position}.running_mean" in state else "layer",
         "use_projector": any(key.startswith("voxel2clip.projector.") for key in state),
         "use_prior": any(key.startswith("net.") for key in state),
     }
     if options["use_projector"]:
-        options["projector_size"] = _shape(state, "voxel2clip.projector.2.weight")[0]
+        options["projector_size"] = shape_of(state, "voxel2clip.projector.2.weight")[0]
     if options["use_prior"]:
         if "net.null_brain_embeds" not in state:
             raise FmriModelsError(
@@ -191,11 +191,11 @@ def _backbone_options(state: State) -> dict[str, Any]:
 
 
 def _token_shape(state: State) -> tuple[int, int]:
-    size = _shape(state, "voxel2clip.lin1.weight")[0]
+    size = shape_of(state, "voxel2clip.lin1.weight")[0]
     if "net.null_brain_embeds" in state:
-        width = _shape(state, "net.null_brain_embeds", 2)[1]
+        width = shape_of(state, "net.null_brain_embeds", 2)[1]
     elif "voxel2clip.projector.0.weight" in state:
-        width = _shape(state, "voxel2clip.projector.0.weight")[0]
+        width = shape_of(state, "voxel2clip.projector.0.weight")[0]
     else:
         width = _CLIP_WIDTH if size % _CLIP_WIDTH == 0 else size
     if size % width:
@@ -207,21 +207,21 @@ def _token_shape(state: State) -> tuple[int, int]:
 
 
 def _prior_options(state: State) -> dict[str, Any]:
-    num_tokens, size = _shape(state, "null_brain_embeds", 2)[:2]
+    num_tokens, size = shape_of(state, "null_brain_embeds", 2)[:2]
     bias = "causal_transformer.rel_pos_bias"
     options: dict[str, Any] = {
-        "prior_num_layers": _count(state, r"causal_transformer\.layers\.(\d+)\."),
-        "prior_num_attention_heads": _shape(state, f"{bias}.relative_attention_bias.weight", 2)[1],
-        "prior_attention_head_dim": _shape(state, "causal_transformer.layers.0.0.null_kv", 2)[1],
-        "prior_feed_forward_multiplier": _shape(state, "causal_transformer.layers.0.1.5.weight", 2)[1] // size,
+        "prior_num_layers": count_of(state, r"causal_transformer\.layers\.(\d+)\."),
+        "prior_num_attention_heads": shape_of(state, f"{bias}.relative_attention_bias.weight", 2)[1],
+        "prior_attention_head_dim": shape_of(state, "causal_transformer.layers.0.0.null_kv", 2)[1],
+        "prior_feed_forward_multiplier": shape_of(state, "causal_transformer.layers.0.1.5.weight", 2)[1] // size,
         "prior_learned_query_mode": "none",
     }
     if "learned_query" in state:
         # A table as long as the picture is added to its tokens, as published, unless an override says otherwise.
-        per_token = _shape(state, "learned_query")[0] == num_tokens
+        per_token = shape_of(state, "learned_query")[0] == num_tokens
         options["prior_learned_query_mode"] = "pos_emb" if per_token else "all_pos_emb"
     if "noise_scheduler.betas" in state:
-        options["prior_num_timesteps"] = _shape(state, "noise_scheduler.betas")[0]
+        options["prior_num_timesteps"] = shape_of(state, "noise_scheduler.betas")[0]
     return options
 
 
@@ -236,29 +236,30 @@ def _check_low_level(state: State, low_level: State) -> None:
 
 
 def _low_level_options(state: State) -> dict[str, Any]:
-    start_channels = _shape(state, "norm.weight")[0]
-    start_size = math.isqrt(_shape(state, "lin1.weight")[0] // start_channels)
-    num_blocks = _count(state, r"upsampler\.up_blocks\.(\d+)\.", most=_MOST_BLOCKS)
+    start_channels = shape_of(state, "norm.weight")[0]
+    start_size = math.isqrt(shape_of(state, "lin1.weight")[0] // start_channels)
+    num_blocks = count_of(state, r"upsampler\.up_blocks\.(\d+)\.", most=_MOST_BLOCKS)
     channels = [
-        _shape(state, f"upsampler.up_blocks.{index}.resnets.0.conv1.weight")[0] for index in reversed(range(num_blocks))
+        shape_of(state, f"upsampler.up_blocks.{index}.resnets.0.conv1.weight")[0]
+        for index in reversed(range(num_blocks))
     ]
     side = start_size * 2 ** (num_blocks - 1)
-    shape = (_shape(state, "upsampler.conv_out.weight")[0], side, side)
+    shape = (shape_of(state, "upsampler.conv_out.weight")[0], side, side)
     has_maps = "maps_projector.0.weight" in state
     return {
         "latent_space": replace(stable_diffusion_latent_space(), shape=shape).to_dict(),
-        "low_level_hidden_size": _shape(state, "lin0.0.weight")[0],
-        "low_level_num_hidden_layers": _count(state, r"mlp\.(\d+)\."),
+        "low_level_hidden_size": shape_of(state, "lin0.0.weight")[0],
+        "low_level_num_hidden_layers": count_of(state, r"mlp\.(\d+)\."),
         "low_level_start_channels": start_channels,
         "low_level_block_out_channels": channels,
-        "low_level_layers_per_block": _count(state, r"upsampler\.up_blocks\.0\.resnets\.(\d+)\.") - 1,
-        "low_level_feature_size": _shape(state, "maps_projector.0.weight")[0] if has_maps else None,
+        "low_level_layers_per_block": count_of(state, r"upsampler\.up_blocks\.0\.resnets\.(\d+)\.") - 1,
+        "low_level_feature_size": shape_of(state, "maps_projector.0.weight")[0] if has_maps else None,
     }
 
 
 def _subject_options(state: State, prefix: str = "") -> dict[str, Any]:
     # Only the first subject's weights were published.
-    return {"subject_names": ["subj01"], "num_voxels": [_shape(state, f"{prefix}lin0.0.weight", 2)[1]]}
+    return {"subject_names": ["subj01"], "num_voxels": [shape_of(state, f"{prefix}lin0.0.weight", 2)[1]]}
 
 
 def _image_space(token_shape: Iterable[int]) -> dict[str, Any]:
@@ -268,82 +269,6 @@ def _image_space(token_shape: Iterable[int]) -> dict[str, Any]:
         # The release's model for retrieval: the picture's embedding itself.
         space = replace(space, layer="image_embeds")
     return replace(space, shape=shape).to_dict()
-
-
-def _config(options: dict[str, Any], overrides: dict[str, Any], prefix: str) -> MindEyeConfig:
-    names = {field.name for field in fields(MindEyeConfig)}
-    for name, value in overrides.items():
-        full_name = name if name in names else f"{prefix}{name}"
-        if full_name not in names:
-            raise FmriModelsError(
-                f"MindEyeConfig has no field {one_line(repr(name), 80)}; see its documentation for those it has."
-                f"{did_you_mean(name, names)}"
-            )
-        options[full_name] = value
-    try:
-        return MindEyeConfig(**options)
-    except FmriModelsError:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
-        raise FmriModelsError(
-            f"The configuration has a value that does not fit: {one_line(' '.join(str(error).split()))}; correct the "
-            "override."
-        ) from error
-
-
-def _filled(model_class: type[PreTrainedModel], config: MindEyeConfig, state: State, original_key: Any) -> Any:
-    """A model in eval mode whose tensors are the checkpoint's.
-
-    Raises:
-        FmriModelsError: Names the checkpoint's keys that are missing, unknown or of another shape.
-    """
-    model = _empty(model_class, config, state)
-    expected = model.state_dict()
-    originals = {key: original_key(key) for key in expected}
-    state = {key: value for key, value in state.items() if not _CONSTANTS.fullmatch(key)}
-    # Batch norm counts batches in a scalar, which some formats store as a vector of one.
-    state = {key: value.reshape(()) if key.endswith(".num_batches_tracked") else value for key, value in state.items()}
-    missing = [key for key in originals.values() if key not in state]
-    unknown = sorted(state.keys() - set(originals.values()))
-    if missing or unknown:
-        problems = [f"lacks {listed_keys(missing)}"] if missing else []
-        problems += [f"has the unknown {listed_keys(unknown)}"] if unknown else []
-        raise FmriModelsError(
-            f"The checkpoint {' and '.join(problems)}; it is damaged or not of {model_class.__name__}'s layout."
-        )
-    for key, original in originals.items():
-        if state[original].shape != expected[key].shape:
-            raise FmriModelsError(
-                f"{original} of the checkpoint has shape {tuple(state[original].shape)}, and the configuration asks "
-                f"for {tuple(expected[key].shape)}; leave out overrides that contradict the checkpoint."
-            )
-        if expected[key].is_floating_point() and not state[original].is_floating_point():
-            raise FmriModelsError(
-                f"{original} of the checkpoint holds {state[original].dtype}; expected floating-point numbers: it is "
-                "damaged or of another layout."
-            )
-    check_finite({original: state[original] for original in originals.values()})
-    values = {
-        key: state[original].float() if expected[key].is_floating_point() else state[original]
-        for key, original in originals.items()
-    }
-    model.load_state_dict(values, assign=True)
-    return model.eval()
-
-
-def _empty(model_class: type[PreTrainedModel], config: MindEyeConfig, state: State) -> PreTrainedModel:
-    """The model without memory for its weights; overrides may ask for a much larger one than the checkpoint's."""
-    stored = {key: StoredTensor(Path(), tuple(value.shape), "float") for key, value in state.items()}
-    try:
-        return cast(PreTrainedModel, on_meta(lambda: model_class(config), stored, "The checkpoint"))
-    except FmriModelsError as error:
-        if error.__cause__ is None:
-            raise
-        reason = one_line(error.__cause__) or type(error.__cause__).__name__
-        raise FmriModelsError(
-            f"The overrides and the sizes of the checkpoint make no {model_class.__name__} ({reason}); leave out "
-            "overrides that contradict the checkpoint."
-        ) from error
 
 
 def _original_low_level_key(key: str) -> str:
@@ -377,30 +302,5 @@ def _renamed(key: str, rules: Rules) -> str:
     return key
 
 
-def _shape(state: State, key: str, dimensions: int = 1) -> tuple[int, ...]:
-    """The shape of a tensor that has so many dimensions at least, and values.
-
-    Raises:
-        FmriModelsError: It is missing, or has another shape.
-    """
-    if key not in state:
-        raise FmriModelsError(f"The checkpoint lacks {key}; it is damaged or of another layout.")
-    shape = tuple(state[key].shape)
-    if len(shape) < dimensions or 0 in shape:
-        raise FmriModelsError(f"{key} of the checkpoint has shape {shape}; it is damaged or of another layout.")
-    return shape
-
-
-def _count(state: State, pattern: str, most: int = _MOST_LAYERS) -> int:
-    """How many indices the pattern finds among the keys.
-
-    Raises:
-        FmriModelsError: None, or more than any published checkpoint has.
-    """
-    count = len({match[1] for key in state if (match := re.match(pattern, key))})
-    if not 1 <= count <= most:
-        raise FmriModelsError(
-            f"The checkpoint has {count} parts {pattern.replace(chr(92), '')} and 1 to {most} were expected; it is "
-            "damaged or of another layout."
-        )
-    return count
+def _without_constants(state: State) -> State:
+    return {key: value for key, value in state.items() if not _CONSTANTS.fullmatch(key)}

@@ -1,0 +1,126 @@
+"""Trains MinD-Vis: masked brain modelling, then conditions together with the image generator (Chen et al., 2023)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import nn
+
+from ...conditions import Conditions
+from ...objectives import Batch, Gather, GradientObjective, ParameterGroup, groups_by_decay
+from ...option_types import Share
+from .pretraining_mindvis import MindVisPreTrainingOutput, masked_modelling, masking_noise
+
+if TYPE_CHECKING:
+    from .modeling_mindvis import MindVisModel
+
+Module = Literal["masked", "conditioner"]
+_POSITIONS = "position_embeddings"
+
+
+@dataclass
+class MindVisObjective(GradientObjective["MindVisModel"]):
+    """What a stage of MinD-Vis learns from.
+
+    Args:
+        module: `"masked"` hides patches and predicts their voxels, of the trials and of all `unpaired` sources;
+            `"conditioner"` minimises the loss of the image generator, which is told what the model makes of the fMRI.
+        mask_ratio: Share of the patches that are hidden; None is the model's.
+        sparsification: Share of the voxels that are set to zero in what the encoder sees in training. The paper has
+            .2; its code sets none to zero, for it draws along an axis of one.
+        condition_dropout: Probability of an example to be drawn from no condition, without which there is nothing that
+            guidance could lead away from. The paper has none.
+    """
+
+    module: Module = "conditioner"
+    mask_ratio: Share | None = None
+    sparsification: Share = 0.2
+    condition_dropout: Share = 0.0
+
+    @property
+    def targets(self) -> Sequence[str]:
+        return [] if self.module == "masked" else ["latents"]
+
+    def trainable(self, model: "MindVisModel") -> list[nn.Parameter]:
+        if self.module == "masked":
+            parts: list[nn.Module] = [model.encoder, model.needed_decoder]
+            named = (each for part in parts for each in part.named_parameters())
+            return [parameter for name, parameter in named if name != _POSITIONS]
+        # As published, with the codes of places; the class token is in no sequence here.
+        encoder = [parameter for name, parameter in model.encoder.named_parameters() if name != "cls_token"]
+        return [*encoder, *cast(nn.Module, model.conditioner).parameters()]
+
+    def parameter_groups(self, model: "MindVisModel", weight_decay: float) -> Sequence[ParameterGroup]:
+        """As published: masked modelling decays all of more than one axis, the tokens too; fine-tuning everything."""
+
+        def decays(name: str, parameter: nn.Parameter) -> bool:
+            return self.module == "conditioner" or (parameter.ndim > 1 and not name.endswith(".bias"))
+
+        return groups_by_decay(model.named_parameters(), weight_decay, decays)
+
+    def losses(
+        self, model: "MindVisModel", batch: Batch, progress: float, gather: Gather, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        fmri = self._all_fmri(batch)
+        seen = self._sparsified(fmri, generator)
+        if self.module == "masked":
+            return {"loss": _loss(self._masked(model, fmri, generator, seen))}
+        told = self._dropped(model.conditions(seen), generator)
+        return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
+
+    def validation_metrics(
+        self, model: "MindVisModel", batch: Batch, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """The loss without sparsification or dropout; of masked modelling also `correlation`, that of hidden voxels."""
+        fmri = batch["fmri"]
+        if self.module == "conditioner":
+            told = model.conditions(fmri)
+            return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
+        output = self._masked(model, fmri, generator)
+        return {"loss": _loss(output), "correlation": hidden_correlation(output, fmri)}
+
+    def _all_fmri(self, batch: Batch) -> torch.Tensor:
+        """The voxels of the examples, and in masked modelling those of all further sources behind them."""
+        others = [each["fmri"] for each in batch.get("unpaired", [])] if self.module == "masked" else []
+        return torch.cat([batch["fmri"], *others])
+
+    def _masked(
+        self,
+        model: "MindVisModel",
+        fmri: torch.Tensor,
+        generator: torch.Generator,
+        seen: torch.Tensor | None = None,
+    ) -> MindVisPreTrainingOutput:
+        noise = masking_noise(model.config, len(fmri), fmri.device, generator)
+        return masked_modelling(model.encoder, model.needed_decoder, fmri, noise, self.mask_ratio, seen)
+
+    def _sparsified(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if not self.sparsification:
+            return fmri
+        kept = torch.rand(fmri.shape, generator=generator) >= self.sparsification
+        return fmri * kept.to(fmri)
+
+    def _dropped(self, told: Conditions, generator: torch.Generator) -> Conditions:
+        """Conditions that are zero, and so absent, for some of the examples."""
+        if not self.condition_dropout:
+            return told
+        kept = torch.rand(len(told), generator=generator) >= self.condition_dropout
+        given: dict[str, Any] = told.given
+        return Conditions(
+            **{name: values * kept.to(values).view(-1, *[1] * (values.ndim - 1)) for name, values in given.items()}
+        )
+
+
+def _loss(output: MindVisPreTrainingOutput) -> torch.Tensor:
+    return cast(torch.Tensor, output.loss)
+
+
+def hidden_correlation(output: MindVisPreTrainingOutput, fmri: torch.Tensor) -> torch.Tensor:
+    """Mean over patterns of the Pearson correlation between hidden voxels and what was predicted of them."""
+    assert output.prediction is not None and output.mask is not None
+    predicted = output.prediction.float().flatten(1)
+    hidden = output.mask.repeat_interleave(output.prediction.shape[2], dim=1)
+    count = hidden.sum(dim=1, keepdim=True).clamp(min=1)
+    one, other = ((each - (each * hidden).sum(1, keepdim=True) / count) * hidden for each in (predicted, fmri.float()))
+    return ((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp(min=1e-12)).mean()
