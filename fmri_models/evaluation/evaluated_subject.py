@@ -270,11 +270,18 @@ class EvaluatedSubject:
 
     def draw_floor(self) -> torch.Tensor:
         """Pictures (N, C, H, W) of the generator that knows nothing of an item, see [`floor_of`]."""
+        if floor_of(self.pipeline, self.record) == "nothing":
+            return self.draw_unconditionally()
+        means = {name: mean.expand(len(self), *mean.shape) for name, mean in self.mean_condition.items()}
+        return self._draw_alike(Conditions(**means, num_images=len(self)))
+
+    def draw_unconditionally(self) -> torch.Tensor:
+        """Pictures (N, C, H, W) of the generator that was told nothing."""
+        return self._draw_alike(Conditions(num_images=len(self)))
+
+    def _draw_alike(self, conditions: Conditions) -> torch.Tensor:
+        """Pictures (N, C, H, W) of conditions that are the same for all items."""
         settings, sources = self.drawn_by.settings, self.drawn_by.sources(len(self))
-        conditions = Conditions(num_images=len(self))
-        if floor_of(self.pipeline, self.record) == "mean condition":
-            means = {name: mean.expand(len(self), *mean.shape) for name, mean in self.mean_condition.items()}
-            conditions = Conditions(**means, num_images=len(self))
         # The generator's own bars are turned off by the pipeline.
         with (
             progress.bar(name=self.doing, total=len(self), unit="picture") as done,

@@ -198,12 +198,17 @@ def learned_fmri(
     Raises:
         FmriModelsError: Test trials are among those of another part, or of another split, or that was drawn again.
     """
+    of_subject = [
+        (schema.labelled_parts(each.parts), each)
+        for each in trainings
+        if each.table_fingerprint == table.fingerprint and subject in (each.fmri_of or ())
+    ]
+    if not of_subject:
+        return frozenset()
     tested = set(table.trials(subject, schema.TEST, split, fold).trials.tolist())
     found: set[int] = set()
-    for training in trainings:
-        if training.table_fingerprint != table.fingerprint or subject not in (training.fmri_of or ()):
-            continue
-        parts, source = schema.labelled_parts(training.parts), (training.split, training.fold)
+    for parts, training in of_subject:
+        source = training.split, training.fold
         if not parts:
             continue
         named = f"{' and '.join(parts)} of the split {one_line(repr(source[0]))} (fold {source[1]})"

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, Target
 from ..generation.image_generator import ImageGenerator
+from ..names import listed
 from ..pipeline_fmri import FmriToImagePipeline
 from ..training_record import TrainingRecord
 
@@ -29,13 +30,13 @@ def why_without_references(pipeline: FmriToImagePipeline) -> str:
     """A sentence on a pipeline that has no [`generator_of_references`]."""
     before = pipeline.untrained_image_generator
     why = (
-        "nobody is said to have it as it was before"
+        "nobody is said to have that one"
         if before is None
-        else f"as it was before, a {type(before).__name__}, it has none"
+        else f"that one, a {type(before).__name__}, has no embeddings of pictures"
     )
     return (
-        "The image generator was trained together with the brain model, so that its own embeddings of pictures are no "
-        f"conditions that it draws from, and {why}: there are no rows ridge, permuted_training, ceiling and "
+        "The image generator was trained together with the brain model, so that what needs its own embeddings of "
+        f"pictures is drawn by it as it was before, and {why}: there are no rows ridge, permuted_training, ceiling and "
         "ceiling_embeds_only."
     )
 
@@ -71,7 +72,7 @@ def notes_on_learning(
         rows: Those that there are.
         nearest_by: What the pictures of `nearest_train` were compared by, where that is not what was decoded.
     """
-    there, notes = set(rows), []
+    there, notes = set(rows), _notes_on_fmri_alone(record)
     if "nearest_train" in there:
         notes += [
             f"The method decodes no embeddings of pictures: nearest_train is the training picture nearest to the "
@@ -83,8 +84,8 @@ def notes_on_learning(
     drawn = [row for row in ("permuted_training", "ceiling", "ceiling_embeds_only", "ridge") if row in there]
     if drawn:
         notes.append(
-            "The image generator was trained together with the brain model. It draws from conditions that it has "
-            f"learned to read; {', '.join(drawn)} are drawn by it as it was before training, from its own embeddings."
+            f"The image generator was trained together with the brain model; {', '.join(drawn)} are drawn by it as it "
+            "was before, from its own embeddings of pictures."
         )
     if floor_of(pipeline, record) == "nothing":
         notes.append("floor is drawn from no condition, which the image generator has learned to do (dropout).")
@@ -94,6 +95,13 @@ def notes_on_learning(
             "the image generator was trained without dropout of its condition."
         )
     return notes
+
+
+def _notes_on_fmri_alone(record: TrainingRecord) -> list[str]:
+    """A sentence on the tables of which the fMRI was learned from without pictures; none where there are none."""
+    sources = [each for each in record.learned_from or [] if each.fmri_of is not None]
+    named = [f"{' and '.join(each.parts)} of {each.table} (split {each.split!r}, fold {each.fold})" for each in sources]
+    return [f"fMRI without pictures was learned from, too: {listed(dict.fromkeys(named), 10, 1000)}."] if named else []
 
 
 def describe_rows(

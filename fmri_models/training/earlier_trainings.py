@@ -8,7 +8,7 @@ from ..data import schema
 from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
-from ..evaluation.held_out import learned_stimuli, other_table_notes, unknown_initial_note
+from ..evaluation.held_out import learned_fmri, learned_stimuli, other_table_notes, unknown_initial_note
 from ..hub_repository import NotFetchedError, is_folder, local_folder
 from ..names import listed, one_line
 from ..registry import get_method
@@ -107,17 +107,47 @@ def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list
         )
 
 
+def warn_of_test_fmri(recipe: Recipe, table: TrialTable, subjects: list[str]) -> None:
+    """Says before the training that it learns, or its initial model has learned, from the fMRI of test trials.
+
+    Args:
+        recipe: The recipe of one fold.
+        table: The trial table.
+        subjects: Who is trained on.
+
+    Raises:
+        FmriModelsError: As [`earlier_trainings`] and [`own_trainings`].
+    """
+    sources = [*_unpaired_trainings(recipe, table, subjects), *earlier_trainings(recipe, table).learned_from]
+    for subject in subjects:
+        try:
+            found = learned_fmri(sources, table, subject, recipe.split, recipe.fold, "This training")
+        except FmriModelsError as error:
+            logger.warning(f"No evaluation will take the pipeline: {error}")
+            continue
+        if found:
+            logger.warning(
+                f"This training learns from the fMRI of {len(found)} test trials of {subject} without their pictures: "
+                "every report on the pipeline will say that it is transductive."
+            )
+
+
 def own_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:
     """What the stages of a recipe learn from, or make choices on; after it, each source of fMRI without pictures."""
     parts = {part for stage in recipe.stages for part in (*stage.train_on, *stage.held_out_parts)}
     known = (*schema.SPLITS, *schema.UNLABELLED_PARTS)
     own = _learned_from(table, recipe.split, recipe.fold, [part for part in known if part in parts], subjects)
-    unpaired = [
-        _learned_from_fmri(source, recipe, table, subjects)
-        for stage in recipe.stages
-        for source in unpaired_sources(stage.unpaired)
-    ]
-    return [own, *(each for number, each in enumerate(unpaired) if each not in unpaired[:number])]
+    return [own, *_unpaired_trainings(recipe, table, subjects)]
+
+
+def _unpaired_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:
+    """Each source of fMRI without pictures, once."""
+    found: list[LearnedFrom] = []
+    for source in (source for stage in recipe.stages for source in unpaired_sources(stage.unpaired)):
+        training = _learned_from_fmri(source, recipe, table, subjects)
+        if training not in found:
+            found.append(training)
+    return found
 
 
 def _learned_from_fmri(source: UnpairedSource, recipe: Recipe, table: TrialTable, subjects: list[str]) -> LearnedFrom:

@@ -9,7 +9,7 @@ from .before_training import check_machine, few_stimuli_sentence
 from .building import recipe_subjects
 from .cost_by_gradient import cost_by_gradient
 from .cost_in_closed_form import cost_in_closed_form
-from .earlier_trainings import warn_of_seen_test_pictures
+from .earlier_trainings import warn_of_seen_test_pictures, warn_of_test_fmri
 from .initial_model import check_initial_model_is_used
 from .recipe import Recipe
 from .settling import settled_recipe
@@ -45,6 +45,7 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
     recipe = settled_recipe(recipe, table, recipe_subjects(recipe, table))
     if recipe.initial_model is not None:
         warn_of_seen_test_pictures(recipe, table, recipe_subjects(recipe, table))
+    warn_of_test_fmri(recipe, table, recipe_subjects(recipe, table))
     counted = cost_by_gradient if recipe.trains_by_gradient else cost_in_closed_form
     model, lines = counted(recipe, table)
     lines = [*_what(recipe, table, model), *lines]

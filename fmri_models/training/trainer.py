@@ -15,7 +15,7 @@ from ..pipeline_folder import INDEX_FILE
 from .before_training import check_machine, few_stimuli_sentence, subjects_without_trials
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
-from .earlier_trainings import warn_of_seen_test_pictures
+from .earlier_trainings import warn_of_seen_test_pictures, warn_of_test_fmri
 from .finished import check_same_training, is_complete
 from .fold import refuse_interrupted, train_fold
 from .initial_model import check_initial_model_is_used
@@ -70,6 +70,7 @@ def train(
     for fold_recipe, _ in runs:
         if recipe.initial_model is not None:
             warn_of_seen_test_pictures(fold_recipe, table, recipe_subjects(recipe, table))
+        warn_of_test_fmri(fold_recipe, table, recipe_subjects(recipe, table))
     first, _ = runs[0]
     if sentence := few_stimuli_sentence(first, table, recipe_subjects(first, table)):
         logger.warning(sentence)

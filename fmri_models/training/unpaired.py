@@ -22,8 +22,8 @@ class UnpairedSource:
 
     Args:
         data: The trial table's folder; None is the recipe's own table.
-        parts: Parts of the split. Test trials among those of the recipe's table make every report on them
-            transductive.
+        parts: Parts of the split. `test` of the recipe's own split makes every report on it transductive; evaluation
+            refuses pipelines that have learned from its test trials in any other way.
         split: Name of the split file; None is the recipe's for its own table and `default` for others.
         subjects: Names of the subjects; None takes the recipe's of its own table, and all of others.
     """

@@ -182,7 +182,7 @@ def test_rows_that_nothing_draws_are_missing_with_a_reason(tiny):
     missing = ["permuted_training", "ceiling", "ceiling_embeds_only", "ridge"]
     assert list(report.missing_rows) == missing and not set(missing) & set(report.results)
     reason = report.missing_rows["ridge"]
-    assert "nobody is said to have it as it was before" in reason
+    assert "nobody is said to have that one" in reason
     assert report.notes.count(reason) == 1
     content = json.loads((report.folder / "report.json").read_text())
     assert content["missing_rows"] == report.missing_rows
@@ -201,7 +201,7 @@ def test_one_without_embeddings_before_training_says_so(tiny, monkeypatch):
     from fmri_models.evaluation.learning import why_without_references
 
     assert generator_of_references(pipeline) is None
-    assert "a DoubleConditionedImageGenerator, it has none" in why_without_references(pipeline)
+    assert "that one, a DoubleConditionedImageGenerator, has no embeddings" in why_without_references(pipeline)
 
 
 # -------------------------------------------------------------------------------------------------------------- floor
@@ -285,6 +285,19 @@ def test_where_nothing_embeds_a_reconstruction_the_row_is_missing(tiny, data, tm
     assert "nothing embeds its reconstructions" in report.missing_rows["nearest_train"]
 
 
+def test_a_low_level_picture_beside_learned_conditions_is_a_part(embedded, data, tmp_path, monkeypatch):
+    decode = LearnerModel.decode
+
+    def with_latents(self, fmri, *arguments, **options):
+        return FmriDecoding(**decode(self, fmri, *arguments, **options), latents=torch.zeros(len(fmri), 12, 8, 8))
+
+    monkeypatch.setattr(LearnerModel, "decode", with_latents)
+    report = evaluate(embedded[1], data, tmp_path / "report", "small_pictures")
+    assert {"brain_low_level", "brain_embeds_only"} <= set(report.results)
+    low_level = report.results["brain_low_level"]["mse"]["value"]
+    assert low_level != report.results["brain_embeds_only"]["mse"]["value"]
+
+
 def test_retrieval_embeddings_that_nothing_can_be_compared_with_are_no_error(tiny, data, tmp_path, monkeypatch):
     decode = LearnerModel.decode
 
@@ -310,8 +323,10 @@ def test_trials_without_pictures_are_looked_up_nowhere(embedded, data):
     assert report.data["test_factor_combinations_seen_in_training"] is not None
 
 
-def test_fmri_of_test_trials_makes_a_report_transductive(trained, data, tmp_path, capsys):
-    model = trained("transductive", TINY, f"{UNPAIRED}[{{parts: [validation, test]}}]")
+def test_fmri_of_test_trials_makes_a_report_transductive(trained, data, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        model = trained("transductive", TINY, f"{UNPAIRED}[{{parts: [validation, test]}}]")
+    assert "test trials of subj01 without their pictures: every report" in caplog.text
     report = evaluate(model, data, tmp_path / "report", "small_pictures")
     assert report.model["transductive"] is True
     table, pipeline = TrialTable.open(data), FmriToImagePipeline.from_pretrained(model)
@@ -342,14 +357,16 @@ def test_a_start_from_such_a_model_is_transductive_too(trained, data, tmp_path):
     assert evaluate(tmp_path / "out", data, tmp_path / "r", "small_pictures").model["transductive"] is True
 
 
-def test_test_trials_that_are_another_parts_elsewhere_are_refused(trained, data, tmp_path):
+def test_test_trials_that_are_another_parts_elsewhere_are_refused(trained, data, tmp_path, caplog):
     table = TrialTable.open(data)
     add_split(table, "other", split_by_stimulus(SplitTrials.of_table(table), 1, test_fraction=0.3))
     other = table.trials("subj01", ["train", "validation"], "other").trials.tolist()
     both = set(other) & set(table.trials("subj01", "test").trials.tolist())
     assert both
     source = "{split: other, parts: [train, validation]}"
-    model = trained("leaking", TINY, f"{UNPAIRED}[{source}]")
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        model = trained("leaking", TINY, f"{UNPAIRED}[{source}]")
+    assert "No evaluation will take the pipeline: This training has learned from the fMRI of" in caplog.text
     message = rf"learned from the fMRI of {len(both)} of the \d+ test trials of subj01 .* as train and validation of"
     with pytest.raises(FmriModelsError, match=message):
         evaluate(model, data, tmp_path / "report", "small_pictures")
@@ -380,6 +397,7 @@ def test_another_tables_fmri_is_on_record_and_that_table_is_not_evaluated_on(tra
     assert (entry.table_fingerprint, entry.parts, entry.split) == (table.fingerprint, ["train", "test"], "default")
     report = evaluate(model, data, tmp_path / "report", "small_pictures")
     assert report.model["transductive"] is False and report.warnings == []
+    assert any(f"learned from, too: train and test of {table.name} (split 'default'" in each for each in report.notes)
     with pytest.raises(FmriModelsError, match="trained on the table"):
         evaluate(model, elsewhere, tmp_path / "report2", "small_pictures")
     held_out = held_out_trials(FmriToImagePipeline.from_pretrained(model), table, "subj01", any_table=True)
