@@ -26,9 +26,14 @@ def to_markdown(report: Report) -> str:
     lines += ["![Shown and reconstructed pictures](grid.png)", ""]
     for table in tables(report):
         lines += [f"## {table.title}", "", table.caption, "", *_markdown_table(table), ""]
-    if report.further_notes:
-        lines += ["## Notes", "", *(f"- {markdown(note)}" for note in report.further_notes), ""]
+    if notes := _notes(report):
+        lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
     return "\n".join(lines)
+
+
+def _notes(report: Report) -> list[str]:
+    """The notes that stand nowhere else on the page."""
+    return [note for note in report.further_notes if note not in report.missing_rows.values()]
 
 
 def _markdown_table(table: Table) -> list[str]:
@@ -54,6 +59,7 @@ def to_html(report: Report, grid_png: bytes) -> str:
         report=report,
         facts=facts(report),
         tables=tables(report),
+        notes=_notes(report),
         warnings_title=WARNINGS_TITLE,
         grid=Markup(base64.b64encode(grid_png).decode("ascii")),
     )

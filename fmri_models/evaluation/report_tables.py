@@ -166,8 +166,11 @@ def _subjects_table(report: Report) -> Table:
 
 
 def _missing_rows_table(report: Report) -> Table:
-    lines = [[report.row(row)["label"], reason] for row, reason in report.missing_rows.items()]
-    return Table("Rows that are missing", "Rows that other reports have.", ["row", "why"], lines)
+    labels: dict[str, list[str]] = {}
+    for row, reason in report.missing_rows.items():
+        labels.setdefault(reason, []).append(report.row(row)["label"])
+    lines = [["; ".join(names), reason] for reason, names in labels.items()]
+    return Table("Rows that are missing", "Rows that other reports have.", ["rows", "why"], lines)
 
 
 def _near_copies_tables(report: Report) -> Iterator[Table]:
