@@ -42,6 +42,10 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     def targets(self) -> Sequence[str]:
         return [] if self.module == "masked" else ["latents"]
 
+    @property
+    def drops_conditions(self) -> bool:
+        return self.module == "conditioner" and self.condition_dropout > 0
+
     def trainable(self, model: "MindVisModel") -> list[nn.Parameter]:
         if self.module == "masked":
             parts: list[nn.Module] = [model.encoder, model.needed_decoder]

@@ -152,3 +152,9 @@ class TestConditioner:
         assert torch.equal(absent[0], absent[1]) and 16 < absent[0].sum() < 48
         objective.validation_metrics(model, batch(latents=torch.zeros(3, 1)), source())
         assert objective.image_generator.told.encoder_hidden_states.abs().sum(dim=(1, 2)).gt(0).all()
+
+
+def test_reports_are_told_whether_the_generator_knows_no_condition():
+    assert MindVisObjective(condition_dropout=0.1).drops_conditions
+    assert not MindVisObjective().drops_conditions
+    assert not MindVisObjective(module="masked", condition_dropout=0.1).drops_conditions
