@@ -1,9 +1,9 @@
-"""PEFT adapters on a brain model: read with their base and checked, and saved beside its weights."""
+"""PEFT adapters on a network: read with their base and checked, saved beside its weights, and taken out of it."""
 
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -117,6 +117,31 @@ def base_state(model: nn.Module) -> dict[str, torch.Tensor]:
                 key = name + key.removeprefix(f"{name}.{inner[name]}")
             state[key] = values
     return state
+
+
+@contextmanager
+def without_adapter_layers(*networks: nn.Module) -> Iterator[None]:
+    """Inside the block, the layers of networks are those that PEFT has put others around, under their own names."""
+    taken = [each for network in networks for each in _taken_out(network)]
+    try:
+        yield
+    finally:
+        for parent, name, layer in reversed(taken):
+            parent._modules[name] = layer
+
+
+def remove_adapter_layers(network: Any) -> None:
+    """Takes all adapters out of a network for good; its own weights stay as they are."""
+    _taken_out(network)
+    for attribute in ("peft_config", "_hf_peft_config_loaded"):
+        network.__dict__.pop(attribute, None)
+
+
+def adapter_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Name ▶ parameter of the adapters on a network, and none of its own."""
+    with without_adapter_layers(network):
+        own = {id(parameter) for parameter in network.parameters()}
+    return {name: parameter for name, parameter in network.named_parameters() if id(parameter) not in own}
 
 
 def keep_with_base(folder: Path) -> None:
@@ -305,6 +330,31 @@ def _check_sizes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor], 
                 f"{what} has {one_line(size, 40)} as {name} in its {ADAPTER_CONFIG_FILE}, and no tensor of that size; "
                 f"expected {largest} at most; {_MEND}."
             )
+
+
+def _taken_out(module: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Puts inner layers in the place of those that PEFT has put around them.
+
+    Returns:
+        (parent, name, layer) of each that was replaced, from the outside in.
+    """
+    wrapped = {id(layer) for layer in _wrapped_layers(module).values()}
+    return _replaced(module, wrapped) if wrapped else []
+
+
+def _replaced(module: nn.Module, wrapped: Set[int]) -> list[tuple[nn.Module, str, nn.Module]]:
+    replaced = []
+    for name, child in list(module._modules.items()):
+        inner: Any = child
+        while id(inner) in wrapped:
+            inner = inner._modules[_inner_name(inner)]
+        if child is None:
+            continue
+        if inner is not child:
+            module._modules[name] = inner
+            replaced.append((module, name, child))
+        replaced += _replaced(inner, wrapped)
+    return replaced
 
 
 def _wrapped_layers(model: nn.Module) -> dict[str, Any]:

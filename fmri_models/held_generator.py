@@ -9,14 +9,16 @@ from diffusers import DiffusionPipeline
 
 from .configuration_fmri import SPACES
 from .drawing_settings import DrawingSettings
+from .generation.generator_adapter import ADAPTER_FOLDER, AdaptedBase, GeneratorAdapter, without_adapter
 from .generation.image_generator import ImageGenerator
 from .generation.loading import image_generator_class, load_source, located, parse_source, resolved
 from .generation.source import GeneratorSource
 from .generation.step_callback import CALLBACK_TENSORS, CallState
 from .library_options import checked_device
 from .modeling_fmri import FmriPreTrainedModel
-from .offloading import check_can_be_sent_by_layer, without_index_of_cpu
+from .offloading import check_can_be_sent_by_layer, execution_device, without_index_of_cpu
 from .pipeline_components import check_component, check_learned_conditions, check_spaces
+from .pipeline_folder import ADAPTER_KEY, PIPELINE_SCHEMA, SCHEMA_WITHOUT_ADAPTER
 
 
 class HeldGenerator:
@@ -28,6 +30,7 @@ class HeldGenerator:
         dtype: What one that is named is loaded in; None takes that of the brain model.
         variant: Which weights of it are taken where its source says nothing.
         hub_options: How it is fetched.
+        adapter: What it was trained with and is put on it when it is loaded; None where there is none.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class HeldGenerator:
         self.dtype: Any = None
         self.variant: str | None = None
         self.hub_options: dict[str, Any] = {}
+        self.adapter: GeneratorAdapter | None = None
         # Calls that reach the generator, too: by what they decide, their names and arguments.
         self._told: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -53,7 +57,7 @@ class HeldGenerator:
         Raises:
             FmriModelsError: It is none, or takes other embeddings than the brain model decodes.
         """
-        self.at_hand, self.source = None, None
+        self.at_hand, self.source, self.adapter = None, None, None
         if generator is not None:
             self._take(generator, brain_model)
             self.source = generator.source
@@ -77,10 +81,27 @@ class HeldGenerator:
         if self.at_hand is None and self.source is not None:
             dtype = self.dtype or brain_model.dtype
             generator = load_source(self.source, dtype=dtype, variant=self.variant, **self.hub_options)
+            if self.adapter is not None:
+                self.adapter.put_on(generator)
             if "offload" not in self._told:
                 generator.to(brain_model.device)
             self._take(generator, brain_model)
         return self.at_hand
+
+    @property
+    def adapter_base(self) -> AdaptedBase | None:
+        """What the generator's adapter belongs to; None without one."""
+        if self.at_hand is not None:
+            return self.at_hand.adapter_base
+        return None if self.adapter is None else self.adapter.base
+
+    def present_adapter(self) -> GeneratorAdapter | None:
+        """The adapter as it is now, on the generator or for one that is not loaded yet; None without one."""
+        if self.at_hand is None:
+            return self.adapter
+        if self.at_hand.adapter_base is None:
+            return None
+        return GeneratorAdapter.of(self.at_hand, is_beside_base=self.source is None)
 
     def tell(self, decides: str, method: str, arguments: dict[str, Any]) -> None:
         """Calls a method of the generator, now and for every one that comes later, until this is decided again."""
@@ -116,6 +137,8 @@ class HoldsGenerator(CallState, DiffusionPipeline):
         super().__init__()
         self._held = HeldGenerator()
         self._untrained: ImageGenerator | None = None
+        # Without whose adapter it is.
+        self._untrained_of: ImageGenerator | None = None
 
     # Not `ImageGenerator | None`: whoever has a pipeline that draws would have to say so again wherever it is used.
     @property
@@ -150,15 +173,19 @@ class HoldsGenerator(CallState, DiffusionPipeline):
     def has_trained_generator(self) -> bool:
         """Whether the image generator was trained together with the brain model, as far as that is known."""
         stated = self.config.get("untrained_generator_source") is not None
-        return stated or bool(self.brain_model.config.has_learned_conditions)
+        has_adapter = self._held.adapter_base is not None
+        return stated or has_adapter or bool(self.brain_model.config.has_learned_conditions)
 
     @property
     def untrained_image_generator(self) -> Any:
         """The [`ImageGenerator`] as it was before it was trained together with the brain model.
 
-        The one that draws where training left it alone; None where it was trained from nothing, or where the one before
-        is not known.
+        The one that draws where training left it alone; with an adapter, its base without, whose weights are not
+        copied. None where it was trained from nothing, or where the one before is not known.
         """
+        base = self._held.adapter_base
+        if base is not None and not base.was_trained:
+            return self._base_of_adapter()
         if not self.has_trained_generator:
             return self.image_generator
         stated = self.config.get("untrained_generator_source")
@@ -169,17 +196,30 @@ class HoldsGenerator(CallState, DiffusionPipeline):
             self._untrained.set_progress_bar_config(disable=True)
         return self._untrained.to(self.brain_model.device)
 
+    def _base_of_adapter(self) -> ImageGenerator:
+        generator = self.image_generator
+        if self._untrained is None or self._untrained_of is not generator:
+            self._untrained, self._untrained_of = without_adapter(generator), generator
+            self._untrained.set_progress_bar_config(disable=True)
+        # What is sent when it is needed stays where it is until then.
+        is_sent = any(execution_device(network) is not None for network in self._untrained._networks)
+        return self._untrained if is_sent else self._untrained.to(self.brain_model.device)
+
     def _register_untrained_generator(self, source: Any) -> None:
         stated = None if source is None else parse_source(source).to_dict()
         self.register_to_config(untrained_generator_source=stated)
 
     def _register_image_generator(self) -> None:
         """Makes the generator a component, which is saved with the pipeline, or notes where it is."""
-        generator, source = self._held.at_hand, self._held.source
+        generator, source, adapter = self._held.at_hand, self._held.source, self._held.adapter
         # Which assigns it, too.
         self.register_modules(image_generator=None if source is not None else generator)
-        self._held.at_hand, self._held.source = generator, source
+        self._held.at_hand, self._held.source, self._held.adapter = generator, source, adapter
         self.register_to_config(image_generator_source=None if source is None else source.to_dict())
+        has_adapter = self._held.adapter_base is not None
+        self.register_to_config(fmri_schema=PIPELINE_SCHEMA if has_adapter else SCHEMA_WITHOUT_ADAPTER)
+        if has_adapter or ADAPTER_KEY in self.config:
+            self.register_to_config(**{ADAPTER_KEY: ADAPTER_FOLDER if has_adapter else None})
 
     @property
     def num_timesteps(self) -> int:

@@ -78,11 +78,18 @@ def is_folder(name_or_path: str) -> bool:
 
 def is_in_hub_cache(path: str | os.PathLike) -> bool:
     """Whether a path is in a commit of the Hub's cache, wherever that is; nothing may be written there or beside it."""
+    return commit_of(path) is not None
+
+
+def commit_of(path: str | os.PathLike) -> str | None:
+    """The commit that a path of the Hub's cache is in; None for all other paths."""
     parts = Path(path).absolute().parts
-    return any(
-        _CACHED_REPOSITORY.fullmatch(repository) and folder == "snapshots"
-        for repository, folder, _commit in zip(parts, parts[1:], parts[2:], strict=False)
+    found = (
+        commit
+        for repository, folder, commit in zip(parts, parts[1:], parts[2:], strict=False)
+        if _CACHED_REPOSITORY.fullmatch(repository) and folder == "snapshots"
     )
+    return next(found, None)
 
 
 def fetch_options(kwargs: dict[str, Any]) -> dict[str, Any]:

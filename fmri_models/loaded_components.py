@@ -50,13 +50,21 @@ class LoadedComponents:
 def _generator(pipeline: Any) -> Any:
     source, generator = pipeline.image_generator_source, pipeline.components["image_generator"]
     if source is not None or generator is None:
-        return {"source": source}
+        return {"source": source, **_adapter(pipeline)}
     components = generator.components
     samples = {name: _sample(each) for name, each in components.items() if isinstance(each, nn.Module)}
     config = {
         name: value for name, value in generator.config.items() if not name.startswith("_") and name not in components
     }
     return {"class": type(generator).__name__, "config": config, **samples}
+
+
+def _adapter(pipeline: Any) -> dict[str, Any]:
+    """What is on a generator that is named; one that is at hand has it in its networks."""
+    if pipeline._held.adapter_base is None:
+        return {}
+    networks = pipeline._held.present_adapter().networks
+    return {name: {key: _some_of(values) for key, values in each.tensors.items()} for name, each in networks.items()}
 
 
 def _sample(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -76,6 +76,10 @@ _COMPONENT = (
     "chat_template.jinja", "*.model", *_WEIGHTS,
 )  # fmt: skip
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_GENERATOR_ADAPTER = (
+    "image_generator_adapter/base_generator.json",
+    *(f"image_generator_adapter/{place}{name}" for place in ("", "*/") for name in _ADAPTER),
+)
 TRIAL_TABLE = FolderFormat(
     "trial table",
     "table.json",
@@ -94,7 +98,7 @@ PIPELINE = FolderFormat(
     (
         "training.json", "conversion.json", *(f"brain_model/{name}" for name in (*_COMPONENT, *_ADAPTER)),
         "processor/preprocessor_config.json", "processor/fmri_statistics.*", "image_generator/model_index.json",
-        *(f"image_generator/*/{name}" for name in _COMPONENT), *REPORT_FILES,
+        *(f"image_generator/*/{name}" for name in _COMPONENT), *_GENERATOR_ADAPTER, *REPORT_FILES,
     ),
 )  # fmt: skip
 RECONSTRUCTIONS = FolderFormat(

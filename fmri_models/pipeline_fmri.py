@@ -16,12 +16,14 @@ from .adapters import unwrapped
 from .drawing_request import DrawingRequest
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
+from .generation.generator_adapter import GeneratorAdapter
 from .generation.image_generator import ImageGenerator
 from .generation.loading import parse_source
 from .generation.source import GeneratorSource
 from .generation.step_callback import CallbackFunction, StepCallback
 from .modeling_fmri import FmriPreTrainedModel
 from .modeling_outputs import FmriDecoding
+from .names import one_line
 from .pipeline_components import check_component, check_subjects
 from .pipeline_folder import INDEX_FILE, PIPELINE_SCHEMA
 from .processing_fmri import FmriProcessor
@@ -69,6 +71,8 @@ class FmriToImagePipeline(StoredPipeline):
             of what differs from those of the image generator's class. They are saved with the pipeline.
         untrained_generator_source: Where the image generator is as it was before it was trained together with the brain
             model; None where it was not trained, or where nobody else has it.
+        image_generator_adapter: [`GeneratorAdapter`] that is put on the image generator, now or when it is loaded; None
+            where it has none, or has it already. A saved pipeline's is brought by `from_pretrained`.
 
     Attributes:
         training_record: How a loaded pipeline was trained; None where that is not known.
@@ -90,6 +94,7 @@ class FmriToImagePipeline(StoredPipeline):
         image_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
         drawing_settings: DrawingSettings | Mapping[str, Any] | None = None,
         untrained_generator_source: str | Mapping[str, Any] | GeneratorSource | None = None,
+        image_generator_adapter: GeneratorAdapter | str | None = None,
         fmri_schema: int = PIPELINE_SCHEMA,
         fmri_models_version: str = __version__,
     ) -> None:
@@ -100,13 +105,23 @@ class FmriToImagePipeline(StoredPipeline):
         check_component("processor", processor)
         check_subjects(brain_model, processor)
         self.register_modules(brain_model=brain_model, processor=processor)
+        if isinstance(image_generator_adapter, str):
+            raise FmriModelsError(
+                f"The pipeline's image generator has an adapter in {one_line(image_generator_adapter, 80)}, which "
+                "DiffusionPipeline does not load; load the pipeline with FmriToImagePipeline.from_pretrained."
+            )
+        if image_generator_adapter is not None and image_generator is not None:
+            check_component("image_generator", image_generator)
+            image_generator_adapter.put_on(image_generator)
         self._held.put(image_generator, brain_model)
         if image_generator_source is not None:
             self._held.refer_to(parse_source(image_generator_source), brain_model)
+        if image_generator is None and image_generator_source is not None:
+            self._held.adapter = image_generator_adapter
         self._register_image_generator()
         self._register_untrained_generator(untrained_generator_source)
         self.drawing_settings = self._held.drawing_settings.changed(drawing_settings)
-        self.register_to_config(fmri_schema=PIPELINE_SCHEMA, fmri_models_version=fmri_models_version)
+        self.register_to_config(fmri_models_version=fmri_models_version)
         brain_model.eval()
 
     @property

@@ -10,6 +10,7 @@ from .adapters import ADAPTER_FILES
 from .component_index import CARD_FILE, check_component_index, package_on_card, what_lies_in
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
+from .generation.generator_adapter import ADAPTER_FOLDER, GeneratorAdapter, adapter_files
 from .hub_repository import (
     fetch_folder,
     fetch_options,
@@ -29,7 +30,10 @@ from .saving import check_schema, weights_no_longer_needed
 from .swapping import recover, written_files
 
 # 2: the image generator may be named instead of contained.
-PIPELINE_SCHEMA = 2
+# 3: it may have an adapter beside it; pipelines without one are still of 2.
+PIPELINE_SCHEMA = 3
+SCHEMA_WITHOUT_ADAPTER = 2
+ADAPTER_KEY = ADAPTER_FOLDER
 INDEX_FILE = "model_index.json"
 SETTINGS_KEY = "drawing_settings"
 COMPONENTS = ("brain_model", "processor", "image_generator")
@@ -59,6 +63,7 @@ def local_pipeline(path: str, kwargs: dict[str, Any]) -> Path:
             for variant in variants[component]:
                 patterns += weights_patterns(prefix, variant)
     patterns += [f"brain_model/{name}" for name in ADAPTER_FILES]
+    patterns += adapter_files() if index.get(ADAPTER_KEY) else []
     return fetch_folder(path, patterns, **options)
 
 
@@ -130,6 +135,28 @@ def saved_settings(index: Mapping[str, Any], folder: str | os.PathLike) -> Drawi
     return DrawingSettings.from_dict(index[SETTINGS_KEY], what, "save or download the pipeline again")
 
 
+def saved_adapter(index: Mapping[str, Any], folder: Path) -> GeneratorAdapter | None:
+    """The adapter of the image generator that lies beside the components; None where the index names none.
+
+    Raises:
+        FmriModelsError: It is missing or damaged, or the index names another place.
+    """
+    place = index.get(ADAPTER_KEY)
+    if place is None:
+        return None
+    mend = "save or download the pipeline again"
+    if place != ADAPTER_FOLDER:
+        raise FmriModelsError(
+            f"The pipeline's index {one_line(folder / INDEX_FILE)} has {one_line(repr(place), 80)} as {ADAPTER_KEY}; "
+            f"expected {ADAPTER_FOLDER!r}; {mend}."
+        )
+    if not (folder / ADAPTER_FOLDER).is_dir():
+        raise FmriModelsError(
+            f"{one_line(folder)} has no {ADAPTER_FOLDER}/, with which its image generator was trained; {mend}."
+        )
+    return GeneratorAdapter.read(folder / ADAPTER_FOLDER)
+
+
 def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     """Older weights, and the files of a component that the pipeline had and has no more."""
     obsolete = weights_no_longer_needed(folder, written)
@@ -137,6 +164,9 @@ def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
         if not any(name.startswith(f"{component}/") for name in written) and (folder / component).is_dir():
             names = (f"{component}/{name}" for name in written_files(folder / component))
             obsolete += [name for name in names if PIPELINE.is_own(folder, name)]
+    if INDEX_FILE in written and (folder / ADAPTER_FOLDER).is_dir():
+        there = (f"{ADAPTER_FOLDER}/{name}" for name in written_files(folder / ADAPTER_FOLDER))
+        obsolete += [name for name in there if name not in {*written, *obsolete} and PIPELINE.is_own(folder, name)]
     if "brain_model/config.json" in written:
         adapter = [f"brain_model/{name}" for name in ADAPTER_FILES]
         obsolete += [name for name in adapter if name not in written and (folder / name).is_file()]

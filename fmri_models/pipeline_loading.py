@@ -25,7 +25,7 @@ from .library_options import (
 )
 from .names import one_line
 from .pipeline_components import check_component
-from .pipeline_folder import COMPONENTS, INDEX_FILE, saved_settings, with_places
+from .pipeline_folder import ADAPTER_KEY, COMPONENTS, INDEX_FILE, saved_adapter, saved_settings, with_places
 from .weights import check_variant, variants_in
 
 _MEND = "save or download the pipeline again"
@@ -74,7 +74,9 @@ class LoadingOptions:
         # Whoever gives one of the two means neither the saved weights nor the saved source.
         if "image_generator" in arguments or "image_generator_source" in arguments:
             arguments = {"image_generator": None, "image_generator_source": None, **arguments}
-        return cls(arguments, device, unseen_session, frozenset(name for name in COMPONENTS if name in arguments))
+        given = {name for name in COMPONENTS if name in arguments}
+        given |= {"image_generator"} if ADAPTER_KEY in arguments else set()
+        return cls(arguments, device, unseen_session, frozenset(given))
 
     @property
     def generators_dtype(self) -> Any:
@@ -115,6 +117,10 @@ class LoadingOptions:
         arguments["drawing_settings"] = saved.changed(arguments.get("drawing_settings"))
         # The word of a model for that of its weights; diffusers passes words on where it has a mapping.
         dtypes = {"brain_model": dtype_of(arguments["dtype"], "brain_model")}
+        if ADAPTER_KEY in index and ADAPTER_KEY not in arguments:
+            # Another place may have the same base; of a generator that the caller gives, the caller says what is on it.
+            is_given = "image_generator" in self.given and arguments["image_generator_source"] is None
+            arguments[ADAPTER_KEY] = None if is_given else saved_adapter(index, folder)
         arguments |= self._loaded_components(index, folder)
         return {name: value for name, value in arguments.items() if name != "variant"} | {"dtype": dtypes}
 

@@ -14,6 +14,7 @@ from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
 from .component_index import CARD_FILE, check_can_be_saved, check_without_adapters
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
+from .generation.generator_adapter import ADAPTER_FOLDER, base_alone, check_adapter_is_whole
 from .generation.loading import parse_source, resolved
 from .held_generator import HoldsGenerator
 from .hub_repository import FETCH_OPTIONS, split_push_options, upload, upload_saved
@@ -24,6 +25,7 @@ from .names import one_line
 from .offloading import weights_in_place
 from .pipeline_components import check_subjects
 from .pipeline_folder import (
+    ADAPTER_KEY,
     COMPONENTS,
     INDEX_FILE,
     local_pipeline,
@@ -93,11 +95,13 @@ class StoredPipeline(HoldsGenerator):
     ) -> None:
         """Saves all components: files of these names are replaced together, everything else in the folder stays.
 
-        An image generator that has an `image_generator_source` is named there and not copied. The card, the training
-        record and the report that a loaded pipeline came with go along; a README.md of somebody else's stays. Where a
-        component was changed or exchanged since, the report and its figures on the card are left out, and the record
-        says of other weights that nobody knows what they have learned from. A report of other weights that lay in the
-        folder is removed with them, and a record of theirs that is not replaced says that the weights came later.
+        An image generator that has an `image_generator_source` is named there and not copied. The adapter that it was
+        trained with lies beside it (`image_generator_adapter/`), and the generator is saved or named without. The card,
+        the training record and the report that a loaded pipeline came with go along; a README.md of somebody else's
+        stays. Where a component was changed or exchanged since, the report and its figures on the card are left out,
+        and the record says of other weights that nobody knows what they have learned from. A report of other weights
+        that lay in the folder is removed with them, and a record of theirs that is not replaced says that the weights
+        came later.
 
         Args:
             save_directory: The folder.
@@ -127,7 +131,10 @@ class StoredPipeline(HoldsGenerator):
             return (no_longer_true if has_others else no_longer_needed)(there, written)
 
         with merged_folder(save_directory, obsolete) as partial:
-            super().save_pretrained(str(partial), **kwargs)
+            with base_alone(self._held.at_hand):
+                super().save_pretrained(str(partial), **kwargs)
+            if (adapter := self._held.present_adapter()) is not None:
+                adapter.write(partial / ADAPTER_FOLDER)
             if adapters_of(self.brain_model):
                 self._save_base(partial / "brain_model", kwargs)
             without_places(partial / INDEX_FILE, Path(save_directory))
@@ -156,14 +163,17 @@ class StoredPipeline(HoldsGenerator):
         """
         brain_model, generator = unwrapped(self.brain_model), self._held.at_hand
         check_can_be_saved({"brain_model": brain_model, "processor": self.processor}, "pipeline")
-        if generator is not None and self._held.source is None:
-            generator.check_can_be_saved()
-        elif generator is not None:
-            note = (
-                " This pipeline only names where its image generator is: to keep a changed one, set its source to None "
-                "and assign it to pipeline.image_generator again."
-            )
-            check_without_adapters(generator.components, type(generator).__name__, note)
+        if generator is not None and generator.adapter_base is not None:
+            check_adapter_is_whole(generator)
+        with base_alone(generator):
+            if generator is not None and self._held.source is None:
+                generator.check_can_be_saved()
+            elif generator is not None:
+                note = (
+                    " This pipeline only names where its image generator is: to keep a changed one, set its source to "
+                    "None and assign it to pipeline.image_generator again."
+                )
+                check_without_adapters(generator.components, type(generator).__name__, note)
         # Options of the processor may have been changed since; what does not fit could not be loaded.
         check_subjects(brain_model, self.processor)
         if adapters_of(brain_model):
@@ -310,6 +320,10 @@ class StoredPipeline(HoldsGenerator):
                 `dtype`, which is float32 without.
         """
         take_dtype(kwargs, f"{cls.__name__}.from_pipe")
+        if isinstance(pipeline, StoredPipeline):
+            # One that is at hand has it already.
+            is_named = pipeline._held.at_hand is None and "image_generator" not in kwargs
+            kwargs.setdefault(ADAPTER_KEY, pipeline._held.adapter if is_named else None)
         with read_whole():
             made: Any = super().from_pipe(pipeline, **kwargs)
         if isinstance(pipeline, StoredPipeline) and made.brain_model is pipeline.brain_model:

@@ -16,6 +16,7 @@ from ..hub_repository import (
     UploadedInSentences,
     at_revision,
     check_place,
+    commit_of,
     fetch_folder,
     hub_errors_as_sentences,
     is_folder,
@@ -31,6 +32,7 @@ from ..offloading import weights_in_place
 from ..saving import merged_folder, warn_of_pickles, weights_no_longer_needed
 from ..swapping import recover, written_files
 from ..weights import check_variant, check_variant_name
+from .generator_adapter import AdaptedBase
 from .generator_folder import INDEX_FILE, check_generator_folder, check_generator_index, check_schedule, stored_dtypes
 from .own_notices import without_own_notices
 from .placed_generator import PlacedGenerator
@@ -69,6 +71,10 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
     options: ClassVar[type[GeneratorOptions]] = GeneratorOptions
     # Where it was loaded from; a pipeline refers to such a generator instead of containing it.
     source: GeneratorSource | None = None
+    # Of which commit of a Hub repository it is; None where it was not loaded from one.
+    commit: str | None = None
+    # What the adapter belongs to that it was trained with; None where it has none.
+    adapter_base: AdaptedBase | None = None
 
     @classmethod
     def from_source(
@@ -156,6 +162,7 @@ class StoredGenerator(UploadedInSentences, PlacedGenerator):
         for name, component in loaded.components.items():
             check_schedule(component, f"The {name} of the image generator in {one_line(path)}")
         loaded.register_to_config(_name_or_path=path)
+        loaded.commit = commit_of(folder)
         if not loaded._networks and isinstance(kwargs.get("dtype"), torch.dtype):
             loaded.to(kwargs["dtype"])
         return loaded if device is None else loaded.to(device)

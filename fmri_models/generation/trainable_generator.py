@@ -8,6 +8,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+from ..adapters import without_adapter_layers
 from ..conditions import Conditions
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
@@ -71,10 +72,11 @@ class TrainableGenerator:
         self._check_groups(groups)
         found: dict[str, list[str]] = {}
         for component, network in self._learning_networks():
-            for name, module in network.named_modules():
-                is_layer = isinstance(module, nn.Linear | nn.Conv2d)
-                if is_layer and any(self._is_in(group, f"{component}.{name}.weight") for group in groups):
-                    found.setdefault(component, []).append(name)
+            with without_adapter_layers(network):
+                for name, module in network.named_modules():
+                    is_layer = isinstance(module, nn.Linear | nn.Conv2d)
+                    if is_layer and any(self._is_in(group, f"{component}.{name}.weight") for group in groups):
+                        found.setdefault(component, []).append(name)
         return found
 
     def training_loss(
@@ -121,9 +123,11 @@ class TrainableGenerator:
                 yield name, network
 
     def _learning_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """The networks' own parameters, under their own names, whether or not an adapter is on them."""
         for component, network in self._learning_networks():
-            for name, parameter in network.named_parameters():
-                yield f"{component}.{name}", parameter
+            with without_adapter_layers(network):
+                own = list(network.named_parameters())
+            yield from ((f"{component}.{name}", parameter) for name, parameter in own)
 
     def _is_in(self, group: str, name: str) -> bool:
         return self.learning_groups[group].search(name.split(".", 1)[1]) is not None

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 
-def weights_digest(modules: Iterable[nn.Module]) -> str:
+def weights_digest(modules: Iterable[nn.Module], dtype: torch.dtype | None = None) -> str:
     """SHA-256 (first 12 digits) of names, shapes, dtypes and values of all parameters and saved buffers.
 
     Two networks with the same digest give the same embeddings; where their files lie and how these are split doesn't
@@ -15,10 +15,13 @@ def weights_digest(modules: Iterable[nn.Module]) -> str:
 
     Args:
         modules: The networks, in an order that is always the same.
+        dtype: What floating-point values are rounded to before; None takes them as they are.
     """
     digest = hashlib.sha256()
     for module in modules:
         for name, values in sorted(module.state_dict().items()):
+            if dtype is not None and values.is_floating_point():
+                values = values.to(dtype)
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
             digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:12]

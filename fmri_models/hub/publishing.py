@@ -14,10 +14,11 @@ from ..data.schema import TABLE_FILE
 from ..data.table import TrialTable
 from ..data_terms import DataTerms
 from ..errors import FmriModelsError
+from ..generation.generator_adapter import ADAPTER_FOLDER
 from ..hub_repository import RepoType, list_files, upload
 from ..known_classes import is_method_class
 from ..names import one_line
-from ..pipeline_folder import INDEX_FILE, read_index
+from ..pipeline_folder import ADAPTER_KEY, INDEX_FILE, read_index
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..provenance import (
     ACCOMPANYING_FILES,
@@ -190,6 +191,7 @@ def _of_pipeline(
     index = read_index(folder)
     for component in sorted(name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]):
         files += _saved_files(folder, component)
+    files += _saved_files(folder, ADAPTER_FOLDER) if index.get(ADAPTER_KEY) else []
     kept = set(published(files, record)) | ({*files} & {*_SHOWING_STIMULI} if pictures else set())
     files = sorted({INDEX_FILE, CARD_FILE, *kept})
     added = {**_without_places(folder, files, additions(folder, files)), **card}

@@ -15,7 +15,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..objectives import Batch, Gather, GradientObjective
 from .cached_gradient import JoinedBatches, only_reading
 from .finite import NotFiniteError, not_finite_among, not_finite_in
-from .learning_generator import LearningGenerator
+from .learning_generator import GeneratorTraining, LearningGenerator
 from .options import TrainingOptions
 from .precision import computed_precision
 from .processes import any_process, average_gradients, copy_from_main, from_all, gather_examples, uses_cpu_processes
@@ -61,7 +61,7 @@ class GradientStage:
         log_folder: Where trackers write that need a folder.
         online_targets: Makes targets of each batch that is learned from; None takes those of the data.
         generator: The recipe's image generator, for objectives that minimise its loss.
-        generator_groups: Of its parameters, which are trained, too.
+        generator_training: What of it is trained, too; None for nothing.
         unpaired: Further sources of fMRI without pictures.
 
     Attributes:
@@ -84,7 +84,7 @@ class GradientStage:
         log_folder: Path | None = None,
         online_targets: TargetsOfBatch | None = None,
         generator: ImageGenerator | None = None,
-        generator_groups: Sequence[str] = (),
+        generator_training: GeneratorTraining | None = None,
         unpaired: Sequence[TrialDataset] = (),
     ) -> None:
         self.accelerator = _accelerator(options, trackers or [], log_folder)
@@ -99,8 +99,8 @@ class GradientStage:
         self.num_steps = options.num_steps(self.order.batches_an_epoch)
         self.unpaired = list(unpaired)
         self.learning: LearningGenerator | None = None
-        if generator is not None and generator_groups:
-            self.learning = LearningGenerator(generator, generator_groups, self.accelerator.device)
+        if generator is not None and generator_training is not None:
+            self.learning = LearningGenerator(generator, generator_training, self.accelerator.device)
         objective.image_generator = generator
         objective.prepare(self.model, data)
         copy_from_main(model)

@@ -25,7 +25,7 @@ from ..seeds import check_seed
 from ..training_record import without_places
 from ..typed_values import check_key, typed
 from .content_name import content_name
-from .learning_generator import generator_training
+from .learning_generator import GeneratorTraining, check_one_lora, generator_training
 from .options import TrainingOptions
 from .recipe_files import recipe_values, set_value
 from .recipe_options import GENERATOR_KEYS, SELECTABLE, check_keys, declared_options
@@ -66,7 +66,7 @@ class Stage:
             [`TrialSimulation`], with which trials are simulated beside those that were
             measured; None simulates none.
         image_generator: What of the image generator learns: `{train: [cross_attention]}` with names of groups that the
-            generator has; None trains none of it.
+            generator has, or `{lora: {r: 8, alpha: 16}}`, or both; None trains none of it. See [`GeneratorTraining`].
         unpaired: Further sources of fMRI without pictures, each a mapping of what differs from the defaults of
             [`UnpairedSource`]; an objective finds them in its batches beside the examples.
         repetitions: What this stage makes of repetitions; None does as the recipe says.
@@ -121,10 +121,14 @@ class Stage:
         unpaired_sources(self.unpaired)
 
     @property
+    def generator_training(self) -> GeneratorTraining | None:
+        """What of the image generator learns."""
+        return generator_training(self.image_generator)
+
+    @property
     def generator_groups(self) -> list[str]:
-        """Groups of the image generator's parameters that learn."""
-        options = generator_training(self.image_generator)
-        return [] if options is None else options.train
+        """Groups of the image generator's own parameters that learn."""
+        return [] if self.generator_training is None else self.generator_training.train
 
     @property
     def held_out_parts(self) -> list[str]:
@@ -238,6 +242,7 @@ class Recipe:
             raise FmriModelsError(f"trackers is {shown}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
+        check_one_lora({stage.name: stage.generator_training for stage in self.stages})
         if self.repetitions == "all" and any(stage.training is None for stage in self.stages):
             raise FmriModelsError(
                 "repetitions is 'all', and a stage in closed form reads its trials once; choose 'average' or 'single'."

@@ -12,7 +12,7 @@ from ..generation.source import GeneratorSource
 from ..processing_fmri import FmriProcessor
 from ..registry import GENERATORS, get_method
 from ..typed_values import Candidates, OneOf, Options, check_key, list_of, opened, options_of, typed
-from .learning_generator import GeneratorTraining
+from .learning_generator import GeneratorLora, GeneratorTraining
 from .options import TrainingOptions
 from .trial_simulation import TrialSimulation
 from .unpaired import UnpairedSource
@@ -40,12 +40,13 @@ def declared_options(
         FmriModelsError: There is no such method.
     """
     method = get_method(typed(values["method"], str, "method"))
+    lora = options_of(GeneratorLora)
     stage = {
         "objective": options_of(method.load("objective")),
         "training": OneOf((options_of(TrainingOptions), None, Any)),
         "augmentation": OneOf((str, options_of(PictureAugmentation), Any)),
         "simulation": OneOf((options_of(TrialSimulation), None)),
-        "image_generator": OneOf((options_of(GeneratorTraining), None)),
+        "image_generator": OneOf((_changed(GeneratorTraining, {"lora": OneOf((lora, None))}), None)),
         "unpaired": OneOf((list_of(options_of(UnpairedSource)), None)),
     }
     recipe = {

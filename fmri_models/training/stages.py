@@ -10,13 +10,14 @@ import torch
 from .. import progress
 from ..closed_form_trials import ClosedFormTrials
 from ..data.table import TrialTable
+from ..generation.generator_adapter import lora_parameters
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
 from .checkpoints import Checkpoints, StageState, read_state
 from .curve import curve
 from .gradient import GradientStage
-from .learning_generator import check_not_a_source
+from .learning_generator import check_can_learn, check_not_a_source, generator_entry, put_lora_of
 from .loop import StageLoop
 from .processes import processes
 from .randomness import StageIdentity
@@ -60,6 +61,8 @@ class StageRunner:
         """
         for stage in self.recipe.stages:
             stage_objective(self.recipe, stage)
+            if stage.generator_training is not None:
+                check_can_learn(self.generator, stage.generator_training)
         checkpoints = self._checkpoints()
         first = self._restore_finished(checkpoints) if checkpoints is not None and resume else 0
         for number in range(first, len(self.recipe.stages)):
@@ -84,7 +87,8 @@ class StageRunner:
         assert stage.training is not None
         objective = gradient_objective(recipe, stage)
         examples = self.examples.by_gradient(stage, objective.targets)
-        check_not_a_source(self.generator, stage.generator_groups, examples.targets, stage.name)
+        check_not_a_source(self.generator, stage.generator_training, examples.targets, stage.name)
+        self._put_lora(number)
         return GradientStage(
             self.model,
             objective,
@@ -96,14 +100,21 @@ class StageRunner:
             log_folder(self.out) if self.out is not None else None,
             online_targets=examples.online_targets,
             generator=self.generator,
-            generator_groups=stage.generator_groups,
+            generator_training=stage.generator_training,
             unpaired=examples.unpaired,
         )
 
     def learned(self, number: int) -> dict[str, torch.nn.Parameter]:
         """Name ▶ parameter of the image generator that a stage, or one before it, trains."""
         stages = self.recipe.stages[: number + 1]
-        return self.generator.parameters_of(sorted({group for stage in stages for group in stage.generator_groups}))
+        groups = sorted({group for stage in stages for group in stage.generator_groups})
+        return {**self.generator.parameters_of(groups), **lora_parameters(self.generator)}
+
+    def _put_lora(self, number: int) -> None:
+        """Puts the LoRA on the image generator that a stage, or one before it, trains, if it is not there yet."""
+        for stage in self.recipe.stages[: number + 1]:
+            if stage.generator_training is not None:
+                put_lora_of(self.generator, stage.generator_training, self.recipe.seed)
 
     def _checkpoints(self) -> Checkpoints | None:
         """None where all is in closed form, which has nothing to go on from."""
@@ -116,6 +127,7 @@ class StageRunner:
             return 0
         restore_model(self.model, finished)
         state = read_state(finished)
+        self._put_lora(state.stage)
         restore_learned(self.learned(state.stage), finished)
         self._history = state.history
         self._earlier_seconds = sum(entry.get("seconds", 0.0) for entry in self._history)
@@ -124,6 +136,7 @@ class StageRunner:
     def _train(self, number: int, checkpoints: Checkpoints) -> None:
         fresh = StageState(stage=number, history=list(self._history))
         state, folder = resumed_state(self.model, checkpoints, fresh)
+        self._put_lora(number)
         learned = self.learned(number)
         if folder is not None:
             restore_learned(learned, folder)
@@ -145,7 +158,8 @@ class StageRunner:
             "validations": state.validations,
         }
         about: dict[str, Any] = {"curve": curve(state.train_losses, state.validations)}
-        if self.recipe.stages[number].image_generator is not None:
+        if (training := self.recipe.stages[number].generator_training) is not None:
+            about["image_generator"] = generator_entry(self.generator, training)
             about["drops_conditions"] = stage.objective.drops_conditions
         self._finish(number, result, state.seconds, checkpoints, **about)
 

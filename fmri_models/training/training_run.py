@@ -65,9 +65,8 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
         with nullcontext() if checkpoints is None else checkpoints.kept_for_resume(run, resume):
             history = runner.run(resume)
             learned = runner.learned(len(recipe.stages) - 1)
-            before = untrained_source(recipe.generator, generator) if learned else None
-            if learned:
-                note_learned_weights(generator, model, list(learned))
+            is_changed = bool(learned) and note_learned_weights(generator, model, learned)
+            before = untrained_source(recipe.generator, generator) if is_changed else None
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(
                 model, processor, generator, drawing_settings=recipe.drawing, untrained_generator_source=before

@@ -23,8 +23,10 @@ from transformers import (
 
 from fmri_models.conditions import Conditions
 from fmri_models.errors import FmriModelsError
+from fmri_models.generation.generator_adapter import GeneratorAdapter, base_alone
 from fmri_models.generation.image_generator import ImageGenerator
 from fmri_models.generation.latent_diffusion import LatentDiffusionGenerator
+from tests.generation.adapted import with_lora
 from tests.pipeline_tester_mixin import DrawingHabits, seeds
 
 __all__ = ["seeds"]
@@ -266,6 +268,18 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         for name, layers in targets.items():
             learning = {key for key, values in getattr(generator, name).named_parameters() if values.grad is not None}
             assert learning and all("lora" in key for key in learning) and len(learning) <= 2 * len(layers)
+
+    def test_lora_is_saved_apart_and_put_on_its_base_again(self, generator, tmp_path):
+        before = self.drawn(generator)
+        GeneratorAdapter.of(with_lora(generator), is_beside_base=True).write(tmp_path / "adapter")
+        expected, loaded = self.drawn(generator), self.make_pipeline()
+        assert not torch.equal(before, expected)
+        GeneratorAdapter.read(tmp_path / "adapter").put_on(loaded)
+        torch.testing.assert_close(self.drawn(loaded), expected, atol=1e-6, rtol=0)
+        with base_alone(loaded):
+            loaded.save_pretrained(tmp_path / "base")
+        base = self.generator_class.from_pretrained(tmp_path / "base")
+        torch.testing.assert_close(self.drawn(base), before, atol=1e-5, rtol=0)
 
     def test_uniform_call(self):
         expected = list(inspect.signature(ImageGenerator.__call__).parameters)

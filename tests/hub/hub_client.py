@@ -21,11 +21,15 @@ from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTa
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.patterns import load_patterns
+from fmri_models.generation.double_conditioned import DoubleConditionedImageGenerator
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.generation.pixels import PixelsImageGenerator
+from fmri_models.registry import register_method
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.generation import adapted
 from tests.tensor_digests import digests, pipeline_digests
+from tests.training import learner
 
 REPOSITORY = "tester/pipeline"
 
@@ -138,6 +142,61 @@ def parts(folder: Path) -> dict[str, Any]:
         # A cache of its own, since what was fetched once is read again without asking for rights.
         "closed": refusal(FmriToImagePipeline.from_pretrained, "tester/whole", token="hf_no", cache_dir=work / "empty"),
         "no_pipeline": refusal(FmriToImagePipeline.from_pretrained, "tester/a-model"),
+    }
+
+
+def generator_adapter(folder: Path) -> dict[str, Any]:
+    """A pipeline whose generator has an adapter, with the base in it and by name; folder of the pipeline."""
+    pipeline = FmriToImagePipeline.from_pretrained(folder)
+    pipeline.push_to_hub("tester/lora")
+    back = FmriToImagePipeline.from_pretrained("tester/lora", cache_dir=folder.parent / "cache")
+    pipeline.untrained_image_generator.push_to_hub("tester/base")
+    source = {"name": "embedded", "repository": "tester/base"}
+    base = load_image_generator(source)
+    named = FmriToImagePipeline.from_pretrained(folder, image_generator_source=source)
+    named.push_to_hub("tester/named-lora")
+    again = FmriToImagePipeline.from_pretrained("tester/named-lora")
+    index = json.loads(Path(hf_hub_download("tester/lora", "model_index.json")).read_text())
+    pictures = [adapted.drawn(each).flatten()[:20].tolist() for each in (pipeline, back, named, again)]
+    with_base = FmriToImagePipeline.from_pretrained(folder, image_generator=base)
+    return {
+        "files": HfApi().list_repo_files("tester/lora"),
+        "named_files": HfApi().list_repo_files("tester/named-lora"),
+        "key": index["image_generator_adapter"],
+        "same": all(each == pictures[0] for each in pictures),
+        "base": adapted.drawn(with_base).flatten()[:20].tolist() != pictures[0],
+        "commit": base.commit == HfApi().repo_info("tester/base").sha,
+        "generic": refusal(DiffusionPipeline.from_pretrained, "tester/lora"),
+    }
+
+
+def trained_generator_adapter(folder: Path) -> dict[str, Any]:
+    """Trains LoRA on a generator of the Hub, which gets other weights later; the folder holds a table and a recipe."""
+    register_method(learner.METHOD)
+    options = {"block_out_channels": [8, 16], "context_dim": 32}
+    base = DoubleConditionedImageGenerator.for_stimuli((3, 64, 64), **options)
+    base.push_to_hub("tester/double")
+    commit = HfApi().repo_info("tester/double").sha
+    DoubleConditionedImageGenerator.default_repository = "tester/double"
+    overrides = [f"data={folder / 'table'}", f"out={folder / 'out'}", "generator=double_conditioned"]
+    train(load_recipe(str(folder / "recipe.yaml"), overrides))
+    pipeline = FmriToImagePipeline.from_pretrained(folder / "out")
+    before = learner.drawn(pipeline)
+    DoubleConditionedImageGenerator.for_stimuli((3, 64, 64), **options, seed=5).push_to_hub("tester/double")
+    pipeline.push_to_hub("tester/learned")
+    again = FmriToImagePipeline.from_pretrained("tester/learned", cache_dir=folder / "cache")
+    newest = {"name": "double_conditioned", "repository": "tester/double"}
+    moved = FmriToImagePipeline.from_pretrained("tester/learned", image_generator_source=newest)
+    adapter = folder / "out" / "image_generator_adapter"
+    return {
+        "commit": commit,
+        "source": json.loads((folder / "out" / "model_index.json").read_text())["image_generator_source"]["revision"],
+        "of_base": json.loads((adapter / "base_generator.json").read_text())["commit"],
+        "of_peft": json.loads((adapter / "adapter_config.json").read_text())["revision"],
+        "has_base": (folder / "out" / "image_generator").exists(),
+        "same": torch.equal(learner.drawn(again), before),
+        "untrained": torch.equal(learner.drawn(again, again.untrained_image_generator), learner.drawn(again, base)),
+        "other_base": refusal(lambda: moved.image_generator),
     }
 
 
@@ -262,5 +321,6 @@ def unreachable(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     steps = (push, loaders, parts, offline, table, fetched_tables, offline_table, unreachable)
+    steps += (generator_adapter, trained_generator_adapter)
     step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

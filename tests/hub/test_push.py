@@ -20,6 +20,7 @@ from fmri_models.hub.owner_statements import OwnerStatements
 from fmri_models.provenance import check_weights_may_be_shared
 from fmri_models.provenance import permission_on_card as permission_of_pipeline
 from fmri_models.remote_code import SHIM_FILE
+from tests.generation.adapted import save_pipeline_with_lora
 from tests.hub.loopback_hub import running
 from tests.hub.test_round_trip import saved_pipeline
 from tests.small_table import write_small_table
@@ -78,6 +79,18 @@ def test_a_dry_run_says_what_would_go_up_with_sizes_and_writes_nothing(example, 
     assert before == {path: path.read_bytes() for path in example.rglob("*") if path.is_file()}
     assert main(["push", str(example), "user/name", "--dry-run"]) == 0
     assert "nothing was sent" in capsys.readouterr().out
+
+
+def test_the_adapter_of_a_generator_goes_up_with_its_pipeline(tmp_path, capsys):
+    folder = save_pipeline_with_lora(tmp_path / "adapted")
+    code, told = dry_run(folder, "--unevaluated", capsys=capsys)
+    assert code == 0, told
+    assert {
+        f"image_generator_adapter/{name}"
+        for name in ("adapter_config.json", "adapter_model.safetensors", "base_generator.json")
+    } < set(told["files"])
+    (folder / "image_generator_adapter" / "adapter_model.bin").write_bytes(b"")
+    assert "adapter_model.bin is a pickle" in refusal(folder, "--unevaluated", capsys=capsys)
 
 
 def test_a_pipeline_without_report_is_refused_unless_that_is_meant(unmeasured, capsys):

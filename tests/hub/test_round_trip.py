@@ -13,7 +13,9 @@ from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.hub_repository import NotFetchedError, hub_errors_as_sentences
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.remote_code import SHIM_FILE
+from fmri_models.simulation import simulate
 from fmri_models.training_record import TrainingRecord
+from tests.generation.adapted import save_pipeline_with_lora
 from tests.hub.loopback_hub import running
 from tests.small_table import write_kfold, write_small_table
 from tests.test_modeling_common import NUM_VOXELS, SUBJECTS
@@ -105,6 +107,35 @@ def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(clie
     offline = client("offline", pipeline, HF_HUB_OFFLINE="1")
     assert offline["same"] and offline["record"] == "a table"
     assert "neither a folder here nor complete in the cache" in offline["absent"]
+
+
+def test_the_adapter_of_a_generator_goes_to_the_hub_and_comes_back(client, tmp_path):
+    found = client("generator_adapter", save_pipeline_with_lora(tmp_path / "work" / "pipeline"))
+    adapter = {f"image_generator_adapter/{name}" for name in (
+        "adapter_config.json", "adapter_model.safetensors", "base_generator.json"
+    )}  # fmt: skip
+    assert adapter < set(found["files"]) and adapter < set(found["named_files"])
+    assert not any(name.startswith("image_generator/") for name in found["named_files"])
+    assert found["key"] == "image_generator_adapter" and found["same"] and found["base"] and found["commit"]
+    assert "load the pipeline with FmriToImagePipeline" in found["generic"]
+
+
+def test_a_generator_of_the_hub_is_trained_by_lora_and_named_by_the_commit_that_it_was_trained_on(client, tmp_path):
+    simulate(
+        "builtin:scenes", tmp_path / "table", num_voxels=30, num_train=12, num_validation=0, num_test=4, num_subjects=1
+    )
+    stage = {
+        "name": "draw",
+        "training": {"steps": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "constant"},
+        "image_generator": {"lora": {"r": 2}},
+    }
+    recipe = {"method": "learner", "targets": ["latents"], "stages": [stage]}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    found = client("trained_generator_adapter", tmp_path)
+    assert found["commit"] == found["source"] == found["of_base"] == found["of_peft"] and not found["has_base"]
+    assert found["same"] and found["untrained"]
+    assert "trained on the unet whose weights in float32" in found["other_base"]
+    assert f"of tester/double at {found['commit'][:12]}" in found["other_base"]
 
 
 def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):

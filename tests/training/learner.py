@@ -85,3 +85,19 @@ class LearnerObjective(GradientObjective[LearnerModel]):
         sources: list[Any] = [batch, *batch.get("unpaired", [])]
         errors = [nn.functional.mse_loss(model.rebuild(model.embed(each["fmri"])), each["fmri"]) for each in sources]
         return {"loss": torch.stack(errors).mean(), "sources": torch.tensor(float(len(sources)))}
+
+
+def decoded(pipeline: Any) -> dict[str, torch.Tensor]:
+    """What a pipeline of this method tells its generator of two patterns of 30 voxels."""
+    fmri = torch.randn(2, 30, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        return pipeline.brain_model.conditions(fmri.to(pipeline.brain_model.dtype)).given
+
+
+def drawn(pipeline: Any, generator: Any = None, told: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    """Two pictures of what is told, or decoded: by the pipeline's generator, or another one."""
+    told = decoded(pipeline) if told is None else told
+    sources = [torch.Generator().manual_seed(number) for number in range(2)]
+    draws = pipeline.image_generator if generator is None else generator
+    with torch.no_grad():
+        return draws(**told, num_inference_steps=2, generator=sources, output_type="pt").images
