@@ -161,7 +161,10 @@ class Method:
         converter: The function that reads published checkpoints, as `"module:function"`: it takes the checkpoint,
             `low_level_checkpoint=` and fields of the configuration, and returns a [`Conversion`]. None where no
             checkpoints were published.
-        quick: What `fmri-models demo --quick` changes in the recipe of the method's name, as `key=value`.
+        demo: What `fmri-models demo` changes in the recipe of the method's name, as `key=value`.
+        demo_unlabelled: Trials without a stimulus that the demo simulates for it besides, as a multiple of its training
+            pictures.
+        quick: What `fmri-models demo --quick` changes in the recipe besides.
         paper: The paper that it comes from; None where there is none.
         license: Of its authors' code, as on the Hub; empty where nothing states one.
         origin: Address of that code.
@@ -176,6 +179,8 @@ class Method:
     pipeline: str
     objective: str
     converter: str | None = None
+    demo: tuple[str, ...] = ()
+    demo_unlabelled: float = 0.0
     quick: tuple[str, ...] = ()
     paper: Paper | None = None
     license: str = ""

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from .console import SeedOption, add_table_argument
 if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..evaluation.seeded_drawing import Precision
+    from ..records import Method
 
 MARKER = "demo.json"
 
@@ -101,16 +102,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out = Path(args.out)
     _check_out(out)
     load_libraries()
-    changes = method.quick if args.quick else ()
-    report = _run_stages(args.method, QUICK if args.quick else FULL, changes, out, args.seed, all_rows=args.all_rows)
+    report = _run_stages(method, QUICK if args.quick else FULL, out, args.seed, all_rows=args.all_rows)
     seconds = time.perf_counter() - started
     print(f"\ndone in {seconds:.0f} s")
     return {"out": out, "seconds": round(seconds, 1), "report": report.to_dict()}
 
 
-def _run_stages(
-    method: str, size: DemoSize, changes: Sequence[str], out: Path, seed: int, all_rows: bool = False
-) -> "Report":
+def _run_stages(method: "Method", size: DemoSize, out: Path, seed: int, all_rows: bool = False) -> "Report":
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report_terminal import notes_text, results_table, warnings_text
     from ..hub.cards import write_card
@@ -118,7 +116,7 @@ def _run_stages(
     from ..training.recipe import load_recipe
     from ..training.trainer import train
 
-    write_text(out / MARKER, json.dumps({"method": method, "seed": seed}))
+    write_text(out / MARKER, json.dumps({"method": method.name, "seed": seed}))
     data, pipeline = out / "data", out / "pipeline"
     precision = _precision()
     with _stage(f"simulating {size.num_train + size.num_validation + size.num_test:,} pictures x 3 repetitions"):
@@ -130,13 +128,15 @@ def _run_stages(
             num_train=size.num_train,
             num_validation=size.num_validation,
             num_test=size.num_test,
+            unlabelled=round(method.demo_unlabelled * size.num_train),
             seed=seed,
             overwrite=True,
             progress=True,
         )
-    with _stage(f"training the method {method!r} and saving the pipeline"):
+    with _stage(f"training the method {method.name!r} and saving the pipeline"):
         drawing = [f"drawing.{name}={value}" for name, value in size.drawing.items()]
-        recipe = load_recipe(method, [f"data={data}", f"out={pipeline}", f"seed={seed}", *drawing, *changes])
+        changes = [*drawing, *method.demo, *(method.quick if size is QUICK else ())]
+        recipe = load_recipe(method.name, [f"data={data}", f"out={pipeline}", f"seed={seed}", *changes])
         train(recipe, overwrite=True)
     with _stage("drawing and measuring all rows"):
         report = evaluate(pipeline, data, out, overwrite=True, seed=seed, precision=precision)

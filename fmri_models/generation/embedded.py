@@ -249,6 +249,10 @@ class EmbeddedImageGenerator(ImageGenerator):
             pooled = pooled + conditions.time_embeds.to(pooled)
         return tokens, pooled
 
+    def learned_from(self, conditions: Conditions) -> Conditions:
+        tokens, pooled = self.condition(conditions)
+        return Conditions(encoder_hidden_states=tokens, time_embeds=pooled)
+
     def network_in_training(self, conditions: Conditions, generator: torch.Generator | None) -> tuple[Told, Predict]:
         if self.unet is None:
             return super().network_in_training(conditions, generator)

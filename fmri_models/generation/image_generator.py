@@ -145,6 +145,17 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         """Space of a condition that it learns to read; needs a `condition_revision` in its configuration."""
         return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
 
+    def learned_from(self, conditions: Conditions) -> Conditions | None:
+        """What embeddings of pictures come to as conditions that it can learn to read; None where it has no such thing.
+
+        A generator that reads both in one place says so, and a brain model may begin with these before the generator
+        learns with it.
+
+        Args:
+            conditions: Embeddings (N, …) of pictures.
+        """
+        return None
+
     @property
     def control_space(self) -> EmbeddingSpace | None:
         """Space of `control`; None if the generator takes none."""

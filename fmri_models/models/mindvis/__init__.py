@@ -18,7 +18,14 @@ METHOD = Method.of_folder(
     "MindVis",
     title="MinD-Vis: masked brain modelling, doubly conditioned latent diffusion (Chen et al., 2023)",
     converter=f"{__name__}.published_mindvis:convert",
-    quick=("stages.0.training.epochs=4", "stages.1.training.epochs=4"),
+    # Nothing ranks candidates of a method that decodes no embedding, and conditions are never dropped in training.
+    demo=(
+        "stages.0.unpaired=[{parts: [unlabelled]}]",
+        "drawing.guidance_scale=1",
+        "drawing.num_candidates=1",
+    ),
+    demo_unlabelled=1.0,
+    quick=("stages.0.training.epochs=1", "stages.1.training.epochs=3", "stages.2.training.epochs=1"),
     paper=_PAPER,
     license="mit",
     origin="https://github.com/zjc062/mind-vis",

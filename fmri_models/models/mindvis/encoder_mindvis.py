@@ -14,7 +14,7 @@ from ...original_checkpoint import Checkpoint
 from .base_mindvis import MindVisPreTrainedModel, reset_positions
 from .configuration_mindvis import MindVisConfig
 from .convert_mindvis import load_encoder
-from .layers_mindvis import MindVisAttention, MindVisLayer, PatchEmbedding
+from .layers_mindvis import MindVisAttention, MindVisLayer, PatchEmbedding, patches_of
 
 
 @dataclass
@@ -46,7 +46,7 @@ class MindVisEncoder(MindVisPreTrainedModel):
 
     def __init__(self, config: MindVisConfig) -> None:
         super().__init__(config)
-        self.patch_embed = PatchEmbedding(config)
+        self.patch_embed = PatchEmbedding(config.patch_size, config.hidden_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_patches + 1, config.hidden_size))
         self.layers = nn.ModuleList(
@@ -112,7 +112,8 @@ class MindVisEncoder(MindVisPreTrainedModel):
 
     def embed(self, fmri: torch.Tensor) -> torch.Tensor:
         """Patches with the codes of their places, (B, V) ▶ (B, patches, hidden_size)."""
-        return self.patch_embed(fmri.to(self.dtype)) + self.position_embeddings[:, 1:]
+        patches = patches_of(fmri.to(self.dtype), self.config.patch_size)
+        return self.patch_embed(patches) + self.position_embeddings[:, 1:]
 
     def encode_visible(self, fmri: torch.Tensor, ids_keep: torch.Tensor) -> torch.Tensor:
         """Encodes the patches that masked modelling leaves visible.

@@ -28,18 +28,12 @@ class DefaultLinear(nn.Linear):
 
 
 class PatchEmbedding(nn.Linear):
-    """Each patch of neighbouring voxels becomes a token."""
+    """Makes tokens of patches; its weights begin as those of the published convolution."""
 
-    def __init__(self, config: MindVisConfig) -> None:
-        super().__init__(config.patch_size, config.hidden_size)
 
-    def patches(self, fmri: torch.Tensor) -> torch.Tensor:
-        """(B, V) ▶ (B, V / patch_size, patch_size)."""
-        return fmri.unflatten(1, (fmri.shape[1] // self.in_features, self.in_features))
-
-    def forward(self, fmri: torch.Tensor) -> torch.Tensor:
-        """(B, V) ▶ (B, V / patch_size, hidden_size)."""
-        return super().forward(self.patches(fmri))
+def patches_of(fmri: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Neighbouring voxels, (B, V) ▶ (B, V / patch_size, patch_size)."""
+    return fmri.unflatten(1, (fmri.shape[1] // patch_size, patch_size))
 
 
 class MindVisAttention(nn.Module):

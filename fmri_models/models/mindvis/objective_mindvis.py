@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ...conditions import Conditions
+from ...errors import FmriModelsError
 from ...objectives import Batch, Gather, GradientObjective, ParameterGroup, groups_by_decay
 from ...option_types import Share
 from .pretraining_mindvis import MindVisPreTrainingOutput, masked_modelling, masking_noise
@@ -15,7 +17,7 @@ from .pretraining_mindvis import MindVisPreTrainingOutput, masked_modelling, mas
 if TYPE_CHECKING:
     from .modeling_mindvis import MindVisModel
 
-Module = Literal["masked", "conditioner"]
+Module = Literal["masked", "alignment", "conditioner"]
 _POSITIONS = "position_embeddings"
 
 
@@ -25,7 +27,10 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
 
     Args:
         module: `"masked"` hides patches and predicts their voxels, of the trials and of all `unpaired` sources;
-            `"conditioner"` minimises the loss of the image generator, which is told what the model makes of the fMRI.
+            `"conditioner"` minimises the loss of the image generator, which is told what the model makes of the fMRI;
+            `"alignment"` the squared error against what the generator makes of the picture's own embeddings, where it
+            has some. The last one is not in the paper: it takes a small part of the time of a diffusion loss, and the
+            conditioner then begins with what the generator can read already.
         mask_ratio: Share of the patches that are hidden; None is the model's.
         sparsification: Share of the voxels that are set to zero in what the encoder sees in training. The paper has
             .2; its code sets none to zero, for it draws along an axis of one.
@@ -40,7 +45,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
 
     @property
     def targets(self) -> Sequence[str]:
-        return [] if self.module == "masked" else ["latents"]
+        return {"masked": [], "alignment": ["image_embeds"], "conditioner": ["latents"]}[self.module]
 
     @property
     def drops_conditions(self) -> bool:
@@ -59,7 +64,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         """As published: masked modelling decays all of more than one axis, the tokens too; fine-tuning everything."""
 
         def decays(name: str, parameter: nn.Parameter) -> bool:
-            return self.module == "conditioner" or (parameter.ndim > 1 and not name.endswith(".bias"))
+            return self.module != "masked" or (parameter.ndim > 1 and not name.endswith(".bias"))
 
         return groups_by_decay(model.named_parameters(), weight_decay, decays)
 
@@ -70,6 +75,8 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         seen = self._sparsified(fmri, generator)
         if self.module == "masked":
             return {"loss": _loss(self._masked(model, fmri, generator, seen))}
+        if self.module == "alignment":
+            return {"loss": self._alignment(model, seen, batch["image_embeds"])}
         told = self._dropped(model.conditions(seen), generator)
         return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
 
@@ -78,6 +85,8 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     ) -> dict[str, torch.Tensor]:
         """The loss without sparsification or dropout; of masked modelling also `correlation`, that of hidden voxels."""
         fmri = batch["fmri"]
+        if self.module == "alignment":
+            return {"loss": self._alignment(model, fmri, batch["image_embeds"])}
         if self.module == "conditioner":
             told = model.conditions(fmri)
             return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
@@ -98,6 +107,19 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     ) -> MindVisPreTrainingOutput:
         noise = masking_noise(model.config, len(fmri), fmri.device, generator)
         return masked_modelling(model.encoder, model.needed_decoder, fmri, noise, self.mask_ratio, seen)
+
+    def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of each condition, summed."""
+        with torch.no_grad():
+            wanted = self.image_generator.learned_from(Conditions(image_embeds=image_embeds))
+        if wanted is None:
+            raise FmriModelsError(
+                f"{type(self.image_generator).__name__} has no embeddings of pictures in the place of conditions that "
+                "it learns to read, so nothing can be aligned with them; leave the stage out."
+            )
+        found = model.conditions(fmri).given
+        errors = [F.mse_loss(values.float(), wanted.given[name].to(values.device)) for name, values in found.items()]
+        return torch.stack(errors).sum()
 
     def _sparsified(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if not self.sparsification:

@@ -16,7 +16,7 @@ from .base_mindvis import MindVisPreTrainedModel, reset_positions
 from .configuration_mindvis import MindVisConfig
 from .convert_mindvis import load_pretraining
 from .encoder_mindvis import MindVisEncoder
-from .layers_mindvis import MindVisLayer
+from .layers_mindvis import MindVisLayer, patches_of
 
 # Above what noise is drawn from, so that the focus is hidden before all others.
 _HIDDEN_FIRST = 1.1
@@ -137,7 +137,7 @@ def masked_modelling(
     mask = (ids_restore >= kept).float()
     latent = encoder.encode_visible(fmri if seen is None else seen, ids_shuffle[:, :kept])
     prediction = decoder(latent, ids_restore)
-    errors = (prediction.float() - encoder.patch_embed.patches(fmri).float()).square().mean(dim=-1)
+    errors = (prediction.float() - patches_of(fmri.float(), config.patch_size)).square().mean(dim=-1)
     # Without a hidden patch the sum is zero, and so is the loss.
     loss = (errors * mask).sum() / mask.sum().clamp(min=1)
     return MindVisPreTrainingOutput(

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from fmri_models.conditions import Conditions
+from fmri_models.errors import FmriModelsError
+from fmri_models.generation.double_conditioned import DoubleConditionedImageGenerator
+from fmri_models.generation.embedded import EmbeddedImageGenerator
 from fmri_models.models.mindvis import MindVisForPreTraining, MindVisModel, MindVisObjective
 from fmri_models.models.mindvis.objective_mindvis import hidden_correlation
 from fmri_models.training.options import TrainingOptions
@@ -130,6 +133,42 @@ class TestMasked:
         rows = zip(output.prediction.flatten(1), fmri, hidden, strict=True)
         expected = [torch.corrcoef(torch.stack([one[where], other[where]]))[0, 1] for one, other, where in rows]
         torch.testing.assert_close(hidden_correlation(output, fmri), torch.stack(expected).mean())
+
+
+class Aligned(Told):
+    """Reads twice the embeddings, and their mean, in the place of conditions that it learns to read."""
+
+    def learned_from(self, conditions: Conditions) -> Conditions:
+        tokens = 2 * conditions.image_embeds
+        return Conditions(encoder_hidden_states=tokens, time_embeds=tokens.flatten(1)[:, :8])
+
+
+class TestAlignment:
+    def test_conditions_are_compared_with_the_pictures_own(self):
+        objective, model = MindVisObjective(module="alignment", sparsification=0), tiny_model()
+        objective.image_generator = Aligned()
+        embeds = torch.randn(3, 4, 6, generator=source())
+        found = objective.losses(model, batch(image_embeds=embeds), 0, alone, source())["loss"]
+        decoded = model.conditions(tiny_fmri())
+        expected = (decoded.encoder_hidden_states - 2 * embeds).square().mean()
+        expected = expected + (decoded.time_embeds - 2 * embeds.flatten(1)[:, :8]).square().mean()
+        torch.testing.assert_close(found, expected)
+        assert objective.targets == ["image_embeds"]
+
+    def test_a_generator_without_embeddings_of_its_own_is_a_sentence(self):
+        objective = MindVisObjective(module="alignment")
+        objective.image_generator = DoubleConditionedImageGenerator.for_stimuli((3, 8, 8))
+        with pytest.raises(FmriModelsError, match="leave the stage out"):
+            objective.losses(tiny_model(), batch(image_embeds=torch.zeros(3, 4, 6)), 0, alone, source())
+
+    def test_what_the_embedded_generator_knows_it_reads_alike(self):
+        generator = EmbeddedImageGenerator.from_assets()
+        embeds = torch.randn(1, *generator.image_embedding_space.shape, generator=source())
+        told = generator.learned_from(Conditions(image_embeds=embeds))
+        options = {"num_inference_steps": 2, "output_type": "pt"}
+        one = generator(image_embeds=embeds, generator=source(), **options).images
+        other = generator(**told.given, generator=source(), **options).images
+        torch.testing.assert_close(one, other)
 
 
 class TestConditioner:
