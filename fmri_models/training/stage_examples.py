@@ -142,5 +142,6 @@ class StageExamples:
 
 def num_examples(recipe: Recipe, table: TrialTable, subject: str, parts: Sequence[str]) -> int:
     """How many examples a subject's trials in some parts of the split are, counted without preparing them."""
-    trials = table.trials(subject, parts, recipe.split, recipe.fold)
-    return len(trials) if recipe.repetitions == "single" else len(set(trials.stimulus_ids.tolist()))
+    stimuli = table.trials(subject, parts, recipe.split, recipe.fold).stimulus_ids.tolist()
+    # Trials without a stimulus are no repetitions of each other.
+    return len(stimuli) if recipe.repetitions == "single" else len({*stimuli} - {""}) + stimuli.count("")
