@@ -118,6 +118,16 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
         """Whether `decode` may draw samples; a method that never does says so, for its candidates are all the same."""
         return True
 
+    @property
+    def attended_columns(self) -> int | None:
+        """How many neighbouring columns of a processed pattern each token of `attentions` is made of.
+
+        A method says so whose `forward(…, output_attentions=True)` returns, for each layer, weights (B, heads, N, N) of
+        tokens that are a pattern's columns one after the other, without others such as a class token: reports then have
+        attention by ROI. None, as here, for all others.
+        """
+        return None
+
     def decode(
         self,
         fmri: torch.Tensor,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from .. import progress
+from .attention import RoiAttention, attention_of
 from .evaluated_subject import EvaluatedSubject
 from .held_out import HeldOut
 from .processor_notes import processor_notes
@@ -28,6 +29,7 @@ class SubjectRows:
         held_out: The trials behind the items, and what is known of whether they were learned from.
         notes: What the report says of the processor.
         nearest_by: What the pictures of `nearest_train` were compared by; None where that is what was decoded.
+        attention: What the model attends to, by ROI, or why that is not defined; None for a model without attention.
     """
 
     subject: str
@@ -40,6 +42,7 @@ class SubjectRows:
     held_out: HeldOut
     notes: list[str] = field(default_factory=list)
     nearest_by: str | None = None
+    attention: RoiAttention | str | None = None
 
 
 def draw_rows(of: EvaluatedSubject) -> SubjectRows:
@@ -67,6 +70,7 @@ def draw_rows(of: EvaluatedSubject) -> SubjectRows:
         of.held_out,
         processor_notes(of.pipeline.processor, of.table, of.test),
         None if of.nearest_by is None else of.nearest_by.of_drawn,
+        attention_of(of),
     )
 
 

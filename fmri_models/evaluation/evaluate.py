@@ -21,6 +21,7 @@ from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..processing.options import UnseenSession
 from ..training_record import TrainingRecord
+from .attention import attention_content, attention_notes
 from .controls import LinearReferences
 from .drawn_items import DrawnItems
 from .drawn_rows import SubjectRows, draw_rows
@@ -204,6 +205,7 @@ class Evaluation:
         learned = held_out_notes(held_out)
         nearest_by = [each.nearest_by for each in tested if each.nearest_by is not None]
         missing = reasons_of_missing_rows(tested, items.rows)
+        attention = attention_content((each.subject, each.attention) for each in tested)
         progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
@@ -219,6 +221,7 @@ class Evaluation:
                 *notes_on_what_was_measured(table, record, pipeline, items.rows),
                 *notes_on_learning(pipeline, record, items.rows, nearest_by),
                 *dict.fromkeys(missing.values()),
+                *attention_notes(attention),
                 looks_sentence(looks, test_trials, num_folds),
                 *notes_on_unused_trials(table, record, tested),
             ],
@@ -226,6 +229,7 @@ class Evaluation:
         )
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
+        report.attention = attention
         of_copies = near_copies_notes(near_copies, report.results["brain"])
         report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
         report.notes = [*first_notes, *of_copies, *report.notes]

@@ -230,12 +230,16 @@ class EvaluatedSubject:
         self, model: FmriPreTrainedModel, features: torch.Tensor, num_candidates: int | None = None
     ) -> FmriDecoding:
         """Decodes features (n, own width) of the subject, as often as the settings say where that is not said."""
+        padded, subject_ids = self.model_inputs(model, features)
+        sources = self.drawn_by.sources(len(features))
+        return model.decode(padded, subject_ids, num_candidates or self.drawn_by.settings.num_candidates, sources)
+
+    def model_inputs(self, model: FmriPreTrainedModel, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (n, own width) of the subject as a model takes them: (n, widest subject), and (n,) its index."""
         width = max(model.config.num_voxels)
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
         subject = self.pipeline.processor.subject_names.index(self.subject)
-        subject_ids = torch.full((len(features),), subject)
-        sources = self.drawn_by.sources(len(features))
-        return model.decode(padded, subject_ids, num_candidates or self.drawn_by.settings.num_candidates, sources)
+        return padded, torch.full((len(features),), subject)
 
     # ---------------------------------------------------------------------------------------------------- pictures
 

@@ -51,6 +51,8 @@ class Report(ShortRepr):
         seed: Of sampling and bootstrap.
         looks: Earlier evaluations on the same test split.
         near_copies: Test pictures that were nearly learned from, and what `brain` scores without them.
+        attention: Subject -> attention between ROIs, {"rois", "voxels", "chance", "items", "layers": [{"matrix",
+            "received", "ratio"}]}, or {"not_defined": why}; empty, and not in the file, for a method without it.
         same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
         warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
             learned from; they stand wherever figures of the report do.
@@ -74,6 +76,7 @@ class Report(ShortRepr):
     seed: int = 0
     looks: list[dict[str, Any]] = field(default_factory=list)
     near_copies: dict[str, Any] = field(default_factory=dict)
+    attention: dict[str, dict[str, Any]] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -148,6 +151,8 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
+        if not self.attention:
+            del content["attention"]
         return plain({"schema": SCHEMA, **content})
 
     def save(self, path: str | PathLike) -> None:

@@ -25,7 +25,7 @@ def to_markdown(report: Report) -> str:
     lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""]
     for table in tables(report):
-        lines += [f"## {table.title}", "", table.caption, "", *_markdown_table(table), ""]
+        lines += [f"## {markdown(table.title)}", "", table.caption, "", *_markdown_table(table), ""]
     if notes := _notes(report):
         lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
     return "\n".join(lines)

@@ -186,6 +186,40 @@ class NearCopies(_Content):
     results_without: dict[Metric, Result | None] | None = None
 
 
+Shares = Annotated[list[Annotated[Number, Field(ge=0)]], Field(max_length=1000)]
+
+
+class AttentionLayer(_Content):
+    """Attention between ROIs in a layer."""
+
+    matrix: Annotated[list[Shares], Field(max_length=1000)]
+    received: Shares
+    ratio: Shares
+
+
+class Attention(_Content):
+    """What a subject's tokens attend to, by ROI, or why that is not defined."""
+
+    not_defined: Line | None = None
+    rois: Annotated[list[Line], Field(max_length=1000)] = []
+    voxels: Shares = []
+    chance: Shares = []
+    items: Annotated[Whole, Field(ge=0)] = 0
+    layers: Annotated[list[AttentionLayer], Field(max_length=10_000)] = []
+
+    @model_validator(mode="after")
+    def _of_the_same_rois(self) -> "Attention":
+        count = len(self.rois)
+        lengths = {len(self.voxels), len(self.chance)}
+        for layer in self.layers:
+            lengths |= {len(each) for each in (layer.matrix, layer.received, layer.ratio, *layer.matrix)}
+        if self.not_defined is None and not (count and self.layers and lengths == {count}):
+            raise ValueError(
+                "ROIs, layers, and a number for each ROI in voxels, chance and every layer, or not_defined"
+            )
+        return self
+
+
 Results = dict[Name, dict[Metric, Result | None]]
 
 
@@ -207,6 +241,7 @@ class ReportContent(_Content):
     seed: Whole = 0
     looks: list[Look] = []
     near_copies: NearCopies = NearCopies()
+    attention: dict[Name, Attention] = {}
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
     warnings: list[Line] = []
     notes: list[Line] = []

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
+
+from .attention_figure import attention_figure
 from .bootstrap import FEWEST_STIMULI
 from .named_metrics import Metric
 from .report import Report
@@ -19,12 +22,14 @@ class Table(NamedTuple):
         caption: What its values are, in sentences.
         header: Names of the columns.
         lines: Cells.
+        figure: SVG that a page of HTML shows with it.
     """
 
     title: str
     caption: str
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
+    figure: Markup | None = None
 
 
 def tables(report: Report) -> list[Table]:
@@ -38,6 +43,7 @@ def tables(report: Report) -> list[Table]:
         found.append(_subjects_table(report))
     if report.missing_rows:
         found.append(_missing_rows_table(report))
+    found += _attention_tables(report)
     found += _near_copies_tables(report)
     if report.looks:
         found.append(_looks_table(report))
@@ -171,6 +177,37 @@ def _missing_rows_table(report: Report) -> Table:
         labels.setdefault(reason, []).append(report.row(row)["label"])
     lines = [["; ".join(names), reason] for reason, names in labels.items()]
     return Table("Rows that are missing", "Rows that other reports have.", ["rows", "why"], lines)
+
+
+def _attention_tables(report: Report) -> Iterator[Table]:
+    known = {subject: each for subject, each in report.attention.items() if each.get("layers")}
+    for subject, attention in known.items():
+        layers = attention["layers"]
+        count = f"{len(layers)} layers" if len(layers) > 1 else "the layer"
+        caption = (
+            "Chance is the ROI's share of a pattern's columns, which is what even attention would give it; received is "
+            "its share of the attention that a pattern's tokens, each of neighbouring columns, give to each other, mean "
+            f"over heads, {count} and {attention['items']} test items; the other columns are how many times chance it receives. "
+            "Attention is not importance: it says where the model reads, not what its reconstructions depend on, and "
+            "deeper layers read tokens that are mixed of several ROIs already."
+        )
+        header = ["ROI", "voxels", "chance", "received", "times chance", "first layer", "last layer"]
+        title = "Attention by ROI" + (f": {subject}" if len(known) > 1 else "")
+        yield Table(title, caption, header, _attention_lines(attention), attention_figure(attention))
+
+
+def _attention_lines(attention: Mapping[str, Any]) -> list[list[str]]:
+    layers = attention["layers"]
+    lines = []
+    for place, (roi, voxels, chance) in enumerate(
+        zip(attention["rois"], attention["voxels"], attention["chance"], strict=True)
+    ):
+        received = sum(layer["received"][place] for layer in layers) / len(layers)
+        ratios = [sum(layer["ratio"][place] for layer in layers) / len(layers)]
+        ratios += [layers[end]["ratio"][place] for end in (0, -1)]
+        shares = [f"{chance:.3f}", f"{received:.3f}"]
+        lines.append([roi, f"{voxels:g}", *shares, *(f"{ratio:.2f}" for ratio in ratios)])
+    return lines
 
 
 def _near_copies_tables(report: Report) -> Iterator[Table]:

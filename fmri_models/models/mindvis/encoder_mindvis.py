@@ -110,6 +110,11 @@ class MindVisEncoder(MindVisPreTrainedModel):
             tokens = tokens.mean(dim=1, keepdim=True)
         return MindVisEncoderOutput(last_hidden_state=self.norm(tokens))
 
+    @property
+    def attended_columns(self) -> int:
+        """Columns of a patch."""
+        return self.config.patch_size
+
     def embed(self, fmri: torch.Tensor) -> torch.Tensor:
         """Patches with the codes of their places, (B, V) ▶ (B, patches, hidden_size)."""
         patches = patches_of(fmri.to(self.dtype), self.config.patch_size)

@@ -209,6 +209,11 @@ class MindVisModel(MindVisPreTrainedModel):
         self.load_state_dict({name: state[name] for name in own})
 
     @property
+    def attended_columns(self) -> int:
+        """Columns of a patch."""
+        return self.config.patch_size
+
+    @property
     def samples(self) -> bool:
         return False
 
