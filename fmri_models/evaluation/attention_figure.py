@@ -10,7 +10,7 @@ from ..names import one_line
 
 _MOST_LAYERS = 6
 _LARGEST_CELL, _SMALLEST_CELL, _MAP = 26, 11, 240
-_FONT, _LETTER, _GAP, _TITLE, _LEGEND = 11, 6.5, 14, 18, 34
+_FONT, _LETTER, _GAP, _TITLE, _LEGEND, _LEGEND_WIDTH = 11, 6.5, 14, 18, 34, 460
 _LONGEST_LABEL = 20
 # Colours at a quarter of chance, at chance, and at four times chance.
 _BELOW, _EVEN, _ABOVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
@@ -40,12 +40,12 @@ def attention_figure(attention: Mapping[str, Any]) -> Markup:
             x, y = left + cell * (column + 0.5) + _FONT / 3, _TITLE + side + 6
             turned = Markup(' transform="rotate(-90 {} {})"').format(f"{x:g}", f"{y:g}")
             parts.append(_text(x, y, label, "end", turned))
-    width = margin + len(shown) * (side + _GAP)
+    width = max(margin + len(shown) * (side + _GAP), margin + _LEGEND_WIDTH)
     height = _TITLE + side + margin + _LEGEND
     parts.append(_legend(margin, height - _LEGEND + 6))
     opening = Markup(
         '<svg role="img" aria-label="{}" width="{}" height="{}" viewBox="0 0 {} {}" font-size="{}">'
-    ).format("Attention from ROI to ROI", max(width, margin + 260), height, max(width, margin + 260), height, _FONT)
+    ).format("Attention from ROI to ROI", width, height, width, height, _FONT)
     return opening + Markup("").join(parts) + Markup("</svg>")
 
 
@@ -81,8 +81,8 @@ def _legend(left: int, top: int) -> Markup:
         octave = _OCTAVES * (2 * step / (steps - 1) - 1)
         parts.append(_square(left + 40 + 14 * step, top, 14, _colour(2**octave), f"{2**octave:.2f} times chance"))
     parts += [
-        _text(left + 34, top + 11, "¼", "end"),
-        _text(left + 46 + 14 * steps, top + 11, "4 times chance", "start"),
+        _text(left + 34, top + 11, "1/4", "end"),
+        _text(left + 46 + 14 * steps, top + 11, "4 times chance; the row attends to the column", "start"),
     ]
     return Markup("").join(parts)
 

@@ -212,7 +212,7 @@ class Attention(_Content):
         count = len(self.rois)
         lengths = {len(self.voxels), len(self.chance)}
         for layer in self.layers:
-            lengths |= {len(each) for each in (layer.matrix, layer.received, layer.ratio, *layer.matrix)}
+            lengths |= {len(layer.matrix), *(len(each) for each in (layer.received, layer.ratio, *layer.matrix))}
         if self.not_defined is None and not (count and self.layers and lengths == {count}):
             raise ValueError(
                 "ROIs, layers, and a number for each ROI in voxels, chance and every layer, or not_defined"

@@ -187,9 +187,9 @@ def _attention_tables(report: Report) -> Iterator[Table]:
         caption = (
             "Chance is the ROI's share of a pattern's columns, which is what even attention would give it; received is "
             "its share of the attention that a pattern's tokens, each of neighbouring columns, give to each other, "
-            f"mean over heads, {count} and {attention['items']} test items; the other columns are how many times chance "
-            "that is. Attention is not importance: it says where the model reads, not what its reconstructions depend "
-            "on, and deeper layers read tokens that are mixed of several ROIs already."
+            f"mean over heads, {count} and {attention['items']} test items; the other columns are how many times "
+            "chance that is. Attention is not importance: it says where the model reads, not what its reconstructions "
+            "depend on, and deeper layers read tokens that are mixed of several ROIs already."
         )
         header = ["ROI", "voxels", "chance", "received", "times chance", "first layer", "last layer"]
         title = "Attention by ROI" + (f": {subject}" if len(known) > 1 else "")
