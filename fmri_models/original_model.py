@@ -18,6 +18,8 @@ from .weights import StoredTensor, on_meta
 # Far beyond what was published.
 _MOST_LAYERS = 1000
 _Config = TypeVar("_Config", bound=FmriConfig)
+# Patterns of the beginnings of names, and what takes their place.
+Rules = list[tuple[str, str]]
 
 
 def shape_of(state: State, key: str, dimensions: int = 1) -> tuple[int, ...]:
@@ -47,6 +49,15 @@ def count_of(state: State, pattern: str, most: int = _MOST_LAYERS) -> int:
             "damaged or of another layout."
         )
     return count
+
+
+def renamed(key: str, rules: Rules) -> str:
+    """A name with its beginning replaced by the first rule that fits; as it is where none does."""
+    for pattern, replacement in rules:
+        found, count = re.subn(f"^{pattern}", replacement, key)
+        if count:
+            return found
+    return key
 
 
 def configured(

@@ -15,10 +15,8 @@ from transformers import PreTrainedModel
 from ...embedding_space import clip_image_tokens_space, stable_diffusion_latent_space
 from ...errors import FmriModelsError
 from ...original_checkpoint import Checkpoint, State, listed_keys, read_state
-from ...original_model import configured, count_of, filled, shape_of
+from ...original_model import Rules, configured, count_of, filled, renamed, shape_of
 from .configuration_mindeye import MindEyeConfig
-
-Rules = list[tuple[str, str]]
 
 # Names by which the layouts are known: of the backbone, with the checkpoint's prefix and without, of the prior,
 # likewise, and of the low-level branch.
@@ -80,7 +78,7 @@ def load_prior(model_class: type[PreTrainedModel], checkpoint: Checkpoint, overr
     options["image_embedding_space"] = _image_space(shape_of(state, "null_brain_embeds", 2)[:2])
     config = configured(MindEyeConfig, options, overrides, "prior_")
     return filled(
-        model_class, config, _without_constants(state), lambda key: _renamed(key.removeprefix("network."), _PRIOR_RULES)
+        model_class, config, _without_constants(state), lambda key: renamed(key.removeprefix("network."), _PRIOR_RULES)
     )
 
 
@@ -129,11 +127,11 @@ def load_model(
 
     def original_key(key: str) -> str:
         if key.startswith("backbone."):
-            return "voxel2clip." + _renamed(key.removeprefix("backbone."), _encoder_rules(norm_position))
+            return "voxel2clip." + renamed(key.removeprefix("backbone."), _encoder_rules(norm_position))
         if key.startswith("projector."):
             return f"voxel2clip.{key}"
         if key.startswith("prior."):
-            return "net." + _renamed(key.removeprefix("prior.network."), _PRIOR_RULES)
+            return "net." + renamed(key.removeprefix("prior.network."), _PRIOR_RULES)
         return "low_level." + _original_low_level_key(key.removeprefix("low_level."))
 
     config = configured(MindEyeConfig, options, overrides, "prior_")
@@ -273,7 +271,7 @@ def _image_space(token_shape: Iterable[int]) -> dict[str, Any]:
 
 def _original_low_level_key(key: str) -> str:
     if key.startswith("encoder."):
-        return _renamed(key.removeprefix("encoder."), _encoder_rules(norm_position=1))
+        return renamed(key.removeprefix("encoder."), _encoder_rules(norm_position=1))
     return _old_attention_name(key)
 
 
@@ -291,14 +289,6 @@ def _low_level_state(state: State) -> State:
 def _old_attention_name(key: str) -> str:
     for new, old in _ATTENTION_NAMES.items():
         key = key.replace(f".attentions.0.{new}.", f".attentions.0.{old}.")
-    return key
-
-
-def _renamed(key: str, rules: Rules) -> str:
-    for pattern, replacement in rules:
-        renamed, count = re.subn(f"^{pattern}", replacement, key)
-        if count:
-            return renamed
     return key
 
 

@@ -15,10 +15,8 @@ from transformers import PreTrainedModel
 from ...embedding_space import LEARNED, EmbeddingSpace
 from ...errors import FmriModelsError
 from ...original_checkpoint import Checkpoint, State, listed_keys, read_state
-from ...original_model import configured, count_of, filled, shape_of
+from ...original_model import Rules, configured, count_of, filled, renamed, shape_of
 from .configuration_mindvis import MindVisConfig
-
-Rules = list[tuple[str, str]]
 
 _CONDITIONER = "cond_stage_model."
 _UNET = "model.diffusion_model."
@@ -187,25 +185,17 @@ def learned_space(layer: str, shape: tuple[int, ...], revision: str | None = Non
 def _original_key(key: str) -> str:
     """The published name of a tensor of encoder or decoder."""
     part, _, name = key.partition(".")
-    return _renamed(name, _ENCODER_RULES if part == "encoder" else _DECODER_RULES)
+    return renamed(name, _ENCODER_RULES if part == "encoder" else _DECODER_RULES)
 
 
 def _original_conditioner_key(key: str, pooled: bool) -> str:
     part, _, name = key.partition(".")
     if part == "time_projection":
         return f"time_mapper.{0 if pooled else 2}.{name}"
-    return f"{part}.{_renamed(name, _MAPPER_RULES)}"
+    return f"{part}.{renamed(name, _MAPPER_RULES)}"
 
 
 def _initial_norm(key: str, value: torch.Tensor) -> torch.Tensor:
     if "norm" not in key:
         return value
     return torch.zeros_like(value) if key.endswith(".bias") else torch.ones_like(value)
-
-
-def _renamed(key: str, rules: Rules) -> str:
-    for pattern, replacement in rules:
-        renamed, count = re.subn(f"^{pattern}", replacement, key)
-        if count:
-            return renamed
-    return key
