@@ -17,15 +17,11 @@ Ours keeps freed memory, as the command `fmri-models` does; the original runs as
 import argparse
 import importlib
 import json
-import multiprocessing
 import os
-import resource
 import sys
-import time
 import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +31,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
+from measuring import Work, adamw_bytes, in_own_process, measure, product
 from torch.nn import functional as F
 
 from fmri_models.evaluation import retrieval_accuracy, retrieve
@@ -85,24 +82,6 @@ _POOLS, _POOL_SIZE, _DDIM_STEPS, _QUERIES = 30, 300, 20, 64
 
 
 @dataclass
-class Work:
-    """What a row cannot do without.
-
-    Args:
-        products: (FLOPs, bytes that are read and written) of each matrix product.
-        optimiser_bytes: What AdamW reads and writes.
-    """
-
-    products: list[tuple[float, float]]
-    optimiser_bytes: float = 0.0
-
-    def floor(self, rates: dict[str, float]) -> float:
-        """Seconds at the measured rates."""
-        products = sum(max(flops / rates["flops"], moved / rates["bytes"]) for flops, moved in self.products)
-        return products + self.optimiser_bytes / rates["bytes"]
-
-
-@dataclass
 class Row:
     """A measurement.
 
@@ -128,25 +107,16 @@ class Row:
 # --- floors
 
 
-def _product(rows: int, inner: int, columns: int, times: int = 1) -> list[tuple[float, float]]:
-    return [(2.0 * rows * inner * columns, 4.0 * (rows * inner + inner * columns + rows * columns))] * times
-
-
-def _adamw_bytes(parameters: int) -> float:
-    # Reads weight, gradient and two moments, writes weight and moments.
-    return 28.0 * parameters
-
-
 def backbone_work(size: Size) -> Work:
     rows, hidden, outputs = size.batch, size.hidden, size.tokens * _WIDTH
     # Voxels need no gradient, so their layer has two products instead of three.
-    products = _product(rows, size.voxels, hidden, 2) + _product(rows, hidden, hidden, 12)
-    products += _product(rows, hidden, outputs, 3)
+    products = product(rows, size.voxels, hidden, 2) + product(rows, hidden, hidden, 12)
+    products += product(rows, hidden, outputs, 3)
     for before, after in ((_WIDTH, _PROJECTOR), (_PROJECTOR, _PROJECTOR), (_PROJECTOR, _WIDTH)):
-        products += _product(rows * size.tokens, before, after, 3)
-    products += _product(rows, outputs, rows, 2)
+        products += product(rows * size.tokens, before, after, 3)
+    products += product(rows, outputs, rows, 2)
     weights = hidden * (size.voxels + 4 * hidden + outputs) + 2 * _WIDTH * _PROJECTOR + _PROJECTOR**2
-    return Work(products, _adamw_bytes(weights))
+    return Work(products, adamw_bytes(weights))
 
 
 def _prior_products(size: Size, rows: int) -> list[tuple[float, float]]:
@@ -155,16 +125,16 @@ def _prior_products(size: Size, rows: int) -> list[tuple[float, float]]:
     products = []
     for layer in range(size.prior_layers):
         asked = size.tokens if layer == size.prior_layers - 1 else length
-        products += _product(rows * asked, _WIDTH, _WIDTH, 2) + _product(rows * length, _WIDTH, 128)
-        products += _product(rows * asked, _WIDTH, 8 * _WIDTH) + _product(rows * asked, 4 * _WIDTH, _WIDTH)
+        products += product(rows * asked, _WIDTH, _WIDTH, 2) + product(rows * length, _WIDTH, 128)
+        products += product(rows * asked, _WIDTH, 8 * _WIDTH) + product(rows * asked, 4 * _WIDTH, _WIDTH)
         # Scores stay in a cache: the bytes of attention are those of its queries and outputs.
         products += [(2.0 * rows * asked * 12 * 64 * (length + 1), 4.0 * rows * asked * _WIDTH)] * 2
-    return products + _product(rows * size.tokens, _WIDTH, _WIDTH)
+    return products + product(rows * size.tokens, _WIDTH, _WIDTH)
 
 
 def prior_training_work(size: Size) -> Work:
     weights = size.prior_layers * (_WIDTH * (2 * _WIDTH + 128) + 12 * _WIDTH**2) + 9 * _WIDTH**2
-    return Work(_prior_products(size, size.prior_batch) * 3, _adamw_bytes(weights))
+    return Work(_prior_products(size, size.prior_batch) * 3, adamw_bytes(weights))
 
 
 def sampling_work(steps: Callable[[Size], int], more_rows: int = 0) -> Callable[[Size], Work]:
@@ -172,11 +142,11 @@ def sampling_work(steps: Callable[[Size], int], more_rows: int = 0) -> Callable[
 
 
 def pools_work(size: Size) -> Work:
-    return Work(_product(size.test_items, size.tokens * _WIDTH, size.test_items))
+    return Work(product(size.test_items, size.tokens * _WIDTH, size.test_items))
 
 
 def gallery_work(size: Size) -> Work:
-    return Work(_product(_QUERIES, _WIDTH, size.gallery))
+    return Work(product(_QUERIES, _WIDTH, size.gallery))
 
 
 # --- inputs
@@ -449,68 +419,6 @@ ROWS = {
 
 
 # --- measuring
-
-
-def measured_rates(device: torch.device) -> dict[str, float]:
-    """FLOP/s of a large product, and byte/s of a large copy or sum, whichever moves more."""
-    first, second = torch.randn(2, 2048, 2048, device=device)
-    source, target = torch.ones(2, 2**25, device=device)
-    product = median_seconds(lambda: first @ second, device)
-    copied = 8 * source.numel() / median_seconds(lambda: target.copy_(source), device)
-    added = 12 * source.numel() / median_seconds(lambda: target.add_(source), device)
-    return {"flops": 2 * 2048**3 / product, "bytes": max(copied, added)}
-
-
-def median_seconds(run: Callable[[], Any], device: torch.device) -> float:
-    run()
-    return median(seconds(run, device) for _ in range(5))
-
-
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """The process's time on a CPU, the clock's on a GPU."""
-    if device.type == "cpu":
-        started = time.process_time()
-        run()
-        return time.process_time() - started
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def measure(make: Callable[[], Callable[[], Any]], device: torch.device, warm_up: int, repeats: int) -> dict[str, Any]:
-    """Seconds of each run, the machine's rates around it, and peak memory."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run = make()
-    for _ in range(warm_up + 1):
-        run()
-    # What the rates take comes after that.
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-    rates, times = [measured_rates(device)], []
-    for _ in range(repeats):
-        times.append(seconds(run, device))
-        rates.append(measured_rates(device))
-    around = [{name: (a[name] + b[name]) / 2 for name in a} for a, b in pairwise(rates)]
-    return {"seconds": median(times), "runs": times, "rates": around, "peak_mib": peak}
-
-
-def in_own_process(work: Callable[[], Any]) -> Any:
-    """Runs in a forked process: its memory is its own, and what was imported is shared."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(work()))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError as error:
-        raise SystemExit("A measured process ended early; is there too little memory for this size?") from error
-    finally:
-        process.join()
 
 
 def measure_row(row: Row, size: Size, device: torch.device, original: Any, repeats: int) -> dict[str, Any]:
