@@ -366,9 +366,7 @@ def difference(row: Row, size: Size, device: torch.device, original: Any) -> flo
     for make in makes:
         run = make()
         computed.append([run().float().cpu() for _ in range(2)])
-    found = max(
-        ((one - other).abs().max() / other.abs().max()).item() for one, other in zip(*computed, strict=True)
-    )
+    found = max(((one - other).abs().max() / other.abs().max()).item() for one, other in zip(*computed, strict=True))
     if not found <= _SAME:
         raise SystemExit(
             f"What both sides compute differs by {found:.1e} of its size, more than {_SAME}; times would say nothing."

@@ -1,6 +1,7 @@
 """The transformer's layers of MinD-Vis, which encoder and decoder share, and the code of a patch's place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ...traced import becomes_a_graph
 from .configuration_mindvis import MindVisConfig
+
+# On a CPU, PyTorch's fused attention takes a third longer for narrower heads than for these, of which the rest is zero.
+_NARROWEST_FAST_HEAD = 16
 
 
 def sincos_positions(num_patches: int, width: int) -> torch.Tensor:
@@ -50,25 +54,33 @@ class MindVisAttention(nn.Module):
         self.proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, output_attentions: bool = False
+        self,
+        hidden_states: torch.Tensor,
+        output_attentions: bool = False,
+        reading: AbstractContextManager[None] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attends.
 
         Args:
             hidden_states: (B, N, hidden_size).
             output_attentions: Whether the weights are returned, which only the plain computation has.
+            reading: In which the input is read.
 
         Returns:
             (B, N, hidden_size) and (B, heads, N, N) or None.
         """
-        heads = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, self.head_dim))
-        queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         # PyTorch's fused attention takes no empty batch.
         by_steps = output_attentions or not (becomes_a_graph() or len(hidden_states))
         name = "eager" if by_steps else self.config._attn_implementation
+        with reading or nullcontext():
+            heads = self.qkv(hidden_states).unflatten(-1, (3 * self.num_heads, self.head_dim))
+        if name == "sdpa" and heads.device.type == "cpu" and self.head_dim < _NARROWEST_FAST_HEAD:
+            heads = F.pad(heads, (0, _NARROWEST_FAST_HEAD - self.head_dim))
+        # Neighbours on one axis: their gradients are joined where they belong, without being moved afterwards.
+        queries, keys, values = (each.transpose(1, 2) for each in heads.chunk(3, dim=2))
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
         attended, weights = attend(self, queries, keys, values, None, scaling=self.scaling)
-        return self.proj(attended.flatten(2)), weights
+        return self.proj(attended[..., : self.head_dim].flatten(2)), weights
 
 
 def eager_attention(
@@ -99,6 +111,51 @@ class MindVisLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: torch.Tensor, output_attentions: bool = False) -> torch.Tensor:
         """(B, N, hidden_size) ▶ the same shape."""
-        attended, _ = self.attention(self.norm1(hidden_states), output_attentions=output_attentions)
+        normed = self.norm1(hidden_states)
+        again = self._again(normed, self.norm1, hidden_states, self.attention.qkv)
+        attended, _ = self.attention(normed, output_attentions=output_attentions, reading=again)
         hidden_states = hidden_states + attended
-        return hidden_states + cast(torch.Tensor, self.fc2(F.gelu(self.fc1(self.norm2(hidden_states)))))
+        normed = self.norm2(hidden_states)
+        with self._again(normed, self.norm2, hidden_states, self.fc1):
+            between = self.fc1(normed)
+        activated = F.gelu(between)
+        with self._again(activated, F.gelu, between, self.fc2):
+            return hidden_states + cast(torch.Tensor, self.fc2(activated))
+
+    def _again(
+        self, values: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor], source: torch.Tensor, reader: Any
+    ) -> AbstractContextManager[None]:
+        """[`computed_again`], where `reader` may be called so: another's layer may keep what it has computed itself."""
+        # Checkpointed layers keep nothing as it is.
+        if (
+            becomes_a_graph()
+            or self.gradient_checkpointing
+            or not (torch.is_grad_enabled() and isinstance(reader, nn.Linear))
+        ):
+            return nullcontext()
+        return computed_again(values, function, source)
+
+
+@contextmanager
+def computed_again(
+    values: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor], source: torch.Tensor
+) -> Iterator[None]:
+    """A linear layer that is called inside keeps no `values` for its gradient: `function(source)` is computed again.
+
+    Norms and activations take a hundredth of a layer's time and a third of the memory that it keeps, and their own
+    gradients need the source anyway. Under autocast a linear layer keeps what was cast, and not the values.
+    """
+    # PyTorch keeps the function too, which must not keep the values.
+    identity = id(values)
+
+    def pack(kept: torch.Tensor) -> torch.Tensor | torch.Size:
+        return kept.shape if identity in (id(kept), id(kept._base)) else kept
+
+    def unpack(packed: torch.Tensor | torch.Size) -> torch.Tensor:
+        return packed if isinstance(packed, torch.Tensor) else function(source).view(packed)
+
+    with ExitStack() as stack:
+        # Functional gradients (torch.func) allow none.
+        with suppress(RuntimeError):
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, unpack))
+        yield

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
@@ -66,12 +67,13 @@ class MindVisDecoder(nn.Module):
         tokens = self.embed(latent)
         batch_size, num_patches = ids_restore.shape
         hidden = self.mask_token.to(tokens).expand(batch_size, num_patches + 1 - tokens.shape[1], -1)
-        shuffled = torch.cat([tokens[:, 1:], hidden], dim=1)
-        patches = shuffled.gather(1, ids_restore[..., None].expand(-1, -1, tokens.shape[2]))
-        tokens = torch.cat([tokens[:, :1], patches], dim=1) + self.position_embeddings
+        # The class token stays before the patches.
+        places = F.pad(ids_restore + 1, (1, 0))
+        shuffled = torch.cat([tokens, hidden], dim=1)
+        tokens = shuffled.gather(1, places[..., None].expand(-1, -1, tokens.shape[2])) + self.position_embeddings
         for layer in self.layers:
             tokens = layer(tokens)
-        return cast(torch.Tensor, self.prediction(self.norm(tokens[:, 1:])))
+        return cast(torch.Tensor, self.prediction(self.norm(tokens))[:, 1:])
 
 
 def masking_noise(

@@ -1,14 +1,16 @@
 """MinD-Vis' models: the common tests, the original's numbers, and what is their own."""
 
+import weakref
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.models.mindvis import MindVisConfig, MindVisEncoder, MindVisForPreTraining, MindVisModel
-from fmri_models.models.mindvis.layers_mindvis import patches_of, sincos_positions
+from fmri_models.models.mindvis.layers_mindvis import MindVisLayer, computed_again, patches_of, sincos_positions
 from fmri_models.models.mindvis.pretraining_mindvis import masking_noise, num_kept
 from tests.models.mindvis.original import HEADS, original, state_dict
 from tests.test_modeling_common import SUBJECTS, ModelTesterMixin, SuiteCase
@@ -299,3 +301,38 @@ class TestConfigurations:
         with torch.device("meta"):
             model = MindVisForPreTraining(MindVisConfig(subject_names=["subj03"], num_voxels=[4656]))
         assert sum(parameter.numel() for parameter in model.parameters()) == 164_868_112
+
+
+class TestMemory:
+    def test_values_that_are_computed_again_are_not_kept(self):
+        source = torch.randn(2, 3, 4, requires_grad=True)
+        linear = nn.Linear(4, 5)
+        expected = torch.autograd.grad(linear(F.gelu(source)).square().sum(), [source, linear.weight])
+        values = F.gelu(source)
+        kept = weakref.ref(values)
+        with computed_again(values, F.gelu, source):
+            output = linear(values)
+        del values
+        assert kept() is None
+        found = torch.autograd.grad(output.square().sum(), [source, linear.weight])
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+    def test_a_layer_computes_norms_and_activation_again(self, monkeypatch: pytest.MonkeyPatch):
+        calls = []
+        monkeypatch.setattr(F, "gelu", lambda values, gelu=F.gelu: calls.append("gelu") or gelu(values))
+        layer = MindVisLayer(tiny_config(), 12, 2)
+        for name in ("norm1", "norm2"):
+            getattr(layer, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+        output = layer(torch.randn(2, 5, 12, requires_grad=True))
+        assert calls == ["norm1", "norm2", "gelu"]
+        output.sum().backward()
+        assert sorted(calls) == ["gelu", "gelu", "norm1", "norm1", "norm2", "norm2"]
+
+    def test_a_forward_without_a_gradient_leaves_nothing_behind(self):
+        layer = MindVisLayer(tiny_config(), 12, 2)
+        states = torch.randn(2, 5, 12, requires_grad=True)
+        node = layer(states).grad_fn
+        node.metadata["kept"] = kept = type("Kept", (), {})()
+        gone = weakref.ref(kept)
+        del node, kept
+        assert gone() is None

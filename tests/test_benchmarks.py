@@ -1,0 +1,32 @@
+"""Benchmarks of methods run at tiny sizes; their figures are no subject of tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_mindvis(repository: Path, tmp_path: Path):
+    out = tmp_path / "mindvis.json"
+    command = [sys.executable, str(repository / "benchmarks/mindvis.py"), "--quick", "--rows", "pretraining"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    finished = subprocess.run(
+        [*command, "--out", str(out)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "pretraining tiny" in finished.stdout
+    assert "no original" in finished.stdout
+    (row,) = json.loads(out.read_text())["rows"]
+    assert set(row["sides"]) == {"ours"}
+    assert row["sides"]["ours"]["seconds"] > 0
+    assert row["floor_seconds"] > 0
+
+
+def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Path):
+    command = [sys.executable, str(repository / "benchmarks/mindvis.py"), "--original", str(tmp_path)]
+    finished = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(repository)}, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 1
+    assert "git clone https://github.com/zjc062/mind-vis" in finished.stderr
