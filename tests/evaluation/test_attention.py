@@ -289,7 +289,9 @@ def test_a_report_on_a_transformer_of_patches(tmp_path):
     overrides = [f"data={data}", f"out={tmp_path / 'model'}", f"generator={json.dumps(GENERATOR)}"]
     overrides += [f"model.{name}={size}" for name, size in SIZES.items()]
     overrides += ["processor.patch_size=4", "processor.statistics=pooled", "drawing.num_inference_steps=2"]
-    for stage in range(2):
+    # This generator has no embeddings of its own that conditions could be aligned with.
+    overrides.append("stages.1.objective.module=conditioner")
+    for stage in range(3):
         training = {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "schedule": "constant", "keep_best": False}
         overrides.append(f"stages.{stage}.training={json.dumps(training)}")
     train(load_recipe("mindvis", overrides))

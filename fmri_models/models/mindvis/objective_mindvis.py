@@ -76,7 +76,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         if self.module == "masked":
             return {"loss": _loss(self._masked(model, fmri, generator, seen))}
         if self.module == "alignment":
-            return {"loss": self._alignment(model, seen, batch["image_embeds"])}
+            return {"loss": self._alignment(model, seen, batch.get("image_embeds"))}
         told = self._dropped(model.conditions(seen), generator)
         return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
 
@@ -86,7 +86,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         """The loss without sparsification or dropout; of masked modelling also `correlation`, that of hidden voxels."""
         fmri = batch["fmri"]
         if self.module == "alignment":
-            return {"loss": self._alignment(model, fmri, batch["image_embeds"])}
+            return {"loss": self._alignment(model, fmri, batch.get("image_embeds"))}
         if self.module == "conditioner":
             told = model.conditions(fmri)
             return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
@@ -108,10 +108,12 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         noise = masking_noise(model.config, len(fmri), fmri.device, generator)
         return masked_modelling(model.encoder, model.needed_decoder, fmri, noise, self.mask_ratio, seen)
 
-    def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+    def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """Mean squared error of each condition, summed."""
-        with torch.no_grad():
-            wanted = self.image_generator.learned_from(Conditions(image_embeds=image_embeds))
+        wanted = None
+        if image_embeds is not None:
+            with torch.no_grad():
+                wanted = self.image_generator.learned_from(Conditions(image_embeds=image_embeds))
         if wanted is None:
             raise FmriModelsError(
                 f"{type(self.image_generator).__name__} has no embeddings of pictures in the place of conditions that "
