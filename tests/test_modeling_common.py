@@ -53,6 +53,7 @@ class SuiteCase:
             `hidden_states[0]` of shape (…, seq_length, hidden_size); empty for a network without depth.
         has_attentions: Whether its forward returns attention weights.
         draws_for_targets: Whether its loss draws random numbers also in eval mode.
+        loss_reaches_all: Whether its own loss reaches all parameters.
         num_voxels: What the model reads of each of `SUBJECTS`.
     """
 
@@ -60,6 +61,7 @@ class SuiteCase:
     depth: ClassVar[Mapping[str, int]] = {}
     has_attentions = False
     draws_for_targets = False
+    loss_reaches_all = True
     num_voxels: ClassVar[Sequence[int]] = NUM_VOXELS
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> FmriConfig:

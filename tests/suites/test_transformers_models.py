@@ -80,6 +80,7 @@ def suite_of(case: type[SuiteCase]) -> type:
         "case_class": case,
         "all_model_classes": (case.model_class,),
         "has_attentions": case.has_attentions,
+        "test_all_params_have_gradient": case.loss_reaches_all,
     }
     tests = type(name, (CommonTests, unittest.TestCase), options)
     for test in [each for each in dir(tests) if each.startswith("test_")]:

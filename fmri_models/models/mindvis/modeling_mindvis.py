@@ -149,6 +149,8 @@ class MindVisModel(MindVisPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
         encoded = self.encoder(
             fmri,
             subject_ids,

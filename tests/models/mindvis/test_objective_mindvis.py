@@ -129,7 +129,7 @@ class TestMasked:
         from fmri_models.models.mindvis.pretraining_mindvis import masked_modelling
 
         output = masked_modelling(model.encoder, model.decoder, fmri, some_noise())
-        hidden = output.mask.bool().repeat_interleave(4, dim=1)
+        hidden = output.mask.bool().repeat_interleave(5, dim=1)
         rows = zip(output.prediction.flatten(1), fmri, hidden, strict=True)
         expected = [torch.corrcoef(torch.stack([one[where], other[where]]))[0, 1] for one, other, where in rows]
         torch.testing.assert_close(hidden_correlation(output, fmri), torch.stack(expected).mean())

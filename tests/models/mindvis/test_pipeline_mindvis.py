@@ -20,4 +20,4 @@ class TestMindVisPipeline(PipelineTesterMixin):
         model = MindVisModel(tiny_config(**spaces))
         for parameter in [*model.parameters(), *generator.unet.parameters()]:
             parameter.data.normal_(std=0.2)
-        return MindVisPipeline(model, make_processor(padding="wrap", patch_size=4), generator)
+        return MindVisPipeline(model, make_processor(padding="wrap", patch_size=5), generator)
