@@ -290,9 +290,7 @@ def test_bad_arguments(tmp_path, checkpoint, capsys, monkeypatch, arguments, cod
 
 
 def test_a_method_without_published_layout_names_those_that_have_one(tmp_path, checkpoint):
-    with pytest.raises(
-        FmriModelsError, match="No checkpoints of 'linear' were .* of mindeye, mindvis are"
-    ):
+    with pytest.raises(FmriModelsError, match="No checkpoints of 'linear' were .* of mindeye, mindvis are"):
         convert_checkpoint("linear", checkpoint, tmp_path / "out")
     with pytest.raises(FmriModelsError, match="dtype is 'int8'"):
         convert_checkpoint("mindeye", checkpoint, tmp_path / "out", dtype="int8")
