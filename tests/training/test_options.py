@@ -92,7 +92,10 @@ def test_yamls_traps_are_read_as_they_were_meant(tmp_path):
         ("{steps: 1, learning_rate: .nan}", "training.learning_rate is nan"),
         ("{steps: 1, weight_decay: -1}", "training.weight_decay is -1; expected a number from 0"),
         ("{steps: 1, warmup: 1}", "training.warmup is 1; expected a number from 0 and below 1"),
-        ("{steps: 1, schedule: linear}", "training.schedule is 'linear'; expected 'one_cycle', 'cosine' or 'constant'"),
+        (
+            "{steps: 1, schedule: linear}",
+            "training.schedule is 'linear'; expected 'one_cycle', 'cosine', 'cosine_from_zero' or 'constant'",
+        ),
         ("{steps: 1, mixed_precision: fp8}", "training.mixed_precision is 'fp8'"),
         ("{steps: 1, optimizer: sgd}", "training.optimizer is 'sgd'; expected 'adamw' or 'adafactor'"),
         ("{steps: 1, parameter_dtype: float16}", "training.parameter_dtype is 'float16'"),
