@@ -62,6 +62,13 @@ def signals_as_exceptions() -> Iterator[None]:
         for number in handled:
             signal.signal(number, interrupt if number == signal.SIGINT else end)
         yield
+    except Terminated:
+        raise
+    except KeyboardInterrupt as raised:
+        # Some libraries raise it anew, whatever the signal was.
+        if received[:1] in ([], [signal.SIGINT]) or hasattr(raised, "sentence"):
+            raise
+        raise Terminated(received[0]) from raised
     except Exception as error:
         # Some libraries take an interrupt for an error of their own.
         for came in received[:1]:

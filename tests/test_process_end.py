@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,3 +107,23 @@ def test_a_signal_that_a_library_takes_for_an_error_stays_one(number):
         except BaseException as error:
             raise ValueError("a library's own") from error
     assert exit_code(caught.value) == 128 + number
+
+
+def test_an_interrupt_that_a_library_raises_anew_is_that_of_its_signal():
+    with pytest.raises(Terminated) as ended, signals_as_exceptions():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    assert exit_code(ended.value) == 143
+
+
+def test_an_interrupt_with_a_sentence_of_its_own_keeps_it():
+    with pytest.raises(KeyboardInterrupt, match="go on with") as ended, signals_as_exceptions():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as interrupt:
+            own: Any = KeyboardInterrupt("go on with")
+            own.sentence = "go on with"
+            raise own from interrupt
+    assert ended.value.sentence == "go on with"  # type: ignore[attr-defined]
