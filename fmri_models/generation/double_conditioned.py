@@ -17,7 +17,7 @@ from ..offloading import onloaded
 from ..original_checkpoint import Checkpoint, read_state
 from ..reading import checked
 from .denoising import denoised, noisy_start, zeros_like
-from .double_conditioned_original import unet_from_original, vae_from_original
+from .double_conditioned_original import TIME_CONDITION_PREFIX, unet_from_original, vae_from_original
 from .image_generator import Generators, ImageGenerator
 from .stored_generator import GeneratorOptions
 from .trainable_generator import Predict, Told
@@ -162,8 +162,8 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         unet = unet_from_original(state, sample_size, num_heads) if unet is None else unet
         vae = vae_from_original(state) if vae is None else vae
         if num_context_tokens is None:
-            first = state.get("model.diffusion_model.time_embed_condtion.0.weight")
-            is_pooled = any(name.startswith("model.diffusion_model.time_embed_condtion.") for name in state)
+            first = state.get(f"{TIME_CONDITION_PREFIX}0.weight")
+            is_pooled = any(name.startswith(TIME_CONDITION_PREFIX) for name in state)
             num_context_tokens = 77 if not is_pooled else 1 if first is None or first.ndim < 3 else first.shape[1]
         revision = weights_digest([vae])
         return cls(unet, _schedule("pndm"), vae, num_context_tokens=num_context_tokens, vae_revision=revision)

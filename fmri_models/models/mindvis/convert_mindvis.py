@@ -14,14 +14,12 @@ from transformers import PreTrainedModel
 
 from ...embedding_space import LEARNED, EmbeddingSpace
 from ...errors import FmriModelsError
+from ...generation.double_conditioned_original import TIME_CONDITION_PREFIX, UNET_PREFIX, VAE_PREFIX
 from ...original_checkpoint import Checkpoint, State, listed_keys, read_state
 from ...original_model import Rules, configured, count_of, filled, renamed, shape_of
 from .configuration_mindvis import MindVisConfig
 
 _CONDITIONER = "cond_stage_model."
-_UNET = "model.diffusion_model."
-_TIME_MAPPER = f"{_UNET}time_embed_condtion."
-_AUTOENCODER = "first_stage_model."
 # Of the noise schedule, which the image generator computes.
 _SCHEDULE = re.compile(r"(?:betas|logvar|alphas_cumprod(?:_prev)?|(?:sqrt|log|posterior)_\w+)")
 # The conditioning encoder has one of the encoder's width, which is in no sequence.
@@ -114,9 +112,9 @@ def _fine_tuned_state(state: State) -> State:
     for key, value in state.items():
         if key.startswith(_CONDITIONER):
             own[key.removeprefix(_CONDITIONER)] = value
-        elif key.startswith(_TIME_MAPPER):
-            own[f"time_mapper.{key.removeprefix(_TIME_MAPPER)}"] = value
-        elif not (key.startswith((_UNET, _AUTOENCODER)) or _SCHEDULE.fullmatch(key)):
+        elif key.startswith(TIME_CONDITION_PREFIX):
+            own[f"time_mapper.{key.removeprefix(TIME_CONDITION_PREFIX)}"] = value
+        elif not (key.startswith((UNET_PREFIX, VAE_PREFIX)) or _SCHEDULE.fullmatch(key)):
             unknown.append(key)
     if unknown:
         raise FmriModelsError(

@@ -4,6 +4,7 @@ from typing import Any
 
 from ...errors import FmriModelsError
 from ...generation.double_conditioned import DoubleConditionedImageGenerator
+from ...generation.double_conditioned_original import UNET_PREFIX
 from ...generation.weights_digest import weights_digest
 from ...original_checkpoint import Checkpoint, read_state
 from ...records import Conversion
@@ -31,7 +32,7 @@ def convert(checkpoint: Checkpoint, low_level_checkpoint: Checkpoint | None = No
         raise FmriModelsError("MinD-Vis has no low-level branch; leave its checkpoint out.")
     state = read_state(checkpoint)
     model = MindVisModel.from_original(state, **overrides)
-    if model.conditioner is None or not any(key.startswith("model.diffusion_model.") for key in state):
+    if model.conditioner is None or not any(key.startswith(UNET_PREFIX) for key in state):
         return Conversion(model, _EXPECTS)
     generator = DoubleConditionedImageGenerator.from_original(state)
     generator.register_to_config(condition_revision=weights_digest([generator.unet]))
