@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..conditions import CONDITION_SPACES, Conditions
+from ..configuration_fmri import FmriConfig
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
@@ -144,6 +145,12 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     def learned_space(self, layer: str, shape: tuple[int, ...]) -> EmbeddingSpace:
         """Space of a condition that it learns to read; needs a `condition_revision` in its configuration."""
         return EmbeddingSpace(encoder=LEARNED, revision=self.config.condition_revision, layer=layer, shape=shape)
+
+    def name_learned_spaces(self, config: FmriConfig) -> None:
+        """Writes the spaces of learned conditions into the configuration of a brain model, those that it decodes."""
+        for name, space in self.learned_condition_spaces.items():
+            if getattr(config, name, None) is not None:
+                setattr(config, name, space.to_dict())
 
     def learned_from(self, conditions: Conditions) -> Conditions | None:
         """What embeddings of pictures come to as conditions that it can learn to read; None where it has no such thing.

@@ -254,9 +254,7 @@ def note_learned_weights(generator: ImageGenerator, model: FmriPreTrainedModel, 
     if generator.source is not None:
         pinned = replace(generator.source, revision=generator.commit or generator.source.revision)
         generator.source = located(pinned, generator)
-    for name, space in generator.learned_condition_spaces.items():
-        if getattr(model.config, name, None) is not None:
-            setattr(model.config, name, space.to_dict())
+    generator.name_learned_spaces(model.config)
     return bool(own)
 
 

@@ -36,8 +36,6 @@ def convert(checkpoint: Checkpoint, low_level_checkpoint: Checkpoint | None = No
         return Conversion(model, _EXPECTS)
     generator = DoubleConditionedImageGenerator.from_original(state)
     generator.register_to_config(condition_revision=weights_digest([generator.unet]))
-    for name, space in generator.learned_condition_spaces.items():
-        if getattr(model.config, name) is not None:
-            setattr(model.config, name, space.to_dict())
+    generator.name_learned_spaces(model.config)
     # Five samples a pattern, as published, of 250 steps.
     return Conversion(model, _EXPECTS, generator, {"num_candidates": 5, "num_inference_steps": 250})
