@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data.splits import DrawnSplit
     from ..data.table import TrialTable
 
-_WAYS = ("stimulus", "kfold", "run", "semantic")
+_WAYS = ("stimulus", "kfold", "run", "semantic", "fewer")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -93,6 +93,10 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
         args.usage_error(f"--folds does not go with --by {args.by}")
     if args.test_fraction is not None and args.by not in ("stimulus", "semantic"):
         args.usage_error(f"--test-fraction does not go with --by {args.by}")
+    if (args.trials is not None or args.of is not None) and args.by != "fewer":
+        args.usage_error(f"--trials and --of do not go with --by {args.by}")
+    if args.trials is None and args.by == "fewer":
+        args.usage_error("--by fewer needs --trials, the number of training trials of a subject")
     check_name(args.name, "split name")
     table = TrialTable.open(args.table)
     if not args.table.is_dir():
@@ -102,7 +106,7 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.name in table.split_names():
         raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
-    drawn = _draw(args, SplitTrials.of_table(table))
+    drawn = _draw(args, table, SplitTrials.of_table(table))
     add_split(table, args.name, drawn)
     for note in drawn.notes:
         print(one_line(note, most=2000))
@@ -158,7 +162,8 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         "  stimulus   a share of the stimuli is tested\n"
         "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
         "  run        leave one run out (or groups of runs, with --folds)\n"
-        "  semantic   whole categories are tested\n\n"
+        "  semantic   whole categories are tested\n"
+        "  fewer      the split --of with --trials training trials of each subject and the same test\n\n"
         "A picture that is there under two ids counts as one stimulus. Validation is drawn from the training\n"
         "trials by stimulus; by run where the runs of a fold's test show stimuli that are learned from.",
         epilog="example:\n  fmri-models data split outputs/demo/data --name kfold --by kfold --folds 10 --seed 0",
@@ -168,6 +173,8 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--name", required=True, help="the split's name")
     parser.add_argument("--by", required=True, choices=_WAYS, help="what is split by")
     parser.add_argument("--folds", type=int, metavar="N", help="number of folds (kfold: 10; run: one a run)")
+    parser.add_argument("--trials", type=int, metavar="N", help="training trials of a subject (fewer)")
+    parser.add_argument("--of", metavar="NAME", help="the split that is to have fewer (fewer: default)")
     parser.add_argument(
         "--seed", type=int, action=SeedOption, default=0, metavar="N", help="draws the split (default: 0)"
     )
@@ -201,10 +208,14 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_push)
 
 
-def _draw(args: argparse.Namespace, trials: "SplitTrials") -> "DrawnSplit":
-    from ..data import splits
+def _draw(args: argparse.Namespace, table: "TrialTable", trials: "SplitTrials") -> "DrawnSplit":
+    from ..data import schema, splits
 
     fractions = {"seed": args.seed, "validation_fraction": args.validation_fraction}
+    if args.by == "fewer":
+        name = args.of or schema.DEFAULT_SPLIT
+        repeats = table.repeats_stimuli(name)
+        return splits.split_fewer(trials, table.split_rows(name), args.trials, repeats_stimuli=repeats, **fractions)
     test_fraction = 0.1 if args.test_fraction is None else args.test_fraction
     if args.by == "kfold":
         folds = splits.DEFAULT_FOLDS if args.folds is None else args.folds

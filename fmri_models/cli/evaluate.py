@@ -19,6 +19,7 @@ _OF_MODELS = (
     "repetitions",
     "reference",
     "refit_permuted",
+    "rows",
     "unseen_session",
     "steps",
     "guidance_scale",
@@ -61,6 +62,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also train the method itself on exchanged pairs, which takes as long as its training did "
         "(permuted_training is ridge for every method)",
+    )
+    parser.add_argument(
+        "--rows",
+        metavar="NAME,...",
+        help="draw these rows alone beside the brain's, such as shuffled_brain,floor (default: all that there are)",
     )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
@@ -108,6 +114,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.precision,
             args.unseen_session,
             refit_on_exchanged_pairs if args.refit_permuted else None,
+            None if args.rows is None else [name for name in args.rows.split(",") if name],
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

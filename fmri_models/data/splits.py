@@ -140,6 +140,67 @@ def split_semantic(
     return split
 
 
+def split_fewer(
+    trials: SplitTrials,
+    base: pa.Table,
+    num_trials: int,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    repeats_stimuli: str = "",
+) -> DrawnSplit:
+    """An earlier split with fewer trials to learn from: how methods do with little scanning time.
+
+    In each fold each subject keeps `num_trials` training trials, those of some stimuli, which are drawn; where several
+    subjects saw the same ones, they are the same. Validation is drawn from them anew. The test part is the earlier
+    one's.
+
+    Args:
+        trials: All of the table.
+        base: Rows of the earlier split.
+        num_trials: How many of a subject's trials are learned from or validated on; all, where it has no more.
+        seed: Draws them.
+        validation_fraction: Share of their stimuli for validation (of their runs, where the design tests stimuli that
+            are learned from); 0 for none.
+        repeats_stimuli: Why stimuli are in several parts of the earlier split; empty where none is.
+
+    Raises:
+        FmriModelsError: The number is none, or a subject would not be left with two stimuli to learn from.
+    """
+    seed = check_seed(seed)
+    check_fraction(validation_fraction, "validation fraction", or_none=True)
+    if num_trials < 1:
+        raise FmriModelsError(
+            f"{one_line(repr(num_trials), 60)} trials were asked for; expected a whole number from 1."
+        )
+    rows = base.to_pydict()
+    groups = [trials.group_of(stimulus) for stimulus in rows["stimulus_id"]]
+    position = {key: at for at, key in enumerate(zip(trials.subjects, trials.trials, strict=True))}
+    kept: list[int] = []
+    parts = list(rows["split"])
+    for fold in sorted(set(rows["fold"])):
+        rng = np.random.default_rng([seed, fold])
+        rank = {group: place for place, group in enumerate(rng.permutation(trials.shown).tolist())}
+        of_fold = [row for row, each in enumerate(rows["fold"]) if each == fold]
+        kept += [row for row in of_fold if parts[row] == schema.TEST]
+        for subject in sorted({rows["subject"][row] for row in of_fold}):
+            own = [row for row in of_fold if rows["subject"][row] == subject and parts[row] == schema.TRAIN]
+            chosen = sorted(own, key=lambda row: (rank[groups[row]], rows["trial"][row]))[:num_trials]
+            if chosen:
+                _check_count(len({groups[row] for row in chosen}), FEWEST_TRAINING_STIMULI, f"stimuli of {subject}")
+            kept += chosen
+        if validation_fraction:
+            learned = [row for row in kept if rows["fold"][row] == fold and parts[row] == schema.TRAIN]
+            at = np.array([position[rows["subject"][row], rows["trial"][row]] for row in learned], dtype=np.int64)
+            tested = {groups[row] for row in of_fold if parts[row] == schema.TEST}
+            repeated = tested & {groups[row] for row in learned}
+            validation = set(draw_validation(trials, at, validation_fraction, rng, repeated).tolist())
+            for row, place in zip(learned, at.tolist(), strict=True):
+                parts[row] = schema.VALIDATION if place in validation else schema.TRAIN
+    columns = {name: [values[row] for row in sorted(kept)] for name, values in {**rows, "split": parts}.items()}
+    drawn = split_table(columns, "fewer", seed, repeats_stimuli)
+    return DrawnSplit(drawn, "fewer", seed, repeats_stimuli, [repeats_stimuli] if repeats_stimuli else [])
+
+
 def few_tested_sentence(count: int) -> str:
     """What to do where fewer than `FEWEST_TEST_STIMULI` stimuli are tested."""
     return (

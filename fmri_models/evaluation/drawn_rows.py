@@ -1,5 +1,6 @@
 """Every row of one subject on one fold: which there are, and what each has."""
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -45,10 +46,10 @@ class SubjectRows:
     attention: RoiAttention | str | None = None
 
 
-def draw_rows(of: EvaluatedSubject) -> SubjectRows:
-    """Draws all rows that there are; first what the generator draws, each with a bar that names it."""
+def draw_rows(of: EvaluatedSubject, chosen: Collection[str] | None = None) -> SubjectRows:
+    """Draws all rows that there are, or those chosen; first what the generator draws, each with a bar that names it."""
     ways = {name: row.draw for name, row in ROWS.items() if row.draw is not None}
-    reasons = {name: ROWS[name].missing(of) for name in ways}
+    reasons = {name: _reason(name, of, chosen) for name in ways}
     there = [name for name, reason in reasons.items() if reason is None]
     again = [name for name in there if ROWS[name].is_brain(of)]
     by_generator = [name for name in there if ROWS[name].by_generator and name not in again]
@@ -72,6 +73,14 @@ def draw_rows(of: EvaluatedSubject) -> SubjectRows:
         None if of.nearest_by is None else of.nearest_by.of_drawn,
         attention_of(of),
     )
+
+
+def _reason(name: str, of: EvaluatedSubject, chosen: Collection[str] | None) -> str | None:
+    """Why there is no such row; None if there is one."""
+    reason = ROWS[name].missing(of)
+    if reason is None and chosen is not None and name not in chosen:
+        return "Who asked for this report chose its rows; others are not drawn."
+    return reason
 
 
 def _name_bars(stack: ExitStack, of: EvaluatedSubject, which: str, label: str) -> None:

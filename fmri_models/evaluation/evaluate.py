@@ -48,7 +48,7 @@ from .report_description import (
     reasons_of_missing_rows,
 )
 from .report_folder import check_report_folder, write_report
-from .rows import grid_rows
+from .rows import check_rows, grid_rows
 from .seeded_drawing import Precision, SeededDrawing
 
 logger = logging.get_logger(__name__)
@@ -74,6 +74,7 @@ class Evaluation:
         unseen_session: What the processor does with sessions of which it has no statistics; None leaves it as it is.
         refit: Trains the evaluated method anew on exchanged pairs, for the row `permuted_training_own`; None leaves
             that row out.
+        rows: Which rows are drawn, beside that of the brain; None for all that there are. A report says what it lacks.
     """
 
     model: str | os.PathLike
@@ -86,6 +87,7 @@ class Evaluation:
     precision: Precision = "float32"
     unseen_session: UnseenSession | None = None
     refit: Refit | None = None
+    rows: Sequence[str] | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -93,6 +95,7 @@ class Evaluation:
         # Refuses what can't be drawn with or measured before anything is read.
         SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
         self.protocol.check_names()
+        chosen = check_rows(self.rows)
         table = TrialTable.open(self.data)
         check_log(table.path)
         saved = evaluated_pipelines(self.model, self.unseen_session)
@@ -144,7 +147,7 @@ class Evaluation:
                     refitted,
                     next(iter(self.protocol.extractors), None),
                 )
-                tested.append(draw_rows(of_subject))
+                tested.append(draw_rows(of_subject, chosen))
         if not tested:
             folds = named_folds([record.fold for record in records])
             raise FmriModelsError(
@@ -256,6 +259,7 @@ def evaluate(
     precision: Precision = "float32",
     unseen_session: UnseenSession | None = None,
     refit: Refit | None = None,
+    rows: Sequence[str] | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -277,6 +281,8 @@ def evaluate(
             `"pooled"`; None leaves it as the pipeline has it.
         refit: Trains the method itself on exchanged pairs, for the row `permuted_training_own`, such as
             [`refit_on_exchanged_pairs`]; None leaves that row out.
+        rows: Names of the rows that are drawn, beside that of the brain; None for all that there are. Comparisons of
+            many trainings need no controls of each; a report of a single one does.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -293,5 +299,6 @@ def evaluate(
         precision,
         unseen_session,
         refit,
+        rows,
     )
     return evaluation.run(out)

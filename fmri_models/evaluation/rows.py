@@ -4,15 +4,17 @@ A row is one entry of [`ROWS`]: what it is, when there is one, and how it is dra
 Scoring, tables, pages, grid and folders of pictures take all of it from there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..conditions import CONDITION_SPACES
+from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_outputs import FmriDecoding
+from ..names import did_you_mean, one_line
 from ..scenes import background
 from .learning import why_without_references
 from .row_data import RowData
@@ -336,6 +338,27 @@ ROWS = {
     )
 }
 """By name, in the order of reports."""
+
+
+def check_rows(chosen: Sequence[str] | None) -> list[str] | None:
+    """Rows that somebody chose, with the reconstruction itself, without which there is nothing to report.
+
+    Args:
+        chosen: Names; None for all rows that there are.
+
+    Raises:
+        FmriModelsError: There is no such row.
+    """
+    if chosen is None:
+        return None
+    known = [name for name, row in ROWS.items() if row.draw is not None]
+    for name in chosen:
+        if name not in known:
+            raise FmriModelsError(
+                f"There is no row {one_line(repr(name), 80)} of a report; known: {', '.join(known)}."
+                f"{did_you_mean(str(name), known)}"
+            )
+    return list(dict.fromkeys(["brain", *chosen]))
 
 
 def get_row(name: str) -> Row:

@@ -232,6 +232,11 @@ def of_array(command):
         (["data", "split", "x", "--name", "a", "--by", "kfol"], "invalid choice: 'kfol'.*Did you mean 'kfold'"),
         (["data", "split", "x", "--name", "a", "--by", "kfold", "--fold", "3"], "--fold 3. Did you mean '--folds'"),
         (["data", "split", "x", "--name", "a", "--by", "semantic", "--folds", "3"], "--folds does not go with --by"),
+        (["data", "split", "x", "--name", "a", "--by", "fewer"], "--by fewer needs --trials"),
+        (
+            ["data", "split", "x", "--name", "a", "--by", "run", "--trials", "9"],
+            "--trials and --of do not go with --by run",
+        ),
         (["data", "split", "x", "--name", "a", "--by", "run", "--test-fraction", ".1"], "--test-fraction does not go"),
         (["card", "model", "report"], "unrecognized arguments: report. 'report' stands behind no option.*--report"),
         (["train", "linear", "--dry-run", "--resume"], "--resume: not allowed with argument --dry-run"),

@@ -56,6 +56,9 @@ def test_data(workplace, capsys):
     assert checked["findings"] == []
     split, _ = found(capsys, "data", "split", workplace / "data", "--name", "ten", "--by", "kfold", "--folds", "3")
     assert split["folds"] == 3
+    few = ["data", "split", workplace / "data", "--name", "few", "--by", "fewer", "--trials", "12"]
+    split, _ = found(capsys, *few)
+    assert split["folds"] == 1
 
 
 def test_training_and_what_it_would_take(workplace, capsys, tmp_path):

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable
 from fmri_models.data.split_trials import SplitTrials, draw_validation
-from fmri_models.data.splits import DrawnSplit, add_split, split_by_run, split_by_stimulus, split_kfold, split_semantic
+from fmri_models.data.splits import (
+    DrawnSplit,
+    add_split,
+    split_by_run,
+    split_by_stimulus,
+    split_fewer,
+    split_kfold,
+    split_semantic,
+)
 from fmri_models.errors import FmriModelsError
 from tests.small_table import write_small_table
 
@@ -84,6 +92,51 @@ def test_semantic_holds_whole_categories_out() -> None:
     assert not held_out & {rows.categories[s] for s in parts[0, "train"] | parts[0, "validation"]}
     with pytest.raises(FmriModelsError, match=r"40 stimuli have no category \(s0, "):
         split_semantic(SplitTrials(["a"] * 40, list(range(40)), ids))
+
+
+def trials_of(drawn: DrawnSplit, subject: str, *parts: str) -> list[int]:
+    rows = drawn.table.to_pylist()
+    return [row["trial"] for row in rows if row["subject"] == subject and row["split"] in parts]
+
+
+def test_fewer_trials_and_the_same_test() -> None:
+    # Two subjects saw the same pictures three times each; the second one a few less.
+    ids = [f"s{i}" for i in range(40) for _ in range(3)] + [f"s{i}" for i in range(30) for _ in range(3)]
+    rows = SplitTrials(["a"] * 120 + ["b"] * 90, [*range(120), *range(90)], ids)
+    base = split_by_stimulus(rows, 0, test_fraction=0.2)
+    drawn = split_fewer(rows, base.table, 20, seed=1, validation_fraction=0.2)
+    for subject in ("a", "b"):
+        assert trials_of(drawn, subject, "test") == trials_of(base, subject, "test")
+        chosen = trials_of(drawn, subject, "train", "validation")
+        assert len(chosen) == 20
+        assert set(chosen) <= set(trials_of(base, subject, "train"))
+    parts = groups_in(drawn, rows)
+    assert len(parts[0, "validation"]) >= 1
+    assert not parts[0, "validation"] & (parts[0, "train"] | parts[0, "test"])
+    again = split_fewer(rows, base.table, 20, seed=1, validation_fraction=0.2)
+    assert again.table.equals(drawn.table)
+    assert not split_fewer(rows, base.table, 20, seed=2, validation_fraction=0.2).table.equals(drawn.table)
+
+
+def test_fewer_trials_than_there_are_are_kept_whole_and_none_is_refused() -> None:
+    ids = [f"s{i}" for i in range(20)]
+    rows = SplitTrials(["a"] * 20, list(range(20)), ids)
+    base = split_by_stimulus(rows, 0)
+    everything = split_fewer(rows, base.table, 1000, validation_fraction=0)
+    assert trials_of(everything, "a", "train") == trials_of(base, "a", "train")
+    with pytest.raises(FmriModelsError, match="0 trials were asked for"):
+        split_fewer(rows, base.table, 0)
+    with pytest.raises(FmriModelsError, match="number of stimuli of a is 1"):
+        split_fewer(rows, base.table, 1)
+
+
+def test_fewer_trials_of_a_design_that_repeats_stimuli_still_say_so(write_table: Callable[..., Path]) -> None:
+    table = TrialTable.open(write_table(runs=True))
+    rows = SplitTrials.of_table(table)
+    base = split_by_run(rows)
+    drawn = split_fewer(rows, base.table, 6, repeats_stimuli=base.repeats_stimuli)
+    add_split(table, "few", drawn)
+    assert TrialTable.open(table.path).repeats_stimuli("few") == base.repeats_stimuli
 
 
 def test_runs_that_repeat_stimuli_say_so(write_table: Callable[..., Path]) -> None:

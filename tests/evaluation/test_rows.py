@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.report_terminal import results_table
 from fmri_models.evaluation.row_data import RowData
@@ -103,6 +104,23 @@ def test_a_row_that_there_is_not_has_its_reason_in_the_notes(evaluated):
     _, report, _ = evaluated
     assert "never" not in report.results
     assert "subj02 has no such thing." in report.notes
+
+
+def test_chosen_rows_are_drawn_alone_and_the_report_says_so(evaluated):
+    folder, _, _ = evaluated
+    report = evaluate(
+        folder / "model", folder / "data", folder / "chosen", "small_pictures", rows=["floor", "shuffled_brain"]
+    )
+    assert list(report.results) == ["brain", "shuffled_brain", "floor"]
+    assert "chose its rows" in report.missing_rows["mean_image"]
+    everything = json.loads((folder / "before" / "report.json").read_text())
+    assert report.results["floor"] == everything["results"]["floor"]
+
+
+def test_an_unknown_row_is_refused_with_the_nearest(evaluated):
+    folder, _, _ = evaluated
+    with pytest.raises(FmriModelsError, match="no row 'flor'.*Did you mean 'floor'"):
+        evaluate(folder / "model", folder / "data", folder / "unknown", "small_pictures", rows=["flor"])
 
 
 def test_the_grid_shows_the_pictures_of_a_method_once():
