@@ -126,16 +126,26 @@ class GradientObjective(Objective, ABC, Generic[Model]):
         takes_repetitions: Whether a recipe may say `repetitions: all`, with which `fmri` is (B, R, V) in training.
         few_stimuli: With fewer training stimuli than these, the trainer says that ridge regression was better.
         few_stimuli_with_simulation: The same in a stage with `simulation:`.
-        image_generator: The generator of the recipe, on the device, whose `training_loss` a method minimises that
-            trains its generator, or trains through it; set before the first step. Its parameters that do not learn
-            in the stage have no gradient.
+        ask_for_generator: Gives the image generator, ready; set before the first step.
     """
 
     # Of no dataclass, and so no option of an objective.
-    image_generator: Any = None
+    ask_for_generator: Callable[[], Any] | None = None
     takes_repetitions: ClassVar[bool] = False
     few_stimuli: ClassVar[int] = 0
     few_stimuli_with_simulation: ClassVar[int] = 0
+
+    @property
+    def image_generator(self) -> Any:
+        """The generator of the recipe, on the device, whose `training_loss` a method minimises that trains its
+        generator, or trains through it. Its parameters that do not learn in the stage have no gradient. One that does
+        not learn at all is brought to the device, in eval mode, when it is first asked for.
+        """
+        return None if self.ask_for_generator is None else self.ask_for_generator()
+
+    @image_generator.setter
+    def image_generator(self, generator: Any) -> None:
+        self.ask_for_generator = None if generator is None else lambda: generator
 
     @property
     def targets(self) -> Sequence[str] | None:

@@ -4,7 +4,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,52 @@ def read_state(checkpoint: Checkpoint) -> State:
     return {key: value.clone() for key, value in state.items()} if isinstance(checkpoint, Mapping) else state
 
 
-def check_finite(state: Mapping[str, torch.Tensor]) -> None:
+def check_tensors(
+    state: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    layout: str,
+    original_key: Callable[[str], str] = lambda key: key,
+    what: str = "checkpoint",
+) -> None:
+    """Refuses tensors that are not those of a network: the one place for what converters find wrong.
+
+    Args:
+        state: What was found, by the names of the checkpoint.
+        expected: The network's own, by its names.
+        layout: Whose layout it should be.
+        original_key: Name of the network's ▶ name in the checkpoint.
+        what: Which part of the checkpoint it is.
+
+    Raises:
+        FmriModelsError: Names tensors that are missing, unknown, of another shape or kind, or not finite.
+    """
+    originals = {key: original_key(key) for key in expected}
+    missing = [key for key in originals.values() if key not in state]
+    unknown = sorted(state.keys() - set(originals.values()))
+    if missing or unknown:
+        problems = [f"lacks {listed_keys(missing)}"] if missing else []
+        problems += [f"has the unknown {listed_keys(unknown)}"] if unknown else []
+        raise FmriModelsError(f"The {what} {' and '.join(problems)}; it is damaged or not of {layout}'s layout.")
+    for key, original in originals.items():
+        if state[original].shape != expected[key].shape:
+            raise FmriModelsError(
+                f"{original} of the {what} has shape {tuple(state[original].shape)}, and the configuration asks "
+                f"for {tuple(expected[key].shape)}; leave out overrides that contradict the checkpoint."
+            )
+        if expected[key].is_floating_point() and not state[original].is_floating_point():
+            raise FmriModelsError(
+                f"{original} of the {what} holds {state[original].dtype}; expected floating-point numbers: it is "
+                "damaged or of another layout."
+            )
+    check_finite({original: state[original] for original in originals.values()}, what)
+
+
+def check_finite(state: Mapping[str, torch.Tensor], what: str = "checkpoint") -> None:
     """Refuses weights that no model can compute with.
+
+    Args:
+        state: The weights.
+        what: What they are of.
 
     Raises:
         FmriModelsError: Names the first tensor with values that are NaN or infinite.
@@ -135,7 +179,7 @@ def check_finite(state: Mapping[str, torch.Tensor]) -> None:
         bad = sum(int((~chunk.isfinite()).sum()) for chunk in values.reshape(-1).split(_VALUES_A_CHUNK))
         if bad:
             raise FmriModelsError(
-                f"{one_line(key, 80)} of the checkpoint has {bad} values that are NaN or infinite, of "
+                f"{one_line(key, 80)} of the {what} has {bad} values that are NaN or infinite, of "
                 f"{values.numel()}; the training that wrote it had failed, so take an earlier checkpoint."
             )
 

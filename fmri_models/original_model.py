@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
 from .names import did_you_mean, one_line
-from .original_checkpoint import State, check_finite, listed_keys
+from .original_checkpoint import State, check_tensors
 from .weights import StoredTensor, on_meta
 
 # Far beyond what was published.
@@ -115,26 +115,7 @@ def filled(
     originals = {key: original_key(key) for key in expected}
     # Batch norm counts batches in a scalar, which some formats store as a vector of one.
     state = {key: value.reshape(()) if key.endswith(".num_batches_tracked") else value for key, value in state.items()}
-    missing = [key for key in originals.values() if key not in state]
-    unknown = sorted(state.keys() - set(originals.values()))
-    if missing or unknown:
-        problems = [f"lacks {listed_keys(missing)}"] if missing else []
-        problems += [f"has the unknown {listed_keys(unknown)}"] if unknown else []
-        raise FmriModelsError(
-            f"The checkpoint {' and '.join(problems)}; it is damaged or not of {model_class.__name__}'s layout."
-        )
-    for key, original in originals.items():
-        if state[original].shape != expected[key].shape:
-            raise FmriModelsError(
-                f"{original} of the checkpoint has shape {tuple(state[original].shape)}, and the configuration asks "
-                f"for {tuple(expected[key].shape)}; leave out overrides that contradict the checkpoint."
-            )
-        if expected[key].is_floating_point() and not state[original].is_floating_point():
-            raise FmriModelsError(
-                f"{original} of the checkpoint holds {state[original].dtype}; expected floating-point numbers: it is "
-                "damaged or of another layout."
-            )
-    check_finite({original: state[original] for original in originals.values()})
+    check_tensors(state, expected, model_class.__name__, original_key)
     values = {
         key: state[original].float() if expected[key].is_floating_point() else state[original]
         for key, original in originals.items()

@@ -1,7 +1,7 @@
 """`fmri-models data`: looking at a trial table, checking it, splitting it, uploading it."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,14 +233,15 @@ def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
     trials = table.all_trials(subject)
     voxels = table.voxels(subject)
     shown = np.unique(trials.stimulus_ids, return_counts=True)[1]
+    sessions = np.concatenate([trials.sessions, table.unlabelled_trials(subject).sessions])
     ceiling = voxels.noise_ceiling
     return {
         "voxels": table.num_voxels(subject),
         "dropped_voxels": 0 if voxels.source_width is None else voxels.source_width - table.num_voxels(subject),
         "trials": sum(table.metadata["trials"][subject].values()),
         "trials_of_parts": {part: count for part, count in table.metadata["trials"][subject].items() if count},
-        "sessions": len(np.unique(trials.sessions)),
-        "shown_times": [shown.min(), shown.max()],
+        "sessions": len(np.unique(sessions)),
+        "shown_times": [shown.min(), shown.max()] if len(shown) else None,
         "mean_noise_ceiling": None if ceiling is None else np.nanmean(ceiling),
         "noise_ceiling_repetitions": None if ceiling is None else voxels.repetitions,
         "noise_ceiling_source": None if ceiling is None else voxels.source,
@@ -249,12 +250,10 @@ def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
 
 def _subject_line(name: str, about: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_parts"].items())
-    fewest, most = about["shown_times"]
     dropped = f" ({about['dropped_voxels']} were dropped)" if about["dropped_voxels"] else ""
     line = (
         f"{name}: {about['voxels']} voxels{dropped}, {about['trials']} trials ({counts}), "
-        f"{_counted(about['sessions'], 'session')}, each stimulus shown "
-        f"{fewest if fewest == most else f'{fewest} to {most}'}x"
+        f"{_counted(about['sessions'], 'session')}, {_shown_in_words(about['shown_times'])}"
     )
     if about["mean_noise_ceiling"] is None:
         return f"{line}, noise ceiling unknown"
@@ -262,6 +261,13 @@ def _subject_line(name: str, about: Mapping[str, Any]) -> str:
         f"{line}, mean noise ceiling {about['mean_noise_ceiling']:.3f} of {about['noise_ceiling_repetitions']} "
         f"averaged repetitions ({about['noise_ceiling_source']})"
     )
+
+
+def _shown_in_words(times: Sequence[int] | None) -> str:
+    if times is None:
+        return "no stimulus shown"
+    fewest, most = times
+    return f"each stimulus shown {fewest if fewest == most else f'{fewest} to {most}'}x"
 
 
 def _about_split(table: "TrialTable", name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _EXAMPLES = """examples:
   fmri-models prepare digits69 --source digit69_28x28.mat --out data/digits69
   fmri-models prepare my_script.py --source my_files --out data/mine
   fmri-models prepare arrays --fmri X.npy --events EVENTS.csv --stimuli PICTURES --out data/mine
+  fmri-models prepare arrays --fmri REST.npy --events EVENTS.csv --out data/rest
   fmri-models prepare arrays --fmri subj01=A.npy subj02=B.npy --events EVENTS.csv --stimuli PICTURES \\
       --voxels subj01=VA.csv subj02=VB.csv --drop-bad-voxels --out data/ours
 
@@ -32,7 +33,8 @@ says of `key`.
 
 arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
 `subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
-`<stimulus_id>.png` or `.jpg`, all of one size, or of any with --size. Ids have only the characters A-Z a-z 0-9 _ . -"""
+`<stimulus_id>.png` or `.jpg`, all of one size, or of any with --size. Ids have only the characters A-Z a-z 0-9 _ . -
+Rows without a stimulus_id are trials without a stimulus (the split `unlabelled`); --stimuli is left out if all are."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -93,7 +95,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         what = "a problem" if problems == 1 else f"{problems} problems"
         _say(f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; it is said again by")
     else:
-        train = f"fmri-models train linear {shell_word(f'data={args.out}')} {shell_word(f'out={args.out}-linear')}"
+        # What has no pictures is for pretraining.
+        recipe = "linear" if len(table.stimuli) else "mindvis_pretraining"
+        train = f"fmri-models train {recipe} {shell_word(f'data={args.out}')} {shell_word(f'out={args.out}-{recipe}')}"
         commands = [f"fmri-models data info {shown}", *commands, train]
         _say(f"Wrote {args.out}.")
         print("\nnext:")
@@ -255,7 +259,7 @@ def _read_option(name: str, text: str, declared: Any) -> object:
 def _prepare_arrays(args: argparse.Namespace) -> None:
     from ..data.arrays import prepare_arrays
 
-    for needed in ("fmri", "events", "stimuli"):
+    for needed in ("fmri", "events"):
         if getattr(args, needed) is None:
             args.usage_error(f"--{needed} is needed for arrays")
     if args.source is not None or args.option:

@@ -15,6 +15,8 @@ from . import schema
 
 _PERMISSION = "redistribution_permission"
 _DESCRIPTION = "A trial table: single-trial betas and what was shown."
+_ABOUT_STIMULI = "in their own configuration, each once; trials refer to them by `stimulus_id`"
+_LOAD_STIMULI = 'stimuli = load_dataset("FOLDER", "{}", split="train")\n'
 _TEMPLATE = """---
 {header}---
 
@@ -26,7 +28,7 @@ _TEMPLATE = """---
 - **Source:** {source}
 - **License:** {license}{permission}
 - **Subjects:** {subjects}
-- **Stimuli:** in their own configuration, each once; trials refer to them by `stimulus_id`
+- **Stimuli:** {stimuli}
 
 ```python
 from fmri_models.data import TrialTable
@@ -42,8 +44,7 @@ or, without this package:
 from datasets import load_dataset
 
 trials = load_dataset("FOLDER", split="{first_split}")  # of {first}; others by name: load_dataset("FOLDER", "{last}")
-stimuli = load_dataset("FOLDER", "{stimuli}", split="train")
-```
+{load_stimuli}```
 
 `voxels/` has the voxels (ROI, position, noise ceiling), `splits/` says which trials may be learned from. A trial table
 (schema {schema}) written by fmri_models {version}.
@@ -72,7 +73,8 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         permission=f"\n- **Passed on with permission:** {markdown(said)}" if said else "",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
-        stimuli=_stimuli_config(metadata),
+        stimuli=_ABOUT_STIMULI if _has_stimuli(metadata) else "none; trials have an empty `stimulus_id`",
+        load_stimuli=_LOAD_STIMULI.format(_stimuli_config(metadata)) if _has_stimuli(metadata) else "",
         last=last,
         first_split=first_split,
         positions=shown,
@@ -120,8 +122,9 @@ def _header(metadata: Mapping) -> dict:
     ]
     if configs:
         configs[0]["default"] = True
-    stimuli = {"split": "train", "path": f"{schema.STIMULI_FOLDER}/stimuli-*.parquet"}
-    configs.append({"config_name": _stimuli_config(metadata), "data_files": [stimuli]})
+    if _has_stimuli(metadata):
+        stimuli = {"split": "train", "path": f"{schema.STIMULI_FOLDER}/stimuli-*.parquet"}
+        configs.append({"config_name": _stimuli_config(metadata), "data_files": [stimuli]})
     return {
         "pretty_name": metadata["name"],
         **license_fields(metadata["license"]),
@@ -135,6 +138,11 @@ def _with_trials(metadata: Mapping) -> list[str]:
     subjects = [subject for subject in metadata["subjects"] if _parts(metadata, subject)]
     # `datasets` takes a configuration of this name as the default one, and refuses another that is marked so.
     return sorted(subjects, key=lambda subject: subject != "default")
+
+
+def _has_stimuli(metadata: Mapping) -> bool:
+    """Whether anything was shown; a table of fMRI alone has no files of stimuli."""
+    return any(counts.get(part) for counts in metadata["trials"].values() for part in schema.SPLITS)
 
 
 def _stimuli_config(metadata: Mapping) -> str:

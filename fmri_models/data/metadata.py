@@ -167,4 +167,5 @@ def _needed(known: _Metadata) -> list[str]:
         if count
     ]
     voxels = [f"{schema.VOXELS_FOLDER}/{subject}.parquet" for subject in known.subjects]
-    return [f"{schema.STIMULI_FOLDER}/", *voxels, *trials]
+    are_shown = any(getattr(counts, part) for counts in known.trials.values() for part in schema.SPLITS)
+    return [*([f"{schema.STIMULI_FOLDER}/"] if are_shown else []), *voxels, *trials]

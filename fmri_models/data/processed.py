@@ -8,6 +8,7 @@ import numpy as np
 
 from ..moved import moved_names, renamed_argument
 from ..processing_fmri import FmriProcessor
+from .schema import distinct_stimuli
 from .table import TrialTable
 from .table_processor import check_voxels
 from .table_trials import Trials
@@ -82,7 +83,7 @@ class ProcessedTrials:
         self.processor = processor
         self.width = processor.num_voxels[processor.subject_names.index(trials.subject)]
         self.shape: tuple[int, ...] = (self.width,)
-        self._groups = _groups(trials.stimulus_ids, repetitions, max_repetitions)
+        self._groups = _groups(distinct_stimuli(trials.stimulus_ids), repetitions, max_repetitions)
         if repetitions == "all":
             length = repetitions_an_example or max((len(group) for group in self._groups), default=0)
             self._groups = [np.resize(group, length) for group in self._groups]
@@ -147,13 +148,12 @@ def processed_subjects(
             the stimulus that was repeated most.
     """
     trials = [table.trials(name, parts, split, fold) for name in processor.subject_names]
-    most = max((_most_repetitions(each.stimulus_ids) for each in trials), default=0)
+    most = max((_most_repetitions(distinct_stimuli(each.stimulus_ids)) for each in trials), default=0)
     return [ProcessedTrials(each, processor, repetitions, repetitions_an_example=most or None) for each in trials]
 
 
 def _most_repetitions(stimulus_ids: np.ndarray) -> int:
-    counts = np.unique(stimulus_ids[stimulus_ids != ""], return_counts=True)[1]
-    return int(counts.max(initial=min(1, len(stimulus_ids))))
+    return int(np.unique(stimulus_ids, return_counts=True)[1].max(initial=0))
 
 
 def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | None) -> list[np.ndarray]:
@@ -161,6 +161,5 @@ def _groups(stimulus_ids: np.ndarray, repetitions: str, max_repetitions: int | N
         return list(np.arange(len(stimulus_ids))[:, None])
     trials: dict[str, list[int]] = {}
     for trial, stimulus in enumerate(stimulus_ids.tolist()):
-        # Trials without a stimulus are no repetitions of each other.
-        trials.setdefault(stimulus or f" {trial}", []).append(trial)
+        trials.setdefault(stimulus, []).append(trial)
     return [np.array(group[:max_repetitions]) for group in trials.values()]

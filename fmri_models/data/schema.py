@@ -33,6 +33,14 @@ def labelled_parts(parts: Iterable[str]) -> list[str]:
     return [part for part in parts if part in SPLITS]
 
 
+def distinct_stimuli(stimulus_ids: np.ndarray) -> np.ndarray:
+    """(n,) ids, where each trial without a stimulus has a name of its own, which is no id.
+
+    For whatever counts stimuli or finds repetitions: such trials are no repetitions of each other.
+    """
+    return np.array([name or f" {place}" for place, name in enumerate(stimulus_ids.tolist())], dtype=str)
+
+
 # As files of trials are called.
 FILE_PARTS = (*SPLITS, UNLABELLED)
 DEFAULT_SPLIT = "default"

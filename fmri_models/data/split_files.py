@@ -31,7 +31,8 @@ class Split:
 
     Attributes:
         columns: `fold, subject, trial, stimulus_id, split`, (rows,) each.
-        num_folds: How many folds there are.
+        num_folds: How many folds there are; an empty one where the split has no rows, as that of a table whose trials
+            have no stimuli.
         repeats_stimuli: Why stimuli are in several parts; empty where none is.
     """
 
@@ -48,8 +49,8 @@ class Split:
             else:
                 self.columns[name] = text_array(rows[name], f"{one_line(path)}: the column {name}")
         folds = np.unique(self.columns["fold"])
-        self.num_folds = len(folds)
-        if self.num_folds and folds[-1] != self.num_folds - 1:
+        self.num_folds = max(1, len(folds))
+        if len(folds) and folds[-1] != self.num_folds - 1:
             raise FmriModelsError(
                 f"The split {one_line(path)} has the fold {folds[-1]} but {self.num_folds} folds in all; expected them "
                 "to count from 0; make the split again."

@@ -56,7 +56,7 @@ def fit_processor(
         {name: (chunk for _, chunk in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
         subjects=subjects,
         sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
-        stimuli={name: subject_trials.stimulus_ids for name, subject_trials in trials.items()},
+        stimuli={name: schema.distinct_stimuli(subject_trials.stimulus_ids) for name, subject_trials in trials.items()},
         voxels={name: _voxels(table, trials[name], split, fold, options) for name in subjects},
         **options,
     )
@@ -93,7 +93,8 @@ def _voxels(table: TrialTable, trials: Trials, split: str, fold: int, options: M
     chosen_by_score = options.get("num_best_voxels") is not None and not options.get("voxel_scores")
     if options.get("min_noise_ceiling") is None and not chosen_by_score:
         return voxels
-    ncsnr = estimate_ncsnr(trials.fmri, trials.stimulus_ids, trials.sessions, trials.num_voxels)
+    stimuli = schema.distinct_stimuli(trials.stimulus_ids)
+    ncsnr = estimate_ncsnr(trials.fmri, stimuli, trials.sessions, trials.num_voxels)
     if ncsnr is not None:
         tested = table.trials(trials.subject, schema.TEST, split, fold).stimulus_ids
         count = voxels.repetitions or usual_repetitions(tested)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..names import listed
-from .schema import TEST, TRAIN
+from .schema import TEST, TRAIN, UNLABELLED, labelled_parts
 
 # Whole numbers in so few voxels may be equal in two trials by chance.
 _FEWEST_VOXELS = 4
@@ -110,12 +110,20 @@ class TrainingChecks:
         return [*self._untrained_notes(untrained), *self._blank_notes()]
 
     def _untrained_notes(self, names: list[str]) -> list[str]:
-        if not names:
-            return []
-        return [
-            f"There are no training trials of {listed(names)}, so that a trained model can be tested on the table and "
-            "none be trained."
-        ]
+        without = [name for name in names if not labelled_parts(+self._subjects[name].counts)]
+        tested = [name for name in names if name not in without]
+        notes = []
+        if tested:
+            notes.append(
+                f"There are no training trials of {listed(tested)}, so that a trained model can be tested on the table "
+                "and none be trained."
+            )
+        if without:
+            notes.append(
+                f"All trials of {listed(without)} are without a stimulus: masked pretraining learns from them (a stage "
+                f"with train_on: [{UNLABELLED}]), and nothing can be tested on them."
+            )
+        return notes
 
     def _blank_notes(self) -> list[str]:
         if not self._blank:
@@ -172,7 +180,8 @@ class TrainingChecks:
             )
         if pairs := subject.pairs():
             (former, later), count = pairs[0], len(pairs)
-            learned = ", so that what is tested is learned from" if {TRAIN, TEST} == {former.part, later.part} else ""
+            is_leak = {former.part, later.part} in ({TRAIN, TEST}, {UNLABELLED, TEST})
+            learned = ", so that what is tested is learned from" if is_leak else ""
             yield (
                 f"{count} {'trial' if count == 1 else 'trials'} of {name} {'has' if count == 1 else 'have'} exactly "
                 f"the betas of another one, such as number {number(name, later)} ({later.part}) those of number "

@@ -288,7 +288,7 @@ class TrialTableWriter:
         if not self._subjects:
             raise FmriModelsError(f"The trial table {self._about['name']!r} has no trials; add some.")
         for subject, each in self._subjects.items():
-            if not any(each.columns[part]["trial"] for part in schema.SPLITS):
+            if not any(each.columns[part]["trial"] for part in schema.FILE_PARTS):
                 raise FmriModelsError(f"{subject} has no trials; add some, or leave the subject out.")
         if clash := _RESERVED & self.extra.keys():
             raise FmriModelsError(f"The extra keys {sorted(clash)} belong to the table itself; rename them.")

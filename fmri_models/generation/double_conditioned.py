@@ -75,6 +75,8 @@ class DoubleConditionedImageGenerator(ImageGenerator):
         condition_revision: Which weights of the UNet the conditions belong to.
     """
 
+    # The published weights know no picture without a condition, and were sampled without guidance.
+    drawing_settings = DrawingSettings(guidance_scale=1.0)
     model_cpu_offload_seq = "unet->vae"
     learning_components = ("unet",)
     target_components: ClassVar = {"latents": ("vae",)}

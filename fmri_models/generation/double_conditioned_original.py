@@ -10,6 +10,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 
 from ..errors import FmriModelsError
 from ..names import listed, one_line
+from ..original_checkpoint import check_tensors
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
@@ -150,18 +151,6 @@ def _converted(
 
 
 def _loaded(network: torch.nn.Module, converted: Mapping[str, torch.Tensor], what: str) -> torch.nn.Module:
-    expected = network.state_dict()
-    if missing := sorted(expected.keys() - converted.keys()):
-        raise FmriModelsError(f"The {what} of the checkpoint lacks what becomes {listed(missing)}; {_MEND}.")
-    if unknown := sorted(converted.keys() - expected.keys()):
-        raise FmriModelsError(f"The {what} of the checkpoint has {listed(unknown)}, which is not known; {_MEND}.")
-    for name, values in converted.items():
-        if values.shape != expected[name].shape:
-            raise FmriModelsError(
-                f"The {what} of the checkpoint has {name} of shape {tuple(values.shape)}; expected "
-                f"{tuple(expected[name].shape)}; {_MEND}."
-            )
-        if not bool(values.isfinite().all()):
-            raise FmriModelsError(f"The {what} of the checkpoint has values in {name} that are not finite; {_MEND}.")
+    check_tensors(converted, network.state_dict(), type(network).__name__, what=f"checkpoint's {what}")
     network.load_state_dict({name: values.float() for name, values in converted.items()})
     return network.eval()

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from pydantic import BaseModel
+
 from ..generation.loading import image_generator_name
+from ..names import one_line
 from ..project import repository
+from ..reading import checked
 from ..records import Paper, PretrainedRecord
 from ..registry import GENERATORS
 from ..training_record import CurvePoint, TrainingRecord
@@ -30,6 +34,23 @@ _SIMULATED = (
     "well a person's brain can be read. Trained on a person's brain activity, the same layers are that person's data: "
     "publish and pass them on only as far as the person's consent and the terms of the data allow."
 )
+
+
+class _TrainedLora(BaseModel):
+    """LoRA on an image generator, as a record has it."""
+
+    r: int
+    alpha: float
+    groups: list[str]
+
+
+class _TrainedGenerator(BaseModel):
+    """What a stage has trained of an image generator, as a record has it."""
+
+    train: list[str] = []
+    parameters: int = 0
+    lora: _TrainedLora | None = None
+    lora_parameters: int = 0
 
 
 def responsible_use(simulated: bool | None) -> str:
@@ -61,6 +82,26 @@ def hardware(record: TrainingRecord | None) -> str | None:
     device = found["name"] if found["device"] == "cuda" else f"{found['device'].upper()} {found['name']}".strip()
     words = [device, _counted(found["processes"], "process", "es"), _counted(found["threads"], "thread", "s")]
     return ", ".join([*words, str(found["precision"])] if found["precision"] else words)
+
+
+def generator_training(record: TrainingRecord | None) -> list[str]:
+    """What was trained of the image generator, a phrase a stage, as the record says it."""
+    told = []
+    for entry in [] if record is None else record.stages:
+        if entry.get("image_generator") is None:
+            continue
+        what = "What the record of training says of the image generator"
+        found = checked(entry["image_generator"], _TrainedGenerator, what, "download or save the pipeline again")
+        parts = []
+        if found.train:
+            parts.append(f"{found.parameters:,} parameters of it learned ({', '.join(found.train)})")
+        if found.lora is not None:
+            parts.append(
+                f"a LoRA adapter of rank {found.lora.r} (alpha {found.lora.alpha:g}) on "
+                f"{', '.join(found.lora.groups)} learned, {found.lora_parameters:,} parameters, which lie beside it"
+            )
+        told.append(f"in the stage {one_line(str(entry.get('stage')), 100)} {' and '.join(parts)}")
+    return told
 
 
 def papers(pipeline: SavedPipeline) -> list[Paper]:

@@ -19,6 +19,7 @@ from ..version import __version__
 from .card_facts import (
     citations,
     consent,
+    generator_training,
     hardware,
     papers,
     published_weights,
@@ -115,6 +116,7 @@ def _rendered(pipeline: SavedPipeline, report: Report | None, given: OwnerStatem
         terms=terms_of_training(record),
         curve=shown_curve(record),
         hardware=hardware(record),
+        generator_training=generator_training(record),
         simulated=simulated,
         spaces={label: pipeline.config.space(name) for name, label in _SPACES.items()},
         penalties=_penalties(pipeline),

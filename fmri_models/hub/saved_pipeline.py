@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..configuration_fmri import FmriConfig
+from ..configuration_fmri import SPACES, FmriConfig
 from ..drawing_settings import DrawingSettings
 from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
@@ -113,6 +113,11 @@ class SavedPipeline:
     def draws(self) -> bool:
         """Whether there is an image generator, in the folder or by name."""
         return self.generator is not None or self.generator_source is not None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the model decodes anything that pictures are drawn from or found by."""
+        return any(self.config.space(name) is not None for name in SPACES)
 
     @property
     def generator_limits(self) -> str | None:

@@ -37,11 +37,19 @@ def subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> lis
             # Validation trials that nothing is chosen on are learned from.
             parts = sorted({part for stage in recipe.stages for part in (*stage.train_on, *stage.validate_on)})
             if len(table.trials(name, parts, recipe.split, recipe.fold)) == 0:
+                if len(table.all_trials(name)) == 0:
+                    raise FmriModelsError(
+                        f"All trials of {name} are without a stimulus (the part {schema.UNLABELLED!r}), and the recipe "
+                        f"learns from {', '.join(parts)}; learn from fMRI alone, as the recipe mindvis_pretraining "
+                        "does, or leave the subject out with subjects=[...]."
+                    )
                 raise FmriModelsError(
                     f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r} (fold {recipe.fold}); "
                     "leave the subject out with subjects=[...], or train on another split."
                 )
-            if len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
+            # What has no image generator is evaluated nowhere.
+            is_tested = recipe.generator is not None
+            if is_tested and len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:
                 untested.setdefault(name, []).append(recipe.fold)
     return untested_sentences(untested, recipes[0].split)
 
@@ -59,11 +67,14 @@ def few_stimuli_sentence(recipe: Recipe, table: TrialTable, subjects: Sequence[s
     if recipe.initial_model is not None:
         return ""
     trials = [table.trials(name, recipe.train_parts, recipe.split, recipe.fold) for name in subjects]
-    count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist()})
+    count = len({stimulus for each in trials for stimulus in each.stimulus_ids.tolist() if stimulus})
     for stage in recipe.stages:
         if stage.training is None:
             continue
         objective = gradient_objective(recipe, stage)
+        # What learns from no pictures is judged by nothing of the kind.
+        if objective.targets is not None and not objective.targets:
+            continue
         few = objective.few_stimuli if stage.simulation is None else objective.few_stimuli_with_simulation
         if count < few:
             return (

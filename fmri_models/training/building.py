@@ -19,10 +19,12 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator
 from ..modeling_fmri import FmriPreTrainedModel
+from ..names import one_line
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from .initial_model import load_initial_weights
 from .inner_folds import INNER_SPLIT
+from .no_generator import NoImageGenerator, check_needs_no_generator
 from .recipe import Recipe
 from .recipe_options import OWN_PROCESSOR_KEYS, check_keys
 from .round_trip import say_what_is_lost
@@ -79,8 +81,21 @@ def processor_for(recipe: Recipe, table: TrialTable) -> FmriProcessor:
 
 
 def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
-    """The recipe's generator; warns when the stimuli lie outside its domain."""
+    """The recipe's generator; warns when the stimuli lie outside its domain.
+
+    Raises:
+        FmriModelsError: The recipe has none and learns from pictures, or has one and the table has no pictures.
+    """
+    if recipe.generator is None:
+        check_needs_no_generator(recipe)
+        return NoImageGenerator()
     ids = table.stimuli.ids
+    if not ids:
+        raise FmriModelsError(
+            f"The trial table {one_line(table.path)} has no pictures, and the recipe has the image generator "
+            f"{recipe.generator!r} for some; learn from fMRI alone (generator=null, as the recipe mindvis_pretraining "
+            "does), or take a table with pictures."
+        )
     count = min(len(ids), _SAMPLED_PICTURES)
     images = table.stimuli.images([ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, count).astype(int))])
     generator = load_image_generator(recipe.generator, (images.shape[3], images.shape[1], images.shape[2]))
@@ -172,12 +187,14 @@ def _planned(recipe: Recipe, config: FmriConfig) -> FmriPreTrainedModel:
 
 
 def _learned_spaces(recipe: Recipe, config_class: type[FmriConfig], generator: NamesSpaces) -> list[str]:
-    """Spaces of the conditions that the method decodes and the generator learns to read.
+    """Spaces of the conditions that the method decodes and the generator learns to read; none without a generator.
 
     Raises:
         FmriModelsError: The generator reads none of them.
     """
     found = [name for name in config_class.learned_conditions if name in generator.learned_condition_spaces]
+    if recipe.generator is None:
+        return []
     if config_class.learned_conditions and not found:
         needed = ", ".join(name.removesuffix("_space") for name in config_class.learned_conditions)
         raise FmriModelsError(

@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from torch import nn
+
 from ..data.batches import SeededBatches
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import parse_source
 from ..modeling_fmri import FmriPreTrainedModel
-from .building import image_generator_for, planned_model, processor_for
+from .building import NamesSpaces, image_generator_for, planned_model, processor_for
 from .checkpoints import KEPT_CHECKPOINTS
+from .learning_generator import check_can_learn, planned_parameters
 from .planned_generators import planned_generator
 from .recipe import Recipe, Stage
 from .stage_examples import num_examples
@@ -24,10 +27,19 @@ _LARGE = 2**32
 _SHARE_FOR_TIMING = 0.5
 
 
+class _OfGenerator(NamedTuple):
+    """What a stage trains of the image generator: parameters, bytes of its other weights, and both in words."""
+
+    parameters: list[nn.Parameter]
+    read: int
+    told: str
+
+
 class _Plan(NamedTuple):
     """What is known of a stage before anything is allocated."""
 
     memory: StageMemory
+    generator: _OfGenerator
     is_validated: bool
     order: SeededBatches
 
@@ -39,10 +51,10 @@ def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedM
         FmriModelsError: The recipe does not fit the data.
     """
     processor = processor_for(recipe, table)
-    generator = planned_generator(recipe.generator)
+    generator = None if recipe.generator is None else planned_generator(recipe.generator)
     spaces = image_generator_for(recipe, table) if generator is None else generator
     model = planned_model(recipe, processor, spaces)
-    plans = {number: _planned(recipe, table, stage, model) for number, stage in enumerate(recipe.stages)}
+    plans = {number: _planned(recipe, table, stage, model, spaces) for number, stage in enumerate(recipe.stages)}
     times: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
     if not any(times.values()):
         assert isinstance(spaces, ImageGenerator)
@@ -57,7 +69,9 @@ def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedM
     return model, lines
 
 
-def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel) -> _Plan | None:
+def _planned(
+    recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel, generator: NamesSpaces
+) -> _Plan | None:
     """None for a stage in closed form."""
     if stage.training is None:
         closed_form_objective(recipe, stage)
@@ -71,7 +85,27 @@ def _planned(recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrai
         raise FmriModelsError(f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)}.")
     is_validated = bool(stage.held_out_parts) and count(stage.held_out_parts) > 0
     order = SeededBatches(number, stage.training.batch_size, seed=0)
-    return _Plan(StageMemory.of(model, objective, stage.training), is_validated, order)
+    trained = _of_generator(stage, generator)
+    memory = StageMemory.of(model, objective, stage.training, trained.parameters, trained.read)
+    return _Plan(memory, trained, is_validated, order)
+
+
+def _of_generator(stage: Stage, generator: NamesSpaces) -> _OfGenerator:
+    training = stage.generator_training
+    if training is None:
+        return _OfGenerator([], 0, "")
+    if not isinstance(generator, ImageGenerator):
+        return _OfGenerator([], 0, "; those of the image generator are not counted, because it is not loaded here")
+    check_can_learn(generator, training)
+    parameters = planned_parameters(generator, training)
+    own = {id(parameter) for parameter in parameters}
+    networks = [each for each in generator.components.values() if isinstance(each, nn.Module)]
+    others = (p for network in networks for p in network.parameters() if id(p) not in own)
+    which = [", ".join(training.train)] if training.train else []
+    if training.lora is not None:
+        which.append(f"LoRA of rank {training.lora.r} on {', '.join(training.lora.groups_of(generator))}")
+    told = f", and {sum(p.numel() for p in parameters):,} of the image generator ({' and '.join(which)})"
+    return _OfGenerator(parameters, sum(p.numel() * p.element_size() for p in others), told)
 
 
 def _why_not_timed(recipe: Recipe, plans: Iterable[_Plan | None], loaded: bool) -> str:
@@ -95,10 +129,11 @@ def _stage_lines(plan: _Plan, number: int) -> list[tuple[str, str]]:
     disk = (KEPT_CHECKPOINTS + 1) * memory.checkpoint
     if plan.is_validated and options.keep_best:
         disk += (KEPT_CHECKPOINTS + 1) * memory.weights
+    own = memory.num_trained - sum(parameter.numel() for parameter in plan.generator.parameters)
     examples_a_step = plan.order.examples_a_batch * options.gradient_accumulation_steps
     epochs = steps * options.gradient_accumulation_steps / plan.order.batches_an_epoch
     return [
-        ("parameters", f"{memory.num_trained:,} are trained"),
+        ("parameters", f"{own:,} are trained{plan.generator.told}"),
         *_memory_lines(memory, number),
         ("disk", f"{gibibytes(disk)} for checkpoints while it trains"),
         ("steps", f"{steps:,} of {examples_a_step:,} rows ({epochs:,.1f} epochs)"),

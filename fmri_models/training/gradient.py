@@ -15,7 +15,7 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..objectives import Batch, Gather, GradientObjective
 from .cached_gradient import JoinedBatches, only_reading
 from .finite import NotFiniteError, not_finite_among, not_finite_in
-from .learning_generator import GeneratorTraining, LearningGenerator
+from .learning_generator import FrozenGenerator, GeneratorTraining, LearningGenerator
 from .options import TrainingOptions
 from .precision import computed_precision
 from .processes import any_process, average_gradients, copy_from_main, from_all, gather_examples, uses_cpu_processes
@@ -60,7 +60,7 @@ class GradientStage:
         trackers: Accelerate's names of trackers.
         log_folder: Where trackers write that need a folder.
         online_targets: Makes targets of each batch that is learned from; None takes those of the data.
-        generator: The recipe's image generator, for objectives that minimise its loss.
+        generator: The recipe's image generator, for objectives that minimise its loss or train through it.
         generator_training: What of it is trained, too; None for nothing.
         unpaired: Further sources of fMRI without pictures.
 
@@ -99,9 +99,14 @@ class GradientStage:
         self.num_steps = options.num_steps(self.order.batches_an_epoch)
         self.unpaired = list(unpaired)
         self.learning: LearningGenerator | None = None
+        self.frozen: FrozenGenerator | None = None
         if generator is not None and generator_training is not None:
             self.learning = LearningGenerator(generator, generator_training, self.accelerator.device)
+        elif generator is not None:
+            self.frozen = FrozenGenerator(generator, self.accelerator.device)
         objective.image_generator = generator
+        if self.frozen is not None:
+            objective.ask_for_generator = self.frozen
         objective.prepare(self.model, data)
         copy_from_main(model)
         further = {} if self.learning is None else self.learning.parameters
@@ -184,6 +189,8 @@ class GradientStage:
         self.weights.close()
         if self.learning is not None:
             self.learning.close()
+        if self.frozen is not None:
+            self.frozen.close()
         self.objective.image_generator = None
         self.accelerator.free_memory()
         self.model.to("cpu").eval()

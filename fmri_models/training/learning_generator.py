@@ -1,6 +1,6 @@
 """The image generator of a stage that trains it: which of its parameters learn, and what becomes of the others."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
@@ -184,9 +184,7 @@ class LearningGenerator:
         if training.lora is not None:
             self.parameters |= lora_parameters(generator)
         generator.to(device)
-        networks = [each for each in generator.components.values() if isinstance(each, nn.Module)]
-        every = (parameter for network in networks for parameter in network.parameters())
-        self._frozen = freeze_all_but(self.parameters.values(), every)
+        self._frozen = freeze_all_but(self.parameters.values(), _parameters_of(generator))
         self._trained_networks = [getattr(generator, name) for name in _components_of(self.parameters)]
         self._recomputing = _with_recomputation(self._trained_networks) if training.gradient_checkpointing else []
 
@@ -202,6 +200,40 @@ class LearningGenerator:
         for network in self._recomputing:
             network.disable_gradient_checkpointing()
         self.train(False)
+        self.generator.to("cpu")
+
+
+class FrozenGenerator:
+    """An image generator through which a stage may train, and of which it trains nothing.
+
+    It is left where it is until an objective asks for it: most never do, and it may be the largest of all networks.
+
+    Args:
+        generator: The image generator.
+        device: Where the stage is computed.
+    """
+
+    def __init__(self, generator: ImageGenerator, device: torch.device) -> None:
+        self.generator = generator
+        self.device = device
+        self._frozen: list[nn.Parameter] | None = None
+
+    def __call__(self) -> ImageGenerator:
+        """The generator on the device, in eval mode, whose parameters have no gradient; gradients go through it."""
+        if self._frozen is None:
+            self.generator.to(self.device)
+            for network in _networks_of(self.generator):
+                network.eval()
+            self._frozen = freeze_all_but([], _parameters_of(self.generator))
+        return self.generator
+
+    def close(self) -> None:
+        """The generator goes back to the CPU, if it was asked for, and nothing of it is frozen any more."""
+        if self._frozen is None:
+            return
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen = None
         self.generator.to("cpu")
 
 
@@ -271,6 +303,31 @@ def generator_entry(generator: ImageGenerator, training: GeneratorTraining) -> d
     return entry
 
 
+def planned_parameters(generator: ImageGenerator, training: GeneratorTraining) -> list[nn.Parameter]:
+    """What a stage will train of a generator, counted before anything is put on it: LoRA on the device `meta`.
+
+    Raises:
+        FmriModelsError: The generator has no such group.
+    """
+    parameters = list(generator.parameters_of(training.train).values())
+    if training.lora is None:
+        return parameters
+    for name, layers in generator.lora_targets(training.lora.groups_of(generator)).items():
+        for layer in layers:
+            parameters += _lora_of(getattr(generator, name).get_submodule(layer), training.lora.r)
+    return parameters
+
+
+def _lora_of(layer: nn.Module, r: int) -> list[nn.Parameter]:
+    """The two matrices that PEFT puts beside a linear or convolutional layer."""
+    if isinstance(layer, nn.Conv2d):
+        shapes = [(r, layer.in_channels, *layer.kernel_size), (layer.out_channels, r // layer.groups, 1, 1)]
+    else:
+        assert isinstance(layer, nn.Linear)
+        shapes = [(r, layer.in_features), (layer.out_features, r)]
+    return [nn.Parameter(torch.empty(shape, device="meta")) for shape in shapes]
+
+
 def untrained_source(stated: str | Mapping[str, Any], generator: ImageGenerator) -> GeneratorSource | None:
     """Where everybody finds a generator as it was before training.
 
@@ -304,6 +361,14 @@ def _with_recomputation(networks: Sequence[Any]) -> list[Any]:
             )
         network.enable_gradient_checkpointing()
     return off
+
+
+def _networks_of(generator: ImageGenerator) -> list[nn.Module]:
+    return [each for each in generator.components.values() if isinstance(each, nn.Module)]
+
+
+def _parameters_of(generator: ImageGenerator) -> Iterator[nn.Parameter]:
+    return (parameter for network in _networks_of(generator) for parameter in network.parameters())
 
 
 def _components_of(parameters: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ here work on chunks of rows, so that nothing of the size of a whole matrix comes
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -147,16 +148,22 @@ def make_optimizer(groups: Sequence[ParameterGroup], options: TrainingOptions, f
     """The optimiser that the options name.
 
     Args:
-        groups: Parameters with their weight decay.
+        groups: Parameters with their weight decay; one that a group lists twice takes its step twice, one after the
+            other.
         options: Names the optimiser.
-        fused: Whether PyTorch's AdamW takes its fused form.
+        fused: Whether PyTorch's AdamW takes its fused form, in which each is listed once.
     """
     parameters = cast(list[dict[str, Any]], list(groups))
-    if options.optimizer == "adafactor":
-        return Adafactor(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    if options.parameter_dtype == "bfloat16":
-        return RoundedAdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
+    rates = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    with warnings.catch_warnings():
+        # An objective means what it lists twice.
+        warnings.filterwarnings("ignore", "optimizer contains a parameter group with duplicate parameters")
+        if options.optimizer == "adafactor":
+            return Adafactor(parameters, **rates)
+        if options.parameter_dtype == "bfloat16":
+            return RoundedAdamW(parameters, **rates)
+        is_twice = any(len(set(map(id, group["params"]))) < len(group["params"]) for group in groups)
+        return torch.optim.AdamW(parameters, **rates, fused=fused, foreach=False if is_twice else None)
 
 
 def may_be_rounded(parameter: nn.Parameter) -> bool:

@@ -181,7 +181,8 @@ class Recipe:
         folds: `"all"` trains one model a fold, into `out/fold00` …; overrides `fold`.
         generator: Image generator: its name, such as `embedded` or `pixels`, a folder or a Hub repository, or a mapping
             with some of `name`, `repository`, `revision`, `subfolder`, `dtype` and `options` (arguments of the
-            generator's own).
+            generator's own). None for stages that learn from fMRI alone, on tables without pictures, too; the pipeline
+            then draws nothing.
         targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
             stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
@@ -207,7 +208,7 @@ class Recipe:
     split: str = "default"
     fold: Annotated[int, Field(ge=0)] = 0
     folds: Literal["all"] | None = None
-    generator: str | dict[str, Any] = "embedded"
+    generator: str | dict[str, Any] | None = "embedded"
     targets: Names | None = None
     initial_model: Line | None = None
     repetitions: Repetitions = "average"
@@ -266,7 +267,7 @@ class Recipe:
         Args:
             recipe_file: Where the recipe itself was read; None for one of the package's.
         """
-        generator = parse_source(self.generator).repository
+        generator = None if self.generator is None else parse_source(self.generator).repository
         of_stages = [place for stage in self.stages for place in (stage.teacher, *unpaired_tables(stage.unpaired))]
         places = [self.data, self.initial_model, generator, *of_stages, recipe_file]
         return [path for path in (Path(place) for place in places if place is not None) if path.exists()]
@@ -296,7 +297,9 @@ class Recipe:
         return _recipe_from(changed, "with " + ", ".join(f"{key}={value}" for key, value in values.items()))
 
     def _check_generator(self) -> None:
-        """A text, or a mapping of texts with a name or a place; `options` is a mapping of its own."""
+        """A text, or a mapping of texts with a name or a place; `options` is a mapping of its own. None is none."""
+        if self.generator is None:
+            return
         values = {"name": self.generator} if isinstance(self.generator, str) else self.generator
         known = isinstance(values, dict) and set(values) <= set(GENERATOR_KEYS)
         expected = {key: dict if key == "options" else str for key in values} if known else {}
@@ -361,7 +364,7 @@ class Recipe:
             stage["teacher"] = content_name(own.teacher)
             for source in stage["unpaired"] or []:
                 source["data"] = table_name(source.get("data"))
-        place = content_name(parse_source(self.generator).repository)
+        place = None if self.generator is None else content_name(parse_source(self.generator).repository)
         if isinstance(self.generator, dict):
             values["generator"]["repository"] = place
         elif place is not None:

@@ -142,7 +142,7 @@ def _method_and_generator(text: str, name: str) -> tuple[str, str]:
         warnings.warn(str(error), stacklevel=4)
         return "", ""
     values = values if isinstance(values, dict) else {}
-    generator = values.get("generator", "")
+    generator = values.get("generator") or ""
     if isinstance(generator, dict):
         generator = generator.get("name") or generator.get("repository") or ""
     return str(values.get("method", "")), str(generator)

@@ -51,7 +51,7 @@ def declared_options(
     }
     recipe = {
         "stages": OneOf((list_of(OneOf((_changed(stage_class, stage), Any))), Any)),
-        "generator": OneOf((str, _generator_options(values.get("generator")), Any)),
+        "generator": OneOf((str, _generator_options(values.get("generator")), None, Any)),
         "processor": _processor_options(),
         "model": _model_options(method.load("config")),
         "drawing": _each_or_none(options_of(DrawingSettings)),

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from transformers.utils import logging
 
+from ..configuration_fmri import FmriConfig
 from ..data.closed_form import settled_fit
 from ..data.processed import training_repetitions
 from ..data.table import TrialTable
 from .recipe import Recipe, Stage
-from .stage_objectives import closed_form_objective
+from .stage_objectives import closed_form_objective, gradient_objective
 
 logger = logging.get_logger(__name__)
 
@@ -34,6 +36,23 @@ def settled_recipe(recipe: Recipe, table: TrialTable, subjects: Sequence[str]) -
         )
     stages = [_settled_stage(recipe, stage, table, subjects) for stage in recipe.stages]
     return replace(recipe, repetitions=repetitions, stages=stages)
+
+
+def settled_drawing(recipe: Recipe, config: FmriConfig) -> dict[str, Any]:
+    """What the pipeline draws with: what the recipe says, and no guidance where there is nothing to lead away from.
+
+    A generator that learns to read a condition draws without one only if the condition was dropped at times in
+    training. Where no stage drops it, guidance is 1 unless the recipe says otherwise.
+
+    Args:
+        recipe: The recipe.
+        config: Of the model, which says what is decoded.
+    """
+    learned = any(getattr(config, name, None) is not None for name in config.learned_conditions)
+    by_gradient = (stage for stage in recipe.stages if stage.training is not None)
+    if not learned or any(gradient_objective(recipe, stage).drops_conditions for stage in by_gradient):
+        return recipe.drawing
+    return {"guidance_scale": 1.0, **{name: value for name, value in recipe.drawing.items() if value is not None}}
 
 
 def _settled_stage(recipe: Recipe, stage: Stage, table: TrialTable, subjects: Sequence[str]) -> Stage:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from transformers.utils import logging
 
 from ..closed_form_trials import ClosedFormTrials
+from ..data import schema
 from ..data.augmentation import picture_augmentation
 from ..data.closed_form import closed_form_trials
 from ..data.loading import TrialDataset, gradient_trials
@@ -15,6 +16,7 @@ from ..data.table import TrialTable
 from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
+from ..names import listed
 from ..processing_fmri import FmriProcessor
 from .building import recipe_targets
 from .online_targets import OnlineTargets, load_teacher
@@ -72,6 +74,7 @@ class StageExamples:
             FmriModelsError: There are no examples, or an option does not fit.
         """
         targets = [target for target in self._targets if learned is None or target in learned]
+        _check_labelled(stage, targets)
         with processes().main_process_first():
             online = self._online_targets(stage, targets)
             cached = [target for target in targets if online is None or target not in online.targets]
@@ -100,6 +103,8 @@ class StageExamples:
         recipe = self.recipe
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
+        for stage in recipe.stages:
+            _check_labelled(stage, self._targets if stage.training is None else [])
         where = (parts, recipe.split, recipe.fold, recipe.repetitions)
         return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where)
 
@@ -138,6 +143,17 @@ class StageExamples:
     ) -> TrialDataset:
         where = (parts, self.recipe.split, self.recipe.fold, repetitions)
         return gradient_trials(self.table, self.processor, self.generator, targets, *where, whole_table)
+
+
+def _check_labelled(stage: Stage, targets: Sequence[Target]) -> None:
+    """Refuses to learn of pictures from trials that have none."""
+    parts = [part for part in (*stage.train_on, *stage.validate_on) if part in schema.UNLABELLED_PARTS]
+    if parts and targets:
+        raise FmriModelsError(
+            f"The stage {stage.name!r} learns from {', '.join(targets)} of pictures and names the part "
+            f"{listed(parts)}, whose trials have none; leave it out of train_on and validate_on: only a stage that "
+            "learns from fMRI alone takes it."
+        )
 
 
 def num_examples(recipe: Recipe, table: TrialTable, subject: str, parts: Sequence[str]) -> int:

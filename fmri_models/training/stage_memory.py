@@ -1,6 +1,6 @@
 """What a stage will need in memory and on disk, counted on a model without weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,24 +25,41 @@ class StageMemory:
         frozen: Parameters that are read and not trained.
         trained: Parameters that are trained; may be on the meta device.
         options: How they are trained.
+        read: Bytes of weights of the image generator that are on the device, too, and in no checkpoint.
     """
 
     frozen: int
     trained: list[nn.Parameter]
     options: TrainingOptions
+    read: int = 0
 
     @classmethod
     def of(
-        cls, model: FmriPreTrainedModel, objective: GradientObjective[Any], options: TrainingOptions
+        cls,
+        model: FmriPreTrainedModel,
+        objective: GradientObjective[Any],
+        options: TrainingOptions,
+        further: Sequence[nn.Parameter] = (),
+        read: int = 0,
     ) -> "StageMemory":
-        """Counts on a model, which is left as it was."""
+        """Counts on a model, which is left as it was.
+
+        Args:
+            model: May be on the meta device.
+            objective: Says what is trained of it.
+            options: How.
+            further: Parameters of the image generator that are trained beside it.
+            read: Bytes of its other weights.
+        """
         others = freeze_others(model, objective)
         groups = parameter_groups(model, objective, options)
         for parameter in others:
             parameter.requires_grad_(True)
-        trained = [parameter for group in groups for parameter in group["params"]]
+        # One that is listed twice is there once.
+        trained = list(dict.fromkeys(parameter for group in groups for parameter in group["params"]))
         total = sum(parameter.numel() for parameter in model.parameters())
-        return cls(total - sum(parameter.numel() for parameter in trained), trained, options)
+        frozen = total - sum(parameter.numel() for parameter in trained)
+        return cls(frozen, [*trained, *further], options, read)
 
     @property
     def num_trained(self) -> int:
@@ -56,7 +73,7 @@ class StageMemory:
         Where gradients are summed over micro-batches, autograd holds that of one parameter beside the sum.
         """
         held = 4 * self.frozen + sum(num_bytes(p, self.options) for p in self.trained) + self._average
-        return held + self._largest_addend
+        return held + self._largest_addend + self.read
 
     @property
     def weights(self) -> int:
@@ -66,7 +83,7 @@ class StageMemory:
     @property
     def checkpoint(self) -> int:
         """A checkpoint: all but the gradients, which take as much as their weights."""
-        return self.total - self._trained_weights - self._largest_addend
+        return self.total - self._trained_weights - self._largest_addend - self.read
 
     @property
     def keeps(self) -> str:

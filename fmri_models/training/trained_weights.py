@@ -42,13 +42,16 @@ class TrainedWeights:
         self._accelerator = accelerator
         self._frozen = freeze_others(model, objective)
         groups = [*parameter_groups(model, objective, options), *further_groups(further or {}, options)]
-        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        # One that is there twice takes its step twice, as in PyTorch.
+        self._listed = [parameter for group in groups for parameter in group["params"]]
+        self.parameters = list(dict.fromkeys(self._listed))
         if not self.parameters:
             return
         if options.parameter_dtype == "bfloat16":
             _convert_matrices(self.parameters, torch.bfloat16)
-        # The fused form is the fastest by far, but has rules of its own for scaled gradients.
-        optimizer = make_optimizer(groups, options, fused=accelerator.scaler is None)
+        # The fused form is the fastest by far, but has rules of its own for scaled gradients, and updates all at once.
+        is_once = len(self.parameters) == len(self._listed)
+        optimizer = make_optimizer(groups, options, fused=accelerator.scaler is None and is_once)
         self._highest_rates = [group["lr"] for group in optimizer.param_groups]
         self._betas = [group.get("betas") for group in optimizer.param_groups]
         self.optimizer = accelerator.prepare_optimizer(optimizer)
@@ -147,7 +150,7 @@ class TrainedWeights:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         # PyTorch has brought all of it to the dtype of the weights, which may be less precise than the state was.
         for place, values in state.items():
-            loaded = optimizer.state[self.parameters[place]]
+            loaded = optimizer.state[self._listed[place]]
             loaded.update({key: value.to(loaded[key].device) for key, value in values.items()})
         if self.average is not None:
             for place, shadow in enumerate(self.average.shadow_params):

@@ -20,7 +20,7 @@ from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
 from .learning_generator import note_learned_weights, untrained_source
 from .processes import processes
 from .recipe import Recipe
-from .settling import settled_recipe
+from .settling import settled_drawing, settled_recipe
 from .stages import StageRunner
 
 
@@ -69,7 +69,11 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
             before = untrained_source(recipe.generator, generator) if is_changed else None
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(
-                model, processor, generator, drawing_settings=recipe.drawing, untrained_generator_source=before
+                model,
+                processor,
+                None if recipe.generator is None else generator,
+                drawing_settings=settled_drawing(recipe, model.config),
+                untrained_generator_source=before,
             )
             yield Trained(pipeline, history, time.perf_counter() - started + runner.earlier_seconds)
         if checkpoints is not None and processes().is_main_process:

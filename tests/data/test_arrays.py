@@ -594,7 +594,8 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 
 CELL = st.one_of(
-    st.sampled_from(["p00", "p01", "1", "1.0", "0", "-1", "", "train", "test", "nan", "a b", "é"]), st.text()
+    st.sampled_from(["p00", "p01", "1", "1.0", "0", "-1", "", "train", "test", "unlabelled", "n/a", "nan", "a b", "é"]),
+    st.text(),
 )
 
 
@@ -615,7 +616,8 @@ def test_any_events_make_a_table_or_a_sentence(
     except FmriModelsError:
         assert not files.out.exists()
         return
-    assert sum(len(table.all_trials(subject)) for subject in table.subjects) == len(rows)
+    every = [each(subject) for subject in table.subjects for each in (table.all_trials, table.unlabelled_trials)]
+    assert sum(map(len, every)) == len(rows)
 
 
 def by_run(parts: Sequence[str], sessions: Sequence[int], runs: Sequence[int], kinds: int = 4) -> list[list]:

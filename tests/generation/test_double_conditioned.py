@@ -130,7 +130,7 @@ def test_both_halves_make_a_generator_and_what_is_wrong_is_named(tmp_path):
         unet_from_original({key: value for key, value in unet_state.items() if key != name}, 8)
     with pytest.raises(FmriModelsError, match=r"has model.diffusion_model.strange, which is not known"):
         unet_from_original({**unet_state, "model.diffusion_model.strange": torch.zeros(2)}, 8)
-    with pytest.raises(FmriModelsError, match="not finite"):
+    with pytest.raises(FmriModelsError, match="of the checkpoint.s UNet has .* NaN or infinite"):
         unet_from_original({**unet_state, name: unet_state[name] * float("nan")}, 8)
     with pytest.raises(FmriModelsError, match="so it holds no autoencoder of MinD-Vis"):
         vae_from_original(unet_state)

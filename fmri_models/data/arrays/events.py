@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from ...errors import FmriModelsError
 from ...names import check_name, closest, is_name, listed, one_line
 from ...plain_values import ShortRepr
@@ -33,12 +35,13 @@ _PARTS = {
     **dict.fromkeys(("train", "training"), schema.TRAIN),
     **dict.fromkeys(("validation", "val", "valid", "dev"), schema.VALIDATION),
     **dict.fromkeys(("test", "testing"), schema.TEST),
+    **dict.fromkeys(("unlabelled", "unlabeled"), schema.UNLABELLED),
 }
 
 
 @dataclass(repr=False)
 class Events(ShortRepr):
-    """Columns of EVENTS.csv; what it doesn't have is None."""
+    """Columns of EVENTS.csv; what it doesn't have is None. The stimulus id of a trial that has no stimulus is empty."""
 
     subject: list[str] | None
     stimulus_id: list[str]
@@ -50,6 +53,16 @@ class Events(ShortRepr):
     def __len__(self) -> int:
         return len(self.stimulus_id)
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """(n,) bool, whether a trial has a stimulus."""
+        return np.array(self.stimulus_id, dtype=str) != ""
+
+    @property
+    def shown(self) -> set[str]:
+        """The stimuli."""
+        return set(self.stimulus_id) - {""}
+
 
 def read_events(path: Path, report: Callable[[str], None]) -> Events:
     """Reads EVENTS.csv.
@@ -59,8 +72,9 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
         report: Takes a sentence about columns that are not used.
 
     Raises:
-        FmriModelsError: It has no column `stimulus_id` or a misspelt one, a field is empty, an id can't be a file's
-            name, or a number or a part of the split is none.
+        FmriModelsError: It has no column `stimulus_id` or a misspelt one, a field is empty that can't be, an id can't
+            be a file's name, a number or a part of the split is none, or a trial without a stimulus is in a part whose
+            trials have some.
     """
     what = f"The events file {one_line(path)}"
     columns = read_csv(
@@ -71,27 +85,35 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     if unused := check_columns(columns, _COLUMNS, _OTHER_NAMES, what):
         report(unused)
 
-    def text(column: str) -> list[str] | None:
+    # BIDS writes that nothing was shown as n/a, which is no name of a file.
+    stimuli = ["" if stimulus.casefold() == "n/a" else stimulus for stimulus in columns["stimulus_id"]]
+
+    def text(column: str, unlabelled: str = "") -> list[str] | None:
+        """The column; an empty field of a trial without a stimulus is what `unlabelled` says."""
         values = columns.get(column)
-        if values is not None and "" in values:
+        if values is None:
+            return None
+        values = [value or ("" if shown else unlabelled) for value, shown in zip(values, stimuli, strict=True)]
+        if "" in values:
             raise FmriModelsError(
                 f"{what} has no {column} in row {values.index('') + 1}; fill the column, or leave it out."
             )
         return values
 
-    def numbers(column: str) -> list[int] | None:
-        values = text(column)
+    def numbers(column: str, unlabelled: str = "") -> list[int] | None:
+        values = text(column, unlabelled)
         return None if values is None else [_whole(value, column, what, i + 1) for i, value in enumerate(values)]
 
-    parts = text("split")
-    stimuli = text("stimulus_id") or []
-    for stimulus in sorted(set(stimuli)):
+    parts = text("split", unlabelled=schema.UNLABELLED)
+    for stimulus in sorted(set(stimuli) - {""}):
         _check_stimulus(stimulus)
     subjects = text("subject")
     _check_known(subjects or (), what)
     _check_subjects(set(subjects or ()), what)
     splits = None if parts is None else _parts(parts, what)
-    return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition"), splits)
+    if splits is not None:
+        _check_labels(stimuli, splits, what)
+    return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition", unlabelled="0"), splits)
 
 
 def _check_stimulus(stimulus: str) -> None:
@@ -145,12 +167,27 @@ def _parts(written: Sequence[str], what: str) -> list[str]:
             f"{what} has the split {one_line(repr(value), 60)} in row {parts.index('') + 1}; expected "
             f"{', '.join(schema.SPLITS)}{hint}."
         )
-    if schema.TRAIN not in parts:
+    if schema.TRAIN not in parts and set(parts) != {schema.UNLABELLED}:
         raise FmriModelsError(
             f"No trial of the events is in the split {schema.TRAIN!r} ({what} has the split "
             f"{listed(map(repr, sorted(set(written))))}); expected some to learn from."
         )
     return parts
+
+
+def _check_labels(stimuli: Sequence[str], parts: Sequence[str], what: str) -> None:
+    """Refuses a trial without a stimulus anywhere but among those that have none, and one with a stimulus there."""
+    for row, (stimulus, part) in enumerate(zip(stimuli, parts, strict=True), 1):
+        if not stimulus and part != schema.UNLABELLED:
+            raise FmriModelsError(
+                f"{what} has no stimulus_id in row {row}, which is in the split {part!r}; say what was shown, or write "
+                f"{schema.UNLABELLED} as its split."
+            )
+        if stimulus and part == schema.UNLABELLED:
+            raise FmriModelsError(
+                f"{what} has the stimulus {one_line(stimulus, 60)} in row {row}, which is in the split {part!r}, whose "
+                "trials have none; leave its stimulus_id empty, or write another split."
+            )
 
 
 def _whole(text: str, column: str, what: str, row: int) -> int:

@@ -24,9 +24,19 @@ def parts_of_events(
     report: Callable[[str], None],
 ) -> np.ndarray:
     """Which part of the split each event is in."""
+    unlabelled = len(events) - int(events.labelled.sum())
+    if unlabelled:
+        report(
+            f"{unlabelled} of {len(events)} trials have no stimulus: they are of the part {schema.UNLABELLED!r}, from "
+            "which masked pretraining learns and nothing else."
+        )
+    if unlabelled == len(events):
+        return np.full(len(events), schema.UNLABELLED)
     if events.split is None:
-        drawn = split_by_stimulus(_trials(events, subjects, groups), seed, test_fraction, validation_fraction)
-        parts = _in_event_order(drawn.table["split"].to_pylist(), subjects, len(events))
+        order = _labelled_events(events, subjects)
+        drawn = split_by_stimulus(_trials(events, order, subjects, groups), seed, test_fraction, validation_fraction)
+        parts = np.full(len(events), schema.UNLABELLED)
+        parts[order] = drawn.table["split"].to_pylist()
         counts = Counter(parts.tolist())
         report(
             f"The events have no split: drawn by stimulus from seed {seed}, "
@@ -59,6 +69,8 @@ def tested_again(events: Events, groups: Mapping[str, str]) -> set[str]:
     parts_of_run: dict[tuple[int, int], set[str]] = {}
     shown: dict[str, set[str]] = {part: set() for part in schema.SPLITS}
     for stimulus, run, part in zip(events.stimulus_id, _runs(events), events.split, strict=True):
+        if part == schema.UNLABELLED:
+            continue
         parts_of_run.setdefault(run, set()).add(part)
         shown[part].add(groups[stimulus])
     by_run = all(len(parts) == 1 for parts in parts_of_run.values())
@@ -91,10 +103,13 @@ def _draw_validation(
         report(f"{why}, so that none is left for validation.")
         return parts
     what = "runs" if repeated else "training stimuli"
-    of_event = [
-        trials.runs[event] if repeated else trials.group_of(trials.stimulus_ids[event]) for event in range(len(events))
-    ]
-    count, total = len({of_event[event] for event in drawn}), len({of_event[event] for event in training})
+
+    def counted(chosen: np.ndarray) -> int:
+        if repeated:
+            return len({trials.runs[event] for event in chosen})
+        return len({trials.group_of(trials.stimulus_ids[event]) for event in chosen})
+
+    count, total = counted(drawn), counted(training)
     report(f"No validation trials are given: {count} of {total} {what} drawn from seed {seed}.")
     return np.where(np.isin(np.arange(len(parts)), drawn), schema.VALIDATION, parts)
 
@@ -124,14 +139,19 @@ def say_unseen_sessions(
             )
 
 
-def _trials(events: Events, subjects: Sequence[SubjectBetas], groups: Mapping[str, str]) -> SplitTrials:
+def _labelled_events(events: Events, subjects: Sequence[SubjectBetas]) -> np.ndarray:
+    """Positions of the trials that have a stimulus, subject by subject."""
     order = np.concatenate([subject.in_events for subject in subjects])
-    names = [subject.name for subject in subjects for _ in subject.in_events]
-    trials = [trial for subject in subjects for trial in range(len(subject.in_events))]
+    return order[events.labelled[order]]
+
+
+def _trials(
+    events: Events, order: np.ndarray, subjects: Sequence[SubjectBetas], groups: Mapping[str, str]
+) -> SplitTrials:
+    """Some events as the trials that a split is drawn over, in an order."""
+    of_event = {
+        event: (subject.name, trial) for subject in subjects for trial, event in enumerate(subject.in_events.tolist())
+    }
+    chosen = [of_event[event] for event in order.tolist()]
+    names, trials = [name for name, _ in chosen], [trial for _, trial in chosen]
     return SplitTrials(names, trials, [events.stimulus_id[event] for event in order], groups=groups)
-
-
-def _in_event_order(parts: list[str], subjects: Sequence[SubjectBetas], count: int) -> np.ndarray:
-    out = np.empty(count, dtype="U10")
-    out[np.concatenate([subject.in_events for subject in subjects])] = parts
-    return out

@@ -28,7 +28,7 @@ from .voxels import VoxelInfo, read_voxels_file
 def prepare_arrays(
     fmri: str | Path | Mapping[str, str | Path],
     events: str | Path,
-    stimuli: str | Path,
+    stimuli: str | Path | None,
     out: str | Path,
     voxels: str | Path | Mapping[str, str | Path] | None = None,
     drop_bad_voxels: bool = False,
@@ -45,8 +45,10 @@ def prepare_arrays(
     Args:
         fmri: A `.npy` file of (trials, voxels) numbers, or one a subject. Files are memory-mapped, never read whole.
         events: A CSV or TSV file with a row a trial in the order of the array (of each subject's array), with
-            `stimulus_id` and, where known, `subject, session, run, repetition, split`.
-        stimuli: A folder (or zip file) with `<stimulus_id>.png` or another picture; see `read_stimuli`.
+            `stimulus_id` and, where known, `subject, session, run, repetition, split`. Trials without a stimulus have
+            an empty `stimulus_id`, and become the part `unlabelled`.
+        stimuli: A folder (or zip file) with `<stimulus_id>.png` or another picture; see `read_stimuli`. None where no
+            trial has a stimulus.
         out: The folder to be written.
         voxels: A CSV file, or one a subject, with a row a voxel and any of `roi, x, y, z, ncsnr`.
         drop_bad_voxels: Leave out voxels that have NaN or infinite values in any trial, or never change.
@@ -69,14 +71,13 @@ def prepare_arrays(
     check_fraction(validation_fraction, "validation fraction", or_none=True)
     out = Path(out)
     name = check_line(name or out.absolute().name, "table's name (of --name, or of the folder)", most=200)
-    inputs = [*_paths(fmri), events, stimuli, *_paths(voxels)]
+    inputs = [*_paths(fmri), events, *_paths(stimuli), *_paths(voxels)]
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     known = read_events(Path(events), report)
     subjects = match_subjects(fmri, known, Path(events))
-    source = read_stimuli(stimuli, size)
-    shown = set(known.stimulus_id)
-    _check_pictures(shown, source)
-    for note in source.notes():
+    shown = known.shown
+    source = _pictures(stimuli, size, shown, Path(events))
+    for note in [] if source is None else source.notes():
         report(note)
     _check_voxel_names(voxels, [subject.name for subject in subjects])
     infos = {subject.name: _voxel_info(voxels, subject, report) for subject in subjects}
@@ -85,7 +86,7 @@ def prepare_arrays(
     # Only what was shown: a folder may have thousands of other pictures.
     groups = {
         record["stimulus_id"]: content_sha256(pixels_of(record))
-        for record in bar(source, "Comparing pictures", unit="picture", delay=1)
+        for record in bar(source or [], "Comparing pictures", unit="picture", delay=1)
         if record["stimulus_id"] in shown
     }
     repeated = tested_again(known, groups)
@@ -99,13 +100,13 @@ def prepare_arrays(
         created_by="fmri-models prepare arrays",
         inputs=inputs,
     ) as writer:
-        pictures = bar(source, "Writing pictures", unit="picture", delay=1)
+        pictures = bar(source or [], "Writing pictures", unit="picture", delay=1)
         writer.add_stimuli(record for record in pictures if record["stimulus_id"] in shown)
         for subject in bar(subjects, "Writing subjects", unit="subject", delay=1):
             _add_voxels(writer, subject, infos[subject.name], known, parts, report)
             _add_trials(writer, subject, known, parts)
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}
-        if size is not None:
+        if size is not None and source is not None:
             writer.extra["pictures"] = {"central_square_resized_to": source.size}
     for sentence in [*writer.findings, *writer.notes]:
         report(sentence)
@@ -115,6 +116,29 @@ def _paths(files: str | Path | Mapping[str, str | Path] | None) -> list[str | Pa
     if files is None:
         return []
     return list(files.values()) if isinstance(files, Mapping) else [files]
+
+
+def _pictures(stimuli: str | Path | None, size: int | None, shown: set[str], events: Path) -> StimulusSource | None:
+    """Where the pictures are; None of a table of fMRI alone.
+
+    Raises:
+        FmriModelsError: There are stimuli and no place of their pictures or not all of them, or a place and no stimuli.
+    """
+    if stimuli is None and shown:
+        raise FmriModelsError(
+            f"The events file {one_line(events)} has {len(shown)} stimuli ({listed(sorted(shown))}) and no pictures "
+            "are given; give their folder with --stimuli."
+        )
+    if stimuli is not None and not shown:
+        raise FmriModelsError(
+            f"The events file {one_line(events)} has no stimulus_id in any row, and pictures are given "
+            f"({one_line(stimuli)}); fill the column, or leave --stimuli out for a table of fMRI alone."
+        )
+    if stimuli is None:
+        return None
+    source = read_stimuli(stimuli, size)
+    _check_pictures(shown, source)
+    return source
 
 
 def _check_pictures(shown: set[str], source: StimulusSource) -> None:
@@ -172,7 +196,7 @@ def _add_voxels(
 
         ncsnr = estimate_ncsnr(read, stimuli[training], sessions[training], len(chosen))
         source = None if ncsnr is None else schema.TRAINING_REPETITIONS
-        if ncsnr is None:
+        if ncsnr is None and len(training):
             report(f"{subject.name}: no noise ceilings, because no training stimulus is repeated.")
     writer.add_voxels(
         subject.name,
@@ -194,7 +218,7 @@ def _add_trials(writer: TrialTableWriter, subject: SubjectBetas, events: Events,
     def pick(values: list[int] | None, chosen: np.ndarray) -> list[int] | None:
         return None if values is None else [values[event] for event in subject.in_events[chosen]]
 
-    for part in schema.SPLITS:
+    for part in schema.FILE_PARTS:
         chosen = np.flatnonzero(parts[subject.in_events] == part)
         if len(chosen):
             writer.add_trials(
@@ -212,13 +236,16 @@ def _add_trials(writer: TrialTableWriter, subject: SubjectBetas, events: Events,
 def _repetitions(events: Events, in_events: np.ndarray, stimuli: Sequence[str]) -> list[int]:
     """From 0: as given (which may count from 1), or counted per stimulus in the order of the events."""
     if events.repetition is not None:
-        first = min(events.repetition)
-        return [events.repetition[event] - min(first, 1) for event in in_events]
+        pairs = zip(events.stimulus_id, events.repetition, strict=True)
+        first = min((number for stimulus, number in pairs if stimulus), default=0)
+        numbers = [events.repetition[event] - min(first, 1) for event in in_events]
+        return [number if stimulus else 0 for number, stimulus in zip(numbers, stimuli, strict=True)]
     seen: Counter[str] = Counter()
     counted = []
     for stimulus in stimuli:
         counted.append(seen[stimulus])
-        seen[stimulus] += 1
+        # Trials without a stimulus are no repetitions of each other.
+        seen[stimulus] += stimulus != ""
     return counted
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Module = Literal["masked", "alignment", "conditioner"]
 _POSITIONS = "position_embeddings"
+_NORM = ".norm2."
 
 
 @dataclass
@@ -36,12 +37,16 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
             .2; its code sets none to zero, for it draws along an axis of one.
         condition_dropout: Probability of an example to be drawn from no condition, without which there is nothing that
             guidance could lead away from. The paper has none.
+        repeats_norms: Whether the encoder's norms before the linear layers are in the optimiser twice when the
+            conditioner is trained, and so take each step twice, as in the published code, which finds them by a name
+            that was meant for the diffusion model's.
     """
 
     module: Module = "conditioner"
     mask_ratio: Share | None = None
     sparsification: Share = 0.2
     condition_dropout: Share = 0.0
+    repeats_norms: bool = False
 
     @property
     def targets(self) -> Sequence[str]:
@@ -66,7 +71,11 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         def decays(name: str, parameter: nn.Parameter) -> bool:
             return self.module != "masked" or (parameter.ndim > 1 and not name.endswith(".bias"))
 
-        return groups_by_decay(model.named_parameters(), weight_decay, decays)
+        decayed, others = groups_by_decay(model.named_parameters(), weight_decay, decays)
+        if self.repeats_norms and self.module == "conditioner":
+            again = [parameter for name, parameter in model.encoder.named_parameters() if _NORM in name]
+            decayed["params"] = [*decayed["params"], *again]
+        return [decayed, others]
 
     def losses(
         self, model: "MindVisModel", batch: Batch, progress: float, gather: Gather, generator: torch.Generator
