@@ -76,7 +76,7 @@ def recipes() -> str:
             f"`{each.name}`",
             markdown(each.title),
             f"`{each.method}`",
-            f"`{each.generator}`",
+            f"`{each.generator}`" if each.generator else "",
             markdown(each.data or "any trial table"),
             _paper(each.paper),
         )

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         What was found, by name; None in further processes.
     """
     from ..command_output import load_libraries
-    from ..names import one_line
+    from ..names import one_line, shell_word
     from ..progress import is_first_process
     from .recipe_files import is_recipe_file
 
@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         raise
     if not is_first_process():
         return None
-    command = _next_command(Path(str(recipe.out)), Path(str(recipe.data)))
+    out = Path(str(recipe.out))
+    if recipe.generator is None:
+        command = f"fmri-models train {recipe.method} data=DIR out=DIR {shell_word(f'initial_model={out}')}"
+    else:
+        command = _next_command(out, Path(str(recipe.data)))
     print(f"\nnext:\n  {command}")
     return {"recipe": args.recipe, "data": values.get("data"), "pipelines": folders, "next": command}
 

@@ -142,7 +142,9 @@ def _method_and_generator(text: str, name: str) -> tuple[str, str]:
         warnings.warn(str(error), stacklevel=4)
         return "", ""
     values = values if isinstance(values, dict) else {}
-    generator = values.get("generator") or ""
+    generator = values.get("generator", "")
+    if is_nothing(generator):
+        generator = ""
     if isinstance(generator, dict):
         generator = generator.get("name") or generator.get("repository") or ""
     return str(values.get("method", "")), str(generator)

@@ -27,11 +27,18 @@ from fmri_models.generation.generator_adapter import (
 )
 from fmri_models.generation.loading import parse_source
 from fmri_models.generation.weights_digest import weights_digest
+from fmri_models.hub.cards import write_card
 from fmri_models.registry import METHODS, register_method
 from fmri_models.simulation import simulate
 from fmri_models.training.checkpoints import GENERATOR_FILE, Checkpoints
+from fmri_models.training.estimate import estimate
 from fmri_models.training.interruption import TrainingInterrupted
-from fmri_models.training.learning_generator import GeneratorTraining, LearningGenerator, generator_training
+from fmri_models.training.learning_generator import (
+    GeneratorTraining,
+    LearningGenerator,
+    generator_training,
+    planned_parameters,
+)
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.stages import StageRunner
 from fmri_models.training.trainer import train
@@ -108,6 +115,45 @@ def load(folder: Any, **options: Any) -> Any:
 def same_state(one: Any, other: Any) -> bool:
     first, second = one.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("groups", [["cross_attention"], ["all"]])
+def test_what_will_be_trained_is_counted_without_training(name, groups):
+    generator = base_of(Path(name))
+    training = generator_training({"train": ["time_embedding"], "lora": {"r": 3, "groups": groups}})
+    counted = planned_parameters(generator, training)
+    own = generator.parameters_of(["time_embedding"])
+    put_lora(generator, groups, 3, 6.0, 0.0, 0)
+    found = [*own.values(), *lora_parameters(generator).values()]
+    assert sorted(tuple(p.shape) for p in counted) == sorted(tuple(p.shape) for p in found)
+
+
+def test_the_estimate_tells_what_the_generator_learns(make):
+    lora = sum(p.numel() for p in lora_of("embedded", 2).values())
+    assert f"are trained, and {lora:,} of the image generator (LoRA of rank 2 on cross_attention)" in estimate(
+        make("x")
+    )
+    group = EmbeddedImageGenerator.from_assets().parameters_of(["cross_attention"])
+    own = sum(p.numel() for p in group.values())
+    told = estimate(make("x", "stages.1.image_generator={train: [cross_attention]}"))
+    assert f"are trained, and {own:,} of the image generator (cross_attention)" in told
+
+
+def lora_of(name: str, r: int) -> dict[str, Any]:
+    generator = base_of(Path(name))
+    put_lora(generator, ["cross_attention"], r, 4.0, 0.0, 0)
+    return lora_parameters(generator)
+
+
+def test_the_card_says_what_was_trained_of_the_generator(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "copy")
+    text = write_card(tmp_path / "copy").read_text()
+    count = sum(p.numel() for p in lora_of(saved.name, 2).values())
+    assert (
+        "**Trained of the image generator:** in the stage draw a LoRA adapter of rank 2 (alpha 4) on "
+        f"cross\\_attention learned, {count:,} parameters, which lie beside it"
+    ) in text
 
 
 def test_only_the_lora_learns_and_the_base_is_saved_as_it_was(saved):

@@ -14,6 +14,7 @@ from fmri_models.registry import METHODS, register_method
 from fmri_models.simulation import simulate
 from fmri_models.training.checkpoints import GENERATOR_FILE, Checkpoints
 from fmri_models.training.interruption import TrainingInterrupted
+from fmri_models.training.learning_generator import FrozenGenerator
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
@@ -180,6 +181,86 @@ def test_a_saved_pipeline_is_saved_again_with_its_generator(make, tmp_path: Path
     assert again.untrained_image_generator is not None and again.training_record is not None
     first, second = unet_of(tmp_path / "out"), unet_of(tmp_path / "copy")
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_through_a_frozen_generator_only_the_model_learns(make, tmp_path, monkeypatch):
+    """It is where the stage is computed, as soon as it is asked for and no sooner, and back afterwards."""
+    moved, asked, losses, to = [], [], LearnerObjective.losses, EmbeddedImageGenerator.to
+
+    def watched(self, model, batch, *arguments):
+        if self.rebuilds:
+            assert not moved
+            return losses(self, model, batch, *arguments)
+        generator = self.image_generator
+        networks = [generator.unet, generator.autoencoder, generator.image_encoder]
+        asked.append([each.training or p.requires_grad for each in networks for p in each.parameters()])
+        return losses(self, model, batch, *arguments)
+
+    def recorded(self, *arguments, **options):
+        moved.append(arguments)
+        return to(self, *arguments, **options)
+
+    monkeypatch.setattr(LearnerObjective, "losses", watched)
+    monkeypatch.setattr(EmbeddedImageGenerator, "to", recorded)
+    train(make("out", "stages.1.image_generator=null"))
+    assert asked and not any(map(any, asked))
+    assert moved == [(torch.device("cpu"),), ("cpu",)]
+    monkeypatch.undo()
+    pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
+    before = EmbeddedImageGenerator.from_assets()
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(before.unet.parameters(), pipeline.image_generator.unet.parameters(), strict=True)
+    )
+    assert pipeline.image_generator_source is not None
+
+
+def test_a_frozen_generator_is_let_go_and_has_its_gradients_again():
+    generator = EmbeddedImageGenerator.from_assets()
+    generator.unet.conv_in.bias.requires_grad_(False)
+    before = [p.requires_grad for p in generator.unet.parameters()]
+    generator.unet.train()
+    frozen = FrozenGenerator(generator, torch.device("cpu"))
+    frozen.close()
+    assert generator.unet.training, "nobody has asked for it"
+    assert frozen() is generator and not generator.unet.training
+    assert not any(p.requires_grad for p in generator.unet.parameters())
+    frozen.close()
+    assert [p.requires_grad for p in generator.unet.parameters()] == before
+
+
+def test_a_training_through_a_frozen_generator_resumes_to_the_bit(make, tmp_path, monkeypatch):
+    frozen = "stages.1.image_generator=null"
+    train(make("whole", frozen))
+    calls, losses = [], LearnerObjective.losses
+
+    def interrupted(self, model, *arguments):
+        calls.append(model.training and not self.rebuilds)
+        if sum(calls) == 4 and model.training:
+            signal.raise_signal(signal.SIGINT)
+        return losses(self, model, *arguments)
+
+    monkeypatch.setattr(LearnerObjective, "losses", interrupted)
+    with pytest.raises(TrainingInterrupted):
+        train(make("out", frozen))
+    monkeypatch.undo()
+    train(make("out", frozen), resume=True)
+    one, other = (
+        FmriToImagePipeline.from_pretrained(tmp_path / name).brain_model.state_dict() for name in ("whole", "out")
+    )
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dropped", "scale"),
+    [([], False, 1.0), ([], True, 2.0), (["drawing.guidance_scale=3"], False, 3.0)],
+)
+def test_without_dropped_conditions_there_is_no_guidance_unless_it_is_said(
+    make, tmp_path, monkeypatch, overrides, dropped, scale
+):
+    monkeypatch.setattr(LearnerObjective, "drops_conditions", property(lambda self: dropped))
+    train(make("out", "stages.1.training.steps=1", *overrides))
+    assert FmriToImagePipeline.from_pretrained(tmp_path / "out").drawing_settings.guidance_scale == scale
 
 
 @pytest.mark.parametrize("kind", ["unlabelled", "unlabelled_rest"])

@@ -1,10 +1,13 @@
 """MinD-Vis' objective: the original's nine steps, what each module trains, and what an option changes."""
 
+import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from fmri_models.conditions import Conditions
 from fmri_models.errors import FmriModelsError
@@ -13,6 +16,7 @@ from fmri_models.generation.embedded import EmbeddedImageGenerator
 from fmri_models.models.mindvis import MindVisForPreTraining, MindVisModel, MindVisObjective
 from fmri_models.models.mindvis.objective_mindvis import hidden_correlation
 from fmri_models.training.options import TrainingOptions
+from fmri_models.training.trained_weights import TrainedWeights
 from tests.models.mindvis.original import HEADS, original, state_dict
 from tests.models.mindvis.test_modeling_mindvis import some_noise, tiny_fmri, tiny_model
 
@@ -35,6 +39,43 @@ class Told:
 
 def batch(**others: Any) -> Any:
     return {"fmri": tiny_fmri(), "subject_ids": torch.zeros(3, dtype=torch.long), "stimulus_ids": ["a"] * 3, **others}
+
+
+@pytest.mark.parametrize("module", ["conditioner", "masked"])
+def test_norms_that_are_listed_twice_take_their_step_twice(module):
+    torch.manual_seed(0)
+    model = tiny_model()
+    objective = MindVisObjective(module=module, repeats_norms=True)
+    norms = [p for name, p in model.encoder.named_parameters() if ".norm2." in name]
+    options = TrainingOptions(steps=4, learning_rate=0.01, weight_decay=0.1)
+    weights = TrainedWeights(model, objective, options, Accelerator(cpu=True))
+    twice = [p for p in weights.parameters if sum(p is each for each in weights._listed) == 2]
+    assert {id(p) for p in twice} == ({id(p) for p in norms} if module == "conditioner" else set())
+    expected = copy.deepcopy(weights.parameters)
+    pairs = list(zip(weights.parameters, expected, strict=True))
+    again = [other for own, other in pairs if any(own is each for each in twice)]
+    decays = {id(p): group["weight_decay"] for group in weights.optimizer.param_groups for p in group["params"]}
+    groups: dict[float, list[Any]] = {}
+    for own, other in zip(weights.parameters, expected, strict=True):
+        groups.setdefault(decays[id(own)], []).append(other)
+    for other in again:
+        groups[0.1].append(other)
+    betas = [group["betas"] for group in weights.optimizer.param_groups]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        listed = [{"params": values, "weight_decay": decay} for decay, values in groups.items()]
+        reference = torch.optim.AdamW(listed, lr=0.01, betas=betas[0], foreach=False)
+    for step in range(3):
+        for one, other in zip(weights.parameters, expected, strict=True):
+            one.grad = torch.sin(torch.arange(one.numel()) + step).reshape(one.shape)
+            other.grad = one.grad.clone()
+        if step == 1:
+            # A checkpoint in between.
+            weights.restore(copy.deepcopy(weights.tensors()), {})
+        weights.end_step()
+        reference.step()
+    for one, other in zip(weights.parameters, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_nine_steps_are_those_of_the_original():
