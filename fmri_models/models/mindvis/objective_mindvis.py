@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...alignment.losses import soft_clip_loss
 from ...conditions import Conditions
 from ...errors import FmriModelsError
 from ...objectives import Batch, Gather, GradientObjective, ParameterGroup, groups_by_decay
-from ...option_types import Share
+from ...option_types import NumberFromZero, PositiveNumber, Share
 from .pretraining_mindvis import MindVisPreTrainingOutput, masked_modelling, masking_noise
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         mask_ratio: Share of the patches that are hidden; None is the model's.
         sparsification: Share of the voxels that are set to zero in what the encoder sees in training. The paper has
             .2; its code sets none to zero, for it draws along an axis of one.
+        contrastive: Weight of a contrastive loss in alignment, of each condition against those of the batch's other
+            pictures. Squared errors are those of what differs most among pictures; what tells one from another by
+            little, such as where something is, a contrastive loss asks for as well.
+        temperature: Divides the cosine similarities of the contrastive loss.
         condition_dropout: Probability of an example to be drawn from no condition, without which there is nothing that
             guidance could lead away from. The paper has none.
         repeats_norms: Whether the encoder's norms before the linear layers are in the optimiser twice when the
@@ -45,6 +50,8 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     module: Module = "conditioner"
     mask_ratio: Share | None = None
     sparsification: Share = 0.2
+    contrastive: NumberFromZero = 0.0
+    temperature: PositiveNumber = 0.03
     condition_dropout: Share = 0.0
     repeats_norms: bool = False
 
@@ -118,7 +125,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         return masked_modelling(model.encoder, model.needed_decoder, fmri, noise, self.mask_ratio, seen)
 
     def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
-        """Mean squared error of each condition, summed."""
+        """Mean squared error of each condition, and its contrastive loss, summed."""
         wanted = None
         if image_embeds is not None:
             with torch.no_grad():
@@ -129,8 +136,11 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
                 "it learns to read, so nothing can be aligned with them; leave the stage out."
             )
         found = model.conditions(fmri).given
-        errors = [F.mse_loss(values.float(), wanted.given[name].to(values.device)) for name, values in found.items()]
-        return torch.stack(errors).sum()
+        pairs = [(values.float(), wanted.given[name].to(values.device)) for name, values in found.items()]
+        losses = [F.mse_loss(values, target) for values, target in pairs]
+        if self.contrastive and len(fmri) > 1:
+            losses += [self.contrastive * _against_others(*pair, self.temperature) for pair in pairs]
+        return torch.stack(losses).sum()
 
     def _sparsified(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if not self.sparsification:
@@ -151,6 +161,13 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
 
 def _loss(output: MindVisPreTrainingOutput) -> torch.Tensor:
     return cast(torch.Tensor, output.loss)
+
+
+def _against_others(found: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Contrastive loss of conditions, each as it differs from the mean of the batch's pictures."""
+    mean = wanted.mean(dim=0, keepdim=True)
+    directions = (F.normalize((each - mean).flatten(1), dim=1) for each in (found, wanted))
+    return soft_clip_loss(*directions, temperature)
 
 
 def hidden_correlation(output: MindVisPreTrainingOutput, fmri: torch.Tensor) -> torch.Tensor:

@@ -196,6 +196,29 @@ class TestAlignment:
         torch.testing.assert_close(found, expected)
         assert objective.targets == ["image_embeds"]
 
+    def test_a_contrastive_loss_asks_for_what_tells_pictures_apart(self):
+        model, embeds = tiny_model(), torch.randn(3, 4, 6, generator=source())
+
+        def loss(contrastive, rows=3):
+            objective = MindVisObjective(module="alignment", sparsification=0, contrastive=contrastive)
+            objective.image_generator = Aligned()
+            some = {name: values[:rows] for name, values in batch(image_embeds=embeds).items()}
+            return objective.losses(model, some, 0, alone, source())["loss"].item()
+
+        decoded, wanted = model.conditions(tiny_fmri()), Aligned().learned_from(Conditions(image_embeds=embeds))
+        expected = 0
+        for name, target in wanted.given.items():
+            found, true = ((each - target.mean(0)).flatten(1) for each in (decoded.given[name], target))
+            cosine, among = (
+                torch.nn.functional.cosine_similarity(each[:, None], true[None], dim=-1) / 0.03
+                for each in (found, true)
+            )
+            labels = among.softmax(dim=1)
+            expected -= (labels * (cosine.log_softmax(1) + cosine.T.log_softmax(1))).sum(1).mean().item() / 2
+        assert loss(0.5) - loss(0) == pytest.approx(0.5 * expected, rel=1e-4)
+        # Nothing stands against a picture alone.
+        assert loss(0.5, rows=1) == loss(0, rows=1)
+
     def test_a_generator_without_embeddings_of_its_own_is_a_sentence(self):
         objective = MindVisObjective(module="alignment")
         objective.image_generator = DoubleConditionedImageGenerator.for_stimuli((3, 8, 8))
