@@ -69,4 +69,4 @@ smoke-minimum: ## run tests and the short demo with the oldest supported version
 
 clean: ## remove builds and caches; environments and outputs stay
 	rm -rf build dist site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find fmri_models tests dataset_scripts scripts space benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find fmri_models tests dataset_scripts scripts space benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +
