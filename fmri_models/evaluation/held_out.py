@@ -269,8 +269,9 @@ def unknown_initial_note(name: str) -> str:
 
 def other_table_notes(trainings: Iterable[LearnedFrom], table: TrialTable) -> list[str]:
     """A sentence on each other table that an initial model, or one before it, has learned from."""
-    learned = (each for each in trainings if each.table_fingerprint != table.fingerprint and each.fmri_of is None)
-    others = dict.fromkeys(each.table for each in learned)
+    # Of fMRI alone no picture was learned.
+    learned = (each for each in trainings if each.fmri_of is None and each.pictures != "")
+    others = dict.fromkeys(each.table for each in learned if each.table_fingerprint != table.fingerprint)
     return [
         f"A model that the training started from has learned from another table ({one_line(repr(name), 120)}): whether "
         "it has learned from these test pictures is known only where they have the same pixels there."

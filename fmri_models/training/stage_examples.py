@@ -17,6 +17,7 @@ from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..names import listed
+from ..objectives import GradientObjective, Objective
 from ..processing_fmri import FmriProcessor
 from .building import recipe_targets
 from .online_targets import OnlineTargets, load_teacher
@@ -73,8 +74,7 @@ class StageExamples:
         Raises:
             FmriModelsError: There are no examples, or an option does not fit.
         """
-        targets = [target for target in self._targets if learned is None or target in learned]
-        _check_labelled(stage, targets)
+        targets = self._learned_in(stage, learned)
         with processes().main_process_first():
             online = self._online_targets(stage, targets)
             cached = [target for target in targets if online is None or target not in online.targets]
@@ -103,10 +103,27 @@ class StageExamples:
         recipe = self.recipe
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
-        for stage in recipe.stages:
-            _check_labelled(stage, self._targets if stage.training is None else [])
         where = (parts, recipe.split, recipe.fold, recipe.repetitions)
         return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where)
+
+    def check_labelled(self, stage: Stage, objective: Objective) -> None:
+        """Refuses a stage that learns of pictures from trials that have none, before any stage begins.
+
+        Raises:
+            FmriModelsError: Names the stage and the part.
+        """
+        self._learned_in(stage, objective.targets if isinstance(objective, GradientObjective) else None)
+
+    def _learned_in(self, stage: Stage, learned: Sequence[str] | None) -> list[Target]:
+        """What a stage learns of each picture.
+
+        Args:
+            stage: One of the recipe's.
+            learned: Targets that its objective learns from; None for all of the recipe's.
+        """
+        targets = [target for target in self._targets if learned is None or target in learned]
+        _check_labelled(stage, targets)
+        return targets
 
     @property
     def _targets(self) -> list[Target]:

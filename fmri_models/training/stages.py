@@ -60,7 +60,7 @@ class StageRunner:
             Name and result of each stage.
         """
         for stage in self.recipe.stages:
-            stage_objective(self.recipe, stage)
+            self.examples.check_labelled(stage, stage_objective(self.recipe, stage))
             if stage.generator_training is not None:
                 check_can_learn(self.generator, stage.generator_training)
         checkpoints = self._checkpoints()

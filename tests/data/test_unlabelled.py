@@ -156,7 +156,8 @@ def test_any_rows_may_be_without_a_stimulus(tmp_path_factory, kinds, is_split):
         wanted = [] if expected is None else expected.trials("subj01", part).trials.tolist()
         assert found.trials.tolist() == [at[trial] for trial in wanted]
         np.testing.assert_array_equal(found.fmri(), files.betas[found.trials])
-    assert validate_table(table.path) == []
+    assert validate_table(table.path) == table.findings
+    assert len(table.findings) == (0 if expected is None else len(expected.findings))
 
 
 def test_a_table_of_fmri_alone(tmp_path, capsys):

@@ -152,7 +152,7 @@ def test_the_card_says_what_was_trained_of_the_generator(saved, tmp_path):
     count = sum(p.numel() for p in lora_of(saved.name, 2).values())
     assert (
         "**Trained of the image generator:** in the stage draw a LoRA adapter of rank 2 (alpha 4) on "
-        f"cross\\_attention learned, {count:,} parameters, which lie beside it"
+        f"cross_attention learned, {count:,} parameters, which lie beside it"
     ) in text
 
 

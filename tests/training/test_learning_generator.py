@@ -189,7 +189,7 @@ def test_through_a_frozen_generator_only_the_model_learns(make, tmp_path, monkey
 
     def watched(self, model, batch, *arguments):
         if self.rebuilds:
-            assert not moved
+            assert (torch.device("cpu"),) not in moved
             return losses(self, model, batch, *arguments)
         generator = self.image_generator
         networks = [generator.unet, generator.autoencoder, generator.image_encoder]
@@ -204,7 +204,7 @@ def test_through_a_frozen_generator_only_the_model_learns(make, tmp_path, monkey
     monkeypatch.setattr(EmbeddedImageGenerator, "to", recorded)
     train(make("out", "stages.1.image_generator=null"))
     assert asked and not any(map(any, asked))
-    assert moved == [(torch.device("cpu"),), ("cpu",)]
+    assert ("cpu",) in moved[moved.index((torch.device("cpu"),)) :], "there, and back"
     monkeypatch.undo()
     pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
     before = EmbeddedImageGenerator.from_assets()
