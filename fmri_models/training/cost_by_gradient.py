@@ -111,7 +111,7 @@ def _of_generator(stage: Stage, generator: NamesSpaces) -> _OfGenerator:
 def _why_not_timed(recipe: Recipe, plans: Iterable[_Plan | None], loaded: bool) -> str:
     """Empty where steps can be timed."""
     instead = "a short training (steps=20) shows it"
-    if not loaded:
+    if not loaded and recipe.generator is not None:
         return (
             f"not measured, because the targets come from the image generator {parse_source(recipe.generator)}, which "
             f"is not loaded for an estimate; {instead}"

@@ -154,7 +154,7 @@ def make_optimizer(groups: Sequence[ParameterGroup], options: TrainingOptions, f
         fused: Whether PyTorch's AdamW takes its fused form, in which each is listed once.
     """
     parameters = cast(list[dict[str, Any]], list(groups))
-    rates = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    rates: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     with warnings.catch_warnings():
         # An objective means what it lists twice.
         warnings.filterwarnings("ignore", "optimizer contains a parameter group with duplicate parameters")

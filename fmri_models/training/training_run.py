@@ -66,7 +66,8 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
             history = runner.run(resume)
             learned = runner.learned(len(recipe.stages) - 1)
             is_changed = bool(learned) and note_learned_weights(generator, model, learned)
-            before = untrained_source(recipe.generator, generator) if is_changed else None
+            named = recipe.generator if is_changed else None
+            before = None if named is None else untrained_source(named, generator)
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(
                 model,
