@@ -9,7 +9,7 @@ from .names import one_line
 
 # What PEFT reads as patterns of layers' names, or of the beginnings of theirs, is called so.
 _HAVE_PATTERNS = ("_modules", "_parameters", "_pattern", "_to_save")
-_ATOM = r"(?:\\[.dw-]|\[\^?(?:[\w.-]|\\[.dw-])+\]|[\w.-])"
+_ATOM = r"(?:\\[.dw-]|\[\^?(?:[\w.-]|\\[.dw-])+\]|[\w.%-])"
 _ATOMS = re.compile(rf"(?P<atom>{_ATOM})(?P<many>[*+?]\??)?")
 _TOKEN = re.compile(rf"\((?:\?:)?(?P<choice>(?:{_ATOM}(?:[*+?]\??)?|\|)*)\)(?P<optional>\?)?|{_ATOMS.pattern}|[|^$]")
 _MAX_PATTERNS, _MAX_PATTERN_LENGTH, _MAX_CHOICES = 10_000, 20_000, 16
@@ -20,8 +20,8 @@ _MAX_QUANTIFIERS, _MAX_QUANTIFIERS_BEHIND, _MAX_QUANTIFIERS_IN_ALL = 4, 2, 16
 def check_patterns(config: Mapping[str, Any], what: str) -> None:
     """Refuses the patterns of an adapter's configuration that Python could try out for years on names of layers.
 
-    Accepted are names and regular expressions of letters, digits, `.`, `\\.`, `\\d`, `\\w` and sets of characters, the
-    quantifiers `*`, `+` and `?` behind single ones of these, and groups of alternatives, which may be optional.
+    Accepted are names and regular expressions of letters, digits, `%`, `.`, `\\.`, `\\d`, `\\w` and sets of characters,
+    the quantifiers `*`, `+` and `?` behind single ones of these, and groups of alternatives, which may be optional.
 
     Raises:
         FmriModelsError: Names the pattern and what may be written instead.

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from .errors import FmriModelsError
 from .hub_repository import is_folder
 from .names import listed, one_line
 from .reading import read_object
+from .subject_modules import name_today, prefixes_today
 from .weights import StoredTensor, check_finite, stored_tensors_of
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -55,6 +57,23 @@ def adapters_of(model: nn.Module) -> list[str]:
 def has_adapter_layers(model: nn.Module) -> bool:
     """Whether layers are wrapped for adapters, which they stay when the last adapter was deleted."""
     return bool(_wrapped_layers(model))
+
+
+def has_wrapped_layers(layer: nn.Module) -> bool:
+    """Whether a layer, or one inside it, is wrapped for an adapter."""
+    return bool(_wrapped_layers(layer))
+
+
+def name_adapted_layers(model: nn.Module) -> None:
+    """Names the layers of a model's adapters one by one in their configurations, instead of by patterns."""
+    configs: Any = getattr(model, "peft_config", None) or {}
+    if not configs:
+        return
+    # Under their own names, which patterns were written for.
+    with without_adapter_layers(model):
+        names = {name: name for name, _ in model.named_modules()}
+    for config in configs.values():
+        _name_one_by_one(config, names)
 
 
 def check_can_be_kept(model: nn.Module) -> None:
@@ -232,6 +251,9 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
         config.inference_mode = not is_trainable
         stored = load_file(folder / ADAPTER_WEIGHTS_FILE)
         stored = {name.removeprefix(_WRAPPED): values for name, values in stored.items()}
+        if prefixes := prefixes_today(model, stored):
+            stored = {name_today(name, prefixes): values for name, values in stored.items()}
+            _name_as_today(config, model, prefixes)
         if config.peft_type == peft.PeftType.LORA:
             # Before anything is allocated.
             _check_complete(_expected_of_lora(model, config), stored, folder, mend)
@@ -257,6 +279,55 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
             layer.requires_grad_(False)
     # Sets, lists and a mapping, which are not the same in all versions.
     return LoadStateDictInfo(**{name: get_origin(hint)() for name, hint in get_type_hints(LoadStateDictInfo).items()})
+
+
+def _name_as_today(config: Any, model: nn.Module, prefixes: Mapping[str, str]) -> None:
+    """Names the layers of an adapter one by one, as they are called today, instead of by patterns of former names.
+
+    Args:
+        config: PEFT's configuration, which is changed.
+        model: The model.
+        prefixes: Former beginnings of names ▶ those of today.
+    """
+    former = {name: name for name, _ in model.named_modules()}
+    for before, today in prefixes.items():
+        former.update({name: before[:-1] + name[len(today) - 1 :] for name in former if f"{name}.".startswith(today)})
+    _name_one_by_one(config, former)
+
+
+def _name_one_by_one(config: Any, former: Mapping[str, str]) -> None:
+    """Names the layers of an adapter one by one.
+
+    Args:
+        config: PEFT's configuration, which is changed.
+        former: Name of each layer ▶ the name that the configuration's patterns were written for.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+    from peft.utils.other import get_pattern_key
+
+    targets = getattr(config, "target_modules", None)
+    if targets and targets != "all-linear":
+        named = {name for name, before in former.items() if before and check_target_module_exists(config, before)}
+        config.target_modules = named
+        if getattr(config, "feedforward_modules", None):
+            config.feedforward_modules = {name for name in named if _is_named(former[name], config.feedforward_modules)}
+        for pattern in ("rank_pattern", "alpha_pattern"):
+            values = getattr(config, pattern, None)
+            found = {name: get_pattern_key(list(values), former[name]) for name in named} if values else {}
+            if found:
+                setattr(config, pattern, {name: values[key] for name, key in found.items() if key in values})
+        for choosing in ("exclude_modules", "layers_to_transform", "layers_pattern"):
+            if getattr(config, choosing, None) is not None:
+                setattr(config, choosing, None)
+    if getattr(config, "modules_to_save", None):
+        config.modules_to_save = [name for name, each in former.items() if _is_named(each, config.modules_to_save)]
+
+
+def _is_named(name: str, names: Any) -> bool:
+    """Whether PEFT takes a layer for one of those that are named by the ends of their names or by an expression."""
+    if isinstance(names, str):
+        return re.fullmatch(names, name) is not None
+    return bool(name) and any(f".{name}".endswith(f".{each}") for each in names)
 
 
 def _expected_of_lora(model: Any, config: Any) -> dict[str, torch.Tensor]:

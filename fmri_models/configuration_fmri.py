@@ -230,6 +230,11 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         values = getattr(self, name)
         return None if values is None else EmbeddingSpace.from_dict(values, f"The configuration's {name}")
 
+    @property
+    def voxels_by_subject(self) -> dict[str, int]:
+        """Subject ▶ number of voxels that the model reads of it, in the order of `subject_names`."""
+        return dict(zip(self.subject_names, self.num_voxels, strict=True))
+
     def subject_index(self, name: str) -> int:
         """The id of a subject.
 

@@ -38,6 +38,7 @@ from .hub_repository import (
 )
 from .known_classes import find_model
 from .library_options import LOADING_ERRORS, checked_device, not_loaded, refuse_pickles, take_dtype
+from .model_subjects import HasSubjects
 from .modeling_outputs import FmriDecoding
 from .names import did_you_mean, one_line
 from .offloading import weights_in_place, with_hooks
@@ -73,7 +74,7 @@ _NOT_A_ROW_EACH = (bytes, bytearray, dict, set, frozenset)
 SubjectIds = torch.Tensor | Sequence[int] | Sequence[str] | str | None
 
 
-class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
+class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTrainedModel):
     """A network from voxels to the space that an image generator understands.
 
     A subclass implements `forward` (training) and [`~FmriPreTrainedModel.decode`] (inference).
@@ -335,8 +336,10 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
         if cls is FmriPreTrainedModel and own_class is not cls:
             return own_class.from_pretrained(place, *model_args, subfolder=subfolder, **kwargs)
         try:
-            cls._check_saved_weights(folder, kwargs, place, subfolder)
-            loaded = super().from_pretrained(folder, *model_args, use_safetensors=True, **kwargs)
+            prefixes = cls._check_saved_weights(folder, kwargs, place, subfolder)
+            loaded = super().from_pretrained(
+                folder, *model_args, use_safetensors=True, **_with_names_of_today(kwargs, prefixes)
+            )
         except FmriModelsError:
             raise
         except LOADING_ERRORS as error:
@@ -351,6 +354,8 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
             raise not_loaded(f"The model in {one_line(place)}", error, kwargs) from error
         # With output_loading_info there are two. Adapters name their base by this, and not by a folder of the cache.
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if prefixes:
+            _forget_former_names(model, prefixes)
         place = os.path.join(place, subfolder) if subfolder and is_folder(place) else place
         model.name_or_path = model.config.name_or_path = place
         return loaded
@@ -392,10 +397,14 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
         )
 
     @classmethod
-    def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any], place: str, subfolder: str) -> None:
-        """Compares the saved weights with those of the network, unless the caller gives other weights."""
+    def _check_saved_weights(cls, folder: Path, kwargs: dict[str, Any], place: str, subfolder: str) -> dict[str, str]:
+        """Compares the saved weights with those of the network, unless the caller gives other weights.
+
+        Returns:
+            Beginnings of stored names that are others today ▶ those of today.
+        """
         if kwargs.get("state_dict") is not None:
-            return
+            return {}
         if (folder / ADAPTER_CONFIG_FILE).exists():
             check_adapter(folder)
             if not (folder / CONFIG_FILE).exists():
@@ -404,7 +413,7 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, PreTrainedModel):
         config = kwargs.get("config")
         what = f"The brain model in {one_line(folder)}"
         check_variant(_names_of_weights(folder, place, subfolder, kwargs), what, kwargs.get("variant"))
-        check_model_folder(
+        return check_model_folder(
             cls,
             folder,
             what,
@@ -523,6 +532,26 @@ def _check_device_map(device_map: Any, what: str) -> None:
     for device in device_map.values() if isinstance(device_map, Mapping) else [device_map]:
         if device is not None and device not in _PLACES:
             checked_device(device, what)
+
+
+def _with_names_of_today(kwargs: dict[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of transformers' `from_pretrained` by which tensors are read under the names that they have today."""
+    if not prefixes:
+        return kwargs
+    return {**kwargs, "key_mapping": {**(kwargs.get("key_mapping") or {}), **_patterns_of(prefixes)}}
+
+
+def _patterns_of(prefixes: Mapping[str, str]) -> dict[str, str]:
+    return {f"^{re.escape(stored)}": today for stored, today in prefixes.items()}
+
+
+def _forget_former_names(model: Any, prefixes: Mapping[str, str]) -> None:
+    """Saving is under today's names, and not under those that transformers has renamed."""
+    renamed = _patterns_of(prefixes)
+    conversions = getattr(model, "_weight_conversions", None) or ()
+    model._weight_conversions = [
+        each for each in conversions if not set(getattr(each, "_original_source_patterns", ())) & renamed.keys()
+    ]
 
 
 def _names_of_weights(folder: Path, place: str, subfolder: str, kwargs: dict[str, Any]) -> list[str]:

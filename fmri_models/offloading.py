@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
+from accelerate import cpu_offload
 from accelerate.hooks import AlignDevicesHook
 from accelerate.utils import find_device, named_module_tensors, send_to_device, set_module_tensor_to_device
 from torch import nn
@@ -115,6 +116,15 @@ def _put_in_place(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
             if values.device.type == "meta":
                 set_module_tensor_to_device(module, name, "cpu", value=hook.weights_map[name])
                 yield module, name
+
+
+def offloaded_like(layer: nn.Module, others: nn.Module) -> nn.Module:
+    """Keeps a layer's weights elsewhere where those of others are kept so, layer by layer; gives the layer."""
+    hooks = (hook for each in others.modules() for hook in _hooks(each))
+    hook = next((each for each in hooks if isinstance(each, AlignDevicesHook) and each.offload), None)
+    if hook is not None:
+        cpu_offload(layer, hook.execution_device, offload_buffers=hook.offload_buffers)
+    return layer
 
 
 def with_hooks(method: _Method) -> _Method:

@@ -15,7 +15,7 @@ from transformers.utils import logging
 from .errors import FmriModelsError
 from .hub_repository import FETCH_OPTIONS, split_push_options, upload_saved
 from .in_memory import as_sessions
-from .names import listed, one_line
+from .names import check_name, listed, one_line
 from .processing.fitting import VoxelLabels, VoxelSelection, fit_subject, trials_by_subject, values_by_subject
 from .processing.folder import (
     CONFIG_FILE,
@@ -274,6 +274,130 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         processor._warn_of_dead_voxels()
         processor._warn_of_pooled_sessions()
         return processor
+
+    def add_subject(
+        self,
+        name: str,
+        fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray],
+        sessions: Sequence[int] | np.ndarray | None = None,
+        voxels: VoxelLabels | None = None,
+        voxel_scores: np.ndarray | None = None,
+        stimuli: Sequence[str] | np.ndarray | None = None,
+    ) -> None:
+        """Adds a subject, the last one then, with statistics of its training trials by this processor's options.
+
+        Args:
+            name: Name of the subject.
+            fmri: (trials, voxels) betas of training trials, or an iterable of their chunks; give no others.
+            sessions: Session of each trial, needed for `statistics="session"`.
+            voxels: ROI, coordinates and noise ceiling of each voxel, where the options choose by these.
+            voxel_scores: (voxels,) score on training trials for `num_best_voxels`; default: the noise ceiling.
+            stimuli: What each trial showed, see [`FmriProcessor.fit`].
+
+        Raises:
+            FmriModelsError: The processor was never fitted, the name is there, there are too few trials, no voxel
+                varies, or as in [`FmriProcessor.fit`]. The processor then is as before.
+        """
+        self.put_subject(name, self.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli))
+        if VoxelSelection(self.rois, self.min_noise_ceiling, self.num_best_voxels).reads_noise_ceilings(voxel_scores):
+            self._note_source(voxels)
+
+    def fitted_subject(
+        self,
+        name: str,
+        fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray],
+        sessions: Sequence[int] | np.ndarray | None = None,
+        voxels: VoxelLabels | None = None,
+        voxel_scores: np.ndarray | None = None,
+        stimuli: Sequence[str] | np.ndarray | None = None,
+    ) -> SubjectStatistics:
+        """Statistics of a further subject, which is not added; see [`FmriProcessor.add_subject`]."""
+        self._check_new_subject(name)
+        if isinstance(fmri, np.ndarray | torch.Tensor) and (fmri.ndim != 2 or len(fmri) < 2):
+            raise FmriModelsError(
+                f"The training trials of {name} have the shape {tuple(fmri.shape)}; expected (trials, voxels) of two "
+                "trials at least, as one has no spread."
+            )
+        statistics = fit_subject(
+            name,
+            fmri.numpy(force=True) if isinstance(fmri, torch.Tensor) else fmri,
+            sessions,
+            stimuli,
+            voxels,
+            voxel_scores,
+            statistics=self.statistics,
+            selection=VoxelSelection(self.rois, self.min_noise_ceiling, self.num_best_voxels),
+            min_session_trials=self.min_session_trials,
+        )
+        if self.statistics != "identity" and not statistics.std.any():
+            raise FmriModelsError(f"No voxel of {name} varies over its training trials; give several trials of it.")
+        return statistics
+
+    def put_subject(self, name: str, statistics: SubjectStatistics) -> None:
+        """Adds a subject whose statistics were computed before, the last one then; see [`add_subject`]."""
+        self._check_new_subject(name)
+        # Set, it would be a change of the processor that statistics were computed with.
+        self._subjects[name] = statistics
+        self.__dict__["subject_names"] = [*self.subject_names, name]
+        if dead := self.num_dead_voxels(name):
+            warnings.warn(f"Voxels without variance in training become 0: {dead} of {name}.", stacklevel=3)
+
+    def processed_width(self, statistics: SubjectStatistics) -> int:
+        """Width of the processed patterns of a subject that is not added yet.
+
+        Raises:
+            FmriModelsError: With `padding`, it is wider than the one width of all patterns.
+        """
+        count = len(statistics.selected)
+        if self.padding is not None:
+            assert self.patch_size is not None
+            needed = padded_width(count, self.patch_size, self.wrap_extra_patch)
+            if needed > self.width:
+                raise FmriModelsError(
+                    f"The new subject has {count} kept voxels and needs {needed} columns; all patterns of this "
+                    f"processor have {self.width}: choose fewer voxels, or fit a processor of all subjects."
+                )
+            return self.width
+        return self._width_of(count)
+
+    def subset(self, names: Sequence[str]) -> "FmriProcessor":
+        """A processor of some of the subjects, in the given order, with these options and statistics.
+
+        Raises:
+            FmriModelsError: A subject is unknown, or the processor was never fitted.
+        """
+        subjects = {name: self.subject(name) for name in names}
+        processor = type(self)(subject_names=list(names), **self.options)
+        processor.noise_ceiling_source = self.noise_ceiling_source
+        processor._subjects = subjects
+        if self.padding is not None:
+            processor.width = self.width
+        return processor
+
+    def statistics_of(self, other: "FmriProcessor", name: str) -> SubjectStatistics:
+        """Another processor's statistics of a subject, if they can be put into this one.
+
+        Raises:
+            FmriModelsError: Names the option that differs, or the subject that is there or that the other has not.
+        """
+        self._check_new_subject(name)
+        statistics = other.subject(name)
+        for option in option_types():
+            if option in ("unseen_session", "expects", "width"):
+                continue
+            own, others = getattr(self, option), getattr(other, option)
+            if own != others:
+                raise FmriModelsError(
+                    f"The statistics of {name} are of a processor with {option}={one_line(repr(others), 80)}; this one "
+                    f"has {one_line(repr(own), 80)}: take the base that the subject was saved with."
+                )
+        return statistics
+
+    def _check_new_subject(self, name: str) -> None:
+        self.check_fitted()
+        check_name(name, "subject's name")
+        if name in self.subject_names:
+            raise FmriModelsError(f"This processor has a subject {name!r} already; give the new one another name.")
 
     @classmethod
     def without_statistics(cls, num_voxels: Mapping[str, int], expects: str) -> "FmriProcessor":
@@ -600,10 +724,13 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
     def _processed_width(self, name: str) -> int:
         if self.padding is not None:
             return self._common_width()
+        return self._width_of(len(self.subject(name).selected))
+
+    def _width_of(self, num_selected: int) -> int:
+        """Width of patterns of so many kept voxels, where subjects have no common one."""
         if self.pool_width is not None:
             return self.pool_width
-        width = len(self.subject(name).selected)
-        return width if self.pad_multiple is None else -(-width // self.pad_multiple) * self.pad_multiple
+        return num_selected if self.pad_multiple is None else -(-num_selected // self.pad_multiple) * self.pad_multiple
 
     # Saving and loading
 

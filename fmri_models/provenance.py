@@ -14,10 +14,12 @@ from .errors import FmriModelsError
 from .loaded_components import LoadedComponents, have_same_values
 from .modeling_fmri import INDEX_FILE
 from .names import one_line
-from .reading import MEBIBYTE, read_bytes
+from .reading import MEBIBYTE, read_bytes, read_object
 from .registry import card_writer
+from .subject_modules import former_names
 from .swapping import EVAL_RESULTS_FILE
-from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord
+from .training_record import CHANGED_LATER, GIVEN_LATER, TRAINING_FILE, WITH_ADAPTER, TrainingRecord, later_subject
+from .weights import CONFIG_FILE, MEND
 
 LIBRARY = "fmri_models"
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE)
@@ -89,6 +91,20 @@ class Provenance:
             elif GIVEN_LATER not in record.unknown_initial_models:
                 record.add_unknown(CHANGED_LATER)
             self.files[TRAINING_FILE] = record.to_json().encode()
+
+    def note_subject(self, name: str, record: TrainingRecord | None = None) -> None:
+        """Notes a subject that was added, of which the report does not speak.
+
+        Args:
+            name: The subject.
+            record: How the pipeline was trained that it was saved from; None where that is not known.
+        """
+        self.disclaim(set(), has_adapter=False)
+        if self.training_record is not None:
+            if record is not None:
+                self.training_record.add_trainings(record)
+            self.training_record.add_unknown(later_subject(name))
+            self.files[TRAINING_FILE] = self.training_record.to_json().encode()
 
     def write(self, partial: Path, folder: Path) -> None:
         """Writes the files of a pipeline that is being saved; a README.md of somebody else stays.
@@ -215,11 +231,25 @@ def _are_same(weights: Path, older: Path) -> bool:
         return True
     try:
         with safe_open(weights, "pt") as now, safe_open(older, "pt") as before:
-            return set(now.keys()) == set(before.keys()) and all(
-                have_same_values(before.get_tensor(name), now.get_tensor(name)) for name in sorted(now.keys())
+            names = {name: name for name in now.keys()}  # noqa: SIM118 (no mapping)
+            if names.keys() != set(before.keys()):
+                former = former_names(names, _subjects_of(older.parent))
+                # Those of layers that are no subject's stay as they were.
+                names = {name: former.get(name, name) for name in before.keys()}  # noqa: SIM118
+            return set(names.values()) == set(now.keys()) and all(
+                have_same_values(before.get_tensor(name), now.get_tensor(today))
+                for name, today in sorted(names.items())
             )
     except SafetensorError:
         return False
+
+
+def _subjects_of(folder: Path) -> list[str]:
+    """Names of the subjects that a saved brain model has; none where nothing says so."""
+    if not (folder / CONFIG_FILE).is_file():
+        return []
+    names = read_object(folder / CONFIG_FILE, "configuration", MEND).get("subject_names")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _is_foreign_card(path: Path) -> bool:

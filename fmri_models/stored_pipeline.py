@@ -2,10 +2,12 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
@@ -37,6 +39,7 @@ from .pipeline_folder import (
     without_places,
 )
 from .pipeline_loading import LoadingOptions, is_read_whole, loading_errors_as_sentences, read_whole
+from .processing.folder import FOLDER_IN_PIPELINES as PROCESSOR_FOLDER
 from .processing_fmri import FmriProcessor
 from .provenance import (
     Provenance,
@@ -52,6 +55,8 @@ from .records import import_path
 from .registry import card_writer
 from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
+from .subject_folder import no_longer_needed as subject_files_no_longer_needed
+from .subject_folder import size_of, subject_folder
 from .swapping import recover, written_files
 from .training_record import TrainingRecord
 from .weights import check_variant_name
@@ -195,6 +200,115 @@ class StoredPipeline(HoldsGenerator):
         given = {name: options[name] for name in ("max_shard_size", "variant") if options.get(name) is not None}
         self.brain_model.save_base(folder, **given)
         keep_with_base(folder)
+
+    def add_subject(
+        self,
+        name: str,
+        fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray],
+        sessions: Sequence[int] | np.ndarray | None = None,
+        voxels: Any = None,
+        voxel_scores: np.ndarray | None = None,
+        stimuli: Sequence[str] | np.ndarray | None = None,
+    ) -> None:
+        """Adds a subject: statistics of its training trials, and new layers, which have learned nothing yet.
+
+        Args:
+            name: Name of the subject.
+            fmri: (trials, voxels) betas of its training trials as they were recorded; give no others.
+            sessions: Session of each trial, where the processor keeps statistics by session.
+            voxels: ROI, coordinates and noise ceiling of each voxel, where the processor chooses by these.
+            voxel_scores: (voxels,) score on training trials, where the processor chooses the best voxels.
+            stimuli: What each trial showed, see [`FmriProcessor.fit`].
+
+        Raises:
+            FmriModelsError: The name is there already, trials are too few or not finite, or the method takes no further
+                subjects. The pipeline then is as before.
+        """
+        processor, brain_model = self.processor, unwrapped(self.brain_model)
+        statistics = processor.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli)
+        with self._noting_subject(name):
+            brain_model.add_subject(name, processor.processed_width(statistics))
+            processor.put_subject(name, statistics)
+
+    def save_subject(self, name: str, directory: str | os.PathLike, dtype: torch.dtype | str | None = None) -> int:
+        """Saves one subject, for other copies of this pipeline: its layers, its processor's statistics, and the adapter
+        that it has on shared weights.
+
+        Args:
+            name: The subject.
+            directory: Folder; what it has of a subject saved before is replaced, everything else stays.
+            dtype: Of the saved weights, such as `torch.float16`; None leaves theirs.
+
+        Returns:
+            Size of what was written, in bytes.
+
+        Raises:
+            FmriModelsError: The subject is unknown, the method has no layers of subjects, or the system refuses to
+                write.
+        """
+        processor = self.processor
+        processor.subject(name)
+        with merged_folder(directory, subject_files_no_longer_needed) as partial:
+            unwrapped(self.brain_model).write_subject(name, partial, dtype, has_processor=True)
+            processor.subset([name]).save_pretrained(partial / PROCESSOR_FOLDER)
+            if self.training_record is not None:
+                self.training_record.save(partial)
+            size = size_of(partial)
+        return size
+
+    def load_subject(self, pretrained_subject_name_or_path: str | os.PathLike, **kwargs: Any) -> str:
+        """Adds a subject that `save_subject` of a pipeline has written.
+
+        Args:
+            pretrained_subject_name_or_path: Folder, or repository id.
+            **kwargs: How files are fetched: `revision`, `token`, `cache_dir` and the like.
+
+        Returns:
+            The subject's name.
+
+        Raises:
+            FmriModelsError: There is no subject, it is of another base, method or processor, its name is there already,
+                or its files are not whole. The pipeline then is as before.
+        """
+        folder = subject_folder(os.fspath(pretrained_subject_name_or_path), kwargs)
+        brain_model = unwrapped(self.brain_model)
+        record, layers = brain_model.read_subject(folder)
+        place = folder / PROCESSOR_FOLDER
+        if not record.has_processor:
+            raise FmriModelsError(
+                f"The subject {record.subject} in {one_line(folder)} was saved without its processor's statistics; "
+                "save it with a pipeline's save_subject(), or load it with brain_model.load_subject() and give the "
+                "pipeline a processor that has them."
+            )
+        other = FmriProcessor.from_pretrained(place)
+        if other.subject_names != [record.subject]:
+            raise FmriModelsError(
+                f"The processor in {one_line(place)} is of {other.subject_names} and not of {record.subject} alone; "
+                "save the subject again, or take another copy of its folder."
+            )
+        statistics = self.processor.statistics_of(other, record.subject)
+        if (width := self.processor.processed_width(statistics)) != record.num_voxels:
+            raise FmriModelsError(
+                f"The processor in {one_line(place)} gives {width} voxels of {record.subject} and its layers read "
+                f"{record.num_voxels}; save the subject again, or take another copy of its folder."
+            )
+        with self._noting_subject(record.subject, TrainingRecord.load(folder)):
+            brain_model.take_subject(folder, record, layers)
+            self.processor.put_subject(record.subject, statistics)
+        return record.subject
+
+    @contextmanager
+    def _noting_subject(self, name: str, record: TrainingRecord | None = None) -> Iterator[None]:
+        """Notes that a subject was added inside the block, which is another change than that of weights."""
+        is_loaded, is_unchanged = self._provenance.components is not None, False
+        if is_loaded:
+            with weights_in_place(*self._networks()):
+                is_unchanged = not self._provenance.changed(LoadedComponents.of(self))
+        yield
+        if is_unchanged:
+            with weights_in_place(*self._networks()):
+                self._provenance.components = LoadedComponents.of(self)
+        self._provenance.note_subject(name, record)
 
     def push_to_hub(
         self,

@@ -27,6 +27,7 @@ RECORD_SCHEMA = 3
 WITH_ADAPTER = "with the adapter in brain_model/"
 CHANGED_LATER = "whose weights were changed after it was loaded"
 GIVEN_LATER = "given as brain_model="
+_LATER_SUBJECT = "with the layers of {}, which was added later"
 LATER_WEIGHTS = (WITH_ADAPTER, CHANGED_LATER, GIVEN_LATER)
 # Trainings that lie behind a pipeline, its own among them.
 MAX_TRAININGS = 64
@@ -89,6 +90,11 @@ class Learned(TypedDict):
     sessions: _Count
     trials: _Count
     pictures: _Count
+
+
+def later_subject(name: str) -> str:
+    """What a record says of a subject that was added to a pipeline after its training."""
+    return _LATER_SUBJECT.format(name)
 
 
 def without_places(values: Any) -> Any:
@@ -253,6 +259,15 @@ class TrainingRecord(ShortRepr, SavedRecord):
     def drops_conditions(self) -> bool:
         """Whether a stage that trained the image generator left out its conditions at times, so that it knows none."""
         return any(each.get("drops_conditions") is True for each in self.stages)
+
+    def add_trainings(self, other: "TrainingRecord") -> None:
+        """Notes what another pipeline has learned from, a part of which came into this one."""
+        known = self.learned_from or []
+        further = [each for each in other.learned_from or [] if each not in known]
+        if self.learned_from is not None:
+            self.learned_from = [*known, *further][:MAX_TRAININGS]
+        for name in other.unknown_initial_models:
+            self.add_unknown(name)
 
     def add_unknown(self, name: str) -> None:
         """Notes weights of which nobody knows what they have learned from."""

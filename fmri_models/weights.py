@@ -26,6 +26,7 @@ from .names import listed, one_line
 from .original_checkpoint import read_state
 from .reading import check_regular_file, read_object
 from .remote_code import without_shim
+from .subject_modules import name_today, prefixes_today
 
 MEND = "save the model again, or take another copy of the folder"
 CONFIG_FILE = "config.json"
@@ -106,7 +107,7 @@ def check_model_folder(
     any_shape: bool = False,
     pickled: bool = False,
     key_mapping: Mapping[str, str] | None = None,
-) -> None:
+) -> dict[str, str]:
     """Refuses a saved network whose configuration or weights are not whole, before any of it is loaded.
 
     Args:
@@ -121,6 +122,9 @@ def check_model_folder(
             read with `weights_only=True`).
         key_mapping: Pattern ▶ what takes its place in the stored names, as in `from_pretrained` of transformers.
 
+    Returns:
+        Beginnings of stored names that are others today ▶ those of today, as of [`prefixes_today`].
+
     Raises:
         FmriModelsError: Names the first tensor that is missing, unexpected, of another shape or type, or not finite; or
             the configuration's first value that no network has.
@@ -131,12 +135,17 @@ def check_model_folder(
     check_configuration(values, f"{what}, by its {CONFIG_FILE},", own_fields=own_fields() if own_fields else None)
     stored = stored_tensors(folder, what, variant, pickled)
     module = on_meta(lambda: _built(model_class, folder, values, config), stored, what)
+    named = _named_today(_renamed(stored, key_mapping), module)
+    prefixes = prefixes_today(module, named)
     try:
-        check_weights(module, _named_today(_renamed(stored, key_mapping), module), what, unused, any_shape)
+        check_weights(
+            module, {name_today(name, prefixes): each for name, each in named.items()}, what, unused, any_shape
+        )
     except FmriModelsError:
         if not _is_renamed_by_transformers(model_class, folder, config, variant, unused):
             raise
     check_finite(stored, what)
+    return prefixes
 
 
 def _renamed(stored: dict[str, StoredTensor], key_mapping: Mapping[str, str] | None) -> dict[str, StoredTensor]:

@@ -25,7 +25,7 @@ from fmri_models.weights import (
 )
 from tests.new_process import run_program
 
-FIRST = "heads.latents.0.blocks.0.weight"
+FIRST = "heads.latents.a.blocks.0.weight"
 NUM_TENSORS = 4
 
 

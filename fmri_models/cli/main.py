@@ -34,6 +34,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "convert",
+    "subjects",
     "audit",
     "card",
     "push",

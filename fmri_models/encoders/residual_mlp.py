@@ -1,6 +1,6 @@
 """Residual MLP over subject layers: the brain encoder of MindEye and its descendants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -63,7 +63,7 @@ class ResidualMLP(nn.Module):
     """Subject layer, norm and activation, residual blocks, output layer (Scotti et al., 2023).
 
     Args:
-        num_voxels: Number of voxels of each subject.
+        num_voxels: Subject ▶ number of its voxels; a sequence for subjects without names.
         hidden_size: Width of the blocks.
         num_blocks: Number of residual blocks.
         out_features: Number of outputs.
@@ -78,7 +78,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(
         self,
-        num_voxels: Sequence[int],
+        num_voxels: Mapping[str, int] | Sequence[int],
         hidden_size: int,
         num_blocks: int,
         out_features: int,

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from ..tensor_digest import add_tensors
+
 
 def weights_digest(modules: Iterable[nn.Module], dtype: torch.dtype | None = None) -> str:
     """SHA-256 (first 12 digits) of names, shapes, dtypes and values of all parameters and saved buffers.
@@ -19,9 +21,5 @@ def weights_digest(modules: Iterable[nn.Module], dtype: torch.dtype | None = Non
     """
     digest = hashlib.sha256()
     for module in modules:
-        for name, values in sorted(module.state_dict().items()):
-            if dtype is not None and values.is_floating_point():
-                values = values.to(dtype)
-            digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-            digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        add_tensors(digest, module.state_dict(), dtype)
     return digest.hexdigest()[:12]

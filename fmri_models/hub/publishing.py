@@ -1,4 +1,4 @@
-"""Puts a folder on the Hub: a pipeline, a brain model, a processor, an image generator or a trial table."""
+"""Puts a folder on the Hub: a pipeline, a brain model, a processor, an image generator, a subject or a trial table."""
 
 import json
 import shutil
@@ -29,13 +29,14 @@ from ..provenance import (
 )
 from ..reading import parse_json, read_object, read_text
 from ..remote_code import additions
+from ..subject_folder import SUBJECT_FILE, SUBJECT_FILES, SubjectRecord
 from ..training_record import TrainingRecord
 from ..upload_checks import check_folder, check_upload
 from .cards import CARD_FILE, has_card, write_card_of_folder
 from .model_card import write_model_card
 from .owner_statements import OwnerStatements
 
-Format = Literal["pipeline", "brain model", "processor", "image generator", "trial table"]
+Format = Literal["pipeline", "brain model", "processor", "image generator", "subject", "trial table"]
 
 _REPORT = "report.json"
 _MODEL_CONFIG, _PROCESSOR_CONFIG = "config.json", "preprocessor_config.json"
@@ -123,6 +124,8 @@ def publication(
         return _of_table(folder, statements, write)
     if format == "pipeline":
         found = _of_pipeline(folder, statements, unevaluated, pictures, write)
+    elif format == "subject":
+        found = _of_subject(folder, statements, write)
     else:
         found = _of_component(folder, format, statements, write)
     check_folder(folder, found.additions)
@@ -140,6 +143,8 @@ def _format_of(folder: Path) -> Format:
         )
     if (folder / TABLE_FILE).is_file():
         return "trial table"
+    if (folder / SUBJECT_FILE).is_file():
+        return "subject"
     if (folder / INDEX_FILE).is_file():
         return "pipeline" if is_method_class(_index(folder).get("_class_name")) else "image generator"
     if (folder / _MODEL_CONFIG).is_file():
@@ -218,6 +223,19 @@ def _of_component(folder: Path, format: Format, statements: OwnerStatements, wri
     stated = OwnerStatements.of_card(folder / CARD_FILE).replaced_by(statements)
     added = {**_without_places(folder, files, additions(folder, files)), **card}
     return Publication(folder, format, files, added, _notes(None, None, stated))
+
+
+def _of_subject(folder: Path, statements: OwnerStatements, write: bool) -> Publication:
+    SubjectRecord.of_folder(folder)
+    record = TrainingRecord.load(folder)
+    before = OwnerStatements.of_card(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else OwnerStatements()
+    stated = before.replaced_by(statements)
+    terms = terms_of_training(record)
+    check_weights_may_be_shared(terms, str(folder), stated.permission)
+    card = _card(folder, lambda place: write_model_card(place, statements), write)
+    files = sorted({CARD_FILE, *(name for name in SUBJECT_FILES if (folder / name).is_file())})
+    added = {**_without_places(folder, files, {}), **card}
+    return Publication(folder, "subject", files, added, _notes(record, terms, stated))
 
 
 def _card(folder: Path, write_card: Callable[[Path], object], write: bool) -> dict[str, bytes]:

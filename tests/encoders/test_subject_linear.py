@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmri_models.encoders import subject_linear
+from fmri_models.encoders import subject_layers
 from fmri_models.encoders.subject_linear import SubjectLinear
 from fmri_models.errors import FmriModelsError
 
@@ -22,7 +22,7 @@ def layer_and_voxels() -> tuple[SubjectLinear, torch.Tensor]:
 def test_all_layers_on_all_rows_are_the_same_as_each_on_its_own():
     layer, fmri = layer_and_voxels()
     results = []
-    for compute in (layer, lambda *inputs: subject_linear._selected(layer.layers, *inputs, layer.num_voxels)):
+    for compute in (layer, lambda *inputs: subject_layers._selected(layer.layers, *inputs, layer.num_voxels)):
         layer.zero_grad()
         features = compute(fmri, IDS)
         features.square().sum().backward()
@@ -37,8 +37,8 @@ def test_an_id_that_is_none_is_never_another_subjects(subjects):
     layers = nn.ModuleList(nn.Linear(5, 2) for _ in range(subjects))
     fmri, ids = torch.randn(3, 5), torch.tensor([0, subjects, -1])
     with pytest.raises(FmriModelsError, match="give the index of each row's subject"):
-        subject_linear.by_subject(layers, fmri, ids, [5] * subjects)
-    features = subject_linear._selected(layers, fmri, ids, [5] * subjects)
+        subject_layers.by_subject(layers, fmri, ids, [5] * subjects)
+    features = subject_layers._selected(layers, fmri, ids, [5] * subjects)
     assert features[0].isfinite().all() and features[1:].isnan().all()
 
 
@@ -61,7 +61,7 @@ def test_under_autocast_it_computes_what_its_layers_do():
     layer, fmri = layer_and_voxels()
     with torch.autocast("cpu", torch.bfloat16):
         features = layer(fmri, IDS)
-        expected = subject_linear.by_subject(layer.layers, fmri, IDS, layer.num_voxels)
+        expected = subject_layers.by_subject(layer.layers, fmri, IDS, layer.num_voxels)
         of_half = layer(fmri.bfloat16(), IDS)
     assert features.dtype == of_half.dtype == torch.bfloat16
     assert torch.equal(features, expected) and torch.equal(features, of_half)

@@ -1,6 +1,7 @@
 """The linear method: one linear map a subject and target."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from transformers.utils import can_return_tuple
 
 from ...conditions import CONDITION_SPACES
 from ...encoders.disk_backed import is_on_disk, save_sharded
-from ...encoders.subject_linear import by_subject
+from ...encoders.subject_layers import SubjectLayers
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
@@ -65,8 +66,9 @@ class LinearModel(FmriPreTrainedModel):
         self.spaces = {name: space for name, of in CONDITION_SPACES.items() if (space := config.space(of)) is not None}
         self.heads = nn.ModuleDict(
             {
-                target: nn.ModuleList(
-                    BlockedLinear(num_voxels, space.size, config.targets_a_block) for num_voxels in config.num_voxels
+                target: SubjectLayers(
+                    config.voxels_by_subject,
+                    partial(BlockedLinear, out_features=space.size, block_size=config.targets_a_block),
                 )
                 for target, space in self.spaces.items()
             }
@@ -164,8 +166,8 @@ class LinearModel(FmriPreTrainedModel):
         save_sharded(self, folder, max_shard_size)
 
     def _apply_heads(self, target: str, fmri: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        decoded = by_subject(self._heads(target), fmri, indices, self.config.num_voxels)
+        decoded = self._heads(target)(fmri, indices)
         return decoded.reshape(fmri.shape[0], *self.spaces[target].shape)
 
-    def _heads(self, target: str) -> nn.ModuleList:
-        return cast(nn.ModuleList, self.heads[target])
+    def _heads(self, target: str) -> SubjectLayers:
+        return cast(SubjectLayers, self.heads[target])

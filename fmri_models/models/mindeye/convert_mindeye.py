@@ -61,7 +61,7 @@ _PRIOR_RULES: Rules = [
 
 def _encoder_rules(norm_position: int) -> Rules:
     return [
-        (r"input\.layers\.0\.", "lin0.0."),
+        (r"input\.layers\.[^.]+\.", "lin0.0."),
         (r"input_norm_activation\.norm\.", f"lin0.{norm_position}."),
         (r"blocks\.(\d+)\.linear\.", r"mlp.\1.0."),
         (r"blocks\.(\d+)\.norm_activation\.norm\.", rf"mlp.\1.{norm_position}."),

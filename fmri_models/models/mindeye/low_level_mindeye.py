@@ -49,7 +49,7 @@ class MindEyeLowLevelModel(MindEyePreTrainedModel):
         channels = config.low_level_start_channels
         self.start_shape = (channels, *config.low_level_start_size)
         self.encoder = ResidualMLP(
-            config.num_voxels,
+            config.voxels_by_subject,
             config.low_level_hidden_size,
             config.low_level_num_hidden_layers,
             channels * self.start_shape[1] * self.start_shape[2],

@@ -77,7 +77,7 @@ class MindEyeModel(MindEyePreTrainedModel):
             if config.token_components is not None:
                 self.components = TokenComponents(num_tokens * size, config.token_components)
             self.backbone = ResidualMLP(
-                config.num_voxels,
+                config.voxels_by_subject,
                 config.hidden_size,
                 config.num_hidden_layers,
                 num_tokens * size if self.components is None else self.components.num_components,
