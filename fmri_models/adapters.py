@@ -28,7 +28,7 @@ ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 ADAPTER_FILES = (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE)
 _MEND = "save the adapter again, or remove it"
 # Before the names of tensors in PEFT's files.
-_WRAPPED = "base_model.model."
+WRAPPED = "base_model.model."
 # Sizes that some method of PEFT allocates by; each of them is a dimension of what it stores.
 _SIZES = ("r", "init_r", "n_frequency", "num_vectors")
 
@@ -250,7 +250,7 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = not is_trainable
         stored = load_file(folder / ADAPTER_WEIGHTS_FILE)
-        stored = {name.removeprefix(_WRAPPED): values for name, values in stored.items()}
+        stored = {name.removeprefix(WRAPPED): values for name, values in stored.items()}
         if prefixes := prefixes_today(model, stored):
             stored = {name_today(name, prefixes): values for name, values in stored.items()}
             _name_as_today(config, model, prefixes)

@@ -46,6 +46,17 @@ from .reading import read_object
 from .remote_code import LoadedByItsPackage, PushedWithCode, additions
 from .retrieval import DEFAULT_TOP_K, Embeddings, Query, Retrieved, retrieve
 from .saving import merged_folder, weights_no_longer_needed
+from .subject_adapters import (
+    SUBJECT_ADAPTER_FILES,
+    SUBJECT_ADAPTERS,
+    adapted_subjects,
+    by_adapter,
+    check_only_of_subjects,
+    read_subject_adapter,
+    read_subject_adapters,
+    write_subject_adapter,
+    write_subject_adapters,
+)
 from .swapping import recover, written_files
 from .traced import becomes_a_graph
 from .weights import MEND, check_model_folder, check_variant, check_variant_name, variants_in
@@ -92,6 +103,10 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         # What is called beside forward has to find weights that are kept elsewhere, whoever writes the method.
         for name in _COMPUTING_METHODS & cls.__dict__.keys():
             setattr(cls, name, with_hooks(cls.__dict__[name]))
+        # Rows of subjects with adapters of their own are computed with these.
+        for name in ("decode", "retrieval_embeds"):
+            if name in cls.__dict__:
+                setattr(cls, name, by_adapter(cls.__dict__[name]))
 
     @classmethod
     def from_original(cls, checkpoint: str | os.PathLike | dict[str, torch.Tensor], **config_overrides: Any) -> Any:
@@ -113,6 +128,17 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
             RuntimeError: It has other parts or sizes.
         """
         self.load_state_dict(initial.state_dict())
+
+    def write_subject_adapter(self, name: str, folder: Path) -> bool:
+        """Writes the LoRA of a subject on shared weights, if it has one; as in `HasSubjects`."""
+        if name not in adapted_subjects(self):
+            return False
+        write_subject_adapter(self, name, folder)
+        return True
+
+    def read_subject_adapter(self, name: str, folder: Path) -> None:
+        """Puts the LoRA of a subject on the shared weights; as in `HasSubjects`."""
+        read_subject_adapter(self, name, folder)
 
     @property
     def samples(self) -> bool:
@@ -358,6 +384,7 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
             _forget_former_names(model, prefixes)
         place = os.path.join(place, subfolder) if subfolder and is_folder(place) else place
         model.name_or_path = model.config.name_or_path = place
+        read_subject_adapters(model, folder)
         return loaded
 
     @classmethod
@@ -456,8 +483,20 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
             upload_saved(save_directory, files, "model", push_options, additions(Path(save_directory), files))
 
     def _write_pretrained(self, folder: Path, **kwargs: Any) -> None:
-        """Writes configuration and weights into an empty folder; of a model with an adapter that alone."""
+        """Writes configuration and weights into an empty folder; of a model with an adapter that alone.
+
+        Adapters of subjects lie in folders beside the weights.
+        """
         check_own_patterns(self)
+        if adapted_subjects(self):
+            check_only_of_subjects(self)
+            write_subject_adapters(self, folder)
+            self._hf_peft_config_loaded = False
+            try:
+                super().save_pretrained(folder, **{"state_dict": base_state(self), **kwargs})
+            finally:
+                self._hf_peft_config_loaded = True
+            return
         if has_adapter_layers(unwrapped(self)) and not adapters_of(self) and kwargs.get("state_dict") is None:
             kwargs["state_dict"] = base_state(self)
         super().save_pretrained(folder, **kwargs)
@@ -576,6 +615,8 @@ def _no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     obsolete = weights_no_longer_needed(folder, written)
     if CONFIG_FILE in written:
         obsolete += [name for name in ADAPTER_FILES if name not in written and (folder / name).is_file()]
+        of_subjects = (each.relative_to(folder).as_posix() for each in folder.glob(f"{SUBJECT_ADAPTERS}/*/*"))
+        obsolete += [name for name in of_subjects if name not in written]
     return obsolete
 
 
@@ -588,6 +629,6 @@ def _no_id(found: str) -> FmriModelsError:
 def _local_folder(name_or_path: str, kwargs: dict[str, Any]) -> Path:
     """The folder itself, or that of the cache with what the Hub has of the model."""
     prefix = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
-    patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, *ADAPTER_FILES)]
+    patterns = [f"{prefix}{name}" for name in (CONFIG_FILE, *ADAPTER_FILES, *SUBJECT_ADAPTER_FILES)]
     patterns += weights_patterns(prefix, kwargs.get("variant"))
     return local_folder(name_or_path, patterns, **fetch_options(kwargs))

@@ -40,6 +40,8 @@ class Batch(TypedDict, total=False):
     # (B,) long, indices into `config.subject_names`.
     subject_ids: Required[torch.Tensor]
     stimulus_ids: Required[list[str]]
+    # (B,) long, the same number for rows of the same stimulus, of one subject or of several; -1 without a stimulus.
+    stimulus: torch.Tensor
     # (B, …) float32 each, in the shape of its space.
     image_embeds: torch.Tensor
     text_embeds: torch.Tensor
@@ -182,7 +184,9 @@ class GradientObjective(Objective, ABC, Generic[Model]):
             progress: Share of the stage's steps that are done, from 0 to 1.
             gather: Joins what is compared over processes and batches. It is to be called for the same tensors in each
                 batch of a step, and what is computed from them has to be the same in each, without draws of its own.
-            generator: Source of all draws but PyTorch's own, such as dropout; on the CPU.
+            generator: Source of all draws but PyTorch's own, such as dropout; on the CPU. It draws the same in all
+                processes that share a batch; what is drawn for each example is drawn with
+                [`~fmri_models.draws.drawn_by_row`], so that a step does not depend on the number of processes.
 
         Returns:
             Name ▶ scalar: `loss` is minimised, the others are logged.

@@ -97,6 +97,7 @@ PIPELINE = FolderFormat(
     "model_index.json",
     (
         "training.json", "conversion.json", *(f"brain_model/{name}" for name in (*_COMPONENT, *_ADAPTER)),
+        *(f"brain_model/subject_adapters/*/{name}" for name in _ADAPTER),
         "processor/preprocessor_config.json", "processor/fmri_statistics.*", "image_generator/model_index.json",
         *(f"image_generator/*/{name}" for name in _COMPONENT), *_GENERATOR_ADAPTER, *REPORT_FILES,
     ),

@@ -27,6 +27,7 @@ from .provenance import ACCOMPANYING_FILES
 from .reading import read_object
 from .registry import report_finder
 from .saving import check_schema, weights_no_longer_needed
+from .subject_adapters import SUBJECT_ADAPTER_FILES
 from .swapping import recover, written_files
 
 # 2: the image generator may be named instead of contained.
@@ -62,7 +63,7 @@ def local_pipeline(path: str, kwargs: dict[str, Any]) -> Path:
             patterns += [f"{prefix}{ending}" for ending in _COMPONENT_FILES]
             for variant in variants[component]:
                 patterns += weights_patterns(prefix, variant)
-    patterns += [f"brain_model/{name}" for name in ADAPTER_FILES]
+    patterns += [f"brain_model/{name}" for name in (*ADAPTER_FILES, *SUBJECT_ADAPTER_FILES)]
     patterns += adapter_files() if index.get(ADAPTER_KEY) else []
     return fetch_folder(path, patterns, **options)
 

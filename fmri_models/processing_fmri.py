@@ -551,6 +551,21 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             return []
         return sorted(set(as_sessions(sessions).reshape(-1).tolist()) - set(self.subject(name).sessions))
 
+    def with_subjects_of(self, other: "FmriProcessor") -> "FmriProcessor":
+        """A processor with the subjects of this one and, behind them, those of another one with the same options.
+
+        Raises:
+            FmriModelsError: Both have a subject of one name, an option differs, or a subject is too wide.
+        """
+        joined = self.subset(self.subject_names)
+        for name in other.subject_names:
+            statistics = joined.statistics_of(other, name)
+            joined.processed_width(statistics)
+            joined.put_subject(name, statistics)
+        sources = {source for each in (self, other) for source in each.noise_ceiling_source.split(", ") if source}
+        joined.noise_ceiling_source = ", ".join(sorted(sources))
+        return joined
+
     def read_voxels_of(self, other: "FmriProcessor") -> None:
         """Reads the same voxels as another processor, whatever they were chosen by.
 

@@ -55,6 +55,7 @@ from .records import import_path
 from .registry import card_writer
 from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
+from .subject_adapters import adapted_subjects, check_only_of_subjects
 from .subject_folder import no_longer_needed as subject_files_no_longer_needed
 from .subject_folder import size_of, subject_folder
 from .swapping import recover, written_files
@@ -140,7 +141,7 @@ class StoredPipeline(HoldsGenerator):
                 super().save_pretrained(str(partial), **kwargs)
             if (adapter := self._held.present_adapter()) is not None:
                 adapter.write(partial / ADAPTER_FOLDER)
-            if adapters_of(self.brain_model):
+            if adapters_of(self.brain_model) and not adapted_subjects(self.brain_model):
                 self._save_base(partial / "brain_model", kwargs)
             without_places(partial / INDEX_FILE, Path(save_directory))
             if changed:
@@ -181,7 +182,9 @@ class StoredPipeline(HoldsGenerator):
                 check_without_adapters(generator.components, type(generator).__name__, note)
         # Options of the processor may have been changed since; what does not fit could not be loaded.
         check_subjects(brain_model, self.processor)
-        if adapters_of(brain_model):
+        if adapted_subjects(brain_model):
+            check_only_of_subjects(brain_model)
+        elif adapters_of(brain_model):
             check_can_be_kept(brain_model)
 
     def _register_as_it_is(self) -> None:

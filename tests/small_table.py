@@ -13,19 +13,27 @@ PARTS = {"train": 60, "validation": 10, "test": 12}
 SIZE = 12
 
 
-def write_small_table(path: Path, subjects: tuple[str, ...] = ("subj07", "subj02"), noise: float = 0.5) -> Path:
+def write_small_table(
+    path: Path,
+    subjects: tuple[str, ...] = ("subj07", "subj02"),
+    noise: float = 0.5,
+    name: str = "small",
+    first_picture: int = 0,
+    subject_names: dict[str, str] | None = None,
+) -> Path:
     """Blurred random pictures, three repetitions in three sessions of slightly different gain, noisy linear voxels."""
-    pictures = _pictures(sum(PARTS.values()))
+    pictures = _pictures(first_picture + sum(PARTS.values()))[first_picture:]
     ids = [f"picture{index:03d}" for index in range(len(pictures))]
     with TrialTableWriter(
-        path, name="small", simulated=True, description="For tests.", license="CC0", source="drawn"
+        path, name=name, simulated=True, description="For tests.", license="CC0", source="drawn"
     ) as writer:
         writer.add_stimuli(
-            {"stimulus_id": name, "image": picture, "captions": [], "category": None, "factors": None}
-            for name, picture in zip(ids, pictures, strict=True)
+            {"stimulus_id": stimulus, "image": picture, "captions": [], "category": None, "factors": None}
+            for stimulus, picture in zip(ids, pictures, strict=True)
         )
         for number, subject in enumerate(subjects):
-            _add_subject(writer, subject, number, ids, pictures, noise)
+            named = (subject_names or {}).get(subject, subject)
+            _add_subject(writer, named, number, ids, pictures, noise, NUM_VOXELS[subject])
     return path
 
 
@@ -36,12 +44,18 @@ def _pictures(count: int) -> np.ndarray:
 
 
 def _add_subject(
-    writer: TrialTableWriter, subject: str, number: int, ids: list[str], pictures: np.ndarray, noise: float
+    writer: TrialTableWriter,
+    subject: str,
+    number: int,
+    ids: list[str],
+    pictures: np.ndarray,
+    noise: float,
+    num_voxels: int,
 ) -> None:
     rng = np.random.default_rng(100 + number)
-    weights = rng.normal(size=(SIZE * SIZE, NUM_VOXELS[subject])) / SIZE
+    weights = rng.normal(size=(SIZE * SIZE, num_voxels)) / SIZE
     expected = (pictures.reshape(len(pictures), -1) / 255 - 0.5) @ weights
-    writer.add_voxels(subject, NUM_VOXELS[subject], roi=["V1"] * NUM_VOXELS[subject])
+    writer.add_voxels(subject, num_voxels, roi=["V1"] * num_voxels)
     first, trial = 0, 0
     for part, count in PARTS.items():
         rows = np.repeat(np.arange(first, first + count), 3)

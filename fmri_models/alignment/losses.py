@@ -63,7 +63,13 @@ def _within_subjects(permutation: torch.Tensor, subject_ids: torch.Tensor) -> to
     return result
 
 
-def mixco(fmri: torch.Tensor, permutation: torch.Tensor, betas: torch.Tensor, select: torch.Tensor) -> torch.Tensor:
+def mixco(
+    fmri: torch.Tensor,
+    permutation: torch.Tensor,
+    betas: torch.Tensor,
+    select: torch.Tensor,
+    others: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mixes selected rows with another one: beta times the row plus (1 - beta) times the other.
 
     Args:
@@ -71,9 +77,10 @@ def mixco(fmri: torch.Tensor, permutation: torch.Tensor, betas: torch.Tensor, se
         permutation: (B,) the other rows.
         betas: (B,) share of the row itself.
         select: (B,) bool; what is not selected stays as it is.
+        others: (N, …) what the permutation points into, such as the rows of all processes; None for `fmri` itself.
     """
     share = effective_betas(betas, select).to(fmri.dtype).reshape(-1, *[1] * (fmri.ndim - 1))
-    return share * fmri + (1 - share) * fmri[permutation]
+    return share * fmri + (1 - share) * (fmri if others is None else others)[permutation]
 
 
 def effective_betas(betas: torch.Tensor, select: torch.Tensor) -> torch.Tensor:

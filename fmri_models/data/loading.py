@@ -1,7 +1,7 @@
 """Examples for training by gradient: processed voxels beside cached targets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,29 @@ from .targets import TARGET_SPACES, Target, cached_targets
 
 # Enough for statistics of targets; all of 9,000 pictures' tokens would be 7 GB at the published size.
 _MOST_DISTINCT_TARGETS = 4096
+
+
+class Examples(Protocol):
+    """Examples of one or several subjects, one after the other, that give whole batches."""
+
+    @property
+    def subject_sizes(self) -> list[int]:
+        """How many examples each subject has that has any, in their order."""
+
+    @property
+    def num_own(self) -> int:
+        """How many of these are of the recipe's own table; those of further sources come behind."""
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(examples,) str: what tells the stimulus of each example from others; empty where there is none."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch: ...
+
+    def distinct_targets(self, name: str) -> np.ndarray | None:
+        """(pictures, values) targets of each picture that is shown, once, as float32; None if there are none."""
 
 
 class TrialDataset(Dataset):
@@ -57,6 +80,22 @@ class TrialDataset(Dataset):
                 )
         self._ends = np.cumsum([len(examples) for examples in self.subjects])
         self._stimuli = self._positions_of_stimuli(target_ids) if self.targets else None
+        self._stimulus = stimulus_numbers(self.shown)
+
+    @property
+    def subject_sizes(self) -> list[int]:
+        """How many examples each subject has that has any, in their order."""
+        return [len(examples) for examples in self.subjects if len(examples)]
+
+    @property
+    def num_own(self) -> int:
+        """All subjects are of one table."""
+        return len(self.subject_sizes)
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(examples,) str stimulus of each example; empty where there is none."""
+        return np.concatenate([np.empty(0, dtype=str), *(examples.stimulus_ids for examples in self.subjects)])
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -70,8 +109,9 @@ class TrialDataset(Dataset):
 
         Returns:
             `fmri` (B, width) float32, or (B, repetitions, width) if examples hold all of them, zero-padded to the
-            widest subject, `subject_ids` (B,) long, `stimulus_ids` list of str, and each target (B, …), floating point
-            as float32.
+            widest subject, `subject_ids` (B,) long, `stimulus_ids` list of str, `stimulus` (B,) long, the same number
+            for rows of the same stimulus and -1 for those without one, and each target (B, …), floating point as
+            float32.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
@@ -92,6 +132,7 @@ class TrialDataset(Dataset):
                 str(self.subjects[number].stimulus_ids[position])
                 for number, position in zip(which, positions, strict=True)
             ],
+            "stimulus": torch.from_numpy(self._stimulus[chosen]),
         }
         if self._stimuli is not None:
             wanted = self._stimuli[chosen]
@@ -129,6 +170,12 @@ class TrialDataset(Dataset):
                 f"{len(missing)} stimuli have no target ({listed(missing)}); expected one for each shown."
             )
         return np.array([position_of[stimulus] for stimulus in shown], dtype=np.int64)
+
+
+def stimulus_numbers(shown: np.ndarray) -> np.ndarray:
+    """(examples,) int64: the same number for examples of the same stimulus, -1 for those without one."""
+    numbers = np.unique(shown, return_inverse=True)[1].astype(np.int64)
+    return np.where(shown == "", -1, numbers)
 
 
 def _gather(values: np.ndarray, positions: np.ndarray) -> np.ndarray:

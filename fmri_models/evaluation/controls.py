@@ -24,6 +24,7 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from ..training_record import TrainingRecord
+from .held_out import subjects_in_table
 from .learning import targets_of_references
 
 
@@ -86,6 +87,7 @@ class LinearReferences:
     ) -> None:
         self.pipeline = pipeline
         self.generator = generator
+        self.subjects = subjects_in_table(pipeline, table, record)
         self._contents = table.stimuli.content_hashes
         self.targets = targets_of_references(pipeline, generator)
         model = pipeline.brain_model
@@ -97,7 +99,7 @@ class LinearReferences:
         parts = labelled_parts(record.train_parts)
         trained_on = record.repetitions
         if not self._is_evaluated:
-            subjects = pipeline.processor.subject_names
+            subjects = self.subjects
             objective = get_method("linear").load("objective")(selection="auto")
             self._selection, parts = settled_fit(objective, table, subjects, parts, ["validation"], *self._where)
             trained_on = training_repetitions(table, record.split, "average")
@@ -117,6 +119,8 @@ class LinearReferences:
     def _fitted_processor(self, table: TrialTable, parts: Sequence[str], record: TrainingRecord) -> FmriProcessor:
         """The pipeline's, or one like it with the statistics of what ridge learns from, where that is more."""
         own = self.pipeline.processor
+        if self.subjects != own.subject_names:
+            own = own.subset(self.subjects)
         if set(parts) <= set(record.train_parts) or own.statistics == "identity":
             return own
         return fit_processor(table, own.subject_names, parts, *self._where, **own.options)
@@ -170,7 +174,7 @@ class LinearReferences:
         method = get_method("linear")
         evaluated = self.pipeline.brain_model.config
         config = method.load("config")(
-            subject_names=evaluated.subject_names,
+            subject_names=self.subjects,
             num_voxels=self.processor.num_voxels,
             **{TARGET_SPACES[name]: self._space(name) for name in self.targets},
         )

@@ -34,7 +34,7 @@ from .evaluated_pipelines import (
     tested_stimuli,
 )
 from .evaluated_subject import EvaluatedSubject
-from .held_out import held_out_notes
+from .held_out import held_out_notes, subjects_in_table
 from .learning import describe_rows, generator_of_references, notes_on_learning
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
@@ -131,7 +131,7 @@ class Evaluation:
             if self.refit is not None:
                 with progress.phase("Training the method itself on exchanged pairs"):
                     refitted = self.refit(pipeline, table, record, self.seed)
-            for subject in pipeline.processor.subject_names:
+            for subject in subjects_in_table(pipeline, table, record):
                 if not tested_stimuli(table, subject, record):
                     untested.setdefault(subject, []).append(record.fold)
                     continue
@@ -197,7 +197,7 @@ class Evaluation:
         drawn = time.perf_counter() - started
         protocol = self.protocol.with_trial_average(self.repetitions == "average")
         scores = items.scores(protocol, self.seed)
-        copies = near_copies_of_folds(table, record.split, pipeline.processor.subject_names, items.folds)
+        copies = near_copies_of_folds(table, record.split, subjects_in_table(pipeline, table, record), items.folds)
         near_copies = near_copies_content(copies, items, protocol, self.seed)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         num_folds = table.num_folds(record.split)

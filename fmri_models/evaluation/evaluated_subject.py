@@ -238,7 +238,10 @@ class EvaluatedSubject:
         """Features (n, own width) of the subject as a model takes them: (n, widest subject), and (n,) its index."""
         width = max(model.config.num_voxels)
         padded = torch.nn.functional.pad(features, (0, width - features.shape[1]))
-        subject = self.pipeline.processor.subject_names.index(self.subject)
+        # Of a pipeline with subjects of several tables, a reference has those of this table.
+        known = model.config.subject_names
+        names = known if self.subject in known else self.pipeline.processor.subject_names
+        subject = names.index(self.subject)
         return padded, torch.full((len(features),), subject)
 
     # ---------------------------------------------------------------------------------------------------- pictures

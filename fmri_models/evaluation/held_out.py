@@ -106,6 +106,22 @@ def held_out_trials(
     return HeldOut(trials, split, fold, part, frozenset(learned), tuple(doubts), repeats, fmri)
 
 
+def subjects_in_table(pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord) -> list[str]:
+    """Which of a pipeline's subjects are those of a table: all, unless some were added to those of another one.
+
+    Args:
+        pipeline: The pipeline.
+        table: The trial table.
+        record: How it was trained.
+    """
+    names = list(pipeline.processor.subject_names)
+    if not record.recipe.get("adaptation"):
+        return names
+    is_own = record.table_fingerprint == table.fingerprint
+    added = record.recipe.get("subjects") if is_own else None
+    return [name for name in names if name in (added or table.subjects)]
+
+
 def check_trained_split(record: TrainingRecord, table: TrialTable, what: str | os.PathLike = "The pipeline") -> None:
     """Refuses a table that a pipeline was not trained on, and a split that was drawn again after the training.
 

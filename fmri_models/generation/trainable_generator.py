@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..adapters import without_adapter_layers
 from ..conditions import Conditions
+from ..draws import drawn_by_row
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 
@@ -165,9 +167,11 @@ def diffusion_loss(
     """
     schedule = DDPMScheduler.from_config(scheduler.config)
     if timesteps is None:
-        timesteps = torch.randint(0, schedule.config.num_train_timesteps, (len(latents),), generator=generator)
+        timesteps = drawn_by_row(
+            partial(torch.randint, 0, schedule.config.num_train_timesteps), (len(latents),), generator
+        )
     if noise is None:
-        noise = torch.randn(latents.shape, generator=generator)
+        noise = drawn_by_row(torch.randn, latents.shape, generator)
     timesteps, noise = timesteps.to(latents.device), noise.to(latents)
     predicted = predict(schedule.add_noise(latents, noise, timesteps), timesteps, told)
     wanted = {"epsilon": noise, "sample": latents}.get(schedule.config.prediction_type)

@@ -47,6 +47,13 @@ def subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> lis
                     f"{name} has no trials in {', '.join(parts)} of the split {recipe.split!r} (fold {recipe.fold}); "
                     "leave the subject out with subjects=[...], or train on another split."
                 )
+            trained = len(table.trials(name, recipe.train_parts, recipe.split, recipe.fold))
+            if trained == 1 and recipe.trains_by_gradient:
+                raise FmriModelsError(
+                    f"{name} has one trial in {', '.join(recipe.train_parts)} of the split {recipe.split!r} (fold "
+                    f"{recipe.fold}), which has no spread to standardise by; leave the subject out with "
+                    "subjects=[...], or train on another split."
+                )
             # What has no image generator is evaluated nowhere.
             is_tested = recipe.generator is not None
             if is_tested and len(table.trials(name, schema.TEST, recipe.split, recipe.fold)) == 0:

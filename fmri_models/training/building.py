@@ -22,12 +22,16 @@ from ..modeling_fmri import FmriPreTrainedModel
 from ..names import one_line
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
+from .adaptation import adapted_model, base_configuration, base_processor, base_tables, put_lora
 from .initial_model import load_initial_weights
 from .inner_folds import INNER_SPLIT
 from .no_generator import NoImageGenerator, check_needs_no_generator
 from .recipe import Recipe
 from .recipe_options import OWN_PROCESSOR_KEYS, check_keys
 from .round_trip import say_what_is_lost
+from .sources import opened_sources
+from .training_subjects import TrainingSubjects
+from .unpaired import as_wide
 
 # Bytes of weights of a closed-form method beyond which they live in a file while they are computed.
 WEIGHTS_IN_MEMORY = 2**31
@@ -46,6 +50,16 @@ class NamesSpaces(Protocol):
 
     @property
     def learned_condition_spaces(self) -> Mapping[str, EmbeddingSpace]: ...
+
+
+class NamesSubjects(Protocol):
+    """The subjects of a model; a processor names them, and so does what knows those of sources."""
+
+    @property
+    def subject_names(self) -> list[str]: ...
+
+    @property
+    def num_voxels(self) -> list[int]: ...
 
 
 def recipe_subjects(recipe: Recipe, table: TrialTable) -> list[str]:
@@ -75,9 +89,26 @@ def processor_for(recipe: Recipe, table: TrialTable) -> FmriProcessor:
     read = {part for stage in recipe.stages for part in stage.held_out_parts}
     # Inner folds of a selection are scored on their test part.
     read |= {schema.TEST} if recipe.split == INNER_SPLIT else set()
-    return fit_processor(
-        table, subjects, recipe.train_parts, recipe.split, recipe.fold, sorted(read), **recipe.processor
-    )
+    options = recipe.processor
+    if recipe.adaptation is not None:
+        base = base_processor(recipe)
+        options = as_wide(base.options, base)
+    return fit_processor(table, subjects, recipe.train_parts, recipe.split, recipe.fold, sorted(read), **options)
+
+
+def training_subjects(recipe: Recipe, table: TrialTable) -> TrainingSubjects:
+    """Whom the recipe learns from: with the processors of its subjects, of those that the base has, and of sources.
+
+    Raises:
+        FmriModelsError: As [`processor_for`]; or a source or the base does not fit.
+    """
+    own = processor_for(recipe, table)
+    base = None if recipe.adaptation is None else base_processor(recipe)
+    if base is None and not recipe.sources:
+        return TrainingSubjects(own)
+    known = () if base is None else base_tables(recipe)
+    sources = opened_sources(recipe.sources, table, own.subject_names, own, base, known)
+    return TrainingSubjects(own, None if base is None else base.with_subjects_of(own), sources)
 
 
 def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
@@ -119,28 +150,54 @@ def recipe_targets(recipe: Recipe, generator: NamesSpaces) -> list[Target]:
     return [available[target] for target in chosen]
 
 
-def planned_model(recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces) -> FmriPreTrainedModel:
+def planned_training(recipe: Recipe, subjects: TrainingSubjects, generator: NamesSpaces) -> FmriPreTrainedModel:
+    """The model that is trained, with the subjects of an initial model and of sources, without its weights.
+
+    It is on the device `meta`, but for layers of subjects that are added and LoRA.
+
+    Args:
+        recipe: The recipe.
+        subjects: Whom it has in training.
+        generator: Names the spaces.
+
+    Raises:
+        FmriModelsError: As [`build_model`].
+    """
+    if recipe.adaptation is None:
+        model = planned_model(recipe, subjects.processor, generator)
+        new = {}
+    else:
+        model = _planned(recipe, base_configuration(recipe))
+        new = dict(zip(subjects.own.subject_names, subjects.own.num_voxels, strict=True))
+    for name, width in {**new, **subjects.passing}.items():
+        model.add_subject(name, width)
+    if recipe.adaptation == "lora":
+        put_lora(recipe, model, list(new))
+    return model
+
+
+def planned_model(recipe: Recipe, subjects: NamesSubjects, generator: NamesSpaces) -> FmriPreTrainedModel:
     """The model for the recipe's subjects and the generator's spaces, on the device `meta`: with sizes and no weights.
 
     Args:
         recipe: The recipe.
-        processor: Names the subjects and their voxels.
+        subjects: Names the subjects and their voxels.
         generator: Names the spaces.
 
     Raises:
         FmriModelsError: The recipe has a model option that the method's configuration lacks or refuses.
     """
-    return _planned(recipe, _configuration(recipe, processor, generator))
+    return _planned(recipe, _configuration(recipe, subjects, generator))
 
 
 def untrained_model(
-    recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces, scratch: Path | None = None
+    recipe: Recipe, subjects: NamesSubjects, generator: NamesSpaces, scratch: Path | None = None
 ) -> FmriPreTrainedModel:
     """The model for the recipe's subjects and the generator's spaces, with its own initial weights.
 
     Args:
         recipe: The recipe.
-        processor: Names the subjects and their voxels.
+        subjects: Names the subjects and their voxels.
         generator: Names the spaces.
         scratch: Where the weights of a closed-form method may live if they are too many for memory; None keeps all in
             memory.
@@ -148,7 +205,7 @@ def untrained_model(
     Raises:
         FmriModelsError: The recipe has a model option that the method's configuration lacks or refuses.
     """
-    config = _configuration(recipe, processor, generator)
+    config = _configuration(recipe, subjects, generator)
     planned = _planned(recipe, config)
     if scratch is None or num_weight_bytes(planned) <= WEIGHTS_IN_MEMORY:
         return get_method(recipe.method).load("model")(config)
@@ -157,22 +214,33 @@ def untrained_model(
 
 
 def build_model(
-    recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces, scratch: Path | None = None
+    recipe: Recipe,
+    subjects: FmriProcessor | TrainingSubjects,
+    generator: NamesSpaces,
+    scratch: Path | None = None,
 ) -> FmriPreTrainedModel:
     """The model that training starts from: an untrained one, or one with the weights of the recipe's initial model.
 
     Args:
         recipe: The recipe.
-        processor: Names the subjects and their voxels.
+        subjects: Names the subjects and their voxels, those of sources with them where there are any.
         generator: Names the spaces.
         scratch: As for [`untrained_model`].
 
     Raises:
         FmriModelsError: A model option or the initial model does not fit.
     """
-    model = untrained_model(recipe, processor, generator, scratch)
-    if recipe.initial_model is not None:
-        load_initial_weights(model, recipe.initial_model, processor)
+    whole = subjects if isinstance(subjects, TrainingSubjects) else TrainingSubjects(subjects)
+    if recipe.adaptation is not None:
+        model = adapted_model(recipe, whole, generator)
+    else:
+        model = untrained_model(recipe, whole.processor, generator, scratch)
+        if recipe.initial_model is not None:
+            load_initial_weights(model, recipe.initial_model, whole.processor)
+    for name, width in whole.passing.items():
+        model.add_subject(name, width)
+    if recipe.adaptation == "lora":
+        put_lora(recipe, model, whole.own.subject_names)
     return model
 
 
@@ -204,7 +272,7 @@ def _learned_spaces(recipe: Recipe, config_class: type[FmriConfig], generator: N
     return found
 
 
-def _configuration(recipe: Recipe, processor: FmriProcessor, generator: NamesSpaces) -> FmriConfig:
+def _configuration(recipe: Recipe, subjects: NamesSubjects, generator: NamesSpaces) -> FmriConfig:
     config_class: type[FmriConfig] = get_method(recipe.method).load("config")
     targets = recipe_targets(recipe, generator) if config_class.decodes_targets else []
     names = [TARGET_SPACES[target] for target in targets]
@@ -213,7 +281,7 @@ def _configuration(recipe: Recipe, processor: FmriProcessor, generator: NamesSpa
     check_keys(recipe.model, config_class, "The recipe's model")
     try:
         return config_class(
-            subject_names=processor.subject_names, num_voxels=processor.num_voxels, **spaces, **recipe.model
+            subject_names=subjects.subject_names, num_voxels=subjects.num_voxels, **spaces, **recipe.model
         )
     except (TypeError, StrictDataclassError) as error:
         raise FmriModelsError(

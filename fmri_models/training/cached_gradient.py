@@ -27,12 +27,14 @@ class JoinedBatches:
 
     Args:
         num_batches: Micro-batches of the step, all of the same number of examples.
-        num_processes: Processes that train together.
+        num_processes: Processes whose examples are compared with each other.
+        gather: Joins the examples of these.
     """
 
-    def __init__(self, num_batches: int, num_processes: int = 1) -> None:
+    def __init__(self, num_batches: int, num_processes: int = 1, gather: Gather = gather_examples) -> None:
         self._num_batches = num_batches
         self._num_processes = num_processes
+        self._gather = gather
         self._examples: list[list[torch.Tensor]] = [[] for _ in range(num_batches)]
 
     def reading(self, number: int) -> Gather:
@@ -54,7 +56,7 @@ class JoinedBatches:
             if not was_read:
                 self._examples[number].append(tensor.detach())
             examples = self._examples_of_call(next(calls))
-            return gather_examples(_Join.apply(tensor, number, examples))
+            return self._gather(_Join.apply(tensor, number, examples))
 
         return gather
 

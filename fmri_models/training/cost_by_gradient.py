@@ -5,21 +5,24 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..data.batches import SeededBatches
+from ..data.batches import BatchOrder
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import parse_source
 from ..modeling_fmri import FmriPreTrainedModel
-from .building import NamesSpaces, image_generator_for, planned_model, processor_for
+from .adaptation import learning_parameters
+from .building import NamesSpaces, image_generator_for, planned_training, training_subjects
 from .checkpoints import KEPT_CHECKPOINTS
 from .learning_generator import check_can_learn, planned_parameters
 from .planned_generators import planned_generator
 from .recipe import Recipe, Stage
-from .stage_examples import num_examples
+from .sampling import order_of_sizes
+from .stage_examples import num_examples, num_examples_of
 from .stage_memory import StageMemory, available_memory, gibibytes
 from .stage_objectives import closed_form_objective, gradient_objective
 from .step_timing import timings
+from .training_subjects import TrainingSubjects
 
 # Weights, gradients and moments beyond this are large, and what makes them smaller is said.
 _LARGE = 2**32
@@ -41,7 +44,7 @@ class _Plan(NamedTuple):
     memory: StageMemory
     generator: _OfGenerator
     is_validated: bool
-    order: SeededBatches
+    order: BatchOrder
 
 
 def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedModel, list[tuple[str, str]]]:
@@ -50,15 +53,15 @@ def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedM
     Raises:
         FmriModelsError: The recipe does not fit the data.
     """
-    processor = processor_for(recipe, table)
+    subjects = training_subjects(recipe, table)
     generator = None if recipe.generator is None else planned_generator(recipe.generator)
     spaces = image_generator_for(recipe, table) if generator is None else generator
-    model = planned_model(recipe, processor, spaces)
-    plans = {number: _planned(recipe, table, stage, model, spaces) for number, stage in enumerate(recipe.stages)}
+    model = planned_training(recipe, subjects, spaces)
+    plans = {number: _planned(recipe, table, stage, model, subjects, spaces) for number, stage in enumerate(recipe.stages)}
     times: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
     if not any(times.values()):
         assert isinstance(spaces, ImageGenerator)
-        times = timings(recipe, table, processor, spaces)
+        times = timings(recipe, table, subjects, spaces)
     lines: list[tuple[str, str]] = []
     for number, stage in enumerate(recipe.stages):
         plan = plans[number]
@@ -70,7 +73,12 @@ def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedM
 
 
 def _planned(
-    recipe: Recipe, table: TrialTable, stage: Stage, model: FmriPreTrainedModel, generator: NamesSpaces
+    recipe: Recipe,
+    table: TrialTable,
+    stage: Stage,
+    model: FmriPreTrainedModel,
+    subjects: TrainingSubjects,
+    generator: NamesSpaces,
 ) -> _Plan | None:
     """None for a stage in closed form."""
     if stage.training is None:
@@ -78,15 +86,18 @@ def _planned(
         return None
     objective = gradient_objective(recipe, stage)
 
-    def count(parts: list[str]) -> int:
-        return sum(num_examples(recipe, table, name, parts) for name in model.config.subject_names)
+    def counts(parts: list[str]) -> list[int]:
+        found = (num_examples(recipe, table, name, parts) for name in subjects.own.subject_names)
+        return [count for count in found if count]
 
-    if (number := count(stage.train_on)) == 0:
+    if not (own := counts(stage.train_on)):
         raise FmriModelsError(f"The stage {stage.name!r} has no trials to learn from in {', '.join(stage.train_on)}.")
-    is_validated = bool(stage.held_out_parts) and count(stage.held_out_parts) > 0
-    order = SeededBatches(number, stage.training.batch_size, seed=0)
+    is_validated = bool(stage.held_out_parts) and bool(counts(stage.held_out_parts))
+    others = [num_examples_of(source, recipe.repetitions, name) for source in subjects.sources for name in source.names]
+    order = order_of_sizes([*own, *(count for count in others if count)], len(own), stage.training)
+    among = learning_parameters(recipe, model, subjects)
     trained = _of_generator(stage, generator)
-    memory = StageMemory.of(model, objective, stage.training, trained.parameters, trained.read)
+    memory = StageMemory.of(model, objective, stage.training, among, trained.parameters, trained.read)
     return _Plan(memory, trained, is_validated, order)
 
 

@@ -23,6 +23,7 @@ from ..training_record import (
 )
 from .initial_model import unreadable
 from .recipe import Recipe
+from .sources import source_tables
 from .unpaired import UnpairedSource, unpaired_sources
 
 logger = logging.get_logger(__name__)
@@ -65,7 +66,7 @@ def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
         return EarlierTrainings(unknown=[name])
     if record.learned_from is None:
         return EarlierTrainings(_of_earlier_version(record, table), [name])
-    own = 1 + sum(len(stage.unpaired or []) for stage in recipe.stages)
+    own = 1 + len(recipe.sources or []) + sum(len(stage.unpaired or []) for stage in recipe.stages)
     if len(record.learned_from) + own > MAX_TRAININGS:
         raise FmriModelsError(
             f"{MAX_TRAININGS} trainings lie behind the initial model {one_line(name, 120)}, one after the other, which "
@@ -133,11 +134,22 @@ def warn_of_test_fmri(recipe: Recipe, table: TrialTable, subjects: list[str]) ->
 
 
 def own_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:
-    """What the stages of a recipe learn from, or make choices on; after it, each source of fMRI without pictures."""
+    """What the stages of a recipe learn from, or make choices on; after it, each source, with pictures or without."""
     parts = {part for stage in recipe.stages for part in (*stage.train_on, *stage.held_out_parts)}
     known = (*schema.SPLITS, *schema.UNLABELLED_PARTS)
     own = _learned_from(table, recipe.split, recipe.fold, [part for part in known if part in parts], subjects)
-    return [own, *_unpaired_trainings(recipe, table, subjects)]
+    return [own, *_source_trainings(recipe, table, subjects), *_unpaired_trainings(recipe, table, subjects)]
+
+
+def _source_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:
+    """Each further table that pairs are learned from."""
+    found = []
+    for source in source_tables(recipe.sources):
+        of = TrialTable.open(source.data)
+        is_own = of.fingerprint == table.fingerprint
+        names = source.subjects or [name for name in of.subjects if not (is_own and name in subjects)]
+        found.append(_learned_from(of, source.split, source.fold, list(source.parts), names))
+    return found
 
 
 def _unpaired_trainings(recipe: Recipe, table: TrialTable, subjects: list[str]) -> list[LearnedFrom]:

@@ -13,6 +13,7 @@ from .earlier_trainings import warn_of_seen_test_pictures, warn_of_test_fmri
 from .initial_model import check_initial_model_is_used
 from .recipe import Recipe
 from .settling import settled_recipe
+from .sources import refuse_tested_pictures
 from .stage_examples import num_examples
 
 
@@ -46,6 +47,7 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.initial_model is not None:
         warn_of_seen_test_pictures(recipe, table, recipe_subjects(recipe, table))
     warn_of_test_fmri(recipe, table, recipe_subjects(recipe, table))
+    refuse_tested_pictures(recipe, table, recipe_subjects(recipe, table))
     counted = cost_by_gradient if recipe.trains_by_gradient else cost_in_closed_form
     model, lines = counted(recipe, table)
     lines = [*_what(recipe, table, model), *lines]
@@ -65,8 +67,11 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
 
 def _what(recipe: Recipe, table: TrialTable, model: FmriPreTrainedModel) -> list[tuple[str, str]]:
     widths = zip(model.config.subject_names, model.config.num_voxels, strict=True)
+    own = recipe_subjects(recipe, table)
     subjects = [
         f"{name} ({width:,} voxels, {num_examples(recipe, table, name, recipe.train_parts):,} rows)"
+        if name in own
+        else f"{name} ({width:,} voxels, not of this table)"
         for name, width in widths
     ]
     return [

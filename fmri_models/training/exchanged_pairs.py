@@ -114,6 +114,11 @@ def _recorded_recipe(record: TrainingRecord) -> Recipe:
             "evaluate without --refit-permuted."
         )
     recipe = Recipe.from_published(record.recipe, "in the pipeline's training record")
+    if recipe.adaptation is not None or recipe.sources:
+        raise FmriModelsError(
+            "The pipeline's recipe adds subjects to another model or has sources, which are not recorded with it, so "
+            "that the method can't be trained on exchanged pairs; evaluate without --refit-permuted."
+        )
     if others := [place for stage in recipe.stages for place in unpaired_tables(stage.unpaired)]:
         raise FmriModelsError(
             f"The pipeline's recipe reads the table {one_line(others[0], 120)}, of which the training record keeps no "

@@ -67,7 +67,7 @@ def refuse_interrupted(out: Path, overwrite: bool) -> None:
 def _record(
     recipe: Recipe, table: TrialTable, result: Trained, selected: Chosen | None, earlier: EarlierTrainings
 ) -> TrainingRecord:
-    subjects = result.pipeline.processor.subject_names
+    subjects = recipe_subjects(recipe, table)
     own = own_trainings(recipe, table, subjects)
     curve: list[CurvePoint] = [
         {

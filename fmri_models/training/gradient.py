@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
-from ..data.batches import SeededBatches, ordered_batches, training_batches, with_unpaired
-from ..data.loading import TrialDataset
+from ..data.batches import BatchOrder, SeededBatches, ordered_batches, training_batches, with_unpaired
+from ..data.loading import Examples, TrialDataset
+from ..draws import StepGenerator
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
@@ -18,8 +19,17 @@ from .finite import NotFiniteError, not_finite_among, not_finite_in
 from .learning_generator import FrozenGenerator, GeneratorTraining, LearningGenerator
 from .options import TrainingOptions
 from .precision import computed_precision
-from .processes import any_process, average_gradients, copy_from_main, from_all, gather_examples, uses_cpu_processes
+from .processes import (
+    any_process,
+    average_gradients,
+    copy_from_main,
+    from_all,
+    gather_examples,
+    join_examples,
+    uses_cpu_processes,
+)
 from .randomness import Draw, StageIdentity
+from .sampling import batch_order
 from .trained_weights import TrainedWeights
 
 
@@ -46,9 +56,9 @@ class _MicroBatch(NamedTuple):
 class GradientStage:
     """Model, optimiser and data of a stage.
 
-    Everything random in a step is a function of seed, stage, step and process: the order of the examples, what the
-    objective draws from its generator, and dropout, for which PyTorch is seeded anew in each step. Going on from a
-    checkpoint therefore needs no state of any random generator.
+    Everything random in a step is a function of seed, stage and step: the order of the examples and what the objective
+    draws from its generator. Dropout, for which PyTorch is seeded anew in each step, and changes of pictures are
+    functions of the process, too. Going on from a checkpoint therefore needs no state of any random generator.
 
     Args:
         model: Is moved to the device and trained in place.
@@ -63,6 +73,7 @@ class GradientStage:
         generator: The recipe's image generator, for objectives that minimise its loss or train through it.
         generator_training: What of it is trained, too; None for nothing.
         unpaired: Further sources of fMRI without pictures.
+        among: Parameters of the model that may be trained; None for all.
 
     Attributes:
         num_steps: Updates in the whole stage.
@@ -77,8 +88,8 @@ class GradientStage:
         model: FmriPreTrainedModel,
         objective: GradientObjective[Any],
         options: TrainingOptions,
-        data: TrialDataset,
-        held_out: TrialDataset | None,
+        data: Examples,
+        held_out: Examples | None,
         identity: StageIdentity,
         trackers: list[str] | None = None,
         log_folder: Path | None = None,
@@ -86,6 +97,7 @@ class GradientStage:
         generator: ImageGenerator | None = None,
         generator_training: GeneratorTraining | None = None,
         unpaired: Sequence[TrialDataset] = (),
+        among: Sequence[torch.nn.Parameter] | None = None,
     ) -> None:
         self.accelerator = _accelerator(options, trackers or [], log_folder)
         self.model = model.to(self.accelerator.device)
@@ -110,7 +122,7 @@ class GradientStage:
         objective.prepare(self.model, data)
         copy_from_main(model)
         further = {} if self.learning is None else self.learning.parameters
-        self.weights = TrainedWeights(self.model, objective, options, self.accelerator, further)
+        self.weights = TrainedWeights(self.model, objective, options, self.accelerator, further, among)
         if not self.weights.parameters:
             raise FmriModelsError(f"The stage {identity.name!r} trains no parameter; check its objective.")
 
@@ -200,8 +212,9 @@ class GradientStage:
         if self.learning is not None:
             self.learning.train(mode)
 
-    def _order(self, first: int = 0) -> SeededBatches:
-        return self._order_of(self.data, first, self.identity.order_seed)
+    def _order(self, first: int = 0) -> BatchOrder:
+        process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        return batch_order(self.data, self.options, self.identity.order_seed, first, process, num_processes)
 
     def _order_of(self, data: TrialDataset, first: int, seed: int) -> SeededBatches:
         process, num_processes = self.accelerator.process_index, self.accelerator.num_processes
@@ -210,13 +223,13 @@ class GradientStage:
     def _separate(self, step: int, batches: Iterator[Batch]) -> list[dict[str, float]]:
         """Gradients of the mean loss of a step's batches, each for itself; gives the losses of each."""
         numbers = range(self.options.gradient_accumulation_steps)
-        return [self._learn(step, self._micro_batch(step, number, batches), gather_examples) for number in numbers]
+        return [self._learn(step, self._micro_batch(step, number, batches), self._gather) for number in numbers]
 
     def _join(self, step: int, batches: Iterator[Batch]) -> list[dict[str, float]]:
         """Gradients of the loss of all of a step's batches together; gives the losses of each."""
         numbers = range(self.options.gradient_accumulation_steps)
         *others, last = [self._micro_batch(step, number, batches) for number in numbers]
-        joined = JoinedBatches(len(numbers), self.accelerator.num_processes)
+        joined = JoinedBatches(len(numbers), self._shares[1], self._gather)
         with only_reading(self.model):
             for each in others:
                 self._losses(step, each, joined.reading(each.number))
@@ -229,7 +242,7 @@ class GradientStage:
         self._stop_all(not_finite_in(batch) or next((each for each in unpaired if each), None))
         generator = self._seeded_for(step, number)
         if self.online_targets is not None:
-            batch = self.online_targets(batch, generator)
+            batch = self.online_targets(batch, self._of_process(step, number, generator))
         return _MicroBatch(number, {**batch, "step": step}, generator.get_state())
 
     def _losses(self, step: int, micro_batch: _MicroBatch, gather: Gather) -> dict[str, torch.Tensor]:
@@ -239,8 +252,30 @@ class GradientStage:
         with self.accelerator.autocast():
             return self.objective.losses(self.model, micro_batch.batch, step / self.num_steps, gather, generator)
 
-    def _seeded_for(self, step: int, number: int) -> torch.Generator:
-        return self.identity.seeded(Draw.STEP, step, number, self.accelerator.process_index)
+    @property
+    def _shares(self) -> tuple[int, int]:
+        """Which of how many processes this is that compare and mix their examples with each other."""
+        alone = self.options.negatives == "process"
+        return (0, 1) if alone else (self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if self.options.negatives == "process" else gather_examples(tensor)
+
+    def _seeded_for(self, step: int, number: int) -> StepGenerator:
+        """The source of a batch's draws, the same in processes that compare their examples; seeds PyTorch for each."""
+        numbers, index = (step, number), self.accelerator.process_index
+        common = 0 if self.options.negatives == "global" else index
+        generator = StepGenerator(*self._shares, join_examples)
+        generator.set_state(self.identity.seeded(Draw.STEP, *numbers, common).get_state())
+        if index != common:
+            self.identity.seeded(Draw.STEP, *numbers, index)
+        return generator
+
+    def _of_process(self, step: int, number: int, generator: torch.Generator) -> torch.Generator:
+        """What changes of pictures are drawn from: a source of its own where processes share the other."""
+        if self._shares[1] == 1:
+            return generator
+        return self.identity.seeded(Draw.STEP, step, number, self.accelerator.process_index, 1)
 
     def _learn(self, step: int, micro_batch: _MicroBatch, gather: Gather) -> dict[str, float]:
         """Adds the gradients of a batch's losses; gives the losses."""

@@ -34,10 +34,7 @@ def load_initial_weights(model: FmriPreTrainedModel, source: str, processor: Fmr
     Raises:
         FmriModelsError: The pipeline is of another method, or has other subjects, voxels or spaces.
     """
-    try:
-        initial = type(model).from_pretrained(source, subfolder="brain_model")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise unreadable(source, type(model), error) from error
+    initial = read_initial_model(type(model), source)
     if model.has_subject_layers:
         check_spaces(initial.config, model, f"the initial model {source}")
         _check_subjects(initial, model, source)
@@ -49,6 +46,23 @@ def load_initial_weights(model: FmriPreTrainedModel, source: str, processor: Fmr
             f"The initial model {source} has other parts or sizes than the recipe's model; use the options that it was "
             "trained with under model:."
         ) from error
+
+
+def read_initial_model(model_class: type[FmriPreTrainedModel], source: str) -> FmriPreTrainedModel:
+    """The brain model of a pipeline.
+
+    Args:
+        model_class: What it has to be.
+        source: The pipeline: a folder or a Hub repository.
+
+    Raises:
+        FmriModelsError: There is none, or it is of another method.
+    """
+    try:
+        model: FmriPreTrainedModel = model_class.from_pretrained(source, subfolder="brain_model")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unreadable(source, model_class, error) from error
+    return model
 
 
 def _check_subjects(initial: FmriPreTrainedModel, model: FmriPreTrainedModel, source: str) -> None:

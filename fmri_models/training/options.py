@@ -13,6 +13,8 @@ OptimizerName = Literal["adamw", "adafactor"]
 ParameterDtype = Literal["float32", "bfloat16"]
 DecayGroups = Literal["method", "matrices", "all_but_bias"]
 Accumulation = Literal["separate", "cached"]
+Sampling = Literal["proportional", "balanced"]
+Negatives = Literal["global", "process"]
 MonitorMode = Literal["min", "max"]
 
 # No training takes longer, and no machine holds a larger batch.
@@ -32,6 +34,15 @@ class TrainingOptions:
         steps: Updates of the weights; give this or `epochs`.
         epochs: Passes over the examples that the stage learns from.
         batch_size: Examples of a batch, over all processes together.
+        sampling: Which rows of several subjects a batch has: `"proportional"` shuffles those of all, so that a subject
+            with more trials has more rows; `"balanced"` takes as many of each subject, and an epoch is over when the
+            subject with the most trials was seen once.
+        shared_stimuli: With balanced sampling, share of each subject's rows of a batch that show the same stimuli as
+            those of all other subjects, as far as there are stimuli that all have seen.
+        source_share: Share of each batch's rows that are of the recipe's `sources`, where it has any.
+        negatives: What a loss that compares examples compares in several processes: those of all (`"global"`, with
+            gradient), or those of each process alone (`"process"`, as codes that gather nothing do). Which examples
+            MixCo mixes follows it.
         learning_rate: The highest one of the schedule.
         optimizer: `"adamw"`, or `"adafactor"`, which keeps next to nothing of each weight; see [`Adafactor`]. A
             learning rate that suits the one is a good one to begin with for the other.
@@ -62,6 +73,10 @@ class TrainingOptions:
     steps: int | None = None
     epochs: int | None = None
     batch_size: int = 32
+    sampling: Sampling = "proportional"
+    shared_stimuli: float = 0.0
+    source_share: float = 0.5
+    negatives: Negatives = "global"
     learning_rate: float = 3e-4
     optimizer: OptimizerName = "adamw"
     parameter_dtype: ParameterDtype = "float32"
@@ -96,6 +111,17 @@ class TrainingOptions:
             self._check_number("max_grad_norm", above=0)
         if self.ema_decay is not None:
             self._check_number("ema_decay", above=0, below=1)
+        self._check_number("source_share", above=0, below=1)
+        self._check_number("shared_stimuli", at_least=0)
+        if self.shared_stimuli > 1:
+            raise FmriModelsError(f"training.shared_stimuli is {self.shared_stimuli:g}; expected a share from 0 to 1.")
+        _check_choice("sampling", self.sampling, get_args(Sampling))
+        _check_choice("negatives", self.negatives, get_args(Negatives))
+        if self.shared_stimuli and self.sampling != "balanced":
+            raise FmriModelsError(
+                f"training.shared_stimuli is {self.shared_stimuli:g} and sampling is {self.sampling!r}; rows are put "
+                "together with sampling: balanced."
+            )
         _check_choice("schedule", self.schedule, get_args(ScheduleName))
         _check_choice("mixed_precision", self.mixed_precision, get_args(Precision))
         _check_choice("optimizer", self.optimizer, get_args(OptimizerName))

@@ -36,14 +36,17 @@ def gather_examples(tensor: torch.Tensor) -> torch.Tensor:
     return _GatherExamples.apply(tensor)
 
 
+@torch.no_grad()
+def join_examples(tensor: torch.Tensor) -> torch.Tensor:
+    """Joins (B, …) tensors of all processes to (processes · B, …), without gradient."""
+    return _all_rows(tensor) if _several() else tensor
+
+
 class _GatherExamples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         ctx.num_examples = len(tensor)
-        tensor = tensor.contiguous()
-        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, tensor)
-        return torch.cat(gathered)
+        return _all_rows(tensor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
@@ -51,6 +54,13 @@ class _GatherExamples(torch.autograd.Function):
         dist.all_reduce(gradient)
         start = dist.get_rank() * ctx.num_examples
         return gradient[start : start + ctx.num_examples]
+
+
+def _all_rows(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.contiguous()
+    gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, tensor)
+    return torch.cat(gathered)
 
 
 @torch.no_grad()

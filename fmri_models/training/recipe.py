@@ -24,11 +24,13 @@ from ..registry import get_method
 from ..seeds import check_seed
 from ..training_record import without_places
 from ..typed_values import check_key, typed
+from .adaptation_options import Adaptation, subject_lora
 from .content_name import content_name
 from .learning_generator import GeneratorTraining, check_one_lora, generator_training
 from .options import TrainingOptions
 from .recipe_files import recipe_values, set_value
 from .recipe_options import GENERATOR_KEYS, SELECTABLE, check_keys, declared_options
+from .sources import source_tables
 from .trial_simulation import trial_simulation
 from .unpaired import table_name, unpaired_sources, unpaired_tables
 
@@ -187,6 +189,13 @@ class Recipe:
             stimulus); None takes the first two as far as the generator has them.
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
             Reports say which test pictures it has learned from.
+        adaptation: What learns when subjects are added to the `initial_model`: `"reset"`, their own layers alone;
+            `"lora"`, these and LoRA on what all subjects share; `"full"`, all. The table then is that of the new
+            subjects, and the pipeline has those of the initial model, too. None starts from a model of the same ones.
+        lora: Options of `adaptation: lora`, a mapping of what differs from the defaults of [`SubjectLora`].
+        sources: Further tables that are learned from in every step beside this one: folders, or mappings of what
+            differs from the defaults of [`SourceTable`]. Their subjects are named `table.subject`, and
+            what they have of their own in the model is not saved.
         repetitions: Train on the `average` of a stimulus' repetitions, on `single` trials, or on `all` repetitions, of
             which the method makes one pattern anew in each step. Validation trials are averaged with `all`.
         processor: Options of the processor.
@@ -211,6 +220,9 @@ class Recipe:
     generator: str | dict[str, Any] | None = "embedded"
     targets: Names | None = None
     initial_model: Line | None = None
+    adaptation: Adaptation | None = None
+    lora: dict[str, Any] | None = None
+    sources: list[str | dict[str, Any]] | None = None
     repetitions: Repetitions = "average"
     processor: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -243,6 +255,8 @@ class Recipe:
             raise FmriModelsError(f"trackers is {shown}; expected a list of names such as [tensorboard].")
         if not self.stages:
             raise FmriModelsError("The recipe has no stages; give at least one.")
+        self._check_adaptation()
+        self._check_sources()
         check_one_lora({stage.name: stage.generator_training for stage in self.stages})
         if self.repetitions == "all" and any(stage.training is None for stage in self.stages):
             raise FmriModelsError(
@@ -269,6 +283,7 @@ class Recipe:
         """
         generator = None if self.generator is None else parse_source(self.generator).repository
         of_stages = [place for stage in self.stages for place in (stage.teacher, *unpaired_tables(stage.unpaired))]
+        of_stages += [source.data for source in source_tables(self.sources)]
         places = [self.data, self.initial_model, generator, *of_stages, recipe_file]
         return [path for path in (Path(place) for place in places if place is not None) if path.exists()]
 
@@ -329,6 +344,55 @@ class Recipe:
                     "or it changes nothing here; remove it."
                 )
 
+    def _check_adaptation(self) -> None:
+        if self.adaptation not in (None, *get_args(Adaptation)):
+            expected = ", ".join(get_args(Adaptation))
+            raise FmriModelsError(f"adaptation is {one_line(repr(self.adaptation), 40)}; expected {expected} or null.")
+        subject_lora(self.lora)
+        if self.lora is not None and self.adaptation != "lora":
+            raise FmriModelsError(
+                "The recipe has lora and not adaptation: lora, which it is for; add that, or leave it out."
+            )
+        if self.adaptation is None:
+            return
+        if self.initial_model is None:
+            raise FmriModelsError(
+                f"adaptation is {self.adaptation!r} and there is no initial_model whose subjects are added to; add "
+                "initial_model=DIR."
+            )
+        for name in ("model", "processor"):
+            if value := getattr(self, name):
+                raise FmriModelsError(
+                    f"The recipe has {name}.{next(iter(value))} and an adaptation, which takes these options from its "
+                    f"initial model; leave {name} out."
+                )
+        for stage in self.stages:
+            if stage.training is None:
+                raise FmriModelsError(
+                    f"The stage {stage.name!r} is fitted in closed form, and an adaptation learns by gradient; give it "
+                    "training:, or leave adaptation out."
+                )
+            if stage.simulation is not None:
+                raise FmriModelsError(
+                    f"The stage {stage.name!r} simulates trials, which no adaptation does; leave simulation out."
+                )
+
+    def _check_sources(self) -> None:
+        if not source_tables(self.sources):
+            return
+        for stage in self.stages:
+            if stage.training is None:
+                raise FmriModelsError(
+                    f"The stage {stage.name!r} is fitted in closed form and the recipe has sources, which are learned "
+                    "from by gradient; leave sources out."
+                )
+            made_anew = stage.augmentation != "none" or stage.teacher is not None or stage.simulation is not None
+            if made_anew:
+                raise FmriModelsError(
+                    f"The stage {stage.name!r} makes pictures or trials anew in each step, and the recipe has sources, "
+                    "whose pictures are in other tables; leave augmentation, teacher and simulation out, or sources."
+                )
+
     def _check_drawing(self) -> None:
         check_keys(self.drawing, DrawingSettings, "The recipe's drawing")
         for key, value in self.drawing.items():
@@ -360,6 +424,9 @@ class Recipe:
         """The recipe as it is saved with the pipeline: what lies in a folder is named by its content, not its path."""
         values = self.to_dict()
         values["initial_model"] = content_name(self.initial_model)
+        values["sources"] = [
+            {**asdict(source), "data": table_name(source.data)} for source in source_tables(self.sources)
+        ] or None
         for stage, own in zip(values["stages"], self.stages, strict=True):
             stage["teacher"] = content_name(own.teacher)
             for source in stage["unpaired"] or []:

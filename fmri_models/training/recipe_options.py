@@ -12,8 +12,10 @@ from ..generation.source import GeneratorSource
 from ..processing_fmri import FmriProcessor
 from ..registry import GENERATORS, get_method
 from ..typed_values import Candidates, OneOf, Options, check_key, list_of, opened, options_of, typed
+from .adaptation_options import SubjectLora
 from .learning_generator import GeneratorLora, GeneratorTraining
 from .options import TrainingOptions
+from .sources import SourceTable
 from .trial_simulation import TrialSimulation
 from .unpaired import UnpairedSource
 
@@ -50,6 +52,8 @@ def declared_options(
         "unpaired": OneOf((list_of(options_of(UnpairedSource)), None)),
     }
     recipe = {
+        "lora": OneOf((options_of(SubjectLora), None)),
+        "sources": OneOf((list_of(OneOf((str, options_of(SourceTable)))), None)),
         "stages": OneOf((list_of(OneOf((_changed(stage_class, stage), Any))), Any)),
         "generator": OneOf((str, _generator_options(values.get("generator")), None, Any)),
         "processor": _processor_options(),

@@ -10,13 +10,13 @@ from ..closed_form_trials import ClosedFormTrials
 from ..data import schema
 from ..data.augmentation import picture_augmentation
 from ..data.closed_form import closed_form_trials
-from ..data.loading import TrialDataset, gradient_trials
+from ..data.loading import Examples, TrialDataset, gradient_trials
 from ..data.processed import Repetitions
 from ..data.table import TrialTable
 from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
-from ..names import listed
+from ..names import listed, one_line
 from ..objectives import GradientObjective, Objective
 from ..processing_fmri import FmriProcessor
 from .building import recipe_targets
@@ -24,6 +24,8 @@ from .online_targets import OnlineTargets, load_teacher
 from .processes import processes
 from .recipe import Recipe, Stage
 from .simulated_trials import SimulatedTrials
+from .sources import Source
+from .training_subjects import TrainingSubjects
 from .trial_simulation import trial_simulation
 from .unpaired import unpaired_trials
 
@@ -34,15 +36,15 @@ class GradientExamples(NamedTuple):
     """What a stage that is trained by gradient learns from.
 
     Args:
-        data: Examples to learn from.
-        held_out: Examples to validate on; None where there are none.
+        data: Examples to learn from, those of sources behind those of the recipe's table.
+        held_out: Examples to validate on, of the recipe's table alone; None where there are none.
         online_targets: Makes targets of each batch that is learned from; None where all are cached.
         targets: What is learned of each picture.
         unpaired: Further sources of fMRI without pictures.
     """
 
-    data: TrialDataset
-    held_out: TrialDataset | None
+    data: Examples
+    held_out: Examples | None
     online_targets: OnlineTargets | SimulatedTrials | None
     targets: list[Target]
     unpaired: list[TrialDataset]
@@ -57,12 +59,14 @@ class StageExamples:
         table: The trial table.
         processor: Prepares the voxels.
         generator: Gives the targets.
+        subjects: Whom the model has in training; None for those of the processor.
     """
 
     recipe: Recipe
     table: TrialTable
     processor: FmriProcessor
     generator: ImageGenerator
+    subjects: TrainingSubjects | None = None
 
     def by_gradient(self, stage: Stage, learned: Sequence[str] | None) -> GradientExamples:
         """What a stage learns from by gradient.
@@ -96,7 +100,15 @@ class StageExamples:
                     "weights are kept."
                 )
         simulated = self._simulated_trials(stage, data, targets)
-        return GradientExamples(data, held_out, simulated or online, targets, unpaired)
+        everyone = self._everyone
+        if everyone.are_those_of_table:
+            return GradientExamples(data, held_out, simulated or online, targets, unpaired)
+        self._check_width(stage, unpaired)
+        with processes().main_process_first():
+            others = [self._examples_of(source, cached, repetitions) for source in everyone.sources]
+        joined = everyone.joined(self.table, data, others)
+        held_out_joined = None if held_out is None else everyone.joined(self.table, held_out)
+        return GradientExamples(joined, held_out_joined, simulated or online, targets, unpaired)
 
     def in_closed_form(self, parts: Sequence[str]) -> dict[str, ClosedFormTrials]:
         """Subject ▶ trials of some parts of the split, which a stage in closed form learns or chooses from."""
@@ -124,6 +136,34 @@ class StageExamples:
         targets = [target for target in self._targets if learned is None or target in learned]
         _check_labelled(stage, targets)
         return targets
+
+    @property
+    def _everyone(self) -> TrainingSubjects:
+        return TrainingSubjects(self.processor) if self.subjects is None else self.subjects
+
+    def _check_width(self, stage: Stage, unpaired: Sequence[TrialDataset]) -> None:
+        width = max(self._everyone.num_voxels)
+        if unpaired and self.processor.width != width:
+            raise FmriModelsError(
+                f"The stage {stage.name!r} has unpaired trials of {self.processor.width} columns and the model reads "
+                f"{width} of its widest subject; leave unpaired out, or give the processor padding: wrap and a width "
+                "for all."
+            )
+
+    def _examples_of(self, source: Source, targets: list[Target], repetitions: Repetitions) -> TrialDataset:
+        """The examples of a source.
+
+        Raises:
+            FmriModelsError: There are none.
+        """
+        where = (source.stated.parts, source.stated.split, source.stated.fold, repetitions)
+        data = gradient_trials(source.table, source.processor, self.generator, targets, *where)
+        if len(data) == 0:
+            raise FmriModelsError(
+                f"The source {one_line(source.table.path)} has no trials in {listed(source.stated.parts)} of the split "
+                f"{source.stated.split!r}; choose other parts."
+            )
+        return data
 
     @property
     def _targets(self) -> list[Target]:
@@ -175,6 +215,16 @@ def _check_labelled(stage: Stage, targets: Sequence[Target]) -> None:
 
 def num_examples(recipe: Recipe, table: TrialTable, subject: str, parts: Sequence[str]) -> int:
     """How many examples a subject's trials in some parts of the split are, counted without preparing them."""
-    stimuli = table.trials(subject, parts, recipe.split, recipe.fold).stimulus_ids.tolist()
+    return _count(table.trials(subject, parts, recipe.split, recipe.fold).stimulus_ids.tolist(), recipe.repetitions)
+
+
+def num_examples_of(source: Source, repetitions: Repetitions, subject: str) -> int:
+    """The same of a subject of a source, under its name in the table."""
+    stated = source.stated
+    trials = source.table.trials(subject, stated.parts, stated.split, stated.fold)
+    return _count(trials.stimulus_ids.tolist(), repetitions)
+
+
+def _count(stimuli: list[str], repetitions: Repetitions) -> int:
     # Trials without a stimulus are no repetitions of each other.
-    return len(stimuli) if recipe.repetitions == "single" else len({*stimuli} - {""}) + stimuli.count("")
+    return len(stimuli) if repetitions == "single" else len({*stimuli} - {""}) + stimuli.count("")

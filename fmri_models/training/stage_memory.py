@@ -39,6 +39,7 @@ class StageMemory:
         model: FmriPreTrainedModel,
         objective: GradientObjective[Any],
         options: TrainingOptions,
+        among: Sequence[nn.Parameter] | None = None,
         further: Sequence[nn.Parameter] = (),
         read: int = 0,
     ) -> "StageMemory":
@@ -48,10 +49,11 @@ class StageMemory:
             model: May be on the meta device.
             objective: Says what is trained of it.
             options: How.
+            among: What may be trained of it; None for all.
             further: Parameters of the image generator that are trained beside it.
             read: Bytes of its other weights.
         """
-        others = freeze_others(model, objective)
+        others = freeze_others(model, objective, among)
         groups = parameter_groups(model, objective, options)
         for parameter in others:
             parameter.requires_grad_(True)

@@ -14,6 +14,7 @@ from ..generation.generator_adapter import lora_parameters
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..processing_fmri import FmriProcessor
+from .adaptation import learning_parameters
 from .checkpoints import Checkpoints, StageState, read_state
 from .curve import curve
 from .gradient import GradientStage
@@ -26,6 +27,7 @@ from .restoring import restore_learned, restore_model, restore_stage, resumed_st
 from .stage_examples import StageExamples
 from .stage_objectives import closed_form_objective, gradient_objective, stage_objective
 from .trackers import log_folder
+from .training_subjects import TrainingSubjects
 
 
 @dataclass
@@ -39,6 +41,7 @@ class StageRunner:
         processor: Prepares the voxels.
         generator: Gives the targets.
         out: Output folder of the training; checkpoints and logs are beside it. None where nothing is written.
+        subjects: Whom the model has in training; None for those of the processor.
     """
 
     recipe: Recipe
@@ -47,11 +50,12 @@ class StageRunner:
     processor: FmriProcessor
     generator: ImageGenerator
     out: Path | None = None
+    subjects: TrainingSubjects | None = None
     _history: list[dict[str, Any]] = field(default_factory=list)
     _earlier_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.examples = StageExamples(self.recipe, self.table, self.processor, self.generator)
+        self.examples = StageExamples(self.recipe, self.table, self.processor, self.generator, self.subjects)
 
     def run(self, resume: bool = False) -> list[dict[str, Any]]:
         """Runs the stages, those left of an interrupted run with `resume`.
@@ -102,6 +106,7 @@ class StageRunner:
             generator=self.generator,
             generator_training=stage.generator_training,
             unpaired=examples.unpaired,
+            among=None if self.subjects is None else learning_parameters(recipe, self.model, self.subjects),
         )
 
     def learned(self, number: int) -> dict[str, torch.nn.Parameter]:
@@ -143,6 +148,10 @@ class StageRunner:
         self._earlier_seconds += state.seconds
         with progress.phase(f"Preparing {self._described(number)}: trials and targets"):
             stage = self.gradient_stage(number)
+        trained = sum(parameter.numel() for parameter in stage.weights.parameters)
+        if self.recipe.adaptation is not None:
+            total = sum(parameter.numel() for parameter in self.model.parameters())
+            progress.say(f"{self._described(number)}: {trained:,} of {total:,} parameters are trained")
         if folder is not None:
             restore_stage(stage, state, folder)
         state = StageLoop(stage, checkpoints, state, self._described(number), learned).run()
@@ -158,6 +167,8 @@ class StageRunner:
             "validations": state.validations,
         }
         about: dict[str, Any] = {"curve": curve(state.train_losses, state.validations)}
+        if self.recipe.adaptation is not None:
+            about["trained_parameters"] = trained
         if (training := self.recipe.stages[number].generator_training) is not None:
             about["image_generator"] = generator_entry(self.generator, training)
             about["drops_conditions"] = stage.objective.drops_conditions

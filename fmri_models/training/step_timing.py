@@ -1,29 +1,32 @@
 """What a few real steps of training take, and with them all of it: their results are thrown away."""
 
 import time
+from dataclasses import replace
 from statistics import median
 
 import torch
 
 from ..data.table import TrialTable
 from ..generation.image_generator import ImageGenerator
-from ..processing_fmri import FmriProcessor
-from .building import untrained_model
+from .building import build_model
 from .gradient import GradientStage
 from .loop import times_in_a_stage
 from .recipe import Recipe
 from .stage_memory import gibibytes
 from .stages import StageRunner
+from .training_subjects import TrainingSubjects
 
 # The first step is slower than those after it and is not counted.
 _TIMED_STEPS = 5
 
 
-def timings(recipe: Recipe, table: TrialTable, processor: FmriProcessor, generator: ImageGenerator) -> dict[int, str]:
+def timings(recipe: Recipe, table: TrialTable, subjects: TrainingSubjects, generator: ImageGenerator) -> dict[int, str]:
     """Number of each stage that is trained by gradient ▶ how long it will take, in words."""
     torch.manual_seed(recipe.seed)
-    model = untrained_model(recipe, processor, generator)
-    runner = StageRunner(recipe, table, model, processor, generator)
+    # Weights of an initial model take as long as others, unless there is more of them.
+    started = recipe if recipe.adaptation is not None else replace(recipe, initial_model=None)
+    model = build_model(started, subjects, generator)
+    runner = StageRunner(recipe, table, model, subjects.own, generator, subjects=subjects)
     found = {}
     for number, stage in enumerate(recipe.stages):
         if stage.training is not None:

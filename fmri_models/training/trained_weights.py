@@ -1,6 +1,6 @@
 """The weights that a stage trains: which these are, their optimiser with its schedule, and their moving average."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ class TrainedWeights:
         options: How it is.
         accelerator: Scales gradients in half precision.
         further: Name ▶ parameter that is trained beside those of the model.
+        among: Those of the model's that may be trained; None for all.
 
     Attributes:
         parameters: What is trained; empty where that is nothing.
@@ -37,10 +38,11 @@ class TrainedWeights:
         options: TrainingOptions,
         accelerator: Any,
         further: Mapping[str, nn.Parameter] | None = None,
+        among: Sequence[nn.Parameter] | None = None,
     ) -> None:
         self._options = options
         self._accelerator = accelerator
-        self._frozen = freeze_others(model, objective)
+        self._frozen = freeze_others(model, objective, among)
         groups = [*parameter_groups(model, objective, options), *further_groups(further or {}, options)]
         # One that is there twice takes its step twice, as in PyTorch.
         self._listed = [parameter for group in groups for parameter in group["params"]]
@@ -166,9 +168,15 @@ class TrainedWeights:
             parameter.requires_grad_(True)
 
 
-def freeze_others(model: FmriPreTrainedModel, objective: GradientObjective[Any]) -> list[nn.Parameter]:
-    """Takes out of training what the objective does not train; gives what was taken out."""
-    return freeze_all_but(objective.trainable(model), model.parameters())
+def freeze_others(
+    model: FmriPreTrainedModel, objective: GradientObjective[Any], among: Sequence[nn.Parameter] | None = None
+) -> list[nn.Parameter]:
+    """Takes out of training what the objective does not train, or is not among what may be; gives what that was."""
+    trained = objective.trainable(model)
+    if among is not None:
+        allowed = {id(parameter) for parameter in among}
+        trained = [parameter for parameter in trained if id(parameter) in allowed]
+    return freeze_all_but(trained, model.parameters())
 
 
 def freeze_all_but(trained: Iterable[nn.Parameter], parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

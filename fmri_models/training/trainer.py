@@ -22,6 +22,7 @@ from .initial_model import check_initial_model_is_used
 from .processes import processes
 from .recipe import Recipe
 from .selection_folder import SelectionFolder
+from .sources import refuse_tested_pictures
 
 logger = logging.get_logger(__name__)
 
@@ -71,6 +72,7 @@ def train(
         if recipe.initial_model is not None:
             warn_of_seen_test_pictures(fold_recipe, table, recipe_subjects(recipe, table))
         warn_of_test_fmri(fold_recipe, table, recipe_subjects(recipe, table))
+        refuse_tested_pictures(fold_recipe, table, recipe_subjects(recipe, table))
     first, _ = runs[0]
     if sentence := few_stimuli_sentence(first, table, recipe_subjects(first, table)):
         logger.warning(sentence)

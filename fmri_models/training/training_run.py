@@ -15,12 +15,15 @@ from ..output_folders import check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..registry import get_method
 from ..saving import scratch_folder
-from .building import build_model, image_generator_for, num_weight_bytes, processor_for, recipe_subjects
+from ..subject_adapters import use_subject
+from .adaptation import leave_out
+from .building import build_model, image_generator_for, num_weight_bytes, recipe_subjects, training_subjects
 from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
 from .learning_generator import note_learned_weights, untrained_source
 from .processes import processes
 from .recipe import Recipe
 from .settling import settled_drawing, settled_recipe
+from .sources import source_tables
 from .stages import StageRunner
 
 
@@ -56,22 +59,24 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
     torch.manual_seed(recipe.seed)
     with processes().main_process_first():
         with progress.phase("Reading the training trials"):
-            processor = processor_for(recipe, table)
+            subjects = training_subjects(recipe, table)
         generator = image_generator_for(recipe, table)
     with _weights_folder(recipe, out) as scratch:
-        model = build_model(recipe, processor, generator, scratch)
+        model = build_model(recipe, subjects, generator, scratch)
         check_room(out, _bytes_on_disk(model, recipe))
-        runner = StageRunner(recipe, table, model, processor, generator, out)
+        runner = StageRunner(recipe, table, model, subjects.own, generator, out, subjects)
         with nullcontext() if checkpoints is None else checkpoints.kept_for_resume(run, resume):
             history = runner.run(resume)
             learned = runner.learned(len(recipe.stages) - 1)
             is_changed = bool(learned) and note_learned_weights(generator, model, learned)
             named = recipe.generator if is_changed else None
             before = None if named is None else untrained_source(named, generator)
+            leave_out(model, list(subjects.passing))
+            use_subject(model, None)
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(
                 model,
-                processor,
+                subjects.processor,
                 None if recipe.generator is None else generator,
                 drawing_settings=settled_drawing(recipe, model.config),
                 untrained_generator_source=before,
@@ -84,11 +89,15 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
 
 def run_identity(recipe: Recipe, table: TrialTable) -> dict[str, Any]:
     """What has to be the same for an interrupted training to go on."""
-    return {
+    identity = {
         "recipe": recipe.to_dict(),
         "table_fingerprint": table.fingerprint,
         "split_fingerprint": table.split_fingerprint(recipe.split),
     }
+    for number, source in enumerate(source_tables(recipe.sources)):
+        of = TrialTable.open(source.data)
+        identity[f"source_{number}"] = f"{of.fingerprint} {of.split_fingerprint(source.split)}"
+    return identity
 
 
 def _bytes_on_disk(model: FmriPreTrainedModel, recipe: Recipe) -> int:

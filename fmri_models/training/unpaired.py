@@ -94,7 +94,7 @@ def unpaired_trials(recipe: Any, stage: Any, table: TrialTable, processor: FmriP
         prepared = processor
         if source.data is not None:
             names = source.subjects or of.subjects
-            prepared = fit_processor(of, names, source.parts, split, fold, (), **_as_wide(recipe.processor, processor))
+            prepared = fit_processor(of, names, source.parts, split, fold, (), **as_wide(recipe.processor, processor))
         subjects = processed_subjects(of, prepared, source.parts, split, fold, "single")
         if source.subjects is not None:
             subjects = [each for each in subjects if each.trials.subject in source.subjects]
@@ -113,6 +113,6 @@ def unpaired_trials(recipe: Any, stage: Any, table: TrialTable, processor: FmriP
     return found
 
 
-def _as_wide(options: Mapping[str, Any], processor: FmriProcessor) -> dict[str, Any]:
+def as_wide(options: Mapping[str, Any], processor: FmriProcessor) -> dict[str, Any]:
     """Options of a processor whose columns are to be as many as another one's."""
     return {**options, "width": processor.width} if options.get("padding") == "wrap" else dict(options)

@@ -14,6 +14,8 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 
 from fmri_models.configuration_fmri import FmriConfig
+from fmri_models.draws import drawn_by_row
+from fmri_models.encoders.subject_linear import SubjectLinear
 from fmri_models.modeling_fmri import FmriPreTrainedModel, SubjectIds
 from fmri_models.modeling_outputs import FmriDecoding, FmriModelOutput
 from fmri_models.objectives import Batch, ClosedFormObjective, Gather, GradientObjective
@@ -47,7 +49,7 @@ class SmallModel(FmriPreTrainedModel):
     def __init__(self, config: SmallConfig) -> None:
         super().__init__(config)
         self.space_of_latents = config.space("latent_space")
-        self.subject_layers = nn.ModuleList(nn.Linear(width, config.hidden_size) for width in config.num_voxels)
+        self.subject_layers = SubjectLinear(config.voxels_by_subject, config.hidden_size)
         self.network = nn.Sequential(
             nn.LayerNorm(config.hidden_size),
             nn.GELU(),
@@ -65,11 +67,7 @@ class SmallModel(FmriPreTrainedModel):
 
     def forward(self, fmri: torch.Tensor, subject_ids: SubjectIds = None) -> FmriModelOutput:
         indices = self.subject_indices(subject_ids, len(fmri), fmri.device)
-        hidden = self.head.weight.new_zeros(len(fmri), self.config.hidden_size)
-        for index in indices.unique().tolist():
-            rows = indices == index
-            layer = self.subject_layers[index]
-            hidden[rows] = layer(fmri[rows, : self.config.num_voxels[index]]).to(hidden.dtype)
+        hidden = self.subject_layers(fmri, indices).to(self.head.weight.dtype)
         latents = self.head(self.network(hidden)).float()
         return FmriModelOutput(latents=latents.reshape(len(fmri), *self.space_of_latents.shape))
 
@@ -104,7 +102,7 @@ class SmallObjective(GradientObjective[SmallModel], ClosedFormObjective[SmallMod
         gather: Gather,
         generator: torch.Generator,
     ) -> dict[str, torch.Tensor]:
-        noise = torch.randn(batch["fmri"].shape, generator=generator).to(batch["fmri"])
+        noise = drawn_by_row(torch.randn, batch["fmri"].shape, generator).to(batch["fmri"])
         output = model(batch["fmri"] + self.noise * (1 - progress) * noise, batch["subject_ids"])
         losses = {"error": nn.functional.mse_loss(output.latents, batch["latents"])}
         losses["loss"] = losses["error"]

@@ -8,7 +8,7 @@ from fmri_models.data import TrialTable
 from fmri_models.data.loading import TrialDataset
 from fmri_models.errors import FmriModelsError
 from fmri_models.training import precision
-from fmri_models.training.building import build_model, image_generator_for, processor_for
+from fmri_models.training.building import build_model, image_generator_for, processor_for, training_subjects
 from fmri_models.training.finite import NotFiniteError, is_finite
 from fmri_models.training.recipe import Recipe
 from fmri_models.training.stages import StageRunner
@@ -24,6 +24,17 @@ def stage_of(recipe: Recipe):
     model = build_model(recipe, processor, generator)
     runner = StageRunner(recipe, table, model, processor, generator)
     return runner.gradient_stage(0)
+
+
+def stage_of_subjects(recipe: Recipe):
+    """A stage with all that a recipe learns from, and the subjects of its model."""
+    table = TrialTable.open(recipe.data)
+    torch.manual_seed(0)
+    subjects = training_subjects(recipe, table)
+    generator = image_generator_for(recipe, table)
+    model = build_model(recipe, subjects, generator)
+    runner = StageRunner(recipe, table, model, subjects.own, generator, subjects=subjects)
+    return runner.gradient_stage(0), subjects
 
 
 def weights(model):
@@ -244,3 +255,41 @@ def test_large_finite_values_whose_sum_overflows_are_finite():
     assert is_finite(torch.arange(3))
     assert not is_finite(torch.cat([large, torch.tensor([float("nan")])]))
     assert not is_finite(torch.tensor([float("inf"), -float("inf"), 0.0]))
+
+
+BALANCED = ("stages.0.training.sampling=balanced", "stages.0.training.shared_stimuli=0.5")
+
+
+def test_balanced_batches_have_as_many_rows_of_each_subject(make_recipe):
+    stage = stage_of(make_recipe("out", *BALANCED))
+    batches = stage.batches(3)
+    for _ in range(5):
+        batch = next(batches)
+        assert batch["subject_ids"].bincount().tolist() == [8, 8]
+        first, second = (batch["stimulus"][batch["subject_ids"] == subject][:4] for subject in (0, 1))
+        # The small table's subjects have seen the same pictures.
+        assert torch.equal(first, second)
+        names = [batch["stimulus_ids"][place] for place in (batch["subject_ids"] == 0).nonzero().flatten()[:4]]
+        assert names == [batch["stimulus_ids"][place] for place in (batch["subject_ids"] == 1).nonzero().flatten()[:4]]
+    assert stage.order.batches_an_epoch == 7
+    again = stage_of(make_recipe("out", *BALANCED)).batches(0)
+    later = [next(again)["stimulus_ids"] for _ in range(6)][5]
+    assert next(stage.batches(5))["stimulus_ids"] == later
+
+
+def test_rows_that_show_the_same_have_the_same_number(make_recipe):
+    batch = next(stage_of(make_recipe("out", "repetitions=single")).batches(0))
+    numbers = batch["stimulus"]
+    names = batch["stimulus_ids"]
+    for row, name in enumerate(names):
+        assert [other == name for other in names] == (numbers == numbers[row]).tolist()
+
+
+def test_batches_that_do_not_divide_among_subjects(make_recipe):
+    with pytest.raises(FmriModelsError, match="15 rows of a batch do not divide among the 2 subjects"):
+        stage_of(make_recipe("out", "stages.0.training.sampling=balanced", "stages.0.training.batch_size=15"))
+
+
+def test_sharing_needs_balanced_batches(make_recipe):
+    with pytest.raises(FmriModelsError, match="sampling is 'proportional'"):
+        make_recipe("out", BALANCED[1])

@@ -39,8 +39,20 @@ with open(f"{sys.argv[1]}.{os.environ.get('RANK', '0')}.weights", "w") as file:
     file.write(str(weights))
 sys.exit(status)
 """
-# What differs between processes by intention is left out: noise and dropout.
-SAME = ["stages.0.objective={noise: 0, contrastive: 0.5}", "model.dropout=0.0", "stages.0.training.steps=20"]
+# What differs between processes by intention is left out: dropout. Noise is the same.
+SAME = ["stages.0.objective={noise: 0.3, contrastive: 0.5}", "model.dropout=0.0", "stages.0.training.steps=20"]
+# Without noise: batches of a step that are divided draw it in parts.
+QUIET = "stages.0.objective.noise=0"
+MINDEYE = [
+    "method=mindeye",
+    "model={hidden_size: 16, num_hidden_layers: 1, projector_size: 16, prior_num_layers: 1, "
+    "prior_num_attention_heads: 2, prior_attention_head_dim: 4, low_level_hidden_size: 16, "
+    "low_level_num_hidden_layers: 1, low_level_start_channels: 8, low_level_block_out_channels: [8, 8, 8], "
+    "low_level_norm_num_groups: 4, input_dropout: 0.0, hidden_dropout: 0.0}",
+    "stages.0.objective={modules: [backbone, prior], mixco_share: 0.7, mixco_temperature: 0.1, token_weight: 1.0, "
+    "soft_clip_temperatures: [0.1, 0.1], voxel_noise: 0.1, prior_weight: 1.0}",
+    "stages.0.training={steps: 24, batch_size: 16, learning_rate: 3e-3, sampling: balanced, shared_stimuli: 0.25}",
+]
 
 
 def test_alone_nothing_is_exchanged():
@@ -63,8 +75,8 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
         ([], [], (16, 8)),
         # One batch of 24 examples, and four of 6: two after each other in each of two processes.
         (
-            [f"{TRAINING}batch_size=24"],
-            [f"{TRAINING}batch_size=12", f"{TRAINING}gradient_accumulation_steps=2",
+            [f"{TRAINING}batch_size=24", QUIET],
+            [QUIET, f"{TRAINING}batch_size=12", f"{TRAINING}gradient_accumulation_steps=2",
              f"{TRAINING}gradient_accumulation=cached"],
             (24, 6),
         ),
@@ -102,6 +114,33 @@ def test_two_processes_train_as_one(small_data, make_recipe, tmp_path, repositor
     ]
     # The other metric is one of a batch, and batches differ.
     assert best[1]["loss"] == pytest.approx(best[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("negatives", ["global", "process"])
+def test_the_loss_curve_of_mindeye_is_that_of_one_process(small_data, make_recipe, tmp_path, repository, negatives):
+    """Balanced batches, MixCo, noise and the prior's draws; negatives of each process alone are another loss."""
+    make_recipe()
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    curves = []
+    for name, launcher in (("one", []), ("two", TORCHRUN)):
+        out = tmp_path / name
+        arguments = [str(tmp_path / "small.yaml"), f"data={small_data}", f"out={out}", *MINDEYE]
+        arguments += [f"{TRAINING}negatives={negatives}"] if name == "two" else []
+        command = [sys.executable, *launcher, str(tmp_path / "program.py"), str(tmp_path / name), *arguments]
+        ended = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        curves.append(json.loads((out / "training.json").read_text())["curve"])
+    one, two = ([point["train_loss"] for point in curve] for curve in curves)
+    assert len(one) == len(two) == 24
+    if negatives == "global":
+        assert two == pytest.approx(one, rel=2e-4)
+        validated = [[point["validation_loss"] for point in curve if point["validation_loss"]] for curve in curves]
+        assert validated[1] == pytest.approx(validated[0], rel=1e-3)
+    else:
+        # Fewer to be told from.
+        assert two[0] < one[0]
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from ...alignment.losses import (
     soft_clip_loss,
     soft_contrastive_loss,
 )
+from ...draws import drawn_by_row, joined_rows, own_rows
 from ...errors import FmriModelsError
 from ...moved import renamed_field
 from ...objectives import (
@@ -201,11 +202,11 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
         modules = self._modules_of(model)
         fmri = self._with_noise(one_pattern(batch, self.repetition_rule, generator), generator)
         draw = self._draw(batch["subject_ids"], progress, generator) if "backbone" in modules else None
-        outputs = self._outputs(model, modules, fmri, batch["subject_ids"], draw)
+        outputs = self._outputs(model, modules, fmri, batch["subject_ids"], draw, generator)
         if draw is None:
             contrast = partial(self._soft_clip, gather=gather, temperature=self._soft_clip_temperature(progress))
         else:
-            contrast = partial(self._bimixco, gather=gather, draw=draw)
+            contrast = partial(self._bimixco, gather=gather, draw=draw, generator=generator)
         terms = self._terms(model, modules, outputs, batch, contrast, draw, generator)
         return {"loss": _sum(self._weighted(terms)), **terms}
 
@@ -265,7 +266,7 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
             terms |= contrast(normalised(outputs.projected), normalised(targets["image_embeds"]))
             if self.token_weight:
                 assert outputs.hidden is not None
-                terms["tokens"] = _token_loss(model, outputs.hidden, _mixed_targets(targets["image_embeds"], draw))
+                terms["tokens"] = _token_loss(model, outputs.hidden, _mixed(targets["image_embeds"], draw, generator))
         if "prior" in modules:
             assert model.prior is not None and outputs.tokens is not None
             # As published, mixed voxels are to give the unmixed picture here.
@@ -295,11 +296,12 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
         fmri: torch.Tensor,
         subject_ids: torch.Tensor,
         draw: MixCoDraw | None = None,
+        generator: torch.Generator | None = None,
     ) -> ModuleOutputs:
         """What the model's modules give that `modules` are judged by; the backbone gets the mixed voxels."""
         outputs = ModuleOutputs()
         if "backbone" in modules or "prior" in modules:
-            mixed = fmri if draw is None else mixco(fmri, draw.permutation, draw.betas, draw.select)
+            mixed = _mixed(fmri, draw, generator)
             hidden, tokens = self._encode(model, mixed, subject_ids, trained="backbone" in modules)
             projected = model.project(tokens) if "backbone" in modules else None
             outputs = outputs._replace(hidden=hidden, tokens=tokens, projected=projected)
@@ -328,9 +330,9 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
         return {"contrastive": soft_clip_loss(predicted, true, temperature)}
 
     def _bimixco(
-        self, predicted: torch.Tensor, true: torch.Tensor, draw: MixCoDraw, gather: Gather
+        self, predicted: torch.Tensor, true: torch.Tensor, draw: MixCoDraw, gather: Gather, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        predicted, true, everywhere = gather(predicted), gather(true), _gathered_draw(draw, gather)
+        predicted, true, everywhere = gather(predicted), gather(true), _gathered_draw(draw, gather, generator)
         loss = bimixco_loss(
             predicted, true, everywhere.permutation, everywhere.betas, everywhere.select, self.mixco_temperature
         )
@@ -359,12 +361,14 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
         """What is mixed in a step; None after the share of the stage in which something is."""
         if self.mixco_beta is None or progress >= self.mixco_share:
             return None
-        return draw_mixco(subject_ids, generator, self.mixco_beta, self.mixco_probability).to(subject_ids.device)
+        whole = draw_mixco(joined_rows(subject_ids, generator), generator, self.mixco_beta, self.mixco_probability)
+        own = (own_rows(each, generator) for each in (whole.permutation, whole.betas, whole.select))
+        return MixCoDraw(*own).to(subject_ids.device)
 
     def _with_noise(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if not self.voxel_noise:
             return fmri
-        return fmri + self.voxel_noise * torch.randn(fmri.shape, generator=generator, dtype=torch.float32).to(fmri)
+        return fmri + self.voxel_noise * drawn_by_row(torch.randn, fmri.shape, generator, dtype=torch.float32).to(fmri)
 
     def _soft_clip_temperature(self, progress: float) -> float:
         begins = self.mixco_share if self.mixco_beta is not None else 0.0
@@ -392,13 +396,16 @@ def _sum(weighted: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(weighted.values())).sum()
 
 
-def _gathered_draw(draw: MixCoDraw, gather: Gather) -> MixCoDraw:
-    """The draws of all processes; each mixed its own examples, so a permutation is shifted to where these are."""
-    own = len(draw.permutation)
+def _gathered_draw(draw: MixCoDraw, gather: Gather, generator: torch.Generator) -> MixCoDraw:
+    """The draws of all processes and batches of a step, whose permutation points to where their rows are then."""
     # As numbers that gradients could flow through, for that is what gather is made for; exact up to 2^24 examples.
     permutation = gather(draw.permutation.float()).round().long()
-    offsets = torch.arange(len(permutation), device=permutation.device) // own * own
-    return MixCoDraw(permutation + offsets, gather(draw.betas), gather(draw.select.float()) > 0.5)
+    own = len(draw.permutation)
+    # Each process' rows of all batches are together; a row was mixed with one of the same batch, of any process.
+    of_process = len(permutation) // getattr(generator, "num_processes", 1)
+    batch_start = torch.arange(len(permutation), device=permutation.device) % of_process // own * own
+    places = permutation // own * of_process + batch_start + permutation % own
+    return MixCoDraw(places, gather(draw.betas), gather(draw.select.float()) > 0.5)
 
 
 def _token_loss(model: "MindEyeModel", hidden: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
@@ -411,11 +418,13 @@ def _scaled(model: "MindEyeModel", image_embeds: _Embeds) -> _Embeds:
     return image_embeds * model.config.token_shape[1] ** 0.5
 
 
-def _mixed_targets(image_embeds: torch.Tensor, draw: MixCoDraw | None) -> torch.Tensor:
-    """What voxels that were mixed show: a mean of both pictures' embeddings with the same weights."""
+def _mixed(values: torch.Tensor, draw: MixCoDraw | None, generator: torch.Generator | None) -> torch.Tensor:
+    """(B, …) rows mixed with others of the whole batch: voxels, or what they show, with the same weights."""
     if draw is None:
-        return image_embeds
-    return mixco(image_embeds.flatten(1), draw.permutation, draw.betas, draw.select).reshape(image_embeds.shape)
+        return values
+    flat = values.flatten(1)
+    others = joined_rows(flat, generator)
+    return mixco(flat, draw.permutation, draw.betas, draw.select, others).reshape(values.shape)
 
 
 # What `forward` computes: the loss with which training ends where a recipe says nothing.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,6 +18,7 @@ from ...alignment.diffusion_prior import (
     PriorPositions,
 )
 from ...alignment.prior_scheduler import CosinePriorScheduler
+from ...draws import drawn_by_row
 from ...errors import FmriModelsError
 from ...original_checkpoint import Checkpoint
 from ...seeds import checked_generators
@@ -210,11 +212,10 @@ class MindEyePrior(MindEyePreTrainedModel):
         batch_size, device = target.shape[0], target.device
         source = torch.device("cpu") if generator is None else generator.device
         if timesteps is None:
-            timesteps = torch.randint(
-                self.config.prior_num_timesteps, (batch_size,), generator=generator, device=source
-            ).to(device)
+            draw = partial(torch.randint, self.config.prior_num_timesteps)
+            timesteps = drawn_by_row(draw, (batch_size,), generator, device=source).to(device)
         if noise is None:
-            noise = torch.randn(target.shape, generator=generator, device=source, dtype=torch.float32)
+            noise = drawn_by_row(torch.randn, target.shape, generator, device=source, dtype=torch.float32)
         noise = self._tokens(noise).to(target)
         brain_keep = self._draw_keep(brain_keep, self.config.prior_brain_dropout, batch_size, generator)
         image_keep = self._draw_keep(image_keep, self.config.prior_image_dropout, batch_size, generator)
@@ -309,7 +310,7 @@ class MindEyePrior(MindEyePreTrainedModel):
         if keep is not None or not self.training:
             return keep
         source = torch.device("cpu") if generator is None else generator.device
-        return torch.rand(batch_size, generator=generator, device=source, dtype=torch.float32) < 1 - dropout
+        return drawn_by_row(torch.rand, (batch_size,), generator, device=source, dtype=torch.float32) < 1 - dropout
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
         return values.reshape(values.shape[0], *self.token_shape)

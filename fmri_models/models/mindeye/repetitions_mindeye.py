@@ -1,9 +1,11 @@
 """How MindEye's training makes one pattern of the repetitions of a stimulus."""
 
+from functools import partial
 from typing import Literal
 
 import torch
 
+from ...draws import drawn_by_row
 from ...objectives import Batch
 
 RepetitionRule = Literal["cycle", "mix", "mean"]
@@ -41,9 +43,9 @@ def select_repetitions(fmri: torch.Tensor, generator: torch.Generator) -> torch.
     batch_size, repetitions = fmri.shape[:2]
     choice = float(torch.rand(1, generator=generator, dtype=torch.float32))
     if choice <= 0.5:
-        weights = torch.rand(batch_size, repetitions, generator=generator, dtype=torch.float32).to(fmri)
+        weights = drawn_by_row(torch.rand, (batch_size, repetitions), generator, dtype=torch.float32).to(fmri)
         return (fmri * (weights / weights.sum(dim=1, keepdim=True))[:, :, None]).sum(dim=1)
     if choice <= 0.8:
         return fmri.mean(dim=1)
-    chosen = torch.randint(repetitions, (batch_size,), generator=generator).to(fmri.device)
+    chosen = drawn_by_row(partial(torch.randint, repetitions), (batch_size,), generator).to(fmri.device)
     return fmri[torch.arange(batch_size, device=fmri.device), chosen]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...alignment.losses import soft_clip_loss
 from ...conditions import Conditions
+from ...draws import drawn_by_row
 from ...errors import FmriModelsError
 from ...objectives import Batch, Gather, GradientObjective, ParameterGroup, groups_by_decay
 from ...option_types import NumberFromZero, PositiveNumber, Share
@@ -145,14 +146,14 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     def _sparsified(self, fmri: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if not self.sparsification:
             return fmri
-        kept = torch.rand(fmri.shape, generator=generator) >= self.sparsification
+        kept = drawn_by_row(torch.rand, fmri.shape, generator) >= self.sparsification
         return fmri * kept.to(fmri)
 
     def _dropped(self, told: Conditions, generator: torch.Generator) -> Conditions:
         """Conditions that are zero, and so absent, for some of the examples."""
         if not self.condition_dropout:
             return told
-        kept = torch.rand(len(told), generator=generator) >= self.condition_dropout
+        kept = drawn_by_row(torch.rand, (len(told),), generator) >= self.condition_dropout
         given: dict[str, Any] = told.given
         return Conditions(
             **{name: values * kept.to(values).view(-1, *[1] * (values.ndim - 1)) for name, values in given.items()}

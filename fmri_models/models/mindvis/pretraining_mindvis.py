@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
+from ...draws import drawn_by_row
 from ...errors import FmriModelsError
 from ...modeling_fmri import SubjectIds
 from ...modeling_outputs import FmriModelOutput
@@ -88,14 +89,18 @@ def masking_noise(
         generator: Source of the draw, on the CPU; None draws on the device.
     """
     drawn_on = device if generator is None else generator.device
-    noise = torch.rand(batch_size, config.num_patches, generator=generator, device=drawn_on)
+    noise = drawn_by_row(torch.rand, (batch_size, config.num_patches), generator, device=drawn_on)
     if config.focus_range is not None:
         first, last = (voxel // config.patch_size for voxel in config.focus_range)
-        weights = torch.full((batch_size, config.num_patches), 1 - float(config.focus_rate), device=drawn_on)
-        weights[:, first:last] = float(config.focus_rate)
+        weights = torch.full((config.num_patches,), 1 - float(config.focus_rate), device=drawn_on)
+        weights[first:last] = float(config.focus_rate)
         num_hidden = config.num_patches - num_kept(config.num_patches, config.mask_ratio)
         if num_hidden:
-            noise.scatter_(1, weights.multinomial(num_hidden, generator=generator), _HIDDEN_FIRST)
+
+            def hidden(size: tuple[int, int], generator: torch.Generator | None) -> torch.Tensor:
+                return weights.expand(size).multinomial(num_hidden, generator=generator)
+
+            noise.scatter_(1, drawn_by_row(hidden, noise.shape, generator), _HIDDEN_FIRST)
     return noise.to(device)
 
 

@@ -1,0 +1,348 @@
+"""LoRA that belongs to one subject, on the parts of a brain model that all subjects share.
+
+Such an adapter of PEFT is named after its subject. Rows of different subjects are decoded in groups: those of a subject
+with an adapter see this one, those of others see the model as it is without any.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers.utils import ModelOutput
+
+from .adapters import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILES,
+    ADAPTER_WEIGHTS_FILE,
+    WRAPPED,
+    adapters_of,
+    check_adapter,
+    put_adapter,
+    without_adapter_layers,
+)
+from .errors import FmriModelsError
+from .names import did_you_mean, listed, one_line
+from .saving import json_text
+from .subject_modules import subject_modules
+
+# Before the name of the subject in that of its adapter, which is one of a module and holds no dot.
+_PREFIX = "subject_"
+# In a brain model's folder: a folder a subject, named as its adapter.
+SUBJECT_ADAPTERS = "subject_adapters"
+SUBJECT_ADAPTER_FILES = tuple(f"{SUBJECT_ADAPTERS}/*/{name}" for name in ADAPTER_FILES)
+_MEND = "save the model again, or remove that folder"
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def adapter_name(subject: str) -> str:
+    """What the adapter of a subject is called."""
+    return _PREFIX + subject.replace("%", "%25").replace(".", "%2E")
+
+
+def adapted_subjects(model: Any) -> list[str]:
+    """The subjects of a model that have an adapter of their own, in the model's order."""
+    names = adapters_of(model)
+    return [subject for subject in model.config.subject_names if adapter_name(subject) in names] if names else []
+
+
+def shared_layers(model: nn.Module, parts: Sequence[str] | None = None) -> list[str]:
+    """Names of the linear layers that are no subject's.
+
+    Args:
+        model: The brain model; names are those of its layers without adapters.
+        parts: Beginnings of these names, such as `backbone`; None takes all.
+
+    Raises:
+        FmriModelsError: A part has none.
+    """
+    of_subjects = subject_modules(model)
+    with without_adapter_layers(model):
+        modules = dict(model.named_modules())
+    every = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear) and not any(name.startswith(f"{place}.") for place in of_subjects)
+    ]
+    if parts is None:
+        return every
+    for part in parts:
+        if not any(_lies_in(name, part) for name in every):
+            known = sorted({name.split(".", 1)[0] for name in every})
+            raise FmriModelsError(
+                f"The model has no shared linear layer in {one_line(repr(part), 80)}; it has some in {listed(known)}."
+                f"{did_you_mean(part, known)}"
+            )
+    return [name for name in every if any(_lies_in(name, part) for part in parts)]
+
+
+def put_subject_lora(
+    model: Any, subject: str, layers: Sequence[str], r: int, alpha: float, dropout: float, seed: int
+) -> dict[str, nn.Parameter]:
+    """Puts LoRA on shared layers that changes nothing yet, for one subject.
+
+    Args:
+        model: The brain model.
+        subject: One of its subjects.
+        layers: Names of layers, as they are without adapters.
+        r: Rank.
+        alpha: What is added is scaled by `alpha / r`.
+        dropout: Share of the layers' inputs that it does not see in training.
+        seed: Of its first weights.
+
+    Returns:
+        Name ▶ parameter of the adapter.
+
+    Raises:
+        FmriModelsError: There is no layer, or PEFT can't put LoRA there.
+    """
+    import peft
+
+    name = adapter_name(subject)
+    if not layers:
+        raise FmriModelsError(f"{type(model).__name__} has no shared linear layer that LoRA could go on.")
+    others = _taken_for(model, layers)
+    options: dict[str, Any] = {"r": r, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": list(layers)}
+    learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            peft.inject_adapter_in_model(peft.LoraConfig(**options, exclude_modules=others or None), model, name)
+        except ValueError as error:
+            raise FmriModelsError(
+                f"No LoRA can go on the shared layers of {type(model).__name__} ({one_line(error, 200)}); choose other "
+                "parts, or another r."
+            ) from error
+    model._hf_peft_config_loaded = True
+    added = subject_lora_parameters(model, subject)
+    # PEFT freezes all that is not of the adapter.
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in learned)
+    for parameter in added.values():
+        parameter.requires_grad_(True)
+    use_subject(model, subject)
+    return added
+
+
+def subject_lora_parameters(model: nn.Module, subject: str) -> dict[str, nn.Parameter]:
+    """Name ▶ parameter of a subject's adapter."""
+    key = f".{adapter_name(subject)}."
+    return {name: parameter for name, parameter in model.named_parameters() if key in name and ".lora_" in name}
+
+
+def use_subject(model: nn.Module, subject: str | None) -> None:
+    """Has the model compute with a subject's adapter and no other from now on; None, or one without: with none."""
+    if not adapters_of(model):
+        return
+    name = None if subject is None else adapter_name(subject)
+    known = name in adapters_of(model)
+    for layer in _adapted_layers(model):
+        _activate(layer, [str(name)] if known else [], not known)
+
+
+def check_only_of_subjects(model: Any) -> None:
+    """Refuses a model whose adapters are not all of its subjects, or are merged into its weights: they could not be
+    loaded again.
+
+    Raises:
+        FmriModelsError: Names one that is not.
+    """
+    known = {adapter_name(subject) for subject in model.config.subject_names}
+    for name in adapters_of(model):
+        if name not in known:
+            raise FmriModelsError(
+                f"The brain model has adapters of subjects and the adapter {one_line(repr(name), 80)}, which is none "
+                "of them; remove that with brain_model.delete_adapter(name)."
+            )
+    if any(getattr(layer, "merged", False) for layer in _adapted_layers(model)):
+        raise FmriModelsError(
+            "An adapter of a subject is merged into the brain model's weights and still beside them; take it back with "
+            "unmerge_adapter(), or keep a model of that subject alone (fmri_models.subject_adapters.merge_subject)."
+        )
+
+
+def write_subject_adapter(model: Any, subject: str, folder: Path) -> None:
+    """Writes the adapter of a subject into a folder of its own, in PEFT's format."""
+    import peft
+
+    name = adapter_name(subject)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.peft_config[name]
+    values = {key: sorted(each) if isinstance(each, set) else each for key, each in config.to_dict().items()}
+    own = {key.split(f".lora_A.{name}.")[0] for key in subject_lora_parameters(model, subject) if ".lora_A." in key}
+    values |= {"target_modules": sorted(own), "exclude_modules": _taken_for(model, sorted(own)) or None}
+    values |= {"base_model_name_or_path": None, "inference_mode": True, "init_lora_weights": True, "revision": None}
+    (folder / ADAPTER_CONFIG_FILE).write_text(json_text(dict(sorted(values.items()))), encoding="utf-8")
+    state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    tensors = {f"{WRAPPED}{key}": each.detach().cpu().contiguous() for key, each in state.items()}
+    save_file(tensors, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def write_subject_adapters(model: Any, folder: Path) -> None:
+    """Writes the adapters of all subjects beside a model's weights."""
+    for subject in adapted_subjects(model):
+        write_subject_adapter(model, subject, folder / SUBJECT_ADAPTERS / adapter_name(subject))
+
+
+def read_subject_adapter(model: Any, subject: str, folder: Path) -> None:
+    """Puts a stored adapter on a model, as that of one of its subjects; it is used where rows are this subject's.
+
+    Raises:
+        FmriModelsError: The adapter is damaged, is no LoRA, or is of another model.
+    """
+    check_adapter(folder)
+    learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    training = model.training
+    put_adapter(model, folder, adapter_name(subject), is_trainable=False)
+    if not all(hasattr(layer, "lora_A") for layer in _adapted_layers(model)):
+        raise FmriModelsError(f"The adapter in {one_line(folder)} is no LoRA, as those of subjects are; {_MEND}.")
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in learned)
+    model.train(training)
+    use_subject(model, None)
+
+
+def read_subject_adapters(model: Any, folder: Path) -> None:
+    """Puts the adapters that lie beside a model's weights on the model.
+
+    Raises:
+        FmriModelsError: One is of no subject of the model, or as in [`read_subject_adapter`].
+    """
+    place = folder / SUBJECT_ADAPTERS
+    if not place.is_dir():
+        return
+    by_name = {adapter_name(subject): subject for subject in model.config.subject_names}
+    for each in sorted(place.iterdir()):
+        if each.name not in by_name:
+            raise FmriModelsError(
+                f"{one_line(each)} is the adapter of no subject of the model, which has "
+                f"{', '.join(model.config.subject_names)}; {_MEND}."
+            )
+        read_subject_adapter(model, by_name[each.name], each)
+
+
+@contextmanager
+def as_of_subject(model: Any, subject: str | None) -> Iterator[None]:
+    """Inside the block, the model computes with a subject's adapter and no other; None or one without: with none."""
+    layers = _adapted_layers(model)
+    before = [(each.active_adapters, each.disable_adapters) for each in layers]
+    try:
+        use_subject(model, subject)
+        yield
+    finally:
+        for layer, (active, disabled) in zip(layers, before, strict=True):
+            _activate(layer, list(active), disabled)
+
+
+def merge_subject(model: Any, subject: str) -> Any:
+    """Adds a subject's LoRA to the weights, for good: the model is one of that subject alone then.
+
+    Args:
+        model: The brain model, which is changed.
+        subject: One of its subjects with an adapter.
+
+    Returns:
+        The model, without adapters.
+
+    Raises:
+        FmriModelsError: The subject has no adapter.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if subject not in adapted_subjects(model):
+        raise FmriModelsError(f"{one_line(repr(subject), 80)} has no adapter that could be merged into the model.")
+    layers = [(name, each) for name, each in model.named_modules() if isinstance(each, BaseTunerLayer)]
+    for name, layer in layers:
+        tuner: Any = layer
+        if adapter_name(subject) in tuner.lora_A:
+            tuner.merge(safe_merge=True, adapter_names=[adapter_name(subject)])
+        parent, _, last = name.rpartition(".")
+        model.get_submodule(parent)._modules[last] = tuner.get_base_layer()
+    for attribute in ("peft_config", "_hf_peft_config_loaded"):
+        model.__dict__.pop(attribute, None)
+    return model
+
+
+def by_adapter(method: _Method) -> _Method:
+    """Has a method `(model, fmri, subject_ids, …)` compute rows of subjects with different adapters in groups."""
+    further = list(inspect.signature(method).parameters)[3:]
+
+    @wraps(method)
+    def grouped(model: Any, fmri: torch.Tensor, subject_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
+        adapted = adapted_subjects(model)
+        if not adapted or getattr(model, "_computes_group", False):
+            return method(model, fmri, subject_ids, *args, **kwargs)
+        kwargs |= dict(zip(further, args, strict=False))
+        names, ids = model.config.subject_names, model.subject_indices(subject_ids, len(fmri)).tolist()
+        groups: dict[str | None, list[int]] = {}
+        for row, index in enumerate(ids):
+            groups.setdefault(names[index] if names[index] in adapted else None, []).append(row)
+        outputs = []
+        model._computes_group = True
+        try:
+            for subject, rows in groups.items():
+                own = torch.tensor(rows, device=fmri.device)
+                of_rows = {key: _of_rows(value, rows) if key == "generator" else value for key, value in kwargs.items()}
+                ids_of_rows = torch.tensor([ids[row] for row in rows])
+                with as_of_subject(model, subject):
+                    outputs.append(method(model, fmri[own], ids_of_rows.to(fmri.device), **of_rows))
+        finally:
+            model._computes_group = False
+        return _in_order(outputs, list(groups.values()), len(ids))
+
+    return grouped  # type: ignore[return-value]
+
+
+def _taken_for(model: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Other linear layers that PEFT would take for some layers, whose names it reads as endings of names."""
+    with without_adapter_layers(model):
+        modules = dict(model.named_modules())
+    return [
+        other
+        for other, module in modules.items()
+        if isinstance(module, nn.Linear) and other not in layers and any(other.endswith(f".{each}") for each in layers)
+    ]
+
+
+def _adapted_layers(model: nn.Module) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
+
+
+def _activate(layer: Any, names: list[str], disabled: bool) -> None:
+    # Not `set_adapter`, which would ask for gradients.
+    layer._active_adapter = [name for name in names if name in layer.lora_A] or names
+    layer._disable_adapters = disabled
+
+
+def _lies_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _of_rows(value: Any, rows: list[int]) -> Any:
+    """A source of noise for each row is its own; one for all is that of all."""
+    return [value[row] for row in rows] if isinstance(value, list) else value
+
+
+def _in_order(outputs: list[Any], groups: list[list[int]], num_rows: int) -> Any:
+    """What was computed of groups of rows, in the order of the rows; several values a row stay together."""
+    if len(outputs) == 1:
+        return outputs[0]
+    order = torch.tensor([row for rows in groups for row in rows]).argsort()
+
+    def joined(values: list[torch.Tensor]) -> torch.Tensor:
+        each = torch.cat(values)
+        several = len(each) // num_rows
+        return each.reshape(num_rows, several, *each.shape[1:])[order.to(each.device)].flatten(0, 1)
+
+    first = outputs[0]
+    if isinstance(first, torch.Tensor):
+        return joined(outputs)
+    assert isinstance(first, ModelOutput)
+    return type(first)(**{name: joined([output[name] for output in outputs]) for name in list(first)})

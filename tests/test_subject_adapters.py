@@ -1,0 +1,145 @@
+"""LoRA of one subject on the layers that all share: of every method with layers of subjects."""
+
+import shutil
+
+import pytest
+import torch
+
+from fmri_models import FmriToImagePipeline
+from fmri_models.errors import FmriModelsError
+from fmri_models.modeling_fmri import FmriPreTrainedModel
+from fmri_models.subject_adapters import (
+    adapted_subjects,
+    as_of_subject,
+    by_adapter,
+    check_only_of_subjects,
+    merge_subject,
+    put_subject_lora,
+    shared_layers,
+)
+from tests.models.linear.test_modeling_linear import TestLinearModel as Linear
+from tests.models.mindeye.test_modeling_mindeye import TestMindEyeModel as MindEye
+from tests.test_modeling_common import SUBJECTS
+
+WEIGHTS = "adapter_model.safetensors"
+ROWS = [SUBJECTS[0], SUBJECTS[1], SUBJECTS[0]]
+
+
+def changed(model, subject, seed=0):
+    """Puts LoRA on a model that changes what it computes."""
+    parameters = put_subject_lora(model, subject, shared_layers(model), 2, 4.0, 0.0, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model.eval()
+
+
+def decoded(model, fmri, rows):
+    decoding = model.decode(fmri, rows, generator=[torch.Generator().manual_seed(n) for n in range(len(rows))])
+    return torch.cat([values.flatten(1) for values in decoding.values()], dim=1)
+
+
+@pytest.fixture
+def brain():
+    tester = MindEye()
+    return tester.make_model().eval(), tester.make_fmri(ROWS)
+
+
+def test_rows_of_other_subjects_do_not_see_it(brain, tmp_path):
+    model, fmri = brain
+    before = decoded(model, fmri, ROWS)
+    changed(model, SUBJECTS[0])
+    after = decoded(model, fmri, ROWS)
+    torch.testing.assert_close(after[1], before[1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(after[0], before[0]) and not torch.allclose(after[2], before[2])
+    # A single row is what it is among others.
+    torch.testing.assert_close(decoded(model, fmri[:1], ROWS[:1])[0], after[0], rtol=1e-4, atol=1e-5)
+    with as_of_subject(model, None):
+        torch.testing.assert_close(model.encode(fmri, model.subject_indices(ROWS, 3)).shape[0], 3)
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert adapted_subjects(again) == [SUBJECTS[0]]
+    torch.testing.assert_close(decoded(again, fmri, ROWS), after)
+    torch.testing.assert_close(again.retrieval_embeds(fmri, ROWS), model.retrieval_embeds(fmri, ROWS))
+    assert all(parameter.requires_grad for name, parameter in again.named_parameters() if ".lora_" not in name)
+
+
+def test_two_subjects_have_their_own(brain):
+    model, fmri = brain
+    changed(model, SUBJECTS[0], seed=1)
+    first = decoded(model, fmri, ROWS)
+    changed(model, SUBJECTS[1], seed=2)
+    both = decoded(model, fmri, ROWS)
+    torch.testing.assert_close(both[[0, 2]], first[[0, 2]], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(both[1], first[1])
+    merged = merge_subject(model, SUBJECTS[1])
+    assert adapted_subjects(merged) == []
+    torch.testing.assert_close(decoded(merged, fmri, ROWS)[1], both[1], rtol=1e-3, atol=1e-4)
+    with pytest.raises(FmriModelsError, match="has no adapter"):
+        merge_subject(model, SUBJECTS[1])
+
+
+def test_a_method_without_shared_layers():
+    model = Linear().make_model()
+    with pytest.raises(FmriModelsError, match="no shared linear layer"):
+        put_subject_lora(model, SUBJECTS[0], shared_layers(model), 2, 4.0, 0.0, 0)
+
+
+def test_saving_without_it_removes_its_folder(brain, tmp_path):
+    model, _ = brain
+    plain = {name: values.clone() for name, values in model.state_dict().items()}
+    changed(model, SUBJECTS[0]).save_pretrained(tmp_path)
+    again = MindEye().make_model()
+    again.load_state_dict(plain)
+    again.save_pretrained(tmp_path)
+    assert adapted_subjects(type(again).from_pretrained(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.copytree(folder / "subject_x", folder / "subject_nobody"), "adapter of no subject"),
+        (lambda folder: (folder / "subject_x" / WEIGHTS).write_bytes(b"no"), "adapter"),
+        (lambda folder: (folder / "subject_x" / "adapter_config.json").unlink(), "adapter"),
+        (
+            lambda folder: (folder / "subject_x" / "adapter_model.safetensors").rename(
+                folder / "subject_x" / "adapter_model.bin"
+            ),
+            "adapter",
+        ),
+    ],
+    ids=["nobody", "damaged", "no configuration", "a pickle"],
+)
+def test_folders_that_are_not_whole(brain, tmp_path, damage, message):
+    model, _ = brain
+    changed(model, SUBJECTS[0]).save_pretrained(tmp_path)
+    folder = tmp_path / "subject_adapters"
+    own = folder / f"subject_{SUBJECTS[0]}"
+    (folder / "subject_x").symlink_to(own, target_is_directory=True)
+    damage(folder)
+    (folder / "subject_x").unlink()
+    with pytest.raises(FmriModelsError, match=message):
+        type(model).from_pretrained(tmp_path)
+
+
+def test_other_adapters_beside_are_refused(brain):
+    import peft
+
+    model, _ = brain
+    changed(model, SUBJECTS[0])
+    peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=shared_layers(model)[:1]), model, "mine")
+    with pytest.raises(FmriModelsError, match="'mine', which is none of them"):
+        check_only_of_subjects(model)
+
+
+def test_the_wrapper_takes_arguments_by_place():
+    class Plain:
+        config = type("Config", (), {"subject_names": ["a"]})()
+
+        @by_adapter
+        def decode(self, fmri, subject_ids=None, num_candidates=1, generator=None):
+            return fmri, subject_ids, num_candidates, generator
+
+    assert Plain().decode(1, None, 2, 3) == (1, None, 2, 3)
+    assert issubclass(FmriPreTrainedModel, torch.nn.Module) and FmriToImagePipeline
