@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .modeling_fmri import FmriPreTrainedModel
     from .modeling_outputs import FmriDecoding, FmriModelOutput
     from .models.linear import LinearConfig, LinearModel, LinearOutput, LinearPipeline
+    from .models.mindbridge import MindBridgeConfig, MindBridgeModel, MindBridgeOutput, MindBridgePipeline
     from .models.mindeye import (
         MindEyeConfig,
         MindEyeLowLevelModel,
@@ -182,6 +183,10 @@ __all__ = [
     "LinearOutput",
     "LinearPipeline",
     "Method",
+    "MindBridgeConfig",
+    "MindBridgeModel",
+    "MindBridgeOutput",
+    "MindBridgePipeline",
     "MindEyeConfig",
     "MindEyeLowLevelModel",
     "MindEyeLowLevelOutput",

@@ -116,6 +116,11 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         spaces = (self.space(name) for name in SPACES)
         return any(space is not None and space.encoder == LEARNED for space in spaces)
 
+    @property
+    def decodes_image_and_text(self) -> bool:
+        """Whether pictures are drawn from decoded image and text embeddings at once."""
+        return self.image_embedding_space is not None and self.text_embedding_space is not None
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """Loads a configuration from a folder or a Hub repository; of this class itself, as that of its method.

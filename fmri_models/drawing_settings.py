@@ -25,6 +25,10 @@ class DrawingSettings:
         strength: How much of the decoded low-level picture is replaced, 0 (none) to 1 (all).
         num_candidates: Pictures drawn of each pattern.
         selection: Among candidates, take the one most similar to the decoded embedding (`"brain"`) or the `"first"`.
+        text_to_image_ratio: Weight of the text where pictures are drawn from image and text embeddings at once: 0 is
+            the image alone, 1 the text alone; None leaves it to the generator. One with blocks of its own for both
+            weights what they give (MindBridge's and Versatile Diffusion's mixing ratio); one that reads both in one
+            sequence takes 0, 0.5 (both) and 1.
 
     Raises:
         FmriModelsError: A value is out of range or of another type.
@@ -35,6 +39,7 @@ class DrawingSettings:
     strength: float = 0.7
     num_candidates: int = 1
     selection: Choice = "brain"
+    text_to_image_ratio: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -83,8 +88,8 @@ class DrawingSettings:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
+        """Plain values by name, without what is left to the generator: earlier versions then read the file."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def check_steps(name: str, value: Any) -> int:
@@ -100,6 +105,11 @@ def check_guidance_scale(name: str, value: Any) -> float:
 def check_strength(name: str, value: Any) -> float:
     """A share of the low-level picture."""
     return _real(name, value, 1.0, "expected a number from 0 (keep the start) to 1 (replace it)")
+
+
+def check_text_to_image_ratio(name: str, value: Any) -> float | None:
+    """A weight of the text beside the image; None where it is left to the generator."""
+    return None if value is None else _real(name, value, 1.0, "expected a number from 0 (image) to 1 (text)")
 
 
 def _check_candidates(name: str, value: Any) -> int:
@@ -119,6 +129,7 @@ _CHECKS = {
     "strength": check_strength,
     "num_candidates": _check_candidates,
     "selection": _check_choice,
+    "text_to_image_ratio": check_text_to_image_ratio,
 }
 
 

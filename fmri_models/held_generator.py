@@ -51,6 +51,17 @@ class HeldGenerator:
         name = None if self.source is None else self.source.name
         return DrawingSettings() if name is None else image_generator_class(name).drawing_settings
 
+    def check_settings(self, settings: DrawingSettings) -> None:
+        """Refuses settings that the class of the generator can't draw with, as far as it is known.
+
+        Raises:
+            FmriModelsError: As of [`ImageGenerator.check_settings`].
+        """
+        if self.at_hand is not None:
+            self.at_hand.check_settings(settings)
+        elif self.source is not None and self.source.name is not None:
+            image_generator_class(self.source.name).check_settings(settings)
+
     def put(self, generator: ImageGenerator | None, brain_model: FmriPreTrainedModel) -> None:
         """Puts a generator, or none, in the place of the present one; one that was published knows its source.
 

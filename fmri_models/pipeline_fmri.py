@@ -137,30 +137,38 @@ class FmriToImagePipeline(StoredPipeline):
     @drawing_settings.setter
     def drawing_settings(self, settings: DrawingSettings | Mapping[str, Any]) -> None:
         current = self.drawing_settings if "drawing_settings" in self.config else DrawingSettings()
-        self.register_to_config(drawing_settings=current.changed(settings).to_dict())
+        settings = current.changed(settings)
+        self._held.check_settings(settings)
+        self.register_to_config(drawing_settings=settings.to_dict())
 
     def settings_used(self, settings: DrawingSettings) -> dict[str, Any]:
         """Those of the settings that change what this pipeline draws, by name.
 
         A generator that draws nothing at random has no use for steps or guidance, and candidates of it are all the
-        same, unless the method samples what they are drawn from.
+        same, unless the method samples what they are drawn from. A weight of the text needs a method that decodes text
+        and image.
         """
+        return {name: value for name, value in settings.to_dict().items() if name in self._names_used}
+
+    @property
+    def _names_used(self) -> set[str]:
+        """Names of the drawing settings that change something."""
         generator, used = self.image_generator, set[str]()
         if generator is not None and generator.generates_from_embeddings:
             used |= set(generator.used_settings)
             if self.brain_model.samples:
                 used |= {"num_candidates", "selection"}
-        return {name: value for name, value in settings.to_dict().items() if name in used}
+        return used if self.brain_model.config.decodes_image_and_text else used - {"text_to_image_ratio"}
 
     def warn_of_unused(self, given: Mapping[str, Any]) -> None:
         """One warning that names settings that were given and change nothing of what this pipeline draws."""
-        used = self.settings_used(self.drawing_settings)
+        used = self._names_used
         unused = [name for name, value in given.items() if value is not None and name not in used]
         if unused:
             have = "has" if len(unused) == 1 else "have"
             drawn_by = type(self.image_generator).__name__
             # What takes steps may well begin with noise.
-            why = "" if used.keys() - {"strength"} else ", which draws nothing at random"
+            why = "" if used - {"strength"} else ", which draws nothing at random"
             warnings.warn(
                 f"{', '.join(unused)} {have} no effect with this pipeline's {drawn_by}{why}.",
                 stacklevel=4,
@@ -183,6 +191,7 @@ class FmriToImagePipeline(StoredPipeline):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        text_to_image_ratio: float | None = None,
     ) -> FmriPipelineOutput:
         """Reconstructs one picture from each pattern, drawn with the `drawing_settings` but for what is given here.
 
@@ -207,6 +216,8 @@ class FmriToImagePipeline(StoredPipeline):
                 `pipeline._guidance_scale` changes the guidance of the steps that follow. Pictures are drawn in chunks,
                 each of which takes all its steps, and candidates as pictures of their own.
             callback_on_step_end_tensor_inputs: What it is given, of `"latents"`, `"image_embeds"`, `"text_embeds"`.
+            text_to_image_ratio: Weight of the decoded text beside the decoded image, 0 (image alone) to 1 (text alone),
+                where the method decodes both.
 
         Returns:
             [`FmriPipelineOutput`], or a tuple.
@@ -220,6 +231,7 @@ class FmriToImagePipeline(StoredPipeline):
             "strength": strength,
             "num_candidates": num_candidates,
             "selection": selection,
+            "text_to_image_ratio": text_to_image_ratio,
         }
         settings = self.check_inputs(**given, true_images=true_images, output_type=output_type)
         on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs, caller=self)
@@ -273,6 +285,7 @@ class FmriToImagePipeline(StoredPipeline):
             )
         settings = self.drawing_settings.changed(given | {"selection": None if selection == "oracle" else selection})
         self._check_output(output_type)
+        self.image_generator.check_settings(settings)
         return settings
 
     def _check_output(self, output_type: str) -> None:
@@ -327,6 +340,7 @@ class FmriToImagePipeline(StoredPipeline):
         return_dict: bool = True,
         callback_on_step_end: CallbackFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        text_to_image_ratio: float | None = None,
     ) -> FmriPipelineOutput:
         """Draws, ranks and chooses pictures from what was decoded; the arguments are those of `__call__`.
 
@@ -342,6 +356,7 @@ class FmriToImagePipeline(StoredPipeline):
             strength=strength,
             num_candidates=num_candidates,
             selection=selection,
+            text_to_image_ratio=text_to_image_ratio,
             true_images=true_images,
             output_type=output_type,
         )

@@ -33,6 +33,7 @@ from .processing.options import (
     OPTIONS_OF_USE,
     PROCESSOR_SCHEMA,
     Padding,
+    Pooling,
     Statistics,
     UnseenSession,
     changed_options,
@@ -50,6 +51,8 @@ from .processing.patterns import (
     check_not_constant,
     padded_width,
     pooled,
+    pooled_by_roi,
+    roi_widths,
     wrapped_columns,
 )
 from .processing.statistics_file import (
@@ -128,7 +131,14 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         rois: Keep voxels of these ROIs only; None keeps all.
         min_noise_ceiling: Keep voxels with at least this noise ceiling (fraction of variance).
         num_best_voxels: Keep the K voxels with the highest score on training trials.
-        pool_width: Pool each pattern to this width by adaptive maximum; None does not pool.
+        pool_width: Pool each pattern to this width, which all subjects then have; None does not pool. Each trial is
+            standardised and pooled before repetitions are averaged, as MindBridge was trained: the maximum of a mean is
+            not the mean of maxima.
+        pooling: `"max"` or `"average"` of adaptive windows of neighbouring voxels, or `"resize"`, linear interpolation
+            along their order.
+        pool_by_roi: Pool each ROI by itself: True gives each a share of `pool_width` in proportion to its voxels, mean
+            over subjects, and [`FmriProcessor.fit`] puts the numbers of columns in its place; a mapping, ROI ▶ columns,
+            says them.
         pad_multiple: Pad each pattern to a multiple of this by repeating it from its start; None does not pad.
         expects: What betas a processor without statistics takes, in words.
         padding: `"wrap"` brings all subjects to one common width, the smallest multiple of `patch_size` that takes the
@@ -158,6 +168,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         patch_size: int | None = None,
         width: int | None = None,
         wrap_extra_patch: bool = False,
+        pooling: Pooling = "max",
+        pool_by_roi: bool | dict[str, int] = False,
         **kwargs: Any,
     ) -> None:
         self._subjects: dict[str, SubjectStatistics] = {}
@@ -180,6 +192,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         self.min_noise_ceiling = min_noise_ceiling
         self.num_best_voxels = num_best_voxels
         self.pool_width = pool_width
+        self.pooling = pooling
+        self.pool_by_roi = pool_by_roi
         self.pad_multiple = pad_multiple
         self.expects = expects
         self.padding = padding
@@ -187,6 +201,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         self.width = width
         self.wrap_extra_patch = wrap_extra_patch
         self._check_padding()
+        self._check_pooling()
         super().__init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -271,6 +286,10 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             )
         if processor.padding is not None:
             processor._common_width()
+        if processor.pool_by_roi is True:
+            assert processor.pool_width is not None
+            kept = [processor._roi_of_kept(name) for name in names]
+            processor.pool_by_roi = roi_widths(kept, processor.pool_width)
         processor._warn_of_dead_voxels()
         processor._warn_of_pooled_sessions()
         return processor
@@ -400,14 +419,15 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             raise FmriModelsError(f"This processor has a subject {name!r} already; give the new one another name.")
 
     @classmethod
-    def without_statistics(cls, num_voxels: Mapping[str, int], expects: str) -> "FmriProcessor":
+    def without_statistics(cls, num_voxels: Mapping[str, int], expects: str, **options: Any) -> "FmriProcessor":
         """A processor that passes betas on as they are, for a model that was published without its statistics.
 
         Args:
             num_voxels: Subject ▶ number of voxels, in the order of the model.
             expects: Which betas the model takes, in words.
+            **options: Options that need no statistics, such as `pool_width`.
         """
-        processor = cls(subject_names=list(num_voxels), statistics="identity", expects=expects)
+        processor = cls(subject_names=list(num_voxels), statistics="identity", expects=expects, **options)
         for name, count in num_voxels.items():
             mean, std = np.zeros((1, count), dtype=np.float32), np.ones((1, count), dtype=np.float32)
             processor._subjects[name] = SubjectStatistics(count, np.arange(count), mean, std)
@@ -632,10 +652,49 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 lambda row, voxel: statistics.recorded_voxel(int(statistics.selected[voxel]), widths[row]),
             )
         if self.pool_width is not None:
-            values = pooled(values, self.pool_width)
+            values = self._pooled(values, name, self.pool_width)
         elif self.padding is not None or self.pad_multiple is not None:
             values = values[:, self._columns(name, values.shape[1])]
         return values
+
+    def _pooled(self, values: np.ndarray, name: str, width: int) -> np.ndarray:
+        if not self.pool_by_roi:
+            return pooled(values, width, self.pooling)
+        self._check_pooling()
+        roi = self._roi_of_kept(name)
+        if not isinstance(self.pool_by_roi, dict):
+            raise FmriModelsError(
+                "pool_by_roi is true in a processor that was fitted without it; give the columns of each ROI, as a "
+                "mapping, or fit a processor with it."
+            )
+        if not {*roi} & self.pool_by_roi.keys():
+            raise FmriModelsError(
+                f"{name} has no voxel in {listed(list(self.pool_by_roi), _MOST_LISTED)}, the ROIs that patterns are "
+                "pooled by; its table has to name ROIs alike, or leave pool_by_roi out."
+            )
+        return pooled_by_roi(values, roi, self.pool_by_roi, self.pooling)
+
+    def _roi_of_kept(self, name: str) -> list[str]:
+        """ROI of each voxel of a subject that is kept."""
+        statistics = self.subject(name)
+        if not statistics.roi:
+            raise FmriModelsError(
+                f"pool_by_roi needs the ROI of each voxel of {name}, and none is known; fit the processor with voxels= "
+                "that name them, or leave it out."
+            )
+        return [statistics.roi[index] for index in statistics.selected]
+
+    def _check_pooling(self) -> None:
+        """Refuses columns by ROI that are none of the width."""
+        if not self.pool_by_roi:
+            return
+        total = sum(self.pool_by_roi.values()) if isinstance(self.pool_by_roi, dict) else self.pool_width
+        if self.pool_width is None or total != self.pool_width:
+            raise FmriModelsError(
+                f"pool_width is {self.pool_width}, and pool_by_roi needs the width that it divides"
+                f"{'' if isinstance(self.pool_by_roi, bool) else f'; its columns are {total} together'}; set "
+                f"pool_width{'' if isinstance(self.pool_by_roi, bool) else f'={total}'}, or leave pool_by_roi out."
+            )
 
     def _check_widths(self, widths: list[int], name: str) -> None:
         """Refuses other widths than that of training, or of what was recorded before voxels were dropped."""
@@ -799,9 +858,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         Args:
             pretrained_model_name_or_path: Folder, or repository id.
             **kwargs: Those of `FeatureExtractionMixin.from_pretrained`: `subfolder`, `revision`, `cache_dir` …, and
-                options in place of the saved ones: `unseen_session`, `pool_width`, `pad_multiple`, `padding`,
-                `patch_size`, `width`, `wrap_extra_patch`, `expects`. What the statistics were computed with can't be
-                changed any more.
+                options in place of the saved ones: `unseen_session`, `pool_width`, `pooling`, `pool_by_roi`,
+                `pad_multiple`, `padding`, `patch_size`, `width`, `wrap_extra_patch`, `expects`. What the statistics
+                were computed with can't be changed any more.
 
         Raises:
             FmriModelsError: The folder has no processor, its configuration is none, or its statistics are missing,

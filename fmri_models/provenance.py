@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from .component_index import CARD_FILE
+from .conversion_record import ConversionRecord
 from .data_terms import DataTerms, terms_of
 from .errors import FmriModelsError
 from .loaded_components import LoadedComponents, have_same_values
@@ -24,7 +25,7 @@ from .weights import CONFIG_FILE, MEND
 LIBRARY = "fmri_models"
 REPORT_FILES = ("report.json", "report.md", "report.html", "grid.png", EVAL_RESULTS_FILE)
 # What is published with a pipeline and is no component of it.
-ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, "conversion.json", *REPORT_FILES)
+ACCOMPANYING_FILES = (CARD_FILE, TRAINING_FILE, ConversionRecord.file, *REPORT_FILES)
 _SHOWING_STIMULI = ("report.html", "grid.png")
 _MAX_ACCOMPANYING_BYTES = 64 * MEBIBYTE
 _CARD_HEADER_BYTES = 2**16
@@ -196,6 +197,32 @@ def check_weights_may_be_shared(terms: DataTerms | None, what: str, permission: 
     )
 
 
+def check_origin_may_be_shared(
+    conversion: ConversionRecord | None, record: TrainingRecord | None, what: str, permission: str | None
+) -> None:
+    """Refuses weights that were made of published ones whose authors have reserved all rights.
+
+    Args:
+        conversion: What they were converted from; None where they were not.
+        record: How they were trained; None where that is not known.
+        what: What the weights are, for the sentence.
+        permission: Which written permission there is; None where there is none.
+
+    Raises:
+        FmriModelsError: They were, and there is none.
+    """
+    converted = conversion is not None and not conversion.may_be_shared
+    began_with = [] if record is None else record.reserved_initial_models
+    if permission or not (converted or began_with):
+        return
+    made = "was converted from published weights" if converted else f"was trained from {one_line(began_with[0], 120)}"
+    raise FmriModelsError(
+        f"{one_line(what)} {made}, whose authors state no licence and so reserve all rights, also in a private "
+        "repository; whoever has their written permission names it (--permission, permission= in Python) and the card "
+        "keeps it."
+    )
+
+
 def record_around(component: Path) -> TrainingRecord | None:
     """The training record of the pipeline that a component's folder lies in; None where that is not known."""
     pipeline = component.absolute().parent
@@ -211,8 +238,11 @@ def check_component_may_be_shared(component: Path, what: str, permission: str | 
         permission: Which written permission there is; None where there is none.
 
     Raises:
-        FmriModelsError: The terms of what it has learned from forbid it.
+        FmriModelsError: The terms of what it has learned from, or the authors of what it was made of, forbid it.
     """
+    pipeline = component.absolute().parent
+    if (pipeline / INDEX_FILE).is_file():
+        check_origin_may_be_shared(ConversionRecord.load(pipeline), TrainingRecord.load(pipeline), what, permission)
     check_weights_may_be_shared(terms_of_training(record_around(component)), what, permission)
 
 

@@ -91,6 +91,9 @@ class PretrainedRecord:
         folder: Where it lies in the folder `assets` of the package that brings it.
         repository: Repository of the Hub that it lies in.
         command: What makes it ready for use where loading it is not enough, as a line of the shell.
+        may_be_shared: Whether others may pass it on, as far as is known. Authors who state no licence anywhere, for
+            their code neither, have reserved all rights: what was made of their files is not pushed without their
+            permission.
         package: The package that brings it, as it is imported.
 
     Raises:
@@ -109,6 +112,7 @@ class PretrainedRecord:
     folder: str = ""
     repository: str = ""
     command: str = ""
+    may_be_shared: bool = True
     package: str = OWN_PACKAGE
 
     def __post_init__(self) -> None:
@@ -164,6 +168,9 @@ class Method:
         demo: What `fmri-models demo` changes in the recipe of the method's name, as `key=value`.
         demo_unlabelled: Trials without a stimulus that the demo simulates for it besides, as a multiple of its training
             pictures.
+        demo_subjects: Subjects that the demo simulates and trains together, who share its training pictures out.
+        demo_new_subject: Recipe by which the demo adds a further subject, with few trials, to the trained pipeline
+            (`initial_model`, with the table of the others among its `sources`); empty where it adds none.
         quick: What `fmri-models demo --quick` changes in the recipe besides.
         paper: The paper that it comes from; None where there is none.
         license: Of its authors' code, as on the Hub; empty where nothing states one.
@@ -181,6 +188,8 @@ class Method:
     converter: str | None = None
     demo: tuple[str, ...] = ()
     demo_unlabelled: float = 0.0
+    demo_subjects: int = 1
+    demo_new_subject: str = ""
     quick: tuple[str, ...] = ()
     paper: Paper | None = None
     license: str = ""
@@ -206,6 +215,11 @@ class Method:
             for role in ("config", "model", "output", "pipeline", "objective")
         }
         return cls(name=name, title=title, **{**usual, **others})
+
+    @property
+    def conversions_may_be_shared(self) -> bool:
+        """Whether what is made of its published checkpoints may be passed on, as far as is known."""
+        return all(each.may_be_shared for each in self.pretrained if each.state == "converted")
 
     @property
     def class_paths(self) -> tuple[str, ...]:
@@ -319,12 +333,16 @@ class Conversion:
         image_generator: The generator that it was published with, by the fields of `GeneratorSource`, or itself where
             its weights are in the same checkpoint; None if the model does not decode what that generator takes.
         drawing_settings: What it was published with, as far as that differs from the settings of the generator's class.
+        num_voxels: Subject ▶ number of voxels of a recorded pattern, where the model reads another number of values.
+        processor_options: Options of the processor that makes these of them, such as `pool_width`.
     """
 
     model: Any
     expects: str
     image_generator: Any = None
     drawing_settings: Mapping[str, Any] | None = None
+    num_voxels: Mapping[str, int] | None = None
+    processor_options: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

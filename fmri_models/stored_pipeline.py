@@ -14,6 +14,7 @@ from diffusers.utils import logging
 
 from .adapters import adapters_of, check_can_be_kept, keep_with_base, unwrapped
 from .component_index import CARD_FILE, check_can_be_saved, check_without_adapters
+from .conversion_record import ConversionRecord
 from .drawing_settings import DrawingSettings
 from .errors import FmriModelsError
 from .generation.generator_adapter import ADAPTER_FOLDER, base_alone, check_adapter_is_whole
@@ -43,6 +44,7 @@ from .processing.folder import FOLDER_IN_PIPELINES as PROCESSOR_FOLDER
 from .processing_fmri import FmriProcessor
 from .provenance import (
     Provenance,
+    check_origin_may_be_shared,
     check_weights_may_be_shared,
     disclaim_record,
     permission_on_card,
@@ -374,10 +376,12 @@ class StoredPipeline(HoldsGenerator):
         """Writes the card where there is none or where it has to name a permission.
 
         Raises:
-            FmriModelsError: The terms of what the weights have learned from forbid that they are passed on.
+            FmriModelsError: The terms of what the weights have learned from, or the authors of what they were made of,
+                forbid that they are passed on.
         """
         stated = permission or permission_on_card(folder)
         check_weights_may_be_shared(terms_of_training(self.training_record), "The pipeline", stated)
+        check_origin_may_be_shared(ConversionRecord.load(folder), self.training_record, "The pipeline", stated)
         if permission:
             statements = import_path(f"{__package__}.hub.owner_statements:OwnerStatements")
             card_writer()(folder, statements(permission=permission))

@@ -181,6 +181,8 @@ class TrainingRecord(ShortRepr, SavedRecord):
         learned_from: What was learned from: in this training, in that of the initial model, in that of its initial
             model ... None in records of earlier versions.
         unknown_initial_models: Those among them of which nobody knows what they have learned from.
+        reserved_initial_models: Those among them that were converted from published weights whose authors have reserved
+            all rights.
         hardware: What it ran on; None in records of earlier versions.
         curve: How the losses went, some 40 points a stage; without any for stages in closed form.
         learned: How much was learned from; None in records of earlier versions.
@@ -207,6 +209,7 @@ class TrainingRecord(ShortRepr, SavedRecord):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     learned_from: Annotated[list[LearnedFrom], Field(min_length=1, max_length=MAX_TRAININGS)] | None = None
     unknown_initial_models: Annotated[list[_Text], Field(max_length=MAX_TRAININGS)] = field(default_factory=list)
+    reserved_initial_models: Annotated[list[_Text], Field(max_length=MAX_TRAININGS)] = field(default_factory=list)
     hardware: Hardware | None = None
     curve: Annotated[list[CurvePoint], Field(max_length=MAX_CURVE)] = field(default_factory=list)
     learned: Learned | None = None

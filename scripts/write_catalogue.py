@@ -58,7 +58,7 @@ def pretrained() -> str:
             f"`{each.name}`",
             markdown(each.title),
             each.state,
-            _license(each.license, each.size),
+            _license(each.license, each.size) + ("" if each.may_be_shared else ", not to be passed on"),
             size_text(each.size),
             _paper(each.paper),
             _link("page", each.origin) or "the package",

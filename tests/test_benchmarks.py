@@ -23,6 +23,17 @@ def test_mindvis(repository: Path, tmp_path: Path):
     assert row["floor_seconds"] > 0
 
 
+def test_mindbridge(repository: Path, tmp_path: Path):
+    out = tmp_path / "mindbridge.json"
+    command = [sys.executable, str(repository / "benchmarks/mindbridge.py"), "--quick", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert set(row["sides"]) == {"ours"} and row["difference"] is None
+    assert row["sides"]["ours"]["seconds"] > 0 and row["floor_seconds"] > 0
+
+
 def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Path):
     command = [sys.executable, str(repository / "benchmarks/mindvis.py"), "--original", str(tmp_path)]
     finished = subprocess.run(

@@ -101,5 +101,7 @@ def test_a_method_of_another_package_works_by_name(monkeypatch):
     assert "ours" in method_names()
     with pytest.raises(ValueError, match="registered already"):
         register_method(Method("linear", "", *["a:b"] * 5))
-    with pytest.raises(ValueError, match="no method 'mindreader'; those there are: linear, mindeye, mindvis, ours"):
+    with pytest.raises(
+        ValueError, match="no method 'mindreader'; those there are: linear, mindbridge, mindeye, mindvis, ours"
+    ):
         get_method("mindreader")

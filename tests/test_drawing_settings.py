@@ -22,6 +22,7 @@ from fmri_models.generation.loading import image_generator_class, spaces_of
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.registry import GENERATORS
 from tests.generation.smallest_generator import ColourImageGenerator
+from tests.generation.test_embedded import tiny_generator
 
 VOXELS = 7
 FORMER = DrawingSettings(20, 2.0, 0.7, 1, "brain")
@@ -53,6 +54,7 @@ def random_settings(seed: int) -> DrawingSettings:
         strength=rng.uniform(),
         num_candidates=rng.integers(1, MAX_CANDIDATES + 1),
         selection=["brain", "first"][rng.integers(2)],
+        text_to_image_ratio=rng.uniform() if seed % 2 else None,
     )
 
 
@@ -82,6 +84,7 @@ WRONG = [
     *[("guidance_scale", value) for value in (-0.1, float("nan"), float("inf"), "2", True, 10**400, {"a": 1})],
     *[("strength", value) for value in (-0.01, 1.01, float("nan"), "0.5", False, 10**400, [0.5])],
     *[("num_candidates", value) for value in (0, MAX_CANDIDATES + 1, 2.5, "4", True, 10**400)],
+    *[("text_to_image_ratio", value) for value in (-0.1, 1.5, float("nan"), "0.5", True, [0.5])],
     *[("selection", value) for value in ("best", "oracle", "", 1, True, ["brain"], "brain\n")],
 ]
 
@@ -234,7 +237,8 @@ def test_settings_that_a_generator_does_not_use_change_nothing(name):
     known = {each.name for each in fields(DrawingSettings)}
     used = set(image_generator_class(name).used_settings)
     assert used <= known
-    assert used == known or name in ("pixels", "thumbnail", "clip")
+    assert ("text_to_image_ratio" in used) == (name in ("embedded", "versatile_diffusion"))
+    assert used >= known - {"text_to_image_ratio"} or name in ("pixels", "thumbnail", "clip")
 
 
 class Sampling(LinearModel):
@@ -318,6 +322,37 @@ def test_settings_of_a_strangers_index_are_checked(stated, tmp_path):
         FmriToImagePipeline.from_pretrained(tmp_path)
     with pytest.raises(FmriModelsError, match=r"model_index\.json"):
         FmriToImagePipeline.from_pretrained(tmp_path, drawing_settings={"strength": 0.5})
+
+
+def test_what_is_left_to_the_generator_stands_in_no_file():
+    assert "text_to_image_ratio" not in DrawingSettings().to_dict()
+    assert DrawingSettings(text_to_image_ratio=0).to_dict()["text_to_image_ratio"] == 0.0
+
+
+def test_a_weight_of_the_text_needs_a_method_that_decodes_both(tmp_path):
+    generator = tiny_generator(with_unet=True)
+    generator.set_progress_bar_config(disable=True)
+    pipeline = make_pipeline(generator)
+    pipeline.set_progress_bar_config(disable=True)
+    both = pipeline.settings_used(DrawingSettings(text_to_image_ratio=1.0))
+    assert both["text_to_image_ratio"] == 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        drawn_by_ratio = [drawn(pipeline, num_inference_steps=2, text_to_image_ratio=ratio) for ratio in (0, 0.5, 1)]
+    assert all(not torch.equal(one, other) for one, other in pairwise(drawn_by_ratio))
+    assert torch.equal(drawn(pipeline, num_inference_steps=2), drawn_by_ratio[1])
+    decoding = pipeline.decode(torch.zeros(2, VOXELS), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(FmriModelsError, match=r"text_to_image_ratio is 0\.3, .*expected 0 \(image alone\), 0\.5"):
+        pipeline.generate(decoding, text_to_image_ratio=0.3)
+    with pytest.raises(FmriModelsError, match=r"text_to_image_ratio is 0\.3"):
+        pipeline.drawing_settings = {"text_to_image_ratio": 0.3}
+    spaces = spaces_of(generator) | {"text_embedding_space": None}
+    config = LinearConfig(subject_names=["subj01"], num_voxels=[VOXELS], **spaces)
+    image_alone = LinearPipeline(LinearModel(config), pipeline.processor, generator)
+    image_alone.set_progress_bar_config(disable=True)
+    assert "text_to_image_ratio" not in image_alone.settings_used(DrawingSettings(text_to_image_ratio=1.0))
+    with pytest.warns(UserWarning, match="text_to_image_ratio has no effect with this pipeline's EmbeddedImageGenerat"):
+        drawn(image_alone, num_inference_steps=2, text_to_image_ratio=1.0)
 
 
 def test_a_new_pipeline_draws_as_its_generator_is_meant_to():

@@ -107,7 +107,10 @@ assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & 
 """)
     assert finished.returncode == 0, finished.stderr
     assert "(of the package fmri-shallow 0.1)" in " ".join(finished.stdout.split())
-    assert "{linear,mindeye,mindvis,shallow}" in finished.stdout and "digits69, stripes, arrays" in finished.stdout
+    assert (
+        "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout
+        and "digits69, stripes, arrays" in finished.stdout
+    )
 
 
 def test_a_package_is_used_like_what_comes_with_this_one(run):
@@ -277,11 +280,18 @@ def light(name, module):
 def test_a_broken_package_is_named_and_the_others_work(packages):
     packages("broken", "broken_one", "import nothing_of_the_kind")
     packages("fine", "fine_one", light("fine", "fine_one"))
-    assert METHODS.names() == ["broken", "fine", "linear", "mindeye", "mindvis"]
+    assert METHODS.names() == ["broken", "fine", "linear", "mindbridge", "mindeye", "mindvis"]
     # Nobody knows yet, because listing imports none.
-    assert [method.name for method in list_methods()] == ["broken", "fine", "linear", "mindeye", "mindvis"]
+    assert [method.name for method in list_methods()] == [
+        "broken",
+        "fine",
+        "linear",
+        "mindbridge",
+        "mindeye",
+        "mindvis",
+    ]
     with pytest.warns(UserWarning) as caught:
-        assert [method.name for method in METHODS.in_order()] == ["linear", "mindeye", "mindvis", "fine"]
+        assert [method.name for method in METHODS.in_order()] == ["linear", "mindbridge", "mindeye", "mindvis", "fine"]
     (warning,) = caught
     assert str(warning.message) == (
         "The method 'broken' of the package broken-one can't be imported from broken_one:METHOD "
@@ -290,7 +300,7 @@ def test_a_broken_package_is_named_and_the_others_work(packages):
     with pytest.raises(FmriModelsError, match="of the package broken-one can't be imported"):
         METHODS.get("broken")
     with pytest.warns(UserWarning, match="of the package broken-one can't be imported"):
-        assert [method.name for method in list_methods()] == ["fine", "linear", "mindeye", "mindvis"]
+        assert [method.name for method in list_methods()] == ["fine", "linear", "mindbridge", "mindeye", "mindvis"]
     assert METHODS.package("fine") == "fine-one" and METHODS.package("linear") == "fmri_models"
 
 
@@ -364,7 +374,7 @@ def test_metadata_that_can_not_be_read_are_left_out(packages, tmp_path, monkeypa
     (tmp_path / "written_by_hand-1.dist-info" / "entry_points.txt").write_bytes(b"[fmri_models.methods]\nm\xe9 = a:B\n")
     monkeypatch.syspath_prepend(folder / "anew")
     with pytest.warns(UserWarning, match="What the package written-by-hand offers can't be read .*uninstall that pack"):
-        assert METHODS.names() == ["fine", "linear", "mindeye", "mindvis"]
+        assert METHODS.names() == ["fine", "linear", "mindbridge", "mindeye", "mindvis"]
 
 
 def test_what_lies_behind_a_package_is_a_sentence_too(packages):
@@ -400,7 +410,7 @@ def test_a_name_that_is_taken_is_passed_over_by_a_sentence_on_both(packages):
     ):
         assert METHODS.get("linear").config.startswith("fmri_models.")
     with pytest.warns(UserWarning, match="the other one needs another name"):
-        assert [method.name for method in list_methods()] == ["linear", "mindeye", "mindvis"]
+        assert [method.name for method in list_methods()] == ["linear", "mindbridge", "mindeye", "mindvis"]
 
 
 def test_of_two_packages_with_one_name_neither_is_used(packages):
@@ -410,7 +420,7 @@ def test_of_two_packages_with_one_name_neither_is_used(packages):
     with pytest.raises(FmriModelsError, match="packages twin-a and twin-b both offer a method named 'twin'"):
         METHODS.get("twin")
     with pytest.warns(UserWarning, match="uninstall one of them"):
-        assert [method.name for method in list_methods()] == ["linear", "mindeye", "mindvis"]
+        assert [method.name for method in list_methods()] == ["linear", "mindbridge", "mindeye", "mindvis"]
 
 
 def test_a_program_registers_no_name_that_a_package_has(packages):
@@ -426,7 +436,7 @@ def test_a_program_registers_no_name_that_a_package_has(packages):
 
 def test_names_that_no_command_takes_are_passed_over(packages):
     packages("../evil", "odd", light("../evil", "odd"))
-    assert METHODS.names() == ["linear", "mindeye", "mindvis"]
+    assert METHODS.names() == ["linear", "mindbridge", "mindeye", "mindvis"]
     with pytest.warns(UserWarning, match="The package odd offers a method named '../evil'; expected only"):
         list_methods()
 

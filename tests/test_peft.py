@@ -28,6 +28,8 @@ from fmri_models.models.mindeye import MindEyePrior
 from fmri_models.registry import method_names
 from tests.models.linear.test_modeling_linear import TestLinearModel as Linear
 from tests.models.linear.test_pipeline_linear import TestLinearPipeline as LinearPipelines
+from tests.models.mindbridge.test_modeling_mindbridge import TestMindBridgeModel as MindBridge
+from tests.models.mindbridge.test_pipeline_mindbridge import TestMindBridgePipeline as MindBridgePipelines
 from tests.models.mindeye.test_modeling_mindeye import TestMindEyeLowLevelModel as MindEyeLowLevel
 from tests.models.mindeye.test_modeling_mindeye import TestMindEyeModel as MindEye
 from tests.models.mindeye.test_modeling_mindeye import tiny_config
@@ -39,11 +41,17 @@ from tests.test_modeling_common import SUBJECTS
 ROWS = [*SUBJECTS, SUBJECTS[1]]
 TESTERS: dict[str, Any] = {
     "linear": Linear,
+    "mindbridge": MindBridge,
     "mindeye": MindEye,
     "mindeye_low_level": MindEyeLowLevel,
     "mindvis": MindVis,
 }
-PIPELINES: dict[str, Any] = {"linear": LinearPipelines, "mindeye": MindEyePipelines, "mindvis": MindVisPipelines}
+PIPELINES: dict[str, Any] = {
+    "linear": LinearPipelines,
+    "mindbridge": MindBridgePipelines,
+    "mindeye": MindEyePipelines,
+    "mindvis": MindVisPipelines,
+}
 
 
 class Brain:

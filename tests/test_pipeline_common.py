@@ -37,6 +37,7 @@ from tests.test_modeling_common import (
 CALL_OPTIONS = {
     "fmri", "subject", "session", "num_inference_steps", "guidance_scale", "strength", "num_candidates", "selection",
     "generator", "output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
+    "text_to_image_ratio",
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from tests.generation import test_versatile_diffusion as versatile_diffusion
 from tests.generation.generator_common import tiny_image_encoder
 from tests.generation.tiny_clip import tiny_clip, tiny_tokenizer
 from tests.hub.test_convert import published_tokens
+from tests.models.mindbridge import test_convert_mindbridge as mindbridge
 from tests.models.mindeye import test_convert_mindeye as mindeye
 from tests.models.mindvis import test_convert_mindvis as mindvis
 
@@ -139,6 +140,9 @@ def test_a_tiny_checkpoint_of_the_published_layout_is_converted_by_the_records_c
         return
     assert len(decoding.retrieval_embeds) == 2
     # The tiny one's spaces are no generator's; that of the published size is named (tests/hub/test_convert.py).
+    if method == "mindbridge":
+        assert len(decoding.text_embeds) == 2
+        return
     assert (decoding.latents is not None) == (RECORDS[name].generator is not None)
 
 
@@ -162,7 +166,13 @@ def whole_mindvis(folder: Path) -> list[str]:
     return ["num_attention_heads=4"]
 
 
+def whole_mindbridge(folder: Path) -> list[str]:
+    mindbridge.saved(folder, mindbridge.published(("1",)))
+    return []
+
+
 CONVERSIONS = {
+    "mindbridge-nsd-subj1257": whole_mindbridge,
     "mindeye-nsd-subj01": whole_mindeye,
     "mindeye-nsd-subj01-retrieval": mindeye_of_one_token,
     "mindvis-god-sbj3": whole_mindvis,

@@ -6,11 +6,15 @@ are flattened and have length one; see [`normalised`].
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from ..errors import FmriModelsError
+
+# Below it, an embedding has no direction.
+_SHORTEST = 1e-12
 
 
 @dataclass
@@ -126,6 +130,59 @@ def mixed_labels(permutation: torch.Tensor, betas: torch.Tensor) -> torch.Tensor
     return labels
 
 
+class Compared(NamedTuple):
+    """Cosines of a batch of predictions with its targets, of which its losses and scores are all made.
+
+    Args:
+        cosines: (B, B) float32 of prediction i with target j.
+        target_cosines: (B, B) float32 of the targets with each other.
+        size: D, the number of values that were compared.
+    """
+
+    cosines: torch.Tensor
+    target_cosines: torch.Tensor
+    size: int
+
+    def soft_clip(self, temperature: float) -> torch.Tensor:
+        """As [`soft_clip_loss`].
+
+        Raises:
+            FmriModelsError: There is only one row.
+        """
+        _require_negatives(self.cosines)
+        return _soft_clip(self.cosines / temperature, self.target_cosines / temperature)
+
+    def cosine(self) -> torch.Tensor:
+        """Mean cosine of a prediction with its own target."""
+        return self.cosines.diagonal().mean()
+
+    def squared_error(self) -> torch.Tensor:
+        """Mean squared error between rows of length one, over all B·D values: 2 (1 - cosine) / D."""
+        return 2 * (1 - self.cosine()) / self.size
+
+    def top1(self) -> torch.Tensor:
+        """Share of rows whose own target is the most similar of the batch."""
+        own = torch.arange(len(self.cosines), device=self.cosines.device)
+        return (self.cosines.detach().argmax(dim=1) == own).float().mean()
+
+
+def compared(predicted: torch.Tensor, target: torch.Tensor) -> Compared:
+    """Compares predictions with targets of any length, without making copies of length one.
+
+    Args:
+        predicted: (B, …) embeddings.
+        target: (B, …) embeddings; they get no gradient.
+    """
+    predicted, target = predicted.float().flatten(1), target.detach().float().flatten(1)
+    # Cosines that are divided by .005 are needed in full precision.
+    with torch.autocast(predicted.device.type, enabled=False):
+        among = target @ target.T
+        lengths = among.diagonal().sqrt().clamp(min=_SHORTEST)
+        own_lengths = torch.linalg.vector_norm(predicted, dim=1).clamp(min=_SHORTEST)
+        cosines = predicted @ target.T / (own_lengths[:, None] * lengths)
+    return Compared(cosines, among / (lengths[:, None] * lengths), predicted.shape[1])
+
+
 def soft_clip_loss(predicted: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
     """Contrastive loss in both directions whose labels are the similarities among the pictures.
 
@@ -138,9 +195,7 @@ def soft_clip_loss(predicted: torch.Tensor, target: torch.Tensor, temperature: f
         FmriModelsError: There is only one row.
     """
     _require_negatives(predicted)
-    logits = similarity(predicted, target, temperature)
-    labels = similarity(target, target, temperature).softmax(dim=-1)
-    return (_cross_entropy(logits, labels) + _cross_entropy(logits.T, labels)) / 2
+    return _soft_clip(similarity(predicted, target, temperature), similarity(target, target, temperature))
 
 
 def soft_contrastive_loss(
@@ -184,6 +239,11 @@ def similarity(first: torch.Tensor, second: torch.Tensor, temperature: float) ->
     # Divided by .006, a similarity in half precision steps by .08.
     with torch.autocast(first.device.type, enabled=False):
         return first.float() @ second.float().T / temperature
+
+
+def _soft_clip(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+    labels = target_logits.softmax(dim=-1)
+    return (_cross_entropy(logits, labels) + _cross_entropy(logits.T, labels)) / 2
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -121,6 +121,11 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         help="which candidate is taken: the one most similar to what was decoded, or the first",
     )
     group.add_argument(
+        "--text-to-image-ratio",
+        type=float,
+        help="weight of the decoded text beside the decoded image, 0 to 1, where a method decodes both",
+    )
+    group.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
@@ -140,6 +145,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
         "strength": args.strength,
         "num_candidates": args.candidates,
         "selection": args.selection,
+        "text_to_image_ratio": args.text_to_image_ratio,
     }
     # Before anything is loaded.
     DrawingSettings().changed(values)

@@ -36,7 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--low-level", metavar="FILE", help="checkpoint of the low-level branch, if it is one apart")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the pipeline")
-    parser.add_argument("--subject", default="subj01", help="whose brain the checkpoint reads (default: subj01)")
+    parser.add_argument(
+        "--subject", help="whose brain the checkpoint reads (default: those that it names, subj01 where it names none)"
+    )
     parser.add_argument(
         "--generator",
         metavar="NAME|DIR_OR_REPO",
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     overrides = _parsed(args.overrides, args.method)
     if "subject_names" in overrides:
         check_without(args, ["subject"], "subject_names= says whose brains the checkpoint reads")
+    if args.subject is not None:
+        overrides["subject_names"] = [args.subject]
     load_libraries()
     pipeline = convert_checkpoint(
         args.method,
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         image_generator=args.generator,
         dtype=args.dtype,
         overwrite=args.overwrite,
-        **{"subject_names": [args.subject], **overrides},
+        **overrides,
     )
     return _report(pipeline, args.out)
 

@@ -26,6 +26,7 @@ _OF_MODELS = (
     "strength",
     "candidates",
     "selection",
+    "text_to_image_ratio",
     "precision",
 )
 

@@ -21,7 +21,8 @@ _STATED = {
     "methods": ("paper", "license", "origin", "pretrained"),
     "generators": ("paper", "license", "origin", "size", "pretrained"),
     "pretrained": (
-        "state", "method", "generator", "paper", "license", "origin", "size", "folder", "repository", "command"
+        "state", "method", "generator", "paper", "license", "origin", "size", "folder", "repository", "command",
+        "may_be_shared",
     ),
     "recipes": ("method", "generator", "data", "paper"),
     "datasets": ("paper", "license", "origin"),
@@ -130,6 +131,8 @@ def _license(what: str, record: dict[str, Any]) -> str:
     if license:
         of_what = {"datasets": "licence: ", "methods": "original code: "}
         return f"{of_what.get(what, '')}{license}"
+    if record.get("may_be_shared") is False:
+        return "licence not stated, not to be passed on"
     has_none = license is None or what == "methods" or (what == "generators" and not record["size"])
     return "" if has_none else "licence not stated"
 

@@ -28,6 +28,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the trial table to be written")
     parser.add_argument("--subjects", type=int, default=1, metavar="N", help="number of brains (default: 1)")
     parser.add_argument(
+        "--first-subject",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of the first brain: 4 with --subjects 1 is subj04 alone (default: 1)",
+    )
+    parser.add_argument(
         "--voxels",
         type=int,
         default=3000,
@@ -111,6 +118,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         signal_to_noise=args.signal_to_noise,
         unlabelled=args.unlabelled,
         unlabelled_kinds=args.unlabelled_kinds,
+        first_subject=args.first_subject,
     )
     table = TrialTable.open(folder)
     for finding in table.findings:

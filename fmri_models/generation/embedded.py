@@ -1,6 +1,7 @@
 """The tiny generator that comes with the package: latent diffusion, an autoencoder and a CLIP for 64x64 scenes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -62,6 +63,7 @@ class EmbeddedImageGenerator(ImageGenerator):
 
     package_folder = ASSETS_FOLDER
     model_cpu_offload_seq = "image_encoder->unet->autoencoder"
+    used_settings = (*ImageGenerator.used_settings, "text_to_image_ratio")
     images_a_batch = 250
     images_a_pass = 250
     learning_components = ("unet",)
@@ -214,6 +216,14 @@ class EmbeddedImageGenerator(ImageGenerator):
     def generates_from_embeddings(self) -> bool:
         return self.unet is not None
 
+    @classmethod
+    def check_settings(cls, settings: DrawingSettings) -> None:
+        if settings.text_to_image_ratio not in (None, 0.0, 0.5, 1.0):
+            raise FmriModelsError(
+                f"text_to_image_ratio is {settings.text_to_image_ratio:g}, and {cls.__name__} reads image and text in "
+                "one sequence, which has no weights; expected 0 (image alone), 0.5 (both) or 1 (text alone)."
+            )
+
     def accept(self, conditions: Conditions) -> Conditions:
         conditions = super().accept(conditions)
         if self.unet is None and conditions.latents is None and not conditions.told_nothing:
@@ -260,6 +270,7 @@ class EmbeddedImageGenerator(ImageGenerator):
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, 12, 8, 8) standardised latents of the pictures."""
+        conditions = _weighted(conditions, settings.text_to_image_ratio)
         latents, num_images = conditions.latents, len(conditions)
         if self.unet is None and latents is None:
             latents = self.draw_latents(num_images, generators)
@@ -348,6 +359,15 @@ class EmbeddedImageGenerator(ImageGenerator):
         mean = torch.tensor(self.config.latent_mean or [0.0] * num_channels, device=device)
         std = torch.tensor(self.config.latent_std or [1.0] * num_channels, device=device)
         return mean[:, None, None], std[:, None, None]
+
+
+def _weighted(conditions: Conditions, text_to_image_ratio: float | None) -> Conditions:
+    """Without the image or the text, where both are given and one has no weight."""
+    if conditions.image_embeds is None or conditions.text_embeds is None:
+        return conditions
+    if text_to_image_ratio == 0:
+        return replace(conditions, text_embeds=None)
+    return replace(conditions, image_embeds=None) if text_to_image_ratio == 1 else conditions
 
 
 def _check_statistics(name: str, values: Sequence[float] | None, length: int) -> None:

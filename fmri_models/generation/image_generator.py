@@ -64,8 +64,9 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
             meant to be whole pictures.
         drawing_settings: What a new pipeline draws with where nobody says anything else.
-        used_settings: Which of these change what it draws. One that draws at random has `num_candidates` and
-            `selection` among them: without, pipelines draw one picture of what was decoded, whatever a caller asks for.
+        used_settings: Which of these change what it draws: all but `text_to_image_ratio`, if it says nothing. One that
+            draws at random has `num_candidates` and `selection` among them: without, pipelines draw one picture of what
+            was decoded, whatever a caller asks for.
         images_a_batch: Pictures that are drawn together; None for all of a call.
         images_a_pass: Pictures that go through an encoder or autoencoder together.
     """
@@ -73,12 +74,16 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     embeds_any_size: ClassVar[bool] = False
     limits: ClassVar[str | None] = None
     drawing_settings: ClassVar[DrawingSettings] = DrawingSettings()
-    used_settings: ClassVar[tuple[str, ...]] = tuple(each.name for each in fields(DrawingSettings))
+    # Few draw from image and text at once.
+    used_settings: ClassVar[tuple[str, ...]] = tuple(
+        each.name for each in fields(DrawingSettings) if each.name != "text_to_image_ratio"
+    )
     images_a_batch: int | None = None
     images_a_pass: int = 32
     _callback_tensor_inputs: ClassVar[list[str]] = CALLBACK_TENSORS
     # Of the pictures that are being drawn, as in diffusers' pipelines; a callback may change them.
     _guidance_scale: float = 1.0
+    _text_to_image_ratio: float | None = None
     _num_timesteps: int = 0
     _interrupt: bool = False
     _callback = StepCallback()
@@ -240,7 +245,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         Args:
             conditions: Of `len(conditions)` pictures, of the spaces that it takes, where the caller has them;
                 `conditions.to(device, dtype)` brings them to the networks.
-            settings: Denoising steps, guidance and strength.
+            settings: Denoising steps, guidance, strength, and weight of the text.
             generators: One source of noise for all pictures, one a picture, or None.
 
         Returns:
@@ -252,6 +257,14 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     def to_images(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures (N, C, H, W), about [0, 1], of what `draw` gave; as they are where latents are pictures."""
         return latents
+
+    @classmethod
+    def check_settings(cls, settings: DrawingSettings) -> None:
+        """Refuses settings that are possible, but not with this generator; before anything is drawn or trained.
+
+        Raises:
+            FmriModelsError: Names the setting, its value, and those that it can draw with.
+        """
 
     def accept(self, conditions: Conditions) -> Conditions:
         """The conditions as `draw` is given them.
@@ -279,6 +292,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         encoder_hidden_states: torch.Tensor | None = None,
         time_embeds: torch.Tensor | None = None,
         control: torch.Tensor | None = None,
+        text_to_image_ratio: float | None = None,
     ) -> ImageGeneratorOutput:
         """Draws pictures.
 
@@ -306,6 +320,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
             encoder_hidden_states: (N, *encoder_hidden_states_space.shape) that the network has learned to read.
             time_embeds: (N, *time_embeds_space.shape) likewise, or None.
             control: (N, *control_space.shape) likewise, or None.
+            text_to_image_ratio: Weight of `text_embeds` beside `image_embeds`, 0 to 1; None as the generator has it.
 
         Returns:
             [`ImageGeneratorOutput`], or a tuple.
@@ -324,7 +339,10 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
             num_images=num_images,
         )
         settings = DrawingSettings(
-            strength=strength, guidance_scale=guidance_scale, num_inference_steps=num_inference_steps
+            strength=strength,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+            text_to_image_ratio=text_to_image_ratio,
         )
         on_step_end = StepCallback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         return self._drawn(conditions, settings, generator, output_type, on_step_end).in_form(return_dict)
@@ -341,7 +359,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
 
         Args:
             conditions: What is drawn from.
-            settings: Denoising steps, guidance and strength.
+            settings: Denoising steps, guidance, strength, and weight of the text.
             generators: One source of noise for all, or one a picture.
             output_type: As in the call.
             on_step_end: What is called at the end of each denoising step.
@@ -362,6 +380,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         on_step_end: StepCallback | None,
     ) -> ImageGeneratorOutput:
         conditions = self.accept(conditions)
+        self.check_settings(settings)
         self.check_output(output_type)
         num_images = conditions.count(type(self).__name__)
         generators = checked_generators(generators, num_images, "pictures")
@@ -372,11 +391,13 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
                 for chunk in _chunks(num_images, self.images_a_batch):
                     # What a callback made of it holds for the pictures that were drawn together.
                     self._guidance_scale = settings.guidance_scale
+                    self._text_to_image_ratio = settings.text_to_image_ratio
                     sources = generators[chunk] if isinstance(generators, list) else generators
                     latents = self.draw(conditions[chunk], settings, sources)
                     drawn.append(latents if output_type == "latent" else self.to_images(latents))
         finally:
-            self._callback = StepCallback()
+            # Training, which reads conditions too, has none.
+            self._callback, self._text_to_image_ratio = StepCallback(), None
         return self.postprocess(torch.cat(drawn), output_type)
 
     @property

@@ -6,7 +6,14 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin, Transformer2DModel, UNet2DConditionModel, pipelines
+from diffusers import (
+    AutoencoderKL,
+    ModelMixin,
+    Transformer2DModel,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+    pipelines,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.pipelines.deprecated import versatile_diffusion
 from diffusers.schedulers import KarrasDiffusionSchedulers
@@ -32,6 +39,7 @@ from .clip_embedding import (
     end_positions,
     token_ids,
 )
+from .image_generator import ImageGenerator
 from .latent_diffusion import LatentDiffusionGenerator
 from .stored_generator import GeneratorOptions, ImageSide
 from .trainable_generator import Told
@@ -49,6 +57,7 @@ class VersatileDiffusionOptions(GeneratorOptions):
     unconditional_tokens: Literal["zeros", "encoded"] = "zeros"
     antialias: bool = False
     clip_normalised_start: bool = False
+    published_scheduler: bool = False
     image_side: ImageSide | None = None
 
 
@@ -59,9 +68,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     From text tokens, its transformer blocks are exchanged for those of the text UNet. From both, both blocks read the
     same input, and the output is their mean, weighted by `text_to_image_ratio`.
 
-    MindEye's published reconstructions come from image tokens with 20 steps of diffusers' `UniPCMultistepScheduler`
-    (`generator.scheduler = UniPCMultistepScheduler.from_config(generator.scheduler.config)`), guidance scale 3.5 and
-    strength .85.
+    MindEye's published reconstructions come from image tokens with 20 steps of UniPC (`published_scheduler`), guidance
+    scale 3.5 and strength .85; MindBridge's from image and text tokens with equal weights, 20 steps of UniPC and
+    guidance scale 5.
 
     Args:
         vae: Stable Diffusion's autoencoder.
@@ -73,7 +82,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         tokenizer: The text tower's.
         image_feature_extractor: Kept so that the saved folder has all components of the published one. Pictures are
             prepared by [`ClipPreprocessing`], as it says what is antialiased.
-        text_to_image_ratio: Weight of the text where there are image and text tokens, 0 to 1.
+        text_to_image_ratio: Weight of the text where there are image and text tokens, 0 to 1; the drawing setting of
+            that name goes before it.
         unconditional_tokens: What guidance leads away from: `"zeros"`, as MindEye does, or `"encoded"`, which stands
             for the tokens of a black picture and of an empty caption.
         antialias: Whether pictures are antialiased when they are reduced for CLIP; those of MindEye's published targets
@@ -81,6 +91,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         clip_normalised_start: Repeats a peculiarity of MindEye's published code: the low-level picture is standardised
             with CLIP's colour statistics, instead of being scaled to [-1, 1], when it is encoded as the start of the
             diffusion. The mode of the posterior stands for the sample that is drawn there.
+        published_scheduler: Puts UniPC in the place of the scheduler, by which MindEye and MindBridge were drawn with
+            diffusers 0.13. Later versions of diffusers end it at another noise level unless they are told
+            `final_sigmas_type="sigma_min"`; latents differ by as much as 0.2.
         image_side: Height and width of the pictures; None for that of the image UNet, or 512 without one.
 
     Raises:
@@ -94,6 +107,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         "latent_space": stable_diffusion_latent_space(512),
     }
     drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)
+    used_settings = (*ImageGenerator.used_settings, "text_to_image_ratio")
     diffusers_class_names = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     published_side = 512
     # The text UNet is never called as a whole: its blocks travel inside of the image UNet.
@@ -125,6 +139,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         antialias: bool = False,
         clip_normalised_start: bool = False,
         image_side: int | None = None,
+        published_scheduler: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= text_to_image_ratio <= 1:
@@ -138,6 +153,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
                 "The image UNet has blocks for text and images in one, as diffusers' dual-guided pipeline saves them; "
                 f"load one with two UNets, such as {self.default_repository}."
             )
+        if published_scheduler and scheduler is not None:
+            scheduler = UniPCMultistepScheduler.from_config(scheduler.config, final_sigmas_type="sigma_min")
         self.register_modules(
             vae=vae,
             image_encoder=image_encoder,
@@ -168,6 +185,12 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             return None if self.text_unet is None else _of_width(clip_text_tokens_space(), self.text_unet)
         text = self.text_encoder.config
         return replace(clip_text_tokens_space(), shape=(text.max_position_embeddings, text.projection_dim))
+
+    @property
+    def text_weight(self) -> float:
+        """Weight of the text beside the image: what the call is drawn with, or the generator's own."""
+        ratio = self._text_to_image_ratio
+        return self.config.text_to_image_ratio if ratio is None else ratio
 
     @property
     def clip_preprocessing(self) -> ClipPreprocessing:
@@ -249,9 +272,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             for name, block in blocks.items():
                 text_block = self.text_unet.get_submodule(name)
                 if "image" in told:
-                    text_block = _MixedTransformer(
-                        text_block, block, told["text"].shape[1], self.config.text_to_image_ratio
-                    )
+                    text_block = _MixedTransformer(text_block, block, told["text"].shape[1], self.text_weight)
                 self.image_unet.set_submodule(name, text_block)
             yield
         finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..conversion_record import ConversionRecord
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_source, parse_source, source_class
@@ -18,7 +19,6 @@ from ..records import Conversion
 from ..registry import METHODS, get_method
 from ..saving import atomic_folder
 from .cards import write_card
-from .conversion_record import ConversionRecord
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -83,10 +83,10 @@ def convert_checkpoint(
         checkpoint, low_level_checkpoint=low_level_checkpoint, **config_overrides
     )
     config = found.model.config
-    num_voxels = dict(zip(config.subject_names, config.num_voxels, strict=True))
+    num_voxels = found.num_voxels or dict(zip(config.subject_names, config.num_voxels, strict=True))
     pipeline = method.load("pipeline")(
         found.model.to(DTYPES[dtype]),
-        FmriProcessor.without_statistics(num_voxels, found.expects),
+        FmriProcessor.without_statistics(num_voxels, found.expects, **(found.processor_options or {})),
         **_generator_arguments(found, image_generator),
         drawing_settings=found.drawing_settings,
     )
@@ -95,7 +95,7 @@ def convert_checkpoint(
     files = [Path(file).name for file in (checkpoint, low_level_checkpoint) if file is not None]
     with atomic_folder(out, overwrite, PIPELINE, inputs) as partial:
         pipeline.save_pretrained(partial)
-        ConversionRecord(method_name, files).save(partial)
+        ConversionRecord(method_name, files, method.conversions_may_be_shared).save(partial)
         write_card(partial)
     return pipeline
 

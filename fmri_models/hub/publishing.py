@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..conversion_record import ConversionRecord
 from ..data.card import data_card, permission_on_card
 from ..data.hub import check_may_be_passed_on, table_files, write_table_card
 from ..data.schema import TABLE_FILE
@@ -23,6 +24,7 @@ from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..provenance import (
     ACCOMPANYING_FILES,
     check_component_may_be_shared,
+    check_origin_may_be_shared,
     check_weights_may_be_shared,
     published,
     terms_of_training,
@@ -191,6 +193,7 @@ def _of_pipeline(
     stated = (OwnerStatements.of_card(folder / CARD_FILE) if is_ours else OwnerStatements()).replaced_by(statements)
     terms = terms_of_training(record)
     check_weights_may_be_shared(terms, str(folder), stated.permission)
+    check_origin_may_be_shared(ConversionRecord.load(folder), record, str(folder), stated.permission)
     card = _card(folder, lambda place: write_card_of_folder(place, statements), write)
     files = [name for name in ACCOMPANYING_FILES if (folder / name).is_file()]
     index = read_index(folder)

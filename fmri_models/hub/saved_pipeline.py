@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration_fmri import SPACES, FmriConfig
+from ..conversion_record import ConversionRecord
 from ..drawing_settings import DrawingSettings
 from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
@@ -16,7 +17,6 @@ from ..processing_fmri import FmriProcessor
 from ..records import Method
 from ..registry import METHODS
 from ..training_record import TrainingRecord
-from .conversion_record import ConversionRecord
 
 
 @dataclass
@@ -107,6 +107,7 @@ class SavedPipeline:
         used = {*image_generator_class(name).used_settings}
         # The method may sample what is drawn from.
         used |= {"num_candidates", "selection"} if used else set()
+        used -= set() if self.config.decodes_image_and_text else {"text_to_image_ratio"}
         return {name: value for name, value in values.items() if name in used}
 
     @property

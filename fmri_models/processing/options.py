@@ -17,13 +17,15 @@ MIN_SESSION_TRIALS = 10
 MAX_WIDTH = 2**24
 # Options that may differ from those the processor was fitted with.
 OPTIONS_OF_USE = (
-    "unseen_session", "pool_width", "pad_multiple", "padding", "patch_size", "width", "wrap_extra_patch", "expects",
+    "unseen_session", "pool_width", "pooling", "pool_by_roi", "pad_multiple", "padding", "patch_size", "width",
+    "wrap_extra_patch", "expects",
 )  # fmt: skip
 # What transformers writes into every configuration.
 OF_TRANSFORMERS = ("feature_extractor_type", "processor_class")
 
 Statistics = Literal["pooled", "session", "scalar", "identity"]
 Padding = Literal["wrap"]
+Pooling = Literal["max", "average", "resize"]
 UnseenSession = Literal["error", "pooled", "from_batch"]
 
 
@@ -40,6 +42,8 @@ def option_types() -> dict[str, Any]:
         "min_noise_ceiling": (float | None, None),
         "num_best_voxels": (number, None),
         "pool_width": (number, None),
+        "pooling": (Pooling, "max"),
+        "pool_by_roi": (bool | dict[str, Annotated[int, Field(ge=1, le=MAX_WIDTH)]], False),
         "pad_multiple": (number, None),
         "padding": (Padding | None, None),
         "patch_size": (number, None),
@@ -84,8 +88,10 @@ def check_options(**options: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Numbers, tuples and arrays of NumPy as Python's own, which can be written down; a list as one of its own."""
+    """Numbers, tuples and arrays of NumPy as Python's own, which can be written down; a list or mapping as its own."""
     value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
     return list(value) if isinstance(value, list | tuple) else value
 
 

@@ -1,6 +1,6 @@
 """The patterns of a processor's call: whose and of which session each is, what is refused, how widths are changed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers, as_sessions
 from ..names import one_line
+from .options import Pooling
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,71 @@ def padded_width(num_columns: int, patch_size: int, extra_patch: bool) -> int:
     return (num_columns // patch_size + 1) * patch_size if extra_patch else -(-num_columns // patch_size) * patch_size
 
 
-def pooled(values: np.ndarray, width: int) -> np.ndarray:
-    """Adaptive maximum over neighbouring voxels, as MindBridge brings subjects to one width."""
-    return torch.nn.functional.adaptive_max_pool1d(torch.from_numpy(np.ascontiguousarray(values)), width).numpy()
+def pooled(values: np.ndarray, width: int, pooling: Pooling = "max") -> np.ndarray:
+    """Brings patterns to one width along the order of their voxels, as MindBridge does with subjects.
+
+    Column i is made of the voxels from floor(i V / width) up to ceil((i + 1) V / width), whether there are more of them
+    than columns or fewer.
+
+    Args:
+        values: (N, V) float32.
+        width: Columns of the result.
+        pooling: `"max"` and `"average"` of these windows, or `"resize"`, linear interpolation.
+
+    Returns:
+        (N, width) float32.
+    """
+    patterns = torch.from_numpy(np.ascontiguousarray(values))
+    if pooling == "max":
+        return torch.nn.functional.adaptive_max_pool1d(patterns, width).numpy()
+    if pooling == "average":
+        return torch.nn.functional.adaptive_avg_pool1d(patterns, width).numpy()
+    resized = torch.nn.functional.interpolate(patterns[None], size=width, mode="linear", align_corners=False)
+    return resized[0].numpy()
+
+
+def pooled_by_roi(
+    values: np.ndarray, roi: Sequence[str], widths: Mapping[str, int], pooling: Pooling = "max"
+) -> np.ndarray:
+    """Brings the voxels of each ROI to the ROI's own width, so that a column is of the same ROI in all subjects.
+
+    Args:
+        values: (N, V) float32.
+        roi: ROI of each voxel.
+        widths: ROI ▶ columns; in the result they stand by name, since files keep no other order. An ROI without voxels
+            is zero; voxels of others are left out.
+        pooling: As of [`pooled`].
+
+    Returns:
+        (N, sum of the widths) float32.
+    """
+    labels, parts = np.asarray(roi), []
+    for name, width in sorted(widths.items()):
+        own = values[:, labels == name]
+        parts.append(pooled(own, width, pooling) if own.shape[1] else np.zeros((len(values), width), np.float32))
+    return np.concatenate(parts, axis=1)
+
+
+def roi_widths(rois: Sequence[Sequence[str]], width: int) -> dict[str, int]:
+    """How many columns each ROI gets of a common width: in proportion to its share of the voxels, one at least.
+
+    Args:
+        rois: For each subject, the ROI of each of its voxels; shares are means over subjects.
+        width: Columns of all together.
+
+    Raises:
+        FmriModelsError: There are more ROIs than columns.
+    """
+    names = sorted({name for each in rois for name in each})
+    if len(names) > width:
+        raise FmriModelsError(
+            f"pool_width is {width}, and the voxels are of {len(names)} ROIs, each of which needs a column; give a "
+            "larger one, or leave pool_by_roi out."
+        )
+    shares = np.mean([[np.mean(np.asarray(each) == name) for name in names] for each in rois], axis=0)
+    exact = shares * (width - len(names))
+    columns = 1 + np.floor(exact).astype(int)
+    # What is left goes to those that were cut the most.
+    for place in np.argsort(-(exact - np.floor(exact)), kind="stable")[: width - int(columns.sum())]:
+        columns[place] += 1
+    return {name: int(count) for name, count in zip(names, columns, strict=True)}

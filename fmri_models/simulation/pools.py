@@ -1,6 +1,6 @@
 """Which pictures are for training, validation and test, and which of them a subject sees."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -107,9 +107,9 @@ class Assignment:
         own = [self.own_train[(start + index) % len(self.own_train)] for index in range(self.own_count)]
         return [*self.shared_train, *own]
 
-    def all(self, num_subjects: int) -> list[str]:
-        """Everything that any subject sees, each id once."""
-        train = [name for subject in range(num_subjects) for name in self.train(subject)]
+    def all(self, subjects: Iterable[int]) -> list[str]:
+        """Everything that any of the subjects sees, each id once."""
+        train = [name for subject in subjects for name in self.train(subject)]
         return list(dict.fromkeys([*train, *self.validation, *self.test]))
 
 
@@ -141,9 +141,12 @@ class ScenePool:
         return islice(scenes.scene_records("train", learned + count, self._seed), learned, None)
 
     def records(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Records for the trial table's writer; every scene of the pool is used by some subject."""
+        """Records of the named scenes for the trial table's writer."""
+        wanted = set(names)
         for purpose, count in self._counts:
-            yield from scenes.scene_records(purpose, count, self._seed)
+            for record in scenes.scene_records(purpose, count, self._seed):
+                if record["stimulus_id"] in wanted:
+                    yield record
 
 
 class PicturePool:

@@ -52,6 +52,7 @@ def simulate(
     signal_to_noise: float = 1.0,
     unlabelled: int = 0,
     unlabelled_kinds: Sequence[str] = tuple(UNLABELLED_RUNS),
+    first_subject: int = 1,
 ) -> Path:
     """Shows pictures to simulated brains and writes what their voxels answer as a trial table.
 
@@ -76,6 +77,8 @@ def simulate(
             same with and without them.
         unlabelled_kinds: Of what kinds they are, in equal shares: `rest` (noise alone) and `viewing` (responses to
             further pictures, which are in no table).
+        first_subject: Number of the first brain: with 4, `num_subjects=1` is `subj04` alone, the same brain as among
+            four, who sees the validation and test pictures that the others see.
 
     Returns:
         The folder.
@@ -87,10 +90,17 @@ def simulate(
     check_output_folder(out, overwrite, TRIAL_TABLE, inputs)
     if not 1 <= num_subjects <= _MOST_SUBJECTS:
         raise FmriModelsError(f"{num_subjects} subjects were asked for; expected 1 to {_MOST_SUBJECTS}.")
+    last_subject = first_subject + num_subjects - 1
+    if first_subject < 1 or last_subject > _MOST_SUBJECTS:
+        raise FmriModelsError(
+            f"The subjects {first_subject} to {last_subject} were asked for; expected numbers from 1 to "
+            f"{_MOST_SUBJECTS}."
+        )
+    subjects = range(first_subject - 1, last_subject)
     config = SimulatorConfig(num_voxels=num_voxels, repetitions=repetitions, seed=seed, signal_to_noise=signal_to_noise)
     counts = Counts(num_train, num_validation, num_test, num_trials, repetitions)
-    pool = _pool(stimuli, counts, num_subjects, image_size, seed)
-    further = _Further.of(unlabelled, unlabelled_kinds, pool, num_subjects)
+    pool = _pool(stimuli, counts, last_subject, image_size, seed)
+    further = _Further.of(unlabelled, unlabelled_kinds, pool, last_subject)
     for sentence in pool.notes:
         report(sentence)
     # The pictures' folder may have any name.
@@ -111,12 +121,12 @@ def simulate(
             inputs=inputs,
         ) as writer,
     ):
-        names = pool.assignment.all(num_subjects)
+        names = pool.assignment.all(subjects)
         memory = _StimulusMemory()
         records = bar(pool.records(names), "Preparing pictures", len(names), unit="picture", disable=not progress)
         writer.add_stimuli(memory.watch(records))
         shares = {}
-        for subject in range(num_subjects):
+        for subject in subjects:
             simulator = Simulator(config, subject)
             experiment = _Session(simulator, pool.assignment, memory).write(writer, progress)
             further.write(writer, simulator.name, experiment)

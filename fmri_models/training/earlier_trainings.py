@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from transformers.utils import logging
 
+from ..conversion_record import ConversionRecord
 from ..data import schema
 from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
@@ -36,10 +37,12 @@ class EarlierTrainings:
     Args:
         learned_from: What is known: the training of the initial model, that of its initial model ...
         unknown: Names of models among them of which not all is known.
+        reserved: Names of those that were converted from weights whose authors have reserved all rights.
     """
 
     learned_from: list[LearnedFrom] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    reserved: list[str] = field(default_factory=list)
 
 
 def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
@@ -55,24 +58,27 @@ def earlier_trainings(recipe: Recipe, table: TrialTable) -> EarlierTrainings:
     if recipe.initial_model is None:
         return EarlierTrainings()
     try:
-        folder = local_folder(recipe.initial_model, [TRAINING_FILE])
+        folder = local_folder(recipe.initial_model, [TRAINING_FILE, ConversionRecord.file])
     except NotFetchedError as error:
         raise unreadable(recipe.initial_model, get_method(recipe.method).load("model"), error) from error
     if is_folder(recipe.initial_model):
         recover(folder)
     record = TrainingRecord.load(folder)
     name = str(recipe.published()["initial_model"])
+    conversion = ConversionRecord.load(folder)
+    reserved = [name] if conversion is not None and not conversion.may_be_shared else []
     if record is None:
-        return EarlierTrainings(unknown=[name])
+        return EarlierTrainings(unknown=[name], reserved=reserved)
+    reserved = list(dict.fromkeys([*reserved, *record.reserved_initial_models]))[:MAX_TRAININGS]
     if record.learned_from is None:
-        return EarlierTrainings(_of_earlier_version(record, table), [name])
+        return EarlierTrainings(_of_earlier_version(record, table), [name], reserved)
     own = 1 + len(recipe.sources or []) + sum(len(stage.unpaired or []) for stage in recipe.stages)
     if len(record.learned_from) + own > MAX_TRAININGS:
         raise FmriModelsError(
             f"{MAX_TRAININGS} trainings lie behind the initial model {one_line(name, 120)}, one after the other, which "
             "are all that can be recorded; start from an earlier one."
         )
-    return EarlierTrainings(list(record.learned_from), list(record.unknown_initial_models))
+    return EarlierTrainings(list(record.learned_from), list(record.unknown_initial_models), reserved)
 
 
 def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list[str]) -> None:

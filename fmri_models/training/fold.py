@@ -94,6 +94,7 @@ def _record(
         seconds=round(result.seconds + (0.0 if selected is None else selected.seconds), 2),
         learned_from=[*own, *(each for each in earlier.learned_from if each not in own)],
         unknown_initial_models=earlier.unknown,
+        reserved_initial_models=earlier.reserved,
         hardware=hardware(recipe),
         curve=curve,
         learned=_learned(recipe, table, subjects),

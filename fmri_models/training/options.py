@@ -20,9 +20,8 @@ MonitorMode = Literal["min", "max"]
 # No training takes longer, and no machine holds a larger batch.
 _MOST = 10**9
 
-# The one-cycle policy (Smith & Topin, 2018) with PyTorch's start and moments, and MindEye's end.
+# The one-cycle policy (Smith & Topin, 2018) with PyTorch's start and moments.
 _ONE_CYCLE_START = 1 / 25
-_ONE_CYCLE_END = _ONE_CYCLE_START / 1000
 _ONE_CYCLE_BETA1 = (0.95, 0.85)
 
 
@@ -55,6 +54,8 @@ class TrainingOptions:
             warm-up, then down to 0 by a cosine), `"cosine_from_zero"` (the same with a rate of 0 in the first step, as
             masked autoencoders are trained), or `"constant"` (linear warm-up, then level).
         warmup: Share of the steps in which the learning rate rises.
+        final_div_factor: What the first learning rate of `"one_cycle"` is divided by at the end, by PyTorch's name:
+            1000 as MindEye was trained, 100 as MindBridge was.
         gradient_accumulation_steps: Micro-batches of `batch_size` whose gradients make one step.
         gradient_accumulation: What a loss that compares examples sees of them. `"separate"` compares those of each
             micro-batch and averages; `"cached"` compares those of all, with the gradient of one large batch and the
@@ -84,6 +85,7 @@ class TrainingOptions:
     weight_decay_groups: DecayGroups = "method"
     schedule: ScheduleName = "one_cycle"
     warmup: float = 0.05
+    final_div_factor: float = 1000.0
     gradient_accumulation_steps: int = 1
     gradient_accumulation: Accumulation = "separate"
     max_grad_norm: float | None = None
@@ -107,6 +109,7 @@ class TrainingOptions:
         self._check_number("learning_rate", above=0)
         self._check_number("weight_decay", at_least=0)
         self._check_number("warmup", at_least=0, below=1)
+        self._check_number("final_div_factor", above=0)
         if self.max_grad_norm is not None:
             self._check_number("max_grad_norm", above=0)
         if self.ema_decay is not None:
@@ -156,7 +159,8 @@ class TrainingOptions:
         """Share of `learning_rate` in step `step` (from 0) of `num_steps`."""
         if self.schedule == "one_cycle":
             position, rises = _one_cycle_position(step, num_steps, self.warmup)
-            return _by_cosine(_ONE_CYCLE_START, 1.0, position) if rises else _by_cosine(1.0, _ONE_CYCLE_END, position)
+            end = _ONE_CYCLE_START / self.final_div_factor
+            return _by_cosine(_ONE_CYCLE_START, 1.0, position) if rises else _by_cosine(1.0, end, position)
         warmup = self.warmup * num_steps
         if step < warmup:
             return step / warmup if self.schedule == "cosine_from_zero" else (step + 1) / (warmup + 1)

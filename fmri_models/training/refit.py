@@ -2,17 +2,20 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import load_file, save_file
 
 from ..configuration_fmri import FmriConfig
 from ..data.table import TrialTable
 from ..data.table_processor import check_voxels, fit_processor
 from ..errors import FmriModelsError
 from ..evaluation.held_out import check_trained_split
-from ..known_classes import find_class
+from ..known_classes import find_class, find_model
 from ..names import did_you_mean, one_line
 from ..output_folders import check_merged_folder
 from ..pipeline_folder import INDEX_FILE
@@ -20,7 +23,8 @@ from ..processing.options import UnseenSession
 from ..processing.statistics_file import FORMER_STATISTICS_FILE
 from ..processing_fmri import FmriProcessor
 from ..reading import check_regular_file, read_object
-from ..saving import merged_folder
+from ..saving import json_text, merged_folder, write_text
+from ..subject_modules import name_today, subject_modules
 from ..training_record import TrainingRecord
 
 # What only a processor that was never fitted still has to be fitted with.
@@ -36,8 +40,8 @@ def refit_processor(
 ) -> FmriProcessor:
     """Replaces a saved pipeline's processor by one with the statistics of a table's training trials.
 
-    The model reads the same voxels as before; its weights are not loaded. A table that the pipeline was trained on is
-    split as in that training.
+    The model reads the same voxels as before; its weights stay as they are, under the names that its subjects have
+    then. A table that the pipeline was trained on is split as in that training.
 
     Args:
         model: Folder of the pipeline.
@@ -70,6 +74,8 @@ def refit_processor(
         min_session_trials=former.min_session_trials,
         unseen_session=unseen_session or former.unseen_session,
         pool_width=former.pool_width,
+        pooling=former.pooling,
+        pool_by_roi=former.pool_by_roi,
         pad_multiple=former.pad_multiple,
         **({} if former.is_fitted else {name: former.options[name] for name in _OPTIONS_OF_FITTING}),
     )
@@ -82,8 +88,9 @@ def refit_processor(
     if names == config.subject_names:
         processor.save_pretrained(folder / "processor")
     else:
+        prefixes = _prefixes(config, names)
         config.subject_names = names
-        _save_renamed(folder, config, processor)
+        _save_renamed(folder, config, processor, prefixes)
     return processor
 
 
@@ -151,10 +158,44 @@ def _trained_trials(folder: Path, table: TrialTable) -> dict[str, Any]:
     return {"parts": record.train_parts, "split": record.split, "fold": record.fold}
 
 
-def _save_renamed(folder: Path, config: FmriConfig, processor: FmriProcessor) -> None:
+def _prefixes(config: FmriConfig, names: Sequence[str]) -> dict[str, str]:
+    """Beginnings of the names of subjects' tensors ▶ what they are where the subjects have other names."""
+    model_class: Any = find_model(config.model_type)
+    other = deepcopy(config)
+    other.subject_names = list(names)
+    with torch.device("meta"):
+        before, after = (subject_modules(model_class(each)) for each in (config, other))
+    return {
+        f"{place}.{container.key_of(old)}.": f"{place}.{after[place].key_of(new)}."
+        for place, container in before.items()
+        for old, new in zip(container.names, after[place].names, strict=True)
+    }
+
+
+def _write_renamed_weights(folder: Path, partial: Path, prefixes: Mapping[str, str]) -> None:
+    """Weights files of a model with other names of tensors, one file in memory at a time.
+
+    Args:
+        folder: Where they are.
+        partial: Where they are written.
+        prefixes: Beginnings of names ▶ what takes their place.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = {name_today(name, prefixes): values for name, values in load_file(file).items()}
+        save_file(tensors, partial / file.name, metadata={"format": "pt"})
+    for file in sorted(folder.glob("*.safetensors.index.json")):
+        index = read_object(file, "index of the weights", "save the pipeline again")
+        places = index.get("weight_map") or {}
+        index["weight_map"] = {name_today(name, prefixes): place for name, place in places.items()}
+        write_text(partial / file.name, json_text(index))
+
+
+def _save_renamed(folder: Path, config: FmriConfig, processor: FmriProcessor, prefixes: Mapping[str, str]) -> None:
     """Model and processor carry the names, so that both are replaced together."""
     with merged_folder(folder, _former_statistics) as partial:
         config.save_pretrained(partial / "brain_model")
+        if prefixes:
+            _write_renamed_weights(folder / "brain_model", partial / "brain_model", prefixes)
         processor.save_pretrained(partial / "processor")
 
 

@@ -61,6 +61,8 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
         with progress.phase("Reading the training trials"):
             subjects = training_subjects(recipe, table)
         generator = image_generator_for(recipe, table)
+    # What can't be drawn with is known before the training.
+    generator.check_settings(generator.drawing_settings.changed(recipe.drawing))
     with _weights_folder(recipe, out) as scratch:
         model = build_model(recipe, subjects, generator, scratch)
         check_room(out, _bytes_on_disk(model, recipe))

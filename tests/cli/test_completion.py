@@ -39,7 +39,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["evaluate", "--protocol", ""], ["small_pictures", "standard"]),
         (["data", "split", "x", "--by", "k"], ["kfold"]),
         (["prepare", "arr"], ["arrays"]),
-        (["convert", "m"], ["mindeye", "mindvis"]),
+        (["convert", "m"], ["mindbridge", "mindeye", "mindvis"]),
     ],
 )
 def test_bash(script, words, expected):

@@ -55,10 +55,10 @@ def make_fixtures(base: Path) -> None:
 
     from fmri_models import FmriProcessor
     from fmri_models.cli.main import main
+    from fmri_models.conversion_record import ConversionRecord
     from fmri_models.data.split_trials import SplitTrials
     from fmri_models.data.splits import add_split, split_kfold
     from fmri_models.generation.pixels import PixelsImageGenerator
-    from fmri_models.hub.conversion_record import ConversionRecord
     from fmri_models.models.mindeye import MindEyePipeline
     from tests.small_table import write_small_table
 
@@ -500,7 +500,7 @@ def use_checkpoints(folder: Path, out: Path) -> None:
 
 
 def use_conversion(folder: Path, out: Path) -> None:
-    from fmri_models.hub.conversion_record import ConversionRecord
+    from fmri_models.conversion_record import ConversionRecord
 
     ConversionRecord.load(folder)
 

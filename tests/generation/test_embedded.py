@@ -209,6 +209,22 @@ def test_embeddings_change_the_picture(diffusion):
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
+def test_the_weight_of_the_text_leaves_one_of_both_away(diffusion):
+    embeds, texts = diffusion.embed_images(scene_pictures(3)), diffusion.embed_texts(["a", "b c", "d"])
+    both = {"image_embeds": embeds, "text_embeds": texts, "guidance_scale": 2.0}
+    image, text = both | {"text_embeds": None}, both | {"image_embeds": None}
+    for ratio, same in ((None, both), (0.5, both), (0, image), (1, text)):
+        assert torch.equal(draw(diffusion, **both, text_to_image_ratio=ratio), draw(diffusion, **same))
+    for alone in (image, text):
+        assert torch.equal(draw(diffusion, **alone, text_to_image_ratio=0), draw(diffusion, **alone))
+    latents = diffusion.encode_images(scene_pictures(3))
+    kept = draw(diffusion, **both, latents=latents, strength=0.5, text_to_image_ratio=1)
+    assert torch.equal(kept, draw(diffusion, **text, latents=latents, strength=0.5))
+    for ratio in (0.3, 0.49, 0.99):
+        with pytest.raises(FmriModelsError, match=f"text_to_image_ratio is {ratio}, and EmbeddedImageGenerator reads"):
+            draw(diffusion, **both, text_to_image_ratio=ratio)
+
+
 def test_guidance_of_one_is_the_conditional_prediction(diffusion):
     embeds = diffusion.embed_images(scene_pictures(2))
     near = draw(diffusion, 2, image_embeds=embeds, guidance_scale=1.0 + 1e-6)

@@ -167,6 +167,7 @@ class TestVersatileDiffusionImageGenerator(GeneratorTesterMixin):
     @pytest.mark.parametrize("guidance_scale", [1.5, 7.5])
     def test_pictures_from_text_and_pictures_are_those_of_diffusers(self, ratio, guidance_scale):
         generator = make_generator(text_to_image_ratio=ratio)
+        other = make_generator(text_to_image_ratio=0.8)
         pipeline = original_dual_guided()
         text_embeds, image_embeds = tokens(NUM_TEXT_TOKENS), tokens(NUM_IMAGE_TOKENS, seed=1)
         options = {"guidance_scale": guidance_scale, "num_inference_steps": 5}
@@ -176,9 +177,29 @@ class TestVersatileDiffusionImageGenerator(GeneratorTesterMixin):
         inputs = {"image_embeds": image_embeds, "text_embeds": text_embeds}
         found = self.drawn(generator, **inputs, **options)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(self.drawn(other, **inputs, **options, text_to_image_ratio=ratio), found)
+        assert not torch.equal(self.drawn(other, **inputs, **options), found)
         one_alone = {0.0: {"text_embeds": None}, 1.0: {"image_embeds": None}}.get(ratio)
         if one_alone is not None:
             torch.testing.assert_close(self.drawn(generator, **(inputs | one_alone), **options), found)
+
+    def test_the_schedule_of_mindbridge_is_unipc_as_diffusers_had_it(self):
+        generator = make_generator(published_scheduler=True)
+        components = tiny_components()
+        sigma_min = UniPCMultistepScheduler.from_config(components["scheduler"].config, final_sigmas_type="sigma_min")
+        assert type(generator.scheduler) is UniPCMultistepScheduler
+        assert generator.scheduler.config.final_sigmas_type == "sigma_min"
+        pipeline = original_dual_guided()
+        pipeline.scheduler = sigma_min
+        text_embeds, image_embeds = tokens(NUM_TEXT_TOKENS), tokens(NUM_IMAGE_TOKENS, seed=1)
+        options = {"guidance_scale": 5.0, "num_inference_steps": 20}
+        expected = pipeline.drawn(
+            text_embeds, image_embeds, text_to_image_strength=0.5, generator=seeds(0, 1), **options
+        )
+        inputs = {"image_embeds": image_embeds, "text_embeds": text_embeds}
+        torch.testing.assert_close(self.drawn(generator, **inputs, **options), expected, atol=1e-5, rtol=0)
+        as_today = UniPCMultistepScheduler.from_config(components["scheduler"].config)
+        assert not torch.equal(self.drawn(make_generator(scheduler=as_today), **inputs, **options), expected)
 
     def test_embedded_captions_are_those_of_diffusers(self, generator):
         pipeline = VersatileDiffusionDualGuidedPipeline(**tiny_components())

@@ -77,7 +77,9 @@ def test_the_command_makes_a_pipeline(tmp_path, checkpoint, low_level_checkpoint
     pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
     assert isinstance(pipeline, MindEyePipeline)
     assert pipeline.processor.statistics == "identity" and pipeline.processor.num_voxels == [VOXELS]
-    expected = MindEyeModel.from_original(checkpoint, low_level_checkpoint=low_level_checkpoint, **GROUPS)
+    expected = MindEyeModel.from_original(
+        checkpoint, low_level_checkpoint=low_level_checkpoint, subject_names=["subj05"], **GROUPS
+    )
     found = pipeline.brain_model.state_dict()
     for name, value in expected.state_dict().items():
         assert torch.equal(found[name], value), name
@@ -273,8 +275,8 @@ def test_the_two_files_are_of_one_subject(tmp_path, checkpoint, low_level_checkp
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["telepathy", "last.pth"], 2, "'telepathy' can be read; those of mindeye, mindvis can"),
-        (["linear", "last.pth"], 2, "'linear' can be read; those of mindeye, mindvis can"),
+        (["telepathy", "last.pth"], 2, "'telepathy' can be read; those of mindbridge, mindeye, mindvis can"),
+        (["linear", "last.pth"], 2, "'linear' can be read; those of mindbridge, mindeye, mindvis can"),
         (["mindeye", "nowhere.pth"], 1, "no file nowhere.pth"),
         (["mindeye", "."], 1, "is a folder; give the file"),
         (["mindeye", "last.pth", "hidden_width=3"], 1, "no field 'hidden_width'"),
@@ -290,7 +292,7 @@ def test_bad_arguments(tmp_path, checkpoint, capsys, monkeypatch, arguments, cod
 
 
 def test_a_method_without_published_layout_names_those_that_have_one(tmp_path, checkpoint):
-    with pytest.raises(FmriModelsError, match="No checkpoints of 'linear' were .* of mindeye, mindvis are"):
+    with pytest.raises(FmriModelsError, match="No checkpoints of 'linear' were .* of mindbridge, mindeye, mindvis are"):
         convert_checkpoint("linear", checkpoint, tmp_path / "out")
     with pytest.raises(FmriModelsError, match="dtype is 'int8'"):
         convert_checkpoint("mindeye", checkpoint, tmp_path / "out", dtype="int8")

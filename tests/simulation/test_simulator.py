@@ -479,6 +479,10 @@ def test_two_simulations_are_equal_to_the_byte_and_subjects_do_not_depend_on_oth
     again = simulate("builtin:scenes", tmp_path / "again", num_subjects=2, **SMALL)
     for subject in ("subj01", "subj02"):
         assert trial_files(again, subject) == trial_files(table.path, subject)
+    alone = simulate("builtin:scenes", tmp_path / "alone", first_subject=3, **SMALL)
+    assert TrialTable.open(alone).subjects == ["subj03"]
+    assert trial_files(alone, "subj03") == trial_files(table.path, "subj03")
+    assert set(TrialTable.open(alone).stimuli.ids) < set(table.stimuli.ids)
     other = simulate("builtin:scenes", tmp_path / "other", seed=1, **SMALL)
     assert trial_files(other, "subj01") != trial_files(table.path, "subj01")
 
@@ -551,6 +555,8 @@ def test_a_simulated_table_is_a_source_of_stimuli(table, tmp_path):
             r"set fewer aside \(--validation, --test; .* or ask for more trials \(--trials; num_trials\)",
         ),
         ({"num_trials": 900, "num_train": 10}, "one of them"),
+        ({"first_subject": 0}, "subjects 0 to 0 were asked for; expected numbers from 1 to 99"),
+        ({"first_subject": 99, "num_subjects": 2}, "subjects 99 to 100 were asked for"),
         ({"stimuli": "builtin:faces"}, "builtin:scenes"),
         ({"stimuli": "no/such/folder"}, "do not exist"),
     ],

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..saved_record import SavedRecord
-from ..version import __version__
+from .saved_record import SavedRecord
+from .version import __version__
 
 _Text = Annotated[str, Field(max_length=1000)]
 
@@ -18,6 +18,7 @@ class ConversionRecord(SavedRecord):
     Args:
         method: Name of the method.
         checkpoints: Names of the files, without their folders.
+        may_be_shared: Whether what was made of them may be passed on, as far as is known; see `PretrainedRecord`.
     """
 
     file = "conversion.json"
@@ -27,5 +28,6 @@ class ConversionRecord(SavedRecord):
 
     method: _Text
     checkpoints: list[_Text]
+    may_be_shared: bool = True
     schema: int = newest_schema
     fmri_models_version: _Text = __version__
