@@ -20,7 +20,7 @@ from .errors import FmriModelsError
 from .hub_repository import is_folder
 from .names import listed, one_line
 from .reading import read_object
-from .subject_modules import name_today, prefixes_today
+from .subject_modules import name_today, prefixes_today, subject_modules
 from .weights import StoredTensor, check_finite, stored_tensors_of
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -122,6 +122,19 @@ def check_own_patterns(model: nn.Module) -> None:
     configs: Any = getattr(model, "peft_config", None) or {}
     for name, config in configs.items():
         check_patterns(config.to_dict(), f"The adapter {one_line(repr(name), 80)} of the brain model")
+        _check_name_of_adapter(model, name)
+
+
+def _check_name_of_adapter(model: nn.Module, name: str) -> None:
+    """Refuses an adapter on a subject's layers that is called as the subject: PEFT takes its name out of theirs."""
+    for place, container in subject_modules(model).items():
+        for subject in container.names:
+            if container.key_of(subject).startswith(name) and has_wrapped_layers(container[subject]):
+                raise FmriModelsError(
+                    f"The adapter {one_line(repr(name), 80)} is on the layers {place} of the subject {subject}, whose "
+                    "name begins so, and PEFT confuses the two in the names of tensors; give the adapter another name, "
+                    f"such as lora_{one_line(name, 80)}."
+                )
 
 
 def base_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -260,6 +273,7 @@ def put_adapter(model: Any, folder: Path, adapter_name: str, is_trainable: bool)
         with _unchanged_on_errors(model, config):
             peft.inject_adapter_in_model(config, model, adapter_name)
             model._hf_peft_config_loaded = True
+            _check_name_of_adapter(model, adapter_name)
             _check_complete(peft.get_peft_model_state_dict(model, adapter_name=adapter_name), stored, folder, mend)
             peft.set_peft_model_state_dict(model, stored, adapter_name=adapter_name)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
@@ -312,8 +326,8 @@ def _name_one_by_one(config: Any, former: Mapping[str, str]) -> None:
         if getattr(config, "feedforward_modules", None):
             config.feedforward_modules = {name for name in named if _is_named(former[name], config.feedforward_modules)}
         for pattern in ("rank_pattern", "alpha_pattern"):
-            values = getattr(config, pattern, None)
-            found = {name: get_pattern_key(list(values), former[name]) for name in named} if values else {}
+            values = getattr(config, pattern, None) or {}
+            found = {name: get_pattern_key(list(values), former[name]) for name in named if values}
             if found:
                 setattr(config, pattern, {name: values[key] for name, key in found.items() if key in values})
         for choosing in ("exclude_modules", "layers_to_transform", "layers_pattern"):

@@ -186,7 +186,7 @@ class GradientObjective(Objective, ABC, Generic[Model]):
                 batch of a step, and what is computed from them has to be the same in each, without draws of its own.
             generator: Source of all draws but PyTorch's own, such as dropout; on the CPU. It draws the same in all
                 processes that share a batch; what is drawn for each example is drawn with
-                [`~fmri_models.draws.drawn_by_row`], so that a step does not depend on the number of processes.
+                [`drawn_by_row`], so that a step does not depend on the number of processes.
 
         Returns:
             Name ▶ scalar: `loss` is minimised, the others are logged.

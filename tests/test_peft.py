@@ -165,7 +165,7 @@ def kept(model: Any, folder: Path) -> None:
 def test_a_subjects_own_layers_are_trained_and_saved_whole(brain, tmp_path):
     if not brain.model_class.has_subject_layers:
         pytest.skip("no layer belongs to a subject")
-    own = next(name for name in brain.linears if ".2" in name)
+    own = next(name for name in brain.linears if SUBJECTS[2] in name)
     config = peft.LoraConfig(r=2, target_modules=[brain.linears[-1]], modules_to_save=[own])
     for adapted in (peft.get_peft_model(brain.base(), config), brain.base()):
         if isinstance(adapted, brain.model_class):
@@ -183,21 +183,30 @@ def test_a_subjects_own_layers_are_trained_and_saved_whole(brain, tmp_path):
 
 def test_one_adapter_a_subject(brain, tmp_path):
     config = peft.LoraConfig(r=2, target_modules=brain.linears[:2], init_lora_weights=False)
-    model = peft.get_peft_model(brain.base(), config, adapter_name="subj07")
-    model.add_adapter("subj02", config)
+    model = peft.get_peft_model(brain.base(), config, adapter_name="lora_subj07")
+    model.add_adapter("lora_subj02", config)
     first = brain.decoded(model)
-    model.set_adapter("subj02")
+    model.set_adapter("lora_subj02")
     second = brain.decoded(model.eval())
     assert not torch.allclose(first, second)
     model.save_pretrained(tmp_path)
-    loaded = peft.PeftModel.from_pretrained(brain.base(), tmp_path / "subj07", adapter_name="subj07")
-    loaded.load_adapter(tmp_path / "subj02", adapter_name="subj02")
+    loaded = peft.PeftModel.from_pretrained(brain.base(), tmp_path / "lora_subj07", adapter_name="lora_subj07")
+    loaded.load_adapter(tmp_path / "lora_subj02", adapter_name="lora_subj02")
     torch.testing.assert_close(brain.decoded(loaded.eval()), first)
-    loaded.set_adapter("subj02")
+    loaded.set_adapter("lora_subj02")
     torch.testing.assert_close(brain.decoded(loaded), second)
     own = brain.base()
-    own.load_adapter(tmp_path, "subj02", adapter_kwargs={"subfolder": "subj02"})
+    own.load_adapter(tmp_path, "lora_subj02", adapter_kwargs={"subfolder": "lora_subj02"})
     torch.testing.assert_close(brain.decoded(own), second)
+
+
+def test_an_adapter_on_a_subjects_layers_that_is_called_as_the_subject_is_a_sentence(tmp_path):
+    torch.manual_seed(0)
+    model = Linear().make_model()
+    layer = f"heads.latents.{SUBJECTS[0]}.blocks.0"
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=[layer]), adapter_name=SUBJECTS[0])
+    with pytest.raises(FmriModelsError, match="give the adapter another name, such as lora_subj07"):
+        model.save_pretrained(tmp_path)
 
 
 def test_transformers_own_methods(brain, tmp_path):

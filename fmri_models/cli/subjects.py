@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog="examples:\n  fmri-models subjects list outputs/mine\n"
         "  fmri-models subjects save outputs/mine subj05 --out outputs/subj05 --dtype float16\n"
         "  fmri-models subjects load outputs/base outputs/subj05 user/subj07 --out outputs/more\n"
-        "  fmri-models push outputs/subj05 user/subj05 --private",
+        "  fmri-models push outputs/subj05 user/name --private",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -57,7 +57,9 @@ def cost_by_gradient(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrainedM
     generator = None if recipe.generator is None else planned_generator(recipe.generator)
     spaces = image_generator_for(recipe, table) if generator is None else generator
     model = planned_training(recipe, subjects, spaces)
-    plans = {number: _planned(recipe, table, stage, model, subjects, spaces) for number, stage in enumerate(recipe.stages)}
+    plans = {
+        number: _planned(recipe, table, stage, model, subjects, spaces) for number, stage in enumerate(recipe.stages)
+    }
     times: dict[int, str] = dict.fromkeys(plans, _why_not_timed(recipe, plans.values(), loaded=generator is None))
     if not any(times.values()):
         assert isinstance(spaces, ImageGenerator)

@@ -380,6 +380,11 @@ class Recipe:
     def _check_sources(self) -> None:
         if not source_tables(self.sources):
             return
+        if self.selection is not None:
+            raise FmriModelsError(
+                "The recipe has sources and a selection, which is scored on training pictures that sources may show; "
+                "leave one of them out."
+            )
         for stage in self.stages:
             if stage.training is None:
                 raise FmriModelsError(

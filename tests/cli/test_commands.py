@@ -52,7 +52,7 @@ def test_wrong_usage_exits_with_2(capsys):
 
 def test_a_method_that_is_not_there_yet_exits_with_2(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--method", "mindbridge"])
+        main(["demo", "--method", "no_such_method"])
     assert ended.value.code == 2
     assert "choose from" in (shown := capsys.readouterr().err) and "linear" in shown
 

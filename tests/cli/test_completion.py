@@ -34,7 +34,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     [
         (["tr"], ["train"]),
         (["data", "v"], ["validate"]),
-        (["train", "digits"], ["digits69_linear", "digits69_mindeye"]),
+        (["train", "digits"], ["digits69_linear", "digits69_mindeye", "digits69_mindvis"]),
         (["evaluate", "--prot"], ["--protocol"]),
         (["evaluate", "--protocol", ""], ["small_pictures", "standard"]),
         (["data", "split", "x", "--by", "k"], ["kfold"]),

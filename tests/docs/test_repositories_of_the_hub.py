@@ -19,6 +19,7 @@ THIRD_PARTY = {
     "kandinsky-community/kandinsky-2-2-prior",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    "littlepure2333/MindBridge",
     "medarc/hcp-flat-wds",
     "medarc/nsd-flat-wds",
     "openai/clip-vit-base-patch32",

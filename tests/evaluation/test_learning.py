@@ -168,7 +168,8 @@ def test_references_are_drawn_by_the_generator_before_training(embedded):
 
 
 def test_the_ridge_row_is_that_of_the_linear_method_with_the_same_generator(embedded, data, tmp_path):
-    overrides = ["drawing.num_inference_steps=2", "processor.statistics=session"]
+    # A method that never drops its conditions draws without guidance.
+    overrides = ["drawing.num_inference_steps=2", "drawing.guidance_scale=1", "processor.statistics=session"]
     train(load_recipe("linear", [f"data={data}", f"out={tmp_path / 'linear'}", *overrides]))
     linear = evaluate(tmp_path / "linear", data, tmp_path / "report", "small_pictures")
     for row in ("ridge", "ceiling", "ceiling_embeds_only", "permuted_training"):
@@ -216,7 +217,8 @@ def test_the_floor_is_the_mean_training_condition(tiny, data, monkeypatch):
     assert "mean of the conditions" in report.rows["floor"]["description"]
     assert any("trained without dropout of its condition" in note for note in report.notes)
     seen = []
-    monkeypatch.setattr("fmri_models.evaluation.evaluate.draw_rows", lambda of: seen.append(of) or draw_rows(of))
+    drawn = "fmri_models.evaluation.evaluate.draw_rows"
+    monkeypatch.setattr(drawn, lambda of, rows: seen.append(of) or draw_rows(of, rows))
     evaluate(model, data, report.folder.parent / "again", "small_pictures")
     (of,) = seen
     trials = TrialTable.open(data).trials("subj01", "train")
@@ -254,7 +256,8 @@ def test_the_nearest_training_picture_is_that_of_the_reconstruction(embedded, da
     assert any("nearest to the reconstruction by the embedding of EmbeddedImageGenerator" in n for n in report.notes)
     assert report.rows["nearest_train"]["description"] == "The training picture nearest to the reconstruction."
     seen = []
-    monkeypatch.setattr("fmri_models.evaluation.evaluate.draw_rows", lambda of: seen.append(of) or draw_rows(of))
+    drawn = "fmri_models.evaluation.evaluate.draw_rows"
+    monkeypatch.setattr(drawn, lambda of, rows: seen.append(of) or draw_rows(of, rows))
     evaluate(model, data, report.folder.parent / "nearest", "small_pictures")
     (of,) = seen
     table, generator = TrialTable.open(data), EmbeddedImageGenerator.from_assets()

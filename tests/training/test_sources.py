@@ -112,6 +112,7 @@ def test_resuming_is_exact(with_source, tmp_path, monkeypatch):
         ([], "{part: [train]}", "part"),
         (["stages.0.augmentation=published"], "{}", "makes pictures or trials anew"),
         (["stages.0.training.batch_size=1"], "{}", "none of the sources"),
+        (["selection={candidates: [{}, {model.hidden_size: 8}]}"], "{}", "sources and a selection"),
     ],
 )
 def test_what_is_no_source(make_recipe, other_data, overrides, source, message):

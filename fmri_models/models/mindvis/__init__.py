@@ -21,6 +21,8 @@ METHOD = Method.of_folder(
     # Nothing ranks candidates of a method that decodes no embedding, and conditions are never dropped in training.
     demo=(
         "stages.0.unpaired=[{parts: [unlabelled]}]",
+        # Simulated pictures have captions, which say where things are.
+        "targets=[image_embeds, text_embeds, latents]",
         "drawing.guidance_scale=1",
         "drawing.num_candidates=1",
     ),

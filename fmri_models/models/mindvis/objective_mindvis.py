@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Module = Literal["masked", "alignment", "conditioner"]
 _POSITIONS = "position_embeddings"
 _NORM = ".norm2."
+# What a generator may make conditions of; a recipe's `targets` say which of them are there.
+_OF_PICTURES = ["image_embeds", "text_embeds"]
 
 
 @dataclass
@@ -31,9 +33,10 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
     Args:
         module: `"masked"` hides patches and predicts their voxels, of the trials and of all `unpaired` sources;
             `"conditioner"` minimises the loss of the image generator, which is told what the model makes of the fMRI;
-            `"alignment"` the squared error against what the generator makes of the picture's own embeddings, where it
-            has some. The last one is not in the paper: it takes a small part of the time of a diffusion loss, and the
-            conditioner then begins with what the generator can read already.
+            `"alignment"` the squared error against what the generator makes of the picture's own embeddings, and of its
+            caption's where the recipe has them among its targets. The last one is not in the paper: it takes a small
+            part of the time of a diffusion loss, and the conditioner then begins with what the generator can read
+            already.
         mask_ratio: Share of the patches that are hidden; None is the model's.
         sparsification: Share of the voxels that are set to zero in what the encoder sees in training. The paper has
             .2; its code sets none to zero, for it draws along an axis of one.
@@ -58,7 +61,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
 
     @property
     def targets(self) -> Sequence[str]:
-        return {"masked": [], "alignment": ["image_embeds"], "conditioner": ["latents"]}[self.module]
+        return {"masked": [], "alignment": _OF_PICTURES, "conditioner": ["latents"]}[self.module]
 
     @property
     def drops_conditions(self) -> bool:
@@ -93,7 +96,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         if self.module == "masked":
             return {"loss": _loss(self._masked(model, fmri, generator, seen))}
         if self.module == "alignment":
-            return {"loss": self._alignment(model, seen, batch.get("image_embeds"))}
+            return {"loss": self._alignment(model, seen, batch)}
         told = self._dropped(model.conditions(seen), generator)
         return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
 
@@ -103,7 +106,7 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         """The loss without sparsification or dropout; of masked modelling also `correlation`, that of hidden voxels."""
         fmri = batch["fmri"]
         if self.module == "alignment":
-            return {"loss": self._alignment(model, fmri, batch.get("image_embeds"))}
+            return {"loss": self._alignment(model, fmri, batch)}
         if self.module == "conditioner":
             told = model.conditions(fmri)
             return {"loss": self.image_generator.training_loss(batch["latents"], told, generator=generator)}
@@ -125,12 +128,13 @@ class MindVisObjective(GradientObjective["MindVisModel"]):
         noise = masking_noise(model.config, len(fmri), fmri.device, generator)
         return masked_modelling(model.encoder, model.needed_decoder, fmri, noise, self.mask_ratio, seen)
 
-    def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
+    def _alignment(self, model: "MindVisModel", fmri: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean squared error of each condition, and its contrastive loss, summed."""
         wanted = None
-        if image_embeds is not None:
+        told: dict[str, Any] = {name: batch[name] for name in _OF_PICTURES if name in batch}  # type: ignore[literal-required]
+        if told:
             with torch.no_grad():
-                wanted = self.image_generator.learned_from(Conditions(image_embeds=image_embeds))
+                wanted = self.image_generator.learned_from(Conditions(**told))
         if wanted is None:
             raise FmriModelsError(
                 f"{type(self.image_generator).__name__} has no embeddings of pictures in the place of conditions that "
@@ -167,8 +171,8 @@ def _loss(output: MindVisPreTrainingOutput) -> torch.Tensor:
 def _against_others(found: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
     """Contrastive loss of conditions, each as it differs from the mean of the batch's pictures."""
     mean = wanted.mean(dim=0, keepdim=True)
-    directions = (F.normalize((each - mean).flatten(1), dim=1) for each in (found, wanted))
-    return soft_clip_loss(*directions, temperature)
+    predicted, target = (F.normalize((each - mean).flatten(1), dim=1) for each in (found, wanted))
+    return soft_clip_loss(predicted, target, temperature)
 
 
 def hidden_correlation(output: MindVisPreTrainingOutput, fmri: torch.Tensor) -> torch.Tensor:

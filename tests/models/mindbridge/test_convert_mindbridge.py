@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.hub.convert import convert_checkpoint
 from fmri_models.models.mindbridge import MindBridgeModel
 from fmri_models.models.mindbridge.published_mindbridge import convert
+from fmri_models.provenance import check_origin_may_be_shared
 from fmri_models.registry import list_pretrained
+from fmri_models.training.earlier_trainings import earlier_trainings
+from fmri_models.training.recipe import load_recipe
 
 WIDTH, HIDDEN, BETWEEN = 16, 8, 4
 
@@ -172,6 +176,16 @@ class TestRights:
         for each in (pipeline, pipeline.brain_model):
             with pytest.raises(FmriModelsError, match="reserve all rights"):
                 each.push_to_hub("user/name")
+
+    def test_what_is_trained_from_them_is_refused_too(self, converted, tmp_path):
+        recipe = load_recipe("mindbridge", [f"initial_model={converted}", "data=nowhere", f"out={tmp_path / 'new'}"])
+        table: Any = None
+        reserved = earlier_trainings(recipe, table).reserved
+        assert len(reserved) == 1
+        record: Any = SimpleNamespace(reserved_initial_models=reserved)
+        with pytest.raises(FmriModelsError, match="was trained from .*reserve all rights"):
+            check_origin_may_be_shared(None, record, "The pipeline", None)
+        check_origin_may_be_shared(None, record, "The pipeline", "letter of 3 March 2026")
 
     def test_records_of_before_may_be_shared(self, converted):
         record = json.loads((converted / "conversion.json").read_text())

@@ -206,6 +206,17 @@ class TestSynthesis:
         assert narrow.shape == (1, 17) and (narrow[:, :11] != 0).all() and (narrow[:, 11:] == 0).all()
         assert model.decode(narrow, "subj07").image_embeds.isfinite().all()
 
+    def test_a_subject_that_is_added_later_has_both_layers(self):
+        model = tiny_model()
+        before = model.decode(tiny_fmri("subj02"), "subj02").image_embeds
+        model.add_subject("new", 19)
+        # Others are padded to the width of the new one now, and stay what they were.
+        fmri = torch.nn.functional.pad(tiny_fmri("subj02"), (0, 2))
+        close(model.decode(fmri, "subj02").image_embeds, before)
+        assert model.synthesize(fmri, "subj02", "new").shape == (1, 19)
+        assert model(fmri, "subj02", cycle_pair=("subj02", "new")).losses["cycle"] > 0
+        assert model.embedders["new"].adapter.up_proj.weight.abs().max() == 0
+
     def test_a_model_without_builders_says_so(self):
         model = tiny_model(use_builders=False)
         with pytest.raises(FmriModelsError, match="no builders"):

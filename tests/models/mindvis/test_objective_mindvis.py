@@ -194,7 +194,24 @@ class TestAlignment:
         expected = (decoded.encoder_hidden_states - 2 * embeds).square().mean()
         expected = expected + (decoded.time_embeds - 2 * embeds.flatten(1)[:, :8]).square().mean()
         torch.testing.assert_close(found, expected)
-        assert objective.targets == ["image_embeds"]
+        assert objective.targets == ["image_embeds", "text_embeds"]
+
+    def test_captions_are_aligned_with_where_a_recipe_has_them(self):
+        generator = EmbeddedImageGenerator.from_assets()
+        image = torch.randn(2, *generator.image_embedding_space.shape, generator=source())
+        text = torch.randn(2, *generator.text_embedding_space.shape, generator=source())
+        told = generator.learned_from(Conditions(image_embeds=image, text_embeds=text))
+
+        class Knowing:
+            def conditions(self, fmri):
+                return told
+
+        model, objective = Knowing(), MindVisObjective(module="alignment", sparsification=0)
+        objective.image_generator = generator
+        both = {"fmri": tiny_fmri()[:2], "image_embeds": image, "text_embeds": text}
+        assert objective.losses(model, both, 0, alone, source())["loss"] == 0
+        del both["text_embeds"]
+        assert objective.losses(model, both, 0, alone, source())["loss"] > 0.1
 
     def test_a_contrastive_loss_asks_for_what_tells_pictures_apart(self):
         model, embeds = tiny_model(), torch.randn(3, 4, 6, generator=source())
