@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.cli.main import main
@@ -94,7 +95,9 @@ def test_the_subject_may_have_another_name_in_the_table(data, tmp_path):
     assert pipeline.processor.subject_names == pipeline.brain_model.config.subject_names == ["subj02"]
     after = contents(folder)
     assert after.keys() == before.keys()
-    assert after["brain_model/model.safetensors"] == before["brain_model/model.safetensors"]
+    former, renamed = (load(content["brain_model/model.safetensors"]) for content in (before, after))
+    assert renamed.keys() == {name.replace("subj01", "subj02") for name in former} != former.keys()
+    assert all(torch.equal(renamed[name.replace("subj01", "subj02")], values) for name, values in former.items())
     assert after["notes.txt"] == b"kept"
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
     betas = TrialTable.open(data).trials("subj02", "test").fmri()[:2]
