@@ -100,7 +100,11 @@ def test_the_estimate(rest):
             ["stages.0.train_on=[unlabelled]"],
             "has no pictures, and the recipe has the image generator 'embed",
         ),
-        ("mindvis", ["stages.0.train_on=[unlabelled]", "generator=null"], "'alignment' learns from image_embeds, text_embeds; name"),
+        (
+            "mindvis",
+            ["stages.0.train_on=[unlabelled]", "generator=null"],
+            "'alignment' learns from image_embeds, text_embeds; name",
+        ),
         (
             "mindvis_pretraining",
             ["stages.0.objective.module=conditioner"],
