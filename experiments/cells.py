@@ -25,6 +25,7 @@ from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_fewer
 from fmri_models.data.table import TrialTable
 from fmri_models.evaluation.evaluate import evaluate
+from fmri_models.process_threads import brief_waiting
 from fmri_models.saving import write_text
 
 Levels = Mapping[str, Any]
@@ -60,6 +61,8 @@ def measured(cells: Sequence[Levels], measure: Measure, out: Path, processes: in
         Levels, `seconds`, and what was measured, of each cell.
     """
     jobs = [(dict(cell), measure, out, processes) for cell in cells]
+    # They begin after this and read it, as `fmri-models` does where it begins.
+    os.environ.update(brief_waiting())
     # A process each, so that its largest memory is the cell's own.
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
         return pool.map(_measured_once, jobs, chunksize=1)
