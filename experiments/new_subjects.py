@@ -151,6 +151,8 @@ def _table(results: list[dict[str, Any]], method: str) -> str:
     }
     lines = [f"| {method} | trials | {' | '.join(title for title, _ in columns.values())} |"]
     lines.append("|---" * (2 + len(columns)) + "|")
+    # Neither method has layers for a subject of whom it has seen nothing.
+    lines.append("| zero-shot | 0 | not defined |" + " |" * (len(columns) - 1))
     for way in ["ridge", "from scratch", *WAYS]:
         for trials in TRIALS:
             of_cell = [each for each in results if (each["way"], each["trials"]) == (way, trials)]

@@ -104,7 +104,7 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         for name in _COMPUTING_METHODS & cls.__dict__.keys():
             setattr(cls, name, with_hooks(cls.__dict__[name]))
         # Rows of subjects with adapters of their own are computed with these.
-        for name in ("decode", "retrieval_embeds"):
+        for name in ("forward", "decode", "retrieval_embeds"):
             if name in cls.__dict__:
                 setattr(cls, name, by_adapter(cls.__dict__[name]))
 

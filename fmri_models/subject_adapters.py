@@ -5,7 +5,7 @@ with an adapter see this one, those of others see the model as it is without any
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -269,19 +269,25 @@ def merge_subject(model: Any, subject: str) -> Any:
 
 
 def by_adapter(method: _Method) -> _Method:
-    """Has a method `(model, fmri, subject_ids, …)` compute rows of subjects with different adapters in groups."""
+    """Has a method `(model, fmri, subject_ids, …)` compute rows of subjects with different adapters in groups.
+
+    In training, `forward` computes with the adapter that is active, as in PEFT: that of the subject which learns.
+    """
+    is_forward = method.__name__ == "forward"
     further = list(inspect.signature(method).parameters)[3:]
 
     @wraps(method)
     def grouped(model: Any, fmri: torch.Tensor, subject_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
         adapted = adapted_subjects(model)
-        if not adapted or getattr(model, "_computes_group", False):
+        if not adapted or getattr(model, "_computes_group", False) or (is_forward and model.training):
             return method(model, fmri, subject_ids, *args, **kwargs)
         kwargs |= dict(zip(further, args, strict=False))
         names, ids = model.config.subject_names, model.subject_indices(subject_ids, len(fmri)).tolist()
         groups: dict[str | None, list[int]] = {}
         for row, index in enumerate(ids):
             groups.setdefault(names[index] if names[index] in adapted else None, []).append(row)
+        if is_forward and len(groups) > 1:
+            _check_has_no_targets(method, kwargs)
         outputs = []
         model._computes_group = True
         try:
@@ -330,19 +336,32 @@ def _of_rows(value: Any, rows: list[int]) -> Any:
     return [value[row] for row in rows] if isinstance(value, list) else value
 
 
+def _check_has_no_targets(method: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuses targets for rows of several adapters, whose losses are not those of any one computation."""
+    named = [name for name, value in kwargs.items() if isinstance(value, torch.Tensor) or name == "cycle_pair"]
+    if given := [name for name in named if kwargs[name] is not None]:
+        raise FmriModelsError(
+            f"Rows of subjects with different adapters are computed apart, and {given[0]} is given, with which "
+            f"{method.__qualname__} computes a loss of all rows; call it for the rows of one subject at a time."
+        )
+
+
 def _in_order(outputs: list[Any], groups: list[list[int]], num_rows: int) -> Any:
     """What was computed of groups of rows, in the order of the rows; several values a row stay together."""
     if len(outputs) == 1:
         return outputs[0]
     order = torch.tensor([row for rows in groups for row in rows]).argsort()
 
-    def joined(values: list[torch.Tensor]) -> torch.Tensor:
-        each = torch.cat(values)
+    def joined(values: Sequence[Any]) -> Any:
+        first = values[0]
+        if first is None:
+            return None
+        if isinstance(first, ModelOutput):
+            return type(first)(**{name: joined([value[name] for value in values]) for name in list(first)})
+        if isinstance(first, tuple):
+            return tuple(map(joined, zip(*values, strict=True)))
+        each = torch.cat(list(values))
         several = len(each) // num_rows
         return each.reshape(num_rows, several, *each.shape[1:])[order.to(each.device)].flatten(0, 1)
 
-    first = outputs[0]
-    if isinstance(first, torch.Tensor):
-        return joined(outputs)
-    assert isinstance(first, ModelOutput)
-    return type(first)(**{name: joined([output[name] for output in outputs]) for name in list(first)})
+    return joined(outputs)

@@ -80,6 +80,34 @@ def test_two_subjects_have_their_own(brain):
         merge_subject(model, SUBJECTS[1])
 
 
+def test_the_call_of_a_model_computes_rows_with_their_own_adapter(brain):
+    model, fmri = brain
+    before = model(fmri, ROWS)
+    changed(changed(model, SUBJECTS[0], seed=1), SUBJECTS[1], seed=2)
+    mixed, alone = model(fmri, ROWS), [model(fmri[[row]], [ROWS[row]]) for row in range(3)]
+    assert not torch.allclose(mixed.token_embeds[0], before.token_embeds[0])
+    for name in ("token_embeds", "projected_embeds"):
+        expected = torch.cat([output[name] for output in alone])
+        torch.testing.assert_close(mixed[name], expected, rtol=1e-4, atol=1e-5)
+    in_a_tuple = model(fmri, ROWS, return_dict=False)
+    torch.testing.assert_close(in_a_tuple[0], mixed[0])
+    hidden = model(fmri, ROWS, output_hidden_states=True).hidden_states
+    assert {len(each) for each in hidden} == {3}
+
+    targets = torch.randn_like(mixed.token_embeds)
+    with pytest.raises(FmriModelsError, match=r"image_embeds is given.*one subject at a time"):
+        model(fmri, ROWS, image_embeds=targets)
+    assert model(fmri[[0, 2]], [SUBJECTS[0]] * 2, image_embeds=targets[[0, 2]]).loss.isfinite()
+    # What learns is what is active, whichever rows stand beside it.
+    model.train()
+    seen = []
+    for subject in (None, SUBJECTS[0]):
+        torch.manual_seed(0)
+        with as_of_subject(model, subject):
+            seen.append(model(fmri, ROWS).token_embeds)
+    assert not torch.allclose(seen[0][1], seen[1][1])
+
+
 def test_a_method_without_shared_layers():
     model = Linear().make_model()
     with pytest.raises(FmriModelsError, match="no shared linear layer"):
