@@ -294,19 +294,22 @@ def upload_saved(
     return upload(folder, files, additions=additions, **options)
 
 
-def split_push_options(kwargs: dict[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
+def split_push_options(
+    kwargs: dict[str, Any], others: Collection[str] = (), method: str = "save_pretrained"
+) -> dict[str, Any]:
     """Takes the arguments that go with `push_to_hub=True` out of those of `save_pretrained`.
 
     Args:
         kwargs: What the caller gave; these arguments are removed.
         others: Further arguments that the library's own `save_pretrained` takes.
+        method: What takes them.
 
     Raises:
         FmriModelsError: An argument is none of these; the library would pass over it.
     """
     known = [*PUSH_OPTIONS, *others]
     if unknown := next((name for name in kwargs if name not in known), None):
-        raise FmriModelsError(f"save_pretrained takes no {unknown!r}.{did_you_mean(unknown, [*known, 'push_to_hub'])}")
+        raise FmriModelsError(f"{method} takes no {unknown!r}.{did_you_mean(unknown, [*known, 'push_to_hub'])}")
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
 
 

@@ -13,6 +13,7 @@ from transformers.utils import logging
 from .adapters import name_adapted_layers
 from .configuration_fmri import FmriConfig
 from .errors import FmriModelsError
+from .hub_repository import split_push_options
 from .names import check_name, one_line
 from .offloading import offloaded_like, weights_in_place
 from .saving import merged_folder
@@ -28,6 +29,7 @@ from .subject_folder import (
     subject_folder,
     subject_state,
     to_precision,
+    upload_subject,
 )
 from .subject_modules import refuse_unnamed, subject_modules
 from .weights import MAX_SIZE
@@ -63,24 +65,37 @@ class HasSubjects:
             layers[place].apply(model._init_weights)
         self._put_subject(name, num_voxels, layers)
 
-    def save_subject(self, name: str, directory: str | os.PathLike, dtype: torch.dtype | str | None = None) -> int:
+    def save_subject(
+        self,
+        name: str,
+        directory: str | os.PathLike,
+        dtype: torch.dtype | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> int:
         """Saves one subject's layers, for other copies of this base.
 
         Args:
             name: The subject.
             directory: Folder; what it has of a subject saved before is replaced, everything else stays.
             dtype: Of the saved weights, such as `torch.float16`; None leaves theirs.
+            push_to_hub: Upload the folder, too, to `repo_id` or the folder's name, with a card.
+            **kwargs: Those of `push_to_hub`: `repo_id`, `private`, `token`, `permission` and the like.
 
         Returns:
             Size of what was written, in bytes.
 
         Raises:
             FmriModelsError: The subject is unknown, the method has no layers of subjects, values are not finite in that
-                precision, or the system refuses to write.
+                precision, the system refuses to write, or the Hub does not take it: the folder is written then.
         """
+        permission = kwargs.pop("permission", None)
+        push_options = split_push_options(kwargs, method="save_subject")
         with merged_folder(directory, no_longer_needed) as partial:
             self.write_subject(name, partial, dtype)
             size = size_of(partial)
+        if push_to_hub:
+            upload_subject(directory, push_options, permission)
         return size
 
     def write_subject(

@@ -59,7 +59,7 @@ from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
 from .subject_adapters import adapted_subjects, check_only_of_subjects
 from .subject_folder import no_longer_needed as subject_files_no_longer_needed
-from .subject_folder import size_of, subject_folder
+from .subject_folder import size_of, subject_folder, upload_subject
 from .swapping import recover, written_files
 from .training_record import TrainingRecord
 from .weights import check_variant_name
@@ -235,7 +235,14 @@ class StoredPipeline(HoldsGenerator):
             brain_model.add_subject(name, processor.processed_width(statistics))
             processor.put_subject(name, statistics)
 
-    def save_subject(self, name: str, directory: str | os.PathLike, dtype: torch.dtype | str | None = None) -> int:
+    def save_subject(
+        self,
+        name: str,
+        directory: str | os.PathLike,
+        dtype: torch.dtype | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> int:
         """Saves one subject, for other copies of this pipeline: its layers, its processor's statistics, and the adapter
         that it has on shared weights.
 
@@ -243,15 +250,18 @@ class StoredPipeline(HoldsGenerator):
             name: The subject.
             directory: Folder; what it has of a subject saved before is replaced, everything else stays.
             dtype: Of the saved weights, such as `torch.float16`; None leaves theirs.
+            push_to_hub: Upload the folder, too, to `repo_id` or the folder's name, with a card.
+            **kwargs: Those of [`push_to_hub`]: `repo_id`, `private`, `token`, `permission` and the like.
 
         Returns:
             Size of what was written, in bytes.
 
         Raises:
-            FmriModelsError: The subject is unknown, the method has no layers of subjects, or the system refuses to
-                write.
+            FmriModelsError: The subject is unknown, the method has no layers of subjects, the system refuses to write,
+                or it may not be published or the Hub does not take it: the folder is written then.
         """
-        processor = self.processor
+        processor, permission = self.processor, kwargs.pop("permission", None)
+        push_options = split_push_options(kwargs, method="save_subject")
         processor.subject(name)
         with merged_folder(directory, subject_files_no_longer_needed) as partial:
             unwrapped(self.brain_model).write_subject(name, partial, dtype, has_processor=True)
@@ -259,6 +269,8 @@ class StoredPipeline(HoldsGenerator):
             if self.training_record is not None:
                 self.training_record.save(partial)
             size = size_of(partial)
+        if push_to_hub:
+            upload_subject(directory, push_options, permission)
         return size
 
     def load_subject(self, pretrained_subject_name_or_path: str | os.PathLike, **kwargs: Any) -> str:

@@ -7,6 +7,7 @@ pipeline was trained on that the subject was saved from.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from .plain_values import ShortRepr
 from .processing.folder import CONFIG_FILE as PROCESSOR_CONFIG_FILE
 from .processing.folder import FOLDER_IN_PIPELINES as PROCESSOR_FOLDER
 from .processing.statistics_file import STATISTICS_FILE
+from .records import import_path
 from .saved_record import SavedRecord
 from .subject_modules import SubjectModules, subject_modules
 from .swapping import recover
@@ -265,6 +267,30 @@ def _new_layer(container: Any, num_voxels: int) -> nn.Module:
 def no_longer_needed(folder: Path, written: set[str]) -> list[str]:
     """What a folder has of another subject that lay there, where it is not written anew."""
     return [name for name in SUBJECT_FILES if name not in written and (folder / name).is_file()]
+
+
+def upload_subject(directory: str | os.PathLike, options: Mapping[str, Any], permission: str | None = None) -> str:
+    """Uploads a subject's folder with a card, in one commit, as `fmri-models push` does.
+
+    Args:
+        directory: The folder.
+        options: Those of `save_subject(push_to_hub=True)`: `repo_id`, the folder's name without, `private` and the
+            like.
+        permission: As in [`~fmri_models.FmriToImagePipeline.push_to_hub`].
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        FmriModelsError: A file may not be published, the terms of the training data forbid it, or the Hub does not take
+            it.
+    """
+    publication = import_path(f"{__package__}.hub.publishing:publication")
+    statements = import_path(f"{__package__}.hub.owner_statements:OwnerStatements")
+    folder = Path(directory).absolute()
+    given = {"repo_id": folder.name, **options}
+    address: str = publication(folder, statements(permission=permission)).upload(given.pop("repo_id"), **given)
+    return address
 
 
 def size_of(folder: Path) -> int:

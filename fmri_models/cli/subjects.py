@@ -35,12 +35,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_list(args: argparse.Namespace) -> dict[str, Any]:
     load_libraries()
+    from ..hub_repository import is_folder, local_folder
     from ..subject_folder import SUBJECT_FILE, SubjectRecord, size_of
 
-    folder = Path(args.model)
+    check_model_is_there(args.model)
+    folder = Path(args.model) if (is_here := is_folder(args.model)) else local_folder(args.model, (SUBJECT_FILE,))
     if (folder / SUBJECT_FILE).is_file():
         record = SubjectRecord.of_folder(folder)
-        subjects, method, size = {record.subject: record.num_voxels}, record.method, size_of(folder)
+        # Of a repository, the weights were not fetched.
+        size = size_of(folder) if is_here else None
+        subjects, method = {record.subject: record.num_voxels}, record.method
     else:
         subjects, method = _subjects_of(args.model)
         size = None
@@ -82,7 +86,6 @@ def _subjects_of(model: str) -> tuple[dict[str, int], str]:
     from ..configuration_fmri import FmriConfig
     from ..pipeline_folder import INDEX_FILE
 
-    check_model_is_there(model)
     folder = Path(model)
     is_whole = not folder.is_dir() or (folder / INDEX_FILE).is_file()
     config = FmriConfig.from_pretrained(model, **({"subfolder": "brain_model"} if is_whole else {}))
@@ -97,7 +100,7 @@ def _add_list(actions: argparse._SubParsersAction) -> None:
         epilog="example:\n  fmri-models subjects list outputs/mine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="folder or Hub repository of a pipeline, or a subject's folder")
+    parser.add_argument("model", metavar="MODEL", help="folder or Hub repository of a pipeline or of a subject")
     parser.set_defaults(run=run_list)
 
 

@@ -40,6 +40,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["data", "split", "x", "--by", "k"], ["kfold"]),
         (["prepare", "arr"], ["arrays"]),
         (["convert", "m"], ["mindbridge", "mindeye", "mindvis"]),
+        (["subjects", "l"], ["list", "load"]),
     ],
 )
 def test_bash(script, words, expected):

@@ -57,10 +57,15 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
     ],
     "validate": lambda inputs, out: ["data", "validate", f"{inputs}/data"],
     "info": lambda inputs, out: ["data", "info", f"{inputs}/data"],
+    "save-subject": lambda inputs, out: ["subjects", "save", f"{inputs}/model", SUBJECTS[0], "--out", f"{out}"],
+    "load-subject": lambda inputs, out: [
+        "subjects", "load", f"{inputs}/model", f"{inputs}/subject", "--out", f"{out}",
+    ],
+    "list-subject": lambda inputs, out: ["subjects", "list", f"{inputs}/subject"],
 }  # fmt: skip
 # Where a command changes an input instead of writing an output.
 IN_PLACE = {"split": "data", "fit-processor": "model", "card": "model"}
-WRITING = [name for name in COMMANDS if name not in ("retrieve", "compare", "validate", "info")]
+WRITING = [name for name in COMMANDS if name not in ("retrieve", "compare", "validate", "info", "list-subject")]
 
 
 @dataclass
@@ -92,9 +97,19 @@ def make_inputs(folder: Path) -> Path:
         shutil.copytree(fixtures / name, inputs / name)
     shutil.copytree(fixtures / "table" / "data", inputs / "data")
     shutil.copytree(fixtures / "pipeline" / "model", inputs / "model")
+    _save_further_subject(inputs / "model", inputs / "subject")
     np.save(inputs / "patterns.npy", np.random.default_rng(0).normal(size=(2, NUM_VOXELS[0])).astype(np.float32))
     shutil.rmtree(fixtures)
     return inputs
+
+
+def _save_further_subject(model: Path, folder: Path) -> None:
+    from fmri_models import FmriToImagePipeline
+
+    pipeline = FmriToImagePipeline.from_pretrained(model)
+    betas = np.random.default_rng(0).normal(size=(12, NUM_VOXELS[0])).astype(np.float32)
+    pipeline.add_subject("further", betas, sessions=[1] * 12)
+    pipeline.save_subject("further", folder)
 
 
 class Running:

@@ -142,6 +142,10 @@ def input_files(command):
         "compare": ["report/first/report.json", "report/second/report.json", "report/second/items.parquet"],
         "validate": [*table, "data/voxels/*", "data/noise_free/*"],
         "info": table[:1],
+        "save-subject": model[:5],
+        "load-subject": ["subject/subject.json", "subject/subject.safetensors", "subject/processor/*.st",
+                         "subject/processor/preprocessor_config.json", *model[:2]],
+        "list-subject": ["subject/subject.json"],
     }.get(command, [])  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from peft import LoraConfig
 from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable, progress
+from fmri_models.cli.main import main
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.patterns import load_patterns
@@ -282,6 +283,50 @@ def offline(folder: Path) -> dict[str, Any]:
     }
 
 
+def subject(folder: Path) -> dict[str, Any]:
+    """Uploads a subject from Python and by the command, loads both into the base, and lists one."""
+    base = FmriToImagePipeline.from_pretrained(folder)
+    base.push_to_hub("tester/subject-base")
+    pipeline = FmriToImagePipeline.from_pretrained(folder)
+    betas = np.random.default_rng(1).normal(size=(12, 9)).astype(np.float32)
+    pipeline.add_subject("new", betas, sessions=[1] * 6 + [2] * 6)
+    with torch.no_grad():
+        for parameter in pipeline.brain_model.parameters():
+            parameter.copy_(parameter if parameter.abs().sum() else torch.randn_like(parameter))
+    size = pipeline.save_subject("new", folder.parent / "new", push_to_hub=True, repo_id="tester/new", private=True)
+    pipeline.brain_model.save_subject("new", folder.parent / "layers", push_to_hub=True, repo_id="tester/layers")
+    pushed = _told("push", str(folder.parent / "new"), "tester/by-command")
+    api = HfApi()
+    loaded = base.load_subject("tester/new")
+    told = {name: _told("subjects", "list", f"tester/{name}") for name in ("new", "by-command", "subject-base")}
+    more = _told("subjects", "load", str(folder), "tester/by-command", "--out", str(folder.parent / "more"))
+    return {
+        "files": api.list_repo_files("tester/new"),
+        "private": api.repo_info("tester/new").private,
+        "card": Path(hf_hub_download("tester/new", "README.md")).read_text(),
+        "size": size,
+        "format": pushed["format"],
+        "loaded": loaded,
+        "same": torch.equal(
+            *(each(betas[:2], "new", session=[1, 2], output_type="pt").images for each in (pipeline, base))
+        ),
+        "layers": refusal(FmriToImagePipeline.from_pretrained(folder).load_subject, "tester/layers"),
+        "listed": {name: each["subjects"] for name, each in told.items()},
+        "more": more["subjects"],
+        "absent": refusal(base.load_subject, "tester/never-made"),
+        "option": refusal(pipeline.save_subject, "new", folder.parent / "new", push_to_hub=True, repo="tester/new"),
+    }
+
+
+def _told(*arguments: str) -> dict[str, Any]:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = main([*arguments, "--json"])
+    assert code == 0, output.getvalue()
+    told: dict[str, Any] = json.loads(output.getvalue())
+    return told
+
+
 def _saved_again(pipeline: FmriToImagePipeline, folder: Path) -> Path:
     pipeline.save_pretrained(folder)
     return folder
@@ -321,6 +366,6 @@ def unreachable(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     steps = (push, loaders, parts, offline, table, fetched_tables, offline_table, unreachable)
-    steps += (generator_adapter, trained_generator_adapter)
+    steps += (generator_adapter, trained_generator_adapter, subject)
     step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

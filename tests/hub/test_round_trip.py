@@ -70,6 +70,21 @@ def pipeline(tmp_path_factory):
     return saved_pipeline(tmp_path_factory.mktemp("work") / "pipeline")
 
 
+def test_a_subject_goes_to_the_hub_alone_and_comes_back_into_its_base(client, tmp_path):
+    folder = saved_pipeline(tmp_path / "subject-base")
+    found = client("subject", folder)
+    assert {"README.md", "subject.json", "subject.safetensors", "training.json"} < set(found["files"])
+    assert found["private"] and str(tmp_path) not in found["card"]
+    assert found["loaded"] == "new" and found["same"]
+    assert found["format"] == "subject" and found["size"] > 0
+    assert found["listed"]["new"] == found["listed"]["by-command"] == {"new": 9}
+    assert list(found["listed"]["subject-base"]) == list(SUBJECTS)
+    assert found["more"] == [*SUBJECTS, "new"]
+    assert "without its processor's statistics" in found["layers"]
+    assert "tester/never-made" in found["absent"]
+    assert "save_subject takes no 'repo'" in found["option"]
+
+
 def test_a_pipeline_comes_back_from_the_hub_as_it_went(client, pipeline):
     found = client("push", pipeline)
     assert found["private"] and found["commits"] == 2  # the repository's own, and one for everything
