@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from transformers import BatchFeature
 
 from .adapters import unwrapped
 from .drawing_request import DrawingRequest
-from .drawing_settings import DrawingSettings
+from .drawing_settings import Choice, DrawingSettings
 from .errors import FmriModelsError
 from .generation.generator_adapter import GeneratorAdapter
 from .generation.image_generator import ImageGenerator
@@ -48,6 +48,7 @@ class FmriPipelineOutput(BaseOutput):
         scores: (N, num_candidates) similarity of each candidate to what the brain says; None without a choice.
         image_embeds: (N, …) decoded image embeddings; None if the method decodes none.
         low_level_images: The decoded low-level picture alone, like `images`; None if the method decodes no latents.
+        text_embeds: (N, …) decoded text embeddings; None if the method decodes none.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
@@ -55,6 +56,7 @@ class FmriPipelineOutput(BaseOutput):
     scores: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
     low_level_images: list[Image.Image] | np.ndarray | torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
 
 
 class FmriToImagePipeline(StoredPipeline):
@@ -276,6 +278,10 @@ class FmriToImagePipeline(StoredPipeline):
             FmriModelsError: Names the option, its value and the range.
         """
         selection = given.get("selection")
+        if selection is not None and (not isinstance(selection, str) or selection not in ("oracle", *get_args(Choice))):
+            raise FmriModelsError(
+                f"selection is {one_line(repr(selection), 80)}; expected 'brain', 'first', or 'oracle' with true_images=."
+            )
         if selection == "oracle" and true_images is None:
             raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")
         if selection != "oracle" and true_images is not None:
@@ -397,6 +403,7 @@ class FmriToImagePipeline(StoredPipeline):
             candidates=[postprocess(each, shown).images for each in candidates] if several else None,
             scores=scores,
             image_embeds=decoding.image_embeds,
+            text_embeds=decoding.text_embeds,
             low_level_images=None if low_level is None else postprocess(low_level, request.output_type).images,
         )
 

@@ -57,6 +57,11 @@ def text_list(entries: Iterable[tuple[str, str]], indent: str = "", width: int |
     return "\n".join(line.rstrip() for each in lines for line in each)
 
 
+def voxels_read(voxels: int, columns: int) -> str:
+    """How many voxels a subject has, and as how many columns a model reads them where a processor changes that."""
+    return f"{voxels:,} voxels" if voxels == columns else f"{voxels:,} voxels, read as {columns:,} columns"
+
+
 def wrapped(text: str, width: int, first: str = "", further: str = "") -> list[str]:
     """A text in lines that a terminal shows so wide at most, broken between words where that is possible.
 

@@ -324,7 +324,7 @@ class DrawingHabits(PipelineHabits):
         names = list(pipeline._callback_tensor_inputs)
         found = pipeline(**inputs, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
         assert not torch.equal(found.images, expected.images)
-        for name in ("image_embeds", "low_level_images"):
+        for name in ("image_embeds", "text_embeds", "low_level_images"):
             if getattr(expected, name, None) is not None:
                 torch.testing.assert_close(getattr(found, name), getattr(expected, name))
         for name, before in tensors_before.items():

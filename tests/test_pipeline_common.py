@@ -242,7 +242,7 @@ class PipelineTesterMixin(MethodHabits):
             ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
             ({"num_inference_steps": 0}, "num_inference_steps is 0"),
             ({"num_candidates": 0}, "num_candidates is 0"),
-            ({"selection": "best"}, "selection is 'best'"),
+            ({"selection": "best"}, "selection is 'best'; expected 'brain', 'first', or 'oracle' with true_images="),
             ({"selection": "oracle"}, "needs the true pictures"),
             ({"subject": "subj99"}, "'subj99' is unknown"),
             ({"selection": "oracle", "true_images": torch.rand(1, 3, 5, 7)}, r"is \(1, 3, 5, 7\) for 3 patterns"),

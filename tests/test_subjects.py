@@ -423,6 +423,9 @@ def test_commands_list_save_load_and_push(grown, tmp_path, capsys):
         return json.loads(capsys.readouterr().out)
 
     assert told("subjects", "list", tmp_path / "grown")["subjects"] == {"subj01": 1000, NEW: 1007, "other": 1007}
+    for listed, line in [("grown", "subj01  1,000 voxels\n"), ("grown/brain_model", "subj01  1,000 columns\n")]:
+        assert main(["subjects", "list", str(tmp_path / listed)]) == 0
+        assert line in capsys.readouterr().out
     saved = told("subjects", "save", tmp_path / "grown", NEW, "--out", tmp_path / "one", "--dtype", "float16")
     assert told("subjects", "list", tmp_path / "one")["bytes"] == saved["bytes"]
     loaded = told("subjects", "load", base_folder, tmp_path / "one", "--out", tmp_path / "more")

@@ -1,7 +1,7 @@
 import pytest
 from wcwidth import width as columns_of
 
-from fmri_models.terminal_text import size_text, text_list, text_table, wrapped
+from fmri_models.terminal_text import size_text, text_list, text_table, voxels_read, wrapped
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
@@ -50,3 +50,8 @@ def test_a_list_has_its_texts_beside_the_names():
 )  # fmt: skip
 def test_sizes_are_read_in_three_figures(size, expected):
     assert size_text(size) == expected
+
+
+def test_columns_are_not_called_voxels_where_a_processor_makes_others_of_them():
+    assert voxels_read(1000, 1000) == "1,000 voxels"
+    assert voxels_read(200, 384) == "200 voxels, read as 384 columns"

@@ -7,7 +7,7 @@ from typing import Any
 from ..command_output import load_libraries
 from ..errors import FmriModelsError
 from ..names import one_line
-from ..terminal_text import size_text
+from ..terminal_text import size_text, voxels_read
 from .console import check_model_is_there
 
 _DTYPES = ("float16", "bfloat16", "float32")
@@ -45,11 +45,14 @@ def run_list(args: argparse.Namespace) -> dict[str, Any]:
         # Of a repository, the weights were not fetched.
         size = size_of(folder) if is_here else None
         subjects, method = {record.subject: record.num_voxels}, record.method
+        has_processor = record.has_processor
     else:
-        subjects, method = _subjects_of(args.model)
+        subjects, method, has_processor = _subjects_of(args.model)
         size = None
-    for name, count in subjects.items():
-        print(f"{one_line(name)}  {count} voxels{'' if size is None else f', {size_text(size)} in all'}")
+    measured = _measured_voxels(args.model) if has_processor else {}
+    for name, columns in subjects.items():
+        read = voxels_read(measured[name], columns) if name in measured else f"{columns:,} columns"
+        print(f"{one_line(name)}  {read}{'' if size is None else f'; {size_text(size)} in all'}")
     return {"model": args.model, "method": method, "subjects": subjects, "bytes": size}
 
 
@@ -81,15 +84,23 @@ def run_load(args: argparse.Namespace) -> dict[str, Any]:
     return {"model": args.model, "out": args.out, "loaded": loaded, "subjects": names}
 
 
-def _subjects_of(model: str) -> tuple[dict[str, int], str]:
-    """Subjects and their voxels, and the method, by the configuration of a pipeline's model or of a model."""
+def _subjects_of(model: str) -> tuple[dict[str, int], str, bool]:
+    """Subject ▶ columns that are read of it; the method; whether it is a pipeline, which has a processor."""
     from ..configuration_fmri import FmriConfig
     from ..pipeline_folder import INDEX_FILE
 
     folder = Path(model)
     is_whole = not folder.is_dir() or (folder / INDEX_FILE).is_file()
     config = FmriConfig.from_pretrained(model, **({"subfolder": "brain_model"} if is_whole else {}))
-    return config.voxels_by_subject, config.model_type
+    return config.voxels_by_subject, config.model_type, is_whole
+
+
+def _measured_voxels(model: str) -> dict[str, int]:
+    """Subject ▶ voxels that were recorded, of those that the processor was fitted to."""
+    from ..processing_fmri import FmriProcessor
+
+    processor = FmriProcessor.from_pretrained(model, subfolder="processor")
+    return {name: processor.subject(name).num_voxels for name in processor.subject_names} if processor.is_fitted else {}
 
 
 def _add_list(actions: argparse._SubParsersAction) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
+from ..terminal_text import voxels_read
 from .before_training import check_machine, few_stimuli_sentence
 from .building import recipe_subjects
 from .cost_by_gradient import cost_by_gradient
@@ -69,9 +70,10 @@ def _what(recipe: Recipe, table: TrialTable, model: FmriPreTrainedModel) -> list
     widths = zip(model.config.subject_names, model.config.num_voxels, strict=True)
     own = recipe_subjects(recipe, table)
     subjects = [
-        f"{name} ({width:,} voxels, {num_examples(recipe, table, name, recipe.train_parts):,} rows)"
+        f"{name} ({voxels_read(table.num_voxels(name), width)}, "
+        f"{num_examples(recipe, table, name, recipe.train_parts):,} rows)"
         if name in own
-        else f"{name} ({width:,} voxels, not of this table)"
+        else f"{name} ({width:,} columns, not of this table)"
         for name, width in widths
     ]
     return [

@@ -52,6 +52,13 @@ def decoded(pipeline: MindBridgePipeline):
     return pipeline.decode(inputs["fmri"], inputs["subject_ids"])
 
 
+def test_the_output_has_both_embeddings_that_it_was_drawn_from():
+    pipeline = make_pipeline(tiny_generator())
+    output, decoding = pipeline(betas(), subject="subj02", num_inference_steps=1), decoded(pipeline)
+    assert torch.equal(output.image_embeds, decoding.image_embeds)
+    assert torch.equal(output.text_embeds, decoding.text_embeds)
+
+
 def test_versatile_diffusion_draws_what_its_own_pipeline_draws_of_the_tokens():
     """As published: each sequence over the length of its first token, both blocks alike, UniPC, guidance of 5."""
     pipeline = make_pipeline(make_generator(published_scheduler=True))
