@@ -280,7 +280,8 @@ class FmriToImagePipeline(StoredPipeline):
         selection = given.get("selection")
         if selection is not None and (not isinstance(selection, str) or selection not in ("oracle", *get_args(Choice))):
             raise FmriModelsError(
-                f"selection is {one_line(repr(selection), 80)}; expected 'brain', 'first', or 'oracle' with true_images=."
+                f"selection is {one_line(repr(selection), 80)}; expected 'brain', 'first', or 'oracle' with "
+                "true_images=."
             )
         if selection == "oracle" and true_images is None:
             raise FmriModelsError("selection='oracle' needs the true pictures; pass true_images=.")

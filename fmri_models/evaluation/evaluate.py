@@ -50,6 +50,7 @@ from .report_description import (
 from .report_folder import check_report_folder, write_report
 from .rows import check_rows, grid_rows
 from .seeded_drawing import Precision, SeededDrawing
+from .synthesis import synthesis_content
 
 logger = logging.get_logger(__name__)
 
@@ -209,6 +210,9 @@ class Evaluation:
         nearest_by = [each.nearest_by for each in tested if each.nearest_by is not None]
         missing = reasons_of_missing_rows(tested, items.rows)
         attention = attention_content((each.subject, each.attention) for each in tested)
+        # Those of one pipeline, and not of one a fold.
+        alone = [each.subject for each in tested] if len(set(items.folds)) == 1 else []
+        synthesis, synthesis_notes = synthesis_content(pipeline, table, alone)
         progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
@@ -225,6 +229,7 @@ class Evaluation:
                 *notes_on_learning(pipeline, record, items.rows, nearest_by),
                 *dict.fromkeys(missing.values()),
                 *attention_notes(attention),
+                *synthesis_notes,
                 looks_sentence(looks, test_trials, num_folds),
                 *notes_on_unused_trials(table, record, tested),
             ],
@@ -232,7 +237,7 @@ class Evaluation:
         )
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
-        report.attention = attention
+        report.attention, report.synthesis = attention, synthesis
         of_copies = near_copies_notes(near_copies, report.results["brain"])
         report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
         report.notes = [*first_notes, *of_copies, *report.notes]

@@ -53,6 +53,9 @@ class Report(ShortRepr):
         near_copies: Test pictures that were nearly learned from, and what `brain` scores without them.
         attention: Subject -> attention between ROIs, {"rois", "voxels", "chance", "items", "layers": [{"matrix",
             "received", "ratio"}]}, or {"not_defined": why}; empty, and not in the file, for a method without it.
+        synthesis: "SOURCE to TARGET" -> row -> what responses are worth that were made of another subject's (`top1`,
+            `two_way`, `cosine`, `voxel_correlation`, `pattern_correlation`); empty, and not in the file, for a method
+            that makes none.
         same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
         warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
             learned from; they stand wherever figures of the report do.
@@ -77,6 +80,7 @@ class Report(ShortRepr):
     looks: list[dict[str, Any]] = field(default_factory=list)
     near_copies: dict[str, Any] = field(default_factory=dict)
     attention: dict[str, dict[str, Any]] = field(default_factory=dict)
+    synthesis: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -151,8 +155,9 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
-        if not self.attention:
-            del content["attention"]
+        for name in ("attention", "synthesis"):
+            if not content[name]:
+                del content[name]
         return plain({"schema": SCHEMA, **content})
 
     def save(self, path: str | PathLike) -> None:

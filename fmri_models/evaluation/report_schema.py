@@ -220,6 +220,16 @@ class Attention(_Content):
         return self
 
 
+class SynthesisScores(_Content):
+    """What responses are worth that were made of another subject's, or those beside them."""
+
+    top1: Number
+    two_way: Number
+    cosine: Number
+    voxel_correlation: Number | None = None
+    pattern_correlation: Number | None = None
+
+
 Results = dict[Name, dict[Metric, Result | None]]
 
 
@@ -242,6 +252,7 @@ class ReportContent(_Content):
     looks: list[Look] = []
     near_copies: NearCopies = NearCopies()
     attention: dict[Name, Attention] = {}
+    synthesis: dict[Name, dict[Name, SynthesisScores]] = {}
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
     warnings: list[Line] = []
     notes: list[Line] = []

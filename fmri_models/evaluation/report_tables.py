@@ -12,6 +12,15 @@ from .report import Report
 from .report_facts import in_words
 
 _MOST_PAIRS_SHOWN = 50
+# Of subjects; report.json has all.
+_MOST_SYNTHESIS_SHOWN = 12
+_SYNTHESIS_ROWS = {
+    "synthetic": "synthetic",
+    "target": "the second's own",
+    "source": "the first's own",
+    "untranslated": "the first's, as if the second's",
+}
+_SYNTHESIS_SCORES = ("top1", "two_way", "cosine", "voxel_correlation", "pattern_correlation")
 
 
 class Table(NamedTuple):
@@ -44,6 +53,7 @@ def tables(report: Report) -> list[Table]:
     if report.missing_rows:
         found.append(_missing_rows_table(report))
     found += _attention_tables(report)
+    found += _synthesis_tables(report)
     found += _near_copies_tables(report)
     if report.looks:
         found.append(_looks_table(report))
@@ -208,6 +218,30 @@ def _attention_lines(attention: Mapping[str, Any]) -> list[list[str]]:
         shares = [f"{chance:.3f}", f"{received:.3f}"]
         lines.append([roi, f"{voxels:g}", *shares, *(f"{ratio:.2f}" for ratio in ratios)])
     return lines
+
+
+def _synthesis_tables(report: Report) -> Iterator[Table]:
+    if not report.synthesis:
+        return
+    shown = dict(list(report.synthesis.items())[:_MOST_SYNTHESIS_SHOWN])
+    lines = [
+        [pair, _SYNTHESIS_ROWS.get(row, row), *map(_synthesis_cell, map(scores.get, _SYNTHESIS_SCORES))]
+        for pair, rows in shown.items()
+        for row, scores in rows.items()
+    ]
+    caption = (
+        "Responses of one subject to test pictures that were turned into responses of another, and what is decoded of "
+        "them with the other's layers, by the embeddings of these pictures (chance of top-1 is one in their number, of "
+        "two-way one half). Beside them: the other's own responses, those of the first decoded with its own layers, "
+        "and, as the floor, those of the first decoded as if they were the other's. r is the mean correlation of "
+        f"synthetic responses with the other's own. {len(shown)} of {len(report.synthesis)} pairs."
+    )
+    header = ["subjects", "responses", "top-1", "two-way", "cosine", "r by voxel", "r by pattern"]
+    yield Table("Synthetic responses", caption, header, lines)
+
+
+def _synthesis_cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _near_copies_tables(report: Report) -> Iterator[Table]:

@@ -1,7 +1,7 @@
 """How well responses decode that were made of another subject's, beside the subject's own to the same pictures."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from typing import Any, Protocol
 
@@ -102,12 +102,37 @@ def synthesis_scores(
     }
 
 
-def synthesis_of_table(pipeline: FmriToImagePipeline, table: TrialTable) -> dict[str, Mapping[str, SynthesisRow]]:
-    """[`synthesis_scores`] of every pair of the pipeline's subjects on the test pictures that both have seen.
+def synthesis_content(
+    pipeline: FmriToImagePipeline, table: TrialTable, subjects: Sequence[str]
+) -> tuple[dict[str, dict[str, dict[str, float | None]]], list[str]]:
+    """What report.json says of synthetic responses, and a sentence where nothing can be said.
+
+    Args:
+        pipeline: Any; of one whose model makes no responses, nothing is said.
+        table: Trial table with the subjects.
+        subjects: Those that are evaluated.
+
+    Returns:
+        `"subj01 to subj02"` ▶ row ▶ name ▶ score, see [`synthesis_scores`]; and notes.
+    """
+    if len(subjects) < _FEWEST or not callable(getattr(pipeline.brain_model, "synthesize", None)):
+        return {}, []
+    try:
+        found = synthesis_of_table(pipeline, table, subjects)
+    except FmriModelsError as error:
+        return {}, [f"What synthetic responses are worth was not measured. {error}"]
+    return {pair: {row: asdict(scores) for row, scores in rows.items()} for pair, rows in found.items()}, []
+
+
+def synthesis_of_table(
+    pipeline: FmriToImagePipeline, table: TrialTable, subjects: Sequence[str] | None = None
+) -> dict[str, Mapping[str, SynthesisRow]]:
+    """[`synthesis_scores`] of every pair of subjects on the test pictures that both have seen.
 
     Args:
         pipeline: With an image generator, which embeds the pictures.
         table: Trial table with these subjects.
+        subjects: Which; None takes all of the pipeline.
 
     Returns:
         `"subj01 to subj02"` ▶ the scores of the pair. Pairs with fewer than two pictures in common are left out.
@@ -115,7 +140,7 @@ def synthesis_of_table(pipeline: FmriToImagePipeline, table: TrialTable) -> dict
     Raises:
         FmriModelsError: No pair has pictures in common, some of them were learned from, or the model can't do it.
     """
-    names = pipeline.processor.subject_names
+    names = pipeline.processor.subject_names if subjects is None else list(subjects)
     responses = {name: _responses(pipeline, table, name) for name in names}
     found: dict[str, Mapping[str, SynthesisRow]] = {}
     for source, target in permutations(names, 2):

@@ -1,5 +1,7 @@
 """Responses that were made of another subject's, judged beside true ones."""
 
+import json
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +11,9 @@ import torch
 from fmri_models.data import TrialTable
 from fmri_models.data.table_processor import fit_processor
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.synthesis import synthesis_of_table, synthesis_scores
+from fmri_models.evaluation import Report
+from fmri_models.evaluation.report_tables import tables
+from fmri_models.evaluation.synthesis import SynthesisRow, synthesis_content, synthesis_of_table, synthesis_scores
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.models.mindbridge import MindBridgeConfig, MindBridgeModel, MindBridgePipeline
 from tests.small_table import NUM_VOXELS, SIZE, write_small_table
@@ -87,3 +91,30 @@ def test_pairs_of_a_table(tmp_path):
     found = synthesis_of_table(pipeline, table)
     assert set(found) == {"subj07 to subj02", "subj02 to subj07"}
     assert 0 <= found["subj07 to subj02"]["synthetic"].two_way <= 1
+
+    content, notes = synthesis_content(pipeline, table, names)
+    assert not notes and set(content["subj02 to subj07"]["synthetic"]) == set(SynthesisRow.__dataclass_fields__)
+    assert synthesis_content(pipeline, table, names[:1]) == ({}, [])
+    without = MindBridgeModel(MindBridgeConfig(**{**config.to_dict(), "use_builders": False})).eval()
+    _, notes = synthesis_content(MindBridgePipeline(without, processor, generator), table, names)
+    assert len(notes) == 1 and "not measured" in notes[0] and "no builders" in notes[0]
+
+
+def test_a_report_has_them_as_key_and_table(report, tmp_path):
+    assert "synthesis" not in report.to_dict()
+    assert not any(table.title == "Synthetic responses" for table in tables(report))
+    rows = {
+        "synthetic": asdict(SynthesisRow(0.5, 0.9, 0.3, voxel_correlation=0.2)),
+        "target": asdict(SynthesisRow(0.7, 0.95, 0.4)),
+    }
+    content = {f"subj{number:02} to subj99": rows for number in range(20)}
+    changed = replace(report, synthesis=content)
+    changed.save(tmp_path / "report.json")
+    assert Report.load(tmp_path).synthesis == content
+    (table,) = [each for each in tables(changed) if each.title == "Synthetic responses"]
+    assert table.lines[0] == ["subj00 to subj99", "synthetic", "0.500", "0.900", "0.300", "0.200", "–"]
+    assert len(table.lines) == 24 and "12 of 20 pairs" in table.caption
+    values = json.loads((tmp_path / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps({**values, "synthesis": {"a to b": {"synthetic": {"top1": "x"}}}}))
+    with pytest.raises(FmriModelsError, match="synthesis"):
+        Report.load(tmp_path)
