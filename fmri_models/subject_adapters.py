@@ -240,10 +240,12 @@ def as_of_subject(model: Any, subject: str | None) -> Iterator[None]:
 
 
 def merge_subject(model: Any, subject: str) -> Any:
-    """Adds a subject's LoRA to the weights, for good: the model is one of that subject alone then.
+    """Adds a subject's LoRA to the weights, for good: the model decodes that subject alone as before.
+
+    It keeps the names and layers of the others, which read the changed weights and decode otherwise from then on.
 
     Args:
-        model: The brain model, which is changed.
+        model: The brain model, which is changed itself and returned; load another copy to keep one.
         subject: One of its subjects with an adapter.
 
     Returns:
