@@ -53,7 +53,7 @@ def decoded(pipeline: MindBridgePipeline):
 
 
 def test_the_output_has_both_embeddings_that_it_was_drawn_from():
-    pipeline = make_pipeline(tiny_generator())
+    pipeline = make_pipeline(tiny_generator(with_unet=True))
     output, decoding = pipeline(betas(), subject="subj02", num_inference_steps=1), decoded(pipeline)
     assert torch.equal(output.image_embeds, decoding.image_embeds)
     assert torch.equal(output.text_embeds, decoding.text_embeds)
