@@ -109,6 +109,16 @@ def terms_of(table_name: str, license: str = "", source: str = "") -> DataTerms 
     return min(found, key=lambda terms: order.index(terms.redistribution), default=None)
 
 
+def shows_built_in_scenes(table_name: str, source: str) -> bool:
+    """Whether a trial table was simulated with the scenes that the package draws, each of them always as one picture.
+
+    Args:
+        table_name: Name of the table.
+        source: What the table says of its origin.
+    """
+    return terms_of(table_name, "", source) is SCENES
+
+
 def forbids_redistribution(license: str) -> bool:
     """Whether a licence says in words that the data may not be passed on."""
     return _FORBIDDING.search(_plain(license)) is not None

@@ -32,6 +32,7 @@ from .subject_folder import (
     upload_subject,
 )
 from .subject_modules import refuse_unnamed, subject_modules
+from .unchanged import unchanged_on_errors
 from .weights import MAX_SIZE
 
 logger = logging.get_logger(__name__)
@@ -63,7 +64,8 @@ class HasSubjects:
         for place, container in subject_modules(model).items():
             layers[place] = container.new_layer(num_voxels)
             layers[place].apply(model._init_weights)
-        self._put_subject(name, num_voxels, layers)
+        with unchanged_on_errors([model], what_names_subjects(model)):
+            self._put_subject(name, num_voxels, layers)
 
     def save_subject(
         self,
@@ -161,10 +163,12 @@ class HasSubjects:
         return record, read_layers(folder, record, subject_modules(model))
 
     def take_subject(self, folder: Path, record: SubjectRecord, layers: Mapping[str, nn.Module]) -> None:
-        """Adds what [`read_subject`] has read."""
-        if record.has_adapter or (folder / SUBJECT_ADAPTER_FOLDER).exists():
-            self.read_subject_adapter(record.subject, folder / SUBJECT_ADAPTER_FOLDER)
-        self._put_subject(record.subject, record.num_voxels, layers)
+        """Adds what [`read_subject`] has read; if it can't be added, the model is as before."""
+        model: Any = self
+        with unchanged_on_errors([model], what_names_subjects(model)):
+            if record.has_adapter or (folder / SUBJECT_ADAPTER_FOLDER).exists():
+                self.read_subject_adapter(record.subject, folder / SUBJECT_ADAPTER_FOLDER)
+            self._put_subject(record.subject, record.num_voxels, layers)
 
     def write_subject_adapter(self, name: str, folder: Path) -> bool:
         """Writes the PEFT adapter on shared weights that belongs to a subject; a class that keeps such overrides it.
@@ -244,6 +248,12 @@ class HasSubjects:
         for config in _configurations(model):
             config.subject_names = [*config.subject_names, name]
             config.num_voxels = [*config.num_voxels, num_voxels]
+
+
+def what_names_subjects(model: nn.Module) -> list[Any]:
+    """The configurations of a model, of the models inside it and of its adapters, which a further subject changes."""
+    adapters: Any = getattr(model, "peft_config", None) or {}
+    return [*_configurations(model), *adapters.values()]
 
 
 def checked_dtype(dtype: Any) -> torch.dtype | None:

@@ -1,5 +1,6 @@
 """What a saved pipeline came with: card, records and report, which go along for as long as they are true."""
 
+import copy
 import filecmp
 import re
 from collections.abc import Sequence, Set
@@ -69,7 +70,7 @@ class Provenance:
 
     def copy(self) -> "Provenance":
         """The same for another pipeline of these components, which may change and disclaim it by itself."""
-        return replace(self, files=dict(self.files))
+        return replace(self, files=dict(self.files), training_record=copy.deepcopy(self.training_record))
 
     def changed(self, now: LoadedComponents) -> set[str]:
         """Names of the components that are others now."""
@@ -93,17 +94,25 @@ class Provenance:
                 record.add_unknown(CHANGED_LATER)
             self.files[TRAINING_FILE] = record.to_json().encode()
 
-    def note_subject(self, name: str, record: TrainingRecord | None = None) -> None:
+    def note_subject(
+        self, name: str, record: TrainingRecord | None = None, conversion: ConversionRecord | None = None
+    ) -> None:
         """Notes a subject that was added, of which the report does not speak.
 
         Args:
             name: The subject.
-            record: How the pipeline was trained that it was saved from; None where that is not known.
+            record: How the pipeline was trained that it was saved from, which has the same base; None where that is not
+                known. Where nothing is known of this pipeline's training, it is what is known.
+            conversion: What that pipeline was converted from; None where it was not, or where that is not known.
         """
         self.disclaim(set(), has_adapter=False)
+        if conversion is not None and ConversionRecord.file not in self.files:
+            self.files[ConversionRecord.file] = conversion.to_json().encode()
+        if self.training_record is None and record is not None:
+            self.training_record = copy.deepcopy(record)
+        elif self.training_record is not None and record is not None:
+            self.training_record.add_trainings(record)
         if self.training_record is not None:
-            if record is not None:
-                self.training_record.add_trainings(record)
             self.training_record.add_unknown(later_subject(name))
             self.files[TRAINING_FILE] = self.training_record.to_json().encode()
 
@@ -167,13 +176,28 @@ def published(files: Sequence[str], record: TrainingRecord | None = None) -> lis
 
 def may_show_stimuli(record: TrainingRecord | None) -> bool:
     """Whether the pictures of the data that a pipeline was trained on may be passed on; not where it is not known."""
-    terms = terms_of_training(record)
+    terms = None if record is None else terms_of(record.table, record.table_license, record.table_source)
     return terms is not None and terms.stimuli == "allowed"
 
 
 def terms_of_training(record: TrainingRecord | None) -> DataTerms | None:
-    """What is known of the terms of the data that a pipeline was trained on."""
-    return None if record is None else terms_of(record.table, record.table_license, record.table_source)
+    """What is known of the terms of all data that lie behind a pipeline: those that allow least.
+
+    These are the data of its own training and of those before it: of initial models, of further tables that it was
+    trained with, of fMRI without pictures, and of subjects that were added.
+    """
+    if record is None:
+        return None
+    tables = [(each.table, each.table_license, each.table_source) for each in record.learned_from or []]
+    tables = list(dict.fromkeys([(record.table, record.table_license, record.table_source), *tables]))
+    found = [terms for terms in (terms_of(*table) for table in tables) if terms is not None]
+    # Of data sets that allow the same, the own one is named.
+    return min(found, key=_how_much_is_allowed, default=None)
+
+
+def _how_much_is_allowed(terms: DataTerms) -> tuple[int, int]:
+    weights, redistribution = ("forbidden", "unclear", "allowed"), ("forbidden", "unknown", "allowed")
+    return weights.index(terms.weights), redistribution.index(terms.redistribution)
 
 
 def check_weights_may_be_shared(terms: DataTerms | None, what: str, permission: str | None) -> None:

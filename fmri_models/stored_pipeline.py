@@ -24,6 +24,7 @@ from .hub_repository import FETCH_OPTIONS, split_push_options, upload, upload_sa
 from .known_classes import entries_of_index, find_class
 from .library_options import DIFFUSERS_SAVE_OPTIONS, take_dtype
 from .loaded_components import LoadedComponents
+from .model_subjects import what_names_subjects
 from .names import one_line
 from .offloading import weights_in_place
 from .pipeline_components import check_subjects
@@ -62,6 +63,7 @@ from .subject_folder import no_longer_needed as subject_files_no_longer_needed
 from .subject_folder import size_of, subject_folder, upload_subject
 from .swapping import recover, written_files
 from .training_record import TrainingRecord
+from .unchanged import unchanged_on_errors
 from .weights import check_variant_name
 
 logger = logging.get_logger(__name__)
@@ -268,6 +270,8 @@ class StoredPipeline(HoldsGenerator):
             processor.subset([name]).save_pretrained(partial / PROCESSOR_FOLDER)
             if self.training_record is not None:
                 self.training_record.save(partial)
+            if ConversionRecord.file in self._provenance.files:
+                (partial / ConversionRecord.file).write_bytes(self._provenance.files[ConversionRecord.file])
             size = size_of(partial)
         if push_to_hub:
             upload_subject(directory, push_options, permission)
@@ -309,23 +313,32 @@ class StoredPipeline(HoldsGenerator):
                 f"The processor in {one_line(place)} gives {width} voxels of {record.subject} and its layers read "
                 f"{record.num_voxels}; save the subject again, or take another copy of its folder."
             )
-        with self._noting_subject(record.subject, TrainingRecord.load(folder)):
+        with self._noting_subject(record.subject, TrainingRecord.load(folder), ConversionRecord.load(folder)):
             brain_model.take_subject(folder, record, layers)
             self.processor.put_subject(record.subject, statistics)
         return record.subject
 
     @contextmanager
-    def _noting_subject(self, name: str, record: TrainingRecord | None = None) -> Iterator[None]:
-        """Notes that a subject was added inside the block, which is another change than that of weights."""
+    def _noting_subject(
+        self, name: str, record: TrainingRecord | None = None, conversion: ConversionRecord | None = None
+    ) -> Iterator[None]:
+        """Notes that a subject was added inside the block, which is another change than that of weights.
+
+        If the block or the note fails, model, processor and provenance are as before.
+        """
+        brain_model = unwrapped(self.brain_model)
         is_loaded, is_unchanged = self._provenance.components is not None, False
         if is_loaded:
             with weights_in_place(*self._networks()):
                 is_unchanged = not self._provenance.changed(LoadedComponents.of(self))
-        yield
-        if is_unchanged:
-            with weights_in_place(*self._networks()):
-                self._provenance.components = LoadedComponents.of(self)
-        self._provenance.note_subject(name, record)
+        with unchanged_on_errors([self.brain_model], [*what_names_subjects(brain_model), self.processor]):
+            yield
+            noted = self._provenance.copy()
+            if is_unchanged:
+                with weights_in_place(*self._networks()):
+                    noted.components = LoadedComponents.of(self)
+            noted.note_subject(name, record, conversion)
+            self._provenance = noted
 
     def push_to_hub(
         self,

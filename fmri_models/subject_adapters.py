@@ -28,8 +28,11 @@ from .adapters import (
 )
 from .errors import FmriModelsError
 from .names import did_you_mean, listed, one_line
+from .reading import read_object
 from .saving import json_text
 from .subject_modules import subject_modules
+from .unchanged import unchanged_on_errors
+from .weights import stored_tensors_of
 
 # Before the name of the subject in that of its adapter, which is one of a module and holds no dot.
 _PREFIX = "subject_"
@@ -37,6 +40,11 @@ _PREFIX = "subject_"
 SUBJECT_ADAPTERS = "subject_adapters"
 SUBJECT_ADAPTER_FILES = tuple(f"{SUBJECT_ADAPTERS}/*/{name}" for name in ADAPTER_FILES)
 _MEND = "save the model again, or remove that folder"
+# Options of LoRA by which PEFT also stores, makes or replaces weights of the network itself.
+_CHANGING_OTHERS = (
+    "alora_invocation_tokens", "corda_config", "eva_config", "layer_replication", "loftq_config", "modules_to_save",
+    "target_parameters", "trainable_token_indices",
+)  # fmt: skip
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -196,11 +204,11 @@ def read_subject_adapter(model: Any, subject: str, folder: Path) -> None:
         FmriModelsError: The adapter is damaged, is no LoRA, or is of another model.
     """
     check_adapter(folder)
+    _check_changes_no_others(model, folder)
     learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     training = model.training
-    put_adapter(model, folder, adapter_name(subject), is_trainable=False)
-    if not all(hasattr(layer, "lora_A") for layer in _adapted_layers(model)):
-        raise FmriModelsError(f"The adapter in {one_line(folder)} is no LoRA, as those of subjects are; {_MEND}.")
+    with unchanged_on_errors([model], (getattr(model, "peft_config", None) or {}).values()):
+        put_adapter(model, folder, adapter_name(subject), is_trainable=False)
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in learned)
     model.train(training)
@@ -304,6 +312,36 @@ def by_adapter(method: _Method) -> _Method:
         return _in_order(outputs, list(groups.values()), len(ids))
 
     return grouped  # type: ignore[return-value]
+
+
+def _check_changes_no_others(model: nn.Module, folder: Path) -> None:
+    """Refuses an adapter that would change what other subjects are decoded with, or that is on a subject's own layers.
+
+    Raises:
+        FmriModelsError: Names the option or the tensor.
+    """
+    what = f"The adapter in {one_line(folder)}"
+    config = read_object(folder / ADAPTER_CONFIG_FILE, "adapter's configuration", _MEND)
+    if config.get("peft_type") != "LORA":
+        raise FmriModelsError(f"{what} is no LoRA, as those of subjects are; {_MEND}.")
+    begins = config.get("init_lora_weights")
+    changing = {name: config.get(name) for name in _CHANGING_OTHERS if config.get(name)}
+    if config.get("bias") not in (None, "none"):
+        changing["bias"] = config["bias"]
+    if begins is not None and not isinstance(begins, bool) and begins != "gaussian":
+        changing["init_lora_weights"] = begins
+    for name, value in changing.items():
+        raise FmriModelsError(
+            f"{what} has {name}={one_line(repr(value), 80)}, which changes weights that all subjects share; a "
+            f"subject's adapter is LoRA alone: {_MEND}."
+        )
+    of_subjects = subject_modules(model)
+    for stored in stored_tensors_of(folder / ADAPTER_WEIGHTS_FILE, what):
+        layer, is_lora, _ = stored.removeprefix(WRAPPED).partition(".lora_")
+        if not is_lora or any(f"{layer}.".startswith(f"{place}.") for place in of_subjects):
+            raise FmriModelsError(
+                f"{what} has {one_line(stored, 120)}, which is no LoRA on layers that all subjects share; {_MEND}."
+            )
 
 
 def _taken_for(model: nn.Module, layers: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """The folder of one subject: what a model has of its own for it, apart from all that subjects share.
 
 `subject.json` says whose it is and to which base it belongs, `subject.safetensors` holds its layers, `processor/` its
-statistics, `adapter/` a PEFT adapter, where the subject has one on the shared weights, and `training.json` what the
-pipeline was trained on that the subject was saved from.
+statistics, `adapter/` a PEFT adapter, where the subject has one on the shared weights, and `training.json` and
+`conversion.json` what the pipeline was trained on, and converted from, that the subject was saved from.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from torch import nn
 from .adapters import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, base_state, has_wrapped_layers
 from .component_index import what_lies_in
 from .configuration_fmri import SPACES, FmriConfig
+from .conversion_record import ConversionRecord
 from .errors import FmriModelsError
 from .hub_repository import fetch_options, local_folder
 from .names import is_name, one_line
@@ -44,7 +45,9 @@ SUBJECT_ADAPTER_FOLDER = "adapter"
 SUBJECT_SCHEMA = 1
 PROCESSOR_FILES = tuple(f"{PROCESSOR_FOLDER}/{name}" for name in (PROCESSOR_CONFIG_FILE, STATISTICS_FILE))
 ADAPTER_FILES = tuple(f"{SUBJECT_ADAPTER_FOLDER}/{name}" for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE))
-SUBJECT_FILES = (SUBJECT_FILE, SUBJECT_WEIGHTS_FILE, *PROCESSOR_FILES, *ADAPTER_FILES, TRAINING_FILE)
+SUBJECT_FILES = (
+    SUBJECT_FILE, SUBJECT_WEIGHTS_FILE, *PROCESSOR_FILES, *ADAPTER_FILES, TRAINING_FILE, ConversionRecord.file,
+)  # fmt: skip
 _MEND = "save the subject again, or take another copy of its folder"
 _PRECISIONS = {
     "float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,

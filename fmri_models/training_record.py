@@ -28,6 +28,7 @@ WITH_ADAPTER = "with the adapter in brain_model/"
 CHANGED_LATER = "whose weights were changed after it was loaded"
 GIVEN_LATER = "given as brain_model="
 _LATER_SUBJECT = "with the layers of {}, which was added later"
+_MORE_TRAININGS = "with layers of a training on {}, of which not all is recorded"
 LATER_WEIGHTS = (WITH_ADAPTER, CHANGED_LATER, GIVEN_LATER)
 # Trainings that lie behind a pipeline, its own among them.
 MAX_TRAININGS = 64
@@ -140,6 +141,8 @@ class LearnedFrom(ShortRepr):
         part_fingerprints: Part ▶ SHA-256 over its subjects, trials and stimuli in that fold.
         pictures: The pictures in `parts`, see [`encoded_pictures`]; None where they are too many to be listed.
         fmri_of: Subjects of whom the fMRI alone was learned from, without what was shown; None for pairs of both.
+        table_license: The licence that the trial table states; empty if it states none, or in earlier records.
+        table_source: Where the trial table says that its data come from; likewise.
     """
 
     table: _Text
@@ -150,6 +153,8 @@ class LearnedFrom(ShortRepr):
     part_fingerprints: Annotated[dict[_Text, _Text], Field(max_length=10)]
     pictures: Annotated[str, Field(max_length=8 * MAX_PICTURES), AfterValidator(_check_pictures)] | None = None
     fmri_of: Annotated[list[_Text], Field(max_length=MAX_SUBJECTS)] | None = None
+    table_license: _Text = ""
+    table_source: _Text = ""
 
     def knows(self, hashes: Sequence[str | None]) -> list[bool]:
         """Which of the pictures with these hashes were learned from; one without a hash is not known of."""
@@ -269,8 +274,13 @@ class TrainingRecord(ShortRepr, SavedRecord):
         further = [each for each in other.learned_from or [] if each not in known]
         if self.learned_from is not None:
             self.learned_from = [*known, *further][:MAX_TRAININGS]
+        if self.learned_from is None or other.learned_from is None or len(known) + len(further) > MAX_TRAININGS:
+            self.add_unknown(_MORE_TRAININGS.format(other.table[: MAX_TEXT // 2]))
         for name in other.unknown_initial_models:
             self.add_unknown(name)
+        self.reserved_initial_models = list(
+            dict.fromkeys([*self.reserved_initial_models, *other.reserved_initial_models])
+        )[:MAX_TRAININGS]
 
     def add_unknown(self, name: str) -> None:
         """Notes weights of which nobody knows what they have learned from."""

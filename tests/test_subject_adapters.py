@@ -1,9 +1,11 @@
 """LoRA of one subject on the layers that all share: of every method with layers of subjects."""
 
+import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
@@ -15,6 +17,7 @@ from fmri_models.subject_adapters import (
     check_only_of_subjects,
     merge_subject,
     put_subject_lora,
+    read_subject_adapter,
     shared_layers,
 )
 from tests.models.linear.test_modeling_linear import TestLinearModel as Linear
@@ -149,6 +152,45 @@ def test_folders_that_are_not_whole(brain, tmp_path, damage, message):
     (folder / "subject_x").unlink()
     with pytest.raises(FmriModelsError, match=message):
         type(model).from_pretrained(tmp_path)
+
+
+def test_an_adapter_that_would_change_other_subjects_is_refused_and_changes_nothing(brain, tmp_path):
+    model, _ = brain
+    base = type(model)(model.config)
+    base.load_state_dict(model.state_dict())
+    changed(model, SUBJECTS[0]).save_pretrained(tmp_path)
+    folder = tmp_path / "subject_adapters" / f"subject_{SUBJECTS[0]}"
+    stated = json.loads((folder / "adapter_config.json").read_text())
+    tensors = load_file(folder / WEIGHTS)
+    base.train()
+    before = {name: values.clone() for name, values in base.state_dict().items()}
+    learned = [parameter.requires_grad for parameter in base.parameters()]
+
+    def check(message, options=None, further=None, without=()):
+        (folder / "adapter_config.json").write_text(json.dumps({**stated, **(options or {})}))
+        kept = {name: values for name, values in tensors.items() if name not in without}
+        save_file({**kept, **(further or {})}, folder / WEIGHTS)
+        with pytest.raises(FmriModelsError, match=message):
+            read_subject_adapter(base, SUBJECTS[0], folder)
+        after = base.state_dict()
+        assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+        assert [parameter.requires_grad for parameter in base.parameters()] == learned
+        assert all(module.training for module in base.modules()) and not getattr(base, "peft_config", None)
+
+    check("init_lora_weights='pissa'.*all subjects share", {"init_lora_weights": "pissa"})
+    check("bias='all'.*all subjects share", {"bias": "all"})
+    check("modules_to_save", {"modules_to_save": ["backbone"]})
+    check("layer_replication", {"layer_replication": [[0, 1]]})
+    check("no LoRA", {"peft_type": "IA3"})
+    check("is no LoRA on layers", further={"base_model.model.backbone.bias": torch.zeros(2)})
+    check("is no LoRA on layers", further={"base_model.model.backbone.input.layers.0.lora_A.weight": torch.zeros(2, 2)})
+    check("lacks", without=(sorted(tensors)[0],))
+    check("expected", further={sorted(tensors)[0]: torch.zeros(3, 5)})
+    check(r"(?i)adapter", {"target_modules": ["nothing"]})
+    (folder / "adapter_config.json").write_text(json.dumps(stated))
+    save_file(tensors, folder / WEIGHTS)
+    read_subject_adapter(base, SUBJECTS[0], folder)
+    assert adapted_subjects(base) == [SUBJECTS[0]]
 
 
 def test_other_adapters_beside_are_refused(brain):

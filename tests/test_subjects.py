@@ -1,5 +1,6 @@
 """Subjects are added, saved alone and loaded into other copies of their base, and nowhere else."""
 
+import copy
 import json
 import os
 import shutil
@@ -13,9 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from fmri_models import FmriModelsError, FmriProcessor, FmriToImagePipeline
 from fmri_models.cli.main import main
+from fmri_models.conversion_record import ConversionRecord
+from fmri_models.encoders.subject_layers import SubjectLayers
 from fmri_models.examples import load_example
+from fmri_models.hub.owner_statements import OwnerStatements
+from fmri_models.hub.publishing import publication
 from fmri_models.offloading import weights_in_place
+from fmri_models.provenance import Provenance, terms_of_training
 from fmri_models.subject_folder import SUBJECT_FILE, SUBJECT_WEIGHTS_FILE
+from fmri_models.subject_modules import subject_modules
+from fmri_models.training_record import MAX_TRAININGS, LearnedFrom, TrainingRecord
 from tests.models.linear import test_modeling_linear as linear
 from tests.models.mindeye import test_modeling_mindeye as mindeye
 from tests.models.mindvis import test_modeling_mindvis as mindvis
@@ -409,6 +417,119 @@ def test_a_folder_without_fitting_statistics_is_a_sentence(grown, tmp_path):
         with pytest.raises(FmriModelsError, match=expected):
             pipeline.load_subject(tmp_path / name)
     assert pipeline.brain_model.config.subject_names == pipeline.processor.subject_names == names
+
+
+def seen(pipeline):
+    """All of a pipeline that loading a subject changes."""
+    model, processor = pipeline.brain_model, pipeline.processor
+    return (
+        {name: values.clone() for name, values in model.state_dict().items()},
+        [(name, parameter.requires_grad) for name, parameter in model.named_parameters()],
+        [(name, module.training, type(module)) for name, module in model.named_modules()],
+        [list(container.names) for container in subject_modules(model).values()],
+        model.config.to_dict(),
+        sorted(getattr(model, "peft_config", {})),
+        list(processor.subject_names),
+        list(processor.num_voxels),
+        pipeline.training_record.to_json(),
+        dict(pipeline._provenance.files),
+        pipeline._provenance.is_disclaimed,
+        pipeline._provenance.components.brain_model.keys(),
+    )
+
+
+def failing(place, *arguments):
+    """Has a function do its work and fail behind it."""
+
+    def patch(monkeypatch):
+        work = getattr(place, *arguments)
+
+        def done(*args, **kwargs):
+            work(*args, **kwargs)
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(place, *arguments, done)
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        failing(FmriProcessor, "put_subject"),
+        failing(SubjectLayers, "append"),
+        failing(linear.TestLinearModel.model_class, "_put_subject"),
+        failing(Provenance, "note_subject"),
+        failing(TrainingRecord, "add_trainings"),
+    ],
+    ids=["the processor", "a layer", "the model", "the provenance", "the record"],
+)
+def test_a_subject_that_fails_half_way_leaves_everything_as_it_was(grown, monkeypatch, fail):
+    _, folder, fmri = grown
+    pipeline, _ = load_example("linear-scenes")
+    before = seen(pipeline)
+    with monkeypatch.context() as patched:
+        fail(patched)
+        with pytest.raises(OSError, match="no space left"):
+            pipeline.load_subject(folder / NEW)
+    after = seen(pipeline)
+    assert before[0].keys() == after[0].keys() and all(torch.equal(after[0][key], before[0][key]) for key in before[0])
+    assert after[1:] == before[1:]
+    assert pipeline.load_subject(folder / NEW) == NEW and embeds(pipeline, fmri).isfinite().all()
+
+
+def test_copies_of_a_pipeline_have_records_of_their_own(grown):
+    _, folder, _ = grown
+    pipeline, _ = load_example("linear-scenes")
+    copied = pipeline._provenance.copy()
+    pipeline.load_subject(folder / NEW)
+    assert copied.training_record.unknown_initial_models == []
+
+
+def test_a_subject_brings_what_lies_behind_it(grown, tmp_path):
+    source, _, _ = grown
+    record = TrainingRecord(**{**vars(source.training_record), "reserved_initial_models": ["published"]})
+    nsd = LearnedFrom("nsd", "x", "default", 0, ["train"], {}, "", None)
+    record.learned_from = [*(record.learned_from or []), nsd]
+    converted = ConversionRecord("linear", ["last.pth"], may_be_shared=False)
+    shutil.copytree(grown[1] / NEW, tmp_path / "subject")
+    record.save(tmp_path / "subject")
+    converted.save(tmp_path / "subject")
+
+    # A pipeline of which nothing is known has learned what the subject's has.
+    for forget in (False, True):
+        pipeline, _ = load_example("linear-scenes")
+        if forget:
+            pipeline._provenance = Provenance()
+        pipeline.load_subject(tmp_path / "subject")
+        assert nsd in pipeline.training_record.learned_from
+        assert pipeline.training_record.reserved_initial_models == ["published"]
+        assert terms_of_training(pipeline.training_record).name == "nsd"
+        again = tmp_path / f"again-{forget}"
+        pipeline.save_pretrained(again)
+        assert not ConversionRecord.load(again).may_be_shared
+        with pytest.raises(FmriModelsError, match="state no licence"):
+            publication(again, OwnerStatements(), unevaluated=True, write=False)
+        FmriToImagePipeline.from_pretrained(again).save_subject(NEW, tmp_path / f"one-{forget}")
+        assert not ConversionRecord.load(tmp_path / f"one-{forget}").may_be_shared
+    record.reserved_initial_models = []
+    record.save(tmp_path / "subject")
+    with pytest.raises(FmriModelsError, match="forbid that trained weights"):
+        publication(tmp_path / "subject", OwnerStatements(), write=False)
+    record.learned_from = record.learned_from[:-1]
+    record.save(tmp_path / "subject")
+    with pytest.raises(FmriModelsError, match="state no licence"):
+        publication(tmp_path / "subject", OwnerStatements(), write=False)
+
+
+def test_trainings_that_do_not_fit_into_a_record_are_a_doubt(grown):
+    record = copy.deepcopy(grown[0].training_record)
+    many = [LearnedFrom("t", str(n), "default", 0, ["train"], {}, "") for n in range(MAX_TRAININGS)]
+    other = copy.deepcopy(record)
+    other.learned_from, record.unknown_initial_models = many, []
+    record.add_trainings(other)
+    assert len(record.learned_from) == MAX_TRAININGS
+    assert "not all is recorded" in record.unknown_initial_models[0]
 
 
 def test_commands_list_save_load_and_push(grown, tmp_path, capsys):

@@ -10,6 +10,7 @@ from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
 from ..data.table_processor import check_voxels
 from ..data.table_trials import Trials
+from ..data_terms import shows_built_in_scenes
 from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
@@ -284,9 +285,19 @@ def unknown_initial_note(name: str) -> str:
 
 
 def other_table_notes(trainings: Iterable[LearnedFrom], table: TrialTable) -> list[str]:
-    """A sentence on each other table that an initial model, or one before it, has learned from."""
+    """A sentence on each other table that an initial model, or one before it, has learned from.
+
+    Of built-in scenes there is none where both tables show such: these have the same pixels wherever they are the same.
+    """
+    shows_scenes = shows_built_in_scenes(table.name, table.metadata.get("source", ""))
     # Of fMRI alone no picture was learned.
-    learned = (each for each in trainings if each.fmri_of is None and each.pictures != "")
+    learned = (
+        each
+        for each in trainings
+        if each.fmri_of is None
+        and each.pictures != ""
+        and not (shows_scenes and each.pictures and shows_built_in_scenes(each.table, each.table_source))
+    )
     others = dict.fromkeys(each.table for each in learned if each.table_fingerprint != table.fingerprint)
     return [
         f"A model that the training started from has learned from another table ({one_line(repr(name), 120)}): whether "

@@ -235,6 +235,7 @@ def _of_subject(folder: Path, statements: OwnerStatements, write: bool) -> Publi
     stated = before.replaced_by(statements)
     terms = terms_of_training(record)
     check_weights_may_be_shared(terms, str(folder), stated.permission)
+    check_origin_may_be_shared(ConversionRecord.load(folder), record, str(folder), stated.permission)
     card = _card(folder, lambda place: write_model_card(place, statements), write)
     files = sorted({CARD_FILE, *(name for name in SUBJECT_FILES if (folder / name).is_file())})
     added = {**_without_places(folder, files, {}), **card}

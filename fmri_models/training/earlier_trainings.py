@@ -16,6 +16,7 @@ from ..registry import get_method
 from ..swapping import recover
 from ..training_record import (
     MAX_PICTURES,
+    MAX_TEXT,
     MAX_TRAININGS,
     TRAINING_FILE,
     LearnedFrom,
@@ -172,7 +173,22 @@ def _learned_from_fmri(source: UnpairedSource, recipe: Recipe, table: TrialTable
     of, split, fold = source.place(recipe, table)
     names = source.subjects or (subjects if source.data is None else of.subjects)
     fingerprints = part_fingerprints(of.split_rows(split), fold)
-    return LearnedFrom(of.name, of.fingerprint, split, fold, source.parts, fingerprints, encoded_pictures([]), names)
+    return LearnedFrom(
+        of.name,
+        of.fingerprint,
+        split,
+        fold,
+        source.parts,
+        fingerprints,
+        encoded_pictures([]),
+        names,
+        *_origin(of),
+    )
+
+
+def _origin(table: TrialTable) -> tuple[str, str]:
+    """What a table says of its licence and of where its data come from, by which its terms are known."""
+    return table.metadata.get("license", "")[:MAX_TEXT], table.metadata.get("source", "")[:MAX_TEXT]
 
 
 def _learned_from(table: TrialTable, split: str, fold: int, parts: list[str], subjects: list[str]) -> LearnedFrom:
@@ -188,6 +204,8 @@ def _learned_from(table: TrialTable, split: str, fold: int, parts: list[str], su
         parts,
         part_fingerprints(table.split_rows(split), fold),
         encoded_pictures(hashes) if len(hashes) <= MAX_PICTURES else None,
+        None,
+        *_origin(table),
     )
 
 

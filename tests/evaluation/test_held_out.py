@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_by_run, split_by_stimulus
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
-from fmri_models.evaluation.held_out import held_out_notes, held_out_trials
+from fmri_models.evaluation.held_out import held_out_notes, held_out_trials, other_table_notes
 from fmri_models.evaluation.patterns import load_patterns
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
-from fmri_models.training_record import TrainingRecord
+from fmri_models.training_record import LearnedFrom, TrainingRecord, encoded_pictures
 from tests.small_table import PARTS, write_kfold, write_small_table
 
 SUBJECT = "subj07"
@@ -319,3 +320,19 @@ def test_a_part_is_called_part(workplace, tmp_path, capsys):
     command[command.index("--fmri") + 1] = str(tmp_path / "x.npy")
     assert main([*command, "--out", str(tmp_path / "x"), "--part", "test"]) == 1
     assert "is no trial table, so it has no part 'test'" in capsys.readouterr().err
+
+
+def test_built_in_scenes_are_known_by_their_pixels_in_any_table():
+    source = "fmri-models simulate"
+
+    def notes(name, table_source, of_table, of_source, pictures=""):
+        learned = LearnedFrom(name, "x", "default", 0, ["train"], {}, pictures, None, "", table_source)
+        table = SimpleNamespace(name=of_table, fingerprint="y", metadata={"source": of_source})
+        return other_table_notes([learned], table)
+
+    some, scenes = encoded_pictures(["ab" * 32]), "simulated-scenes"
+    assert notes(scenes, source, scenes, source, some) == []
+    # What is not known to be scenes, or which of them, stays a doubt.
+    assert notes(scenes, source, scenes, source, None)
+    assert notes(scenes, "", scenes, source, some) and notes(scenes, source, "mine", "my scanner", some)
+    assert notes("simulated-photos", source, scenes, source, some)
