@@ -118,7 +118,7 @@ class HasSubjects:
             state = to_precision(subject_state(model, name), checked_dtype(dtype), f"The subject {name}")
             base = base_digests(model, self.config, model.dtype)
         save_file(state, folder / SUBJECT_WEIGHTS_FILE, metadata={"format": "pt"})
-        has_adapter = self.write_subject_adapter(name, folder / SUBJECT_ADAPTER_FOLDER)
+        has_adapter = self.write_subject_adapter(name, folder / SUBJECT_ADAPTER_FOLDER, checked_dtype(dtype))
         count = self.config.voxels_by_subject[name]
         SubjectRecord(self.config.model_type, name, count, base, has_processor, has_adapter).save(folder)
 
@@ -170,12 +170,13 @@ class HasSubjects:
                 self.read_subject_adapter(record.subject, folder / SUBJECT_ADAPTER_FOLDER)
             self._put_subject(record.subject, record.num_voxels, layers)
 
-    def write_subject_adapter(self, name: str, folder: Path) -> bool:
+    def write_subject_adapter(self, name: str, folder: Path, dtype: torch.dtype | None = None) -> bool:
         """Writes the PEFT adapter on shared weights that belongs to a subject; a class that keeps such overrides it.
 
         Args:
             name: The subject.
             folder: Where it goes, which is made only if there is one.
+            dtype: Of its weights; None leaves theirs.
 
         Returns:
             Whether there is one.

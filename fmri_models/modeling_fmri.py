@@ -129,11 +129,11 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         """
         self.load_state_dict(initial.state_dict())
 
-    def write_subject_adapter(self, name: str, folder: Path) -> bool:
+    def write_subject_adapter(self, name: str, folder: Path, dtype: torch.dtype | None = None) -> bool:
         """Writes the LoRA of a subject on shared weights, if it has one; as in `HasSubjects`."""
         if name not in adapted_subjects(self):
             return False
-        write_subject_adapter(self, name, folder)
+        write_subject_adapter(self, name, folder, dtype)
         return True
 
     def read_subject_adapter(self, name: str, folder: Path) -> None:

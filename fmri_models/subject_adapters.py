@@ -30,6 +30,7 @@ from .errors import FmriModelsError
 from .names import did_you_mean, listed, one_line
 from .reading import read_object
 from .saving import json_text
+from .subject_folder import to_precision
 from .subject_modules import subject_modules
 from .unchanged import unchanged_on_errors
 from .weights import stored_tensors_of
@@ -174,8 +175,18 @@ def check_only_of_subjects(model: Any) -> None:
         )
 
 
-def write_subject_adapter(model: Any, subject: str, folder: Path) -> None:
-    """Writes the adapter of a subject into a folder of its own, in PEFT's format."""
+def write_subject_adapter(model: Any, subject: str, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes the adapter of a subject into a folder of its own, in PEFT's format.
+
+    Args:
+        model: The brain model.
+        subject: One of its subjects.
+        folder: The folder.
+        dtype: Of the saved weights; None leaves theirs.
+
+    Raises:
+        FmriModelsError: Values are not finite, or not in that precision.
+    """
     import peft
 
     name = adapter_name(subject)
@@ -187,7 +198,8 @@ def write_subject_adapter(model: Any, subject: str, folder: Path) -> None:
     values |= {"base_model_name_or_path": None, "inference_mode": True, "init_lora_weights": True, "revision": None}
     (folder / ADAPTER_CONFIG_FILE).write_text(json_text(dict(sorted(values.items()))), encoding="utf-8")
     state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    tensors = {f"{WRAPPED}{key}": each.detach().cpu().contiguous() for key, each in state.items()}
+    tensors = {f"{WRAPPED}{key}": each for key, each in state.items()}
+    tensors = to_precision(tensors, dtype, f"The adapter of the subject {subject}")
     save_file(tensors, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
 
 
@@ -238,6 +250,12 @@ def read_subject_adapters(model: Any, folder: Path) -> None:
 def as_of_subject(model: Any, subject: str | None) -> Iterator[None]:
     """Inside the block, the model computes with a subject's adapter and no other; None or one without: with none."""
     layers = _adapted_layers(model)
+    if any(getattr(layer, "merged", False) for layer in layers):
+        raise FmriModelsError(
+            "An adapter is merged into the brain model's weights, so that rows of all subjects would be computed with "
+            "it; take it back with unmerge() of its layers, or keep a model of that subject alone "
+            "(fmri_models.subject_adapters.merge_subject)."
+        )
     before = [(each.active_adapters, each.disable_adapters) for each in layers]
     try:
         use_subject(model, subject)

@@ -193,6 +193,33 @@ def test_an_adapter_that_would_change_other_subjects_is_refused_and_changes_noth
     assert adapted_subjects(base) == [SUBJECTS[0]]
 
 
+def test_a_subjects_adapter_is_saved_in_the_precision_of_its_layers_and_only_if_finite(brain, tmp_path):
+    model, _ = brain
+    changed(model, SUBJECTS[0]).save_subject(SUBJECTS[0], tmp_path / "half", dtype="float16")
+    found = load_file(tmp_path / "half" / "adapter" / WEIGHTS)
+    assert {values.dtype for values in found.values()} == {torch.float16}
+    for value, mend in ((1e6, "wider dtype"), (float("nan"), "train it again")):
+        with torch.no_grad():
+            next(values for name, values in model.named_parameters() if ".lora_B" in name).fill_(value)
+        with pytest.raises(FmriModelsError, match=f"adapter of the subject {SUBJECTS[0]} has values.*{mend}"):
+            model.save_subject(SUBJECTS[0], tmp_path / "none", dtype="float16")
+    assert not (tmp_path / "none").exists()
+
+
+def test_rows_of_others_are_not_computed_with_a_merged_adapter(brain):
+    model, fmri = brain
+    changed(changed(model, SUBJECTS[0], seed=1), SUBJECTS[1], seed=2)
+    before = decoded(model, fmri, ROWS)
+    layers = [layer for layer in model.modules() if hasattr(layer, "lora_A") and hasattr(layer, "merge")]
+    for layer in layers:
+        layer.merge(adapter_names=[f"subject_{SUBJECTS[0]}"])
+    with pytest.raises(FmriModelsError, match="merged into the brain model"):
+        decoded(model, fmri, ROWS)
+    for layer in layers:
+        layer.unmerge()
+    torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=1e-4, atol=1e-5)
+
+
 def test_other_adapters_beside_are_refused(brain):
     import peft
 
