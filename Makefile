@@ -58,7 +58,7 @@ docs: ## build the documentation into site/
 	@$(INSTALL) docs
 	$(BIN)/mkdocs build --strict
 
-space: ## open the demo's decoder in the browser (run `make demo` first)
+space: ## open the demo's decoder in the browser (without `make demo`: the example)
 	@$(INSTALL) demo space
 	$(BIN)/fmri-models space $(SPACE_ARGS)
 

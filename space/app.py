@@ -1,7 +1,8 @@
 """The demo as a web page: choose a subject and a picture, and see what the decoder reads out of the responses to it.
 
 On the Hub this file is the Space; on a person's own machine `fmri-models space` (or `make space`) starts it. Model and
-trial table come from the environment variables FMRI_MODEL and FMRI_DATA: folders, or repository ids on the Hub.
+trial table come from the environment variables FMRI_MODEL and FMRI_DATA: folders, or repository ids on the Hub. Without
+them it shows what `make demo` wrote, and where there is none, the example that the package carries.
 """
 
 import html
@@ -9,6 +10,8 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from fmri_models.process_threads import brief_waiting
 
@@ -24,12 +27,14 @@ from fmri_models import FmriDecoding, FmriModelsError, FmriToImagePipeline, Tria
 from fmri_models.data.generator_pictures import pictures_to_embed
 from fmri_models.evaluation.held_out import HeldOut, held_out_notes, held_out_trials
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
+from fmri_models.examples import load_example
 from fmri_models.hub_repository import fetch_folder, is_repository_id
 from fmri_models.names import markdown, one_line
 from fmri_models.seeds import check_seed
 
 DEFAULT_MODEL = "outputs/demo/pipeline"
 DEFAULT_DATA = "outputs/demo/data"
+EXAMPLE = "mindeye-scenes"
 DISPLAY_SIZE = 256
 MOST_THUMBNAILS = 100
 NUM_MATCHES = 5
@@ -89,6 +94,8 @@ class Decoder:
             )
         self.about = _about(table, list(self._held_out.values()))
         self._gallery_embeddings = cache(self._embed_gallery)
+        # Pictures are drawn one after another: a pipeline has one scheduler, whose state is that of one picture.
+        self._drawing = Lock()
 
     def stimulus_ids(self, subject: str) -> list[str]:
         """Test stimuli that a subject saw, sorted."""
@@ -103,7 +110,8 @@ class Decoder:
     def reconstruct(self, subject: str, stimulus_id: str, seed: int = 0) -> Reconstruction:
         """Decodes the mean response of a subject to all repetitions of a test stimulus.
 
-        With an evaluation's seed, the picture is that of its report: same settings, and the item's own noise.
+        With an evaluation's seed, the picture is that of its report: same settings, and the item's own noise. Calls
+        of several threads wait for each other.
 
         Raises:
             FmriModelsError: The subject did not see the stimulus in the test trials.
@@ -119,15 +127,17 @@ class Decoder:
         drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
         number = list(dict.fromkeys(trials.stimulus_ids.tolist())).index(stimulus_id)
         item = range(number, number + 1)
-        decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=drawing.sources(item))
-        reconstructed = self.pipeline.generate(decoding, generator=drawing.sources(item), num_patterns=1).images[0]
+        with self._drawing:
+            decoding = self.pipeline.decode(mean_response, inputs["subject_ids"][:1], generator=drawing.sources(item))
+            drawn = self.pipeline.generate(decoding, generator=drawing.sources(item), num_patterns=1).images[0]
+            matches = self._matches(decoding, subject, stimulus_id)
         shown = self.pictures([stimulus_id])[0]
         responses = "one response" if len(positions) == 1 else f"the mean of {len(positions)} responses"
         origin = "a simulated brain" if self.table.simulated else "measured betas"
         return Reconstruction(
             shown=enlarge(shown),
-            reconstructed=enlarge(reconstructed),
-            matches=self._matches(decoding, subject, stimulus_id),
+            reconstructed=enlarge(drawn),
+            matches=matches,
             summary=f"Decoded from {responses} of {subject} ({origin})."
             + (" The model has learned from this picture." if stimulus_id in self._held_out[subject].learned else ""),
         )
@@ -183,10 +193,30 @@ def load_decoder(model: str, data: str, unseen_session: str | None = None) -> De
     return Decoder(pipeline, TrialTable.open(_local_table(data)))
 
 
+def choose_decoder(model: str | None, data: str | None, unseen_session: str | None = None) -> Decoder:
+    """Loads what was named, else what `make demo` wrote, else the example that the package carries.
+
+    Args:
+        model: Folder or repository of the pipeline.
+        data: Folder or repository of the trial table.
+        unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
+
+    Raises:
+        FmriModelsError: What was named is missing; the message says how to make it.
+    """
+    if not (model or data) and not Path(DEFAULT_MODEL).exists():
+        options = {} if unseen_session is None else {"unseen_session": unseen_session}
+        pipeline, trials = load_example(EXAMPLE, **options)
+        return Decoder(pipeline, trials.table)
+    return load_decoder(model or DEFAULT_MODEL, data or DEFAULT_DATA, unseen_session)
+
+
 def build(decoder: Decoder) -> gr.Blocks:
     """The page."""
     first_subject = decoder.subjects[0]
     first_ids = decoder.stimulus_ids(first_subject)
+    # Said where the pictures are: a screenshot has no more than that.
+    origin = " (simulated brain)" if decoder.table.simulated else ""
 
     def thumbnails(subject: str) -> list[Image.Image]:
         return decoder.pictures(decoder.stimulus_ids(subject)[:MOST_THUMBNAILS])
@@ -228,13 +258,24 @@ def build(decoder: Decoder) -> gr.Blocks:
                 object_fit="contain",
                 allow_preview=False,
                 show_label=False,
+                format="png",
             )
         with gr.Row():
-            shown = gr.Image(label="Shown", height=DISPLAY_SIZE + 40, interactive=False)
-            reconstructed = gr.Image(label="Reconstructed", height=DISPLAY_SIZE + 40, interactive=False)
+            # PNG: Gradio's own choice changes the pixels.
+            size = {"height": DISPLAY_SIZE + 40, "min_width": 160}
+            shown = gr.Image(label=f"Shown{origin}", interactive=False, format="png", elem_id="shown", **size)
+            reconstructed = gr.Image(
+                label=f"Reconstructed{origin}", interactive=False, format="png", elem_id="reconstructed", **size
+            )
         summary = gr.Markdown()
         gr.Markdown(notice(decoder.table.simulated))
-        matches = gr.Gallery(label="Most similar test pictures", columns=NUM_MATCHES, height=240, allow_preview=False)
+        matches = gr.Gallery(
+            label="Most similar test pictures",
+            columns=NUM_MATCHES,
+            height=240,
+            allow_preview=False,
+            format="png",
+        )
 
         subject.input(choose_subject, subject, [stimulus, gallery], api_visibility="private")
         gallery.select(choose_thumbnail, subject, stimulus, api_visibility="private")
@@ -281,19 +322,19 @@ def launch(
     """Loads the decoder and serves the page until it is interrupted.
 
     Args:
-        model: Folder or repository of the pipeline; the environment's FMRI_MODEL or the demo's without.
-        data: Folder or repository of the trial table; the environment's FMRI_DATA or the demo's without.
+        model: Folder or repository of the pipeline; the environment's FMRI_MODEL without, or see [`choose_decoder`].
+        data: Folder or repository of the trial table; the environment's FMRI_DATA without.
         port: Port to listen on; the first free one from 7860 without.
         unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
     """
-    decoder = load_decoder(
-        model or os.environ.get("FMRI_MODEL") or DEFAULT_MODEL,
-        data or os.environ.get("FMRI_DATA") or DEFAULT_DATA,
-        unseen_session,
-    )
-    # Fonts of the system: the page asks no other server for anything.
+    decoder = choose_decoder(model or os.environ.get("FMRI_MODEL"), data or os.environ.get("FMRI_DATA"), unseen_session)
+    build(decoder).launch(server_port=port, share=False, show_error=True, **appearance())
+
+
+def appearance() -> dict[str, Any]:
+    """How the page looks, as arguments of `launch`. Fonts of the system: it asks no other server for anything."""
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    build(decoder).launch(server_port=port, theme=theme, css=CSS, share=False, show_error=True)
+    return {"theme": theme, "css": CSS}
 
 
 def enlarge(picture: Image.Image) -> Image.Image:

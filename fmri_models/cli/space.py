@@ -16,12 +16,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "space",
         help="look at a decoder in the browser",
         description="Serve a page on this machine that shows test pictures, their reconstructions and the most similar "
-        "pictures. It needs the extra `space` (gradio) and no network.",
-        epilog="example:\n  fmri-models demo && fmri-models space --port 7860",
+        "pictures: of the demo where it was run, else of the example that the package carries. It needs the extra "
+        "`space` (gradio) and no network.",
+        epilog="example:\n  fmri-models space --port 7860",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the pipeline (default: $FMRI_MODEL, or the demo's)")
-    parser.add_argument("--data", metavar="DIR_OR_REPO", help="the trial table (default: $FMRI_DATA, or the demo's)")
+    parser.add_argument("--model", metavar="DIR_OR_REPO", help="the pipeline ($FMRI_MODEL; the demo's; the example)")
+    parser.add_argument("--data", metavar="DIR_OR_REPO", help="the trial table ($FMRI_DATA; the demo's; the example's)")
     parser.add_argument("--port", type=_port, metavar="N", help="port to listen on (default: a free one from 7860)")
     add_unseen_session(parser)
     parser.set_defaults(run=run)

@@ -1,5 +1,6 @@
 """The web page's logic, and once the page itself."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -217,12 +218,39 @@ def test_says_that_the_demo_has_to_be_run_first(app: ModuleType, tmp_path: Path)
 def test_empty_variables_mean_the_defaults(app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty name would be the current directory."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs/demo/pipeline").mkdir(parents=True)
     monkeypatch.setenv("FMRI_MODEL", "")
     monkeypatch.setenv("FMRI_DATA", "")
-    with pytest.raises(FmriModelsError, match=r"no pipeline in outputs/demo/pipeline"):
+    with pytest.raises(FmriModelsError, match=r"no trial table in outputs/demo/data"):
         app.launch()
     with pytest.raises(FmriModelsError, match=r"no pipeline in \.\./x"):
         app.load_decoder("../x", str(tmp_path))
+
+
+def test_without_a_demo_it_shows_the_example(app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    decoder = app.choose_decoder(None, "")
+    assert len(decoder.stimulus_ids(decoder.subjects[0])) == 24
+    # The trials lie in a table of their own, so that pictures are compared with those of the training by their pixels.
+    assert "was trained on another table" in decoder.about
+    assert "has learned from" not in decoder.about.replace("whether it has learned from", "")
+    with pytest.raises(FmriModelsError, match="no pipeline in outputs/demo/pipeline"):
+        app.choose_decoder(None, str(tmp_path))
+
+
+def test_overlapping_calls_get_their_own_pictures(
+    app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a scheduler, which counts the steps of one picture."""
+    monkeypatch.chdir(tmp_path)
+    decoder = app.choose_decoder(None, None)
+    subject = decoder.subjects[0]
+    names = decoder.stimulus_ids(subject)[:2]
+    alone = [np.asarray(decoder.reconstruct(subject, name, seed=3).reconstructed) for name in names]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda name: decoder.reconstruct(subject, name, seed=3).reconstructed, names * 2))
+    for index, picture in enumerate(together):
+        assert np.array_equal(np.asarray(picture), alone[index % 2])
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), float("inf"), 2.0**32, 2.0**70])
@@ -236,7 +264,9 @@ def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, t
     from gradio_client import Client
 
     make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",)).save_pretrained(tmp_path / "pipeline")
-    page = app.build(app.load_decoder(str(tmp_path / "pipeline"), str(table.path)))
+    decoder = app.load_decoder(str(tmp_path / "pipeline"), str(table.path))
+    expected = decoder.reconstruct("subj02", TEST_IDS[3], seed=0)
+    page = app.build(decoder)
     _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
     try:
         client = Client(address, verbose=False, download_files=str(tmp_path))
@@ -244,8 +274,10 @@ def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, t
     finally:
         page.close()
 
-    difference = np.asarray(Image.open(shown), dtype=float) - np.asarray(Image.open(reconstructed), dtype=float)
-    assert np.abs(difference).max() < 25, "the page writes WebP"
+    for path, picture in ((shown, expected.shown), (reconstructed, expected.reconstructed)):
+        with Image.open(path) as served:
+            assert served.format == "PNG"
+            assert np.array_equal(np.asarray(served), np.asarray(picture))
     assert matches == []
     assert text.endswith("This model has no embeddings to find pictures with.")
 
