@@ -54,6 +54,7 @@ from .subject_adapters import (
     check_only_of_subjects,
     read_subject_adapter,
     read_subject_adapters,
+    reads_rows_of_subjects,
     write_subject_adapter,
     write_subject_adapters,
 )
@@ -104,7 +105,10 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         for name in _COMPUTING_METHODS & cls.__dict__.keys():
             setattr(cls, name, with_hooks(cls.__dict__[name]))
         # Rows of subjects with adapters of their own are computed with these.
-        for name in ("forward", "decode", "retrieval_embeds"):
+        names = ["decode", "retrieval_embeds"]
+        if "forward" in cls.__dict__ and reads_rows_of_subjects(cls.__dict__["forward"]):
+            names.append("forward")
+        for name in names:
             if name in cls.__dict__:
                 setattr(cls, name, by_adapter(cls.__dict__[name]))
 

@@ -296,6 +296,11 @@ def merge_subject(model: Any, subject: str) -> Any:
     return model
 
 
+def reads_rows_of_subjects(method: Callable[..., Any]) -> bool:
+    """Whether a method is called with `(fmri, subject_ids, …)`; a network inside a model may read something else."""
+    return list(inspect.signature(method).parameters)[1:3] == ["fmri", "subject_ids"]
+
+
 def by_adapter(method: _Method) -> _Method:
     """Has a method `(model, fmri, subject_ids, …)` compute rows of subjects with different adapters in groups.
 

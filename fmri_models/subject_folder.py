@@ -279,7 +279,7 @@ def upload_subject(directory: str | os.PathLike, options: Mapping[str, Any], per
         directory: The folder.
         options: Those of `save_subject(push_to_hub=True)`: `repo_id`, the folder's name without, `private` and the
             like.
-        permission: As in [`~fmri_models.FmriToImagePipeline.push_to_hub`].
+        permission: Which written permission there is to pass data on whose terms forbid it; the card keeps it.
 
     Returns:
         Address of the commit.

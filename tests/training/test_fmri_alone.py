@@ -88,7 +88,8 @@ def test_a_recipe_with_pictures_begins_with_it(pretrained, scenes, tmp_path):
 
 def test_the_estimate(rest):
     told = estimate(load_recipe("mindvis_pretraining", [f"data={rest}", *SMALL, *SHORT]))
-    assert "anna (40 voxels, 24 rows), bert (40 voxels, 24 rows)" in told and "training stimuli" not in told
+    assert "anna (40 voxels, 24 rows), bert (33 voxels, read as 40 columns, 24 rows)" in told
+    assert "training stimuli" not in told
 
 
 @pytest.mark.parametrize(
