@@ -25,7 +25,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 PYTEST = $(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow suites quality docs space smoke-minimum clean
+.PHONY: help demo test test-slow test-newest suites quality docs space smoke-minimum wheel-demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,21 @@ smoke-minimum: ## run tests and the short demo with the oldest supported version
 	@$(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv .venv-minimum --constraints constraints-minimum.txt demo space dev
 	$(TEST_ENVIRONMENT) .venv-minimum/bin/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 	smoke=$$(mktemp -d) && .venv-minimum/bin/fmri-models demo --quick --out $$smoke/demo; status=$$?; rm -rf $$smoke; exit $$status
+
+test-newest: ## run the tests with the newest versions that pyproject.toml allows, in .venv-newest
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --upgrade --editable ".[demo,space,dev]"
+	$(TEST_ENVIRONMENT) .venv-newest/bin/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+wheel-demo: ## build the wheel into dist/, install it into an empty folder and run the short demo there
+	@$(INSTALL) demo space dev
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+	wheel=$$(realpath dist/*.whl) && versions=$$(realpath constraints.txt) && empty=$$(mktemp -d) && cd $$empty && \
+	$(abspath $(BIN))/python -m venv env && \
+	env/bin/python -m pip install --quiet --constraint $$versions "$$wheel[demo]" && \
+	env/bin/fmri-models demo --quick --out demo; status=$$?; rm -rf $$empty; exit $$status
 
 clean: ## remove builds and caches; environments and outputs stay
 	rm -rf build dist site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
