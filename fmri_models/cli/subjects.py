@@ -75,7 +75,7 @@ def run_load(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.out.exists() and Path(args.model).exists() and args.out.resolve() == Path(args.model).resolve():
         raise FmriModelsError(f"{one_line(args.out)} is the base itself; write the pipeline to another folder (--out).")
-    check_output_folder(args.out, overwrite=False, folder_format=PIPELINE)
+    check_output_folder(args.out, overwrite=args.overwrite, folder_format=PIPELINE)
     pipeline = FmriToImagePipeline.from_pretrained(args.model)
     loaded = [pipeline.load_subject(each) for each in args.subjects]
     pipeline.save_pretrained(args.out)
@@ -141,4 +141,5 @@ def _add_load(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or Hub repository of the base")
     parser.add_argument("subjects", metavar="SUBJECT", nargs="+", help="folder or Hub repository of a subject")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the new pipeline")
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     parser.set_defaults(run=run_load)
