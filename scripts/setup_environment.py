@@ -37,8 +37,8 @@ BASE = Part(
 )
 EXTRAS = {
     "demo": Part("timm and EfficientNet-Lite0 for the report", 25, 60, 0.1),
-    "space": Part("Gradio", 40, 100, 0.1),
-    "dev": Part("pytest, ruff, mypy, import-linter", 40, 110, 0.2),
+    "space": Part("Gradio, nilearn and Matplotlib", 75, 200, 0.2),
+    "dev": Part("pytest, ruff, mypy, import-linter, playwright", 90, 280, 0.3),
     "docs": Part("MkDocs", 25, 65, 0.1),
 }
 

@@ -25,7 +25,7 @@ def to_markdown(report: Report) -> str:
     lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""]
     for table in tables(report):
-        lines += [f"## {markdown(table.title)}", "", table.caption, "", *_markdown_table(table), ""]
+        lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]
     if notes := _notes(report):
         lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
     return "\n".join(lines)
@@ -36,7 +36,8 @@ def _notes(report: Report) -> list[str]:
     return [note for note in report.further_notes if note not in report.missing_rows.values()]
 
 
-def _markdown_table(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """Lines of a table in Markdown, without its title and caption."""
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     texts = [[_markdown_cell(cell) for cell in line] for line in (table.header, *table.lines)]
     return [f"| {' | '.join(cells)} |" for cells in (texts[0], rule, *texts[1:])]

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable
-from fmri_models.cli import space
 from fmri_models.cli.main import main
 from fmri_models.drawing_settings import DrawingSettings
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.seeded_drawing import SeededDrawing
 from fmri_models.hub.cards import write_card
 from fmri_models.simulation import simulate
+from fmri_models.space.decoder import Decoder
+from fmri_models.space.pictures import enlarge
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 
@@ -74,10 +75,10 @@ def test_reconstruct_draws_what_the_report_shows(workplace, tmp_path):
 
 def test_the_page_draws_what_the_report_shows(workplace):
     table = TrialTable.open(workplace / "data")
-    decoder = space.load_app().Decoder(FmriToImagePipeline.from_pretrained(workplace / "model"), table)
+    decoder = Decoder(FmriToImagePipeline.from_pretrained(workplace / "model"), table)
     for name, shown in pictures(workplace / "report" / "images" / "brain").items():
         found = decoder.reconstruct("subj01", name.removesuffix(".png"), SEED).reconstructed
-        enlarged = space.load_app().enlarge(Image.fromarray(shown.astype(np.uint8)))
+        enlarged = enlarge(Image.fromarray(shown.astype(np.uint8)))
         assert np.abs(np.asarray(found, dtype=int) - np.asarray(enlarged, dtype=int)).max() <= 1
 
 

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,8 +19,12 @@ from fmri_models import (
     PixelsImageGenerator,
     TrialTable,
 )
-from fmri_models.cli import space
 from fmri_models.data import TrialTableWriter
+from fmri_models.space.decoder import Decoder
+from fmri_models.space.limits import checked_seed
+from fmri_models.space.page import build, notice, serving
+from fmri_models.space.pictures import enlarge
+from fmri_models.space.shelf import choose_shelf, load_decoder
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.small_table import write_kfold, write_small_table
@@ -32,6 +35,8 @@ NUM_TEST = 7
 PICTURES = np.random.default_rng(0).integers(40, 200, (40 + NUM_TEST, SIZE, SIZE, 3), dtype=np.uint8)
 IDS = [f"picture{index:02d}" for index in range(len(PICTURES))]
 TEST_IDS = IDS[-NUM_TEST:]
+# Sliders that this pipeline has no use for.
+FIRST_SETTINGS = (1, 0, 0, 1, 0)
 
 
 class RecognizingPixels(PixelsImageGenerator):
@@ -45,11 +50,6 @@ class RecognizingPixels(PixelsImageGenerator):
 
     def embed_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return pixel_values.flatten(1)
-
-
-@pytest.fixture(scope="module")
-def app() -> ModuleType:
-    return space.load_app()
 
 
 @pytest.fixture(scope="module")
@@ -116,134 +116,138 @@ def pipeline(table: TrialTable) -> FmriToImagePipeline:
 
 
 def test_offers_the_test_stimuli_of_subjects_that_model_and_table_share(
-    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+    table: TrialTable, pipeline: FmriToImagePipeline
 ) -> None:
-    decoder = app.Decoder(pipeline, table)
+    decoder = Decoder(pipeline, table)
 
     assert decoder.subjects == ["subj01", "subj02"]
     assert decoder.stimulus_ids("subj02") == TEST_IDS
     assert np.array_equal(np.asarray(decoder.pictures(TEST_IDS[1:2])[0]), PICTURES[41])
 
 
-def test_reconstructs_from_the_mean_over_repetitions(
-    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
-) -> None:
-    result = app.Decoder(pipeline, table).reconstruct("subj02", TEST_IDS[2])
+def test_reconstructs_from_the_mean_over_repetitions(table: TrialTable, pipeline: FmriToImagePipeline) -> None:
+    result = Decoder(pipeline, table).reconstruct("subj02", TEST_IDS[2])
 
-    truth = app.enlarge(Image.fromarray(PICTURES[42]))
+    truth = enlarge(Image.fromarray(PICTURES[42]))
     assert np.array_equal(np.asarray(result.shown), np.asarray(truth))
     difference = np.asarray(result.reconstructed, dtype=float) - np.asarray(truth, dtype=float)
     assert np.abs(difference).max() <= 2
-    assert result.summary == "Decoded from the mean of 2 responses of subj02 (a simulated brain)."
+    assert (
+        result.summary == f"Decoded from the mean of 2 responses of subj02 (a simulated brain), who saw: {TEST_IDS[2]}."
+    )
 
 
-def test_names_the_most_similar_test_pictures(
-    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
-) -> None:
-    matches = app.Decoder(pipeline, table).reconstruct("subj01", TEST_IDS[4]).matches
+def test_names_the_most_similar_test_pictures(table: TrialTable, pipeline: FmriToImagePipeline) -> None:
+    ranking = Decoder(pipeline, table).rank("subj01", TEST_IDS[4], most=5)
 
-    assert len(matches) == 5
-    assert matches[0][1] == "1. 1.00 (was shown)"
-    assert not any("was shown" in text for _, text in matches[1:])
-    assert np.array_equal(np.asarray(matches[0][0]), np.asarray(app.enlarge(Image.fromarray(PICTURES[44]))))
+    assert len(ranking.best) == 5
+    assert ranking.summary.startswith(f"The picture that was shown is number 1 of {NUM_TEST} test pictures of subj01.")
+    assert "4 on average" in ranking.summary
+    assert ranking.best[0][1] == f"1. 1.00 (was shown): {TEST_IDS[4]}"
+    assert not any("was shown" in text for _, text in ranking.best[1:])
+    assert np.array_equal(np.asarray(ranking.best[0][0]), np.asarray(enlarge(Image.fromarray(PICTURES[44]))))
 
 
-def test_a_generator_without_embeddings_gives_no_matches(app: ModuleType, table: TrialTable) -> None:
+def test_a_generator_without_embeddings_ranks_nothing(table: TrialTable) -> None:
     pipeline = make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",))
 
-    assert app.Decoder(pipeline, table).reconstruct("subj01", TEST_IDS[0]).matches == []
+    ranking = Decoder(pipeline, table).rank("subj01", TEST_IDS[0])
+    assert ranking.best == []
+    assert "no embeddings" in ranking.summary
 
 
-def test_refuses_what_it_cannot_decode(app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline) -> None:
-    decoder = app.Decoder(pipeline, table)
+def test_refuses_what_it_cannot_decode(table: TrialTable, pipeline: FmriToImagePipeline) -> None:
+    decoder = Decoder(pipeline, table)
     stranger = make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",), ["subj07"])
 
     with pytest.raises(FmriModelsError, match="subj01 has no test trial of stimulus picture00"):
         decoder.reconstruct("subj01", "picture00")
     with pytest.raises(FmriModelsError, match=r"trained for subj07.*its subjects are subj01, subj02"):
-        app.Decoder(stranger, table)
+        Decoder(stranger, table)
 
 
-def test_the_page_shows_the_trials_that_were_held_out_and_says_so(app: ModuleType, tmp_path: Path) -> None:
+def test_the_page_shows_the_trials_that_were_held_out_and_says_so(tmp_path: Path) -> None:
     data = write_small_table(tmp_path / "data", subjects=("subj07",))
     write_kfold(data, "k", 3)
     overrides = [f"data={data}", f"out={tmp_path / 'model'}", "generator=pixels", "split=k", "fold=1"]
     train(load_recipe("linear", overrides))
-    decoder = app.load_decoder(str(tmp_path / "model"), str(data))
+    decoder = load_decoder(str(tmp_path / "model"), str(data))
     tested = set(decoder.table.trials("subj07", "test", "k", 1).stimulus_ids)
     assert set(decoder.stimulus_ids("subj07")) == tested
     assert "split 'k', fold 1, of the table 'small'; the model was not fitted on them." in decoder.about
     assert "has learned" not in decoder.reconstruct("subj07", min(tested)).summary
 
-    # Another table: what is known is said, picture by picture.
-    decoder = app.load_decoder(str(tmp_path / "model"), str(write_small_table(tmp_path / "other", noise=0.4)))
-    learned = [name for name in decoder.stimulus_ids("subj07") if name not in tested]
+    # Another table: what was learned from is left out, and what nobody knows of the others is said.
+    decoder = load_decoder(str(tmp_path / "model"), str(write_small_table(tmp_path / "other", noise=0.4)))
+    test_part = set(decoder.table.trials("subj07", "test").stimulus_ids)
+    assert decoder.stimulus_ids("subj07") == sorted(test_part & tested)
     assert "not fitted" not in decoder.about
-    assert f"has learned from {len(learned)} of these 12 pictures" in decoder.about
+    assert f"has learned from {len(test_part - tested)} of these 12 pictures" in decoder.about
+    assert "left out" in decoder.about
     assert "was trained on another table" in decoder.about
-    assert decoder.reconstruct("subj07", learned[0]).summary.endswith("The model has learned from this picture.")
+    with pytest.raises(FmriModelsError, match="no test trial of stimulus"):
+        decoder.reconstruct("subj07", min(test_part - tested))
 
     (data / "splits" / "k.parquet").unlink()
     write_kfold(data, "k", 4)
     with pytest.raises(FmriModelsError, match="was drawn again after"):
-        app.load_decoder(str(tmp_path / "model"), str(data))
+        load_decoder(str(tmp_path / "model"), str(data))
 
 
 def test_a_pipeline_without_a_record_is_not_said_to_be_new_to_the_pictures(
-    app: ModuleType, table: TrialTable, pipeline: FmriToImagePipeline
+    table: TrialTable, pipeline: FmriToImagePipeline
 ) -> None:
-    about = app.Decoder(pipeline, table).about
+    about = Decoder(pipeline, table).about
     assert "nobody knows whether it has seen these test pictures" in about
     assert "not fitted" not in about
 
 
-def test_few_test_pictures_are_all_matches(app: ModuleType, tmp_path: Path) -> None:
+def test_few_test_pictures_are_all_ranked(tmp_path: Path) -> None:
     data = write_small_table(tmp_path / "data", subjects=("subj07",))
     write_kfold(data, "k", 30)
     overrides = [f"data={data}", f"out={tmp_path / 'model'}", "generator=pixels", "split=k"]
     train(load_recipe("linear", overrides))
-    decoder = app.load_decoder(str(tmp_path / "model"), str(data))
+    decoder = load_decoder(str(tmp_path / "model"), str(data))
     ids = decoder.stimulus_ids("subj07")
     assert len(ids) < 5
-    assert len(decoder.reconstruct("subj07", ids[0]).matches) == len(ids)
+    assert len(decoder.rank("subj07", ids[0]).best) == len(ids)
 
 
-def test_says_that_the_demo_has_to_be_run_first(app: ModuleType, tmp_path: Path) -> None:
+def test_says_that_the_demo_has_to_be_run_first(tmp_path: Path) -> None:
     with pytest.raises(FmriModelsError, match=r"no pipeline in .*missing/pipeline; run `make demo`"):
-        app.load_decoder(str(tmp_path / "missing/pipeline"), str(tmp_path))
+        load_decoder(str(tmp_path / "missing/pipeline"), str(tmp_path))
     with pytest.raises(FmriModelsError, match=r"no trial table in .*missing/data; run `make demo`.*FMRI_DATA"):
-        app.load_decoder(str(tmp_path), str(tmp_path / "missing/data"))
+        load_decoder(str(tmp_path), str(tmp_path / "missing/data"))
 
 
-def test_empty_variables_mean_the_defaults(app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variables_mean_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty name would be the current directory."""
     monkeypatch.chdir(tmp_path)
+    # A demo that was interrupted before its table was whole.
     (tmp_path / "outputs/demo/pipeline").mkdir(parents=True)
-    monkeypatch.setenv("FMRI_MODEL", "")
-    monkeypatch.setenv("FMRI_DATA", "")
-    with pytest.raises(FmriModelsError, match=r"no trial table in outputs/demo/data"):
-        app.launch()
+    assert choose_shelf("", "").data_sets == ["examples of the package"]
     with pytest.raises(FmriModelsError, match=r"no pipeline in \.\./x"):
-        app.load_decoder("../x", str(tmp_path))
+        load_decoder("../x", str(tmp_path))
 
 
-def test_without_a_demo_it_shows_the_example(app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_demo_it_shows_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    decoder = app.choose_decoder(None, "")
+    shelf = choose_shelf(None, "")
+    assert shelf.data_sets == ["examples of the package"]
+    assert shelf.methods("examples of the package") == ["mindeye-scenes", "linear-scenes"]
+    decoder = shelf.decoder("examples of the package", "mindeye-scenes")
     assert len(decoder.stimulus_ids(decoder.subjects[0])) == 24
     # The trials lie in a table of their own, so that pictures are compared with those of the training by their pixels.
     assert "was trained on another table" in decoder.about
     assert "has learned from" not in decoder.about.replace("whether it has learned from", "")
     with pytest.raises(FmriModelsError, match="no pipeline in outputs/demo/pipeline"):
-        app.choose_decoder(None, str(tmp_path))
+        choose_shelf(None, str(tmp_path))
 
 
-def test_overlapping_calls_get_their_own_pictures(
-    app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overlapping_calls_get_their_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They share a scheduler, which counts the steps of one picture."""
     monkeypatch.chdir(tmp_path)
-    decoder = app.choose_decoder(None, None)
+    decoder = choose_shelf().decoder("examples of the package", "mindeye-scenes")
     subject = decoder.subjects[0]
     names = decoder.stimulus_ids(subject)[:2]
     alone = [np.asarray(decoder.reconstruct(subject, name, seed=3).reconstructed) for name in names]
@@ -254,23 +258,25 @@ def test_overlapping_calls_get_their_own_pictures(
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, float("nan"), float("inf"), 2.0**32, 2.0**70])
-def test_a_seed_that_is_none_is_a_sentence(app: ModuleType, seed: float) -> None:
+def test_a_seed_that_is_none_is_a_sentence(seed: float) -> None:
     with pytest.raises(FmriModelsError, match="expected a whole number from 0"):
-        app.checked_seed(seed)
-    assert (app.checked_seed(None), app.checked_seed(7), app.checked_seed(2.0**32 - 1)) == (0, 7, 2**32 - 1)
+        checked_seed(seed)
+    assert (checked_seed(None), checked_seed(7), checked_seed(2.0**32 - 1)) == (0, 7, 2**32 - 1)
 
 
-def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, tmp_path: Path) -> None:
+def test_loads_folders_and_serves_the_page(table: TrialTable, tmp_path: Path) -> None:
     from gradio_client import Client
 
     make_pipeline(table, PixelsImageGenerator(3, SIZE, SIZE), ("latents",)).save_pretrained(tmp_path / "pipeline")
-    decoder = app.load_decoder(str(tmp_path / "pipeline"), str(table.path))
+    decoder = load_decoder(str(tmp_path / "pipeline"), str(table.path))
     expected = decoder.reconstruct("subj02", TEST_IDS[3], seed=0)
-    page = app.build(decoder)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    page = build(decoder)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving())
     try:
         client = Client(address, verbose=False, download_files=str(tmp_path))
-        shown, reconstructed, matches, text = client.predict("subj02", TEST_IDS[3], 0, api_name="/reconstruct")
+        shown, reconstructed, _, candidates, text = client.predict(
+            "tiny", "linear", "subj02", TEST_IDS[3], 0, *FIRST_SETTINGS, api_name="/reconstruct"
+        )
     finally:
         page.close()
 
@@ -278,12 +284,12 @@ def test_loads_folders_and_serves_the_page(app: ModuleType, table: TrialTable, t
         with Image.open(path) as served:
             assert served.format == "PNG"
             assert np.array_equal(np.asarray(served), np.asarray(picture))
-    assert matches == []
-    assert text.endswith("This model has no embeddings to find pictures with.")
+    assert candidates == ""
+    assert text.startswith("Decoded from the mean of 2 responses of subj02")
 
 
-def test_beneath_the_pictures_stands_what_they_do_not_show(app: ModuleType) -> None:
-    simulated, recorded = app.notice(True), app.notice(False)
+def test_beneath_the_pictures_stands_what_they_do_not_show() -> None:
+    simulated, recorded = notice(True), notice(False)
     assert "is simulated" in simulated
     assert "simulated" not in recorded
     assert "own will" in recorded

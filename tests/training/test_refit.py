@@ -9,13 +9,13 @@ from safetensors.torch import load
 
 from fmri_models import FmriToImagePipeline
 from fmri_models.cli.main import main
-from fmri_models.cli.space import load_app
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.processed import ProcessedTrials
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.patterns import load_patterns
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.processing_fmri import FmriProcessor
+from fmri_models.space.decoder import Decoder
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.refit import refit_processor
 from fmri_models.training.trainer import train
@@ -214,12 +214,11 @@ def test_other_voxels_are_refused_wherever_a_table_is_decoded(kept, tmp_path):
     second, pipeline = write_dropped(tmp_path / "second", kept, "test"), FmriToImagePipeline.from_pretrained(folder)
     load_patterns(pipeline, first, "subj02")
     assert len(ProcessedTrials(TrialTable.open(first).trials("subj02", "test"), pipeline.processor)) == 2
-    page = load_app()
-    page.Decoder(pipeline, TrialTable.open(first))
+    Decoder(pipeline, TrialTable.open(first))
     for call in (
         lambda: load_patterns(pipeline, second, "subj02"),
         lambda: ProcessedTrials(TrialTable.open(second).trials("subj02"), pipeline.processor),
-        lambda: page.Decoder(pipeline, TrialTable.open(second)),
+        lambda: Decoder(pipeline, TrialTable.open(second)),
     ):
         with pytest.raises(FmriModelsError, match=r"subj02 of .*second has .*; prepare a table of the model's voxels"):
             call()

@@ -1,0 +1,118 @@
+"""What all tabs speak of: data set, method, subject and picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from .decoder import Decoder
+from .figures import origin_note
+from .picture_grid import MARK_CHOSEN, MOST_THUMBNAILS, grid_html, picture_grid
+from .pictures import descriptions
+from .sentences import in_sentences
+from .shelf import Shelf
+
+Follower = Callable[[Decoder, str], list[Any]]
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """The fields at the top of the page.
+
+    Args:
+        shelf: What can be chosen.
+        data, method, subject, stimulus: The fields.
+        grid: The subject's test pictures.
+        about: What is known of them.
+        followers: What else changes with the choice of a method or subject: functions of decoder and subject, and the
+            components that they give updates of.
+    """
+
+    shelf: Shelf
+    data: gr.Dropdown
+    method: gr.Dropdown
+    subject: gr.Dropdown
+    stimulus: gr.Dropdown
+    grid: gr.HTML
+    about: gr.Markdown
+    followers: list[tuple[Follower, list[Any]]] = field(default_factory=list)
+
+    @property
+    def fields(self) -> list[gr.Dropdown]:
+        """The fields, as inputs of whatever depends on all of them."""
+        return [self.data, self.method, self.subject, self.stimulus]
+
+    @property
+    def first(self) -> Decoder:
+        """The decoder that the page begins with."""
+        return self.shelf.decoder(self.data.value, self.method.value)
+
+    def follow(self, function: Follower, components: list[Any]) -> None:
+        """Gives components what a function says of decoder and subject whenever these change."""
+        self.followers.append((function, components))
+
+    def label(self, component: Any, text: str) -> None:
+        """Labels a picture, and says there whether the brain is simulated: a screenshot has no more than that."""
+        component.label = f"{text}{origin_note(self.first.table.simulated)}"
+        self.follow(
+            lambda decoder, subject: [gr.update(label=f"{text}{origin_note(decoder.table.simulated)}")], [component]
+        )
+
+    def wire(self) -> None:
+        """Connects the fields, once all tabs are there."""
+        shelf = self.shelf
+
+        def choose_data(data: str) -> Any:
+            methods = shelf.methods(data)
+            return gr.update(choices=methods, value=methods[0])
+
+        def choose_method(data: str, method: str, subject: str, stimulus: str) -> list[Any]:
+            decoder = shelf.decoder(data, method)
+            subject = subject if subject in decoder.subjects else decoder.subjects[0]
+            ids = decoder.stimulus_ids(subject)
+            stimulus = stimulus if stimulus in ids else ids[0]
+            own = [
+                gr.update(choices=decoder.subjects, value=subject),
+                gr.update(choices=ids, value=stimulus),
+                _grid(decoder, subject, stimulus),
+                decoder.about,
+            ]
+            return own + [update for function, _ in self.followers for update in function(decoder, subject)]
+
+        def choose_picture(event: gr.EventData) -> str:
+            return str(event.value)
+
+        followers = [component for _, components in self.followers for component in components]
+        outputs = [self.subject, self.stimulus, self.grid, self.about, *followers]
+        private: dict[str, Any] = {"api_visibility": "private"}
+        self.data.input(in_sentences(choose_data), self.data, self.method, **private).then(
+            in_sentences(choose_method), self.fields, outputs, **private
+        )
+        gr.on([self.method.input, self.subject.input], in_sentences(choose_method), self.fields, outputs, **private)
+        self.grid.select(in_sentences(choose_picture), None, self.stimulus, show_progress="hidden", **private)
+        self.stimulus.change(None, self.stimulus, None, js=MARK_CHOSEN, **private)
+
+
+def add_chooser(shelf: Shelf) -> Chooser:
+    """Adds the fields, and what they say of what was chosen."""
+    data = shelf.data_sets[0]
+    methods = shelf.methods(data)
+    decoder = shelf.decoder(data, methods[0])
+    subject = decoder.subjects[0]
+    ids = decoder.stimulus_ids(subject)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=240):
+            data_field = gr.Dropdown(shelf.data_sets, value=data, label="Data set", elem_id="data")
+            method = gr.Dropdown(methods, value=methods[0], label="Method", elem_id="method")
+            subjects = gr.Dropdown(decoder.subjects, value=subject, label="Subject", elem_id="subject")
+            stimulus = gr.Dropdown(ids, value=ids[0], label="Test picture", elem_id="stimulus")
+        with gr.Column(scale=2, min_width=240):
+            grid = picture_grid(value=_grid(decoder, subject, ids[0]))
+    about = gr.Markdown(decoder.about, elem_id="about-trials")
+    return Chooser(shelf, data_field, method, subjects, stimulus, grid, about)
+
+
+def _grid(decoder: Decoder, subject: str, chosen: str) -> str:
+    ids = decoder.stimulus_ids(subject)[:MOST_THUMBNAILS]
+    return grid_html(ids, decoder.pictures(ids), descriptions(decoder.table, ids), chosen)

@@ -1,0 +1,422 @@
+"""A pipeline and the trials that it has not learned from: what the page, or anybody, may ask of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.generator_pictures import pictures_to_embed
+from ..data.table import TrialTable
+from ..data.table_trials import Trials
+from ..drawing_settings import DrawingSettings
+from ..errors import FmriModelsError
+from ..evaluation.held_out import HeldOut, held_out_notes, held_out_trials
+from ..evaluation.seeded_drawing import SeededDrawing
+from ..modeling_outputs import FmriDecoding
+from ..names import markdown
+from ..pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
+from .limits import Tell, Watch
+from .pictures import as_picture, descriptions, enlarge
+from .regions import scaled_region
+
+Labelled = tuple[Image.Image, str]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the page shows of one pattern.
+
+    Attributes:
+        shown: The picture that the subject saw; None where nobody knows.
+        reconstructed: The picture that the decoder made of the responses.
+        low_level: The decoded low-level picture alone; None where the method decodes none.
+        candidates: All that were drawn where several were, with a line of text each.
+        summary: What was done, in sentences.
+    """
+
+    shown: Image.Image | None
+    reconstructed: Image.Image
+    low_level: Image.Image | None
+    candidates: list[Labelled]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Test pictures by how similar their embeddings are to the decoded one.
+
+    Attributes:
+        best: The most similar ones, with a line of text each; empty where there is nothing to compare with.
+        summary: Where the one that was shown stands, in a sentence.
+    """
+
+    best: list[Labelled]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One picture drawn from all responses, and one from those of which a region's were scaled.
+
+    Attributes:
+        unchanged, changed: The pictures, drawn from the same noise.
+        summary: What was done, in sentences.
+    """
+
+    unchanged: Image.Image
+    changed: Image.Image
+    summary: str
+
+
+class Decoder:
+    """A pipeline and the test trials, of the split and fold that it was trained on, that it has not learned from.
+
+    Calls of several threads wait for each other: a pipeline has one scheduler, whose state is that of one picture.
+
+    Args:
+        pipeline: The pipeline.
+        table: The trial table; of another one than that of the training, the test trials of its split `default` are
+            taken, and `about` says what nobody knows of them.
+
+    Attributes:
+        subjects: Those of the table who have such trials.
+        about: What they are, as Markdown.
+
+    Raises:
+        FmriModelsError: They have no subject with such trials in common, or the split was drawn again after the
+            training.
+    """
+
+    def __init__(self, pipeline: FmriToImagePipeline, table: TrialTable) -> None:
+        self.pipeline, self.table = pipeline, table
+        shared = [subject for subject in table.subjects if subject in pipeline.processor.subject_names]
+        held_out = {
+            subject: held_out_trials(pipeline, table, subject, any_table=True, may_be_empty=True) for subject in shared
+        }
+        self._held_out = {subject: each for subject, each in held_out.items() if _unlearned(each)}
+        self.subjects = list(self._held_out)
+        if not self.subjects:
+            raise FmriModelsError(
+                f"The model was trained for {', '.join(pipeline.processor.subject_names)}, and {table.path} has no "
+                f"test trials of theirs that it has not learned from (its subjects are {', '.join(table.subjects)}); "
+                "choose the table that the model was trained on."
+            )
+        self.about = _about(table, list(held_out.values()))
+        self._gallery = cache(self._embedded_gallery)
+        self._drawing = Lock()
+        pipeline.set_progress_bar_config(disable=True)
+
+    def stimulus_ids(self, subject: str) -> list[str]:
+        """Stimuli that a subject saw and the pipeline has not learned from, sorted."""
+        return _unlearned(self._held_out[subject])
+
+    def pictures(self, stimulus_ids: Sequence[str]) -> list[Image.Image]:
+        """Pictures of stimuli, in their own size."""
+        return [as_picture(pixels) for pixels in self.table.stimuli.images(stimulus_ids)]
+
+    def regions(self, subject: str) -> list[str]:
+        """Names of the ROIs that a subject's voxels are in, in the order of the voxels."""
+        return [name for name in dict.fromkeys(self.table.voxels(subject).roi) if name]
+
+    def settings_used(self) -> dict[str, Any]:
+        """The pipeline's drawing settings that change what it draws, by name."""
+        return self.pipeline.settings_used(self.pipeline.drawing_settings)
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        subject: str,
+        stimulus_id: str,
+        seed: int = 0,
+        settings: DrawingSettings | None = None,
+        tell: Tell | None = None,
+    ) -> Reconstruction:
+        """Decodes the mean response of a subject to all repetitions of a stimulus.
+
+        With the pipeline's own settings and an evaluation's seed, the picture is that of its report: it is drawn from
+        the item's own noise.
+
+        Args:
+            subject: The subject.
+            stimulus_id: One of its stimuli.
+            seed: Of the evaluation; item i is drawn from `seed + i`.
+            settings: What is drawn with; the pipeline's own without.
+            tell: Told of the share that is done.
+
+        Raises:
+            FmriModelsError: The subject did not see the stimulus in these trials, or drawing takes too long.
+        """
+        positions = self._positions(subject, stimulus_id)
+        features, subject_ids = self._mean_features(subject, self._trials(subject), positions)
+        with self._drawing:
+            output = self._drawn(features, subject_ids, self._item(subject, stimulus_id), seed, settings, tell)
+        shown = self.pictures([stimulus_id])[0]
+        responses = "one response" if len(positions) == 1 else f"the mean of {len(positions)} responses"
+        seen = descriptions(self.table, [stimulus_id])[0]
+        summary = f"Decoded from {responses} of {subject} ({self.origin}), who saw: {seen}."
+        return _reconstruction(output, enlarge(shown), summary)
+
+    @torch.no_grad()
+    def reconstruct_betas(
+        self,
+        betas: np.ndarray,
+        subject: str,
+        session: int | None = None,
+        seed: int = 0,
+        settings: DrawingSettings | None = None,
+        tell: Tell | None = None,
+    ) -> list[Image.Image]:
+        """Draws a picture of each of somebody's own patterns.
+
+        Args:
+            betas: (n, voxels), as they were recorded.
+            subject: The subject of the pipeline that they are of.
+            session: Their session, where the processor keeps statistics by session.
+            seed: As in [`reconstruct`].
+            settings: As in [`reconstruct`].
+            tell: As in [`reconstruct`].
+
+        Raises:
+            FmriModelsError: They do not fit the processor, or drawing takes too long.
+        """
+        inputs = self.pipeline.processor(betas, subject=subject, session=session)
+        with self._drawing:
+            output = self._drawn(inputs["fmri"], inputs["subject_ids"], range(len(betas)), seed, settings, tell)
+        return [enlarge(picture) for picture in output.images]
+
+    @torch.no_grad()
+    def rank(self, subject: str, stimulus_id: str, seed: int = 0, most: int = 10) -> Ranking:
+        """Ranks the subject's test pictures by the cosine of their embeddings with the decoded one.
+
+        Raises:
+            FmriModelsError: The subject did not see the stimulus in these trials.
+        """
+        positions = self._positions(subject, stimulus_id)
+        features, subject_ids = self._mean_features(subject, self._trials(subject), positions)
+        with self._drawing:
+            gallery = self._gallery(subject)
+            drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
+            sources = drawing.sources(self._item(subject, stimulus_id))
+            decoding = self.pipeline.decode(features, subject_ids, generator=sources)
+        if gallery is None or decoding.retrieval_embeds is None:
+            return Ranking([], "This method, or its image generator, has no embeddings to find pictures with.")
+        scores, order = _cosines(decoding, gallery)[0].sort(descending=True, stable=True)
+        ids = self.stimulus_ids(subject)
+        ranked = [ids[index] for index in order.tolist()]
+        shown = ranked[:most]
+        named = zip(self.pictures(shown), shown, scores.tolist()[:most], descriptions(self.table, shown), strict=True)
+        best = [
+            (enlarge(picture), f"{rank}. {score:.2f}{' (was shown)' if name == stimulus_id else ''}: {description}")
+            for rank, (picture, name, score, description) in enumerate(named, start=1)
+        ]
+        place = ranked.index(stimulus_id) + 1
+        summary = f"The picture that was shown is number {place} of {len(ids)} test pictures of {subject}."
+        return Ranking(best, f"{summary} Guessing would give {(len(ids) + 1) / 2:g} on average.")
+
+    @torch.no_grad()
+    def change_region(
+        self, subject: str, stimulus_id: str, region: str, gain: float, seed: int = 0, tell: Tell | None = None
+    ) -> Change:
+        """Draws from all responses, and from those of which one region's differences from their mean are scaled.
+
+        Args:
+            subject: The subject.
+            stimulus_id: One of its stimuli.
+            region: One of its ROIs.
+            gain: 0 silences the region: its voxels then answer as they do to pictures on average.
+            seed: As in [`reconstruct`].
+            tell: As in [`reconstruct`].
+
+        Raises:
+            FmriModelsError: There is no such stimulus or region, or drawing takes too long.
+        """
+        trials, positions = self._trials(subject), self._positions(subject, stimulus_id)
+        voxels = self._voxels_of(subject, region)
+        item = self._item(subject, stimulus_id)
+        features, subject_ids = self._mean_features(subject, trials, positions)
+        changed, _ = self._mean_features(subject, trials, positions, voxels, gain)
+        with self._drawing:
+            before, after = (
+                _first(self._drawn(each, subject_ids, item, seed, None, tell).images) for each in (features, changed)
+            )
+        done = "silenced" if gain == 0 else f"scaled to {gain:g} times"
+        count = int(voxels.sum())
+        return Change(
+            before,
+            after,
+            f"{region} ({count} of {len(voxels)} voxels of {subject}, {self.origin}): {done}, as differences from the "
+            "mean response of training; everything else, the noise too, is the same in both pictures.",
+        )
+
+    @torch.no_grad()
+    def contributions(self, subject: str, stimulus_id: str, seed: int = 0) -> dict[str, float]:
+        """Region ▶ how much worse the decoding is without it.
+
+        That is by how much the cosine of what is decoded with the shown picture's embedding falls when the region is
+        silenced. Where a method has no embeddings, it is the share by which what it decodes changes.
+
+        Raises:
+            FmriModelsError: The subject did not see the stimulus in these trials.
+        """
+        trials, positions = self._trials(subject), self._positions(subject, stimulus_id)
+        regions = self.regions(subject)
+        without = [
+            self._mean_features(subject, trials, positions, self._voxels_of(subject, region), 0.0)[0]
+            for region in regions
+        ]
+        whole, subject_ids = self._mean_features(subject, trials, positions)
+        features = torch.cat([whole, *without])
+        item = self._item(subject, stimulus_id)
+        drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
+        # The same noise for each, where a method samples.
+        sources = [drawing.sources(item)[0] for _ in features]
+        with self._drawing:
+            gallery = self._gallery(subject)
+            decoding = self.pipeline.decode(features, subject_ids.expand(len(features)), generator=sources)
+        if gallery is not None and decoding.retrieval_embeds is not None:
+            cosines = _cosines(decoding, gallery[[self.stimulus_ids(subject).index(stimulus_id)]])[:, 0]
+            losses = cosines[0] - cosines[1:]
+        else:
+            decoded = _all_decoded(decoding, len(features))
+            losses = (decoded[1:] - decoded[0]).norm(dim=1) / decoded[0].norm()
+        return dict(zip(regions, losses.tolist(), strict=True))
+
+    def has_embeddings(self, subject: str) -> bool:
+        """Whether the image generator has embeddings, so that what is decoded can be compared with pictures."""
+        with self._drawing:
+            return self._gallery(subject) is not None
+
+    @property
+    def origin(self) -> str:
+        """What the responses are, in words."""
+        return "a simulated brain" if self.table.simulated else "measured betas"
+
+    def _trials(self, subject: str) -> Trials:
+        return self._held_out[subject].trials
+
+    def _positions(self, subject: str, stimulus_id: str) -> np.ndarray:
+        if subject not in self.subjects or stimulus_id not in self.stimulus_ids(subject):
+            raise FmriModelsError(f"{subject} has no test trial of stimulus {stimulus_id}; choose another one.")
+        held_out = self._held_out[subject]
+        own = held_out.trials.stimulus_ids == stimulus_id
+        return np.flatnonzero(own & ~np.isin(held_out.trials.trials, sorted(held_out.learned_fmri)))
+
+    def _item(self, subject: str, stimulus_id: str) -> range:
+        """Number of a stimulus among all of the subject's test stimuli, as in an evaluation."""
+        number = list(dict.fromkeys(self._trials(subject).stimulus_ids.tolist())).index(stimulus_id)
+        return range(number, number + 1)
+
+    def _voxels_of(self, subject: str, region: str) -> np.ndarray:
+        if region not in self.regions(subject):
+            raise FmriModelsError(
+                f"{subject} has no region {region}; its regions: {', '.join(self.regions(subject)) or 'none'}."
+            )
+        return np.array(self.table.voxels(subject).roi) == region
+
+    def _mean_features(
+        self,
+        subject: str,
+        trials: Trials,
+        positions: np.ndarray,
+        voxels: np.ndarray | None = None,
+        gain: float = 1.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(1, width) mean of the processed responses, and the subject's id; those of some voxels scaled before."""
+        processor = self.pipeline.processor
+        betas, sessions = trials.fmri(positions), trials.sessions[positions].tolist()
+        if voxels is not None:
+            betas = scaled_region(processor.subject(subject), betas, sessions, voxels, gain)
+        inputs = processor(betas, subject=subject, session=sessions)
+        return inputs["fmri"].mean(dim=0, keepdim=True), inputs["subject_ids"][:1]
+
+    def _drawn(
+        self,
+        features: torch.Tensor,
+        subject_ids: torch.Tensor,
+        items: range,
+        seed: int,
+        settings: DrawingSettings | None,
+        tell: Tell | None,
+    ) -> FmriPipelineOutput:
+        settings = settings or self.pipeline.drawing_settings
+        drawing = SeededDrawing(settings, seed)
+        watch = Watch(settings.num_inference_steps, tell)
+        decoding = self.pipeline.decode(
+            features, subject_ids, settings.num_candidates, generator=drawing.sources(items)
+        )
+        output = self.pipeline.generate(
+            decoding,
+            **settings.to_dict(),
+            generator=drawing.sources(items),
+            num_patterns=len(features),
+            callback_on_step_end=watch,
+        )
+        watch.check()
+        return output
+
+    def _embedded_gallery(self, subject: str) -> torch.Tensor | None:
+        """(N, D) embeddings of the subject's test pictures; None if the image generator has none."""
+        generator = self.pipeline.image_generator
+        if generator.image_embedding_space is None:
+            return None
+        pictures = pictures_to_embed(self.table.stimuli.images(self.stimulus_ids(subject)), generator)
+        return generator.embed_images(pictures).flatten(1).float().cpu()
+
+
+def _unlearned(held_out: HeldOut) -> list[str]:
+    """Stimuli of trials that were learned from neither by their pictures nor by their fMRI, sorted."""
+    trials = held_out.trials
+    unread = ~np.isin(trials.trials, sorted(held_out.learned_fmri))
+    return sorted(set(trials.stimulus_ids[unread].tolist()) - held_out.learned)
+
+
+def _about(table: TrialTable, found: list[HeldOut]) -> str:
+    """What the test pictures are, and whether they are new to the model, as Markdown."""
+    first = found[0]
+    about = f"These are the test pictures of the split {first.split!r}, fold {first.fold}, of the table {table.name!r}"
+    if all(each.is_unseen for each in found):
+        return markdown(f"{about}; the model was not fitted on them.")
+    if first.repeats_stimuli:
+        about += "; the model was fitted on none of these responses, but on others to the same pictures"
+    left_out = any(each.learned or each.learned_fmri for each in found)
+    kept = " Those that it has learned from are left out here." if left_out else ""
+    notes = [f"\n\n**{markdown(note)}**" for note in held_out_notes(found)]
+    return "".join([markdown(f"{about}."), *notes, kept])
+
+
+def _reconstruction(output: FmriPipelineOutput, shown: Image.Image | None, summary: str) -> Reconstruction:
+    candidates: list[Any] = list(output.candidates[0]) if output.candidates is not None else []
+    scores = [None] * len(candidates) if output.scores is None else output.scores[0].tolist()
+    best = None if output.scores is None else int(output.scores[0].argmax())
+    labelled = [
+        (enlarge(picture), _candidate_label(number, score, number == best))
+        for number, (picture, score) in enumerate(zip(candidates, scores, strict=True))
+    ]
+    low_level = None if output.low_level_images is None else _first(output.low_level_images)
+    return Reconstruction(shown, _first(output.images), low_level, labelled, summary)
+
+
+def _first(pictures: Any) -> Image.Image:
+    return enlarge(pictures[0])
+
+
+def _candidate_label(number: int, score: float | None, chosen: bool) -> str:
+    similarity = "" if score is None else f": similarity {score:.3f}"
+    return f"candidate {number + 1}{similarity}{' (chosen)' if chosen else ''}"
+
+
+def _cosines(decoding: FmriDecoding, gallery: torch.Tensor) -> torch.Tensor:
+    """(N, M) cosines of what was decoded and the gallery's rows."""
+    assert decoding.retrieval_embeds is not None
+    decoded = decoding.retrieval_embeds.flatten(1).float().cpu()
+    return torch.nn.functional.cosine_similarity(decoded[:, None], gallery[None], dim=-1)
+
+
+def _all_decoded(decoding: FmriDecoding, number: int) -> torch.Tensor:
+    """(number, …) everything that was decoded of each pattern, side by side."""
+    return torch.cat([values.float().cpu().reshape(number, -1) for values in decoding.values()], dim=1)

@@ -1,0 +1,102 @@
+"""The page: what is chosen above, and tabs of what is done with it."""
+
+import os
+from typing import Any
+
+import gradio as gr
+
+from .chooser import add_chooser
+from .decoder import Decoder
+from .figures import CSS as FIGURES_CSS
+from .limits import MOST_UPLOAD_BYTES, MOST_WAITING
+from .picture_grid import CSS as GRID_CSS
+from .shelf import Exhibit, Shelf, choose_shelf
+from .tabs import about, brain, compare, reconstruct, retrieve
+
+# Uploads and drawn pictures, in seconds: how often what is old is deleted, and what is old.
+_DELETE = (600, 600)
+CSS = """
+.gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important;}
+.gradio-container main {padding: 16px !important;}
+.gradio-container .prose table {display: block; overflow-x: auto; border: 0 !important;}
+.wide-tables th, .wide-tables td {white-space: nowrap !important; font-variant-numeric: tabular-nums;}
+/* Labels above the pictures, and not upon them. */
+.picture label[data-testid="block-label"] {position: static !important; border: 0 !important; float: left;}
+.picture .image-container, .picture .empty {clear: both;}
+.picture .icon-button-wrapper {top: 2px !important; right: 2px !important; border: 0 !important;}
+"""
+
+
+def build(shelf: Shelf | Decoder) -> gr.Blocks:
+    """The page of several exhibits, or of one decoder."""
+    if isinstance(shelf, Decoder):
+        decoder = shelf
+        method = decoder.pipeline.brain_model.config.model_type.removeprefix("fmri-")
+        shelf = Shelf([Exhibit(decoder.table.name, method, lambda: decoder)])
+    with gr.Blocks(title="Images from fMRI", analytics_enabled=False, delete_cache=_DELETE) as page:
+        gr.Markdown(
+            "# Images from fMRI\nChoose a picture that a subject saw. The decoder does not see it: it gets the voxels' "
+            "responses, and draws."
+        )
+        chooser = add_chooser(shelf)
+        with gr.Tabs():
+            with gr.Tab("Reconstruct"):
+                reconstruct.add_tab(chooser, page)
+            with gr.Tab("Retrieve"):
+                retrieve.add_tab(chooser)
+            with gr.Tab("Look into the brain"):
+                brain.add_tab(chooser)
+            with gr.Tab("Compare"):
+                compare.add_tab(chooser)
+            with gr.Tab("About"):
+                about.add_tab()
+        note = gr.Markdown(notice(chooser.first.table.simulated), elem_id="notice")
+        chooser.follow(lambda decoder, _: [notice(decoder.table.simulated)], [note])
+        chooser.wire()
+    page.queue(max_size=MOST_WAITING)
+    return page
+
+
+def notice(simulated: bool) -> str:
+    """What nobody should conclude from the pictures, as Markdown."""
+    subjects = (
+        "The brain activity is simulated: nothing here says how well a person's brain can be read."
+        if simulated
+        else "It reads only those whom it was trained on, who took part of their own will, and reads no thoughts."
+    )
+    return (
+        f"<small>{subjects} The generator makes a plausible picture of any input, so a sharp picture is no evidence of "
+        "a right one; do not use this to identify or to judge anybody. More: `docs/responsible_use.md` of "
+        "fmri_models.</small>"
+    )
+
+
+def launch(
+    model: str | None = None, data: str | None = None, port: int | None = None, unseen_session: str | None = None
+) -> None:
+    """Loads what is shown and serves the page until it is interrupted.
+
+    Args:
+        model: Folders or repositories of pipelines, separated by commas; the environment's FMRI_MODEL without, or see
+            [`choose_shelf`].
+        data: Folder or repository of the trial table; the environment's FMRI_DATA without.
+        port: Port to listen on; the first free one from 7860 without.
+        unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
+    """
+    shelf = choose_shelf(model or os.environ.get("FMRI_MODEL"), data or os.environ.get("FMRI_DATA"), unseen_session)
+    build(shelf).launch(server_port=port, **serving())
+
+
+def serving() -> dict[str, Any]:
+    """Arguments of `launch`: how the page looks, and what it takes."""
+    # Fonts of the system: it asks no other server for anything.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    css = "\n".join([CSS, FIGURES_CSS, GRID_CSS, brain.CSS])
+    return {
+        "theme": theme,
+        "css": css,
+        "share": False,
+        "show_error": False,
+        "max_file_size": MOST_UPLOAD_BYTES,
+        "footer_links": ["api"],
+    }

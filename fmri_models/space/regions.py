@@ -1,0 +1,39 @@
+"""Responses of which one region is silenced or louder than it was."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..processing.subject_statistics import SubjectStatistics
+
+
+def scaled_region(
+    statistics: SubjectStatistics, betas: np.ndarray, sessions: Sequence[int], voxels: np.ndarray, gain: float
+) -> np.ndarray:
+    """Betas of which some voxels' differences from the mean response of training are scaled.
+
+    Args:
+        statistics: The processor's, of the subject.
+        betas: (n, voxels).
+        sessions: Session of each.
+        voxels: (voxels,) which are scaled; those that the processor drops stay as they are.
+        gain: 0 leaves the mean of training, which says nothing of what was shown.
+
+    Returns:
+        (n, voxels) float32.
+    """
+    changed = statistics.kept(np.asarray(betas, dtype=np.float32)).copy()
+    here = voxels[statistics.selected]
+    columns = statistics.selected[here]
+    means = np.stack([_mean(statistics, session) for session in sessions])[:, here]
+    changed[:, columns] = means + gain * (changed[:, columns] - means)
+    return changed
+
+
+def _mean(statistics: SubjectStatistics, session: int) -> np.ndarray:
+    """(S,) mean response of training trials to the voxels that are kept, in a session where there is one for each."""
+    if not statistics.sessions:
+        return statistics.mean[0]
+    if session in statistics.sessions:
+        return statistics.mean[statistics.sessions.index(session)]
+    return statistics.pooled_statistics()[0]

@@ -1,0 +1,35 @@
+"""What a visitor is told when something fails: one sentence, without a path of the server."""
+
+import functools
+import html
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import gradio as gr
+
+from ..errors import FmriModelsError
+from ..names import one_line
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+logger = logging.getLogger(__name__)
+
+
+def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A handler of the page's events whose errors are sentences on the page; the page goes on."""
+
+    @functools.wraps(function)
+    def handler(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except FmriModelsError as error:
+            # The page takes it for HTML.
+            raise gr.Error(html.escape(one_line(error, most=2000))) from error
+        except gr.Error:
+            raise
+        except Exception as error:
+            logger.exception("A request of the page failed.")
+            raise gr.Error("This could not be done; what went wrong stands in the server's log.") from error
+
+    return handler

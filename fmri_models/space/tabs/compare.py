@@ -1,0 +1,99 @@
+"""Compare: what several methods make of the same responses, and what their reports say."""
+
+import functools
+from typing import Any
+
+import gradio as gr
+
+from ...evaluation.report import Report
+from ...evaluation.report_pages import markdown_table
+from ...evaluation.report_tables import Table, chance_cell, metric_cell, scores_table, value_cell
+from ...names import markdown
+from ..chooser import Chooser
+from ..figures import figures, figures_html, origin_note
+from ..sentences import in_sentences
+from ..shelf import Shelf
+from .drawing import as_seen, progress_of
+
+
+def add_tab(chooser: Chooser) -> None:
+    """Adds the tab."""
+    button = gr.Button("Draw with every method", variant="primary")
+    drawn = figures("compared")
+    side_by_side = gr.Markdown(comparison_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])
+    with gr.Accordion("All rows of each report", open=False):
+        all_rows = gr.Markdown(reports_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])
+    for text, component in ((comparison_text, side_by_side), (reports_text, all_rows)):
+        show = functools.partial(text, chooser.shelf)
+        chooser.data.change(in_sentences(show), chooser.data, component, api_visibility="private")
+
+    def compare(
+        data: str,
+        subject: str,
+        stimulus: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio is told of it)
+    ) -> str:
+        methods = chooser.shelf.methods(data)
+        decoders = {method: chooser.shelf.decoder(data, method) for method in methods}
+        able = {
+            method: each
+            for method, each in decoders.items()
+            if subject in each.subjects and stimulus in each.stimulus_ids(subject)
+        }
+        pictures: list[tuple[Any, str]] = []
+        for number, (method, decoder) in enumerate(able.items()):
+            found = decoder.reconstruct(subject, stimulus)
+            progress_of(progress)((number + 1) / len(able))
+            pictures = pictures or [(found.shown, "shown")]
+            pictures.append((found.reconstructed, method))
+        note = origin_note(next(iter(decoders.values())).table.simulated)
+        return figures_html(pictures, f"The same responses, read by each method{note}")
+
+    inputs = [chooser.data, chooser.subject, chooser.stimulus]
+    button.click(in_sentences(compare), inputs, drawn, api_name="compare", **as_seen(drawn))
+
+
+def comparison_text(shelf: Shelf, data: str) -> str:
+    """What a table's pipelines reach from brain, by their reports, as Markdown."""
+    known = _reports(shelf, data)
+    if not known:
+        return "None of these pipelines has a report; `fmri-models evaluate` writes one."
+    simulated = origin_note(any(report.data.get("simulated") for report in known.values()))
+    texts = [f"### From brain, by the methods' reports{simulated}", "", *markdown_table(_side_by_side(known)), ""]
+    if missing := [method for method in shelf.methods(data) if method not in known]:
+        texts.append(f"Without a report: {markdown(', '.join(missing))}.")
+    return "\n".join(texts)
+
+
+def reports_text(shelf: Shelf, data: str) -> str:
+    """The whole tables of scores of the reports that lie beside a table's pipelines, as Markdown."""
+    texts = []
+    for method, report in _reports(shelf, data).items():
+        table = scores_table(report, with_interval=False)
+        simulated = origin_note(bool(report.data.get("simulated")))
+        texts += [f"### {markdown(method)}{simulated}", "", *markdown_table(table), ""]
+    return "\n".join(texts)
+
+
+def _reports(shelf: Shelf, data: str) -> dict[str, Report]:
+    found = {method: shelf.exhibit(data, method).report() for method in shelf.methods(data)}
+    return {method: report for method, report in found.items() if report is not None}
+
+
+def _side_by_side(reports: dict[str, Report]) -> Table:
+    first = next(iter(reports.values()))
+    # Only what both have measured on the same stimuli may stand in one line.
+    alike = {
+        method: report
+        for method, report in reports.items()
+        if report.data.get("fingerprint") == first.data.get("fingerprint")
+    }
+    lines = [
+        [
+            metric_cell(metric),
+            chance_cell(first, metric.name),
+            *(value_cell(report.results["brain"].get(metric.name)) for report in alike.values()),
+        ]
+        for metric in first.metrics()
+    ]
+    return Table("", "", ["metric", "chance", *alike], lines)

@@ -1,0 +1,20 @@
+"""How events that draw are called: one at a time, whoever asks."""
+
+from typing import Any
+
+import gradio as gr
+
+from ..limits import Tell
+
+# One queue for all of them: the processor's cores are the same ones.
+DRAWING: dict[str, Any] = {"concurrency_id": "drawing", "concurrency_limit": 1}
+
+
+def as_seen(*pictures: Any) -> dict[str, Any]:
+    """Arguments of an event that draws, whose progress is shown where these pictures will be."""
+    return {**DRAWING, "show_progress_on": list(pictures)}
+
+
+def progress_of(progress: gr.Progress) -> Tell:
+    """What is told of the share that is done."""
+    return lambda share: progress(share, desc="Drawing")
