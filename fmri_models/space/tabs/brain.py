@@ -46,6 +46,8 @@ def add_tab(chooser: Chooser) -> None:
         interactive=False,
         format="png",
         elem_id="voxel-map",
+        elem_classes=["picture"],
+        buttons=["download"],
         alt_text="Where the subject's voxels lie, on a glass brain",
     )
     chooser.label(brain, "Voxels")
@@ -72,10 +74,9 @@ def add_tab(chooser: Chooser) -> None:
         voxels = decoder.table.voxels(subject)
         values, what = voxel_values(voxels, found or None)
         picture = voxel_map(voxels, values)
-        where = (
-            "" if picture is None else f" Below, where the voxels lie (coordinates: {voxels.space or 'unknown'} mm; "
-        )
-        caption = f"{_explanation(decoder, subject)}{where}{'' if picture is None else f'colour: {what}).'}"
+        caption = _explanation(decoder, subject)
+        if picture is not None:
+            caption += f" Below, where the voxels lie, in mm (space: {voxels.space or 'unknown'}); colour: {what}."
         return contributions_html(found, caption), picture
 
     inputs = [*chooser.fields, region, gain]
@@ -121,4 +122,5 @@ def _picture(name: str, alt_text: str) -> gr.Image:
         height=PICTURE_HEIGHT,
         min_width=160,
         elem_classes=["picture"],
+        buttons=["download"],
     )
