@@ -65,6 +65,7 @@ _CORE = {
     "load_example": "examples",
     "register_generator": "registry",
     "register_method": "registry",
+    "show": "notebook",
 }
 
 # diffusers looks up these base classes as attributes of the package whose components it loads
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
         MindVisPipeline,
         MindVisPreTrainingOutput,
     )
+    from .notebook import show
     from .objectives import ClosedFormObjective, GradientObjective
     from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
     from .processing_fmri import FmriProcessor
@@ -223,4 +225,5 @@ __all__ = [
     "load_example",
     "register_generator",
     "register_method",
+    "show",
 ]

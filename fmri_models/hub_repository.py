@@ -11,7 +11,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, errors, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoUrl,
+    errors,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -33,7 +41,7 @@ FETCH_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_do
 # Arguments of `save_pretrained` that go with `push_to_hub=True`.
 PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr")
 
-RepoType = Literal["model", "dataset"]
+RepoType = Literal["model", "dataset", "space"]
 _Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
 # What connections raise, of whichever HTTP library huggingface_hub uses: httpx of its version 1, httpx2 of 2.
@@ -118,7 +126,7 @@ def fetch_folder(repo_id: str, patterns: Iterable[str], repo_type: RepoType = "m
     Args:
         repo_id: `user/name`.
         patterns: What is fetched; nothing else is.
-        repo_type: Whether it is a model or a data set.
+        repo_type: Whether it is a model, a data set or a Space.
         **options: Those of [`FETCH_OPTIONS`].
 
     Raises:
@@ -243,32 +251,135 @@ def upload(
             write there.
     """
     check_upload(folder, files, additions)
-    api = HfApi()
     contents: dict[str, Path | bytes] = {name: Path(folder) / name for name in files} | dict(additions or {})
+    repo_id = make_repository(repo_id, repo_type, private, token, revision).repo_id
+    no_longer_true: list[str] = []
+    if repo_type == "model" and not _is_proposal(revision):
+        no_longer_true = _no_longer_true(files_there(repo_id, repo_type, token, revision), contents)
+    return commit(
+        repo_id,
+        contents,
+        no_longer_true,
+        repo_type,
+        token,
+        commit_message=commit_message,
+        commit_description=commit_description,
+        revision=revision,
+        create_pr=create_pr,
+    )
+
+
+def make_repository(
+    repo_id: str,
+    repo_type: RepoType,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    **options: Any,
+) -> RepoUrl:
+    """Makes a repository, and a branch of it, where there is none.
+
+    Args:
+        repo_id: `user/name`, or a name in the namespace of the token's user.
+        repo_type: What it is.
+        private: Whether a repository that is made is private; None takes the namespace's default.
+        token: Token; None takes the one that is logged in.
+        revision: Branch; None takes the main one.
+        **options: Further arguments of `HfApi.create_repo`, for a repository that is made.
+
+    Returns:
+        Its address, which knows its name with the namespace.
+
+    Raises:
+        FmriModelsError: There is no network, or the token may not write there.
+    """
+    api = HfApi()
+    where: dict[str, Any] = {"repo_type": repo_type, "token": token}
     with uploading_errors_as_sentences(repo_id):
-        where: dict[str, Any] = {"repo_type": repo_type, "token": token}
-        repo_id = _retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True, **where)).repo_id
-        if revision is not None and not revision.startswith("refs/pr"):
-            _retried(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True, **where))
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(name, content) for name, content in sorted(contents.items())
-        ]
-        if repo_type == "model" and not (revision or "").startswith("refs/pr"):
-            there = _retried(lambda: api.model_info(repo_id, revision=revision, token=token).siblings) or ()
-            operations += [
-                CommitOperationDelete(name) for name in _no_longer_true([file.rfilename for file in there], contents)
-            ]
-        return _retried(
-            lambda: api.create_commit(
-                repo_id=repo_id,
-                operations=operations,
-                commit_message=commit_message,
-                commit_description=commit_description,
-                revision=revision,
-                create_pr=create_pr,
-                **where,
-            )
-        )
+        made = _retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True, **options, **where))
+        if revision is not None and not _is_proposal(revision):
+            _retried(lambda: api.create_branch(made.repo_id, branch=revision, exist_ok=True, **where))
+    return made
+
+
+def files_there(
+    repo_id: str, repo_type: RepoType, token: str | bool | None = None, revision: str | None = None
+) -> list[str]:
+    """Names of the files of a repository that is about to be written to.
+
+    Raises:
+        FmriModelsError: There is no network, or the token does not open it.
+    """
+    api = HfApi()
+    asked: dict[str, Any] = {"repo_type": repo_type, "revision": revision, "token": token}
+    with uploading_errors_as_sentences(repo_id):
+        found = _retried(lambda: api.repo_info(repo_id, **asked))
+    return [file.rfilename for file in getattr(found, "siblings", None) or ()]
+
+
+def commit(
+    repo_id: str,
+    contents: Mapping[str, Path | bytes],
+    deleted: Collection[str],
+    repo_type: RepoType,
+    token: str | bool | None = None,
+    **options: Any,
+) -> CommitInfo:
+    """Makes one commit of what was checked before.
+
+    Args:
+        repo_id: `user/name`.
+        contents: Name in the repository ▶ a file here, or what it holds.
+        deleted: Names of files that leave the repository.
+        repo_type: What it is.
+        token: Token; None takes the one that is logged in.
+        **options: Further arguments of `HfApi.create_commit`.
+
+    Raises:
+        FmriModelsError: There is no network, or the token may not write there.
+    """
+    api = HfApi()
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(name, content) for name, content in sorted(contents.items())
+    ]
+    operations += [CommitOperationDelete(name) for name in sorted(deleted)]
+    where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "token": token}
+    with uploading_errors_as_sentences(repo_id):
+        return _retried(lambda: api.create_commit(operations=operations, **where, **options))
+
+
+def space_variables(repo_id: str, token: str | bool | None = None) -> dict[str, str]:
+    """Name ▶ value of the variables that a Space has in its settings.
+
+    Raises:
+        FmriModelsError: There is no network, or the token does not open it.
+    """
+    api = HfApi()
+    with uploading_errors_as_sentences(repo_id):
+        found = _retried(lambda: api.get_space_variables(repo_id, token=token))
+    return {name: variable.value for name, variable in found.items()}
+
+
+def set_space_variable(repo_id: str, name: str, value: str, token: str | bool | None = None) -> None:
+    """Sets a variable of a Space, which is then started again.
+
+    Raises:
+        FmriModelsError: There is no network, or the token may not write there.
+    """
+    api = HfApi()
+    with uploading_errors_as_sentences(repo_id):
+        _retried(lambda: api.add_space_variable(repo_id, name, value, token=token))
+
+
+def is_private(repo_id: str, repo_type: RepoType, token: str | bool | None = None) -> bool:
+    """Whether a repository that is there is private.
+
+    Raises:
+        NotFetchedError: There is no such repository, it is closed, or there is no network.
+    """
+    api = HfApi()
+    with hub_errors_as_sentences(repo_id, None, repo_type):
+        return bool(_retried(lambda: api.repo_info(repo_id, repo_type=repo_type, token=token).private))
 
 
 def upload_saved(
@@ -311,6 +422,11 @@ def split_push_options(
     if unknown := next((name for name in kwargs if name not in known), None):
         raise FmriModelsError(f"{method} takes no {unknown!r}.{did_you_mean(unknown, [*known, 'push_to_hub'])}")
     return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
+
+
+def _is_proposal(revision: str | None) -> bool:
+    """Whether a revision is a proposed commit and no branch."""
+    return (revision or "").startswith("refs/pr")
 
 
 def _retried(ask: Callable[[], _Result]) -> _Result:
@@ -393,7 +509,8 @@ def _digest_is(content: Path) -> bool:
 
 def _not_fetched(repo_id: str, revision: str | None, repo_type: RepoType, error: BaseException) -> str:
     at = "" if revision is None else f" at {revision}"
-    what, option = ("data set", "--repo-type dataset ") if repo_type == "dataset" else ("repository", "")
+    what = {"model": "repository", "dataset": "data set", "space": "Space"}[repo_type]
+    option = "" if repo_type == "model" else f"--repo-type {repo_type} "
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on the Hub has no revision {revision}; name a branch, a tag or a commit of it."
     response = _response(error)

@@ -42,6 +42,12 @@ def how_to_install() -> str:
     return "Install it with `pip install .` in a clone of fmri_models, or with `pip install` and a wheel of it."
 
 
+def clone_folder() -> Path | None:
+    """The clone that this package runs from; None for an installed package."""
+    clone = Path(__file__).parents[1]
+    return None if _stated_beside(clone / "pyproject.toml") is None else clone
+
+
 @cache
 def _urls() -> dict[str, str]:
     """The stated addresses by label: those of the clone that this is, else of the installed package."""

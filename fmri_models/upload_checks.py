@@ -111,6 +111,22 @@ def check_folder(folder: str | os.PathLike, but: Collection[str] = ()) -> None:
                 _check_texts(_texts(file, name), name, folder)
 
 
+def check_wheel(wheel: Path) -> None:
+    """Refuses a wheel in which a pickle or a token lies; its code may well speak of paths.
+
+    Raises:
+        FmriModelsError: Names the file in the wheel.
+    """
+    with system_errors_as_sentences(wheel), tempfile.TemporaryDirectory() as scratch:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(scratch)
+        for file in _all_files(Path(scratch)):
+            name = file.relative_to(scratch).as_posix()
+            check_no_pickle(file, name)
+            if not name.lower().endswith(_WEIGHTS_ENDINGS):
+                _check_texts(_texts(file, name), name)
+
+
 def check_no_pickle(file: Path, name: str) -> None:
     """Refuses a file that Python would unpickle, whatever its name.
 
@@ -340,8 +356,9 @@ def _picture_metadata(file: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _check_texts(texts: Iterable[tuple[str, str]], name: str, folder: Path) -> None:
-    looks_for_paths = PurePosixPath(name).name not in _VOCABULARIES
+def _check_texts(texts: Iterable[tuple[str, str]], name: str, folder: Path | None = None) -> None:
+    """Refuses texts with a token or a path of this machine; without the folder that they are of, with a token alone."""
+    looks_for_paths = folder is not None and PurePosixPath(name).name not in _VOCABULARIES
     for where, text in texts:
         for what, pattern in _TOKENS.items():
             if found := re.search(pattern, text):

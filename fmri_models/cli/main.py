@@ -38,6 +38,7 @@ COMMANDS = (
     "audit",
     "card",
     "push",
+    "push_space",
     "list",
     "space",
     "completion",

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     told = {"folder": args.folder, "repository": args.repository, "format": found.format, "files": sizes}
     print_notes([one_line(note, 2000) for note in found.notes])
     if args.dry_run:
-        _print(sizes, args.repository, found.format)
+        print_files(sizes, args.repository, found.format)
         return {**told, "bytes": sum(sizes.values()), "notes": found.notes, "commit": None}
     address = found.upload(
         args.repository,
@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**told, "bytes": sum(sizes.values()), "notes": found.notes, "commit": address}
 
 
-def _print(sizes: dict[str, int], repository: str, format: str) -> None:
+def print_files(sizes: dict[str, int], repository: str, format: str) -> None:
+    """Says what a push would send."""
     print(f"would go to {one_line(repository)} as a {format}, in one commit:")
     width = max(len(size_text(size)) for size in sizes.values())
     for name, size in sizes.items():

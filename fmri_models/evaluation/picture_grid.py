@@ -1,7 +1,8 @@
-"""grid.png: some test pictures, and below each what every row of the report made of it."""
+"""Pictures in labelled rows, such as grid.png: some test pictures, and below each what every row made of it."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +14,11 @@ from .rows import get_row
 from .scores import Scores
 
 TILE = 112
+# Pixels of the shorter side from which a picture is smoothed where it is enlarged.
+SMOOTH_FROM = 48
 _GAP, _MARGIN, _LABEL_SIZE, _PAGE, _INK = 4, 12, 15, (255, 255, 255), (40, 44, 52)
+# Height of a line of text, and the width that sentences get below a grid of few columns.
+_LINE, _LEAST_TEXT = 20, 480
 # Above this a grid is stored with a palette of 256 colors, which is hard to tell apart and a third of the size.
 _LARGE_GRID = 2_000_000
 
@@ -37,17 +42,53 @@ def draw_grid(
         ("shown", truth),
         *((one_line(get_row(name).label, 60), pictures) for name, pictures in images.items()),
     ]
+    return labelled_grid([GridRow(label, [to_pil(pictures[item]) for item in chosen]) for label, pictures in labelled])
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """Pictures that stand beside each other.
+
+    Args:
+        label: What they are; it may have several lines.
+        pictures: One a column; None leaves its place empty.
+        texts: A few characters below each; none at all for a row without.
+    """
+
+    label: str
+    pictures: Sequence[Image.Image | None]
+    texts: Sequence[str] = ()
+
+
+def labelled_grid(rows: Sequence[GridRow], lines: Sequence[str] = ()) -> Image.Image:
+    """Rows of pictures below each other, each behind its label, and sentences below them all.
+
+    Args:
+        rows: As many pictures in each.
+        lines: The sentences; they are broken where the grid ends.
+    """
     font = ImageFont.load_default(_LABEL_SIZE)
-    label_width = int(max(font.getlength(label) for label, _ in labelled)) + 2 * _MARGIN
-    width = label_width + len(chosen) * (TILE + _GAP) - _GAP + _MARGIN
-    height = 2 * _MARGIN + len(labelled) * (TILE + _GAP) - _GAP
-    canvas = Image.new("RGB", (width, height), _PAGE)
+    label_width = int(max(font.getlength(line) for row in rows for line in row.label.splitlines())) + 2 * _MARGIN
+    width = label_width + len(rows[0].pictures) * (TILE + _GAP) - _GAP + _MARGIN
+    said = [line for sentence in lines for line in _broken(sentence, max(width, _LEAST_TEXT) - 2 * _MARGIN, font)]
+    heights = [TILE + _GAP + (_LINE if row.texts else 0) for row in rows]
+    height = 2 * _MARGIN + sum(heights) - _GAP + (_MARGIN + len(said) * _LINE if said else 0)
+    canvas = Image.new("RGB", (max(width, _LEAST_TEXT) if said else width, height), _PAGE)
     pen = ImageDraw.Draw(canvas)
-    for number, (label, pictures) in enumerate(labelled):
-        top = _MARGIN + number * (TILE + _GAP)
-        pen.text((label_width - _MARGIN, top + TILE // 2), label, fill=_INK, font=font, anchor="rm")
-        for column, item in enumerate(chosen):
-            canvas.paste(_tile(pictures[item]), (label_width + column * (TILE + _GAP), top))
+    top = _MARGIN
+    for row, row_height in zip(rows, heights, strict=True):
+        place = (label_width - _MARGIN, top + TILE // 2)
+        pen.text(place, row.label, fill=_INK, font=font, anchor="rm", align="right")
+        for column, picture in enumerate(row.pictures):
+            left = label_width + column * (TILE + _GAP)
+            if picture is not None:
+                canvas.paste(_tile(picture), (left, top))
+            if row.texts:
+                below = (left + TILE // 2, top + TILE + _LINE // 2)
+                pen.text(below, row.texts[column], fill=_INK, font=font, anchor="mm")
+        top += row_height
+    for number, line in enumerate(said):
+        pen.text((_MARGIN, top + _MARGIN - _GAP + number * _LINE), line, fill=_INK, font=font)
     return canvas
 
 
@@ -67,12 +108,24 @@ def encode_png(picture: Image.Image) -> bytes:
     return _png(picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
 
 
-def _tile(picture: Tensor) -> Image.Image:
+def _broken(sentence: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """A sentence in lines of so many pixels."""
+    lines: list[str] = []
+    for word in sentence.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _tile(picture: Image.Image) -> Image.Image:
     """A picture in a square tile; few pixels are shown as squares, many are smoothed."""
-    image = to_pil(picture).convert("RGB")
+    image = picture.convert("RGB")
     scale = TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    smooth = min(image.size) >= 48
+    smooth = min(image.size) >= SMOOTH_FROM
     tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
     resized = image.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
     tile.paste(resized, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))

@@ -36,6 +36,19 @@ LFS_SUFFIX = (
     ".h5",
 )
 LFS_MIN = 10 * 1024 * 1024
+SPACE_README = """---
+title: {title}
+emoji: 🚀
+colorFrom: gray
+colorTo: blue
+sdk: {sdk}
+sdk_version: 6.5.1
+app_file: app.py
+pinned: false
+---
+
+Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference
+"""
 TOKENS = {"hf_test": "tester", "hf_reader": "reader"}
 
 
@@ -168,6 +181,24 @@ def create_app(root):
             return err(403, "You don't have the rights to write here.")
         return None
 
+    def stored(data):
+        oid = git_oid(data)
+        (s.root / "blobs" / oid).write_bytes(data)
+        return {"oid": oid, "size": len(data)}
+
+    async def variables(q):
+        r, _sha, e = find(q)
+        if refused := e or not_authed(q):
+            return refused
+        if q.method != "GET":
+            b = await q.json()
+            if q.method == "DELETE":
+                r["variables"].pop(b["key"], None)
+            else:
+                r["variables"][b["key"]] = b["value"]
+            s.put(r)
+        return JSONResponse({key: {"value": value} for key, value in r["variables"].items()})
+
     async def create(q):
         if refused := not_authed(q):
             return refused
@@ -187,7 +218,12 @@ def create_app(root):
                 "tags": {},
                 "commits": {},
             }
-            new_commit(r, "main", {}, "initial commit")
+            tree = {}
+            if kind == "space":
+                r["variables"] = {each["key"]: each["value"] for each in b.get("variables") or []}
+                # As the Hub does: a Space has a page from the first commit on.
+                tree["README.md"] = stored(SPACE_README.format(title=b["name"], sdk=b["sdk"]).encode())
+            new_commit(r, "main", tree, "initial commit")
         return JSONResponse({"url": url, "name": rid, "id": rid})
 
     async def delete(q):
@@ -284,10 +320,7 @@ def create_app(root):
                     if v.get("parentCommit") and v["parentCommit"] != sha:
                         return err(412, "A commit has happened since. Please refresh and try again.")
                 elif item["key"] == "file":
-                    data = base64.b64decode(v["content"])
-                    oid = git_oid(data)
-                    (s.root / "blobs" / oid).write_bytes(data)
-                    tree[v["path"]] = {"oid": oid, "size": len(data)}
+                    tree[v["path"]] = stored(base64.b64decode(v["content"]))
                 elif item["key"] == "lfsFile":
                     p = s.root / "lfs" / v["oid"]
                     if not p.exists():
@@ -514,6 +547,7 @@ def create_app(root):
         Route(api + "/commits/{rev}", commits),
         Route(api + "/tag/{rev}", tag, methods=["POST", "DELETE"]),
         Route(api + "/branch/{rev}", branch, methods=["POST", "DELETE"]),
+        Route(api + "/variables", variables, methods=["GET", "POST", "DELETE"]),
         Route(api + "/revision/{rev}", info),
         Route(api, info),
         *[Route(f"/api/{k}s", listing) for k in PREFIX],
