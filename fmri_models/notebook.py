@@ -126,15 +126,18 @@ class Reconstructions:
         """The pictures as a table, a column an item; each is there pixel for pixel, with a description."""
         lines = "".join(self._html_row(*row) for row in self._rows())
         plain = 'style="background: none; border: none"'
-        heads = "".join(
-            f'<th scope="col" style="text-align: center; font-weight: normal; border: none">{_escaped(name, 24)}</th>'
-            for name in self.names
+        head = (
+            'scope="col" style="text-align: center; font-weight: normal; border: none; padding: 2px; '
+            f'max-width: {TILE}px; overflow-wrap: anywhere"'
         )
+        heads = "".join(f"<th {head}><small>{_escaped(name, 60)}</small></th>" for name in self.names)
         told = "".join(f'<p style="margin: 0.2em 0">{_escaped(sentence, 2000)}</p>' for sentence in self.sentences)
         return (
             f'<figure style="margin: 0; max-width: 100%">'
             f'<p style="margin: 0.2em 0"><strong>{_escaped(self.title, 500)}</strong></p>'
-            f'<div style="overflow-x: auto"><table style="border-collapse: collapse; border: none; background: none">'
+            # Whoever scrolls by keys has to be able to stand there.
+            f'<div style="overflow-x: auto" tabindex="0" role="region" aria-label="Pictures">'
+            f'<table style="border-collapse: collapse; border: none; background: none">'
             f"<thead><tr {plain}><td {plain}></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
             f"<figcaption><small>{told}</small></figcaption></figure>"
         )
@@ -171,7 +174,8 @@ class Reconstructions:
             below = f"<br><small>{_escaped(texts[item], 40)}</small>" if texts else ""
             shown = "–" if picture is None else _html_picture(picture, self._described(label, item))
             cells.append(f'<td style="{style}">{shown}{below}</td>')
-        row_head = f'<th scope="row" style="text-align: right; font-weight: normal; border: none">{lines}</th>'
+        beside = "text-align: right; font-weight: normal; border: none; white-space: nowrap"
+        row_head = f'<th scope="row" style="{beside}">{lines}</th>'
         return f'<tr style="background: none">{row_head}{"".join(cells)}</tr>'
 
     def _described(self, label: str, item: int) -> str:
@@ -382,9 +386,12 @@ def _drawn(pipeline: FmriToImagePipeline, items: _Items, drawing: SeededDrawing)
 
 
 def _in_words(settings: dict[str, Any], seed: int) -> str:
-    """Such as "20 inference steps, guidance scale 3.5, seed 0"."""
+    """Such as "20 inference steps, guidance scale 3.5, 4 candidates, seed 0"."""
     said = []
     for name, value in settings.items():
+        if name == "selection":
+            said.append("chosen by the brain" if value == "brain" else f"the {value} taken")
+            continue
         words = name.replace("_", " ")
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         said.append(f"{shown} {words.removeprefix('num ')}" if name.startswith("num_") else f"{words} {shown}")

@@ -137,6 +137,9 @@ def test_trials_that_were_learned_from_are_said(tmp_path):
     assert show(pipeline, trials["test"], num=2).notes == []
     (note,) = show(pipeline, trials["train"], num=2).notes
     assert note.startswith("6 of these 6 trials are none of the test trials")
+    with pytest.warns(UserWarning, match="num_candidates has no effect"):
+        seen = show(pipeline, trials["test"], num=1, candidates=True, num_candidates=2)
+    assert seen.candidates == [] and "there are no candidates" in seen.notes[0]
     other = write_small_table(tmp_path / "other", subjects=("subj02",), name="other", noise=0.4)
     (note,) = show(pipeline, fmri_models.TrialTable.open(other).trials("subj02", "train"), num=2).notes
     assert note.startswith("The pipeline has learned from 2 of these 2 pictures (picture000, picture001)")
@@ -179,7 +182,7 @@ def test_names_are_no_markup_and_grey_and_missing_pictures_are_shown():
         ({"steps": 3}, "no 'steps'"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"selection": "oracle"}, "selection is 'oracle'"),
-        ({"candidates": True}, "candidates=True shows the pictures among which one is chosen"),
+        ({"candidates": True, "num_candidates": 1}, "candidates=True shows the pictures among which one is chosen"),
         ({"subject": "subj02"}, "The trials are of subj01"),
         ({"session": 1}, "leave session= out"),
     ],
@@ -200,7 +203,7 @@ def test_what_is_no_pattern_is_a_sentence(example):
         (betas * np.nan, {}, "NaN"),
         (betas, {"subject": "anna"}, "anna"),
         (betas, {"subject": ["subj01"]}, "expected one name"),
-        (np.zeros((0, betas.shape[1]), np.float32), {}, "The patterns"),
+        (np.zeros((0, betas.shape[1]), np.float32), {}, "not empty"),
         (betas[None], {"session": 1}, "The patterns have the shape (1, 1, 1000)"),
     ]:
         with pytest.raises(FmriModelsError, match=re.escape(message)):
