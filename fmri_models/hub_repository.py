@@ -545,6 +545,11 @@ def _not_uploaded(repo_id: str, error: BaseException) -> str:
             f"The Hub does not let your token write to {repo_id} ({_reason(error)}); log in with `hf auth login`, "
             "with a token that may write there."
         )
+    if status == 402:
+        return (
+            f"The Hub makes {repo_id} only for accounts that pay for it ({_reason(error)}); see its prices, or name one "
+            "that is there already."
+        )
     return (
         f"{repo_id} could not be uploaded to the Hub ({_reason(error)}); check the name and the network and try again."
     )

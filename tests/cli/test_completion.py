@@ -41,6 +41,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["prepare", "arr"], ["arrays"]),
         (["convert", "m"], ["mindbridge", "mindeye", "mindvis"]),
         (["subjects", "l"], ["list", "load"]),
+        (["push"], ["push", "push-space"]),
+        (["push-space", "--w"], ["--wheel"]),
     ],
 )
 def test_bash(script, words, expected):

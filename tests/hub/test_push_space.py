@@ -18,7 +18,7 @@ from fmri_models.hub import own_wheel as wheels
 from fmri_models.hub.own_wheel import OwnWheel, own_wheel
 from fmri_models.hub.space_readme import space_readme
 from fmri_models.project import clone_folder
-from tests.hub.loopback_hub import SPACE_README, running
+from tests.hub.loopback_hub import SPACE_README, Fault, running
 from tests.small_table import write_small_table
 
 METADATA = """Metadata-Version: 2.4
@@ -303,13 +303,15 @@ def seen(name):
 @pytest.fixture
 def hub(tmp_path, repository):
     """Runs code after `_PRELUDE` against a server; what it leaves as `found` comes back."""
-    with running(tmp_path / "server") as url:
+    server = running(tmp_path / "server")
+    with server as url:
         environment = {
             **os.environ, "HF_ENDPOINT": url, "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path / "home"),
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
 
-        def run(code):
+        def run(code, *faults):
+            server.faults[:] = faults
             done = subprocess.run(
                 [sys.executable, "-c", f"{_PRELUDE}\n{code}\nprint(json.dumps(found))"],
                 cwd=repository, env=environment, capture_output=True, text=True, timeout=300,
@@ -364,8 +366,9 @@ found.append([run("tester/page", *newer, *shown), seen("tester/page")])
 
 
 def test_what_the_hub_refuses_is_a_sentence(hub, wheel):
-    found = hub(f"""
+    code = f"""
 wheel, found = ("--wheel", {str(wheel)!r}), {{}}
+found["paid"] = run("tester/closed", *wheel)["error"]
 os.environ["HF_TOKEN"] = "hf_reader"
 found["reader"] = run("tester/closed", *wheel)["error"]
 os.environ["HF_TOKEN"] = "hf_test"
@@ -377,8 +380,20 @@ api.upload_file(path_or_fileobj=b"import gradio", path_in_repo="app.py", repo_id
 found["other"] = run("tester/other", *wheel)["error"]
 found["commit"] = run("tester/closed", *wheel, "--private")["commit"]
 found["private"] = seen("tester/closed")["private"]
-""")
+api.create_repo("tester/model"), api.create_repo("tester/table", repo_type="dataset")
+found["half"] = run("tester/closed", *wheel, "--model", "tester/model", "--data", "tester/table")["error"]
+found["again"] = run("tester/closed", *wheel, "--model", "tester/model", "--data", "tester/table")["variables"]
+"""
+    found = hub(code, Fault("POST", "/api/repos/create", 402), Fault("POST", "/variables$", 403))
+    assert "only for accounts that pay for it" in found["paid"]
     assert "does not let your token write" in found["reader"]
     assert "There is no repository tester/no-such-pipeline on the Hub" in found["absent"] and not found["made"]
     assert "has another app (app.py), which would be lost" in found["other"]
     assert found["commit"] and found["private"]
+    assert found["half"].startswith("The files of tester/closed are uploaded, and its variable FMRI_MODEL is not set")
+    assert found["again"] == {"FMRI_MODEL": "tester/model", "FMRI_DATA": "tester/table"}
+
+
+def test_without_a_network_a_sentence_says_so(wheel, capsys):
+    assert main(["push-space", "user/name", "--wheel", str(wheel)]) == 1
+    assert "user/name could not be uploaded to the Hub" in capsys.readouterr().err
