@@ -547,8 +547,8 @@ def _not_uploaded(repo_id: str, error: BaseException) -> str:
         )
     if status == 402:
         return (
-            f"The Hub makes {repo_id} only for accounts that pay for it ({_reason(error)}); see its prices, or name one "
-            "that is there already."
+            f"The Hub makes {repo_id} only for accounts that pay for it ({_reason(error)}); see its prices, or name "
+            "one that is there already."
         )
     return (
         f"{repo_id} could not be uploaded to the Hub ({_reason(error)}); check the name and the network and try again."
