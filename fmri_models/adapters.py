@@ -162,6 +162,18 @@ def without_adapter_layers(*networks: nn.Module) -> Iterator[None]:
             parent._modules[name] = layer
 
 
+def switch_on_copies(model: nn.Module) -> None:
+    """Switches on copies of whole modules that adapters train (`modules_to_save`).
+
+    `disable_adapters` of transformers switches them off with the rest, and its `enable_adapters` leaves them off.
+    """
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    for each in model.modules():
+        if isinstance(each, AuxiliaryTrainingWrapper):
+            each.enable_adapters(True)
+
+
 def remove_adapter_layers(network: Any) -> None:
     """Takes all adapters out of a network for good; its own weights stay as they are."""
     _taken_out(network)

@@ -1,7 +1,7 @@
 """Adding, saving and loading of one subject of a brain model."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -113,12 +113,12 @@ class HasSubjects:
         """
         model: Any = self
         self.config.subject_index(name)
-        self._check_has_layers()
+        self._check_can_be_alone(has_processor)
         with weights_in_place(model):
             state = to_precision(subject_state(model, name), checked_dtype(dtype), f"The subject {name}")
             base = base_digests(model, self.config, model.dtype)
+            has_adapter = self.write_subject_adapter(name, folder / SUBJECT_ADAPTER_FOLDER, checked_dtype(dtype))
         save_file(state, folder / SUBJECT_WEIGHTS_FILE, metadata={"format": "pt"})
-        has_adapter = self.write_subject_adapter(name, folder / SUBJECT_ADAPTER_FOLDER, checked_dtype(dtype))
         count = self.config.voxels_by_subject[name]
         SubjectRecord(self.config.model_type, name, count, base, has_processor, has_adapter).save(folder)
 
@@ -151,7 +151,7 @@ class HasSubjects:
                 f"{what} belongs to a model of the type {one_line(repr(record.method), 80)}; this is a "
                 f"{type(self).__name__} ({self.config.model_type!r}): load it into the base that it was trained with."
             )
-        self._check_has_layers()
+        self._check_can_be_alone(record.has_processor)
         self._check_new_subject(record.subject, record.num_voxels)
         with weights_in_place(model):
             if not is_base(record, model, self.config, model.dtype):
@@ -225,11 +225,17 @@ class HasSubjects:
             )
         refuse_unnamed(model, self.config.subject_names)
 
-    def _check_has_layers(self) -> None:
+    def _check_can_be_alone(self, has_processor: bool) -> None:
+        """Refuses a subject's folder in which there would be nothing, or not all, that belongs to the subject.
+
+        Of a method that reads all subjects by the same weights, that is the processor's statistics.
+        """
         if not self.has_subject_layers:
+            if has_processor:
+                return
             raise FmriModelsError(
-                f"{type(self).__name__} reads all subjects by the same weights and has no layers of a subject; save "
-                "or load the model itself."
+                f"{type(self).__name__} reads all subjects by the same weights and has no layers of a subject; save it "
+                "with its processor's statistics (save_subject() of the pipeline), or save the model itself."
             )
         model: Any = self
         if not subject_modules(model):
@@ -249,6 +255,23 @@ class HasSubjects:
         for config in _configurations(model):
             config.subject_names = [*config.subject_names, name]
             config.num_voxels = [*config.num_voxels, num_voxels]
+
+
+def remove_subjects(model: nn.Module, names: Sequence[str]) -> None:
+    """Takes subjects out of a brain model, with their layers; the others keep their order.
+
+    Args:
+        model: The model, which is changed.
+        names: Some of its subjects.
+    """
+    if not names:
+        return
+    for container in subject_modules(model).values():
+        for name in names:
+            container.remove(name)
+    for config in _configurations(model):
+        kept = {name: width for name, width in config.voxels_by_subject.items() if name not in names}
+        config.subject_names, config.num_voxels = list(kept), list(kept.values())
 
 
 def what_names_subjects(model: nn.Module) -> list[Any]:

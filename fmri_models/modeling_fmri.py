@@ -21,6 +21,7 @@ from .adapters import (
     check_own_patterns,
     has_adapter_layers,
     put_adapter,
+    switch_on_copies,
     unwrapped,
 )
 from .component_index import package_on_card, what_lies_in
@@ -50,6 +51,7 @@ from .subject_adapters import (
     SUBJECT_ADAPTER_FILES,
     SUBJECT_ADAPTERS,
     adapted_subjects,
+    as_first_adapter,
     by_adapter,
     check_only_of_subjects,
     read_subject_adapter,
@@ -528,6 +530,22 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
             finally:
                 self._hf_peft_config_loaded = adapted
 
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """Puts a new PEFT adapter on the model, which alone is to be trained then, as in `PreTrainedModel.add_adapter`.
+
+        Beside adapters of subjects it is one that all rows see, while it is active.
+
+        Raises:
+            FmriModelsError: The model has adapters of subjects, and this is no LoRA.
+        """
+        with as_first_adapter(self, getattr(adapter_config, "peft_type", "LORA")):
+            super().add_adapter(adapter_config, adapter_name)
+
+    def enable_adapters(self) -> None:
+        """Switches adapters on again after `disable_adapters`, copies of whole modules among them."""
+        super().enable_adapters()
+        switch_on_copies(self)
+
     def load_adapter(
         self,
         peft_model_id: str | os.PathLike | None = None,
@@ -567,7 +585,9 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         ):
             kwargs = {name: value for name, value in kwargs.items() if name not in FETCH_OPTIONS}
             return super().load_adapter(str(folder), adapter_name, *args, use_safetensors=True, **given, **kwargs)
-        return put_adapter(self, folder, adapter_name, is_trainable)
+        peft_type = read_object(folder / ADAPTER_CONFIG_FILE, "adapter's configuration", MEND).get("peft_type")
+        with as_first_adapter(self, peft_type):
+            return put_adapter(self, folder, adapter_name, is_trainable)
 
 
 def _check_device_map(device_map: Any, what: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +58,7 @@ from .records import import_path
 from .registry import card_writer
 from .remote_code import additions
 from .saving import merged_folder, warn_of_pickles
-from .subject_adapters import adapted_subjects, check_only_of_subjects
+from .subject_adapters import adapted_subjects, check_only_of_subjects, merge_subject
 from .subject_folder import no_longer_needed as subject_files_no_longer_needed
 from .subject_folder import size_of, subject_folder, upload_subject
 from .swapping import recover, written_files
@@ -318,11 +318,35 @@ class StoredPipeline(HoldsGenerator):
             self.processor.put_subject(record.subject, statistics)
         return record.subject
 
+    def merge_subject(self, name: str) -> None:
+        """Adds a subject's LoRA to the weights, for good, and parts with all other subjects.
+
+        What the pipeline was trained on stays known, and the report that it came with is left out when it is saved: it
+        may be about others. Load another copy for them.
+
+        Args:
+            name: One of its subjects with an adapter on the shared weights.
+
+        Raises:
+            FmriModelsError: It is unknown or has none, or as [`~fmri_models.subject_adapters.merge_subject`]. The
+                pipeline then is as before.
+        """
+        processor = self.processor.subset([name])
+        with self._noting(lambda provenance: provenance.disclaim(set(), has_adapter=False)):
+            merge_subject(unwrapped(self.brain_model), name)
+            self.register_modules(processor=processor)
+
     @contextmanager
     def _noting_subject(
         self, name: str, record: TrainingRecord | None = None, conversion: ConversionRecord | None = None
     ) -> Iterator[None]:
-        """Notes that a subject was added inside the block, which is another change than that of weights.
+        """Notes that a subject was added inside the block; see [`_noting`]."""
+        with self._noting(lambda provenance: provenance.note_subject(name, record, conversion)):
+            yield
+
+    @contextmanager
+    def _noting(self, note: Callable[[Provenance], None]) -> Iterator[None]:
+        """Notes what is done to subjects inside the block, which is another change than that of weights.
 
         If the block or the note fails, model, processor and provenance are as before.
         """
@@ -337,7 +361,7 @@ class StoredPipeline(HoldsGenerator):
             if is_unchanged:
                 with weights_in_place(*self._networks()):
                     noted.components = LoadedComponents.of(self)
-            noted.note_subject(name, record, conversion)
+            note(noted)
             self._provenance = noted
 
     def push_to_hub(

@@ -1,7 +1,8 @@
 """LoRA that belongs to one subject, on the parts of a brain model that all subjects share.
 
 Such an adapter of PEFT is named after its subject. Rows of different subjects are decoded in groups: those of a subject
-with an adapter see this one, those of others see the model as it is without any.
+with an adapter see this one, those of others none of these. An adapter that a user has put on the model besides, and
+that is active, all rows see; `disable_adapters()` of transformers switches all of them off.
 """
 
 import inspect
@@ -24,9 +25,11 @@ from .adapters import (
     adapters_of,
     check_adapter,
     put_adapter,
+    remove_adapter_layers,
     without_adapter_layers,
 )
 from .errors import FmriModelsError
+from .model_subjects import remove_subjects
 from .names import did_you_mean, listed, one_line
 from .reading import read_object
 from .saving import json_text
@@ -118,7 +121,7 @@ def put_subject_lora(
     others = _taken_for(model, layers)
     options: dict[str, Any] = {"r": r, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": list(layers)}
     learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _others_as_they_are(model, subject):
         torch.manual_seed(seed)
         try:
             peft.inject_adapter_in_model(peft.LoraConfig(**options, exclude_modules=others or None), model, name)
@@ -134,7 +137,6 @@ def put_subject_lora(
         parameter.requires_grad_(id(parameter) in learned)
     for parameter in added.values():
         parameter.requires_grad_(True)
-    use_subject(model, subject)
     return added
 
 
@@ -145,18 +147,58 @@ def subject_lora_parameters(model: nn.Module, subject: str) -> dict[str, nn.Para
 
 
 def use_subject(model: nn.Module, subject: str | None) -> None:
-    """Has the model compute with a subject's adapter and no other from now on; None, or one without: with none."""
-    if not adapters_of(model):
-        return
-    name = None if subject is None else adapter_name(subject)
-    known = name in adapters_of(model)
-    for layer in _adapted_layers(model):
-        _activate(layer, [str(name)] if known else [], not known)
+    """Has the model compute with a subject's adapter, and no other subject's, from now on; None, or one without: none.
+
+    Adapters that are no subject's stay as they are, and all are off for as long as a user has switched them off.
+    """
+    _activate(model, subject, _active_besides(model))
+
+
+def rest_adapters(model: nn.Module) -> None:
+    """Leaves the adapters of subjects as they are after loading: none is active, and none asks for gradients."""
+    use_subject(model, None)
+    for subject in adapted_subjects(model):
+        for parameter in subject_lora_parameters(model, subject).values():
+            parameter.requires_grad_(False)
+
+
+@contextmanager
+def as_first_adapter(model: nn.Module, peft_type: Any) -> Iterator[None]:
+    """Inside the block, a user's adapter is put on a model with adapters of subjects as on one that has none.
+
+    PEFT freezes all other weights when it puts the first adapter on a model, and none with a later one: whoever then
+    trains what asks for gradients would train the whole model.
+
+    Args:
+        model: The brain model.
+        peft_type: Which of PEFT's methods the adapter is of.
+
+    Raises:
+        FmriModelsError: The model has adapters of subjects, and this is no LoRA.
+    """
+    if adapted_subjects(model) and peft_type != "LORA":
+        # It would be put around theirs, and stay there when it is deleted: theirs could not be saved any more.
+        raise FmriModelsError(
+            f"An adapter of PEFT's method {one_line(getattr(peft_type, 'value', peft_type), 40)} can't stand beside "
+            "adapters of subjects, which are LoRA; use LoRA, or merge theirs into a model of their own "
+            "(fmri_models.subject_adapters.merge_subject)."
+        )
+    names = adapters_of(model)
+    of_subjects = names and len(adapted_subjects(model)) == len(names)
+    frozen = [each for each in model.parameters() if each.requires_grad] if of_subjects else []
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    except BaseException:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        raise
 
 
 def check_only_of_subjects(model: Any) -> None:
-    """Refuses a model whose adapters are not all of its subjects, or are merged into its weights: they could not be
-    loaded again.
+    """Refuses a model whose adapters could not be loaded again as they are: not all are of its subjects, or they are
+    switched off, or merged into its weights.
 
     Raises:
         FmriModelsError: Names one that is not.
@@ -168,6 +210,11 @@ def check_only_of_subjects(model: Any) -> None:
                 f"The brain model has adapters of subjects and the adapter {one_line(repr(name), 80)}, which is none "
                 "of them; remove that with brain_model.delete_adapter(name)."
             )
+    if any(layer.disable_adapters for layer in _adapted_layers(model)):
+        raise FmriModelsError(
+            "The adapters of subjects are switched off in the brain model and would be on in what is saved; switch "
+            "them on with brain_model.enable_adapters()."
+        )
     if any(getattr(layer, "merged", False) for layer in _adapted_layers(model)):
         raise FmriModelsError(
             "An adapter of a subject is merged into the brain model's weights and still beside them; take it back with "
@@ -185,10 +232,11 @@ def write_subject_adapter(model: Any, subject: str, folder: Path, dtype: torch.d
         dtype: Of the saved weights; None leaves theirs.
 
     Raises:
-        FmriModelsError: Values are not finite, or not in that precision.
+        FmriModelsError: Values are not finite, or not in that precision; or as [`check_only_of_subjects`].
     """
     import peft
 
+    check_only_of_subjects(model)
     name = adapter_name(subject)
     folder.mkdir(parents=True, exist_ok=True)
     config = model.peft_config[name]
@@ -219,12 +267,12 @@ def read_subject_adapter(model: Any, subject: str, folder: Path) -> None:
     _check_changes_no_others(model, folder)
     learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     training = model.training
-    with unchanged_on_errors([model], (getattr(model, "peft_config", None) or {}).values()):
+    configs = (getattr(model, "peft_config", None) or {}).values()
+    with unchanged_on_errors([model], configs), _others_as_they_are(model, None):
         put_adapter(model, folder, adapter_name(subject), is_trainable=False)
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in learned)
     model.train(training)
-    use_subject(model, None)
 
 
 def read_subject_adapters(model: Any, folder: Path) -> None:
@@ -248,7 +296,7 @@ def read_subject_adapters(model: Any, folder: Path) -> None:
 
 @contextmanager
 def as_of_subject(model: Any, subject: str | None) -> Iterator[None]:
-    """Inside the block, the model computes with a subject's adapter and no other; None or one without: with none."""
+    """Inside the block, the model computes with a subject's adapter, and no other subject's; as in [`use_subject`]."""
     layers = _adapted_layers(model)
     if any(getattr(layer, "merged", False) for layer in layers):
         raise FmriModelsError(
@@ -256,43 +304,51 @@ def as_of_subject(model: Any, subject: str | None) -> Iterator[None]:
             "it; take it back with unmerge() of its layers, or keep a model of that subject alone "
             "(fmri_models.subject_adapters.merge_subject)."
         )
-    before = [(each.active_adapters, each.disable_adapters) for each in layers]
+    before = [list(each.active_adapters) for each in layers]
     try:
         use_subject(model, subject)
         yield
     finally:
-        for layer, (active, disabled) in zip(layers, before, strict=True):
-            _activate(layer, list(active), disabled)
+        for layer, active in zip(layers, before, strict=True):
+            layer._active_adapter = active
 
 
 def merge_subject(model: Any, subject: str) -> Any:
-    """Adds a subject's LoRA to the weights, for good: the model decodes that subject alone as before.
+    """Adds a subject's LoRA to the weights, for good, and parts with all others, who would be decoded otherwise.
 
-    It keeps the names and layers of the others, which read the changed weights and decode otherwise from then on.
+    Of a pipeline, `pipe.merge_subject` also takes their statistics out of the processor.
 
     Args:
         model: The brain model, which is changed itself and returned; load another copy to keep one.
         subject: One of its subjects with an adapter.
 
     Returns:
-        The model, without adapters.
+        The model of that subject alone, without adapters; it reads as many columns as the subject has.
 
     Raises:
-        FmriModelsError: The subject has no adapter.
+        FmriModelsError: The subject has no adapter, the model has adapters that are no subject's, or weights would not
+            be finite. The model then is as before.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
+    model.config.subject_index(subject)
     if subject not in adapted_subjects(model):
         raise FmriModelsError(f"{one_line(repr(subject), 80)} has no adapter that could be merged into the model.")
-    layers = [(name, each) for name, each in model.named_modules() if isinstance(each, BaseTunerLayer)]
-    for name, layer in layers:
-        tuner: Any = layer
-        if adapter_name(subject) in tuner.lora_A:
-            tuner.merge(safe_merge=True, adapter_names=[adapter_name(subject)])
-        parent, _, last = name.rpartition(".")
-        model.get_submodule(parent)._modules[last] = tuner.get_base_layer()
-    for attribute in ("peft_config", "_hf_peft_config_loaded"):
-        model.__dict__.pop(attribute, None)
+    check_only_of_subjects(model)
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise FmriModelsError(
+            f"Weights of {type(model).__name__} are kept elsewhere (offloaded), where nothing can be merged into them; "
+            "load the model without offloading."
+        )
+    own = [layer for layer in _adapted_layers(model) if adapter_name(subject) in layer.lora_A]
+    for layer in own:
+        if not bool((layer.weight + layer.get_delta_weight(adapter_name(subject))).isfinite().all()):
+            raise FmriModelsError(
+                f"With the adapter of {one_line(repr(subject), 80)}, weights of {type(model).__name__} are not finite "
+                f"in {layer.weight.dtype}; load the model in a wider dtype to merge it."
+            )
+    for layer in own:
+        layer.merge(adapter_names=[adapter_name(subject)])
+    remove_adapter_layers(model)
+    remove_subjects(model, [name for name in model.config.subject_names if name != subject])
     return model
 
 
@@ -314,6 +370,11 @@ def by_adapter(method: _Method) -> _Method:
         adapted = adapted_subjects(model)
         if not adapted or getattr(model, "_computes_group", False) or (is_forward and model.training):
             return method(model, fmri, subject_ids, *args, **kwargs)
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined] # documented
+            raise FmriModelsError(
+                "Rows of subjects with adapters of their own are computed in groups, which a graph that is exported or "
+                "traced would keep as they are now; export a model of one subject (pipeline.merge_subject(name))."
+            )
         kwargs |= dict(zip(further, args, strict=False))
         names, ids = model.config.subject_names, model.subject_indices(subject_ids, len(fmri)).tolist()
         groups: dict[str | None, list[int]] = {}
@@ -384,10 +445,36 @@ def _adapted_layers(model: nn.Module) -> list[Any]:
     return [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
 
 
-def _activate(layer: Any, names: list[str], disabled: bool) -> None:
-    # Not `set_adapter`, which would ask for gradients.
-    layer._active_adapter = [name for name in names if name in layer.lora_A] or names
-    layer._disable_adapters = disabled
+def _active_besides(model: Any) -> list[str]:
+    """Names of the active adapters that are no subject's."""
+    of_subjects = {adapter_name(subject) for subject in model.config.subject_names}
+    active = (name for layer in _adapted_layers(model) for name in layer.active_adapters)
+    return [name for name in dict.fromkeys(active) if name not in of_subjects and name in adapters_of(model)]
+
+
+@contextmanager
+def _others_as_they_are(model: nn.Module, subject: str | None) -> Iterator[None]:
+    """After the block, which puts a subject's adapter on a model, that is active, or none, and others are as before."""
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    besides, is_off = _active_besides(model), any(each.disable_adapters for each in _adapted_layers(model))
+    # Copies of whole modules that an adapter trains, which PEFT switches as well.
+    copies: list[Any] = [each for each in model.modules() if isinstance(each, AuxiliaryTrainingWrapper)]
+    before = [each._active_adapter for each in copies]
+    yield
+    _activate(model, subject, besides)
+    for layer in _adapted_layers(model):
+        layer._disable_adapters = is_off
+    for each, active in zip(copies, before, strict=True):
+        each._active_adapter = active
+
+
+def _activate(model: Any, subject: str | None, besides: Sequence[str]) -> None:
+    """Has layers compute with a subject's adapter and with those besides, as far as they have them."""
+    own = [] if subject is None else [adapter_name(subject)]
+    for layer in _adapted_layers(model):
+        # Not `set_adapter`, which would ask for gradients.
+        layer._active_adapter = [name for name in (*own, *besides) if name in layer._get_available_adapters()]
 
 
 def _lies_in(name: str, part: str) -> bool:

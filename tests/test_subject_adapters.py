@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,9 @@ from fmri_models.subject_adapters import (
     put_subject_lora,
     read_subject_adapter,
     shared_layers,
+    subject_lora_parameters,
 )
+from fmri_models.subject_modules import subject_modules
 from tests.models.linear.test_modeling_linear import TestLinearModel as Linear
 from tests.models.mindeye.test_modeling_mindeye import TestMindEyeModel as MindEye
 from tests.test_modeling_common import SUBJECTS
@@ -76,11 +79,34 @@ def test_two_subjects_have_their_own(brain):
     both = decoded(model, fmri, ROWS)
     torch.testing.assert_close(both[[0, 2]], first[[0, 2]], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(both[1], first[1])
+    widths = model.config.voxels_by_subject
     merged = merge_subject(model, SUBJECTS[1])
-    assert adapted_subjects(merged) == []
-    torch.testing.assert_close(decoded(merged, fmri, ROWS)[1], both[1], rtol=1e-3, atol=1e-4)
+    assert adapted_subjects(merged) == [] and merged.config.voxels_by_subject == {SUBJECTS[1]: widths[SUBJECTS[1]]}
+    assert {tuple(each.names) for each in subject_modules(merged).values()} == {(SUBJECTS[1],)}
+    # Of its row, so that noise is the same.
+    alone = decoded(merged, fmri[[1, 1], : widths[SUBJECTS[1]]], [SUBJECTS[1]] * 2)
+    torch.testing.assert_close(alone[1], both[1], rtol=1e-3, atol=1e-4)
     with pytest.raises(FmriModelsError, match="has no adapter"):
         merge_subject(model, SUBJECTS[1])
+    with pytest.raises(FmriModelsError, match="is unknown to this model"):
+        merge_subject(model, SUBJECTS[0])
+
+
+def test_what_can_not_be_merged_changes_nothing(brain):
+    model, fmri = brain
+    changed(model, SUBJECTS[0])
+    before = decoded(model, fmri, ROWS)
+    parameters = subject_lora_parameters(model, SUBJECTS[0])
+    last = [values for name, values in parameters.items() if ".lora_B." in name][-1]
+    kept = last.detach().clone()
+    with torch.no_grad():
+        last.fill_(3e38)
+    with pytest.raises(FmriModelsError, match="weights of MindEyeModel are not finite"):
+        merge_subject(model, SUBJECTS[0])
+    with torch.no_grad():
+        last.copy_(kept)
+    assert adapted_subjects(model) == [SUBJECTS[0]] and model.config.subject_names == SUBJECTS
+    torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=0, atol=0)
 
 
 def test_the_call_of_a_model_computes_rows_with_their_own_adapter(brain):
@@ -109,6 +135,13 @@ def test_the_call_of_a_model_computes_rows_with_their_own_adapter(brain):
         with as_of_subject(model, subject):
             seen.append(model(fmri, ROWS).token_embeds)
     assert not torch.allclose(seen[0][1], seen[1][1])
+
+
+def test_a_graph_keeps_no_groups(brain):
+    model, fmri = brain
+    ids = changed(model, SUBJECTS[0]).subject_indices(ROWS, 3)
+    with pytest.raises(Exception, match="computed in groups.*merge_subject"), torch.no_grad():
+        torch.jit.trace(lambda *inputs: model(*inputs, return_dict=False)[0], (fmri, ids))
 
 
 def test_a_method_without_shared_layers():
@@ -206,6 +239,21 @@ def test_a_subjects_adapter_is_saved_in_the_precision_of_its_layers_and_only_if_
     assert not (tmp_path / "none").exists()
 
 
+def test_adapters_of_a_model_whose_weights_are_kept_elsewhere(brain, tmp_path):
+    from accelerate import cpu_offload
+
+    model, fmri = brain
+    expected = decoded(changed(model, SUBJECTS[0]), fmri, ROWS)
+    model.save_subject(SUBJECTS[0], tmp_path / "here")
+    cpu_offload(model, "cpu")
+    torch.testing.assert_close(decoded(model, fmri, ROWS), expected)
+    model.save_subject(SUBJECTS[0], tmp_path / "elsewhere")
+    here, elsewhere = (load_file(tmp_path / name / "adapter" / WEIGHTS) for name in ("here", "elsewhere"))
+    assert here.keys() == elsewhere.keys() and all(torch.equal(here[name], elsewhere[name]) for name in here)
+    with pytest.raises(FmriModelsError, match="without offloading"):
+        merge_subject(model, SUBJECTS[0])
+
+
 def test_rows_of_others_are_not_computed_with_a_merged_adapter(brain):
     model, fmri = brain
     changed(changed(model, SUBJECTS[0], seed=1), SUBJECTS[1], seed=2)
@@ -221,13 +269,122 @@ def test_rows_of_others_are_not_computed_with_a_merged_adapter(brain):
 
 
 def test_other_adapters_beside_are_refused(brain):
-    import peft
-
     model, _ = brain
     changed(model, SUBJECTS[0])
     peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=shared_layers(model)[:1]), model, "mine")
     with pytest.raises(FmriModelsError, match="'mine', which is none of them"):
         check_only_of_subjects(model)
+
+
+OTHERS = {
+    "LoRA": lambda: peft.LoraConfig(r=2, target_modules=r"backbone\.(blocks\.\d+\.linear|output)"),
+    "DoRA": lambda: peft.LoraConfig(r=2, target_modules=r"backbone\.output", use_dora=True),
+    "a copy": lambda: peft.LoraConfig(
+        r=2, target_modules=["backbone.output"], modules_to_save=[f"input.layers.{SUBJECTS[1]}"]
+    ),
+}
+
+
+def filled(model, names):
+    generator = torch.Generator().manual_seed(4)
+    for name in names:
+        values = model.get_parameter(name)
+        values.add_(torch.randn(values.shape, generator=generator) * 0.5)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_an_adapter_of_a_users_own_stands_beside_them(brain, tmp_path, kind):
+    model, fmri = brain
+    plain = decoded(model, fmri, ROWS)
+    changed(model, SUBJECTS[0]).save_pretrained(tmp_path / "base")
+    model.save_subject(SUBJECTS[0], tmp_path / "subject")
+    model = type(model).from_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        before = decoded(model, fmri, ROWS)
+        model.add_adapter(OTHERS[kind](), "mine")
+        # Nothing of it yet; rounding differs with what asks for gradients.
+        torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=1e-4, atol=1e-6)
+    own = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert own and all("mine" in name for name in own)
+    with torch.no_grad():
+        filled(model, own)
+        both = decoded(model, fmri, ROWS)
+        assert not torch.allclose(both[0], before[0]) and not torch.allclose(both[1], before[1])
+        model.set_adapter("mine")
+        torch.testing.assert_close(decoded(model, fmri, ROWS), both)
+        model.disable_adapters()
+        torch.testing.assert_close(decoded(model, fmri, ROWS), plain, rtol=1e-4, atol=1e-5)
+        with pytest.raises(FmriModelsError, match="'mine', which is none of them"):
+            model.save_subject(SUBJECTS[0], tmp_path / "none")
+        model.enable_adapters()
+        torch.testing.assert_close(decoded(model, fmri, ROWS), both)
+        if kind != "a copy":  # whose module PEFT switches to no adapter that has none of it
+            model.set_adapter(f"subject_{SUBJECTS[0]}")
+            torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=1e-4, atol=1e-5)
+        model.delete_adapter("mine")
+        torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=1e-4, atol=1e-5)
+        model.save_pretrained(tmp_path / "again")
+        torch.testing.assert_close(
+            decoded(type(model).from_pretrained(tmp_path / "again"), fmri, ROWS), before, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_subjects_adapter_leaves_a_users_own_as_it_is(brain, tmp_path):
+    model, fmri = brain
+    changed(model, SUBJECTS[0]).save_pretrained(tmp_path / "base")
+    folder = tmp_path / "base" / "subject_adapters" / f"subject_{SUBJECTS[0]}"
+    merged = MindEye().make_model().eval()
+    merged.add_adapter(OTHERS["a copy"](), "mine")
+    with torch.no_grad():
+        filled(merged, [name for name, _ in merged.named_parameters() if "mine" in name])
+        before = decoded(merged, fmri, ROWS)
+        read_subject_adapter(merged, SUBJECTS[0], folder)
+        after = decoded(merged, fmri, ROWS)
+        torch.testing.assert_close(after[1], before[1], rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(after[0], before[0])
+        merged.disable_adapters()
+        off = decoded(merged, fmri, ROWS)
+        read_subject_adapter(merged, SUBJECTS[1], folder)
+        torch.testing.assert_close(decoded(merged, fmri, ROWS), off)
+
+
+def test_a_loaded_adapter_of_a_users_own_is_all_that_is_trained(brain, tmp_path):
+    model, _ = brain
+    other = MindEye().make_model()
+    other.add_adapter(OTHERS["LoRA"]())
+    other.save_pretrained(tmp_path)
+    changed(model, SUBJECTS[0])
+    model.load_adapter(tmp_path, "mine", is_trainable=True)
+    assert all(".mine." in name for name, each in model.named_parameters() if each.requires_grad)
+    fresh = changed(MindEye().make_model(), SUBJECTS[0])
+    learned = [each.requires_grad for each in fresh.parameters()]
+    with pytest.raises(FmriModelsError, match="adapter"):
+        (tmp_path / WEIGHTS).write_bytes(b"no")
+        fresh.load_adapter(tmp_path, "mine")
+    with pytest.raises(ValueError, match="Target modules"):
+        fresh.add_adapter(peft.LoraConfig(target_modules=["nothing"]), "mine")
+    assert [each.requires_grad for each in fresh.parameters()] == learned
+
+
+def test_other_kinds_of_adapters_do_not_go_beside_them(brain, tmp_path):
+    config = peft.IA3Config(target_modules=r"backbone\.blocks\.\d+\.linear", feedforward_modules=[])
+    other = MindEye().make_model()
+    other.add_adapter(config)
+    other.save_pretrained(tmp_path)
+    model, fmri = brain
+    before = decoded(changed(model, SUBJECTS[0]), fmri, ROWS)
+    with pytest.raises(FmriModelsError, match="IA3.*beside adapters of subjects"):
+        model.add_adapter(config, "mine")
+    with pytest.raises(FmriModelsError, match="IA3.*beside adapters of subjects"):
+        model.load_adapter(tmp_path, "mine")
+    torch.testing.assert_close(decoded(model, fmri, ROWS), before, rtol=0, atol=0)
+
+
+def test_adapters_that_are_switched_off_are_not_saved(brain, tmp_path):
+    model, _ = brain
+    changed(model, SUBJECTS[0]).disable_adapters()
+    with pytest.raises(FmriModelsError, match="switched off.*enable_adapters"):
+        model.save_pretrained(tmp_path)
 
 
 def test_the_wrapper_takes_arguments_by_place():

@@ -27,6 +27,7 @@ from fmri_models.training_record import MAX_TRAININGS, LearnedFrom, TrainingReco
 from tests.models.linear import test_modeling_linear as linear
 from tests.models.mindeye import test_modeling_mindeye as mindeye
 from tests.models.mindvis import test_modeling_mindvis as mindvis
+from tests.models.mindvis.test_pipeline_mindvis import TestMindVisPipeline as MindVisPipelines
 from tests.test_modeling_common import SUBJECTS
 
 TESTERS = {"linear": linear.TestLinearModel, "mindeye": mindeye.TestMindEyeModel}
@@ -215,6 +216,30 @@ def test_a_method_without_layers_of_subjects_says_so(tmp_path):
     for act in (partial(model.save_subject, NEW, tmp_path / "x"), partial(model.add_subject, "wide", width + 16)):
         with pytest.raises(FmriModelsError, match="no layers of"):
             act()
+
+
+def test_a_pipelines_subject_without_layers_is_its_statistics(tmp_path):
+    make = MindVisPipelines().make_pipeline
+    torch.manual_seed(0)
+    pipeline = make()
+    pipeline.save_pretrained(tmp_path / "base")
+    processor = pipeline.processor
+    count = processor.subject(processor.subject_names[0]).num_voxels
+    fmri = betas(count)
+    sessions = np.repeat([1, 2], 10)
+    pipeline.add_subject(NEW, fmri, sessions=sessions)
+    assert pipeline.save_subject(NEW, tmp_path / "subject") > 0
+    again = FmriToImagePipeline.from_pretrained(tmp_path / "base")
+    assert again.load_subject(tmp_path / "subject") == NEW
+    features = [each.processor(fmri, subject=NEW, session=sessions)["fmri"] for each in (pipeline, again)]
+    assert torch.equal(*features)
+    with torch.no_grad():
+        next(again.brain_model.parameters()).add_(1)
+    shutil.copytree(tmp_path / "subject", tmp_path / "renamed")
+    stated = (tmp_path / "renamed" / SUBJECT_FILE).read_text()
+    (tmp_path / "renamed" / SUBJECT_FILE).write_text(stated.replace(NEW, "another"))
+    with pytest.raises(FmriModelsError, match="another base"):
+        again.load_subject(tmp_path / "renamed")
 
 
 def test_values_that_half_precision_can_not_hold_are_named(tmp_path):

@@ -97,9 +97,10 @@ def held_out_trials(
     if record is None:
         doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {part} pictures."
         return HeldOut(trials, split, fold, part, doubts=(doubt,))
-    doubts = _doubts(record, table) if is_own else _doubts_on_another_table(record, table, part)
+    stimuli = trials.stimulus_ids.tolist()
+    doubts = _doubts(record, table, subject, stimuli) if is_own else _doubts_on_another_table(record, table, part)
     trainings = record.learned_from or []
-    learned = learned_stimuli(trainings, table, trials.stimulus_ids.tolist(), split, fold)
+    learned = learned_stimuli(trainings, table, stimuli, split, fold)
     if record.learned_from is None and is_own and schema.TEST in record.train_parts:
         learned = set(trials.stimulus_ids.tolist())
     repeats = table.repeats_stimuli(split) if is_own else ""
@@ -284,31 +285,51 @@ def unknown_initial_note(name: str) -> str:
     )
 
 
-def other_table_notes(trainings: Iterable[LearnedFrom], table: TrialTable) -> list[str]:
-    """A sentence on each other table that an initial model, or one before it, has learned from.
+def other_table_notes(
+    trainings: Iterable[LearnedFrom], table: TrialTable, subject: str, stimuli: Sequence[str]
+) -> list[str]:
+    """A sentence on each other table that was learned from, in this training or before it, by which pictures are known.
 
     Of built-in scenes there is none where both tables show such: these have the same pixels wherever they are the same.
+
+    Args:
+        trainings: What was learned from.
+        table: The table whose pictures are tested.
+        subject: Whose test pictures these are.
+        stimuli: Their ids.
     """
     shows_scenes = shows_built_in_scenes(table.name, table.metadata.get("source", ""))
     # Of fMRI alone no picture was learned.
-    learned = (
+    learned = [
         each
         for each in trainings
         if each.fmri_of is None
         and each.pictures != ""
+        and each.table_fingerprint != table.fingerprint
         and not (shows_scenes and each.pictures and shows_built_in_scenes(each.table, each.table_source))
-    )
-    others = dict.fromkeys(each.table for each in learned if each.table_fingerprint != table.fingerprint)
-    return [
-        f"A model that the training started from has learned from another table ({one_line(repr(name), 120)}): whether "
-        "it has learned from these test pictures is known only where they have the same pixels there."
-        for name in others
     ]
+    if not learned:
+        return []
+    ids = sorted(set(stimuli))
+    hashes = table.stimuli.content_hashes(ids)
+    notes = []
+    for name in dict.fromkeys(each.table for each in learned):
+        known = [
+            any(found) for found in zip(*(each.knows(hashes) for each in learned if each.table == name), strict=True)
+        ]
+        what = f"none of the {len(ids)}" if not any(known) else f"{sum(known)} of the {len(ids)}"
+        notes.append(
+            f"The pipeline, or a model that its training started from, has learned from another table too "
+            f"({one_line(repr(name), 120)}): {what} pictures that {one_line(subject, 80)} is tested on "
+            f"{'is' if sum(known) == 1 else 'are'} known to be among those of that table, by their pixels; whether "
+            "others were shown there in another size or format is not known."
+        )
+    return notes
 
 
-def _doubts(record: TrainingRecord, table: TrialTable) -> list[str]:
+def _doubts(record: TrainingRecord, table: TrialTable, subject: str, stimuli: Sequence[str]) -> list[str]:
     doubts = [unknown_initial_note(name) for name in record.unknown_initial_models]
-    doubts += other_table_notes(record.learned_from or [], table)
+    doubts += other_table_notes(record.learned_from or [], table, subject, stimuli)
     if record.learned_from is None:
         doubts.append(
             "The pipeline was trained with an earlier version, which recorded only the name of its split "

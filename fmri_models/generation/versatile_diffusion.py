@@ -91,9 +91,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         clip_normalised_start: Repeats a peculiarity of MindEye's published code: the low-level picture is standardised
             with CLIP's colour statistics, instead of being scaled to [-1, 1], when it is encoded as the start of the
             diffusion. The mode of the posterior stands for the sample that is drawn there.
-        published_scheduler: Puts UniPC in the place of the scheduler, by which MindEye and MindBridge were drawn with
-            diffusers 0.13. Later versions of diffusers end it at another noise level unless they are told
-            `final_sigmas_type="sigma_min"`; latents differ by as much as 0.2.
+        published_scheduler: Puts UniPC in the place of the scheduler, by which MindEye and MindBridge were drawn, as it
+            is in diffusers 0.13, MindBridge's version. Later versions end it at another noise level unless they are
+            told `final_sigmas_type="sigma_min"`; latents differ by as much as 0.2.
         image_side: Height and width of the pictures; None for that of the image UNet, or 512 without one.
 
     Raises:

@@ -25,16 +25,19 @@ from .training_subjects import TrainingSubjects
 
 
 def base_processor(recipe: Recipe) -> FmriProcessor:
-    """The processor of the pipeline that subjects are added to.
+    """The processor of the pipeline that subjects are added to, with the recipe's `unseen_session` if it states one.
 
     Raises:
         FmriModelsError: There is no such pipeline.
     """
     source = str(recipe.initial_model)
     try:
-        return FmriProcessor.from_pretrained(source, subfolder="processor")
+        processor = FmriProcessor.from_pretrained(source, subfolder="processor")
     except (OSError, ValueError) as error:
         raise unreadable(source, get_method(recipe.method).load("model"), error) from error
+    if "unseen_session" in recipe.processor:
+        processor.unseen_session = recipe.processor["unseen_session"]
+    return processor
 
 
 def base_configuration(recipe: Recipe) -> FmriConfig:
@@ -158,23 +161,6 @@ def learning_parameters(
         for parameter in subject_parameters(model, name)
     }
     return [parameter for parameter in model.parameters() if id(parameter) not in resting]
-
-
-def leave_out(model: FmriPreTrainedModel, names: Sequence[str]) -> None:
-    """Takes subjects out of a model that it has had in training alone, with their layers."""
-    if not names:
-        return
-    for layers in subject_modules(model).values():
-        for name in names:
-            layers.remove(name)
-    kept = {name: width for name, width in model.config.voxels_by_subject.items() if name not in names}
-    configs = {
-        id(each.config): each.config
-        for each in model.modules()
-        if isinstance(getattr(each, "config", None), FmriConfig)
-    }
-    for config in configs.values():
-        config.subject_names, config.num_voxels = list(kept), list(kept.values())
 
 
 def subject_parameters(model: nn.Module, subject: str) -> list[nn.Parameter]:

@@ -98,13 +98,14 @@ def warn_of_seen_test_pictures(recipe: Recipe, table: TrialTable, subjects: list
     earlier = earlier_trainings(recipe, table)
     for name in earlier.unknown:
         logger.warning(unknown_initial_note(name))
-    for note in other_table_notes(earlier.learned_from, table):
-        logger.warning(note)
-    tested = {
-        stimulus
+    of_subjects = {
+        subject: table.trials(subject, schema.TEST, recipe.split, recipe.fold).stimulus_ids.tolist()
         for subject in subjects
-        for stimulus in table.trials(subject, schema.TEST, recipe.split, recipe.fold).stimulus_ids.tolist()
     }
+    for subject, stimuli in of_subjects.items():
+        for note in other_table_notes(earlier.learned_from, table, subject, stimuli):
+            logger.warning(note)
+    tested = set().union(*of_subjects.values())
     learned = learned_stimuli(earlier.learned_from, table, sorted(tested), recipe.split, recipe.fold)
     if learned:
         logger.warning(

@@ -361,9 +361,10 @@ class Recipe:
                 "initial_model=DIR."
             )
         for name in ("model", "processor"):
-            if value := getattr(self, name):
+            # What a processor does with sessions that it does not know is no part of its statistics.
+            if value := [key for key in getattr(self, name) or () if key != "unseen_session"]:
                 raise FmriModelsError(
-                    f"The recipe has {name}.{next(iter(value))} and an adaptation, which takes these options from its "
+                    f"The recipe has {name}.{value[0]} and an adaptation, which takes these options from its "
                     f"initial model; leave {name} out."
                 )
         for stage in self.stages:

@@ -10,13 +10,13 @@ import torch
 
 from .. import progress
 from ..data.table import TrialTable
+from ..model_subjects import remove_subjects
 from ..modeling_fmri import FmriPreTrainedModel
 from ..output_folders import check_room
 from ..pipeline_fmri import FmriToImagePipeline
 from ..registry import get_method
 from ..saving import scratch_folder
-from ..subject_adapters import use_subject
-from .adaptation import leave_out
+from ..subject_adapters import rest_adapters
 from .building import build_model, image_generator_for, num_weight_bytes, recipe_subjects, training_subjects
 from .checkpoints import KEPT_CHECKPOINTS, Checkpoints
 from .learning_generator import note_learned_weights, untrained_source
@@ -73,8 +73,8 @@ def trained(recipe: Recipe, table: TrialTable, out: Path, resume: bool) -> Itera
             is_changed = bool(learned) and note_learned_weights(generator, model, learned)
             named = recipe.generator if is_changed else None
             before = None if named is None else untrained_source(named, generator)
-            leave_out(model, list(subjects.passing))
-            use_subject(model, None)
+            remove_subjects(model, list(subjects.passing))
+            rest_adapters(model)
             pipeline_class = get_method(recipe.method).load("pipeline")
             pipeline = pipeline_class(
                 model,

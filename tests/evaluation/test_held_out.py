@@ -220,7 +220,9 @@ def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_p
 
     # From another table pictures are known by their pixels alone, which is said before the training and in the report.
     other = write_small_table(tmp_path / "other", subjects=(SUBJECT,), noise=0.4)
-    doubt = "learned from another table ('small'): whether it has learned from these test pictures is known only where"
+    doubt = (
+        f"learned from another table too ('small'): none of the {len(tested)} pictures that {SUBJECT} is tested on are"
+    )
     assert doubt in warned(caplog, other, tmp_path / "of_other", start)
     assert any(
         doubt in note for note in evaluate(tmp_path / "of_other", other, tmp_path / "ro", "small_pictures").warnings
@@ -327,8 +329,9 @@ def test_built_in_scenes_are_known_by_their_pixels_in_any_table():
 
     def notes(name, table_source, of_table, of_source, pictures=""):
         learned = LearnedFrom(name, "x", "default", 0, ["train"], {}, pictures, None, "", table_source)
-        table = SimpleNamespace(name=of_table, fingerprint="y", metadata={"source": of_source})
-        return other_table_notes([learned], table)
+        stimuli = SimpleNamespace(content_hashes=lambda ids: ["ab" * 32, "cd" * 32, None])
+        table = SimpleNamespace(name=of_table, fingerprint="y", metadata={"source": of_source}, stimuli=stimuli)
+        return other_table_notes([learned], table, "subj04", ["b", "a", "c", "a"])
 
     some, scenes = encoded_pictures(["ab" * 32]), "simulated-scenes"
     assert notes(scenes, source, scenes, source, some) == []
@@ -336,3 +339,4 @@ def test_built_in_scenes_are_known_by_their_pixels_in_any_table():
     assert notes(scenes, source, scenes, source, None)
     assert notes(scenes, "", scenes, source, some) and notes(scenes, source, "mine", "my scanner", some)
     assert notes("simulated-photos", source, scenes, source, some)
+    assert "1 of the 3 pictures that subj04 is tested on is known" in notes(scenes, source, "mine", "mine", some)[0]

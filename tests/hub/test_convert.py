@@ -109,6 +109,8 @@ def test_the_published_model_names_its_generator(tmp_path):
     pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out", cache_dir=str(tmp_path), local_files_only=True)
     source = pipeline.image_generator_source
     assert (source.name, source.repository) == ("versatile_diffusion", "shi-labs/versatile-diffusion")
+    # UniPC, as a converted MindBridge has it, and not what the repository was saved with.
+    assert source.options == {"published_scheduler": True}
     assert source.space("image_embedding_space") == clip_image_tokens_space()
     assert source.space("latent_space") == stable_diffusion_latent_space()
     assert "`versatile_diffusion of shi-labs/versatile-diffusion`" in (tmp_path / "out" / "README.md").read_text()

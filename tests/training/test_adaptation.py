@@ -13,7 +13,7 @@ from fmri_models.data import TrialTable
 from fmri_models.data.splits import DrawnSplit, add_split
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
-from fmri_models.subject_adapters import adapted_subjects, merge_subject
+from fmri_models.subject_adapters import adapted_subjects
 from fmri_models.training.estimate import estimate
 from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.trainer import train
@@ -117,9 +117,21 @@ def test_lora_is_of_its_subject_alone(adapt, base):
         loaded(once_more).decode(fmri, ["anna.b"] * 5).latents, pipeline.decode(fmri, ["anna.b"] * 5).latents
     )
     own = pipeline.decode(fmri, ["anna.b"] * 5).latents
-    model = merge_subject(loaded(folder).brain_model, "anna.b")
-    torch.testing.assert_close(model.decode(fmri, ["anna.b"] * 5).latents, own, rtol=1e-4, atol=1e-5)
-    assert adapted_subjects(model) == []
+    merged, width = loaded(folder), pipeline.brain_model.config.voxels_by_subject["anna.b"]
+    merged.merge_subject("anna.b")
+    torch.testing.assert_close(merged.decode(fmri[:, :width], ["anna.b"] * 5).latents, own, rtol=1e-4, atol=1e-5)
+    merged.save_pretrained(folder.parent / "merged")
+    assert not (folder.parent / "merged" / "brain_model" / "subject_adapters").exists()
+    again = loaded(folder.parent / "merged")
+    assert again.processor.subject_names == again.brain_model.config.subject_names == ["anna.b"]
+    assert adapted_subjects(again.brain_model) == []
+    # All that is known of its training stays so: nobody has changed what it learned from.
+    assert again.training_record.unknown_initial_models == pipeline.training_record.unknown_initial_models
+    assert again.training_record.learned_from == pipeline.training_record.learned_from
+    for name, message in (("subj02", "has no adapter"), ("nobody", "nobody")):
+        with pytest.raises(FmriModelsError, match=message):
+            pipeline.merge_subject(name)
+    assert pipeline.processor.subject_names[-1] == "anna.b" and adapted_subjects(pipeline.brain_model) == ["anna.b"]
     base_alone = loaded(base).decode(fmri, ["subj02"] * 5).latents
     torch.testing.assert_close(pipeline.decode(fmri, ["subj02"] * 5).latents, base_alone)
 
@@ -197,6 +209,11 @@ def test_the_estimate_counts_what_is_trained(adapt):
 def test_what_is_no_adaptation(adapt, mode, overrides, message):
     with pytest.raises(FmriModelsError, match=message):
         stage_of_subjects(adapt(mode, *overrides))
+
+
+def test_what_is_done_with_unknown_sessions_may_be_stated(adapt):
+    _, subjects = stage_of_subjects(adapt("reset", "processor.unseen_session=pooled"))
+    assert subjects.own.unseen_session == subjects.processor.unseen_session == "pooled"
 
 
 def test_a_name_that_is_there_already(adapt, small_data):

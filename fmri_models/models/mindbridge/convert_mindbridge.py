@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ...embedding_space import EmbeddingSpace, clip_image_tokens_space, clip_text_tokens_space
 from ...errors import FmriModelsError
-from ...names import listed
+from ...names import listed, one_line
 from ...original_checkpoint import Checkpoint, State, listed_keys, read_state
 from ...original_model import Rules, configured, count_of, filled, renamed, shape_of
 from .configuration_mindbridge import MindBridgeConfig
@@ -68,7 +68,13 @@ def _chosen_subjects(state: State, wanted: Any) -> dict[str, str]:
             f"The checkpoint has no embedder of a subject (embedder.1.1.weight) but {listed_keys(sorted(state))}; it "
             "is of another method."
         )
-    names = {_name(original): original for original in found}
+    names: dict[str, str] = {}
+    for original in found:
+        if (other := names.setdefault(_name(original), original)) != original:
+            raise FmriModelsError(
+                f"The checkpoint has embedders of the subjects {one_line(repr(other), 80)} and "
+                f"{one_line(repr(original), 80)}, which both are {_name(original)}; take one of them out of the file."
+            )
     if wanted is None:
         return names
     is_list = isinstance(wanted, list | tuple) and all(isinstance(name, str) for name in wanted)
@@ -114,6 +120,11 @@ def _options(state: State, originals: Mapping[str, str]) -> dict[str, Any]:
         if f"head_{head}.weight" in state:
             size = shape_of(state, f"head_{head}.weight", 2)[0]
             options[f"{head}_embedding_space"] = replace(space, shape=_token_shape(size, space)).to_dict()
+    if not any(f"head_{head}.weight" in state for head in spaces):
+        raise FmriModelsError(
+            "The checkpoint lacks both heads (head_image.weight, head_text.weight), so that nothing could be decoded; "
+            "it is damaged or of another layout."
+        )
     return options
 
 

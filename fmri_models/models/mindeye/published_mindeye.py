@@ -31,6 +31,12 @@ def convert(checkpoint: Checkpoint, low_level_checkpoint: Checkpoint | None = No
     decoded = {name: model.config.space(name) for name in drawn_from}
     fits = all(space is None or space == drawn_from[name] for name, space in decoded.items())
     spaces = {name: space.to_dict() for name, space in drawn_from.items()}
-    generator = {"name": "versatile_diffusion", "repository": "shi-labs/versatile-diffusion", "spaces": spaces}
+    generator = {
+        "name": "versatile_diffusion",
+        "repository": "shi-labs/versatile-diffusion",
+        # UniPC, as published; which version's is not known, see docs/generators/versatile_diffusion.md.
+        "options": {"published_scheduler": True},
+        "spaces": spaces,
+    }
     # Sixteen samples of the prior, as published; the generator's class knows the rest.
     return Conversion(model, _EXPECTS, generator, {"num_candidates": 16}) if fits else Conversion(model, _EXPECTS)

@@ -101,6 +101,8 @@ class TestReading:
             (lambda state: _without(state, "embedder.2.1.weight"), "lacks embedder.2.1.weight"),
             (lambda state: {**state, "embedder.1.1.weight": torch.zeros(3)}, "embedder.1.1.weight"),
             (lambda state: {**state, "builder.9.0.weight": torch.zeros(3, 3)}, "unknown builder.9.0.weight"),
+            (lambda state: state | published(("01",)), "subjects '1' and '01', which both are subj01"),
+            (lambda state: {key: each for key, each in state.items() if "head" not in key}, "lacks both heads"),
             (lambda state: {"lin0.0.weight": torch.zeros(3, 4)}, "no embedder of a subject"),
             (lambda state: {**state, "head_image.bias": torch.full((3 * 768,), torch.nan)}, "NaN or infinite"),
             (lambda state: {**state, "head_image.bias": torch.zeros(5)}, "head_image.bias of the checkpoint has shape"),
