@@ -1,7 +1,6 @@
 """transformers' Auto classes and diffusers' generic loader know the package once it is imported, in whichever order."""
 
 import subprocess
-import sys
 import types
 
 import pytest
@@ -13,6 +12,7 @@ from fmri_models.late import CompletedDict, when_imported
 from fmri_models.library_registration import register_with_transformers
 from fmri_models.registry import get_method, method_names
 from tests.models.linear import test_pipeline_linear
+from tests.new_process import python
 
 SPACE = {"encoder": "pixels", "layer": "latent", "shape": [1, 8, 8], "normalisation": "[0, 1]"}
 PROGRAM = """
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("order", ORDERS)
 def test_auto_classes_know_the_package(folder, order):
     program = PROGRAM.format(imports=ORDERS[order], folder=str(folder))
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    finished = subprocess.run([*python(), "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     *found, listed = finished.stdout.splitlines()
     assert found == ["LinearConfig LinearConfig", *["LinearModel"] * 3, *["FmriProcessor"] * 4]
@@ -61,7 +61,7 @@ from transformers import AutoConfig
 AutoConfig.for_model("bert")
 print([name for name in sys.modules if name.startswith("fmri_models.models.") and "configuration" in name])
 """
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    finished = subprocess.run([*python(), "-c", program], capture_output=True, text=True)
     assert finished.stdout == "[]\n", finished.stderr
 
 
@@ -76,7 +76,7 @@ print(type(DiffusionPipeline.from_pretrained({str(folder / "image_generator")!r}
 import diffusers
 print(hasattr(diffusers, "NoPipeline"), diffusers.StableDiffusionPipeline.__module__.split(".")[0])
 """
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    finished = subprocess.run([*python(), "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines() == [
         "LinearPipeline torch.bfloat16 torch.bfloat16",

@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.new_process import python
 
 
 def test_mindvis(repository: Path, tmp_path: Path):
     out = tmp_path / "mindvis.json"
-    command = [sys.executable, str(repository / "benchmarks/mindvis.py"), "--quick", "--rows", "pretraining"]
+    command = [*python(), str(repository / "benchmarks/mindvis.py"), "--quick", "--rows", "pretraining"]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     finished = subprocess.run(
         [*command, "--out", str(out)], env=environment, capture_output=True, text=True, check=False
@@ -25,7 +26,7 @@ def test_mindvis(repository: Path, tmp_path: Path):
 
 def test_mindbridge(repository: Path, tmp_path: Path):
     out = tmp_path / "mindbridge.json"
-    command = [sys.executable, str(repository / "benchmarks/mindbridge.py"), "--quick", "--out", str(out)]
+    command = [*python(), str(repository / "benchmarks/mindbridge.py"), "--quick", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -35,7 +36,7 @@ def test_mindbridge(repository: Path, tmp_path: Path):
 
 
 def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Path):
-    command = [sys.executable, str(repository / "benchmarks/mindvis.py"), "--original", str(tmp_path)]
+    command = [*python(), str(repository / "benchmarks/mindvis.py"), "--original", str(tmp_path)]
     finished = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(repository)}, capture_output=True, text=True, check=False
     )

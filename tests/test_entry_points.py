@@ -17,6 +17,7 @@ from fmri_models.known_classes import entries_of_index, find_class
 from fmri_models.records import load_or_warn
 from fmri_models.registry import DATASETS, GENERATORS, METHODS, PRETRAINED, register_method
 from fmri_models.training.recipe_files import recipe_names, recipe_values
+from tests.new_process import python
 
 PACKAGE = Path(__file__).parent / "other_package"
 LIGHT = """
@@ -50,9 +51,9 @@ def run(installed, tmp_path_factory):
     fmri = (pictures.reshape(48, -1) / 255 - 0.5) @ rng.normal(size=(144, 50)) / 12
     np.savez(place / "stripes.npz", pictures=pictures, fmri=fmri.astype(np.float32))
 
-    def run(program: str) -> subprocess.CompletedProcess:
+    def run(program: str, begins_without_pytorch: bool = False) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
-        command = [sys.executable, "-c", program]
+        command = [*([sys.executable] if begins_without_pytorch else python()), "-c", program]
         return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
 
     return run
@@ -79,7 +80,8 @@ def test_what_a_package_offers_is_listed(run):
 
 
 def test_names_are_known_without_importing_the_package(run):
-    finished = run("""
+    finished = run(
+        """
 import contextlib, io, sys
 from fmri_models.cli.main import main
 for command in ("--help", "demo --help", "prepare --help"):
@@ -104,7 +106,9 @@ assert checkpoint in fmri_models.list_pretrained() and PRETRAINED.package("shall
 assert [each.name for each in fmri_models.list_pretrained()].count("shallow-stripes") == 1
 assert [each.paper for each in fmri_models.list_recipes() if each.name == "shallow"] == [checkpoint.paper]
 assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & set(sys.modules)
-""")
+""",
+        begins_without_pytorch=True,
+    )
     assert finished.returncode == 0, finished.stderr
     assert "(of the package fmri-shallow 0.1)" in " ".join(finished.stdout.split())
     assert (
@@ -359,9 +363,7 @@ assert not pathlib.Path("imported").exists(), pathlib.Path("imported").read_text
 """
     root = str(Path(__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), root, *sys.path])}
-    finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    finished = subprocess.run([*python(), "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     shown = " ".join(finished.stdout.split())
     assert "methods_of_another Exits. (of the package that-exits 1)" in shown

@@ -16,6 +16,7 @@ from fmri_models.evaluation.report import Report
 from fmri_models.examples import EXAMPLES_FOLDER, TRIALS_FOLDER, example_names
 from fmri_models.hub.card_check import card_differences
 from fmri_models.training_record import TrainingRecord
+from tests.new_process import python
 
 NAMES = ["linear-scenes", "mindeye-scenes"]
 EACH = pytest.mark.parametrize("name", NAMES)
@@ -160,5 +161,5 @@ def test_a_new_process_needs_no_network_and_no_home(tmp_path):
         "HOME": str(tmp_path / "none"),
         "PYTHONPATH": ":".join(filter(None, sys.path)),
     }
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    told = subprocess.run([*python(), "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert told.stdout.split("\n")[0] == "24 (24, 1000)", told.stderr

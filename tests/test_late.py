@@ -14,6 +14,7 @@ import zipfile
 import pytest
 
 from fmri_models.late import CompletedDict, when_imported
+from tests.new_process import python
 
 
 @pytest.fixture
@@ -178,4 +179,4 @@ def test_transformers_mapping_can_be_copied():
         "assert mapping._extra_content.get('fmri-linear').__name__ == 'LinearConfig'\n"
         "assert copy.deepcopy(mapping._extra_content) == mapping._extra_content\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([*python(), "-c", program], check=True)

@@ -1,9 +1,10 @@
 """transformers' switches hold for this package's log."""
 
 import subprocess
-import sys
 
 import pytest
+
+from tests.new_process import python
 
 WARNED = """
 import fmri_models, transformers, logging
@@ -27,6 +28,6 @@ def test_transformers_verbosity_holds_unless_a_level_is_set(switch, environment,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     code = WARNED.format(switch)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*python(), "-c", code], capture_output=True, text=True, timeout=120, check=True)
     said = [line for line in done.stderr.splitlines() if "no field 'foo'" in line]
     assert len(said) == is_said and all(line.startswith("[fmri_models] ") for line in said)

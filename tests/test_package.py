@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.new_process import python
+
 
 @pytest.fixture(scope="module")
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,10 +34,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_python(installed: Path, empty_folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def run_python(
+    installed: Path, empty_folder: Path, *arguments: str, command: tuple[str, ...] = (sys.executable,)
+) -> subprocess.CompletedProcess:
     """Runs Python in an empty folder with nothing of the clone on its path."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, *arguments]
+    command = [*command, *arguments]
     return subprocess.run(command, cwd=empty_folder, env=environment, capture_output=True, text=True)
 
 
@@ -107,7 +111,7 @@ pictures = torch.rand(2, *generator.image_size)
 drawn = generator(latents=generator.encode_images(pictures), strength=0.0, output_type="pt").images
 print(drawn.shape == pictures.shape)
 """
-    finished = run_python(installed, tmp_path, "-c", program)
+    finished = run_python(installed, tmp_path, "-c", program, command=tuple(python()))
 
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split()[-1] == "True"

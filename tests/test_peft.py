@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from tests.models.mindeye.test_modeling_mindeye import tiny_config
 from tests.models.mindeye.test_pipeline_mindeye import TestMindEyePipeline as MindEyePipelines
 from tests.models.mindvis.test_modeling_mindvis import TestMindVisModel as MindVis
 from tests.models.mindvis.test_pipeline_mindvis import TestMindVisPipeline as MindVisPipelines
+from tests.new_process import python_with_libraries
 from tests.test_modeling_common import SUBJECTS
 
 ROWS = [*SUBJECTS, SUBJECTS[1]]
@@ -284,7 +284,7 @@ def test_auto_peft_model_in_this_and_in_a_new_process(brain, tmp_path):
             "import sys, peft; print(type(peft.AutoPeftModel.from_pretrained(sys.argv[1], "
             "import_allowlist=['fmri_models']).get_base_model()).__name__)"
         )
-        command = [sys.executable, "-c", program, str(tmp_path / "adapter")]
+        command = [*python_with_libraries(), "-c", program, str(tmp_path / "adapter")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.stdout.split() == ["LinearModel"], done.stderr[-2000:]
 

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from fmri_models import progress
+from tests.new_process import python
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_further_processes_say_nothing(shown, monkeypatch, capsys):
 )
 def test_calls_of_libraries_turn_bars_off(call):
     program = f"{call}\noff()\nfrom fmri_models.progress import bar\nfor _ in bar(range(3), 'Training'): pass"
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    finished = subprocess.run([*python(), "-c", program], capture_output=True, text=True, check=True)
     assert "Training" not in finished.stderr
 
 

@@ -340,7 +340,10 @@ def test_signals_end_a_command_in_one_sentence_with_nothing_partial(workplace, t
     """The simulator writes tables of thousands of trials for some seconds."""
     command = [sys.executable, "-m", "fmri_models.cli.main", "simulate", "--stimuli", "builtin:scenes", "--train",
                "20000", "--out", str(tmp_path / "out")]  # fmt: skip
+    # Where the tests run in the background, what they start would not hear Ctrl-C.
+    handled = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, handled)
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".partial-*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from fmri_models.cli.main import main
 from fmri_models.evaluation import Report
 from fmri_models.evaluation.evaluated_pipelines import evaluated_pipelines
+from tests.new_process import python
 from tests.small_table import write_small_table
 
 
@@ -127,7 +127,7 @@ def test_a_model_by_its_name_on_the_hub_keeps_to_the_test_trials_of_its_training
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1",
         }  # fmt: skip
         folders = [str(path) for path in (workplace / "model", workplace / "data", other, tmp_path)]
-        command = [sys.executable, "-c", _FROM_THE_HUB, *folders]
+        command = [*python(), "-c", _FROM_THE_HUB, *folders]
         done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == [0, 0, 1], done.stderr[-3000:]

@@ -9,6 +9,7 @@ import pytest
 
 from fmri_models.cli.main import build_parser, main
 from fmri_models.cli.results import commands_of
+from tests.new_process import python
 from tests.small_table import PARTS, write_small_table
 
 
@@ -232,7 +233,7 @@ def test_a_process_goes_on_as_it_was(workplace, imports, environment, check):
     program = STATE.format(imports=imports, model=str(workplace / "model")) + f"assert {check}, levels()"
     ours = ("VERBOSITY", "TOKENIZERS", "GOMP", "KMP", "OMP_WAIT")
     clean = {name: value for name, value in os.environ.items() if not any(part in name for part in ours)}
-    subprocess.run([sys.executable, "-c", program], check=True, env={**clean, **environment})
+    subprocess.run([*python(), "-c", program], check=True, env={**clean, **environment})
 
 
 def shell(command, folder):

@@ -1,6 +1,6 @@
 """What a user of the Hub does, in a process of its own that knows the loopback server from its environment.
 
-python -m tests.hub.hub_client STEP FOLDER   prints what it found as JSON
+`main` is given a step and a folder as arguments, and prints what it found as JSON.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from peft import LoraConfig
 from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from fmri_models import FmriProcessor, FmriToImagePipeline, LinearModel, TrialTable, progress
-from fmri_models.cli.main import main
+from fmri_models.cli.main import main as run_command
 from fmri_models.data.validation import validate_table
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.patterns import load_patterns
@@ -321,7 +321,7 @@ def subject(folder: Path) -> dict[str, Any]:
 def _told(*arguments: str) -> dict[str, Any]:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        code = main([*arguments, "--json"])
+        code = run_command([*arguments, "--json"])
     assert code == 0, output.getvalue()
     told: dict[str, Any] = json.loads(output.getvalue())
     return told
@@ -364,7 +364,7 @@ def unreachable(folder: Path) -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
     steps = (push, loaders, parts, offline, table, fetched_tables, offline_table, unreachable)
     steps += (generator_adapter, trained_generator_adapter, subject)
     step = {each.__name__: each for each in steps}[sys.argv[1]]

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +29,7 @@ from fmri_models.swapping import EVAL_RESULTS_FILE
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
+from tests.new_process import python_with_libraries
 from tests.small_table import NUM_VOXELS, write_kfold, write_small_table
 
 SUBJECTS = ("subj07", "subj02")
@@ -141,7 +141,7 @@ def test_what_it_says_of_the_training(model):
 def test_its_lines_of_python_run(model, tmp_path):
     lines = python_lines(write_card(model).read_text())
     assert len([line for line in lines.splitlines() if line]) == 5
-    run = subprocess.run([sys.executable, "-c", lines], cwd=model, capture_output=True, text=True)
+    run = subprocess.run([*python_with_libraries(), "-c", lines], cwd=model, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     (model / "reconstruction.png").unlink()
 

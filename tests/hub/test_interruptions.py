@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fmri_models.hub_repository import fetch_folder
 from tests.hub.loopback_hub import Fault, running
 from tests.hub.test_round_trip import saved_pipeline
+from tests.new_process import python
 
 # Steps of a client, which one process takes one after the other: libraries read the server's address on import.
 _WORKER = """
@@ -52,7 +52,7 @@ class Client:
             **os.environ, "HF_ENDPOINT": self.hub.url, "HF_TOKEN": "hf_test", "HF_HOME": str(self.work / "home"),
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        command = [sys.executable, "-c", _WORKER, str(self.pipeline)]
+        command = [*python(), "-c", _WORKER, str(self.pipeline)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.repository, env=environment, **pipes)
 

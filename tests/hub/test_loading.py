@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
 from fmri_models.cli.main import main
 from tests.hub.loopback_hub import running
 from tests.hub.test_round_trip import saved_pipeline
+from tests.new_process import python
 from tests.small_table import write_small_table
 
 # One process that takes steps as lines; each is a piece of Python that sets `found`.
@@ -47,7 +47,7 @@ class Worker:
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         self.work, self.repository = work, repository
-        self.process = self._start(sys.executable, "-c", _WORKER)
+        self.process = self._start(*python(), "-c", _WORKER)
 
     def _start(self, *command, **variables):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -192,9 +192,9 @@ found = [[name for name in api.list_repo_files("tester/named") if name.startswit
     assert files == []
     load = "FmriToImagePipeline.from_pretrained('tester/named')"
     script = f"from tests.hub.hub_client import *; print(json.dumps(drawn({load})))"
-    assert json.loads(worker.anew(sys.executable, "-c", script).splitlines()[-1]) == expected
+    assert json.loads(worker.anew(*python(), "-c", script).splitlines()[-1]) == expected
     # What was fetched is enough from now on.
-    offline = worker.anew(sys.executable, "-c", script, HF_HUB_OFFLINE="1")
+    offline = worker.anew(*python(), "-c", script, HF_HUB_OFFLINE="1")
     assert json.loads(offline.splitlines()[-1]) == expected
 
 
@@ -207,7 +207,7 @@ load({str(model)!r}).push_to_hub("tester/measured", private=True)
 TrialTable.open({str(table)!r}).push_to_hub("tester/measured-table", private=True)
 found = None
 """)
-    program = (sys.executable, "-m", "fmri_models")
+    program = (*python(), "-m", "fmri_models")
     here, there = tmp_path / "here", tmp_path / "there"
     options = ["--protocol", "small_pictures"]
     assert main(["evaluate", "--model", str(model), "--data", str(table), "--out", str(here), *options]) == 0

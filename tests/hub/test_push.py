@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -23,6 +22,7 @@ from fmri_models.remote_code import SHIM_FILE
 from tests.generation.adapted import save_pipeline_with_lora
 from tests.hub.loopback_hub import running
 from tests.hub.test_round_trip import saved_pipeline
+from tests.new_process import PythonWith, python
 from tests.small_table import write_small_table
 
 # A real server on this machine, which the command knows from its environment alone.
@@ -231,16 +231,18 @@ def hub(tmp_path_factory, repository):
             **os.environ, "HF_ENDPOINT": url, "HF_TOKEN": "hf_test", "HF_HOME": str(work / "home"),
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
+        modules = ("fmri_models.pipeline_fmri", "fmri_models.cli.main")
+        with PythonWith(*modules, environment=environment, python=python()) as imported:
 
-        def run(*command, code=0):
-            done = subprocess.run(
-                [sys.executable, *map(str, command)], cwd=repository, env=environment, capture_output=True, text=True,
-                timeout=300,
-            )  # fmt: skip
-            assert done.returncode == code, done.stdout + done.stderr
-            return done.stdout
+            def run(*command, code=0):
+                done = subprocess.run(
+                    [*imported, *map(str, command)], cwd=repository, env=environment, capture_output=True, text=True,
+                    timeout=300,
+                )  # fmt: skip
+                assert done.returncode == code, done.stdout + done.stderr
+                return done.stdout
 
-        yield run
+            yield run
 
 
 def test_what_is_pushed_arrives_in_one_commit_and_is_loaded(hub, example, unmeasured, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +12,7 @@ from fmri_models.models.linear import LinearModel
 from fmri_models.remote_code import SHIM_FILE, SHIM_MODULE, additions, shim, without_shim
 from tests.hub.loopback_hub import running
 from tests.hub.test_round_trip import saved_pipeline
+from tests.new_process import python
 
 # Loads in each way and prints what came of it; before the last lines, the package may be hidden or imported.
 _HIDDEN = """
@@ -60,7 +60,7 @@ def run(tmp_path_factory, repository):
                 "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1",
             }  # fmt: skip
             code = f"FOLDER, TRUSTED = {str(work / home / 'again')!r}, {trusted!r}\n{code}"
-            command = [sys.executable, "-c", code]
+            command = [*python(), "-c", code]
             done = subprocess.run(
                 command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300,
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 
 import pytest
 from huggingface_hub.errors import HTTPError, XetDownloadError
@@ -17,6 +16,7 @@ from fmri_models.simulation import simulate
 from fmri_models.training_record import TrainingRecord
 from tests.generation.adapted import save_pipeline_with_lora
 from tests.hub.loopback_hub import running
+from tests.new_process import PythonWith, python
 from tests.small_table import write_kfold, write_small_table
 from tests.test_modeling_common import NUM_VOXELS, SUBJECTS
 from tests.test_pipeline_common import make_processor
@@ -39,17 +39,23 @@ def home(tmp_path_factory):
 def client(server, home, repository):
     """Runs one step of the client in a new process and gives what it printed."""
 
-    def run(step, folder, **variables):
-        environment = {
-            **os.environ, "HF_ENDPOINT": server, "HF_TOKEN": "hf_test", "HF_HOME": str(home), "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1", **variables,
-        }  # fmt: skip
-        command = [sys.executable, "-m", "tests.hub.hub_client", step, str(folder)]
-        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1])
+    environment = {
+        **os.environ, "HF_ENDPOINT": server, "HF_TOKEN": "hf_test", "HF_HOME": str(home), "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1", "TQDM_DISABLE": "1",
+    }  # fmt: skip
+    with PythonWith("tests.hub.hub_client", environment=environment, python=python()) as imported:
 
-    return run
+        def run(step, folder, **variables):
+            # Libraries read the variables when they are imported.
+            command = [*(python() if variables else imported), "-c", "from tests.hub.hub_client import main; main()"]
+            done = subprocess.run(
+                [*command, step, str(folder)], cwd=repository, env={**environment, **variables}, capture_output=True,
+                text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+            return json.loads(done.stdout.splitlines()[-1])
+
+        yield run
 
 
 def saved_pipeline(folder):

@@ -51,6 +51,9 @@ class CommonTests(common.ModelTesterMixin):
 
     def setUp(self) -> None:
         self.model_tester = ModelTester(self.case_class())
+        # Messages with whole tensors are written before it is known whether they are needed.
+        torch.set_printoptions(threshold=0, edgeitems=1)
+        self.addCleanup(torch.set_printoptions, profile="default")
 
     def _prepare_for_class(self, inputs: Any, model_class: Any, return_labels: bool = False) -> dict[str, Any]:
         inputs = copy.deepcopy(inputs)

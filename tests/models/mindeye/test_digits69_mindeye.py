@@ -22,6 +22,7 @@ from fmri_models.training_record import TrainingRecord
 FEW_STEPS = [
     "stages.0.training.steps=2",
     "stages.1.training.steps=2",
+    "model.prior_num_inference_steps=2",
     "selection={folds: 2, candidates: [{stages.0.simulation.noise: 1}, {stages.0.simulation.noise: 3}]}",
 ]
 
