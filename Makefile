@@ -22,6 +22,8 @@ newer, but %s is Python %s; name another one with PYTHON=..." % (sys.executable,
 INSTALL = $(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv $(VENV)
 # One thread a worker: the workers share the cores. Tests never ask a server for anything.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+# A file's tests go to one worker, so that what they share is made once.
+PARALLEL := -n $(PYTEST_WORKERS) --dist loadfile
 PYTEST = $(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
@@ -37,7 +39,7 @@ demo: ## simulate, fit, reconstruct and evaluate into outputs/demo
 
 test: ## run the tests, without the slow ones
 	@$(INSTALL) demo space dev docs
-	$(PYTEST) -m "not slow" -n $(PYTEST_WORKERS)
+	$(PYTEST) -m "not slow" $(PARALLEL)
 
 test-slow: ## run the slow tests
 	@$(INSTALL) demo space dev
@@ -64,14 +66,14 @@ space: ## open the demo's decoder in the browser (without `make demo`: the examp
 
 smoke-minimum: ## run tests and the short demo with the oldest supported versions, in .venv-minimum
 	@$(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv .venv-minimum --constraints constraints-minimum.txt demo space dev
-	$(TEST_ENVIRONMENT) .venv-minimum/bin/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(TEST_ENVIRONMENT) .venv-minimum/bin/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 	smoke=$$(mktemp -d) && .venv-minimum/bin/fmri-models demo --quick --out $$smoke/demo; status=$$?; rm -rf $$smoke; exit $$status
 
 test-newest: ## run the tests with the newest versions that pyproject.toml allows, in .venv-newest
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --upgrade --editable ".[demo,space,dev]"
-	$(TEST_ENVIRONMENT) .venv-newest/bin/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(TEST_ENVIRONMENT) .venv-newest/bin/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 wheel-demo: ## build the wheel into dist/, install it into an empty folder and run the short demo there
 	@$(INSTALL) demo space dev
