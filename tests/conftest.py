@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,8 +45,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     # The libraries are imported by now, hundreds of thousands of objects that stay. Collections would look at all of
     # them each time, which takes half a second where a training or a test asks for one.
+    _freeze_what_is_imported()
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    # Some parts of libraries are imported by the first test that uses them.
+    if nextitem is not None and len(sys.modules) > _modules_frozen + 100:
+        _freeze_what_is_imported()
+
+
+_modules_frozen = 0
+
+
+def _freeze_what_is_imported() -> None:
+    global _modules_frozen
     gc.collect()
     gc.freeze()
+    _modules_frozen = len(sys.modules)
 
 
 @pytest.fixture(scope="session")

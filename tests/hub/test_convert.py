@@ -374,8 +374,6 @@ def test_weights_are_in_memory_once_and_an_optimisers_state_never(tmp_path, chec
     state |= {f"voxel2clip.{key}": value for key, value in layout.layer("lin1", 257 * 768, hidden).items()}
     optimizer = {"state": {0: {"exp_avg": torch.ones(150 * 2**18), "exp_avg_sq": torch.ones(150 * 2**18)}}}
     torch.save({"model_state_dict": state, "optimizer_state_dict": optimizer}, tmp_path / "large.pth")
-    arguments = [sys.executable, "-c", PEAK, str(checkpoint), str(tmp_path / "large.pth"), str(tmp_path / "out")]
-    finished = subprocess.run(
-        arguments, capture_output=True, text=True, check=True, env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    )
+    finished = run_program(PEAK, checkpoint, tmp_path / "large.pth", tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
     assert float(finished.stdout.splitlines()[-1]) < 60 + 40

@@ -74,8 +74,8 @@ def cases() -> Iterator[type[SuiteCase]]:
                 yield item
 
 
-def suite_of(case: type[SuiteCase]) -> type:
-    """The common tests of one model; those that are left out have to fail."""
+def suite_of(case: type[SuiteCase], is_variant: bool = False) -> type:
+    """The common tests of one model; those that are left out have to fail. A variant's are slow."""
     name = f"Suite{case.__name__.removeprefix('Test')}"
     options = {
         "__test__": True,
@@ -84,6 +84,7 @@ def suite_of(case: type[SuiteCase]) -> type:
         "all_model_classes": (case.model_class,),
         "has_attentions": case.has_attentions,
         "test_all_params_have_gradient": case.loss_reaches_all,
+        "pytestmark": [pytest.mark.slow] if is_variant else [],
     }
     tests = type(name, (CommonTests, unittest.TestCase), options)
     for test in [each for each in dir(tests) if each.startswith("test_")]:
@@ -99,10 +100,13 @@ def expected_to_fail(test: Any, reason: str) -> Any:
     return pytest.mark.xfail(reason=reason, strict=True)(failing)
 
 
+_classes: set[type] = set()
 for _case in cases():
-    _tests = suite_of(_case)
+    # Of each class one configuration is tested by `make test`, the others by `make test-slow`.
+    _tests = suite_of(_case, is_variant=_case.model_class in _classes)
+    _classes.add(_case.model_class)
     globals()[_tests.__name__] = _tests
-del _case, _tests
+del _case, _tests, _classes
 
 
 def test_every_model_of_every_method_is_a_case():

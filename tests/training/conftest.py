@@ -1,6 +1,7 @@
 """What the tests of training by gradient share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,28 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_table(tmp_path_factory.mktemp("table") / "data")
 
 
-@pytest.fixture
-def make_recipe(small_data: Path, tmp_path: Path) -> Iterator[Callable[..., Recipe]]:
-    """A recipe of the small method that writes into `tmp_path / out`, with overrides."""
-    path = tmp_path / "small.yaml"
-    path.write_text(RECIPE)
-
-    def make(out: str = "out", *overrides: str) -> Recipe:
-        return load_recipe(str(path), [f"data={small_data}", f"out={tmp_path / out}", *overrides])
-
-    # Other tests go through all methods that there are.
+@contextmanager
+def small_method() -> Iterator[None]:
+    """The small method is registered, for a while: other tests go through all methods that there are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(METHODS, "registered", {})
         register_method(METHOD)
-        yield make
+        yield
+
+
+def recipes_in(folder: Path, data: Path) -> Callable[..., Recipe]:
+    """Makes recipes of the small method, with overrides, that write below a folder."""
+    path = folder / "small.yaml"
+    path.write_text(RECIPE)
+
+    def make(out: str = "out", *overrides: str) -> Recipe:
+        return load_recipe(str(path), [f"data={data}", f"out={folder / out}", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def make_recipe(small_data: Path, tmp_path: Path) -> Iterator[Callable[..., Recipe]]:
+    """A recipe of the small method that writes into `tmp_path / out`, with overrides."""
+    with small_method():
+        yield recipes_in(tmp_path, small_data)

@@ -18,6 +18,7 @@ from fmri_models.training.estimate import estimate
 from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.trainer import train
 from tests.small_table import write_small_table
+from tests.training.conftest import recipes_in, small_method
 from tests.training.test_gradient import stage_of_subjects
 
 STEPS = "stages.0.training.steps=12"
@@ -32,9 +33,11 @@ def new_data(tmp_path_factory):
     )
 
 
-@pytest.fixture
-def base(make_recipe):
-    (folder,) = train(make_recipe("base", STEPS))
+@pytest.fixture(scope="module")
+def base(small_data, tmp_path_factory):
+    """The model that others are adapted from; nothing changes its folder."""
+    with small_method():
+        (folder,) = train(recipes_in(tmp_path_factory.mktemp("base"), small_data)("base", STEPS))
     return folder
 
 
@@ -243,7 +246,7 @@ def test_a_subject_is_exchanged_with_its_lora(adapt, base, tmp_path):
 MINDEYE = [
     "method=mindeye",
     "model={hidden_size: 16, num_hidden_layers: 1, projector_size: 16, prior_num_layers: 1, "
-    "prior_num_attention_heads: 2, prior_attention_head_dim: 4, low_level_hidden_size: 16, "
+    "prior_num_attention_heads: 2, prior_attention_head_dim: 4, prior_num_inference_steps: 10, low_level_hidden_size: 16, "
     "low_level_num_hidden_layers: 1, low_level_start_channels: 8, low_level_block_out_channels: [8, 8, 8], "
     "low_level_norm_num_groups: 4}",
     "stages.0.objective={modules: [backbone, low_level]}",
@@ -262,7 +265,7 @@ def test_mindeye_is_adapted_alike(make_recipe, new_data):
     sources = [torch.Generator().manual_seed(number) for number in range(2)]
     expected = before.decode(fmri, ["subj02"] * 2, generator=[each.clone_state() for each in sources])
     found = after.decode(fmri, ["subj02", "anna.b"], generator=[each.clone_state() for each in sources])
-    # The prior takes a hundred steps, which in groups round otherwise.
+    # The prior takes several steps, which in groups round otherwise.
     torch.testing.assert_close(found.image_embeds[0], expected.image_embeds[0], rtol=0.02, atol=2e-3)
     assert adapted_subjects(after.brain_model) == ["anna.b"]
     layers = {name.split(".lora_")[0] for name, _ in after.brain_model.named_parameters() if ".lora_" in name}
