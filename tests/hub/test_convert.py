@@ -1,9 +1,6 @@
 """Published checkpoints become pipeline folders, by the command and in Python."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,6 +18,7 @@ from fmri_models.hub.convert import convert_checkpoint
 from fmri_models.models.mindeye import MindEyeModel, MindEyePipeline
 from tests.generation.test_versatile_diffusion import make_generator
 from tests.models.mindeye import test_convert_mindeye as layout
+from tests.new_process import run_program
 from tests.small_table import NUM_VOXELS, write_small_table
 
 VOXELS = layout.VOXELS

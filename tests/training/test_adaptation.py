@@ -246,8 +246,9 @@ def test_a_subject_is_exchanged_with_its_lora(adapt, base, tmp_path):
 MINDEYE = [
     "method=mindeye",
     "model={hidden_size: 16, num_hidden_layers: 1, projector_size: 16, prior_num_layers: 1, "
-    "prior_num_attention_heads: 2, prior_attention_head_dim: 4, prior_num_inference_steps: 10, low_level_hidden_size: 16, "
-    "low_level_num_hidden_layers: 1, low_level_start_channels: 8, low_level_block_out_channels: [8, 8, 8], "
+    "prior_num_attention_heads: 2, prior_attention_head_dim: 4, prior_num_inference_steps: 10, "
+    "low_level_hidden_size: 16, low_level_num_hidden_layers: 1, low_level_start_channels: 8, "
+    "low_level_block_out_channels: [8, 8, 8], "
     "low_level_norm_num_groups: 4}",
     "stages.0.objective={modules: [backbone, low_level]}",
     STEPS,
