@@ -4,7 +4,8 @@ To import PyTorch, transformers and diffusers takes longer than most tests. A pr
 else, is forked for each program. Whatever the package registers or imports, each of these does anew.
 
 `[*python(), "-c", program]` is a command for `subprocess` like `[sys.executable, "-c", program]`, with the same
-environment, folder, streams, signals and exit codes. Tests of what is imported in which order need the latter.
+environment, folder, streams, signals and exit codes; only SIGKILL reaches the program a moment later. Tests of what is
+imported in which order need the latter.
 """
 
 import atexit

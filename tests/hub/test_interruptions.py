@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -14,13 +15,14 @@ from tests.new_process import python
 
 # Steps of a client, which one process takes one after the other: libraries read the server's address on import.
 _WORKER = """
-import json, sys
+import json, os, sys
 from fmri_models import FmriToImagePipeline
 from fmri_models.errors import FmriModelsError
 from huggingface_hub import HfApi
 from tests.tensor_digests import pipeline_digests
 
 own = FmriToImagePipeline.from_pretrained(sys.argv[1])
+print(os.getpid(), flush=True)
 
 def push(name, **options):
     own.push_to_hub(f"tester/{name}", max_shard_size="1KB", **options)
@@ -54,7 +56,9 @@ class Client:
         }  # fmt: skip
         command = [*python(), "-c", _WORKER, str(self.pipeline)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.repository, env=environment, **pipes)
+        process = subprocess.Popen(command, cwd=self.repository, env=environment, **pipes)
+        process.program = int(process.stdout.readline())
+        return process
 
     def run(self, step, name, *faults, **options):
         """What the step gives, or the sentence in which it ends."""
@@ -101,7 +105,9 @@ def test_an_upload_that_was_killed_goes_on_where_it_was_and_is_one_commit(client
     with client.start() as process:
         client.ask("push", "killed", held, process=process)
         until(lambda: len(client.stored()) >= 2 and held.happened)
-        process.kill()
+        # What runs the program would end it a moment later.
+        os.kill(process.program, signal.SIGKILL)
+        process.wait()
     held.release()
     before = set(client.stored())
     assert not client.commits()
