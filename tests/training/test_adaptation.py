@@ -18,7 +18,7 @@ from fmri_models.training.estimate import estimate
 from fmri_models.training.interruption import TrainingInterrupted
 from fmri_models.training.trainer import train
 from tests.small_table import write_small_table
-from tests.training.conftest import recipes_in, small_method
+from tests.training.small_recipes import recipes_in, small_method
 from tests.training.test_gradient import stage_of_subjects
 
 STEPS = "stages.0.training.steps=12"
