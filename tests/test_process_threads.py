@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fmri_models.process_threads import VARIABLES, brief_waiting
+from tests.new_process import python
 
 UNSET = {name: value for name, value in os.environ.items() if name not in VARIABLES}
 # What the command's process has in its environment when it begins to work, and whether PyTorch was loaded before.
@@ -50,7 +51,7 @@ def test_training_in_several_processes_sets_it_too():
 
 def test_importing_the_package_leaves_the_environment_alone():
     code = "import os, fmri_models, fmri_models.pipeline_fmri; print(os.environ.get('GOMP_SPINCOUNT'))"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=UNSET)
+    finished = subprocess.run([*python(), "-c", code], capture_output=True, text=True, check=True, env=UNSET)
     assert finished.stdout.strip() == "None"
 
 
