@@ -91,7 +91,8 @@ def terms_of(table_name: str, license: str = "", source: str = "") -> DataTerms 
     """
     words = _words(table_name)
     if words[:1] == ["simulated"] and source.strip() == "fmri-models simulate":
-        return SCENES if words == ["simulated", "scenes"] else None
+        # A part of such a table may have a longer name.
+        return SCENES if words[:2] == ["simulated", "scenes"] else None
     found = [
         known.terms for known in reversed(_KNOWN) if _is(known, words, (table_name, license, source), (license, source))
     ]

@@ -298,15 +298,10 @@ def other_table_notes(
         subject: Whose test pictures these are.
         stimuli: Their ids.
     """
-    shows_scenes = shows_built_in_scenes(table.name, table.metadata.get("source", ""))
-    # Of fMRI alone no picture was learned.
     learned = [
         each
-        for each in trainings
-        if each.fmri_of is None
-        and each.pictures != ""
-        and each.table_fingerprint != table.fingerprint
-        and not (shows_scenes and each.pictures and shows_built_in_scenes(each.table, each.table_source))
+        for each in _of_pictures(trainings)
+        if each.table_fingerprint != table.fingerprint and not _both_show_scenes(each, table)
     ]
     if not learned:
         return []
@@ -343,12 +338,30 @@ def _doubts(record: TrainingRecord, table: TrialTable, subject: str, stimuli: Se
     return doubts
 
 
+def _of_pictures(trainings: Iterable[LearnedFrom]) -> list[LearnedFrom]:
+    """Those trainings that have learned from pictures; of fMRI alone none was."""
+    return [each for each in trainings if each.fmri_of is None and each.pictures != ""]
+
+
+def _both_show_scenes(training: LearnedFrom, table: TrialTable) -> bool:
+    """Whether both tables show built-in scenes, of which it is known which were learned from: each has its pixels."""
+    return (
+        bool(training.pictures)
+        and shows_built_in_scenes(training.table, training.table_source)
+        and shows_built_in_scenes(table.name, table.metadata.get("source", ""))
+    )
+
+
 def _doubts_on_another_table(record: TrainingRecord, table: TrialTable, part: str) -> list[str]:
-    known = "nobody knows whether it has learned from these pictures"
-    if record.learned_from is not None:
-        known = "whether it has learned from these pictures is known only where they have the same pixels"
+    trainings = record.learned_from
+    if trainings is None:
+        known = ", and nobody knows whether it has learned from these pictures"
+    elif all(_both_show_scenes(each, table) for each in _of_pictures(trainings)):
+        known = ""
+    else:
+        known = ", and whether it has learned from these pictures is known only where they have the same pixels"
     doubt = (
         f"The pipeline was trained on another table ({one_line(repr(record.table))}) than this one: the {part} trials "
-        f"are those of this table's split {schema.DEFAULT_SPLIT!r}, and {known}."
+        f"are those of this table's split {schema.DEFAULT_SPLIT!r}{known}."
     )
     return [doubt, *(unknown_initial_note(name) for name in record.unknown_initial_models)]
