@@ -65,6 +65,7 @@ def atomic_folder(
         with new_locked_folder(path.parent, path.name) as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
+            _open_to_readers(partial)
             with signals_later():
                 replace_folder(partial, path, overwrite)
 
@@ -98,6 +99,7 @@ def merged_folder(
             path.parent.mkdir(parents=True, exist_ok=True)
         with new_locked_folder(path.parent, path.name) if new else new_locked_folder(path) as partial:
             yield partial
+            _open_to_readers(partial)
             if new:
                 partial.chmod(0o777 & ~_umask())
             with signals_later():
@@ -224,6 +226,14 @@ def _finite(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [_finite(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Lets others read weights who may read the files beside them: safetensors 0.8 writes for its owner alone."""
+    allowed = 0o666 & ~_umask()
+    for file in folder.rglob("*.safetensors"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_mode & 0o777 == 0o600:
+            file.chmod(allowed)
 
 
 def _umask() -> int:

@@ -94,6 +94,21 @@ def test_a_full_disk_is_a_sentence(tmp_path, error):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("writer", [atomic_folder, merged_folder])
+def test_weights_are_open_to_whom_the_files_beside_them_are(tmp_path, writer):
+    for _ in ("new", "replaced"):
+        options = {"overwrite": True} if writer is atomic_folder else {}
+        with writer(tmp_path / "out", **options) as partial:
+            for name in ("inner/model.safetensors", "config.json", "inner/secret.txt"):
+                (partial / name).parent.mkdir(exist_ok=True)
+                (partial / name).write_text("")
+            for name in ("inner/model.safetensors", "inner/secret.txt"):
+                (partial / name).chmod(0o600)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "out").rglob("*.*")}
+        assert modes["model.safetensors"] == modes["config.json"] == 0o666 & ~_umask()
+        assert modes["secret.txt"] == 0o600
+
+
 def test_a_file_system_without_room_for_more_files_is_said_to_be_one(tmp_path, monkeypatch):
     found = os.statvfs(tmp_path)
     for files, left, message in ((1000, 0, "no room for more files"), (0, 0, "MiB are free"), (9, 1, "MiB are free")):
