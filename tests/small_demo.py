@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,10 +12,13 @@ from fmri_models.models.mindeye import MindEyeModel, MindEyePipeline
 from tests import small_table
 from tests.models.mindeye.test_modeling_mindeye import tiny_config
 
+DRAWING = {"num_inference_steps": 6, "strength": 0.8}
+NUM_VOXELS = 20
+
 
 def save_small_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves both below `folder / "outputs/demo"`, and makes it the working directory."""
-    monkeypatch.setitem(small_table.NUM_VOXELS, "subj01", 20)
+    monkeypatch.setitem(small_table.NUM_VOXELS, "subj01", NUM_VOXELS)
     monkeypatch.setenv("FMRI_MODELS_CACHE", str(folder / "cache"))
     monkeypatch.chdir(folder)
     table = TrialTable.open(small_table.write_small_table(folder / "outputs" / "demo" / "data", ("subj01",)))
@@ -30,17 +32,11 @@ def save_small_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         image_embedding_space=generator.image_embedding_space.to_dict(),
         latent_space=generator.latent_space.to_dict(),
     )
-    MindEyePipeline(MindEyeModel(config), processor, generator).save_pretrained("outputs/demo/pipeline")
+    # As the demo's own, it draws otherwise than its image generator's class does.
+    pipe = MindEyePipeline(MindEyeModel(config), processor, generator, drawing_settings=DRAWING)
+    pipe.save_pretrained("outputs/demo/pipeline")
 
 
 def blocks_of(page: Path) -> list[str]:
     """The code in Python of a page, in its order."""
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def run_blocks(blocks: list[str]) -> dict[str, Any]:
-    """Runs blocks one after the other; returns the names that they leave."""
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(block, names)
-    return names

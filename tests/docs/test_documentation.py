@@ -34,16 +34,21 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Arguments of the lines that call `fmri-models`, without comments; long lines may be continued."""
+    """Arguments of the lines of a page that call `fmri-models`."""
     for block in blocks(page, "bash", "sh", ""):
-        for line in block.replace("\\\n", " ").splitlines():
-            # What a reference says of a command stands two blanks or more behind it.
-            typed = re.split(r"\s{2,}(?=[a-z#])" if not line.startswith(" ") else r"\s#", line.strip())[0]
-            if typed.startswith("fmri-models "):
-                arguments = shlex.split(ALTERNATIVES.sub(r"\1", typed), comments=True)[1:]
-                # What another program does with the output is no argument.
-                ends = [number for number, argument in enumerate(arguments) if argument in ("|", ">")]
-                yield arguments[: min(ends, default=len(arguments))]
+        yield from commands_of(block)
+
+
+def commands_of(block: str) -> Iterator[list[str]]:
+    """Those of a block, without comments; long lines may be continued."""
+    for line in block.replace("\\\n", " ").splitlines():
+        # What a reference says of a command stands two blanks or more behind it.
+        typed = re.split(r"\s{2,}(?=[a-z#])" if not line.startswith(" ") else r"\s#", line.strip())[0]
+        if typed.startswith("fmri-models "):
+            arguments = shlex.split(ALTERNATIVES.sub(r"\1", typed), comments=True)[1:]
+            # What another program does with the output is no argument.
+            ends = [number for number, argument in enumerate(arguments) if argument in ("|", ">")]
+            yield arguments[: min(ends, default=len(arguments))]
 
 
 def headings(page: Path) -> set[str]:
