@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from .moved import renamed_argument
+from .deprecation import renamed_argument
 
 # What a penalty is chosen on.
 Selection = Literal["validation", "leave_one_stimulus_out"]
@@ -37,7 +37,7 @@ class IndexedTargets:
     def num_targets(self) -> int:
         return self.values.shape[1]
 
-    @renamed_argument("rows", "positions")
+    @renamed_argument("rows", "positions", since="0.1")
     def columns(self, columns: slice | np.ndarray, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(examples, columns) of the targets of these positions, or of all examples in their order."""
         return np.asarray(self.values[:, columns])[self.index[positions]]

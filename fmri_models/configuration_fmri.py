@@ -12,11 +12,11 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from .conditions import CONDITION_SPACES
+from .deprecation import renamed_argument
 from .embedding_space import LEARNED, EmbeddingSpace
 from .errors import FmriModelsError
 from .hub_repository import UploadedInSentences, uploading_errors_as_sentences
 from .known_classes import find_model
-from .moved import renamed_argument
 from .names import check_name, did_you_mean, one_line
 from .reading import checked, read_object
 from .remote_code import LoadedByItsPackage, without_shim
@@ -229,7 +229,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         with uploading_errors_as_sentences(kwargs.get("repo_id") or os.path.basename(folder)):
             super().save_pretrained(folder, push_to_hub=True, **kwargs)
 
-    @renamed_argument("kind", "name")
+    @renamed_argument("kind", "name", since="0.1")
     def space(self, name: str) -> EmbeddingSpace | None:
         """The [`EmbeddingSpace`] of a name: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""
         values = getattr(self, name)

@@ -4,7 +4,6 @@ The objective of a method is a dataclass whose fields are the `objective:` of a 
 [`GradientObjective`], from [`ClosedFormObjective`], or from both, if a recipe may have stages of both.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -16,9 +15,12 @@ import torch
 from torch import nn
 
 from .closed_form_trials import ClosedFormTrials, Selection
+from .deprecation import Deprecation
 from .errors import FmriModelsError
 from .modeling_fmri import FmriPreTrainedModel
 from .option_types import check_fields
+
+_WITHOUT_BASE = Deprecation("Objectives that derive from no base class; please derive them from one", since="0.1")
 
 # The method's model.
 Model = TypeVar("Model", bound=FmriPreTrainedModel)
@@ -251,11 +253,9 @@ def derived_objective(found: Any) -> type[Objective]:
             f"The objective {name} has neither losses nor fit; derive it from GradientObjective or from "
             "ClosedFormObjective (fmri_models.objectives)."
         )
-    warnings.warn(
-        f"The objective {name} derives from no base class; please derive it from "
-        f"{' and '.join(base.__name__ for base in bases)} (fmri_models.objectives).",
-        FutureWarning,
-        stacklevel=2,
+    _WITHOUT_BASE.warn(
+        what=f"The objective {name} derives from no base class; please derive it from "
+        f"{' and '.join(base.__name__ for base in bases)} (fmri_models.objectives)"
     )
     return _completed(found, tuple(bases))
 

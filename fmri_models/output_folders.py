@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .deprecation import renamed_argument
 from .errors import FmriModelsError, existing_parent, system_errors_as_sentences
-from .moved import renamed_argument
 from .swapping import EVAL_RESULTS_FILE, PARTIAL_PREFIX, partial_prefix, recover
 
 # Left by file managers and sharing protocols, never by a person.
@@ -107,7 +107,7 @@ RECONSTRUCTIONS = FolderFormat(
 )
 
 
-@renamed_argument("kind", "folder_format")
+@renamed_argument("kind", "folder_format", since="0.1")
 def check_output_folder(
     path: str | os.PathLike,
     overwrite: bool = False,

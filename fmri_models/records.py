@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self, get_args
 
+from .deprecation import renamed_argument
 from .entry_points import OWN_PACKAGE, folder_of_module
 from .errors import FmriModelsError
-from .moved import renamed_argument
 from .names import listed, one_line
 
 State = Literal["trained here", "converted", "reference"]
@@ -237,7 +237,7 @@ class Method:
                 return import_path(path)
         raise AttributeError(f"method {self.name!r} has no class {class_name!r}")
 
-    @renamed_argument("part", "role")
+    @renamed_argument("part", "role", since="0.1")
     def load(self, role: str) -> Any:
         """Imports `"config"`, `"model"`, `"output"`, `"pipeline"`, `"objective"` or `"converter"`.
 

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from .deprecation import moved_names
 from .entry_points import (
     OWN_PACKAGE,
     is_being_imported,
@@ -28,7 +29,6 @@ from .entry_points import (
     version_of,
 )
 from .errors import FmriModelsError
-from .moved import moved_names
 from .names import check_name, did_you_mean, listed, one_line
 from .records import (
     DatasetRecord,
@@ -44,7 +44,7 @@ from .records import (
 )
 from .shipped import shipped_folder
 
-__getattr__ = moved_names(__name__, f"{__package__}.records", {"Conversion": "Conversion"})
+__getattr__ = moved_names(__name__, f"{__package__}.records", {"Conversion": "Conversion"}, since="0.1")
 
 # Networks that come with the package and are no method's and no generator's.
 _OTHER_NETWORKS = (

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .deprecation import renamed_argument
 from .errors import FmriModelsError, check_path, system_errors_as_sentences
-from .moved import renamed_argument
 from .output_folders import FolderFormat, check_output_folder
 from .project import how_to_install
 from .swapping import (
@@ -39,7 +39,7 @@ from .swapping import (
 )
 
 
-@renamed_argument("kind", "folder_format")
+@renamed_argument("kind", "folder_format", since="0.1")
 @contextmanager
 def atomic_folder(
     path: str | os.PathLike,

@@ -8,7 +8,6 @@ import inspect
 import math
 import re
 import types
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -27,6 +26,7 @@ from typing import (
 
 from typing_extensions import is_typeddict
 
+from .deprecation import RenamedField
 from .errors import FmriModelsError
 from .names import closest, one_line
 from .reading import MAX_NESTING, Written, parse_yaml
@@ -75,14 +75,14 @@ class Options:
     types: Mapping[str, Any]
     closed: bool = True
     offered: Collection[str] | None = None
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, RenamedField] = field(default_factory=dict)
 
     def current(self, key: Any, place: str) -> Any:
         """A key as it is called now."""
         if not isinstance(key, str) or key not in self.renamed:
             return key
-        now = self.renamed[key]
-        warnings.warn(f"The key {key!r} of {place} is {now!r} now; please write {now}.", FutureWarning, stacklevel=2)
+        now, deprecation = self.renamed[key]
+        deprecation.warn(what=f"The key {key!r} of {place} is {now!r} now; please write {now}")
         return now
 
 

@@ -38,7 +38,7 @@ BASE = Part(
 EXTRAS = {
     "demo": Part("timm and EfficientNet-Lite0 for the report", 25, 60, 0.1),
     "space": Part("Gradio, nilearn and Matplotlib", 75, 200, 0.2),
-    "dev": Part("pytest, ruff, mypy, import-linter, playwright", 90, 280, 0.3),
+    "dev": Part("pytest, ruff, mypy, import-linter, playwright, a Jupyter kernel", 115, 360, 0.4),
     "docs": Part("MkDocs", 25, 65, 0.1),
 }
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ..closed_form_trials import ClosedFormTrials, IndexedTargets, LeftOut, Selection
+from ..deprecation import renamed_argument
 from ..generation.image_generator import ImageGenerator
-from ..moved import renamed_argument
 from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
@@ -49,7 +49,7 @@ def settled_fit(
     return selection, [*train_on, *held_out] if selection != "validation" else list(train_on)
 
 
-@renamed_argument("kinds", "targets")
+@renamed_argument("kinds", "targets", since="0.1")
 def closed_form_trials(
     table: TrialTable,
     processor: FmriProcessor,

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..deprecation import renamed_argument
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
-from ..moved import renamed_argument
 from ..names import listed
 from ..objectives import Batch
 from ..processing_fmri import FmriProcessor
@@ -184,7 +184,7 @@ def _gather(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(values[unique])[inverse])
 
 
-@renamed_argument("kinds", "targets")
+@renamed_argument("kinds", "targets", since="0.1")
 def gradient_trials(
     table: TrialTable,
     processor: FmriProcessor,

@@ -6,14 +6,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..moved import moved_names, renamed_argument
+from ..deprecation import moved_names, renamed_argument
 from ..processing_fmri import FmriProcessor
 from .schema import distinct_stimuli
 from .table import TrialTable
 from .table_processor import check_voxels
 from .table_trials import Trials
 
-__getattr__ = moved_names(__name__, "fmri_models.data.table_processor", {"fit_processor": "fit_processor"})
+__getattr__ = moved_names(__name__, "fmri_models.data.table_processor", {"fit_processor": "fit_processor"}, since="0.1")
 
 Repetitions = Literal["average", "single", "all"]
 
@@ -68,7 +68,7 @@ class ProcessedTrials:
         FmriModelsError: The table has other voxels than those that the processor was fitted on.
     """
 
-    @renamed_argument("repetitions_a_row", "repetitions_an_example")
+    @renamed_argument("repetitions_a_row", "repetitions_an_example", since="0.1")
     def __init__(
         self,
         trials: Trials | BetasOfTrials,

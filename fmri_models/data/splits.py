@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..deprecation import moved_names, renamed_argument
 from ..errors import FmriModelsError
 from ..hub_repository import is_in_hub_cache
-from ..moved import moved_names, renamed_argument
 from ..names import check_name, listed, one_line
 from ..plain_values import ShortRepr
 from ..saving import atomic_file
@@ -27,7 +27,7 @@ from .split_trials import SplitTrials, draw_validation, drawn_stimuli
 from .table import TrialTable
 from .training_checks import FEWEST_TRAINING_STIMULI
 
-__getattr__ = moved_names(__name__, "fmri_models.data.split_trials", {"SplitRows": "SplitTrials"})
+__getattr__ = moved_names(__name__, "fmri_models.data.split_trials", {"SplitRows": "SplitTrials"}, since="0.1")
 
 FEWEST_TEST_STIMULI = 10
 DEFAULT_FOLDS = 10
@@ -52,7 +52,7 @@ class DrawnSplit(ShortRepr):
     notes: list[str] = field(default_factory=list)
 
 
-@renamed_argument("rows", "trials")
+@renamed_argument("rows", "trials", since="0.1")
 def split_by_stimulus(
     trials: SplitTrials, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:
@@ -76,7 +76,7 @@ def split_by_stimulus(
     return _assembled(trials, [_group_in(trials, test)], "stimulus", seed, validation_fraction)
 
 
-@renamed_argument("rows", "trials")
+@renamed_argument("rows", "trials", since="0.1")
 def split_kfold(
     trials: SplitTrials, seed: int = 0, folds: int = DEFAULT_FOLDS, validation_fraction: float = 0.1
 ) -> DrawnSplit:
@@ -97,7 +97,7 @@ def split_kfold(
     return _assembled(trials, tests, "kfold", seed, validation_fraction)
 
 
-@renamed_argument("rows", "trials")
+@renamed_argument("rows", "trials", since="0.1")
 def split_by_run(
     trials: SplitTrials, seed: int = 0, folds: int | None = None, validation_fraction: float = 0.1
 ) -> DrawnSplit:
@@ -113,7 +113,7 @@ def split_by_run(
     return _assembled(trials, tests, "run", seed, validation_fraction)
 
 
-@renamed_argument("rows", "trials")
+@renamed_argument("rows", "trials", since="0.1")
 def split_semantic(
     trials: SplitTrials, seed: int = 0, test_fraction: float = 0.1, validation_fraction: float = 0.1
 ) -> DrawnSplit:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ..deprecation import former_name
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..moved import former_name
 from ..names import did_you_mean, file_name, is_name, listed, one_line
 from ..reading import check_regular_file
 from . import hub, parquet, schema
@@ -285,7 +285,7 @@ class TrialTable:
         """
         return self._trials_of(subject).fmri_chunks()
 
-    fmri_blocks = former_name("fmri_blocks", fmri_chunks)
+    fmri_blocks = former_name("fmri_blocks", fmri_chunks, since="0.1")
 
     def matrix(self, subject: str) -> FmriMatrix:
         """A subject's betas as a memory-mapped matrix, written to the cache when it is first asked for."""

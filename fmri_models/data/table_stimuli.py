@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..deprecation import former_name
 from ..errors import FmriModelsError
-from ..moved import former_name
 from ..names import check_line, listed, one_line
 from ..reading import parse_json
 from . import parquet, schema
@@ -137,7 +137,7 @@ class Stimuli:
             )
         return [self._position_of[str(stimulus)] for stimulus in ids]
 
-    rows = former_name("rows", positions)
+    rows = former_name("rows", positions, since="0.1")
 
     def _pixels(self, position: int, data: bytes | None) -> np.ndarray:
         if data is None:

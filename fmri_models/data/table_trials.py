@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..deprecation import renamed_argument
 from ..errors import FmriModelsError
-from ..moved import renamed_argument
 from ..names import listed, one_line
 from . import parquet, schema
 from .matrix import FmriMatrix
@@ -56,7 +56,7 @@ class Trials:
         """How many voxels the subject has."""
         return self._files.num_voxels
 
-    @renamed_argument("rows", "positions")
+    @renamed_argument("rows", "positions", since="0.1")
     def fmri(self, positions: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
         """Betas of some trials, (n, V) float32, in the order asked for; of all trials without `positions`.
 
@@ -75,7 +75,7 @@ class Trials:
             positions = np.arange(start, min(start + size, len(self)))
             yield positions, self.fmri(positions)
 
-    @renamed_argument("rows", "positions")
+    @renamed_argument("rows", "positions", since="0.1")
     def subset(self, positions: int | Sequence[int] | np.ndarray | slice) -> "Trials":
         """Some of these trials, by their positions, as of [`fmri`]."""
         return Trials(self.table, self._files, self._positions[_indices(positions)])

@@ -14,11 +14,11 @@ from numpy.lib import format as npy
 from torch import nn
 
 from ..conditions import CONDITION_SPACES
+from ..deprecation import renamed_argument
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
-from ..moved import renamed_argument
 from ..progress import bar
 from ..reading import read_array
 from ..swapping import PARTIAL_PREFIX
@@ -39,7 +39,7 @@ _SINGLE_PRECISION_BYTES = 2**31
 _Encode = Callable[[range], torch.Tensor]
 
 
-@renamed_argument("kind", "target")
+@renamed_argument("kind", "target", since="0.1")
 def cached_targets(
     table: TrialTable, generator: ImageGenerator, target: Target, stimulus_ids: Sequence[str] | None = None
 ) -> np.ndarray:

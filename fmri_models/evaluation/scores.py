@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from ..moved import renamed_argument
+from ..deprecation import renamed_argument
 from ..plain_values import ShortRepr
 from .bootstrap import PERMUTATIONS, WIDENING_OF_FOLDS
 
@@ -96,7 +96,7 @@ class Scores(ShortRepr):
         return pa.table(columns, schema=ITEM_SCHEMA)
 
     @classmethod
-    @renamed_argument("parts", "evaluations")
+    @renamed_argument("parts", "evaluations", since="0.1")
     def concatenate(cls, evaluations: Sequence["Scores"]) -> "Scores":
         """The items of several evaluations (folds) as one; a row or metric that one of them lacks is NaN there.
 

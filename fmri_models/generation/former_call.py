@@ -1,6 +1,5 @@
 """Image generators as they were written before `draw`: a call of their own, and what it called of the base class."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar
@@ -8,10 +7,13 @@ from typing import Any, ClassVar
 import torch
 
 from ..conditions import Conditions
+from ..deprecation import Deprecation
 from ..drawing_settings import DrawingSettings
 from .step_callback import CALLBACK_TENSORS, CallbackFunction, StepCallback
 
 Tensors = dict[str, torch.Tensor | None]
+
+_OWN_CALL = Deprecation("Image generators with a __call__ of their own; please implement draw", since="0.1")
 
 
 class FormerStepCallback(StepCallback):
@@ -45,11 +47,9 @@ class FormerCall:
         nearest = next((base for base in cls.__mro__ if {"__call__", "draw"} & vars(base).keys()), cls)
         cls._draws_by_call = "__call__" in vars(nearest) and "draw" not in vars(nearest)
         if cls._draws_by_call and nearest is cls:
-            warnings.warn(
-                f"The image generator {cls.__name__} has a __call__ of its own; please implement draw in its place "
-                "(docs/generators/your_own.md).",
-                FutureWarning,
-                stacklevel=2,
+            _OWN_CALL.warn(
+                what=f"The image generator {cls.__name__} has a __call__ of its own; please implement draw in its "
+                "place (docs/generators/your_own.md)"
             )
 
     @staticmethod
@@ -130,8 +130,7 @@ def also_given_callback(in_one_step: Callable[..., torch.Tensor]) -> Callable[..
 
 
 def _warn(name: str, instead: str) -> None:
-    warnings.warn(
-        f"{name} of image generators is {instead} now; please implement draw (docs/generators/your_own.md).",
-        FutureWarning,
+    _OWN_CALL.warn(
         stacklevel=3,
+        what=f"{name} of image generators is {instead} now; please implement draw (docs/generators/your_own.md)",
     )

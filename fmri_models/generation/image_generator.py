@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from ..conditions import CONDITION_SPACES, Conditions
 from ..configuration_fmri import FmriConfig
+from ..deprecation import moved_names
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import LEARNED, EmbeddingSpace
 from ..errors import FmriModelsError
-from ..moved import moved_names
 from ..names import one_line
 from ..progress import of_pipeline
 from ..seeds import checked_generators
@@ -30,7 +30,9 @@ from .stored_generator import StoredGenerator, is_trusted
 from .trainable_generator import TrainableGenerator
 
 _MOVED = ("GeneratorOptions", "ImageSide", "hub_options")
-__getattr__ = moved_names(__name__, f"{__package__}.stored_generator", dict(zip(_MOVED, _MOVED, strict=True)))
+__getattr__ = moved_names(
+    __name__, f"{__package__}.stored_generator", dict(zip(_MOVED, _MOVED, strict=True)), since="0.1"
+)
 
 # A source of noise for all pictures (None for the common one), or one for each.
 Generators = torch.Generator | list[torch.Generator] | None

@@ -1,6 +1,5 @@
 """What generators with a latent diffusion model share: two ways through an autoencoder, schedule and guidance."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from diffusers import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..conditions import Conditions
+from ..deprecation import Deprecation
 from ..drawing_settings import DrawingSettings
 from ..embedding_space import EmbeddingSpace, stable_diffusion_latent_space
 from ..errors import FmriModelsError
@@ -19,6 +19,8 @@ from .clip_embedding import ClipPreprocessing, token_ids
 from .denoising import denoised, noisy_start
 from .image_generator import Generators, ImageGenerator
 from .trainable_generator import Predict, Told
+
+_IN_PARTS = Deprecation("in_parts of image generators is in_chunks now; please write that", since="0.1")
 
 
 class LatentDiffusionGenerator(ImageGenerator):
@@ -288,7 +290,7 @@ class LatentDiffusionGenerator(ImageGenerator):
 
     def in_parts(self, function: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
         """What `in_chunks` was called."""
-        warnings.warn("in_parts of image generators is in_chunks now; please write that.", FutureWarning, stacklevel=2)
+        _IN_PARTS.warn()
         return self.in_chunks(function, values)
 
     def _embed(self, pixel_values: torch.Tensor) -> torch.Tensor:

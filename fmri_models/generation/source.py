@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from ..deprecation import renamed_argument
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..hub_repository import is_repository_id
-from ..moved import renamed_argument
 from ..names import check_line, one_line
 
 # What git takes for the name of a branch, of those that the Hub has.
@@ -50,7 +50,7 @@ class GeneratorSource:
         named = " of ".join(each for each in (self.name, place) if each is not None)
         return named if self.revision is None else f"{named} (revision {self.revision})"
 
-    @renamed_argument("kind", "name")
+    @renamed_argument("kind", "name", since="0.1")
     def space(self, name: str) -> EmbeddingSpace | None:
         """The stated [`EmbeddingSpace`] of that name; None if none is stated, or if the generator takes none."""
         values = self.spaces.get(name)

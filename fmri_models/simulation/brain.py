@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.schema import MAX_VOXELS, TRAIN, UNLABELLED_RUNS
+from ..deprecation import former_name
 from ..errors import FmriModelsError
-from ..moved import former_name
 from ..seeds import check_seed
 from . import constants
 from .anatomy import build_anatomy, voxel_count
@@ -204,7 +204,7 @@ class Experiment:
         for trials in self.design.runs():
             yield trials, self._run(trials)
 
-    blocks = former_name("blocks", chunks)
+    blocks = former_name("blocks", chunks, since="0.1")
 
     def fmri(self) -> np.ndarray:
         """All betas at once, (T, V) float32."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..deprecation import RenamedField
 from ..errors import FmriModelsError
 from ..objectives import ClosedFormObjective, GradientObjective, Objective, derived_objective
 from ..option_types import check_fields
@@ -53,7 +54,8 @@ def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
     method, stages = recorded.get("method"), recorded.get("stages")
     if method not in method_names() or not isinstance(stages, list):
         return dict(recorded)
-    renamed = getattr(get_method(str(method)).load("objective"), "renamed_fields", {})
+    fields: Mapping[str, RenamedField] = getattr(get_method(str(method)).load("objective"), "renamed_fields", {})
+    renamed = {former: field.now for former, field in fields.items()}
 
     def current(stage: Any) -> Any:
         if not isinstance(stage, dict) or not isinstance(stage.get("objective"), dict):

@@ -7,6 +7,7 @@ What cannot run stands behind `<!-- not run: REASON -->`, with one of the reason
 import ast
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -34,6 +35,7 @@ from fmri_models.cli.main import main
 from fmri_models.generation.double_conditioned import DoubleConditionedImageGenerator
 from fmri_models.models.mindbridge import MindBridgeModel, MindBridgePipeline
 from fmri_models.models.mindvis import MindVisModel, MindVisPipeline
+from fmri_models.registry import METHODS
 from tests import small_demo, small_table
 from tests.docs.test_documentation import PAGES, ROOT, commands_of, resolve
 from tests.generation import (
@@ -62,27 +64,25 @@ Names = dict[str, Any]
 
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]*) -->\n\s*)?"
-    r"^(?P<indent> *)```(?P<language>\w*)(?: \{[^}\n]*\})?\n(?P<text>.*?)^ *```$",
+    r"^(?P<indent> *)```(?P<language>\w*)(?: title=\"(?P<title>[^\"\n]+)\"| \{[^}\n]*\})?\n(?P<text>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
 )
 _NOT_RUN = re.compile(r"<!-- not run")
 
 
 class Block(NamedTuple):
-    """A block of code; `reason` says why it is not run."""
+    """A block of code; `reason` says why it is not run, `title` which file a reader saves it as."""
 
     language: str
     text: str
     reason: str | None
+    title: str | None
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Those in Python, and those for a shell."""
-    found = [
-        Block(each["language"], each["text"], each["reason"])
-        for each in _BLOCK.finditer(page.read_text(encoding="utf-8"))
-    ]
-    return [each for each in found if each.language in ("python", "bash", "sh", "")]
+    """Those of a page, in its order."""
+    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [Block(each["language"], each["text"], each["reason"], each["title"]) for each in found]
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,22 @@ def processor_of(table: str, **options: Any) -> FmriProcessor:
     )
 
 
+def register_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of the working directory are found, and a method is registered for this page alone."""
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.setattr(METHODS, "registered", {})
+
+
+def better_than_other_trials(names: Names) -> None:
+    assert names["report"].comparisons["shuffled_brain"]["pixcorr"]["difference"] > 0.1
+    del sys.modules["plain"]
+
+
+def seen(names: Names) -> None:
+    assert Path("seen.png").is_file()
+    assert names["pixcorr"](names["truth"], names["recon"]) > names["pixcorr"](names["truth"], names["wrong"]) + 0.3
+
+
 def retrieved(names: Names) -> None:
     assert names["similarities"].shape == names["indices"].shape == (len(names["trials"]), 5)
 
@@ -279,7 +295,12 @@ SETUPS: dict[str, Setup] = {
     "docs/peft.md": Setup(after=adapters_saved),
     "docs/publishing.md": Setup(trained_demo),
     "docs/retrieval.md": Setup(after=retrieved),
+    "docs/start.md": Setup(quick_examples, seen),
     "docs/training.md": Setup(base_and_adapted, trained_by_trainer),
+    "docs/tutorials/add_method.md": Setup(register_here, better_than_other_trials),
+    "docs/tutorials/evaluate.md": Setup(slow=True),
+    "docs/tutorials/new_subject.md": Setup(slow=True),
+    "docs/tutorials/publish.md": Setup(slow=True),
 }
 
 
@@ -324,9 +345,13 @@ def test_the_code_of_a_page_runs(name: str, demo: Path, tmp_path: Path, monkeypa
     setup = SETUPS.get(name, Setup())
     names = (setup.before(monkeypatch) if setup.before else None) or {}
     for number, block in enumerate(blocks_of(ROOT / name)):
-        if block.reason is None and block.language == "python":
+        if block.reason is not None:
+            continue
+        if block.title is not None:
+            Path(block.title).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
             exec(compile(replaced(block.text, setup.replaced), f"{name}, block {number}", "exec"), names)
-        elif block.reason is None and runs_commands(name):
+        elif block.language in ("bash", "sh", "") and runs_commands(name):
             for arguments in commands_of(block.text):
                 run(*arguments)
     if setup.after:

@@ -19,8 +19,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PAGE_NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
 
-# A block that shows a file has its language in braces.
-FENCE = re.compile(r"^( *)```(\w*)(?: \{[^}\n]*\})?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+# A block that shows a file has its language in braces; one that the reader saves has the file's name as its title.
+FENCE = re.compile(r"^( *)```(\w*)(?: [^`\n]*)?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # [text](target), but no picture's title and nothing in code.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 API_NAME = re.compile(r"^::: (\S+)$", re.MULTILINE)

@@ -11,12 +11,12 @@ from transformers import initialization
 from transformers.utils import can_return_tuple
 
 from ...conditions import CONDITION_SPACES
+from ...deprecation import renamed_argument
 from ...encoders.disk_backed import is_on_disk, save_sharded
 from ...encoders.subject_layers import SubjectLayers
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
-from ...moved import renamed_argument
 from .configuration_linear import LinearConfig
 
 
@@ -81,7 +81,7 @@ class LinearModel(FmriPreTrainedModel):
             initialization.zeros_(module.weight)
             initialization.zeros_(module.bias)
 
-    @renamed_argument("part", "target")
+    @renamed_argument("part", "target", since="0.1")
     def head(self, target: str, subject: str) -> BlockedLinear:
         """The map of one subject to one target: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
         return cast(BlockedLinear, self._heads(target)[self.config.subject_index(subject)])

@@ -11,11 +11,11 @@ from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ...alignment.token_components import TokenComponents
+from ...deprecation import renamed_argument
 from ...encoders.residual_mlp import ResidualBlock, ResidualMLP
 from ...errors import FmriModelsError
 from ...modeling_fmri import SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
-from ...moved import renamed_argument
 from ...original_checkpoint import Checkpoint
 from ...seeds import checked_generators
 from .base_mindeye import Generators, MindEyePreTrainedModel
@@ -196,7 +196,7 @@ class MindEyeModel(MindEyePreTrainedModel):
         assert self.backbone is not None
         return cast(torch.Tensor, self.backbone(fmri.to(self.dtype), subject_ids))
 
-    @renamed_argument("encoded", "hidden")
+    @renamed_argument("encoded", "hidden", since="0.1")
     def tokens_from(self, hidden: torch.Tensor) -> torch.Tensor:
         """The backbone's output as tokens (B, T, D)."""
         tokens = hidden if self.components is None else self.components(hidden)

@@ -1,6 +1,5 @@
 """Trains MindEye: BiMixCo, then soft CLIP; the prior and the low-level branch beside them (Scotti et al., 2023)."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +22,9 @@ from ...alignment.losses import (
     soft_clip_loss,
     soft_contrastive_loss,
 )
+from ...deprecation import Deprecation, renamed_field
 from ...draws import drawn_by_row, joined_rows, own_rows
 from ...errors import FmriModelsError
-from ...moved import renamed_field
 from ...objectives import (
     Batch,
     Examples,
@@ -37,6 +36,8 @@ from ...objectives import (
 )
 from ...option_types import NumberFromZero, PositiveNumber, Share, in_words
 from .repetitions_mindeye import RepetitionRule, one_pattern
+
+_TARGET_KINDS = Deprecation("target_kinds of MindEyeObjective is targets now; please write targets", since="0.1")
 
 if TYPE_CHECKING:
     from .modeling_mindeye import MindEyeModel
@@ -82,7 +83,7 @@ class ModuleOutputs(NamedTuple):
 Contrast = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
 
 
-@renamed_field("parts", "modules")
+@renamed_field("parts", "modules", since="0.1")
 @dataclass
 class MindEyeObjective(GradientObjective["MindEyeModel"]):
     """The losses of MindEye and which modules of the model they train.
@@ -154,9 +155,7 @@ class MindEyeObjective(GradientObjective["MindEyeModel"]):
     @property
     def target_kinds(self) -> tuple[str, ...]:
         """What `targets` was called."""
-        warnings.warn(
-            "target_kinds of MindEyeObjective is targets now; please write targets.", FutureWarning, stacklevel=2
-        )
+        _TARGET_KINDS.warn()
         return self.targets
 
     def prepare(self, model: "MindEyeModel", examples: Examples) -> None:
