@@ -1,6 +1,8 @@
 """LoRA of one subject on the layers that all share: of every method with layers of subjects."""
 
+import copy
 import json
+import pickle
 import shutil
 
 import peft
@@ -252,6 +254,23 @@ def test_adapters_of_a_model_whose_weights_are_kept_elsewhere(brain, tmp_path):
     assert here.keys() == elsewhere.keys() and all(torch.equal(here[name], elsewhere[name]) for name in here)
     with pytest.raises(FmriModelsError, match="without offloading"):
         merge_subject(model, SUBJECTS[0])
+
+
+def test_copies_have_them_too(brain):
+    model, fmri = brain
+    expected = decoded(changed(model, SUBJECTS[0]), fmri, ROWS)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert adapted_subjects(copied) == [SUBJECTS[0]]
+        torch.testing.assert_close(decoded(copied, fmri, ROWS), expected, rtol=0, atol=0)
+        # A further subject is the copy's alone.
+        copied.add_subject("further", 4)
+        assert model.config.subject_names == SUBJECTS and len(subject_modules(model)["backbone.input.layers"]) == 3
+    compiled = copy.deepcopy(model)
+    compiled.compile(backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(fmri, ROWS).token_embeds, model(fmri, ROWS).token_embeds)
+    assert {each.dtype for each in copied.to(torch.bfloat16).parameters()} == {torch.bfloat16}
+    assert decoded(copied, fmri, ROWS).isfinite().all()
 
 
 def test_rows_of_others_are_not_computed_with_a_merged_adapter(brain):
