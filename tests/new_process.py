@@ -16,11 +16,14 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 _TESTS = os.path.dirname(os.path.abspath(__file__))
 _REPOSITORY = os.path.dirname(_TESTS)
 _TIMEOUT_SECONDS = 120
+# As it is before any test changes it: what is shared is imported in it, and `tests/conftest.py` removes its folder.
+_ENVIRONMENT = dict(os.environ)
 # What no variable of the environment of a test changes, so that it may be imported before that is known.
 _PYTORCH = (
     "torch", "torch._dynamo", "torch._inductor.standalone_compile", "torch.distributed.fsdp",
@@ -72,13 +75,14 @@ class PythonWith:
     Args:
         modules: What they begin with.
         environment: What is in the environment while that is imported. Each process has its own afterwards.
+        python: The command of the Python that imports it; None for that of this process.
     """
 
     def __init__(self, *modules: str, environment: dict[str, str] | None = None, python: list[str] | None = None):
         import subprocess
         import tempfile
 
-        self._folder = tempfile.TemporaryDirectory(prefix="python-")
+        self._folder = tempfile.TemporaryDirectory(prefix="python-", dir=_ENVIRONMENT.get("XDG_CACHE_HOME"))
         address = os.path.join(self._folder.name, "socket")
         command = [*(python or [sys.executable]), __file__, "serve", address, *modules]
         # It ends with its standard input, which is this process'.
@@ -104,13 +108,13 @@ _servers: dict[str, PythonWith] = {}
 
 def _pytorch() -> list[str]:
     if "pytorch" not in _servers:
-        _servers["pytorch"] = PythonWith(*_PYTORCH)
+        _servers["pytorch"] = PythonWith(*_PYTORCH, environment=_ENVIRONMENT)
     return _servers["pytorch"].command
 
 
 def _libraries() -> list[str]:
     if "libraries" not in _servers:
-        _servers["libraries"] = PythonWith(*_LIBRARIES, python=_pytorch())
+        _servers["libraries"] = PythonWith(*_LIBRARIES, environment=_ENVIRONMENT, python=_pytorch())
     return _servers["libraries"].command
 
 
@@ -149,7 +153,9 @@ def _received(connection: socket.socket, size: int) -> bytes:
 def _serve(address: str, modules: list[str]) -> None:
     sys.path[0] = _REPOSITORY
     for name in modules:
-        import_module(name)
+        # Other versions of the libraries may not have it; programs import what they need.
+        with suppress(ModuleNotFoundError):
+            import_module(name)
     here = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     installed = [each for each in sys.path[1:] if os.path.abspath(each) not in here]
     gc.collect()
@@ -233,8 +239,9 @@ def _become(
         code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     atexit._run_exitfuncs()
     for written in (sys.stdout, sys.stderr):
-        if written is not None:
-            written.flush()
+        if written is not None and not written.closed:
+            with suppress(OSError):
+                written.flush()
     os._exit(code & 0xFF)
 
 
