@@ -23,7 +23,7 @@ from tests.stored_numbers import check_numbers
 # Rounding of another order of summation.
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 OFFLOADS = pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
-HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 
 
 def seeds(*numbers: int) -> list[torch.Generator]:
@@ -169,7 +169,7 @@ class PipelineHabits:
 
     inside_of_others = ("StableUnCLIPImageNormalizer", "UNetFlatConditionModel")
 
-    @pytest.mark.parametrize("where", ["cpu", "disk"])
+    @pytest.mark.parametrize("where", [pytest.param("cpu", marks=pytest.mark.slow), "disk"])
     def test_accelerates_own_offload_computes_the_same(self, where):
         expected = self.computed(self.make_pipeline())
         pipeline = self.make_pipeline()
@@ -330,12 +330,12 @@ class DrawingHabits(PipelineHabits):
         for name, before in tensors_before.items():
             assert torch.equal(inputs[name], before)
 
-    @pytest.mark.parametrize("variant", ["", "*", "../x", "safetensors", 16])
-    def test_what_is_no_variants_name_is_a_sentence(self, variant, tmp_path):
+    def test_what_is_no_variants_name_is_a_sentence(self, tmp_path):
         pipeline = self.make_pipeline()
         for each in {pipeline, getattr(pipeline, "brain_model", pipeline), self.generator_of(pipeline)}:
-            with pytest.raises(FmriModelsError, match="The variant is .*; expected letters and digits"):
-                each.save_pretrained(tmp_path / "saved", variant=variant)
+            for variant in ("", "*", "../x", "safetensors", 16):
+                with pytest.raises(FmriModelsError, match="The variant is .*; expected letters and digits"):
+                    each.save_pretrained(tmp_path / "saved", variant=variant)
         assert not list(tmp_path.iterdir())
 
     def test_changed_embeddings_are_drawn(self):

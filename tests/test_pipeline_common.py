@@ -235,9 +235,9 @@ class PipelineTesterMixin(MethodHabits):
         dtypes = {p.dtype for each in networks.values() if isinstance(each, torch.nn.Module) for p in each.parameters()}
         assert dtypes == {torch.bfloat16}
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
+    def test_options_out_of_range_are_sentences(self):
+        pipeline, betas = self.make_pipeline(), self.make_betas()
+        for options, message in (
             ({"strength": 1.5}, "strength is 1.5; expected a number from 0"),
             ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
             ({"num_inference_steps": 0}, "num_inference_steps is 0"),
@@ -247,26 +247,24 @@ class PipelineTesterMixin(MethodHabits):
             ({"subject": "subj99"}, "'subj99' is unknown"),
             ({"selection": "oracle", "true_images": torch.rand(1, 3, 5, 7)}, r"is \(1, 3, 5, 7\) for 3 patterns"),
             ({"selection": "oracle", "true_images": np.zeros((3, 3, 5, 7))}, "is ndarray for 3 patterns"),
-        ],
-    )
-    def test_options_out_of_range_are_sentences(self, options, message):
-        with pytest.raises(FmriModelsError, match=message):
-            self.drawn(self.make_pipeline(), self.make_betas(), **options)
+        ):
+            with pytest.raises(FmriModelsError, match=message):
+                self.drawn(pipeline, betas, **options)
 
-    @pytest.mark.parametrize("wrong", [0, -1, "0", np.random.default_rng(0), [0, 1, 2], [torch.Generator()] * 2])
-    def test_what_is_no_source_of_noise_is_a_sentence(self, wrong):
+    def test_what_is_no_source_of_noise_is_a_sentence(self):
         pipeline = self.make_pipeline()
         betas = self.make_betas()
         inputs = pipeline.processor(betas, subject="subj05")
         decoding = pipeline.decode(inputs["fmri"], inputs["subject_ids"])
-        for call in (
-            lambda: pipeline(betas, subject="subj05", generator=wrong),
-            lambda: pipeline.decode(inputs["fmri"], inputs["subject_ids"], generator=wrong),
-            lambda: pipeline.generate(decoding, generator=wrong),
-            lambda: pipeline.image_generator(num_images=3, generator=wrong),
-        ):
-            with pytest.raises(FmriModelsError, match=r"expected a torch\.Generator|2 generators were"):
-                call()
+        for wrong in (0, -1, "0", np.random.default_rng(0), [0, 1, 2], [torch.Generator()] * 2):
+            for call, options in (
+                (pipeline, {"fmri": betas, "subject": "subj05"}),
+                (pipeline.decode, {"features": inputs["fmri"], "subject_ids": inputs["subject_ids"]}),
+                (pipeline.generate, {"decoding": decoding}),
+                (pipeline.image_generator, {"num_images": 3}),
+            ):
+                with pytest.raises(FmriModelsError, match=r"expected a torch\.Generator|2 generators were"):
+                    call(**options, generator=wrong)
 
     def test_another_brain_model_has_learned_from_what_nobody_knows(self, saved, tmp_path):
         pipeline, folder = saved
@@ -418,9 +416,8 @@ class PipelineTesterMixin(MethodHabits):
         assert (loaded.brain_model.dtype, loaded.image_generator.dtype) == expected
         assert (loaded.dtype, loaded.device.type) == (expected[0], "cpu")
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
+    def test_arguments_that_cannot_be_are_true_sentences(self, saved):
+        for options, message in (
             ({"dtype": torch.float16, "torch_dtype": torch.float32}, "give one of them"),
             ({"dtype": {"unet": torch.float16}}, "a dtype for 'unet', which is none of brain_model"),
             ({"device_map": {"": "cpu"}}, "as device_map; expected one device"),
@@ -428,12 +425,10 @@ class PipelineTesterMixin(MethodHabits):
             ({"quantization_config": {"a": 1}}, "can't be loaded with quantization_config as given here"),
             ({"attn_implementation": "sdpa"}, "takes no 'attn_implementation'"),
             ({"use_safetensors": False}, "safetensors alone"),
-        ],
-    )
-    def test_arguments_that_cannot_be_are_true_sentences(self, saved, options, message):
-        with pytest.raises(FmriModelsError, match=message) as caught:
-            FmriToImagePipeline.from_pretrained(saved[1], **options)
-        assert "damaged" not in str(caught.value) and "again" not in str(caught.value)
+        ):
+            with pytest.raises(FmriModelsError, match=message) as caught:
+                FmriToImagePipeline.from_pretrained(saved[1], **options)
+            assert "damaged" not in str(caught.value) and "again" not in str(caught.value)
 
     def test_what_is_said_of_a_named_generator_reaches_it_when_it_is_loaded(self, saved):
         folder = saved[1]
@@ -450,11 +445,11 @@ class PipelineTesterMixin(MethodHabits):
         loaded = FmriToImagePipeline.from_pretrained(saved[1], torch_dtype=torch.float16)
         assert loaded.brain_model.dtype == torch.float16
 
-    @pytest.mark.parametrize("place", ["x" * 5000, "a\0b", "/nonexist/a", "a/b/c", ""])
-    def test_what_is_no_place_is_a_sentence(self, place):
+    def test_what_is_no_place_is_a_sentence(self):
         for loaded in (FmriToImagePipeline, self.pipeline_class, type(self.make_pipeline().brain_model)):
-            with pytest.raises(FmriModelsError):
-                loaded.from_pretrained(place)
+            for place in ("x" * 5000, "a\0b", "/nonexist/a", "a/b/c", ""):
+                with pytest.raises(FmriModelsError):
+                    loaded.from_pretrained(place)
 
     def test_a_whole_pipeline_is_no_model(self, saved):
         with pytest.raises(FmriModelsError, match="subfolder='brain_model'"):
@@ -476,9 +471,14 @@ class PipelineTesterMixin(MethodHabits):
         with pytest.raises(FmriModelsError, match=re.escape(name)):
             FmriToImagePipeline.from_pretrained(saved[1])
 
-    @pytest.mark.parametrize(
-        "entry",
-        [
+    def test_an_index_names_no_code(self, saved, tmp_path):
+        _, folder = saved
+        path = folder / "model_index.json"
+        index = json.loads(path.read_text())
+        mark = tmp_path / "mark"
+        for place in (folder, folder / "brain_model", folder / "image_generator"):
+            (place / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\nclass EvilPipeline: pass\n")
+        for entry in (
             {"brain_model": ["evil", "X"]},
             {"processor": ["os", "system"]},
             {"image_generator": ["subprocess", "Popen"]},
@@ -488,20 +488,12 @@ class PipelineTesterMixin(MethodHabits):
             {"brain_model": ["fmri_models", "load_state"]},
             {"unet": ["evil", "X"]},
             {"fmri_schema": "1"},
-        ],
-    )
-    def test_an_index_names_no_code(self, saved, entry, tmp_path):
-        _, folder = saved
-        path = folder / "model_index.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **entry}))
-        mark = tmp_path / "mark"
-        for place in (folder, folder / "brain_model", folder / "image_generator"):
-            (place / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\nclass EvilPipeline: pass\n")
-        with pytest.raises(FmriModelsError):
-            FmriToImagePipeline.from_pretrained(folder)
-        with pytest.raises(FmriModelsError):
-            self.pipeline_class.from_pretrained(folder)
-        assert not mark.exists()
+        ):
+            path.write_text(json.dumps({**index, **entry}))
+            for loader in (FmriToImagePipeline, self.pipeline_class):
+                with pytest.raises(FmriModelsError):
+                    loader.from_pretrained(folder)
+            assert not mark.exists(), entry
 
     def test_a_full_disk_leaves_the_earlier_pipeline_as_it_was(self, saved, monkeypatch):
         pipeline, folder = saved
