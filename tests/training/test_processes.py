@@ -13,8 +13,6 @@ from safetensors.torch import load_file
 from fmri_models.cli.main import main as command_main
 from fmri_models.training.__main__ import main as module_main
 from fmri_models.training.processes import any_process, average_gradients, from_all, gather_examples
-from fmri_models.training.trainer import train
-from tests.small_table import write_small_table
 from tests.training.small_method import SmallObjective
 
 # Each process notes how many examples its batches have, so that the test can't pass with processes that train alone,
@@ -143,32 +141,6 @@ def test_the_loss_curve_of_mindeye_is_that_of_one_process(small_data, make_recip
     else:
         # Fewer to be told from.
         assert two[0] < one[0]
-
-
-@pytest.mark.slow
-def test_an_adaptation_in_two_processes_is_that_of_one(small_data, make_recipe, tmp_path, repository):
-    """LoRA, the new subject's layers, and the rows of sources in every step."""
-    (base,) = train(make_recipe("base", *SAME, f"{TRAINING}steps=4"))
-    new = write_small_table(tmp_path / "new", ("subj02",), name="new", subject_names={"subj02": "anna"})
-    (tmp_path / "program.py").write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    curves = []
-    for name, launcher in (("one", []), ("two", TORCHRUN)):
-        out = tmp_path / name
-        arguments = [str(tmp_path / "small.yaml"), f"data={new}", f"out={out}", f"initial_model={base}"]
-        arguments += ["adaptation=lora", "processor={}", f"sources={small_data}", SAME[0], f"{TRAINING}steps=6"]
-        command = [sys.executable, *launcher, str(tmp_path / "program.py"), str(tmp_path / name), *arguments]
-        ended = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-        curves.append([point["train_loss"] for point in json.loads((out / "training.json").read_text())["curve"]])
-    assert (tmp_path / "one.0").read_text() == "{16}"
-    assert [(tmp_path / f"two.{rank}").read_text() for rank in (0, 1)] == ["{8}"] * 2
-    one, two = ([loss for loss in curve if loss is not None] for curve in curves)
-    assert len(one) == len(two) and two == pytest.approx(one, rel=2e-4)
-    for file in ("model.safetensors", "subject_adapters/subject_anna/adapter_model.safetensors"):
-        first, second = (load_file(tmp_path / name / "brain_model" / file) for name in ("one", "two"))
-        for name, value in first.items():
-            torch.testing.assert_close(second[name], value, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
