@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from .data import schema
-from .data.pictures import decode_picture
 from .data.processed import ProcessedTrials
+from .data.stimulus_pictures import stimulus_pictures
 from .data.table import TrialTable
 from .data.table_trials import Trials
 from .drawing_request import DrawingRequest
@@ -313,25 +313,12 @@ def _of_trials(pipeline: FmriToImagePipeline, trials: Trials, num: int) -> _Item
     features = torch.zeros(count, pipeline.processor.width)
     features[:, : read.width] = torch.from_numpy(read[np.arange(count)])
     ids = read.stimulus_ids[:count].tolist()
-    shown = _shown(trials.table, ids)
+    shown = stimulus_pictures(trials.table, ids)
     notes = _notes_on_learning(pipeline, first)
     if missing := sum(picture is None for picture in shown):
         notes.append(f"The table has no picture of {missing} of these {count} items.")
     names = [name or f"item {number}" for number, name in enumerate(ids)]
     return _Items(features, trials.subject, names, len(every), shown, trials.table.simulated, notes)
-
-
-def _shown(table: TrialTable, ids: Sequence[str]) -> list[Image.Image | None]:
-    """The picture of each stimulus; None where there is none."""
-    encoded = dict(table.stimuli.encoded(sorted({name for name in ids if name})))
-    return [_picture(encoded.get(name), name) for name in ids]
-
-
-def _picture(data: bytes | None, name: str) -> Image.Image | None:
-    if data is None:
-        return None
-    pixels = decode_picture(data, f"stimulus {name}")
-    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 def _notes_on_learning(pipeline: FmriToImagePipeline, trials: Trials) -> list[str]:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from .decoder import Decoder
 from .figures import origin_note
+from .open_fields import Dropdown
 from .picture_grid import MARK_CHOSEN, MOST_THUMBNAILS, grid_html, picture_grid
 from .pictures import descriptions
 from .sentences import in_sentences
@@ -103,10 +104,10 @@ def add_chooser(shelf: Shelf) -> Chooser:
     ids = decoder.stimulus_ids(subject)
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
-            data_field = gr.Dropdown(shelf.data_sets, value=data, label="Data set", elem_id="data")
-            method = gr.Dropdown(methods, value=methods[0], label="Method", elem_id="method")
-            subjects = gr.Dropdown(decoder.subjects, value=subject, label="Subject", elem_id="subject")
-            stimulus = gr.Dropdown(ids, value=ids[0], label="Test picture", elem_id="stimulus")
+            data_field = Dropdown(shelf.data_sets, value=data, label="Data set", elem_id="data")
+            method = Dropdown(methods, value=methods[0], label="Method", elem_id="method")
+            subjects = Dropdown(decoder.subjects, value=subject, label="Subject", elem_id="subject")
+            stimulus = Dropdown(ids, value=ids[0], label="Test picture", elem_id="stimulus")
         with gr.Column(scale=2, min_width=240):
             grid = picture_grid(value=_grid(decoder, subject, ids[0]))
     about = gr.Markdown(decoder.about, elem_id="about-trials")

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ..data.generator_pictures import pictures_to_embed
+from ..data.stimulus_pictures import stimulus_pictures
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
 from ..drawing_settings import DrawingSettings
@@ -18,10 +19,10 @@ from ..errors import FmriModelsError
 from ..evaluation.held_out import HeldOut, held_out_notes, held_out_trials
 from ..evaluation.seeded_drawing import SeededDrawing
 from ..modeling_outputs import FmriDecoding
-from ..names import markdown
+from ..names import listed, markdown, one_line
 from ..pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
 from .limits import Tell, Watch
-from .pictures import as_picture, descriptions, enlarge
+from .pictures import descriptions, enlarge
 from .regions import scaled_region
 
 Labelled = tuple[Image.Image, str]
@@ -115,9 +116,9 @@ class Decoder:
         """Stimuli that a subject saw and the pipeline has not learned from, sorted."""
         return _unlearned(self._held_out[subject])
 
-    def pictures(self, stimulus_ids: Sequence[str]) -> list[Image.Image]:
-        """Pictures of stimuli, in their own size."""
-        return [as_picture(pixels) for pixels in self.table.stimuli.images(stimulus_ids)]
+    def pictures(self, stimulus_ids: Sequence[str]) -> list[Image.Image | None]:
+        """Pictures of stimuli, in their own size; None where the table has none."""
+        return stimulus_pictures(self.table, stimulus_ids)
 
     def regions(self, subject: str) -> list[str]:
         """Names of the ROIs that a subject's voxels are in, in the order of the voxels."""
@@ -159,7 +160,7 @@ class Decoder:
         responses = "one response" if len(positions) == 1 else f"the mean of {len(positions)} responses"
         seen = descriptions(self.table, [stimulus_id])[0]
         summary = f"Decoded from {responses} of {subject} ({self.origin}), who saw: {seen}."
-        return _reconstruction(output, enlarge(shown), summary)
+        return _reconstruction(output, None if shown is None else enlarge(shown), summary)
 
     @torch.no_grad()
     def reconstruct_betas(
@@ -204,7 +205,7 @@ class Decoder:
             sources = drawing.sources(self._item(subject, stimulus_id))
             decoding = self.pipeline.decode(features, subject_ids, generator=sources)
         if gallery is None or decoding.retrieval_embeds is None:
-            return Ranking([], "This method, or its image generator, has no embeddings to find pictures with.")
+            return Ranking([], self._why_not_ranked(subject))
         scores, order = _cosines(decoding, gallery)[0].sort(descending=True, stable=True)
         ids = self.stimulus_ids(subject)
         ranked = [ids[index] for index in order.tolist()]
@@ -213,6 +214,7 @@ class Decoder:
         best = [
             (enlarge(picture), f"{rank}. {score:.2f}{' (was shown)' if name == stimulus_id else ''}: {description}")
             for rank, (picture, name, score, description) in enumerate(named, start=1)
+            if picture is not None
         ]
         place = ranked.index(stimulus_id) + 1
         summary = f"The picture that was shown is number {place} of {len(ids)} test pictures of {subject}."
@@ -235,8 +237,8 @@ class Decoder:
         Raises:
             FmriModelsError: There is no such stimulus or region, or drawing takes too long.
         """
-        trials, positions = self._trials(subject), self._positions(subject, stimulus_id)
-        voxels = self._voxels_of(subject, region)
+        positions = self._positions(subject, stimulus_id)
+        trials, voxels = self._trials(subject), self._voxels_of(subject, region)
         item = self._item(subject, stimulus_id)
         features, subject_ids = self._mean_features(subject, trials, positions)
         changed, _ = self._mean_features(subject, trials, positions, voxels, gain)
@@ -263,8 +265,8 @@ class Decoder:
         Raises:
             FmriModelsError: The subject did not see the stimulus in these trials.
         """
-        trials, positions = self._trials(subject), self._positions(subject, stimulus_id)
-        regions = self.regions(subject)
+        positions = self._positions(subject, stimulus_id)
+        trials, regions = self._trials(subject), self.regions(subject)
         without = [
             self._mean_features(subject, trials, positions, self._voxels_of(subject, region), 0.0)[0]
             for region in regions
@@ -301,7 +303,10 @@ class Decoder:
 
     def _positions(self, subject: str, stimulus_id: str) -> np.ndarray:
         if subject not in self.subjects or stimulus_id not in self.stimulus_ids(subject):
-            raise FmriModelsError(f"{subject} has no test trial of stimulus {stimulus_id}; choose another one.")
+            raise FmriModelsError(
+                f"{one_line(subject, 80)} has no test trial of stimulus {one_line(stimulus_id, 130)}; choose "
+                "another one."
+            )
         held_out = self._held_out[subject]
         own = held_out.trials.stimulus_ids == stimulus_id
         return np.flatnonzero(own & ~np.isin(held_out.trials.trials, sorted(held_out.learned_fmri)))
@@ -314,7 +319,8 @@ class Decoder:
     def _voxels_of(self, subject: str, region: str) -> np.ndarray:
         if region not in self.regions(subject):
             raise FmriModelsError(
-                f"{subject} has no region {region}; its regions: {', '.join(self.regions(subject)) or 'none'}."
+                f"{subject} has no region {one_line(region, 80)}; its regions: "
+                f"{listed(self.regions(subject), most=20) or 'none'}."
             )
         return np.array(self.table.voxels(subject).roi) == region
 
@@ -360,12 +366,23 @@ class Decoder:
         return output
 
     def _embedded_gallery(self, subject: str) -> torch.Tensor | None:
-        """(N, D) embeddings of the subject's test pictures; None if the image generator has none."""
-        generator = self.pipeline.image_generator
-        if generator.image_embedding_space is None:
+        """(N, D) embeddings of the subject's test pictures; None if there are none, or no pictures."""
+        generator, ids = self.pipeline.image_generator, self.stimulus_ids(subject)
+        if generator is None or generator.image_embedding_space is None or not self._has_pictures(ids):
             return None
-        pictures = pictures_to_embed(self.table.stimuli.images(self.stimulus_ids(subject)), generator)
+        pictures = pictures_to_embed(self.table.stimuli.images(ids), generator)
         return generator.embed_images(pictures).flatten(1).float().cpu()
+
+    def _has_pictures(self, stimulus_ids: Sequence[str]) -> bool:
+        return all(data is not None for _, data in self.table.stimuli.encoded(stimulus_ids))
+
+    def _why_not_ranked(self, subject: str) -> str:
+        generator = self.pipeline.image_generator
+        if generator is None:
+            return "This pipeline has no image generator, whose embeddings pictures are found with."
+        if not self._has_pictures(self.stimulus_ids(subject)):
+            return f"The table has not all pictures that {subject} saw, so that there is nothing to rank."
+        return "This method, or its image generator, has no embeddings to find pictures with."
 
 
 def _unlearned(held_out: HeldOut) -> list[str]:

@@ -6,12 +6,14 @@ from typing import Any
 
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
+from ..names import one_line
 from ..reading import MEBIBYTE
 from ..seeds import check_seed
 
 MOST_STEPS = 50
 MOST_CANDIDATES = 8
 MOST_GUIDANCE = 20.0
+MOST_GAIN = 4.0
 MOST_SECONDS = 90.0
 MOST_UPLOAD_BYTES = 16 * MEBIBYTE
 MOST_PATTERNS = 8
@@ -25,11 +27,16 @@ def check_bounded(settings: DrawingSettings) -> DrawingSettings:
     """Settings that one visitor may draw with.
 
     Raises:
-        FmriModelsError: Steps or candidates are more than the page draws.
+        FmriModelsError: Steps, candidates or guidance are more than the page draws with.
     """
     for name, most in (("num_inference_steps", MOST_STEPS), ("num_candidates", MOST_CANDIDATES)):
         if (value := getattr(settings, name)) > most:
             raise FmriModelsError(f"{name} is {value}; this page draws {most} at most: choose fewer.")
+    if settings.guidance_scale > MOST_GUIDANCE:
+        raise FmriModelsError(
+            f"guidance_scale is {settings.guidance_scale:g}; this page draws with {MOST_GUIDANCE:g} "
+            "at most: choose less."
+        )
     return settings
 
 
@@ -41,17 +48,29 @@ def visitors_settings(pipelines: DrawingSettings, given: Mapping[str, Any]) -> D
     Raises:
         FmriModelsError: A value is out of range, or more than the page draws.
     """
-    whole = {name: _whole(value) if name.startswith("num_") else value for name, value in given.items()}
+    whole = {name: whole(value) if name.startswith("num_") else value for name, value in given.items()}
     return check_bounded(pipelines.changed(whole))
 
 
-def checked_seed(value: float | None) -> int:
+def checked_gain(value: Any) -> float:
+    """How many times its differences from the mean a region answers.
+
+    Raises:
+        FmriModelsError: It is no number from 0 to `MOST_GAIN`.
+    """
+    # NaN fails the comparison, too.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_GAIN:
+        raise FmriModelsError(f"The gain is {one_line(repr(value), 80)}; expected a number from 0 to {MOST_GAIN:g}.")
+    return float(value)
+
+
+def checked_seed(value: Any) -> int:
     """The number in the page's field, 0 if it was emptied.
 
     Raises:
         FmriModelsError: It is none that a generator takes.
     """
-    return 0 if value is None else check_seed(_whole(value))
+    return 0 if value is None else check_seed(whole(value))
 
 
 class Watch:
@@ -91,5 +110,6 @@ class Watch:
             )
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """A fraction that is a whole number as one; the page sends numbers as fractions, too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

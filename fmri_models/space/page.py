@@ -53,7 +53,8 @@ def build(shelf: Shelf | Decoder) -> gr.Blocks:
         note = gr.Markdown(notice(chooser.first.table.simulated), elem_id="notice")
         chooser.follow(lambda decoder, _: [notice(decoder.table.simulated)], [note])
         chooser.wire()
-    page.queue(max_size=MOST_WAITING)
+    # Closed to calls past the queue: they would wait without bound, and hold the threads that everything is done in.
+    page.queue(max_size=MOST_WAITING, api_open=False)
     return page
 
 
@@ -98,5 +99,7 @@ def serving() -> dict[str, Any]:
         "share": False,
         "show_error": False,
         "max_file_size": MOST_UPLOAD_BYTES,
+        # Gradio would tell any visitor who asks how often each thing was done.
+        "enable_monitoring": False,
         "footer_links": ["api"],
     }

@@ -27,8 +27,11 @@ CSS = f"""
 #{GRID_ID} input {{position: absolute; opacity: 0; width: 100%; height: 100%; margin: 0; cursor: pointer;}}
 #{GRID_ID} img {{width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px;
     outline: 2px solid transparent; outline-offset: 1px; background: var(--background-fill-secondary);}}
-#{GRID_ID} input:checked + img {{outline-color: var(--primary-500);}}
-#{GRID_ID} input:focus-visible + img {{outline: 3px solid var(--body-text-color);}}
+#{GRID_ID} label span {{display: block; aspect-ratio: 1; overflow: hidden; border-radius: 6px;
+    font-size: var(--text-xs); line-height: 1.2; overflow-wrap: anywhere;
+    background: var(--background-fill-secondary);}}
+#{GRID_ID} input:checked + * {{outline-color: var(--primary-500);}}
+#{GRID_ID} input:focus-visible + * {{outline: 3px solid var(--body-text-color);}}
 """
 
 
@@ -37,18 +40,26 @@ def picture_grid(**options: Any) -> gr.HTML:
     return gr.HTML(js_on_load=_ON_LOAD, elem_id=GRID_ID, max_height=330, **options)
 
 
-def grid_html(names: Sequence[str], pictures: Sequence[Image.Image], texts: Sequence[str], chosen: str) -> str:
+def grid_html(names: Sequence[str], pictures: Sequence[Image.Image | None], texts: Sequence[str], chosen: str) -> str:
     """What the component shows.
 
     Args:
         names: One a picture.
-        pictures: The pictures; of more than a hundred, the first.
+        pictures: The pictures, None where there is none; of more than a hundred, the first.
         texts: What each shows.
         chosen: Name of the one that is chosen.
     """
     cells = [
         f'<label><input type="radio" name="picture" value="{html.escape(name)}"{" checked" if name == chosen else ""}>'
-        f'<img src="{png_address(thumbnail(picture))}" alt="{html.escape(text)}" title="{html.escape(text)}"></label>'
+        f"{_cell(picture, text)}</label>"
         for name, picture, text in list(zip(names, pictures, texts, strict=True))[:MOST_THUMBNAILS]
     ]
     return f'<fieldset aria-label="Test pictures">{"".join(cells)}</fieldset>'
+
+
+def _cell(picture: Image.Image | None, text: str) -> str:
+    """A picture with its text, or the text in its place."""
+    escaped = html.escape(text)
+    if picture is None:
+        return f"<span>{escaped}</span>"
+    return f'<img src="{png_address(thumbnail(picture))}" alt="{escaped}" title="{escaped}">'

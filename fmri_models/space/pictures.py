@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
 from ..data.table import TrialTable
@@ -33,11 +32,6 @@ def png_address(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "png")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def as_picture(pixels: np.ndarray) -> Image.Image:
-    """(H, W, C) uint8 of one or three channels as a picture."""
-    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
 def descriptions(table: TrialTable, stimulus_ids: Sequence[str]) -> list[str]:

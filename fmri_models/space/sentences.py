@@ -3,6 +3,7 @@
 import functools
 import html
 import logging
+import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ from ..names import one_line
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 logger = logging.getLogger(__name__)
+# The folders of a path from the root; a slash in a word or an address is none.
+_FOLDERS = re.compile(r"(?<![\w/.:~<])/(?:[^\s/]+/)*(?=[^\s/])")
 
 
 def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -24,8 +27,11 @@ def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments
         try:
             return function(*args, **kwargs)
         except FmriModelsError as error:
+            told = _without_folders(str(error))
+            if told != str(error):
+                logger.warning("A request of the page failed: %s", one_line(error, most=2000))
             # The page takes it for HTML.
-            raise gr.Error(html.escape(one_line(error, most=2000))) from error
+            raise gr.Error(html.escape(one_line(told, most=2000))) from error
         except gr.Error:
             raise
         except Exception as error:
@@ -33,3 +39,8 @@ def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments
             raise gr.Error("This could not be done; what went wrong stands in the server's log.") from error
 
     return handler
+
+
+def _without_folders(sentence: str) -> str:
+    """A sentence that calls files of the server by their names alone."""
+    return _FOLDERS.sub("", sentence)

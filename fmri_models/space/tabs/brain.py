@@ -10,12 +10,13 @@ from PIL import Image
 from ...names import markdown
 from ..chooser import Chooser
 from ..decoder import Decoder
+from ..limits import MOST_GAIN, checked_gain
+from ..open_fields import Dropdown, Slider
 from ..pictures import PICTURE_HEIGHT
 from ..sentences import in_sentences
 from ..voxel_map import voxel_map, voxel_values
 from .drawing import DRAWING, as_seen, progress_of
 
-MOST_GAIN = 4.0
 CSS = """
 .contributions table {width: 100%; border-collapse: collapse; border: 0 !important;}
 .contributions tr, .contributions th, .contributions td {border: 0 !important;}
@@ -31,8 +32,8 @@ def add_tab(chooser: Chooser) -> None:
     """Adds the tab."""
     first, subject = chooser.first, chooser.subject.value
     with gr.Row():
-        region = gr.Dropdown(**_regions(first, subject), label="Region", elem_id="region", min_width=160)
-        gain = gr.Slider(0, MOST_GAIN, 0.0, step=0.25, label="Gain (0 silences, 1 changes nothing)", min_width=160)
+        region = Dropdown(**_regions(first, subject), label="Region", elem_id="region", min_width=160)
+        gain = Slider(0, MOST_GAIN, 0.0, step=0.25, label="Gain (0 silences, 1 changes nothing)", min_width=160)
     button = gr.Button("Draw without and with the change", variant="primary")
     with gr.Row():
         unchanged = _picture("unchanged", "Drawn from all responses as they are")
@@ -59,13 +60,11 @@ def add_tab(chooser: Chooser) -> None:
         subject: str,
         stimulus: str,
         region: str | None,
-        gain: float,
+        gain: float | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio is told of it)
     ) -> tuple[Any, ...]:
         decoder = chooser.shelf.decoder(data, method)
-        found = decoder.change_region(
-            subject, stimulus, str(region), min(max(float(gain), 0.0), MOST_GAIN), tell=progress_of(progress)
-        )
+        found = decoder.change_region(subject, stimulus, str(region), checked_gain(gain), tell=progress_of(progress))
         return found.unchanged, found.changed, markdown(found.summary)
 
     def contribute(data: str, method: str, subject: str, stimulus: str) -> tuple[str, Image.Image | None]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import gradio as gr
 
+from ...errors import FmriModelsError
 from ...evaluation.report import Report
 from ...evaluation.report_pages import markdown_table
 from ...evaluation.report_tables import Table, chance_cell, metric_cell, scores_table, value_cell
-from ...names import markdown
+from ...names import listed, markdown, one_line
 from ..chooser import Chooser
 from ..figures import figures, figures_html, origin_note
 from ..sentences import in_sentences
@@ -40,14 +41,23 @@ def add_tab(chooser: Chooser) -> None:
             for method, each in decoders.items()
             if subject in each.subjects and stimulus in each.stimulus_ids(subject)
         }
+        if not able:
+            raise FmriModelsError(
+                f"No method of {data} has a test trial of stimulus {one_line(stimulus, 130)} of "
+                f"{one_line(subject, 80)}; choose another one."
+            )
         pictures: list[tuple[Any, str]] = []
         for number, (method, decoder) in enumerate(able.items()):
             found = decoder.reconstruct(subject, stimulus)
             progress_of(progress)((number + 1) / len(able))
-            pictures = pictures or [(found.shown, "shown")]
+            if found.shown is not None and not pictures:
+                pictures.append((found.shown, "shown"))
             pictures.append((found.reconstructed, method))
         note = origin_note(next(iter(decoders.values())).table.simulated)
-        return figures_html(pictures, f"The same responses, read by each method{note}")
+        title = f"The same responses, read by each method{note}"
+        if left_out := [method for method in methods if method not in able]:
+            title += f"; {listed(left_out, most=20)} left out, which have no such trial that is new to them"
+        return figures_html(pictures, title)
 
     inputs = [chooser.data, chooser.subject, chooser.stimulus]
     button.click(in_sentences(compare), inputs, drawn, api_name="compare", **as_seen(drawn))

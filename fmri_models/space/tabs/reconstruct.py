@@ -8,7 +8,16 @@ from ...names import markdown
 from ..chooser import Chooser
 from ..decoder import Decoder
 from ..figures import figures, figures_html, origin_note
-from ..limits import MOST_CANDIDATES, MOST_GUIDANCE, MOST_STEPS, MOST_UPLOAD_BYTES, checked_seed, visitors_settings
+from ..limits import (
+    MOST_CANDIDATES,
+    MOST_GUIDANCE,
+    MOST_STEPS,
+    MOST_UPLOAD_BYTES,
+    checked_seed,
+    visitors_settings,
+    whole,
+)
+from ..open_fields import Number, Slider
 from ..pictures import PICTURE_HEIGHT
 from ..sentences import in_sentences
 from ..uploads import read_upload
@@ -27,9 +36,9 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
     """Adds the tab."""
     with gr.Row():
         button = gr.Button("Reconstruct", variant="primary", scale=1, min_width=160)
-        seed = gr.Number(value=0, precision=None, label="Seed of the image generator", scale=1, min_width=160)
+        seed = Number(value=0, precision=None, label="Seed of the image generator", scale=1, min_width=160)
     with gr.Accordion("Settings of the image generator", open=False):
-        sliders = [gr.Slider(**_slider(chooser.first, name)) for name in _SLIDERS]
+        sliders = [Slider(**_slider(chooser.first, name)) for name in _SLIDERS]
     with gr.Row():
         shown = _picture(chooser, "Shown", "The picture that the subject saw", "shown")
         reconstructed = _picture(chooser, "Reconstructed", "What the decoder drew", "reconstructed")
@@ -68,7 +77,7 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
     _add_upload(chooser, seed, sliders)
 
 
-def _add_upload(chooser: Chooser, seed: gr.Number, sliders: list[gr.Slider]) -> None:
+def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
     with gr.Accordion("Betas of your own", open=False):
         gr.Markdown(
             "A `.npy` file of (voxels,) or (trials, voxels) betas of the chosen subject, as they were recorded, of "
@@ -76,7 +85,7 @@ def _add_upload(chooser: Chooser, seed: gr.Number, sliders: list[gr.Slider]) -> 
         )
         with gr.Row():
             file = gr.File(label="Betas (.npy)", file_types=[".npy"], height=120, elem_id="upload")
-            session = gr.Number(label="Session (where statistics are by session)", precision=0, value=None)
+            session = Number(label="Session (where statistics are by session)", precision=0, value=None)
         button = gr.Button("Reconstruct the upload")
         drawn = figures("uploaded")
 
@@ -95,7 +104,7 @@ def _add_upload(chooser: Chooser, seed: gr.Number, sliders: list[gr.Slider]) -> 
         pictures = decoder.reconstruct_betas(
             betas,
             subject,
-            None if session is None else int(session),
+            whole(session),
             checked_seed(seed),
             _settings(decoder, settings),
             progress_of(progress),
