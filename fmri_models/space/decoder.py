@@ -285,7 +285,7 @@ class Decoder:
             losses = cosines[0] - cosines[1:]
         else:
             decoded = _all_decoded(decoding, len(features))
-            losses = (decoded[1:] - decoded[0]).norm(dim=1) / decoded[0].norm()
+            losses = (decoded[1:] - decoded[0]).norm(dim=1) / decoded[0].norm().clamp_min(1e-12)
         return dict(zip(regions, losses.tolist(), strict=True))
 
     def has_embeddings(self, subject: str) -> bool:

@@ -17,6 +17,14 @@ MOST_GAIN = 4.0
 MOST_SECONDS = 90.0
 MOST_UPLOAD_BYTES = 16 * MEBIBYTE
 MOST_PATTERNS = 8
+# An upload, and what a form says of it.
+MOST_REQUEST_BYTES = MOST_UPLOAD_BYTES + MEBIBYTE
+# Of all visitors, as long as an upload may lie here.
+MOST_KEPT_BYTES = 1024 * MEBIBYTE
+DELETED_EVERY = 600
+KEPT_SECONDS = 2.0 * DELETED_EVERY
+# A browser that was forgotten is served as well, so that no more need be remembered.
+MOST_SESSIONS = 500
 # Of pictures as of pages of a queue: who comes later is told so.
 MOST_WAITING = 64
 

@@ -4,17 +4,19 @@ import os
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from .bounded_requests import BoundedRequests
 from .chooser import add_chooser
 from .decoder import Decoder
 from .figures import CSS as FIGURES_CSS
-from .limits import MOST_UPLOAD_BYTES, MOST_WAITING
+from .limits import DELETED_EVERY, MOST_SESSIONS, MOST_UPLOAD_BYTES, MOST_WAITING
 from .picture_grid import CSS as GRID_CSS
 from .shelf import Exhibit, Shelf, choose_shelf
 from .tabs import about, brain, compare, reconstruct, retrieve
 
 # Uploads and drawn pictures, in seconds: how often what is old is deleted, and what is old.
-_DELETE = (600, 600)
+_DELETE = (DELETED_EVERY, DELETED_EVERY)
 CSS = """
 .gradio-container {max-width: 1100px !important; width: 100% !important; margin: 0 auto !important;}
 .gradio-container main {padding: 16px !important;}
@@ -101,5 +103,7 @@ def serving() -> dict[str, Any]:
         "max_file_size": MOST_UPLOAD_BYTES,
         # Gradio would tell any visitor who asks how often each thing was done.
         "enable_monitoring": False,
+        "state_session_capacity": MOST_SESSIONS,
+        "app_kwargs": {"middleware": [Middleware(BoundedRequests)]},
         "footer_links": ["api"],
     }

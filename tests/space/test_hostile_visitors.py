@@ -1,5 +1,6 @@
 """Visitors who send what no browser would, and tables that lack what a page would like to show."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -14,8 +15,9 @@ from PIL import Image
 
 from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable, space
 from fmri_models.data import TrialTableWriter
+from fmri_models.space.bounded_requests import BoundedRequests
 from fmri_models.space.decoder import Decoder
-from fmri_models.space.limits import checked_gain, checked_seed, visitors_settings
+from fmri_models.space.limits import MOST_REQUEST_BYTES, checked_gain, checked_seed, visitors_settings
 from fmri_models.space.open_fields import Dropdown, Number, Slider
 from fmri_models.space.page import build, serving
 from fmri_models.space.picture_grid import grid_html
@@ -159,6 +161,49 @@ def test_no_call_goes_past_the_queue(address: str) -> None:
 def test_nobody_is_told_what_others_did(address: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{address}monitoring/summary", timeout=60)
+
+
+def test_routes_of_components_that_the_page_has_not_are_closed(address: str) -> None:
+    for path in ("gradio_api/process_recording", "gradio_api/deep_link?session_hash=x", "gradio_api/deep_link/"):
+        assert post(f"{address}{path}", {})[0] == 404
+
+
+def test_a_request_is_bounded_before_it_is_read(address: str) -> None:
+    status, text = post(f"{address}gradio_api/call/reconstruct", {"data": ["x" * MOST_REQUEST_BYTES]})
+    assert (status, "send less" in text) == (413, True)
+
+
+def test_uploads_of_all_visitors_are_bounded_until_they_are_deleted() -> None:
+    sent: list[dict[str, Any]] = []
+    read: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        read.append(len((await receive())["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    def statuses(bounded: BoundedRequests, sizes: list[int], path: str = "/gradio_api/upload") -> list[int]:
+        async def all_of_them() -> None:
+            for size in sizes:
+
+                async def receive(size: int = size) -> dict[str, Any]:
+                    return {"type": "http.request", "body": b"x" * size}
+
+                await bounded({"type": "http", "path": path, "headers": []}, receive, send)
+
+        sent.clear()
+        asyncio.run(all_of_them())
+        return [message["status"] for message in sent if message["type"] == "http.response.start"]
+
+    bounded = BoundedRequests(app, most_bytes=100, most_kept_bytes=150)
+    # Without a length in the header, too.
+    assert statuses(bounded, [101], "/other") == [413]
+    assert read == []
+    assert statuses(bounded, [80, 80, 80]) == [200, 200, 503]
+    assert statuses(bounded, [80], "/other") == [200]
+    assert statuses(BoundedRequests(app, 100, 150, kept_seconds=0), [80, 80, 80]) == [200, 200, 200]
 
 
 def test_a_stimulus_without_a_picture_is_decoded(decoder: Decoder) -> None:
