@@ -291,7 +291,8 @@ def make_repository(
         Its address, which knows its name with the namespace.
 
     Raises:
-        FmriModelsError: There is no network, or the token may not write there.
+        FmriModelsError: There is no network, the token may not write there, or it should be private and is there
+            already as a public one.
     """
     api = HfApi()
     where: dict[str, Any] = {"repo_type": repo_type, "token": token}
@@ -299,6 +300,12 @@ def make_repository(
         made = _retried(lambda: api.create_repo(repo_id, private=private, exist_ok=True, **options, **where))
         if revision is not None and not _is_proposal(revision):
             _retried(lambda: api.create_branch(made.repo_id, branch=revision, exist_ok=True, **where))
+    # The Hub leaves one that is there as it is, and what was meant for few would be open to all.
+    if private and not is_private(made.repo_id, repo_type, token):
+        raise FmriModelsError(
+            f"{made.repo_id} is there already and is public, and nothing was uploaded; make it private in its settings "
+            "on the Hub, or give another name."
+        )
     return made
 
 

@@ -383,6 +383,8 @@ found["private"] = seen("tester/closed")["private"]
 api.create_repo("tester/model"), api.create_repo("tester/table", repo_type="dataset")
 found["half"] = run("tester/closed", *wheel, "--model", "tester/model", "--data", "tester/table")["error"]
 found["again"] = run("tester/closed", *wheel, "--model", "tester/model", "--data", "tester/table")["variables"]
+api.create_repo("tester/open", repo_type="space", space_sdk="gradio")
+found["public"] = run("tester/open", *wheel, "--private")["error"]
 """
     found = hub(code, Fault("POST", "/api/repos/create", 402), Fault("POST", "/variables$", 403))
     assert "only for accounts that pay for it" in found["paid"]
@@ -390,6 +392,7 @@ found["again"] = run("tester/closed", *wheel, "--model", "tester/model", "--data
     assert "There is no repository tester/no-such-pipeline on the Hub" in found["absent"] and not found["made"]
     assert "has another app (app.py), which would be lost" in found["other"]
     assert found["commit"] and found["private"]
+    assert "tester/open is there already and is public, and nothing was uploaded" in found["public"]
     assert found["half"].startswith("The files of tester/closed are uploaded, and its variable FMRI_MODEL is not set")
     assert found["again"] == {"FMRI_MODEL": "tester/model", "FMRI_DATA": "tester/table"}
 
