@@ -23,8 +23,8 @@ MOST_REQUEST_BYTES = MOST_UPLOAD_BYTES + MEBIBYTE
 MOST_KEPT_BYTES = 1024 * MEBIBYTE
 DELETED_EVERY = 600
 KEPT_SECONDS = 2.0 * DELETED_EVERY
-# A browser that was forgotten is served as well, so that no more need be remembered.
-MOST_SESSIONS = 500
+# Of each, Gradio keeps the last pictures, some megabytes; a browser that was forgotten is served as well.
+MOST_SESSIONS = 100
 # Of pictures as of pages of a queue: who comes later is told so.
 MOST_WAITING = 64
 

@@ -32,7 +32,7 @@ def voxel_map(voxels: Voxels, values: np.ndarray) -> Image.Image | None:
         values: (V,) number of each.
 
     Raises:
-        FmriModelsError: nilearn is not installed.
+        FmriModelsError: nilearn or Matplotlib is not installed.
     """
     if voxels.coordinates is None:
         return None
@@ -40,8 +40,9 @@ def voxel_map(voxels: Voxels, values: np.ndarray) -> Image.Image | None:
     if not len(known):
         return None
     known = known[:: -(-len(known) // _MOST_VOXELS)]
-    if importlib.util.find_spec("nilearn") is None:
-        raise FmriModelsError("nilearn is not installed; install it with `pip install 'fmri_models[space]'`.")
+    for needed in ("nilearn", "matplotlib"):
+        if importlib.util.find_spec(needed) is None:
+            raise FmriModelsError(f"{needed} is not installed; install it with `pip install 'fmri_models[space]'`.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from nilearn import plotting

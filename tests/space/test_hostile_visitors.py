@@ -1,10 +1,14 @@
 """Visitors who send what no browser would, and tables that lack what a page would like to show."""
 
 import asyncio
+import http.client
+import importlib.util
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,14 @@ from fmri_models import FmriModelsError, FmriToImagePipeline, TrialTable, space
 from fmri_models.data import TrialTableWriter
 from fmri_models.space.bounded_requests import BoundedRequests
 from fmri_models.space.decoder import Decoder
-from fmri_models.space.limits import MOST_REQUEST_BYTES, checked_gain, checked_seed, visitors_settings
+from fmri_models.space.limits import MOST_REQUEST_BYTES, MOST_SESSIONS, checked_gain, checked_seed, visitors_settings
 from fmri_models.space.open_fields import Dropdown, Number, Slider
 from fmri_models.space.page import build, serving
 from fmri_models.space.picture_grid import grid_html
 from fmri_models.space.sentences import in_sentences
-from fmri_models.space.shelf import Exhibit, Shelf
+from fmri_models.space.shelf import Exhibit, Shelf, choose_shelf
+from fmri_models.space.tabs.compare import comparison_text
+from fmri_models.space.voxel_map import voxel_map, voxel_values
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.small_table import write_small_table
@@ -169,8 +175,13 @@ def test_routes_of_components_that_the_page_has_not_are_closed(address: str) -> 
 
 
 def test_a_request_is_bounded_before_it_is_read(address: str) -> None:
-    status, text = post(f"{address}gradio_api/call/reconstruct", {"data": ["x" * MOST_REQUEST_BYTES]})
-    assert (status, "send less" in text) == (413, True)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=60)
+    connection.putrequest("POST", "/gradio_api/call/reconstruct")
+    connection.putheader("Content-Length", str(MOST_REQUEST_BYTES + 1))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, b"send less" in answer.read()) == (413, True)
+    connection.close()
 
 
 def test_uploads_of_all_visitors_are_bounded_until_they_are_deleted() -> None:
@@ -222,6 +233,35 @@ def test_no_text_of_a_table_becomes_markup(address: str) -> None:
         assert "event: complete" in found
         assert "<img src=x" not in found
         assert "&lt;img src=x" in found
+
+
+def test_no_more_visitors_are_remembered_than_memory_holds() -> None:
+    """Of each, Gradio keeps the last pictures."""
+    assert serving()["state_session_capacity"] == MOST_SESSIONS
+
+
+def test_reports_on_other_trials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    shelf = choose_shelf()
+    data = shelf.data_sets[0]
+    first, second = shelf.methods(data)
+    report = shelf.exhibit(data, second).report()
+    assert report is not None
+    changed = replace(report, data={**report.data, "fingerprint": "another"})
+    monkeypatch.setattr(Exhibit, "report", lambda each: changed if each.method == second else report)
+    told = comparison_text(shelf, data)
+    assert f"Measured on other trials, and so not beside these: {second}." in told
+    assert f"| metric | chance | {first} |" in told
+
+
+def test_without_nilearn_a_sentence_says_what_to_install(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    voxels = replace(decoder.table.voxels("subj01"), coordinates=np.zeros((12, 3), np.float32))
+    values, _ = voxel_values(voxels, {"V1": 0.5})
+    for absent in ("nilearn", "matplotlib"):
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.util, "find_spec", lambda name, absent=absent: None if name == absent else name)
+            with pytest.raises(FmriModelsError, match=f"{absent} is not installed"):
+                voxel_map(voxels, values)
 
 
 def test_where_there_is_no_picture_the_grid_has_its_text() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from ...errors import FmriModelsError
 from ...names import markdown
 from ..chooser import Chooser
 from ..decoder import Decoder
@@ -72,8 +73,12 @@ def add_tab(chooser: Chooser) -> None:
         found = decoder.contributions(subject, stimulus)
         voxels = decoder.table.voxels(subject)
         values, what = voxel_values(voxels, found or None)
-        picture = voxel_map(voxels, values)
         caption = _explanation(decoder, subject)
+        try:
+            picture = voxel_map(voxels, values)
+        except FmriModelsError as error:
+            # The numbers are there all the same.
+            picture, caption = None, f"{caption} There is no map of the voxels: {error}"
         if picture is not None:
             caption += f" Below, where the voxels lie, in mm (space: {voxels.space or 'unknown'}); colour: {what}."
         return contributions_html(found, caption), picture

@@ -70,6 +70,8 @@ def comparison_text(shelf: Shelf, data: str) -> str:
         return "None of these pipelines has a report; `fmri-models evaluate` writes one."
     simulated = origin_note(any(report.data.get("simulated") for report in known.values()))
     texts = [f"### From brain, by the methods' reports{simulated}", "", *markdown_table(_side_by_side(known)), ""]
+    if others := [method for method, report in known.items() if not _is_alike(report, known)]:
+        texts.append(f"Measured on other trials, and so not beside these: {markdown(', '.join(others))}.\n")
     if missing := [method for method in shelf.methods(data) if method not in known]:
         texts.append(f"Without a report: {markdown(', '.join(missing))}.")
     return "\n".join(texts)
@@ -92,12 +94,7 @@ def _reports(shelf: Shelf, data: str) -> dict[str, Report]:
 
 def _side_by_side(reports: dict[str, Report]) -> Table:
     first = next(iter(reports.values()))
-    # Only what both have measured on the same stimuli may stand in one line.
-    alike = {
-        method: report
-        for method, report in reports.items()
-        if report.data.get("fingerprint") == first.data.get("fingerprint")
-    }
+    alike = {method: report for method, report in reports.items() if _is_alike(report, reports)}
     lines = [
         [
             metric_cell(metric),
@@ -107,3 +104,8 @@ def _side_by_side(reports: dict[str, Report]) -> Table:
         for metric in first.metrics()
     ]
     return Table("", "", ["metric", "chance", *alike], lines)
+
+
+def _is_alike(report: Report, reports: dict[str, Report]) -> bool:
+    """Whether a report measured the same stimuli as the first: only what did may stand in one line."""
+    return report.data.get("fingerprint") == next(iter(reports.values())).data.get("fingerprint")
