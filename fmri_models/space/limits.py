@@ -56,8 +56,8 @@ def visitors_settings(pipelines: DrawingSettings, given: Mapping[str, Any]) -> D
     Raises:
         FmriModelsError: A value is out of range, or more than the page draws.
     """
-    whole = {name: whole(value) if name.startswith("num_") else value for name, value in given.items()}
-    return check_bounded(pipelines.changed(whole))
+    values = {name: whole(value) if name.startswith("num_") else value for name, value in given.items()}
+    return check_bounded(pipelines.changed(values))
 
 
 def checked_gain(value: Any) -> float:

@@ -39,13 +39,11 @@ NAMES = [f"picture{index:02d}" for index in range(24)]
 TESTED = NAMES[-4:]
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> TrialTable:
-    """Markup in every text, and one test stimulus without a picture."""
-    folder = tmp_path_factory.mktemp("hostile") / "data"
+def write_table(folder: Path, lacking: int) -> Path:
+    """Markup in every text, and so many test stimuli without a picture."""
     rng = np.random.default_rng(0)
     pictures: list[np.ndarray | None] = [rng.integers(0, 255, (8, 8, 3), dtype=np.uint8) for _ in NAMES]
-    pictures[-1] = None
+    pictures[len(pictures) - lacking :] = [None] * lacking
     with TrialTableWriter(
         folder, name=DATA, simulated=False, description=MARKUP, license="CC0", source=MARKUP
     ) as writer:
@@ -68,14 +66,21 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> TrialTable:
                 fmri=rng.normal(size=(len(ids), 12)).astype(np.float32),
             )
             first += len(ids)
-    return TrialTable.open(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> TrialTable:
+    return TrialTable.open(write_table(tmp_path_factory.mktemp("hostile") / "data", lacking=1))
 
 
 @pytest.fixture(scope="module")
 def decoder(table: TrialTable, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
-    out = tmp_path_factory.mktemp("hostile") / "model"
-    train(load_recipe("linear", [f"data={table.path}", f"out={out}", "generator=pixels"]))
-    return Decoder(FmriToImagePipeline.from_pretrained(out), table)
+    folder = tmp_path_factory.mktemp("hostile")
+    # Nothing learns from a table that lacks pictures.
+    data = write_table(folder / "data", lacking=0)
+    train(load_recipe("linear", [f"data={data}", f"out={folder / 'model'}", "generator=pixels"]))
+    return Decoder(FmriToImagePipeline.from_pretrained(folder / "model"), table)
 
 
 @pytest.fixture(scope="module")
