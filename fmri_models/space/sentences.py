@@ -31,12 +31,14 @@ def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments
             if told != str(error):
                 logger.warning("A request of the page failed: %s", one_line(error, most=2000))
             # The page takes it for HTML.
-            raise gr.Error(html.escape(one_line(told, most=2000))) from error
+            raise gr.Error(html.escape(one_line(told, most=2000)), print_exception=False) from error
         except gr.Error:
             raise
         except Exception as error:
             logger.exception("A request of the page failed.")
-            raise gr.Error("This could not be done; what went wrong stands in the server's log.") from error
+            # It is in the log already.
+            sentence = "This could not be done; what went wrong stands in the server's log."
+            raise gr.Error(sentence, print_exception=False) from error
 
     return handler
 

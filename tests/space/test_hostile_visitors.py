@@ -322,3 +322,5 @@ def test_a_sentence_names_no_folder_of_the_server() -> None:
         with pytest.raises(gr.Error) as caught:
             fails(text)
         assert caught.value.message == shown
+        # Whoever calls wrongly does not fill the server's log.
+        assert not caught.value.print_exception
