@@ -28,6 +28,7 @@ class Chooser:
         about: What is known of them.
         followers: What else changes with the choice of a method or subject: functions of decoder and subject, and the
             components that they give updates of.
+        results: What is empty again once anything else is chosen.
     """
 
     shelf: Shelf
@@ -38,6 +39,7 @@ class Chooser:
     grid: gr.HTML
     about: gr.Markdown
     followers: list[tuple[Follower, list[Any]]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
 
     @property
     def fields(self) -> list[gr.Dropdown]:
@@ -52,6 +54,10 @@ class Chooser:
     def follow(self, function: Follower, components: list[Any]) -> None:
         """Gives components what a function says of decoder and subject whenever these change."""
         self.followers.append((function, components))
+
+    def forget(self, components: list[Any]) -> None:
+        """Empties components when something else is chosen: what was made of one picture says nothing of another."""
+        self.results.extend(components)
 
     def label(self, component: Any, text: str) -> None:
         """Labels a picture, and says there whether the brain is simulated: a screenshot has no more than that."""
@@ -93,6 +99,15 @@ class Chooser:
         gr.on([self.method.input, self.subject.input], in_sentences(choose_method), self.fields, outputs, **private)
         self.grid.select(in_sentences(choose_picture), None, self.stimulus, show_progress="hidden", **private)
         self.stimulus.change(None, self.stimulus, None, js=MARK_CHOSEN, **private)
+        gr.on(
+            [each.change for each in self.fields],
+            lambda: [gr.update(value=None) for _ in self.results],
+            None,
+            self.results,
+            show_progress="hidden",
+            queue=False,
+            **private,
+        )
 
 
 def add_chooser(shelf: Shelf) -> Chooser:

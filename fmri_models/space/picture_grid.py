@@ -37,7 +37,7 @@ CSS = f"""
 
 def picture_grid(**options: Any) -> gr.HTML:
     """The component; its `select` event tells the name of the picture as `value`."""
-    return gr.HTML(js_on_load=_ON_LOAD, elem_id=GRID_ID, max_height=330, **options)
+    return gr.HTML(js_on_load=_ON_LOAD, elem_id=GRID_ID, max_height=372, **options)
 
 
 def grid_html(names: Sequence[str], pictures: Sequence[Image.Image | None], texts: Sequence[str], chosen: str) -> str:

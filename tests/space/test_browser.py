@@ -211,9 +211,20 @@ def test_another_method_is_chosen(open_page: Any, shelf: Shelf) -> None:
     before = source(page, "reconstructed")
     page.locator("#method input").click()
     page.get_by_role("option", name="linear-scenes").click()
-    page.get_by_role("button", name="Reconstruct", exact=True).click()
     wait_for_another(page, "reconstructed", before)
     assert np.array_equal(served(page, "reconstructed")[1], np.asarray(expected.reconstructed))
+
+
+def test_what_was_made_of_another_picture_goes(open_page: Any, decoder: Decoder) -> None:
+    page, complaints = open_page(DESKTOP)
+    open_tab(page, "Retrieve")
+    page.get_by_role("button", name="Rank the test pictures").click()
+    page.get_by_text("The picture that was shown is number").wait_for(timeout=WAIT)
+    name = decoder.stimulus_ids("subj01")[1]
+    page.locator(f"#picture-grid input[value='{name}']").check(force=True)
+    page.locator("#ranked img").first.wait_for(state="detached", timeout=WAIT)
+    page.get_by_text("The picture that was shown is number").wait_for(state="detached", timeout=WAIT)
+    assert complaints == []
 
 
 def upload(page: Any, file: Path) -> None:

@@ -296,3 +296,13 @@ def test_the_page_has_its_tabs_and_takes_one_drawing_at_a_time(shelf: Shelf) -> 
     pictures = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
     assert pictures and all(block.format == "png" and block.alt_text for block in pictures)
     assert all("(simulated brain)" in block.label for block in pictures)
+
+
+def test_what_was_made_of_another_choice_goes(shelf: Shelf) -> None:
+    page = build(shelf)
+    results = {
+        "rank-summary", "ranked", "unchanged", "changed", "region-summary", "contributions", "voxel-map", "compared",
+    }  # fmt: skip
+    (emptied,) = (each for each in page.fns.values() if {block.elem_id for block in each.outputs} == results)
+    assert len(emptied.targets) == 4  # data set, method, subject, picture
+    assert emptied.fn is not None and all(update["value"] is None for update in emptied.fn())

@@ -53,6 +53,7 @@ def add_tab(chooser: Chooser) -> None:
         alt_text="Where the subject's voxels lie, on a glass brain",
     )
     chooser.label(brain, "Voxels")
+    chooser.forget([unchanged, changed, summary, contributions, brain])
     chooser.follow(lambda decoder, subject: [gr.update(**_regions(decoder, subject))], [region])
 
     def change(

@@ -21,6 +21,7 @@ def add_tab(chooser: Chooser) -> None:
     """Adds the tab."""
     button = gr.Button("Draw with every method", variant="primary")
     drawn = figures("compared")
+    chooser.forget([drawn])
     side_by_side = gr.Markdown(comparison_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])
     with gr.Accordion("All rows of each report", open=False):
         all_rows = gr.Markdown(reports_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])

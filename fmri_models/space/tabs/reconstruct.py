@@ -46,6 +46,9 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
     summary = gr.Markdown(elem_id="summary")
     candidates = figures("candidates")
     chooser.follow(lambda decoder, _: [gr.update(**_slider(decoder, name)) for name in _SLIDERS], sliders)
+    # Changes once a method or subject was chosen and all fields fit it.
+    drawn_by = gr.State()
+    chooser.follow(lambda decoder, subject: [(id(decoder), subject)], [drawn_by])
 
     def reconstruct(
         data: str,
@@ -66,7 +69,7 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
     inputs = [*chooser.fields, seed, *sliders]
     outputs = [shown, reconstructed, low_level, candidates, summary]
     gr.on(
-        [page.load, button.click, chooser.stimulus.change],
+        [page.load, button.click, chooser.stimulus.change, drawn_by.change],
         in_sentences(reconstruct),
         inputs,
         outputs,

@@ -14,6 +14,7 @@ def add_tab(chooser: Chooser) -> None:
     button = gr.Button("Rank the test pictures", variant="primary")
     summary = gr.Markdown(elem_id="rank-summary")
     ranked = figures("ranked")
+    chooser.forget([summary, ranked])
 
     def retrieve(data: str, method: str, subject: str, stimulus: str) -> tuple[str, str]:
         decoder = chooser.shelf.decoder(data, method)
