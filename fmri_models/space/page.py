@@ -26,6 +26,7 @@ CSS = """
 .picture label[data-testid="block-label"] {position: static !important; border: 0 !important; float: left;}
 .picture .image-container, .picture .empty {clear: both;}
 .picture .icon-button-wrapper {top: 2px !important; right: 2px !important; border: 0 !important;}
+#voxel-map .image-container {padding-top: 36px;}
 """
 
 

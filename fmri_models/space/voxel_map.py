@@ -12,6 +12,9 @@ from ..errors import FmriModelsError
 
 _MOST_VOXELS = 3000
 _INCHES = (9.0, 3.2)
+_COLOURS = "viridis"
+# (left, bottom, width, height) as shares of the figure: numbers beside the colours stand on no brain.
+_BRAINS, _BAR = (0.0, 0.0, 0.9, 1.0), (0.92, 0.12, 0.012, 0.76)
 
 
 def voxel_values(voxels: Voxels, contributions: Mapping[str, float] | None) -> tuple[np.ndarray, str]:
@@ -44,6 +47,8 @@ def voxel_map(voxels: Voxels, values: np.ndarray) -> Image.Image | None:
         if importlib.util.find_spec(needed) is None:
             raise FmriModelsError(f"{needed} is not installed; install it with `pip install 'fmri_models[space]'`.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from nilearn import plotting
 
@@ -54,11 +59,14 @@ def voxel_map(voxels: Voxels, values: np.ndarray) -> Image.Image | None:
         values[known],
         voxels.coordinates[known],
         node_size=6,
-        node_cmap="viridis",
+        node_cmap=_COLOURS,
         display_mode="lyrz",
         figure=figure,
-        annotate=False,
+        axes=_BRAINS,
+        colorbar=False,
     )
+    scale = ScalarMappable(Normalize(values[known].min(), values[known].max()), _COLOURS)
+    figure.colorbar(scale, cax=figure.add_axes(_BAR))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return Image.open(buffer).convert("RGB")
