@@ -10,6 +10,7 @@ import torch
 from .. import progress
 from ..closed_form_trials import ClosedFormTrials
 from ..data.table import TrialTable
+from ..errors import FmriModelsError
 from ..generation.generator_adapter import lora_parameters
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
@@ -67,9 +68,19 @@ class StageRunner:
             self.examples.check_labelled(stage, stage_objective(self.recipe, stage))
             if stage.generator_training is not None:
                 check_can_learn(self.generator, stage.generator_training)
+        if all(map(self._rests, range(len(self.recipe.stages)))):
+            raise FmriModelsError(
+                f"No stage of the recipe trains anything that may learn with {self._adaptation}; choose stages that "
+                "train layers of subjects, or adaptation: lora or full."
+            )
         checkpoints = self._checkpoints()
         first = self._restore_finished(checkpoints) if checkpoints is not None and resume else 0
         for number in range(first, len(self.recipe.stages)):
+            if self._rests(number):
+                progress.say(
+                    f"{self._described(number)}: nothing of it may learn with {self._adaptation}; it is left out"
+                )
+                continue
             if checkpoints is not None and self.recipe.stages[number].training is not None:
                 self._train(number, checkpoints)
             else:
@@ -108,6 +119,22 @@ class StageRunner:
             unpaired=examples.unpaired,
             among=None if self.subjects is None else learning_parameters(recipe, self.model, self.subjects),
         )
+
+    def _rests(self, number: int) -> bool:
+        """Whether a stage trains nothing of what may learn in the recipe's adaptation.
+
+        With `reset`, that is each stage whose part of the model all subjects share, such as a prior.
+        """
+        stage = self.recipe.stages[number]
+        may_learn = None if self.subjects is None else learning_parameters(self.recipe, self.model, self.subjects)
+        if may_learn is None or stage.training is None or stage.generator_training is not None:
+            return False
+        trained = {id(parameter) for parameter in gradient_objective(self.recipe, stage).trainable(self.model)}
+        return not any(id(parameter) in trained for parameter in may_learn)
+
+    @property
+    def _adaptation(self) -> str:
+        return f"adaptation: {self.recipe.adaptation}"
 
     def learned(self, number: int) -> dict[str, torch.nn.Parameter]:
         """Name ▶ parameter of the image generator that a stage, or one before it, trains."""

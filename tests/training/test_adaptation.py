@@ -255,6 +255,25 @@ MINDEYE = [
 ]
 
 
+def test_a_stage_without_layers_of_subjects_is_left_out(make_recipe, new_data):
+    (first,) = train(make_recipe("mindeye", *MINDEYE))
+    options = [f"data={new_data}", f"initial_model={first}", "adaptation=reset", "processor={}"]
+    training = "training: {steps: 3, batch_size: 8}"
+    backbone, prior = (
+        f"{{name: {part}, objective: {{modules: [{part}]}}, {training}}}" for part in ("backbone", "prior")
+    )
+    recipe = make_recipe("reset", *MINDEYE[:1], *options, f"stages=[{backbone}, {prior}]")
+    (second,) = train(recipe)
+    record = json.loads((second / "training.json").read_text())
+    assert [stage.get("stage") for stage in record["stages"]] == ["backbone"]
+    before, after = (loaded(folder).brain_model.state_dict() for folder in (first, second))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set()
+    assert len(after) > len(before)
+    with pytest.raises(FmriModelsError, match=r"No stage .* may learn with adaptation: reset; choose stages"):
+        train(make_recipe("none", *MINDEYE[:1], *options, f"stages=[{prior}]"))
+
+
 def test_mindeye_is_adapted_alike(make_recipe, new_data):
     (first,) = train(make_recipe("mindeye", *MINDEYE))
     options = [f"data={new_data}", f"initial_model={first}", "adaptation=lora", "processor={}", "lora.parts=[backbone]"]
