@@ -60,22 +60,30 @@ def measured(cells: Sequence[Levels], measure: Measure, out: Path, processes: in
     Returns:
         Levels, `seconds`, and what was measured, of each cell.
     """
-    jobs = [(dict(cell), measure, out, processes) for cell in cells]
+    paths = [_kept(cell, measure, out) for cell in cells]
+    jobs = [
+        (dict(cell), measure, out, path, processes)
+        for cell, path in zip(cells, paths, strict=True)
+        if not path.is_file()
+    ]
     # They begin after this and read it, as `fmri-models` does where it begins.
     os.environ.update(brief_waiting())
     # A process each, so that its largest memory is the cell's own.
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
-        return pool.map(_measured_once, jobs, chunksize=1)
+        pool.map(_measure, jobs, chunksize=1)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def _measured_once(job: tuple[dict[str, Any], Measure, Path, int]) -> dict[str, Any]:
-    levels, measure, out, processes = job
+def _kept(levels: Levels, measure: Measure, out: Path) -> Path:
+    """Where the results of a cell are kept."""
     name = "-".join(str(level) for level in levels.values())
-    digest = hashlib.sha256(json.dumps([measure.__name__, levels], sort_keys=True).encode()).hexdigest()[:8]
-    path = out / "cells" / f"{measure.__name__}-{name}-{digest}.json"
-    if path.is_file():
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
+    content = json.dumps([measure.__name__, dict(levels)], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return out / "cells" / f"{measure.__name__}-{name}-{digest}.json"
+
+
+def _measure(job: tuple[dict[str, Any], Measure, Path, Path, int]) -> None:
+    levels, measure, out, path, processes = job
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     started = time.perf_counter()
     found = dict(measure(levels, out))
@@ -83,7 +91,6 @@ def _measured_once(job: tuple[dict[str, Any], Measure, Path, int]) -> dict[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(result))
     print(json.dumps(result), flush=True)
-    return result
 
 
 def peak_mib() -> float:
