@@ -17,16 +17,15 @@ def cells(repository, monkeypatch):
 
 
 def test_a_cell_is_measured_once_and_kept(cells, tmp_path):
-    job = (LEVELS[0], recorded, tmp_path, 1)
-    first = cells._measured_once(job)
+    kept = cells._kept(LEVELS[0], recorded, tmp_path)
+    cells._measure((LEVELS[0], recorded, tmp_path, kept, 1))
+    first = json.loads(kept.read_text())
     assert first["value"] == 1 and first["way"] == "a" and first["seconds"] >= 0
-    assert cells._measured_once(job) == first
+    assert cells.measured([LEVELS[0]], recorded, tmp_path) == [first]
     assert (tmp_path / "calls").read_text() == "x"
-    (file,) = (tmp_path / "cells").iterdir()
-    assert json.loads(file.read_text()) == first
+    assert list((tmp_path / "cells").iterdir()) == [kept]
     # Another level is another cell.
-    cells._measured_once(({**LEVELS[0], "seed": 7}, recorded, tmp_path, 1))
-    assert (tmp_path / "calls").read_text() == "xx"
+    assert cells._kept({**LEVELS[0], "seed": 7}, recorded, tmp_path) != kept
 
 
 def recorded(levels, out: Path):
