@@ -328,7 +328,7 @@ class StoredPipeline(HoldsGenerator):
             name: One of its subjects with an adapter on the shared weights.
 
         Raises:
-            FmriModelsError: It is unknown or has none, or as [`~fmri_models.subject_adapters.merge_subject`]. The
+            FmriModelsError: It is unknown or has none, or as `merge_subject` of `subject_adapters`. The
                 pipeline then is as before.
         """
         processor = self.processor.subset([name])

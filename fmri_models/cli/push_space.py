@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         ),
         epilog=(
             "examples:\n  fmri-models push-space user/images-from-fmri --dry-run\n"
-            "  fmri-models push-space user/images-from-fmri --model user/model --data user/table\n"
+            "  fmri-models push-space user/images-from-fmri --model user/name --data user/name\n"
             "  fmri-models push-space user/mine --private --model outputs/demo/pipeline --data outputs/demo/data"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
