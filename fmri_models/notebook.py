@@ -1,8 +1,6 @@
 """Pictures in a notebook's cell: what was shown, and what a pipeline reads out of the responses to it."""
 
-import base64
 import html
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from .data.table_trials import Trials
 from .drawing_request import DrawingRequest
 from .errors import FmriModelsError, check_path
 from .evaluation.held_out import learned_stimuli
-from .evaluation.picture_grid import SMOOTH_FROM, TILE, GridRow, encode_png, labelled_grid
+from .evaluation.picture_grid import SMOOTH_FROM, TILE, GridRow, encode_png, labelled_grid, png_address
 from .evaluation.seeded_drawing import SeededDrawing
 from .names import listed, one_line
 from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
@@ -386,14 +384,11 @@ def _in_words(settings: dict[str, Any], seed: int) -> str:
 
 
 def _html_picture(picture: Image.Image, description: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
     scale = TILE / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     sharp = "" if min(picture.size) >= SMOOTH_FROM else "; image-rendering: pixelated"
     return (
-        f'<img src="data:image/png;base64,{data}" alt="{_escaped(description, 300)}" width="{width}" '
+        f'<img src="{png_address(picture)}" alt="{_escaped(description, 300)}" width="{width}" '
         f'height="{height}" style="max-width: none{sharp}">'
     )
 

@@ -1,5 +1,6 @@
 """Pictures in labelled rows, such as grid.png: some test pictures, and below each what every row made of it."""
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def encode_png(picture: Image.Image) -> bytes:
     if len(data) <= _LARGE_GRID:
         return data
     return _png(picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG))
+
+
+def png_address(picture: Image.Image) -> str:
+    """A picture, pixel for pixel, as an address that has its content."""
+    return f"data:image/png;base64,{base64.b64encode(_png(picture)).decode('ascii')}"
 
 
 def _broken(sentence: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import gradio as gr
 from PIL import Image
 
-from .pictures import png_address
+from ..evaluation.picture_grid import png_address
 
 CSS = """
 .figures {display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 12px; margin: 6px 0;}

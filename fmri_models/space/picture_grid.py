@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from .pictures import png_address, thumbnail
+from ..evaluation.picture_grid import png_address
+from .pictures import thumbnail
 
 MOST_THUMBNAILS = 100
 GRID_ID = "picture-grid"

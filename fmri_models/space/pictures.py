@@ -1,7 +1,5 @@
 """Pictures as the page shows them, and what they show, in words."""
 
-import base64
-import io
 from collections.abc import Sequence
 
 from PIL import Image
@@ -25,13 +23,6 @@ def thumbnail(picture: Image.Image, size: int = THUMBNAIL_SIZE) -> Image.Image:
     """A large picture at a size of which a hundred can be sent."""
     factor = size / max(picture.size)
     return picture if factor >= 1 else _resized(picture, factor)
-
-
-def png_address(picture: Image.Image) -> str:
-    """A picture as an address that has its content."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def descriptions(table: TrialTable, stimulus_ids: Sequence[str]) -> list[str]:

@@ -117,7 +117,7 @@ class StageRunner:
             generator=self.generator,
             generator_training=stage.generator_training,
             unpaired=examples.unpaired,
-            among=None if self.subjects is None else learning_parameters(recipe, self.model, self.subjects),
+            among=self._may_learn(),
         )
 
     def _rests(self, number: int) -> bool:
@@ -126,11 +126,14 @@ class StageRunner:
         With `reset`, that is each stage whose part of the model all subjects share, such as a prior.
         """
         stage = self.recipe.stages[number]
-        may_learn = None if self.subjects is None else learning_parameters(self.recipe, self.model, self.subjects)
+        may_learn = self._may_learn()
         if may_learn is None or stage.training is None or stage.generator_training is not None:
             return False
         trained = {id(parameter) for parameter in gradient_objective(self.recipe, stage).trainable(self.model)}
         return not any(id(parameter) in trained for parameter in may_learn)
+
+    def _may_learn(self) -> list[torch.nn.Parameter] | None:
+        return None if self.subjects is None else learning_parameters(self.recipe, self.model, self.subjects)
 
     @property
     def _adaptation(self) -> str:

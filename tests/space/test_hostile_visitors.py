@@ -27,7 +27,7 @@ from fmri_models.space.page import build, serving
 from fmri_models.space.picture_grid import grid_html
 from fmri_models.space.sentences import in_sentences
 from fmri_models.space.shelf import Exhibit, Shelf, choose_shelf
-from fmri_models.space.tabs.compare import comparison_text
+from fmri_models.space.tabs.compare import report_texts
 from fmri_models.space.voxel_map import voxel_map, voxel_values
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
@@ -254,7 +254,7 @@ def test_reports_on_other_trials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_
     assert report is not None
     changed = replace(report, data={**report.data, "fingerprint": "another"})
     monkeypatch.setattr(Exhibit, "report", lambda each: changed if each.method == second else report)
-    told = comparison_text(shelf, data)
+    told, _ = report_texts(shelf, data)
     assert f"Measured on other trials, and so not beside these: {second}." in told
     assert f"| metric | chance | {first} |" in told
 

@@ -10,19 +10,20 @@ import pytest
 from PIL import Image
 
 from fmri_models import DrawingSettings, FmriModelsError
+from fmri_models.evaluation.picture_grid import png_address
 from fmri_models.processing.subject_statistics import SubjectStatistics
 from fmri_models.space import limits
 from fmri_models.space.figures import figures_html
 from fmri_models.space.limits import Watch, visitors_settings
 from fmri_models.space.page import build
 from fmri_models.space.picture_grid import grid_html
-from fmri_models.space.pictures import enlarge, png_address, thumbnail
+from fmri_models.space.pictures import enlarge, thumbnail
 from fmri_models.space.regions import scaled_region
 from fmri_models.space.sentences import in_sentences
 from fmri_models.space.shelf import Shelf, choose_shelf
 from fmri_models.space.tabs.about import about_text
 from fmri_models.space.tabs.brain import contributions_html
-from fmri_models.space.tabs.compare import comparison_text, reports_text
+from fmri_models.space.tabs.compare import report_texts
 from fmri_models.space.uploads import read_upload
 from fmri_models.space.voxel_map import voxel_map, voxel_values
 
@@ -250,10 +251,10 @@ def test_pictures_grow_and_shrink_to_what_can_be_looked_at() -> None:
 
 
 def test_reports_are_compared_where_they_measured_the_same(shelf: Shelf) -> None:
-    compared = comparison_text(shelf, EXAMPLES)
+    compared, whole = report_texts(shelf, EXAMPLES)
     assert "| metric | chance | mindeye-scenes | linear-scenes |" in compared
     assert "(simulated brain)" in compared
-    assert "### linear-scenes (simulated brain)" in reports_text(shelf, EXAMPLES)
+    assert "### linear-scenes (simulated brain)" in whole
 
 
 def test_what_is_unknown_is_a_sentence(shelf: Shelf) -> None:

@@ -22,12 +22,12 @@ def add_tab(chooser: Chooser) -> None:
     button = gr.Button("Draw with every method", variant="primary")
     drawn = figures("compared")
     chooser.forget([drawn])
-    side_by_side = gr.Markdown(comparison_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])
+    read = functools.partial(report_texts, chooser.shelf)
+    compared, whole = read(chooser.data.value)
+    side_by_side = gr.Markdown(compared, elem_classes=["wide-tables"])
     with gr.Accordion("All rows of each report", open=False):
-        all_rows = gr.Markdown(reports_text(chooser.shelf, chooser.data.value), elem_classes=["wide-tables"])
-    for text, component in ((comparison_text, side_by_side), (reports_text, all_rows)):
-        show = functools.partial(text, chooser.shelf)
-        chooser.data.change(in_sentences(show), chooser.data, component, api_visibility="private")
+        all_rows = gr.Markdown(whole, elem_classes=["wide-tables"])
+    chooser.data.change(in_sentences(read), chooser.data, [side_by_side, all_rows], api_visibility="private")
 
     def compare(
         data: str,
@@ -64,33 +64,32 @@ def add_tab(chooser: Chooser) -> None:
     button.click(in_sentences(compare), inputs, drawn, api_name="compare", **as_seen(drawn))
 
 
-def comparison_text(shelf: Shelf, data: str) -> str:
-    """What a table's pipelines reach from brain, by their reports, as Markdown."""
-    known = _reports(shelf, data)
+def report_texts(shelf: Shelf, data: str) -> tuple[str, str]:
+    """What the reports say that lie beside a table's pipelines: from brain, side by side, and all rows; as Markdown."""
+    found = {method: shelf.exhibit(data, method).report() for method in shelf.methods(data)}
+    known = {method: report for method, report in found.items() if report is not None}
+    return _compared(known, [method for method in found if method not in known]), _whole(known)
+
+
+def _compared(known: dict[str, Report], missing: list[str]) -> str:
     if not known:
         return "None of these pipelines has a report; `fmri-models evaluate` writes one."
     simulated = origin_note(any(report.data.get("simulated") for report in known.values()))
     texts = [f"### From brain, by the methods' reports{simulated}", "", *markdown_table(_side_by_side(known)), ""]
     if others := [method for method, report in known.items() if not _is_alike(report, known)]:
         texts.append(f"Measured on other trials, and so not beside these: {markdown(', '.join(others))}.\n")
-    if missing := [method for method in shelf.methods(data) if method not in known]:
+    if missing:
         texts.append(f"Without a report: {markdown(', '.join(missing))}.")
     return "\n".join(texts)
 
 
-def reports_text(shelf: Shelf, data: str) -> str:
-    """The whole tables of scores of the reports that lie beside a table's pipelines, as Markdown."""
+def _whole(known: dict[str, Report]) -> str:
     texts = []
-    for method, report in _reports(shelf, data).items():
+    for method, report in known.items():
         table = scores_table(report, with_interval=False)
         simulated = origin_note(bool(report.data.get("simulated")))
         texts += [f"### {markdown(method)}{simulated}", "", *markdown_table(table), ""]
     return "\n".join(texts)
-
-
-def _reports(shelf: Shelf, data: str) -> dict[str, Report]:
-    found = {method: shelf.exhibit(data, method).report() for method in shelf.methods(data)}
-    return {method: report for method, report in found.items() if report is not None}
 
 
 def _side_by_side(reports: dict[str, Report]) -> Table:
