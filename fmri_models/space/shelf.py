@@ -13,7 +13,7 @@ from ..evaluation.report import REPORT_FILE, Report
 from ..examples import EXAMPLES_FOLDER, example_names, load_example
 from ..hub.report_beside import check_report
 from ..hub.saved_pipeline import SavedPipeline
-from ..hub_repository import fetch_folder, is_repository_id
+from ..hub_repository import is_repository_id, local_folder
 from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from .decoder import Decoder
@@ -117,7 +117,7 @@ def load_decoder(model: str, data: str, unseen_session: str | None = None) -> De
                 f"another one with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
             )
     pipeline = FmriToImagePipeline.from_pretrained(model, unseen_session=unseen_session)
-    return Decoder(pipeline, TrialTable.open(_local_table(data)))
+    return Decoder(pipeline, TrialTable.open(local_folder(data, ["*"], repo_type="dataset")))
 
 
 def choose_shelf(model: str | None = None, data: str | None = None, unseen_session: str | None = None) -> Shelf:
@@ -198,9 +198,3 @@ def _unlike(name: str, taken: list[str]) -> str:
     """A name that is not taken, with a number where it is."""
     number = sum(each == name or each.startswith(f"{name} (") for each in taken)
     return f"{name} ({number + 1})" if number else name
-
-
-def _local_table(name: str) -> str:
-    if Path(name).is_dir():
-        return name
-    return str(fetch_folder(name, ["*"], repo_type="dataset"))
