@@ -5,9 +5,11 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
+import tqdm
 from hypothesis import settings
 
 # Before any library that reads these when it is imported.
@@ -18,6 +20,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def _draw_bars_alone() -> None:
+    tqdm.tqdm.set_lock(threading.RLock())
+
+
+# tqdm's own lock is one for all forked processes: one that is killed while it draws would leave all others waiting.
+_draw_bars_alone()
+os.register_at_fork(after_in_child=_draw_bars_alone)
 
 _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if not _IS_WORKER:
