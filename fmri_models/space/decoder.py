@@ -23,7 +23,7 @@ from ..names import listed, markdown, one_line
 from ..pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
 from .limits import Tell, Watch
 from .pictures import descriptions, enlarge
-from .regions import scaled_region
+from .regions import reference_response, scaled_region
 
 Labelled = tuple[Image.Image, str]
 
@@ -74,6 +74,20 @@ class Change:
     summary: str
 
 
+@dataclass(frozen=True)
+class Contributions:
+    """What each region adds to what is decoded of one stimulus.
+
+    Attributes:
+        by_region: Region ▶ its contribution.
+        compares_embeddings: Whether that is what the cosine of the decoded embedding with the shown picture's loses
+            when the region is silenced; else the share by which what is decoded changes.
+    """
+
+    by_region: dict[str, float]
+    compares_embeddings: bool
+
+
 class Decoder:
     """A pipeline and the test trials, of the split and fold that it was trained on, that it has not learned from.
 
@@ -121,8 +135,8 @@ class Decoder:
         return stimulus_pictures(self.table, stimulus_ids)
 
     def regions(self, subject: str) -> list[str]:
-        """Names of the ROIs that a subject's voxels are in, in the order of the voxels."""
-        return [name for name in dict.fromkeys(self.table.voxels(subject).roi) if name]
+        """Names of the ROIs of which the pipeline reads voxels of a subject, in the order of the voxels."""
+        return _names(self._read_roi(subject))
 
     def settings_used(self) -> dict[str, Any]:
         """The pipeline's drawing settings that change what it draws, by name."""
@@ -153,7 +167,7 @@ class Decoder:
             FmriModelsError: The subject did not see the stimulus in these trials, or drawing takes too long.
         """
         positions = self._positions(subject, stimulus_id)
-        features, subject_ids = self._mean_features(subject, self._trials(subject), positions)
+        features, subject_ids = self._mean_features(subject, positions)
         with self._drawing:
             output = self._drawn(features, subject_ids, self._item(subject, stimulus_id), seed, settings, tell)
         shown = self.pictures([stimulus_id])[0]
@@ -198,7 +212,7 @@ class Decoder:
             FmriModelsError: The subject did not see the stimulus in these trials.
         """
         positions = self._positions(subject, stimulus_id)
-        features, subject_ids = self._mean_features(subject, self._trials(subject), positions)
+        features, subject_ids = self._mean_features(subject, positions)
         with self._drawing:
             gallery = self._gallery(subject)
             drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
@@ -238,40 +252,45 @@ class Decoder:
             FmriModelsError: There is no such stimulus or region, or drawing takes too long.
         """
         positions = self._positions(subject, stimulus_id)
-        trials, voxels = self._trials(subject), self._voxels_of(subject, region)
-        item = self._item(subject, stimulus_id)
-        features, subject_ids = self._mean_features(subject, trials, positions)
-        changed, _ = self._mean_features(subject, trials, positions, voxels, gain)
+        roi = self._read_roi(subject)
+        if region not in _names(roi):
+            raise FmriModelsError(
+                f"{subject} has no region {one_line(region, 80)}; its regions: "
+                f"{listed(_names(roi), most=20) or 'none'}."
+            )
+        item, voxels = self._item(subject, stimulus_id), roi == region
+        features, subject_ids = self._mean_features(subject, positions)
+        (changed,) = self._scaled_features(subject, positions, [voxels], gain)
         with self._drawing:
             before, after = (
                 _first(self._drawn(each, subject_ids, item, seed, None, tell).images) for each in (features, changed)
             )
         done = "silenced" if gain == 0 else f"scaled to {gain:g} times"
-        count = int(voxels.sum())
+        read = self.pipeline.processor.subject(subject).selected
+        those = "" if len(read) == len(roi) else " that the pipeline reads"
         return Change(
             before,
             after,
-            f"{region} ({count} of {len(voxels)} voxels of {subject}, {self.origin}): {done}, as differences from the "
-            "mean response of training; everything else, the noise too, is the same in both pictures.",
+            f"{region} ({int(voxels.sum())} of {len(read)} voxels{those} of {subject}, {self.origin}): {done}, as "
+            f"differences from {reference_response(self.pipeline.processor)}; everything else, the noise too, is the "
+            "same in both pictures.",
         )
 
     @torch.no_grad()
-    def contributions(self, subject: str, stimulus_id: str, seed: int = 0) -> dict[str, float]:
-        """Region ▶ how much worse the decoding is without it.
+    def contributions(self, subject: str, stimulus_id: str, seed: int = 0) -> Contributions:
+        """How much worse the decoding is without each region.
 
         That is by how much the cosine of what is decoded with the shown picture's embedding falls when the region is
         silenced. Where a method has no embeddings, it is the share by which what it decodes changes.
 
         Raises:
-            FmriModelsError: The subject did not see the stimulus in these trials.
+            FmriModelsError: The subject did not see the stimulus in these trials, or regions can't be silenced.
         """
         positions = self._positions(subject, stimulus_id)
-        trials, regions = self._trials(subject), self.regions(subject)
-        without = [
-            self._mean_features(subject, trials, positions, self._voxels_of(subject, region), 0.0)[0]
-            for region in regions
-        ]
-        whole, subject_ids = self._mean_features(subject, trials, positions)
+        roi = self._read_roi(subject)
+        regions = _names(roi)
+        whole, subject_ids = self._mean_features(subject, positions)
+        without = self._scaled_features(subject, positions, [roi == region for region in regions], 0.0)
         features = torch.cat([whole, *without])
         item = self._item(subject, stimulus_id)
         drawing = SeededDrawing(self.pipeline.drawing_settings, seed)
@@ -280,18 +299,14 @@ class Decoder:
         with self._drawing:
             gallery = self._gallery(subject)
             decoding = self.pipeline.decode(features, subject_ids.expand(len(features)), generator=sources)
-        if gallery is not None and decoding.retrieval_embeds is not None:
+        has_embeddings = gallery is not None and decoding.retrieval_embeds is not None
+        if gallery is not None and has_embeddings:
             cosines = _cosines(decoding, gallery[[self.stimulus_ids(subject).index(stimulus_id)]])[:, 0]
             losses = cosines[0] - cosines[1:]
         else:
             decoded = _all_decoded(decoding, len(features))
             losses = (decoded[1:] - decoded[0]).norm(dim=1) / decoded[0].norm().clamp_min(1e-12)
-        return dict(zip(regions, losses.tolist(), strict=True))
-
-    def has_embeddings(self, subject: str) -> bool:
-        """Whether the image generator has embeddings, so that what is decoded can be compared with pictures."""
-        with self._drawing:
-            return self._gallery(subject) is not None
+        return Contributions(dict(zip(regions, losses.tolist(), strict=True)), has_embeddings)
 
     @property
     def origin(self) -> str:
@@ -316,29 +331,46 @@ class Decoder:
         number = list(dict.fromkeys(self._trials(subject).stimulus_ids.tolist())).index(stimulus_id)
         return range(number, number + 1)
 
-    def _voxels_of(self, subject: str, region: str) -> np.ndarray:
-        if region not in self.regions(subject):
-            raise FmriModelsError(
-                f"{subject} has no region {one_line(region, 80)}; its regions: "
-                f"{listed(self.regions(subject), most=20) or 'none'}."
-            )
-        return np.array(self.table.voxels(subject).roi) == region
+    def _read_roi(self, subject: str) -> np.ndarray:
+        """(voxels,) region of each voxel that the table's patterns have, empty where the pipeline does not read it."""
+        statistics, voxels = self.pipeline.processor.subject(subject), self.table.voxels(subject)
+        roi = np.array(voxels.roi, dtype=object)
+        columns, read = statistics.source_columns, statistics.selected
+        # A table of all recorded voxels, of which some were dropped in preparation.
+        if columns is not None and len(roi) != statistics.num_voxels:
+            read = columns[read]
+        return np.where(np.isin(np.arange(len(roi)), read), roi, "")
 
-    def _mean_features(
-        self,
-        subject: str,
-        trials: Trials,
-        positions: np.ndarray,
-        voxels: np.ndarray | None = None,
-        gain: float = 1.0,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(1, width) mean of the processed responses, and the subject's id; those of some voxels scaled before."""
+    def _betas(self, subject: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, voxels) recorded responses and (n,) sessions of some trials."""
+        trials = self._trials(subject)
+        return trials.fmri(positions), trials.sessions[positions]
+
+    def _mean_features(self, subject: str, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(1, width) mean of the processed responses, and the subject's id."""
         processor = self.pipeline.processor
-        betas, sessions = trials.fmri(positions), trials.sessions[positions].tolist()
-        if voxels is not None:
-            betas = scaled_region(processor.subject(subject), betas, sessions, voxels, gain)
-        inputs = processor(betas, subject=subject, session=sessions)
-        return inputs["fmri"].mean(dim=0, keepdim=True), inputs["subject_ids"][:1]
+        # Statistics of the trials given are those of all, as in an evaluation.
+        given = np.arange(len(self._trials(subject))) if processor.is_transductive else positions
+        betas, sessions = self._betas(subject, given)
+        inputs = processor(betas, subject=subject, session=sessions.tolist())
+        return _mean(inputs["fmri"][np.isin(given, positions)]), inputs["subject_ids"][:1]
+
+    def _scaled_features(
+        self, subject: str, positions: np.ndarray, several: Sequence[np.ndarray], gain: float
+    ) -> list[torch.Tensor]:
+        """(1, width) mean of the processed responses for each of several sets of voxels, which are scaled before."""
+        processor = self.pipeline.processor
+        statistics = processor.subject(subject)
+        betas, sessions = self._betas(subject, positions)
+        unknown = ~np.isin(sessions, statistics.sessions)
+        if processor.is_transductive and unknown.any():
+            raise FmriModelsError(
+                f"Session {sessions[unknown][0]} of {subject} has no mean response of training, from which a region "
+                "would differ: this page takes statistics from the trials themselves; start it with --unseen-session "
+                "pooled."
+            )
+        scaled = (scaled_region(statistics, betas, sessions.tolist(), voxels, gain) for voxels in several)
+        return [_mean(processor(each, subject=subject, session=sessions.tolist())["fmri"]) for each in scaled]
 
     def _drawn(
         self,
@@ -383,6 +415,16 @@ class Decoder:
         if not self._has_pictures(self.stimulus_ids(subject)):
             return f"The table has not all pictures that {subject} saw, so that there is nothing to rank."
         return "This method, or its image generator, has no embeddings to find pictures with."
+
+
+def _mean(features: torch.Tensor) -> torch.Tensor:
+    """(1, width) mean of (n, width), to the last bit as an evaluation takes it."""
+    return torch.from_numpy((np.add.reduceat(features.numpy(), [0], axis=0) / len(features)).astype(np.float32))
+
+
+def _names(roi: np.ndarray) -> list[str]:
+    """Names of regions, in the order of the voxels."""
+    return [name for name in dict.fromkeys(roi.tolist()) if name]
 
 
 def _unlearned(held_out: HeldOut) -> list[str]:

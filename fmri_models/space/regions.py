@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..processing.subject_statistics import SubjectStatistics
+from ..processing_fmri import FmriProcessor
 
 
 def scaled_region(
@@ -22,8 +23,10 @@ def scaled_region(
     Returns:
         (n, voxels) float32.
     """
-    changed = statistics.kept(np.asarray(betas, dtype=np.float32)).copy()
-    here = voxels[statistics.selected]
+    betas = np.asarray(betas, dtype=np.float32)
+    # Of all voxels that were recorded, or of those alone that were kept in preparation.
+    changed = statistics.kept(betas).copy()
+    here = statistics.kept(voxels)[statistics.selected]
     columns = statistics.selected[here]
     means = np.stack([_mean(statistics, session) for session in sessions])[:, here]
     changed[:, columns] = means + gain * (changed[:, columns] - means)
@@ -37,3 +40,12 @@ def _mean(statistics: SubjectStatistics, session: int) -> np.ndarray:
     if session in statistics.sessions:
         return statistics.mean[statistics.sessions.index(session)]
     return statistics.pooled_statistics()[0]
+
+
+def reference_response(processor: FmriProcessor) -> str:
+    """What a processor knows of the response from which a region's differ, in words."""
+    if processor.statistics == "identity":
+        return "zero (the processor keeps no mean response: its statistics are identity)"
+    if processor.statistics == "scalar":
+        return "the mean of all voxels in training (the processor keeps none of each: its statistics are scalar)"
+    return "the mean response of training"

@@ -228,7 +228,7 @@ def test_a_stimulus_without_a_picture_is_decoded(decoder: Decoder) -> None:
     assert decoder.reconstruct("subj01", TESTED[0]).shown is not None
     ranking = decoder.rank("subj01", TESTED[0])
     assert ranking.best == []
-    assert set(decoder.contributions("subj01", TESTED[-1])) == {MARKUP, "V1"}
+    assert set(decoder.contributions("subj01", TESTED[-1]).by_region) == {MARKUP, "V1"}
 
 
 def test_no_text_of_a_table_becomes_markup(address: str) -> None:
@@ -280,7 +280,7 @@ def test_a_pipeline_without_an_image_generator_says_so(decoder: Decoder, monkeyp
     bare = Decoder(decoder.pipeline, decoder.table)
     monkeypatch.setattr(decoder.pipeline, "image_generator", None)
     assert "no image generator" in bare.rank("subj01", TESTED[0]).summary
-    assert bare.contributions("subj01", TESTED[0])
+    assert bare.contributions("subj01", TESTED[0]).by_region
     with pytest.raises(FmriModelsError, match="no image generator"):
         bare.reconstruct("subj01", TESTED[0])
 

@@ -200,7 +200,7 @@ def test_silencing_changes_the_picture_and_a_gain_of_one_does_not(shelf: Shelf) 
 def test_contributions_are_what_the_cosine_loses(shelf: Shelf) -> None:
     decoder = shelf.decoder(EXAMPLES, "linear-scenes")
     subject = decoder.subjects[0]
-    found = decoder.contributions(subject, decoder.stimulus_ids(subject)[0])
+    found = decoder.contributions(subject, decoder.stimulus_ids(subject)[0]).by_region
     assert list(found) == decoder.regions(subject) == ["V1", "V2", "V3", "V4", "ventral", "lateral", "parietal"]
     assert max(map(abs, found.values())) > 0
     text = contributions_html(found, "a <b>")

@@ -10,7 +10,7 @@ from PIL import Image
 from ...errors import FmriModelsError
 from ...names import markdown
 from ..chooser import Chooser
-from ..decoder import Decoder
+from ..decoder import Contributions, Decoder
 from ..limits import MOST_GAIN, checked_gain
 from ..open_fields import Dropdown, Slider
 from ..pictures import PICTURE_HEIGHT
@@ -73,8 +73,8 @@ def add_tab(chooser: Chooser) -> None:
         decoder = chooser.shelf.decoder(data, method)
         found = decoder.contributions(subject, stimulus)
         voxels = decoder.table.voxels(subject)
-        values, what = voxel_values(voxels, found or None)
-        caption = _explanation(decoder, subject)
+        values, what = voxel_values(voxels, found.by_region or None)
+        caption = contribution_caption(found)
         try:
             picture = voxel_map(voxels, values)
         except FmriModelsError as error:
@@ -82,7 +82,7 @@ def add_tab(chooser: Chooser) -> None:
             picture, caption = None, f"{caption} There is no map of the voxels: {error}"
         if picture is not None:
             caption += f" Below, where the voxels lie, in mm (space: {voxels.space or 'unknown'}); colour: {what}."
-        return contributions_html(found, caption), picture
+        return contributions_html(found.by_region, caption), picture
 
     inputs = [*chooser.fields, region, gain]
     button.click(
@@ -104,8 +104,9 @@ def contributions_html(found: Mapping[str, float], caption: str) -> str:
     return f'<div class="contributions"><table>{"".join(rows)}</table><p>{html.escape(caption)}</p></div>'
 
 
-def _explanation(decoder: Decoder, subject: str) -> str:
-    if decoder.has_embeddings(subject):
+def contribution_caption(found: Contributions) -> str:
+    """What the numbers are that stand beside the regions."""
+    if found.compares_embeddings:
         return (
             "By how much the cosine of the decoded embedding with the shown picture's falls when a region is silenced; "
             "one trial, so small numbers are noise, and negative ones (grey) say that it decodes better without."
