@@ -25,7 +25,8 @@ from gradio_client import Client
 
 SERVE = """
 from fmri_models.space.page import build, choose_shelf, serving
-build(choose_shelf()).launch(**serving())
+page = build(choose_shelf())
+page.launch(**serving(page))
 """
 DATA, METHOD, SUBJECT = "examples of the package", "mindeye-scenes", "subj01"
 # Those of the page as it opens.

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 
+from ..command_output import load_libraries
 from ..errors import FmriModelsError
 from .console import add_unseen_session
 
@@ -37,6 +38,7 @@ def _port(text: str) -> int:
 def run(args: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise FmriModelsError("gradio is not installed; install it with `pip install 'fmri_models[space]'`.")
+    load_libraries()
     from ..space.page import launch
 
     launch(model=args.model, data=args.data, port=args.port, unseen_session=args.unseen_session)

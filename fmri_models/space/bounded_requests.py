@@ -6,15 +6,10 @@ programs.
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from .answers import App, Message, Receive, Send, answer_text
 from .limits import KEPT_SECONDS, MOST_KEPT_BYTES, MOST_REQUEST_BYTES
 
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 # They serve components that this page has none of: one keeps files for good, one starts ffmpeg.
 _UNUSED = ("/process_recording", "/deep_link")
 _UPLOAD = "/upload"
@@ -36,7 +31,7 @@ class BoundedRequests:
 
     def __init__(
         self,
-        app: _App,
+        app: App,
         most_bytes: int = MOST_REQUEST_BYTES,
         most_kept_bytes: int = MOST_KEPT_BYTES,
         kept_seconds: float = KEPT_SECONDS,
@@ -45,16 +40,16 @@ class BoundedRequests:
         # [when it began, bytes]
         self._uploads: deque[list[float]] = deque()
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it by a sentence."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif refused := self._refused(scope):
-            await _answer(send, *refused)
+            await answer_text(send, *refused)
         else:
             await self._counted(scope, receive, send)
 
-    def _refused(self, scope: _Message) -> tuple[int, str] | None:
+    def _refused(self, scope: Message) -> tuple[int, str] | None:
         """Status and sentence, where it is known before anything is read."""
         path = scope["path"].rstrip("/")
         if path.endswith(_UNUSED):
@@ -67,13 +62,13 @@ class BoundedRequests:
     def _too_long(self) -> tuple[int, str]:
         return 413, f"The request is longer than the {self._most} bytes that this page takes; send less."
 
-    async def _counted(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def _counted(self, scope: Message, receive: Receive, send: Send) -> None:
         came, has_begun = 0, False
         upload = [time.monotonic(), float(_claimed(scope))]
         if scope["path"].rstrip("/").endswith(_UPLOAD):
             self._uploads.append(upload)
 
-        async def counted() -> _Message:
+        async def counted() -> Message:
             nonlocal came
             message = await receive()
             came += len(message.get("body", b""))
@@ -81,7 +76,7 @@ class BoundedRequests:
                 raise _TooLongError
             return message
 
-        async def told(message: _Message) -> None:
+        async def told(message: Message) -> None:
             nonlocal has_begun
             has_begun = True
             await send(message)
@@ -90,7 +85,7 @@ class BoundedRequests:
             await self._app(scope, counted, told)
         except _TooLongError:
             if not has_begun:
-                await _answer(send, *self._too_long)
+                await answer_text(send, *self._too_long)
         finally:
             upload[1] = float(came)
 
@@ -101,14 +96,8 @@ class BoundedRequests:
         return sum(size for _, size in self._uploads)
 
 
-def _claimed(scope: _Message) -> int:
+def _claimed(scope: Message) -> int:
     """What a request says that its length is; 0 where it says nothing of use."""
     text = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
     # No length that has more digits is one that may come.
     return int(text[:20]) if text.isdigit() else 0
-
-
-async def _answer(send: _Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..errors import FmriModelsError
 from .decoder import Decoder
 from .figures import origin_note
 from .open_fields import Dropdown
@@ -112,9 +113,9 @@ class Chooser:
 
 def add_chooser(shelf: Shelf) -> Chooser:
     """Adds the fields, and what they say of what was chosen."""
+    decoder, grid_of_first = _first_shown(shelf)
     data = shelf.data_sets[0]
     methods = shelf.methods(data)
-    decoder = shelf.decoder(data, methods[0])
     subject = decoder.subjects[0]
     ids = decoder.stimulus_ids(subject)
     with gr.Row():
@@ -124,9 +125,26 @@ def add_chooser(shelf: Shelf) -> Chooser:
             subjects = Dropdown(decoder.subjects, value=subject, label="Subject", elem_id="subject")
             stimulus = Dropdown(ids, value=ids[0], label="Test picture", elem_id="stimulus")
         with gr.Column(scale=2, min_width=240):
-            grid = picture_grid(value=_grid(decoder, subject, ids[0]))
+            grid = picture_grid(value=grid_of_first)
     about = gr.Markdown(decoder.about, elem_id="about-trials")
     return Chooser(shelf, data_field, method, subjects, stimulus, grid, about)
+
+
+def _first_shown(shelf: Shelf) -> tuple[Decoder, str]:
+    """The first decoder that can be loaded, and its grid; what can't be, such as half a demo, is left out.
+
+    Raises:
+        FmriModelsError: None can.
+    """
+    while True:
+        data = shelf.data_sets[0]
+        method = shelf.methods(data)[0]
+        try:
+            decoder = shelf.decoder(data, method)
+            subject = decoder.subjects[0]
+            return decoder, _grid(decoder, subject, decoder.stimulus_ids(subject)[0])
+        except FmriModelsError as error:
+            shelf.leave_out(data, method, error)
 
 
 def _grid(decoder: Decoder, subject: str, chosen: str) -> str:

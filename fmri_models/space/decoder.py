@@ -382,6 +382,9 @@ class Decoder:
         tell: Tell | None,
     ) -> FmriPipelineOutput:
         settings = settings or self.pipeline.drawing_settings
+        if tell is not None:
+            # Who has waited may have left.
+            tell(0.0)
         drawing = SeededDrawing(settings, seed)
         watch = Watch(settings.num_inference_steps, tell)
         decoding = self.pipeline.decode(

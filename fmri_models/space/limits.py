@@ -27,6 +27,8 @@ KEPT_SECONDS = 2.0 * DELETED_EVERY
 MOST_SESSIONS = 100
 # Of pictures as of pages of a queue: who comes later is told so.
 MOST_WAITING = 64
+# Of these, of one visitor: one of each button, while a picture is drawn.
+MOST_WAITING_EACH = 6
 
 Tell = Callable[[float], None]
 

@@ -1,20 +1,34 @@
 """The page: what is chosen above, and tabs of what is done with it."""
 
+import logging
 import os
+import time
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
+from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
+from ..errors import FmriModelsError
+from ..names import one_line
+from ..process_end import Terminated
+from .answers import UNEXPECTED, UNKNOWN_FUNCTION
 from .bounded_requests import BoundedRequests
 from .chooser import add_chooser
 from .decoder import Decoder
+from .fair_queue import FairQueue
 from .figures import CSS as FIGURES_CSS
+from .gradio_queue import num_waiting
 from .limits import DELETED_EVERY, MOST_SESSIONS, MOST_UPLOAD_BYTES, MOST_WAITING
 from .picture_grid import CSS as GRID_CSS
 from .shelf import Exhibit, Shelf, choose_shelf
 from .tabs import about, brain, compare, reconstruct, retrieve
 
+logger = logging.getLogger(__name__)
 # Uploads and drawn pictures, in seconds: how often what is old is deleted, and what is old.
 _DELETE = (DELETED_EVERY, DELETED_EVERY)
 CSS = """
@@ -30,13 +44,31 @@ CSS = """
 """
 
 
-def build(shelf: Shelf | Decoder) -> gr.Blocks:
+class Page(gr.Blocks):
+    """Gradio's page, whose refusals of what a function was sent are sentences."""
+
+    async def preprocess_data(self, *args: Any, **options: Any) -> Any:
+        """See Gradio."""
+        try:
+            return await super().preprocess_data(*args, **options)
+        except gr.Error:
+            raise
+        except InvalidPathError as error:
+            sentence = "The file is none that was uploaded to this page; upload it here first."
+            raise gr.Error(sentence, print_exception=False) from error
+        except Exception as error:
+            logger.warning("A request of the page does not fit its function: %s", one_line(error, most=2000))
+            sentence = "What was sent does not fit this function of the page; /gradio_api/info says what it takes."
+            raise gr.Error(sentence, print_exception=False) from error
+
+
+def build(shelf: Shelf | Decoder) -> Page:
     """The page of several exhibits, or of one decoder."""
     if isinstance(shelf, Decoder):
         decoder = shelf
         method = decoder.pipeline.brain_model.config.model_type.removeprefix("fmri-")
         shelf = Shelf([Exhibit(decoder.table.name, method, lambda: decoder)])
-    with gr.Blocks(title="Images from fMRI", analytics_enabled=False, delete_cache=_DELETE) as page:
+    with Page(title="Images from fMRI", analytics_enabled=False, delete_cache=_DELETE) as page:
         gr.Markdown(
             "# Images from fMRI\nChoose a picture that a subject saw. The decoder does not see it: it gets the voxels' "
             "responses, and draws."
@@ -86,12 +118,35 @@ def launch(
         data: Folder or repository of the trial table; the environment's FMRI_DATA without.
         port: Port to listen on; the first free one from 7860 without.
         unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
+
+    Raises:
+        FmriModelsError: Nothing of what was named can be loaded, or nobody may listen on the port.
+        Terminated: A signal other than that of Ctrl+C has ended it.
     """
     shelf = choose_shelf(model or os.environ.get("FMRI_MODEL"), data or os.environ.get("FMRI_DATA"), unseen_session)
-    build(shelf).launch(server_port=port, **serving())
+    page = build(shelf)
+    try:
+        page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **serving(page))
+    except OSError as error:
+        named = f"the port {port}" if port is not None else "any port from 7860 on"
+        raise FmriModelsError(
+            f"The page can't listen on {named}: another program does, or this user may not; name a free one "
+            "with --port."
+        ) from error
+    print(f"the page: {page.local_url} (Ctrl+C ends it)", flush=True)
+    try:
+        while page.is_running:
+            time.sleep(0.1)
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        # The way in which it is meant to end.
+        pass
+    finally:
+        page.close(verbose=False)
 
 
-def serving() -> dict[str, Any]:
+def serving(page: gr.Blocks) -> dict[str, Any]:
     """Arguments of `launch`: how the page looks, and what it takes."""
     # Fonts of the system: it asks no other server for anything.
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -105,6 +160,22 @@ def serving() -> dict[str, Any]:
         # Gradio would tell any visitor who asks how often each thing was done.
         "enable_monitoring": False,
         "state_session_capacity": MOST_SESSIONS,
-        "app_kwargs": {"middleware": [Middleware(BoundedRequests)]},
+        "app_kwargs": {
+            "middleware": [Middleware(BoundedRequests), Middleware(FairQueue, waiting=partial(num_waiting, page))],
+            # A name or number of a function that there is not is met as one of the first two.
+            "exception_handlers": {
+                FnIndexInferError: _unknown_function,
+                KeyError: _unknown_function,
+                Exception: _unexpected,
+            },
+        },
         "footer_links": ["api"],
     }
+
+
+async def _unknown_function(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": UNKNOWN_FUNCTION}, 404)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": UNEXPECTED}, 500)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..errors import FmriModelsError
 from ..names import one_line
+from .answers import UNEXPECTED
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -37,8 +38,7 @@ def in_sentences(function: Callable[_Arguments, _Result]) -> Callable[_Arguments
         except Exception as error:
             logger.exception("A request of the page failed.")
             # It is in the log already.
-            sentence = "This could not be done; what went wrong stands in the server's log."
-            raise gr.Error(sentence, print_exception=False) from error
+            raise gr.Error(UNEXPECTED, print_exception=False) from error
 
     return handler
 

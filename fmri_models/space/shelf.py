@@ -45,10 +45,14 @@ class Exhibit:
     def report(self) -> Report | None:
         """The report that measured this pipeline; None where there is none beside it."""
         for folder in () if self.folder is None else (self.folder, self.folder.parent):
+            path = folder / REPORT_FILE
+            if not path.exists():
+                continue
             try:
-                report = Report.load(folder / REPORT_FILE)
+                report = Report.load(path)
                 check_report(report, SavedPipeline.read(self.folder or folder))
-            except FmriModelsError:
+            except FmriModelsError as error:
+                logger.warning("%s is not shown: %s", path, error)
                 continue
             return report
         return None
@@ -91,6 +95,17 @@ class Shelf:
             raise FmriModelsError(f"There is no method {one_line(method, 80)} for {data}; choose one of the list.")
         return self._exhibits[data, method]
 
+    def leave_out(self, data: str, method: str, error: FmriModelsError) -> None:
+        """Shows an exhibit no more that can't be shown, and says why in the log.
+
+        Raises:
+            FmriModelsError: It is the last one.
+        """
+        if len(self._exhibits) == 1:
+            raise error
+        logger.warning("%s of %s is not shown: %s", method, data, error)
+        del self._exhibits[data, method]
+
     def decoder(self, data: str, method: str) -> Decoder:
         """A pipeline on its table, loaded when it is asked for first.
 
@@ -110,14 +125,25 @@ def load_decoder(model: str, data: str, unseen_session: str | None = None) -> De
     Raises:
         FmriModelsError: One of them is missing; the message says how to make it.
     """
+    _check_named(model, data)
+    return Decoder(_pipeline(model, unseen_session), _table(data))
+
+
+def _check_named(model: str, data: str) -> None:
     for name, what, variable in ((model, "pipeline", "FMRI_MODEL"), (data, "trial table", "FMRI_DATA")):
         if not name or not (Path(name).is_dir() or is_repository_id(name)):
             raise FmriModelsError(
                 f"There is no {what} in {one_line(name)}; run `make demo` (or `fmri-models demo`) first, or name "
                 f"another one with --{variable.removeprefix('FMRI_').lower()} or the environment variable {variable}."
             )
-    pipeline = FmriToImagePipeline.from_pretrained(model, unseen_session=unseen_session)
-    return Decoder(pipeline, TrialTable.open(local_folder(data, ["*"], repo_type="dataset")))
+
+
+def _pipeline(model: str, unseen_session: str | None) -> FmriToImagePipeline:
+    return FmriToImagePipeline.from_pretrained(model, unseen_session=unseen_session)
+
+
+def _table(data: str) -> TrialTable:
+    return TrialTable.open(local_folder(data, ["*"], repo_type="dataset"))
 
 
 def choose_shelf(model: str | None = None, data: str | None = None, unseen_session: str | None = None) -> Shelf:
@@ -132,7 +158,12 @@ def choose_shelf(model: str | None = None, data: str | None = None, unseen_sessi
         FmriModelsError: Nothing of what was named can be loaded; the message says how to make it.
     """
     if model or data:
-        models = [name.strip() for name in (model or str(DEFAULT_MODEL)).split(",")]
+        models = [name.strip() for name in (model or str(DEFAULT_MODEL)).split(",") if name.strip()]
+        if not models:
+            raise FmriModelsError(
+                f"--model is {one_line(repr(model))}, which names no pipeline; give one, or several with commas "
+                "between."
+            )
         exhibits = _named(models, data or str(DEFAULT_DATA), unseen_session)
     else:
         exhibits = [*_demos(unseen_session), *_examples(unseen_session)]
@@ -142,8 +173,11 @@ def choose_shelf(model: str | None = None, data: str | None = None, unseen_sessi
 def _named(models: list[str], data: str, unseen_session: str | None) -> list[Exhibit]:
     found: list[Exhibit] = []
     for model in models:
+        _check_named(model, data)
+    table = _table(data)
+    for model in models:
         # Loaded at once: whoever names something is told at once what is wrong with it.
-        decoder = load_decoder(model, data, unseen_session)
+        decoder = Decoder(_pipeline(model, unseen_session), table)
         names = [each.method for each in found]
         method = _unlike(_method_name(model), names)
         folder = Path(model) if Path(model).is_dir() else None

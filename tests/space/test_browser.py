@@ -60,7 +60,7 @@ def decoder(shelf: Shelf) -> Decoder:
 @pytest.fixture(scope="module")
 def address(shelf: Shelf) -> Iterator[str]:
     page = build(shelf)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving())
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving(page))
     yield address
     page.close()
 

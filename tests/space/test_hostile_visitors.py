@@ -96,7 +96,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
 def address(decoder: Decoder, other: Decoder) -> Iterator[str]:
     shelf = Shelf([Exhibit(DATA, "first", lambda: decoder), Exhibit("small", "second", lambda: other)])
     page = build(shelf)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving())
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving(page))
     yield address
     page.close()
 
@@ -242,7 +242,7 @@ def test_no_text_of_a_table_becomes_markup(address: str) -> None:
 
 def test_no_more_visitors_are_remembered_than_memory_holds() -> None:
     """Of each, Gradio keeps the last pictures."""
-    assert serving()["state_session_capacity"] == MOST_SESSIONS
+    assert serving(gr.Blocks())["state_session_capacity"] == MOST_SESSIONS
 
 
 def test_reports_on_other_trials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

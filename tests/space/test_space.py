@@ -271,7 +271,7 @@ def test_loads_folders_and_serves_the_page(table: TrialTable, tmp_path: Path) ->
     decoder = load_decoder(str(tmp_path / "pipeline"), str(table.path))
     expected = decoder.reconstruct("subj02", TEST_IDS[3], seed=0)
     page = build(decoder)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving())
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **serving(page))
     try:
         client = Client(address, verbose=False, download_files=str(tmp_path))
         shown, reconstructed, _, candidates, text = client.predict(
