@@ -5,9 +5,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.new_process import python
 
 
+@pytest.mark.slow
 def test_mindvis(repository: Path, tmp_path: Path):
     out = tmp_path / "mindvis.json"
     command = [*python(), str(repository / "benchmarks/mindvis.py"), "--quick", "--rows", "pretraining"]
@@ -24,6 +27,7 @@ def test_mindvis(repository: Path, tmp_path: Path):
     assert row["floor_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_mindbridge(repository: Path, tmp_path: Path):
     out = tmp_path / "mindbridge.json"
     command = [*python(), str(repository / "benchmarks/mindbridge.py"), "--quick", "--out", str(out)]
@@ -35,6 +39,7 @@ def test_mindbridge(repository: Path, tmp_path: Path):
     assert row["sides"]["ours"]["seconds"] > 0 and row["floor_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Path):
     command = [*python(), str(repository / "benchmarks/mindvis.py"), "--original", str(tmp_path)]
     finished = subprocess.run(

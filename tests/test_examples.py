@@ -86,6 +86,7 @@ def test_it_computes_in_what_was_asked_for(name):
     assert fmri_models.load_example(name, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @EACH
 def test_the_report_has_measured_these_pictures(loaded, pictures, name):
     truth = shown(loaded[name][1])

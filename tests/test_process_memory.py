@@ -31,6 +31,7 @@ def faults(keep: bool, **environment: str) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="Only glibc is asked to keep memory.")
 def test_freed_memory_is_not_got_again():
     assert faults(keep=True) < 200

@@ -431,6 +431,7 @@ def test_a_configuration_that_is_none(saved, text):
         FmriProcessor.from_pretrained(saved)
 
 
+@pytest.mark.slow
 def test_saved_processors_are_the_same_bytes_and_the_former_name_is_read(saved, tmp_path):
     processor = FmriProcessor.from_pretrained(saved)
     code = (

@@ -256,6 +256,7 @@ def test_adapters_of_a_model_whose_weights_are_kept_elsewhere(brain, tmp_path):
         merge_subject(model, SUBJECTS[0])
 
 
+@pytest.mark.slow
 def test_copies_have_them_too(brain):
     model, fmri = brain
     expected = decoded(changed(model, SUBJECTS[0]), fmri, ROWS)

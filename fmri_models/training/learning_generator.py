@@ -128,9 +128,10 @@ def check_can_learn(generator: ImageGenerator, training: GeneratorTraining) -> N
     """Refuses what a stage would train of a generator that has no such part, before any stage begins.
 
     Raises:
-        FmriModelsError: The generator has no such group, or the stage trains layers themselves and by LoRA.
+        FmriModelsError: The generator has no such group, or weights of it that are not in float32, or the stage trains
+            layers themselves and by LoRA.
     """
-    trained = generator.parameters_of(training.train)
+    trained = _float32_parameters(generator, training)
     if training.lora is None:
         return
     for name, layers in generator.lora_targets(training.lora.groups_of(generator)).items():
@@ -139,6 +140,18 @@ def check_can_learn(generator: ImageGenerator, training: GeneratorTraining) -> N
                 f"The stage trains the image generator's {name}.{both} itself (image_generator.train) and by LoRA "
                 "(image_generator.lora.groups); leave it out of one of them."
             )
+
+
+def _float32_parameters(generator: ImageGenerator, training: GeneratorTraining) -> dict[str, nn.Parameter]:
+    """Name ▶ parameter of the generator that learns itself."""
+    parameters = generator.parameters_of(training.train)
+    for name, parameter in parameters.items():
+        if parameter.dtype != torch.float32:
+            raise FmriModelsError(
+                f"The image generator's {name} is in {str(parameter.dtype).removeprefix('torch.')} and is to be "
+                "trained; load it with generator.dtype=float32."
+            )
+    return parameters
 
 
 def put_lora_of(generator: ImageGenerator, training: GeneratorTraining, seed: int) -> None:
@@ -174,13 +187,7 @@ class LearningGenerator:
 
     def __init__(self, generator: ImageGenerator, training: GeneratorTraining, device: torch.device) -> None:
         self.generator = generator
-        self.parameters: dict[str, nn.Parameter] = generator.parameters_of(training.train)
-        for name, parameter in self.parameters.items():
-            if parameter.dtype != torch.float32:
-                raise FmriModelsError(
-                    f"The image generator's {name} is in {str(parameter.dtype).removeprefix('torch.')} and is to be "
-                    "trained; load it with generator.dtype=float32."
-                )
+        self.parameters = _float32_parameters(generator, training)
         if training.lora is not None:
             self.parameters |= lora_parameters(generator)
         generator.to(device)

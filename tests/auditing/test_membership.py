@@ -32,6 +32,7 @@ def side(rng, name, number, repetitions, levels):
     return Scored(ids, sessions, of_pictures + rng.normal(size=len(ids)) + levels[sessions])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learned", "held_out", "sessions"),
     [((60, 2), (24, 2), 3), ((100, 3), (24, 1), 3), ((300, 1), (24, 3), 3), ((300, 1), (24, 1), 12)],

@@ -22,6 +22,7 @@ def test_groups_that_do_not_overlap_have_an_interval():
     assert found.p < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "sizes"), [(0.0, (60, 24)), (0.0, (200, 12)), (1.0, (60, 24)), (2.5, (60, 24))])
 def test_intervals_hold_the_truth_and_p_of_nothing_is_uniform(shift, sizes):
     from scipy.stats import norm

@@ -201,6 +201,7 @@ def ridge_on_noise(source, num_stimuli=40, num_folds=2, penalty=100.0):
     return pictures, folds, reconstructed.clip(0, 1)
 
 
+@pytest.mark.slow
 def test_folds_that_learn_from_each_others_test_stimuli_are_no_more_significant():
     p, covered, draws = [], [], 250
     for seed in range(draws):

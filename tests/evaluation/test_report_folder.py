@@ -117,6 +117,7 @@ def _write_and_be_killed(folder: Path, step: int) -> None:
     write(folder, ["b", "d"], 0.5)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_one_evaluation(folder, tmp_path):
     fork = multiprocessing.get_context("fork")
     seen = []

@@ -363,6 +363,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_weights_are_in_memory_once_and_an_optimisers_state_never(tmp_path, checkpoint):
     """60 MB of weights beside 300 MB of an optimiser's state."""
     hidden = 60 * 2**18 // (257 * 768)

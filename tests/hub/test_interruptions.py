@@ -116,6 +116,7 @@ def test_an_upload_that_was_killed_goes_on_where_it_was_and_is_one_commit(client
     assert client.run("load", "killed") is True
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_for_a_while_is_asked_again(client):
     busy = {"Retry-After": "1"}
     uploading = [

@@ -365,6 +365,7 @@ found.append([run("tester/page", *newer, *shown), seen("tester/page")])
     assert any("tester/pipeline is private" in note for note in told["notes"])
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_a_sentence(hub, wheel):
     code = f"""
 wheel, found = ("--wheel", {str(wheel)!r}), {{}}

@@ -130,6 +130,7 @@ def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(clie
     assert "neither a folder here nor complete in the cache" in offline["absent"]
 
 
+@pytest.mark.slow
 def test_the_adapter_of_a_generator_goes_to_the_hub_and_comes_back(client, tmp_path):
     found = client("generator_adapter", save_pipeline_with_lora(tmp_path / "work" / "pipeline"))
     adapter = {f"image_generator_adapter/{name}" for name in (
@@ -181,6 +182,7 @@ def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     assert "hf download --repo-type dataset tester/never-fetched" in offline["absent"]
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_a_sentence_whatever_goes_there(client, tmp_path):
     saved_pipeline(tmp_path / "pipeline")
     write_small_table(tmp_path / "table")

@@ -85,6 +85,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["autoencoder", "clip", "classifier", "unet"])
 def test_killed_training_goes_on_to_the_same_weights(stage, finished, tmp_path, settings_file):
     # All three in processes of one kind: the same sums in another one may differ in the last bit.
@@ -154,6 +155,7 @@ def test_all_stages_end_in_assets_that_load(finished):
     assert figures["mean_background"]["kind"] <= 1
 
 
+@pytest.mark.slow
 def test_a_card_can_be_written_again_where_the_encoders_were_trained_elsewhere(finished, tmp_path, settings_file):
     shutil.copytree(finished / "assets", tmp_path / "assets")
     shutil.copytree(finished / "work" / "unet", tmp_path / "work" / "unet")

@@ -159,7 +159,8 @@ def test_an_interruption_in_either_stage_resumes_to_the_bit(make, tmp_path, monk
         (["stages.0.unpaired=[{parts: [nothing]}]"], "nothing"),
         (["stages.0.unpaired=[{data: /nowhere}]"], "nowhere"),
         (["stages.0.unpaired=[{datta: x}]"], "datta"),
-        (["generator={name: embedded, dtype: float16}"], "float16.*float32"),
+        # Processors compute slowly in it.
+        pytest.param(["generator={name: embedded, dtype: float16}"], "float16.*float32", marks=pytest.mark.slow),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(make, overrides, message):

@@ -37,6 +37,7 @@ def trained(data: Path, out: Path, *overrides: str) -> tuple[dict[str, torch.Ten
     return weights, record
 
 
+@pytest.mark.slow
 def test_nothing_of_the_test_trials_enters_training(test_data: Path, tmp_path: Path) -> None:
     contents = scipy.io.loadmat(test_data / "data/digit69/digit69_28x28.mat")
     table = prepared(contents, tmp_path, "table")
@@ -55,6 +56,7 @@ def test_nothing_of_the_test_trials_enters_training(test_data: Path, tmp_path: P
     assert not torch.equal(first["backbone.output.weight"], third["backbone.output.weight"])
 
 
+@pytest.mark.slow
 def test_each_of_the_ten_folds_learns_from_its_own_trials_alone(test_data: Path, tmp_path: Path) -> None:
     data = prepared(scipy.io.loadmat(test_data / "data/digit69/digit69_28x28.mat"), tmp_path, "table")
     recipe = load_recipe("digits69_mindeye", [f"data={data}", "split=kfold10"])
@@ -103,6 +105,7 @@ def own_arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table"
 
 
+@pytest.mark.slow
 def test_own_arrays_train_with_the_same_recipe(own_arrays: Path, tmp_path: Path) -> None:
     steps = ["stages.0.training.steps=80", "stages.1.training.steps=10"]
     candidates = "selection={folds: 2, candidates: [{stages.0.simulation.noise: 1}, {stages.0.simulation.noise: 1000}]}"

@@ -20,6 +20,9 @@ from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.generation.tiny_clip import tiny_targets
 
+# All of them read one training.
+pytestmark = pytest.mark.slow
+
 PARTS = {"train": 110, "validation": 15, "test": 30}
 SMALL = [
     "model.hidden_size=128",

@@ -41,6 +41,7 @@ def test_recipe() -> None:
     assert recipe.processor["patch_size"] == recipe.model["patch_size"]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_test_trials_enters_training(test_data: Path, tmp_path: Path) -> None:
     contents = scipy.io.loadmat(test_data / MAT_FILE)
     table = prepared(contents, tmp_path, "table")
