@@ -19,10 +19,10 @@ from .data.table import TrialTable
 from .data.table_trials import Trials
 from .drawing_request import DrawingRequest
 from .errors import FmriModelsError, check_path
-from .evaluation.held_out import learned_stimuli
+from .evaluation.held_out import notes_on_trials
 from .evaluation.picture_grid import SMOOTH_FROM, TILE, GridRow, encode_png, labelled_grid, png_address
 from .evaluation.seeded_drawing import SeededDrawing
-from .names import listed, one_line
+from .names import one_line
 from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
 from .saving import atomic_file
 
@@ -312,35 +312,11 @@ def _of_trials(pipeline: FmriToImagePipeline, trials: Trials, num: int) -> _Item
     features[:, : read.width] = torch.from_numpy(read[np.arange(count)])
     ids = read.stimulus_ids[:count].tolist()
     shown = stimulus_pictures(trials.table, ids)
-    notes = _notes_on_learning(pipeline, first)
+    notes = notes_on_trials(pipeline, first)
     if missing := sum(picture is None for picture in shown):
         notes.append(f"The table has no picture of {missing} of these {count} items.")
     names = [name or f"item {number}" for number, name in enumerate(ids)]
     return _Items(features, trials.subject, names, len(every), shown, trials.table.simulated, notes)
-
-
-def _notes_on_learning(pipeline: FmriToImagePipeline, trials: Trials) -> list[str]:
-    """Says so where the pipeline may have learned from what is shown; nothing where it is known that it has not."""
-    record, table = pipeline.training_record, trials.table
-    if record is None or record.learned_from is None:
-        return ["Nobody knows whether the pipeline has learned from these pictures."]
-    split, fold = schema.DEFAULT_SPLIT, 0
-    if record.table_fingerprint == table.fingerprint and record.split in table.split_names():
-        split, fold = record.split, record.fold
-        tested = table.trials(trials.subject, schema.TEST, split, fold).trials
-        if others := int((~np.isin(trials.trials, tested)).sum()):
-            return [
-                f"{others} of these {len(trials)} trials are none of the test trials that were held out from the "
-                "training: nothing here says how well new ones are read."
-            ]
-    named = sorted({name for name in trials.stimulus_ids.tolist() if name})
-    learned = learned_stimuli(record.learned_from, table, named, split, fold)
-    if not learned:
-        return []
-    return [
-        f"The pipeline has learned from {len(learned)} of these {len(named)} pictures ({listed(sorted(learned))}): "
-        "nothing here says how well new ones are read."
-    ]
 
 
 def _of_betas(pipeline: FmriToImagePipeline, fmri: Any, subject: str | None, session: Any, num: int) -> _Items:

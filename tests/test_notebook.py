@@ -17,7 +17,7 @@ from fmri_models.notebook import NOTICE, Reconstructions
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.small_demo import save_small_demo
-from tests.small_table import write_small_table
+from tests.small_table import write_kfold, write_small_table
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +141,14 @@ def test_trials_that_were_learned_from_are_said(tmp_path):
         seen = show(pipeline, trials["test"], num=1, candidates=True, num_candidates=2)
     assert seen.candidates == [] and "there are no candidates" in seen.notes[0]
     other = write_small_table(tmp_path / "other", subjects=("subj02",), name="other", noise=0.4)
-    (note,) = show(pipeline, fmri_models.TrialTable.open(other).trials("subj02", "train"), num=2).notes
-    assert note.startswith("The pipeline has learned from 2 of these 2 pictures (picture000, picture001)")
+    learned, doubt = show(pipeline, fmri_models.TrialTable.open(other).trials("subj02", "train"), num=2).notes
+    assert "has learned from 2 of these 2 pictures (picture000, picture001)" in learned
+    assert doubt.startswith("The pipeline was trained on another table ('small') than this one, and whether it has")
+    # The page says so of the test trials that are left.
+    write_kfold(table, "default2", 3)
+    (table / "splits" / "default2.parquet").rename(table / "splits" / "default.parquet")
+    (note,) = show(pipeline, fmri_models.TrialTable.open(table).trials("subj02", "test"), num=2).notes
+    assert "was drawn again after" in note
 
 
 def test_where_nothing_is_recorded_that_is_said(tmp_path, monkeypatch):
@@ -150,7 +156,7 @@ def test_where_nothing_is_recorded_that_is_said(tmp_path, monkeypatch):
     pipeline = fmri_models.FmriToImagePipeline.from_pretrained("outputs/demo/pipeline")
     table = fmri_models.TrialTable.open("outputs/demo/data")
     notes = show(pipeline, table.trials("subj01", "train"), num=2).notes
-    assert pipeline.training_record is None and "Nobody knows" in notes[0]
+    assert pipeline.training_record is None and "nobody knows whether it has seen these pictures" in notes[0]
 
 
 def test_names_are_no_markup_and_grey_and_missing_pictures_are_shown():

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..data import schema
 from ..data.split_files import part_fingerprints
 from ..data.table import TrialTable
@@ -45,7 +47,7 @@ class HeldOut:
     @property
     def stimuli(self) -> set[str]:
         """The stimuli of the trials."""
-        return set(self.trials.stimulus_ids.tolist())
+        return set(self.trials.stimulus_ids.tolist()) - {""}
 
     @property
     def is_unseen(self) -> bool:
@@ -94,18 +96,62 @@ def held_out_trials(
         )
     if is_own and part != schema.TEST:
         return HeldOut(trials, split, fold, part)
+    return _known_of(record, trials, split, fold, part)
+
+
+def notes_on_trials(pipeline: FmriToImagePipeline, trials: Trials) -> list[str]:
+    """What a person should know of any trials of a table before believing anything that is made of them.
+
+    What [`held_out_notes`] says of those that were held out; of others of the training's table, that they were not.
+
+    Args:
+        pipeline: The pipeline.
+        trials: Trials of one of its subjects.
+    """
+    table, record = trials.table, pipeline.training_record
+    split, fold, is_own = schema.DEFAULT_SPLIT, 0, False
+    if record is not None and record.table_fingerprint == table.fingerprint:
+        try:
+            check_trained_split(record, table)
+        except FmriModelsError as error:
+            return [str(error)]
+        split, fold, is_own = record.split, record.fold, True
+    tested = table.trials(trials.subject, schema.TEST, split, fold).trials
+    if is_own and (others := int((~np.isin(trials.trials, tested)).sum())):
+        return [
+            f"{others} of these {len(trials)} trials are none of the test trials that were held out from the "
+            "training: nothing here says how well new ones are read."
+        ]
+    return held_out_notes([_known_of(record, trials, split, fold, None)])
+
+
+def _known_of(record: TrainingRecord | None, trials: Trials, split: str, fold: int, part: str | None) -> HeldOut:
+    """What is known of whether trials were learned from.
+
+    Args:
+        record: How the pipeline was trained; None where nothing says so.
+        trials: The trials.
+        split: The split that is tested.
+        fold: Its fold.
+        part: The part of it that the trials are; None where they may be any trials of a table.
+    """
+    table, subject, named = trials.table, trials.subject, part or schema.TEST
     if record is None:
-        doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {part} pictures."
-        return HeldOut(trials, split, fold, part, doubts=(doubt,))
-    stimuli = trials.stimulus_ids.tolist()
+        pictures = "pictures" if part is None else f"{part} pictures"
+        doubt = f"The pipeline has no training record, so nobody knows whether it has seen these {pictures}."
+        return HeldOut(trials, split, fold, named, doubts=(doubt,))
+    is_own = record.table_fingerprint == table.fingerprint
+    stimuli = [name for name in trials.stimulus_ids.tolist() if name]
     doubts = _doubts(record, table, subject, stimuli) if is_own else _doubts_on_another_table(record, table, part)
     trainings = record.learned_from or []
     learned = learned_stimuli(trainings, table, stimuli, split, fold)
     if record.learned_from is None and is_own and schema.TEST in record.train_parts:
-        learned = set(trials.stimulus_ids.tolist())
+        learned = set(stimuli)
     repeats = table.repeats_stimuli(split) if is_own else ""
-    fmri = learned_fmri(trainings, table, subject, split, fold) if part == schema.TEST else frozenset()
-    return HeldOut(trials, split, fold, part, frozenset(learned), tuple(doubts), repeats, fmri)
+    fmri = learned_fmri(trainings, table, subject, split, fold) if named == schema.TEST else frozenset()
+    if part is None:
+        fmri &= set(trials.trials.tolist())
+    return HeldOut(trials, split, fold, named, frozenset(learned), tuple(doubts), repeats, fmri)
 
 
 def subjects_in_table(pipeline: FmriToImagePipeline, table: TrialTable, record: TrainingRecord) -> list[str]:
@@ -352,7 +398,7 @@ def _both_show_scenes(training: LearnedFrom, table: TrialTable) -> bool:
     )
 
 
-def _doubts_on_another_table(record: TrainingRecord, table: TrialTable, part: str) -> list[str]:
+def _doubts_on_another_table(record: TrainingRecord, table: TrialTable, part: str | None) -> list[str]:
     trainings = record.learned_from
     if trainings is None:
         known = ", and nobody knows whether it has learned from these pictures"
@@ -360,8 +406,11 @@ def _doubts_on_another_table(record: TrainingRecord, table: TrialTable, part: st
         known = ""
     else:
         known = ", and whether it has learned from these pictures is known only where they have the same pixels"
-    doubt = (
-        f"The pipeline was trained on another table ({one_line(repr(record.table))}) than this one: the {part} trials "
-        f"are those of this table's split {schema.DEFAULT_SPLIT!r}{known}."
-    )
-    return [doubt, *(unknown_initial_note(name) for name in record.unknown_initial_models)]
+    doubts = [unknown_initial_note(name) for name in record.unknown_initial_models]
+    which = f": the {part} trials are those of this table's split {schema.DEFAULT_SPLIT!r}" if part is not None else ""
+    if not (which or known):
+        return doubts
+    return [
+        f"The pipeline was trained on another table ({one_line(repr(record.table))}) than this one{which}{known}.",
+        *doubts,
+    ]

@@ -308,6 +308,11 @@ class Decoder:
             losses = (decoded[1:] - decoded[0]).norm(dim=1) / decoded[0].norm().clamp_min(1e-12)
         return Contributions(dict(zip(regions, losses.tolist(), strict=True)), has_embeddings)
 
+    def wait(self, seconds: float) -> None:
+        """Returns once nothing is drawn or decoded, or after some seconds."""
+        if self._drawing.acquire(timeout=seconds):
+            self._drawing.release()
+
     @property
     def origin(self) -> str:
         """What the responses are, in words."""

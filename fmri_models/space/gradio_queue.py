@@ -24,7 +24,8 @@ def num_waiting(page: gr.Blocks, session: str | None) -> int:
 
 def is_listened_to() -> Callable[[], bool]:
     """Asked within a call of the queue: what says, in any thread, whether somebody still waits for its result."""
-    page, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    page: Any = LocalContext.blocks.get(None)
+    event_id = LocalContext.event_id.get(None)
     events: Any = getattr(getattr(page, "_queue", None), "event_ids_to_events", None)
     if event_id is None or events is None:
         return lambda: True
@@ -32,7 +33,7 @@ def is_listened_to() -> Callable[[], bool]:
     def is_awaited() -> bool:
         # A call that was cancelled is gone from there, and its thread goes on.
         event = events.get(event_id)
-        return event is not None and event.alive
+        return event is not None and event.alive and page.is_running
 
     return is_awaited
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from .shelf import Exhibit, Shelf, choose_shelf
 from .tabs import about, brain, compare, reconstruct, retrieve
 
 logger = logging.getLogger(__name__)
+_SECONDS_TO_END = 10.0
 # Uploads and drawn pictures, in seconds: how often what is old is deleted, and what is old.
 _DELETE = (DELETED_EVERY, DELETED_EVERY)
 CSS = """
@@ -123,16 +125,15 @@ def launch(
         FmriModelsError: Nothing of what was named can be loaded, or nobody may listen on the port.
         Terminated: A signal other than that of Ctrl+C has ended it.
     """
+    if port is not None:
+        # Loading takes longer.
+        _check_port(port)
     shelf = choose_shelf(model or os.environ.get("FMRI_MODEL"), data or os.environ.get("FMRI_DATA"), unseen_session)
     page = build(shelf)
     try:
         page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **serving(page))
     except OSError as error:
-        named = f"the port {port}" if port is not None else "any port from 7860 on"
-        raise FmriModelsError(
-            f"The page can't listen on {named}: another program does, or this user may not; name a free one "
-            "with --port."
-        ) from error
+        raise _no_port("any port from 7860 on" if port is None else f"the port {port}") from error
     print(f"the page: {page.local_url} (Ctrl+C ends it)", flush=True)
     try:
         while page.is_running:
@@ -144,6 +145,23 @@ def launch(
         pass
     finally:
         page.close(verbose=False)
+        # A thread that still draws while Python ends would end it with a crash.
+        shelf.wait(_SECONDS_TO_END)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as here:
+        here.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            here.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _no_port(f"the port {port}") from error
+
+
+def _no_port(named: str) -> FmriModelsError:
+    return FmriModelsError(
+        f"The page can't listen on {named}: another program does, or this user may not; name a free one with --port."
+    )
 
 
 def serving(page: gr.Blocks) -> dict[str, Any]:

@@ -95,6 +95,11 @@ class Shelf:
             raise FmriModelsError(f"There is no method {one_line(method, 80)} for {data}; choose one of the list.")
         return self._exhibits[data, method]
 
+    def wait(self, seconds: float) -> None:
+        """Returns once nothing is drawn, or after some seconds a decoder."""
+        for decoder in list(self._decoders.values()):
+            decoder.wait(seconds)
+
     def leave_out(self, data: str, method: str, error: FmriModelsError) -> None:
         """Shows an exhibit no more that can't be shown, and says why in the log.
 
