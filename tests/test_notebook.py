@@ -144,10 +144,19 @@ def test_trials_that_were_learned_from_are_said(tmp_path):
     learned, doubt = show(pipeline, fmri_models.TrialTable.open(other).trials("subj02", "train"), num=2).notes
     assert "has learned from 2 of these 2 pictures (picture000, picture001)" in learned
     assert doubt.startswith("The pipeline was trained on another table ('small') than this one, and whether it has")
-    # The page says so of the test trials that are left.
-    write_kfold(table, "default2", 3)
-    (table / "splits" / "default2.parquet").rename(table / "splits" / "default.parquet")
-    (note,) = show(pipeline, fmri_models.TrialTable.open(table).trials("subj02", "test"), num=2).notes
+
+
+def test_trials_of_a_split_that_was_drawn_again_are_not_taken_for_unseen(tmp_path):
+    table = write_small_table(tmp_path / "table", subjects=("subj02",))
+    write_kfold(table, "k", 3)
+    overrides = [f"data={table}", f"out={tmp_path / 'out'}", "generator=pixels", "split=k", "fold=0"]
+    (folder,) = train(load_recipe("linear", overrides))
+    pipeline = fmri_models.FmriToImagePipeline.from_pretrained(folder)
+    trials = fmri_models.TrialTable.open(table).trials("subj02", "test", "k", 0)
+    assert show(pipeline, trials, num=1).notes == []
+    (table / "splits" / "k.parquet").unlink()
+    write_kfold(table, "k", 4)
+    (note,) = show(pipeline, fmri_models.TrialTable.open(table).trials("subj02", "test", "k", 0), num=1).notes
     assert "was drawn again after" in note
 
 

@@ -1,6 +1,6 @@
 """A pipeline and the trials that it has not learned from: what the page, or anybody, may ask of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -116,11 +116,7 @@ class Decoder:
         self._held_out = {subject: each for subject, each in held_out.items() if _unlearned(each)}
         self.subjects = list(self._held_out)
         if not self.subjects:
-            raise FmriModelsError(
-                f"The model was trained for {', '.join(pipeline.processor.subject_names)}, and {table.path} has no "
-                f"test trials of theirs that it has not learned from (its subjects are {', '.join(table.subjects)}); "
-                "choose the table that the model was trained on."
-            )
+            raise FmriModelsError(_nothing_unlearned(pipeline, table, held_out))
         self.about = _about(table, list(held_out.values()))
         self._gallery = cache(self._embedded_gallery)
         self._drawing = Lock()
@@ -433,6 +429,21 @@ def _mean(features: torch.Tensor) -> torch.Tensor:
 def _names(roi: np.ndarray) -> list[str]:
     """Names of regions, in the order of the voxels."""
     return [name for name in dict.fromkeys(roi.tolist()) if name]
+
+
+def _nothing_unlearned(pipeline: FmriToImagePipeline, table: TrialTable, held_out: Mapping[str, HeldOut]) -> str:
+    """Why there is nothing to be shown, and what to do about it."""
+    if any(len(each.trials) for each in held_out.values()):
+        return (
+            f"The model has learned from all test trials of {listed(list(held_out), most=20)} in "
+            f"{one_line(table.path)}, and none is left that is new to it; choose a table of other pictures, or train "
+            "it on a split that holds some out."
+        )
+    return (
+        f"The model was trained for {listed(pipeline.processor.subject_names, most=20)}, and {one_line(table.path)} "
+        f"has no test trials of theirs (its subjects are {listed(table.subjects, most=20)}); choose the table that the "
+        "model was trained on."
+    )
 
 
 def _unlearned(held_out: HeldOut) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.exceptions import InvalidPathError
 from gradio.route_utils import FnIndexInferError
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -49,10 +50,11 @@ CSS = """
 class Page(gr.Blocks):
     """Gradio's page, whose refusals of what a function was sent are sentences."""
 
-    async def preprocess_data(self, *args: Any, **options: Any) -> Any:
-        """See Gradio."""
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
+        """See Gradio, which would fetch a file of any length from an address in place of a path."""
         try:
-            return await super().preprocess_data(*args, **options)
+            traverse(inputs, _check_is_no_address, is_file_obj_with_meta)
+            return await super().preprocess_data(block_fn, inputs, *args, **options)
         except gr.Error:
             raise
         except InvalidPathError as error:
@@ -189,6 +191,12 @@ def serving(page: gr.Blocks) -> dict[str, Any]:
         },
         "footer_links": ["api"],
     }
+
+
+def _check_is_no_address(file: dict[str, Any]) -> dict[str, Any]:
+    if is_http_url_like(str(file["path"])):
+        raise InvalidPathError("It is an address.")
+    return file
 
 
 async def _unknown_function(request: Request, error: Exception) -> JSONResponse:

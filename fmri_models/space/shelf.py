@@ -182,7 +182,12 @@ def _named(models: list[str], data: str, unseen_session: str | None) -> list[Exh
     table = _table(data)
     for model in models:
         # Loaded at once: whoever names something is told at once what is wrong with it.
-        decoder = Decoder(_pipeline(model, unseen_session), table)
+        try:
+            decoder = Decoder(_pipeline(model, unseen_session), table)
+        except FmriModelsError as error:
+            if len(models) == 1:
+                raise
+            raise FmriModelsError(f"The pipeline {one_line(model)} can't be shown: {error}") from error
         names = [each.method for each in found]
         method = _unlike(_method_name(model), names)
         folder = Path(model) if Path(model).is_dir() else None

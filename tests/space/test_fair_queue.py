@@ -228,6 +228,8 @@ def test_a_function_that_there_is_not_is_a_sentence(page: Page, path: str, value
     ("file", "sentence"),
     [
         ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "none that was uploaded to this page"),
+        # It would be fetched, however long it is.
+        ({"path": "https://127.0.0.1:1/x.npy", "meta": {"_type": "gradio.FileData"}}, "none that was uploaded"),
         ({"path": 5, "meta": 3}, "does not fit this function"),
     ],
 )

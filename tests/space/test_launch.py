@@ -110,6 +110,17 @@ def test_several_models_share_a_table_that_is_opened_once(folder: Path, monkeypa
         choose_shelf(" , ", str(folder / "data"))
 
 
+def test_a_table_that_was_learned_from_wholly_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    data = folder / "data"
+    model = tmp_path / "all"
+    options = [f"data={data}", f"out={model}", "generator=pixels", "subjects=[subj07]"]
+    train(load_recipe("linear", [*options, "stages.0.train_on=[train,test]"]))
+    with pytest.raises(FmriModelsError, match=r"^The model has learned from all test trials of subj07 in .*a split"):
+        choose_shelf(str(model), str(data))
+    with pytest.raises(FmriModelsError, match=r"^The pipeline .*all can't be shown: The model has learned from all"):
+        choose_shelf(f"{folder / 'subj02'},{model}", str(data))
+
+
 def test_a_report_that_is_cut_short_is_named_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     exhibit = Exhibit("small", "linear", lambda: pytest.fail("it was loaded"), folder / "subj07")
     assert exhibit.report() is None

@@ -57,7 +57,7 @@ def add_tab(chooser: Chooser) -> None:
         note = origin_note(next(iter(decoders.values())).table.simulated)
         title = f"The same responses, read by each method{note}"
         if left_out := [method for method in methods if method not in able]:
-            title += f"; {listed(left_out, most=20)} left out, which have no such trial that is new to them"
+            title += f"; {listed(left_out, most=20)} left out, which are of other subjects, or for which it is not new"
         return figures_html(pictures, title)
 
     inputs = [chooser.data, chooser.subject, chooser.stimulus]
