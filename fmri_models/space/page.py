@@ -3,13 +3,16 @@
 import logging
 import os
 import socket
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.exceptions import InvalidPathError
 from gradio.route_utils import FnIndexInferError
+from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -124,12 +127,14 @@ def launch(
         unseen_session: What is done with sessions of which the processor has no statistics; without, what it says.
 
     Raises:
-        FmriModelsError: Nothing of what was named can be loaded, or nobody may listen on the port.
+        FmriModelsError: Nothing of what was named can be loaded, nobody may listen on the port, or pictures can't be
+            written.
         Terminated: A signal other than that of Ctrl+C has ended it.
     """
     if port is not None:
         # Loading takes longer.
         _check_port(port)
+    _check_temporary_folder()
     shelf = choose_shelf(model or os.environ.get("FMRI_MODEL"), data or os.environ.get("FMRI_DATA"), unseen_session)
     page = build(shelf)
     try:
@@ -158,6 +163,20 @@ def _check_port(port: int) -> None:
             here.bind(("127.0.0.1", port))
         except OSError as error:
             raise _no_port(f"the port {port}") from error
+
+
+def _check_temporary_folder() -> None:
+    """Refuses to start where each picture would fail, as when the folder is another user's."""
+    folder = Path(get_upload_folder())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FmriModelsError(
+            f"Pictures and uploads can't be written into {one_line(folder)} ({error.strerror}); set the environment "
+            "variable GRADIO_TEMP_DIR to a folder of your own."
+        ) from error
 
 
 def _no_port(named: str) -> FmriModelsError:

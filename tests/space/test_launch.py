@@ -69,6 +69,17 @@ def test_a_port_that_is_taken_meanwhile_is_a_sentence(
         launch(port=taken)
 
 
+def test_a_folder_that_takes_no_pictures_is_a_sentence_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where `/tmp/gradio` is another user's."""
+    monkeypatch.setattr(page_module, "choose_shelf", lambda *given: pytest.fail("it was loaded"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "gradio"))
+    with pytest.raises(FmriModelsError, match="can't be written into .*gradio .*GRADIO_TEMP_DIR"):
+        launch()
+
+
 @pytest.mark.parametrize("signal", [KeyboardInterrupt(), Terminated(15)])
 def test_signals_end_it_and_it_says_its_address_alone(
     shelf: Shelf, signal: KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
