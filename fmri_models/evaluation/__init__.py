@@ -11,7 +11,19 @@ _MODULES = {
     "pairwise_pixcorr": "metrics",
     "identification_top1": "metrics",
     "correlation_distance": "metrics",
-    "n_way_accuracy": "metrics",
+    "n_way_accuracy": "classification",
+    "ssim_matrix": "metrics",
+    "frechet_distance": "distributions",
+    "identification_accuracy": "identification",
+    "n_way_identification": "identification",
+    "pairwise_identification": "identification",
+    "category_identification": "identification",
+    "profile_correlation": "identification",
+    "pattern_correlation": "identification",
+    "LpipsAlexNet": "perceptual",
+    "lpips": "perceptual",
+    "caption_scores": "captions",
+    "clip_score": "captions",
     "retrieval_accuracy": "retrieval",
     "retrieve": ".retrieval",
     "EfficientNetLite0": "features",
@@ -31,19 +43,31 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from ..retrieval import retrieve
+    from .captions import caption_scores, clip_score
+    from .classification import n_way_accuracy
+    from .distributions import frechet_distance
     from .features import EfficientNetLite0, FeatureExtractor, load_extractor
+    from .identification import (
+        category_identification,
+        identification_accuracy,
+        n_way_identification,
+        pairwise_identification,
+        pattern_correlation,
+        profile_correlation,
+    )
     from .images import evaluate_images
     from .looks import read_looks, record_look
     from .metrics import (
         correlation_distance,
         identification_top1,
         mse,
-        n_way_accuracy,
         pairwise_pixcorr,
         pixcorr,
         ssim,
+        ssim_matrix,
         two_way_identification,
     )
+    from .perceptual import LpipsAlexNet, lpips
     from .protocols import Protocol, get_protocol
     from .report import Report
     from .report_folder import write_report
@@ -55,25 +79,37 @@ if TYPE_CHECKING:
 __all__ = [
     "EfficientNetLite0",
     "FeatureExtractor",
+    "LpipsAlexNet",
     "Protocol",
     "Report",
     "RowData",
     "Scores",
+    "caption_scores",
+    "category_identification",
+    "clip_score",
     "correlation_distance",
     "evaluate_images",
+    "frechet_distance",
     "get_protocol",
+    "identification_accuracy",
     "identification_top1",
     "load_extractor",
+    "lpips",
     "mse",
     "n_way_accuracy",
+    "n_way_identification",
+    "pairwise_identification",
     "pairwise_pixcorr",
+    "pattern_correlation",
     "pixcorr",
+    "profile_correlation",
     "read_looks",
     "record_look",
     "retrieval_accuracy",
     "retrieve",
     "score_rows",
     "ssim",
+    "ssim_matrix",
     "two_way_identification",
     "write_report",
 ]

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .metrics import checked_features, resize_pictures
+from .distributions import frechet_distance
+from .metrics import checked_features, finite_features, resize_pictures
 from .row_data import RowData
 from .scored_items import ScoredItems
-from .similarities import correlation_matrix, cosine_matrix, is_constant, losses_in_columns, losses_in_rows
+from .similarities import correlated, cosine_matrix, losses_in_columns, losses_in_rows, squared_distances
 
 T = TypeVar("T")
 
@@ -172,7 +173,8 @@ class Correlations:
 
     @classmethod
     def of(cls, shown: Tensor, reconstructed: Tensor) -> "Correlations":
-        return cls(correlation_matrix(shown, reconstructed), is_constant(shown))
+        found = correlated(shown, reconstructed)
+        return cls(found.values, found.constant)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,82 @@ class FeatureCorrelations(Need[Correlations]):
         if self.extractor not in row.content.features:
             return None
         return Correlations.of(row.stratum.features[self.extractor], row.content.features[self.extractor])
+
+
+@dataclass(frozen=True)
+class FeatureDistances(Need[Tensor]):
+    """(T, N) squared distances of what a network makes of the pictures."""
+
+    extractor: str
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        return (self.extractor,)
+
+    def of(self, row: ComparedRow) -> Tensor | None:
+        if self.extractor not in row.content.features:
+            return None
+        shown, recon = row.stratum.features[self.extractor], row.content.features[self.extractor]
+        return squared_distances(
+            finite_features(shown, f"The features of the true pictures by {self.extractor}"),
+            finite_features(recon, f"The features of the reconstructions by {self.extractor}"),
+        )
+
+
+@dataclass(frozen=True)
+class SetDistance(Need[float]):
+    """The Fréchet distance of what a network makes of the items' true pictures and of their reconstructions."""
+
+    extractor: str
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        return (self.extractor,)
+
+    def of(self, row: ComparedRow) -> float | None:
+        if self.extractor not in row.content.features or len(row.stratum.positions) < 2:
+            return None
+        shown = row.stratum.features[self.extractor][row.stratum.truth_index]
+        return frechet_distance(shown, row.content.features[self.extractor])
+
+
+@dataclass
+class ClassRanks:
+    """How a classifier ranks the class of what was shown.
+
+    Attributes:
+        not_below: (T, N) number of other classes that item j has no lower a value in than in that of stimulus i; of an
+            item with NaN as many as there are classes.
+        classes: How many there are.
+    """
+
+    not_below: Tensor
+    classes: int
+
+    @classmethod
+    def of(cls, shown: Tensor, reconstructed: Tensor) -> "ClassRanks":
+        reconstructed, classes = reconstructed.double(), reconstructed.shape[1]
+        failed = reconstructed.isnan().any(1)
+        target = shown.nan_to_num(nan=-torch.inf).argmax(1)
+        in_order = reconstructed.sort(dim=1).values
+        below = torch.searchsorted(in_order, reconstructed[:, target].contiguous())
+        return cls((classes - 1 - below).masked_fill(failed[:, None], classes).T, classes)
+
+
+@dataclass(frozen=True)
+class RanksOfClasses(Need[ClassRanks]):
+    """What a classifier makes of the pictures."""
+
+    extractor: str
+
+    @property
+    def extractors(self) -> tuple[str, ...]:
+        return (self.extractor,)
+
+    def of(self, row: ComparedRow) -> ClassRanks | None:
+        if self.extractor not in row.content.features:
+            return None
+        return ClassRanks.of(row.stratum.features[self.extractor], row.content.features[self.extractor])
 
 
 @dataclass(frozen=True)

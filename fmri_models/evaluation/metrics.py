@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FmriModelsError
-from ..seeds import check_seed
 from .similarities import (
-    FEATURE_CHUNK,
+    Correlated,
     best_of_all,
-    correlation_matrix,
+    correlated,
     correlations_of_pairs,
     identification_shares,
-    is_constant,
     positions_by_label,
+    row_chunks,
 )
 
 Reduction = Literal["mean", "none"]
@@ -119,6 +118,29 @@ def ssim(
             per_channel = [SsimPairs(one[:, c], other[:, c], window)() for c in range(one.shape[1])]
             scores.append(torch.stack(per_channel).mean(0))
     return reduce(torch.cat(scores), reduction)
+
+
+def ssim_matrix(
+    truth: Tensor,
+    recon: Tensor,
+    window: Window = "gaussian",
+    resize: int | None = None,
+    channels: Literal["grey", "separate"] = "grey",
+) -> Tensor:
+    """Structural similarity of every picture with every reconstruction, for identification by it.
+
+    Arguments and errors are those of `ssim`; (N, N) float64, true pictures by reconstructions.
+    """
+    truth, recon = checked_pictures(truth, recon, same_size=resize is None)
+    resized = list(_resized_chunks(truth, recon, resize, False))
+    one, other = (torch.cat(side) for side in zip(*resized, strict=True))
+    i = torch.arange(len(one)).repeat_interleave(len(other))
+    j = torch.arange(len(other)).repeat(len(one))
+    if channels == "grey":
+        scores = SsimPairs(grey(one), grey(other), window)(i, j)
+    else:
+        scores = torch.stack([SsimPairs(one[:, c], other[:, c], window)(i, j) for c in range(one.shape[1])]).mean(0)
+    return scores.reshape(len(one), len(other))
 
 
 class SsimPairs:
@@ -286,7 +308,7 @@ def correlation_distance(truth_features: Tensor, recon_features: Tensor, reducti
         float, or (N,) float64.
     """
     truth_features, recon_features = checked_features(truth_features, recon_features)
-    chunks = zip(truth_features.split(FEATURE_CHUNK), recon_features.split(FEATURE_CHUNK), strict=True)
+    chunks = row_chunks(truth_features, recon_features)
     correlation = torch.cat([correlations_of_pairs(one.double(), other.double()) for one, other in chunks])
     return reduce(1 - correlation.nan_to_num(nan=0.0), reduction)
 
@@ -297,6 +319,7 @@ def two_way_identification(
     distractors: Literal["truth", "reconstruction"] = "truth",
     groups: Sequence[Any] | None = None,
     reduction: Reduction = "mean",
+    samples: bool = False,
 ) -> Any:
     """How often a reconstruction's features correlate more with its own picture's than with another's (chance 0.5).
 
@@ -304,14 +327,18 @@ def two_way_identification(
     What is constant correlates with nothing: a constant reconstruction fails, a constant true picture can't be
     identified by anybody and scores NaN, and as a distractor neither is compared with.
 
+    Beyond its inputs it holds some 100 MiB and the (N, N) correlations, however many features there are.
+
     Args:
         truth_features: (N, ...) float.
-        recon_features: (N, ...) float.
+        recon_features: (N, ...) float; (N, samples, ...) if `samples`.
         distractors: `"truth"`: the other pictures that were shown (MindEye, Brain-Diffuser, bdpy);
             `"reconstruction"`: the other reconstructions (Takagi & Nishimoto 2023).
         groups: One label per item; only items of the same label are distractors. An item without any scores NaN.
             What is NaN is left out of the mean; `torch.isfinite(scores).sum()` is the n to state.
         reduction: `"mean"` or `"none"`.
+        samples: Whether there are several reconstructions of each picture, whose correlations are averaged before
+            they are compared (Takagi & Nishimoto have five). A constant one correlates with 0.
 
     Returns:
         float, or (N,) float64.
@@ -319,20 +346,44 @@ def two_way_identification(
     Raises:
         FmriModelsError: Shapes differ, fewer than two items, or unknown `distractors`.
     """
-    truth_features, recon_features = checked_features(truth_features, recon_features, infinite="allowed")
-    if len(truth_features) < 2:
+    of_each = split_samples(recon_features) if samples else [recon_features]
+    both = [checked_features(truth_features, each, infinite="allowed") for each in of_each]
+    if len(both[0][0]) < 2:
         raise FmriModelsError("Two-way identification needs at least two pictures, but one was given.")
     if distractors not in ("truth", "reconstruction"):
         raise FmriModelsError(f"distractors is {distractors!r}; expected 'truth' or 'reconstruction'.")
-    similarity, constant = correlation_matrix(truth_features, recon_features), is_constant(truth_features)
+    found = [correlated(*each) for each in both]
+    similarity, constant, failed = found[0] if len(found) == 1 else mean_correlated(found)
     if distractors == "truth":
         return reduce(identification_shares(similarity, groups, constant).diagonal(), reduction)
-    failed = is_constant(recon_features)
     shares = identification_shares(similarity.T, groups, failed).diagonal().masked_fill(failed, 0.0)
     alone = torch.zeros_like(failed)
     for positions in positions_by_label(groups, len(shares)):
         alone[positions] = len(positions) == 1
     return reduce(shares.masked_fill(constant | alone, torch.nan), reduction)
+
+
+def split_samples(recon_features: Any) -> list[Tensor]:
+    """The first, second, ... reconstruction of every picture, of (N, samples, ...).
+
+    Raises:
+        FmriModelsError: There is no second dimension, or nothing in it.
+    """
+    recon_features = torch.as_tensor(recon_features)
+    if recon_features.ndim < 3 or recon_features.shape[1] < 1:
+        raise FmriModelsError(
+            f"The features of several reconstructions have the shape {tuple(recon_features.shape)}; expected "
+            "(N, samples, ...)."
+        )
+    return list(recon_features.unbind(1))
+
+
+def mean_correlated(found: Sequence[Correlated]) -> Correlated:
+    """The mean over several reconstructions; those that are constant count as 0, unless all of a picture are."""
+    failed = torch.stack([each.other_constant for each in found]).all(0)
+    constant = found[0].constant
+    mean = torch.stack([each.values.nan_to_num(nan=0.0) for each in found]).mean(0)
+    return Correlated(mean.masked_fill(constant[:, None] | failed, torch.nan), constant, failed)
 
 
 def pairwise_pixcorr(truth: Tensor, recon: Tensor, reduction: Reduction = "mean") -> Any:
@@ -366,7 +417,7 @@ def identification_top1(
         true picture, and for one that has no other to be told from.
     """
     truth, recon = checked_pictures(truth, recon)
-    similarity, constant = correlation_matrix(truth.flatten(1), recon.flatten(1)), is_constant(truth)
+    similarity, constant, _ = correlated(truth, recon)
     if pools is None:
         return reduce(best_of_all(identification_shares(similarity, constant=constant).diagonal()), reduction)
     inside = [
@@ -392,9 +443,28 @@ def checked_features(
             f"{tuple(recon_features.shape)}; expected the same (N, ...) for both."
         )
     for what, features in (("true pictures", truth_features), ("reconstructions", recon_features)):
-        if infinite == "refused" and not torch.isfinite(features).all():
-            raise FmriModelsError(f"The features of the {what} contain NaN or infinite values.")
+        if infinite == "refused":
+            finite_features(features, f"The features of the {what}")
     return truth_features.flatten(1), recon_features.flatten(1)
+
+
+def finite_features(features: Any, what: str) -> Tensor:
+    """One set of vectors, flattened to (N, F).
+
+    Args:
+        features: (N, ...) float.
+        what: Begins the sentence of an error.
+
+    Raises:
+        FmriModelsError: There is no vector, or values are NaN or infinite.
+    """
+    features = _on_float64_device(torch.as_tensor(features))
+    if features.ndim < 2 or 0 in features.shape:
+        raise FmriModelsError(f"{what} have the shape {tuple(features.shape)}; expected (N, ...) with N > 0.")
+    # `torch.isfinite` would make copies as large as the features.
+    if not all(map(math.isfinite, map(float, torch.aminmax(features)))):
+        raise FmriModelsError(f"{what} contain NaN or infinite values.")
+    return features.flatten(1)
 
 
 def reduce(scores: Tensor, reduction: Reduction) -> Any:
@@ -412,82 +482,3 @@ def reduce(scores: Tensor, reduction: Reduction) -> Any:
 
 def _on_float64_device(values: Tensor) -> Tensor:
     return values.detach().cpu() if values.device.type == "mps" else values.detach()
-
-
-# ------------------------------------------------------------------------------------------------------------ classes
-
-
-def n_way_accuracy(
-    logits: Any,
-    target: Any,
-    n_way: int,
-    top_k: int = 1,
-    trials: int | None = None,
-    seed: int | np.random.Generator | np.random.RandomState = 0,
-    *,
-    reduction: Reduction = "mean",
-) -> Any:
-    """Whether a classifier ranks the shown picture's class among the first k of n classes drawn at random.
-
-    MinD-Vis (Chen et al. 2023): the target is the class that the classifier gives to the true picture, n - 1 further
-    classes are drawn without replacement. Without `trials` the expectation over all draws is computed exactly: with
-    H of the C - 1 other classes not below the target, the number of them among the drawn is hypergeometric, and the
-    item scores P(number < k). A tie counts as failure.
-
-    Args:
-        logits: (N, C) float, of the reconstructions; any monotone function of them gives the same result.
-        target: (N,) class indices.
-        n_way: Number of classes compared, the target's among them.
-        top_k: Rank that counts as success.
-        trials: Number of random draws per item; None for the exact expectation.
-        seed: For the draws: a number or a NumPy generator (a `RandomState` reproduces the published procedure).
-        reduction: `"mean"` or `"none"`.
-
-    Returns:
-        float, or (N,) float64.
-
-    Raises:
-        FmriModelsError: Shapes, classes, `n_way` or `top_k` do not fit together, or logits are NaN.
-    """
-    logits, target = torch.as_tensor(logits).double().cpu(), torch.as_tensor(target).long().cpu()
-    if logits.ndim != 2 or target.shape != logits.shape[:1]:
-        raise FmriModelsError(
-            f"logits have the shape {tuple(logits.shape)} and targets {tuple(target.shape)}; expected (N, C) and (N,)."
-        )
-    classes = logits.shape[1]
-    if not 2 <= n_way <= classes or not 1 <= top_k < n_way:
-        raise FmriModelsError(
-            f"{n_way}-way top-{top_k} is not defined with {classes} classes; expected 1 <= k < n <= {classes}."
-        )
-    if logits.isnan().any() or target.min() < 0 or target.max() >= classes:
-        raise FmriModelsError(f"logits contain NaN, or a target is outside 0 to {classes - 1}.")
-    not_below = (logits >= logits.gather(1, target[:, None])).scatter(1, target[:, None], False)
-    if trials is None:
-        scores = [chance_of_fewer(int(count), classes - 1, n_way - 1, top_k) for count in not_below.sum(1)]
-    else:
-        if not isinstance(seed, np.random.Generator | np.random.RandomState):
-            seed = np.random.default_rng(check_seed(seed))
-        scores = [
-            _drawn_accuracy(above.numpy(), int(own), n_way, top_k, trials, seed)
-            for above, own in zip(not_below, target, strict=True)
-        ]
-    return reduce(torch.tensor(scores, dtype=torch.float64), reduction)
-
-
-def chance_of_fewer(marked: int, total: int, drawn: int, limit: int) -> float:
-    """Probability that fewer than `limit` of `drawn` out of `total`, `marked` of them marked, are marked."""
-    ways = sum(math.comb(marked, k) * math.comb(total - marked, drawn - k) for k in range(limit))
-    return ways / math.comb(total, drawn)
-
-
-def _drawn_accuracy(
-    above: np.ndarray,
-    own: int,
-    n_way: int,
-    top_k: int,
-    trials: int,
-    generator: np.random.Generator | np.random.RandomState,
-) -> float:
-    others = np.delete(np.arange(len(above)), own)
-    hits = [above[generator.choice(others, n_way - 1, replace=False)].sum() < top_k for _ in range(trials)]
-    return float(np.mean(hits))

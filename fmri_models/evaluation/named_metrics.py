@@ -21,19 +21,23 @@ from torch import Tensor
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 from .compared_rows import (
+    ClassRanks,
     ComparedRow,
     Correlations,
     FactorLabels,
     FeatureCorrelations,
+    FeatureDistances,
     ItemsNotBeaten,
     Need,
     PixelCorrelations,
     Pixels,
+    RanksOfClasses,
+    SetDistance,
     StimuliNotBeaten,
 )
 from .guessing import Guessing
 from .metrics import SsimPairs, Window, grey
-from .retrieval import hits_from_ranks
+from .ranks import hits_from_ranks
 from .scene_factors import FACTOR_VALUES
 from .similarities import best_of_all, identification_shares, wins_in_rows
 
@@ -41,6 +45,10 @@ from .similarities import best_of_all, identification_shares, wins_in_rows
 SMALLEST_NETWORK_PICTURE = 32
 # Identification that is of pixels, whatever networks there are.
 _BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
+CLASSIFIERS = ("vit_h14",)
+"""Extractors whose features are a value for each class, by which n-way accuracy ranks them."""
+# Networks with layers weighted by people's judgements: `lpips_<network>` is the extractor's name, too.
+_PERCEPTUAL = ("alexnet",)
 # How the values of a family's fields are written in names: a number in one way alone.
 _NUMBER, _WORD = "0|[1-9][0-9]{0,8}", r"\w+"
 # Bounds of shares of successes.
@@ -108,6 +116,8 @@ class Metric(ABC):
             their intervals are those of the binomial distribution where scores have no spread to tell anything by.
         is_search: Whether an item is searched among many, which says nothing where guessing finds it.
         chance_is_upper_bound: Whether no way of guessing is better than chance on average.
+        of_whole_set: Whether it is one number for all items of a subject, seed and fold, which each of them then has:
+            it does not change when reconstructions are re-paired, and there is no permutation test.
         rewards_blur: Whether a blurry average is good in it without saying anything about what was shown.
         score_of_constant: What a true picture of one value throughout has, in words; None for what others have, too.
         without_needs: Why no row may have a score in it, as the end of a sentence.
@@ -121,6 +131,7 @@ class Metric(ABC):
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     is_search: ClassVar[bool] = False
     chance_is_upper_bound: ClassVar[bool] = True
+    of_whole_set: ClassVar[bool] = False
     rewards_blur: ClassVar[bool] = False
     score_of_constant: ClassVar[str | None] = None
     without_needs: ClassVar[str] = "no row has what they are computed from"
@@ -318,19 +329,17 @@ class IdentificationTop1(Metric):
 class _OfNetwork(Metric):
     extractor: str
 
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        return _too_small(shown)
+
+
+class _OfCorrelations(_OfNetwork):
     @property
     def needs(self) -> Need[Correlations]:
         return FeatureCorrelations(self.extractor)
 
-    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
-        if not shown.are_small:
-            return None
-        return Obstacle(
-            f"a network trained on photographs says nothing about pictures of {shown.size} pixels", instead=_BY_PIXELS
-        )
 
-
-class TwoWay(_OfNetwork):
+class TwoWay(_OfCorrelations):
     """Whether a network tells the shown picture from another one."""
 
     name = "two_way_{extractor}"
@@ -369,7 +378,7 @@ class TwoWaySameBackground(TwoWay):
         return super().obstacle(shown) or (None if shown.have_backgrounds else unknown)
 
 
-class Distance(_OfNetwork):
+class Distance(_OfCorrelations):
     """How far the pictures are apart for a network."""
 
     name = "distance_{extractor}"
@@ -380,6 +389,112 @@ class Distance(_OfNetwork):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
         return 1 - row[self.needs].values[i, j].nan_to_num(nan=0.0)
+
+
+@dataclass(frozen=True)
+class NWay(_OfNetwork):
+    """Whether a classifier knows what was shown among some classes (MinD-Vis)."""
+
+    n_way: int
+    top_k: int
+    name = "n_way_{n_way}_top{top_k}_{extractor}"
+    label = "{n_way}-way top-{top_k} {extractor}"
+    description = (
+        "The class that {extractor} gives to the shown picture is among the first {top_k} of {n_way}, the others drawn "
+        "at random (the exact expectation)."
+    )
+    bounds = _SHARE
+    # Classes need not be equally frequent in a test set, so that always the same one can be above chance.
+    chance_is_upper_bound = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "chance", self.top_k / self.n_way)
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        metric = super().named(name)
+        return metric if metric is not None and metric.is_defined else None
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether anybody can score it: features of other networks are no classes."""
+        return 1 <= self.top_k < self.n_way and self.extractor in CLASSIFIERS
+
+    @property
+    def needs(self) -> Need[ClassRanks]:
+        return RanksOfClasses(self.extractor)
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        ranks = row[self.needs]
+        if self.n_way > ranks.classes:
+            raise FmriModelsError(
+                f"{self.name} compares {self.n_way} classes and {self.extractor} tells {ranks.classes}; choose fewer."
+            )
+        return hits_from_ranks(ranks.not_below[i, j], ranks.classes - 1, self.top_k, self.n_way)
+
+
+@dataclass(frozen=True)
+class Lpips(Metric):
+    """How far the pictures are apart for a network whose layers were weighted by people's judgements."""
+
+    network: str
+    name = "lpips_{network}"
+    label = "LPIPS {network}"
+    description = "Learned perceptual distance (LPIPS 0.1) by {network}."
+    higher_is_better = False
+    bounds = (0.0, math.inf)
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        metric = super().named(name)
+        return metric if metric is not None and metric.network in _PERCEPTUAL else None
+
+    @property
+    def needs(self) -> Need[Tensor]:
+        return FeatureDistances(self.name)
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        return row[self.needs][i, j]
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        return _too_small(shown)
+
+
+class Fid(_OfNetwork):
+    """How far the set of reconstructions is from the set of pictures that were shown."""
+
+    name = "fid_{extractor}"
+    label = "FID {extractor}"
+    description = (
+        "Fréchet distance of the reconstructions of a subject and fold to what was shown, by {extractor}; it says "
+        "nothing of single pictures, and falls with their number."
+    )
+    higher_is_better = False
+    bounds = (0.0, math.inf)
+    of_whole_set = True
+    without_needs = "a Fréchet distance needs two pictures of a subject and fold"
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        metric = super().named(name)
+        # A number is the width of a layer, and does not say of which network.
+        return metric if metric is not None and metric.extractor.isidentifier() else None
+
+    @property
+    def needs(self) -> Need[float]:
+        return SetDistance(self.extractor)
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        return torch.full((len(i),), row[self.needs], dtype=torch.float64)
+
+
+def _too_small(shown: ShownPictures) -> Obstacle | None:
+    if not shown.are_small:
+        return None
+    return Obstacle(
+        f"a network trained on photographs says nothing about pictures of {shown.size} pixels", instead=_BY_PIXELS
+    )
 
 
 def _shares_beaten(row: ComparedRow, compared: Correlations, i: Tensor, j: Tensor) -> Tensor | None:
@@ -501,6 +616,9 @@ METRICS: tuple[type[Metric], ...] = (
     TwoWaySameBackground,
     TwoWay,
     Distance,
+    NWay,
+    Lpips,
+    Fid,
     PixCorr,
     Ssim,
     SsimUniform,

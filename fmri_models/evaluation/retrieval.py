@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..seeds import check_seed
-from .metrics import Reduction, chance_of_fewer, checked_features, reduce
+from .metrics import Reduction, checked_features, reduce
+from .ranks import hits_from_ranks
 from .similarities import TIE_MARGIN, cosine_matrix, losses_in_columns
 
 
@@ -85,24 +86,6 @@ def _partner_hits(similarity: Tensor, top_k: int) -> Tensor:
     # What is undefined (a vector of zeros) is not more similar than anything.
     not_beaten = (~similarity.isnan()).sum(dim=0) - 1 - (similarity < own - TIE_MARGIN).sum(dim=0)
     return hits_from_ranks(not_beaten.masked_fill(own.isnan(), len(similarity)), len(similarity) - 1, top_k)
-
-
-def hits_from_ranks(not_beaten: Tensor, others: int, top_k: int, pool_size: int | None = None) -> Tensor:
-    """Success from the number of other candidates that an item does not beat.
-
-    Args:
-        not_beaten: Any shape, whole numbers; more than `others` for an undefined similarity, which never succeeds.
-        others: Number of other candidates.
-        top_k: Rank that counts as success.
-        pool_size: For the expectation over random pools of that size; None for all candidates.
-
-    Returns:
-        float64 of the same shape: 0 or 1, or a probability if `pool_size` is given.
-    """
-    if pool_size is None or pool_size > others:
-        return (not_beaten < top_k).double()
-    chances = [chance_of_fewer(count, others, pool_size - 1, top_k) for count in range(others + 1)]
-    return torch.tensor([*chances, 0.0], dtype=torch.float64)[not_beaten.long().clamp(max=others + 1)]
 
 
 def _random_pools(count: int, pool_size: int | None, repeats: int, seed: int) -> Tensor:

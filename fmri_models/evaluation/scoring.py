@@ -161,7 +161,7 @@ def _score_stratum(
         if values is None:
             values = scores.values[name][metric.name] = np.full(len(scores), np.nan)
         values[positions] = true
-        if permuted:
+        if permuted and not metric.of_whole_set:
             all_items = scores.permuted.setdefault(metric.name, np.full((len(permuted), len(scores)), np.nan))
             all_items[:, positions] = permuted
 

@@ -1,7 +1,7 @@
 """Similarities of two sets of vectors, as matrices in float64, and who beats whom in them."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,24 +11,61 @@ from ..errors import FmriModelsError
 # Equal vectors may differ in the last bits after a matrix product in chunks; a margin keeps their tie a tie.
 TIE_MARGIN = 1e-12
 
-FEATURE_CHUNK = 256
-"""Vectors that are held in float64 at a time."""
-# Features that are multiplied at a time.
-_COLUMNS = 4096
+# Values of a set that are held in float64 at a time: 32 MiB.
+_VALUES_AT_ONCE = 2**22
+# What is closer to zero than this times its vector's length is rounding.
+_ROUNDING = 1e-12
 
 
-def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_size: int = FEATURE_CHUNK) -> Tensor:
-    """Pearson's r of every vector of one set with every vector of another, in chunks of `chunk_size` vectors.
+class Correlated(NamedTuple):
+    """Two sets of vectors, compared.
+
+    Attributes:
+        values: (T, N) float64, Pearson's r; NaN in the row or column of a constant vector.
+        constant: (T,) which vectors of the first set are constant.
+        other_constant: (N,) which ones of the second are.
+    """
+
+    values: Tensor
+    constant: Tensor
+    other_constant: Tensor
+
+
+def correlated(one: Tensor, other: Tensor, chunk_size: int | None = None) -> Correlated:
+    """Pearson's r of every vector of one set with every vector of another, and which are constant.
+
+    Each value becomes float64 twice (for the means, then for the products), and no set as a whole: `numpy.corrcoef`
+    holds both sets several times, and multiplies each with itself as well.
 
     Args:
-        truth_features: (T, ...) float.
-        recon_features: (N, ...) float of the same feature size.
-        chunk_size: Vectors that are held in float64 at a time.
+        one: (T, ...) float.
+        other: (N, ...) float of the same feature size.
+        chunk_size: Features of all vectors that are held in float64 at a time; None for some 32 MiB.
 
-    Returns:
-        (T, N) float64; NaN in the row or column of a constant vector.
+    Raises:
+        FmriModelsError: The feature sizes differ.
     """
-    return _products_in_chunks(truth_features, recon_features, _standardised, chunk_size)
+    one, other = one.flatten(1), other.flatten(1)
+    _require_equal_features(one, other)
+    means = _means(one, chunk_size), _means(other, chunk_size)
+    product = torch.zeros(len(one), len(other), dtype=torch.float64, device=one.device)
+    squares = [product.new_zeros(len(vectors)) for vectors in (one, other)]
+    for blocks in _feature_blocks(one, other, chunk_size=chunk_size):
+        centred = [block.double() - mean[:, None] for block, mean in zip(blocks, means, strict=True)]
+        product.addmm_(centred[0], centred[1].T)
+        for total, values in zip(squares, centred, strict=True):
+            total += torch.linalg.vecdot(values, values)
+    norms = [_norm_unless_constant(*each, one.shape[1]) for each in zip(squares, means, strict=True)]
+    product.div_(norms[0][:, None]).div_(norms[1])
+    return Correlated(product, norms[0].isnan(), norms[1].isnan())
+
+
+def correlation_matrix(truth_features: Tensor, recon_features: Tensor, chunk_size: int | None = None) -> Tensor:
+    """The values of [`correlated`] alone: (T, N) float64, NaN in the row or column of a constant vector.
+
+    Arguments and errors are those of `correlated`.
+    """
+    return correlated(truth_features, recon_features, chunk_size).values
 
 
 def cosine_matrix(queries: Tensor, gallery: Tensor) -> Tensor:
@@ -41,18 +78,24 @@ def cosine_matrix(queries: Tensor, gallery: Tensor) -> Tensor:
     Returns:
         (T, N) float64; NaN in the row or column of a zero vector.
     """
-    queries, gallery = queries.flatten(1), gallery.flatten(1)
-    _require_equal_features(queries, gallery)
-    product = torch.zeros(len(queries), len(gallery), dtype=torch.float64, device=queries.device)
-    squares = [product.new_zeros(len(vectors)) for vectors in (queries, gallery)]
-    # Some features of all vectors at a time: each value becomes float64 once, and no set of long vectors as a whole.
-    for one, other in zip(queries.split(_COLUMNS, dim=1), gallery.split(_COLUMNS, dim=1), strict=True):
-        one, other = one.double(), other.double()
-        product.addmm_(one, other.T)
-        for total, values in zip(squares, (one, other), strict=True):
-            total += values.square().sum(1)
+    product, *squares = _products(queries, gallery)
     norms = [total.sqrt().where(total > 0, torch.nan) for total in squares]
     return product.div_(norms[0][:, None]).div_(norms[1])
+
+
+def squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """Squared Euclidean distance of every vector of one set and every vector of another.
+
+    Args:
+        one: (T, ...) float.
+        other: (N, ...) float of the same feature size.
+
+    Returns:
+        (T, N) float64, at least 0. It comes from scalar products, so that what is closer than 1e-15 of the vectors'
+        squared length is rounding.
+    """
+    product, squares, other_squares = _products(one, other)
+    return product.mul_(-2).add_(squares[:, None]).add_(other_squares).clamp_(min=0)
 
 
 def correlations_of_pairs(one: Tensor, other: Tensor) -> Tensor:
@@ -62,8 +105,12 @@ def correlations_of_pairs(one: Tensor, other: Tensor) -> Tensor:
 
 def is_constant(features: Tensor) -> Tensor:
     """(N,) whether a vector is the same value throughout, up to rounding, so that it correlates with nothing."""
-    chunks = features.flatten(1).split(FEATURE_CHUNK)
-    return torch.cat([_standardised(chunk.double()).isnan().any(1) for chunk in chunks])
+    features = features.flatten(1)
+    mean = _means(features)
+    squares = torch.zeros_like(mean)
+    for (block,) in _feature_blocks(features):
+        squares += (block.double() - mean[:, None]).square_().sum(1)
+    return _norm_unless_constant(squares, mean, features.shape[1]).isnan()
 
 
 def identification_shares(
@@ -167,11 +214,52 @@ def positions_by_label(groups: Sequence[Any] | None, count: int) -> list[Tensor]
     return [torch.tensor(alike) for alike in positions.values()]
 
 
+def row_chunks(*sets: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same vectors of sets (N, F), so many at a time as are held in float64 at once."""
+    rows = max(1, _VALUES_AT_ONCE // sets[0].shape[1])
+    return zip(*(vectors.split(rows) for vectors in sets), strict=True)
+
+
+def _feature_blocks(*sets: Tensor, chunk_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+    """The same features of all vectors of sets, so many at a time as are held in float64 at once."""
+    columns = chunk_size or max(1, _VALUES_AT_ONCE // max(map(len, sets)))
+    return zip(*(vectors.split(columns, dim=1) for vectors in sets), strict=True)
+
+
+def _means(vectors: Tensor, chunk_size: int | None = None) -> Tensor:
+    total = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
+    for (block,) in _feature_blocks(vectors, chunk_size=chunk_size):
+        total += block.double().sum(1)
+    return total / vectors.shape[1]
+
+
+def _norm_unless_constant(squares: Tensor, mean: Tensor, size: int) -> Tensor:
+    """Length of centred vectors from their sum of squares; NaN for one that is constant up to rounding."""
+    norm = squares.sqrt()
+    scale = (squares + size * mean.square()).sqrt()
+    return norm.where(norm > _ROUNDING * scale, torch.nan)
+
+
+def _products(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scalar products of all pairs in float64, and the squared length of each vector of both sets."""
+    one, other = one.flatten(1), other.flatten(1)
+    _require_equal_features(one, other)
+    product = torch.zeros(len(one), len(other), dtype=torch.float64, device=one.device)
+    squares = [product.new_zeros(len(vectors)) for vectors in (one, other)]
+    # Some features of all vectors at a time: each value becomes float64 once, and no set of long vectors as a whole.
+    for blocks in _feature_blocks(one, other):
+        first, second = (block.double() for block in blocks)
+        product.addmm_(first, second.T)
+        for total, values in zip(squares, (first, second), strict=True):
+            total += torch.linalg.vecdot(values, values)
+    return product, squares[0], squares[1]
+
+
 def _standardised(features: Tensor) -> Tensor:
     """Centred rows of unit length; NaN for a row that is constant up to float64 rounding."""
     centred = features - features.mean(1, keepdim=True)
     norm, scale = centred.norm(dim=1, keepdim=True), features.norm(dim=1, keepdim=True)
-    return centred / norm.where(norm > 1e-12 * scale, torch.nan)
+    return centred / norm.where(norm > _ROUNDING * scale, torch.nan)
 
 
 def _require_equal_features(one: Tensor, other: Tensor) -> None:
@@ -179,15 +267,3 @@ def _require_equal_features(one: Tensor, other: Tensor) -> None:
         raise FmriModelsError(
             f"One set has {one.shape[1]} features and the other {other.shape[1]}; expected equal ones."
         )
-
-
-def _products_in_chunks(one: Tensor, other: Tensor, prepare: Callable[[Tensor], Tensor], chunk_size: int) -> Tensor:
-    one, other = one.flatten(1), other.flatten(1)
-    _require_equal_features(one, other)
-    product = torch.empty(len(one), len(other), dtype=torch.float64, device=one.device)
-    for start in range(0, len(one), chunk_size):
-        rows = prepare(one[start : start + chunk_size].double())
-        for other_start in range(0, len(other), chunk_size):
-            columns = prepare(other[other_start : other_start + chunk_size].double())
-            product[start : start + chunk_size, other_start : other_start + chunk_size] = rows @ columns.T
-    return product

@@ -4,12 +4,22 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation import Protocol, Report, RowData, evaluate_images, named_metrics, score_rows
-from fmri_models.evaluation.compared_rows import Need, Pixels
+from fmri_models.evaluation import (
+    Protocol,
+    Report,
+    RowData,
+    evaluate_images,
+    frechet_distance,
+    n_way_accuracy,
+    named_metrics,
+    score_rows,
+)
+from fmri_models.evaluation.compared_rows import ClassRanks, Need, Pixels
 from fmri_models.evaluation.evaluate import Evaluation
 from fmri_models.evaluation.named_metrics import METRICS, Metric, Mse, get_metric
 from fmri_models.evaluation.protocols import PROTOCOLS
@@ -24,6 +34,9 @@ NAMES = (
     "two_way_efficientnet_lite0",
     "two_way_efficientnet_lite0_same_background",
     "distance_efficientnet_lite0",
+    "n_way_50_top1_vit_h14",
+    "lpips_alexnet",
+    "fid_inception_fid64",
     "retrieval_query_brain_top1",
     "retrieval_query_image_top50",
     "factor_accuracy_kind",
@@ -64,6 +77,9 @@ def test_a_family_reads_its_parameters_from_the_name():
         "fid_2048",
         "lpips_alex",
         "n_way_50_top1",
+        "n_way_50_top50_vit_h14",
+        "n_way_1_top0_vit_h14",
+        "n_way_50_top1_efficientnet_lite0",
         "retrieval_query_brain_top0",
         "retrieval_query_brain_top05",
         "retrieval_query_image_top00",
@@ -143,7 +159,7 @@ class Brightness(Metric):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_of_successes_and_no_others_say_that_they_are(name):
-    shares = ("pairwise_", "identification_", "two_way_", "retrieval_", "factor_accuracy_")
+    shares = ("pairwise_", "identification_", "two_way_", "n_way_", "retrieval_", "factor_accuracy_")
     assert (get_metric(name).bounds == (0, 1)) == name.startswith(shares)
 
 
@@ -185,3 +201,77 @@ def test_a_metric_without_scores_and_a_need_that_is_never_made_are_no_objects():
         Nameless()
     with pytest.raises(TypeError, match="abstract method '?of"):
         Unmade()
+
+
+def scored(metrics, extractors, truth, recon, ids=None, **options):
+    ids = ids or [f"s{i}" for i in range(len(truth))]
+    rows = {"brain": RowData(recon), "perfect": RowData(truth)}
+    return score_rows(rows, truth, ids, Protocol("mine", "", metrics), extractors=extractors, **options)
+
+
+class Network:
+    """Values of a picture by one matrix; its name is that of the extractor which it stands for."""
+
+    def __init__(self, name, size):
+        self.name, self.sha256 = name, "0" * 64
+        self.matrix = torch.randn(3 * 8 * 8, size, generator=torch.Generator().manual_seed(5))
+
+    def __call__(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1) @ self.matrix
+
+
+@pytest.fixture(scope="module")
+def seen():
+    truth, noise = torch.rand(2, 9, 3, 32, 32, generator=torch.Generator().manual_seed(6))
+    truth, recon = ((255 * pictures).round() / 255 for pictures in (truth, 0.6 * truth + 0.4 * noise))
+    return truth, recon
+
+
+def test_n_way_of_rows_is_that_of_the_function(seen):
+    truth, recon = seen
+    network = Network("vit_h14", 30)
+    names = ("n_way_10_top1_vit_h14", "n_way_5_top2_vit_h14")
+    scores = scored(names, {"vit_h14": network}, truth, recon, permutations=20)
+    for name, n_way, top_k in zip(names, (10, 5), (1, 2), strict=True):
+        expected = n_way_accuracy(network(recon), network(truth).argmax(1), n_way, top_k, reduction="none")
+        assert scores.values["brain"][name].tolist() == pytest.approx(expected.tolist())
+        assert scores.values["perfect"][name].tolist() == [1] * 9
+        assert scores.chances[name] == top_k / n_way
+        assert np.isfinite(scores.permuted[name]).all()
+    with pytest.raises(FmriModelsError, match="compares 50 classes and vit_h14 tells 30"):
+        scored(("n_way_50_top1_vit_h14",), {"vit_h14": network}, truth, recon)
+
+
+def test_what_fails_to_be_classified_is_no_success(seen):
+    ranks = ClassRanks.of(torch.eye(4), torch.full((4, 4), torch.nan))
+    assert (ranks.not_below == 4).all()
+
+
+def test_lpips_of_rows_is_the_distance(seen):
+    truth, recon = seen
+    network = Network("lpips_alexnet", 50)
+    scores = scored(("lpips_alexnet",), {"lpips_alexnet": network}, truth, recon)
+    expected = (network(truth).double() - network(recon).double()).square().sum(1)
+    assert scores.values["brain"]["lpips_alexnet"].tolist() == pytest.approx(expected.tolist())
+    assert scores.values["perfect"]["lpips_alexnet"].tolist() == pytest.approx([0] * 9, abs=1e-9)
+
+
+def test_the_distance_of_sets_is_one_number_without_interval_or_test(seen):
+    truth, recon = seen
+    network, name = Network("inception_fid64", 4), "fid_inception_fid64"
+    scores = scored((name,), {"inception_fid64": network}, truth, recon)
+    expected = frechet_distance(network(truth), network(recon))
+    assert scores.values["brain"][name].tolist() == pytest.approx([expected] * 9)
+    report = Report.from_scores(scores, Protocol("mine", "", (name,)))
+    assert report.results["brain"][name]["value"] == pytest.approx(expected)
+    assert report.results["brain"][name]["ci95"] is None
+    assert report.results["perfect"][name]["value"] == pytest.approx(0, abs=1e-9)
+    assert name not in report.permutation
+    # Each subject has its own.
+    halves = ["a"] * 4 + ["b"] * 5
+    scores = scored((name,), {"inception_fid64": network}, truth, recon, subjects=halves)
+    own = [frechet_distance(network(truth[part]), network(recon[part])) for part in (slice(4), slice(4, 9))]
+    assert scores.values["brain"][name].tolist() == pytest.approx([own[0]] * 4 + [own[1]] * 5)
+    alone = scored((name,), {"inception_fid64": network}, truth[:1], recon[:1])
+    assert alone.values["brain"][name] is None
+    assert any("two pictures of a subject and fold" in note for note in alone.notes)
