@@ -86,4 +86,4 @@ wheel-demo: ## build the wheel into dist/, install it into an empty folder and r
 
 clean: ## remove builds and caches; environments and outputs stay
 	rm -rf build dist site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find fmri_models tests dataset_scripts scripts space benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +
+	find fmri_models tests dataset_scripts evaluate_metrics scripts space benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,7 +9,7 @@ def shipped_folder(name: str) -> Path:
     """Finds a folder that the wheel carries inside the package and a clone has beside it.
 
     Args:
-        name: `"dataset_scripts"`, `"model_cards"` or `"space"`.
+        name: `"dataset_scripts"`, `"evaluate_metrics"`, `"model_cards"` or `"space"`.
 
     Raises:
         FmriModelsError: The folder is in neither place.

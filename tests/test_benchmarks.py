@@ -47,3 +47,14 @@ def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Pat
     )
     assert finished.returncode == 1
     assert "git clone https://github.com/zjc062/mind-vis" in finished.stderr
+
+
+def test_evaluation(repository: Path, tmp_path: Path):
+    out = tmp_path / "evaluation.json"
+    command = [*python(), str(repository / "benchmarks/evaluation.py"), "--quick", "--out", str(out), "--repeats", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    written = json.loads(out.read_text())
+    assert written["two_way_identification"]["fmri_models"]["largest_difference"] == 0
+    assert written["n_way_accuracy"]["fmri_models, the loop's draws"]["largest_difference"] <= 1e-6

@@ -46,7 +46,7 @@ def run_python(
 def test_wheel_carries_what_the_command_reads(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
 
-    for folder in ("dataset_scripts", "model_cards", "space"):
+    for folder in ("dataset_scripts", "evaluate_metrics", "model_cards", "space"):
         files = [
             path for path in (repository / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         ]
