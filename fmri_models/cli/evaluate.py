@@ -50,6 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--images", metavar="DIR", help="reconstructions, named as their true pictures")
     parser.add_argument("--truth", metavar="DIR", help="true pictures")
     parser.add_argument("--protocol", metavar="NAME", help="which metrics (default: standard)")
+    parser.add_argument("--weights", metavar="DIR", help="weights of the networks that measure, as they were published")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
         "--repetitions",
@@ -97,7 +98,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if given == ["images", "truth"]:
         from ..evaluation.images import evaluate_images
 
-        report = evaluate_images(args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite)
+        report = evaluate_images(
+            args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite, args.weights
+        )
     else:
         from ..evaluation.evaluate import evaluate
         from ..training.exchanged_pairs import refit_on_exchanged_pairs
@@ -116,6 +119,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.unseen_session,
             refit_on_exchanged_pairs if args.refit_permuted else None,
             None if args.rows is None else [name for name in args.rows.split(",") if name],
+            args.weights,
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

@@ -26,9 +26,11 @@ _MODULES = {
     "clip_score": "captions",
     "retrieval_accuracy": "retrieval",
     "retrieve": ".retrieval",
-    "EfficientNetLite0": "features",
-    "FeatureExtractor": "features",
-    "load_extractor": "features",
+    "EXTRACTORS": "extractors",
+    "EfficientNetLite0": "extractors",
+    "FeatureExtractor": "extractors",
+    "NetworkExtractor": "extractors",
+    "load_extractor": "extractors",
     "Protocol": "protocols",
     "get_protocol": "protocols",
     "RowData": "row_data",
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from .captions import caption_scores, clip_score
     from .classification import n_way_accuracy
     from .distributions import frechet_distance
-    from .features import EfficientNetLite0, FeatureExtractor, load_extractor
+    from .extractors import EXTRACTORS, EfficientNetLite0, FeatureExtractor, NetworkExtractor, load_extractor
     from .identification import (
         category_identification,
         identification_accuracy,
@@ -77,9 +79,11 @@ if TYPE_CHECKING:
     from .scoring import score_rows
 
 __all__ = [
+    "EXTRACTORS",
     "EfficientNetLite0",
     "FeatureExtractor",
     "LpipsAlexNet",
+    "NetworkExtractor",
     "Protocol",
     "Report",
     "RowData",

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from .distributions import frechet_distance
 from .metrics import checked_features, finite_features, resize_pictures
+from .picture_features import OnDemand, TrueFeatures
 from .row_data import RowData
 from .scored_items import ScoredItems
 from .similarities import correlated, cosine_matrix, losses_in_columns, losses_in_rows, squared_distances
@@ -20,32 +22,42 @@ T = TypeVar("T")
 
 @dataclass
 class RowContent:
-    """A row's pictures, embeddings and what networks say about them."""
+    """A row's pictures, embeddings and what networks say about them.
+
+    Args:
+        images: (N, C, H, W).
+        embeds: (N, …).
+        networks: Name to what makes features of pictures.
+        factors: What the classifier of built-in scenes says.
+    """
 
     images: Tensor | None
     embeds: Tensor | None
-    features: dict[str, Tensor]
+    networks: Mapping[str, Callable[[Tensor], Tensor]]
     factors: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, row: RowData, networks: Mapping[str, Callable[[Tensor], Tensor]], classifier: Any) -> "RowContent":
-        """Shows the row's pictures to the networks and, where there is one, to the classifier of scenes."""
+        """The row with networks that may look at its pictures; the classifier of scenes, if there is one, does now."""
         if row.images is None:
             return cls(None, row.retrieval_embeds, {}, {})
         labels = {} if classifier is None else classifier.predict(row.images)
-        return cls(
-            row.images,
-            row.retrieval_embeds,
-            {name: network(row.images) for name, network in networks.items()},
-            {factor: np.asarray(values, dtype=str) for factor, values in labels.items()},
-        )
+        factors = {factor: np.asarray(values, dtype=str) for factor, values in labels.items()}
+        return cls(row.images, row.retrieval_embeds, networks, factors)
+
+    @property
+    def features(self) -> Mapping[str, Tensor]:
+        """Network to (N, F) of the pictures, computed when they are asked for and not held here."""
+        if self.images is None:
+            return {}
+        return OnDemand({name: partial(network, self.images) for name, network in self.networks.items()})
 
     def at(self, positions: Tensor) -> "RowContent":
         """That of some items."""
         return RowContent(
             None if self.images is None else self.images[positions],
             None if self.embeds is None else self.embeds[positions],
-            {name: features[positions] for name, features in self.features.items()},
+            self.networks,
             {name: labels[positions.numpy()] for name, labels in self.factors.items()},
         )
 
@@ -59,7 +71,7 @@ class Stratum:
         stimuli: (T,) numbers of the stimuli.
         truth_index: (N,) which of the T stimuli each item shows.
         truth: (T, C, H, W) their pictures.
-        features: Extractor ▶ (T, F) of the pictures.
+        features: Extractor ▶ (T, F) of the pictures, read when they are asked for.
         gallery: (T, ...) embeddings of the pictures.
         backgrounds: T labels.
         factors: T dictionaries.
@@ -72,7 +84,7 @@ class Stratum:
     stimuli: np.ndarray
     truth_index: Tensor
     truth: Tensor
-    features: dict[str, Tensor]
+    features: Mapping[str, Tensor]
     gallery: Tensor | None
     backgrounds: list[str] | None
     factors: list[Mapping[str, str]] | None
@@ -85,7 +97,7 @@ class Stratum:
         cls,
         positions: np.ndarray,
         items: ScoredItems,
-        features: dict[str, Tensor],
+        features: Mapping[str, TrueFeatures],
         resolution: int | None,
         distractors: str,
         pool_size: int | None,
@@ -98,7 +110,7 @@ class Stratum:
             numbers,
             torch.from_numpy(truth_index),
             items.truth[shown],
-            {name: values[shown] for name, values in features.items()},
+            OnDemand({name: partial(values.at, shown) for name, values in features.items()}),
             None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[shown],
             None if items.backgrounds is None else [items.backgrounds[i] for i in shown],
             None if items.factors is None else [items.factors[i] for i in shown],

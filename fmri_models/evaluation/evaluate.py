@@ -34,9 +34,12 @@ from .evaluated_pipelines import (
     tested_stimuli,
 )
 from .evaluated_subject import EvaluatedSubject
+from .extractors import check_weights
 from .held_out import held_out_notes, subjects_in_table
+from .judges import check_judges
 from .learning import describe_rows, generator_of_references, notes_on_learning
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
+from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .protocols import Protocol, get_protocol
 from .report import Report
@@ -76,6 +79,7 @@ class Evaluation:
         refit: Trains the evaluated method anew on exchanged pairs, for the row `permuted_training_own`; None leaves
             that row out.
         rows: Which rows are drawn, beside that of the brain; None for all that there are. A report says what it lacks.
+        weights: Folder with weights of the networks that measure.
     """
 
     model: str | os.PathLike
@@ -89,6 +93,7 @@ class Evaluation:
     unseen_session: UnseenSession | None = None
     refit: Refit | None = None
     rows: Sequence[str] | None = None
+    weights: str | os.PathLike | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -121,6 +126,7 @@ class Evaluation:
             with progress.phase(f"Loading the pipeline{folds}"):
                 pipeline = each.load()
             drawing = self._drawing(pipeline, drawing)
+            self._check_networks(pipeline, drawing)
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
             generator = generator_of_references(pipeline)
@@ -147,6 +153,7 @@ class Evaluation:
                     reference,
                     refitted,
                     next(iter(self.protocol.extractors), None),
+                    self.weights,
                 )
                 tested.append(draw_rows(of_subject, chosen))
         if not tested:
@@ -160,6 +167,15 @@ class Evaluation:
         if self._is_of_folds(saved):
             notes = [*missing_folds_notes(table, records), *notes]
         return self._report(table, pipeline, drawing, records[0], tested, Path(out), started, notes)
+
+    def _check_networks(self, pipeline: FmriToImagePipeline, drawing: SeededDrawing) -> None:
+        """Refuses networks that can't measure, before anything is drawn."""
+        generator = pipeline.image_generator
+        check_judges(self.protocol.extractors, generator, drawing.settings)
+        if min(generator.image_size[1:]) < SMALLEST_NETWORK_PICTURE:
+            return
+        for name in self.protocol.extractors:
+            check_weights(name, self.weights)
 
     def _is_of_folds(self, saved: Sequence[EvaluatedPipeline]) -> bool:
         """Whether what is evaluated is a folder of folds, and not a single pipeline."""
@@ -197,9 +213,9 @@ class Evaluation:
         items = DrawnItems.joined(tested, table)
         drawn = time.perf_counter() - started
         protocol = self.protocol.with_trial_average(self.repetitions == "average")
-        scores = items.scores(protocol, self.seed)
+        scores = items.scores(protocol, self.seed, weights=self.weights)
         copies = near_copies_of_folds(table, record.split, subjects_in_table(pipeline, table, record), items.folds)
-        near_copies = near_copies_content(copies, items, protocol, self.seed)
+        near_copies = near_copies_content(copies, items, protocol, self.seed, self.weights)
         name = Path(self.model).name if Path(self.model).is_dir() else os.fspath(self.model)
         num_folds = table.num_folds(record.split)
         trials_of_split = table.split_rows(record.split)
@@ -265,6 +281,7 @@ def evaluate(
     unseen_session: UnseenSession | None = None,
     refit: Refit | None = None,
     rows: Sequence[str] | None = None,
+    weights: str | os.PathLike | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -288,6 +305,7 @@ def evaluate(
             [`refit_on_exchanged_pairs`]; None leaves that row out.
         rows: Names of the rows that are drawn, beside that of the brain; None for all that there are. Comparisons of
             many trainings need no controls of each; a report of a single one does.
+        weights: Folder with weights of the networks that measure, under the names that they were published with.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -305,5 +323,6 @@ def evaluate(
         unseen_session,
         refit,
         rows,
+        weights,
     )
     return evaluation.run(out)

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ class EvaluatedSubject:
         reference: Another pipeline to stand beside; None for none.
         refitted: The pipeline's model, trained on exchanged pairs; None where it was not.
         extractor: Name of a network that may tell how near pictures are to each other; None for none.
+        weights: Folder with weights of such networks.
         rows: Name ▶ those that were drawn so far.
         doing: What is drawn now, for bars.
     """
@@ -64,6 +66,7 @@ class EvaluatedSubject:
     reference: FmriToImagePipeline | None = None
     refitted: FmriPreTrainedModel | None = None
     extractor: str | None = None
+    weights: str | PathLike | None = None
     rows: dict[str, RowData] = field(default_factory=dict)
     doing: str = ""
 
@@ -152,7 +155,7 @@ class EvaluatedSubject:
         if embedder.image_embedding_space is not None:
             return NearEmbeddings(embedder, "image_embeds")
         if self.extractor is not None and min(generator.image_size[1:]) >= SMALLEST_NETWORK_PICTURE:
-            return NearFeatures(self.extractor)
+            return NearFeatures(self.extractor, self.weights)
         return None if generator.latent_space is None else NearEmbeddings(generator, "latents")
 
     @property

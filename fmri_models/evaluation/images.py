@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ from ..data.pictures import GREY_MODES, opened_picture, read_picture
 from ..errors import FmriModelsError
 from ..names import is_line, listed, one_line
 from ..seeds import check_seed
+from .extractors import FeatureExtractor
 from .protocols import Protocol, get_protocol
 from .report import Report
 from .report_folder import check_report_folder, write_report
@@ -35,6 +37,8 @@ def evaluate_images(
     protocol: str | Protocol | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    weights: str | PathLike | None = None,
+    extractors: Mapping[str, FeatureExtractor] | None = None,
 ) -> Report:
     """Scores a folder of reconstructions against a folder of true pictures and writes the report.
 
@@ -48,6 +52,8 @@ def evaluate_images(
         protocol: Name or protocol; `standard` if None.
         seed: Of bootstrap, permutation and the choice of pictures in the grid.
         overwrite: Write into a folder that has content.
+        weights: Folder with weights of the networks that measure, under the names that they were published with.
+        extractors: Name to network, instead of those that are known by name.
 
     Raises:
         FmriModelsError: A folder or name is missing on one side, a file cannot be decoded, or the output folder can't
@@ -57,11 +63,11 @@ def evaluate_images(
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
-    chosen.check_names()
+    chosen.check_names(extractors or ())
     with progress.phase("Reading pictures"):
         names, truth, recon, notes = load_matched(recon_dir, truth_dir)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
-    scores = score_rows(rows, truth, names, chosen, seed=seed)
+    scores = score_rows(rows, truth, names, chosen, extractors=extractors, seed=seed, weights=weights)
     progress.say("Summing up: intervals and the permutation test")
     report = Report.from_scores(
         scores,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
 
 import pyarrow as pa
@@ -61,7 +62,11 @@ def near_copies_of_folds(
 
 
 def near_copies_content(
-    found: Sequence[FoldCopies], items: DrawnItems, protocol: Protocol, seed: int
+    found: Sequence[FoldCopies],
+    items: DrawnItems,
+    protocol: Protocol,
+    seed: int,
+    weights: str | PathLike | None = None,
 ) -> dict[str, Any]:
     """The pairs, and what the row `brain` scores on the other items.
 
@@ -70,6 +75,7 @@ def near_copies_content(
         items: All that were drawn.
         protocol: Which metrics.
         seed: Of the bootstrap.
+        weights: Folder with weights of extractors.
 
     Returns:
         `{"threshold", "tested", "copied", "pairs", "results_without"}`: a pair is a [`NearCopy`] and its fold, and
@@ -81,7 +87,7 @@ def near_copies_content(
     kept = [position for position, item in enumerate(of_items) if item not in copied]
     without = None
     if pairs and len({items.stimulus_ids[position] for position in kept}) > 1:
-        scores = items.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0)
+        scores = items.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0, weights=weights)
         without = results(scores, DRAWS, seed)["brain"]
     return {
         "threshold": THRESHOLD,

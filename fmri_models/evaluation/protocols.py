@@ -1,5 +1,6 @@
 """Which metrics are measured together, and how: the choices of `--protocol`, which name them and import none."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,16 +51,20 @@ class Protocol:
 
         return [get_metric(name) for name in self.metrics]
 
-    def check_names(self) -> None:
+    def check_names(self, given: Collection[str] = ()) -> None:
         """Refuses metrics and feature extractors that there are none of, before any work.
+
+        Args:
+            given: Names of extractors that need not be known, since they are handed in.
 
         Raises:
             FmriModelsError: Names the first one.
         """
-        from .features import check_extractor
+        from .extractors import check_extractor
 
         for name in self.extractors:
-            check_extractor(name)
+            if name not in given:
+                check_extractor(name)
 
     def with_trial_average(self, average: bool) -> "Protocol":
         """The same protocol for averaged or for single trials."""

@@ -1,7 +1,7 @@
 """From rows of pictures to item scores: every metric of a protocol, for every row."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ from ..errors import FmriModelsError
 from ..names import listed
 from .bootstrap import PERMUTATIONS
 from .compared_rows import ComparedRow, RowContent, Stratum
-from .features import FeatureExtractor, load_extractor
+from .extractors import FeatureExtractor, load_extractor
 from .guessing import Guessing
 from .metrics import checked_picture_set
 from .named_metrics import Metric, ShownPictures
+from .networks_that_measure import described_networks, notes_on_networks
 from .pairings import stimulus_pairings
+from .picture_features import PictureFeatures, TrueFeatures
 from .protocols import Protocol
 from .row_data import RowData
 from .scene_factors import SceneFactorClassifier
@@ -44,6 +46,7 @@ def score_rows(
     factor_classifier: Any = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    weights: str | PathLike | None = None,
 ) -> Scores:
     """Scores every row by every metric of a protocol.
 
@@ -71,6 +74,7 @@ def score_rows(
         factor_classifier: Has `predict(images) -> {factor: labels}` and `sha256`; the package's own if None.
         permutations: Largest number of pairings of the row `brain`; 0 for no test.
         seed: Of the pairings that are drawn.
+        weights: Folder with weights of extractors.
 
     Raises:
         FmriModelsError: Lengths, shapes or values do not fit together.
@@ -101,13 +105,11 @@ def score_rows(
         *_on_constant_pictures(items.ids, constant, metrics),
     ]
     with progress.phase("Loading the networks that measure"):
-        networks = _networks(metrics, extractors)
+        networks = _networks(metrics, extractors, weights)
         classifier = _classifier(metrics, factor_classifier)
-    seen = progress.bar(checked.items(), "Looking at the pictures of each row", unit="row", delay=1)
-    contents = {name: RowContent.of(row, networks, classifier) for name, row in seen}
-    truth_features = {name: network(truth) for name, network in networks.items()}
+    true_features = {name: TrueFeatures(network, truth) for name, network in networks.items()}
     strata = [
-        Stratum.of_items(each, items, truth_features, protocol.resolution, protocol.distractors, protocol.pool_size)
+        Stratum.of_items(each, items, true_features, protocol.resolution, protocol.distractors, protocol.pool_size)
         for each in positions
     ]
     permuted = permutations if "brain" in rows else 0
@@ -122,15 +124,18 @@ def score_rows(
         pictures=items.pictures,
         pool_size=float(np.average([len(s.truth) for s in strata], weights=[len(s.positions) for s in strata])),
         chances=chances,
-        extractors={name: {"sha256": network.sha256} for name, network in networks.items()}
+        extractors=described_networks([network.extractor for network in networks.values()])
         | ({} if classifier is None else {"scene_factors": {"sha256": classifier.sha256}}),
         notes=notes,
     )
-    for name, content in progress.bar(contents.items(), "Scoring each row", unit="row", delay=1):
+    for name, row in progress.bar(checked.items(), "Scoring each row", unit="row", delay=1):
+        # One row's pictures after the other go through the networks, so that one row's features are in memory.
+        content = RowContent.of(row, networks, classifier)
         for stratum in strata:
             drawn = pairings if name == "brain" else pairings[:0]
             _score_stratum(scores, name, ComparedRow(stratum, content.at(stratum.positions)), metrics, drawn)
     notes += _without_score(scores, metrics)
+    notes += notes_on_networks([network.extractor for network in networks.values()])
     return scores
 
 
@@ -178,25 +183,12 @@ def _shown(items: ScoredItems, protocol: Protocol) -> ShownPictures:
     )
 
 
-class _Remembering:
-    """An extractor that computes a picture once, since rows such as the mean image repeat one."""
-
-    def __init__(self, extractor: FeatureExtractor) -> None:
-        self.extractor, self.sha256 = extractor, extractor.sha256
-        self._known: dict[bytes, Tensor] = {}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        keys = [hashlib.sha256(image.contiguous().numpy().tobytes()).digest() for image in images]
-        new = {key: position for position, key in enumerate(keys) if key not in self._known}
-        if new:
-            features = self.extractor(images[list(new.values())].float())
-            self._known.update(zip(new, features, strict=True))
-        return torch.stack([self._known[key] for key in keys])
-
-
-def _networks(metrics: Sequence[Metric], extractors: Mapping[str, FeatureExtractor] | None) -> dict[str, _Remembering]:
+def _networks(
+    metrics: Sequence[Metric], extractors: Mapping[str, FeatureExtractor] | None, weights: str | PathLike | None
+) -> dict[str, PictureFeatures]:
     needed = dict.fromkeys(name for metric in metrics for name in metric.needs.extractors)
-    return {name: _Remembering((extractors or {}).get(name) or load_extractor(name)) for name in needed}
+    given = extractors or {}
+    return {name: PictureFeatures(given.get(name) or load_extractor(name, weights)) for name in needed}
 
 
 def _classifier(metrics: Sequence[Metric], classifier: Any) -> Any:

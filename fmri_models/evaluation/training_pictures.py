@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from ..data.generator_pictures import prepare_pictures
 from ..data.table import TrialTable
 from ..data.targets import Target, cached_targets
 from ..generation.image_generator import ImageGenerator
-from .features import load_extractor
+from .extractors import FeatureExtractor, load_extractor
 
 _PICTURES_A_BATCH = 512
 
@@ -106,21 +108,30 @@ class NearEmbeddings(Nearness):
 
 @dataclass(frozen=True)
 class NearFeatures(Nearness):
-    """Features of a network that measures reconstructions, by its name."""
+    """Features of a network that measures reconstructions.
+
+    Args:
+        extractor: Its name.
+        weights: Folder with weights of extractors.
+    """
 
     extractor: str
+    weights: str | PathLike | None = None
 
     @property
     def of_drawn(self) -> str | None:
         return f"the features of {self.extractor}"
 
     def of_items(self, drawn: torch.Tensor) -> torch.Tensor:
-        return load_extractor(self.extractor)(drawn)
+        return self._network(drawn)
 
     def of_training(self, pictures: TrainingPictures) -> tuple[np.ndarray, Sequence[int]]:
-        network = load_extractor(self.extractor)
-        features = torch.cat([network(batch) for batch in pictures.batches()]).numpy()
+        features = torch.cat([self._network(batch) for batch in pictures.batches()]).numpy()
         return features, range(len(features))
+
+    @cached_property
+    def _network(self) -> FeatureExtractor:
+        return load_extractor(self.extractor, self.weights)
 
 
 def nearest_training_positions(

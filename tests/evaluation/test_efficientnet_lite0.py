@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation.features import EfficientNetLite0, load_extractor, pair_state_dicts
+from fmri_models.evaluation.extractors import EfficientNetLite0, load_extractor, pair_state_dicts
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,177 @@
+"""The extractors that metric names know, each as the official evaluations have it.
+
+The weights of all but EfficientNet-Lite0 and MobileNetV2 are fetched, or lie in a folder (`evaluate --weights`). An
+extractor of your own is an entry of [`EXTRACTORS`], or is handed to [`score_rows`].
+"""
+
+from os import PathLike
+
+from ...errors import FmriModelsError
+from ...names import did_you_mean
+from . import torch_networks as networks
+from .efficientnet_lite0 import InstalledEfficientNetLite0
+from .feature_extractor import FeatureExtractor, NamedExtractor
+from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
+from .published_extractor import Layout, PublishedExtractor
+from .weights_files import WeightsFile
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+
+
+def _of_torchvision(file: str) -> WeightsFile:
+    return WeightsFile(file, f"{_TORCHVISION}{file}")
+
+
+def _of_swav(name: str) -> str | None:
+    """SwAV's file also has the layers that were trained on top of the network."""
+    return None if name.startswith(("projection_head.", "prototypes.")) else name
+
+
+def _of_clip(name: str) -> str | None:
+    """Tensors of the vision tower; positions are constants, which files of earlier versions hold."""
+    is_vision = name.startswith(("vision_model.", "visual_projection."))
+    return name if is_vision and not name.endswith(".position_ids") else None
+
+
+def _of_open_clip(name: str) -> str | None:
+    return name.removeprefix("visual.") if name.startswith("visual.") else None
+
+
+_ALEXNET = _of_torchvision("alexnet-owt-7be5be79.pth")
+_INCEPTION = _of_torchvision("inception_v3_google-0cc3c7bd.pth")
+_EFFICIENTNET_B1 = _of_torchvision("efficientnet_b1-c27df63c.pth")
+_EFFICIENTNET_B1_V1 = _of_torchvision("efficientnet_b1_rwightman-bac287d4.pth")
+_VIT_H14 = _of_torchvision("vit_h_14_swag-80465313.pth")
+_SWAV = WeightsFile(
+    "swav_800ep_pretrain.pth.tar", "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
+)
+_CLIP = WeightsFile("model.safetensors", repository="openai/clip-vit-large-patch14")
+_OPEN_CLIP = WeightsFile("open_clip_model.safetensors", repository="timm/vit_large_patch14_clip_224.openai")
+_FID_INCEPTION = WeightsFile(
+    "pt_inception-2015-12-05-6726825d.pth",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+)
+
+_ALEXNET_2 = PublishedExtractor(
+    "alexnet2",
+    ("7be5be79",),
+    layouts={_ALEXNET: Layout(networks.alexnet, "features.4")},
+    preprocessing=Preprocessing(256),
+)
+_ALEXNET_5 = _ALEXNET_2.otherwise("alexnet5", layouts={_ALEXNET: Layout(networks.alexnet, "features.11")})
+_INCEPTION_V3 = PublishedExtractor(
+    "inception_v3",
+    ("0cc3c7bd",),
+    layouts={_INCEPTION: Layout(networks.inception_v3, "avgpool")},
+    preprocessing=Preprocessing(342),
+)
+_EFFICIENTNET = PublishedExtractor(
+    "efficientnet_b1",
+    ("c27df63c",),
+    layouts={_EFFICIENTNET_B1: Layout(networks.efficientnet_b1, "avgpool")},
+    preprocessing=Preprocessing(255),
+)
+_EFFICIENTNET_V1 = _EFFICIENTNET.otherwise(
+    "efficientnet_b1_v1",
+    known_sha256=("bac287d4",),
+    layouts={_EFFICIENTNET_B1_V1: Layout(networks.efficientnet_b1, "avgpool")},
+)
+_FID_64 = PublishedExtractor(
+    "inception_fid64",
+    ("6726825d",),
+    layouts={_FID_INCEPTION: Layout(networks.fid_inception, "maxpool1.1.mean")},
+    preprocessing=Preprocessing(299, "tensorflow", square=True, mean=(128 / 255,) * 3, std=(128 / 255,) * 3),
+)
+
+
+def _table(*extractors: NamedExtractor) -> dict[str, NamedExtractor]:
+    return {extractor.name: extractor for extractor in extractors}
+
+
+EXTRACTORS: dict[str, NamedExtractor] = _table(
+    InstalledEfficientNetLite0(
+        "efficientnet_lite0", ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",)
+    ),
+    _ALEXNET_2,
+    _ALEXNET_5,
+    _INCEPTION_V3,
+    PublishedExtractor(
+        "clip_vit_l14",
+        ("a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",),
+        ("openai/clip-vit-large-patch14", "ViT-L-14", _OPEN_CLIP.repository),
+        layouts={
+            _CLIP: Layout(networks.clip_vit_l14, "visual_projection", _of_clip),
+            _OPEN_CLIP: Layout(networks.open_clip_vit_l14, "", _of_open_clip),
+        },
+        preprocessing=Preprocessing(224, crop=224, mean=CLIP_MEAN, std=CLIP_STD),
+    ),
+    _EFFICIENTNET,
+    _EFFICIENTNET_V1,
+    PublishedExtractor(
+        "swav_resnet50",
+        (),
+        layouts={_SWAV: Layout(networks.swav_resnet50, "avgpool", _of_swav)},
+        preprocessing=Preprocessing(224),
+    ),
+    PublishedExtractor(
+        "vit_h14",
+        ("80465313",),
+        layouts={_VIT_H14: Layout(networks.vit_h14)},
+        preprocessing=Preprocessing(518, "bicubic", antialias=True, crop=518),
+        batch_size=2,
+    ),
+    _FID_64,
+    _FID_64.otherwise("inception_fid2048", layouts={_FID_INCEPTION: Layout(networks.fid_inception, "avgpool")}),
+    # Brain-Diffuser gives 224 pixels to every network.
+    _ALEXNET_2.otherwise("alexnet2_224", preprocessing=Preprocessing(224)),
+    _ALEXNET_5.otherwise("alexnet5_224", preprocessing=Preprocessing(224)),
+    _INCEPTION_V3.otherwise("inception_v3_224", preprocessing=Preprocessing(224)),
+    _EFFICIENTNET_V1.otherwise("efficientnet_b1_v1_224", preprocessing=Preprocessing(224)),
+)
+"""Name in metrics to extractor."""
+
+
+def load_extractor(name: str, weights: str | PathLike | None = None) -> FeatureExtractor:
+    """The extractor that metric names call `name`.
+
+    Args:
+        name: A key of [`EXTRACTORS`].
+        weights: Folder in which its weights may lie, under the names that they were published with.
+
+    Raises:
+        FmriModelsError: There is none of that name, what it needs is not installed, or its weights can't be had.
+    """
+    check_extractor(name)
+    return EXTRACTORS[name].load(weights)
+
+
+def check_extractor(name: str) -> None:
+    """Refuses the name of an extractor that there is none of.
+
+    Raises:
+        FmriModelsError: Names those that there are.
+    """
+    if name not in EXTRACTORS:
+        raise FmriModelsError(
+            f"There is no feature extractor {name!r}; there are {', '.join(sorted(EXTRACTORS))}."
+            f"{did_you_mean(name, EXTRACTORS)}"
+        )
+
+
+def check_weights(name: str, weights: str | PathLike | None = None) -> None:
+    """Refuses an extractor whose weights can't be had, before any work; fetches them where that is possible.
+
+    Args:
+        name: A key of [`EXTRACTORS`].
+        weights: As of [`load_extractor`].
+
+    Raises:
+        FmriModelsError: Says which file is missing, where it was looked for, and what to do.
+    """
+    check_extractor(name)
+    EXTRACTORS[name].check(weights)
+
+
+def has_known_weights(extractor: FeatureExtractor) -> bool:
+    """Whether an extractor computes with weights that are known to be the published ones, by their digest."""
+    return extractor.name in EXTRACTORS and EXTRACTORS[extractor.name].knows(extractor.sha256)

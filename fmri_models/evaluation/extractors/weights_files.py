@@ -1,0 +1,165 @@
+"""Where a network's weights lie, and how every tensor of it is read from that one file."""
+
+import hashlib
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from torch import nn
+
+from ... import progress
+from ...data.cache import cache_folder, make_cache_folder
+from ...errors import FmriModelsError
+from ...names import one_line
+from ...original_checkpoint import check_tensors, read_state
+from ...saving import atomic_file
+
+_CHUNK = 2**22
+_TIMEOUT_S = 20
+_COUNTER = ".num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A published file.
+
+    Args:
+        file: Its name.
+        address: Where it is published; empty where it lies on the Hub.
+        repository: On the Hub; empty where it does not.
+        revision: Of the repository.
+    """
+
+    file: str
+    address: str = ""
+    repository: str = ""
+    revision: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is published, in words."""
+        return f"{self.repository} on the Hub" if self.repository else self.address
+
+    def in_cache(self) -> Path | None:
+        """A copy that this package, PyTorch or the Hub's client has fetched before."""
+        if self.repository:
+            found = try_to_load_from_cache(self.repository, self.file, revision=self.revision)
+            return Path(found) if isinstance(found, str) else None
+        places = (self._own_copy(), Path(torch.hub.get_dir()) / "checkpoints" / self.file)
+        return next((path for path in places if path.is_file()), None)
+
+    def downloaded(self) -> Path:
+        """Fetches it.
+
+        Raises:
+            OSError: There is no network, or no such file.
+        """
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        if self.repository:
+            return Path(hf_hub_download(self.repository, self.file, revision=self.revision))
+        make_cache_folder(self._own_copy().parent)
+        with (
+            progress.phase(f"Fetching {self.file}"),
+            urllib.request.urlopen(self.address, timeout=_TIMEOUT_S) as source,
+            atomic_file(self._own_copy()) as partial,
+            partial.open("wb") as out,
+        ):
+            while chunk := source.read(_CHUNK):
+                out.write(chunk)
+        return self._own_copy()
+
+    def _own_copy(self) -> Path:
+        return cache_folder() / "extractors" / self.file
+
+
+def find_weights(name: str, files: tuple[WeightsFile, ...], folder: str | PathLike | None) -> tuple[WeightsFile, Path]:
+    """The first of several files that can be had: in a folder, in what was fetched before, or where it is published.
+
+    Args:
+        name: Of the extractor.
+        files: Any one of them will do.
+        folder: Of the user; None for none.
+
+    Raises:
+        FmriModelsError: None of them can be had; says which, where they were looked for, and what to do.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise FmriModelsError(f"There is no folder {one_line(folder)}; give one with weights of networks (--weights).")
+    for each in files:
+        if folder is not None and (path := Path(folder) / each.file).is_file():
+            return each, path
+    for each in files:
+        if (found := each.in_cache()) is not None:
+            return each, found
+    refusals = []
+    for each in files:
+        try:
+            return each, each.downloaded()
+        # Libraries of the network raise what they like, and each of it means that the file can't be had.
+        except Exception as error:
+            refusals.append(f"{each.place}: {one_line(error or type(error).__name__, 100)}")
+    named = " or ".join(each.file for each in files)
+    looked = "no folder was given with --weights" if folder is None else f"{one_line(folder)} has no such file"
+    raise FmriModelsError(
+        f"The network {name} needs its weights, {named}: {looked}, none was fetched before, and none can be fetched "
+        f"now ({'; '.join(refusals)}); put the file into a folder and give that with --weights, or choose a protocol "
+        f"without {name}."
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def network_from(
+    build: Callable[[], nn.Module], path: Path, own_name: Callable[[str], str | None], layout: str
+) -> nn.Module:
+    """A network whose every tensor is read from a file; nothing of it is ever random.
+
+    Args:
+        build: Makes the network, of parameters without memory.
+        path: Safetensors, or a checkpoint of plain tensors.
+        own_name: Name of a tensor in the file to the network's own; None for one of another part of the model.
+        layout: Whose layout it should be, for the message.
+
+    Returns:
+        The network in float32, in eval mode, without gradients.
+
+    Raises:
+        FmriModelsError: The file is damaged, or lacks a tensor, or has an unknown one, or one of another shape.
+    """
+    with init_empty_weights(include_buffers=False):
+        network = build()
+    return with_tensors(network, read_state(path), own_name, layout, f"weights file {one_line(path)}")
+
+
+def with_tensors(
+    network: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    own_name: Callable[[str], str | None],
+    layout: str,
+    what: str,
+) -> nn.Module:
+    """Puts all tensors of a state dict into a network; the arguments are those of [`network_from`].
+
+    Raises:
+        FmriModelsError: As [`network_from`].
+    """
+    expected = network.state_dict()
+    found = {own: tensor for key, tensor in state.items() if (own := own_name(key)) is not None}
+    # Counters of training steps, which older files lack and which nothing computed here reads.
+    found |= {key: torch.tensor(0) for key in expected if key.endswith(_COUNTER) and key not in found}
+    check_tensors(found, expected, layout, what=what)
+    network.load_state_dict(found, strict=True, assign=True)
+    return network.float().eval().requires_grad_(False)
