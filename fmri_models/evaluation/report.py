@@ -211,7 +211,7 @@ class Report(ShortRepr):
 def versions() -> dict[str, str]:
     """Versions of this package, Python, and the libraries whose version can change a score."""
     found = {"fmri_models": package_version.__version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "diffusers", "datasets", "timm", "numpy", "scikit-learn"):
+    for name in ("torch", "transformers", "diffusers", "datasets", "timm", "onnxruntime", "numpy", "scikit-learn"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

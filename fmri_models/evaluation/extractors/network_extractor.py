@@ -58,8 +58,8 @@ class NodeReader:
     def _tensor(self, output: Any) -> Tensor:
         if not isinstance(output, Tensor):
             raise FmriModelsError(
-                f"The layer {self.node!r} of {type(self.network).__name__} gives {type(output).__name__}; name one that "
-                "gives a tensor."
+                f"The layer {self.node!r} of {type(self.network).__name__} gives {type(output).__name__}; expected a "
+                "tensor: name another layer."
             )
         return output
 

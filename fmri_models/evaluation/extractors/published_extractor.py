@@ -43,7 +43,7 @@ class PublishedExtractor(NamedExtractor):
     """
 
     layouts: dict[WeightsFile, Layout] = field(default_factory=dict)
-    preprocessing: Preprocessing = Preprocessing(224)
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(224))
     batch_size: int = 8
 
     def load(self, folder: str | PathLike | None = None) -> NetworkExtractor:

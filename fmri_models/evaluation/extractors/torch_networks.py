@@ -4,25 +4,23 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import FmriModelsError
 
 
 def alexnet() -> nn.Module:
-    """torchvision's AlexNet (Krizhevsky 2014)."""
+    """Torchvision's AlexNet (Krizhevsky 2014)."""
     return torchvision_models().alexnet()
 
 
 def inception_v3() -> nn.Module:
-    """torchvision's Inception-v3, which takes ImageNet's normalisation and makes its own of it, as its weights need."""
+    """Torchvision's Inception-v3, which takes ImageNet's normalisation and makes its own of it, as its weights need."""
     return torchvision_models().inception_v3(aux_logits=True, transform_input=True, init_weights=False)
 
 
 def efficientnet_b1() -> nn.Module:
-    """torchvision's EfficientNet-B1."""
+    """Torchvision's EfficientNet-B1."""
     return torchvision_models().efficientnet_b1()
 
 
@@ -34,7 +32,7 @@ def swav_resnet50() -> nn.Module:
 
 
 def vit_h14() -> nn.Module:
-    """torchvision's ViT-H/14 at 518 pixels (SWAG, end to end)."""
+    """Torchvision's ViT-H/14 at 518 pixels (SWAG, end to end)."""
     return torchvision_models().vit_h_14(image_size=518)
 
 
