@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..data.splits import DrawnSplit
     from ..data.table import TrialTable
 
-_WAYS = ("stimulus", "kfold", "run", "semantic", "fewer")
+_WAYS = ("stimulus", "kfold", "run", "semantic", "fewer", "imagery")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -163,7 +163,8 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
         "  run        leave one run out (or groups of runs, with --folds)\n"
         "  semantic   whole categories are tested\n"
-        "  fewer      the split --of with --trials training trials of each subject and the same test\n\n"
+        "  fewer      the split --of with --trials training trials of each subject and the same test\n"
+        "  imagery    trials in which a picture was imagined are tested, pictures seen are learned from\n\n"
         "A picture that is there under two ids counts as one stimulus. Validation is drawn from the training\n"
         "trials by stimulus; by run where the runs of a fold's test show stimuli that are learned from.",
         epilog="example:\n  fmri-models data split outputs/demo/data --name kfold --by kfold --folds 10 --seed 0",
@@ -216,6 +217,8 @@ def _draw(args: argparse.Namespace, table: "TrialTable", trials: "SplitTrials") 
         name = args.of or schema.DEFAULT_SPLIT
         repeats = table.repeats_stimuli(name)
         return splits.split_fewer(trials, table.split_rows(name), args.trials, repeats_stimuli=repeats, **fractions)
+    if args.by == "imagery":
+        return splits.split_by_imagery(trials, **fractions)
     test_fraction = 0.1 if args.test_fraction is None else args.test_fraction
     if args.by == "kfold":
         folds = splits.DEFAULT_FOLDS if args.folds is None else args.folds

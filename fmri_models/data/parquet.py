@@ -81,6 +81,18 @@ def open_parquet(path: Path, *expected: pa.Schema, columns: Sequence[str], most_
             return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=text, buffer_size=_READ_BUFFER)
 
 
+def columns_there(path: Path, names: Sequence[str]) -> list[str]:
+    """Which of some columns a Parquet file has.
+
+    Raises:
+        FmriModelsError: The file is missing or broken.
+    """
+    check_regular_file(path, "file of the table", MEND)
+    with naming(path), pq.ParquetFile(path, buffer_size=_READ_BUFFER) as file:
+        found = file.schema_arrow.names
+    return [name for name in names if name in found]
+
+
 def read_parquet(
     path: Path,
     *expected: pa.Schema,

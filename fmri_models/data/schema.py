@@ -60,6 +60,10 @@ RELEASE = "release"
 NOISE_CEILING_SOURCES = (SIMULATED_TRUTH, TRAINING_REPETITIONS, RELEASE)
 
 TRIAL_COLUMNS = ("subject", "session", "run", "trial", "repetition", "stimulus_id")
+# Which block of its run a trial is of (0: not known), and whether its stimulus was imagined and not shown. A table has
+# them where somebody knows; its files are as they were without.
+BLOCK, IMAGERY = "block", "imagery"
+OPTIONAL_TRIAL_COLUMNS = (BLOCK, IMAGERY)
 FMRI = "fmri"
 # The element's path inside Parquet, needed to choose its encoding.
 FMRI_ELEMENT = "fmri.list.element"
@@ -72,16 +76,26 @@ _TRIAL_FIELDS = [
     pa.field("repetition", pa.int32()),
     pa.field("stimulus_id", pa.string()),
 ]
+_OPTIONAL_TRIAL_FIELDS = {BLOCK: pa.field(BLOCK, pa.int32()), IMAGERY: pa.field(IMAGERY, pa.bool_())}
 
 
-def trials_schema(num_voxels: int, dtype: np.dtype | type | str) -> pa.Schema:
-    """Schema of `trials/<subject>/<split>-*.parquet`; `dtype` is float16 or float32."""
-    return _with_features(pa.schema([*_TRIAL_FIELDS, pa.field(FMRI, fmri_type(num_voxels, dtype))]))
+def trials_schema(num_voxels: int, dtype: np.dtype | type | str, optional: Iterable[str] = ()) -> pa.Schema:
+    """Schema of `trials/<subject>/<split>-*.parquet`; `dtype` is float16 or float32.
+
+    Args:
+        num_voxels: How many values each trial has.
+        dtype: Of the betas.
+        optional: Which of [`OPTIONAL_TRIAL_COLUMNS`] the file has.
+    """
+    there = set(optional)
+    known = [field for name, field in _OPTIONAL_TRIAL_FIELDS.items() if name in there]
+    return _with_features(pa.schema([*_TRIAL_FIELDS, *known, pa.field(FMRI, fmri_type(num_voxels, dtype))]))
 
 
-def trials_schemas(num_voxels: int) -> list[pa.Schema]:
-    """The two schemas that a file of trials may have."""
-    return [trials_schema(num_voxels, dtype) for dtype in (np.float16, np.float32)]
+def trials_schemas(num_voxels: int, optional: Iterable[str] = ()) -> list[pa.Schema]:
+    """The two schemas that a file of trials with these optional columns may have."""
+    there = list(optional)
+    return [trials_schema(num_voxels, dtype, there) for dtype in (np.float16, np.float32)]
 
 
 def noise_free_schema(num_voxels: int) -> pa.Schema:

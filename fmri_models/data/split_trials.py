@@ -22,6 +22,7 @@ class SplitTrials(ShortRepr):
         runs: (n,) what counts as one run, such as (session, run).
         groups: Stimulus id to what may not be torn apart: the hash of its picture, or its id.
         categories: Stimulus id to category, None where it is unknown.
+        imagery: (n,) whether the stimulus was imagined; none was if this is empty.
     """
 
     subjects: Sequence[str]
@@ -30,6 +31,7 @@ class SplitTrials(ShortRepr):
     runs: Sequence[tuple[int, int]] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
     categories: Mapping[str, str | None] = field(default_factory=dict)
+    imagery: Sequence[bool] = ()
 
     @classmethod
     def of_table(cls, table: TrialTable) -> "SplitTrials":
@@ -38,16 +40,18 @@ class SplitTrials(ShortRepr):
         trials: list[int] = []
         stimulus_ids: list[str] = []
         runs: list[tuple[int, int]] = []
+        imagery: list[bool] = []
         for subject in table.subjects:
             own = table.all_trials(subject)
             subjects += [subject] * len(own)
             trials += own.trials.tolist()
             stimulus_ids += own.stimulus_ids.tolist()
             runs += zip(own.sessions.tolist(), own.runs.tolist(), strict=True)
+            imagery += own.imagery.tolist()
         hashes = zip(table.stimuli.ids, table.stimuli.content_hashes(), strict=True)
         categories = zip(table.stimuli.ids, table.stimuli.categories(), strict=True)
         groups = {stimulus: digest or stimulus for stimulus, digest in hashes}
-        return cls(subjects, trials, stimulus_ids, runs, groups, dict(categories))
+        return cls(subjects, trials, stimulus_ids, runs, groups, dict(categories), imagery)
 
     def group_of(self, stimulus_id: str) -> str:
         """What the stimulus may not be torn apart from."""

@@ -201,6 +201,48 @@ def split_fewer(
     return DrawnSplit(drawn, "fewer", seed, repeats_stimuli, [repeats_stimuli] if repeats_stimuli else [])
 
 
+def split_by_imagery(trials: SplitTrials, seed: int = 0, validation_fraction: float = 0.1) -> DrawnSplit:
+    """One fold; all imagery trials are tested, and what is learned from are trials of what was seen.
+
+    Seen trials of a picture that is imagined, by any subject, are in no part, so that what is imagined is new.
+
+    Raises:
+        FmriModelsError: No trial is one of imagery, or nothing else would be left to learn from.
+    """
+    seed = check_seed(seed)
+    imagined = np.array(trials.imagery, dtype=bool)
+    if not imagined.any():
+        raise FmriModelsError(
+            "No trial of the table is one of imagery; mark those that are in the column imagery of EVENTS.csv "
+            "(`fmri-models prepare arrays`)."
+        )
+    groups = np.array([trials.group_of(stimulus) for stimulus in trials.stimulus_ids])
+    chosen = np.flatnonzero(imagined | ~np.isin(groups, groups[imagined]))
+    if imagined[chosen].all():
+        raise FmriModelsError(
+            "Every picture that was seen is imagined in other trials, so that none is left to learn from; show others, "
+            "too, or split by run."
+        )
+    runs = list(trials.runs)
+    kept = SplitTrials(
+        [trials.subjects[i] for i in chosen],
+        [trials.trials[i] for i in chosen],
+        [trials.stimulus_ids[i] for i in chosen],
+        [runs[i] for i in chosen] if runs else (),
+        trials.groups,
+        trials.categories,
+        imagined[chosen].tolist(),
+    )
+    drawn = _assembled(kept, [lambda trial: bool(kept.imagery[trial])], "imagery", seed, validation_fraction)
+    left_out = len(groups) - len(chosen)
+    if left_out:
+        drawn.notes.insert(
+            0, f"{left_out} trials of pictures that are imagined in others are in no part, so that what is imagined "
+            "is new to whoever learns from this split."
+        )  # fmt: skip
+    return drawn
+
+
 def few_tested_sentence(count: int) -> str:
     """What to do where fewer than `FEWEST_TEST_STIMULI` stimuli are tested."""
     return (
@@ -289,6 +331,11 @@ def _assembled(
         columns["split"] += parts.tolist()
     repeats = _repeats_sentence(by, len(repeated), len(own), len(trials.shown)) if repeated else ""
     notes = [repeats] if repeats else []
+    if by != "imagery" and (imagined := sum(trials.imagery)):
+        notes.append(
+            f"{imagined} trials are of imagery and are split as if their pictures had been shown; --by imagery tests "
+            "them, and learns from what was seen."
+        )
     if repeats and without_validation:
         notes.append(
             f"In {without_validation} of {len(tests)} folds no run is set aside for validation: every run has the last "

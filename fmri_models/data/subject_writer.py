@@ -13,7 +13,7 @@ from . import schema
 from .table_files import ROW_GROUP, TableFiles
 
 TRIALS_PER_FILE = 4096
-_COLUMNS = tuple(name for name in schema.TRIAL_COLUMNS if name != "subject")
+_COLUMNS = (*(name for name in schema.TRIAL_COLUMNS if name != "subject"), *schema.OPTIONAL_TRIAL_COLUMNS)
 
 
 class SubjectWriter:
@@ -43,6 +43,8 @@ class SubjectWriter:
         self._buffers: dict[str, Path] = {}
         self._seen_trials: set[int] = set()
         self._shown: dict[str, int] = defaultdict(int)
+        # Which of the optional columns somebody knew something of; the others are not written.
+        self._optional: set[str] = set()
 
     def add(
         self,
@@ -53,6 +55,8 @@ class SubjectWriter:
         runs: Sequence[int] | None,
         trials: Sequence[int] | None,
         repetitions: Sequence[int] | None,
+        blocks: Sequence[int] | None = None,
+        imagery: Sequence[bool] | None = None,
     ) -> None:
         """Takes trials of a part of the default split; the other arguments are those of `TrialTableWriter.add_trials`.
 
@@ -76,6 +80,10 @@ class SubjectWriter:
             if repetitions is None
             else _integers(repetitions, count, 0, f"repetitions of {subject}")
         )
+        given = {schema.BLOCK: blocks, schema.IMAGERY: imagery}
+        self._optional |= {name for name, values in given.items() if values is not None}
+        columns[schema.BLOCK].extend(_integers(blocks, count, 0, f"blocks of {subject}"))
+        columns[schema.IMAGERY].extend(_imagery(imagery, stimulus_ids, subject))
 
     def add_noise_free(self, stimulus_ids: list[str], fmri: np.ndarray) -> None:
         """Writes the responses without noise, (stimuli, voxels) float32."""
@@ -124,10 +132,13 @@ class SubjectWriter:
 
     def _write(self, name: str, part: str, span: range) -> None:
         dtype = np.float16 if self._fits_float16 else np.float32
-        with self._files.opened(name, schema.trials_schema(self.num_voxels, dtype)) as out:
+        left_out = set(schema.OPTIONAL_TRIAL_COLUMNS) - self._optional
+        with self._files.opened(name, schema.trials_schema(self.num_voxels, dtype, self._optional)) as out:
             for start in range(span.start, span.stop, ROW_GROUP):
                 stop = min(start + ROW_GROUP, span.stop)
-                columns = {key: values[start:stop] for key, values in self.columns[part].items()}
+                columns = {
+                    key: values[start:stop] for key, values in self.columns[part].items() if key not in left_out
+                }
                 fmri = schema.fmri_array(self._read(part, start, stop).astype(dtype, copy=False))
                 columns = {"subject": [self.subject] * (stop - start), **columns, schema.FMRI: fmri}
                 out.write_table(pa.table(columns, schema=out.schema), row_group_size=ROW_GROUP)
@@ -170,6 +181,21 @@ def _fits_float16(values: np.ndarray) -> bool:
     """Whether float32 numbers stay what they are in float16."""
     with np.errstate(over="ignore", under="ignore"):
         return np.array_equal(values.astype(np.float16).astype(np.float32), values)
+
+
+def _imagery(values: Sequence[bool] | None, stimulus_ids: Sequence[str], subject: str) -> list[bool]:
+    """Whether each stimulus was imagined; none was where nobody says so."""
+    count = len(stimulus_ids)
+    if values is None:
+        return [False] * count
+    array = np.asarray(values)
+    if array.shape != (count,):
+        raise FmriModelsError(f"There are {array.size} marks of imagery of {subject} for {count} trials.")
+    if array.dtype != bool and count:
+        raise FmriModelsError(f"The marks of imagery of {subject} have the type {array.dtype}; expected True or False.")
+    if any(imagined and not stimulus for imagined, stimulus in zip(array.tolist(), stimulus_ids, strict=True)):
+        raise FmriModelsError(f"An imagery trial of {subject} has no stimulus; say what was imagined.")
+    return array.tolist()
 
 
 def _integers(values: Sequence[int] | None, count: int, missing: int, what: str) -> list[int]:

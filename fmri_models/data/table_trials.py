@@ -32,6 +32,8 @@ class Trials:
         runs: (n,) int32.
         trials: (n,) int32 trial numbers, unique within the subject.
         repetitions: (n,) int32, from 0.
+        blocks: (n,) int32 block of its run; 0 where the table does not know.
+        imagery: (n,) bool, whether the stimulus was imagined and not shown.
     """
 
     def __init__(self, table: "TrialTable", files: "TrialFiles", positions: np.ndarray) -> None:
@@ -44,6 +46,8 @@ class Trials:
         self.runs = files.columns["run"][positions]
         self.trials = files.columns["trial"][positions]
         self.repetitions = files.columns["repetition"][positions]
+        self.blocks = files.columns[schema.BLOCK][positions]
+        self.imagery = files.columns[schema.IMAGERY][positions]
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -121,7 +125,8 @@ class TrialFiles:
         Raises:
             FmriModelsError: A file is damaged, or has other trials than `table.json` says.
         """
-        chunks: dict[str, list[np.ndarray]] = {name: [] for name in schema.TRIAL_COLUMNS}
+        names = (*schema.TRIAL_COLUMNS, *schema.OPTIONAL_TRIAL_COLUMNS)
+        chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
         counts = dict.fromkeys(schema.FILE_PARTS, 0)
         for path in self.paths:
             found = self._read(path)
@@ -143,7 +148,10 @@ class TrialFiles:
         return columns
 
     def _read(self, path: Path) -> dict[str, np.ndarray]:
-        rows = read_parquet(path, *self._schemas, columns=schema.TRIAL_COLUMNS, most_rows=schema.MAX_TRIALS)
+        optional = parquet.columns_there(path, schema.OPTIONAL_TRIAL_COLUMNS)
+        expected = schema.trials_schemas(self.num_voxels, optional)
+        columns = (*schema.TRIAL_COLUMNS, *optional)
+        rows = read_parquet(path, *expected, columns=columns, most_rows=schema.MAX_TRIALS)
         if others := sorted(set(text_list(rows["subject"])) - {self.subject}, key=str):
             raise FmriModelsError(
                 f"{one_line(path)} has trials of {listed(others)}; expected {self.subject} only; {MEND}."
@@ -155,12 +163,23 @@ class TrialFiles:
                 f"{one_line(path)} has unlabelled trials of the stimulus {one_line(repr(named[0]), 80)}; expected an "
                 f"empty stimulus id; {MEND}."
             )
-        return {
+        found = {
             name: text_array(rows[name], f"{one_line(path)}: the column {name}")
             if name in ("subject", "stimulus_id")
             else whole_numbers(rows[name], path, f"{name} numbers")
             for name in schema.TRIAL_COLUMNS
         }
+        found[schema.BLOCK] = np.zeros(len(found["trial"]), dtype=np.int32)
+        if schema.BLOCK in optional:
+            found[schema.BLOCK] = whole_numbers(rows[schema.BLOCK], path, "block numbers")
+        found[schema.IMAGERY] = np.zeros(len(found["trial"]), dtype=bool)
+        if schema.IMAGERY in optional:
+            found[schema.IMAGERY] = rows[schema.IMAGERY].to_numpy().astype(bool)
+        if (found[schema.IMAGERY] & (found["stimulus_id"] == "")).any():
+            raise FmriModelsError(
+                f"{one_line(path)} has imagery trials without a stimulus; expected what was imagined; {MEND}."
+            )
+        return found
 
     @property
     def labelled(self) -> np.ndarray:

@@ -177,6 +177,8 @@ class TrialTableWriter:
         runs: Sequence[int] | None = None,
         trials: Sequence[int] | None = None,
         repetitions: Sequence[int] | None = None,
+        blocks: Sequence[int] | None = None,
+        imagery: Sequence[bool] | None = None,
     ) -> None:
         """Adds trials of one subject to one part of the default split.
 
@@ -189,6 +191,9 @@ class TrialTableWriter:
             runs: (n,) whole numbers; 1 where they are not given.
             trials: (n,) whole numbers, unique within the subject; counted on where they are not given.
             repetitions: (n,) whole numbers from 0; counted per subject and stimulus where they are not given.
+            blocks: (n,) whole numbers, which block of its run each trial is of; the column is left out where no
+                trials of the subject have any.
+            imagery: (n,) bool, whether the stimulus was imagined and not shown; likewise.
 
         Raises:
             FmriModelsError: Lengths or widths differ, a value is NaN or infinite, or the split is an unknown one.
@@ -212,7 +217,7 @@ class TrialTableWriter:
             return
         of_subject = self._subject(subject, first.shape[1])
         seen = self._checks.passing(subject, split, chain([first], chunks))
-        of_subject.add(split, ids, seen, sessions, runs, trials, repetitions)
+        of_subject.add(split, ids, seen, sessions, runs, trials, repetitions, blocks, imagery)
 
     def add_noise_free(self, subject: str, stimulus_ids: Sequence[str], fmri: np.ndarray) -> None:
         """Adds a simulated subject's responses without noise, (stimuli, voxels)."""

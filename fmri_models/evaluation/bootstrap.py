@@ -18,6 +18,7 @@ import numpy as np
 
 DRAWS = 2000
 PERMUTATIONS = 200
+SIGN_FLIPS = 10_000
 CONFIDENCE = 0.95
 FEWEST_STIMULI = 5
 """Below this no interval is stated: of two to four scores nobody can say how they are distributed."""
@@ -209,6 +210,68 @@ def permutation_test(
     spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
     smallest = 1 / count if exhaustive else 1 / (1 + count)
     return Permutation(centre, spread, count, max(p, smallest), smallest, exhaustive)
+
+
+def sign_flip_test(
+    values: np.ndarray,
+    other: np.ndarray,
+    stimulus_ids: Sequence[str] | np.ndarray,
+    widening: float = 1.0,
+    draws: int = SIGN_FLIPS,
+    seed: int = 0,
+) -> float | None:
+    """How often a mean difference at least as far from 0 comes about where neither row is better (two-sided p).
+
+    Each stimulus' difference is as likely to have either sign then. With few stimuli all signs are looked at, the true
+    ones among them; else p is (1 + number at least as far) / (1 + number of draws).
+
+    Args:
+        values: (N,) scores of one row; NaN marks an item without one.
+        other: (N,) scores of the other.
+        stimulus_ids: N ids; items of one stimulus count as one.
+        widening: How many times as far from 0 the differences under random signs are taken to be.
+        draws: Number of random signs.
+        seed: Of these.
+
+    Returns:
+        None with fewer than five stimuli, of which no signs are rare enough to tell anything.
+    """
+    advantage = np.asarray(values, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    if not np.isfinite(advantage).any():
+        return None
+    means = stimulus_means(advantage, stimulus_ids)
+    if len(means) < FEWEST_STIMULI:
+        return None
+    observed = abs(float(means.mean()))
+    margin = TIE_MARGIN * max(1.0, float(np.abs(means).max()))
+    exhaustive = 2 ** len(means) <= draws
+    if exhaustive:
+        signs = 1 - 2 * ((np.arange(2 ** len(means))[:, None] >> np.arange(len(means))) & 1)
+        return float((np.abs(signs @ means) / len(means) * widening >= observed - margin).mean())
+    generator = np.random.default_rng(seed)
+    as_far, at_once = 0, max(1, _VALUES_AT_ONCE // len(means))
+    for start in range(0, draws, at_once):
+        size = (min(at_once, draws - start), len(means))
+        flipped = (1 - 2 * generator.integers(2, size=size, dtype=np.int8)) @ means
+        as_far += int((np.abs(flipped) / len(means) * widening >= observed - margin).sum())
+    return (1 + as_far) / (1 + draws)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values that hold for all of several tests together (Holm, 1979).
+
+    Args:
+        p_values: One of each test.
+
+    Returns:
+        Adjusted ones in the same order: below .05 are those that are significant with a chance of 5 % at most that any
+        of the tests is so by luck, however they depend on each other.
+    """
+    order = np.argsort(p_values, kind="stable")
+    ordered = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(ordered))
+    return adjusted.tolist()
 
 
 def stimulus_means(values: np.ndarray, stimulus_ids: Sequence[str] | np.ndarray) -> np.ndarray:

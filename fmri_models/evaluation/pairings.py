@@ -15,7 +15,8 @@ def stimulus_pairings(
 
     Args:
         stimuli: (N,) number of what each item shows.
-        strata: Positions of the items of each subject, seed and fold.
+        strata: Positions of the items of each subject, seed and fold, and of the session or block where stimuli are
+            exchanged inside those alone (see [`within`]).
         permutations: Largest number of pairings.
         seed: Of those that are drawn.
 
@@ -23,7 +24,7 @@ def stimulus_pairings(
         (pairings, N) numbers of stimuli. All of them are few where stimuli are; they then include the true pairing.
     """
     numbers = np.arange(stimuli.max() + 1)
-    classes = _exchangeable(numbers, [stimuli[positions] for positions in strata])
+    classes = exchangeable(numbers, [stimuli[positions] for positions in strata])
     number = math.prod(math.factorial(len(each)) for each in classes)
     exhaustive = number <= permutations
     partners = np.tile(numbers, (number if exhaustive else permutations, 1))
@@ -43,7 +44,22 @@ def _random_orders(classes: Sequence[np.ndarray], generator: np.random.Generator
         yield [generator.permutation(each) for each in classes]
 
 
-def _exchangeable(stimuli: np.ndarray, of_strata: Sequence[np.ndarray]) -> list[np.ndarray]:
+def within(strata: Sequence[np.ndarray], blocks: np.ndarray | None) -> list[np.ndarray]:
+    """Strata parted by where their items were recorded.
+
+    A stimulus that is in several blocks is exchanged with those that are in the same ones.
+
+    Args:
+        strata: Positions of the items of each subject, seed and fold.
+        blocks: (N,) names of each item's session, run or block, of several where its trials are of several; None parts
+            nothing.
+    """
+    if blocks is None:
+        return list(strata)
+    return [positions[blocks[positions] == block] for positions in strata for block in np.unique(blocks[positions])]
+
+
+def exchangeable(stimuli: np.ndarray, of_strata: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Groups of stimuli that the same subjects, seeds and folds have."""
     present = np.zeros((len(stimuli), len(of_strata)), dtype=bool)
     for number, shown in enumerate(of_strata):

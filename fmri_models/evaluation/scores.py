@@ -33,6 +33,7 @@ class Scores(ShortRepr):
         seeds: N numbers.
         permuted: metric -> (pairings, N) scores of the row `brain` when stimuli are re-paired.
         exhaustive: Whether these are all pairings that there are, the true one among them.
+        exchanged_within: Inside what stimuli were exchanged alone: `"session"`, `"run"` or `"block"`; None for nothing.
         num_folds: Number of folds that were merged.
         pictures: N ids of what is shown, see [`picture_ids`]; the stimulus ids if None.
         pool_size: Mean number of stimuli among which an item is identified.
@@ -47,6 +48,7 @@ class Scores(ShortRepr):
     seeds: np.ndarray
     permuted: dict[str, np.ndarray] = field(default_factory=dict)
     exhaustive: bool = False
+    exchanged_within: str | None = None
     num_folds: int = 1
     pictures: np.ndarray | None = None
     pool_size: float = 0.0
@@ -122,6 +124,7 @@ class Scores(ShortRepr):
             pictures=_joined_pictures(evaluations),
             seeds=np.concatenate([each.seeds for each in evaluations]),
             permuted=_joined_permutations(evaluations),
+            exchanged_within=evaluations[0].exchanged_within,
             num_folds=sum(each.num_folds for each in evaluations),
             pool_size=float(np.average([each.pool_size for each in evaluations], weights=weights)),
             chances=chances,

@@ -18,7 +18,7 @@ from .guessing import Guessing
 from .metrics import checked_picture_set
 from .named_metrics import Metric, ShownPictures
 from .networks_that_measure import described_networks, notes_on_networks
-from .pairings import stimulus_pairings
+from .pairings import stimulus_pairings, within
 from .picture_features import PictureFeatures, TrueFeatures
 from .protocols import Protocol
 from .row_data import RowData
@@ -47,6 +47,7 @@ def score_rows(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     weights: str | PathLike | None = None,
+    blocks: Sequence[str] | None = None,
 ) -> Scores:
     """Scores every row by every metric of a protocol.
 
@@ -75,6 +76,8 @@ def score_rows(
         permutations: Largest number of pairings of the row `brain`; 0 for no test.
         seed: Of the pairings that are drawn.
         weights: Folder with weights of extractors.
+        blocks: N names of where each item was recorded, for a protocol that exchanges stimuli inside sessions, runs or
+            blocks alone (`exchange_within`); an item of several has a name of them all.
 
     Raises:
         FmriModelsError: Lengths, shapes or values do not fit together.
@@ -113,13 +116,15 @@ def score_rows(
         for each in positions
     ]
     permuted = permutations if "brain" in rows else 0
-    pairings, exhaustive = stimulus_pairings(items.stimuli, positions, permuted, seed)
+    inside = within(positions, _blocks(protocol, blocks, count))
+    pairings, exhaustive = stimulus_pairings(items.stimuli, inside, permuted, seed)
     scores = Scores(
         values={name: dict.fromkeys([*protocol.metrics, *(metric.name for metric in metrics)]) for name in rows},
         subjects=items.subjects,
         stimulus_ids=items.ids,
         seeds=items.seeds,
         exhaustive=exhaustive,
+        exchanged_within=protocol.exchange_within,
         num_folds=len(np.unique(items.folds)),
         pictures=items.pictures,
         pool_size=float(np.average([len(s.truth) for s in strata], weights=[len(s.positions) for s in strata])),
@@ -169,6 +174,19 @@ def _score_stratum(
         if permuted and not metric.of_whole_set:
             all_items = scores.permuted.setdefault(metric.name, np.full((len(permuted), len(scores)), np.nan))
             all_items[:, positions] = permuted
+
+
+def _blocks(protocol: Protocol, blocks: Sequence[str] | None, count: int) -> np.ndarray | None:
+    """(N,) names of where items were recorded; None where the protocol does not ask for them."""
+    if protocol.exchange_within is None:
+        return None
+    if blocks is None or len(blocks) != count:
+        known = "nobody says of which each item is" if blocks is None else f"{len(blocks)} of {count} items have one"
+        raise FmriModelsError(
+            f"The permutation test is to exchange stimuli inside a {protocol.exchange_within} alone, and {known}; give "
+            "it for each item, or let all be exchanged."
+        )
+    return np.asarray(blocks, dtype=str)
 
 
 def _shown(items: ScoredItems, protocol: Protocol) -> ShownPictures:

@@ -18,19 +18,23 @@ from ..csv_files import UNKNOWN, check_columns, read_csv, read_number
 DEFAULT_SUBJECT = "subj01"
 _MOST_EVENTS = 2**20
 
-_COLUMNS = ("subject", "stimulus_id", "session", "run", "repetition", "split")
+_COLUMNS = ("subject", "stimulus_id", "session", "run", "repetition", "split", "block", "imagery")
 # What others call these columns; a file that has them is asked to rename them, because they could mean something else.
 _OTHER_NAMES = {
     "sub": "subject", "subj": "subject", "subject_id": "subject", "participant": "subject", "participant_id": "subject",
     "ses": "session", "sess": "session", "session_id": "session", "run_id": "run", "rep": "repetition",
     "stimulus": "stimulus_id", "stim": "stimulus_id", "stim_id": "stimulus_id", "stim_file": "stimulus_id",
     "image": "stimulus_id", "image_id": "stimulus_id", "picture": "stimulus_id", "part": "split", "set": "split",
+    "block_id": "block", "imagined": "imagery",
 }  # fmt: skip
 # `ses-01` and `run-2` of BIDS, and `session 3`.
 _LABELS = {
     column: re.compile(rf"(?:{names})[-_ ]?([0-9]+)", re.IGNORECASE)
-    for column, names in (("session", "ses|sess|session"), ("run", "run"), ("repetition", "rep|repetition"))
-}
+    for column, names in (
+        ("session", "ses|sess|session"), ("run", "run"), ("repetition", "rep|repetition"), ("block", "block")
+    )
+}  # fmt: skip
+_YES_OR_NO = {**dict.fromkeys(("yes", "true", "1", "1.0"), True), **dict.fromkeys(("no", "false", "0", "0.0"), False)}
 _PARTS = {
     **dict.fromkeys(("train", "training"), schema.TRAIN),
     **dict.fromkeys(("validation", "val", "valid", "dev"), schema.VALIDATION),
@@ -49,6 +53,8 @@ class Events(ShortRepr):
     run: list[int] | None
     repetition: list[int] | None
     split: list[str] | None
+    block: list[int] | None = None
+    imagery: list[bool] | None = None
 
     def __len__(self) -> int:
         return len(self.stimulus_id)
@@ -113,7 +119,29 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     splits = None if parts is None else _parts(parts, what)
     if splits is not None:
         _check_labels(stimuli, splits, what)
-    return Events(subjects, stimuli, numbers("session"), numbers("run"), numbers("repetition", unlabelled="0"), splits)
+    marks = text("imagery", unlabelled="no")
+    return Events(
+        subjects,
+        stimuli,
+        numbers("session"),
+        numbers("run"),
+        numbers("repetition", unlabelled="0"),
+        splits,
+        numbers("block", unlabelled="0"),
+        None if marks is None else [_imagined(*each, what, i + 1) for i, each in enumerate(zip(marks, stimuli, strict=True))],
+    )
+
+
+def _imagined(mark: str, stimulus: str, what: str, row: int) -> bool:
+    """Whether a trial's stimulus was imagined."""
+    imagined = _YES_OR_NO.get(mark.casefold())
+    if imagined is None:
+        raise FmriModelsError(f"{what} has {one_line(repr(mark), 60)} as imagery in row {row}; expected yes or no.")
+    if imagined and not stimulus:
+        raise FmriModelsError(
+            f"{what} has no stimulus_id in row {row}, which is imagery; say what was imagined, or write no."
+        )
+    return imagined
 
 
 def _check_stimulus(stimulus: str) -> None:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -215,7 +216,7 @@ def _add_trials(writer: TrialTableWriter, subject: SubjectBetas, events: Events,
     stimuli = [events.stimulus_id[event] for event in subject.in_events]
     repetitions = _repetitions(events, subject.in_events, stimuli)
 
-    def pick(values: list[int] | None, chosen: np.ndarray) -> list[int] | None:
+    def pick(values: list[Any] | None, chosen: np.ndarray) -> list[Any] | None:
         return None if values is None else [values[event] for event in subject.in_events[chosen]]
 
     for part in schema.FILE_PARTS:
@@ -229,6 +230,8 @@ def _add_trials(writer: TrialTableWriter, subject: SubjectBetas, events: Events,
                 runs=pick(events.run, chosen),
                 trials=chosen.tolist(),
                 repetitions=[repetitions[trial] for trial in chosen],
+                blocks=pick(events.block, chosen),
+                imagery=pick(events.imagery, chosen),
                 fmri=subject.chunks(chosen),
             )
 
