@@ -17,6 +17,7 @@ from .usage import check_without
 
 _OF_MODELS = (
     "repetitions",
+    "permute_within",
     "reference",
     "refit_permuted",
     "rows",
@@ -54,9 +55,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
         "--repetitions",
-        choices=("average", "single"),
+        choices=("average", "single", "curve"),
         default="average",
-        help="average test repetitions (default), or not",
+        help="average test repetitions (default), score single trials, or average and draw 1, 2 and 3 averaged, too",
+    )
+    parser.add_argument(
+        "--permute-within",
+        choices=("session", "run", "block"),
+        help="let the permutation test exchange stimuli inside sessions, runs or blocks alone (default: among all)",
+    )
+    parser.add_argument(
+        "--without",
+        metavar="NAME,...",
+        help="leave out these metrics, or all metrics of these networks; unavailable: of networks that can't be had",
     )
     parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
     parser.add_argument(
@@ -88,6 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..evaluation.protocols import get_protocol
 
     get_protocol(args.protocol)
+    without = _names(args.without)
     settings = given_settings(args)
     if args.model is not None:
         check_model_is_there(args.model)
@@ -99,7 +111,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from ..evaluation.images import evaluate_images
 
         report = evaluate_images(
-            args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite, args.weights
+            args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite, args.weights, without=without
         )
     else:
         from ..evaluation.evaluate import evaluate
@@ -118,8 +130,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.precision,
             args.unseen_session,
             refit_on_exchanged_pairs if args.refit_permuted else None,
-            None if args.rows is None else [name for name in args.rows.split(",") if name],
+            None if args.rows is None else _names(args.rows),
             args.weights,
+            without,
+            args.permute_within,
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")
@@ -129,3 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(notes_text(report))
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")
     return {"out": args.out, "report": report.to_dict()}
+
+
+def _names(text: str | None) -> list[str]:
+    return [name for name in (text or "").split(",") if name]

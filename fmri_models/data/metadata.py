@@ -83,6 +83,8 @@ class _Metadata(BaseModel):
     num_voxels: dict[str, Annotated[int, Field(ge=1, le=schema.MAX_VOXELS)]]
     trials: dict[str, _Trials]
     image_channels: Annotated[int, AfterValidator(_channels)]
+    # From the beginning of a trial to that of the next, for hours of training in reports.
+    seconds_per_trial: Annotated[float, Field(gt=0, le=1e5, allow_inf_nan=False)] | None = None
     findings: Annotated[list[_Text], Field(max_length=10_000)] = []
     files: dict[str, _File]
 

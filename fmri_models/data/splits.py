@@ -217,7 +217,8 @@ def split_by_imagery(trials: SplitTrials, seed: int = 0, validation_fraction: fl
             "(`fmri-models prepare arrays`)."
         )
     groups = np.array([trials.group_of(stimulus) for stimulus in trials.stimulus_ids])
-    chosen = np.flatnonzero(imagined | ~np.isin(groups, groups[imagined]))
+    kept_trials = imagined | ~np.isin(groups, groups[imagined])
+    chosen: list[int] = np.flatnonzero(kept_trials).tolist()
     if imagined[chosen].all():
         raise FmriModelsError(
             "Every picture that was seen is imagined in other trials, so that none is left to learn from; show others, "

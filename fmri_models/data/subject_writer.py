@@ -136,9 +136,7 @@ class SubjectWriter:
         with self._files.opened(name, schema.trials_schema(self.num_voxels, dtype, self._optional)) as out:
             for start in range(span.start, span.stop, ROW_GROUP):
                 stop = min(start + ROW_GROUP, span.stop)
-                columns = {
-                    key: values[start:stop] for key, values in self.columns[part].items() if key not in left_out
-                }
+                columns = {key: values[start:stop] for key, values in self.columns[part].items() if key not in left_out}
                 fmri = schema.fmri_array(self._read(part, start, stop).astype(dtype, copy=False))
                 columns = {"subject": [self.subject] * (stop - start), **columns, schema.FMRI: fmri}
                 out.write_table(pa.table(columns, schema=out.schema), row_group_size=ROW_GROUP)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from .distributions import frechet_distance
-from .metrics import checked_features, finite_features, resize_pictures
+from .metrics import checked_features, finite_features
 from .picture_features import OnDemand, TrueFeatures
+from .preparation import Preparation
 from .row_data import RowData
 from .scored_items import ScoredItems
 from .similarities import correlated, cosine_matrix, losses_in_columns, losses_in_rows, squared_distances
@@ -75,7 +76,7 @@ class Stratum:
         gallery: (T, ...) embeddings of the pictures.
         backgrounds: T labels.
         factors: T dictionaries.
-        resolution: Of the shorter side of pictures whose pixels are compared; None for their own.
+        preparation: Of pictures whose pixels are compared.
         distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
         pool_size: Of retrieval and identification; None for all that there are.
     """
@@ -88,7 +89,7 @@ class Stratum:
     gallery: Tensor | None
     backgrounds: list[str] | None
     factors: list[Mapping[str, str]] | None
-    resolution: int | None
+    preparation: Preparation
     distractors: str
     pool_size: int | None
 
@@ -98,7 +99,7 @@ class Stratum:
         positions: np.ndarray,
         items: ScoredItems,
         features: Mapping[str, TrueFeatures],
-        resolution: int | None,
+        preparation: Preparation,
         distractors: str,
         pool_size: int | None,
     ) -> "Stratum":
@@ -114,7 +115,7 @@ class Stratum:
             None if items.gallery is None else torch.as_tensor(items.gallery).cpu()[shown],
             None if items.backgrounds is None else [items.backgrounds[i] for i in shown],
             None if items.factors is None else [items.factors[i] for i in shown],
-            resolution,
+            preparation,
             distractors,
             pool_size,
         )
@@ -191,16 +192,13 @@ class Correlations:
 
 @dataclass(frozen=True)
 class Pixels(Need[tuple[Tensor, Tensor]]):
-    """True (T, C, H, W) and reconstructed (N, C, H, W) pictures in float64 at the protocol's resolution."""
+    """True (T, C, H, W) and reconstructed (N, C, H, W) pictures in float64 as the protocol prepares them."""
 
     def of(self, row: ComparedRow) -> tuple[Tensor, Tensor] | None:
         if row.content.images is None:
             return None
-        both = row.stratum.truth.double(), row.content.images.double()
-        resolution = row.stratum.resolution
-        if resolution is None:
-            return both
-        return resize_pictures(both[0], resolution), resize_pictures(both[1], resolution)
+        prepared = row.stratum.preparation.of_pixels
+        return prepared(row.stratum.truth.double()), prepared(row.content.images.double())
 
 
 @dataclass(frozen=True)

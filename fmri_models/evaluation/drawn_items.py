@@ -1,7 +1,7 @@
 """The items of all subjects and folds that were drawn, one after the other, as they are scored."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class DrawnItems:
         gallery_embeds: (N, …) embeddings of what was shown; None where a subject has none.
         backgrounds: N labels; None where they are not known.
         factors: N dictionaries of a scene's factors; None where they are not known.
+        blocks: N names of where items were recorded; None where nobody asks.
     """
 
     rows: dict[str, RowData]
@@ -37,6 +38,7 @@ class DrawnItems:
     gallery_embeds: torch.Tensor | None
     backgrounds: list[str] | None
     factors: list[dict[str, str]] | None
+    blocks: list[str] | None = None
 
     @classmethod
     def joined(cls, tested: Sequence[SubjectRows], table: TrialTable) -> "DrawnItems":
@@ -55,7 +57,14 @@ class DrawnItems:
             _joined([each.gallery_embeds for each in tested]),
             None if known is None else _backgrounds(known),
             known,
+            None
+            if any(each.blocks is None for each in tested)
+            else [block for each in tested for block in each.blocks or ()],
         )
+
+    def with_rows(self, rows: Mapping[str, RowData]) -> "DrawnItems":
+        """The same items with other rows."""
+        return replace(self, rows=dict(rows))
 
     def at(self, positions: Sequence[int], rows: Collection[str]) -> "DrawnItems":
         """Some of the items, with some of the rows."""
@@ -72,6 +81,7 @@ class DrawnItems:
             _at(self.gallery_embeds, positions),
             None if self.backgrounds is None else [self.backgrounds[position] for position in positions],
             None if self.factors is None else [self.factors[position] for position in positions],
+            None if self.blocks is None else [self.blocks[position] for position in positions],
         )
 
     def scores(self, protocol: Protocol, seed: int, **options: Any) -> Scores:
@@ -87,6 +97,7 @@ class DrawnItems:
             backgrounds=self.backgrounds,
             factors=self.factors,
             seed=seed,
+            blocks=self.blocks,
             **options,
         )
 

@@ -11,6 +11,7 @@ from .attention import RoiAttention, attention_of
 from .evaluated_subject import EvaluatedSubject
 from .held_out import HeldOut
 from .processor_notes import processor_notes
+from .repetition_curve import SubjectCurve
 from .row_data import RowData
 from .rows import ROWS
 
@@ -31,6 +32,8 @@ class SubjectRows:
         notes: What the report says of the processor.
         nearest_by: What the pictures of `nearest_train` were compared by; None where that is what was decoded.
         attention: What the model attends to, by ROI, or why that is not defined; None for a model without attention.
+        blocks: (N,) where each item was recorded; None where nobody asks.
+        curve: Reconstructions of fewer averaged repetitions; None where nobody asks.
     """
 
     subject: str
@@ -44,6 +47,8 @@ class SubjectRows:
     notes: list[str] = field(default_factory=list)
     nearest_by: str | None = None
     attention: RoiAttention | str | None = None
+    blocks: list[str] | None = None
+    curve: SubjectCurve | None = None
 
 
 def draw_rows(of: EvaluatedSubject, chosen: Collection[str] | None = None) -> SubjectRows:

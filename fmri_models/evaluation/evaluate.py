@@ -23,6 +23,7 @@ from ..processing.options import UnseenSession
 from ..training_record import TrainingRecord
 from .attention import attention_content, attention_notes
 from .controls import LinearReferences
+from .deviations import on_drawing
 from .drawn_items import DrawnItems
 from .drawn_rows import SubjectRows, draw_rows
 from .evaluated_pipelines import (
@@ -34,18 +35,20 @@ from .evaluated_pipelines import (
     tested_stimuli,
 )
 from .evaluated_subject import EvaluatedSubject
-from .extractors import check_weights
 from .held_out import held_out_notes, subjects_in_table
 from .judges import check_judges
 from .learning import describe_rows, generator_of_references, notes_on_learning
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
-from .protocols import Protocol, get_protocol
+from .protocols import ExchangeWithin, Protocol, get_protocol
+from .repetition_curve import SubjectCurve, curve_content, draw_curve
 from .report import Report
 from .report_description import (
     described_data,
     described_model,
+    imagery_learned,
+    notes_on_imagery,
     notes_on_unused_trials,
     notes_on_what_was_measured,
     reasons_of_missing_rows,
@@ -57,6 +60,7 @@ from .synthesis import synthesis_content
 
 logger = logging.get_logger(__name__)
 
+Repetitions = Literal["average", "single", "curve"]
 # Pipeline, table, training record and seed of the exchange ▶ the pipeline's brain model, trained on exchanged pairs.
 Refit = Callable[[FmriToImagePipeline, TrialTable, TrainingRecord, int], FmriPreTrainedModel]
 
@@ -69,7 +73,8 @@ class Evaluation:
         model: A pipeline's folder or its name on the Hub, or a folder of `fold00` … with one each.
         data: Folder of the trial table.
         protocol: Which metrics.
-        repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials.
+        repetitions: `"average"` a stimulus' test repetitions after standardisation, or score `"single"` trials;
+            `"curve"` averages them, and draws the row `brain` of fewer averaged ones, too.
         settings: What is drawn with in the place of the pipeline's own settings; a mapping replaces single ones.
         reference: Another pipeline, or the folder of its `fold00` …, trained on the same split: the row `reference`,
             which is drawn with the same settings.
@@ -85,7 +90,7 @@ class Evaluation:
     model: str | os.PathLike
     data: Path
     protocol: Protocol
-    repetitions: Literal["average", "single"] = "average"
+    repetitions: Repetitions = "average"
     settings: DrawingSettings | Mapping[str, Any] | None = None
     reference: str | os.PathLike | None = None
     seed: int = 0
@@ -139,7 +144,7 @@ class Evaluation:
                 with progress.phase("Training the method itself on exchanged pairs"):
                     refitted = self.refit(pipeline, table, record, self.seed)
             for subject in subjects_in_table(pipeline, table, record):
-                if not tested_stimuli(table, subject, record):
+                if not tested_stimuli(table, subject, record, self.protocol.measured_trials):
                     untested.setdefault(subject, []).append(record.fold)
                     continue
                 of_subject = EvaluatedSubject(
@@ -149,18 +154,24 @@ class Evaluation:
                     table,
                     subject,
                     references,
-                    self.repetitions,
+                    "single" if self.repetitions == "single" else "average",
                     reference,
                     refitted,
                     next(iter(self.protocol.extractors), None),
                     self.weights,
+                    self.protocol.measured_trials,
+                    self.protocol.low_level_share,
                 )
-                tested.append(draw_rows(of_subject, chosen))
+                tested.append(self._drawn(of_subject, chosen))
         if not tested:
             folds = named_folds([record.fold for record in records])
+            kind, way = {
+                "imagined": ("imagery", " (`fmri-models data split --by imagery`)"),
+                "seen": ("test trials of pictures seen among the test", ""),
+            }.get(self.protocol.measured_trials, ("test", ""))
             raise FmriModelsError(
-                f"{one_line(table.path)} has no test trials of {listed(untested)} in {folds} of the split "
-                f"{records[0].split!r}; evaluate other folds, or train on a split that has some."
+                f"{one_line(table.path)} has no {kind} trials of {listed(untested)} in {folds} of the split "
+                f"{records[0].split!r}; evaluate other folds, or train on a split that has some{way}."
             )
         assert drawing is not None
         notes = untested_sentences(untested, records[0].split)
@@ -174,8 +185,17 @@ class Evaluation:
         check_judges(self.protocol.extractors, generator, drawing.settings)
         if min(generator.image_size[1:]) < SMALLEST_NETWORK_PICTURE:
             return
-        for name in self.protocol.extractors:
-            check_weights(name, self.weights)
+        self.protocol.check_available(weights=self.weights)
+
+    def _drawn(self, of: EvaluatedSubject, chosen: Sequence[str] | None) -> SubjectRows:
+        """A subject's rows, with what the permutation test and the curve over repetitions need."""
+        within = self.protocol.exchange_within
+        # Refused before pictures are drawn.
+        blocks = None if within is None else of.recorded_in(within)
+        rows = draw_rows(of, chosen)
+        rows.blocks = blocks
+        rows.curve = draw_curve(of) if self.repetitions == "curve" else None
+        return rows
 
     def _is_of_folds(self, saved: Sequence[EvaluatedPipeline]) -> bool:
         """Whether what is evaluated is a folder of folds, and not a single pipeline."""
@@ -185,7 +205,9 @@ class Evaluation:
         """How a pipeline draws; those of all folds draw alike, since one report speaks of them all."""
         if earlier is None and isinstance(self.settings, Mapping):
             pipeline.warn_of_unused(self.settings)
-        drawing = SeededDrawing(pipeline.drawing_settings.changed(self.settings), self.seed, self.precision)
+        own = pipeline.drawing_settings
+        fixed = {name: value for name, value in self.protocol.drawing.items() if name in pipeline.settings_used(own)}
+        drawing = SeededDrawing(own.changed(fixed).changed(self.settings), self.seed, self.precision)
         if earlier is None and self.precision == "bfloat16":
             logger.info(
                 "Pictures are drawn in bfloat16 here; those of a call of the pipeline, in float32, differ a little."
@@ -212,7 +234,8 @@ class Evaluation:
         """Scores what was drawn, describes it, and writes the report."""
         items = DrawnItems.joined(tested, table)
         drawn = time.perf_counter() - started
-        protocol = self.protocol.with_trial_average(self.repetitions == "average")
+        averaged = self.repetitions != "single"
+        protocol = self.protocol.with_trial_average(averaged)
         scores = items.scores(protocol, self.seed, weights=self.weights)
         copies = near_copies_of_folds(table, record.split, subjects_in_table(pipeline, table, record), items.folds)
         near_copies = near_copies_content(copies, items, protocol, self.seed, self.weights)
@@ -225,6 +248,8 @@ class Evaluation:
         learned = held_out_notes(held_out)
         nearest_by = [each.nearest_by for each in tested if each.nearest_by is not None]
         missing = reasons_of_missing_rows(tested, items.rows)
+        curves = [each.curve for each in tested if each.curve is not None]
+        curve, curve_notes = self._curve(curves, items, protocol)
         attention = attention_content((each.subject, each.attention) for each in tested)
         # Those of one pipeline, and not of one a fold.
         alone = [each.subject for each in tested] if len(set(items.folds)) == 1 else []
@@ -232,8 +257,9 @@ class Evaluation:
         progress.say("Summing up: intervals and the permutation test")
         report = Report.from_scores(
             scores,
-            self.protocol,
-            data=described_data(table, record, tested, items.factors),
+            protocol,
+            data=described_data(table, record, tested, items.factors)
+            | {"test_fingerprints": {str(fold): fingerprint for fold, fingerprint in test_trials.items()}},
             model=described_model(name, pipeline, record, drawing, held_out),
             timing={"rows_s": drawn, "total_s": time.perf_counter() - started},
             seed=self.seed,
@@ -242,6 +268,8 @@ class Evaluation:
                 *learned,
                 *dict.fromkeys(note for each in tested for note in each.notes),
                 *notes_on_what_was_measured(table, record, pipeline, items.rows),
+                *notes_on_imagery(tested),
+                *curve_notes,
                 *notes_on_learning(pipeline, record, items.rows, nearest_by),
                 *dict.fromkeys(missing.values()),
                 *attention_notes(attention),
@@ -250,7 +278,15 @@ class Evaluation:
                 *notes_on_unused_trials(table, record, tested),
             ],
             missing_rows=missing,
+            deviations=on_drawing(
+                self.protocol,
+                pipeline.settings_used(drawing.settings),
+                averaged,
+                pipeline.brain_model.config.space("latent_space") is not None,
+                imagery_learned(table, record, tested),
+            ),
         )
+        report.repetition_curve = curve
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
         report.attention, report.synthesis = attention, synthesis
@@ -266,13 +302,25 @@ class Evaluation:
         record_look(table.path, table.fingerprint, look, config, score, test_trials=fingerprints)
         return report
 
+    def _curve(
+        self, curves: Sequence[SubjectCurve], items: DrawnItems, protocol: Protocol
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Scores over averaged repetitions where somebody asked, and a sentence where there can be none."""
+        if self.repetitions != "curve":
+            return {}, []
+        with progress.phase("Scoring fewer averaged repetitions"):
+            content = curve_content(curves, items, protocol, self.seed)
+        if content:
+            return content, []
+        return {}, ["Most test stimuli were shown once, so that there is no curve over averaged repetitions."]
+
 
 def evaluate(
     model: str | os.PathLike,
     data: str | os.PathLike,
     out: str | os.PathLike,
     protocol: str | None = None,
-    repetitions: Literal["average", "single"] = "average",
+    repetitions: Repetitions = "average",
     settings: DrawingSettings | Mapping[str, Any] | None = None,
     reference: str | os.PathLike | None = None,
     overwrite: bool = False,
@@ -282,6 +330,8 @@ def evaluate(
     refit: Refit | None = None,
     rows: Sequence[str] | None = None,
     weights: str | os.PathLike | None = None,
+    without: Sequence[str] = (),
+    exchange_within: ExchangeWithin | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -291,7 +341,8 @@ def evaluate(
         data: Folder of the trial table.
         out: Folder for the report; other content of it stays.
         protocol: Name; `standard` if None.
-        repetitions: Average test repetitions, or score single trials.
+        repetitions: `"average"` test repetitions, or score `"single"` trials; `"curve"` averages them, and draws the
+            reconstruction of 1, 2 and 3 averaged repetitions, too.
         settings: What is drawn with in the place of the pipeline's own settings: [`DrawingSettings`], or a mapping of
             what differs from the pipeline's.
         reference: Another pipeline to stand beside, or the folder of all folds' pipelines.
@@ -306,6 +357,10 @@ def evaluate(
         rows: Names of the rows that are drawn, beside that of the brain; None for all that there are. Comparisons of
             many trainings need no controls of each; a report of a single one does.
         weights: Folder with weights of the networks that measure, under the names that they were published with.
+        without: Metrics, or networks for all of their metrics, that are left out; `"unavailable"` for those of all
+            networks that can't be had.
+        exchange_within: Inside what alone the permutation test exchanges stimuli: `"session"`, `"run"` or `"block"`,
+            where responses may have that in common; None for a subject's whole test set, or what the protocol says.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -314,7 +369,7 @@ def evaluate(
     evaluation = Evaluation(
         model,
         Path(data),
-        get_protocol(protocol),
+        get_protocol(protocol).without(without, weights=weights).exchanging_within(exchange_within),
         repetitions,
         settings,
         reference,

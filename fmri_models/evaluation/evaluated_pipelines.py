@@ -18,6 +18,7 @@ from ..swapping import recover
 from ..training_differences import differing
 from ..training_record import TrainingRecord
 from .held_out import check_trained_split, learned_fmri, learned_stimuli
+from .protocols import Measured
 
 _SETTLED = re.compile(r"stages\.\d+\.objective\.selection")
 _START = re.compile(r"initial_model|stages\.\d+\.teacher")
@@ -212,6 +213,16 @@ def references_of(
     return [found[record.split, record.fold] for record in records]
 
 
-def tested_stimuli(table: TrialTable, subject: str, record: TrainingRecord) -> list[str]:
-    """The stimuli of a subject's test trials in the fold that a pipeline was trained on, as often as they are."""
-    return table.trials(subject, "test", record.split, record.fold).stimulus_ids.tolist()
+def tested_stimuli(table: TrialTable, subject: str, record: TrainingRecord, measured: Measured = "all") -> list[str]:
+    """The stimuli of a subject's test trials in the fold that a pipeline was trained on, as often as they are.
+
+    Args:
+        table: The trial table.
+        subject: Name.
+        record: How the pipeline was trained.
+        measured: Of trials in which pictures were seen, or imagined, alone.
+    """
+    trials = table.trials(subject, "test", record.split, record.fold)
+    if measured == "all":
+        return trials.stimulus_ids.tolist()
+    return trials.stimulus_ids[trials.imagery if measured == "imagined" else ~trials.imagery].tolist()

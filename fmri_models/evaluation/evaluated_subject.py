@@ -17,9 +17,11 @@ from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
 from ..drawing_request import DrawingRequest
+from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..modeling_outputs import FmriDecoding
+from ..names import one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..scenes import SceneFactors
 from ..training_record import TrainingRecord
@@ -28,6 +30,7 @@ from .held_out import HeldOut, held_out_trials
 from .learning import floor_of
 from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .noise_free import noise_free_trials
+from .protocols import ExchangeWithin, Measured
 from .row_data import RowData
 from .scored_items import picture_ids
 from .seeded_drawing import SeededDrawing
@@ -52,6 +55,9 @@ class EvaluatedSubject:
         refitted: The pipeline's model, trained on exchanged pairs; None where it was not.
         extractor: Name of a network that may tell how near pictures are to each other; None for none.
         weights: Folder with weights of such networks.
+        measured: Which of the test trials are measured.
+        low_level_share: Share of the decoded low-level picture that is mixed into what is drawn.
+        max_repetitions: How many repetitions of a stimulus are averaged at most, the first ones; None for all.
         rows: Name ▶ those that were drawn so far.
         doing: What is drawn now, for bars.
     """
@@ -67,15 +73,19 @@ class EvaluatedSubject:
     refitted: FmriPreTrainedModel | None = None
     extractor: str | None = None
     weights: str | PathLike | None = None
+    measured: Measured = "all"
+    low_level_share: float = 0.0
+    max_repetitions: int | None = None
     rows: dict[str, RowData] = field(default_factory=dict)
     doing: str = ""
+    _low_level: torch.Tensor | None = field(default=None, init=False)
 
     # ------------------------------------------------------------------------------------------------------- items
 
     @cached_property
     def held_out(self) -> HeldOut:
         """The test trials, and what is known of whether they were learned from."""
-        return held_out_trials(self.pipeline, self.table, self.subject)
+        return held_out_trials(self.pipeline, self.table, self.subject).measured(self.measured)
 
     @property
     def test(self) -> Trials:
@@ -84,7 +94,7 @@ class EvaluatedSubject:
 
     @cached_property
     def _processed(self) -> ProcessedTrials:
-        return ProcessedTrials(self.test, self.pipeline.processor, self.repetitions)
+        return ProcessedTrials(self.test, self.pipeline.processor, self.repetitions, self.max_repetitions)
 
     @cached_property
     def stimulus_ids(self) -> list[str]:
@@ -93,6 +103,44 @@ class EvaluatedSubject:
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
+
+    def averaging(self, repetitions: int) -> "EvaluatedSubject":
+        """The same items, of at most so many repetitions each, with no row drawn."""
+        other = replace(self, max_repetitions=repetitions, rows={})
+        # What does not depend on how many are averaged is not made again.
+        other.held_out, other.truth, other.gallery_embeds = self.held_out, self.truth, self.gallery_embeds
+        return other
+
+    @property
+    def repetitions_of_items(self) -> np.ndarray:
+        """(N,) of how many trials each item is."""
+        if self.repetitions == "single":
+            return np.ones(len(self), dtype=np.int64)
+        stimuli, counts = np.unique(self.test.stimulus_ids, return_counts=True)
+        return counts[np.searchsorted(stimuli, self.stimulus_ids)]
+
+    def recorded_in(self, what: ExchangeWithin) -> list[str]:
+        """N names of the session, run or block that each item was recorded in, of all where its trials are of several.
+
+        Raises:
+            FmriModelsError: The table does not know of blocks.
+        """
+        trials = self.test
+        if what == "block" and not trials.blocks.any():
+            raise FmriModelsError(
+                f"{one_line(self.table.path)} does not know the blocks of {self.subject}; write them into the column "
+                "block of EVENTS.csv, or exchange stimuli within runs or sessions."
+            )
+        numbers = {"session": [trials.sessions], "run": [trials.sessions, trials.runs]}.get(
+            what, [trials.sessions, trials.runs, trials.blocks]
+        )
+        names = ["/".join(map(str, each)) for each in zip(*(values.tolist() for values in numbers), strict=True)]
+        if self.repetitions == "single":
+            return names
+        of_stimulus: dict[str, set[str]] = {}
+        for stimulus, name in zip(trials.stimulus_ids.tolist(), names, strict=True):
+            of_stimulus.setdefault(stimulus, set()).add(name)
+        return [" ".join(sorted(of_stimulus[stimulus])) for stimulus in self.stimulus_ids]
 
     @cached_property
     def truth(self) -> torch.Tensor:
@@ -250,8 +298,28 @@ class EvaluatedSubject:
     # ---------------------------------------------------------------------------------------------------- pictures
 
     def row(self, decoding: FmriDecoding, by: FmriToImagePipeline | None = None) -> RowData:
-        """Pictures and retrieval embeddings of what was decoded; `by` as of [`draw`]."""
-        return RowData(images=self.draw(decoding, by), retrieval_embeds=decoding.retrieval_embeds)
+        """Pictures, with the protocol's share of the low-level one, and retrieval embeddings of what was decoded.
+
+        Args:
+            decoding: Of the N items.
+            by: As of [`draw`].
+        """
+        images = self.draw(decoding, by)
+        if self.low_level_share and decoding.latents is not None:
+            low_level = self.draw_low_level(decoding, by)
+            images = (1 - self.low_level_share) * images + self.low_level_share * low_level
+        return RowData(images=images, retrieval_embeds=decoding.retrieval_embeds)
+
+    def draw_low_level(self, decoding: FmriDecoding, by: FmriToImagePipeline | None = None) -> torch.Tensor:
+        """Pictures (N, C, H, W) of the decoded latents alone, those of the evaluated model once."""
+        if decoding is not self.decoding:
+            return self._low_level_of(decoding, by)
+        if self._low_level is None:
+            self._low_level = self._low_level_of(decoding, by)
+        return self._low_level
+
+    def _low_level_of(self, decoding: FmriDecoding, by: FmriToImagePipeline | None) -> torch.Tensor:
+        return self.draw(self.only(decoding, "latents"), by, strength=0.0, num_candidates=1)
 
     def row_of_reference(self, model: FmriPreTrainedModel) -> RowData:
         """Pictures and retrieval embeddings of what a linear reference decodes of the items."""

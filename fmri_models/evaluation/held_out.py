@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..pipeline_fmri import FmriToImagePipeline
 from ..training_record import LearnedFrom, TrainingRecord
+from .protocols import Measured
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class HeldOut:
     def stimuli(self) -> set[str]:
         """The stimuli of the trials."""
         return set(self.trials.stimulus_ids.tolist()) - {""}
+
+    def measured(self, which: Measured) -> "HeldOut":
+        """Those of the trials in which pictures were seen, or imagined; maybe none."""
+        if which == "all":
+            return self
+        chosen = self.trials.imagery if which == "imagined" else ~self.trials.imagery
+        trials = self.trials.subset(chosen)
+        learned = self.learned & set(trials.stimulus_ids.tolist())
+        return replace(
+            self, trials=trials, learned=learned, learned_fmri=self.learned_fmri & set(trials.trials.tolist())
+        )
 
     @property
     def is_unseen(self) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from ..errors import FmriModelsError
 from ..names import is_line, listed, one_line
 from ..seeds import check_seed
 from .extractors import FeatureExtractor
+from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .protocols import Protocol, get_protocol
 from .report import Report
 from .report_folder import check_report_folder, write_report
@@ -39,6 +40,7 @@ def evaluate_images(
     overwrite: bool = False,
     weights: str | PathLike | None = None,
     extractors: Mapping[str, FeatureExtractor] | None = None,
+    without: Sequence[str] = (),
 ) -> Report:
     """Scores a folder of reconstructions against a folder of true pictures and writes the report.
 
@@ -54,6 +56,8 @@ def evaluate_images(
         overwrite: Write into a folder that has content.
         weights: Folder with weights of the networks that measure, under the names that they were published with.
         extractors: Name to network, instead of those that are known by name.
+        without: Metrics, or networks for all of their metrics, that are left out; `"unavailable"` for those of all
+            networks that can't be had.
 
     Raises:
         FmriModelsError: A folder or name is missing on one side, a file cannot be decoded, or the output folder can't
@@ -62,10 +66,14 @@ def evaluate_images(
     started = perf_counter()
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
+    given = extractors or {}
     chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
-    chosen.check_names(extractors or ())
+    chosen = chosen.without(without, given, weights)
+    chosen.check_names(given)
     with progress.phase("Reading pictures"):
         names, truth, recon, notes = load_matched(recon_dir, truth_dir)
+    if min(truth.shape[-2:]) >= SMALLEST_NETWORK_PICTURE:
+        chosen.check_available(given, weights)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
     scores = score_rows(rows, truth, names, chosen, extractors=extractors, seed=seed, weights=weights)
     progress.say("Summing up: intervals and the permutation test")
@@ -85,12 +93,23 @@ def evaluate_images(
             "The reconstructions were given as files: without the model there are no brain controls, so only the mean "
             "image and re-paired reconstructions stand beside them. mean_image is the average of the true test "
             "pictures (uses_test_images).",
+            *_of_who_made_them(chosen),
             *notes,
         ],
         uses_test_images=["mean_image"],
     )
     write_report(out, report, scores, rows, truth)
     return report
+
+
+def _of_who_made_them(protocol: Protocol) -> list[str]:
+    """A sentence on what a protocol fixes and nobody can see in files."""
+    fixed = [f"{name.replace('_', ' ')} {value}" for name, value in protocol.drawing.items()]
+    if protocol.low_level_share:
+        fixed.append(f"mixed of {protocol.blend}")
+    if not fixed:
+        return []
+    return [f"Whether the files were made as {protocol.name} says ({', '.join(fixed)}), nobody can see in them."]
 
 
 def load_matched(recon_dir: str | PathLike, truth_dir: str | PathLike) -> tuple[list[str], Tensor, Tensor, list[str]]:

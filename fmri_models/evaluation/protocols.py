@@ -1,14 +1,25 @@
 """Which metrics are measured together, and how: the choices of `--protocol`, which name them and import none."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import FmriModelsError
-from ..names import did_you_mean
+from ..names import did_you_mean, listed, one_line
 
 if TYPE_CHECKING:
     from .named_metrics import Metric
+    from .preparation import Preparation
+
+Interpolation = Literal["bilinear", "bicubic"]
+Crop = Literal["none", "centre"]
+# Which of the test trials are measured: of pictures that were seen, or imagined.
+Measured = Literal["all", "seen", "imagined"]
+# Inside what alone the permutation test exchanges stimuli.
+ExchangeWithin = Literal["session", "run", "block"]
+# What `without` takes for all metrics whose network can't be had.
+UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,19 @@ class Protocol:
         distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
         pool_size: Of retrieval and identification; None for a subject's whole test set.
         blend: What was mixed into the reconstructions before scoring (published protocols differ here).
+        size: Side of the square to which all pictures are resized before anything is measured; None for their own.
+        interpolation: How pictures are resized.
+        antialias: Whether they are smoothed before they become smaller.
+        crop: `"centre"` takes the central square of pictures first.
+        low_level_share: Share of the decoded low-level picture that is mixed into the reconstruction before scoring.
+        test_pictures: Number of test pictures of the published evaluation, or of each of several data sets.
+        candidates: How many pictures are drawn of each response, of which one is taken; None for the pipeline's own
+            setting.
+        selection: By what it is taken, as of [`DrawingSettings`]; None for the pipeline's own setting.
+        samples: Over how many pictures of each response the published scores are a mean.
+        measured_trials: Which of the test trials are measured.
+        exchange_within: Inside what alone the permutation test exchanges stimuli; None for a subject's whole test set.
+        left_out: Metrics that somebody left out.
     """
 
     name: str
@@ -34,11 +58,36 @@ class Protocol:
     distractors: str = "truth"
     pool_size: int | None = None
     blend: str = "none"
+    size: int | None = None
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = False
+    crop: Crop = "none"
+    low_level_share: float = 0.0
+    test_pictures: tuple[int, ...] = ()
+    candidates: int | None = None
+    selection: str | None = None
+    samples: int = 1
+    measured_trials: Measured = "all"
+    exchange_within: ExchangeWithin | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def extractors(self) -> list[str]:
         """Names of the feature extractors that the metrics need."""
         return list(dict.fromkeys(name for metric in self.measured() for name in metric.needs.extractors))
+
+    @property
+    def preparation(self) -> "Preparation":
+        """What is done with pictures before they are measured."""
+        from .preparation import Preparation
+
+        return Preparation(self.size, self.resolution, self.interpolation, self.antialias, self.crop)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """The drawing settings that the protocol fixes."""
+        fixed = {"num_candidates": self.candidates, "selection": self.selection}
+        return {name: value for name, value in fixed.items() if value is not None}
 
     def measured(self) -> "list[Metric]":
         """The metrics themselves.
@@ -66,16 +115,100 @@ class Protocol:
             if name not in given:
                 check_extractor(name)
 
+    def check_available(self, given: Collection[str] = (), weights: str | PathLike | None = None) -> None:
+        """Refuses networks that can't be had, before any work; fetches their weights where that is possible.
+
+        Args:
+            given: Names of extractors that are handed in.
+            weights: Folder with weights.
+
+        Raises:
+            FmriModelsError: Names all of these networks, and how to do without.
+        """
+        hindered = self._hindered(given, weights)
+        if not hindered:
+            return
+        reasons = "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in hindered.items())
+        if len(hindered) == len(self.extractors) == 1:
+            raise FmriModelsError(f"{reasons.partition(': ')[2]}. `--without {UNAVAILABLE}` leaves its metrics out.")
+        raise FmriModelsError(
+            f"The protocol {self.name!r} measures by {len(hindered)} networks that can't be had here ({reasons}). "
+            f"Provide them, or leave their metrics out: `--without {UNAVAILABLE}`, or name some, which the report says."
+        )
+
+    def without(
+        self, names: Sequence[str], given: Collection[str] = (), weights: str | PathLike | None = None
+    ) -> "Protocol":
+        """The same protocol without some metrics.
+
+        Args:
+            names: Metrics, or extractors for all of their metrics; `"unavailable"` for those of all extractors that
+                can't be had.
+            given: Extractors that somebody hands in.
+            weights: Folder with weights of others.
+
+        Raises:
+            FmriModelsError: The protocol has no such metric or extractor, or none would be left.
+        """
+        hindered = self._hindered(given, weights) if UNAVAILABLE in names else {}
+        known = [*self.metrics, *self.extractors, UNAVAILABLE]
+        for name in names:
+            if name not in known:
+                raise FmriModelsError(
+                    f"The protocol {self.name!r} has no metric or network {one_line(repr(name), 80)}; it has "
+                    f"{listed(known[:-1], 40, 2000)}.{did_you_mean(str(name), known)}"
+                )
+        unwanted = {*names, *hindered}
+        left_out = tuple(
+            metric.name
+            for metric in self.measured()
+            if metric.name in unwanted or unwanted.intersection(metric.needs.extractors)
+        )
+        kept = tuple(name for name in self.metrics if name not in left_out)
+        if not kept:
+            raise FmriModelsError(f"Without {listed(names, 20)} the protocol {self.name!r} has no metric left.")
+        return replace(self, metrics=kept, left_out=(*self.left_out, *left_out))
+
     def with_trial_average(self, average: bool) -> "Protocol":
         """The same protocol for averaged or for single trials."""
         return replace(self, trial_average=average)
+
+    def exchanging_within(self, what: ExchangeWithin | None) -> "Protocol":
+        """The same protocol whose permutation test exchanges stimuli inside sessions, runs or blocks alone."""
+        return self if what is None else replace(self, exchange_within=what)
 
     def to_dict(self) -> dict[str, Any]:
         """For report.json; every metric is described."""
         return {**asdict(self), "metrics": [metric.described() for metric in self.measured()]}
 
+    def _hindered(self, given: Collection[str], weights: str | PathLike | None) -> dict[str, str]:
+        """Extractor ▶ why it can't be had, of those that nobody hands in."""
+        from .extractors import check_weights
+
+        hindered = {}
+        for name in self.extractors:
+            try:
+                if name not in given:
+                    check_weights(name, weights)
+            except FmriModelsError as error:
+                hindered[name] = str(error)
+        return hindered
+
 
 DEFAULT_PROTOCOL = "standard"
+
+# What every report of pictures has.
+PIXELS = ("pixcorr", "ssim", "mse", "pairwise_pixcorr", "identification_top1")
+# The eight columns of tables on the Natural Scenes Dataset, less the two of pixels.
+_OF_NETWORKS = (
+    "two_way_alexnet2",
+    "two_way_alexnet5",
+    "two_way_inception_v3",
+    "two_way_clip_vit_l14",
+    "distance_efficientnet_b1",
+    "distance_swav_resnet50",
+)
+_RETRIEVAL = ("retrieval_query_brain_top1", "retrieval_query_image_top1")
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -86,11 +219,7 @@ PROTOCOLS = {
             "ImageNet network that had no part in training, retrieval in a subject's whole test set both ways, and "
             "scene factors where they are known.",
             (
-                "pixcorr",
-                "ssim",
-                "mse",
-                "pairwise_pixcorr",
-                "identification_top1",
+                *PIXELS,
                 "two_way_efficientnet_lite0",
                 "two_way_efficientnet_lite0_same_background",
                 "retrieval_query_brain_top1",
@@ -107,6 +236,91 @@ PROTOCOLS = {
             "For digits, figures and other small pictures: pixel metrics and identification by pixels among the test "
             "pictures (of the same fold).",
             ("pixcorr", "ssim", "ssim_uniform", "mse", "pairwise_pixcorr", "identification_top1"),
+        ),
+        Protocol(
+            "mindeye-982",
+            "MindEye on the Natural Scenes Dataset (37 sessions): all pictures at 256, pixels at 425 (bilinear, "
+            "without antialiasing), the best of 16 candidates by the decoded embedding, retrieval in pools of 300.",
+            (*PIXELS, *_OF_NETWORKS, *_RETRIEVAL),
+            resolution=425,
+            pool_size=300,
+            size=256,
+            test_pictures=(982,),
+            candidates=16,
+            selection="brain",
+        ),
+        Protocol(
+            "mindeye2-1000",
+            "MindEye2 on the Natural Scenes Dataset (40 sessions): as MindEye, but one candidate, and a quarter of the "
+            "decoded low-level picture is mixed into the reconstruction before it is scored, which raises PixCorr and "
+            "SSIM.",
+            (*PIXELS, *_OF_NETWORKS, *_RETRIEVAL),
+            resolution=425,
+            pool_size=300,
+            blend=".75 of the reconstruction and .25 of the low-level picture",
+            size=256,
+            low_level_share=0.25,
+            test_pictures=(1000,),
+            candidates=1,
+        ),
+        Protocol(
+            "brain-diffuser",
+            "Brain-Diffuser on the Natural Scenes Dataset: pixels at 425 (bicubic, antialiased, as Pillow resizes), "
+            "one candidate. Networks see what their extractors prepare; the published code showed 224 pixels to all.",
+            (*PIXELS, *_OF_NETWORKS),
+            resolution=425,
+            interpolation="bicubic",
+            antialias=True,
+            test_pictures=(982,),
+            candidates=1,
+        ),
+        Protocol(
+            "takagi",
+            "Takagi & Nishimoto on the Natural Scenes Dataset: a reconstruction is told from other reconstructions, "
+            "and not from other shown pictures; scores are a mean over five pictures of each response. The layers of "
+            "AlexNet are those of MindEye; the published ones were 5, 12 and 18 at 299 pixels.",
+            (*PIXELS, "two_way_alexnet2", "two_way_alexnet5", "two_way_inception_v3", "two_way_clip_vit_l14"),
+            distractors="reconstruction",
+            test_pictures=(982,),
+            candidates=1,
+            samples=5,
+        ),
+        Protocol(
+            "mindbridge",
+            "MindBridge on the Natural Scenes Dataset: pixels at 425 (bilinear, without antialiasing), the best of 8 "
+            "candidates by the decoded embedding. The published code chose it by the true picture, which no evaluation "
+            "here does.",
+            (*PIXELS, *_OF_NETWORKS),
+            resolution=425,
+            test_pictures=(982,),
+            candidates=8,
+            selection="brain",
+        ),
+        Protocol(
+            "kamitani",
+            "Kamitani's laboratory, pictures that were seen: correlation of pixels, SSIM, and pairwise identification "
+            "among the test pictures by pixels and by a layer of AlexNet.",
+            (*PIXELS, "two_way_alexnet2", "two_way_alexnet5"),
+            test_pictures=(50,),
+            candidates=1,
+            measured_trials="seen",
+        ),
+        Protocol(
+            "kamitani-imagined",
+            "Kamitani's laboratory, pictures that were imagined: the metrics of `kamitani` on imagery trials alone.",
+            (*PIXELS, "two_way_alexnet2", "two_way_alexnet5"),
+            test_pictures=(50,),
+            candidates=1,
+            measured_trials="imagined",
+        ),
+        Protocol(
+            "imagery",
+            "Learned from pictures that were seen, tested on trials in which pictures were imagined (NSD-Imagery): "
+            "pixels and the networks of MindEye at 256.",
+            (*PIXELS, *_OF_NETWORKS),
+            resolution=425,
+            size=256,
+            measured_trials="imagined",
         ),
     )
 }

@@ -17,9 +17,10 @@ from ..reading import checked, read_json
 from ..saving import check_schema, write_text
 from ..swapping import recover
 from .bootstrap import DRAWS
+from .deviations import deviations_note, on_metrics, on_samples, on_test_set
 from .named_metrics import Metric, get_metric
 from .protocols import Protocol
-from .report_figures import comparisons, means_by_subject, permutation_tests, results
+from .report_figures import comparisons, means_by_subject, means_over_subjects, permutation_tests, results
 from .report_schema import ReportContent
 from .report_verdicts import on_controls, on_folds, on_intervals, on_leakage, on_pairings
 from .rows import get_row
@@ -40,6 +41,10 @@ class Report(ShortRepr):
         permutation: metric -> {"mean", "sd", "n", "p", "smallest_p", "exhaustive"} of re-paired reconstructions of the
             row `brain`.
         per_subject: subject -> row -> metric -> {"value", "n"}.
+        over_subjects: row -> metric -> {"value", "sd", "n"}, mean and standard deviation of the subjects' values;
+            empty, and not in the file, for one subject.
+        repetition_curve: {"items", "left_out", "results": {"1": {metric: result}, "2": …}}, what `brain` scores with so
+            many averaged repetitions of the same stimuli; empty, and not in the file, where nobody asked.
         comparisons: row -> metric -> {"difference", "ci95", "n", "stimuli"}; positive means that `brain` is better.
         rows: row -> {"kind", "label", "description"}, and `uses_test_images` where true.
         missing_rows: row -> why it is in none of these, where somebody would look for it.
@@ -68,6 +73,8 @@ class Report(ShortRepr):
     results: dict[str, dict[str, dict[str, Any] | None]]
     permutation: dict[str, dict[str, Any]] = field(default_factory=dict)
     per_subject: dict[str, Any] = field(default_factory=dict)
+    over_subjects: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    repetition_curve: dict[str, Any] = field(default_factory=dict)
     comparisons: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing_rows: dict[str, str] = field(default_factory=dict)
@@ -102,6 +109,7 @@ class Report(ShortRepr):
         uses_test_images: Sequence[str] = (),
         draws: int = DRAWS,
         missing_rows: Mapping[str, str] | None = None,
+        deviations: Sequence[str] = (),
     ) -> "Report":
         """Summarizes item scores.
 
@@ -117,6 +125,8 @@ class Report(ShortRepr):
             uses_test_images: Rows that were made from the true test pictures.
             draws: Bootstrap samples.
             missing_rows: row -> why there is none.
+            deviations: In what the evaluation differs from the published one of the protocol's name, beside its test
+                set and metrics.
         """
         found = results(scores, draws, seed)
         compared = comparisons(scores, draws, seed)
@@ -125,15 +135,18 @@ class Report(ShortRepr):
             row: get_row(row).described() | ({"uses_test_images": True} if row in uses_test_images else {})
             for row in scores.rows
         }
+        by_subject = means_by_subject(scores)
+        deviating = [*on_test_set(protocol, scores), *on_metrics(protocol), *on_samples(protocol), *deviations]
         return cls(
-            protocol=_described(protocol, scores),
+            protocol=_described(protocol, scores) | ({"deviations": deviating} if deviating else {}),
             results=found,
             permutation=permutation,
-            per_subject=means_by_subject(scores),
+            per_subject=by_subject,
+            over_subjects=means_over_subjects(by_subject),
             comparisons=compared,
             rows=rows,
             missing_rows=dict(missing_rows or {}),
-            data=dict(data or {}),
+            data={**(data or {}), "test_stimuli": len(set(scores.units.tolist()))},
             model=dict(model or {}),
             extractors=dict(scores.extractors),
             versions=versions(),
@@ -142,11 +155,12 @@ class Report(ShortRepr):
             looks=[dict(look) for look in looks],
             same_pictures=same_pictures(scores.stimulus_ids.tolist(), scores.units.tolist()),
             notes=[
+                *deviations_note(protocol.name, deviating),
                 *notes,
                 *scores.notes,
                 *on_folds(scores),
                 *on_intervals(found, compared),
-                *on_pairings(permutation),
+                *on_pairings(permutation, scores.exchanged_within),
                 *on_controls(found, compared, rows),
                 *on_leakage(scores, draws, seed),
             ],
@@ -155,7 +169,7 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
-        for name in ("attention", "synthesis"):
+        for name in ("attention", "synthesis", "over_subjects", "repetition_curve"):
             if not content[name]:
                 del content[name]
         return plain({"schema": SCHEMA, **content})
@@ -194,6 +208,12 @@ class Report(ShortRepr):
     def row(self, name: str) -> dict[str, Any]:
         """What a row is: its role (as `kind`), label and description."""
         return self.rows.get(name) or get_row(name).described()
+
+    @property
+    def protocol_title(self) -> str:
+        """The protocol's name, which does not stand alone where the evaluation differs from the published one."""
+        name = str(self.protocol.get("name"))
+        return f"{name} (not as published)" if self.protocol.get("deviations") else name
 
     @property
     def further_notes(self) -> list[str]:

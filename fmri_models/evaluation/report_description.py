@@ -45,13 +45,54 @@ def described_data(
         "test_items": sum(len(each.stimulus_ids) for each in tested),
         "test_trials": sum(len(each.held_out.trials) for each in tested),
         "repeats_stimuli": table.repeats_stimuli(record.split),
+        "test_repetitions": _range([n for each in tested for n in _counts(each.held_out.trials.stimulus_ids)]),
     }
+    if record.method != "unknown":
+        described["training"] = {name: _learned_from(table, record, name, tested) for name in subjects}
     if factors is not None:
         parts = labelled_parts(record.train_parts)
         trained = table.trials(subjects[0], parts, record.split, record.fold).stimulus_ids
         seen = [scene or {} for scene in table.stimuli.factors(sorted(set(trained.tolist())))]
         described["test_factor_combinations_seen_in_training"] = factor_combinations_seen(seen, factors)
     return described
+
+
+def _counts(stimulus_ids: np.ndarray) -> list[int]:
+    return np.unique(stimulus_ids, return_counts=True)[1].tolist()
+
+
+def _range(values: Sequence[int]) -> list[int]:
+    return [min(values), max(values)]
+
+
+def _learned_from(
+    table: TrialTable, record: TrainingRecord, subject: str, tested: Sequence[SubjectRows]
+) -> dict[str, Any]:
+    """How many trials and sessions of a subject were learned from, in the largest fold, and hours where known."""
+    parts = labelled_parts(record.train_parts)
+    folds = sorted({each.fold for each in tested if each.subject == subject})
+    trials = max((table.trials(subject, parts, record.split, fold) for fold in folds), key=len)
+    seconds = table.metadata.get("seconds_per_trial")
+    hours = {} if seconds is None else {"hours": len(trials) * seconds / 3600}
+    return {"trials": len(trials), "sessions": len(np.unique(trials.sessions)), **hours}
+
+
+def imagery_learned(table: TrialTable, record: TrainingRecord, tested: Sequence[SubjectRows]) -> int:
+    """How many imagery trials were learned from."""
+    parts = labelled_parts(record.train_parts)
+    pairs = {(each.subject, each.fold) for each in tested}
+    return sum(int(table.trials(name, parts, record.split, fold).imagery.sum()) for name, fold in pairs)
+
+
+def notes_on_imagery(tested: Sequence[SubjectRows]) -> list[str]:
+    """A sentence where trials of pictures seen and imagined are measured together."""
+    marks = np.concatenate([each.held_out.trials.imagery for each in tested])
+    if not marks.any() or marks.all():
+        return []
+    return [
+        f"{int(marks.sum())} of {len(marks)} test trials are of imagery and are measured together with those of "
+        "pictures that were seen; the protocols imagery and kamitani tell them apart."
+    ]
 
 
 def described_model(

@@ -12,10 +12,20 @@ WARNINGS_TITLE = "Not known to be figures of new pictures"
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """Names and values, as they are listed above the scores."""
-    found = [*_data_facts(report.data), *_model_facts(report.model), *_protocol_facts(report.protocol)]
+    found = [*_test_set(report), *_data_facts(report.data), *_model_facts(report.model)]
+    found += _protocol_facts(report.protocol)
     if report.timing.get("total_s") is not None:
         found.append(("time", f"{report.timing['total_s']:.0f} s"))
     return [*found, ("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items()))]
+
+
+def _test_set(report: Report) -> Iterator[tuple[str, str]]:
+    if report.protocol.get("deviations"):
+        yield "not as published", "; ".join(report.protocol["deviations"])
+    if report.data.get("test_stimuli"):
+        published = report.protocol.get("test_pictures")
+        known = f" (published: {' or '.join(map(str, published))} a subject)" if published else ""
+        yield "test set", f"{_counted(report.data['test_stimuli'], 'picture')}{known}"
 
 
 def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -26,6 +36,10 @@ def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         items = f"{_counted(data['test_items'], 'test item')} from {_counted(data['test_trials'], 'trial')}"
         folds = f", {len(data['folds'])} folds" if len(data["folds"]) > 1 else ""
         yield "split", f"{data['split']}{folds}: {items}"
+    if data.get("test_repetitions"):
+        yield "repetitions of a test stimulus", "{} to {}".format(*data["test_repetitions"])
+    if data.get("training"):
+        yield "learned from", "; ".join(_training(*each) for each in data["training"].items())
     if data.get("mean_noise_ceiling") is not None:
         source = ", ".join(data.get("noise_ceiling_source", []))
         repetitions = ", ".join(f"{n} averaged repetitions" for n in data.get("noise_ceiling_repetitions", []))
@@ -37,6 +51,13 @@ def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "test scenes whose combination of factors was seen in training", f"{seen:.0%}"
 
 
+def _training(subject: str, amount: Mapping[str, Any]) -> str:
+    """How much of a subject was learned from, in hours where these are known."""
+    hours = "" if amount.get("hours") is None else f"{amount['hours']:.1f} h, "
+    trials, sessions = _counted(amount["trials"], "trial"), _counted(amount["sessions"], "session")
+    return f"{subject}: {hours}{trials} of {sessions}"
+
+
 def _model_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if model:
         yield "model", in_words({name: value for name, value in model.items() if name != "settings"})
@@ -45,6 +66,17 @@ def _model_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _protocol_facts(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if protocol.get("size"):
+        yield "pictures first resized to", f"{protocol['size']}x{protocol['size']}"
+    if protocol.get("size") or protocol.get("resolution"):
+        how = "antialiased" if protocol.get("antialias") else "without antialiasing"
+        yield "resized by", f"{protocol.get('interpolation', 'bilinear')} interpolation, {how}"
+    if protocol.get("crop", "none") != "none":
+        yield "cropped to", "the central square"
+    if protocol.get("blend", "none") != "none":
+        yield "mixed before scoring", str(protocol["blend"])
+    if protocol.get("measured_trials", "all") != "all":
+        yield "trials", f"those of pictures that were {protocol['measured_trials']}"
     for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
         if protocol.get(key) is not None:
             yield name, str(protocol[key])

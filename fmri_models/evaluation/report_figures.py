@@ -87,3 +87,29 @@ def means_by_subject(scores: Scores) -> dict[str, Any]:
             for row, metrics in scores.values.items()
         }  # fmt: skip
     return found
+
+
+def means_over_subjects(by_subject: dict[str, Any]) -> Results:
+    """Row ▶ metric ▶ mean, standard deviation and number of the subjects' values, as papers state them.
+
+    Args:
+        by_subject: What [`means_by_subject`] returns.
+
+    Returns:
+        Nothing of one subject; None where one of them has no value.
+    """
+    if len(by_subject) < 2:
+        return {}
+    of_subjects = list(by_subject.values())
+    found: Results = {}
+    for row, metrics in of_subjects[0].items():
+        found[row] = {}
+        for metric in metrics:
+            values = [each[row][metric] for each in of_subjects]
+            known = np.array([each["value"] for each in values if each is not None])
+            found[row][metric] = (
+                None
+                if len(known) < len(values)
+                else {"value": float(known.mean()), "sd": float(known.std(ddof=1)), "n": len(known)}
+            )
+    return found

@@ -19,7 +19,8 @@ _FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]
 def to_markdown(report: Report) -> str:
     """report.md."""
     protocol = report.protocol
-    lines = [f"# Report: protocol {markdown_code(protocol.get('name'))}", "", markdown(protocol.get("description", ""))]
+    title = markdown_code(protocol.get("name")) + (" (not as published)" if protocol.get("deviations") else "")
+    lines = [f"# Report: protocol {title}", "", markdown(protocol.get("description", ""))]
     if report.warnings:
         lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
     lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]

@@ -61,6 +61,22 @@ class SubjectResult(_Content):
     n: Count
 
 
+class OverSubjects(_Content):
+    """Mean of the subjects' means."""
+
+    value: Number
+    sd: Annotated[Number, Field(ge=0)]
+    n: Count
+
+
+class RepetitionCurve(_Content):
+    """What the row `brain` scores over the number of averaged repetitions."""
+
+    items: Annotated[Whole, Field(ge=0)] = 0
+    left_out: Annotated[Whole, Field(ge=0)] = 0
+    results: Annotated[dict[Annotated[str, Field(pattern=r"^[1-9]$")], dict[Metric, Result | None]], Field()] = {}
+
+
 class Difference(_Content):
     """A paired difference with its interval."""
 
@@ -111,6 +127,27 @@ class ProtocolDescription(_Content):
     distractors: Line = "truth"
     pool_size: Annotated[Number, Field(ge=0)] | None = None
     blend: Line = "none"
+    size: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    interpolation: Line = "bilinear"
+    antialias: bool = False
+    crop: Line = "none"
+    low_level_share: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    test_pictures: Annotated[list[Count], Field(max_length=100)] = []
+    candidates: Count | None = None
+    selection: Line | None = None
+    samples: Count = 1
+    measured_trials: Line = "all"
+    exchange_within: Line | None = None
+    left_out: Annotated[list[Line], Field(max_length=1000)] = []
+    deviations: Annotated[list[Line], Field(max_length=100)] = []
+
+
+class TrainingAmount(_Content):
+    """How much of a subject was learned from."""
+
+    trials: Annotated[Whole, Field(ge=0)]
+    sessions: Annotated[Whole, Field(ge=0)]
+    hours: Annotated[Number, Field(ge=0)] | None = None
 
 
 class Data(_Content):
@@ -130,6 +167,10 @@ class Data(_Content):
     test_trials: Count | None = None
     repeats_stimuli: Line | None = None
     test_factor_combinations_seen_in_training: Number | None = None
+    test_stimuli: Count | None = None
+    test_repetitions: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
+    test_fingerprints: dict[Line, Line] = {}
+    training: dict[Name, TrainingAmount] = {}
 
     @model_validator(mode="after")
     def _split_is_described(self) -> "Data":
@@ -240,6 +281,8 @@ class ReportContent(_Content):
     protocol: ProtocolDescription = ProtocolDescription()
     permutation: dict[Metric, Permutation] = {}
     per_subject: dict[Name, dict[Name, dict[Metric, SubjectResult | None]]] = {}
+    over_subjects: dict[Name, dict[Metric, OverSubjects | None]] = {}
+    repetition_curve: RepetitionCurve = RepetitionCurve()
     comparisons: dict[Name, dict[Metric, Difference | None]] = {}
     rows: dict[Name, RowDescription] = {}
     missing_rows: dict[Name, Line] = {}

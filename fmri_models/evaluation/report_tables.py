@@ -50,6 +50,8 @@ def tables(report: Report) -> list[Table]:
         found.append(_permutation_table(report))
     if len(report.per_subject) > 1:
         found.append(_subjects_table(report))
+    if report.repetition_curve.get("results"):
+        found.append(_curve_table(report))
     if report.missing_rows:
         found.append(_missing_rows_table(report))
     found += _attention_tables(report)
@@ -161,6 +163,8 @@ def _permutation_caption(report: Report) -> str:
         )
     else:
         pairings = f"The finished reconstructions of the brain row paired with the stimuli at random, {count} times"
+    if inside := report.protocol.get("exchange_within"):
+        pairings += f", inside a {inside} alone"
     return (
         f"{pairings}. All items of a stimulus go to the same other one. p is the share of pairings that are as good as "
         f"the true one; with so many it can't be below {smallest:.3f}."
@@ -169,16 +173,38 @@ def _permutation_caption(report: Report) -> str:
 
 def _subjects_table(report: Report) -> Table:
     brain_rows = [rows.get("brain", {}) for rows in report.per_subject.values()]
+    over = report.over_subjects.get("brain", {})
     lines = [
         [
             metric.label,
             chance_cell(report, metric.name),
             *(value_cell(row.get(metric.name), with_interval=False) for row in brain_rows),
+            _over_subjects_cell(over.get(metric.name)),
         ]
         for metric in report.metrics()
     ]
-    header = ["metric", "chance", *report.per_subject]
-    return Table("Subjects", "The brain row of each subject.", header, lines)
+    header = ["metric", "chance", *report.per_subject, "mean of subjects"]
+    caption = "The brain row of each subject, and the mean and standard deviation of the subjects' values."
+    return Table("Subjects", caption, header, lines)
+
+
+def _over_subjects_cell(found: Mapping[str, Any] | None) -> str:
+    return "–" if not found else f"{found['value']:.3f} ± {found['sd']:.3f}"
+
+
+def _curve_table(report: Report) -> Table:
+    curve = report.repetition_curve
+    lines = [
+        [metric_cell(metric), *(value_cell(found.get(metric.name)) for found in curve["results"].values())]
+        for metric in report.metrics()
+        if any(found.get(metric.name) for found in curve["results"].values())
+    ]
+    left_out = f"; {curve['left_out']} others have fewer repetitions" if curve["left_out"] else ""
+    caption = (
+        "The brain row with the first so many repetitions of a stimulus averaged before the model sees them, on the "
+        f"same {curve['items']} items{left_out}."
+    )
+    return Table("Averaged repetitions", caption, ["metric", *curve["results"]], lines)
 
 
 def _missing_rows_table(report: Report) -> Table:

@@ -56,15 +56,20 @@ def _counts(numbers: Any) -> str:
     return "one stimulus" if high == 1 else f"{high} stimuli"
 
 
-def on_pairings(permutation: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What p can be where pictures are few."""
+def on_pairings(permutation: Mapping[str, Mapping[str, Any]], within: str | None = None) -> list[str]:
+    """What p can be where pictures are few.
+
+    Args:
+        permutation: The tests.
+        within: Inside what alone stimuli were exchanged.
+    """
     test = next(iter(permutation.values()), None)
     if test is None or not test["exhaustive"]:
         return []
     if test["n"] == 1:
         return [
             "Permutation test: no stimulus has another one that it could be exchanged with (of the same subjects and "
-            "folds), so that p is 1 and says nothing."
+            f"folds{f', and of the same {within}s' if within else ''}), so that p is 1 and says nothing."
         ]
     sentence = (
         f"Permutation test: so few stimuli have {test['n']} pairings, all of which were scored; no p can be below "

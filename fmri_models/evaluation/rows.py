@@ -84,7 +84,7 @@ def _brain(of: "EvaluatedSubject") -> RowData:
 
 
 def _low_level(of: "EvaluatedSubject") -> RowData:
-    return RowData(images=of.draw(of.only(of.decoding, "latents"), strength=0.0, num_candidates=1))
+    return RowData(images=of.draw_low_level(of.decoding))
 
 
 def _embeds_only(of: "EvaluatedSubject") -> RowData:

@@ -20,6 +20,7 @@ from .named_metrics import Metric, ShownPictures
 from .networks_that_measure import described_networks, notes_on_networks
 from .pairings import stimulus_pairings, within
 from .picture_features import PictureFeatures, TrueFeatures
+from .preparation import Preparation, PreparedNetwork
 from .protocols import Protocol
 from .row_data import RowData
 from .scene_factors import SceneFactorClassifier
@@ -108,11 +109,11 @@ def score_rows(
         *_on_constant_pictures(items.ids, constant, metrics),
     ]
     with progress.phase("Loading the networks that measure"):
-        networks = _networks(metrics, extractors, weights)
+        networks = _networks(metrics, extractors, weights, protocol.preparation)
         classifier = _classifier(metrics, factor_classifier)
     true_features = {name: TrueFeatures(network, truth) for name, network in networks.items()}
     strata = [
-        Stratum.of_items(each, items, true_features, protocol.resolution, protocol.distractors, protocol.pool_size)
+        Stratum.of_items(each, items, true_features, protocol.preparation, protocol.distractors, protocol.pool_size)
         for each in positions
     ]
     permuted = permutations if "brain" in rows else 0
@@ -191,22 +192,27 @@ def _blocks(protocol: Protocol, blocks: Sequence[str] | None, count: int) -> np.
 
 def _shown(items: ScoredItems, protocol: Protocol) -> ShownPictures:
     height, width = items.truth.shape[-2:]
+    compared = protocol.preparation.of_pixels(items.truth[:1]).shape[-2:]
     return ShownPictures(
         height,
         width,
         items.truth.shape[1],
-        protocol.resolution or min(height, width),
+        min(compared),
         frozenset.intersection(*map(frozenset, items.factors)) if items.factors else frozenset(),
         items.backgrounds is not None,
     )
 
 
 def _networks(
-    metrics: Sequence[Metric], extractors: Mapping[str, FeatureExtractor] | None, weights: str | PathLike | None
+    metrics: Sequence[Metric],
+    extractors: Mapping[str, FeatureExtractor] | None,
+    weights: str | PathLike | None,
+    preparation: Preparation,
 ) -> dict[str, PictureFeatures]:
     needed = dict.fromkeys(name for metric in metrics for name in metric.needs.extractors)
     given = extractors or {}
-    return {name: PictureFeatures(given.get(name) or load_extractor(name, weights)) for name in needed}
+    networks = {name: given.get(name) or load_extractor(name, weights) for name in needed}
+    return {name: PictureFeatures(PreparedNetwork(network, preparation)) for name, network in networks.items()}
 
 
 def _classifier(metrics: Sequence[Metric], classifier: Any) -> Any:

@@ -36,7 +36,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["data", "v"], ["validate"]),
         (["train", "digits"], ["digits69_linear", "digits69_mindeye", "digits69_mindvis"]),
         (["evaluate", "--prot"], ["--protocol"]),
-        (["evaluate", "--protocol", ""], ["small_pictures", "standard"]),
+        (["evaluate", "--protocol", "s"], ["small_pictures", "standard"]),
         (["data", "split", "x", "--by", "k"], ["kfold"]),
         (["prepare", "arr"], ["arrays"]),
         (["convert", "m"], ["mindbridge", "mindeye", "mindvis"]),

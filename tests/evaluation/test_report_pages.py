@@ -46,7 +46,7 @@ def test_names_are_text_wherever_a_report_is_written(report, scores, material, t
     assert "**c**" not in markdown
     assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
-    assert cells == [len(report.results) + 3, len(report.comparisons) + 2, 6, 5]
+    assert cells == [len(report.results) + 3, len(report.comparisons) + 2, 6, 6]
     assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
     read = Report.load(tmp_path)
     assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]

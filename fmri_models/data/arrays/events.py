@@ -120,6 +120,9 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
     if splits is not None:
         _check_labels(stimuli, splits, what)
     marks = text("imagery", unlabelled="no")
+    imagery = None
+    if marks is not None:
+        imagery = [_imagined(*each, what, row) for row, each in enumerate(zip(marks, stimuli, strict=True), 1)]
     return Events(
         subjects,
         stimuli,
@@ -128,7 +131,7 @@ def read_events(path: Path, report: Callable[[str], None]) -> Events:
         numbers("repetition", unlabelled="0"),
         splits,
         numbers("block", unlabelled="0"),
-        None if marks is None else [_imagined(*each, what, i + 1) for i, each in enumerate(zip(marks, stimuli, strict=True))],
+        imagery,
     )
 
 
