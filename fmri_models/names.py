@@ -114,6 +114,23 @@ def markdown_code(text: object) -> str:
     return markdown(shown) if not shown or any(character in "`<>&" for character in shown) else f"`{shown}`"
 
 
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
+    "-": r"{-}", "[": "{[}", "]": "{]}", "*": "{*}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}",
+}  # fmt: skip
+# The last letter that LaTeX sets without further packages.
+_LAST_LATIN = "\u017f"
+
+
+def latex(text: object) -> str:
+    """Text as LaTeX sets it literally: no command, formula or comment comes of it, and whatever it has, it compiles."""
+    shown = one_line(text, most=10_000).strip()
+    return "".join(_LATEX.get(c) or (c if c <= _LAST_LATIN else rf"\texttt{{U+{ord(c):04X}}}") for c in shown)
+
+
 def csv_cell(text: str) -> str:
     """Text for a cell of a CSV file, which no spreadsheet takes for a formula."""
     shown = one_line(text, most=32_000)

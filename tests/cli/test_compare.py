@@ -231,3 +231,158 @@ def test_stimuli_of_one_picture_are_one_in_paired_differences(folder, capsys):
     status, out, _ = compared(folder, capsys)
     assert status == 0
     assert "have no interval" not in before and "fewer than 5 stimuli have no interval" in out
+
+
+def test_differences_are_tested_and_corrected_for_their_number(folder, capsys):
+    status, out, _ = compared(folder, capsys)
+    assert status == 0
+    assert re.search(r"metric +difference +95 % interval +p +p \(Holm\) +n", out)
+    result = json.loads(compared(folder, capsys, "--json")[1])
+    found = result["differences_from_first"]["bad"]
+    p = [each["p"] for each in found.values()]
+    # 12 stimuli have 4096 signs, and the least p is that of two of them.
+    assert found["mse"]["p"] == 2 / 4096 and found["mse"]["difference"] < 0
+    assert all(each["p"] <= each["p_holm"] <= min(1, each["p"] * len(p) + 1e-12) for each in found.values())
+    assert found["mse"]["p_holm"] == pytest.approx(2 / 4096 * len(p))
+
+
+def test_reports_are_described_below(folder, capsys):
+    out = compared(folder, capsys)[1]
+    assert re.search(r"protocol +small_pictures +small_pictures", out)
+    assert re.search(r"test set +12 pictures +12 pictures", out)
+
+
+def test_other_protocols_stand_beside_each_other_only_where_somebody_says_so(folder, capsys):
+    change(folder, protocol__name="mindeye-982", protocol__size=256)
+    status, _, err = compared(folder, capsys)
+    assert status == 1
+    assert "the protocol's name 'mindeye-982'" in err and "pass --across-protocols" in err
+    for option in ("--across-protocols", "--force"):
+        status, out, _ = compared(folder, capsys, option)
+        assert status == 0
+        assert out.count("Not comparable: ") == 2 and "against good" not in out
+    change(folder, data__fingerprint="g")
+    assert compared(folder, capsys, "--across-protocols")[0] == 1
+    assert compared(folder, capsys, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("values", [
+    {"data__split": "other", "data__folds": [0]},
+    {"data__split": "default", "data__folds": [1]},
+    {"data__split": "default", "data__folds": [0], "data__test_fingerprints": {"0": "b"}},
+])  # fmt: skip
+def test_other_test_splits_are_refused(folder, capsys, values):
+    about = {"split": "default", "folds": [0], "test_items": 12, "test_trials": 12}
+    if "data__test_fingerprints" in values:
+        about["test_fingerprints"] = {"0": "a"}
+    path = folder / "bad" / "report.json"
+    content = json.loads(path.read_text())
+    content["data"] |= about
+    path.write_text(json.dumps(content))
+    change(folder, **{f"data__{name}": value for name, value in about.items()})
+    assert compared(folder, capsys)[0] == 0
+    change(folder, **values)
+    for option in ((), ("--across-protocols",)):
+        status, _, err = compared(folder, capsys, *option)
+        assert status == 1 and "have different test splits" in err and "--force" in err
+
+
+def test_the_same_test_trials_under_another_name_of_the_split_are_compared(folder, capsys):
+    for name in ("good", "bad"):
+        path = folder / name / "report.json"
+        content = json.loads(path.read_text())
+        content["data"] |= {"split": name, "folds": [0], "test_items": 12, "test_trials": 12}
+        content["data"]["test_fingerprints"] = {"0": "a"}
+        path.write_text(json.dumps(content))
+    status, out, _ = compared(folder, capsys)
+    assert status == 0 and "bad against good" in out
+
+
+def test_subjects_and_their_mean(folder, capsys):
+    of_subjects = {
+        name: {"brain": {"mse": {"value": value, "n": 6}, "ssim": {"value": 0.1, "n": 6} if value == 0.5 else None}}
+        for name, value in (("subj01", 0.25), ("subj02", 0.5))
+    }
+    change(folder, per_subject=of_subjects)
+    out = compared(folder, capsys)[1]
+    line = next(line for line in out.splitlines() if line.startswith("metric") and "good: subj01" in line)
+    assert "good: mean of 2" in line
+    after = out[out.index(line) :].splitlines()
+    assert next(each.split()[1:4] for each in after if each.startswith("MSE")) == ["0.250", "0.500", "0.375"]
+    assert next(each.split()[1:4] for each in after if each.startswith("SSIM ")) == ["–", "0.100", "–"]
+
+
+def table_cells(line):
+    return re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+
+
+HOSTILE = (
+    r"=cmd|'/C calc'!A0 \input{/etc/passwd} $x$ 50% a&b #1 x_y ^ ~ ` " + '"<script>alert(1)</script> [a](b) | 中 ↑'
+)
+)
+
+
+def hostile(folder):
+    """A report in which every text that a comparison shows is hostile, and so is its folder."""
+    change(
+        folder, warnings=[HOSTILE], notes=[HOSTILE], protocol__description=HOSTILE, protocol__name=HOSTILE,
+        protocol__deviations=[HOSTILE], per_subject={HOSTILE: {"brain": {"mse": {"value": 0.2, "n": 3}}}, "b": {}},
+    )  # fmt: skip
+    place = folder / "=a_b%&$#{x} [1] 中"
+    (folder / "good").rename(place)
+    return [(path, Report.load(path)) for path in (place, folder / "bad")]
+
+
+def test_latex_is_what_compiles_whatever_the_names_are(folder):
+    text = compare(hostile(folder), across_protocols=True, format="latex")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\caption{") == 3
+    # Of commands there are ours alone.
+    ours = {
+        "begin", "end", "centering", "caption", "label", "hline", "textbackslash", "textasciicircum", "textasciitilde",
+        "textless", "textgreater", "textbar", "textquotedbl", "textasciigrave", "textquotesingle", "uparrow",
+        "downarrow", "texttt", "pm", "ldots", "surd",
+    }  # fmt: skip
+    assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= ours
+    assert not re.search(r"(?<!\\)[%#~^\"`]", text) and "input{" not in text.replace(r"input\{", "")
+    assert not re.search(r"(?<!\\)_", text)
+    assert text.isascii() or not re.search("[^\x00-\u017f]", text)
+    for block in text.split(r"\begin{tabular}")[1:]:
+        columns = re.match(r"\{(l)(r+)\}", block)
+        lines = [line for line in block.split(r"\end{tabular}")[0].splitlines() if line.endswith(r"\\")]
+        assert {len(table_cells(line)) for line in lines} == {1 + len(columns[2])}
+        assert all(line.count("{") - line.count(r"\{") == line.count("}") - line.count(r"\}") for line in lines)
+
+
+def test_markdown_shows_names_as_they_are(folder):
+    text = compare(hostile(folder), across_protocols=True, format="markdown")
+    assert "<script>" not in text and "](b)" not in text.replace("\\]", "")
+    for block in re.findall(r"(?:^\|.*\n)+", text + "\n", re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    assert text.startswith("Not comparable: ")
+
+
+def test_csv_is_one_table_in_which_nothing_is_a_formula(folder):
+    import csv
+
+    plain = compare([(path, Report.load(path)) for path in (folder / "good", folder / "bad")], format="csv")
+    lines = list(csv.DictReader(plain.splitlines()))
+    of_bad = {line["metric"]: line for line in lines if (line["report"], line["row"]) == ("bad", "brain")}
+    report = Report.load(folder / "bad")
+    assert float(of_bad["mse"]["value"]) == report.results["brain"]["mse"]["value"]
+    assert [float(of_bad["mse"][side]) for side in ("low", "high")] == report.results["brain"]["mse"]["ci95"]
+    assert float(of_bad["mse"]["p"]) == 2 / 4096 and float(of_bad["mse"]["difference"]) < 0
+    assert all(line["p"] == "" for line in lines if line["report"] == "good")
+    text = compare(hostile(folder), across_protocols=True, format="csv")
+    found = list(csv.reader(text.splitlines()))
+    assert {len(line) for line in found} == {len(found[0])}
+    assert not any(cell.startswith(("=", "@", "+")) for line in found for cell in line)
+
+
+def test_formats_have_the_same_figures(folder, capsys):
+    status, markdown, _ = compared(folder, capsys, "--format", "markdown")
+    assert status == 0 and "## bad against good on the same stimuli" in markdown
+    latex = compared(folder, capsys, "--format", "latex")[1]
+    value = f"{Report.load(folder / 'good').results['brain']['mse']['value']:.3f}"
+    assert value in markdown and value in latex
+    with pytest.raises(SystemExit):
+        compared(folder, capsys, "--format", "word")
