@@ -327,7 +327,7 @@ def two_way_identification(
     What is constant correlates with nothing: a constant reconstruction fails, a constant true picture can't be
     identified by anybody and scores NaN, and as a distractor neither is compared with.
 
-    Beyond its inputs it holds some 100 MiB and the (N, N) correlations, however many features there are.
+    Beyond its inputs it holds some 50 MiB and the (N, N) correlations, however many features there are.
 
     Args:
         truth_features: (N, ...) float.

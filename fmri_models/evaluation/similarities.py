@@ -11,8 +11,8 @@ from ..errors import FmriModelsError
 # Equal vectors may differ in the last bits after a matrix product in chunks; a margin keeps their tie a tie.
 TIE_MARGIN = 1e-12
 
-# Values of a set that are held in float64 at a time: 32 MiB.
-_VALUES_AT_ONCE = 2**22
+# Values of a set that are held in float64 at a time: 8 MiB, which processors still have near.
+_VALUES_AT_ONCE = 2**20
 # What is closer to zero than this times its vector's length is rounding.
 _ROUNDING = 1e-12
 
@@ -34,28 +34,28 @@ class Correlated(NamedTuple):
 def correlated(one: Tensor, other: Tensor, chunk_size: int | None = None) -> Correlated:
     """Pearson's r of every vector of one set with every vector of another, and which are constant.
 
-    Each value becomes float64 twice (for the means, then for the products), and no set as a whole: `numpy.corrcoef`
-    holds both sets several times, and multiplies each with itself as well.
+    Each value becomes float64 once, and no set as a whole: `numpy.corrcoef` holds both sets several times, and
+    multiplies each with itself as well.
 
     Args:
         one: (T, ...) float.
         other: (N, ...) float of the same feature size.
-        chunk_size: Features of all vectors that are held in float64 at a time; None for some 32 MiB.
+        chunk_size: Features of all vectors that are held in float64 at a time; None for some 8 MiB.
 
     Raises:
         FmriModelsError: The feature sizes differ.
     """
     one, other = one.flatten(1), other.flatten(1)
     _require_equal_features(one, other)
-    means = _means(one, chunk_size), _means(other, chunk_size)
+    columns = _columns(one, other, chunk_size=chunk_size)
+    moments = [_Moments(vectors, columns) for vectors in (one, other)]
     product = torch.zeros(len(one), len(other), dtype=torch.float64, device=one.device)
-    squares = [product.new_zeros(len(vectors)) for vectors in (one, other)]
     for blocks in _feature_blocks(one, other, chunk_size=chunk_size):
-        centred = [block.double() - mean[:, None] for block, mean in zip(blocks, means, strict=True)]
-        product.addmm_(centred[0], centred[1].T)
-        for total, values in zip(squares, centred, strict=True):
-            total += torch.linalg.vecdot(values, values)
-    norms = [_norm_unless_constant(*each, one.shape[1]) for each in zip(squares, means, strict=True)]
+        first, second = (each.shifted(block) for each, block in zip(moments, blocks, strict=True))
+        product.addmm_(first, second.T)
+    totals = [each.total for each in moments]
+    product.sub_(torch.outer(totals[0], totals[1]), alpha=1 / one.shape[1])
+    norms = [each.norm_unless_constant() for each in moments]
     product.div_(norms[0][:, None]).div_(norms[1])
     return Correlated(product, norms[0].isnan(), norms[1].isnan())
 
@@ -106,11 +106,10 @@ def correlations_of_pairs(one: Tensor, other: Tensor) -> Tensor:
 def is_constant(features: Tensor) -> Tensor:
     """(N,) whether a vector is the same value throughout, up to rounding, so that it correlates with nothing."""
     features = features.flatten(1)
-    mean = _means(features)
-    squares = torch.zeros_like(mean)
+    moments = _Moments(features, _columns(features))
     for (block,) in _feature_blocks(features):
-        squares += (block.double() - mean[:, None]).square_().sum(1)
-    return _norm_unless_constant(squares, mean, features.shape[1]).isnan()
+        moments.shifted(block)
+    return moments.norm_unless_constant().isnan()
 
 
 def identification_shares(
@@ -220,24 +219,46 @@ def row_chunks(*sets: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(vectors.split(rows) for vectors in sets), strict=True)
 
 
+class _Moments:
+    """Sums over the features of vectors, of which some are seen at a time.
+
+    All are less the mean of the first ones, so that the sums lose no digits where the mean is large beside the
+    deviations: of B blocks the first one's mean is at most √B deviations away from that of all.
+
+    Args:
+        vectors: (N, F), of which `columns` features are looked at.
+        columns: Number of features of the first block.
+    """
+
+    def __init__(self, vectors: Tensor, columns: int) -> None:
+        self.size = vectors.shape[1]
+        self.shift = vectors[:, :columns].double().mean(1)
+        self.total, self.squares = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
+
+    def shifted(self, block: Tensor) -> Tensor:
+        """Some features of all vectors, in float64, which count from now on."""
+        block = (block if block.is_floating_point() else block.double()) - self.shift[:, None]
+        self.total += block.sum(1)
+        self.squares += torch.linalg.vector_norm(block, dim=1).square()
+        return block
+
+    def norm_unless_constant(self) -> Tensor:
+        """(N,) length of the centred vectors; NaN for one that is constant up to rounding."""
+        centred = (self.squares - self.total.square() / self.size).clamp(min=0)
+        mean = self.shift + self.total / self.size
+        norm, scale = centred.sqrt(), (centred + self.size * mean.square()).sqrt()
+        return norm.where(norm > _ROUNDING * scale, torch.nan)
+
+
+def _columns(*sets: Tensor, chunk_size: int | None = None) -> int:
+    """How many features of all vectors are held in float64 at once."""
+    return chunk_size or max(1, _VALUES_AT_ONCE // max(map(len, sets)))
+
+
 def _feature_blocks(*sets: Tensor, chunk_size: int | None = None) -> Iterator[tuple[Tensor, ...]]:
     """The same features of all vectors of sets, so many at a time as are held in float64 at once."""
-    columns = chunk_size or max(1, _VALUES_AT_ONCE // max(map(len, sets)))
+    columns = _columns(*sets, chunk_size=chunk_size)
     return zip(*(vectors.split(columns, dim=1) for vectors in sets), strict=True)
-
-
-def _means(vectors: Tensor, chunk_size: int | None = None) -> Tensor:
-    total = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-    for (block,) in _feature_blocks(vectors, chunk_size=chunk_size):
-        total += block.double().sum(1)
-    return total / vectors.shape[1]
-
-
-def _norm_unless_constant(squares: Tensor, mean: Tensor, size: int) -> Tensor:
-    """Length of centred vectors from their sum of squares; NaN for one that is constant up to rounding."""
-    norm = squares.sqrt()
-    scale = (squares + size * mean.square()).sqrt()
-    return norm.where(norm > _ROUNDING * scale, torch.nan)
 
 
 def _products(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,7 +272,7 @@ def _products(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first, second = (block.double() for block in blocks)
         product.addmm_(first, second.T)
         for total, values in zip(squares, (first, second), strict=True):
-            total += torch.linalg.vecdot(values, values)
+            total += torch.linalg.vector_norm(values, dim=1).square()
     return product, squares[0], squares[1]
 
 
