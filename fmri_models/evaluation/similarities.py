@@ -234,10 +234,12 @@ class _Moments:
         self.size = vectors.shape[1]
         self.shift = vectors[:, :columns].double().mean(1)
         self.total, self.squares = torch.zeros_like(self.shift), torch.zeros_like(self.shift)
+        # Memory that is new for each block costs more time than what is done in it.
+        self._held = self.shift.new_empty(len(vectors), min(columns, self.size))
 
     def shifted(self, block: Tensor) -> Tensor:
-        """Some features of all vectors, in float64, which count from now on."""
-        block = (block if block.is_floating_point() else block.double()) - self.shift[:, None]
+        """Some features of all vectors, in float64, which count from now on; they are held until the next ones."""
+        block = self._held[:, : block.shape[1]].copy_(block).sub_(self.shift[:, None])
         self.total += block.sum(1)
         self.squares += torch.linalg.vector_norm(block, dim=1).square()
         return block
