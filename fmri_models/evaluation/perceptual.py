@@ -18,6 +18,7 @@ BACKBONE_FILE = "alexnet-owt-7be5be79.pth"
 """AlexNet's ImageNet weights, under the name that torchvision publishes them by."""
 LINEAR_FILE = "alex.pth"
 """The weights of LPIPS' layers (version 0.1), under their name in the package `lpips`."""
+_LINEAR_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 
 SMALLEST_PICTURE = 32
 
@@ -46,7 +47,7 @@ class LpipsAlexNet:
     Args:
         backbone: State dict of torchvision's AlexNet; its classifier is not looked at.
         linear: State dict of the layers' weights, `lin0.model.1.weight` to `lin4.model.1.weight`.
-        sha256: Of the files that they are from.
+        sha256: Of AlexNet's file; of both if the layers' is not the published one.
 
     Raises:
         FmriModelsError: A tensor is missing or has another shape, or a layer's weight is below 0.
@@ -81,19 +82,24 @@ class LpipsAlexNet:
         Raises:
             FmriModelsError: A file is missing, or is no file of these tensors.
         """
-        backbone, linear = Path(folder) / BACKBONE_FILE, Path(folder) / LINEAR_FILE
-        if not linear.is_file():
-            linear = _of_package() or linear
-        for file, source in (
-            (backbone, f"https://download.pytorch.org/models/{BACKBONE_FILE}"),
-            (linear, 'the package lpips (pip install "fmri_models[lpips]")'),
-        ):
-            if not file.is_file():
-                raise FmriModelsError(
-                    f"LPIPS needs the file {one_line(file)}, which is not there; take it from {source}, or leave "
-                    "LPIPS out."
-                )
-        digest = hashlib.sha256(backbone.read_bytes() + linear.read_bytes()).hexdigest()
+        backbone = Path(folder) / BACKBONE_FILE
+        if not backbone.is_file():
+            raise FmriModelsError(
+                f"LPIPS needs the file {one_line(backbone)}, which is not there; take it from "
+                f"https://download.pytorch.org/models/{BACKBONE_FILE}, or leave LPIPS out."
+            )
+        return cls.from_files(backbone, linear_file(folder))
+
+    @classmethod
+    def from_files(cls, backbone: Path, linear: Path) -> "LpipsAlexNet":
+        """Reads AlexNet's file and that of LPIPS' layers; the arguments of `from_folder` say which.
+
+        Raises:
+            FmriModelsError: One is no file of these tensors.
+        """
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (backbone, linear)]
+        # AlexNet's file says with what was measured, as long as the layers are those that everybody has.
+        digest = digests[0] if digests[1] == _LINEAR_SHA256 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return cls(_tensors(backbone), _tensors(linear), digest)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -151,6 +157,22 @@ def lpips(truth: Tensor, recon: Tensor, network: LpipsAlexNet, reduction: Reduct
     for one, other in zip(truth.split(_PICTURES_AT_ONCE), recon.split(_PICTURES_AT_ONCE), strict=True):
         scores.append((network(one).double() - network(other).double()).square().sum(1))
     return reduce(torch.cat(scores), reduction)
+
+
+def linear_file(folder: str | PathLike | None) -> Path:
+    """The weights of LPIPS' layers: in a folder, or in the installed package `lpips`.
+
+    Raises:
+        FmriModelsError: They are in neither.
+    """
+    for path in (None if folder is None else Path(folder) / LINEAR_FILE, _of_package()):
+        if path is not None and path.is_file():
+            return path
+    where = "" if folder is None else f" that is not in {one_line(folder)}"
+    raise FmriModelsError(
+        f'LPIPS needs the file {LINEAR_FILE}{where}, or the package lpips (pip install "fmri_models[lpips]"); leave '
+        "LPIPS out, or get one of them."
+    )
 
 
 def _tensor(source: Mapping[str, Tensor], name: str, shape: tuple[int, ...], what: str) -> Tensor:
