@@ -417,6 +417,8 @@ def identification_top1(
         true picture, and for one that has no other to be told from.
     """
     truth, recon = checked_pictures(truth, recon)
+    if len(truth) < 2:
+        raise FmriModelsError("Identification needs at least two pictures, but one was given.")
     similarity, constant, _ = correlated(truth, recon)
     if pools is None:
         return reduce(best_of_all(identification_shares(similarity, constant=constant).diagonal()), reduction)
@@ -471,11 +473,16 @@ def reduce(scores: Tensor, reduction: Reduction) -> Any:
     """The mean over items that have a score as a float, or all scores.
 
     Raises:
-        FmriModelsError: Unknown `reduction`.
+        FmriModelsError: Unknown `reduction`, or a mean of items without any score.
     """
     if reduction == "none":
         return scores
     if reduction == "mean":
+        if scores.isnan().all():
+            raise FmriModelsError(
+                f"None of the {scores.numel()} pictures can be scored: what was shown is one value throughout, or has "
+                "nothing to be compared with."
+            )
         return float(scores.nanmean())
     raise FmriModelsError(f"reduction is {reduction!r}; expected 'mean' or 'none'.")
 

@@ -49,6 +49,8 @@ def retrieval_accuracy(
         FmriModelsError: Shapes differ, NaN, a pool larger than the set, or an unknown `query`.
     """
     brain, image = checked_features(brain, image)
+    if len(brain) < 2:
+        raise FmriModelsError("Retrieval needs at least two pictures, but one was given.")
     if query not in ("brain", "image"):
         raise FmriModelsError(f"query is {query!r}; expected 'brain' or 'image'.")
     if top_k < 1:
