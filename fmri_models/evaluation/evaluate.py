@@ -35,6 +35,7 @@ from .evaluated_pipelines import (
     tested_stimuli,
 )
 from .evaluated_subject import EvaluatedSubject
+from .extractors import extractor_of_all
 from .held_out import held_out_notes, subjects_in_table
 from .judges import check_judges
 from .learning import describe_rows, generator_of_references, notes_on_learning
@@ -157,7 +158,7 @@ class Evaluation:
                     "single" if self.repetitions == "single" else "average",
                     reference,
                     refitted,
-                    next(iter(self.protocol.extractors), None),
+                    extractor_of_all(self.protocol.extractors),
                     self.weights,
                     self.protocol.measured_trials,
                     self.protocol.low_level_share,

@@ -47,26 +47,36 @@ class PictureFeatures:
     def __call__(self, images: Tensor) -> Tensor:
         """(N, F) float32 of pictures (N, C, H, W) in [0, 1]."""
         keys = picture_keys(images)
-        new = {key: position for position, key in enumerate(keys) if key not in self._known}
-        computed = dict(self._computed(images, new))
-        found = torch.stack([computed[key] if key in computed else self._known[key] for key in keys])
-        self._remember(computed)
-        return found
+        places: dict[bytes, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        found: Tensor | None = None
+        # What is known is taken before anything new makes room for itself.
+        for key, features in self._all(images, places):
+            if found is None:
+                found = features.new_empty(len(images), features.numel())
+            found[places[key]] = features
+        return torch.zeros(0, 0) if found is None else found
 
-    def _computed(self, images: Tensor, new: Mapping[bytes, int]) -> Iterator[tuple[bytes, Tensor]]:
-        keys = list(new)
-        for start in range(0, len(keys), _PICTURES_A_CALL):
-            chosen = keys[start : start + _PICTURES_A_CALL]
-            yield from zip(chosen, self.extractor(images[[new[key] for key in chosen]].float()), strict=True)
+    def _all(self, images: Tensor, places: Mapping[bytes, Sequence[int]]) -> Iterator[tuple[bytes, Tensor]]:
+        """Features of every different picture, the known ones first and the others a few at a time."""
+        new = [key for key in places if key not in self._known]
+        for key in places.keys() - set(new):
+            yield key, self._known[key]
+        for start in range(0, len(new), _PICTURES_A_CALL):
+            chosen = new[start : start + _PICTURES_A_CALL]
+            features = self.extractor(images[[places[key][0] for key in chosen]].float())
+            for key, each in zip(chosen, features, strict=True):
+                yield key, each
+                self._remember(key, each)
 
-    def _remember(self, computed: Mapping[bytes, Tensor]) -> None:
-        for key, features in computed.items():
-            room = self.most_bytes // max(1, features.numel() * features.element_size())
-            while self._known and len(self._known) >= room:
-                self._known.popitem(last=False)
-            if room:
-                # A row of a batch would keep the whole batch.
-                self._known[key] = features.clone()
+    def _remember(self, key: bytes, features: Tensor) -> None:
+        room = self.most_bytes // max(1, features.numel() * features.element_size())
+        while self._known and len(self._known) >= room:
+            self._known.popitem(last=False)
+        if room:
+            # A row of a batch would keep the whole batch.
+            self._known[key] = features.clone()
 
 
 class TrueFeatures:

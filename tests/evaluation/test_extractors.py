@@ -1,5 +1,7 @@
 """Extractors of published weights: the layer that is read, what is done to pictures before, where weights are from."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -265,6 +267,20 @@ def test_tensors_of_clips_text_tower_are_left_out():
     for name in ("text_model.x", "logit_scale", "vision_model.embeddings.position_ids", "text_projection.weight"):
         assert transformers.own_name(name) is None
     assert (open_clip.own_name("visual.proj"), open_clip.own_name("ln_final.bias")) == ("proj", None)
+
+
+def test_old_names_of_torchvisions_transformers_are_read():
+    vit = importlib.import_module("torchvision.models").VisionTransformer(16, 8, 1, 2, 8, 16, num_classes=3)
+    state = vit.state_dict()
+    former = {
+        name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): value
+        for name, value in state.items()
+    }
+    assert former.keys() != state.keys()
+    (layout,) = EXTRACTORS["vit_h14"].layouts.values()
+    other = importlib.import_module("torchvision.models").VisionTransformer(16, 8, 1, 2, 8, 16, num_classes=3)
+    with_tensors(other, former, layout.own_name, "ViT", "file")
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in state.items())
 
 
 def test_known_digests_are_those_of_torchvisions_file_names():

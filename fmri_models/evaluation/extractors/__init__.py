@@ -2,7 +2,14 @@
 
 from .efficientnet_lite0 import EfficientNetLite0, pair_state_dicts
 from .feature_extractor import KNOWN_WEIGHTS, UNKNOWN_WEIGHTS, FeatureExtractor, NamedExtractor
-from .named_extractors import EXTRACTORS, check_extractor, check_weights, has_known_weights, load_extractor
+from .named_extractors import (
+    EXTRACTORS,
+    check_extractor,
+    check_weights,
+    extractor_of_all,
+    has_known_weights,
+    load_extractor,
+)
 from .network_extractor import NetworkExtractor, NodeReader
 from .onnx_networks import InstalledOnnx, OnnxReader
 from .preprocessing import Preprocessing
@@ -26,6 +33,7 @@ __all__ = [
     "WeightsFile",
     "check_extractor",
     "check_weights",
+    "extractor_of_all",
     "has_known_weights",
     "load_extractor",
     "pair_state_dicts",

@@ -47,11 +47,13 @@ class NamedExtractor(ABC):
             file names state the first eight digits, which is what PyTorch itself checks downloads by.
         networks: Other names of the same network, such as its repository on the Hub. An image generator that embeds
             pictures with one of them may not choose the candidates that this extractor scores.
+        has_many_features: Whether those of all training pictures may be more than memory holds.
     """
 
     name: str
     known_sha256: tuple[str, ...]
     networks: tuple[str, ...] = ()
+    has_many_features: bool = False
 
     @abstractmethod
     def load(self, folder: str | PathLike | None = None) -> FeatureExtractor:

@@ -4,6 +4,7 @@ The weights of two come with packages of the extra `demo`; those of the others a
 (`evaluate --weights`). An extractor of your own is an entry of [`EXTRACTORS`], or is handed to [`score_rows`].
 """
 
+from collections.abc import Iterable
 from os import PathLike
 
 from ...errors import FmriModelsError
@@ -26,6 +27,11 @@ def _of_torchvision(file: str) -> WeightsFile:
 def _of_swav(name: str) -> str | None:
     """SwAV's file also has the layers that were trained on top of the network."""
     return None if name.startswith(("projection_head.", "prototypes.")) else name
+
+
+def _of_vit(name: str) -> str:
+    """torchvision's names of today, of those that its first files of transformers have."""
+    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
 def _of_clip(name: str) -> str | None:
@@ -56,6 +62,7 @@ _FID_INCEPTION = WeightsFile(
 _ALEXNET_2 = PublishedExtractor(
     "alexnet2",
     ("7be5be79",),
+    has_many_features=True,
     layouts={_ALEXNET: Layout(networks.alexnet, "features.4")},
     preprocessing=Preprocessing(256),
 )
@@ -136,7 +143,7 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
     PublishedExtractor(
         "vit_h14",
         ("80465313",),
-        layouts={_VIT_H14: Layout(networks.vit_h14)},
+        layouts={_VIT_H14: Layout(networks.vit_h14, "", _of_vit)},
         preprocessing=Preprocessing(518, "bicubic", antialias=True, crop=518),
         batch_size=2,
     ),
@@ -190,6 +197,11 @@ def check_weights(name: str, weights: str | PathLike | None = None) -> None:
     """
     check_extractor(name)
     EXTRACTORS[name].check(weights)
+
+
+def extractor_of_all(names: Iterable[str]) -> str | None:
+    """The first of several extractors with which a whole training set can be looked at; None if there is none."""
+    return next((name for name in names if name in EXTRACTORS and not EXTRACTORS[name].has_many_features), None)
 
 
 def has_known_weights(extractor: FeatureExtractor) -> bool:
