@@ -20,6 +20,7 @@ from ..data.cache import cache_folder, make_cache_folder, write_array
 from ..errors import FmriModelsError
 from ..reading import read_array
 from ..saving import atomic_file
+from ..swapping import is_partial
 from .extractors import FeatureExtractor
 
 # Of one network, in memory: those of 50,000 pictures with 1,280 values, or of 360 with AlexNet's 184,512.
@@ -27,7 +28,7 @@ REMEMBERED_BYTES = 2**28
 # On disk, of all networks and test sets: 982 pictures of AlexNet's second layer are 0.7 GB.
 KEPT_BYTES = 4 * 2**30
 # Pictures that go to a network in one call, which takes them in batches of its own.
-_PICTURES_A_CALL = 64
+_PICTURES_A_CALL = 16
 # Changes when features come out otherwise than they did.
 _FORMAT = 1
 
@@ -116,7 +117,9 @@ class TrueFeatures:
         try:
             make_cache_folder(path.parent)
             width = self._written(path)
-            _make_room(path.parent, path)
+            # Another process may remove the same files.
+            with suppress(FileNotFoundError):
+                _make_room(path.parent, path)
             kept = _kept(path, len(self._keys))
             if kept is not None and kept.shape[1] == width:
                 return kept
@@ -191,7 +194,8 @@ def _kept(path: Path, count: int) -> np.ndarray | None:
 
 def _make_room(folder: Path, new: Path) -> None:
     """Removes what was not used for longest, until all of it is within the bound."""
-    found = sorted((each for each in folder.glob("*.npy") if each != new), key=lambda each: each.stat().st_mtime)
+    kept = [each for each in folder.glob("*.npy") if each != new and not is_partial(each.name)]
+    found = sorted(kept, key=lambda each: each.stat().st_mtime)
     total = new.stat().st_size + sum(each.stat().st_size for each in found)
     for each in found:
         if total <= KEPT_BYTES:

@@ -30,7 +30,7 @@ def _of_swav(name: str) -> str | None:
 
 
 def _of_vit(name: str) -> str:
-    """torchvision's names of today, of those that its first files of transformers have."""
+    """Torchvision's names of today, of those that its first files of transformers have."""
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
