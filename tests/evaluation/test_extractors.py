@@ -22,6 +22,7 @@ from fmri_models.evaluation.extractors import (
     has_known_weights,
     load_extractor,
 )
+from fmri_models.evaluation.extractors.torch_networks import VisionTower, clip_vision, open_clip_vision
 from fmri_models.evaluation.extractors.weights_files import network_from, with_tensors
 from fmri_models.original_checkpoint import read_state
 
@@ -100,18 +101,48 @@ def test_a_layer_is_what_torchvision_itself_gives():
     torch.testing.assert_close(b1.of(network)(PICTURES), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_clips_layer_is_the_image_embedding():
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+SMALL_TOWER = VisionTower(image_size=28, width=32, layers=2, heads=2, embed_dim=16)
 
+
+def in_open_clips_layout(state):
+    """Weights of transformers' tower by open_clip's names."""
+    found = {
+        "class_embedding": state["vision_model.embeddings.class_embedding"],
+        "positional_embedding": state["vision_model.embeddings.position_embedding.weight"],
+        "conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
+        "proj": state["visual_projection.weight"].T,
+    }
+    parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+             "self_attn.out_proj": "attn.out_proj"}  # fmt: skip
+    for kind in ("weight", "bias"):
+        found[f"ln_pre.{kind}"] = state[f"vision_model.pre_layrnorm.{kind}"]
+        found[f"ln_post.{kind}"] = state[f"vision_model.post_layernorm.{kind}"]
+        for layer in range(SMALL_TOWER.layers):
+            theirs, ours = f"vision_model.encoder.layers.{layer}", f"transformer.resblocks.{layer}"
+            found |= {f"{ours}.{own}.{kind}": state[f"{theirs}.{name}.{kind}"] for name, own in parts.items()}
+            attention = [state[f"{theirs}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+            found[f"{ours}.attn.in_proj_{kind}"] = torch.cat(attention)
+    return {f"visual.{name}": value for name, value in found.items()}
+
+
+def test_clip_of_transformers_and_of_open_clip_are_one_network():
     torch.manual_seed(2)
-    network = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                         patch_size=14, image_size=28, projection_dim=16)
-    ).eval()  # fmt: skip
+    transformers, open_clip = EXTRACTORS["clip_vit_l14"].layouts.values()
+    network = clip_vision(SMALL_TOWER).eval()
     pixels = torch.randn(2, 3, 28, 28)
     with torch.inference_mode():
         expected = network(pixels).image_embeds
-        torch.testing.assert_close(NodeReader(network, "visual_projection")(pixels), expected)
+        torch.testing.assert_close(NodeReader(network, transformers.node)(pixels), expected)
+        state = in_open_clips_layout(network.state_dict()) | {"logit_scale": torch.ones(())}
+        other = with_tensors(open_clip_vision(SMALL_TOWER), state, open_clip.own_name, "CLIP", "file")
+        torch.testing.assert_close(NodeReader(other, open_clip.node)(pixels), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_of_timm_is_read_like_any_other():
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        network = timm.create_model("tf_efficientnet_lite0").eval()
+        assert NodeReader(network, "global_pool")(torch.zeros(2, 3, 64, 64)).shape == (2, 1280)
 
 
 def test_unknown_layers_are_sentences():

@@ -127,8 +127,8 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
         ("a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",),
         ("openai/clip-vit-large-patch14", "ViT-L-14", _OPEN_CLIP.repository),
         layouts={
-            _CLIP: Layout(networks.clip_vit_l14, "visual_projection", _of_clip),
-            _OPEN_CLIP: Layout(networks.open_clip_vit_l14, "", _of_open_clip),
+            _CLIP: Layout(networks.clip_vision, "visual_projection", _of_clip),
+            _OPEN_CLIP: Layout(networks.open_clip_vision, "", _of_open_clip),
         },
         preprocessing=Preprocessing(224, crop=224, mean=CLIP_MEAN, std=CLIP_STD),
     ),

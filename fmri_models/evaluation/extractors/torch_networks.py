@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,25 +37,51 @@ def vit_h14() -> nn.Module:
     return torchvision_models().vit_h_14(image_size=518)
 
 
-def clip_vit_l14() -> nn.Module:
-    """The vision tower of OpenAI's CLIP ViT-L/14 with its projection, of transformers."""
+@dataclass(frozen=True)
+class VisionTower:
+    """Sizes of a CLIP's vision tower, as its published weights have them; those of ViT-L/14 by default."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    embed_dim: int = 768
+
+
+def clip_vision(tower: VisionTower | None = None) -> nn.Module:
+    """The vision tower of an OpenAI CLIP with its projection, of transformers."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+    tower = tower or VisionTower()
     config = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14,
-        image_size=224, projection_dim=768,
-    )  # fmt: skip
+        hidden_size=tower.width,
+        intermediate_size=4 * tower.width,
+        num_hidden_layers=tower.layers,
+        num_attention_heads=tower.heads,
+        patch_size=tower.patch_size,
+        image_size=tower.image_size,
+        projection_dim=tower.embed_dim,
+        hidden_act="quick_gelu",
+    )
     return CLIPVisionModelWithProjection(config)
 
 
-def open_clip_vit_l14() -> nn.Module:
+def open_clip_vision(tower: VisionTower | None = None) -> nn.Module:
     """The same tower in open_clip's layout."""
     from open_clip.transformer import QuickGELU, VisionTransformer
 
+    tower = tower or VisionTower()
     return VisionTransformer(
-        image_size=224, patch_size=14, width=1024, layers=24, heads=16, mlp_ratio=4.0, output_dim=768,
+        image_size=tower.image_size,
+        patch_size=tower.patch_size,
+        width=tower.width,
+        layers=tower.layers,
+        heads=tower.heads,
+        mlp_ratio=4.0,
+        output_dim=tower.embed_dim,
         act_layer=QuickGELU,
-    )  # fmt: skip
+    )
 
 
 def fid_inception() -> nn.Module:
