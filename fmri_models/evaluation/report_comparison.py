@@ -280,10 +280,10 @@ def _hindrances(first_place: str, first: Report, place: str, report: Report) -> 
 
 def _other_test_trials(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """In what the test trials of two reports on the same table differ; empty where they are the same ones."""
-    both = [each.get("test_fingerprints") for each in (first, other)]
-    if all(both):
+    one, two = first.get("test_fingerprints"), other.get("test_fingerprints")
+    if one and two:
         # What a split is called is nobody's concern where its test trials are the same.
-        return "" if sorted(both[0].values()) == sorted(both[1].values()) else _named_splits(first, other)
+        return "" if sorted(one.values()) == sorted(two.values()) else _named_splits(first, other)
     named = [(each.get("split"), each.get("folds")) for each in (first, other)]
     return "" if named[0] == named[1] or None in (named[0][0], named[1][0]) else _named_splits(first, other)
 

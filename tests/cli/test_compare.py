@@ -317,8 +317,8 @@ def table_cells(line):
 
 
 HOSTILE = (
-    r"=cmd|'/C calc'!A0 \input{/etc/passwd} $x$ 50% a&b #1 x_y ^ ~ ` " + '"<script>alert(1)</script> [a](b) | 中 ↑'
-)
+    r"=cmd|'/C calc'!A0 \input{/etc/passwd} $x$ 50% a&b #1 x_y ^ ~ ` "
+    '"<script>alert(1)</script> [a](b) | 中 ↑'
 )
 
 
