@@ -49,7 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", metavar="DIR_OR_REPO", help="a pipeline, or a folder of folds")
     parser.add_argument("--data", metavar="DIR", help="the trial table")
     parser.add_argument("--images", metavar="DIR", help="reconstructions, named as their true pictures")
-    parser.add_argument("--truth", metavar="DIR", help="true pictures")
+    parser.add_argument("--embeddings", metavar="FILE.npy", help="decoded embeddings of a model that only retrieves")
+    parser.add_argument("--labels", metavar="FILE.csv", help="stimulus_id and label, of a model that only classifies")
+    parser.add_argument("--truth", metavar="DIR", help="true pictures; with the two above, a file as theirs")
     parser.add_argument("--protocol", metavar="NAME", help="which metrics (default: standard)")
     parser.add_argument("--weights", metavar="DIR", help="weights of the networks that measure, as they were published")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
@@ -90,11 +92,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    given = [name for name in ("model", "data", "images", "truth") if getattr(args, name) is not None]
-    if given not in (["model", "data"], ["images", "truth"]):
-        args.parser.error("give either --model and --data, or --images and --truth")
-    if given == ["images", "truth"]:
-        check_without(args, _OF_MODELS, "with --images nothing is decoded or drawn; they go with --model and --data")
+    given = [name for name in ("model", "data", "images", "embeddings", "labels", "truth") if getattr(args, name)]
+    if given not in (["model", "data"], ["images", "truth"], ["embeddings", "truth"], ["labels", "truth"]):
+        args.parser.error(
+            "give --model and --data, --images and --truth, --embeddings and --truth, or --labels and --truth"
+        )
+    if given[0] != "model":
+        reason = f"with --{given[0]} nothing is decoded or drawn; they go with --model and --data"
+        check_without(args, _OF_MODELS, reason)
+    if given[0] in ("embeddings", "labels"):
+        check_without(args, ("protocol", "without"), f"with --{given[0]} there is one way of measuring")
     from ..data.table import TrialTable
     from ..evaluation.protocols import get_protocol
 
@@ -107,7 +114,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     load_libraries()
     from ..evaluation.report_terminal import notes_text, results_table, warnings_text
 
-    if given == ["images", "truth"]:
+    if given[0] in ("embeddings", "labels"):
+        from ..evaluation.decoded_files import evaluate_embeddings, evaluate_labels
+
+        measure = evaluate_embeddings if given[0] == "embeddings" else evaluate_labels
+        report = measure(getattr(args, given[0]), args.truth, args.out, args.seed, args.overwrite)
+    elif given == ["images", "truth"]:
         from ..evaluation.images import evaluate_images
 
         report = evaluate_images(
@@ -141,7 +153,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print()
     if report.further_notes:
         print(notes_text(report))
-    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, grid.png, items.parquet, images/")
+    pictures = "" if given[0] in ("embeddings", "labels") else ", grid.png, images/"
+    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, items.parquet{pictures}")
     return {"out": args.out, "report": report.to_dict()}
 
 

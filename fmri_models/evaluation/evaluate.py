@@ -131,6 +131,11 @@ class Evaluation:
             folds = f" (fold {number + 1} of {len(saved)})" if len(saved) > 1 else ""
             with progress.phase(f"Loading the pipeline{folds}"):
                 pipeline = each.load()
+            if pipeline.image_generator is None:
+                raise FmriModelsError(
+                    f"{one_line(each.source)} has no image generator, so that it draws nothing to be measured; give it "
+                    "one, or measure what it decodes: `fmri-models evaluate --embeddings DECODED.npy --truth TRUE.npy`."
+                )
             drawing = self._drawing(pipeline, drawing)
             self._check_networks(pipeline, drawing)
             reference = None if beside is None else beside[number].load()

@@ -610,6 +610,31 @@ class FactorAccuracy(Metric):
         return None if labels is None else 1 / len(labels)
 
 
+# -------------------------------------------------------------------------------------------------------------- labels
+
+
+class LabelAccuracy(Metric):
+    """Whether a classifier names what was shown."""
+
+    name = "label_accuracy"
+    label = "label right"
+    description = "The predicted label is the true one."
+    bounds = _SHARE
+    # Labels need not be equally frequent, so that always the same answer can be above chance.
+    chance_is_upper_bound = False
+
+    @property
+    def needs(self) -> Need[tuple[np.ndarray, np.ndarray]]:
+        return FactorLabels("label")
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        shown, predicted = row[self.needs]
+        return torch.from_numpy((shown[i.numpy()] == predicted[j.numpy()]).astype(np.float64))
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        return Obstacle("labels are predicted by classifiers, and not seen in pictures")
+
+
 # ------------------------------------------------------------------------------------------------------------ by name
 
 METRICS: tuple[type[Metric], ...] = (
@@ -628,6 +653,7 @@ METRICS: tuple[type[Metric], ...] = (
     RetrievalOfImages,
     RetrievalOfResponses,
     FactorAccuracy,
+    LabelAccuracy,
 )
 """All that can be measured. A name is looked for from the first to the last, and notes speak of them in this order."""
 

@@ -27,7 +27,7 @@ def write_report(
     report: Report,
     scores: Scores,
     rows: Mapping[str, RowData],
-    truth: Tensor,
+    truth: Tensor | None,
     grid_rows: Sequence[str] | None = None,
     columns: int = 10,
 ) -> list[Path]:
@@ -42,7 +42,7 @@ def write_report(
         report: Of the scores; it is told the hash of its items and its folder.
         scores: Of all rows.
         rows: The pictures.
-        truth: (N, C, H, W) true picture of each item.
+        truth: (N, C, H, W) true picture of each item; None where there are no pictures, and then none is written.
         grid_rows: Rows of the grid below the shown pictures; all that have pictures if None.
         columns: Number of stimuli in the grid.
 
@@ -55,15 +55,19 @@ def write_report(
     out = Path(out)
     pictured = {name: row.images for name, row in rows.items() if row.images is not None}
     chosen = [name for name in (grid_rows or pictured) if name in pictured]
-    png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
+    png = None
+    if truth is not None:
+        png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
     with merged_folder(out, earlier_pictures) as partial:
-        save_pictures(partial / "images", truth, pictured, scores)
+        if truth is not None:
+            save_pictures(partial / "images", truth, pictured, scores)
         report.items_sha256, report.folder = save_items(scores, partial / ITEMS_FILE), out.absolute()
-        (partial / "grid.png").write_bytes(png)
-        (partial / "report.md").write_text(to_markdown(report), encoding="utf-8")
+        if png is not None:
+            (partial / "grid.png").write_bytes(png)
+        (partial / "report.md").write_text(to_markdown(report, png is not None), encoding="utf-8")
         (partial / "report.html").write_text(to_html(report, png), encoding="utf-8")
         report.save(partial / REPORT_FILE)
-    return [out / name for name in (*_FILES, "images")]
+    return [out / name for name in (*_FILES, "images") if png is not None or name not in ("grid.png", "images")]
 
 
 def check_report_folder(out: str | PathLike, overwrite: bool = False, pictures: Sequence[str | PathLike] = ()) -> None:

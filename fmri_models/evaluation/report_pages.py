@@ -16,15 +16,20 @@ from .report_tables import Table, tables
 _FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
 
 
-def to_markdown(report: Report) -> str:
-    """report.md."""
+def to_markdown(report: Report, has_grid: bool = True) -> str:
+    """report.md.
+
+    Args:
+        report: The report.
+        has_grid: Whether a grid.png lies beside it.
+    """
     protocol = report.protocol
     title = markdown_code(protocol.get("name")) + (" (not as published)" if protocol.get("deviations") else "")
     lines = [f"# Report: protocol {title}", "", markdown(protocol.get("description", ""))]
     if report.warnings:
         lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
     lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
-    lines += ["![Shown and reconstructed pictures](grid.png)", ""]
+    lines += ["![Shown and reconstructed pictures](grid.png)", ""] if has_grid else []
     for table in tables(report):
         lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]
     if notes := _notes(report):
@@ -48,8 +53,8 @@ def _markdown_cell(cell: str) -> str:
     return cell if _FIGURES.fullmatch(cell) else markdown(cell)
 
 
-def to_html(report: Report, grid_png: bytes) -> str:
-    """report.html: one file without any link to elsewhere."""
+def to_html(report: Report, grid_png: bytes | None) -> str:
+    """report.html: one file without any link to elsewhere; without a grid where there are no pictures."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -63,7 +68,7 @@ def to_html(report: Report, grid_png: bytes) -> str:
         tables=tables(report),
         notes=_notes(report),
         warnings_title=WARNINGS_TITLE,
-        grid=Markup(base64.b64encode(grid_png).decode("ascii")),
+        grid=None if grid_png is None else Markup(base64.b64encode(grid_png).decode("ascii")),
     )
 
 

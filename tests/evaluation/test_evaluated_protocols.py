@@ -1,4 +1,4 @@
-"""Protocols on a trained pipeline: imagery, sessions, averaged repetitions, low-level pictures, what was learned from."""
+"""Protocols on a trained pipeline: imagery, sessions, averaged repetitions, low-level pictures."""
 
 import json
 import shutil

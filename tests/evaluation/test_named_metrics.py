@@ -25,6 +25,7 @@ from fmri_models.evaluation.named_metrics import METRICS, Metric, Mse, get_metri
 from fmri_models.evaluation.protocols import PROTOCOLS
 
 NAMES = (
+    "label_accuracy",
     "pixcorr",
     "ssim",
     "ssim_uniform",
@@ -159,7 +160,7 @@ class Brightness(Metric):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_of_successes_and_no_others_say_that_they_are(name):
-    shares = ("pairwise_", "identification_", "two_way_", "n_way_", "retrieval_", "factor_accuracy_")
+    shares = ("pairwise_", "identification_", "two_way_", "n_way_", "retrieval_", "factor_accuracy_", "label_")
     assert (get_metric(name).bounds == (0, 1)) == name.startswith(shares)
 
 
