@@ -46,7 +46,7 @@ class TestedDifference:
 
     Args:
         difference: Paired, on the stimuli that both have.
-        p: Two-sided, by flipping signs; None with fewer than five stimuli.
+        p: Two-sided, by flipping signs; None where there is no interval either.
         p_holm: That holds for all tests of the comparison together.
     """
 
@@ -316,7 +316,10 @@ def _tested(
     difference = paired_difference(values, others, ids, higher, bounds=bounds, widening=widening)
     if difference is None:
         return None
-    return TestedDifference(difference, sign_flip_test(values, others, ids, widening))
+    # Differences that are all the same, as those of one figure for a whole set, tell nothing of how far others scatter.
+    return TestedDifference(
+        difference, None if difference.ci95 is None else sign_flip_test(values, others, ids, widening)
+    )
 
 
 def _corrected(found: Mapping[str, Mapping[str, TestedDifference]]) -> dict[str, dict[str, TestedDifference]]:
