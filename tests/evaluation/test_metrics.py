@@ -310,3 +310,26 @@ def test_n_way_of_undefined_settings_is_refused():
             n_way_accuracy(logits, target, n_way, top_k)
     with pytest.raises(FmriModelsError, match="target"):
         n_way_accuracy(logits, torch.tensor([0, 5]), 3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
+@pytest.mark.parametrize("chunk_size", [None, 5, 64])
+def test_correlations_lose_no_digits_however_the_first_features_are(offset, chunk_size):
+    one, other = torch.randn(2, 6, 640, generator=torch.Generator().manual_seed(4)).double()
+    other += one
+    # The first features are far from the others, and all are far from zero.
+    one[:, :5] += 300
+    other[:2, :64] -= 50
+    one, other = one + offset, other - offset
+    expected = np.corrcoef(one, other)[:6, 6:]
+    np.testing.assert_allclose(
+        correlation_matrix(one, other, chunk_size).numpy(), expected, atol=1e-11 + 1e-15 * offset
+    )
+
+
+def test_correlations_of_whole_numbers_and_of_half_precision():
+    one, other = torch.randint(0, 255, (2, 5, 40), generator=torch.Generator().manual_seed(4)).byte()
+    expected = np.corrcoef(one.double(), other.double())[:5, 5:]
+    for dtype in (torch.uint8, torch.int64, torch.float16, torch.bfloat16):
+        found = correlation_matrix(one.to(dtype), other.to(dtype))
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
