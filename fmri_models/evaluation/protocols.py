@@ -199,7 +199,7 @@ DEFAULT_PROTOCOL = "standard"
 
 # What every report of pictures has.
 PIXELS = ("pixcorr", "ssim", "mse", "pairwise_pixcorr", "identification_top1")
-# The eight columns of tables on the Natural Scenes Dataset, less the two of pixels.
+# Of the eight columns of tables on the Natural Scenes Dataset those that are not of pixels.
 _OF_NETWORKS = (
     "two_way_alexnet2",
     "two_way_alexnet5",
@@ -266,8 +266,16 @@ PROTOCOLS = {
         Protocol(
             "brain-diffuser",
             "Brain-Diffuser on the Natural Scenes Dataset: pixels at 425 (bicubic, antialiased, as Pillow resizes), "
-            "one candidate. Networks see what their extractors prepare; the published code showed 224 pixels to all.",
-            (*PIXELS, *_OF_NETWORKS),
+            "224 pixels for every network, the first weights of EfficientNet-B1, one candidate.",
+            (
+                *PIXELS,
+                "two_way_alexnet2_224",
+                "two_way_alexnet5_224",
+                "two_way_inception_v3_224",
+                "two_way_clip_vit_l14",
+                "distance_efficientnet_b1_v1_224",
+                "distance_swav_resnet50",
+            ),
             resolution=425,
             interpolation="bicubic",
             antialias=True,
@@ -282,6 +290,27 @@ PROTOCOLS = {
             (*PIXELS, "two_way_alexnet2", "two_way_alexnet5", "two_way_inception_v3", "two_way_clip_vit_l14"),
             distractors="reconstruction",
             test_pictures=(982,),
+            candidates=1,
+            samples=5,
+        ),
+        Protocol(
+            "mind-vis",
+            "MinD-Vis on Generic Object Decoding: 50-way and 100-way classification by the classes that a ViT-H/14 "
+            "sees in the shown pictures (exact expectation instead of 1,000 draws), identification by pixels, and FID "
+            "of the first 64 features. Published scores are means over five pictures of each response; higher ones "
+            "are the best of five.",
+            (
+                "n_way_50_top1_vit_h14",
+                "n_way_100_top1_vit_h14",
+                "fid_inception_fid64",
+                "pixcorr",
+                "ssim",
+                "ssim_uniform",
+                "mse",
+                "pairwise_pixcorr",
+                "identification_top1",
+            ),
+            test_pictures=(50,),
             candidates=1,
             samples=5,
         ),
