@@ -38,7 +38,7 @@ BASE = Part(
 EXTRAS = {
     "demo": Part("timm, EfficientNet-Lite0, onnxruntime and Open-NSFW for the report", 75, 160, 0.2),
     "space": Part("Gradio, nilearn and Matplotlib", 75, 200, 0.2),
-    "dev": Part("pytest, ruff, mypy, import-linter, playwright, a Jupyter kernel", 115, 360, 0.4),
+    "dev": Part("pytest, ruff, mypy, import-linter, playwright, a Jupyter kernel, pycocoevalcap", 220, 500, 0.6),
     "docs": Part("MkDocs", 25, 65, 0.1),
 }
 

@@ -49,6 +49,7 @@ def test_mindvis_says_where_the_original_is_from(repository: Path, tmp_path: Pat
     assert "git clone https://github.com/zjc062/mind-vis" in finished.stderr
 
 
+@pytest.mark.slow
 def test_evaluation(repository: Path, tmp_path: Path):
     out = tmp_path / "evaluation.json"
     command = [*python(), str(repository / "benchmarks/evaluation.py"), "--quick", "--out", str(out), "--repeats", "1"]

@@ -87,6 +87,7 @@ def test_it_computes_in_what_was_asked_for(name):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @EACH
 def test_the_report_has_measured_these_pictures(loaded, pictures, name):
     truth = shown(loaded[name][1])
@@ -96,6 +97,7 @@ def test_the_report_has_measured_these_pictures(loaded, pictures, name):
     assert ssim(truth, pictures[name]) == pytest.approx(measured["ssim"]["value"], abs=_NUMERICAL)
 
 
+@pytest.mark.slow
 @EACH
 def test_exchanged_brains_give_other_pictures(loaded, pictures, name):
     """The figures come from the brain, not from pictures that are alike."""

@@ -26,6 +26,7 @@ THIRD_PARTY = {
     "openai/clip-vit-large-patch14",
     "pscotti/mindeyev2",
     "pscotti/naturalscenesdataset",
+    "timm/vit_large_patch14_clip_224.openai",
     "shi-labs/versatile-diffusion",
     "stabilityai/sd-vae-ft-mse",
     "stabilityai/stable-diffusion-2",

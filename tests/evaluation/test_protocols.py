@@ -103,22 +103,29 @@ def test_what_is_left_out_is_said():
 
 
 def test_networks_that_cannot_be_had_are_named_before_the_work(monkeypatch):
-    from fmri_models.evaluation import features
+    from fmri_models.evaluation import extractors
 
-    def check(name):
+    def check(name, weights=None):
         if name != "efficientnet_b1":
             raise FmriModelsError(f"The weights of {name} are not here.")
 
-    monkeypatch.setattr(features, "check_extractor", check)
-    protocol = get_protocol("brain-diffuser")
+    monkeypatch.setattr(extractors, "check_weights", check)
+    protocol = get_protocol("mindeye-982")
     with pytest.raises(FmriModelsError) as caught:
-        protocol.check_names()
+        protocol.check_available()
     assert "measures by 5 networks that can't be had here (alexnet2: The weights of alexnet2" in str(caught.value)
     assert "--without unavailable" in str(caught.value)
-    protocol.check_names(given=["alexnet2", "alexnet5", "inception_v3", "clip_vit_l14", "swav_resnet50"])
+    protocol.check_available(given=["alexnet2", "alexnet5", "inception_v3", "clip_vit_l14", "swav_resnet50"])
     assert protocol.without(["unavailable"]).extractors == ["efficientnet_b1"]
-    protocol.without(["unavailable"]).check_names()
+    protocol.without(["unavailable"]).check_available()
     assert protocol.without(["unavailable"], given=["alexnet2"]).extractors == ["alexnet2", "efficientnet_b1"]
+
+
+def test_a_folder_of_weights_makes_networks_available(tmp_path):
+    protocol = get_protocol("kamitani")
+    assert protocol.without(["unavailable"]).extractors == []
+    (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"there")
+    assert protocol.without(["unavailable"], weights=tmp_path).extractors == ["alexnet2", "alexnet5"]
 
 
 def test_how_a_model_was_tested_otherwise_than_published():

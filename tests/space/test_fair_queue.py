@@ -98,6 +98,7 @@ def until(is_so: Callable[[], bool], seconds: float = 20) -> bool:
     return is_so()
 
 
+@pytest.mark.slow
 def test_one_visitor_has_a_few_calls_waiting_and_the_next_gets_a_picture(
     page: Page, decoder: Decoder, slow: Slow
 ) -> None:
