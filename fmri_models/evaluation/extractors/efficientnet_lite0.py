@@ -74,11 +74,23 @@ class EfficientNetLite0:
             return self.network.forward_head(features, pre_logits=True).float()
 
 
+class EfficientNetLite0Classes(EfficientNetLite0):
+    """The values of the 1,000 classes of ImageNet by the same network, for n-way accuracy."""
+
+    name = "efficientnet_lite0_classes"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.logits(images).float()
+
+    def described(self) -> dict[str, str]:
+        return {**super().described(), "layer": "classifier"}
+
+
 class InstalledEfficientNetLite0(NamedExtractor):
     """[`EfficientNetLite0`] as an entry of the table of extractors; its weights are those of the installed package."""
 
     def load(self, folder: str | PathLike | None = None) -> EfficientNetLite0:
-        return EfficientNetLite0()
+        return EfficientNetLite0Classes() if self.name == EfficientNetLite0Classes.name else EfficientNetLite0()
 
     def check(self, folder: str | PathLike | None = None) -> None:
         _installed_weights()

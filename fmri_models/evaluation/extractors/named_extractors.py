@@ -12,6 +12,7 @@ from ...names import did_you_mean
 from . import torch_networks as networks
 from .efficientnet_lite0 import InstalledEfficientNetLite0
 from .feature_extractor import FeatureExtractor, NamedExtractor
+from .lpips_network import PublishedLpips
 from .onnx_networks import InstalledOnnx
 from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from .published_extractor import Layout, PublishedExtractor
@@ -44,6 +45,7 @@ def _of_open_clip(name: str) -> str | None:
     return name.removeprefix("visual.") if name.startswith("visual.") else None
 
 
+_EFFICIENTNET_LITE0 = ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",)
 _ALEXNET = _of_torchvision("alexnet-owt-7be5be79.pth")
 _INCEPTION = _of_torchvision("inception_v3_google-0cc3c7bd.pth")
 _EFFICIENTNET_B1 = _of_torchvision("efficientnet_b1-c27df63c.pth")
@@ -97,9 +99,8 @@ def _table(*extractors: NamedExtractor) -> dict[str, NamedExtractor]:
 
 
 EXTRACTORS: dict[str, NamedExtractor] = _table(
-    InstalledEfficientNetLite0(
-        "efficientnet_lite0", ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",)
-    ),
+    InstalledEfficientNetLite0("efficientnet_lite0", _EFFICIENTNET_LITE0),
+    InstalledEfficientNetLite0("efficientnet_lite0_classes", _EFFICIENTNET_LITE0),
     # Yahoo's thin ResNet-50: trained on ImageNet and then on photographs that are fit to be seen at work, or not.
     InstalledOnnx(
         "open_nsfw_resnet50",
@@ -121,6 +122,7 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
     ),
     _ALEXNET_2,
     _ALEXNET_5,
+    PublishedLpips("lpips_alexnet", _ALEXNET_2.known_sha256, has_many_features=True, backbone=_ALEXNET),
     _INCEPTION_V3,
     PublishedExtractor(
         "clip_vit_l14",
