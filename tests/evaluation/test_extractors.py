@@ -42,6 +42,8 @@ NODES = {
     "alexnet5_224": ((256, 13, 13), 224),
     "inception_v3_224": ((2048, 1, 1), 224),
     "efficientnet_b1_v1_224": ((1280, 1, 1), 224),
+    "swav_resnet50_224": ((2048, 1, 1), 224),
+    "clip_vit_l14_224": ((768,), 224),
 }
 PICTURES = torch.rand(3, 3, 20, 30, generator=torch.Generator().manual_seed(0))
 
@@ -194,6 +196,17 @@ def test_tensorflows_pixels_lie_half_a_pixel_off():
     ramp = torch.arange(10.0).div(10).expand(1, 3, 10, 10)
     found = Preprocessing(25, "tensorflow", square=True, mean=(0, 0, 0), std=(1, 1, 1))(ramp)
     torch.testing.assert_close(found[0, 0, 3], (torch.arange(25) * 0.4).clamp(max=9) / 10)
+
+
+def test_brain_diffusers_networks_see_what_pillow_makes():
+    pictures = (PICTURES * 255).round() / 255
+    preprocessing = EXTRACTORS["alexnet2_224"].preprocessing
+    found = Preprocessing(12, antialias=True, square=True, mean=(0, 0, 0), std=(1, 1, 1))(pictures)
+    pillow = [v2.functional.resize(v2.functional.to_pil_image(each), [12, 12]) for each in pictures]
+    expected = torch.stack([v2.functional.pil_to_tensor(each) for each in pillow]) / 255
+    # Pillow rounds to 8 bits after each direction.
+    torch.testing.assert_close(found, expected, atol=1.5 / 255, rtol=0)
+    assert (preprocessing.antialias, preprocessing.square, preprocessing.size) == (True, True, 224)
 
 
 def test_descriptions_tell_preprocessings_apart():

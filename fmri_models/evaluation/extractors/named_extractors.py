@@ -5,6 +5,7 @@ The weights of two come with packages of the extra `demo`; those of the others a
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from os import PathLike
 
 from ...errors import FmriModelsError
@@ -92,6 +93,24 @@ _FID_64 = PublishedExtractor(
     layouts={_FID_INCEPTION: Layout(networks.fid_inception, "maxpool1.1.mean")},
     preprocessing=Preprocessing(299, "tensorflow", square=True, mean=(128 / 255,) * 3, std=(128 / 255,) * 3),
 )
+_CLIP_VIT_L14 = PublishedExtractor(
+    "clip_vit_l14",
+    ("a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",),
+    ("openai/clip-vit-large-patch14", "ViT-L-14", _OPEN_CLIP.repository),
+    layouts={
+        _CLIP: Layout(networks.clip_vision, "visual_projection", _of_clip),
+        _OPEN_CLIP: Layout(networks.open_clip_vision, "", _of_open_clip),
+    },
+    preprocessing=Preprocessing(224, crop=224, mean=CLIP_MEAN, std=CLIP_STD),
+)
+_SWAV_RESNET50 = PublishedExtractor(
+    "swav_resnet50",
+    (),
+    layouts={_SWAV: Layout(networks.swav_resnet50, "avgpool", _of_swav)},
+    preprocessing=Preprocessing(224),
+)
+# What Brain-Diffuser's evaluation gives to every network: Pillow's resizing, which antialiases.
+_OF_BRAIN_DIFFUSER = Preprocessing(224, antialias=True, square=True)
 
 
 def _table(*extractors: NamedExtractor) -> dict[str, NamedExtractor]:
@@ -124,24 +143,10 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
     _ALEXNET_5,
     PublishedLpips("lpips_alexnet", _ALEXNET_2.known_sha256, has_many_features=True, backbone=_ALEXNET),
     _INCEPTION_V3,
-    PublishedExtractor(
-        "clip_vit_l14",
-        ("a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",),
-        ("openai/clip-vit-large-patch14", "ViT-L-14", _OPEN_CLIP.repository),
-        layouts={
-            _CLIP: Layout(networks.clip_vision, "visual_projection", _of_clip),
-            _OPEN_CLIP: Layout(networks.open_clip_vision, "", _of_open_clip),
-        },
-        preprocessing=Preprocessing(224, crop=224, mean=CLIP_MEAN, std=CLIP_STD),
-    ),
+    _CLIP_VIT_L14,
     _EFFICIENTNET,
     _EFFICIENTNET_V1,
-    PublishedExtractor(
-        "swav_resnet50",
-        (),
-        layouts={_SWAV: Layout(networks.swav_resnet50, "avgpool", _of_swav)},
-        preprocessing=Preprocessing(224),
-    ),
+    _SWAV_RESNET50,
     PublishedExtractor(
         "vit_h14",
         ("80465313",),
@@ -151,11 +156,13 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
     ),
     _FID_64,
     _FID_64.otherwise("inception_fid2048", layouts={_FID_INCEPTION: Layout(networks.fid_inception, "avgpool")}),
-    # Brain-Diffuser gives 224 pixels to every network.
-    _ALEXNET_2.otherwise("alexnet2_224", preprocessing=Preprocessing(224)),
-    _ALEXNET_5.otherwise("alexnet5_224", preprocessing=Preprocessing(224)),
-    _INCEPTION_V3.otherwise("inception_v3_224", preprocessing=Preprocessing(224)),
-    _EFFICIENTNET_V1.otherwise("efficientnet_b1_v1_224", preprocessing=Preprocessing(224)),
+    *(
+        each.otherwise(f"{each.name}_224", preprocessing=_OF_BRAIN_DIFFUSER)
+        for each in (_ALEXNET_2, _ALEXNET_5, _INCEPTION_V3, _EFFICIENTNET_V1, _SWAV_RESNET50)
+    ),
+    _CLIP_VIT_L14.otherwise(
+        "clip_vit_l14_224", preprocessing=replace(_OF_BRAIN_DIFFUSER, mean=CLIP_MEAN, std=CLIP_STD)
+    ),
 )
 """Name in metrics to extractor."""
 
