@@ -13,6 +13,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.extractors import (
     EXTRACTORS,
     Layout,
+    MissingWeightsError,
     NetworkExtractor,
     NodeReader,
     Preprocessing,
@@ -276,11 +277,14 @@ def test_weights_that_are_nowhere_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(FmriModelsError) as without:
         check_weights("alexnet2")
     assert "alexnet-owt-7be5be79.pth" in str(without.value) and "--weights" in str(without.value)
+    assert isinstance(without.value, MissingWeightsError) and without.value.files == "alexnet-owt-7be5be79.pth"
     assert "HF_HUB_OFFLINE is set" in str(without.value) and str(without.value).count(". ") == 0
     with pytest.raises(FmriModelsError, match=r"has no such file.*give that with --weights"):
         check_weights("clip_vit_l14", tmp_path)
     with pytest.raises(FmriModelsError, match="There is no folder"):
         check_weights("alexnet2", tmp_path / "absent")
+    with pytest.raises(FmriModelsError, match="There is no folder"):
+        load_extractor("efficientnet_lite0", tmp_path / "absent")
     # No network: a server that is not there is named, and nothing is left of the try.
     monkeypatch.setattr("fmri_models.evaluation.extractors.weights_files.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(FmriModelsError, match=r"none can be fetched now \(https://127\.0\.0\.1:9"):

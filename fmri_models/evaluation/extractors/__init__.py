@@ -14,7 +14,7 @@ from .network_extractor import NetworkExtractor, NodeReader
 from .onnx_networks import InstalledOnnx, OnnxReader
 from .preprocessing import Preprocessing
 from .published_extractor import Layout, PublishedExtractor
-from .weights_files import WeightsFile
+from .weights_files import MissingWeightsError, WeightsFile
 
 __all__ = [
     "EXTRACTORS",
@@ -24,6 +24,7 @@ __all__ = [
     "FeatureExtractor",
     "InstalledOnnx",
     "Layout",
+    "MissingWeightsError",
     "NamedExtractor",
     "NetworkExtractor",
     "NodeReader",

@@ -17,7 +17,7 @@ from .lpips_network import PublishedLpips
 from .onnx_networks import InstalledOnnx
 from .preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from .published_extractor import Layout, PublishedExtractor
-from .weights_files import WeightsFile
+from .weights_files import WeightsFile, check_folder
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 
@@ -178,6 +178,7 @@ def load_extractor(name: str, weights: str | PathLike | None = None) -> FeatureE
         FmriModelsError: There is none of that name, what it needs is not installed, or its weights can't be had.
     """
     check_extractor(name)
+    check_folder(weights)
     return EXTRACTORS[name].load(weights)
 
 
@@ -205,6 +206,7 @@ def check_weights(name: str, weights: str | PathLike | None = None) -> None:
         FmriModelsError: Says which file is missing, where it was looked for, and what to do.
     """
     check_extractor(name)
+    check_folder(weights)
     EXTRACTORS[name].check(weights)
 
 

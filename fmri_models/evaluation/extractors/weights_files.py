@@ -78,6 +78,29 @@ class WeightsFile:
         return cache_folder() / "extractors" / self.file
 
 
+class MissingWeightsError(FmriModelsError):
+    """Weights that can't be had.
+
+    Args:
+        files: Names of the files, in words.
+        message: What was looked for where, and what to do.
+    """
+
+    def __init__(self, files: str, message: str) -> None:
+        super().__init__(message)
+        self.files = files
+
+
+def check_folder(folder: str | PathLike | None) -> None:
+    """Refuses a folder of weights that is not there.
+
+    Raises:
+        FmriModelsError: It is no folder.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise FmriModelsError(f"There is no folder {one_line(folder)}; give one with weights of networks (--weights).")
+
+
 def find_weights(name: str, files: tuple[WeightsFile, ...], folder: str | PathLike | None) -> tuple[WeightsFile, Path]:
     """The first of several files that can be had: in a folder, in what was fetched before, or where it is published.
 
@@ -87,10 +110,9 @@ def find_weights(name: str, files: tuple[WeightsFile, ...], folder: str | PathLi
         folder: Of the user; None for none.
 
     Raises:
-        FmriModelsError: None of them can be had; says which, where they were looked for, and what to do.
+        MissingWeightsError: None of them can be had; says which, where they were looked for, and what to do.
     """
-    if folder is not None and not Path(folder).is_dir():
-        raise FmriModelsError(f"There is no folder {one_line(folder)}; give one with weights of networks (--weights).")
+    check_folder(folder)
     for each in files:
         if folder is not None and (path := Path(folder) / each.file).is_file():
             return each, path
@@ -106,10 +128,11 @@ def find_weights(name: str, files: tuple[WeightsFile, ...], folder: str | PathLi
             refusals.append(f"{each.place}: {one_line(error or type(error).__name__, 100)}")
     named = " or ".join(each.file for each in files)
     looked = "no folder was given with --weights" if folder is None else f"{one_line(folder)} has no such file"
-    raise FmriModelsError(
+    raise MissingWeightsError(
+        named,
         f"The network {name} needs its weights, {named}: {looked}, none was fetched before, and none can be fetched "
         f"now ({'; '.join(refusals)}); put the file into a folder and give that with --weights, or choose a protocol "
-        f"without {name}."
+        f"without {name}.",
     )
 
 
