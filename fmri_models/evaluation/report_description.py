@@ -95,6 +95,23 @@ def notes_on_imagery(tested: Sequence[SubjectRows]) -> list[str]:
     ]
 
 
+def notes_on_sessions(tested: Sequence[SubjectRows], exchange_within: str | None) -> list[str]:
+    """A sentence where each test stimulus is of one session alone, and p does not allow for what that has in common."""
+    if exchange_within is not None:
+        return []
+    for each in tested:
+        trials = each.held_out.trials
+        pairs = set(zip(trials.stimulus_ids.tolist(), trials.sessions.tolist(), strict=True))
+        stimuli, sessions = ({pair[place] for pair in pairs} for place in (0, 1))
+        # Where each session has one stimulus there is nothing that could be exchanged inside it.
+        if len(pairs) > len(stimuli) or not 1 < len(sessions) < len(stimuli):
+            return []
+    return [
+        "Each test stimulus was shown in one session alone: where pictures of a session are alike, p may be small "
+        "because responses of a session are, too; --permute-within session allows for that."
+    ]
+
+
 def described_model(
     name: str,
     pipeline: FmriToImagePipeline,

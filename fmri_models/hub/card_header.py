@@ -96,7 +96,7 @@ def _eval_results(report: Report) -> list[EvalResult]:
             metric_type=info.name,
             metric_name=info.label,
             metric_value=found["value"],
-            metric_args={"protocol": report.protocol.get("name"), "ci95": found.get("ci95"), "n": found.get("n")}
+            metric_args={"protocol": report.protocol_title, "ci95": found.get("ci95"), "n": found.get("n")}
             | ({"warnings": report.warnings} if report.warnings else {}),
         )
         for info, found in measured.items()

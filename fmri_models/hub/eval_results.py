@@ -47,7 +47,7 @@ def _notes(report: Report, found: dict) -> str:
     """What a figure of brain decoding has to be read with."""
     notes = ["simulated brain activity"] if report.data.get("simulated") else []
     notes += [WARNINGS_TITLE[0].lower() + WARNINGS_TITLE[1:]] if report.warnings else []
-    notes += [f"protocol {one_line(report.protocol.get('name'), 100)}", "row brain"]
+    notes += [f"protocol {one_line(report.protocol_title, 100)}", "row brain"]
     if interval := found.get("ci95"):
         notes.append(f"95 % interval {interval[0]:.4g} to {interval[1]:.4g}")
     return "; ".join([*notes, f"{found['n']} items"] if found.get("n") is not None else notes)

@@ -207,3 +207,24 @@ def test_no_pattern_is_decoded_and_no_condition_drawn_twice(workplace, tmp_path,
         evaluate(workplace / "model", workplace / "data", tmp_path / "out", name, "curve")
     assert len(decoded) == len(set(decoded)) > 6
     assert len(drawn) == len(set(drawn)) > 6
+
+
+def test_where_sessions_have_pictures_of_their_own_a_note_points_to_the_right_test(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (36, 12, 12), dtype=np.uint8)
+    ids, weights = [f"p{index:02d}" for index in range(36)], rng.normal(size=(144, 30)) / 12
+    betas = (pictures.reshape(36, -1) / 255 - 0.5) @ weights
+    with TrialTableWriter(tmp_path / "data", name="sessions") as writer:
+        writer.add_stimuli({"stimulus_id": name, "image": each} for name, each in zip(ids, pictures, strict=True))
+        for part, chosen in (("train", slice(0, 24)), ("test", slice(24, 36))):
+            sessions = np.resize([1, 2, 3], chosen.stop - chosen.start).tolist()
+            writer.add_trials("subj01", part, ids[chosen], betas[chosen], sessions=sessions)
+    recipe = ["generator=pixels", "targets=[latents]", f"data={tmp_path / 'data'}", f"out={tmp_path / 'model'}"]
+    train(load_recipe("linear", recipe))
+    options = {"rows": ONLY_BRAIN, "overwrite": True}
+    place = (tmp_path / "model", tmp_path / "data", tmp_path / "out", "small_pictures")
+    among_all = evaluate(*place, **options)
+    assert any("--permute-within session allows for that" in note for note in among_all.notes)
+    inside = evaluate(*place, **options, exchange_within="session")
+    assert not any("--permute-within" in note for note in inside.notes)
+    assert inside.permutation["mse"]["n"] == 200
