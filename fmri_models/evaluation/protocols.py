@@ -208,6 +208,15 @@ _OF_NETWORKS = (
     "distance_efficientnet_b1",
     "distance_swav_resnet50",
 )
+# The same as Brain-Diffuser's evaluation showed pictures to all of them.
+_OF_NETWORKS_AT_224 = (
+    "two_way_alexnet2_224",
+    "two_way_alexnet5_224",
+    "two_way_inception_v3_224",
+    "two_way_clip_vit_l14_224",
+    "distance_efficientnet_b1_v1_224",
+    "distance_swav_resnet50_224",
+)
 _RETRIEVAL = ("retrieval_query_brain_top1", "retrieval_query_image_top1")
 
 PROTOCOLS = {
@@ -266,16 +275,8 @@ PROTOCOLS = {
         Protocol(
             "brain-diffuser",
             "Brain-Diffuser on the Natural Scenes Dataset: pixels at 425 (bicubic, antialiased, as Pillow resizes), "
-            "224 pixels for every network, the first weights of EfficientNet-B1, one candidate.",
-            (
-                *PIXELS,
-                "two_way_alexnet2_224",
-                "two_way_alexnet5_224",
-                "two_way_inception_v3_224",
-                "two_way_clip_vit_l14",
-                "distance_efficientnet_b1_v1_224",
-                "distance_swav_resnet50",
-            ),
+            "224 pixels for every network, one candidate.",
+            (*PIXELS, *_OF_NETWORKS_AT_224),
             resolution=425,
             interpolation="bicubic",
             antialias=True,
