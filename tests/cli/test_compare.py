@@ -239,12 +239,14 @@ def test_differences_are_tested_and_corrected_for_their_number(folder, capsys):
     assert re.search(r"metric +difference +95 % interval +p +p \(Holm\) +n", out)
     result = json.loads(compared(folder, capsys, "--json")[1])
     found = result["differences_from_first"]["bad"]
-    # What does not differ at all has none.
-    tested = {metric: each for metric, each in found.items() if each["p"] is not None}
-    p = [each["p"] for each in tested.values()]
+    p = [each["p"] for each in found.values() if each["p"] is not None]
+    # Differences that are the same for all stimuli have neither interval nor p.
+    assert all((each["p"] is None) == (each["ci95"] is None) == (each["p_holm"] is None) for each in found.values())
+    assert len(p) >= 4
     # 12 stimuli have 4096 signs, and the least p is that of two of them.
     assert found["mse"]["p"] == 2 / 4096 and found["mse"]["difference"] < 0
-    assert all(each["p"] <= each["p_holm"] <= min(1, each["p"] * len(p) + 1e-12) for each in tested.values())
+    tested = [each for each in found.values() if each["p"] is not None]
+    assert all(each["p"] <= each["p_holm"] <= min(1, each["p"] * len(p) + 1e-12) for each in tested)
     assert found["mse"]["p_holm"] == pytest.approx(2 / 4096 * len(p))
 
 
