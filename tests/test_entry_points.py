@@ -117,6 +117,7 @@ assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & 
     )
 
 
+@pytest.mark.slow
 def test_a_package_is_used_like_what_comes_with_this_one(run):
     trained = run(
         "\n".join(

@@ -77,6 +77,7 @@ def test_command_answers_in_an_empty_folder(installed: Path, tmp_path: Path, arg
     assert finished.stdout.startswith("usage: fmri-models")
 
 
+@pytest.mark.slow
 def test_shipped_files_are_those_of_the_wheel(installed: Path, tmp_path: Path, repository: Path) -> None:
     program = """
 from pathlib import Path
@@ -139,7 +140,13 @@ def test_version_is_stated_once(wheel: Path, repository: Path) -> None:
 def test_lower_bounds_are_the_versions_that_the_smoke_test_installs(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    required = [Requirement(text) for text in [*project["dependencies"], *extras["demo"], *extras["space"]]]
+    required = [
+        Requirement(text)
+        for text in [
+            *project["dependencies"],
+            *(each for name in ("demo", "space", "captions", "lpips") for each in extras[name]),
+        ]
+    ]
     lower_bounds = {
         (canonicalize_name(requirement.name), Version(specifier.version))
         for requirement in required

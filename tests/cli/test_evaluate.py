@@ -116,6 +116,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
 def test_a_model_by_its_name_on_the_hub_keeps_to_the_test_trials_of_its_training(workplace, tmp_path, repository):
     pytest.importorskip("starlette")
     from tests.hub.loopback_hub import running

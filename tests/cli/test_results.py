@@ -243,6 +243,7 @@ def shell(command, folder):
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_streams_that_are_closed(workplace, option):
     closed = shell(f"fm data info data {option} >&-", workplace)

@@ -125,6 +125,7 @@ def test_all_splits_share_one_matrix(table_path: Path, own_cache: Path) -> None:
     assert len(list((own_cache / "matrices").glob("*/*/values.npy"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's own peak memory as Linux counts it")
 def test_betas_are_never_in_memory_whole(tmp_path: Path) -> None:
     rows, voxels = 6000, 5000

@@ -196,6 +196,7 @@ def shape(name, colour, ground=0):
     return np.where(SHAPES[name](y, x)[..., None], np.array(colour), ground).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ground", [0, 128])
 def test_shapes_of_other_colours_are_other_pictures(ground):
     pictures = {f"{name}_{key}": shape(name, colour, ground) for name in SHAPES for key, colour in COLOURS.items()}

@@ -202,6 +202,7 @@ def warned(caplog, data, out, *overrides):
     return caplog.text
 
 
+@pytest.mark.slow
 def test_an_initial_model_brings_along_what_it_has_learned_from(workplace, tmp_path, caplog):
     data, start = workplace / "data", f"initial_model={workplace / 'model'}"
     table = TrialTable.open(data)

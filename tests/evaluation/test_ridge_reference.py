@@ -31,6 +31,7 @@ def pictures(folder: Path, row: str, ids: list[str]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(folder / "images" / row / file_name(each, ".png"))) for each in ids])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["few stimuli", "many stimuli", "stimuli in every run"])
 def test_the_row_ridge_shows_the_pictures_of_the_recipe_linear(
     design: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

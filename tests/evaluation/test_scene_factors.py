@@ -78,6 +78,7 @@ def test_default_names_factors_of_true_pictures(held_out):
         assert accuracy(predicted, factors, name) >= 0.95
 
 
+@pytest.mark.slow
 def test_default_names_factors_of_autoencoded_pictures(held_out):
     images, factors = held_out
     generator = EmbeddedImageGenerator.from_assets()

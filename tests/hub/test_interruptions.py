@@ -100,6 +100,7 @@ def until(condition):
     assert condition()
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_killed_goes_on_where_it_was_and_is_one_commit(client):
     held = Fault("PUT", "/_lfs/", held=True, after=2, times=None)
     with client.start() as process:

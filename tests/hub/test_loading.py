@@ -173,6 +173,7 @@ for sizes in (["1GB", "1KB"], ["1KB", "1GB"]):
     assert found == [True, True, 3] * 2
 
 
+@pytest.mark.slow
 def test_a_pipeline_names_a_generator_by_repository_revision_and_subfolder(worker):
     found = worker(
         """
@@ -198,6 +199,7 @@ found = [[name for name in api.list_repo_files("tester/named") if name.startswit
     assert json.loads(offline.splitlines()[-1]) == expected
 
 
+@pytest.mark.slow
 def test_a_pushed_pipeline_is_evaluated_by_its_name_as_here(worker, tmp_path):
     write_small_table(tmp_path / "table")
     model, table = tmp_path / "model", tmp_path / "table"

@@ -322,6 +322,7 @@ def hub(tmp_path, repository):
         yield run
 
 
+@pytest.mark.slow
 def test_a_space_arrives_in_one_commit_and_is_pushed_again(hub, wheel, model, table, tmp_path):
     newer = tmp_path / "fmri_models-1.1-py3-none-any.whl"
     shutil.copy(wheel, newer)

@@ -86,6 +86,7 @@ print(json.dumps([HfApi().list_repo_files(f"tester/{{name}}") for name in ("pipe
         yield run
 
 
+@pytest.mark.slow
 def test_where_the_package_is_missing_every_auto_class_ends_in_one_sentence_that_says_how_to_install_it(run):
     found, _ = run(_HIDDEN + _LOAD, "stranger", trusted=True)
     for loader, outcomes in found.items():

@@ -113,6 +113,7 @@ def test_loaders_of_other_libraries_and_variants_from_the_hub(client, pipeline):
     assert "no weights of the variant 'fp16'; there are weights without a variant" in found["other_variant"]
 
 
+@pytest.mark.slow
 def test_parts_go_to_the_hub_when_they_are_saved_and_refusals_are_sentences(client, pipeline):
     found = client("parts", pipeline)
     assert found["model"] and found["name"] == "tester/a-model" and found["pushed_model"]
@@ -142,6 +143,7 @@ def test_the_adapter_of_a_generator_goes_to_the_hub_and_comes_back(client, tmp_p
     assert "load the pipeline with FmriToImagePipeline" in found["generic"]
 
 
+@pytest.mark.slow
 def test_a_generator_of_the_hub_is_trained_by_lora_and_named_by_the_commit_that_it_was_trained_on(client, tmp_path):
     simulate(
         "builtin:scenes", tmp_path / "table", num_voxels=30, num_train=12, num_validation=0, num_test=4, num_subjects=1

@@ -96,6 +96,7 @@ def test_the_linear_method_itself_on_exchanged_pairs(workplace, linear):
     assert any(not torch.allclose(own[name].float(), value.float()) for name, value in refitted.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["linear", "mindeye"])
 def test_the_row_is_at_chance_and_the_model_stays(workplace, method, request, tmp_path):
     model = request.getfixturevalue(method)

@@ -233,6 +233,7 @@ save_file({"pictures": pictures.contiguous()}, sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_draws_the_same(saved, tmp_path):
     done = run_program(IN_A_NEW_PROCESS, saved, tmp_path / "drawn.safetensors")
     assert done.returncode == 0, done.stderr
@@ -267,6 +268,7 @@ def test_pipelines_of_its_components_and_other_precisions(saved, tmp_path):
         torch.testing.assert_close(drawn(again).float(), expected, atol=0.2, rtol=0)
 
 
+@pytest.mark.slow
 def test_offloaded_it_draws_and_is_saved_the_same(saved, tmp_path):
     pipeline = load(saved)
     told, expected = decoded(pipeline), drawn(pipeline)
@@ -468,6 +470,7 @@ def test_an_interruption_resumes_to_the_bit(make, tmp_path, monkeypatch):
     assert whole.keys() == resumed.keys() and all(torch.equal(values, resumed[name]) for name, values in whole.items())
 
 
+@pytest.mark.slow
 def test_a_finished_stage_with_lora_is_gone_on_from(make, data, tmp_path, monkeypatch):
     generator = f"generator={json.dumps(TINY)}"
     recipe = {**RECIPE, "stages": [RECIPE["stages"][1], {**RECIPE["stages"][1], "name": "more"}]}
@@ -495,6 +498,7 @@ def test_a_finished_stage_with_lora_is_gone_on_from(make, data, tmp_path, monkey
     assert all(torch.equal(values, other[name]) for name, values in one.items())
 
 
+@pytest.mark.slow
 def test_own_weights_and_lora_may_learn_beside_each_other(make, tmp_path):
     train(make("out", "stages.1.image_generator.train=[time_embedding]", "stages.1.training.keep_best=false"))
     pipeline, before = load(tmp_path / "out"), EmbeddedImageGenerator.from_assets()
@@ -513,6 +517,7 @@ def test_own_weights_and_lora_may_learn_beside_each_other(make, tmp_path):
     assert entry["train"] == ["time_embedding"] and entry["parameters"] > 0 and entry["lora_parameters"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -127,6 +127,7 @@ def test_another_table_has_statistics_of_its_own_and_no_place_in_records(make, d
     assert str(tmp_path) not in text and TrialTable.open(other).fingerprint in text
 
 
+@pytest.mark.slow
 def test_an_interruption_in_either_stage_resumes_to_the_bit(make, tmp_path, monkeypatch):
     train(make("whole"))
     whole = unet_of(tmp_path / "whole")
@@ -229,6 +230,7 @@ def test_a_frozen_generator_is_let_go_and_has_its_gradients_again():
     assert [p.requires_grad for p in generator.unet.parameters()] == before
 
 
+@pytest.mark.slow
 def test_a_training_through_a_frozen_generator_resumes_to_the_bit(make, tmp_path, monkeypatch):
     frozen = "stages.1.image_generator=null"
     train(make("whole", frozen))

@@ -123,6 +123,7 @@ def test_bytes_are_those_of_real_steps(make_recipe, overrides):
     assert found == sum(num_bytes(parameter, stage.options) for parameter in stage.weights.parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", SMALL_STATES)
 def test_training_with_small_states_learns(make_recipe, tmp_path, overrides):
     seldom = ["stages.0.training.checkpoint_every=200", "stages.0.training.keep_best=false"]

@@ -134,6 +134,7 @@ def test_scores_are_those_of_the_pictures(small_data, tmp_path):
 
 
 # The first training of 40 steps, the third one, and the last one, which is that of the chosen candidate.
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [15, 85, 175])
 def test_an_interruption_resumes_to_the_bit(make_recipe, tmp_path, interrupt, monkeypatch, step):
     options = (CANDIDATES, "selection.folds=2", "subjects=[subj02]")

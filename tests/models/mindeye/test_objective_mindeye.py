@@ -282,6 +282,7 @@ def test_options_that_cannot_be_are_sentences(options, message):
         MindEyeObjective(**options)
 
 
+@pytest.mark.slow
 def test_what_is_learned_holds_for_other_pictures():
     torch.manual_seed(0)
     sizes = {"hidden_size": 48, "low_level_hidden_size": 48, "prior_num_layers": 1, "prior_attention_head_dim": 16}
