@@ -117,18 +117,31 @@ def markdown_code(text: object) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
+    "|": r"\textbar{}", '"': r"\texttt{\char34}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
     "-": r"{-}", "[": "{[}", "]": "{]}", "*": "{*}",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "√": r"$\surd$", "…": r"\ldots{}",
 }  # fmt: skip
-# The last letter that LaTeX sets without further packages.
+# Letters without parts, and signs, that LaTeX sets in its own fonts without further packages; guillemets, eth, thorn
+# and the like it refuses there.
+_OF_LATEX = frozenset("ÆæŒœØøßŁłı¡¿§¶©£ ")
+# Accents that it puts on letters: grave to dot above, diaeresis, ring, double acute, caron, cedilla. Not the ogonek.
+_ACCENTS_OF_LATEX = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 _LAST_LATIN = "\u017f"
 
 
 def latex(text: object) -> str:
     """Text as LaTeX sets it literally: no command, formula or comment comes of it, and whatever it has, it compiles."""
     shown = one_line(text, most=10_000).strip()
-    return "".join(_LATEX.get(c) or (c if c <= _LAST_LATIN else rf"\texttt{{U+{ord(c):04X}}}") for c in shown)
+    return "".join(_LATEX.get(c) or (c if _is_set_by_latex(c) else rf"\texttt{{U+{ord(c):04X}}}") for c in shown)
+
+
+def _is_set_by_latex(character: str) -> bool:
+    """Whether LaTeX has the character in its own fonts (OT1)."""
+    if character.isascii() or character in _OF_LATEX:
+        return True
+    letter, *accents = unicodedata.normalize("NFD", character)
+    accented = letter.isascii() and letter.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS_OF_LATEX
+    return accented and character <= _LAST_LATIN
 
 
 def csv_cell(text: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .distributions import frechet_distance
-from .metrics import checked_features, finite_features
+from .metrics import finite_features
 from .picture_features import OnDemand, TrueFeatures
 from .preparation import Preparation
 from .row_data import RowData
@@ -78,7 +78,7 @@ class Stratum:
         factors: T dictionaries.
         preparation: Of pictures whose pixels are compared.
         distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
-        pool_size: Of retrieval and identification; None for all that there are.
+        pool_size: Of retrieval; None for all that there are.
     """
 
     positions: Tensor
@@ -123,6 +123,10 @@ class Stratum:
     def index_of(self, stimuli: np.ndarray) -> np.ndarray:
         """Which of the T stimuli these are, by their numbers."""
         return np.searchsorted(self.stimuli, stimuli)
+
+
+def _of_true_pictures(extractor: str) -> str:
+    return f"The features of the true pictures by {extractor}"
 
 
 class Need(ABC, Generic[T]):
@@ -223,7 +227,9 @@ class FeatureCorrelations(Need[Correlations]):
     def of(self, row: ComparedRow) -> Correlations | None:
         if self.extractor not in row.content.features:
             return None
-        return Correlations.of(row.stratum.features[self.extractor], row.content.features[self.extractor])
+        # What fails on a reconstruction is a failure of it, and what fails on a true picture is none of anybody's.
+        shown = finite_features(row.stratum.features[self.extractor], _of_true_pictures(self.extractor))
+        return Correlations.of(shown, row.content.features[self.extractor])
 
 
 @dataclass(frozen=True)
@@ -241,7 +247,7 @@ class FeatureDistances(Need[Tensor]):
             return None
         shown, recon = row.stratum.features[self.extractor], row.content.features[self.extractor]
         return squared_distances(
-            finite_features(shown, f"The features of the true pictures by {self.extractor}"),
+            finite_features(shown, _of_true_pictures(self.extractor)),
             finite_features(recon, f"The features of the reconstructions by {self.extractor}"),
         )
 
@@ -299,7 +305,8 @@ class RanksOfClasses(Need[ClassRanks]):
     def of(self, row: ComparedRow) -> ClassRanks | None:
         if self.extractor not in row.content.features:
             return None
-        return ClassRanks.of(row.stratum.features[self.extractor], row.content.features[self.extractor])
+        shown = finite_features(row.stratum.features[self.extractor], _of_true_pictures(self.extractor))
+        return ClassRanks.of(shown, row.content.features[self.extractor])
 
 
 @dataclass(frozen=True)
@@ -309,9 +316,8 @@ class EmbeddingCosines(Need[Tensor]):
     def of(self, row: ComparedRow) -> Tensor | None:
         if row.stratum.gallery is None or row.content.embeds is None:
             return None
-        gallery, embeds = row.stratum.gallery.flatten(1), row.content.embeds.flatten(1)
-        checked_features(embeds, embeds)
-        return cosine_matrix(gallery, embeds)
+        gallery = finite_features(row.stratum.gallery, "The embeddings of the true pictures")
+        return cosine_matrix(gallery, finite_features(row.content.embeds, "The decoded embeddings"))
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,10 @@ def evaluate_embeddings(
     cosines = cosine_matrix(shown[first], brain)
     not_beaten, others = losses_in_rows(cosines, torch.from_numpy(stimuli))
     ranks = {"brain": losses_in_columns(cosines), "image": not_beaten}
-    rivals = {"brain": float(len(first)), "image": float(others.max()) + 1}
+    # Responses of a stimulus with more repetitions have fewer others.
+    rivals = {"brain": np.full(len(first), len(first)), "image": others[first].numpy() + 1}
     asked = {name: _query_and_rank(name) for name in RETRIEVAL.metrics}
-    chances = {name: min(1.0, top_k / rivals[query]) for name, (query, top_k) in asked.items()}
+    chances = {name: float(np.minimum(1, top_k / rivals[query]).mean()) for name, (query, top_k) in asked.items()}
     hits = {
         name: (ranks[query] < top_k).double().numpy()
         for name, (query, top_k) in asked.items()

@@ -317,7 +317,7 @@ class Evaluation:
         if self.repetitions != "curve":
             return {}, []
         with progress.phase("Scoring fewer averaged repetitions"):
-            content = curve_content(curves, items, protocol, self.seed)
+            content = curve_content(curves, items, protocol, self.seed, self.weights)
         if content:
             return content, []
         return {}, ["Most test stimuli were shown once, so that there is no curve over averaged repetitions."]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .bootstrap import stimulus_means
 from .scored_items import ScoredItems
 
 
@@ -18,6 +19,7 @@ class Guessing:
         correlated: (N,) stimuli there whose picture is not constant; 0 of an item whose own picture is.
         pool_size: Of smaller pools that the protocol draws; None for none.
         among_reconstructions: Whether the protocol tells a reconstruction from others, and not what was shown.
+        units: (N,) what counts once in means, as of the scores; each item if None.
     """
 
     stimuli: np.ndarray
@@ -25,6 +27,7 @@ class Guessing:
     correlated: np.ndarray
     pool_size: int | None = None
     among_reconstructions: bool = False
+    units: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -51,15 +54,19 @@ class Guessing:
             others[positions] = len(positions) - counts[own] + 1
             varied = len(np.unique(items.stimuli[positions][~constant[positions]]))
             correlated[positions] = np.where(constant[positions], 0, varied)
-        return cls(stimuli, others, correlated, pool_size, among_reconstructions)
+        return cls(stimuli, others, correlated, pool_size, among_reconstructions, items.stimuli)
 
     def chance(self, candidates: np.ndarray, top_k: int, pool_size: int | None = None) -> float:
-        """How often guessing is among the first k.
+        """How often guessing is among the first k: the mean over stimuli, which is what scores are a mean over.
 
         Args:
-            candidates: (N,) among how many each item is searched.
+            candidates: (N,) among how many each item is searched; NaN for one that has no score.
             top_k: Rank that counts as success.
             pool_size: Of smaller pools; None for all candidates.
         """
         pool = candidates if pool_size is None else np.minimum(candidates, pool_size)
-        return float(np.minimum(1.0, top_k / pool).mean())
+        hits = np.minimum(1.0, top_k / pool)
+        if np.isnan(hits).all():
+            # Where nothing is searched there is nothing to be wrong about.
+            return 1.0
+        return float(stimulus_means(hits, np.arange(len(hits)) if self.units is None else self.units).mean())

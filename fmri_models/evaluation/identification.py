@@ -16,6 +16,7 @@ from .classification import Ties
 from .metrics import Reduction, checked_features, finite_features, reduce
 from .ranks import hits_from_ranks
 from .similarities import (
+    TIE_MARGIN,
     correlated,
     correlation_matrix,
     correlations_of_pairs,
@@ -215,7 +216,7 @@ def category_identification(
     similarity = correlation_matrix(torch.cat([each.double() for each in sets]), means)
     right = similarity[shown, torch.arange(len(shown))]
     # NaN (a constant candidate, or constant decoded features) is never beaten and beats nothing.
-    beaten = similarity <= right if ties == "success" else similarity < right
+    beaten = similarity <= right + TIE_MARGIN if ties == "success" else similarity < right - TIE_MARGIN
     beaten[shown, torch.arange(len(shown))] = False
     return reduce(beaten.double().sum(0) / (len(similarity) - 1), reduction)
 
@@ -282,4 +283,4 @@ def normalised_features(features: Tensor, mean: Any = None, std: Any = None) -> 
 
 def _not_beaten(similarity: Tensor) -> Tensor:
     """(i, j): whether picture i is as similar to reconstruction j as its own, or more; all where its own is NaN."""
-    return ~(similarity < similarity.diagonal() - 1e-12) & ~(similarity.isnan() & ~similarity.diagonal().isnan())
+    return ~(similarity < similarity.diagonal() - TIE_MARGIN) & ~(similarity.isnan() & ~similarity.diagonal().isnan())

@@ -20,7 +20,7 @@ from ..errors import FmriModelsError
 from ..names import is_line, listed, one_line
 from ..seeds import check_seed
 from .extractors import FeatureExtractor
-from .named_metrics import SMALLEST_NETWORK_PICTURE
+from .named_metrics import OF_OWN_SIZE, SMALLEST_NETWORK_PICTURE
 from .protocols import Protocol, get_protocol
 from .report import Report
 from .report_folder import check_report_folder, write_report
@@ -71,7 +71,7 @@ def evaluate_images(
     chosen = chosen.without(without, given, weights)
     chosen.check_names(given)
     with progress.phase("Reading pictures"):
-        names, truth, recon, notes = load_matched(recon_dir, truth_dir)
+        names, truth, recon, notes = load_matched(recon_dir, truth_dir, chosen)
     if min(truth.shape[-2:]) >= SMALLEST_NETWORK_PICTURE:
         chosen.check_available(given, weights)
     rows = {"brain": RowData(recon), "mean_image": RowData(truth.mean(0, keepdim=True).expand_as(truth))}
@@ -112,8 +112,18 @@ def _of_who_made_them(protocol: Protocol) -> list[str]:
     return [f"Whether the files were made as {protocol.name} says ({', '.join(fixed)}), nobody can see in them."]
 
 
-def load_matched(recon_dir: str | PathLike, truth_dir: str | PathLike) -> tuple[list[str], Tensor, Tensor, list[str]]:
+def load_matched(
+    recon_dir: str | PathLike, truth_dir: str | PathLike, protocol: Protocol | None = None
+) -> tuple[list[str], Tensor, Tensor, list[str]]:
     """Pictures of two folders by name.
+
+    Reconstructions of another size than the true pictures become as large as these, unless the protocol brings both to
+    one size: it is to resize them itself, and once.
+
+    Args:
+        recon_dir: Reconstructions.
+        truth_dir: True pictures.
+        protocol: By which they are measured; None for one that leaves them as they are.
 
     Returns:
         Names, true pictures and reconstructions (N, C, H, W) float32 in [0, 1], and sentences about what was changed.
@@ -123,24 +133,29 @@ def load_matched(recon_dir: str | PathLike, truth_dir: str | PathLike) -> tuple[
     _check_names(recon_files, truth_files, Path(recon_dir), Path(truth_dir))
     names = sorted(truth_files)
     notes = [*recon_notes, *truth_notes]
-    _check_memory([truth_files[name] for name in names])
+    _check_memory([truth_files[name] for name in names], [recon_files[name] for name in names], protocol)
     truth = [_pixels(truth_files[name]) for name in names]
-    (height, width), share = Counter(picture.shape[:2] for picture in truth).most_common(1)[0]
+    (height, width), share = _most_frequent_size(truth)
     if share < len(names):
         notes.append(
             f"{len(names) - share} of {len(names)} true pictures were resized to the most frequent size, "
             f"{width}x{height}."
         )
     truth = [resized_picture(picture, width, height) for picture in truth]
-    recon, resized = [], 0
-    for name in names:
-        picture = _pixels(recon_files[name])
-        resized += picture.shape[:2] != (height, width)
-        recon.append(resized_picture(picture, width, height))
+    recon, of_whom = [_pixels(recon_files[name]) for name in names], "the true pictures'"
+    own, _ = _most_frequent_size(recon)
+    if own != (height, width) and _is_made_one_size(protocol, own, (height, width)):
+        notes.append(
+            f"The reconstructions have {own[1]}x{own[0]} pixels and the true pictures {width}x{height}; both were "
+            "resized as the protocol says."
+        )
+        (height, width), of_whom = own, "the most frequent size,"
+    resized = sum(picture.shape[:2] != (height, width) for picture in recon)
+    recon = [resized_picture(picture, width, height) for picture in recon]
     if resized:
         notes.append(
-            f"{resized} of {len(names)} reconstructions were resized to the true pictures' {width}x{height} "
-            "(bicubic, antialiased), which changes pixel metrics."
+            f"{resized} of {len(names)} reconstructions were resized to {of_whom} {width}x{height} (bicubic, "
+            "antialiased), which changes pixel metrics."
         )
     grey = [sum(picture.shape[2] == 1 for picture in pictures) for pictures in (truth, recon)]
     # Grey only if everything is; one coloured picture makes the set a coloured one.
@@ -153,10 +168,29 @@ def load_matched(recon_dir: str | PathLike, truth_dir: str | PathLike) -> tuple[
     return names, _stacked(truth, channels), _stacked(recon, channels), notes
 
 
-def _check_memory(files: list[Path]) -> None:
-    """Refuses true pictures that would not fit into memory, before they are decoded."""
-    headers = [_size_and_channels(file) for file in files]
-    (width, height), _ = Counter(size for size, _ in headers).most_common(1)[0]
+def _most_frequent_size(pictures: list[np.ndarray]) -> tuple[tuple[int, int], int]:
+    """Height and width that most pictures have, and how many have it."""
+    (size, count), *_ = Counter(picture.shape[:2] for picture in pictures).most_common(1)
+    return (size[0], size[1]), count
+
+
+def _is_made_one_size(protocol: Protocol | None, one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a protocol resizes pictures of two sizes (height, width) so that they can be compared."""
+    if protocol is None or (protocol.size is None and any(name in OF_OWN_SIZE for name in protocol.extractors)):
+        return False
+    return protocol.preparation.size_of_pixels(*one) == protocol.preparation.size_of_pixels(*other)
+
+
+def _check_memory(files: list[Path], recon_files: list[Path], protocol: Protocol | None) -> None:
+    """Refuses pictures that would not fit into memory, before they are decoded."""
+    headers, own = ([_size_and_channels(file) for file in each] for each in (files, recon_files))
+    (width, height), (own_width, own_height) = (
+        Counter(size for size, _ in each).most_common(1)[0][0] for each in (headers, own)
+    )
+    if own_width * own_height > width * height and _is_made_one_size(
+        protocol, (own_height, own_width), (height, width)
+    ):
+        width, height = own_width, own_height
     needed = len(files) * width * height * max(channels for _, channels in headers) * _BYTES_A_VALUE
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:

@@ -233,9 +233,18 @@ def resize_pictures(pictures: Tensor, shorter_side: int, antialias: bool = False
     height, width = pictures.shape[-2:]
     if min(height, width) == shorter_side:
         return pictures
-    scale = shorter_side / min(height, width)
-    size = (shorter_side, int(width * scale)) if height <= width else (int(height * scale), shorter_side)
+    size = sides_with_shorter(height, width, shorter_side)
     return F.interpolate(pictures, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def sides_with_shorter(height: int, width: int, shorter_side: int) -> tuple[int, int]:
+    """Height and width of equal proportion, of which the shorter one has the given length; the other is rounded down.
+
+    In whole numbers, as torchvision has it: twice a side times a rounded scale may be a pixel less than the double.
+    """
+    if height <= width:
+        return shorter_side, shorter_side * width // height
+    return shorter_side * height // width, shorter_side
 
 
 def checked_pictures(truth: Any, recon: Any, same_size: bool = True) -> tuple[Tensor, Tensor]:
@@ -420,13 +429,28 @@ def identification_top1(
     if len(truth) < 2:
         raise FmriModelsError("Identification needs at least two pictures, but one was given.")
     similarity, constant, _ = correlated(truth, recon)
+    if pools is not None:
+        pools = checked_pools(pools, len(truth))
     if pools is None:
         return reduce(best_of_all(identification_shares(similarity, constant=constant).diagonal()), reduction)
-    inside = [
-        identification_shares(similarity[pool][:, pool], constant=constant[pool]).diagonal()
-        for pool in torch.as_tensor(pools)
-    ]
+    inside = [identification_shares(similarity[pool][:, pool], constant=constant[pool]).diagonal() for pool in pools]
     return reduce(best_of_all(torch.stack(inside)), reduction)
+
+
+def checked_pools(pools: Any, count: int) -> Tensor:
+    """(repeats, size) indices of items.
+
+    Raises:
+        FmriModelsError: They have another shape, or are of items that there are not.
+    """
+    pools = torch.as_tensor(pools).long()
+    if pools.ndim != 2 or 0 in pools.shape or pools.min() < 0 or pools.max() >= count:
+        ends = f" with indices from {int(pools.min())} to {int(pools.max())}" if pools.numel() else ""
+        raise FmriModelsError(
+            f"pools have the shape {tuple(pools.shape)}{ends}; expected (repeats, size) with indices from 0 to "
+            f"{count - 1}."
+        )
+    return pools
 
 
 def checked_features(

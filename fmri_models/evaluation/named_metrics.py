@@ -49,6 +49,8 @@ CLASSIFIERS = ("vit_h14", "efficientnet_lite0_classes")
 """Extractors whose features are a value for each class, by which n-way accuracy ranks them."""
 # Networks with layers weighted by people's judgements: `lpips_<network>` is the extractor's name, too.
 _PERCEPTUAL = ("alexnet",)
+OF_OWN_SIZE = tuple(f"lpips_{network}" for network in _PERCEPTUAL)
+"""Extractors that see pictures in their own size, and compare those of one size alone."""
 # How the values of a family's fields are written in names: a number in one way alone.
 _NUMBER, _WORD = "0|[1-9][0-9]{0,8}", r"\w+"
 # Bounds of shares of successes.
@@ -322,7 +324,7 @@ class IdentificationTop1(Metric):
 
     def chance_among(self, among: Guessing) -> float:
         candidates = among.items if among.among_reconstructions else among.correlated
-        return among.chance(candidates[among.correlated > 0], 1)
+        return among.chance(np.where(among.correlated > 0, candidates, np.nan), 1)
 
 
 @dataclass(frozen=True)
@@ -569,7 +571,12 @@ class RetrievalOfResponses(_Retrieval):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
         not_beaten, others = row[self.needs]
-        return hits_from_ranks(not_beaten[i, j], int(others.max()), self.top_k, row.stratum.pool_size)
+        found, rivals = not_beaten[i, j].double(), others[j]
+        # Items of a stimulus with more repetitions have fewer others.
+        for number in rivals.unique().tolist():
+            alike = rivals == number
+            found[alike] = hits_from_ranks(found[alike], number, self.top_k, row.stratum.pool_size)
+        return found
 
     def chance_among(self, among: Guessing) -> float:
         return among.chance(among.items, self.top_k, among.pool_size)

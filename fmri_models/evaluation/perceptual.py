@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import FmriModelsError
 from ..names import one_line
+from ..original_checkpoint import check_finite, read_state
 from .metrics import Reduction, checked_pictures, reduce
 
 BACKBONE_FILE = "alexnet-owt-7be5be79.pth"
@@ -67,7 +68,9 @@ class LpipsAlexNet:
             }
             layer.load_state_dict(weights)
             self.layers.append(layer)
+            check_finite(weights, "weights of AlexNet")
             weight = _tensor(linear, f"lin{place}.model.1.weight", (1, outside, 1, 1), "LPIPS")
+            check_finite({f"lin{place}": weight}, "weights of LPIPS")
             if not (weight >= 0).all():
                 raise FmriModelsError(f"The weights lin{place} of LPIPS are not all from 0; give those of version 0.1.")
             self.roots.append(weight.float().sqrt())
@@ -185,12 +188,9 @@ def _tensor(source: Mapping[str, Tensor], name: str, shape: tuple[int, ...], wha
 
 def _tensors(file: Path) -> Mapping[str, Tensor]:
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FmriModelsError(f"{one_line(file)} holds no weights: {one_line(error)}; download it again.") from error
-    if not isinstance(found, Mapping):
-        raise FmriModelsError(f"{one_line(file)} holds no weights by name; download it again.")
-    return found
+        return read_state(file)
+    except FmriModelsError as error:
+        raise FmriModelsError(f"{one_line(file)} holds no weights: {one_line(error)}") from error
 
 
 def _of_package() -> Path | None:

@@ -7,6 +7,7 @@ named by what it was made of: the pictures' content, the network's weights, its 
 import hashlib
 import json
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +31,7 @@ KEPT_BYTES = 4 * 2**30
 # Pictures that go to a network in one call, which takes them in batches of its own.
 _PICTURES_A_CALL = 16
 # Changes when features come out otherwise than they did.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class PictureFeatures:
@@ -134,12 +135,12 @@ class TrueFeatures:
         first = extractor(self._pictures[:_PICTURES_A_CALL].float())
 
         def chunks() -> Iterator[np.ndarray]:
-            yield first.numpy()
+            yield _with_checksums(first.numpy())
             for start in range(_PICTURES_A_CALL, count, _PICTURES_A_CALL):
-                yield extractor(self._pictures[start : start + _PICTURES_A_CALL].float()).numpy()
+                yield _with_checksums(extractor(self._pictures[start : start + _PICTURES_A_CALL].float()).numpy())
 
         with atomic_file(path) as partial:
-            write_array(partial, (count, first.shape[1]), np.dtype(np.float32), chunks())
+            write_array(partial, (count, first.shape[1] + 1), np.dtype(np.float32), chunks())
         return first.shape[1]
 
 
@@ -182,14 +183,29 @@ def _kept(path: Path, count: int) -> np.ndarray | None:
     """What an earlier evaluation has kept; None if that is nothing, or damaged."""
     try:
         found = read_array(path, "kept features", "delete them", memory_map=True)
-        if found.ndim != 2 or len(found) != count or found.dtype != np.float32:
+        if found.ndim != 2 or len(found) != count or found.dtype != np.float32 or not _has_checksums(found):
             return None
         # The one that was used last is removed last.
         with suppress(OSError):
             os.utime(path)
-        return found
+        return found[:, :-1]
     except FmriModelsError:
         return None
+
+
+def _with_checksums(features: np.ndarray) -> np.ndarray:
+    """(n, F + 1) float32: each picture's features, and behind them their checksum in the bits of one more value."""
+    rows = np.ascontiguousarray(features, dtype=np.float32)
+    sums = np.array([zlib.crc32(row) for row in rows], dtype=np.uint32)
+    return np.concatenate([rows, sums.view(np.float32)[:, None]], axis=1)
+
+
+def _has_checksums(found: np.ndarray) -> bool:
+    """Whether all of a file is what was written; a failing disk or a crash may change values and no length."""
+    sums = np.ascontiguousarray(found[:, -1]).view(np.uint32)
+    return all(
+        zlib.crc32(np.ascontiguousarray(row[:-1])) == total for row, total in zip(found, sums.tolist(), strict=True)
+    )
 
 
 def _make_room(folder: Path, new: Path) -> None:

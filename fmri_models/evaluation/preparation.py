@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .extractors import FeatureExtractor
+from .metrics import sides_with_shorter
 from .protocols import Crop, Interpolation
 
 
@@ -43,10 +44,17 @@ class Preparation:
         height, width = pictures.shape[-2:]
         if self.resolution is None or min(height, width) == self.resolution:
             return pictures
-        scale = self.resolution / min(height, width)
-        if height <= width:
-            return self._resized(pictures, self.resolution, int(width * scale))
-        return self._resized(pictures, int(height * scale), self.resolution)
+        return self._resized(pictures, *sides_with_shorter(height, width, self.resolution))
+
+    def size_of_pixels(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of pictures as their pixels are compared, of those that they have."""
+        if self.crop == "centre":
+            height = width = min(height, width)
+        if self.size is not None:
+            height = width = self.size
+        if self.resolution is None:
+            return height, width
+        return sides_with_shorter(height, width, self.resolution)
 
     def _resized(self, pictures: Tensor, height: int, width: int) -> Tensor:
         if pictures.shape[-2:] == (height, width):

@@ -33,7 +33,7 @@ class Protocol:
         resolution: Shorter side to which pictures are resized before pixel metrics; None for their own size.
         trial_average: Whether the repetitions of a stimulus are averaged before the model sees them.
         distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
-        pool_size: Of retrieval and identification; None for a subject's whole test set.
+        pool_size: Of retrieval; None for a subject's whole test set, in which pictures are always identified.
         blend: What was mixed into the reconstructions before scoring (published protocols differ here).
         size: Side of the square to which all pictures are resized before anything is measured; None for their own.
         interpolation: How pictures are resized.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,11 @@ def draw_curve(of: "EvaluatedSubject") -> SubjectCurve:
 
 
 def curve_content(
-    curves: Sequence[SubjectCurve], items: "DrawnItems", protocol: "Protocol", seed: int
+    curves: Sequence[SubjectCurve],
+    items: "DrawnItems",
+    protocol: "Protocol",
+    seed: int,
+    weights: str | PathLike | None = None,
 ) -> dict[str, Any]:
     """Scores over the number of averaged repetitions, all of the same stimuli.
 
@@ -64,6 +69,7 @@ def curve_content(
         items: All that were drawn.
         protocol: Which metrics.
         seed: Of the bootstrap.
+        weights: Folder with weights of extractors, by which the other figures of the report are measured, too.
 
     Returns:
         `{"items", "left_out", "results": {"1": {metric: result}, …}}`; empty where no item has two repetitions, or
@@ -81,7 +87,7 @@ def curve_content(
     for repetitions in range(1, possible[-1] + 1):
         rows = [each.rows[repetitions] for each in curves]
         of_all = items.with_rows({"brain": RowData(_joined(rows, "images"), _joined(rows, "retrieval_embeds"))})
-        scores = of_all.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0)
+        scores = of_all.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0, weights=weights)
         found[str(repetitions)] = results(scores, DRAWS, seed)["brain"]
     return {"items": len(kept), "left_out": len(counts) - len(kept), "results": found}
 

@@ -1,7 +1,7 @@
 """Reports beside each other: whether they may stand in one table, their figures, and paired differences with tests."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..names import one_line
 from .bootstrap import FEWEST_STIMULI, WIDENING_OF_FOLDS, Difference, holm, paired_difference, sign_flip_test
+from .extractors import KNOWN_WEIGHTS
 from .items_file import brain_items_of
 from .named_metrics import get_metric
 from .protocols import Protocol
@@ -266,6 +267,10 @@ def _hindrances(first_place: str, first: Report, place: str, report: Report) -> 
         if one != other:
             sentence = f"{first_place} has the protocol's {field} {one!r} and {place} has {other!r}."
             found.append(Hindrance("protocol", sentence))
+    found += [
+        Hindrance("protocol", f"{first_place} and {place} were measured by different networks ({difference}).")
+        for difference in _other_networks(first, report)
+    ]
     one, other = first.data.get("fingerprint"), report.data.get("fingerprint")
     if one != other:
         sentence = (
@@ -276,6 +281,22 @@ def _hindrances(first_place: str, first: Report, place: str, report: Report) -> 
     if difference := _other_test_trials(first.data, report.data):
         found.append(Hindrance("split", f"{first_place} and {place} have different test splits ({difference})."))
     return found
+
+
+def _other_networks(first: Report, other: Report) -> Iterator[str]:
+    """In what networks of one name differ, whose scores are then not of one metric."""
+    for name in sorted(first.extractors.keys() & other.extractors.keys()):
+        one, two = first.extractors[name], other.extractors[name]
+        # Several files may have the published weights.
+        both_known = one.get("weights") == two.get("weights") == KNOWN_WEIGHTS
+        differing = [
+            what
+            for what, key in (("weights", "sha256"), ("layer", "layer"), ("preprocessing", "preprocessing"))
+            # Reports of earlier versions say nothing but the digest.
+            if key in one and key in two and one[key] != two[key] and not (key == "sha256" and both_known)
+        ]
+        if differing:
+            yield f"{one_line(name, 80)}: other {' and '.join(differing)}"
 
 
 def _other_test_trials(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -312,11 +333,15 @@ def _tested(
         return None
     values, others = (np.array([side[key] for key in shared]) for side in (items, first))
     ids = [same.get(key[1], key[1]) for key in shared]
-    higher, bounds = get_metric(metric).higher_is_better, get_metric(metric).bounds
+    described = get_metric(metric)
+    higher, bounds = described.higher_is_better, described.bounds
     difference = paired_difference(values, others, ids, higher, bounds=bounds, widening=widening)
     if difference is None:
         return None
-    # Differences that are all the same, as those of one figure for a whole set, tell nothing of how far others scatter.
+    if described.of_whole_set:
+        # Each stimulus has the figure of its subject and fold, so that they tell nothing of how far others scatter.
+        difference = replace(difference, ci95=None)
+    # Nor do differences that are all the same.
     return TestedDifference(
         difference, None if difference.ci95 is None else sign_flip_test(values, others, ids, widening)
     )

@@ -29,10 +29,11 @@ def results(scores: Scores, draws: int, seed: int) -> Results:
 def _result(metric: str, values: np.ndarray | None, scores: Scores, draws: int, seed: int) -> dict[str, Any] | None:
     if values is None:
         return None
-    found = interval(values, scores.units.tolist(), draws, seed, get_metric(metric).bounds, widening=scores.widening)
+    described = get_metric(metric)
+    found = interval(values, scores.units.tolist(), draws, seed, described.bounds, widening=scores.widening)
     if found is None:
         return None
-    return {**asdict(found), "ci95": None if found.ci95 is None else list(found.ci95)}
+    return {**asdict(found), "ci95": None if found.ci95 is None or described.of_whole_set else list(found.ci95)}
 
 
 def comparisons(scores: Scores, draws: int, seed: int) -> Results:
@@ -48,10 +49,20 @@ def comparisons(scores: Scores, draws: int, seed: int) -> Results:
             if values is None or own is None:
                 compared[row][metric] = None
                 continue
-            ids, higher, bounds = scores.units.tolist(), get_metric(metric).higher_is_better, get_metric(metric).bounds
-            found = paired_difference(own, values, ids, higher, draws, seed, bounds, scores.widening)
-            compared[row][metric] = None if found is None else found.to_dict()
+            compared[row][metric] = _difference(metric, own, values, scores, draws, seed)
     return compared
+
+
+def _difference(
+    metric: str, own: np.ndarray, values: np.ndarray, scores: Scores, draws: int, seed: int
+) -> dict[str, Any] | None:
+    described, ids = get_metric(metric), scores.units.tolist()
+    higher, bounds = described.higher_is_better, described.bounds
+    found = paired_difference(own, values, ids, higher, draws, seed, bounds, scores.widening)
+    if found is None:
+        return None
+    # Figures of whole sets, of which each stimulus has that of its subject and fold, do not scatter as stimuli do.
+    return found.to_dict() | ({"ci95": None} if described.of_whole_set else {})
 
 
 def permutation_tests(scores: Scores) -> dict[str, dict[str, Any]]:

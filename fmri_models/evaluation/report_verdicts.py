@@ -33,6 +33,8 @@ def on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) -> 
         for metric, result in row.items()
         if result is not None and result["ci95"] is None
     ]
+    whole = dict.fromkeys(metric for metric, _ in found if get_metric(metric).of_whole_set)
+    found = [(metric, result) for metric, result in found if metric not in whole]
     few = {metric: result["stimuli"] for metric, result in found if result["stimuli"] < FEWEST_STIMULI}
     sentences = []
     if few:
@@ -45,6 +47,10 @@ def on_intervals(results: Mapping[str, Any], comparisons: Mapping[str, Any]) -> 
         sentences.append(
             f"{which} difference without an interval is the same for all stimuli, so that they tell nothing of how far "
             "others would scatter."
+        )
+    if whole:
+        sentences.append(
+            f"{', '.join(whole)}: one figure for all pictures of a subject and fold, which has no interval and no test."
         )
     return sentences
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import FmriModelsError
 from ..seeds import check_seed
-from .metrics import Reduction, checked_features, reduce
+from .metrics import Reduction, checked_features, checked_pools, reduce
 from .ranks import hits_from_ranks
 from .similarities import TIE_MARGIN, cosine_matrix, losses_in_columns
 
@@ -59,13 +59,8 @@ def retrieval_accuracy(
     similarity = cosine_matrix(image, brain) if query == "brain" else cosine_matrix(brain, image)
     if pools is None and pool_size is None:
         return reduce(retrieval_hits(similarity, top_k).diagonal(), reduction)
-    pools = _random_pools(len(brain), pool_size, repeats, seed) if pools is None else torch.as_tensor(pools).long()
-    if pools.ndim != 2 or pools.min() < 0 or pools.max() >= len(brain):
-        raise FmriModelsError(
-            f"pools have the shape {tuple(pools.shape)} with indices from {int(pools.min())} to {int(pools.max())}; "
-            f"expected (repeats, size) with indices from 0 to {len(brain) - 1}."
-        )
-    hits = [_partner_hits(similarity[pool][:, pool], top_k) for pool in pools]
+    drawn = _random_pools(len(brain), pool_size, repeats, seed) if pools is None else checked_pools(pools, len(brain))
+    hits = [_partner_hits(similarity[pool][:, pool], top_k) for pool in drawn]
     return reduce(torch.stack(hits), reduction)
 
 

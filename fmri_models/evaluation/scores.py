@@ -112,8 +112,10 @@ class Scores(ShortRepr):
             for row in rows
         }
         weights = [len(each) for each in evaluations]
+        # Of scores that are means over stimuli.
+        stimuli = [len(np.unique(each.units)) for each in evaluations]
         chances = {
-            metric: float(np.average([each.chances[metric] for each in evaluations], weights=weights))
+            metric: float(np.average([each.chances[metric] for each in evaluations], weights=stimuli))
             for metric in evaluations[0].chances
             if all(metric in each.chances for each in evaluations)
         }

@@ -97,7 +97,7 @@ def score_rows(
         backgrounds=backgrounds,
         factors=factors,
     )
-    checked = {name: _checked_row(name, row, truth) for name, row in rows.items()}
+    checked = {name: _checked_row(name, row, truth, protocol.preparation) for name, row in rows.items()}
     positions = items.strata()
     constant = is_constant(truth).numpy()
     guessing = Guessing.of(
@@ -221,7 +221,7 @@ def _classifier(metrics: Sequence[Metric], classifier: Any) -> Any:
     return SceneFactorClassifier.load_default() if classifier is None else classifier
 
 
-def _checked_row(name: str, row: RowData, truth: Tensor) -> RowData:
+def _checked_row(name: str, row: RowData, truth: Tensor, preparation: Preparation) -> RowData:
     """The row with pictures as they are saved and everything on the CPU."""
     embeds, images = row.retrieval_embeds, row.images
     if embeds is not None:
@@ -232,7 +232,8 @@ def _checked_row(name: str, row: RowData, truth: Tensor) -> RowData:
             )
     if images is not None:
         images = as_saved(checked_picture_set(images, f"The pictures of the row {name}"))
-        if images.shape != truth.shape:
+        compared = [preparation.size_of_pixels(*pictures.shape[-2:]) for pictures in (images, truth)]
+        if images.shape[:2] != truth.shape[:2] or compared[0] != compared[1]:
             raise FmriModelsError(
                 f"The pictures of the row {name} have the shape {tuple(images.shape)} and the true ones "
                 f"{tuple(truth.shape)}; resize them first."

@@ -1,5 +1,7 @@
 """`fmri-models compare`: what it prints, and what it refuses of reports and items."""
 
+import csv
+import hashlib
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import torch
 from fmri_models.cli.compare import compare
 from fmri_models.cli.main import main
 from fmri_models.evaluation import Report, RowData, get_protocol, score_rows, write_report
+from fmri_models.names import latex
 
 PROTOCOL = get_protocol("small_pictures")
 
@@ -343,7 +346,7 @@ def test_latex_is_what_compiles_whatever_the_names_are(folder):
     # Of commands there are ours alone.
     ours = {
         "begin", "end", "centering", "caption", "label", "hline", "textbackslash", "textasciicircum", "textasciitilde",
-        "textless", "textgreater", "textbar", "textquotedbl", "textasciigrave", "textquotesingle", "uparrow",
+        "textless", "textgreater", "textbar", "char", "textasciigrave", "textquotesingle", "uparrow",
         "downarrow", "texttt", "pm", "ldots", "surd",
     }  # fmt: skip
     assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= ours
@@ -357,6 +360,13 @@ def test_latex_is_what_compiles_whatever_the_names_are(folder):
         assert all(line.count("{") - line.count(r"\{") == line.count("}") - line.count(r"\}") for line in lines)
 
 
+def test_latex_has_no_letter_that_its_own_fonts_lack():
+    """Without a package of fonts (OT1) LaTeX refuses guillemets, an ogonek and letters such as eth."""
+    assert latex("Zürich Łódź ćş Œ") == "Zürich Łódź ćş Œ"
+    assert latex("«ąðđŋ»") == "".join(rf"\texttt{{U+{ord(letter):04X}}}" for letter in "«ąðđŋ»")
+    assert latex('"') == r"\texttt{\char34}"
+
+
 def test_markdown_shows_names_as_they_are(folder):
     text = compare(hostile(folder), across_protocols=True, format="markdown")
     assert "<script>" not in text and "](b)" not in text.replace("\\]", "")
@@ -366,8 +376,6 @@ def test_markdown_shows_names_as_they_are(folder):
 
 
 def test_csv_is_one_table_in_which_nothing_is_a_formula(folder):
-    import csv
-
     plain = compare([(path, Report.load(path)) for path in (folder / "good", folder / "bad")], format="csv")
     lines = list(csv.DictReader(plain.splitlines()))
     of_bad = {line["metric"]: line for line in lines if (line["report"], line["row"]) == ("bad", "brain")}
@@ -390,3 +398,54 @@ def test_formats_have_the_same_figures(folder, capsys):
     assert value in markdown and value in latex
     with pytest.raises(SystemExit):
         compared(folder, capsys, "--format", "word")
+
+
+@pytest.mark.parametrize(("change_of", "differing"), [
+    ({"sha256": "1" * 64}, "weights"),
+    ({"layer": "other"}, "layer"),
+    ({"preprocessing": "256"}, "preprocessing"),
+    ({"sha256": "1" * 64, "layer": "other"}, "weights and layer"),
+    # Another file with the published weights.
+    ({"sha256": "1" * 64, "weights": "known"}, None),
+])  # fmt: skip
+def test_metrics_of_other_networks_are_not_compared(folder, capsys, change_of, differing):
+    """A metric is called as its network is, whatever weights that was given."""
+    described = {"sha256": "0" * 64, "weights": "known", "layer": "pool", "preprocessing": "224"}
+    weights = change_of.get("weights", "unknown weights") if "sha256" in change_of else "known"
+    for name, network in (("good", described), ("bad", described | change_of | {"weights": weights})):
+        path = folder / name / "report.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"extractors": {"alexnet2": network}}))
+    status, out, err = compared(folder, capsys)
+    if differing is None:
+        assert status == 0 and "against good on the same stimuli" in out
+        return
+    assert status == 1 and f"different networks (alexnet2: other {differing})" in err
+    status, out, _ = compared(folder, capsys, "--across-protocols")
+    assert status == 0 and "Not comparable: " in out and "against good" not in out
+
+
+def test_figures_of_whole_sets_have_no_p(folder, capsys):
+    """Stimuli of a fold have its Fréchet distance, and not each its own."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name in ("good", "bad"):
+        path = folder / name / "items.parquet"
+        items = pq.read_table(path)
+        values = items["value"].to_pylist()
+        of_mse = [metric == "mse" for metric in items["metric"].to_pylist()]
+        values = [
+            (10.0 if name == "good" else 12.0 + (stimulus > "s05")) if is_mse else value
+            for value, is_mse, stimulus in zip(values, of_mse, items["stimulus_id"].to_pylist(), strict=True)
+        ]
+        metrics = ["fid_mine" if is_mse else m for m, is_mse in zip(items["metric"].to_pylist(), of_mse, strict=True)]
+        items = items.set_column(1, "metric", pa.array(metrics)).set_column(5, "value", pa.array(values))
+        pq.write_table(items, path)
+        report = folder / name / "report.json"
+        content = json.loads(report.read_text().replace('"mse"', '"fid_mine"'))
+        report.write_text(json.dumps(content | {"items_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    status, out, _ = compared(folder, capsys, "--format", "csv")
+    assert status == 0
+    of_bad = [each for each in csv.DictReader(out.splitlines()) if (each["report"], each["row"]) == ("bad", "brain")]
+    (line,) = (each for each in of_bad if each["metric"] == "fid_mine")
+    assert line["difference"] == "-2.5" and line["p"] == line["p_holm"] == line["difference_low"] == ""

@@ -59,6 +59,17 @@ def test_repetitions_of_a_stimulus_are_one(files):
     assert found["retrieval_query_brain_top5"] is None
 
 
+def test_chance_of_responses_depends_on_how_often_each_was_recorded(files):
+    truth = np.load(files / "truth.npy")
+    np.save(files / "uneven.npy", np.concatenate([truth[:10], *[truth[:1]] * 9]))
+    assert evaluated(files, "embeddings", "uneven.npy", "uneven.npy") == 0
+    report = Report.load(files / "report_uneven.npy")
+    chances = {each["name"]: each["chance"] for each in report.protocol["metrics"]}
+    assert chances["retrieval_query_brain_top1"] == pytest.approx(1 / 10)
+    # Of ten responses to one picture each has nine others, and each of the other nine pictures eighteen.
+    assert chances["retrieval_query_image_top1"] == pytest.approx((1 / 10 + 9 / 19) / 10)
+
+
 def test_predicted_labels_have_a_report(files):
     assert evaluated(files, "labels", "labels.csv", "truth.csv") == 0
     report = Report.load(files / "report_labels.csv")

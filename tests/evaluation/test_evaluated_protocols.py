@@ -13,7 +13,7 @@ from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import add_split, split_by_imagery
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation import Report, protocols
+from fmri_models.evaluation import Report, protocols, score_rows
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.protocols import Protocol
 from fmri_models.training.recipe import load_recipe
@@ -57,6 +57,22 @@ def test_scores_rise_with_averaged_repetitions(curve, workplace):
     page = (workplace / "curve" / "report.md").read_text()
     assert "## Averaged repetitions" in page and "on the same 24 items" in page
     assert "Averaged repetitions" in (workplace / "curve" / "report.html").read_text()
+
+
+def test_every_figure_is_measured_by_the_weights_that_were_given(workplace, tmp_path, monkeypatch):
+    given = []
+
+    def recorded(*arguments, weights=None, **options):
+        given.append(weights)
+        return score_rows(*arguments, weights=weights, **options)
+
+    monkeypatch.setattr("fmri_models.evaluation.drawn_items.score_rows", recorded)
+    evaluate(
+        workplace / "model", workplace / "data", tmp_path / "out", "small_pictures", "curve", rows=ONLY_BRAIN,
+        weights=tmp_path,
+    )  # fmt: skip
+    # The report, and 1, 2 and 3 averaged repetitions.
+    assert given == [tmp_path] * 4
 
 
 def test_one_repetition_of_the_curve_is_that_of_the_first_trials(curve, workplace):

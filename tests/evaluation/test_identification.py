@@ -131,6 +131,19 @@ def test_what_is_constant():
         assert scores[2].isnan() and scores[4] == 0 and scores.isnan().sum() == 1
 
 
+def test_equal_categories_tie_whatever_rounding_makes_of_them():
+    """Products of matrices may differ in the last bits of equal rows."""
+    source = np.random.default_rng(0)
+    for count in (3, 17, 61):
+        own = source.normal(size=(2, 301)).astype(np.float32) + 5
+        decoded = own + source.normal(size=own.shape)
+        others = np.concatenate([own[:1] * np.float32(2.0**scale) for scale in range(count)])
+        scores = category_identification(decoded[:1], [0], own, others, reduction="none")
+        assert scores.tolist() == [1]
+        scores = category_identification(decoded[:1], [0], own, others, ties="failure", reduction="none")
+        assert scores.tolist() == [1 / (count + 1)]
+
+
 def test_ties_of_categories():
     own = torch.eye(4)[:3]
     tied = own[:1] + own[1:2]

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from fmri_models.cli.compare import compare
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
-from fmri_models.evaluation import Report, evaluate_images
+from fmri_models.evaluation import Report, evaluate_images, get_protocol, pixcorr, ssim
 from fmri_models.evaluation.images import load_matched
 from fmri_models.evaluation.protocols import Protocol
 from fmri_models.names import is_name
@@ -68,6 +69,43 @@ def test_other_sizes_and_suffixes_are_matched_and_noted(tmp_path):
     truth = write_pictures(tmp_path / "truth")
     report = evaluate_images(recon, truth, tmp_path / "out", "small_pictures")
     assert any("12 of 12 reconstructions were resized" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["mindeye-982", "mindbridge"])
+def test_a_protocol_that_resizes_does_so_once_with_pictures_of_their_own_size(tmp_path, name):
+    """As the published code, which has reconstructions of 512 pixels and shown pictures of 425."""
+    recon = write_pictures(tmp_path / "recon", count=8, noise=0.4, size=120)
+    truth = write_pictures(tmp_path / "truth", count=8, size=100)
+    fixed = get_protocol(name)
+    options = {"size": 64 if fixed.size else None, "resolution": 90, "interpolation": fixed.interpolation}
+    metrics = ("pixcorr", "ssim", "mse", "two_way_tiny")
+    protocol = Protocol("mine", "", metrics, antialias=fixed.antialias, **options)
+    network = {"tiny": TinyExtractor()}
+    report = evaluate_images(recon, truth, tmp_path / "out", protocol, extractors=network)
+    assert any("have 120x120 pixels and the true pictures 100x100; both were resized as" in n for n in report.notes)
+    files = [sorted(folder.iterdir()) for folder in (truth, recon)]
+    both = [
+        torch.from_numpy(np.stack([np.asarray(Image.open(file)) for file in of])).permute(0, 3, 1, 2).double() / 255
+        for of in files
+    ]
+    for side in [options["size"], 90]:
+        if side is not None:
+            both = [torch.nn.functional.interpolate(each, size=(side, side), mode="bilinear") for each in both]
+    found = report.results["brain"]
+    assert found["pixcorr"]["value"] == pytest.approx(pixcorr(*both), abs=1e-6)
+    assert found["ssim"]["value"] == pytest.approx(ssim(*both), abs=1e-6)
+    # What is saved is what was measured.
+    images = tmp_path / "out" / "images"
+    assert Image.open(images / "brain" / "picture00.png").size == (120, 120)
+    again = evaluate_images(images / "brain", images / "truth", tmp_path / "again", protocol, extractors=network)
+    assert again.results == report.results
+    # Where proportions differ, pictures have to be made alike before.
+    for file in recon.iterdir():
+        with Image.open(file) as picture:
+            picture.crop((0, 0, 120, 90)).save(file)
+    other = load_matched(recon, truth, protocol)[3]
+    assert any("resized as the protocol says" in n for n in other) == (options["size"] is not None)
+    assert any("resized to the true pictures' 100x100" in n for n in other) == (options["size"] is None)
 
 
 def test_grey_and_colour_turned_pictures_and_other_files_are_noted(tmp_path):

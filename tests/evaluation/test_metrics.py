@@ -20,6 +20,7 @@ from fmri_models.evaluation import (
     n_way_accuracy,
     pairwise_pixcorr,
     pixcorr,
+    retrieval_accuracy,
     ssim,
     two_way_identification,
 )
@@ -153,6 +154,15 @@ def test_grey_pictures_are_taken():
     truth, recon = pictures(channels=1, size=28), pictures(channels=1, size=28, seed=3)
     assert -1 < pixcorr(truth, recon) < 1
     assert ssim(truth, recon) == pytest.approx(ssim(truth.expand(-1, 3, -1, -1), recon.expand(-1, 3, -1, -1)), abs=1e-7)
+
+
+@pytest.mark.parametrize("pools", [[[0, 5]], [[-1, 0]], [0, 1], [[]]])
+def test_pools_of_pictures_that_there_are_not_are_refused(pools):
+    truth, recon = torch.rand(2, 5, 3, 8, 8)
+    with pytest.raises(FmriModelsError, match=r"pools have the shape .* with indices from 0 to 4"):
+        identification_top1(truth, recon, pools=np.array(pools))
+    with pytest.raises(FmriModelsError, match="pools have the shape"):
+        retrieval_accuracy(truth, recon, pools=np.array(pools))
 
 
 def test_identification_within_pools():

@@ -1,5 +1,6 @@
 """Metrics by name: one object says how each is called and read, what it needs, and what it scores."""
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -274,6 +275,13 @@ def test_the_distance_of_sets_is_one_number_without_interval_or_test(seen):
     scores = scored((name,), {"inception_fid64": network}, truth, recon, subjects=halves)
     own = [frechet_distance(network(truth[part]), network(recon[part])) for part in (slice(4), slice(4, 9))]
     assert scores.values["brain"][name].tolist() == pytest.approx([own[0]] * 4 + [own[1]] * 5)
+    # Nor is there an interval where stimuli have one of two figures, as of subjects or of folds.
+    report = Report.from_scores(scores, Protocol("mine", "", (name,)))
+    assert report.results["brain"][name]["value"] == pytest.approx((4 * own[0] + 5 * own[1]) / 9)
+    assert report.results["brain"][name]["ci95"] is report.comparisons["perfect"][name]["ci95"] is None
+    assert (
+        f"{name}: one figure for all pictures of a subject and fold, which has no interval and no test." in report.notes
+    )
     alone = scored((name,), {"inception_fid64": network}, truth[:1], recon[:1])
     assert alone.values["brain"][name] is None
     assert any("two pictures of a subject and fold" in note for note in alone.notes)
@@ -306,3 +314,67 @@ def test_lpips_is_found_in_a_folder_of_weights(tmp_path):
     scores = scored(("lpips_alexnet",), None, truth, recon, weights=tmp_path, permutations=0)
     assert (scores.values["brain"]["lpips_alexnet"] > 0).all()
     assert "unknown weights" in " ".join(scores.notes)
+
+
+def test_pools_of_responses_leave_out_as_many_as_a_stimulus_has(seen):
+    """With more repetitions of a stimulus there are fewer others that its responses are told from."""
+    generator = torch.Generator().manual_seed(9)
+    shown = torch.tensor([0] * 4 + [1, 2, 3, 4, 5, 6, 7])
+    gallery = torch.randn(8, 5, generator=generator)[shown]
+    embeds = gallery + torch.randn(gallery.shape, generator=generator)
+    truth = seen[0][:8][shown]
+    name = "retrieval_query_image_top1"
+    protocol = Protocol("mine", "", (name,), pool_size=4)
+    ids = [f"s{number}" for number in shown.tolist()]
+    scores = score_rows({"brain": RowData(None, embeds)}, truth, ids, protocol, gallery_embeds=gallery)
+    cosines = torch.nn.functional.cosine_similarity(gallery.double()[:, None], embeds.double()[None], dim=2)
+    expected = []
+    for item, stimulus in enumerate(shown.tolist()):
+        others = [
+            cosines[item, other].item() < cosines[item, item].item() for other in range(11) if shown[other] != stimulus
+        ]
+        drawn = list(itertools.combinations(others, 3))
+        expected.append(sum(map(all, drawn)) / len(drawn))
+    assert scores.values["brain"][name].tolist() == pytest.approx(expected)
+
+
+def test_chance_is_a_mean_over_stimuli_as_scores_are(seen):
+    truth, recon = (pictures[:6] for pictures in seen)
+    # One subject saw all six and the other two of them, among which guessing is right half of the time.
+    which = [0, 1, 2, 3, 4, 5, 0, 1]
+    ids, subjects = [f"s{number}" for number in which], ["a"] * 6 + ["b"] * 2
+    protocol = Protocol("mine", "", ("identification_top1", "retrieval_query_brain_top1"))
+    embeds = torch.randn(8, 4, generator=torch.Generator().manual_seed(3))
+    rows = {"brain": RowData(recon[which], embeds)}
+    scores = score_rows(rows, truth[which], ids, protocol, subjects=subjects, gallery_embeds=embeds[which])
+    expected = (2 * (1 / 6 + 1 / 2) / 2 + 4 / 6) / 6
+    assert scores.chances == pytest.approx(dict.fromkeys(protocol.metrics, expected))
+
+
+def test_what_fails_on_a_true_picture_is_refused(seen):
+    truth, recon = seen
+
+    class Failing(Network):
+        def __call__(self, images):
+            found = super().__call__(images)
+            return found.masked_fill((images.mean((1, 2, 3)) == truth[2].mean())[:, None], torch.nan)
+
+    for name, network in (("two_way_mine", "mine"), ("n_way_5_top1_vit_h14", "vit_h14")):
+        with pytest.raises(FmriModelsError, match="features of the true pictures by .* contain NaN"):
+            scored((name,), {network: Failing(network, 30)}, truth, recon)
+    protocol, gallery = Protocol("mine", "", ("retrieval_query_brain_top1",)), torch.randn(9, 4)
+    ids = list("abcdefghi")
+    for given, decoded, what in (
+        (gallery * torch.nan, gallery, "embeddings of the true pictures"),
+        (gallery, gallery * torch.nan, "decoded embeddings"),
+    ):
+        with pytest.raises(FmriModelsError, match=f"The {what} contain NaN"):
+            score_rows({"brain": RowData(None, decoded)}, truth, ids, protocol, gallery_embeds=given)
+
+
+def test_a_single_constant_picture_is_told_from_nothing():
+    truth = torch.full((1, 3, 32, 32), 0.5)
+    scores = score_rows(
+        {"brain": RowData(torch.rand(1, 3, 32, 32))}, truth, ["a"], Protocol("m", "", ("identification_top1", "mse"))
+    )
+    assert "identification_top1" not in scores.chances and scores.values["brain"]["identification_top1"] is None

@@ -81,6 +81,12 @@ def test_what_does_not_fit_is_refused(weights, both):
         LpipsAlexNet(backbone, linear | {"lin0.model.1.weight": torch.rand(1, 2, 1, 1)})
     with pytest.raises(FmriModelsError, match="not all from 0"):
         LpipsAlexNet(backbone, linear | {"lin0.model.1.weight": -linear["lin0.model.1.weight"]})
+    for both_weights, of in (
+        ((backbone | {"features.3.weight": backbone["features.3.weight"] * torch.nan}, linear), "AlexNet"),
+        ((backbone, linear | {"lin0.model.1.weight": linear["lin0.model.1.weight"] * torch.inf}), "LPIPS"),
+    ):
+        with pytest.raises(FmriModelsError, match=f"of the weights of {of} has .* NaN or infinite"):
+            LpipsAlexNet(*both_weights)
     with pytest.raises(FmriModelsError, match="at least 32x32"):
         lpips(both[0][..., :24], both[1][..., :24], LpipsAlexNet(*weights))
     with pytest.raises(FmriModelsError, match="NaN"):

@@ -9,6 +9,7 @@ from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import Report, RowData, evaluate_images, get_protocol, score_rows
 from fmri_models.evaluation.deviations import on_drawing
+from fmri_models.evaluation.metrics import sides_with_shorter
 from fmri_models.evaluation.preparation import Preparation
 from fmri_models.evaluation.protocols import PIXELS, PROTOCOLS, Protocol
 from tests.evaluation.toy_report import TinyExtractor, smooth_pictures
@@ -165,3 +166,12 @@ def test_files_of_others_are_measured_by_a_published_protocol(tmp_path, capsys):
     assert "has no metric or network 'nothing'" in capsys.readouterr().err
     own = evaluate_images(tmp_path / "recon", tmp_path / "truth", tmp_path / "own", "standard", without=["ssim"])
     assert "ssim" not in own.results["brain"]
+
+
+@pytest.mark.parametrize("side", [300, 425, 97, 512])
+def test_a_longer_side_is_rounded_as_torchvision_does(side):
+    """Of a picture twice as wide as high the result is, too: 49 / 300 * 600 is a pixel less in floating point."""
+    for wanted in range(1, 60):
+        assert sides_with_shorter(side, 2 * side, wanted) == (wanted, 2 * wanted)
+        assert sides_with_shorter(3 * side, side, wanted) == (3 * wanted, wanted)
+        assert sides_with_shorter(side, side + 7, wanted) == (wanted, int(wanted * (side + 7) / side))
