@@ -139,7 +139,7 @@ def _is_set_by_latex(character: str) -> bool:
     """Whether LaTeX has the character in its own fonts (OT1)."""
     if character.isascii() or character in _OF_LATEX:
         return True
-    letter, *accents = unicodedata.normalize("NFD", character)
+    letter, *accents = list(unicodedata.normalize("NFD", character))
     accented = letter.isascii() and letter.isalpha() and len(accents) == 1 and accents[0] in _ACCENTS_OF_LATEX
     return accented and character <= _LAST_LATIN
 

@@ -196,16 +196,14 @@ def _kept(path: Path, count: int) -> np.ndarray | None:
 def _with_checksums(features: np.ndarray) -> np.ndarray:
     """(n, F + 1) float32: each picture's features, and behind them their checksum in the bits of one more value."""
     rows = np.ascontiguousarray(features, dtype=np.float32)
-    sums = np.array([zlib.crc32(row) for row in rows], dtype=np.uint32)
+    sums = np.array([zlib.crc32(row.tobytes()) for row in rows], dtype=np.uint32)
     return np.concatenate([rows, sums.view(np.float32)[:, None]], axis=1)
 
 
 def _has_checksums(found: np.ndarray) -> bool:
     """Whether all of a file is what was written; a failing disk or a crash may change values and no length."""
     sums = np.ascontiguousarray(found[:, -1]).view(np.uint32)
-    return all(
-        zlib.crc32(np.ascontiguousarray(row[:-1])) == total for row, total in zip(found, sums.tolist(), strict=True)
-    )
+    return all(zlib.crc32(row[:-1].tobytes()) == total for row, total in zip(found, sums.tolist(), strict=True))
 
 
 def _make_room(folder: Path, new: Path) -> None:
