@@ -130,7 +130,7 @@ def _printed(compared: "ReportComparison", format: str) -> str:
 
 def _as_text(compared: "ReportComparison", marked: list[str], tables: list["Table"]) -> str:
     from ..evaluation.report_terminal import warnings_text
-    from ..terminal_text import text_table
+    from ..terminal_text import terminal_width, text_table, wrapped
 
     scores, *others = tables
     warnings = [
@@ -140,8 +140,8 @@ def _as_text(compared: "ReportComparison", marked: list[str], tables: list["Tabl
     ]
     paragraphs = [*marked, *warnings, text_table(scores.header, scores.lines), *compared.sentences()]
     for table in others:
-        about = f"{one_line(table.title)}\n{one_line(table.caption, 1000)}"
-        paragraphs.append(f"{about}\n{text_table(table.header, table.lines)}")
+        about = [one_line(table.title), *wrapped(one_line(table.caption, 1000), terminal_width())]
+        paragraphs.append("\n".join([*about, text_table(table.header, table.lines)]))
     return "\n\n".join(paragraphs)
 
 

@@ -1,6 +1,7 @@
 """`fmri-models evaluate`."""
 
 import argparse
+import textwrap
 from typing import Any
 
 from ..command_output import load_libraries
@@ -31,6 +32,12 @@ _OF_MODELS = (
     "precision",
 )
 
+_EXAMPLES = """examples:
+  fmri-models evaluate --images my_reconstructions --truth shown --out outputs/report
+  fmri-models evaluate --images my_reconstructions --truth shown --protocol mindeye-982 --out outputs/as_published
+  fmri-models evaluate --model outputs/linear --data outputs/demo/data --out outputs/report
+"""
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -38,12 +45,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="measure a model, or a folder of reconstructions",
         description=(
             "Measure a model on the test trials of a table, with controls and references, or measure anybody's "
-            "reconstructions against the true pictures. A folder of folds is merged into one report."
+            "reconstructions, whatever made them, against the true pictures: two folders with files of equal names. A "
+            "folder of folds is merged into one report."
         ),
-        epilog=(
-            "examples:\n  fmri-models evaluate --model outputs/linear --data outputs/demo/data --out outputs/report\n"
-            "  fmri-models evaluate --images my_reconstructions --truth shown --out outputs/report"
-        ),
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", metavar="DIR_OR_REPO", help="a pipeline, or a folder of folds")
@@ -51,9 +56,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--images", metavar="DIR", help="reconstructions, named as their true pictures")
     parser.add_argument("--embeddings", metavar="FILE.npy", help="decoded embeddings of a model that only retrieves")
     parser.add_argument("--labels", metavar="FILE.csv", help="stimulus_id and label, of a model that only classifies")
-    parser.add_argument("--truth", metavar="DIR", help="true pictures; with the two above, a file as theirs")
-    parser.add_argument("--protocol", metavar="NAME", help="which metrics (default: standard)")
-    parser.add_argument("--weights", metavar="DIR", help="weights of the networks that measure, as they were published")
+    parser.add_argument(
+        "--truth", metavar="DIR", help="true pictures, a folder; or a file as that of --embeddings or --labels"
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="which metrics, and how pictures are prepared; one of those below (default: standard)",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="DIR",
+        help="folder with weights of the networks that measure, under their published names, for machines without a "
+        "network (default: they are fetched once and kept)",
+    )
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
         "--repetitions",
@@ -89,6 +105,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_unseen_session(parser)
     add_generation_arguments(parser)
     parser.set_defaults(run=run, parser=parser)
+
+
+def _epilog() -> str:
+    from ..evaluation.protocols import PROTOCOLS
+
+    protocols = textwrap.fill(f"protocols: {', '.join(PROTOCOLS)}", 80, subsequent_indent="  ", break_on_hyphens=False)
+    return f"{_EXAMPLES}\n{protocols}\n"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

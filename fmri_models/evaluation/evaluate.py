@@ -327,7 +327,7 @@ def evaluate(
     model: str | os.PathLike,
     data: str | os.PathLike,
     out: str | os.PathLike,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     repetitions: Repetitions = "average",
     settings: DrawingSettings | Mapping[str, Any] | None = None,
     reference: str | os.PathLike | None = None,
@@ -348,7 +348,7 @@ def evaluate(
             one report.
         data: Folder of the trial table.
         out: Folder for the report; other content of it stays.
-        protocol: Name; `standard` if None.
+        protocol: Name or protocol; `standard` if None.
         repetitions: `"average"` test repetitions, or score `"single"` trials; `"curve"` averages them, and draws the
             reconstruction of 1, 2 and 3 averaged repetitions, too.
         settings: What is drawn with in the place of the pipeline's own settings: [`DrawingSettings`], or a mapping of

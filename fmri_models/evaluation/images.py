@@ -67,8 +67,7 @@ def evaluate_images(
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
     given = extractors or {}
-    chosen = protocol if isinstance(protocol, Protocol) else get_protocol(protocol)
-    chosen = chosen.without(without, given, weights)
+    chosen = get_protocol(protocol).without(without, given, weights)
     chosen.check_names(given)
     with progress.phase("Reading pictures"):
         names, truth, recon, notes = load_matched(recon_dir, truth_dir, chosen)

@@ -11,7 +11,7 @@ is there. Protocols list metrics by their names.
 import math
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -51,6 +51,8 @@ CLASSIFIERS = ("vit_h14", "efficientnet_lite0_classes")
 _PERCEPTUAL = ("alexnet",)
 OF_OWN_SIZE = tuple(f"lpips_{network}" for network in _PERCEPTUAL)
 """Extractors that see pictures in their own size, and compare those of one size alone."""
+# Features of those layers of FID's Inception that extractors read.
+_DIMS_OF_INCEPTION = (64, 2048)
 # How the values of a family's fields are written in names: a number in one way alone.
 _NUMBER, _WORD = "0|[1-9][0-9]{0,8}", r"\w+"
 # Bounds of shares of successes.
@@ -463,6 +465,14 @@ class Lpips(Metric):
         return _too_small(shown)
 
 
+@dataclass(frozen=True)
+class NWayOfMindVis(NWay):
+    """The same by the classifier that the published evaluation has, which names without one mean."""
+
+    extractor: str = field(init=False, default="vit_h14")
+    name = "n_way_{n_way}_top{top_k}"
+
+
 class Fid(_OfNetwork):
     """How far the set of reconstructions is from the set of pictures that were shown."""
 
@@ -480,7 +490,7 @@ class Fid(_OfNetwork):
     @classmethod
     def named(cls, name: str) -> Self | None:
         metric = super().named(name)
-        # A number is the width of a layer, and does not say of which network.
+        # A number is the width of a layer of FID's own network.
         return metric if metric is not None and metric.extractor.isidentifier() else None
 
     @property
@@ -489,6 +499,25 @@ class Fid(_OfNetwork):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
         return torch.full((len(i),), row[self.needs], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class FidOfInception(Fid):
+    """The same by the network that the distance is defined with, of whose layers a number of features names one."""
+
+    extractor: str = field(init=False, default="")
+    dims: int
+    name = "fid_{dims}"
+    label = "FID {dims}"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extractor", f"inception_fid{self.dims}")
+        super().__post_init__()
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        metric = super().named(name)
+        return metric if metric is not None and metric.dims in _DIMS_OF_INCEPTION else None
 
 
 def _too_small(shown: ShownPictures) -> Obstacle | None:
@@ -649,7 +678,9 @@ METRICS: tuple[type[Metric], ...] = (
     TwoWay,
     Distance,
     NWay,
+    NWayOfMindVis,
     Lpips,
+    FidOfInception,
     Fid,
     PixCorr,
     Ssim,

@@ -1,6 +1,6 @@
 """Which metrics are measured together, and how: the choices of `--protocol`, which name them and import none."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,12 +128,13 @@ class Protocol:
         hindered = self._hindered(given, weights)
         if not hindered:
             return
-        reasons = "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in hindered.items())
         if len(hindered) == len(self.extractors) == 1:
-            raise FmriModelsError(f"{reasons.partition(': ')[2]}. `--without {UNAVAILABLE}` leaves its metrics out.")
+            (error,) = hindered.values()
+            raise FmriModelsError(f"{str(error).rstrip('.')}. `--without {UNAVAILABLE}` leaves its metrics out.")
         raise FmriModelsError(
-            f"The protocol {self.name!r} measures by {len(hindered)} networks that can't be had here ({reasons}). "
-            f"Provide them, or leave their metrics out: `--without {UNAVAILABLE}`, or name some, which the report says."
+            f"The protocol {self.name!r} measures by {len(hindered)} networks that can't be had here "
+            f"({_hindrances(hindered)}). Provide them (files of weights in a folder that `--weights` names), or leave "
+            f"their metrics out: `--without {UNAVAILABLE}`, or name some, which the report says."
         )
 
     def without(
@@ -181,7 +182,7 @@ class Protocol:
         """For report.json; every metric is described."""
         return {**asdict(self), "metrics": [metric.described() for metric in self.measured()]}
 
-    def _hindered(self, given: Collection[str], weights: str | PathLike | None) -> dict[str, str]:
+    def _hindered(self, given: Collection[str], weights: str | PathLike | None) -> dict[str, FmriModelsError]:
         """Extractor ▶ why it can't be had, of those that nobody hands in."""
         from .extractors import check_weights
 
@@ -191,14 +192,31 @@ class Protocol:
                 if name not in given:
                     check_weights(name, weights)
             except FmriModelsError as error:
-                hindered[name] = str(error)
+                hindered[name] = error
         return hindered
+
+
+def _hindrances(hindered: Mapping[str, FmriModelsError]) -> str:
+    """What is missing, each file once, and what else hinders a network."""
+    from .extractors.weights_files import MissingWeightsError
+
+    of_file: dict[str, list[str]] = {}
+    reasons = []
+    for name, error in hindered.items():
+        if isinstance(error, MissingWeightsError):
+            of_file.setdefault(error.files, []).append(name)
+        else:
+            reasons.append(f"{name}: {str(error).rstrip('.')}")
+    files = [f"{file} of {' and '.join(names)}" for file, names in of_file.items()]
+    return "; ".join([*([f"no {', no '.join(files)}"] if files else []), *reasons])
 
 
 DEFAULT_PROTOCOL = "standard"
 
 # What every report of pictures has.
 PIXELS = ("pixcorr", "ssim", "mse", "pairwise_pixcorr", "identification_top1")
+# The same in our own tables, which begin with what people follow; published ones keep the order of their papers.
+_PIXELS_LAST = ("pairwise_pixcorr", "identification_top1", "pixcorr", "ssim", "mse")
 # Of the eight columns of tables on the Natural Scenes Dataset those that are not of pixels.
 _OF_NETWORKS = (
     "two_way_alexnet2",
@@ -228,7 +246,6 @@ PROTOCOLS = {
             "ImageNet network that had no part in training, retrieval in a subject's whole test set both ways, and "
             "scene factors where they are known.",
             (
-                *PIXELS,
                 "two_way_efficientnet_lite0",
                 "two_way_efficientnet_lite0_same_background",
                 "retrieval_query_brain_top1",
@@ -238,13 +255,14 @@ PROTOCOLS = {
                 "factor_accuracy_kind",
                 "factor_accuracy_colour",
                 "factor_accuracy_place",
+                *_PIXELS_LAST,
             ),
         ),
         Protocol(
             "small_pictures",
             "For digits, figures and other small pictures: pixel metrics and identification by pixels among the test "
             "pictures (of the same fold).",
-            ("pixcorr", "ssim", "ssim_uniform", "mse", "pairwise_pixcorr", "identification_top1"),
+            ("pairwise_pixcorr", "identification_top1", "pixcorr", "ssim", "ssim_uniform", "mse"),
         ),
         Protocol(
             "mindeye-982",
@@ -301,9 +319,9 @@ PROTOCOLS = {
             "of the first 64 features. Published scores are means over five pictures of each response; higher ones "
             "are the best of five.",
             (
-                "n_way_50_top1_vit_h14",
-                "n_way_100_top1_vit_h14",
-                "fid_inception_fid64",
+                "n_way_50_top1",
+                "n_way_100_top1",
+                "fid_64",
                 "pixcorr",
                 "ssim",
                 "ssim_uniform",
@@ -354,14 +372,17 @@ PROTOCOLS = {
         ),
     )
 }
+"""Name, as in `--protocol`, to protocol."""
 
 
-def get_protocol(name: str | None = None) -> Protocol:
-    """The protocol of that name; `standard` if None.
+def get_protocol(name: str | Protocol | None = None) -> Protocol:
+    """The protocol of that name; `standard` if None, and a protocol itself as it is.
 
     Raises:
         FmriModelsError: There is none of that name.
     """
+    if isinstance(name, Protocol):
+        return name
     name = name or DEFAULT_PROTOCOL
     if name not in PROTOCOLS:
         raise FmriModelsError(

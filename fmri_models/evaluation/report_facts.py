@@ -1,11 +1,14 @@
 """What was measured, on what and with what: names and values in words."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 from ..drawing_settings import DrawingSettings
+from .extractors import KNOWN_WEIGHTS, UNKNOWN_WEIGHTS
 from .report import Report
+from .rows import ROWS
 
 WARNINGS_TITLE = "Not known to be figures of new pictures"
 
@@ -13,10 +16,38 @@ WARNINGS_TITLE = "Not known to be figures of new pictures"
 def facts(report: Report) -> list[tuple[str, str]]:
     """Names and values, as they are listed above the scores."""
     found = [*_test_set(report), *_data_facts(report.data), *_model_facts(report.model)]
-    found += _protocol_facts(report.protocol)
+    found += _protocol_facts(report.protocol, of_files="images" in report.model)
+    found += [("network that measured", _network(*each)) for each in report.extractors.items()]
     if report.timing.get("total_s") is not None:
         found.append(("time", f"{report.timing['total_s']:.0f} s"))
     return [*found, ("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items()))]
+
+
+def how_to_read(report: Report) -> str:
+    """In which order the figures of a report say something."""
+    told = ["The notes say what the figures are not."]
+    if any(report.row(row)["kind"] == "control" for row in report.comparisons):
+        told.append("What does not beat its controls is no reconstruction.")
+    if blurry := [metric.label for metric in report.metrics() if metric.rewards_blur]:
+        told.append(
+            "Identification, retrieval and networks say more than pixels: a blurry average does well in "
+            f"{', '.join(blurry)}."
+        )
+    told.append("A difference whose interval includes 0 is not beyond doubt.")
+    return f"How to read it: {' '.join(told)}"
+
+
+def metrics_explained(report: Report) -> list[tuple[str, str, str]]:
+    """Label, name in report.json and a sentence about each metric that the report has."""
+    return [(metric.label, metric.name, metric.description) for metric in report.metrics()]
+
+
+def in_labels(report: Report, sentence: str) -> str:
+    """A sentence of a report with the labels of rows and metrics, which tables have, in the place of their names."""
+    names = {name: report.row(name)["label"] for name in (*ROWS, *report.results) if "_" in name}
+    names |= {metric.name: metric.label for metric in report.metrics()}
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: names[found[0]], sentence)
 
 
 def _test_set(report: Report) -> Iterator[tuple[str, str]]:
@@ -65,7 +96,7 @@ def _model_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "drawn with", _drawn_with(model["settings"])
 
 
-def _protocol_facts(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _protocol_facts(protocol: Mapping[str, Any], of_files: bool) -> Iterator[tuple[str, str]]:
     if protocol.get("size"):
         yield "pictures first resized to", f"{protocol['size']}x{protocol['size']}"
     if protocol.get("size") or protocol.get("resolution"):
@@ -82,8 +113,18 @@ def _protocol_facts(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, str(protocol[key])
     if protocol.get("pool_size"):
         yield "stimuli to choose from", f"{protocol['pool_size']:g}"
-    if "trial_average" in protocol:
+    # Of files (`--images`) nobody knows.
+    if "trial_average" in protocol and not of_files:
         yield "repetitions of a stimulus", "averaged" if protocol["trial_average"] else "single trials"
+
+
+def _network(name: str, about: Mapping[str, str]) -> str:
+    """A network with what decides its features, as far as a report says it: earlier ones have the digest alone."""
+    weights = {UNKNOWN_WEIGHTS: UNKNOWN_WEIGHTS, KNOWN_WEIGHTS: "known weights"}.get(about.get("weights", ""))
+    digest = f"SHA-256 {about['sha256'][:16]}" if about.get("sha256") else None
+    layer = f"layer {about['layer']}" if about.get("layer") else None
+    known = [about.get("file"), layer, about.get("preprocessing"), weights, digest]
+    return f"{name} ({'; '.join(filter(None, known))})" if any(known) else name
 
 
 def _drawn_with(settings: Mapping[str, Any]) -> str:

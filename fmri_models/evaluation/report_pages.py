@@ -2,14 +2,16 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..names import markdown, markdown_code, one_line
 from .report import Report
-from .report_facts import WARNINGS_TITLE, facts
+from .report_facts import WARNINGS_TITLE, facts, how_to_read, in_labels, metrics_explained
 from .report_tables import Table, tables
 
 # Values with their intervals, in which nothing is markup.
@@ -29,17 +31,34 @@ def to_markdown(report: Report, has_grid: bool = True) -> str:
     if report.warnings:
         lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
     lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
+    lines += [markdown(how_to_read(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""] if has_grid else []
     for table in tables(report):
         lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]
     if notes := _notes(report):
         lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
-    return "\n".join(lines)
+    lines += ["## Metrics", ""]
+    lines += [
+        f"- **{markdown(label)}** ({markdown_code(name)}): {markdown(about)}"
+        for label, name, about in metrics_explained(report)
+    ]
+    lines += ["", "## Rows", ""]
+    lines += [
+        f"- **{markdown(row.get('label'))}** ({markdown(row.get('kind'))}): {markdown(_about_row(row))}"
+        for row in report.rows.values()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _about_row(row: Mapping[str, Any]) -> str:
+    made = " Made from the true test pictures." if row.get("uses_test_images") else ""
+    return f"{row.get('description', '')}{made}"
 
 
 def _notes(report: Report) -> list[str]:
-    """The notes that stand nowhere else on the page."""
-    return [note for note in report.further_notes if note not in report.missing_rows.values()]
+    """The notes that stand nowhere else on the page, with the names that its tables have."""
+    notes = [note for note in report.further_notes if note not in report.missing_rows.values()]
+    return [in_labels(report, note) for note in notes]
 
 
 def markdown_table(table: Table) -> list[str]:
@@ -67,6 +86,9 @@ def to_html(report: Report, grid_png: bytes | None) -> str:
         facts=facts(report),
         tables=tables(report),
         notes=_notes(report),
+        how_to_read=how_to_read(report),
+        metrics=metrics_explained(report),
+        rows=[(row, _about_row(row)) for row in report.rows.values()],
         warnings_title=WARNINGS_TITLE,
         grid=None if grid_png is None else Markup(base64.b64encode(grid_png).decode("ascii")),
     )

@@ -1,6 +1,5 @@
 """A report on the terminal: its scores, warnings and notes."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,13 +7,12 @@ from ..names import one_line
 from ..terminal_text import terminal_width, text_table, wrapped
 from .named_metrics import Metric
 from .report import Report
-from .report_facts import WARNINGS_TITLE
-from .report_tables import metric_cell, scores_table, value_cell
-from .rows import ROWS
+from .report_facts import WARNINGS_TITLE, in_labels
+from .report_tables import chance_cell, metric_cell, scores_table, value_cell
 
 
 def results_table(report: Report, all_rows: bool = False, width: int | None = None) -> str:
-    """The values of a report for a terminal, metrics down and rows across.
+    """The values of a report for a terminal, metrics down and rows across, with chance.
 
     Args:
         report: The report.
@@ -26,20 +24,25 @@ def results_table(report: Report, all_rows: bool = False, width: int | None = No
         return text_table(scores.header, scores.lines, width)
     controls = [row for row in report.results if report.row(row)["kind"] == "control"]
     shown: list[str] = [row for row in ("brain", "ridge") if row in report.results]
-    every: dict[str, list[str]] = {row: [row] for row in shown} | {"best control": controls, "ceiling": ["ceiling"]}
+    best = "best control" if len(controls) != 1 else report.row(controls[0])["label"]
+    every: dict[str, list[str]] = {row: [row] for row in shown} | {best: controls, "ceiling": ["ceiling"]}
     columns = [(name, rows) for name, rows in every.items() if any(row in report.results for row in rows)]
     lines = [
-        [metric_cell(metric), *(value_cell(_best(report, rows, metric), with_interval=False) for _, rows in columns)]
+        [
+            metric_cell(metric),
+            chance_cell(report, metric.name),
+            *(value_cell(_best(report, rows, metric), with_interval=False) for _, rows in columns),
+        ]
         for metric in report.metrics()
     ]
-    table = text_table(["metric", *(name for name, _ in columns)], lines, width)
+    table = text_table(["metric", "chance", *(name for name, _ in columns)], lines, width)
     left_out = [row for row in report.results if row not in (*shown, *controls, "ceiling")]
     notes = []
     if len(controls) > 1:
         names = ", ".join(report.row(row)["label"] for row in controls)
         notes.append(f"best control: in each metric the best of {names}")
     if left_out or len(controls) > 1:
-        notes.append(f"all {len(report.results)} rows with chance: --all-rows, report.md or report.html")
+        notes.append(f"all {len(report.results)} rows: --all-rows, report.md or report.html")
     width = terminal_width(width)
     return "\n".join([table, *(line for note in notes for line in wrapped(one_line(note, most=2000), width))])
 
@@ -66,13 +69,5 @@ def notes_text(report: Report, width: int | None = None) -> str:
     width = terminal_width(width)
     lines = []
     for note in report.further_notes:
-        lines += wrapped(one_line(_in_plain_names(report, note), most=2000), width, "- ", "  ")
+        lines += wrapped(one_line(in_labels(report, note), most=2000), width, "- ", "  ")
     return "\n".join(lines)
-
-
-def _in_plain_names(report: Report, note: str) -> str:
-    """A sentence of a report with the labels of rows and metrics in the place of their names."""
-    names = {name: report.row(name)["label"] for name in (*ROWS, *report.results) if "_" in name}
-    names |= {metric.name: metric.label for metric in report.metrics()}
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: names[found[0]], note)

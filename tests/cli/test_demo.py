@@ -61,7 +61,7 @@ def test_everything_is_where_the_readme_says(workplace):
 
 def test_it_ends_with_a_table_paths_and_next_commands(workplace):
     shown = (workplace / "stdout.txt").read_text()
-    assert re.search(r"^metric +brain +ridge +best control +ceiling$", shown, re.MULTILINE)
+    assert re.search(r"^metric +chance +brain +ridge +best control +ceiling$", shown, re.MULTILINE)
     assert "outputs/demo/grid.png" in shown
     assert "fmri-models retrieve" in shown
     assert "largest difference: 0 of 255" in shown or "largest difference: 1 of 255" in shown

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from fmri_models.cli.main import main
-from fmri_models.evaluation import Report
+from fmri_models.evaluation import Protocol, Report
+from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.evaluated_pipelines import evaluated_pipelines
 from tests.new_process import python
 from tests.small_table import write_small_table
@@ -138,6 +139,20 @@ def test_a_model_by_its_name_on_the_hub_keeps_to_the_test_trials_of_its_training
     assert report.model["method"] == "linear"
     assert "reference" in Report.load(tmp_path / "beside").results
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_protocol_of_ones_own_measures_a_model(workplace, tmp_path):
+    mine = Protocol("mine", "Squared error alone.", ("mse",))
+    report = evaluate(workplace / "model", workplace / "data", tmp_path / "out", mine, rows=["mean_image"])
+    assert list(report.results["brain"]) == ["mse"] and report.protocol_title == "mine"
+
+
+def test_the_help_names_the_protocols_and_begins_with_folders_of_pictures(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    told = capsys.readouterr().out
+    assert "protocols: standard, small_pictures, mindeye-982," in told
+    assert told.index("--images my_reconstructions --truth shown") < told.index("--model outputs/linear")
 
 
 def test_every_drawn_row_is_counted_and_the_precision_is_said(workplace, capsys, tmp_path):

@@ -37,9 +37,11 @@ NAMES = (
     "two_way_efficientnet_lite0",
     "two_way_efficientnet_lite0_same_background",
     "distance_efficientnet_lite0",
+    "n_way_50_top1",
     "n_way_50_top1_vit_h14",
     "lpips_alexnet",
-    "fid_inception_fid64",
+    "fid_64",
+    "fid_inception_fid2048",
     "retrieval_query_brain_top1",
     "retrieval_query_image_top50",
     "factor_accuracy_kind",
@@ -67,6 +69,9 @@ def test_there_is_a_name_for_every_family():
 
 
 def test_a_family_reads_its_parameters_from_the_name():
+    assert get_metric("n_way_50_top1").needs == get_metric("n_way_50_top1_vit_h14").needs
+    assert get_metric("n_way_50_top1").chance == 1 / 50 and "vit_h14" in get_metric("n_way_50_top1").label
+    assert get_metric("fid_2048").needs.extractors == ("inception_fid2048",)
     assert get_metric("two_way_a_b_same_background").needs.extractors == ("a_b",)
     assert get_metric("two_way_a_b").needs.extractors == ("a_b",)
     assert get_metric("retrieval_query_brain_top12").label == "brain to image top-12"
@@ -77,9 +82,10 @@ def test_a_family_reads_its_parameters_from_the_name():
     "name",
     [
         "niceness",
-        "fid_2048",
+        "fid_192",
+        "fid_064",
         "lpips_alex",
-        "n_way_50_top1",
+        "n_way_50_top50",
         "n_way_50_top50_vit_h14",
         "n_way_1_top0_vit_h14",
         "n_way_50_top1_efficientnet_lite0",
@@ -233,7 +239,7 @@ def seen():
 def test_n_way_of_rows_is_that_of_the_function(seen):
     truth, recon = seen
     network = Network("vit_h14", 30)
-    names = ("n_way_10_top1_vit_h14", "n_way_5_top2_vit_h14")
+    names = ("n_way_10_top1", "n_way_5_top2_vit_h14")
     scores = scored(names, {"vit_h14": network}, truth, recon, permutations=20)
     for name, n_way, top_k in zip(names, (10, 5), (1, 2), strict=True):
         expected = n_way_accuracy(network(recon), network(truth).argmax(1), n_way, top_k, reduction="none")
@@ -242,7 +248,7 @@ def test_n_way_of_rows_is_that_of_the_function(seen):
         assert scores.chances[name] == top_k / n_way
         assert np.isfinite(scores.permuted[name]).all()
     with pytest.raises(FmriModelsError, match="compares 50 classes and vit_h14 tells 30"):
-        scored(("n_way_50_top1_vit_h14",), {"vit_h14": network}, truth, recon)
+        scored(("n_way_50_top1",), {"vit_h14": network}, truth, recon)
 
 
 def test_what_fails_to_be_classified_is_no_success(seen):
@@ -261,7 +267,7 @@ def test_lpips_of_rows_is_the_distance(seen):
 
 def test_the_distance_of_sets_is_one_number_without_interval_or_test(seen):
     truth, recon = seen
-    network, name = Network("inception_fid64", 4), "fid_inception_fid64"
+    network, name = Network("inception_fid64", 4), "fid_64"
     scores = scored((name,), {"inception_fid64": network}, truth, recon)
     expected = frechet_distance(network(truth), network(recon))
     assert scores.values["brain"][name].tolist() == pytest.approx([expected] * 9)

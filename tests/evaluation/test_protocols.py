@@ -122,6 +122,18 @@ def test_networks_that_cannot_be_had_are_named_before_the_work(monkeypatch):
     assert protocol.without(["unavailable"], given=["alexnet2"]).extractors == ["alexnet2", "efficientnet_b1"]
 
 
+def test_missing_files_are_named_once_and_what_to_do_is_not_cut_off(tmp_path, monkeypatch, capsys):
+    for variable in ("TORCH_HOME", "FMRI_MODELS_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(FmriModelsError) as caught:
+        get_protocol("mindeye-982").check_available()
+    told = str(caught.value)
+    assert told.count("alexnet-owt-7be5be79.pth") == 1 and "alexnet-owt-7be5be79.pth of alexnet2 and alexnet5" in told
+    assert "no swav_800ep_pretrain.pth.tar of swav_resnet50)" in told
+    # What a command shows of a sentence.
+    assert "`--weights`" in told and "`--without unavailable`" in told and len(told) < 900
+
+
 def test_a_folder_of_weights_makes_networks_available(tmp_path):
     protocol = get_protocol("kamitani")
     assert protocol.without(["unavailable"]).extractors == []

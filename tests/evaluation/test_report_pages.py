@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from html import unescape
 
 from fmri_models.evaluation import Report, RowData, get_protocol, score_rows, write_report
 from fmri_models.evaluation.report_pages import to_markdown
@@ -17,6 +18,35 @@ def test_tables_show_direction_and_missing_values(report):
     assert "Permutation test" in markdown
     assert "Earlier looks at the test split" in markdown
     assert "simulated" in markdown
+
+
+def test_a_page_explains_its_metrics_rows_and_networks(report, scores, material, tmp_path):
+    networks = {
+        "efficientnet_lite0": {
+            "sha256": "579344248a93e230", "weights": "known", "file": "model.pth", "layer": "global_pool",
+            "preprocessing": "224x224",
+        },
+        "mine": {"sha256": "", "weights": "unknown weights"},
+        "of_earlier_versions": {"sha256": "ab"},
+    }  # fmt: skip
+    note = "mean_image scores 0.3 in identification_top1."
+    changed = replace(report, extractors=networks, notes=[note], warnings=[])
+    write_report(tmp_path, changed, scores, material["rows"], material["truth"])
+    markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    network = "efficientnet_lite0 (model.pth; layer global_pool; 224x224; known weights; SHA-256 579344248a93e230)"
+    for page in (markdown, unescape(html)):
+        assert network in page
+        assert "mine (unknown weights)" in page and "of_earlier_versions (SHA-256 ab)" in page
+        assert "a blurry average does well in PixCorr, SSIM, MSE" in page
+        for metric in report.metrics():
+            assert metric.description in page.replace("\\", "")
+        for row in report.results:
+            assert report.row(row)["description"] in page
+        # As the tables call them.
+        assert "mean image scores 0.3 in top-1 pixels." in page
+    assert "- **PixCorr** (`pixcorr`): Pearson correlation" in markdown
+    assert '<a href="#notes">' in html and html.index("How to read it") < html.index('id="scores"')
+    assert Report.load(tmp_path).notes == [note]
 
 
 def test_html_escapes_what_users_give(report, scores, material, tmp_path):

@@ -20,12 +20,25 @@ def test_the_terminal_gets_the_rows_that_matter():
     report = Report.from_scores(scores, get_protocol("small_pictures"))
     table = results_table(report, width=80)
     header, _, first, *_ = table.splitlines()
-    assert re.split(r"\s{2,}", header) == ["metric", "brain", "ridge", "best control", "ceiling"]
+    assert re.split(r"\s{2,}", header) == ["metric", "chance", "brain", "ridge", "best control", "ceiling"]
+    assert "two-way pixels" in first and first.split()[-5] == "0.500"
+    first = next(line for line in table.splitlines() if line.startswith("PixCorr"))
     best = report.results["mean_image"]["pixcorr"]["value"]
     assert first.split()[-2] == f"{best:.3f}" and report.results["shuffled_brain"]["pixcorr"]["value"] < best
     assert "--all-rows" in table
     assert max(map(len, table.splitlines())) <= 80
     assert "low level only" in results_table(report, all_rows=True, width=80)
+
+
+def test_a_control_that_is_alone_is_called_by_its_name():
+    truth = smooth_pictures(6, size=16)
+    images = {"brain": truth, "mean_image": truth.mean(0, keepdim=True).expand_as(truth)}
+    rows = {name: RowData(each) for name, each in images.items()}
+    report = Report.from_scores(
+        score_rows(rows, truth, list("abcdef"), get_protocol("small_pictures")), get_protocol("small_pictures")
+    )
+    header, *_ = results_table(report, width=80).splitlines()
+    assert re.split(r"\s{2,}", header) == ["metric", "chance", "brain", "mean image"]
 
 
 def test_notes_on_a_terminal_have_the_names_of_the_table_and_its_width(report):
