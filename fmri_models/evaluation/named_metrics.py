@@ -286,7 +286,9 @@ class PairwisePixCorr(Metric):
 
     name = "pairwise_pixcorr"
     label = "two-way pixels"
-    description = "Two-way identification by pixel correlation."
+    description = (
+        "Two-way identification by pixel correlation: how often the right pair correlates more than a wrong one."
+    )
     chance = 0.5
     bounds = _SHARE
     score_of_constant = "no score"
@@ -348,7 +350,9 @@ class TwoWay(_OfCorrelations):
 
     name = "two_way_{extractor}"
     label = "two-way {extractor}"
-    description = "Two-way identification by {extractor} features."
+    description = (
+        "Two-way identification by {extractor} features: how often the right pair correlates more than a wrong one."
+    )
     chance = 0.5
     bounds = _SHARE
 
