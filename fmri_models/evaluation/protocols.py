@@ -208,7 +208,8 @@ def _hindrances(hindered: Mapping[str, FmriModelsError]) -> str:
         else:
             reasons.append(f"{name}: {str(error).rstrip('.')}")
     files = [f"{file} of {' and '.join(names)}" for file, names in of_file.items()]
-    return "; ".join([*([f"no {', no '.join(files)}"] if files else []), *reasons])
+    missing = [f"neither given, nor fetched before or to be fetched now: {', '.join(files)}"] if files else []
+    return "; ".join([*missing, *reasons])
 
 
 DEFAULT_PROTOCOL = "standard"

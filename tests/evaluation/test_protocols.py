@@ -129,7 +129,7 @@ def test_missing_files_are_named_once_and_what_to_do_is_not_cut_off(tmp_path, mo
         get_protocol("mindeye-982").check_available()
     told = str(caught.value)
     assert told.count("alexnet-owt-7be5be79.pth") == 1 and "alexnet-owt-7be5be79.pth of alexnet2 and alexnet5" in told
-    assert "no swav_800ep_pretrain.pth.tar of swav_resnet50)" in told
+    assert "fetched now: alexnet" in told and "swav_800ep_pretrain.pth.tar of swav_resnet50)" in told
     # What a command shows of a sentence.
     assert "`--weights`" in told and "`--without unavailable`" in told and len(told) < 900
 
