@@ -13,7 +13,7 @@ from ..progress import phase
 if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..evaluation.report_comparison import ReportComparison
-    from ..evaluation.report_tables import Table
+    from ..evaluation.table import Table
 
 _EXAMPLE = """examples:
   fmri-models compare outputs/demo/report.json outputs/other/report.json

@@ -21,6 +21,7 @@ _OF_MODELS = (
     "permute_within",
     "reference",
     "refit_permuted",
+    "audit",
     "rows",
     "unseen_session",
     "steps",
@@ -99,6 +100,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME,...",
         help="draw these rows alone beside the brain's, such as shuffled_brain,floor (default: all that there are)",
     )
+    parser.add_argument(
+        "--audit",
+        nargs="?",
+        const="all",
+        metavar="NAME,...",
+        help="also ask where the score comes from: all questions of an audit, or these",
+    )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_table_argument(parser)
@@ -169,6 +177,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.weights,
             without,
             args.permute_within,
+            _names(args.audit),
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -34,6 +35,7 @@ class SubjectRows:
         attention: What the model attends to, by ROI, or why that is not defined; None for a model without attention.
         blocks: (N,) where each item was recorded; None where nobody asks.
         curve: Reconstructions of fewer averaged repetitions; None where nobody asks.
+        audit: Name of a part of the audit ▶ what it has measured.
     """
 
     subject: str
@@ -49,6 +51,7 @@ class SubjectRows:
     attention: RoiAttention | str | None = None
     blocks: list[str] | None = None
     curve: SubjectCurve | None = None
+    audit: dict[str, Any] = field(default_factory=dict)
 
 
 def draw_rows(of: EvaluatedSubject, chosen: Collection[str] | None = None) -> SubjectRows:

@@ -22,6 +22,7 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..processing.options import UnseenSession
 from ..training_record import TrainingRecord
 from .attention import attention_content, attention_notes
+from .audit import audit_content, audit_notes, audit_parts
 from .controls import LinearReferences
 from .deviations import on_drawing
 from .drawn_items import DrawnItems
@@ -57,6 +58,7 @@ from .report_description import (
 )
 from .report_folder import check_report_folder, write_report
 from .rows import check_rows, grid_rows
+from .scores import Scores
 from .seeded_drawing import Precision, SeededDrawing
 from .synthesis import synthesis_content
 
@@ -87,6 +89,7 @@ class Evaluation:
             that row out.
         rows: Which rows are drawn, beside that of the brain; None for all that there are. A report says what it lacks.
         weights: Folder with weights of the networks that measure.
+        audit: Parts of the audit, see [`audit_parts`].
     """
 
     model: str | os.PathLike
@@ -101,6 +104,7 @@ class Evaluation:
     refit: Refit | None = None
     rows: Sequence[str] | None = None
     weights: str | os.PathLike | None = None
+    audit: Sequence[str] = ()
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -109,6 +113,7 @@ class Evaluation:
         SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
         self.protocol.check_names()
         chosen = check_rows(self.rows)
+        audit_parts(self.audit)
         table = TrialTable.open(self.data)
         check_log(table.path)
         saved = evaluated_pipelines(self.model, self.unseen_session)
@@ -202,6 +207,9 @@ class Evaluation:
         rows = draw_rows(of, chosen)
         rows.blocks = blocks
         rows.curve = draw_curve(of) if self.repetitions == "curve" else None
+        for part in audit_parts(self.audit):
+            with progress.phase(f"Auditing {of.subject}: {part.label}"):
+                rows.audit[part.name] = part.measure(of)
         return rows
 
     def _is_of_folds(self, saved: Sequence[EvaluatedPipeline]) -> bool:
@@ -257,6 +265,7 @@ class Evaluation:
         missing = reasons_of_missing_rows(tested, items.rows)
         curves = [each.curve for each in tested if each.curve is not None]
         curve, curve_notes = self._curve(curves, items, protocol)
+        audit = self._audit(tested, items, scores, protocol)
         attention = attention_content((each.subject, each.attention) for each in tested)
         # Those of one pipeline, and not of one a fold.
         alone = [each.subject for each in tested] if len(set(items.folds)) == 1 else []
@@ -278,6 +287,7 @@ class Evaluation:
                 *notes_on_imagery(tested),
                 *notes_on_sessions(tested, self.protocol.exchange_within),
                 *curve_notes,
+                *audit_notes(audit),
                 *notes_on_learning(pipeline, record, items.rows, nearest_by),
                 *dict.fromkeys(missing.values()),
                 *attention_notes(attention),
@@ -294,7 +304,7 @@ class Evaluation:
                 imagery_learned(table, record, tested),
             ),
         )
-        report.repetition_curve = curve
+        report.repetition_curve, report.audit = curve, audit
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
         report.attention, report.synthesis = attention, synthesis
@@ -309,6 +319,16 @@ class Evaluation:
         fingerprints = {str(fold): fingerprint for fold, fingerprint in test_trials.items()}
         record_look(table.path, table.fingerprint, look, config, score, test_trials=fingerprints)
         return report
+
+    def _audit(
+        self, tested: Sequence[SubjectRows], items: DrawnItems, scores: Scores, protocol: Protocol
+    ) -> dict[str, Any]:
+        """What the parts of the audit have found, where somebody asked."""
+        parts = audit_parts(self.audit)
+        measured = {part.name: [each.audit[part.name] for each in tested] for part in parts}
+        return audit_content(
+            parts, measured, items=items, scores=scores, protocol=protocol, seed=self.seed, weights=self.weights
+        )
 
     def _curve(
         self, curves: Sequence[SubjectCurve], items: DrawnItems, protocol: Protocol
@@ -340,6 +360,7 @@ def evaluate(
     weights: str | os.PathLike | None = None,
     without: Sequence[str] = (),
     exchange_within: ExchangeWithin | None = None,
+    audit: Sequence[str] = (),
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -369,6 +390,7 @@ def evaluate(
             networks that can't be had.
         exchange_within: Inside what alone the permutation test exchanges stimuli: `"session"`, `"run"` or `"block"`,
             where responses may have that in common; None for a subject's whole test set, or what the protocol says.
+        audit: Parts of the audit that are measured, too; `["all"]` for all of them.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -387,5 +409,6 @@ def evaluate(
         refit,
         rows,
         weights,
+        audit,
     )
     return evaluation.run(out)

@@ -61,6 +61,7 @@ class Report(ShortRepr):
         synthesis: "SOURCE to TARGET" -> row -> what responses are worth that were made of another subject's (`top1`,
             `two_way`, `cosine`, `voxel_correlation`, `pattern_correlation`); empty, and not in the file, for a method
             that makes none.
+        audit: Name of a part ▶ what an audit found; empty, and not in the file, where nobody asked for one.
         same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
         warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
             learned from; they stand wherever figures of the report do.
@@ -88,6 +89,7 @@ class Report(ShortRepr):
     near_copies: dict[str, Any] = field(default_factory=dict)
     attention: dict[str, dict[str, Any]] = field(default_factory=dict)
     synthesis: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    audit: dict[str, dict[str, Any]] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -169,7 +171,7 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
-        for name in ("attention", "synthesis", "over_subjects", "repetition_curve"):
+        for name in ("attention", "synthesis", "over_subjects", "repetition_curve", "audit"):
             if not content[name]:
                 del content[name]
         return plain({"schema": SCHEMA, **content})

@@ -15,7 +15,8 @@ from .named_metrics import get_metric
 from .protocols import Protocol
 from .report import Report
 from .report_facts import facts
-from .report_tables import Table, chance_cell, metric_cell, value_cell
+from .report_tables import chance_cell, metric_cell, value_cell
+from .table import Table
 
 # Fields that change values, so reports that differ in them cannot stand in one table.
 _PROTOCOL_FIELDS = (

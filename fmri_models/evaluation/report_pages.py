@@ -12,7 +12,8 @@ from markupsafe import Markup
 from ..names import markdown, markdown_code, one_line
 from .report import Report
 from .report_facts import WARNINGS_TITLE, facts, how_to_read, in_labels, metrics_explained
-from .report_tables import Table, tables
+from .report_tables import tables
+from .table import Table
 
 # Values with their intervals, in which nothing is markup.
 _FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")

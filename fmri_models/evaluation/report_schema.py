@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import FmriModelsError
 from ..names import check_line
@@ -296,7 +296,16 @@ class ReportContent(_Content):
     near_copies: NearCopies = NearCopies()
     attention: dict[Name, Attention] = {}
     synthesis: dict[Name, dict[Name, SynthesisScores]] = {}
+    audit: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)] = {}
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
     warnings: list[Line] = []
     notes: list[Line] = []
     items_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("audit")
+    @classmethod
+    def _as_its_parts_say(cls, audit: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        # Parts are made of what is checked here.
+        from .audit import checked_audit
+
+        return checked_audit(audit)

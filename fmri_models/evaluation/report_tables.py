@@ -1,15 +1,15 @@
 """The tables of a report page, and the cells of every table of scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from markupsafe import Markup
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .attention_figure import attention_figure
+from .audit import audit_tables
 from .bootstrap import FEWEST_STIMULI
 from .named_metrics import Metric
 from .report import Report
 from .report_facts import in_words
+from .table import Table
 
 _MOST_PAIRS_SHOWN = 50
 # Of subjects; report.json has all.
@@ -21,24 +21,6 @@ _SYNTHESIS_ROWS = {
     "untranslated": "the first's, as if the second's",
 }
 _SYNTHESIS_SCORES = ("top1", "two_way", "cosine", "voxel_correlation", "pattern_correlation")
-
-
-class Table(NamedTuple):
-    """A table of a page.
-
-    Args:
-        title: Above it.
-        caption: What its values are, in sentences.
-        header: Names of the columns.
-        lines: Cells.
-        figure: SVG that a page of HTML shows with it.
-    """
-
-    title: str
-    caption: str
-    header: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    figure: Markup | None = None
 
 
 def tables(report: Report) -> list[Table]:
@@ -56,6 +38,7 @@ def tables(report: Report) -> list[Table]:
         found.append(_missing_rows_table(report))
     found += _attention_tables(report)
     found += _synthesis_tables(report)
+    found += audit_tables(report.audit)
     found += _near_copies_tables(report)
     if report.looks:
         found.append(_looks_table(report))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from ..errors import FmriModelsError
 from ..names import csv_cell, latex, markdown
 from .report_pages import markdown_table
-from .report_tables import Table
+from .table import Table
 
 Format = Literal["text", "markdown", "csv", "latex"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ...evaluation.report_pages import markdown_table
-from ...evaluation.report_tables import Table
+from ...evaluation.table import Table
 from ...registry import METHODS
 from ...training.recipe_files import recipe_names
 from ..limits import MOST_SECONDS

@@ -8,7 +8,8 @@ import gradio as gr
 from ...errors import FmriModelsError
 from ...evaluation.report import Report
 from ...evaluation.report_pages import markdown_table
-from ...evaluation.report_tables import Table, chance_cell, metric_cell, scores_table, value_cell
+from ...evaluation.report_tables import chance_cell, metric_cell, scores_table, value_cell
+from ...evaluation.table import Table
 from ...names import listed, markdown, one_line
 from ..chooser import Chooser
 from ..figures import figures, figures_html, origin_note

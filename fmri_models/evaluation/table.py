@@ -1,0 +1,24 @@
+"""A table of a report page."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+
+class Table(NamedTuple):
+    """A table of a page.
+
+    Args:
+        title: Above it.
+        caption: What its values are, in sentences.
+        header: Names of the columns.
+        lines: Cells.
+        figure: SVG that a page of HTML shows with it.
+    """
+
+    title: str
+    caption: str
+    header: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    figure: Markup | None = None
