@@ -19,6 +19,7 @@ from .usage import check_without
 _OF_MODELS = (
     "repetitions",
     "permute_within",
+    "samples",
     "reference",
     "refit_permuted",
     "audit",
@@ -87,6 +88,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--without",
         metavar="NAME,...",
         help="leave out these metrics, or all metrics of these networks; unavailable: of networks that can't be had",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        metavar="N",
+        help="draw so many pictures of each response, over which scores are a mean (default: the protocol's)",
     )
     parser.add_argument("--reference", metavar="DIR_OR_REPO", help="a second pipeline (or its folds) to stand beside")
     parser.add_argument(
@@ -178,6 +185,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             without,
             args.permute_within,
             _names(args.audit),
+            args.samples,
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

@@ -79,6 +79,8 @@ class Stratum:
         preparation: Of pictures whose pixels are compared.
         distractors: Of two-way identification: `"truth"` or `"reconstruction"`.
         pool_size: Of retrieval; None for all that there are.
+        responses: (N,) number of the response that each item is a picture of, over whose pictures the correlations of
+            features are averaged; None for no average.
     """
 
     positions: Tensor
@@ -92,6 +94,7 @@ class Stratum:
     preparation: Preparation
     distractors: str
     pool_size: int | None
+    responses: Tensor | None = None
 
     @classmethod
     def of_items(
@@ -118,6 +121,9 @@ class Stratum:
             preparation,
             distractors,
             pool_size,
+            None
+            if items.responses is None
+            else torch.from_numpy(np.unique(items.responses[positions], return_inverse=True)[1]),
         )
 
     def index_of(self, stimuli: np.ndarray) -> np.ndarray:
@@ -193,6 +199,22 @@ class Correlations:
         found = correlated(shown, reconstructed)
         return cls(found.values, found.constant)
 
+    def averaged(self, responses: Tensor) -> "Correlations":
+        """Those of each item in its mean over the pictures of its response (Takagi & Nishimoto 2023).
+
+        A constant picture correlates with 0; a response all of whose pictures are constant stays NaN.
+
+        Args:
+            responses: (N,) numbers.
+        """
+        count = int(responses.max()) + 1
+        defined = (~self.values.isnan()).double()
+        known = torch.zeros(len(self.values), count, dtype=torch.float64).index_add_(1, responses, defined)
+        total = torch.zeros_like(known).index_add_(1, responses, self.values.nan_to_num(nan=0.0))
+        pictures = torch.bincount(responses, minlength=count)
+        means = (total / pictures).masked_fill(known == 0, torch.nan)
+        return Correlations(means[:, responses], self.constant)
+
 
 @dataclass(frozen=True)
 class Pixels(Need[tuple[Tensor, Tensor]]):
@@ -229,7 +251,8 @@ class FeatureCorrelations(Need[Correlations]):
             return None
         # What fails on a reconstruction is a failure of it, and what fails on a true picture is none of anybody's.
         shown = finite_features(row.stratum.features[self.extractor], _of_true_pictures(self.extractor))
-        return Correlations.of(shown, row.content.features[self.extractor])
+        found = Correlations.of(shown, row.content.features[self.extractor])
+        return found if row.stratum.responses is None else found.averaged(row.stratum.responses)
 
 
 @dataclass(frozen=True)

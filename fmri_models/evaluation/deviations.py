@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..names import listed
-from .protocols import Protocol
+from .protocols import PROTOCOLS, Protocol
 from .scores import Scores
 
 
@@ -57,11 +57,18 @@ def on_drawing(
     return found
 
 
-def on_samples(protocol: Protocol) -> list[str]:
-    """Whether the published scores are a mean over several pictures of a response; here there is one."""
-    if protocol.samples == 1:
+def on_samples(protocol: Protocol, samples: int) -> list[str]:
+    """Whether the published scores are a mean over another number of pictures of a response.
+
+    Args:
+        protocol: The protocol.
+        samples: How many were drawn.
+    """
+    published = PROTOCOLS.get(protocol.name, protocol).samples
+    if samples == published:
         return []
-    return [f"1 picture of each response, and not the mean score of {protocol.samples}"]
+    drawn = "1 picture of each response" if samples == 1 else f"{samples} pictures of each response"
+    return [f"{drawn}, and not {'one' if published == 1 else f'the mean score of {published}'}"]
 
 
 def deviations_note(name: str, deviations: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The items of all subjects and folds that were drawn, one after the other, as they are scored."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from .protocols import Protocol
 from .row_data import RowData
 from .scores import Scores
 from .scoring import score_rows
+from .seeded_drawing import SAMPLE_STRIDE
 
 
 @dataclass
@@ -28,6 +29,8 @@ class DrawnItems:
         backgrounds: N labels; None where they are not known.
         factors: N dictionaries of a scene's factors; None where they are not known.
         blocks: N names of where items were recorded; None where nobody asks.
+        samples: N numbers: which picture of its response each item is, from 0.
+        responses: N names of the response that each is a picture of.
     """
 
     rows: dict[str, RowData]
@@ -39,6 +42,8 @@ class DrawnItems:
     backgrounds: list[str] | None
     factors: list[dict[str, str]] | None
     blocks: list[str] | None = None
+    samples: list[int] = field(default_factory=list)
+    responses: list[str] = field(default_factory=list)
 
     @classmethod
     def joined(cls, tested: Sequence[SubjectRows], table: TrialTable) -> "DrawnItems":
@@ -60,6 +65,12 @@ class DrawnItems:
             None
             if any(each.blocks is None for each in tested)
             else [block for each in tested for block in each.blocks or ()],
+            [place // _responses(each) for each in tested for place in range(len(each.stimulus_ids))],
+            [
+                f"{each.subject} {each.fold} {place % _responses(each)}"
+                for each in tested
+                for place in range(len(each.stimulus_ids))
+            ],
         )
 
     def with_rows(self, rows: Mapping[str, RowData]) -> "DrawnItems":
@@ -82,6 +93,8 @@ class DrawnItems:
             None if self.backgrounds is None else [self.backgrounds[position] for position in positions],
             None if self.factors is None else [self.factors[position] for position in positions],
             None if self.blocks is None else [self.blocks[position] for position in positions],
+            [self.samples[position] for position in positions],
+            [self.responses[position] for position in positions],
         )
 
     def scores(self, protocol: Protocol, seed: int, **options: Any) -> Scores:
@@ -96,10 +109,16 @@ class DrawnItems:
             gallery_embeds=self.gallery_embeds,
             backgrounds=self.backgrounds,
             factors=self.factors,
+            seeds=[seed + SAMPLE_STRIDE * sample for sample in self.samples],
             seed=seed,
             blocks=self.blocks,
+            responses=self.responses,
             **options,
         )
+
+
+def _responses(of: SubjectRows) -> int:
+    return max(1, len(of.stimulus_ids) // of.samples)
 
 
 def _joined_row(of_subjects: Sequence[RowData]) -> RowData:

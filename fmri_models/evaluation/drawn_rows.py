@@ -34,6 +34,7 @@ class SubjectRows:
         nearest_by: What the pictures of `nearest_train` were compared by; None where that is what was decoded.
         attention: What the model attends to, by ROI, or why that is not defined; None for a model without attention.
         blocks: (N,) where each item was recorded; None where nobody asks.
+        samples: How many pictures of each response the items are, as [`EvaluatedSubject`] has them.
         curve: Reconstructions of fewer averaged repetitions; None where nobody asks.
         audit: Name of a part of the audit ▶ what it has measured.
     """
@@ -50,6 +51,7 @@ class SubjectRows:
     nearest_by: str | None = None
     attention: RoiAttention | str | None = None
     blocks: list[str] | None = None
+    samples: int = 1
     curve: SubjectCurve | None = None
     audit: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +82,7 @@ def draw_rows(of: EvaluatedSubject, chosen: Collection[str] | None = None) -> Su
         processor_notes(of.pipeline.processor, of.table, of.test),
         None if of.nearest_by is None else of.nearest_by.of_drawn,
         attention_of(of),
+        samples=of.samples,
     )
 
 

@@ -173,6 +173,7 @@ class Evaluation:
                     self.weights,
                     self.protocol.measured_trials,
                     self.protocol.low_level_share,
+                    samples=self._samples(pipeline, drawing),
                 )
                 tested.append(self._drawn(of_subject, chosen))
         if not tested:
@@ -212,6 +213,10 @@ class Evaluation:
                 rows.audit[part.name] = part.measure(of)
         return rows
 
+    def _samples(self, pipeline: FmriToImagePipeline, drawing: SeededDrawing) -> int:
+        """How many pictures of each response are drawn: one where nothing is random, since all would be the same."""
+        return self.protocol.samples if "num_candidates" in pipeline.settings_used(drawing.settings) else 1
+
     def _is_of_folds(self, saved: Sequence[EvaluatedPipeline]) -> bool:
         """Whether what is evaluated is a folder of folds, and not a single pipeline."""
         return os.fspath(saved[0].source) != os.fspath(Path(self.model)) and Path(self.model).is_dir()
@@ -250,7 +255,9 @@ class Evaluation:
         items = DrawnItems.joined(tested, table)
         drawn = time.perf_counter() - started
         averaged = self.repetitions != "single"
-        protocol = self.protocol.with_trial_average(averaged)
+        # One where nothing is random, in which all that a protocol asks for are the same.
+        samples = max(each.samples for each in tested)
+        protocol = self.protocol.with_trial_average(averaged).drawing_samples(samples)
         scores = items.scores(protocol, self.seed, weights=self.weights)
         copies = near_copies_of_folds(table, record.split, subjects_in_table(pipeline, table, record), items.folds)
         near_copies = near_copies_content(copies, items, protocol, self.seed, self.weights)
@@ -303,6 +310,7 @@ class Evaluation:
                 pipeline.brain_model.config.space("latent_space") is not None,
                 imagery_learned(table, record, tested),
             ),
+            samples=self.protocol.samples,
         )
         report.repetition_curve, report.audit = curve, audit
         describe_rows(report.rows, pipeline, record, nearest_by)
@@ -361,6 +369,7 @@ def evaluate(
     without: Sequence[str] = (),
     exchange_within: ExchangeWithin | None = None,
     audit: Sequence[str] = (),
+    samples: int | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -391,6 +400,7 @@ def evaluate(
         exchange_within: Inside what alone the permutation test exchanges stimuli: `"session"`, `"run"` or `"block"`,
             where responses may have that in common; None for a subject's whole test set, or what the protocol says.
         audit: Parts of the audit that are measured, too; `["all"]` for all of them.
+        samples: How many pictures of each response are drawn, over which scores are a mean; None for the protocol's.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -399,7 +409,10 @@ def evaluate(
     evaluation = Evaluation(
         model,
         Path(data),
-        get_protocol(protocol).without(without, weights=weights).exchanging_within(exchange_within),
+        get_protocol(protocol)
+        .without(without, weights=weights)
+        .exchanging_within(exchange_within)
+        .drawing_samples(samples),
         repetitions,
         settings,
         reference,

@@ -58,6 +58,7 @@ class EvaluatedSubject:
         measured: Which of the test trials are measured.
         low_level_share: Share of the decoded low-level picture that is mixed into what is drawn.
         max_repetitions: How many repetitions of a stimulus are averaged at most, the first ones; None for all.
+        samples: How many pictures are drawn of each response: the items are all responses, and then all of them again.
         rows: Name ▶ those that were drawn so far.
         doing: What is drawn now, for bars.
     """
@@ -76,6 +77,7 @@ class EvaluatedSubject:
     measured: Measured = "all"
     low_level_share: float = 0.0
     max_repetitions: int | None = None
+    samples: int = 1
     rows: dict[str, RowData] = field(default_factory=dict)
     doing: str = ""
     _low_level: torch.Tensor | None = field(default=None, init=False)
@@ -99,10 +101,24 @@ class EvaluatedSubject:
     @cached_property
     def stimulus_ids(self) -> list[str]:
         """N stimuli, one of each item."""
-        return self._processed.stimulus_ids.tolist()
+        return self._processed.stimulus_ids.tolist() * self.samples
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
+
+    @property
+    def responses(self) -> int:
+        """How many responses the items are pictures of."""
+        return len(self) // self.samples
+
+    def _for_each_sample(self, of_responses: torch.Tensor) -> torch.Tensor:
+        """What belongs to responses, for every picture of each."""
+        return torch.cat([of_responses] * self.samples)
+
+    @property
+    def sources(self) -> list[torch.Generator]:
+        """A source of noise for each item."""
+        return self.drawn_by.sources(self.responses, self.samples)
 
     def averaging(self, repetitions: int) -> "EvaluatedSubject":
         """The same items, of at most so many repetitions each, with no row drawn."""
@@ -136,7 +152,7 @@ class EvaluatedSubject:
         )
         names = ["/".join(map(str, each)) for each in zip(*(values.tolist() for values in numbers), strict=True)]
         if self.repetitions == "single":
-            return names
+            return names * self.samples
         of_stimulus: dict[str, set[str]] = {}
         for stimulus, name in zip(trials.stimulus_ids.tolist(), names, strict=True):
             of_stimulus.setdefault(stimulus, set()).add(name)
@@ -145,7 +161,7 @@ class EvaluatedSubject:
     @cached_property
     def truth(self) -> torch.Tensor:
         """(N, C, H, W) what was shown, in [0, 1], of the size that the generator draws."""
-        return self.as_drawn(self.table.stimuli.images(self.stimulus_ids))
+        return self._for_each_sample(self.as_drawn(self.table.stimuli.images(self.stimulus_ids[: self.responses])))
 
     @cached_property
     def gallery_embeds(self) -> torch.Tensor | None:
@@ -153,7 +169,8 @@ class EvaluatedSubject:
         generator, decoded = self.pipeline.image_generator, self.decoding.retrieval_embeds
         if not _are_embedded_by(generator, decoded):
             return None
-        return generator.embed_images(pictures_to_embed(self.table.stimuli.images(self.stimulus_ids), generator))
+        shown = self.table.stimuli.images(self.stimulus_ids[: self.responses])
+        return self._for_each_sample(generator.embed_images(pictures_to_embed(shown, generator)))
 
     @cached_property
     def different_pictures(self) -> int:
@@ -220,7 +237,7 @@ class EvaluatedSubject:
     @cached_property
     def features(self) -> torch.Tensor:
         """(N, width) processed voxels."""
-        return torch.from_numpy(self._processed[np.arange(len(self._processed))])
+        return self._for_each_sample(torch.from_numpy(self._processed[np.arange(len(self._processed))]))
 
     @cached_property
     def exchanged_features(self) -> torch.Tensor:
@@ -234,13 +251,13 @@ class EvaluatedSubject:
         if trials is None:
             return None
         expected = ProcessedTrials(trials, self.pipeline.processor, self.repetitions)
-        return torch.from_numpy(expected[np.arange(len(expected))])
+        return self._for_each_sample(torch.from_numpy(expected[np.arange(len(expected))]))
 
     @cached_property
     def features_of_references(self) -> torch.Tensor:
         """(N, width) processed voxels as [`LinearReferences`] reads them."""
         assert self.references is not None
-        return self.references.features(self.test, self.repetitions)
+        return self._for_each_sample(self.references.features(self.test, self.repetitions))
 
     # --------------------------------------------------------------------------------------------------- decodings
 
@@ -271,19 +288,31 @@ class EvaluatedSubject:
         sums: dict[str, torch.Tensor] = {}
         for start in range(0, len(trained), _TRIALS_A_BATCH):
             features = torch.from_numpy(trained[np.arange(start, min(start + _TRIALS_A_BATCH, len(trained)))])
-            decoding = self.decode(self.pipeline.brain_model, features, num_candidates=1)
+            sources = self.drawn_by.sources(len(features))
+            decoding = self.decode(self.pipeline.brain_model, features, num_candidates=1, sources=sources)
             for name, values in decoding.conditions.given.items():
                 if name != "latents":
                     sums[name] = sums.get(name, torch.zeros(())) + values.double().sum(dim=0)
         return {name: (total / len(trained)).float() for name, total in sums.items()}
 
     def decode(
-        self, model: FmriPreTrainedModel, features: torch.Tensor, num_candidates: int | None = None
+        self,
+        model: FmriPreTrainedModel,
+        features: torch.Tensor,
+        num_candidates: int | None = None,
+        sources: list[torch.Generator] | None = None,
     ) -> FmriDecoding:
-        """Decodes features (n, own width) of the subject, as often as the settings say where that is not said."""
+        """Decodes features (n, own width) of the subject, as often as the settings say where that is not said.
+
+        Args:
+            model: Decodes them.
+            features: Those of the items, unless there are `sources` for others.
+            num_candidates: How often each is decoded.
+            sources: Of noise, one for each of the features.
+        """
         padded, subject_ids = self.model_inputs(model, features)
-        sources = self.drawn_by.sources(len(features))
-        return model.decode(padded, subject_ids, num_candidates or self.drawn_by.settings.num_candidates, sources)
+        candidates = num_candidates or self.drawn_by.settings.num_candidates
+        return model.decode(padded, subject_ids, candidates, sources or self.sources)
 
     def model_inputs(self, model: FmriPreTrainedModel, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (n, own width) of the subject as a model takes them: (n, widest subject), and (n,) its index."""
@@ -335,7 +364,7 @@ class EvaluatedSubject:
             **changes: Replace single settings.
         """
         by = by or self.pipeline
-        settings, sources = self.drawn_by.settings.changed(changes), self.drawn_by.sources(len(self))
+        settings, sources = self.drawn_by.settings.changed(changes), self.sources
         request = DrawingRequest(settings, generator=sources, output_type="pt")
         # The evaluated pipeline's bars have their name already.
         with ExitStack() as stack:
@@ -359,7 +388,7 @@ class EvaluatedSubject:
 
     def _draw_alike(self, conditions: Conditions) -> torch.Tensor:
         """Pictures (N, C, H, W) of conditions that are the same for all items."""
-        settings, sources = self.drawn_by.settings, self.drawn_by.sources(len(self))
+        settings, sources = self.drawn_by.settings, self.sources
         # The generator's own bars are turned off by the pipeline.
         with (
             progress.bar(name=self.doing, total=len(self), unit="picture") as done,

@@ -20,6 +20,7 @@ Measured = Literal["all", "seen", "imagined"]
 ExchangeWithin = Literal["session", "run", "block"]
 # What `without` takes for all metrics whose network can't be had.
 UNAVAILABLE = "unavailable"
+_MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Protocol:
         candidates: How many pictures are drawn of each response, of which one is taken; None for the pipeline's own
             setting.
         selection: By what it is taken, as of [`DrawingSettings`]; None for the pipeline's own setting.
-        samples: Over how many pictures of each response the published scores are a mean.
+        samples: How many pictures of each response are drawn, over which scores are a mean.
+        sample_average: `"correlations"` averages the correlations of a response's pictures before they are compared,
+            in the place of the scores.
         measured_trials: Which of the test trials are measured.
         exchange_within: Inside what alone the permutation test exchanges stimuli; None for a subject's whole test set.
         left_out: Metrics that somebody left out.
@@ -67,6 +70,7 @@ class Protocol:
     candidates: int | None = None
     selection: str | None = None
     samples: int = 1
+    sample_average: Literal["scores", "correlations"] = "scores"
     measured_trials: Measured = "all"
     exchange_within: ExchangeWithin | None = None
     left_out: tuple[str, ...] = ()
@@ -174,6 +178,20 @@ class Protocol:
         """The same protocol for averaged or for single trials."""
         return replace(self, trial_average=average)
 
+    def drawing_samples(self, samples: int | None) -> "Protocol":
+        """The same protocol with so many pictures of each response; None leaves it as it is.
+
+        Raises:
+            FmriModelsError: Fewer than one, or more than anybody draws.
+        """
+        if samples is None:
+            return self
+        if not 1 <= samples <= _MOST_SAMPLES:
+            raise FmriModelsError(
+                f"{samples} pictures of each response were asked for; expected a number from 1 to {_MOST_SAMPLES}."
+            )
+        return replace(self, samples=samples)
+
     def exchanging_within(self, what: ExchangeWithin | None) -> "Protocol":
         """The same protocol whose permutation test exchanges stimuli inside sessions, runs or blocks alone."""
         return self if what is None else replace(self, exchange_within=what)
@@ -235,6 +253,14 @@ _OF_NETWORKS_AT_224 = (
     "two_way_clip_vit_l14_224",
     "distance_efficientnet_b1_v1_224",
     "distance_swav_resnet50_224",
+)
+# Of Takagi & Nishimoto's table: two poolings and the last ReLU but one of AlexNet.
+_OF_TAKAGI = (
+    "two_way_alexnet_features5_299",
+    "two_way_alexnet_features12_299",
+    "two_way_alexnet_classifier5_299",
+    "two_way_inception_v3_299",
+    "two_way_clip_vit_l14_bicubic",
 )
 _RETRIEVAL = ("retrieval_query_brain_top1", "retrieval_query_image_top1")
 
@@ -305,19 +331,21 @@ PROTOCOLS = {
         Protocol(
             "takagi",
             "Takagi & Nishimoto on the Natural Scenes Dataset: a reconstruction is told from other reconstructions, "
-            "and not from other shown pictures; scores are a mean over five pictures of each response. The layers of "
-            "AlexNet are those of MindEye; the published ones were 5, 12 and 18 at 299 pixels.",
-            (*PIXELS, "two_way_alexnet2", "two_way_alexnet5", "two_way_inception_v3", "two_way_clip_vit_l14"),
+            "and not from other shown pictures; the correlations of five pictures of each response are averaged before "
+            "they are compared. Layers 5, 12 and 18 of AlexNet and Inception at 299 pixels, CLIP as its own "
+            "preprocessing has it.",
+            (*PIXELS, *_OF_TAKAGI),
             distractors="reconstruction",
             test_pictures=(982,),
             candidates=1,
             samples=5,
+            sample_average="correlations",
         ),
         Protocol(
             "mind-vis",
             "MinD-Vis on Generic Object Decoding: 50-way and 100-way classification by the classes that a ViT-H/14 "
             "sees in the shown pictures (exact expectation instead of 1,000 draws), identification by pixels, and FID "
-            "of the first 64 features. Published scores are means over five pictures of each response; higher ones "
+            "of the first 64 features. Scores are means over five pictures of each response; higher published ones "
             "are the best of five.",
             (
                 "n_way_50_top1",

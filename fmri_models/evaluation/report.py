@@ -112,6 +112,7 @@ class Report(ShortRepr):
         draws: int = DRAWS,
         missing_rows: Mapping[str, str] | None = None,
         deviations: Sequence[str] = (),
+        samples: int = 1,
     ) -> "Report":
         """Summarizes item scores.
 
@@ -129,6 +130,7 @@ class Report(ShortRepr):
             missing_rows: row -> why there is none.
             deviations: In what the evaluation differs from the published one of the protocol's name, beside its test
                 set and metrics.
+            samples: How many pictures of each response were scored.
         """
         found = results(scores, draws, seed)
         compared = comparisons(scores, draws, seed)
@@ -138,7 +140,7 @@ class Report(ShortRepr):
             for row in scores.rows
         }
         by_subject = means_by_subject(scores)
-        deviating = [*on_test_set(protocol, scores), *on_metrics(protocol), *on_samples(protocol), *deviations]
+        deviating = [*on_test_set(protocol, scores), *on_metrics(protocol), *on_samples(protocol, samples), *deviations]
         return cls(
             protocol=_described(protocol, scores) | ({"deviations": deviating} if deviating else {}),
             results=found,

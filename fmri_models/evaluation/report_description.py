@@ -42,7 +42,7 @@ def described_data(
         "split": record.split,
         "folds": sorted({each.fold for each in tested}),
         "train_parts": record.train_parts,
-        "test_items": sum(len(each.stimulus_ids) for each in tested),
+        "test_items": sum(len(each.stimulus_ids) // each.samples for each in tested),
         "test_trials": sum(len(each.held_out.trials) for each in tested),
         "repeats_stimuli": table.repeats_stimuli(record.split),
         "test_repetitions": _range([n for each in tested for n in _counts(each.held_out.trials.stimulus_ids)]),

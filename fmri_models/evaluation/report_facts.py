@@ -113,6 +113,9 @@ def _protocol_facts(protocol: Mapping[str, Any], of_files: bool) -> Iterator[tup
             yield name, str(protocol[key])
     if protocol.get("pool_size"):
         yield "stimuli to choose from", f"{protocol['pool_size']:g}"
+    if protocol.get("samples", 1) > 1 and not of_files:
+        averaged = protocol.get("sample_average", "scores")
+        yield "pictures of each response", f"{protocol['samples']}, whose {averaged} are averaged"
     # Of files (`--images`) nobody knows.
     if "trial_average" in protocol and not of_files:
         yield "repetitions of a stimulus", "averaged" if protocol["trial_average"] else "single trials"

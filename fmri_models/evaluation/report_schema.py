@@ -136,6 +136,7 @@ class ProtocolDescription(_Content):
     candidates: Count | None = None
     selection: Line | None = None
     samples: Count = 1
+    sample_average: Line = "scores"
     measured_trials: Line = "all"
     exchange_within: Line | None = None
     left_out: Annotated[list[Line], Field(max_length=1000)] = []

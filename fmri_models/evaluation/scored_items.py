@@ -25,6 +25,8 @@ class ScoredItems:
         gallery: (N, ...) true embeddings of the pictures.
         backgrounds: N labels.
         factors: N dictionaries with the factors of scenes.
+        responses: (N,) names of the response that each is a picture of, where correlations are averaged over the
+            pictures of a response; None where nothing is averaged before it is compared.
 
     Raises:
         FmriModelsError: One of them has another length than the pictures.
@@ -38,6 +40,7 @@ class ScoredItems:
     gallery: Tensor | None
     backgrounds: Sequence[str] | None
     factors: Sequence[Mapping[str, str]] | None
+    responses: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         names = {"ids": "stimulus ids", "gallery": "gallery embeddings"}
@@ -59,9 +62,10 @@ class ScoredItems:
         return np.unique(self.pictures, return_inverse=True)[1]
 
     def strata(self) -> list[np.ndarray]:
-        """Positions of the items of each subject, seed and fold."""
+        """Positions of the items of each subject, seed and fold; of all seeds together where `responses` are given."""
         positions: dict[tuple[Any, ...], list[int]] = {}
-        labels = zip(self.subjects.tolist(), self.seeds.tolist(), self.folds.tolist(), strict=True)
+        seeds = self.seeds if self.responses is None else np.zeros_like(self.seeds)
+        labels = zip(self.subjects.tolist(), seeds.tolist(), self.folds.tolist(), strict=True)
         for position, label in enumerate(labels):
             positions.setdefault(label, []).append(position)
         return [np.asarray(stratum) for stratum in positions.values()]

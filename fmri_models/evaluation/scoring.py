@@ -49,6 +49,7 @@ def score_rows(
     seed: int = 0,
     weights: str | PathLike | None = None,
     blocks: Sequence[str] | None = None,
+    responses: Sequence[str] | None = None,
 ) -> Scores:
     """Scores every row by every metric of a protocol.
 
@@ -79,6 +80,8 @@ def score_rows(
         weights: Folder with weights of extractors.
         blocks: N names of where each item was recorded, for a protocol that exchanges stimuli inside sessions, runs or
             blocks alone (`exchange_within`); an item of several has a name of them all.
+        responses: N names of the response that each item is a picture of, for a protocol that averages the correlations
+            of its pictures (`sample_average`); each item is one of its own if None.
 
     Raises:
         FmriModelsError: Lengths, shapes or values do not fit together.
@@ -96,6 +99,7 @@ def score_rows(
         gallery=gallery_embeds,
         backgrounds=backgrounds,
         factors=factors,
+        responses=_averaged(protocol, responses),
     )
     checked = {name: _checked_row(name, row, truth, protocol.preparation) for name, row in rows.items()}
     positions = items.strata()
@@ -175,6 +179,12 @@ def _score_stratum(
         if permuted and not metric.of_whole_set:
             all_items = scores.permuted.setdefault(metric.name, np.full((len(permuted), len(scores)), np.nan))
             all_items[:, positions] = permuted
+
+
+def _averaged(protocol: Protocol, responses: Sequence[str] | None) -> np.ndarray | None:
+    if protocol.sample_average == "scores" or responses is None:
+        return None
+    return np.asarray(responses, dtype=str)
 
 
 def _blocks(protocol: Protocol, blocks: Sequence[str] | None, count: int) -> np.ndarray | None:

@@ -9,6 +9,8 @@ from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..seeds import check_seed
 
+# Between the seeds of an item's first picture and of its second, so that no two pictures of an evaluation share one.
+SAMPLE_STRIDE = 1_000_000
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -40,7 +42,14 @@ class SeededDrawing:
         """A context in which pictures are computed in `precision`."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def sources(self, items: int | range) -> list[torch.Generator]:
-        """A source of noise for each item, the same for every row and however many are drawn together."""
+    def sources(self, items: int | range, samples: int = 1) -> list[torch.Generator]:
+        """A source of noise for each item, the same for every row and however many are drawn together.
+
+        Args:
+            items: How many, or their numbers.
+            samples: How many pictures of each; those of the second come after all first ones, from seeds that are
+                `SAMPLE_STRIDE` higher.
+        """
         numbers = range(items) if isinstance(items, int) else items
-        return [torch.Generator().manual_seed(self.seed + index) for index in numbers]
+        seeds = [self.seed + SAMPLE_STRIDE * sample + index for sample in range(samples) for index in numbers]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -45,6 +45,11 @@ NODES = {
     "efficientnet_b1_v1_224": ((1280, 1, 1), 224),
     "swav_resnet50_224": ((2048, 1, 1), 224),
     "clip_vit_l14_224": ((768,), 224),
+    "clip_vit_l14_bicubic": ((768,), 224),
+    "alexnet_features5_299": ((192, 17, 17), 299),
+    "alexnet_features12_299": ((256, 8, 8), 299),
+    "alexnet_classifier5_299": ((4096,), 299),
+    "inception_v3_299": ((2048, 1, 1), 299),
 }
 PICTURES = torch.rand(3, 3, 20, 30, generator=torch.Generator().manual_seed(0))
 

@@ -87,6 +87,8 @@ _EFFICIENTNET_V1 = _EFFICIENTNET.otherwise(
     known_sha256=("bac287d4",),
     layouts={_EFFICIENTNET_B1_V1: Layout(networks.efficientnet_b1, "avgpool")},
 )
+# What Takagi & Nishimoto's evaluation gives to the networks of torchvision, as Pillow resizes.
+_AT_299 = Preprocessing(299, antialias=True, crop=299)
 _FID_64 = PublishedExtractor(
     "inception_fid64",
     ("6726825d",),
@@ -160,6 +162,19 @@ EXTRACTORS: dict[str, NamedExtractor] = _table(
         each.otherwise(f"{each.name}_224", preprocessing=_OF_BRAIN_DIFFUSER)
         for each in (_ALEXNET_2, _ALEXNET_5, _INCEPTION_V3, _EFFICIENTNET_V1, _SWAV_RESNET50)
     ),
+    _CLIP_VIT_L14.otherwise(
+        "clip_vit_l14_bicubic",
+        preprocessing=Preprocessing(224, "bicubic", antialias=True, crop=224, mean=CLIP_MEAN, std=CLIP_STD),
+    ),
+    *(
+        _ALEXNET_2.otherwise(
+            f"alexnet_{layer.replace('.', '')}_299",
+            layouts={_ALEXNET: Layout(networks.alexnet, layer)},
+            preprocessing=_AT_299,
+        )
+        for layer in ("features.5", "features.12", "classifier.5")
+    ),
+    _INCEPTION_V3.otherwise("inception_v3_299", preprocessing=_AT_299),
     _CLIP_VIT_L14.otherwise(
         "clip_vit_l14_224", preprocessing=replace(_OF_BRAIN_DIFFUSER, mean=CLIP_MEAN, std=CLIP_STD)
     ),
