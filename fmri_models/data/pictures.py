@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import FmriModelsError
 from ..names import one_line
@@ -229,7 +230,18 @@ def opened_picture(data: bytes | str | os.PathLike, name: str) -> Iterator[Image
                     f"The picture of {name} is a JPEG of more than {MAX_SCANS} scans, which no program writes; "
                     "save it again, or replace the file."
                 )
+            if isinstance(picture, PngImageFile):
+                _check_sums(data, name)
             yield picture
+
+
+def _check_sums(data: bytes, name: str) -> None:
+    """Refuses a PNG whose chunks are not what was written: decoding alone does not look at the sums of its pixels."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
+            again.verify()
+    except Exception as error:
+        raise _undecodable(name, error) from error
 
 
 def _has_too_many_scans(data: bytes) -> bool:

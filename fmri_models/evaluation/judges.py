@@ -35,6 +35,6 @@ def check_judges(extractors: Iterable[str], generator: ImageGenerator, settings:
     if both:
         raise FmriModelsError(
             f"One of {settings.num_candidates} candidates would be chosen by {space.encoder}, the network that "
-            f"{listed(both)} scores with, too; evaluate with --selection first or --candidates 1, or by a protocol "
-            f"without {listed(both)}."
+            f"{listed(both)} scores with, too; evaluate with --selection first or --candidates 1, or leave it out: "
+            f"--without {','.join(both)}."
         )

@@ -315,3 +315,12 @@ def test_every_ending_is_one_of_a_format_that_is_read(tmp_path: Path) -> None:
     known = Image.registered_extensions()
     for ending in PICTURE_ENDINGS:
         assert known[ending] in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"), ending
+
+
+@given(place=st.integers(0, 2**16), bit=st.integers(0, 7))
+def test_a_png_with_a_changed_bit_is_refused(place: int, bit: int) -> None:
+    data = bytearray(encoded(upright()))
+    # Chunks alone have sums; the eight bytes before them say what the file is, and the last chunk ends it.
+    data[8 + place % (len(data) - 20)] ^= 1 << bit
+    with pytest.raises(FmriModelsError, match="can't be decoded|more than|none of"):
+        read_picture(bytes(data), "changed")

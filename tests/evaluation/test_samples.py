@@ -36,7 +36,8 @@ def evaluated(workplace, model, name, **options):
 def test_scores_are_means_over_the_pictures_of_a_response(workplace):
     alone = [evaluated(workplace, "drawn", f"seed{s}", seed=s * SAMPLE_STRIDE) for s in range(2)]
     both = evaluated(workplace, "drawn", "both", samples=2)
-    assert both.protocol["samples"] == 2 and both.data["test_items"] == 24 and both.data["test_stimuli"] == alone[0].data["test_stimuli"]
+    assert both.protocol["samples"] == 2 and both.data["test_items"] == 24
+    assert both.data["test_stimuli"] == alone[0].data["test_stimuli"]
     for row in ("brain", "floor"):
         for metric in PIXELS:
             values = [each.results[row][metric] for each in alone]
