@@ -29,7 +29,7 @@ _TEMPLATE = """---
 - **License:** {license}{permission}
 - **Subjects:** {subjects}
 - **Stimuli:** {stimuli}
-
+{prepared}
 ```python
 from fmri_models.data import TrialTable
 
@@ -77,11 +77,29 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         load_stimuli=_LOAD_STIMULI.format(_stimuli_config(metadata)) if _has_stimuli(metadata) else "",
         last=last,
         first_split=first_split,
+        prepared=_prepared(metadata),
         positions=shown,
         num_shown=len(shown),
         voxels=metadata["num_voxels"][first],
         schema=metadata["schema"],
         version=metadata["package_version"],
+    )
+
+
+def _prepared(metadata: Mapping) -> str:
+    """By what published files were read, and how they can be known again."""
+    prepared = metadata.get("prepared")
+    if not isinstance(prepared, Mapping):
+        return ""
+    files = prepared.get("files")
+    files = files if isinstance(files, Mapping) else {}
+    size = sum(each.get("bytes", 0) for each in files.values() if isinstance(each, Mapping))
+    summed = all(isinstance(each, Mapping) and "sha256" in each for each in files.values())
+    with_sums = " with their SHA-256" if files and summed else ""
+    script = f"{prepared.get('script')}, version {prepared.get('script_version')}"
+    return (
+        f"- **Prepared by:** {markdown(script)}, from {len(files)} files ({size / 1e6:,.1f} MB), which `table.json` "
+        f"lists{with_sums}\n"
     )
 
 

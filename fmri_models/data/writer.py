@@ -127,6 +127,11 @@ class TrialTableWriter:
         for record in records:
             self._stimuli.add(record)
 
+    @property
+    def content_hashes(self) -> Mapping[str, str | None]:
+        """Stimulus id ▶ hash of its pixels, None where the picture is not there, of those that were added so far."""
+        return self._stimuli.contents
+
     def add_voxels(
         self,
         subject: str,

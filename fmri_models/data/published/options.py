@@ -1,0 +1,94 @@
+"""What every data set's command takes, and the function `prepare` that a script makes of the reader of its files."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from ...output_folders import TRIAL_TABLE, check_output_folder
+from ...seeds import check_seed
+from ..splits import check_fraction
+from .dataset import PublishedDataset
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options of all data sets: which trials and voxels, and what is done with them before they are written.
+
+    Args:
+        subjects: These alone, by the table's names; all whose files are there if None.
+        rois: Voxels of these regions alone; all if None.
+        repetitions: `"single"` writes every trial; `"average_test"` the mean of each tested stimulus' trials;
+            `"average"` that of every stimulus.
+        zscore: Standardises each voxel by the mean and standard deviation of the training trials of the same session
+            or run, before anything is averaged. Models do it themselves from raw betas, which is the default here.
+        test_set: Which of the data set's test sets, where there are several customs; the first one if empty.
+        folds: Adds a split `kfoldN` of so many folds; none if 0.
+        fold_by: What these hold out: `"stimulus"`, or `"run"` where stimuli repeat by design.
+        validation_fraction: Share of the training stimuli for validation, where the release has none.
+        drop_bad_voxels: Leaves out voxels with NaN or infinite values in a trial, or that never change.
+        incomplete: Writes what is there, where files or trials are missing that the paper counts.
+        checksums: Records the SHA-256 of every source file in the table.
+        seed: Draws validation and folds.
+        name: The table's name; the data set's if empty.
+        overwrite: Replaces a folder that has content.
+    """
+
+    subjects: list[str] | None = None
+    rois: list[str] | None = None
+    repetitions: Literal["single", "average_test", "average"] = "single"
+    zscore: Literal["none", "session", "run"] = "none"
+    test_set: str = ""
+    folds: int = 0
+    fold_by: Literal["stimulus", "run"] = "stimulus"
+    validation_fraction: float = 0.1
+    drop_bad_voxels: bool = False
+    incomplete: bool = False
+    checksums: bool = True
+    seed: int = field(default=0)
+    name: str = ""
+    overwrite: bool = False
+
+
+Reader = Callable[..., PublishedDataset]
+
+
+def preparation(read: Reader) -> Callable[..., None]:
+    """The function `prepare(source, out, **options)` of a script, from the reader of its files.
+
+    Its options are the reader's own and [`SharedOptions`], typed, as `fmri-models prepare` takes them. A reader that
+    has a parameter `subjects` or `incomplete` is given that shared option, too, so that it looks for no other files.
+
+    Args:
+        read: `read(source: Path, **own options) -> PublishedDataset`; refuses files that are not what it expects, and
+            reads nothing large.
+    """
+    own = list(inspect.signature(read).parameters.values())[1:]
+    shared = {each.name: each for each in fields(SharedOptions)}
+
+    def prepare(source: Path, out: Path, **options: Any) -> None:
+        from .writing import write_dataset
+
+        source, out = Path(source), Path(out)
+        chosen = SharedOptions(**{name: value for name, value in options.items() if name in shared})
+        check_seed(chosen.seed)
+        check_fraction(chosen.validation_fraction, "validation fraction", or_none=True)
+        check_output_folder(out, chosen.overwrite, TRIAL_TABLE, inputs=[source])
+        given = {each.name: options[each.name] for each in own if each.name in options}
+        write_dataset(read(source, **given), source, out, chosen, given)
+
+    kinds = inspect.Parameter
+    hints, own_hints = get_type_hints(SharedOptions), get_type_hints(read)
+    own_hints.pop("return", None)
+    parameters = [kinds("source", kinds.POSITIONAL_OR_KEYWORD), kinds("out", kinds.POSITIONAL_OR_KEYWORD)]
+    parameters += [each.replace(kind=kinds.KEYWORD_ONLY) for each in own if each.name not in shared]
+    parameters += [
+        kinds(name, kinds.KEYWORD_ONLY, default=None if each.default is MISSING else each.default)
+        for name, each in shared.items()
+    ]
+    prepare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    prepare.__annotations__ = {"source": Path, "out": Path, **own_hints, **hints, "return": None}
+    prepare.__doc__ = read.__doc__
+    prepare.__module__ = read.__module__
+    return prepare

@@ -1,0 +1,380 @@
+"""The step that all data sets share: from a script's description of the files to a trial table."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import progress
+from ...errors import FmriModelsError
+from ...names import check_line, did_you_mean, listed, one_line
+from .. import schema
+from ..noise_ceiling import estimate_ncsnr, usual_repetitions
+from ..split_trials import SplitTrials, draw_validation
+from ..splits import split_by_run, split_by_stimulus, split_kfold
+from ..writer import TrialTableWriter
+from .chosen_trials import ChosenTrials
+from .dataset import KnownVoxels, PublishedDataset, PublishedSubject
+from .extraction import ExtractedSubject, discard, extract
+from .options import SharedOptions
+
+_MOST_MISSING = 5
+
+
+def write_dataset(
+    dataset: PublishedDataset,
+    source: Path,
+    out: Path,
+    options: SharedOptions,
+    own_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Reads what a script has described, and writes the trial table.
+
+    Memory holds a block of trials, whatever the data set's size. What was read is kept beside the table until that is
+    there, so that an interrupted call goes on where it was.
+
+    Args:
+        dataset: What there is.
+        source: The files, as they were given.
+        out: The folder to be written.
+        options: What all data sets have.
+        own_options: The reader's own, for the record.
+
+    Raises:
+        FmriModelsError: Something that the paper counts is missing, a run is empty or damaged, or an option names
+            what there is not.
+    """
+    subjects = _chosen_subjects(dataset, options)
+    _check_counts(dataset, subjects, options)
+    tested = _test_set(dataset, options)
+    extracted = extract(dataset, subjects, out, own_options or {})
+    with TrialTableWriter(
+        out,
+        check_line(options.name or dataset.name, "table's name", most=200),
+        description="\n".join([dataset.description, *dataset.notes, *_notes_on_options(options)]),
+        license=dataset.license,
+        source=dataset.citation,
+        overwrite=options.overwrite,
+        repeats_stimuli=dataset.repeats_stimuli,
+        created_by=dataset.script,
+        inputs=[source],
+    ) as writer:
+        shown = sorted({name for each in extracted for name in set(each.stimulus_ids.tolist())} - {""})
+        writer.add_stimuli(progress.bar(dataset.stimuli(shown), "Writing pictures", unit="picture", total=len(shown)))
+        groups = {name: writer.content_hashes.get(name) or name for name in shown}
+        parts = _parts(extracted, tested, groups, options)
+        for each in extracted:
+            _add_subject(writer, each, parts[each.name], options)
+        _add_folds(writer, extracted, groups, options)
+        writer.extra.update(_record(dataset, extracted, source, options, own_options or {}))
+    for sentence in [*writer.findings, *writer.notes]:
+        progress.say(sentence)
+    discard(out)
+
+
+def _chosen_subjects(dataset: PublishedDataset, options: SharedOptions) -> list[PublishedSubject]:
+    known = {each.name: each for each in dataset.subjects}
+    if not known:
+        raise FmriModelsError(f"No subject of {dataset.name} was found; check --source.")
+    for name in options.subjects or ():
+        if name not in known:
+            raise FmriModelsError(
+                f"There is no subject {one_line(repr(name), 80)} of {dataset.name} in the files; there are "
+                f"{', '.join(known)}.{did_you_mean(name, list(known))}"
+            )
+    chosen = [each for each in known.values() if options.subjects is None or each.name in options.subjects]
+    for each in chosen:
+        names = [recording.name for recording in each.recordings]
+        if len(set(names)) < len(names):
+            raise FmriModelsError(f"{each.name} has the recording {names[0]!r} twice; its script names each once.")
+    return chosen
+
+
+def _check_counts(dataset: PublishedDataset, subjects: Sequence[PublishedSubject], options: SharedOptions) -> None:
+    """Compares what there is with what the data set's paper counts."""
+    differs = []
+    for each in subjects:
+        trials = sum(len(recording.stimulus_ids) for recording in each.recordings)
+        if each.expected_trials is not None and trials != each.expected_trials:
+            differs.append(f"{each.name} has {trials:,} trials, and not {each.expected_trials:,}")
+        if each.expected_voxels is not None and each.voxels.count != each.expected_voxels:
+            differs.append(f"{each.name} has {each.voxels.count:,} voxels, and not {each.expected_voxels:,}")
+    if differs and not options.incomplete:
+        raise FmriModelsError(
+            f"These are not all files of {dataset.name}, or others: {listed(differs, _MOST_MISSING)} as published. "
+            "Give the rest, or write what is there with --option incomplete=yes."
+        )
+    for sentence in differs:
+        progress.say(f"Incomplete: {sentence}.")
+
+
+def _test_set(dataset: PublishedDataset, options: SharedOptions) -> Collection[str] | None:
+    if not dataset.test_sets:
+        if options.test_set:
+            raise FmriModelsError(f"{dataset.name} has one test set alone; leave --option test_set away.")
+        return None
+    name = options.test_set or next(iter(dataset.test_sets))
+    if name not in dataset.test_sets:
+        raise FmriModelsError(
+            f"{dataset.name} has no test set {one_line(repr(name), 80)}; it has {', '.join(dataset.test_sets)}."
+            f"{did_you_mean(name, list(dataset.test_sets))}"
+        )
+    return set(dataset.test_sets[name])
+
+
+def _parts(
+    extracted: Sequence[ExtractedSubject],
+    tested: Collection[str] | None,
+    groups: Mapping[str, str],
+    options: SharedOptions,
+) -> dict[str, np.ndarray]:
+    """Subject ▶ (trials,) the part of the default split: the release's, that of the test set, or drawn."""
+    parts = {each.name: _part_of_release(each, tested) for each in extracted}
+    if any("" in values for values in parts.values()):
+        parts = _drawn(extracted, parts, groups, options)
+    if options.validation_fraction and not any(schema.VALIDATION in values for values in parts.values()):
+        _draw_validation(extracted, parts, groups, options)
+    return parts
+
+
+def _part_of_release(subject: ExtractedSubject, tested: Collection[str] | None) -> np.ndarray:
+    parts = subject.parts.copy()
+    for row, (part, stimulus) in enumerate(zip(parts, subject.stimulus_ids, strict=True)):
+        if stimulus == "":
+            parts[row] = schema.UNLABELLED
+        elif not part and tested is not None:
+            parts[row] = schema.TEST if stimulus in tested else schema.TRAIN
+    return parts
+
+
+def _split_trials(extracted: Sequence[ExtractedSubject], groups: Mapping[str, str]) -> SplitTrials:
+    """The labelled trials of all subjects, in their order."""
+    subjects: list[str] = []
+    trials: list[int] = []
+    stimuli: list[str] = []
+    runs: list[tuple[int, int]] = []
+    imagery: list[bool] = []
+    for each in extracted:
+        rows = np.flatnonzero(each.stimulus_ids != "")
+        subjects += [each.name] * len(rows)
+        trials += rows.tolist()
+        stimuli += each.stimulus_ids[rows].tolist()
+        runs += zip(each.sessions[rows].tolist(), each.runs[rows].tolist(), strict=True)
+        imagery += each.imagery[rows].tolist()
+    return SplitTrials(subjects, trials, stimuli, runs, groups, {}, imagery)
+
+
+def _drawn(
+    extracted: Sequence[ExtractedSubject],
+    parts: dict[str, np.ndarray],
+    groups: Mapping[str, str],
+    options: SharedOptions,
+) -> dict[str, np.ndarray]:
+    trials = _split_trials(extracted, groups)
+    if options.fold_by == "run":
+        drawn = split_by_run(trials, options.seed, validation_fraction=options.validation_fraction)
+    else:
+        drawn = split_by_stimulus(trials, options.seed, validation_fraction=options.validation_fraction)
+    first = [row for row in drawn.table.to_pylist() if row["fold"] == 0]
+    for row in first:
+        parts[row["subject"]][row["trial"]] = row["split"]
+    progress.say(f"No part is published: the split is drawn by {drawn.by} from seed {options.seed}.")
+    for note in drawn.notes:
+        progress.say(note)
+    return parts
+
+
+def _draw_validation(
+    extracted: Sequence[ExtractedSubject],
+    parts: dict[str, np.ndarray],
+    groups: Mapping[str, str],
+    options: SharedOptions,
+) -> None:
+    trials = _split_trials(extracted, groups)
+    own = np.array([parts[name][row] for name, row in zip(trials.subjects, trials.trials, strict=True)])
+    shown = np.array([groups[name] for name in trials.stimulus_ids])
+    repeated = set(shown[own == schema.TEST].tolist()) & set(shown[own == schema.TRAIN].tolist())
+    chosen = draw_validation(
+        trials,
+        np.flatnonzero(own == schema.TRAIN),
+        options.validation_fraction,
+        np.random.default_rng(options.seed),
+        repeated,
+    )
+    for place in chosen:
+        parts[trials.subjects[place]][trials.trials[place]] = schema.VALIDATION
+
+
+def _add_subject(
+    writer: TrialTableWriter, subject: ExtractedSubject, parts: np.ndarray, options: SharedOptions
+) -> None:
+    voxels = subject.subject.voxels
+    columns = _columns(subject, options)
+    chosen = ChosenTrials.of(subject, columns, parts, options)
+    ncsnr, ceiling, source, repetitions = _ceilings(chosen, voxels, columns)
+    dropped = len(columns) < voxels.count
+    writer.add_voxels(
+        subject.name,
+        len(columns),
+        roi=None if voxels.roi is None else [voxels.roi[column] for column in columns],
+        coordinates=None if voxels.coordinates is None else voxels.coordinates[columns],
+        ncsnr=ncsnr,
+        noise_ceiling=ceiling,
+        source=source,
+        repetitions=repetitions,
+        space=voxels.space,
+        source_columns=columns if dropped else None,
+        source_width=voxels.count if dropped else None,
+    )
+    for part in schema.FILE_PARTS:
+        rows = chosen.of_part(part)
+        if len(rows.stimulus_ids):
+            writer.add_trials(
+                subject.name,
+                part,
+                stimulus_ids=rows.stimulus_ids,
+                fmri=progress.bar(rows.blocks(), f"Writing {subject.name}, {part}", unit="block", delay=1),
+                sessions=rows.sessions,
+                runs=rows.runs,
+                trials=rows.numbers,
+                imagery=rows.imagery if subject.imagery.any() else None,
+            )
+
+
+def _columns(subject: ExtractedSubject, options: SharedOptions) -> np.ndarray:
+    """Which voxels are written: of the regions asked for, without bad ones where somebody says so."""
+    voxels = subject.subject.voxels
+    kept = np.ones(voxels.count, dtype=bool)
+    if options.rois:
+        known = sorted(set(voxels.roi or ()) - {""})
+        for name in options.rois:
+            if name not in known:
+                raise FmriModelsError(
+                    f"{subject.name} has no region {one_line(repr(name), 80)}; it has {listed(known, 40) or 'none'}."
+                    f"{did_you_mean(name, known)}"
+                )
+        kept &= np.isin(np.asarray(voxels.roi, dtype=str), options.rois)
+    if options.drop_bad_voxels:
+        bad = _bad_voxels(subject)
+        if (bad & kept).any():
+            progress.say(f"{subject.name}: {int((bad & kept).sum())} voxels with NaN or without change are left out.")
+        kept &= ~bad
+    if not kept.any():
+        raise FmriModelsError(f"No voxel of {subject.name} is left; choose other regions, or look at the files.")
+    return np.flatnonzero(kept)
+
+
+def _bad_voxels(subject: ExtractedSubject) -> np.ndarray:
+    width = subject.subject.voxels.count
+    bad, lowest, highest = np.zeros(width, dtype=bool), np.full(width, np.inf), np.full(width, -np.inf)
+    for _, block in subject.blocks():
+        bad |= ~np.isfinite(block).all(axis=0)
+        lowest, highest = np.fmin(lowest, block.min(axis=0)), np.fmax(highest, block.max(axis=0))
+    return bad | (lowest >= highest)
+
+
+def _ceilings(
+    chosen: ChosenTrials, voxels: KnownVoxels, columns: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None, str | None, int]:
+    """Those of the release; where it has none, of training repetitions."""
+    for given in (voxels.ncsnr, voxels.noise_ceiling):
+        if given is not None and (not np.isfinite(given).any() or np.isinf(given).any()):
+            raise FmriModelsError(
+                f"The noise ceilings of {chosen.subject.name} are infinite, or none of them is a number; leave them "
+                "out."
+            )
+    if voxels.ncsnr is not None or voxels.noise_ceiling is not None:
+        picked = [None if given is None else given[columns] for given in (voxels.ncsnr, voxels.noise_ceiling)]
+        return picked[0], picked[1], schema.RELEASE, voxels.repetitions
+    training, read = chosen.single_training_trials()
+    ncsnr = estimate_ncsnr(read, chosen.subject.stimulus_ids[training], chosen.subject.sessions[training], len(columns))
+    source = None if ncsnr is None else schema.TRAINING_REPETITIONS
+    repetitions = usual_repetitions(chosen.subject.stimulus_ids[chosen.parts == schema.TEST])
+    if ncsnr is None:
+        progress.say(f"{chosen.subject.name}: no noise ceilings, because no training stimulus is repeated.")
+    return ncsnr, None, source, repetitions
+
+
+def _add_folds(
+    writer: TrialTableWriter,
+    extracted: Sequence[ExtractedSubject],
+    groups: Mapping[str, str],
+    options: SharedOptions,
+) -> None:
+    if not options.folds:
+        return
+    if options.repetitions != "single":
+        raise FmriModelsError("Folds are drawn over single trials; take --option repetitions=single with folds.")
+    trials = _split_trials(extracted, groups)
+    split = split_by_run if options.fold_by == "run" else split_kfold
+    drawn = split(trials, options.seed, options.folds, options.validation_fraction)
+    writer.add_split(
+        f"kfold{options.folds}", drawn.table, by=drawn.by, seed=options.seed, repeats_stimuli=drawn.repeats_stimuli
+    )
+    for note in drawn.notes:
+        progress.say(note)
+
+
+def _notes_on_options(options: SharedOptions) -> list[str]:
+    notes = []
+    if options.zscore != "none":
+        notes.append(f"Each voxel was standardised by the training trials of the same {options.zscore}.")
+    if options.repetitions != "single":
+        which = "tested stimulus" if options.repetitions == "average_test" else "stimulus"
+        notes.append(f"Each trial of a {which} is the mean of its repetitions.")
+    return notes
+
+
+def _record(
+    dataset: PublishedDataset,
+    extracted: Sequence[ExtractedSubject],
+    source: Path,
+    options: SharedOptions,
+    own_options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Where the table comes from, for `table.json` and the card."""
+    files = sorted({path for each in extracted for recording in each.subject.recordings for path in recording.files})
+    shared = {name: value for name, value in vars(options).items() if name not in ("name", "overwrite")}
+    grids = {
+        each.name: {
+            "shape": list(each.subject.voxels.grid.shape),
+            "affine": np.asarray(each.subject.voxels.grid.affine, dtype=float).tolist(),
+            "sha256": grid_sha256(each.subject.voxels.grid.indices),
+        }
+        for each in extracted
+        if each.subject.voxels.grid is not None
+    }
+    return {
+        "prepared": {
+            "script": dataset.script,
+            "script_version": dataset.script_version,
+            "options": {**{name: str(value) for name, value in own_options.items()}, **shared},
+            "files": {_named(path, source): _checked(path, options.checksums) for path in _progressing(files, options)},
+        },
+        **({"grids": grids} if grids else {}),
+        **dataset.extra,
+    }
+
+
+def grid_sha256(indices: np.ndarray) -> str:
+    """By which two masks are known to be the same: the digest of the voxels' flat positions, in their order."""
+    return hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes()).hexdigest()
+
+
+def _progressing(files: Sequence[Path], options: SharedOptions) -> Iterator[Path]:
+    return iter(progress.bar(files, "Checksums", unit="file", delay=1)) if options.checksums else iter(files)
+
+
+def _named(path: Path, source: Path) -> str:
+    base = source if source.is_dir() else source.parent
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def _checked(path: Path, checksums: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"bytes": path.stat().st_size}
+    if checksums:
+        with path.open("rb") as file:
+            found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
