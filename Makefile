@@ -38,19 +38,19 @@ demo: ## simulate, fit, reconstruct and evaluate into outputs/demo
 	$(BIN)/fmri-models demo --out $(DEMO_OUT) $(DEMO_ARGS)
 
 test: ## run the tests, without the slow ones
-	@$(INSTALL) demo space dev docs
+	@$(INSTALL) demo space data dev docs
 	$(PYTEST) -m "not slow" $(PARALLEL)
 
 test-slow: ## run the slow tests
-	@$(INSTALL) demo space dev
+	@$(INSTALL) demo space data dev
 	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
 
 suites: ## fetch transformers' own tests, which `make test` then runs on our models
-	@$(INSTALL) demo space dev
+	@$(INSTALL) demo space data dev
 	$(BIN)/python scripts/fetch_transformers_tests.py
 
 quality: ## check style, types and the direction of imports
-	@$(INSTALL) demo space dev
+	@$(INSTALL) demo space data dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -65,18 +65,18 @@ space: ## open the demo's decoder in the browser (without `make demo`: the examp
 	$(BIN)/fmri-models space $(SPACE_ARGS)
 
 smoke-minimum: ## run tests and the short demo with the oldest supported versions, in .venv-minimum
-	@$(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv .venv-minimum --constraints constraints-minimum.txt demo space dev
+	@$(CHECK_PYTHON) && $(PYTHON) scripts/setup_environment.py --venv .venv-minimum --constraints constraints-minimum.txt demo space data dev
 	$(TEST_ENVIRONMENT) .venv-minimum/bin/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 	smoke=$$(mktemp -d) && .venv-minimum/bin/fmri-models demo --quick --out $$smoke/demo; status=$$?; rm -rf $$smoke; exit $$status
 
 test-newest: ## run the tests with the newest versions that pyproject.toml allows, in .venv-newest
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --upgrade --editable ".[demo,space,dev]"
+	.venv-newest/bin/python -m pip install --upgrade --editable ".[demo,space,data,dev]"
 	$(TEST_ENVIRONMENT) .venv-newest/bin/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 wheel-demo: ## build the wheel into dist/, install it into an empty folder and run the short demo there
-	@$(INSTALL) demo space dev
+	@$(INSTALL) demo space data dev
 	rm -rf dist
 	$(BIN)/python -m build --wheel
 	wheel=$$(realpath dist/*.whl) && versions=$$(realpath constraints.txt) && empty=$$(mktemp -d) && cd $$empty && \

@@ -36,8 +36,9 @@ BASE = Part(
     "PyTorch with its CUDA libraries, transformers, diffusers, datasets, PEFT, open_clip, scikit-learn", 3200, 6650, 2.5
 )
 EXTRAS = {
-    "demo": Part("timm, EfficientNet-Lite0, onnxruntime and Open-NSFW for the report", 75, 160, 0.2),
+    "demo": Part("timm, EfficientNet-Lite0, onnxruntime, Open-NSFW and Matplotlib for the report", 95, 200, 0.2),
     "space": Part("Gradio, nilearn and Matplotlib", 75, 200, 0.2),
+    "data": Part("h5py, nibabel and nilearn", 40, 120, 0.1),
     "dev": Part("pytest, ruff, mypy, import-linter, playwright, a Jupyter kernel, pycocoevalcap", 220, 500, 0.6),
     "docs": Part("MkDocs", 25, 65, 0.1),
 }

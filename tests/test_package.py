@@ -144,7 +144,7 @@ def test_lower_bounds_are_the_versions_that_the_smoke_test_installs(repository: 
         Requirement(text)
         for text in [
             *project["dependencies"],
-            *(each for name in ("demo", "space", "captions", "lpips") for each in extras[name]),
+            *(each for name in ("demo", "space", "data", "captions", "lpips") for each in extras[name]),
         ]
     ]
     lower_bounds = {
