@@ -194,7 +194,9 @@ def test_what_was_read_of_other_files_is_not_taken(tmp_path):
         (with_recordings([recording(0, read=lambda: iter([betas(0)[:, 1:]]))]), {}, r"expected \(trials, 8\)"),
         (with_recordings([recording(0), recording(0)]), {}, "twice"),
         (
-            dataset(subjects=[PublishedSubject("subj01", KnownVoxels(WIDTH, ncsnr=np.full(WIDTH, np.inf)), [recording(0)])]),
+            dataset(
+                subjects=[PublishedSubject("subj01", KnownVoxels(WIDTH, ncsnr=np.full(WIDTH, np.inf)), [recording(0)])]
+            ),
             {},
             "are infinite",
         ),
