@@ -1,0 +1,665 @@
+"""Natural Scenes Dataset (Allen et al. 2022): eight subjects, up to 40 sessions of 750 trials at 7 T, pictures of COCO.
+
+Three published forms are read; which one lies in the folder is found out:
+
+- `release`: the official one, with the folders `nsddata`, `nsddata_betas`, `nsddata_stimuli`. Betas of `nsdgeneral` in
+  1.8 mm, from `betas_session*.nii.gz` (X, Y, Z, trials) or `.hdf5` (trials, Z, Y, X), integers of 300 a percent.
+- `mindeye2`: `betas_all_subj0X_fp32_renorm.hdf5`, `coco_images_224_float16.hdf5`, `wds/subj0X/`; standardised.
+- `mindeye`: `webdataset_avg_split/`, of which a sample has the repetitions of a picture; standardised by session.
+
+Test sets: `shared1000`, the thousand pictures that all subjects saw (40 sessions); `shared982`, those of them that were
+shown in the first 37 sessions, of which later ones are left out then.
+
+Layout read in: ozcelikfu/brain-diffuser 1c07200 (`data/prepare_nsddata.py`), yu-takagi/StableDiffusionReconstruction
+f471823 (`codes/utils/nsd_access/nsda.py`, `make_subjmri.py`), MedARC-AI/MindEyeV2 0541a41 (`src/Train.py`) and
+MedARC-AI/fMRI-reconstruction-NSD (`src/utils.py`).
+"""
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmri_models.data.matlab import read_mat
+from fmri_models.data.published import (
+    KnownVoxels,
+    PublishedDataset,
+    PublishedSubject,
+    Recording,
+    VoxelGrid,
+    preparation,
+)
+from fmri_models.data.published.libraries import h5py_file, nibabel_image, volumes
+from fmri_models.errors import FmriModelsError
+from fmri_models.names import listed, one_line
+
+SUBJECTS = 8
+SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)
+VOXELS = (15724, 14278, 15226, 13153, 13039, 17907, 12682, 14386)
+TRIALS_OF_SESSION = 750
+PICTURES = 73_000
+SHARED = 1000
+# Sessions that were public when the first papers were written.
+FIRST_SESSIONS = 37
+SHARED_1000, SHARED_982 = "shared1000", "shared982"
+# What integers of the release are divided by, for percent signal change.
+SCALE = 300.0
+BETAS = "betas_fithrf_GLMdenoise_RR"
+SPACE = "func1pt8mm"
+_TRIALS_A_BLOCK = 25
+_FIELDS_OF_BEHAVIOUR = 17
+# Two empty blocks.
+_END_OF_TAR = 1024
+_REGIONS = ("V1", "V2", "V3", "V4", "higher_vis")
+
+PAPER = {
+    "title": "A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial intelligence",
+    "authors": (
+        "Allen, Emily J.", "St-Yves, Ghislain", "Wu, Yihan", "Breedlove, Jesse L.", "Prince, Jacob S.",
+        "Dowdle, Logan T.", "Nau, Matthias", "Caron, Brad", "Pestilli, Franco", "Charest, Ian",
+        "Hutchinson, J. Benjamin", "Naselaris, Thomas", "Kay, Kendrick",
+    ),
+    "year": 2022,
+    "url": "https://doi.org/10.1038/s41593-021-00962-x",
+    "venue": "Nature Neuroscience",
+}  # fmt: skip
+ORIGIN = "https://naturalscenesdataset.org"
+LICENSE = "NSD Terms and Conditions (data access form; research, not to be passed on); pictures: COCO Terms of Use"
+CITATION = (
+    "E. J. Allen, G. St-Yves, Y. Wu et al. (2022): A massive 7T fMRI dataset to bridge cognitive neuroscience and "
+    "artificial intelligence. Nature Neuroscience 25, 116-126."
+)
+WHERE = "ask for access at naturalscenesdataset.org"
+DESCRIPTION = (
+    "Single trials of subjects who looked at pictures of COCO for three seconds each, up to three times; voxels of the "
+    "region nsdgeneral, {form}."
+)
+
+
+def read(
+    source: Path,
+    form: str = "",
+    sessions: int = 0,
+    atlases: list[str] | None = None,
+    test_set: str = "",
+    subjects: list[str] | None = None,
+) -> PublishedDataset:
+    """The Natural Scenes Dataset, in one of its three public forms.
+
+    Args:
+        source: The folder with the files of a form.
+        form: `release`, `mindeye2` or `mindeye`; what is in the folder if empty.
+        sessions: Reads the first so many sessions alone; all that there are if 0.
+        atlases: Of the release, in which the label of a voxel is looked for, one after the other.
+        test_set: `shared1000`, or `shared982` with the first 37 sessions.
+        subjects: These alone are looked for.
+    """
+    found = form or _form(source)
+    if found not in _FORMS:
+        raise FmriModelsError(f"There is no form {one_line(repr(found), 60)} of NSD; there are {', '.join(_FORMS)}.")
+    if not 0 <= sessions <= max(SESSIONS):
+        raise FmriModelsError(f"{sessions} sessions were asked for; expected 1 to {max(SESSIONS)}, or 0 for all.")
+    most = min(sessions or max(SESSIONS), FIRST_SESSIONS if test_set == SHARED_982 else max(SESSIONS))
+    wanted = [name for name in _names() if subjects is None or name in subjects]
+    return _FORMS[found](source, wanted, most, ["prf-visualrois", "streams"] if atlases is None else atlases, test_set)
+
+
+def _names() -> list[str]:
+    return [f"subj{number:02d}" for number in range(1, SUBJECTS + 1)]
+
+
+def _number(subject: str) -> int:
+    return int(subject.removeprefix("subj"))
+
+
+def stimulus_id(index: int) -> str:
+    """Of a picture, by its place in the 73,000, from 0."""
+    return f"nsd{index:05d}"
+
+
+def _index(stimulus: str) -> int:
+    return int(stimulus.removeprefix("nsd"))
+
+
+def _form(source: Path) -> str:
+    if not source.is_dir():
+        raise FmriModelsError(f"{one_line(source)} is no folder; give the one with the files of NSD ({WHERE}).")
+    if (source / "nsddata_betas").is_dir():
+        return "release"
+    if any(source.glob("betas_all_subj0?_fp32_renorm.hdf5")):
+        return "mindeye2"
+    if (source / "webdataset_avg_split").is_dir() or any(source.glob("*/*_subj0?_*.tar")):
+        return "mindeye"
+    raise FmriModelsError(
+        f"{one_line(source)} has no form of NSD: expected the folders nsddata, nsddata_betas and nsddata_stimuli of "
+        "the release, or betas_all_subj0X_fp32_renorm.hdf5 with coco_images_224_float16.hdf5 and wds/ (MindEye2), or "
+        f"webdataset_avg_split/ (MindEye); {WHERE}."
+    )
+
+
+def _dataset(form: str, subjects: Sequence[PublishedSubject], **known: Any) -> PublishedDataset:
+    return PublishedDataset(
+        name="nsd",
+        description=DESCRIPTION.format(form=form),
+        license=LICENSE,
+        citation=CITATION,
+        script="dataset_scripts/nsd.py",
+        script_version=1,
+        subjects=subjects,
+        **known,
+    )
+
+
+def _expected(subject: str, most: int) -> dict[str, int]:
+    number = _number(subject) - 1
+    return {
+        "expected_trials": TRIALS_OF_SESSION * min(most, SESSIONS[number]),
+        "expected_voxels": VOXELS[number],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ the release
+
+
+@dataclass(frozen=True)
+class _Design:
+    """`nsd_expdesign.mat`, with all numbers from 0.
+
+    Args:
+        pictures: (subjects, 30000) the picture of each trial, of the 73,000.
+        shared: The thousand that all subjects saw.
+    """
+
+    pictures: np.ndarray
+    shared: frozenset[int]
+
+    @classmethod
+    def read(cls, source: Path) -> "_Design":
+        path = source / "nsddata" / "experiments" / "nsd" / "nsd_expdesign.mat"
+        _need(path, "the design of the experiment")
+        found = read_mat(path, ["masterordering", "subjectim", "sharedix"], f"copy it again ({WHERE})")
+        ordering, images = (np.asarray(found[name]).astype(np.int64) for name in ("masterordering", "subjectim"))
+        shared = np.asarray(found["sharedix"]).astype(np.int64).ravel()
+        trials = TRIALS_OF_SESSION * max(SESSIONS)
+        if ordering.size != trials or images.ndim != 2 or images.shape[0] != SUBJECTS or shared.size != SHARED:
+            raise FmriModelsError(
+                f"{one_line(path)} has masterordering of {ordering.size}, subjectim of {images.shape} and sharedix of "
+                f"{shared.size} numbers; expected {trials}, ({SUBJECTS}, 10000) and {SHARED}: copy it again."
+            )
+        return cls(images[:, ordering.ravel() - 1] - 1, frozenset((shared - 1).tolist()))
+
+    def stimuli(self, subject: str, session: int) -> list[str]:
+        """Those of a session's trials."""
+        start = TRIALS_OF_SESSION * (session - 1)
+        shown = self.pictures[_number(subject) - 1, start : start + TRIALS_OF_SESSION]
+        return [stimulus_id(index) for index in shown.tolist()]
+
+    def test_sets(self) -> dict[str, list[str]]:
+        """The two customs."""
+        first = set(self.pictures[0, : TRIALS_OF_SESSION * FIRST_SESSIONS].tolist())
+        return {
+            SHARED_1000: [stimulus_id(index) for index in sorted(self.shared)],
+            SHARED_982: [stimulus_id(index) for index in sorted(self.shared & first)],
+        }
+
+
+def _release(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[str], test_set: str) -> PublishedDataset:
+    design = _Design.read(source)
+    stimuli = source / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+    _need(stimuli, "the pictures")
+    subjects = []
+    for name in wanted:
+        folder = source / "nsddata_betas" / "ppdata" / name / SPACE / BETAS
+        files = {session: _betas_file(folder, session) for session in range(1, most + 1)}
+        files = {session: path for session, path in files.items() if path is not None}
+        if files:
+            subjects.append(_subject_of_release(source, name, folder, files, design, atlases, most))
+    if not subjects:
+        place = source / "nsddata_betas" / "ppdata" / "subj0X" / SPACE / BETAS
+        raise FmriModelsError(f"There are no betas_session*.nii.gz or .hdf5 in {one_line(place)}; {WHERE}.")
+    return _dataset(
+        f"{BETAS} of the release in 1.8 mm, percent signal change",
+        subjects,
+        stimuli=lambda ids: _pictures_of_release(source, stimuli, ids),
+        test_sets=design.test_sets(),
+    )
+
+
+def _betas_file(folder: Path, session: int) -> Path | None:
+    paths = (folder / f"betas_session{session:02d}{ending}" for ending in (".hdf5", ".nii.gz", ".nii"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _subject_of_release(
+    source: Path,
+    name: str,
+    folder: Path,
+    files: Mapping[int, Path],
+    design: _Design,
+    atlases: Sequence[str],
+    most: int,
+) -> PublishedSubject:
+    rois = source / "nsddata" / "ppdata" / name / SPACE / "roi"
+    _need(rois / "nsdgeneral.nii.gz", f"the region of {name}")
+    general = nibabel_image(rois / "nsdgeneral.nii.gz")
+    volume = np.asarray(general.dataobj)
+    indices = np.flatnonzero(volume > 0)
+    affine = np.asarray(general.affine, dtype=float)
+    places = np.stack(np.unravel_index(indices, volume.shape), axis=1)
+    voxels = KnownVoxels(
+        len(indices),
+        roi=_labels(source, name, rois, atlases, volume.shape, indices),
+        coordinates=(places @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32),
+        space=f"{name}, {SPACE}",
+        ncsnr=_ncsnr(folder, volume.shape, indices),
+        grid=VoxelGrid(volume.shape, affine, indices),
+    )
+    runs = _runs(source, name)
+    recordings = [
+        Recording(
+            f"session {session}",
+            read=lambda path=path: _blocks(path, volume.shape, indices),
+            stimulus_ids=design.stimuli(name, session),
+            session=session,
+            runs=runs.get(session, 1),
+            files=[path],
+        )
+        for session, path in sorted(files.items())
+    ]
+    return PublishedSubject(name, voxels, recordings, **_expected(name, most))
+
+
+def _blocks(path: Path, shape: tuple[int, ...], indices: np.ndarray) -> Iterator[np.ndarray]:
+    """Percent signal change (n, voxels) of some trials of a session at a time."""
+    if path.suffix == ".hdf5":
+        with h5py_file(path) as file:
+            betas = file.get("betas")
+            # MATLAB's order of axes is turned round in HDF5.
+            expected = (TRIALS_OF_SESSION, *reversed(shape))
+            _check_shape(path, None if betas is None else betas.shape, expected)
+            for start in range(0, TRIALS_OF_SESSION, _TRIALS_A_BLOCK):
+                block = np.asarray(betas[start : start + _TRIALS_A_BLOCK])
+                yield block.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, indices] / np.float32(SCALE)
+        return
+    image = nibabel_image(path, keep_file_open=True)
+    _check_shape(path, image.shape, (*shape, TRIALS_OF_SESSION))
+    for start in range(0, TRIALS_OF_SESSION, _TRIALS_A_BLOCK):
+        block = volumes(image, path, slice(start, start + _TRIALS_A_BLOCK))
+        yield block.reshape(-1, block.shape[-1])[indices].T / np.float32(SCALE)
+
+
+def _check_shape(path: Path, found: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise FmriModelsError(
+            f"{one_line(path)} has the shape {found}; expected {expected}, of the region nsdgeneral (and 750 trials)."
+        )
+
+
+def _labels(
+    source: Path, name: str, rois: Path, atlases: Sequence[str], shape: tuple[int, ...], indices: np.ndarray
+) -> list[str]:
+    """(V,) the label of each voxel in the first atlas that has one for it."""
+    labels = np.full(len(indices), "", dtype=object)
+    for atlas in atlases:
+        path = rois / f"{atlas}.nii.gz"
+        if not path.is_file():
+            continue
+        image = nibabel_image(path)
+        _check_shape(path, image.shape, shape)
+        values = np.asarray(image.dataobj).reshape(-1)[indices]
+        names = _names_of_atlas(source, name, atlas)
+        for value in np.unique(values[values > 0]).tolist():
+            label = names.get(int(value), f"{atlas} {int(value)}")
+            labels[(values == value) & (labels == "")] = label
+    return labels.tolist()
+
+
+def _names_of_atlas(source: Path, name: str, atlas: str) -> dict[int, str]:
+    """Value ▶ label of an atlas, from FreeSurfer's table of it; empty where that is not there."""
+    for owner in (name, "fsaverage"):
+        path = source / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
+        if path.is_file():
+            lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+            return {int(line[0]): line[1] for line in lines if len(line) >= 2 and line[0].isdigit()}
+    return {}
+
+
+def _ncsnr(folder: Path, shape: tuple[int, ...], indices: np.ndarray) -> np.ndarray | None:
+    """Of the release, which includes the tested trials."""
+    path = folder / "ncsnr.nii.gz"
+    if not path.is_file():
+        return None
+    image = nibabel_image(path)
+    _check_shape(path, image.shape, shape)
+    return np.asarray(image.dataobj, dtype=np.float32).reshape(-1)[indices]
+
+
+def _runs(source: Path, name: str) -> dict[int, list[int]]:
+    """Session ▶ run of each of its trials, of the table of behaviour; empty where that is not there."""
+    path = source / "nsddata" / "ppdata" / name / "behav" / "responses.tsv"
+    if not path.is_file():
+        return {}
+    runs: dict[int, list[int]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            runs.setdefault(int(row["SESSION"]), []).append(int(row["RUN"]))
+    return {session: values for session, values in runs.items() if len(values) == TRIALS_OF_SESSION}
+
+
+def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    captions = _captions(source, {_index(stimulus) for stimulus in ids})
+    with h5py_file(path) as file:
+        pictures = file.get("imgBrick")
+        if pictures is None or pictures.ndim != 4 or pictures.shape[0] != PICTURES or pictures.shape[3] != 3:
+            raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({PICTURES}, 425, 425, 3); copy it again.")
+        for stimulus in sorted(ids):
+            index = _index(stimulus)
+            yield {
+                "stimulus_id": stimulus,
+                "image": np.asarray(pictures[index]),
+                "captions": captions.get(index, []),
+                "category": None,
+            }
+
+
+def _captions(source: Path, wanted: Collection[int]) -> dict[int, list[str]]:
+    """Picture ▶ its captions in COCO, where the tables and COCO's annotations are there."""
+    table = source / "nsddata" / "experiments" / "nsd" / "nsd_stim_info_merged.csv"
+    folder = source / "nsddata_stimuli" / "stimuli" / "nsd" / "annotations"
+    if not table.is_file() or not folder.is_dir():
+        return {}
+    of_coco: dict[str, dict[int, int]] = {}
+    with table.open(newline="", encoding="utf-8") as file:
+        for place, row in enumerate(csv.DictReader(file)):
+            if place in wanted:
+                of_coco.setdefault(row["cocoSplit"], {})[int(row["cocoId"])] = place
+    captions: dict[int, list[str]] = {}
+    for split, pictures in of_coco.items():
+        path = folder / f"captions_{split}.json"
+        if path.is_file():
+            for annotation in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
+                if (place := pictures.get(annotation["image_id"])) is not None:
+                    captions.setdefault(place, []).append(" ".join(annotation["caption"].split()))
+    return captions
+
+
+# ---------------------------------------------------------------------------------------------------------- MindEye2
+
+
+def _mindeye2(
+    source: Path, wanted: Sequence[str], most: int, atlases: Sequence[str], test_set: str
+) -> PublishedDataset:
+    pictures = source / "coco_images_224_float16.hdf5"
+    _need(pictures, "the pictures")
+    tested: dict[str, set[int]] = {SHARED_1000: set(), SHARED_982: set()}
+    subjects = []
+    for name in wanted:
+        path = source / f"betas_all_{name}_fp32_renorm.hdf5"
+        if path.is_file():
+            trials, own = _trials_of_mindeye2(source, name)
+            tested = {key: tested[key] | own[key] for key in tested}
+            subjects.append(_subject_of_mindeye2(source, path, name, trials[trials[:, 2] <= most], most))
+    sets = {key: [stimulus_id(index) for index in sorted(values)] for key, values in tested.items() if values}
+    return _dataset(
+        "as MindEye2 has standardised them (224 pixels)",
+        subjects,
+        stimuli=lambda ids: _pictures_of_mindeye2(pictures, ids),
+        test_sets=sets,
+    )
+
+
+def _trials_of_mindeye2(source: Path, name: str) -> tuple[np.ndarray, dict[str, set[int]]]:
+    """(n, 17) behaviour of all trials in their order, and the pictures of both test sets."""
+    folder = source / "wds" / name
+    rows = [_behaviour(path) for path in sorted(folder.glob("train/*.tar"), key=lambda path: _natural(path.stem))]
+    tested: dict[str, set[int]] = {}
+    for key, part in ((SHARED_982, "test"), (SHARED_1000, "new_test")):
+        path = folder / part / "0.tar"
+        found = _behaviour(path) if path.is_file() else np.zeros((0, _FIELDS_OF_BEHAVIOUR))
+        tested[key] = {int(index) for index in found[:, 0]}
+        rows.append(found)
+    if not rows or not sum(map(len, rows)):
+        raise FmriModelsError(f"{one_line(folder)} has no train/*.tar and no new_test/0.tar; {WHERE}.")
+    # Both test sets have the same trials of most pictures.
+    trials = np.concatenate(rows)
+    _, first = np.unique(trials[:, 5], return_index=True)
+    return trials[first].astype(np.int64), tested
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text) if text.isdigit() else 0, text)
+
+
+def _behaviour(path: Path) -> np.ndarray:
+    """(n, 17) of the samples of a tar: picture, subject, session, run, trial, row of the betas …"""
+    rows = [_array(path, members, "behav.npy").reshape(-1)[:_FIELDS_OF_BEHAVIOUR] for members in _samples(path)]
+    if any(len(row) != _FIELDS_OF_BEHAVIOUR for row in rows):
+        raise FmriModelsError(f"{one_line(path)} has behav.npy of other than {_FIELDS_OF_BEHAVIOUR} numbers.")
+    return np.stack(rows) if rows else np.zeros((0, _FIELDS_OF_BEHAVIOUR))
+
+
+def _subject_of_mindeye2(source: Path, path: Path, name: str, trials: np.ndarray, most: int) -> PublishedSubject:
+    with h5py_file(path) as file:
+        shape = file["betas"].shape if "betas" in file else None
+    if shape is None or len(shape) != 2 or (len(trials) and trials[:, 5].max() >= shape[0]):
+        raise FmriModelsError(
+            f"{one_line(path)} has betas of the shape {shape}; expected (trials, voxels) with the row "
+            f"{int(trials[:, 5].max())} that wds/{name} names."
+        )
+    recordings = []
+    for session in np.unique(trials[:, 2]).tolist():
+        own = trials[trials[:, 2] == session]
+        recordings.append(
+            Recording(
+                f"session {session}",
+                read=lambda rows=own[:, 5]: _rows(path, rows),
+                stimulus_ids=[stimulus_id(index) for index in own[:, 0].tolist()],
+                session=session,
+                runs=own[:, 3].tolist(),
+                files=[path],
+            )
+        )
+    voxels = KnownVoxels(shape[1], roi=_regions_of_mindeye2(source, name, shape[1]))
+    return PublishedSubject(name, voxels, recordings, **_expected(name, most))
+
+
+def _rows(path: Path, rows: np.ndarray) -> Iterator[np.ndarray]:
+    with h5py_file(path) as file:
+        for start in range(0, len(rows), TRIALS_OF_SESSION // 3):
+            yield np.asarray(file["betas"][rows[start : start + TRIALS_OF_SESSION // 3]])
+
+
+def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | None:
+    """(V,) labels of `brain_region_masks.hdf5`, whose masks are of the betas' columns; None where it is not there."""
+    path = source / "brain_region_masks.hdf5"
+    if not path.is_file():
+        return None
+    labels = np.full(count, "", dtype=object)
+    with h5py_file(path) as file:
+        masks = file.get(name, {})
+        for region in _REGIONS:
+            if region not in masks:
+                continue
+            mask = np.asarray(masks[region]).astype(bool).ravel()
+            _check_shape(path, mask.shape, (count,))
+            labels[mask & (labels == "")] = region
+    return labels.tolist()
+
+
+def _pictures_of_mindeye2(path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    with h5py_file(path) as file:
+        pictures = file.get("images")
+        if pictures is None or pictures.ndim != 4 or pictures.shape[:2] != (PICTURES, 3):
+            raise FmriModelsError(f"{one_line(path)} has no images of ({PICTURES}, 3, 224, 224); copy it again.")
+        for stimulus in sorted(ids):
+            values = np.asarray(pictures[_index(stimulus)], dtype=np.float32)
+            levels = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+            yield {"stimulus_id": stimulus, "image": levels, "captions": [], "category": None}
+
+
+# ----------------------------------------------------------------------------------------------------------- MindEye
+
+_PARTS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def _mindeye(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[str], test_set: str) -> PublishedDataset:
+    if test_set == SHARED_1000:
+        raise FmriModelsError("MindEye's files have the 982 pictures of 37 sessions; take --option test_set=.")
+    folder = source / "webdataset_avg_split" if (source / "webdataset_avg_split").is_dir() else source
+    subjects, tars = [], []
+    for name in wanted:
+        own = {part: _tars(folder / part, part, name) for part in _PARTS}
+        if not any(own.values()):
+            continue
+        _check_totals(folder, name, own)
+        paths = [(part, path) for part, found in own.items() for path in found]
+        tars += [path for _, path in paths]
+        recordings = [_recording_of_tar(path, part) for part, path in paths]
+        width = _width(paths[0][1])
+        # Which trials of which session a sample has is not told.
+        subjects.append(
+            PublishedSubject(name, KnownVoxels(width), recordings, expected_voxels=VOXELS[_number(name) - 1])
+        )
+    return _dataset(
+        "as MindEye has standardised them, each repetition a trial",
+        subjects,
+        stimuli=lambda ids: _pictures_of_tars(tars, ids),
+    )
+
+
+def _tars(folder: Path, part: str, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{part}_{name}_*.tar"), key=lambda path: _natural(path.stem.rsplit("_", 1)[1]))
+
+
+def _check_totals(folder: Path, name: str, tars: Mapping[str, Sequence[Path]]) -> None:
+    """Compares the number of samples with what `metadata_subj0X.json` says, where that is there."""
+    path = folder / f"metadata_{name}.json"
+    if not path.is_file():
+        return
+    totals = json.loads(path.read_text(encoding="utf-8")).get("totals", {})
+    differs = []
+    for part, found in tars.items():
+        count = sum(len(_sample_names(each)) for each in found)
+        if part in totals and found and count != totals[part]:
+            differs.append(f"{part} has {count} samples, and not {totals[part]}")
+    if differs:
+        raise FmriModelsError(f"Tars of {name} are missing: {listed(differs)} as {one_line(path)} says; get the rest.")
+
+
+def _recording_of_tar(path: Path, part: str) -> Recording:
+    stimuli: list[str] = []
+    for members in _samples(path):
+        index = int(_array(path, members, "coco73k.npy").reshape(-1)[0])
+        stimuli += [stimulus_id(index)] * _repeats(path, members)
+    return Recording(path.stem, read=lambda: _repetitions(path), stimulus_ids=stimuli, part=_PARTS[part], files=[path])
+
+
+def _repeats(path: Path, members: Mapping[str, tuple[tarfile.TarFile, tarfile.TarInfo]]) -> int:
+    """How many of a sample's three repetitions are no copies of another one."""
+    return int(_array(path, members, "num_uniques.npy").reshape(-1)[0])
+
+
+def _repetitions(path: Path) -> Iterator[np.ndarray]:
+    for members in _samples(path):
+        values = _array(path, members, "nsdgeneral.npy")
+        _, first = np.unique(values, axis=0, return_index=True)
+        count = _repeats(path, members)
+        if values.ndim != 2 or len(first) != count:
+            raise FmriModelsError(
+                f"{one_line(path)} has a sample of {len(first)} different repetitions, of which num_uniques.npy says "
+                f"that there are {count}; get the file again."
+            )
+        yield values[np.sort(first)].astype(np.float32)
+
+
+def _width(path: Path) -> int:
+    for members in _samples(path):
+        return int(_array(path, members, "nsdgeneral.npy").shape[-1])
+    raise FmriModelsError(f"{one_line(path)} has no samples; get the file again.")
+
+
+def _pictures_of_tars(paths: Sequence[Path], ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    left = set(ids)
+    for path in paths:
+        for members in _samples(path):
+            stimulus = stimulus_id(int(_array(path, members, "coco73k.npy").reshape(-1)[0]))
+            if stimulus not in left:
+                continue
+            left.discard(stimulus)
+            ending = next((each for each in ("jpg", "png") if each in members), None)
+            if ending is None:
+                raise FmriModelsError(f"{one_line(path)} has a sample without a picture; get the file again.")
+            yield {"stimulus_id": stimulus, "image": _bytes(path, members, ending), "captions": [], "category": None}
+
+
+# -------------------------------------------------------------------------------------------------------------- tars
+
+_Members = dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]]
+
+
+def _samples(path: Path) -> Iterator[_Members]:
+    """The samples of a webdataset's tar: ending ▶ member, of files that lie behind each other and are called alike."""
+    _check_end(path)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            current, members = None, _Members()
+            for member in archive:
+                if not member.isfile():
+                    continue
+                key, _, ending = member.name.partition(".")
+                if key != current and members:
+                    yield members
+                    members = {}
+                current = key
+                members[ending] = (archive, member)
+            if members:
+                yield members
+    except (tarfile.TarError, EOFError) as error:
+        raise FmriModelsError(f"{one_line(path)} is damaged ({one_line(error, 80)}); get the file again.") from error
+
+
+def _check_end(path: Path) -> None:
+    """Refuses a tar that was cut off between two of its files, which reads as if it were whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_OF_TAR))
+        end = file.read()
+    if len(end) < _END_OF_TAR or any(end):
+        raise FmriModelsError(f"{one_line(path)} is cut off; get the file again.")
+
+
+def _sample_names(path: Path) -> set[str]:
+    with tarfile.open(path, "r:") as archive:
+        return {member.name.partition(".")[0] for member in archive if member.isfile()}
+
+
+def _bytes(path: Path, members: _Members, ending: str) -> bytes:
+    if ending not in members:
+        raise FmriModelsError(f"{one_line(path)} has a sample without {ending}; it has {listed(sorted(members))}.")
+    archive, member = members[ending]
+    file = archive.extractfile(member)
+    data = b"" if file is None else file.read()
+    if len(data) != member.size:
+        raise FmriModelsError(f"{one_line(path)} ends within {one_line(member.name)}; get the file again.")
+    return data
+
+
+def _array(path: Path, members: _Members, ending: str) -> np.ndarray:
+    try:
+        return np.asarray(np.load(io.BytesIO(_bytes(path, members, ending)), allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise FmriModelsError(f"{one_line(path)} has a {ending} that is no array; get the file again.") from error
+
+
+def _need(path: Path, what: str) -> None:
+    if not path.is_file():
+        raise FmriModelsError(f"{one_line(path)} is missing, {what}; {WHERE}.")
+
+
+_FORMS = {"release": _release, "mindeye2": _mindeye2, "mindeye": _mindeye}
+prepare = preparation(read)
