@@ -35,8 +35,8 @@ _TRIALS_A_BLOCK = 100
 
 PAPER = {
     "title": (
-        "THINGS-data, a multimodal collection of large-scale datasets for investigating object representations in human "
-        "brain and behavior"
+        "THINGS-data, a multimodal collection of large-scale datasets for investigating object representations in "
+        "human brain and behavior"
     ),
     "authors": (
         "Hebart, Martin N.", "Contier, Oliver", "Teichmann, Lina", "Rockter, Adam H.", "Zheng, Charles Y.",
@@ -79,8 +79,8 @@ def read(
     return PublishedDataset(
         name="things_fmri",
         description=(
-            "Single trials of subjects who looked at photographs of 720 kinds of objects, of which a hundred were shown "
-            "in each of twelve sessions and are tested; GLM betas of data cleaned by ICA."
+            "Single trials of subjects who looked at photographs of 720 kinds of objects, of which a hundred were "
+            "shown in each of twelve sessions and are tested; GLM betas of data cleaned by ICA."
         ),
         license=LICENSE,
         citation=(
@@ -128,8 +128,8 @@ def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, 
         shape = None if values is None else values.shape
     if shape != (len(known), len(rows)):
         raise FmriModelsError(
-            f"{one_line(path)} has responses of the shape {shape}; expected ({len(known)}, {len(rows)}), the voxels and "
-            f"trials of the tables beside it; {WHERE}."
+            f"{one_line(path)} has responses of the shape {shape}; expected ({len(known)}, {len(rows)}), the voxels "
+            f"and trials of the tables beside it; {WHERE}."
         )
     regions = [region for region in REGIONS if known and region in known[0]]
     labels = [next((region for region in regions if float(row[region] or 0) == 1), "") for row in known]

@@ -16,9 +16,13 @@ def trials() -> list[dict[str, str]]:
     rows = []
     for session in range(1, SESSIONS + 1):
         own = [
-            {"trial_type": "train", "concept": CONCEPTS[n % 4], "stimulus": f"{CONCEPTS[n % 4]}_{n + 10 * session:02d}b.jpg"}
+            {
+                "trial_type": "train",
+                "concept": CONCEPTS[n % 4],
+                "stimulus": f"{CONCEPTS[n % 4]}_{n + 10 * session:02d}b.jpg",
+            }
             for n in range(TRAINED)
-        ]  # fmt: skip
+        ]
         own += [{"trial_type": "test", "concept": c, "stimulus": f"{c}_99s.jpg"} for c in CONCEPTS[:TESTED]]
         order = np.random.default_rng(session).permutation(len(own))
         for place, number in enumerate(order):
@@ -46,10 +50,10 @@ def write_things(folder: Path, pictures: bool = True) -> Path:
     _write(
         tables / "sub-01_VoxelMetadata.csv",
         [
-            {"voxel_id": v, "voxel_x": v, "voxel_y": 1, "voxel_z": 2, "nc_singletrial": v, "nc_testset": 4 * v, **regions(v)}
+            {"voxel_id": v, "voxel_x": v, "voxel_y": 1, "nc_singletrial": v, "nc_testset": 4 * v, **regions(v)}
             for v in range(VOXELS)
         ],
-    )  # fmt: skip
+    )
     for row in trials() if pictures else []:
         place = folder / "images" / row["concept"]
         place.mkdir(parents=True, exist_ok=True)
