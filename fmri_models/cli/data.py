@@ -16,7 +16,22 @@ if TYPE_CHECKING:
     from ..data.splits import DrawnSplit
     from ..data.table import TrialTable
 
-_WAYS = ("stimulus", "kfold", "run", "semantic", "fewer", "imagery")
+_WAYS = ("stimulus", "kfold", "run", "semantic", "cluster", "ood", "tau", "fewer", "imagery")
+_BY_EMBEDDING = ("cluster", "ood", "tau")
+# Option ▶ the ways of splitting that it means something for.
+_OPTIONS_OF = {
+    "folds": ("kfold", "run", "cluster"),
+    "test_fraction": ("stimulus", "semantic", *_BY_EMBEDDING),
+    "trials": ("fewer",),
+    "of": ("fewer",),
+    "embedder": _BY_EMBEDDING,
+    "embeddings": _BY_EMBEDDING,
+    "weights": _BY_EMBEDDING,
+    "clusters": ("cluster",),
+    "neighbours": ("ood",),
+    "tau": ("tau",),
+    "keep": ("tau",),
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -89,14 +104,7 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.splits import add_split
     from ..data.table import TrialTable
 
-    if args.folds is not None and args.by not in ("kfold", "run"):
-        args.usage_error(f"--folds does not go with --by {args.by}")
-    if args.test_fraction is not None and args.by not in ("stimulus", "semantic"):
-        args.usage_error(f"--test-fraction does not go with --by {args.by}")
-    if (args.trials is not None or args.of is not None) and args.by != "fewer":
-        args.usage_error(f"--trials and --of do not go with --by {args.by}")
-    if args.trials is None and args.by == "fewer":
-        args.usage_error("--by fewer needs --trials, the number of training trials of a subject")
+    _check_split_options(args)
     check_name(args.name, "split name")
     table = TrialTable.open(args.table)
     if not args.table.is_dir():
@@ -106,13 +114,31 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.name in table.split_names():
         raise FmriModelsError(f"The split {args.name!r} exists in {args.table}; choose another name.")
-    drawn = _draw(args, table, SplitTrials.of_table(table))
+    trials = SplitTrials.of_table(table)
+    drawn = _draw_by_embedding(args, table, trials) if args.by in _BY_EMBEDDING else _draw(args, table, trials)
     add_split(table, args.name, drawn)
     for note in drawn.notes:
         print(one_line(note, most=2000))
     split = _about_split(TrialTable.open(args.table), args.name)
     print(_split_line(args.name, split))
     return {"table": args.table, "name": args.name, "notes": drawn.notes, **split}
+
+
+def _check_split_options(args: argparse.Namespace) -> None:
+    """Refuses options that mean nothing for a way of splitting, or not together."""
+    for option, ways in _OPTIONS_OF.items():
+        if getattr(args, option) is not None and args.by not in ways:
+            args.usage_error(f"--{option.replace('_', '-')} does not go with --by {args.by}")
+    if args.trials is None and args.by == "fewer":
+        args.usage_error("--by fewer needs --trials, the number of training trials of a subject")
+    if args.embeddings is not None and args.embedder is not None:
+        args.usage_error("give --embedder, which makes embeddings, or --embeddings, which has them")
+    if args.embeddings is not None and args.weights is not None:
+        args.usage_error("--weights are those of an --embedder, and --embeddings needs none")
+    if args.tau is not None and args.keep is not None:
+        args.usage_error("--keep chooses tau; give one of both")
+    if args.folds is not None and args.test_fraction is not None:
+        args.usage_error("--folds says how much each fold tests; leave --test-fraction out")
 
 
 def run_push(args: argparse.Namespace) -> dict[str, Any]:
@@ -163,6 +189,9 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
         "  kfold      each stimulus is tested in one of the folds, categories spread evenly\n"
         "  run        leave one run out (or groups of runs, with --folds)\n"
         "  semantic   whole categories are tested\n"
+        "  cluster    whole clusters of pictures (k-means on embeddings) are tested\n"
+        "  ood        the pictures farthest from all others are tested\n"
+        "  tau        no tested picture is nearer than tau to one learned from, and both are matched in distribution\n"
         "  fewer      the split --of with --trials training trials of each subject and the same test\n"
         "  imagery    trials in which a picture was imagined are tested, pictures seen are learned from\n\n"
         "A picture that is there under two ids counts as one stimulus. Validation is drawn from the training\n"
@@ -173,7 +202,35 @@ def _add_split(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
     parser.add_argument("--name", required=True, help="the split's name")
     parser.add_argument("--by", required=True, choices=_WAYS, help="what is split by")
-    parser.add_argument("--folds", type=int, metavar="N", help="number of folds (kfold: 10; run: one a run)")
+    parser.add_argument(
+        "--folds", type=int, metavar="N", help="number of folds (kfold: 10; run: one a run; cluster: one with a test)"
+    )
+    parser.add_argument(
+        "--embedder",
+        metavar="NAME",
+        help="what embeds the pictures (cluster, ood, tau): a network that measures, such as efficientnet_lite0, or an "
+        "image generator's name, folder or repository (default: what fits the pictures, which is printed)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        metavar="FILE",
+        type=Path,
+        help="embeddings of your own (cluster, ood, tau): .npz with ids and embeddings, or .npy in the table's order",
+    )
+    parser.add_argument("--weights", metavar="DIR", help="folder with the weights of an --embedder that measures")
+    parser.add_argument("--clusters", type=int, metavar="K", help="number of clusters (cluster: two a test set)")
+    parser.add_argument(
+        "--neighbours", type=int, metavar="K", help="nearest others that say how far a picture is (ood: 10)"
+    )
+    parser.add_argument(
+        "--tau", type=float, metavar="T", help="least cosine distance of tested and learned pictures (tau)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        metavar="F",
+        help="share of the other pictures that is to be left where --tau is not given (tau: 0.9)",
+    )
     parser.add_argument("--trials", type=int, metavar="N", help="training trials of a subject (fewer)")
     parser.add_argument("--of", metavar="NAME", help="the split that is to have fewer (fewer: default)")
     parser.add_argument(
@@ -215,8 +272,11 @@ def _draw(args: argparse.Namespace, table: "TrialTable", trials: "SplitTrials") 
     fractions = {"seed": args.seed, "validation_fraction": args.validation_fraction}
     if args.by == "fewer":
         name = args.of or schema.DEFAULT_SPLIT
-        repeats = table.repeats_stimuli(name)
-        return splits.split_fewer(trials, table.split_rows(name), args.trials, repeats_stimuli=repeats, **fractions)
+        repeats, how = table.repeats_stimuli(name), table.split_how(name)
+        earlier = {f"of_{key}" if key in ("by", "seed") else key: value for key, value in how.items()}
+        return splits.split_fewer(
+            trials, table.split_rows(name), args.trials, repeats_stimuli=repeats, made_with=earlier, **fractions
+        )
     if args.by == "imagery":
         return splits.split_by_imagery(trials, **fractions)
     test_fraction = 0.1 if args.test_fraction is None else args.test_fraction
@@ -228,6 +288,36 @@ def _draw(args: argparse.Namespace, table: "TrialTable", trials: "SplitTrials") 
     if args.by == "semantic":
         return splits.split_semantic(trials, test_fraction=test_fraction, **fractions)
     return splits.split_by_stimulus(trials, test_fraction=test_fraction, **fractions)
+
+
+def _draw_by_embedding(args: argparse.Namespace, table: "TrialTable", trials: "SplitTrials") -> "DrawnSplit":
+    from ..command_output import load_libraries
+
+    load_libraries()
+    from ..data import split_by_embedding as ways
+    from ..data.near_copies import PictureSketches
+    from ..data.stimulus_embeddings import embedded_ids, file_embeddings
+    from ..evaluation.stimulus_features import embeddings_by
+
+    ids = embedded_ids(trials)
+    if args.embeddings is not None:
+        embeddings = file_embeddings(table, ids, args.embeddings)
+    else:
+        embeddings = embeddings_by(table, ids, args.embedder, args.weights)
+    options = {
+        "seed": args.seed,
+        "validation_fraction": args.validation_fraction,
+        "test_fraction": 0.1 if args.test_fraction is None else args.test_fraction,
+        # Those without a picture are left out, and are compared by their embeddings alone.
+        "sketches": PictureSketches(table.stimuli, set(trials.stimulus_ids), "Comparing pictures"),
+    }
+    if args.by == "cluster":
+        return ways.split_by_cluster(trials, embeddings, clusters=args.clusters, folds=args.folds, **options)
+    if args.by == "ood":
+        neighbours = ways.DEFAULT_NEIGHBOURS if args.neighbours is None else args.neighbours
+        return ways.split_by_distance(trials, embeddings, neighbours=neighbours, **options)
+    keep = ways.DEFAULT_KEEP if args.keep is None else args.keep
+    return ways.split_by_tau(trials, embeddings, tau=args.tau, keep=keep, **options)
 
 
 def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
@@ -281,6 +371,7 @@ def _about_split(table: "TrialTable", name: str) -> dict[str, Any]:
             for part in ("train", "validation", "test")
         },
         "repeats_stimuli": table.repeats_stimuli(name) or None,
+        "how": table.split_how(name),
     }
 
 
@@ -288,7 +379,14 @@ def _split_line(name: str, about: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_first_fold"].items())
     of_first = " in the first" if about["folds"] > 1 else ""
     repeats = f" {one_line(about['repeats_stimuli'], most=2000)}" if about["repeats_stimuli"] else ""
-    return f"split {name}: {_counted(about['folds'], 'fold')}, {counts}{of_first}.{repeats}"
+    how = about["how"]
+    made = {key: how[key] for key in ("by", "embedder", "clusters", "neighbours", "tau") if key in how}
+    by = f" ({', '.join(f'{key} {_short(value)}' for key, value in made.items())})" if "embedder" in made else ""
+    return f"split {name}{by}: {_counted(about['folds'], 'fold')}, {counts}{of_first}.{repeats}"
+
+
+def _short(value: str | int | float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else one_line(value, 80)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,7 +1,8 @@
 """The trial table's schema: names of files and columns, Arrow types, and how large a table may be. The one place."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -147,8 +148,17 @@ def voxels_schema(dropped: bool = False) -> pa.Schema:
     )
 
 
-def splits_schema(by: str, seed: int | None, repeats_stimuli: str) -> pa.Schema:
-    """Schema of `splits/<name>.parquet`; how the split was made travels in the schema's metadata."""
+def splits_schema(
+    by: str, seed: int | None, repeats_stimuli: str, made_with: Mapping[str, str | int | float] | None = None
+) -> pa.Schema:
+    """Schema of `splits/<name>.parquet`; how the split was made travels in the schema's metadata.
+
+    Args:
+        by: What it is split by.
+        seed: The seed that drew it.
+        repeats_stimuli: Why stimuli are in several parts; empty where none is.
+        made_with: What else decided it, such as whose embeddings; the file of a split without any is as it was.
+    """
     schema = _with_features(
         pa.schema(
             [
@@ -160,7 +170,9 @@ def splits_schema(by: str, seed: int | None, repeats_stimuli: str) -> pa.Schema:
             ]
         )
     )
-    how = {"schema": SCHEMA_VERSION, "by": by, "seed": seed, "repeats_stimuli": repeats_stimuli}
+    how: dict[str, Any] = {"schema": SCHEMA_VERSION, "by": by, "seed": seed, "repeats_stimuli": repeats_stimuli}
+    if made_with:
+        how["made_with"] = dict(made_with)
     return schema.with_metadata({**schema.metadata, "fmri_models": json.dumps(how)})
 
 

@@ -3,14 +3,16 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from pydantic import AfterValidator, Field
 
 from ..errors import FmriModelsError
-from ..names import listed, one_line
+from ..names import is_line, listed, one_line
 from ..reading import checked, parse_json
 from ..saving import check_schema
 from . import schema
@@ -34,10 +36,17 @@ class Split:
         num_folds: How many folds there are; an empty one where the split has no rows, as that of a table whose trials
             have no stimuli.
         repeats_stimuli: Why stimuli are in several parts; empty where none is.
+        how: `by` and `seed`, as far as the file says so, and what else decided the split.
     """
 
     def __init__(self, rows: pa.Table, path: Path, subjects: Sequence[str]) -> None:
-        self.repeats_stimuli = _split_how(rows.schema.metadata or {}, path).repeats_stimuli
+        made = _split_how(rows.schema.metadata or {}, path)
+        self.repeats_stimuli = made.repeats_stimuli
+        self.how: dict[str, str | int | float] = {
+            **({"by": made.by} if made.by else {}),
+            **({} if made.seed is None else {"seed": made.seed}),
+            **made.made_with,
+        }
         _check_among(rows["split"], schema.SPLITS, path, "the part")
         _check_among(rows["subject"], subjects, path, "the subject")
         check_names(rows["stimulus_id"], path, "stimulus id")
@@ -94,6 +103,18 @@ class Split:
         return digest.hexdigest()
 
 
+def _one_line(text: str) -> str:
+    if not is_line(text):
+        raise ValueError("one line without control characters")
+    return text
+
+
+_Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+_Line = Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_MOST_KEYS = 100
+
+
 @dataclass(frozen=True)
 class _How:
     """How a split was made; other keys say to which table it belongs."""
@@ -101,6 +122,7 @@ class _How:
     by: str = ""
     seed: int | None = None
     repeats_stimuli: str = ""
+    made_with: dict[_Key, _Line | int | _Number] = field(default_factory=dict)
 
 
 def _split_how(about: Mapping[bytes, bytes], path: Path) -> _How:
@@ -113,8 +135,11 @@ def _split_how(about: Mapping[bytes, bytes], path: Path) -> _How:
     if not isinstance(values, dict):
         raise FmriModelsError(f"{what} is no JSON object; make the split again.")
     check_schema(values.get("schema"), schema.SCHEMA_VERSION, f"The split {one_line(path)}")
-    known = {key: values[key] for key in ("by", "seed", "repeats_stimuli") if key in values}
-    return checked(known, _How, what, "make the split again")
+    known = {key: values[key] for key in ("by", "seed", "repeats_stimuli", "made_with") if key in values}
+    found = checked(known, _How, what, "make the split again")
+    if len(found.made_with) > _MOST_KEYS:
+        raise FmriModelsError(f"{what} has {len(found.made_with)} values; expected {_MOST_KEYS} at most.")
+    return found
 
 
 def _check_among(column: pa.ChunkedArray, known: Sequence[str], path: Path, what: str) -> None:
@@ -137,10 +162,14 @@ def _list_text(values: np.ndarray) -> Iterator[str]:
 
 
 def split_table(
-    rows: Mapping[str, Sequence] | Sequence[Mapping] | pa.Table, by: str, seed: int | None, repeats_stimuli: str
+    rows: Mapping[str, Sequence] | Sequence[Mapping] | pa.Table,
+    by: str,
+    seed: int | None,
+    repeats_stimuli: str,
+    made_with: Mapping[str, str | int | float] | None = None,
 ) -> pa.Table:
     """A split's rows as the Arrow table that is written."""
-    of_split = schema.splits_schema(by, seed, repeats_stimuli)
+    of_split = schema.splits_schema(by, seed, repeats_stimuli, made_with)
     if isinstance(rows, pa.Table):
         return rows.select(of_split.names).cast(of_split)
     if isinstance(rows, Mapping):

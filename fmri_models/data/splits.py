@@ -6,7 +6,7 @@ learned from in other runs.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
@@ -65,7 +65,7 @@ def split_by_stimulus(
     """
     seed = check_seed(seed)
     check_fraction(test_fraction, "test fraction")
-    _check_count(len(trials.shown), 2, "stimuli")
+    check_count(len(trials.shown), 2, "stimuli")
     test = drawn_stimuli(trials, np.arange(len(trials.stimulus_ids)), test_fraction, np.random.default_rng(seed))
     if not test:
         raise FmriModelsError(
@@ -73,7 +73,7 @@ def split_by_stimulus(
             f"the {len(trials.shown)} is left out, a subject has fewer; give more, or say in the events' column "
             "'split' what is tested."
         )
-    return _assembled(trials, [_group_in(trials, test)], "stimulus", seed, validation_fraction)
+    return assembled_split(trials, [trials_of_groups(trials, test)], "stimulus", seed, validation_fraction)
 
 
 @renamed_argument("rows", "trials", since="0.1")
@@ -85,7 +85,7 @@ def split_kfold(
 
     seed = check_seed(seed)
     folds = _checked_folds(folds)
-    _check_count(len(trials.shown), folds, "stimuli", f"for {folds} folds")
+    check_count(len(trials.shown), folds, "stimuli", f"for {folds} folds")
     category_of = _categories_of_groups(trials)
     labels = [category_of.get(group) or "" for group in trials.shown]
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
@@ -93,8 +93,8 @@ def split_kfold(
         # It warns of categories with fewer members than folds, which are spread as far as they go.
         warnings.simplefilter("ignore", UserWarning)
         drawn = [{trials.shown[i] for i in test} for _, test in _safe_split(splitter, trials.shown, labels)]
-    tests = [_group_in(trials, test) for test in drawn]
-    return _assembled(trials, tests, "kfold", seed, validation_fraction)
+    tests = [trials_of_groups(trials, test) for test in drawn]
+    return assembled_split(trials, tests, "kfold", seed, validation_fraction)
 
 
 @renamed_argument("rows", "trials", since="0.1")
@@ -105,12 +105,12 @@ def split_by_run(
     seed = check_seed(seed)
     runs = sorted(set(trials.runs))
     folds = None if folds is None else _checked_folds(folds)
-    _check_count(len(runs), folds or 2, "runs", f"for {folds} folds" if folds else "")
+    check_count(len(runs), folds or 2, "runs", f"for {folds} folds" if folds else "")
     number = folds or len(runs)
     order = np.random.default_rng(seed).permutation(len(runs)) if folds else np.arange(len(runs))
     fold_of = {runs[run]: position % number for position, run in enumerate(order)}
     tests = [lambda trial, fold=fold: fold_of[trials.runs[trial]] == fold for fold in range(number)]
-    return _assembled(trials, tests, "run", seed, validation_fraction)
+    return assembled_split(trials, tests, "run", seed, validation_fraction)
 
 
 @renamed_argument("rows", "trials", since="0.1")
@@ -127,7 +127,7 @@ def split_semantic(
             "categories out, so each needs one."
         )
     names = sorted({str(category) for category in category_of.values()})
-    _check_count(len(names), 2, "categories")
+    check_count(len(names), 2, "categories")
     held_out: set[str] = set()
     wanted = test_fraction * len(trials.shown)
     for position in np.random.default_rng(seed).permutation(len(names))[:-1]:
@@ -135,7 +135,7 @@ def split_semantic(
             break
         held_out.add(names[position])
     test = {group for group in trials.shown if category_of[group] in held_out}
-    split = _assembled(trials, [_group_in(trials, test)], "semantic", seed, validation_fraction)
+    split = assembled_split(trials, [trials_of_groups(trials, test)], "semantic", seed, validation_fraction)
     split.notes.insert(0, f"Held out: {', '.join(sorted(held_out))}.")
     return split
 
@@ -147,6 +147,7 @@ def split_fewer(
     seed: int = 0,
     validation_fraction: float = 0.1,
     repeats_stimuli: str = "",
+    made_with: Mapping[str, str | int | float] | None = None,
 ) -> DrawnSplit:
     """An earlier split with fewer trials to learn from: how methods do with little scanning time.
 
@@ -162,6 +163,7 @@ def split_fewer(
         validation_fraction: Share of their stimuli for validation (of their runs, where the design tests stimuli that
             are learned from); 0 for none.
         repeats_stimuli: Why stimuli are in several parts of the earlier split; empty where none is.
+        made_with: What decided the earlier split, for the new one's file.
 
     Raises:
         FmriModelsError: The number is none, or a subject would not be left with two stimuli to learn from.
@@ -186,7 +188,7 @@ def split_fewer(
             own = [row for row in of_fold if rows["subject"][row] == subject and parts[row] == schema.TRAIN]
             chosen = sorted(own, key=lambda row: (rank[groups[row]], rows["trial"][row]))[:num_trials]
             if chosen:
-                _check_count(len({groups[row] for row in chosen}), FEWEST_TRAINING_STIMULI, f"stimuli of {subject}")
+                check_count(len({groups[row] for row in chosen}), FEWEST_TRAINING_STIMULI, f"stimuli of {subject}")
             kept += chosen
         if validation_fraction:
             learned = [row for row in kept if rows["fold"][row] == fold and parts[row] == schema.TRAIN]
@@ -197,7 +199,7 @@ def split_fewer(
             for row, place in zip(learned, at.tolist(), strict=True):
                 parts[row] = schema.VALIDATION if place in validation else schema.TRAIN
     columns = {name: [values[row] for row in sorted(kept)] for name, values in {**rows, "split": parts}.items()}
-    drawn = split_table(columns, "fewer", seed, repeats_stimuli)
+    drawn = split_table(columns, "fewer", seed, repeats_stimuli, made_with)
     return DrawnSplit(drawn, "fewer", seed, repeats_stimuli, [repeats_stimuli] if repeats_stimuli else [])
 
 
@@ -234,7 +236,7 @@ def split_by_imagery(trials: SplitTrials, seed: int = 0, validation_fraction: fl
         trials.categories,
         imagined[chosen].tolist(),
     )
-    drawn = _assembled(kept, [lambda trial: bool(kept.imagery[trial])], "imagery", seed, validation_fraction)
+    drawn = assembled_split(kept, [lambda trial: bool(kept.imagery[trial])], "imagery", seed, validation_fraction)
     left_out = len(groups) - len(chosen)
     if left_out:
         drawn.notes.insert(
@@ -296,14 +298,29 @@ def add_split(table: TrialTable, name: str, drawn: DrawnSplit) -> None:
         pq.write_table(drawn.table, partial, compression="zstd")
 
 
-def _assembled(
+def assembled_split(
     trials: SplitTrials,
     tests: Sequence[Callable[[int], bool]],
     by: str,
     seed: int,
     validation_fraction: float,
+    *,
+    validations: Sequence[Set[str]] | None = None,
+    left_out: Sequence[Set[str]] | None = None,
+    made_with: Mapping[str, str | int | float] | None = None,
 ) -> DrawnSplit:
-    """The rows of all folds; `tests` says for each fold which trials are tested."""
+    """The rows of all folds.
+
+    Args:
+        trials: All of the table.
+        tests: Says for each fold which trials are tested.
+        by: What it is split by.
+        seed: Draws the validation.
+        validation_fraction: Share of the training stimuli for validation; 0 for none.
+        validations: Groups that are validated on in each fold, where they are not to be drawn.
+        left_out: Groups that are in no part of each fold.
+        made_with: What else decided the split, for its file.
+    """
     check_fraction(validation_fraction, "validation fraction", or_none=True)
     if len(tests) * len(trials.trials) > schema.MAX_SPLIT_ROWS:
         raise FmriModelsError(
@@ -312,24 +329,30 @@ def _assembled(
         )
     groups = np.array([trials.group_of(stimulus) for stimulus in trials.stimulus_ids])
     tested = [np.array([is_test(trial) for trial in range(len(groups))], dtype=bool) for is_test in tests]
-    repeated = {group for test in tested for group in set(groups[test].tolist()) & set(groups[~test].tolist())}
+    kept = [~_among(groups, each) for each in left_out or [frozenset()] * len(tests)]
+    learned = [~test & there for test, there in zip(tested, kept, strict=True)]
+    pairs = list(zip(tested, learned, strict=True))
+    repeated = {group for test, other in pairs for group in set(groups[test].tolist()) & set(groups[other].tolist())}
     seen = np.array([f"{subject} {group}" for subject, group in zip(trials.subjects, groups, strict=True)])
-    own = {pair.partition(" ")[2] for test in tested for pair in set(seen[test].tolist()) & set(seen[~test].tolist())}
+    own = {pair.partition(" ")[2] for test, other in pairs for pair in set(seen[test]) & set(seen[other])}
     fewest = min(len(set(groups[test].tolist())) for test in tested)
     columns: dict[str, list] = {"fold": [], "subject": [], "trial": [], "stimulus_id": [], "split": []}
     without_validation = 0
     for fold, test in enumerate(tested):
         parts = np.where(test, schema.TEST, schema.TRAIN).astype(object)
-        if validation_fraction:
+        if validation_fraction and validations is None:
             rng = np.random.default_rng([seed, fold])
-            validation = draw_validation(trials, np.flatnonzero(~test), validation_fraction, rng, repeated)
+            validation = draw_validation(trials, np.flatnonzero(learned[fold]), validation_fraction, rng, repeated)
             parts[validation] = schema.VALIDATION
             without_validation += len(validation) == 0
-        columns["fold"] += [fold] * len(groups)
-        columns["subject"] += trials.subjects
-        columns["trial"] += trials.trials
-        columns["stimulus_id"] += trials.stimulus_ids
-        columns["split"] += parts.tolist()
+        elif validations is not None:
+            parts[learned[fold] & _among(groups, validations[fold])] = schema.VALIDATION
+        rows = np.flatnonzero(kept[fold]).tolist()
+        columns["fold"] += [fold] * len(rows)
+        columns["subject"] += [trials.subjects[row] for row in rows]
+        columns["trial"] += [trials.trials[row] for row in rows]
+        columns["stimulus_id"] += [trials.stimulus_ids[row] for row in rows]
+        columns["split"] += parts[rows].tolist()
     repeats = _repeats_sentence(by, len(repeated), len(own), len(trials.shown)) if repeated else ""
     notes = [repeats] if repeats else []
     if by != "imagery" and (imagined := sum(trials.imagery)):
@@ -342,10 +365,14 @@ def _assembled(
             f"In {without_validation} of {len(tests)} folds no run is set aside for validation: every run has the last "
             "training trials of a stimulus that is tested, or of a session; all of them are in the training part."
         )
-    notes += _notes_on_subjects(trials, tested)
-    if fewest < FEWEST_TEST_STIMULI and by in ("stimulus", "semantic"):
+    notes += _notes_on_subjects(trials, tested, learned)
+    if fewest < FEWEST_TEST_STIMULI and by not in ("kfold", "run", "imagery"):
         notes.append(few_tested_sentence(fewest))
-    return DrawnSplit(split_table(columns, by, seed, repeats), by, seed, repeats, notes)
+    return DrawnSplit(split_table(columns, by, seed, repeats, made_with), by, seed, repeats, notes)
+
+
+def _among(groups: np.ndarray, chosen: Set[str]) -> np.ndarray:
+    return np.array([group in chosen for group in groups.tolist()], dtype=bool)
 
 
 def _repeats_sentence(by: str, repeated: int, own: int, shown: int) -> str:
@@ -364,19 +391,20 @@ def _repeats_sentence(by: str, repeated: int, own: int, shown: int) -> str:
     )
 
 
-def _notes_on_subjects(trials: SplitTrials, tested: Sequence[np.ndarray]) -> list[str]:
+def _notes_on_subjects(trials: SplitTrials, tested: Sequence[np.ndarray], learned: Sequence[np.ndarray]) -> list[str]:
     """Sentences on subjects of which folds have nothing to test, or nothing but test trials."""
     subjects = np.array(trials.subjects)
     own = {name: subjects == name for name in sorted(set(trials.subjects))}
     untested = {name: [fold for fold, test in enumerate(tested) if not test[of].any()] for name, of in own.items()}
     notes = untested_sentences(untested)
     for name, of in own.items():
-        if folds := [fold for fold, test in enumerate(tested) if test[of].all()]:
+        if folds := [fold for fold, other in enumerate(learned) if not other[of].any()]:
             notes.append(f"{name} has only test trials in {named_folds(folds)}: no training takes the subject there.")
     return notes
 
 
-def _group_in(trials: SplitTrials, test: set[str]) -> Callable[[int], bool]:
+def trials_of_groups(trials: SplitTrials, test: Set[str]) -> Callable[[int], bool]:
+    """Says of the number of a trial whether its stimulus is one of these groups."""
     return lambda trial: trials.group_of(trials.stimulus_ids[trial]) in test
 
 
@@ -415,6 +443,11 @@ def check_fraction(fraction: object, what: str, or_none: bool = False) -> None:
         raise FmriModelsError(f"The {what} is {one_line(repr(fraction), 60)}; expected {least} between 0 and 1.")
 
 
-def _check_count(found: int, needed: int, what: str, why: str = "to split") -> None:
+def check_count(found: int, needed: int, what: str, why: str = "to split") -> None:
+    """Refuses fewer things than a split needs.
+
+    Raises:
+        FmriModelsError: Says how many there are, and how many are needed.
+    """
     if found < needed:
         raise FmriModelsError(f"The number of {what} is {found}; expected at least {needed} {why or 'to split'}.")

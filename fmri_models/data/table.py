@@ -165,6 +165,10 @@ class TrialTable:
         """Why stimuli are in several parts of a split; empty where none is."""
         return self._split(split_name).repeats_stimuli
 
+    def split_how(self, split_name: str = schema.DEFAULT_SPLIT) -> dict[str, str | int | float]:
+        """How a split was made, as far as its file says: `by`, `seed`, whose embeddings, how many clusters, tau ..."""
+        return dict(self._split(split_name).how)
+
     def with_split(self, name: str, rows: pa.Table) -> "TrialTable":
         """The same table with one more split, which is nowhere written.
 

@@ -69,7 +69,7 @@ def cached_targets(
         content, encode = _captions(table, generator, ids)
     else:
         content, encode = _pictures(table, generator, target, ids)
-    described = {"content": content, "space": space.to_dict(), "weights": _weights_of(generator, target)}
+    described = {"content": content, "space": space.to_dict(), "weights": target_weights_digest(generator, target)}
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "targets" / f"{key}.npy"
     shape = (len(ids), space.size)
@@ -112,7 +112,7 @@ def _captions(table: TrialTable, generator: ImageGenerator, ids: list[str]) -> t
     return {"captions": first}, lambda chosen: generator.embed_texts(first[chosen.start : chosen.stop])
 
 
-def _weights_of(generator: ImageGenerator, target: Target) -> str:
+def target_weights_digest(generator: ImageGenerator, target: Target) -> str:
     """Digest of the networks that may have part in targets; UNets, the largest of all, only draw."""
     unused = ("unet",) if target == "text_embeds" else ("unet", "text_encoder")
     networks = {name: value for name, value in vars(generator).items() if isinstance(value, nn.Module)}
