@@ -23,6 +23,7 @@ _OF_MODELS = (
     "reference",
     "refit_permuted",
     "audit",
+    "split_gap",
     "rows",
     "unseen_session",
     "steps",
@@ -114,6 +115,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME,...",
         help="also ask where the score comes from: all questions of an audit, or these",
     )
+    parser.add_argument(
+        "--split-gap",
+        metavar="REPORT",
+        help="report.json (or its folder) of the same method trained on another split: how much better it is there",
+    )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_table_argument(parser)
@@ -186,6 +192,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.permute_within,
             _names(args.audit),
             args.samples,
+            args.split_gap,
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

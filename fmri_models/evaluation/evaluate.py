@@ -60,6 +60,8 @@ from .report_folder import check_report_folder, write_report
 from .rows import check_rows, grid_rows
 from .scores import Scores
 from .seeded_drawing import Precision, SeededDrawing
+from .split_gap import OtherSplit, gap_content
+from .split_gap_words import gap_notes
 from .synthesis import synthesis_content
 
 logger = logging.get_logger(__name__)
@@ -90,6 +92,7 @@ class Evaluation:
         rows: Which rows are drawn, beside that of the brain; None for all that there are. A report says what it lacks.
         weights: Folder with weights of the networks that measure.
         audit: Parts of the audit, see [`audit_parts`].
+        split_gap: A report of the same method on another split of the table, to which the difference is taken.
     """
 
     model: str | os.PathLike
@@ -105,6 +108,7 @@ class Evaluation:
     rows: Sequence[str] | None = None
     weights: str | os.PathLike | None = None
     audit: Sequence[str] = ()
+    split_gap: str | os.PathLike | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -114,11 +118,14 @@ class Evaluation:
         self.protocol.check_names()
         chosen = check_rows(self.rows)
         audit_parts(self.audit)
+        other = None if self.split_gap is None else OtherSplit.load(self.split_gap)
         table = TrialTable.open(self.data)
         check_log(table.path)
         saved = evaluated_pipelines(self.model, self.unseen_session)
         records = [each.record(table) for each in saved]
         check_folds(saved, records)
+        if other is not None:
+            self._check_other(other, table, records)
         if self.refit is not None and any(record.method == "unknown" for record in records):
             raise FmriModelsError(
                 f"{one_line(self.model)} has no training record, so that nobody knows how to train it on exchanged "
@@ -144,6 +151,15 @@ class Evaluation:
                 )
             drawing = self._drawing(pipeline, drawing)
             self._check_networks(pipeline, drawing)
+            if other is not None:
+                other.check_drawn(
+                    [
+                        name
+                        for name in subjects_in_table(pipeline, table, record)
+                        if tested_stimuli(table, name, record, self.protocol.measured_trials)
+                    ],
+                    type(pipeline.image_generator).__name__,
+                )
             reference = None if beside is None else beside[number].load()
             # Fitted for all subjects at once, when the first of them asks.
             generator = generator_of_references(pipeline)
@@ -190,7 +206,14 @@ class Evaluation:
         notes = untested_sentences(untested, records[0].split)
         if self._is_of_folds(saved):
             notes = [*missing_folds_notes(table, records), *notes]
-        return self._report(table, pipeline, drawing, records[0], tested, Path(out), started, notes)
+        return self._report(table, pipeline, drawing, records[0], tested, Path(out), started, notes, other)
+
+    def _check_other(self, other: OtherSplit, table: TrialTable, records: Sequence[TrainingRecord]) -> None:
+        """Refuses a report that differs in more than the split."""
+        rows = table.split_rows(records[0].split)
+        tests = {record.fold: part_fingerprints(rows, record.fold)[TEST] for record in records}
+        protocol = self.protocol.with_trial_average(self.repetitions != "single")
+        other.check(protocol, table.fingerprint, records[0].split, records[0].method, tests)
 
     def _check_networks(self, pipeline: FmriToImagePipeline, drawing: SeededDrawing) -> None:
         """Refuses networks that can't measure, before anything is drawn."""
@@ -250,6 +273,7 @@ class Evaluation:
         out: Path,
         started: float,
         first_notes: Sequence[str],
+        other: OtherSplit | None = None,
     ) -> Report:
         """Scores what was drawn, describes it, and writes the report."""
         items = DrawnItems.joined(tested, table)
@@ -319,6 +343,10 @@ class Evaluation:
         of_copies = near_copies_notes(near_copies, report.results["brain"])
         report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
         report.notes = [*first_notes, *of_copies, *report.notes]
+        if other is not None:
+            with progress.phase("Comparing both splits"):
+                report.split_gap = gap_content(report, scores, items, protocol, table, other, self.seed, self.weights)
+            report.notes += gap_notes(report.split_gap)
         shown = grid_rows(items.rows, record.method)
         write_report(out, report, scores, items.rows, items.truth, grid_rows=shown)
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
@@ -370,6 +398,7 @@ def evaluate(
     exchange_within: ExchangeWithin | None = None,
     audit: Sequence[str] = (),
     samples: int | None = None,
+    split_gap: str | os.PathLike | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -401,6 +430,8 @@ def evaluate(
             where responses may have that in common; None for a subject's whole test set, or what the protocol says.
         audit: Parts of the audit that are measured, too; `["all"]` for all of them.
         samples: How many pictures of each response are drawn, over which scores are a mean; None for the protocol's.
+        split_gap: Report (or its folder) of the same method, protocol and subjects on another split of the table: how
+            much better the method is there is measured, too.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -423,5 +454,6 @@ def evaluate(
         rows,
         weights,
         audit,
+        split_gap,
     )
     return evaluation.run(out)

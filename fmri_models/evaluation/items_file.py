@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from os import PathLike
 
 import pyarrow as pa
@@ -18,6 +18,8 @@ from .report_schema import LARGEST
 from .scores import ITEM_SCHEMA, Scores
 
 ITEMS_FILE = "items.parquet"
+Items = dict[str, dict[tuple[str, str], list[float]]]
+"""Metric ▶ subject and stimulus ▶ scores of a row."""
 # 15 rows and 20 metrics of 2,000 pictures of 8 subjects.
 MAX_ITEMS = 5_000_000
 MAX_BYTES = 160 * 2**20
@@ -41,24 +43,34 @@ def items_sha256(path: str | PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def brain_items(path: str | PathLike) -> dict[str, dict[tuple[str, str], list[float]]]:
+def brain_items(path: str | PathLike) -> Items:
     """By metric, subject and stimulus the scores of the row `brain`.
 
     Raises:
         FmriModelsError: The file isn't there, is no Parquet file, is too large, or holds something else than items.
     """
-    found: dict[str, dict[tuple[str, str], list[float]]] = {}
-    count = 0
+    return row_items(path, ["brain"]).get("brain", {})
+
+
+def row_items(path: str | PathLike, rows: Collection[str]) -> dict[str, Items]:
+    """The same of several rows, as far as the file has them.
+
+    Raises:
+        FmriModelsError: As [`brain_items`].
+    """
+    found: dict[str, Items] = {}
+    counts: Counter[str] = Counter()
     for batch in _batches(path):
-        brain = batch.filter(pc.equal(batch["row"], "brain"))
-        count += len(brain)
-        if count > MAX_SCORES:
-            raise FmriModelsError(
-                f"The file of items {one_line(path)} has more than {MAX_SCORES} scores of the row brain; {_MEND}."
-            )
-        columns = (brain[name].to_pylist() for name in ("metric", "subject", "stimulus_id", "value"))
-        for metric, subject, stimulus, value in zip(*columns, strict=True):
-            found.setdefault(metric, {}).setdefault((subject, stimulus), []).append(value)
+        for row in rows:
+            of_row = batch.filter(pc.equal(batch["row"], row))
+            counts[row] += len(of_row)
+            if counts[row] > MAX_SCORES:
+                raise FmriModelsError(
+                    f"The file of items {one_line(path)} has more than {MAX_SCORES} scores of the row {row}; {_MEND}."
+                )
+            columns = (of_row[name].to_pylist() for name in ("metric", "subject", "stimulus_id", "value"))
+            for metric, subject, stimulus, value in zip(*columns, strict=True):
+                found.setdefault(row, {}).setdefault(metric, {}).setdefault((subject, stimulus), []).append(value)
     return found
 
 
@@ -80,8 +92,22 @@ def picture_counts(path: str | PathLike) -> dict[tuple[str, str, str], int]:
     return counts
 
 
-def brain_items_of(report: Report) -> dict[str, dict[tuple[str, str], list[float]]] | None:
+def brain_items_of(report: Report) -> Items | None:
     """The scores of a report's own row `brain`; None if no items.parquet lies beside it.
+
+    Raises:
+        FmriModelsError: The items can't be read, or are those of another evaluation.
+    """
+    found = items_of(report, ["brain"])
+    return None if found is None else found.get("brain", {})
+
+
+def items_of(report: Report, rows: Collection[str]) -> dict[str, Items] | None:
+    """The scores of some of a report's own rows, as far as it has them; None if no items.parquet lies beside it.
+
+    Args:
+        report: The report.
+        rows: Names of rows, `brain` among them.
 
     Raises:
         FmriModelsError: The items can't be read, or are those of another evaluation.
@@ -89,14 +115,14 @@ def brain_items_of(report: Report) -> dict[str, dict[tuple[str, str], list[float
     path = None if report.folder is None else report.folder / ITEMS_FILE
     if path is None or not path.exists():
         return None
-    found = brain_items(path)
+    found = row_items(path, rows)
     named = report.items_sha256
-    if not (_fits(report, found) if named is None else items_sha256(path) == named):
+    if not (_fits(report, found.get("brain", {})) if named is None else items_sha256(path) == named):
         raise FmriModelsError(f"{one_line(path)} is of another evaluation than the report.json beside it; {_MEND}.")
     return found
 
 
-def _fits(report: Report, items: dict[str, dict[tuple[str, str], list[float]]]) -> bool:
+def _fits(report: Report, items: Items) -> bool:
     """Whether a report that does not name its items has the means of these."""
     for metric, result in report.results.get("brain", {}).items():
         values = [value for scores in items.get(metric, {}).values() for value in scores]

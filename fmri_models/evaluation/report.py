@@ -62,6 +62,8 @@ class Report(ShortRepr):
             `two_way`, `cosine`, `voxel_correlation`, `pattern_correlation`); empty, and not in the file, for a method
             that makes none.
         audit: Name of a part ▶ what an audit found; empty, and not in the file, where nobody asked for one.
+        split_gap: How much better the method is on another split ([`gap_content`]); empty, and not in the file, where
+            nobody asked.
         same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
         warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
             learned from; they stand wherever figures of the report do.
@@ -90,6 +92,7 @@ class Report(ShortRepr):
     attention: dict[str, dict[str, Any]] = field(default_factory=dict)
     synthesis: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     audit: dict[str, dict[str, Any]] = field(default_factory=dict)
+    split_gap: dict[str, Any] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -173,7 +176,7 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
-        for name in ("attention", "synthesis", "over_subjects", "repetition_curve", "audit"):
+        for name in ("attention", "synthesis", "over_subjects", "repetition_curve", "audit", "split_gap"):
             if not content[name]:
                 del content[name]
         return plain({"schema": SCHEMA, **content})

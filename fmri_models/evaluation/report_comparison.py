@@ -19,7 +19,7 @@ from .report_tables import chance_cell, metric_cell, value_cell
 from .table import Table
 
 # Fields that change values, so reports that differ in them cannot stand in one table.
-_PROTOCOL_FIELDS = (
+PROTOCOL_FIELDS = (
     "name", "resolution", "trial_average", "distractors", "pool_size", "blend", "size", "interpolation", "antialias",
     "crop", "low_level_share", "measured_trials",
 )  # fmt: skip
@@ -260,17 +260,21 @@ def shown_rows(report: Report) -> list[str]:
     return [row for row in _SHOWN_ROWS if row in report.results]
 
 
+def protocol_value(report: Report, field: str) -> Any:
+    """A field of a report's protocol; reports of earlier versions lack what had one value only."""
+    return report.protocol.get(field, _DEFAULTS[field])
+
+
 def _hindrances(first_place: str, first: Report, place: str, report: Report) -> list[Hindrance]:
     first_place, place, found = one_line(first_place), one_line(place), []
-    for field in _PROTOCOL_FIELDS:
-        # Reports of earlier versions lack what had one value only.
-        one, other = (each.protocol.get(field, _DEFAULTS[field]) for each in (first, report))
+    for field in PROTOCOL_FIELDS:
+        one, other = (protocol_value(each, field) for each in (first, report))
         if one != other:
             sentence = f"{first_place} has the protocol's {field} {one!r} and {place} has {other!r}."
             found.append(Hindrance("protocol", sentence))
     found += [
         Hindrance("protocol", f"{first_place} and {place} were measured by different networks ({difference}).")
-        for difference in _other_networks(first, report)
+        for difference in other_networks(first, report)
     ]
     one, other = first.data.get("fingerprint"), report.data.get("fingerprint")
     if one != other:
@@ -284,7 +288,7 @@ def _hindrances(first_place: str, first: Report, place: str, report: Report) -> 
     return found
 
 
-def _other_networks(first: Report, other: Report) -> Iterator[str]:
+def other_networks(first: Report, other: Report) -> Iterator[str]:
     """In what networks of one name differ, whose scores are then not of one metric."""
     for name in sorted(first.extractors.keys() & other.extractors.keys()):
         one, two = first.extractors[name], other.extractors[name]

@@ -40,6 +40,7 @@ def described_data(
         "noise_ceiling_repetitions": sorted({v.repetitions for v in ceilings.values() if v.repetitions}),
         "num_voxels": {name: table.num_voxels(name) for name in subjects},
         "split": record.split,
+        "split_how": table.split_how(record.split),
         "folds": sorted({each.fold for each in tested}),
         "train_parts": record.train_parts,
         "test_items": sum(len(each.stimulus_ids) // each.samples for each in tested),

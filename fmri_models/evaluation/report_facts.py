@@ -67,6 +67,8 @@ def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         items = f"{_counted(data['test_items'], 'test item')} from {_counted(data['test_trials'], 'trial')}"
         folds = f", {len(data['folds'])} folds" if len(data["folds"]) > 1 else ""
         yield "split", f"{data['split']}{folds}: {items}"
+    if how := _drawn_by(data.get("split_how") or {}):
+        yield "split drawn", how
     if data.get("test_repetitions"):
         yield "repetitions of a test stimulus", "{} to {}".format(*data["test_repetitions"])
     if data.get("training"):
@@ -80,6 +82,16 @@ def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if data.get("test_factor_combinations_seen_in_training") is not None:
         seen = data["test_factor_combinations_seen_in_training"]
         yield "test scenes whose combination of factors was seen in training", f"{seen:.0%}"
+
+
+def _drawn_by(how: Mapping[str, Any]) -> str:
+    """How a split was drawn that took more than a seed: by whose embeddings, how many clusters, tau, MMD."""
+    if not how.keys() - {"by", "seed"}:
+        return ""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else str(value)}"
+        for name, value in how.items()
+    )
 
 
 def _training(subject: str, amount: Mapping[str, Any]) -> str:

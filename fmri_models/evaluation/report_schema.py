@@ -162,6 +162,7 @@ class Data(_Content):
     noise_ceiling_repetitions: list[Whole] = []
     num_voxels: dict[Name, Count] = {}
     split: Line | None = None
+    split_how: Annotated[dict[Name, Line | Whole | Number], Field(max_length=100)] = {}
     folds: list[Whole] = []
     train_parts: list[Line] = []
     test_items: Count | None = None
@@ -298,6 +299,7 @@ class ReportContent(_Content):
     attention: dict[Name, Attention] = {}
     synthesis: dict[Name, dict[Name, SynthesisScores]] = {}
     audit: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)] = {}
+    split_gap: dict[str, Any] = {}
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
     warnings: list[Line] = []
     notes: list[Line] = []
@@ -310,3 +312,10 @@ class ReportContent(_Content):
         from .audit import checked_audit
 
         return checked_audit(audit)
+
+    @field_validator("split_gap")
+    @classmethod
+    def _as_its_schema_says(cls, split_gap: dict[str, Any]) -> dict[str, Any]:
+        from .split_gap_schema import checked_gap
+
+        return checked_gap(split_gap)

@@ -9,6 +9,7 @@ from .bootstrap import FEWEST_STIMULI
 from .named_metrics import Metric
 from .report import Report
 from .report_facts import in_words
+from .split_gap_words import gap_tables
 from .table import Table
 
 _MOST_PAIRS_SHOWN = 50
@@ -38,6 +39,7 @@ def tables(report: Report) -> list[Table]:
         found.append(_missing_rows_table(report))
     found += _attention_tables(report)
     found += _synthesis_tables(report)
+    found += gap_tables(report.split_gap)
     found += audit_tables(report.audit)
     found += _near_copies_tables(report)
     if report.looks:
