@@ -18,6 +18,7 @@ from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
 from ..data.table_trials import Trials
 from ..data.targets import TARGET_SPACES, Target
+from ..encoders.ridge import RidgeSolver, choose_alpha
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
 from ..pipeline_fmri import FmriToImagePipeline
@@ -153,6 +154,44 @@ class LinearReferences:
         with progress.phase("Fitting ridge to exchanged pairs"):
             return self._fit(trials, penalties)
 
+    @property
+    def ridge_is_evaluated(self) -> bool:
+        """Whether the evaluated model is ridge regression as it was fitted."""
+        return self._is_evaluated
+
+    def refitted(self, subject: str, trials: ClosedFormTrials, width: int) -> FmriPreTrainedModel:
+        """The linear method of one subject, fitted anew to other patterns of the same examples.
+
+        The penalty of each target is chosen by leaving examples out, as it is without validation trials.
+
+        Args:
+            subject: Name.
+            trials: The examples with other patterns.
+            width: Of these patterns.
+        """
+        objective = get_method("linear").load("objective")()
+        solver = RidgeSolver(trials.fmri)
+        chosen = {
+            target: choose_alpha(solver, trials, target, objective.penalties, "leave_one_stimulus_out").alpha
+            for target in self.targets
+        }
+        return self._fit({subject: trials}, {subject: chosen}, [width])
+
+    def uninformed(self, subject: str) -> FmriPreTrainedModel:
+        """The linear method of one subject fitted to no voxels at all: of any pattern of width 1 it decodes the mean of
+        the training targets.
+        """
+        model = self._untrained([subject], [1])
+        trials = self.trials[subject]
+        with torch.no_grad():
+            for target in self.targets:
+                head = model.head(target, subject)
+                for columns, block in zip(head.columns, head.blocks, strict=True):
+                    values = np.asarray(trials.targets[target].columns(columns), dtype=np.float32)
+                    block.weight.zero_()
+                    block.bias.copy_(torch.from_numpy(values.mean(axis=0, dtype=np.float64)))
+        return model.eval()
+
     def _space(self, target: Target) -> Any:
         """As the evaluated model has it, which is what its generator takes; that of the generator before training."""
         name, evaluated = TARGET_SPACES[target], self.pipeline.brain_model.config
@@ -168,17 +207,24 @@ class LinearReferences:
         }
         return replace(trials, targets=targets)
 
+    def _untrained(self, subjects: Sequence[str], num_voxels: Sequence[int]) -> FmriPreTrainedModel:
+        method = get_method("linear")
+        config = method.load("config")(
+            subject_names=list(subjects),
+            num_voxels=list(num_voxels),
+            **{TARGET_SPACES[name]: self._space(name) for name in self.targets},
+        )
+        return method.load("model")(config)
+
     def _fit(
-        self, trials: dict[str, ClosedFormTrials], penalties: dict[str, dict[str, float]] | None
+        self,
+        trials: dict[str, ClosedFormTrials],
+        penalties: dict[str, dict[str, float]] | None,
+        num_voxels: Sequence[int] | None = None,
     ) -> FmriPreTrainedModel:
         method = get_method("linear")
         evaluated = self.pipeline.brain_model.config
-        config = method.load("config")(
-            subject_names=self.subjects,
-            num_voxels=self.processor.num_voxels,
-            **{TARGET_SPACES[name]: self._space(name) for name in self.targets},
-        )
-        model = method.load("model")(config)
+        model = self._untrained(list(trials), self.processor.num_voxels if num_voxels is None else num_voxels)
         # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.
         options: dict[str, Any] = {
             "selection": self._selection,

@@ -18,12 +18,12 @@ from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..evaluation.held_out import HeldOut, held_out_notes, held_out_trials
 from ..evaluation.seeded_drawing import SeededDrawing
+from ..evaluation.silenced_regions import reference_response, scaled_region, voxels_read
 from ..modeling_outputs import FmriDecoding
 from ..names import listed, markdown, one_line
 from ..pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline
 from .limits import Tell, Watch
 from .pictures import descriptions, enlarge
-from .regions import reference_response, scaled_region
 
 Labelled = tuple[Image.Image, str]
 
@@ -334,13 +334,8 @@ class Decoder:
 
     def _read_roi(self, subject: str) -> np.ndarray:
         """(voxels,) region of each voxel that the table's patterns have, empty where the pipeline does not read it."""
-        statistics, voxels = self.pipeline.processor.subject(subject), self.table.voxels(subject)
-        roi = np.array(voxels.roi, dtype=object)
-        columns, read = statistics.source_columns, statistics.selected
-        # A table of all recorded voxels, of which some were dropped in preparation.
-        if columns is not None and len(roi) != statistics.num_voxels:
-            read = columns[read]
-        return np.where(np.isin(np.arange(len(roi)), read), roi, "")
+        roi = np.array(self.table.voxels(subject).roi, dtype=object)
+        return np.where(voxels_read(self.pipeline.processor.subject(subject), len(roi)), roi, "")
 
     def _betas(self, subject: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, voxels) recorded responses and (n,) sessions of some trials."""

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fmri_models import DrawingSettings, FmriModelsError
 from fmri_models.evaluation.picture_grid import png_address
+from fmri_models.evaluation.silenced_regions import scaled_region
 from fmri_models.processing.subject_statistics import SubjectStatistics
 from fmri_models.space import limits
 from fmri_models.space.figures import figures_html
@@ -18,7 +19,6 @@ from fmri_models.space.limits import Watch, visitors_settings
 from fmri_models.space.page import build
 from fmri_models.space.picture_grid import grid_html
 from fmri_models.space.pictures import enlarge, thumbnail
-from fmri_models.space.regions import scaled_region
 from fmri_models.space.sentences import in_sentences
 from fmri_models.space.shelf import Shelf, choose_shelf
 from fmri_models.space.tabs.about import about_text

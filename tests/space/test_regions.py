@@ -8,9 +8,9 @@ import pytest
 from fmri_models import FmriModelsError, FmriProcessor, FmriToImagePipeline, TrialTable
 from fmri_models.data import TrialTableWriter
 from fmri_models.data.processed import ProcessedTrials
+from fmri_models.evaluation.silenced_regions import reference_response, scaled_region
 from fmri_models.processing.subject_statistics import SubjectStatistics
 from fmri_models.space.decoder import Decoder
-from fmri_models.space.regions import reference_response, scaled_region
 from fmri_models.space.tabs.brain import contribution_caption
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train

@@ -12,11 +12,13 @@ from ...errors import FmriModelsError
 from ...names import did_you_mean, one_line
 from ..plots import plotted
 from ..table import Table
+from .bottleneck import BOTTLENECK
 from .part import AuditedItems, AuditPart
+from .regions import REGIONS
 
 __all__ = ["PARTS", "AuditPart", "AuditedItems", "audit_content", "audit_notes", "audit_parts", "audit_tables"]
 
-_IN_ORDER: tuple[AuditPart, ...] = ()
+_IN_ORDER: tuple[AuditPart, ...] = (BOTTLENECK, REGIONS)
 PARTS = {part.name: part for part in _IN_ORDER}
 """By name, in the order of reports."""
 

@@ -1,11 +1,65 @@
 """Responses of which one region is silenced or louder than it was."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.processed import BetasOfTrials
 from ..processing.subject_statistics import SubjectStatistics
 from ..processing_fmri import FmriProcessor
+
+
+@dataclass
+class SilencedTrials:
+    """Trials in which some voxels answer as they did on average in training.
+
+    Args:
+        trials: As they were recorded.
+        statistics: The processor's, of the subject.
+        voxels: (recorded voxels,) bool, which are silenced.
+    """
+
+    trials: BetasOfTrials
+    statistics: SubjectStatistics
+    voxels: np.ndarray
+
+    @property
+    def subject(self) -> str:
+        """As of the trials."""
+        return self.trials.subject
+
+    @property
+    def stimulus_ids(self) -> np.ndarray:
+        """As of the trials."""
+        return self.trials.stimulus_ids
+
+    @property
+    def sessions(self) -> np.ndarray:
+        """As of the trials."""
+        return self.trials.sessions
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def fmri(self, positions: np.ndarray) -> np.ndarray:
+        """(n, voxels) betas of some trials."""
+        sessions = self.trials.sessions[positions].tolist()
+        return scaled_region(self.statistics, self.trials.fmri(positions), sessions, self.voxels, 0.0)
+
+
+def voxels_read(statistics: SubjectStatistics, recorded: int) -> np.ndarray:
+    """(recorded,) bool, which voxels of a pattern a processor reads.
+
+    Args:
+        statistics: The processor's, of the subject.
+        recorded: Voxels of the table's patterns: all that were recorded, or those kept in preparation.
+    """
+    columns, read = statistics.source_columns, statistics.selected
+    # A table of all recorded voxels, of which some were dropped in preparation.
+    if columns is not None and recorded != statistics.num_voxels:
+        read = columns[read]
+    return np.isin(np.arange(recorded), read)
 
 
 def scaled_region(
