@@ -38,7 +38,7 @@ class Share(_Content):
     """A part of the full decoder's advantage."""
 
     value: Number
-    ci95: Bounds
+    ci95: Bounds | None
     n: Count
     stimuli: Count
 
@@ -153,7 +153,10 @@ def _share(scores: Scores, metric: str, key: str, seed: int) -> dict[str, Any] |
     found = ratio_of_means(own - nothing, full - nothing, scores.units.tolist(), DRAWS, seed, scores.widening)
     if found is None or found.ci95 is None:
         return None
-    return {"value": found.value, "ci95": list(found.ci95), "n": found.n, "stimuli": found.stimuli}
+    # The same score for each stimulus does not tell how far others would scatter.
+    is_same = bool(np.nanmax(np.abs(own - full)) <= TIE_MARGIN)
+    bounds = None if is_same else list(found.ci95)
+    return {"value": found.value, "ci95": bounds, "n": found.n, "stimuli": found.stimuli}
 
 
 def _smallest(below: Sequence[tuple[int, Mapping[str, Any] | None]]) -> int | None:
@@ -244,7 +247,7 @@ def _on_smallest(content: Mapping[str, Any], metric: Metric) -> str:
     if smallest is None:
         return (
             f"Bottleneck, {metric.label}: even with {_dimensions(largest)} the score is beyond doubt below the full "
-            "decoder's, so that more of the brain is used than that."
+            "decoder's: more of the brain is used than that, or fitting in two steps costs something."
         )
     difference = content["below_full"][str(smallest)][metric.name]
     bounds = difference["ci95"]
@@ -265,6 +268,8 @@ def _dimensions(k: int) -> str:
 
 
 def _percent(share: Mapping[str, Any]) -> str:
+    if share["ci95"] is None:
+        return f"{share['value']:.0%}"
     low, high = share["ci95"]
     return f"{share['value']:.0%} [{low:.0%}, {high:.0%}]"
 

@@ -180,7 +180,9 @@ def _difference(found: Mapping[str, Any] | None) -> str:
 
 
 def _share(found: Mapping[str, Any] | None) -> str:
-    return "–" if not found else f"{found['value']:.2f} [{found['ci95'][0]:.2f}, {found['ci95'][1]:.2f}]"
+    if not found:
+        return "–"
+    return f"{found['value']:.2f}" + (" [{:.2f}, {:.2f}]".format(*found["ci95"]) if found["ci95"] else "")
 
 
 def _smallest(content: Content, metric: str) -> str:

@@ -109,7 +109,7 @@ def _measure(of: EvaluatedSubject) -> _SubjectRegions | str:
 
 
 def _regions(labels: np.ndarray, read: np.ndarray) -> dict[str, np.ndarray]:
-    """Region ▶ (recorded voxels,) bool which are of it and are read, what is of none last; the smallest of many are one."""
+    """Region ▶ (recorded voxels,) bool, those of it that are read; voxels of none last, the smallest of many as one."""
     sizes = {name: int((read & (labels == name)).sum()) for name in dict.fromkeys(labels.tolist())}
     sizes = {name: count for name, count in sizes.items() if count}
     named = [name for name in sizes if name]
@@ -304,48 +304,58 @@ def _voxels(region: Mapping[str, Any]) -> str:
 def _tables(content: Content) -> list[Table]:
     metrics = [get_metric(name) for name, found in content["intact"].items() if found is not None]
     leading = _leading(content, 1)
-    return [
-        _table(content, metric, metric in leading) for metric in (*leading, *(m for m in metrics if m not in leading))
-    ]
+    others = [metric for metric in metrics if metric not in leading]
+    tables = [_leading_table(content, metric) for metric in leading]
+    return tables + ([_others_table(content, others)] if others else [])
 
 
-def _table(content: Content, metric: Metric, is_first: bool) -> Table:
-    intact = content["intact"][metric.name]
+def _leading_table(content: Content, metric: Metric) -> Table:
     lines = [
         [
             region["name"],
             _voxels(region),
             f"{_share_of_voxels(content, region):.0%}",
-            _difference(region["loss"].get(metric.name)),
-            _difference(region["more_than_random"].get(metric.name)),
-            _value(region["alone"].get(metric.name)),
-            _difference(region["alone_more_than_random"].get(metric.name)),
+            *_cells(region, metric),
         ]
         for region in content["regions"]
     ]
-    caption = f"The intact brain scores {_value(intact)}." + (f" {_how(content)}" if is_first else "")
-    header = [
-        "region",
-        "voxels",
-        "of those read",
-        "lost when silenced",
-        "more than random voxels",
-        "alone",
-        "alone, more than random voxels",
+    caption = f"The intact brain scores {_value(content['intact'][metric.name])}. {_how(content)}"
+    return Table(f"Regions: {_title(metric)}", caption, ["region", "voxels", "of those read", *_CELLS], lines)
+
+
+def _others_table(content: Content, metrics: Sequence[Metric]) -> Table:
+    lines = [
+        [_title(metric), region["name"], *_cells(region, metric)] for metric in metrics for region in content["regions"]
     ]
-    return Table(f"Regions: {metric.label} {'↑' if metric.higher_is_better else '↓'}", caption, header, lines)
+    return Table("Regions: other metrics", "As above.", ["metric", "region", *_CELLS], lines)
+
+
+_CELLS = ("lost when silenced", "more than random voxels", "alone", "alone, more than random voxels")
+
+
+def _cells(region: Mapping[str, Any], metric: Metric) -> list[str]:
+    return [
+        _difference(region["loss"].get(metric.name)),
+        _difference(region["more_than_random"].get(metric.name)),
+        _value(region["alone"].get(metric.name)),
+        _difference(region["alone_more_than_random"].get(metric.name)),
+    ]
+
+
+def _title(metric: Metric) -> str:
+    return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def _how(content: Content) -> str:
-    sets = content["random_sets"]
+    sets = "one set" if content["random_sets"] == 1 else f"mean of {content['random_sets']} sets"
     return (
         "Lost when silenced: by how much the intact brain is better than one in which the region's voxels answer as "
         f"{content['reference']}, before the model reads them; everything else is the same, the noise of drawing, too. "
         "Alone: all other voxels are silenced. Larger regions matter more by their size alone, so that beside each "
-        f"stand as many random ones of the voxels that are read ({'one set' if sets == 1 else f'mean of {sets} sets'}); more "
-        "than random voxels: by how much silencing these leaves a better score, and by how much the region alone is "
-        "better than these alone. Differences are paired, positive where the region matters; their intervals are over "
-        "stimuli, and not over other random sets. Each voxel has the one label that the table gives it, so that regions do not "
+        f"stand as many random ones of the voxels that are read ({sets}); more than random voxels: by how much "
+        "silencing these leaves a better score, and by how much the region alone is better than these alone. Differences are "
+        "paired, positive where the region matters; their intervals are over stimuli, and not over other random sets. "
+        "Each voxel has the one label that the table gives it, so that regions do not "
         "overlap here even where those of an atlas do. A region that can be silenced without loss may hold the same as "
         "another one, and the model never saw silenced voxels in training: this is what the decoder uses and not what "
         "a region knows."
@@ -386,8 +396,8 @@ def _notes(content: Content) -> list[str]:
         notes.append(f"Regions, {metric.label}: the score falls beyond doubt when one of these is silenced: {named}.")
     else:
         notes.append(
-            f"Regions, {metric.label}: no region is missed beyond doubt when it alone is silenced ({stimuli} stimuli); "
-            "the score comes from several that hold the same, or from none."
+            f"Regions, {metric.label}: no region is missed beyond doubt when it alone is silenced ({stimuli} stimuli): "
+            "regions may hold the same, or a loss is too small for so few stimuli to show."
         )
     special = [region["name"] for region in lost if _is_beyond_doubt(region["more_than_random"].get(name))]
     if lost:
@@ -399,6 +409,12 @@ def _notes(content: Content) -> list[str]:
                 else "none of them matters beyond doubt more than as many random voxels, so that its number of voxels "
                 "explains the loss."
             )
+        )
+    alone = [region["name"] for region in regions if _is_beyond_doubt(region["alone_more_than_random"].get(name))]
+    if alone:
+        notes.append(
+            f"Regions, {metric.label}: {', '.join(alone)} alone give{'s' if len(alone) == 1 else ''} beyond doubt a "
+            "better score than as many random voxels alone."
         )
     return [*notes, *_on_labels(content)]
 
