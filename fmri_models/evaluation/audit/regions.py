@@ -353,9 +353,9 @@ def _how(content: Content) -> str:
         f"{content['reference']}, before the model reads them; everything else is the same, the noise of drawing, too. "
         "Alone: all other voxels are silenced. Larger regions matter more by their size alone, so that beside each "
         f"stand as many random ones of the voxels that are read ({sets}); more than random voxels: by how much "
-        "silencing these leaves a better score, and by how much the region alone is better than these alone. Differences are "
-        "paired, positive where the region matters; their intervals are over stimuli, and not over other random sets. "
-        "Each voxel has the one label that the table gives it, so that regions do not "
+        "silencing these leaves a better score, and by how much the region alone is better than these alone. "
+        "Differences are paired, positive where the region matters; their intervals are over stimuli, and not over "
+        "other random sets. Each voxel has the one label that the table gives it, so that regions do not "
         "overlap here even where those of an atlas do. A region that can be silenced without loss may hold the same as "
         "another one, and the model never saw silenced voxels in training: this is what the decoder uses and not what "
         "a region knows."
@@ -450,7 +450,8 @@ def _plot(content: Content, axes: "Axes") -> None:
         low, high = loss.get("ci95") or (loss["difference"], loss["difference"])
         errors = [[max(0.0, loss["difference"] - low)], [max(0.0, high - loss["difference"])]]
         label = "region silenced" if place == 0 else None
-        axes.barh(place, loss["difference"], xerr=errors, height=0.6, color=COLOURS[0], capsize=3, label=label)
+        bars = {"capsize": 3, "ecolor": COLOURS[4], "color": COLOURS[0], "label": label}
+        axes.barh(place, loss["difference"], xerr=errors, height=0.6, **bars)
         random, intact = region["random_silenced"].get(metric.name), region["more_than_random"].get(metric.name)
         if random is not None and intact is not None:
             # The same items as of the region: what is lost by random voxels is what is lost less what is lost more.
