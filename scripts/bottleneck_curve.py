@@ -347,7 +347,7 @@ def subject_maps(recipe: Recipe, table: TrialTable, map_name: str, most: int) ->
 
 
 def embedding_generator(recipe: Recipe, table: TrialTable) -> tuple[ImageGenerator, list[Target]]:
-    """What embeds the pictures that dimensions are chosen by: the recipe's generator, or pixels where it embeds none."""
+    """What embeds the pictures by which dimensions are chosen: the recipe's generator, or pixels if it embeds none."""
     generator = image_generator_for(recipe, table)
     targets = [target for target in DEFAULT_TARGETS if getattr(generator, TARGET_SPACES[target]) is not None]
     if targets:

@@ -206,14 +206,15 @@ def _notes_on(content: Mapping[str, Any], metric: Metric) -> list[str]:
         return []
     what = f"Bottleneck, {metric.label}: the full decoder scores {full['value']:.3f}"
     beside = f"one that reads nothing of the brain {without['value']:.3f}"
-    if nothing["ci95"] is None:
-        few = nothing.get("stimuli") is not None and nothing["stimuli"] < FEWEST_STIMULI
-        why = "too few stimuli to say more" if few else "the difference does not scatter, so nothing more is said"
-        return [f"{what} and {beside} ({why})."]
-    if nothing["ci95"][0] <= 0:
+    if nothing.get("stimuli") is not None and nothing["stimuli"] < FEWEST_STIMULI:
+        return [f"{what} and {beside}; {nothing['stimuli']} stimuli are too few to say more."]
+    if nothing["ci95"] is None and nothing["difference"] > TIE_MARGIN:
+        return [f"{what} and {beside}, by the same difference for all stimuli, so that nothing more is said."]
+    if nothing["ci95"] is None or nothing["ci95"][0] <= 0:
+        bounds = "" if nothing["ci95"] is None else f"{_interval(nothing, 'difference')}, "
         return [
-            f"{what} and {beside}, and the difference ({_interval(nothing, 'difference')}, {nothing['stimuli']} "
-            "stimuli) is not beyond doubt: the score is no sign that the brain was read, with however many dimensions."
+            f"{what} and {beside}, and the difference ({bounds}{nothing['stimuli']} stimuli) is not beyond doubt: the "
+            "score is no sign that the brain was read, with however many dimensions."
         ]
     first = next((k for k in content["dimensions"] if k), None)
     share = content["shares"].get(str(first), {}).get(name)
