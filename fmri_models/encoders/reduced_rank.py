@@ -1,7 +1,7 @@
 """A few dimensions of the voxels: those that decode most (reduced-rank regression), or those that vary most."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,10 +45,6 @@ class ReducedMap:
     def first(self, k: int) -> "ReducedMap":
         """The map to the first k dimensions alone."""
         return ReducedMap(self.weights[:k], self.bias[:k], self.training[:, :k])
-
-    def trials(self, trials: ClosedFormTrials) -> ClosedFormTrials:
-        """The examples that it was fitted on, as patterns of k dimensions."""
-        return replace(trials, fmri=self.training.float().numpy())
 
 
 def reduced_rank_map(

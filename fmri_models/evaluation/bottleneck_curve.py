@@ -131,8 +131,9 @@ def _below(scores: Scores, metric: str, key: str, seed: int) -> dict[str, Any] |
     values, described = _values(scores, metric, FULL, key), get_metric(metric)
     if values is None:
         return None
+    full, own = values
     found = paired_difference(
-        *values, scores.units.tolist(), described.higher_is_better, DRAWS, seed, described.bounds, scores.widening
+        full, own, scores.units.tolist(), described.higher_is_better, DRAWS, seed, described.bounds, scores.widening
     )
     if found is None:
         return None

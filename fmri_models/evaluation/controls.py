@@ -171,7 +171,7 @@ class LinearReferences:
         """
         objective = get_method("linear").load("objective")()
         solver = RidgeSolver(trials.fmri)
-        chosen = {
+        chosen: dict[str, float] = {
             target: choose_alpha(solver, trials, target, objective.penalties, "leave_one_stimulus_out").alpha
             for target in self.targets
         }

@@ -24,20 +24,10 @@ class SilencedTrials:
     statistics: SubjectStatistics
     voxels: np.ndarray
 
-    @property
-    def subject(self) -> str:
-        """As of the trials."""
-        return self.trials.subject
-
-    @property
-    def stimulus_ids(self) -> np.ndarray:
-        """As of the trials."""
-        return self.trials.stimulus_ids
-
-    @property
-    def sessions(self) -> np.ndarray:
-        """As of the trials."""
-        return self.trials.sessions
+    def __post_init__(self) -> None:
+        self.subject = self.trials.subject
+        self.stimulus_ids = self.trials.stimulus_ids
+        self.sessions = self.trials.sessions
 
     def __len__(self) -> int:
         return len(self.trials)

@@ -65,9 +65,9 @@ def _measure(of: EvaluatedSubject) -> _SubjectRows | str:
         return f"the voxels of {of.subject} have no dimensions that decode anything: {error}"
     dimensions = found(of.features_of_references.numpy()).float()
     decoders = [(NOTHING, references.uninformed(of.subject), torch.zeros(len(of), 1))]
-    reduced = found.trials(trials)
+    learned = found.training.float().numpy()
     for k in numbers_of_dimensions(found.rank):
-        of_k = replace(reduced, fmri=reduced.fmri[:, :k])
+        of_k = replace(trials, fmri=learned[:, :k])
         decoders.append((k, references.refitted(of.subject, of_k, k), dimensions[:, :k]))
     rows, doing = {}, of.doing
     for k, decoder, features in decoders:

@@ -450,8 +450,16 @@ def _plot(content: Content, axes: "Axes") -> None:
         low, high = loss.get("ci95") or (loss["difference"], loss["difference"])
         errors = [[max(0.0, loss["difference"] - low)], [max(0.0, high - loss["difference"])]]
         label = "region silenced" if place == 0 else None
-        bars = {"capsize": 3, "ecolor": COLOURS[4], "color": COLOURS[0], "label": label}
-        axes.barh(place, loss["difference"], xerr=errors, height=0.6, **bars)
+        axes.barh(
+            place,
+            loss["difference"],
+            xerr=errors,
+            height=0.6,
+            color=COLOURS[0],
+            capsize=3,
+            ecolor=COLOURS[4],
+            label=label,
+        )
         random, intact = region["random_silenced"].get(metric.name), region["more_than_random"].get(metric.name)
         if random is not None and intact is not None:
             # The same items as of the region: what is lost by random voxels is what is lost less what is lost more.
