@@ -34,6 +34,7 @@ from .protocols import ExchangeWithin, Measured
 from .row_data import RowData
 from .scored_items import picture_ids
 from .seeded_drawing import SeededDrawing
+from .silenced_regions import SilencedTrials
 from .training_pictures import NearEmbeddings, NearFeatures, Nearness, TrainingPictures
 
 _TRIALS_A_BATCH = 256
@@ -252,6 +253,17 @@ class EvaluatedSubject:
             return None
         expected = ProcessedTrials(trials, self.pipeline.processor, self.repetitions)
         return self._for_each_sample(torch.from_numpy(expected[np.arange(len(expected))]))
+
+    def features_without(self, silenced: np.ndarray) -> torch.Tensor:
+        """(N, width) processed voxels of which some answer as they did on average in training.
+
+        Args:
+            silenced: (recorded voxels,) bool.
+        """
+        processor = self.pipeline.processor
+        trials = SilencedTrials(self.test, processor.subject(self.subject), silenced)
+        processed = ProcessedTrials(trials, processor, self.repetitions, self.max_repetitions)
+        return self._for_each_sample(torch.from_numpy(processed[np.arange(len(processed))]))
 
     @cached_property
     def features_of_references(self) -> torch.Tensor:

@@ -130,3 +130,18 @@ def test_the_smallest_of_many_regions_are_one():
     assert sum(each.sum() for each in found.values()) == read.sum()
     assert not any((each & ~read).any() for each in found.values())
     assert found["R11"].sum() == 11
+
+
+def test_of_several_pictures_of_each_response_both_parts_are_those_of_all(tmp_path, monkeypatch):
+    subjects = {"subj01": [HOLDS_ALL, Region("V2", 30, 0)]}
+    data = write_regional_table(tmp_path / "data", subjects, parts={"train": 40, "test": 8})
+    overrides = [f"data={data}", f"out={tmp_path / 'model'}", "generator=pixels", "targets=[latents]"]
+    train(load_recipe("linear", overrides))
+    # Pixels draw the same of each, and are asked for one.
+    monkeypatch.setattr("fmri_models.evaluation.evaluate.Evaluation._samples", lambda *arguments: 2)
+    parts = ["bottleneck", "regions"]
+    report = evaluate(tmp_path / "model", data, tmp_path / "r", "small_pictures", rows=["floor"], audit=parts)
+    loss = region(report, "V1")["loss"][METRIC]
+    assert (loss["n"], loss["stimuli"]) == (16, 8)
+    one = report.audit["bottleneck"]["results"]["1"][METRIC]
+    assert (one["n"], one["stimuli"]) == (16, 8)

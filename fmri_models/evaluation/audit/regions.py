@@ -10,7 +10,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ... import progress
-from ...data.processed import ProcessedTrials
 from ...errors import FmriModelsError
 from ...names import one_line
 from ..bootstrap import DRAWS, FEWEST_STIMULI, paired_difference
@@ -24,7 +23,7 @@ from ..report_schema import Count, Difference, Line, Name, Number, Result
 from ..report_schema import Metric as MetricName
 from ..row_data import RowData
 from ..scores import Scores
-from ..silenced_regions import SilencedTrials, reference_response, voxels_read
+from ..silenced_regions import reference_response, voxels_read
 from ..table import Table
 from .part import AuditedItems, AuditPart, Content
 
@@ -139,11 +138,7 @@ def _ways(
 
 
 def _row(of: EvaluatedSubject, silenced: np.ndarray) -> RowData:
-    processor = of.pipeline.processor
-    trials = SilencedTrials(of.test, processor.subject(of.subject), silenced)
-    processed = ProcessedTrials(trials, processor, of.repetitions, of.max_repetitions)
-    features = torch.from_numpy(processed[np.arange(len(processed))])
-    return kept(of.row(of.decode(of.pipeline.brain_model, features)))
+    return kept(of.row(of.decode(of.pipeline.brain_model, of.features_without(silenced))))
 
 
 # ----------------------------------------------------------------------------------------------------------- summing up
