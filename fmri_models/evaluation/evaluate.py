@@ -206,7 +206,7 @@ class Evaluation:
         notes = untested_sentences(untested, records[0].split)
         if self._is_of_folds(saved):
             notes = [*missing_folds_notes(table, records), *notes]
-        return self._report(table, pipeline, drawing, records[0], tested, Path(out), started, notes, other)
+        return self._report(table, pipeline, drawing, records, tested, Path(out), started, notes, other)
 
     def _check_other(self, other: OtherSplit, table: TrialTable, records: Sequence[TrainingRecord]) -> None:
         """Refuses a report that differs in more than the split."""
@@ -268,7 +268,7 @@ class Evaluation:
         table: TrialTable,
         pipeline: FmriToImagePipeline,
         drawing: SeededDrawing,
-        record: TrainingRecord,
+        records: Sequence[TrainingRecord],
         tested: Sequence[SubjectRows],
         out: Path,
         started: float,
@@ -276,6 +276,7 @@ class Evaluation:
         other: OtherSplit | None = None,
     ) -> Report:
         """Scores what was drawn, describes it, and writes the report."""
+        record = records[0]
         items = DrawnItems.joined(tested, table)
         drawn = time.perf_counter() - started
         averaged = self.repetitions != "single"
@@ -337,6 +338,9 @@ class Evaluation:
             samples=self.protocol.samples,
         )
         report.repetition_curve, report.audit = curve, audit
+        report.training_curve = {
+            str(each.fold): [dict(point) for point in each.curve] for each in records if each.curve
+        }
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
         report.attention, report.synthesis = attention, synthesis

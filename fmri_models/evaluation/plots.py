@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ..names import one_line
 from ..plain_values import plain
 
 if TYPE_CHECKING:
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 _TEXT = "#010203"
 COLOURS = ("#3b7dd8", "#d9822b", "#3d9970", "#b0519e", "#8a8f98")
 """Of lines and bars, told apart on light and on dark pages: brain, ridge, control, a fourth, what is given."""
+_STYLE_OF_ALL = re.compile(r"<style\b[^>]*>\s*\*\s*\{[^}]*\}\s*</style>")
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE = {
     "svg.fonttype": "none",
+    # What names have is text, also between dollar signs.
+    "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.edgecolor": _TEXT,
@@ -32,14 +38,18 @@ _STYLE = {
 
 
 def plotted(
-    draw: "Callable[[Mapping[str, Any], Axes], None]", content: Mapping[str, Any], size: tuple[float, float] = (7, 3.2)
+    draw: "Callable[[Mapping[str, Any], Axes], None]",
+    content: Mapping[str, Any],
+    size: tuple[float, float] = (7, 3.2),
+    label: str = "Plot",
 ) -> Markup | None:
     """A plot as SVG; None where matplotlib is not installed.
 
     Args:
         draw: Draws the content.
         content: Of a report.
-        size: Width and height in inches.
+        size: Width and height in inches; pages shrink wide ones where there is no room, with all their text.
+        label: What it shows, for those who can't see it.
     """
     try:
         import matplotlib
@@ -56,6 +66,9 @@ def plotted(
         axes.patch.set_alpha(0)
         draw(content, axes)
         file = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(file, metadata=_NO_METADATA)
     svg = file.getvalue()
-    return Markup(svg[svg.index("<svg") :].replace(_TEXT, "currentColor"))
+    svg = svg[svg.index("<svg") + len("<svg") :].replace(_TEXT, "currentColor")
+    # Its style is one for all that stands on the page.
+    svg = _STYLE_OF_ALL.sub("", svg)
+    return Markup('<svg class="plot" role="img" aria-label="{}"').format(one_line(label, 2000)) + Markup(svg)

@@ -61,6 +61,8 @@ class Report(ShortRepr):
         synthesis: "SOURCE to TARGET" -> row -> what responses are worth that were made of another subject's (`top1`,
             `two_way`, `cosine`, `voxel_correlation`, `pattern_correlation`); empty, and not in the file, for a method
             that makes none.
+        training_curve: Fold ▶ how the losses went in training, {"stage", "step", "train_loss", "validation_loss"} each;
+            empty, and not in the file, for trainings in closed form and those that nobody knows.
         audit: Name of a part ▶ what an audit found; empty, and not in the file, where nobody asked for one.
         split_gap: How much better the method is on another split ([`gap_content`]); empty, and not in the file, where
             nobody asked.
@@ -91,6 +93,7 @@ class Report(ShortRepr):
     near_copies: dict[str, Any] = field(default_factory=dict)
     attention: dict[str, dict[str, Any]] = field(default_factory=dict)
     synthesis: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    training_curve: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     audit: dict[str, dict[str, Any]] = field(default_factory=dict)
     split_gap: dict[str, Any] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
@@ -176,7 +179,16 @@ class Report(ShortRepr):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: NaN and infinity become null, texts one line each."""
         content = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "folder"}
-        for name in ("attention", "synthesis", "over_subjects", "repetition_curve", "audit", "split_gap"):
+        optional = (
+            "attention",
+            "synthesis",
+            "over_subjects",
+            "repetition_curve",
+            "training_curve",
+            "audit",
+            "split_gap",
+        )
+        for name in optional:
             if not content[name]:
                 del content[name]
         return plain({"schema": SCHEMA, **content})

@@ -1,25 +1,30 @@
 """What was measured, on what and with what: names and values in words."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 from ..drawing_settings import DrawingSettings
+from ..errors import FmriModelsError
 from .extractors import KNOWN_WEIGHTS, UNKNOWN_WEIGHTS
+from .named_metrics import get_metric
 from .report import Report
 from .rows import ROWS
 
+_MODEL_FACTS = (
+    "path", "images", "method", "subjects", "image_generator", "repetitions_trained_on", "training_seconds", "settings",
+    "transductive", "image_generator_was_trained",
+)  # fmt: skip
 WARNINGS_TITLE = "Not known to be figures of new pictures"
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """Names and values, as they are listed above the scores."""
     found = [*_test_set(report), *_data_facts(report.data), *_model_facts(report.model)]
-    found += _protocol_facts(report.protocol, of_files="images" in report.model)
     found += [("network that measured", _network(*each)) for each in report.extractors.items()]
     if report.timing.get("total_s") is not None:
-        found.append(("time", f"{report.timing['total_s']:.0f} s"))
+        found.append(("evaluation took", _duration(report.timing["total_s"])))
     return [*found, ("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items()))]
 
 
@@ -102,35 +107,113 @@ def _training(subject: str, amount: Mapping[str, Any]) -> str:
 
 
 def _model_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if model:
-        yield "model", in_words({name: value for name, value in model.items() if name != "settings"})
+    if model.get("images"):
+        yield "files", str(model["images"])
+    if model.get("path") or model.get("method"):
+        path, method = model.get("path"), model.get("method")
+        yield "model", " ".join(filter(None, [path and str(path), f"(method {method})" if method else ""]))
+    if model.get("subjects"):
+        yield "subjects of the model", in_words(model["subjects"])
+    if model.get("image_generator"):
+        trained = ", trained with the model" if model.get("image_generator_was_trained") else ""
+        yield "image generator", f"{_class_in_words(str(model['image_generator']))}{trained}"
+    if model.get("repetitions_trained_on"):
+        which = {"average": "their average", "single": "single ones", "all": "all of them, one by one"}
+        repetitions = str(model["repetitions_trained_on"])
+        yield "repetitions that were learned from", which.get(repetitions, repetitions)
+    if model.get("training_seconds") is not None:
+        yield "training took", _duration(model["training_seconds"])
+    if model.get("transductive") is not None:
+        yield "uses statistics of the test trials", "yes" if model["transductive"] else "no"
+    further = {name: value for name, value in model.items() if name not in _MODEL_FACTS}
+    if further:
+        yield "of the model", in_words(further)
     if model.get("settings"):
         yield "drawn with", _drawn_with(model["settings"])
 
 
-def _protocol_facts(protocol: Mapping[str, Any], of_files: bool) -> Iterator[tuple[str, str]]:
-    if protocol.get("size"):
-        yield "pictures first resized to", f"{protocol['size']}x{protocol['size']}"
-    if protocol.get("size") or protocol.get("resolution"):
-        how = "antialiased" if protocol.get("antialias") else "without antialiasing"
-        yield "resized by", f"{protocol.get('interpolation', 'bilinear')} interpolation, {how}"
-    if protocol.get("crop", "none") != "none":
-        yield "cropped to", "the central square"
-    if protocol.get("blend", "none") != "none":
-        yield "mixed before scoring", str(protocol["blend"])
-    if protocol.get("measured_trials", "all") != "all":
-        yield "trials", f"those of pictures that were {protocol['measured_trials']}"
-    for name, key in (("pictures resized to", "resolution"), ("distractors of two-way identification", "distractors")):
-        if protocol.get(key) is not None:
-            yield name, str(protocol[key])
-    if protocol.get("pool_size"):
-        yield "stimuli to choose from", f"{protocol['pool_size']:g}"
-    if protocol.get("samples", 1) > 1 and not of_files:
-        averaged = protocol.get("sample_average", "scores")
-        yield "pictures of each response", f"{protocol['samples']}, whose {averaged} are averaged"
-    # Of files (`--images`) nobody knows.
-    if "trial_average" in protocol and not of_files:
-        yield "repetitions of a stimulus", "averaged" if protocol["trial_average"] else "single trials"
+def protocol_fields(report: Report) -> list[tuple[str, str]]:
+    """Everything that the protocol fixes, each with a name that can be read; of earlier reports what they say."""
+    protocol = report.protocol
+    found = [(label, told(protocol[name])) for name, (label, told) in _PROTOCOL_FIELDS.items() if name in protocol]
+    if protocol.get("size") is None and protocol.get("resolution") is None:
+        # Nothing is resized, so that nobody has to know how.
+        found = [each for each in found if each[0] not in (_INTERPOLATION, _ANTIALIAS)]
+    if "images" in report.model:
+        # Of files nobody knows which trials they are of.
+        found = [each for each in found if each[0] not in (_TRIALS, _REPETITIONS)]
+    further = [name for name in protocol if name not in _PROTOCOL_FIELDS]
+    return [*found, *((name.replace("_", " "), in_words(protocol[name]) or "none") for name in further)]
+
+
+def _square(side: Any) -> str:
+    return "their own size" if side is None else f"{side}x{side} pixels"
+
+
+def _side(side: Any) -> str:
+    return "their own size" if side is None else f"{side} pixels on the shorter side"
+
+
+def _or(otherwise: str) -> Callable[[Any], str]:
+    return lambda value: otherwise if value in (None, [], (), "") else in_words(value)
+
+
+def _choice(**words: str) -> Callable[[Any], str]:
+    return lambda value: words.get(str(value), str(value))
+
+
+_INTERPOLATION, _ANTIALIAS = "interpolation", "smoothed before they become smaller"
+_TRIALS, _REPETITIONS = "measured trials", "repetitions of a stimulus"
+_PROTOCOL_FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "name": ("name", str),
+    "description": ("what it measures", str),
+    "metrics": ("metrics", lambda metrics: ", ".join(str(each.get("label", each.get("name"))) for each in metrics)),
+    "left_out": ("metrics left out", lambda names: ", ".join(map(metric_label, names)) or "none"),
+    "deviations": ("not as published", lambda found: "; ".join(found) or "nothing"),
+    "size": ("all pictures first resized to", _square),
+    "crop": ("cropped to", _choice(none="nothing is cut off", centre="the central square")),
+    "resolution": ("pictures resized for pixel metrics to", _side),
+    "interpolation": (_INTERPOLATION, str),
+    "antialias": (_ANTIALIAS, _choice(**{"True": "yes", "False": "no"})),
+    "distractors": (
+        "distractors of two-way identification",
+        _choice(truth="the other shown pictures", reconstruction="the other reconstructions"),
+    ),
+    "pool_size": (
+        "stimuli to choose from in searches",
+        lambda size: "a subject's whole test set" if size is None else f"{size:g}",
+    ),
+    "blend": ("mixed into reconstructions before scoring", _choice(none="nothing")),
+    "low_level_share": ("share of the low-level picture in that", lambda share: f"{100 * share:g} %"),
+    "candidates": ("pictures drawn of each response", _or("as the pipeline has it")),
+    "selection": (
+        "taken of these",
+        lambda value: _or("as the pipeline has it")(_choice(brain="the one most like what was decoded")(value or "")),
+    ),
+    "samples": ("pictures of each response", str),
+    "sample_average": (
+        "averaged over these",
+        _choice(scores="scores", correlations="correlations, before they are compared"),
+    ),
+    "test_pictures": (
+        "published number of test pictures",
+        lambda counts: " or ".join(map(str, counts)) if counts else "none is fixed",
+    ),
+    "measured_trials": (
+        _TRIALS,
+        _choice(all="all", seen="those of pictures that were seen", imagined="those of pictures that were imagined"),
+    ),
+    "trial_average": (_REPETITIONS, _choice(**{"True": "averaged", "False": "single trials"})),
+    "exchange_within": ("the permutation test exchanges stimuli inside", _or("a subject's whole test set")),
+}
+
+
+def metric_label(name: str) -> str:
+    """What tables call a metric; the name itself of one that this version does not know."""
+    try:
+        return get_metric(name).label
+    except FmriModelsError:
+        return name
 
 
 def _network(name: str, about: Mapping[str, str]) -> str:
@@ -140,6 +223,20 @@ def _network(name: str, about: Mapping[str, str]) -> str:
     layer = f"layer {about['layer']}" if about.get("layer") else None
     known = [about.get("file"), layer, about.get("preprocessing"), weights, digest]
     return f"{name} ({'; '.join(filter(None, known))})" if any(known) else name
+
+
+def _class_in_words(name: str) -> str:
+    """`VersatileDiffusionImageGenerator` as people call it."""
+    short = name.removesuffix("ImageGenerator") or name
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", short)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than a second"
 
 
 def _drawn_with(settings: Mapping[str, Any]) -> str:
@@ -166,7 +263,7 @@ def _within(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.4g}"
     if isinstance(value, Mapping):
         return f"({in_words(value)})"
     if isinstance(value, list | tuple):

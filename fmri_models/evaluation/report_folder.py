@@ -12,8 +12,10 @@ from ..names import one_line
 from ..output_folders import check_merged_folder
 from ..saving import merged_folder
 from .items_file import ITEMS_FILE, save_items
+from .page_plots import distribution_figures
 from .picture_files import earlier_pictures, save_pictures
 from .picture_grid import draw_grid, encode_png
+from .picture_groups import picture_groups
 from .report import REPORT_FILE, Report
 from .report_pages import to_html, to_markdown
 from .row_data import RowData
@@ -55,9 +57,11 @@ def write_report(
     out = Path(out)
     pictured = {name: row.images for name, row in rows.items() if row.images is not None}
     chosen = [name for name in (grid_rows or pictured) if name in pictured]
-    png = None
+    png, groups = None, []
     if truth is not None:
+        groups = picture_groups(report, scores, truth, pictured, chosen)
         png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
+    html = to_html(report, groups, distribution_figures(report, scores))
     with merged_folder(out, earlier_pictures) as partial:
         if truth is not None:
             save_pictures(partial / "images", truth, pictured, scores)
@@ -65,7 +69,7 @@ def write_report(
         if png is not None:
             (partial / "grid.png").write_bytes(png)
         (partial / "report.md").write_text(to_markdown(report, png is not None), encoding="utf-8")
-        (partial / "report.html").write_text(to_html(report, png), encoding="utf-8")
+        (partial / "report.html").write_text(html, encoding="utf-8")
         report.save(partial / REPORT_FILE)
     return [out / name for name in (*_FILES, "images") if png is not None or name not in ("grid.png", "images")]
 

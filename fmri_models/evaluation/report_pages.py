@@ -1,8 +1,8 @@
 """report.md and report.html: the same page in two formats."""
 
-import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,14 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..names import markdown, markdown_code, one_line
+from .leading_rows import controls
+from .overall_verdict import verdict
+from .page_plots import PageFigure, training_figures
+from .picture_groups import PictureGroup
 from .report import Report
-from .report_facts import WARNINGS_TITLE, facts, how_to_read, in_labels, metrics_explained
+from .report_facts import WARNINGS_TITLE, facts, how_to_read, in_labels, metrics_explained, protocol_fields
 from .report_tables import tables
+from .score_bars import HOW_TO_READ_BARS, leading_caption, leading_table, score_lines
 from .table import Table
 
 # Values with their intervals, in which nothing is markup.
@@ -28,17 +33,21 @@ def to_markdown(report: Report, has_grid: bool = True) -> str:
     """
     protocol = report.protocol
     title = markdown_code(protocol.get("name")) + (" (not as published)" if protocol.get("deviations") else "")
-    lines = [f"# Report: protocol {title}", "", markdown(protocol.get("description", ""))]
+    found = verdict(report)
+    lines = [f"# Report: protocol {title}", "", f"**{markdown(found.headline)}** {markdown(' '.join(found.sentences))}"]
     if report.warnings:
         lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
-    lines += ["", *(f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)), ""]
-    lines += [markdown(how_to_read(report)), ""]
+    lines += ["", markdown(how_to_read(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""] if has_grid else []
-    for table in tables(report):
+    for table in (leading_table(report), *tables(report)):
         lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]
     if notes := _notes(report):
         lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
-    lines += ["## Metrics", ""]
+    lines += ["## What was measured", ""]
+    lines += [f"- {markdown(name)}: {markdown(value)}" for name, value in facts(report)]
+    lines += ["", "## Protocol", ""]
+    lines += [f"- {markdown(name)}: {markdown(value)}" for name, value in protocol_fields(report)]
+    lines += ["", "## Metrics", ""]
     lines += [
         f"- **{markdown(label)}** ({markdown_code(name)}): {markdown(about)}"
         for label, name, about in metrics_explained(report)
@@ -73,8 +82,18 @@ def _markdown_cell(cell: str) -> str:
     return cell if _FIGURES.fullmatch(cell) else markdown(cell)
 
 
-def to_html(report: Report, grid_png: bytes | None) -> str:
-    """report.html: one file without any link to elsewhere; without a grid where there are no pictures."""
+def to_html(
+    report: Report,
+    groups: Sequence[PictureGroup] = (),
+    distributions: Sequence[PageFigure] = (),
+) -> str:
+    """report.html: one file without any link to elsewhere.
+
+    Args:
+        report: The report.
+        groups: Pictures of some stimuli; none where there are no pictures.
+        distributions: Plots of item scores, which report.json does not have.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -82,17 +101,36 @@ def to_html(report: Report, grid_png: bytes | None) -> str:
         lstrip_blocks=True,
         finalize=_html_text,
     )
+    environment.filters["columns_of_figures"] = _columns_of_figures
+    lines = score_lines(report)
     return environment.get_template("report_page.html").render(
         report=report,
-        facts=facts(report),
-        tables=tables(report),
-        notes=_notes(report),
+        verdict=verdict(report),
+        warnings_title=WARNINGS_TITLE,
         how_to_read=how_to_read(report),
+        lines=lines,
+        has_controls=bool(controls(report)),
+        leading_caption=f"{leading_caption(report)} {HOW_TO_READ_BARS}",
+        sections=_sections(tables(report)),
+        groups=groups,
+        distributions=distributions,
+        training=training_figures(report),
+        notes=_notes(report),
+        facts=facts(report),
+        protocol=protocol_fields(report),
         metrics=metrics_explained(report),
         rows=[(row, _about_row(row)) for row in report.rows.values()],
-        warnings_title=WARNINGS_TITLE,
-        grid=None if grid_png is None else Markup(base64.b64encode(grid_png).decode("ascii")),
     )
+
+
+def _sections(tables: Iterable[Table]) -> list[tuple[str, list[Table]]]:
+    """Tables with the heading of those that stand together; one that stands alone has none."""
+    return [(section, list(found)) for section, found in groupby(tables, key=lambda table: table.section)]
+
+
+def _columns_of_figures(table: Table) -> list[bool]:
+    """Which columns have figures, which stand to the right and in one line; what is text is broken where it has to be."""
+    return [all(_FIGURES.fullmatch(line[place]) for line in table.lines) for place in range(len(table.header))]
 
 
 def _html_text(value: object) -> object:

@@ -273,6 +273,15 @@ class SynthesisScores(_Content):
     pattern_correlation: Number | None = None
 
 
+class TrainingPoint(_Content):
+    """A point of the training curve."""
+
+    stage: Name
+    step: Annotated[Whole, Field(ge=0)]
+    train_loss: Number | None = None
+    validation_loss: Number | None = None
+
+
 Results = dict[Name, dict[Metric, Result | None]]
 
 
@@ -298,6 +307,10 @@ class ReportContent(_Content):
     near_copies: NearCopies = NearCopies()
     attention: dict[Name, Attention] = {}
     synthesis: dict[Name, dict[Name, SynthesisScores]] = {}
+    training_curve: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,6}$")], Annotated[list[TrainingPoint], Field(max_length=2**14)]],
+        Field(max_length=1000),
+    ] = {}
     audit: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)] = {}
     split_gap: dict[str, Any] = {}
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)

@@ -1,6 +1,7 @@
 """The tables of a report page, and the cells of every table of scores."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from .attention_figure import attention_figure
@@ -8,13 +9,15 @@ from .audit import audit_tables
 from .bootstrap import FEWEST_STIMULI
 from .named_metrics import Metric
 from .report import Report
-from .report_facts import in_words
+from .report_facts import in_words, metric_label
 from .split_gap_words import gap_tables
 from .table import Table
 
 _MOST_PAIRS_SHOWN = 50
 # Of subjects; report.json has all.
 _MOST_SYNTHESIS_SHOWN = 12
+# Metrics of an earlier look that its line names.
+_MOST_OF_A_LOOK = 3
 _SYNTHESIS_ROWS = {
     "synthetic": "synthetic",
     "target": "the second's own",
@@ -58,7 +61,7 @@ def scores_table(report: Report, with_interval: bool = True) -> Table:
         ]
         for metric in report.metrics()
     ]
-    return Table("Scores", scores_caption(report), header, lines)
+    return Table("All rows", scores_caption(report), header, lines, is_folded=True)
 
 
 def scores_caption(report: Report) -> str:
@@ -102,7 +105,8 @@ def value_cell(found: Mapping[str, Any] | None, with_interval: bool = True) -> s
     return f"{found['value']:.3f}{bounds}"
 
 
-def _difference_cell(found: Mapping[str, Any] | None) -> str:
+def difference_cell(found: Mapping[str, Any] | None) -> str:
+    """A paired difference in a table."""
     if not found:
         return "–"
     bounds = "" if not found.get("ci95") else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
@@ -112,11 +116,11 @@ def _difference_cell(found: Mapping[str, Any] | None) -> str:
 def _comparisons_table(report: Report) -> Table:
     header = ["metric", *(report.row(row)["label"] for row in report.comparisons)]
     lines = [
-        [metric.label, *(_difference_cell(row.get(metric.name)) for row in report.comparisons.values())]
+        [metric.label, *(difference_cell(row.get(metric.name)) for row in report.comparisons.values())]
         for metric in report.metrics()
     ]
     caption = "Paired difference of the brain row and each other row on the same items; positive means brain is better."
-    return Table("The brain row against the others", caption, header, lines)
+    return Table("The brain row against the others", caption, header, lines, is_folded=True)
 
 
 def _permutation_table(report: Report) -> Table:
@@ -236,7 +240,7 @@ def _synthesis_tables(report: Report) -> Iterator[Table]:
         return
     shown = dict(list(report.synthesis.items())[:_MOST_SYNTHESIS_SHOWN])
     lines = [
-        [pair, _SYNTHESIS_ROWS.get(row, row), *map(_synthesis_cell, map(scores.get, _SYNTHESIS_SCORES))]
+        [pair, _SYNTHESIS_ROWS.get(row, row), *map(_figure_cell, map(scores.get, _SYNTHESIS_SCORES))]
         for pair, rows in shown.items()
         for row, scores in rows.items()
     ]
@@ -251,7 +255,7 @@ def _synthesis_tables(report: Report) -> Iterator[Table]:
     yield Table("Synthetic responses", caption, header, lines)
 
 
-def _synthesis_cell(value: float | None) -> str:
+def _figure_cell(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
@@ -288,22 +292,39 @@ def _near_copies_tables(report: Report) -> Iterator[Table]:
 def _looks_table(report: Report) -> Table:
     lines = [
         [
-            str(look.get("time", "")),
+            _minute(str(look.get("time", ""))),
             str(look.get("split", "")),
             str(look.get("commit") or "–")[:12],
             _looked_with(look.get("config")),
-            in_words(look.get("score") or "–"),
+            _looked_score(report, look.get("score") or {}),
         ]
         for look in report.looks
     ]
     number = "One evaluation" if len(report.looks) == 1 else f"{len(report.looks)} evaluations"
     caption = f"{number} of these test trials, or of some of them, before this one."
-    header = ["time", "test split", "commit", "config", "score"]
+    header = ["time", "test split", "commit", "with", "score"]
     return Table("Earlier looks at the test split", caption, header, lines)
 
 
+def _minute(time: str) -> str:
+    """A time of the log of looks to the minute, as people write it; anything else as it is."""
+    try:
+        found = datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    return f"{found:%Y-%m-%d %H:%M}{' UTC' if found.utcoffset() == timedelta(0) else ''}"
+
+
+def _looked_score(report: Report, score: Mapping[str, Any]) -> str:
+    """A few scores of an earlier look, in the order and by the labels of other tables; report.json has all."""
+    names = list(dict.fromkeys([*(metric.name for metric in report.metrics() if metric.name in score), *score]))
+    shown = [f"{metric_label(name)} {_figure_cell(score[name])}" for name in names[:_MOST_OF_A_LOOK]]
+    further = len(score) - len(shown)
+    return ", ".join([*shown, *([f"{further} more"] if further > 0 else [])]) or "–"
+
+
 def _looked_with(config: Any) -> str:
-    """What an earlier look was taken with, without the whole of its recipe."""
+    """What an earlier look was taken with: of its recipe the method alone."""
     if not isinstance(config, Mapping) or not isinstance(config.get("recipe"), Mapping):
         return in_words(config)
     return in_words({**config, "recipe": config["recipe"].get("method")})

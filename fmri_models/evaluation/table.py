@@ -15,6 +15,8 @@ class Table(NamedTuple):
         header: Names of the columns.
         lines: Cells.
         figure: SVG that a page of HTML shows with it.
+        is_folded: Whether such a page shows it only when somebody opens it.
+        section: Heading of those that belong together; empty for one that stands alone.
     """
 
     title: str
@@ -22,3 +24,5 @@ class Table(NamedTuple):
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
     figure: Markup | None = None
+    is_folded: bool = False
+    section: str = ""

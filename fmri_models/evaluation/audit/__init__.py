@@ -16,11 +16,22 @@ from .bottleneck import BOTTLENECK
 from .part import AuditedItems, AuditPart
 from .regions import REGIONS
 
-__all__ = ["PARTS", "AuditPart", "AuditedItems", "audit_content", "audit_notes", "audit_parts", "audit_tables"]
+__all__ = [
+    "AUDIT_SECTION",
+    "PARTS",
+    "AuditPart",
+    "AuditedItems",
+    "audit_content",
+    "audit_notes",
+    "audit_parts",
+    "audit_tables",
+]
 
 _IN_ORDER: tuple[AuditPart, ...] = (BOTTLENECK, REGIONS)
 PARTS = {part.name: part for part in _IN_ORDER}
 """By name, in the order of reports."""
+AUDIT_SECTION = "Where the score comes from"
+"""Heading of an audit's tables."""
 
 
 def audit_parts(names: Sequence[str]) -> list[AuditPart]:
@@ -75,14 +86,15 @@ def audit_notes(audit: Mapping[str, Any]) -> list[str]:
 
 
 def audit_tables(audit: Mapping[str, Any]) -> Iterator[Table]:
-    """The tables of a report's audit; the first one of a part has its plot."""
+    """The tables of a report's audit, which stand together; the first one of a part has its plot."""
     for name, content in _known(audit):
         if "not_defined" in content:
             continue
         part = PARTS[name]
         for number, table in enumerate(part.tables(content)):
             draw = part.plot if number == 0 else None
-            yield table if draw is None else table._replace(figure=plotted(draw, content))
+            figure = None if draw is None else plotted(draw, content, label=f"{table.title}. {table.caption}")
+            yield table._replace(figure=figure or table.figure, section=table.section or AUDIT_SECTION)
 
 
 def _known(audit: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
