@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_model_is_there(args.model)
         TrialTable.open(args.data)
     load_libraries()
-    from ..evaluation.report_terminal import notes_text, results_table, warnings_text
+    from ..evaluation.report_terminal import notes_text, results_table, verdict_text, warnings_text
 
     if given[0] in ("embeddings", "labels"):
         from ..evaluation.decoded_files import evaluate_embeddings, evaluate_labels
@@ -196,6 +196,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")
+    print(f"{verdict_text(report)}\n")
     print(results_table(report, all_rows=args.all_rows))
     print()
     if report.further_notes:

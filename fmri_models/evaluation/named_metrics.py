@@ -37,6 +37,7 @@ from .compared_rows import (
 )
 from .guessing import Guessing
 from .metrics import SsimPairs, Window, grey
+from .network_labels import network_label
 from .ranks import hits_from_ranks
 from .scene_factors import FACTOR_VALUES
 from .similarities import best_of_all, identification_shares, wins_in_rows
@@ -142,8 +143,9 @@ class Metric(ABC):
 
     def __post_init__(self) -> None:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        for text in ("name", "label", "description"):
-            object.__setattr__(self, text, getattr(type(self), text).format(**values))
+        labels = {name: network_label(value) if isinstance(value, str) else value for name, value in values.items()}
+        for text, known in (("name", values), ("label", labels), ("description", labels)):
+            object.__setattr__(self, text, getattr(type(self), text).format(**known))
 
     @classmethod
     def named(cls, name: str) -> Self | None:

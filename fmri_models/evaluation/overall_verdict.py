@@ -237,10 +237,7 @@ def _limits(report: Report, judged: list[_Judged], status: Status) -> str:
 def _each_limit(report: Report, judged: list[_Judged]) -> Iterator[str]:
     if report.data.get("simulated"):
         yield "nothing here says how well a real brain can be read"
-    copied, tested = report.near_copies.get("copied", 0), report.near_copies.get("tested", 0)
-    if copied:
-        yield f"{copied} of {tested} test pictures are near copies of ones that were learned from or chosen by"
-    elif report.warnings:
+    if report.warnings:
         yield "the warnings say why pictures may not be new"
     if report.protocol.get("deviations"):
         yield "it was not measured as published, so that it stands beside no published figure"

@@ -19,6 +19,8 @@ _TEXT = "#010203"
 COLOURS = ("#3b7dd8", "#d9822b", "#3d9970", "#b0519e", "#8a8f98")
 """Of lines and bars, told apart on light and on dark pages: brain, ridge, control, a fourth, what is given."""
 _STYLE_OF_ALL = re.compile(r"<style\b[^>]*>\s*\*\s*\{[^}]*\}\s*</style>")
+_NAMESPACES = re.compile(r' xmlns(:\w+)?="[^"]*"')
+_GROUP_NAMES = re.compile(r'<g id="[^"]*"')
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _STYLE = {
     "svg.fonttype": "none",
@@ -71,4 +73,8 @@ def plotted(
     svg = svg[svg.index("<svg") + len("<svg") :].replace(_TEXT, "currentColor")
     # Its style is one for all that stands on the page.
     svg = _STYLE_OF_ALL.sub("", svg)
+    # A page knows what SVG is, and names no address.
+    svg = _NAMESPACES.sub("", svg).replace("xlink:href", "href")
+    # Groups are called alike in all plots, and nothing refers to them.
+    svg = _GROUP_NAMES.sub("<g", svg)
     return Markup('<svg class="plot" role="img" aria-label="{}"').format(one_line(label, 2000)) + Markup(svg)

@@ -9,6 +9,7 @@ from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from .extractors import KNOWN_WEIGHTS, UNKNOWN_WEIGHTS
 from .named_metrics import get_metric
+from .network_labels import network_label
 from .report import Report
 from .rows import ROWS
 
@@ -16,6 +17,13 @@ _MODEL_FACTS = (
     "path", "images", "method", "subjects", "image_generator", "repetitions_trained_on", "training_seconds", "settings",
     "transductive", "image_generator_was_trained",
 )  # fmt: skip
+_SETTINGS = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "num_candidates": "candidates",
+    "selection": "chosen by",
+    "text_to_image_ratio": "weight of the text",
+}
 WARNINGS_TITLE = "Not known to be figures of new pictures"
 
 
@@ -75,7 +83,8 @@ def _data_facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if how := _drawn_by(data.get("split_how") or {}):
         yield "split drawn", how
     if data.get("test_repetitions"):
-        yield "repetitions of a test stimulus", "{} to {}".format(*data["test_repetitions"])
+        low, high = data["test_repetitions"]
+        yield "repetitions of a test stimulus", str(low) if low == high else f"{low} to {high}"
     if data.get("training"):
         yield "learned from", "; ".join(_training(*each) for each in data["training"].items())
     if data.get("mean_noise_ceiling") is not None:
@@ -221,8 +230,10 @@ def _network(name: str, about: Mapping[str, str]) -> str:
     weights = {UNKNOWN_WEIGHTS: UNKNOWN_WEIGHTS, KNOWN_WEIGHTS: "known weights"}.get(about.get("weights", ""))
     digest = f"SHA-256 {about['sha256'][:16]}" if about.get("sha256") else None
     layer = f"layer {about['layer']}" if about.get("layer") else None
-    known = [about.get("file"), layer, about.get("preprocessing"), weights, digest]
-    return f"{name} ({'; '.join(filter(None, known))})" if any(known) else name
+    label = network_label(name)
+    own = name if label != name else None
+    known = [own, about.get("file"), layer, about.get("preprocessing"), weights, digest]
+    return f"{label} ({'; '.join(filter(None, known))})" if any(known) else label
 
 
 def _class_in_words(name: str) -> str:
@@ -241,7 +252,7 @@ def _duration(seconds: float) -> str:
 
 def _drawn_with(settings: Mapping[str, Any]) -> str:
     if settings.keys() & {each.name for each in fields(DrawingSettings)}:
-        return in_words(settings)
+        return in_words({_SETTINGS.get(name, name): value for name, value in settings.items()})
     return f"no settings, because this generator draws nothing at random ({in_words(settings)})"
 
 

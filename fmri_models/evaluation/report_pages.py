@@ -34,10 +34,11 @@ def to_markdown(report: Report, has_grid: bool = True) -> str:
     protocol = report.protocol
     title = markdown_code(protocol.get("name")) + (" (not as published)" if protocol.get("deviations") else "")
     found = verdict(report)
-    lines = [f"# Report: protocol {title}", "", f"**{markdown(found.headline)}** {markdown(' '.join(found.sentences))}"]
+    lines = [f"# Report: protocol {title}", ""]
     if report.warnings:
-        lines += ["", f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings)]
-    lines += ["", markdown(how_to_read(report)), ""]
+        lines += [f"**{WARNINGS_TITLE}:**", "", *(f"- {markdown(warning)}" for warning in report.warnings), ""]
+    lines += [f"**{markdown(found.headline)}** {markdown(' '.join(found.sentences))}", ""]
+    lines += [markdown(how_to_read(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""] if has_grid else []
     for table in (leading_table(report), *tables(report)):
         lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]

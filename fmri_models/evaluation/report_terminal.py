@@ -1,11 +1,9 @@
 """A report on the terminal: its scores, warnings and notes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from ..names import one_line
 from ..terminal_text import terminal_width, text_table, wrapped
-from .named_metrics import Metric
+from .leading_rows import best_row, controls
+from .overall_verdict import verdict
 from .report import Report
 from .report_facts import WARNINGS_TITLE, in_labels
 from .report_tables import chance_cell, metric_cell, scores_table, value_cell
@@ -22,36 +20,42 @@ def results_table(report: Report, all_rows: bool = False, width: int | None = No
     if all_rows:
         scores = scores_table(report, with_interval=False)
         return text_table(scores.header, scores.lines, width)
-    controls = [row for row in report.results if report.row(row)["kind"] == "control"]
+    to_beat = controls(report)
     shown: list[str] = [row for row in ("brain", "ridge") if row in report.results]
-    best = "best control" if len(controls) != 1 else report.row(controls[0])["label"]
-    every: dict[str, list[str]] = {row: [row] for row in shown} | {best: controls, "ceiling": ["ceiling"]}
+    best = "best control" if len(to_beat) != 1 else report.row(to_beat[0])["label"]
+    every: dict[str, list[str]] = {row: [row] for row in shown} | {best: to_beat, "ceiling": ["ceiling"]}
     columns = [(name, rows) for name, rows in every.items() if any(row in report.results for row in rows)]
     lines = [
         [
             metric_cell(metric),
             chance_cell(report, metric.name),
-            *(value_cell(_best(report, rows, metric), with_interval=False) for _, rows in columns),
+            *(
+                value_cell(report.results.get(best_row(report, rows, metric) or "", {}).get(metric.name), False)
+                for _, rows in columns
+            ),
         ]
         for metric in report.metrics()
     ]
     table = text_table(["metric", "chance", *(name for name, _ in columns)], lines, width)
-    left_out = [row for row in report.results if row not in (*shown, *controls, "ceiling")]
+    left_out = [row for row in report.results if row not in (*shown, *to_beat, "ceiling")]
     notes = []
-    if len(controls) > 1:
-        names = ", ".join(report.row(row)["label"] for row in controls)
+    if len(to_beat) > 1:
+        names = ", ".join(report.row(row)["label"] for row in to_beat)
         notes.append(f"best control: in each metric the best of {names}")
-    if left_out or len(controls) > 1:
+    if left_out or len(to_beat) > 1:
         notes.append(f"all {len(report.results)} rows: --all-rows, report.md or report.html")
     width = terminal_width(width)
     return "\n".join([table, *(line for note in notes for line in wrapped(one_line(note, most=2000), width))])
 
 
-def _best(report: Report, rows: Sequence[str], metric: Metric) -> Mapping[str, Any] | None:
-    """The best of some rows' values in a metric; None where none has one."""
-    found = [report.results.get(row, {}).get(metric.name) for row in rows]
-    there = [each for each in found if each and each.get("value") is not None]
-    return (max if metric.higher_is_better else min)(there, key=lambda each: each["value"]) if there else None
+def verdict_text(report: Report, width: int | None = None) -> str:
+    """The verdict for a terminal, as pages begin with it.
+
+    Args:
+        report: The report.
+        width: As of [`text_table`].
+    """
+    return "\n".join(wrapped(one_line(verdict(report).text, most=2000), terminal_width(width)))
 
 
 def warnings_text(report: Report) -> str:

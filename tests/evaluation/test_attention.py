@@ -229,8 +229,8 @@ def test_the_figure_has_a_square_for_each_pair_of_rois_and_is_text(report):
     changed = Report(
         **{**report.__dict__, "attention": {HOSTILE: some_attention((HOSTILE, "V2")), "s": some_attention()}}
     )
-    markdown, html = to_markdown(changed), to_html(changed, b"")
-    assert "<script" not in markdown + html and html.count("<svg") == 2
+    markdown, html = to_markdown(changed), to_html(changed)
+    assert "<script" not in markdown + html and html.count('<svg role="img"') == 2
     assert not re.search(r"(?<!\\)\]\((?!grid)", markdown) and "**c**" not in markdown
 
 
@@ -308,4 +308,4 @@ def test_a_report_on_a_transformer_of_patches(tmp_path):
     assert Report.load(tmp_path / "report").to_dict() == report.to_dict()
     markdown, html = ((tmp_path / "report" / name).read_text() for name in ("report.md", "report.html"))
     assert "## Attention by ROI" in markdown and markdown.count("Attention is not importance") == 1
-    assert html.count("<svg") == 1 and "V1 to V2" in html
+    assert html.count('<svg role="img"') == 1 and "V1 to V2" in html

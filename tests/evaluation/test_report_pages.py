@@ -1,10 +1,19 @@
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html import unescape
 
-from fmri_models.evaluation import Report, RowData, get_protocol, score_rows, write_report
-from fmri_models.evaluation.report_pages import to_markdown
+import pytest
+
+from fmri_models.errors import FmriModelsError
+from fmri_models.evaluation import Report, RowData, get_protocol, report_pages, score_rows, write_report
+from fmri_models.evaluation.page_plots import distribution_figures
+from fmri_models.evaluation.protocols import PROTOCOLS, Protocol
+from fmri_models.evaluation.report_facts import _ANTIALIAS, _INTERPOLATION, _PROTOCOL_FIELDS, protocol_fields
+from fmri_models.evaluation.report_pages import to_html, to_markdown
+from fmri_models.evaluation.report_tables import tables
 from fmri_models.evaluation.report_terminal import results_table
+from fmri_models.evaluation.score_bars import leading_table, score_bar, score_lines
+from fmri_models.evaluation.table import Table
 from tests.evaluation.toy_report import smooth_pictures
 
 HOSTILE = "# <script>alert(1)</script> [a](http://b) | **c** `d`\n\n# own \x1b[31m"
@@ -33,7 +42,7 @@ def test_a_page_explains_its_metrics_rows_and_networks(report, scores, material,
     changed = replace(report, extractors=networks, notes=[note], warnings=[])
     write_report(tmp_path, changed, scores, material["rows"], material["truth"])
     markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
-    network = "efficientnet_lite0 (model.pth; layer global_pool; 224x224; known weights; SHA-256 579344248a93e230)"
+    network = "EfficientNet-Lite0 (efficientnet_lite0; model.pth; layer global_pool; 224x224; known weights; SHA-256 579344248a93e230)"
     for page in (markdown, unescape(html)):
         assert network in page
         assert "mine (unknown weights)" in page and "of_earlier_versions (SHA-256 ab)" in page
@@ -76,7 +85,8 @@ def test_names_are_text_wherever_a_report_is_written(report, scores, material, t
     assert "**c**" not in markdown
     assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
-    assert cells == [len(report.results) + 3, len(report.comparisons) + 2, 6, 6]
+    # The leading rows (brain, ridge, the best control) with chance and a difference, then all of them.
+    assert cells == [7, len(report.results) + 3, len(report.comparisons) + 2, 6, 6]
     assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
     read = Report.load(tmp_path)
     assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]
@@ -90,5 +100,87 @@ def test_a_report_shows_no_python_dictionaries():
     report = Report.from_scores(scores, get_protocol("small_pictures"), model=model)
     report.looks = [{"time": "t", "config": {"model": "m", "recipe": {"method": "linear", "stages": [{"a": 1}]}}}]
     markdown = to_markdown(report)
-    assert "{'" not in markdown and "['" not in markdown
-    assert "recipe linear" in markdown
+    html = unescape(to_html(report))
+    for page in (markdown, html):
+        assert "{'" not in page and "['" not in page and "None" not in page and "=True" not in page
+        assert "recipe linear" in page
+
+
+def test_every_field_of_a_protocol_has_a_label_and_a_value(report):
+    for protocol in PROTOCOLS.values():
+        shown = dict(protocol_fields(replace(report, protocol=protocol.to_dict() | {"deviations": ["other pictures"]})))
+        names = [_PROTOCOL_FIELDS[each.name][0] for each in fields(Protocol)]
+        unneeded = () if protocol.size or protocol.resolution else (_INTERPOLATION, _ANTIALIAS)
+        assert set(names) - set(unneeded) <= set(shown)
+        assert all(shown.values()) and not any(set("_{[") & set(label) for label in shown)
+        values = [value for label, value in shown.items() if label not in ("name", "what it measures", "metrics")]
+        assert not any(re.search("None|True|False|[{]|_", value) for value in values), values
+    later = replace(report, protocol={"name": "p", "a_new_field": {"x": [1, 2]}})
+    assert dict(protocol_fields(later))["a new field"] == "x (1, 2)"
+    of_files = replace(report, model={"images": "recon"})
+    assert "repetitions of a stimulus" not in dict(protocol_fields(of_files))
+
+
+def test_the_first_table_has_the_rows_that_matter(report):
+    lines = {line.metric: line for line in score_lines(report)}
+    assert [cell.column for cell in lines["PixCorr ↑"].cells] == ["from brain", "ridge", "best control"]
+    best = {name: line.cells[2].row for name, line in lines.items()}
+    for metric in report.metrics():
+        values = {row: report.results[row].get(metric.name) for row in ("shuffled_brain", "mean_image")}
+        known = {report.row(row)["label"]: each["value"] for row, each in values.items() if each}
+        name = f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
+        if known:
+            assert best[name] == (max if metric.higher_is_better else min)(known, key=known.get)
+    table = leading_table(report)
+    assert table.header == ["metric", "chance", "from brain", "ridge", "best control", "brain − best control"]
+    assert all(len(line) == 6 for line in table.lines)
+
+
+def test_a_longer_bar_is_better_whatever_the_direction():
+    def width(bar, name="value"):
+        found = re.search(rf'class="{name}" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', bar)
+        return float(found[1]), float(found[2])
+
+    worst_first = {0.0: (0, 1), 0.4: (0, 1), 1.0: (0, 1)}
+    widths = [width(score_bar(value, None, None, scale))[1] for value, scale in worst_first.items()]
+    assert widths == [0, 40, 100]
+    # Of an error the left end is the largest.
+    assert width(score_bar(0.2, None, None, (1.0, 0.0)))[1] == 80
+    left, wide = width(score_bar(0.2, (0.1, 0.3), None, (1.0, 0.0)), "interval")
+    assert (left, left + wide) == (70, 90)
+    assert "chance" not in score_bar(0.2, None, None, (0, 1)) and "interval" not in score_bar(0.2, None, None, (0, 1))
+    # What lies outside stays inside, and nothing is infinite.
+    assert width(score_bar(7, None, None, (0, 1)))[1] == 100
+
+
+def test_training_curves_come_from_the_record_and_go_into_the_file(report, tmp_path):
+    curve = [{"stage": "<b>", "step": step, "train_loss": 1 / step, "validation_loss": None} for step in (1, 2, 3)]
+    trained = replace(report, training_curve={"0": curve, "1": curve})
+    trained.save(tmp_path / "report.json")
+    assert Report.load(tmp_path).training_curve == {"0": curve, "1": curve}
+    html = to_html(trained)
+    assert 'id="training"' in html and "a line a fold" in html and "<b>" not in html.split("<main>")[0]
+    assert "Stage &lt;b&gt;" in html
+    assert 'id="training"' not in to_html(report) and "training_curve" not in report.to_dict()
+    for wrong in ({"a": curve}, {"0": [{"stage": "s", "step": -1}]}, {"0": [{"step": 1}]}):
+        replace(report, training_curve=wrong).save(tmp_path / "report.json")
+        with pytest.raises(FmriModelsError, match="training_curve"):
+            Report.load(tmp_path)
+
+
+def test_names_with_dollars_are_text_in_plots(report, scores):
+    hostile = replace(report, rows={**report.rows, "mean_image": {**report.rows["mean_image"], "label": "$\\frac<i>$"}})
+    figures = distribution_figures(hostile, scores)
+    assert figures and all("<i>" not in figure.svg for figure in figures)
+    assert any("frac&lt;i&gt;$" in figure.svg for figure in figures)
+    assert not any("http" in figure.svg or "<style" in figure.svg for figure in figures)
+
+
+def test_a_table_that_stands_with_others_has_their_heading(report, monkeypatch):
+    monkeypatch.setattr(
+        report_pages, "tables", lambda report: [*tables(report), Table("T", "c", ["a"], [["b"]], section="S")]
+    )
+    html = to_html(report)
+    assert html.count("<h2>S</h2>") == 1 and "<h3>T</h3>" in html
+    # Behind a fold, and once.
+    assert html.count("All rows") == 2 and '<details class="fold"><summary><h3>All rows</h3>' in html

@@ -1,12 +1,10 @@
 """The page in a real browser: Debian's Chromium without a window, driven by playwright."""
 
 import base64
-import importlib.util
 import io
 import os
 import pickle
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,9 @@ from PIL import Image
 from fmri_models.space.decoder import Decoder
 from fmri_models.space.page import build, serving
 from fmri_models.space.shelf import Shelf, choose_shelf
+from tests.browsers import DESKTOP, PHONE, browser_executable
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EXAMPLES = "examples of the package"
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
 WAIT = 90_000  # ms
 READ_PICTURE = """async image => {
     const blob = await (await fetch(image.src)).blob();
@@ -35,14 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def executable() -> str:
-    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if found and importlib.util.find_spec("playwright"):
-        return found
-    missing = "the package playwright" if found else "Chromium (Debian's package is `chromium`)"
-    message = f"There is no browser to test the page in: {missing} is not installed."
-    if os.environ.get("FMRI_MODELS_REQUIRE_BROWSER"):
-        pytest.fail(message)
-    pytest.skip(message)
+    return browser_executable()
 
 
 @pytest.fixture(scope="module")
