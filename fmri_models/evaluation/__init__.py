@@ -37,6 +37,8 @@ _MODULES = {
     "Scores": "scores",
     "score_rows": "scoring",
     "Report": "report",
+    "Verdict": "overall_verdict",
+    "verdict": "overall_verdict",
     "write_report": "report_folder",
     "evaluate_images": "images",
     "record_look": "looks",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         ssim_matrix,
         two_way_identification,
     )
+    from .overall_verdict import Verdict, verdict
     from .perceptual import LpipsAlexNet, lpips
     from .protocols import Protocol, get_protocol
     from .report import Report
@@ -88,6 +91,7 @@ __all__ = [
     "Report",
     "RowData",
     "Scores",
+    "Verdict",
     "caption_scores",
     "category_identification",
     "clip_score",
@@ -115,6 +119,7 @@ __all__ = [
     "ssim",
     "ssim_matrix",
     "two_way_identification",
+    "verdict",
     "write_report",
 ]
 

@@ -1,8 +1,8 @@
-"""The verdict on a report in a few sentences: whether the brain row beats its controls, by how much, and what limits it.
+"""The verdict on a report in a few sentences: whether the brain row beats its controls, by how much, and its limits.
 
 It says no more than the figures do. A metric counts where the brain row is better than *each* control beyond doubt (the
-95 % interval of the paired difference is above 0): that is true by luck in at most 2.5 % of metrics, however many controls
-there are.
+95 % interval of the paired difference is above 0): by luck that is so in at most 2.5 % of metrics, however many
+controls there are.
 """
 
 import statistics
@@ -77,7 +77,7 @@ def verdict(report: Report) -> Verdict:
     """
     judged = list(_judged(report))
     status, headline = _headline(report, judged)
-    further = [_unbeaten(report, judged, status), _amount(report, status), _limits(report, judged, status)]
+    further = [_unbeaten(report, judged), _amount(report), _limits(report, judged)]
     return Verdict(status, headline, [sentence for sentence in further if sentence])
 
 
@@ -143,7 +143,7 @@ def _is_constant(report: Report) -> bool:
     return bool(pixels) and all(test["sd"] < _NO_SPREAD for test in pixels)
 
 
-def _unbeaten(report: Report, judged: list[_Judged], status: Status) -> str:
+def _unbeaten(report: Report, judged: list[_Judged]) -> str:
     """Which controls are not beaten, and in how many metrics."""
     if not judged or _is_constant(report) or (report.data.get("test_stimuli") or FEWEST_STIMULI) < FEWEST_STIMULI:
         return ""
@@ -160,7 +160,7 @@ def _unbeaten(report: Report, judged: list[_Judged], status: Status) -> str:
     return f"Not beaten beyond doubt: {'; '.join(ordered)}." if ordered else ""
 
 
-def _amount(report: Report, status: Status) -> str:
+def _amount(report: Report) -> str:
     """How far the brain row is from the best control to the ceiling, and p."""
     metric = lead_metric(report)
     if metric is None or _is_constant(report):
@@ -174,8 +174,8 @@ def _way(report: Report, metric: Metric) -> Iterator[str]:
     ceiling = value_of(report, "ceiling", metric)
     if brain is None or row is None:
         return
-    figures = f"In {metric.label} it has {brain:.3f}, the best control ({_label(report, row)}) "
-    figures += f"{value_of(report, row, metric):.3f}"
+    control = f"the best control ({_label(report, row)})" if len(controls(report)) > 1 else f"the {_label(report, row)}"
+    figures = f"In {metric.label} it has {brain:.3f}, {control} {value_of(report, row, metric):.3f}"
     difference = report.comparisons.get(row, {}).get(metric.name) or {}
     if difference.get("ci95"):
         figures += " (95 % interval of the difference {:+.3f} to {:+.3f})".format(*difference["ci95"])
@@ -189,7 +189,8 @@ def _way(report: Report, metric: Metric) -> Iterator[str]:
         middle = (
             f", {_percent(statistics.median(known))} in the median of {len(known)} metrics" if len(known) > 1 else ""
         )
-        yield f"{figures}, and the ceiling {ceiling:.3f}: {_percent(share)} of the way{middle}"
+        way = f"{_percent(share)} of the way" if share > 0 else "none of the way"
+        yield f"{figures}, and the ceiling {ceiling:.3f}: {way}{middle}"
 
 
 def _percent(share: float) -> str:
@@ -228,7 +229,7 @@ def _permutation(report: Report) -> Iterator[str]:
         yield f"the permutation test has p ≤ {_SMALL_P} in {small} of {len(tests)} of these metrics"
 
 
-def _limits(report: Report, judged: list[_Judged], status: Status) -> str:
+def _limits(report: Report, judged: list[_Judged]) -> str:
     """What the verdict does not allow for."""
     limits = list(_each_limit(report, judged))
     return f"Keep in mind: {'; '.join(limits)}." if limits else ""

@@ -69,7 +69,7 @@ def distribution_figures(report: Report, scores: Scores) -> list[PageFigure]:
 
 def _distribution(report: Report, scores: Scores, metric: Metric) -> dict[str, Any] | None:
     leading = ["brain", *([] if is_ridge_the_brain(report) else ["ridge"]), *controls(report), "ceiling"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in leading:
         values = scores.values.get(row, {}).get(metric.name)
         if values is None or not np.isfinite(values).any():
@@ -118,6 +118,7 @@ def draw_distribution(content: Mapping[str, Any], axes: "Axes") -> None:
         axes.axvline(content["chance"], color=COLOURS[-1], linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("higher is better →" if content["better"] else "← lower is better")
@@ -160,8 +161,9 @@ def draw_training(content: Mapping[str, Any], axes: "Axes") -> None:
         for (which, label), colour in zip(_LOSSES.items(), COLOURS, strict=False):
             if found := _losses(points, which):
                 steps, losses = zip(*found, strict=True)
-                style = {"color": colour, "linewidth": 1.8, "alpha": 1.0 if len(content["folds"]) == 1 else 0.6}
-                axes.plot(steps, losses, label=label if number == 0 else None, marker=".", markersize=4, **style)
+                alpha = 1.0 if len(content["folds"]) == 1 else 0.6
+                named = label if number == 0 else None
+                axes.plot(steps, losses, ".-", color=colour, linewidth=1.8, markersize=4, alpha=alpha, label=named)
                 seen += losses
     if seen and min(seen) > 0 and max(seen) > _LARGE_FALL * min(seen):
         axes.set_yscale("log")

@@ -100,7 +100,10 @@ def picture_groups(
     rows = _rows(report, images, grid_rows, metric)
     pictures = [("shown", truth), *((_label(report, row), images[row]) for row in rows)]
     values = None if metric is None else scores.values.get("brain", {}).get(metric.name)
-    groups = [("At random", "Drawn from the seed, whatever their scores.", grid_items(scores, stimuli, report.seed))]
+    several = len(set(scores.subjects.tolist())) > 1
+    whose = f"Of {one_line(scores.subjects[0], _LONGEST_NAME)}, drawn" if several else "Drawn"
+    about = f"{whose} from the seed, whatever their scores."
+    groups = [("At random", about, grid_items(scores, stimuli, report.seed))]
     if metric is not None and values is not None:
         groups += _chosen(metric, values, scores, stimuli, report.seed)
     return [
@@ -144,7 +147,7 @@ def _chosen(
     middle = (len(ranked) - count) // 2
     groups = {"Best": ranked[:count], "Median": ranked[middle : middle + count], "Worst": ranked[-count:]}
     about = {
-        "Best": f"Chosen: the {_number(count)} of {len(ranked)} pictures with the best {metric.label}{{}}. They flatter.",
+        "Best": f"Chosen: the {_number(count)} of {len(ranked)} with the best {metric.label}{{}}. They flatter.",
         "Median": f"Chosen: {_number(count)} in the middle of the order by {metric.label}{{}}.",
         "Worst": f"Chosen: the {_number(count)} with the worst {metric.label}{{}}.",
     }

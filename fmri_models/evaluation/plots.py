@@ -14,6 +14,8 @@ from ..plain_values import plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Inches from which a plot has no place on a phone in its own size.
+_WIDE = 4.5
 # No plot has this colour of its own; the page's text colour takes its place.
 _TEXT = "#010203"
 COLOURS = ("#3b7dd8", "#d9822b", "#3d9970", "#b0519e", "#8a8f98")
@@ -27,11 +29,14 @@ _STYLE = {
     # What names have is text, also between dollar signs.
     "text.parse_math": False,
     "font.family": "sans-serif",
-    "font.size": 10,
+    "axes.axisbelow": True,
     "axes.edgecolor": _TEXT,
+    "axes.grid": True,
     "axes.labelcolor": _TEXT,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "grid.alpha": 0.13,
+    "grid.color": _TEXT,
     "legend.frameon": False,
     "text.color": _TEXT,
     "xtick.color": _TEXT,
@@ -42,7 +47,7 @@ _STYLE = {
 def plotted(
     draw: "Callable[[Mapping[str, Any], Axes], None]",
     content: Mapping[str, Any],
-    size: tuple[float, float] = (7, 3.2),
+    size: tuple[float, float] = (5.8, 3.3),
     label: str = "Plot",
 ) -> Markup | None:
     """A plot as SVG; None where matplotlib is not installed.
@@ -55,13 +60,21 @@ def plotted(
     """
     try:
         import matplotlib
+        from cycler import cycler
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return None
     # Several plots stand on one page, where what one defines must not be what another one finds.
     salt = f"{draw.__module__} {json.dumps(plain(content))}"
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    style = {
+        **_STYLE,
+        "axes.prop_cycle": cycler(color=COLOURS),
+        # Wide plots become smaller on a phone.
+        "font.size": 10 if size[0] < _WIDE else 11,
+        "svg.hashsalt": salt,
+    }
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()

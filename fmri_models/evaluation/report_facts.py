@@ -17,6 +17,7 @@ _MODEL_FACTS = (
     "path", "images", "method", "subjects", "image_generator", "repetitions_trained_on", "training_seconds", "settings",
     "transductive", "image_generator_was_trained",
 )  # fmt: skip
+_NAME_OF_PARTS = re.compile(r"(?<![\w-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w-])")
 _SETTINGS = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
@@ -59,6 +60,9 @@ def in_labels(report: Report, sentence: str) -> str:
     """A sentence of a report with the labels of rows and metrics, which tables have, in the place of their names."""
     names = {name: report.row(name)["label"] for name in (*ROWS, *report.results) if "_" in name}
     names |= {metric.name: metric.label for metric in report.metrics()}
+    # Those that were left out, too.
+    words = dict.fromkeys(_NAME_OF_PARTS.findall(sentence))
+    names |= {word: metric_label(word) for word in words if word not in names}
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: names[found[0]], sentence)
 

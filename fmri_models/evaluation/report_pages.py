@@ -118,10 +118,17 @@ def to_html(
         training=training_figures(report),
         notes=_notes(report),
         facts=facts(report),
+        subtitle=_subtitle(report),
         protocol=protocol_fields(report),
         metrics=metrics_explained(report),
         rows=[(row, _about_row(row)) for row in report.rows.values()],
     )
+
+
+def _subtitle(report: Report) -> str:
+    """What was measured in a few words."""
+    known = dict(facts(report))
+    return " · ".join(known[name] for name in ("model", "files", "data", "test set") if known.get(name))
 
 
 def _sections(tables: Iterable[Table]) -> list[tuple[str, list[Table]]]:
@@ -130,7 +137,7 @@ def _sections(tables: Iterable[Table]) -> list[tuple[str, list[Table]]]:
 
 
 def _columns_of_figures(table: Table) -> list[bool]:
-    """Which columns have figures, which stand to the right and in one line; what is text is broken where it has to be."""
+    """Which columns have figures: they stand to the right and in one line, and text is broken where it has to be."""
     return [all(_FIGURES.fullmatch(line[place]) for line in table.lines) for place in range(len(table.header))]
 
 

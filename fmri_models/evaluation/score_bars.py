@@ -1,9 +1,9 @@
 """The table that a page begins with: brain, ridge, the best control and the ceiling in each metric, with bars."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -15,6 +15,7 @@ from .table import Table
 
 # Height of a bar; its width is a hundred.
 _HEIGHT = 12
+Certainty = Literal["better", "worse", "open"]
 _BEST_CONTROL = "best control"
 HOW_TO_READ_BARS = (
     "A longer bar is better in every metric, also where a lower value is; the thin line is the interval, the upright "
@@ -55,7 +56,7 @@ class ScoreLine:
         cells: Brain, ridge, the best control, the ceiling, as far as there are any.
         difference: Of brain and the best control, as text.
         interval: Of the difference.
-        is_certain: Whether brain is better beyond doubt.
+        certainty: What that says: `"better"` or `"worse"` beyond doubt, or `"open"`.
     """
 
     metric: str
@@ -64,7 +65,7 @@ class ScoreLine:
     cells: list[ScoreCell]
     difference: str
     interval: str
-    is_certain: bool
+    certainty: Certainty
 
 
 def score_lines(report: Report) -> list[ScoreLine]:
@@ -76,14 +77,16 @@ def leading_table(report: Report) -> Table:
     """The same as a table of text, for pages that have no bars."""
     lines = score_lines(report)
     columns = [cell.column for cell in lines[0].cells] if lines else []
-    has_difference = bool(controls(report))
-    header = ["metric", "chance", *columns, *(["brain − best control"] if has_difference else [])]
+    number = len(controls(report))
+    header = ["metric", "chance", *columns, *(["brain − best control"] if number else [])]
+    header += ["the best control is"] if number > 1 else []
     cells = [
         [
-            line.metric,
+            line.metric.replace("\u00a0", " "),
             line.chance,
-            *(" ".join(filter(None, (cell.value, cell.interval, cell.row and f"({cell.row})"))) for cell in line.cells),
-            *([f"{line.difference} {line.interval}".strip()] if has_difference else []),
+            *(f"{cell.value} {cell.interval}".strip() for cell in line.cells),
+            *([f"{line.difference} {line.interval}".strip()] if number else []),
+            *([next((cell.row for cell in line.cells if cell.row), "–")] if number > 1 else []),
         ]
         for line in lines
     ]
@@ -111,14 +114,22 @@ def _line(report: Report, metric: Metric) -> ScoreLine:
     difference = report.comparisons.get(best or "", {}).get(metric.name)
     value, interval = _parts(difference_cell(difference))
     return ScoreLine(
-        metric_cell(metric),
+        # Its arrow stays with its last word.
+        "\u00a0".join(metric_cell(metric).rsplit(" ", 1)),
         metric.description,
         chance_cell(report, metric.name),
         [_cell(report, column, row, metric, scale, chance) for column, row in rows],
         value,
         interval,
-        bool(difference and difference.get("ci95") and difference["ci95"][0] > 0),
+        _certainty(difference),
     )
+
+
+def _certainty(difference: Mapping[str, Any] | None) -> Certainty:
+    bounds = difference.get("ci95") if difference else None
+    if not bounds or bounds[0] <= 0 <= bounds[1]:
+        return "open"
+    return "better" if bounds[0] > 0 else "worse"
 
 
 def _columns(report: Report, best: str | None) -> list[tuple[str, str | None]]:
@@ -192,7 +203,9 @@ def score_bar(value: float, ci95: Sequence[float] | None, chance: float | None, 
         low, high = sorted(_place(bound, scale) for bound in ci95)
         parts.append(_box("interval", low, max(high, low + 0.8), _HEIGHT / 2 - 1.25, 2.5))
     if chance is not None:
-        parts.append(_box("chance", _place(chance, scale) - 0.4, _place(chance, scale) + 0.4, 0, _HEIGHT))
+        # As wide on a long bar as on a short one.
+        line = Markup('<line class="chance" x1="{0}" x2="{0}" y1="0" y2="{1}" vector-effect="non-scaling-stroke"/>')
+        parts.append(line.format(f"{_place(chance, scale):.2f}", _HEIGHT))
     opening = Markup('<svg class="bar" viewBox="0 0 100 {}" preserveAspectRatio="none" aria-hidden="true">')
     return opening.format(_HEIGHT) + Markup("").join(parts) + Markup("</svg>")
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.overall_verdict import verdict
 from ..evaluation.report import REPORT_FILE, Report
 from ..evaluation.report_facts import WARNINGS_TITLE
 from ..evaluation.report_schema import ReportContent
@@ -128,6 +129,7 @@ def _rendered(pipeline: SavedPipeline, report: Report | None, given: OwnerStatem
         rows={} if report is None else _rows_by_role(report),
         caption="" if report is None else scores_caption(report),
         warnings_title=WARNINGS_TITLE,
+        verdict="" if report is None else verdict(report).text,
         chances={} if report is None else chances(report),
         has_grid=report is not None and _shows_grid(pipeline, report),
         install_lines=install_lines(),

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from fmri_models.evaluation import Report, RowData, get_protocol, score_rows, write_report
-from fmri_models.evaluation.picture_groups import picture_groups, ranked_items
 from fmri_models.evaluation.picture_grid import grid_items
+from fmri_models.evaluation.picture_groups import picture_groups, ranked_items
 from tests.evaluation.toy_report import smooth_pictures
 
 

@@ -1,4 +1,4 @@
-"""report.html as people see it: at the width of a desk and of a phone, light and dark, with everything that a report has."""
+"""report.html as people see it: as wide as a screen and a phone, light and dark, with everything that a report has."""
 
 from dataclasses import replace
 
@@ -14,11 +14,13 @@ from tests.evaluation.test_attention import some_attention
 from tests.evaluation.toy_report import PROTOCOL, Classifier, TinyExtractor, smooth_pictures
 
 COUNT, SUBJECTS = 15, 3
+# A4 upright, at 96 dots an inch.
+PAPER = {"width": 794, "height": 1123}
 LONG = "an_id_that_never_ends_" * 5
 ROWS = (
-    "brain brain_low_level brain_embeds_only shuffled_brain permuted_training permuted_training_own mean_image "
-    "nearest_train floor ceiling ceiling_embeds_only ridge noise_free background"
-).split()
+    "brain", "brain_low_level", "brain_embeds_only", "shuffled_brain", "permuted_training", "permuted_training_own",
+    "mean_image", "nearest_train", "floor", "ceiling", "ceiling_embeds_only", "ridge", "noise_free", "background",
+)  # fmt: skip
 # Contrast of each text that is seen with what lies behind it, by WCAG.
 POOR_CONTRAST = """() => {
   const channel = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -222,5 +224,8 @@ def test_the_page_has_no_script_and_asks_for_nothing(opened, page_file):
 def test_paper_is_white_and_shows_what_is_folded(opened):
     page = opened(DESKTOP, "dark")
     page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size(PAPER)
+    assert page.evaluate(SIDEWAYS) <= 0
+    assert page.get_by_role("columnheader", name="noise-free").first.is_visible()
     assert page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate(POOR_CONTRAST) == []

@@ -42,7 +42,10 @@ def test_a_page_explains_its_metrics_rows_and_networks(report, scores, material,
     changed = replace(report, extractors=networks, notes=[note], warnings=[])
     write_report(tmp_path, changed, scores, material["rows"], material["truth"])
     markdown, html = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
-    network = "EfficientNet-Lite0 (efficientnet_lite0; model.pth; layer global_pool; 224x224; known weights; SHA-256 579344248a93e230)"
+    network = (
+        "EfficientNet-Lite0 (efficientnet_lite0; model.pth; layer global_pool; 224x224; known weights; "
+        "SHA-256 579344248a93e230)"
+    )
     for page in (markdown, unescape(html)):
         assert network in page
         assert "mine (unknown weights)" in page and "of_earlier_versions (SHA-256 ab)" in page
@@ -86,7 +89,7 @@ def test_names_are_text_wherever_a_report_is_written(report, scores, material, t
     assert not re.search(r"(?<!\\)\]\((?!grid)", markdown)
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith("| metric")]
     # The leading rows (brain, ridge, the best control) with chance and a difference, then all of them.
-    assert cells == [7, len(report.results) + 3, len(report.comparisons) + 2, 6, 6]
+    assert cells == [8, len(report.results) + 3, len(report.comparisons) + 2, 6, 6]
     assert re.findall(r"^#+ .*", markdown, re.MULTILINE)[0].startswith("# Report: protocol \\#")
     read = Report.load(tmp_path)
     assert read.notes == [HOSTILE.replace("\n", "\\n").replace("\x1b", "\\x1b")]
@@ -122,7 +125,7 @@ def test_every_field_of_a_protocol_has_a_label_and_a_value(report):
 
 
 def test_the_first_table_has_the_rows_that_matter(report):
-    lines = {line.metric: line for line in score_lines(report)}
+    lines = {line.metric.replace("\u00a0", " "): line for line in score_lines(report)}
     assert [cell.column for cell in lines["PixCorr ↑"].cells] == ["from brain", "ridge", "best control"]
     best = {name: line.cells[2].row for name, line in lines.items()}
     for metric in report.metrics():
@@ -132,8 +135,8 @@ def test_the_first_table_has_the_rows_that_matter(report):
         if known:
             assert best[name] == (max if metric.higher_is_better else min)(known, key=known.get)
     table = leading_table(report)
-    assert table.header == ["metric", "chance", "from brain", "ridge", "best control", "brain − best control"]
-    assert all(len(line) == 6 for line in table.lines)
+    columns = ["metric", "chance", "from brain", "ridge", "best control", "brain − best control", "the best control is"]
+    assert table.header == columns and all(len(line) == 7 for line in table.lines)
 
 
 def test_a_longer_bar_is_better_whatever_the_direction():
@@ -181,6 +184,6 @@ def test_a_table_that_stands_with_others_has_their_heading(report, monkeypatch):
         report_pages, "tables", lambda report: [*tables(report), Table("T", "c", ["a"], [["b"]], section="S")]
     )
     html = to_html(report)
-    assert html.count("<h2>S</h2>") == 1 and "<h3>T</h3>" in html
+    assert re.search('<h2 id="(section-[0-9])">S</h2>', html)[1] in html.split("</nav>")[0] and "<h3>T</h3>" in html
     # Behind a fold, and once.
     assert html.count("All rows") == 2 and '<details class="fold"><summary><h3>All rows</h3>' in html
