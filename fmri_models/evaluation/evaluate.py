@@ -190,6 +190,7 @@ class Evaluation:
                     self.protocol.measured_trials,
                     self.protocol.low_level_share,
                     samples=self._samples(pipeline, drawing),
+                    extractors=self.protocol.extractors,
                 )
                 tested.append(self._drawn(of_subject, chosen))
         if not tested:

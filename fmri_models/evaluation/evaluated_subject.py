@@ -1,5 +1,6 @@
 """What the rows of one subject on one fold are drawn from, and how: alike, and from the same noise."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ from .row_data import RowData
 from .scored_items import picture_ids
 from .seeded_drawing import SeededDrawing
 from .silenced_regions import SilencedTrials
+from .stimulus_vectors import StimulusVectors
 from .training_pictures import NearEmbeddings, NearFeatures, Nearness, TrainingPictures
 
 _TRIALS_A_BATCH = 256
@@ -60,6 +62,7 @@ class EvaluatedSubject:
         low_level_share: Share of the decoded low-level picture that is mixed into what is drawn.
         max_repetitions: How many repetitions of a stimulus are averaged at most, the first ones; None for all.
         samples: How many pictures are drawn of each response: the items are all responses, and then all of them again.
+        extractors: Names of all networks that measure.
         rows: Name ▶ those that were drawn so far.
         doing: What is drawn now, for bars.
     """
@@ -79,6 +82,7 @@ class EvaluatedSubject:
     low_level_share: float = 0.0
     max_repetitions: int | None = None
     samples: int = 1
+    extractors: Sequence[str] = ()
     rows: dict[str, RowData] = field(default_factory=dict)
     doing: str = ""
     _low_level: torch.Tensor | None = field(default=None, init=False)
@@ -203,6 +207,12 @@ class EvaluatedSubject:
         """The pictures that were learned from."""
         ids = list(dict.fromkeys(self.training_trials.stimulus_ids.tolist()))
         return TrainingPictures(self.table, ids, self.pipeline.image_generator.image_size)
+
+    @cached_property
+    def stimulus_vectors(self) -> StimulusVectors:
+        """Test and training pictures as an audit compares them."""
+        with progress.phase(f"Comparing test with training pictures of {self.subject}"):
+            return StimulusVectors(self)
 
     @property
     def mean_training_picture(self) -> torch.Tensor:

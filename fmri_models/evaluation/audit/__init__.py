@@ -13,6 +13,8 @@ from ...names import did_you_mean, one_line
 from ..plots import plotted
 from ..table import Table
 from .bottleneck import BOTTLENECK
+from .clusters import CLUSTERS
+from .overlap import OVERLAP
 from .part import AuditedItems, AuditPart
 from .regions import REGIONS
 
@@ -27,7 +29,7 @@ __all__ = [
     "audit_tables",
 ]
 
-_IN_ORDER: tuple[AuditPart, ...] = (BOTTLENECK, REGIONS)
+_IN_ORDER: tuple[AuditPart, ...] = (OVERLAP, CLUSTERS, BOTTLENECK, REGIONS)
 PARTS = {part.name: part for part in _IN_ORDER}
 """By name, in the order of reports."""
 AUDIT_SECTION = "Where the score comes from"
