@@ -74,7 +74,8 @@ def cluster_pictures(vectors: np.ndarray, seed: int, draws: int = STRUCTURELESS)
 def radius_without_itself(vectors: np.ndarray) -> float | None:
     """How far the farthest picture of a cluster is from the mean of the others; None for a single one.
 
-    A picture is nearer to a mean that it is part of than a new picture of the same cluster is; without it, it is as far.
+    A picture is nearer to a mean that it is part of than a new picture of the same cluster is, and as far from the mean
+    of the others.
 
     Args:
         vectors: (m, F) of the pictures of a cluster.

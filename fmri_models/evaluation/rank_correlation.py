@@ -130,9 +130,7 @@ def difference_of_samples(
     parts = [one.var(ddof=1) / len(one), other.var(ddof=1) / len(other)]
     if sum(parts) <= _TIE**2:
         return Difference(found, None, count, stimuli)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True)
-    )
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True))
     half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(parts)) * widening
     return Difference(found, (found - half, found + half), count, stimuli)
 

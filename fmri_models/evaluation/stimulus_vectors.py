@@ -6,7 +6,6 @@ which of them are alike, and is most of a network's features.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from ..conditions import CONDITION_SPACES
 from ..data.targets import cached_targets
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
@@ -121,7 +121,9 @@ class GeneratorSpace(StimulusSpace):
 
     def __init__(self, generator: ImageGenerator, trained_against: bool) -> None:
         self._generator, self.trained_against = generator, trained_against
-        self.name = f"{type(generator).__name__} ({generator.image_embedding_space.encoder})"
+        space = generator.image_embedding_space
+        assert space is not None
+        self.name = f"{type(generator).__name__} ({space.encoder})"
 
     @cached_property
     def digest(self) -> str | None:
@@ -144,12 +146,18 @@ class GeneratorSpace(StimulusSpace):
 
 
 class PixelSpace(StimulusSpace):
-    """The pixels themselves."""
+    """The pixels themselves.
+
+    Args:
+        trained_against: As of [`StimulusSpace`].
+    """
 
     kind: Kind = "pixels"
     name = "pixels"
-    trained_against = False
     digest = None
+
+    def __init__(self, trained_against: bool) -> None:
+        self.trained_against = trained_against
 
     def of_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
         return pictures.flatten(1)
@@ -289,9 +297,11 @@ def stimulus_space(of: "EvaluatedSubject") -> StimulusSpace:
 
     Among networks and embeddings, the first that the evaluated model has not learned to decode comes before others.
     """
-    generator, learned = of.pipeline.image_generator, of.pipeline.brain_model.config.space("image_embedding_space")
+    generator, config = of.pipeline.image_generator, of.pipeline.brain_model.config
     own = generator.image_embedding_space
-    learns_own = own is not None and learned is not None and learned.encoder == own.encoder
+    # Of pixels, embeddings and latents are the same values.
+    learned = {space.encoder for name in CONDITION_SPACES.values() if (space := config.space(name)) is not None}
+    learns_own = own is not None and own.encoder in learned
     found: list[StimulusSpace] = []
     if min(generator.image_size[1:]) >= SMALLEST_NETWORK_PICTURE:
         found += [
@@ -301,10 +311,11 @@ def stimulus_space(of: "EvaluatedSubject") -> StimulusSpace:
         ]
     if own is not None:
         found.append(GeneratorSpace(generator, learns_own))
-    return next((space for space in found if not space.trained_against), found[0] if found else PixelSpace())
+    found = found or [PixelSpace("pixels" in learned)]
+    return next((space for space in found if not space.trained_against), found[0])
 
 
-def in_words(space: dict[str, Any], pictures: str = "Pictures") -> str:
+def in_words(space: dict[str, Any], pictures: str = "pictures") -> str:
     """A sentence on what compares, with what has to be known of it.
 
     Args:

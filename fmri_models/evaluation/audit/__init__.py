@@ -17,6 +17,7 @@ from .clusters import CLUSTERS
 from .overlap import OVERLAP
 from .part import AuditedItems, AuditPart
 from .regions import REGIONS
+from .span import SPAN
 
 __all__ = [
     "AUDIT_SECTION",
@@ -29,7 +30,7 @@ __all__ = [
     "audit_tables",
 ]
 
-_IN_ORDER: tuple[AuditPart, ...] = (OVERLAP, CLUSTERS, BOTTLENECK, REGIONS)
+_IN_ORDER: tuple[AuditPart, ...] = (OVERLAP, CLUSTERS, SPAN, BOTTLENECK, REGIONS)
 PARTS = {part.name: part for part in _IN_ORDER}
 """By name, in the order of reports."""
 AUDIT_SECTION = "Where the score comes from"

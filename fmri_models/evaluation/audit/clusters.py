@@ -63,15 +63,13 @@ class SubjectClusters:
 def measure(of: "EvaluatedSubject") -> SubjectClusters | str:
     """Clusters of a subject's test pictures, and who is told from whom; a sentence where there are none."""
     vectors = of.stimulus_vectors
-    names, first, shown = np.unique(
-        picture_ids(of.stimulus_ids, of.truth), return_index=True, return_inverse=True
-    )
+    names, first, shown = np.unique(picture_ids(of.stimulus_ids, of.truth), return_index=True, return_inverse=True)
     if len(names) < FEWEST_PICTURES:
         return f"{of.subject} has {len(names)} test pictures, and clusters of them need {FEWEST_PICTURES} or more."
     directions = np.nan_to_num(vectors.directions(vectors.test[first]))
     found = cluster_pictures(directions, of.drawn_by.seed)
     if found is None:
-        return f"The test pictures of {of.subject} do not differ in what they are compared by, so that there are no clusters."
+        return f"The test pictures of {of.subject} do not differ in what compares them, so that there are no clusters."
     truth = torch.from_numpy(vectors.test[first])
     within, across = {}, {}
     for row in _ROWS:
@@ -239,8 +237,8 @@ def _clusters_table(of: Content) -> Table:
             lines.append([*whose, str(number), str(cluster["test"]), training, examples])
     caption = (
         "k-means clusters of the test pictures (the number of clusters with the largest mean silhouette). A training "
-        "picture is counted in a cluster if it is nearest to that one and no farther from its centre than the cluster's "
-        "own farthest picture is from the centre of the others. Named are the most central test pictures."
+        "picture is counted in a cluster if it is nearest to that one and no farther from its centre than the "
+        "cluster's own farthest picture is from the centre of the others. Named are the most central test pictures."
     )
     if len(lines) > _MOST_SHOWN:
         caption += f" The first {_MOST_SHOWN} of {len(lines)}; report.json has all."
@@ -256,15 +254,11 @@ def tables(of: Content) -> list[Table]:
 def notes(of: Content) -> list[str]:
     """What a reviewer would conclude."""
     return [
-        f"Clusters: {_lower(in_words(of['space'], 'test pictures'))}",
+        f"Clusters: {in_words(of['space'], 'test pictures')}",
         *_on_what_is_read(of["identification"]),
         _on_distinctness(of["clusterings"]),
         _on_the_training(of["clusterings"]),
     ]
-
-
-def _lower(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]
 
 
 def _bounds(found: Mapping[str, Any] | None) -> tuple[float, float] | None:
@@ -276,7 +270,9 @@ def _bounds(found: Mapping[str, Any] | None) -> tuple[float, float] | None:
 def _on_what_is_read(identification: Mapping[str, Any]) -> list[str]:
     brain = identification.get("brain")
     if brain is None or brain["across"] is None or brain["within"] is None:
-        return ["Clusters: no test picture has others in its own cluster and in other ones, so that nothing is compared."]
+        return [
+            "Clusters: no test picture has others in its own cluster and in other ones, so that nothing is compared."
+        ]
     across, within = _bounds(brain["across"]), _bounds(brain["within"])
     figures = f"{value(brain['across'])} across and {value(brain['within'])} within clusters (chance .5 in either)"
     if across is None or within is None:
@@ -288,7 +284,9 @@ def _on_what_is_read(identification: Mapping[str, Any]) -> list[str]:
             f"more was read{more}; clusters may still hold finer kinds."
         ]
     if across[0] <= _CHANCE:
-        return [f"Clusters: the brain row has {figures}: neither kinds nor single pictures are told apart beyond doubt."]
+        return [
+            f"Clusters: the brain row has {figures}: neither kinds nor single pictures are told apart beyond doubt."
+        ]
     found = [
         f"Clusters: the brain row has {figures}: the kind of a picture was read, and nothing shows that anything else "
         f"of it was (within clusters, more than {within[1]:.3f} is ruled out)."
@@ -296,8 +294,8 @@ def _on_what_is_read(identification: Mapping[str, Any]) -> list[str]:
     ceiling = _bounds((identification.get("ceiling") or {}).get("within"))
     if ceiling is not None and ceiling[0] <= _CHANCE:
         found.append(
-            "Clusters: not even the ceiling is told from pictures of its own cluster, so that here the generator or the "
-            "space of comparison hides what else may have been read."
+            "Clusters: not even the ceiling is told from pictures of its own cluster, so that here the generator, or "
+            "what compares, hides what else may have been read."
         )
     return found
 
@@ -326,11 +324,13 @@ def _on_the_training(clusterings: Sequence[Mapping[str, Any]]) -> str:
     unknown = len(every) - len(known)
     alone = f" ({unknown} of a single picture can't be looked for)" if unknown else ""
     if not known:
-        return f"Clusters: all {unknown} hold a single picture, so that nothing is known of whether the training has them."
+        return (
+            f"Clusters: all {unknown} hold a single picture, so that nothing is known of whether the training has them."
+        )
     if not absent:
         return (
-            f"Clusters: each of the {len(known)} clusters of test pictures has training pictures in it{alone}: no kind of "
-            "picture was tested that was not learned from, and how the model does on new kinds is not known."
+            f"Clusters: each of the {len(known)} clusters of test pictures has training pictures in it{alone}: no kind "
+            "of picture was tested that was not learned from, and how the model does on new kinds is not known."
         )
     return (
         f"Clusters: {len(absent)} of {len(known)} clusters of test pictures ({new} of {tested} pictures) have no "

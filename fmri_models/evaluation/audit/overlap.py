@@ -68,13 +68,21 @@ class SubjectOverlap:
     @property
     def shares_of_training(self) -> np.ndarray:
         """(N,) share of training pictures that are nearer to another one than the item is; ties count as half."""
-        in_order = np.sort(self.of_training[np.isfinite(self.of_training)])
-        if not len(in_order):
-            return np.full(len(self.distances), np.nan)
-        below = np.searchsorted(in_order, self.distances, side="left")
-        not_above = np.searchsorted(in_order, self.distances, side="right")
-        shares = (below + not_above) / 2 / len(in_order)
-        return np.where(np.isfinite(self.distances), shares, np.nan)
+        return _shares_below(self.distances, self.of_training)
+
+    @property
+    def shares_of_test(self) -> np.ndarray:
+        """(Q,) share of the items that are farther from the training than a training picture; ties count as half."""
+        return 1 - _shares_below(self.of_training, self.distances)
+
+
+def _shares_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) share of others below each value, ties as half; NaN where one side has nothing."""
+    in_order = np.sort(others[np.isfinite(others)])
+    if not len(in_order):
+        return np.full(len(values), np.nan)
+    ends = [np.searchsorted(in_order, values, side=side) for side in ("left", "right")]
+    return np.where(np.isfinite(values), (ends[0] + ends[1]) / 2 / len(in_order), np.nan)
 
 
 def measure(of: "EvaluatedSubject") -> SubjectOverlap | str:
@@ -146,21 +154,36 @@ def _quantiles(values: np.ndarray) -> list[float]:
     return np.quantile(values, _QUANTILES).tolist()
 
 
-def _nearest(
-    subjects: Sequence[SubjectOverlap], distances: np.ndarray, scores: Scores, seed: int
-) -> dict[str, Any]:
+def _nearest(subjects: Sequence[SubjectOverlap], distances: np.ndarray, scores: Scores, seed: int) -> dict[str, Any]:
     several = np.concatenate([each.of_several for each in subjects])
     of_training = np.concatenate([each.of_training for each in subjects])
     of_training = of_training[np.isfinite(of_training)]
-    shares = np.concatenate([each.shares_of_training for each in subjects])
-    farther = interval(shares, scores.units.tolist(), DRAWS, seed, (0.0, 1.0), widening=scores.widening)
+    farther = _farther(subjects, scores, seed)
     return {
         "test": _quantiles(stimulus_means(distances, scores.units)),
         "test_of_several": _quantiles(stimulus_means(several, scores.units)),
         "training": _quantiles(of_training) if len(of_training) else None,
         "training_asked": len(of_training),
-        "farther": None if farther is None else _plain(asdict(farther)),
+        "farther": farther,
     }
+
+
+def _farther(subjects: Sequence[SubjectOverlap], scores: Scores, seed: int) -> dict[str, Any] | None:
+    """The probability that a test picture is farther from the training than a training picture is from the others."""
+    shares = np.concatenate([each.shares_of_training for each in subjects])
+    found = interval(shares, scores.units.tolist(), DRAWS, seed, (0.0, 1.0), widening=scores.widening)
+    if found is None:
+        return None
+    result = _plain(asdict(found))
+    # Training pictures are a sample, too: the variance of both sides (DeLong et al., 1988).
+    of_test = np.concatenate([each.shares_of_test for each in subjects])
+    names = np.arange(len(of_test)).astype(str)
+    both = difference_of_samples(shares, scores.units, np.nanmean(of_test) - of_test, names, scores.widening)
+    if found.ci95 is None or both is None or both.ci95 is None:
+        return result
+    centre = found.value - both.difference
+    low, high = (max(0.0, both.ci95[0] + centre), min(1.0, both.ci95[1] + centre))
+    return {**result, "ci95": [min(low, found.ci95[0]), max(high, found.ci95[1])]}
 
 
 def _closest(subjects: Sequence[SubjectOverlap]) -> list[dict[str, Any]]:
@@ -411,8 +434,7 @@ def tables(of: Content) -> list[Table]:
 def notes(of: Content) -> list[str]:
     """What a reviewer would conclude."""
     return [
-        f"Overlap: {in_words(of['space'], 'test and training pictures')[0].upper()}"
-        f"{in_words(of['space'], 'test and training pictures')[1:]}",
+        f"Overlap: {in_words(of['space'], 'test and training pictures')}",
         _on_nearness(of),
         *_on_relation(of),
         *_on_the_farthest(of),
@@ -420,7 +442,8 @@ def notes(of: Content) -> list[str]:
 
 
 def _on_nearness(of: Content) -> str:
-    nearest, least, most = of["nearest"], *of["training"]
+    nearest = of["nearest"]
+    least, most = of["training"]
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     what = (
         f"Overlap: the nearest of {count} training pictures is at a median distance of {nearest['test'][2]:.3f} from a "
@@ -432,8 +455,8 @@ def _on_nearness(of: Content) -> str:
     if nearest["training"] is None or farther is None:
         return f"{what}."
     what += (
-        f", beside {nearest['training'][2]:.3f} from a training picture to the nearest other one; a test picture is the "
-        f"farther one with a probability of {value(farther)} (.5 for pictures of the same kind)"
+        f", beside {nearest['training'][2]:.3f} from a training picture to the nearest other one; a test picture is "
+        f"the farther one with a probability of {value(farther)} (.5 for pictures of the same kind)"
     )
     bounds = farther["ci95"]
     if bounds is not None and bounds[0] > 0.5:
@@ -483,7 +506,9 @@ def _on_relation(of: Content) -> list[str]:
 
 
 def _with_rho(of: Content, metrics: Sequence[NamedMetric]) -> str:
-    named = [f"{metric.label} (rank correlation {of['relation']['brain'][metric.name]['rho']:+.2f})" for metric in metrics]
+    named = [
+        f"{metric.label} (rank correlation {of['relation']['brain'][metric.name]['rho']:+.2f})" for metric in metrics
+    ]
     return " and ".join(named) if len(named) < 3 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
@@ -503,8 +528,8 @@ def _on_confound(of: Content, worse: Sequence[NamedMetric]) -> str:
         parts.append(f" So is the ceiling in {labels(alike)}: typical pictures are easier for the generator itself.")
     if kept:
         parts.append(
-            f" The distance from brain to ceiling grows, too ({labels(kept)}): what is decoded gets worse away from the "
-            "training, as it does where a decoder recalls training pictures."
+            f" The distance from brain to ceiling grows, too ({labels(kept)}): what is decoded gets worse away from "
+            "the training, as it does where a decoder recalls training pictures."
         )
     rest = [metric for metric in known if metric not in kept]
     if rest:
@@ -539,8 +564,10 @@ def _on_the_farthest(of: Content) -> list[str]:
         )
     memory = (of["less"].get("nearest_train", {}).get(lead.name) or [None])[-1]
     if memory is not None:
-        verdict = "more than the nearest training picture does" if _is_above(memory) else (
-            "no more than the nearest training picture does, as far as these stimuli tell"
+        verdict = (
+            "more than the nearest training picture does"
+            if _is_above(memory)
+            else ("no more than the nearest training picture does, as far as these stimuli tell")
         )
         sentence += f"; it says {verdict} ({difference(memory)})"
     return [f"{sentence}."]
@@ -664,9 +691,7 @@ class Overlap(_Content):
 
     @model_validator(mode="after")
     def _of_the_same_bins(self) -> "Overlap":
-        lengths = {
-            len(found) for rows in (self.scores, self.less) for row in rows.values() for found in row.values()
-        }
+        lengths = {len(found) for rows in (self.scores, self.less) for row in rows.values() for found in row.values()}
         if len(self.bins) == 1 or lengths - {len(self.bins)}:
             raise ValueError("no bins, or two or three, and a value of each for every row and metric")
         return self
