@@ -12,7 +12,7 @@ _PICTURES_A_CLUSTER = 5
 # A clustering that parts few pictures from all others leaves nothing to be compared across.
 _LARGEST_SHARE = 0.8
 _DIMENSIONS = 50
-_STARTS = 5
+_STARTS = 3
 STRUCTURELESS = 19
 """Draws of structureless data: none of so many is as distinct by chance once in twenty."""
 

@@ -575,8 +575,8 @@ def _on_held_out(of: Content) -> list[str]:
         verdict = "test stimuli differ in fewer ways than training stimuli do among themselves"
     else:
         verdict = (
-            "as far as these tell, test stimuli lie outside as new stimuli of the training's own kind do, and are of no "
-            "other kind"
+            "as far as these tell, test stimuli lie outside as new stimuli of the training's own kind do, and are of "
+            "no other kind"
         )
     return [f"Span: {figures} (difference {difference(level['difference'])}): {verdict}."]
 
