@@ -9,8 +9,10 @@ CANDIDATES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 FEWEST_PICTURES = 10
 # Pictures that there are for each cluster, at least.
 _PICTURES_A_CLUSTER = 5
-# A clustering that parts few pictures from all others leaves nothing to be compared across.
+# A clustering that parts few pictures from all others leaves nothing to be compared across, one that leaves most
+# pictures in tiny clusters nothing within.
 _LARGEST_SHARE = 0.8
+_SMALLEST_SHARE_IN_CLUSTERS = 0.8
 _DIMENSIONS = 50
 _STARTS = 3
 STRUCTURELESS = 19
@@ -45,7 +47,8 @@ def cluster_pictures(vectors: np.ndarray, seed: int, draws: int = STRUCTURELESS)
     """Groups of pictures; their number is the one of [`CANDIDATES`] with the largest silhouette.
 
     The vectors are brought to their first fifty principal components. Five pictures a cluster are needed; a number of
-    clusters at which one of them holds more than four fifths of all pictures is taken only if there is no other.
+    clusters at which one of them holds more than four fifths of all pictures, or less than four fifths are in clusters
+    of five or more, is taken only if there is no other.
 
     Args:
         vectors: (n, F) float, one of each picture.
@@ -112,7 +115,10 @@ def _best(vectors: np.ndarray, seed: int) -> tuple[np.ndarray, float] | None:
         sizes = np.bincount(labels)
         if (sizes > 0).sum() < 2:
             continue
-        even = bool(sizes.max() <= _LARGEST_SHARE * len(vectors))
+        in_clusters = sizes[sizes >= _PICTURES_A_CLUSTER].sum()
+        even = bool(
+            sizes.max() <= _LARGEST_SHARE * len(vectors) and in_clusters >= _SMALLEST_SHARE_IN_CLUSTERS * len(vectors)
+        )
         found.append((even, float(silhouette_score(vectors, labels)), labels))
     if not found:
         return None

@@ -245,11 +245,12 @@ class StimulusVectors:
         place = {name: number for number, name in enumerate(ids)}
         return self._of_stimuli(ids)[[place[name] for name in self._tested]]
 
-    def directions(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, F) of length 1, less the mean of the training pictures; NaN for the mean itself."""
-        centred = vectors - self.mean
+    def directions(self, vectors: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
+        """(n, F) of length 1, less a mean, that of the training pictures if None; NaN for the mean itself."""
+        mean = self.mean if mean is None else mean
+        centred = vectors - mean
         norms = np.linalg.norm(centred, axis=1, keepdims=True)
-        known = norms > _ROUNDING * max(1e-6, float(np.linalg.norm(self.mean)))
+        known = norms > _ROUNDING * max(1e-6, float(np.linalg.norm(mean)))
         return np.where(known, centred / np.where(known, norms, 1), np.nan).astype(np.float32)
 
     def nearest(self, vectors: np.ndarray, count: int, own: np.ndarray | None = None) -> Nearest:

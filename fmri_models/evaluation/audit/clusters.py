@@ -31,6 +31,8 @@ _SHARE = (0.0, 1.0)
 _BLOCK = 2048
 _MOST_EXAMPLES, _MOST_CLUSTERS = 3, 200
 _MOST_SHOWN = 40
+# Of so many that are expected there are none once in 150 times.
+_EXPECTED_INSIDE = 5
 
 
 @dataclass
@@ -42,7 +44,9 @@ class SubjectClusters:
         fold: Fold of the split.
         space: What compares, see [`StimulusVectors.described`].
         pictures: How many test pictures there are.
-        clusters: What is said of each, the largest first.
+        training: How many training pictures there are.
+        members: The pictures of each cluster, the largest first and the most central picture first.
+        inside: How many training pictures lie in each; None for a cluster of a single picture.
         silhouette: As of [`Clusters`].
         structureless: As of [`Clusters`].
         within: Row ▶ (N,) share of the other pictures of its own cluster that each item is told from.
@@ -53,7 +57,9 @@ class SubjectClusters:
     fold: int
     space: dict[str, Any]
     pictures: int
-    clusters: list[dict[str, Any]]
+    training: int
+    members: list[list[str]]
+    inside: list[int | None]
     silhouette: float
     structureless: list[float]
     within: dict[str, np.ndarray]
@@ -66,7 +72,9 @@ def measure(of: "EvaluatedSubject") -> SubjectClusters | str:
     names, first, shown = np.unique(picture_ids(of.stimulus_ids, of.truth), return_index=True, return_inverse=True)
     if len(names) < FEWEST_PICTURES:
         return f"{of.subject} has {len(names)} test pictures, and clusters of them need {FEWEST_PICTURES} or more."
-    directions = np.nan_to_num(vectors.directions(vectors.test[first]))
+    # Not less the mean of the training, so that subjects who saw the same test pictures have the same clusters.
+    mean = vectors.test[first].mean(axis=0)
+    directions = np.nan_to_num(vectors.directions(vectors.test[first], mean))
     found = cluster_pictures(directions, of.drawn_by.seed)
     if found is None:
         return f"The test pictures of {of.subject} do not differ in what compares them, so that there are no clusters."
@@ -83,7 +91,8 @@ def measure(of: "EvaluatedSubject") -> SubjectClusters | str:
         of.record.fold,
         vectors.described(),
         len(names),
-        _described(found, directions, vectors, names),
+        len(vectors.training),
+        *_members(found, directions, mean, vectors, names),
         found.silhouette,
         found.structureless.tolist(),
         within,
@@ -122,34 +131,29 @@ def told_apart(
     return shares[0], shares[1]
 
 
-def _described(
-    found: Clusters, directions: np.ndarray, vectors: StimulusVectors, names: np.ndarray
-) -> list[dict[str, Any]]:
-    """What is said of each cluster, and how many training pictures lie in it."""
+def _members(
+    found: Clusters, directions: np.ndarray, mean: np.ndarray, vectors: StimulusVectors, names: np.ndarray
+) -> tuple[list[list[str]], list[int | None]]:
+    """The pictures of each cluster, the most central first, and how many training pictures lie in it."""
     members = [np.flatnonzero(found.labels == label) for label in range(found.count)]
     centres = np.stack([directions[each].mean(axis=0) for each in members])
     radii = [radius_without_itself(directions[each]) for each in members]
     inside = np.zeros(len(members), dtype=np.int64)
     reach = np.asarray([-1.0 if radius is None else radius for radius in radii])
     for start in range(0, len(vectors.training), _BLOCK):
-        block = np.nan_to_num(vectors.directions(vectors.training[start : start + _BLOCK]))
+        block = np.nan_to_num(vectors.directions(vectors.training[start : start + _BLOCK], mean))
         squares = (block**2).sum(1)[:, None] - 2 * block @ centres.T + (centres**2).sum(1)
         distances = np.sqrt(np.maximum(squares, 0))
         nearest = distances.argmin(axis=1)
         # A distance as large as the radius is rounded either way.
         near = distances[np.arange(len(block)), nearest] <= reach[nearest] * (1 + 1e-6)
         inside += np.bincount(nearest[near], minlength=len(members))
-    described = []
-    for label, at in enumerate(members):
-        central = np.argsort(np.linalg.norm(directions[at] - centres[label], axis=1), kind="stable")
-        described.append(
-            {
-                "test": len(at),
-                "training": None if radii[label] is None else int(inside[label]),
-                "examples": names[at[central[:_MOST_EXAMPLES]]].tolist(),
-            }
-        )
-    return described
+    central = [
+        at[np.argsort(np.linalg.norm(directions[at] - centre, axis=1), kind="stable")]
+        for at, centre in zip(members, centres, strict=True)
+    ]
+    counts = [None if radius is None else int(count) for radius, count in zip(radii, inside, strict=True)]
+    return [names[at].tolist() for at in central], counts
 
 
 def content(of: AuditedItems) -> dict[str, Any]:
@@ -172,22 +176,32 @@ def content(of: AuditedItems) -> dict[str, Any]:
             "across": _result(across, units, of.seed, widening),
             "difference": None if compared is None else compared.to_dict(),
         }
-    clusterings: dict[str, dict[str, Any]] = {}
+    clusterings: dict[tuple[tuple[str, ...], ...], list[SubjectClusters]] = {}
     for each in subjects:
-        described = {
-            "subjects": [],
-            "pictures": each.pictures,
-            "silhouette": each.silhouette,
-            "structureless": [min(each.structureless), max(each.structureless)],
-            "clusters": each.clusters[:_MOST_CLUSTERS],
-        }
-        # Subjects with the same test and training pictures have the same clusters.
-        kept = clusterings.setdefault(repr(described), described)
-        kept["subjects"].append(each.subject if _one_fold(subjects) else f"{each.subject}, fold {each.fold}")
+        # Subjects with the same test pictures have the same clusters.
+        clusterings.setdefault(tuple(tuple(sorted(names)) for names in each.members), []).append(each)
     return {
         "space": subjects[0].space,
-        "clusterings": list(clusterings.values()),
+        "clusterings": [_clustering(alike, _one_fold(subjects)) for alike in clusterings.values()],
         "identification": identification,
+    }
+
+
+def _clustering(alike: Sequence[SubjectClusters], one_fold: bool) -> dict[str, Any]:
+    """What is said of the clusters of subjects and folds that have the same ones."""
+    first = alike[0]
+    described = []
+    for number, names in enumerate(first.members[:_MOST_CLUSTERS]):
+        counts = [count for each in alike if (count := each.inside[number]) is not None]
+        inside = [min(counts), max(counts)] if counts else None
+        described.append({"test": len(names), "training": inside, "examples": names[:_MOST_EXAMPLES]})
+    return {
+        "subjects": [each.subject if one_fold else f"{each.subject}, fold {each.fold}" for each in alike],
+        "pictures": first.pictures,
+        "training": [min(each.training for each in alike), max(each.training for each in alike)],
+        "silhouette": first.silhouette,
+        "structureless": [min(first.structureless), max(first.structureless)],
+        "clusters": described,
     }
 
 
@@ -232,7 +246,7 @@ def _clusters_table(of: Content) -> Table:
     for clustering in of["clusterings"]:
         for number, cluster in enumerate(clustering["clusters"], start=1):
             whose = [", ".join(clustering["subjects"])] if several else []
-            training = "–" if cluster["training"] is None else f"{cluster['training']:,}"
+            training = "–" if cluster["training"] is None else _span(cluster["training"])
             examples = ", ".join(cluster["examples"])
             lines.append([*whose, str(number), str(cluster["test"]), training, examples])
     caption = (
@@ -244,6 +258,11 @@ def _clusters_table(of: Content) -> Table:
         caption += f" The first {_MOST_SHOWN} of {len(lines)}; report.json has all."
     header = [*(["subject"] if several else []), "cluster", "test pictures", "training pictures inside", "such as"]
     return Table("Clusters of the test pictures", caption, header, lines[:_MOST_SHOWN])
+
+
+def _span(numbers: Sequence[int]) -> str:
+    least, most = numbers
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def tables(of: Content) -> list[Table]:
@@ -317,25 +336,38 @@ def _on_distinctness(clusterings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _on_the_training(clusterings: Sequence[Mapping[str, Any]]) -> str:
-    every = [cluster for each in clusterings for cluster in each["clusters"]]
-    known = [cluster for cluster in every if cluster["training"] is not None]
-    absent = [cluster for cluster in known if cluster["training"] == 0]
-    tested, new = (sum(cluster["test"] for cluster in some) for some in (every, absent))
+    every = [(cluster, each) for each in clusterings for cluster in each["clusters"]]
+    known = [cluster for cluster, each in every if _would_be_seen(cluster, each)]
+    absent = [cluster for cluster in known if cluster["training"][1] == 0]
+    tested, new = sum(cluster["test"] for cluster, _ in every), sum(cluster["test"] for cluster in absent)
     unknown = len(every) - len(known)
-    alone = f" ({unknown} of a single picture can't be looked for)" if unknown else ""
+    small = f"; {unknown} more are too small for none to mean anything" if unknown else ""
     if not known:
         return (
-            f"Clusters: all {unknown} hold a single picture, so that nothing is known of whether the training has them."
+            "Clusters: all are so small that training pictures might be missing from them by chance; whether kinds of "
+            "pictures were tested that were not learned from is not known."
         )
     if not absent:
+        each = f"each of the {len(known)} clusters" if len(known) > 1 else "the one cluster that is large enough"
         return (
-            f"Clusters: each of the {len(known)} clusters of test pictures has training pictures in it{alone}: no kind "
-            "of picture was tested that was not learned from, and how the model does on new kinds is not known."
+            f"Clusters: {each} of test pictures has training pictures in it{small}: no kind of picture is known to "
+            "have been tested that was not learned from, and how the model does on new kinds is open."
         )
     return (
         f"Clusters: {len(absent)} of {len(known)} clusters of test pictures ({new} of {tested} pictures) have no "
-        f"training picture in them{alone}: these are new kinds of pictures."
+        f"training picture in them{small}: these are new kinds of pictures."
     )
+
+
+def _would_be_seen(cluster: Mapping[str, Any], clustering: Mapping[str, Any]) -> bool:
+    """Whether the training, were it of the same kinds in the same shares, would be seen to have a cluster.
+
+    The radius is that of the farthest of m pictures, beyond which a further one lies once in m + 1 times.
+    """
+    if cluster["training"] is None:
+        return False
+    expected = clustering["training"][0] * cluster["test"] / clustering["pictures"]
+    return bool(expected * cluster["test"] / (cluster["test"] + 1) >= _EXPECTED_INSIDE)
 
 
 def plot(of: Content, axes: "Axes") -> None:
@@ -364,13 +396,14 @@ class _Content(BaseModel):
 
 class _Cluster(_Content):
     test: Count
-    training: Annotated[Whole, Field(ge=0)] | None
+    training: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=2, max_length=2)] | None
     examples: Annotated[list[Name], Field(max_length=_MOST_EXAMPLES)]
 
 
 class _Clustering(_Content):
     subjects: Annotated[list[Name], Field(max_length=10_000)]
     pictures: Count
+    training: Annotated[list[Count], Field(min_length=2, max_length=2)]
     silhouette: Annotated[Number, Field(ge=-1, le=1)]
     structureless: Annotated[list[Annotated[Number, Field(ge=-1, le=1)]], Field(min_length=2, max_length=2)]
     clusters: Annotated[list[_Cluster], Field(min_length=1, max_length=_MOST_CLUSTERS)]

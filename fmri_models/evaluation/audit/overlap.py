@@ -358,77 +358,76 @@ def _closest_table(of: Content) -> Table:
     )
 
 
-def _score_tables(of: Content) -> list[Table]:
-    if not of["bins"]:
-        return []
-    header = ["metric", "row", *_bin_names(of)]
+def _distance_table(of: Content) -> Table:
+    """The brain row's scores by distance, and how they go with it, a metric a line."""
+    bins = _bin_names(of)
+    sides = {"brain": "brain", "ceiling": "ceiling", "brain_less_ceiling": "brain less ceiling"}
+    sides = {side: label for side, label in sides.items() if side in of["relation"]}
     lines = []
-    for name in of["scores"].get("brain", {}):
-        metric = get_metric(name)
-        for row, found in of["scores"].items():
-            if found.get(name):
-                lines.append([with_direction(metric), get_row(row).label, *map(value, found[name])])
-        for row, found in of["less"].items():
-            if found.get(name):
-                label = f"brain better than {get_row(row).label} by"
-                lines.append([with_direction(metric), label, *map(difference, found[name])])
+    for name, found in of["scores"].get("brain", {}).items():
+        related = {side: of["relation"][side].get(name) for side in sides}
+        holm_p = "–" if related.get("brain") is None else f"{related['brain']['p_holm']:.3f}"
+        cells = [*map(value, found), *map(_rho, related.values())]
+        lines.append([with_direction(get_metric(name)), *cells, holm_p])
     spans = "; ".join(
         f"{name}: {each['stimuli']} stimuli at {each['from']:.3f} to {each['to']:.3f}"
-        for name, each in zip(_bin_names(of), of["bins"], strict=True)
+        for name, each in zip(bins, of["bins"], strict=True)
+    )
+    parted = (
+        f"Scores of the brain row by the distance of a test picture to the nearest training picture ({spans}; parted "
+        "inside each subject and fold). Each picture is told from all test pictures, as in the table of scores; "
+        "nothing is extrapolated beyond the farthest ones. "
+        if bins
+        else ""
     )
     caption = (
-        f"Scores of the test stimuli by their distance to the nearest training picture ({spans}), with 95 % intervals "
-        "over stimuli. Each is told from all test stimuli, as in the table of scores; nothing is extrapolated beyond "
-        "the farthest ones."
+        f"{parted}r is Spearman's rank correlation of distance and score over stimuli, inside each subject and fold; "
+        "negative means that the farther a picture is from the training, the worse it scores, whichever direction the "
+        "metric has. p is of stimuli that exchange their distances, two-sided, with Holm's correction for all metrics. "
+        "A generator may draw typical pictures better whatever it is told: that is the ceiling's, and the brain row "
+        "less the ceiling, picture by picture, is without it."
     )
-    return [Table("Overlap: scores of near and of far pictures", caption, header, lines)]
+    header = ["metric", *bins, *(f"r, {label}" for label in sides.values()), "p of the brain's"]
+    return Table("Overlap: score against distance", caption, header, lines)
+
+
+def _rho(related: Mapping[str, Any] | None) -> str:
+    if related is None:
+        return "–"
+    bounds = "" if related["ci95"] is None else " [{:+.2f}, {:+.2f}]".format(*related["ci95"])
+    return f"{related['rho']:+.2f}{bounds}"
+
+
+def _far_table(of: Content) -> list[Table]:
+    """What the farthest test pictures score beside controls."""
+    others = [row for row in _LESS if row in of["scores"]]
+    if not of["bins"] or not others:
+        return []
+    lines = []
+    for name, own in of["scores"].get("brain", {}).items():
+        cells = [value(own[-1])]
+        for row in others:
+            found, less = of["scores"][row].get(name), of["less"].get(row, {}).get(name)
+            cells += [value(found[-1] if found else None), difference(less[-1] if less else None)]
+        lines.append([with_direction(get_metric(name)), *cells])
+    header = ["metric", "brain"]
+    for row in others:
+        header += [get_row(row).label, f"brain better than {get_row(row).label}"]
+    caption = (
+        f"The {_bin_names(of)[-1]} of the test pictures, which memory helps least, and paired differences on them; "
+        "positive means that the brain row is better. report.json has the other ones."
+    )
+    return [Table(f"Overlap: the {_bin_names(of)[-1]}", caption, header, lines)]
 
 
 def _bin_names(of: Content) -> list[str]:
-    return {2: ["nearer half", "farther half"]}.get(
-        len(of["bins"]), ["nearest third", "middle third", "farthest third"]
-    )[: len(of["bins"])]
-
-
-def _relation_table(of: Content) -> list[Table]:
-    lines = []
-    for name in of["relation"].get("brain", {}):
-        for side, found in of["relation"].items():
-            related = found.get(name)
-            if related is None:
-                continue
-            bounds = "" if related["ci95"] is None else " [{:+.2f}, {:+.2f}]".format(*related["ci95"])
-            lines.append(
-                [
-                    get_metric(name).label,
-                    _side_label(side),
-                    f"{related['rho']:+.2f}{bounds}",
-                    f"{related['p']:.4f}",
-                    f"{related['p_holm']:.4f}",
-                    difference(of["far_less_near"].get(side, {}).get(name)),
-                ]
-            )
-    if not lines:
-        return []
-    caption = (
-        "Spearman's rank correlation of distance and score over stimuli, inside each subject and fold; negative means "
-        "that the farther a picture is from the training, the worse it scores, whichever direction the metric has. p "
-        "is of stimuli that exchange their distances, two-sided; beside it with Holm's correction for all metrics of "
-        "the row. Far less near is the mean of the farthest bin less that of the nearest."
-    )
-    header = ["metric", "row", "correlation", "p", "p (Holm)", "far less near"]
-    return [Table("Overlap: score against distance", caption, header, lines)]
-
-
-def _side_label(side: str) -> str:
-    if side.startswith("brain_less_"):
-        return f"brain less {get_row(side.removeprefix('brain_less_')).label}"
-    return get_row(side).label
+    names = ["nearer half", "farther half"] if len(of["bins"]) == 2 else ["nearest third", "middle", "farthest third"]
+    return names[: len(of["bins"])]
 
 
 def tables(of: Content) -> list[Table]:
     """Of a report's page; the first one has the plot."""
-    return [*_score_tables(of), *_relation_table(of), _nearest_table(of), _closest_table(of)]
+    return [_distance_table(of), *_far_table(of), _nearest_table(of), _closest_table(of)]
 
 
 def notes(of: Content) -> list[str]:

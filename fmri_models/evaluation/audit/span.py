@@ -547,7 +547,10 @@ def _on_outside(of: Content) -> str:
         return f"{sentence}."
     if predictions["value"] < _NOTHING:
         return f"{sentence}, and none of the predictions' variance does, as that of linear decoders by construction."
-    return f"{sentence}; of the predictions' variance {value(predictions)} does."
+    return (
+        f"{sentence}. Of the predictions' variance {value(predictions)} does, which is of a decoder that is not linear, "
+        "or scales values one by one."
+    )
 
 
 def _on_held_out(of: Content) -> list[str]:
