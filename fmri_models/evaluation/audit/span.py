@@ -548,8 +548,8 @@ def _on_outside(of: Content) -> str:
     if predictions["value"] < _NOTHING:
         return f"{sentence}, and none of the predictions' variance does, as that of linear decoders by construction."
     return (
-        f"{sentence}. Of the predictions' variance {value(predictions)} does, which is of a decoder that is not linear, "
-        "or scales values one by one."
+        f"{sentence}. Of the predictions' variance {value(predictions)} does, which is of a decoder that is not "
+        "linear, or scales values one by one."
     )
 
 
