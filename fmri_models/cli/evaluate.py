@@ -24,6 +24,7 @@ _OF_MODELS = (
     "refit_permuted",
     "audit",
     "split_gap",
+    "library",
     "rows",
     "unseen_session",
     "steps",
@@ -78,7 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--repetitions",
         choices=("average", "single", "curve"),
         default="average",
-        help="average test repetitions (default), score single trials, or average and draw 1, 2 and 3 averaged, too",
+        help="average test repetitions (default), score single trials, or average and draw 1, 2, 3, 4, 8 ... averaged, too",
     )
     parser.add_argument(
         "--permute-within",
@@ -119,6 +120,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--split-gap",
         metavar="REPORT",
         help="report.json (or its folder) of the same method trained on another split: how much better it is there",
+    )
+    parser.add_argument(
+        "--library",
+        metavar="DIR|TABLE|builtin:scenes",
+        help="pictures among which the audit's part library looks for the nearest, beside the training pictures: a "
+        "folder, a zip file, a trial table, or builtin:scenes[:NUMBER]",
     )
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
@@ -193,6 +200,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             _names(args.audit),
             args.samples,
             args.split_gap,
+            args.library,
         )
     if report.warnings:
         print(f"{warnings_text(report)}\n")

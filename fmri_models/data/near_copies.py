@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,6 @@ from ..progress import bar
 from ..scenes import scene, stimulus_id
 from .picture_correlation import best_match, centred, grey
 from .pictures import content_sha256, decode_picture
-from .table_stimuli import Stimuli
 
 # The common size: that of the first picture, as far as it lies between these.
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 128
@@ -59,16 +58,26 @@ class NearCopy:
         return f"{self.stimulus} and {self.copy_of} ({', '.join([f'r = {self.correlation:.4f}', *changes])})"
 
 
+class EncodedPictures(Protocol):
+    """Pictures that can be compared; the stimuli of a table are some."""
+
+    def encoded(self, ids: Sequence[str], /) -> Iterator[tuple[str, bytes | None]]:
+        """Ids and the bytes of their image files, in any order; None where a picture is missing."""
+
+    def content_hashes(self, ids: Sequence[str], /) -> list[str | None]:
+        """SHA-256 of each picture's pixels."""
+
+
 class PictureSketches:
     """What pictures are compared by, 2 KiB each; those that are missing from the table are left out.
 
     Args:
-        stimuli: Of the table.
+        stimuli: Of a table, or other pictures.
         ids: Which of them.
         name: Of bars that say how far it is, as the beginning of a sentence; empty for none.
     """
 
-    def __init__(self, stimuli: Stimuli, ids: Iterable[str], name: str = "") -> None:
+    def __init__(self, stimuli: EncodedPictures, ids: Iterable[str], name: str = "") -> None:
         self._stimuli = stimuli
         self._name = name
         self._size: tuple[int, int] | None = None

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, Literal, Protocol, get_args
 
 import filelock
 import numpy as np
@@ -39,6 +39,18 @@ _SINGLE_PRECISION_BYTES = 2**31
 _Encode = Callable[[range], torch.Tensor]
 
 
+class KnownPictures(Protocol):
+    """Pictures by their ids, of which is known what they show; the stimuli of a table are some."""
+
+    ids: list[str]
+
+    def images(self, ids: Sequence[str], /) -> np.ndarray:
+        """uint8 (N, H, W, C)."""
+
+    def content_hashes(self, ids: Sequence[str], /) -> list[str | None]:
+        """SHA-256 of each picture's pixels."""
+
+
 @renamed_argument("kind", "target", since="0.1")
 def cached_targets(
     table: TrialTable, generator: ImageGenerator, target: Target, stimulus_ids: Sequence[str] | None = None
@@ -61,18 +73,48 @@ def cached_targets(
         FmriModelsError: The generator has no such space or gives no finite numbers, a picture or caption is missing, or
             the cache can't be written.
     """
-    space: EmbeddingSpace | None = getattr(generator, TARGET_SPACES[target])
-    if space is None:
-        raise FmriModelsError(f"{type(generator).__name__} has no {target}; choose another generator.")
     ids = list(table.stimuli.ids if stimulus_ids is None else stimulus_ids)
+    _check_has_space(generator, target)
     if target == "text_embeds":
         content, encode = _captions(table, generator, ids)
     else:
-        content, encode = _pictures(table, generator, target, ids)
+        content, encode = _pictures(table.stimuli, generator, target, ids)
+    return _cached(generator, target, len(ids), content, encode)
+
+
+def cached_targets_of_pictures(pictures: KnownPictures, generator: ImageGenerator, target: Target) -> np.ndarray:
+    """Embeddings or latents of pictures that are in no table, kept as those of [`cached_targets`] are.
+
+    Args:
+        pictures: All of them are embedded or encoded, a few at a time.
+        generator: Embeds or encodes them.
+        target: `"image_embeds"` or `"latents"`.
+
+    Returns:
+        (pictures, values) memory map, in the order of `pictures.ids`.
+
+    Raises:
+        FmriModelsError: As of [`cached_targets`].
+    """
+    _check_has_space(generator, target)
+    content, encode = _pictures(pictures, generator, target, list(pictures.ids))
+    return _cached(generator, target, len(pictures.ids), content, encode)
+
+
+def _check_has_space(generator: ImageGenerator, target: Target) -> None:
+    if getattr(generator, TARGET_SPACES[target]) is None:
+        raise FmriModelsError(f"{type(generator).__name__} has no {target}; choose another generator.")
+
+
+def _cached(
+    generator: ImageGenerator, target: Target, count: int, content: dict[str, object], encode: _Encode
+) -> np.ndarray:
+    """(count, values) memory map of what is kept of this content, made where it is not there."""
+    space: EmbeddingSpace = getattr(generator, TARGET_SPACES[target])
     described = {"content": content, "space": space.to_dict(), "weights": target_weights_digest(generator, target)}
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / "targets" / f"{key}.npy"
-    shape = (len(ids), space.size)
+    shape = (count, space.size)
     dtype = np.dtype(np.float32 if shape[0] * shape[1] * 4 <= _SINGLE_PRECISION_BYTES else np.float16)
     if not _is_complete(path, shape, dtype):
         make_cache_folder(path.parent)
@@ -83,10 +125,9 @@ def cached_targets(
 
 
 def _pictures(
-    table: TrialTable, generator: ImageGenerator, target: Target, ids: list[str]
+    stimuli: KnownPictures, generator: ImageGenerator, target: Target, ids: list[str]
 ) -> tuple[dict[str, object], _Encode]:
     """What tells these pictures from others, and how some of them are encoded, by their positions."""
-    stimuli = table.stimuli
 
     def embed(chosen: range) -> torch.Tensor:
         return generator.embed_images(pictures_to_embed(stimuli.images(ids[chosen.start : chosen.stop]), generator))

@@ -37,6 +37,7 @@ from .evaluated_pipelines import (
 )
 from .evaluated_subject import EvaluatedSubject
 from .extractors import extractor_of_all
+from .further_pictures import further_pictures
 from .held_out import held_out_notes, subjects_in_table
 from .judges import check_judges
 from .learning import describe_rows, generator_of_references, notes_on_learning
@@ -93,6 +94,8 @@ class Evaluation:
         weights: Folder with weights of the networks that measure.
         audit: Parts of the audit, see [`audit_parts`].
         split_gap: A report of the same method on another split of the table, to which the difference is taken.
+        library: Among which pictures its part `library` looks, beside those that were learned from, see
+            [`further_pictures`].
     """
 
     model: str | os.PathLike
@@ -109,6 +112,7 @@ class Evaluation:
     weights: str | os.PathLike | None = None
     audit: Sequence[str] = ()
     split_gap: str | os.PathLike | None = None
+    library: str | os.PathLike | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -117,7 +121,12 @@ class Evaluation:
         SeededDrawing(DrawingSettings().changed(self.settings), self.seed, self.precision)
         self.protocol.check_names()
         chosen = check_rows(self.rows)
-        audit_parts(self.audit)
+        parts = [part.name for part in audit_parts(self.audit)]
+        if self.library is not None and "library" not in parts:
+            raise FmriModelsError(
+                f"The library {one_line(self.library)} is for a part of the audit that was not asked for; audit "
+                "`library`, too, or leave the library out."
+            )
         other = None if self.split_gap is None else OtherSplit.load(self.split_gap)
         table = TrialTable.open(self.data)
         check_log(table.path)
@@ -136,6 +145,7 @@ class Evaluation:
                 f"The training of {one_line(self.model)} trains its image generator, too, which would change the one "
                 "that is evaluated; evaluate without --refit-permuted."
             )
+        further = None if self.library is None else further_pictures(self.library, table)
         beside = None if self.reference is None else references_of(self.reference, table, records, self.unseen_session)
         tested = []
         untested: dict[str, list[int]] = {}
@@ -191,6 +201,7 @@ class Evaluation:
                     self.protocol.low_level_share,
                     samples=self._samples(pipeline, drawing),
                     extractors=self.protocol.extractors,
+                    library=further,
                 )
                 tested.append(self._drawn(of_subject, chosen))
         if not tested:
@@ -404,6 +415,7 @@ def evaluate(
     audit: Sequence[str] = (),
     samples: int | None = None,
     split_gap: str | os.PathLike | None = None,
+    library: str | os.PathLike | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -414,7 +426,7 @@ def evaluate(
         out: Folder for the report; other content of it stays.
         protocol: Name or protocol; `standard` if None.
         repetitions: `"average"` test repetitions, or score `"single"` trials; `"curve"` averages them, and draws the
-            reconstruction of 1, 2 and 3 averaged repetitions, too.
+            reconstruction of 1, 2, 3, 4, 8, 16 … averaged repetitions, too.
         settings: What is drawn with in the place of the pipeline's own settings: [`DrawingSettings`], or a mapping of
             what differs from the pipeline's.
         reference: Another pipeline to stand beside, or the folder of all folds' pipelines.
@@ -437,6 +449,8 @@ def evaluate(
         samples: How many pictures of each response are drawn, over which scores are a mean; None for the protocol's.
         split_gap: Report (or its folder) of the same method, protocol and subjects on another split of the table: how
             much better the method is there is measured, too.
+        library: Pictures among which the audit's part `library` looks, beside those that were learned from: a folder, a
+            zip file, a trial table, or `builtin:scenes` (10,000 of them; `builtin:scenes:NUMBER` any number).
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -460,5 +474,6 @@ def evaluate(
         weights,
         audit,
         split_gap,
+        library,
     )
     return evaluation.run(out)

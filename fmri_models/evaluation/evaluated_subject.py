@@ -27,6 +27,7 @@ from ..pipeline_fmri import FmriToImagePipeline
 from ..scenes import SceneFactors
 from ..training_record import TrainingRecord
 from .controls import LinearReferences, exchange_stimuli
+from .further_pictures import FurtherPictures
 from .held_out import HeldOut, held_out_trials
 from .learning import floor_of
 from .named_metrics import SMALLEST_NETWORK_PICTURE
@@ -63,7 +64,9 @@ class EvaluatedSubject:
         max_repetitions: How many repetitions of a stimulus are averaged at most, the first ones; None for all.
         samples: How many pictures are drawn of each response: the items are all responses, and then all of them again.
         extractors: Names of all networks that measure.
+        library: Pictures among which an audit looks for the nearest, beside those that were learned from.
         rows: Name ▶ those that were drawn so far.
+        rows_of_fewer: Number of averaged repetitions ▶ the row `brain` of so many, as far as it was drawn.
         doing: What is drawn now, for bars.
     """
 
@@ -83,7 +86,9 @@ class EvaluatedSubject:
     max_repetitions: int | None = None
     samples: int = 1
     extractors: Sequence[str] = ()
+    library: FurtherPictures | None = None
     rows: dict[str, RowData] = field(default_factory=dict)
+    rows_of_fewer: dict[int, RowData] = field(default_factory=dict)
     doing: str = ""
     _low_level: torch.Tensor | None = field(default=None, init=False)
 
@@ -127,7 +132,7 @@ class EvaluatedSubject:
 
     def averaging(self, repetitions: int) -> "EvaluatedSubject":
         """The same items, of at most so many repetitions each, with no row drawn."""
-        other = replace(self, max_repetitions=repetitions, rows={})
+        other = replace(self, max_repetitions=repetitions, rows={}, rows_of_fewer={})
         # What does not depend on how many are averaged is not made again.
         other.held_out, other.truth, other.gallery_embeds = self.held_out, self.truth, self.gallery_embeds
         return other
@@ -180,10 +185,11 @@ class EvaluatedSubject:
     @cached_property
     def different_pictures(self) -> int:
         """How many pictures were shown, however many ids each has."""
-        return len(set(self._pictures))
+        return len(set(self.pictures))
 
     @cached_property
-    def _pictures(self) -> list[str]:
+    def pictures(self) -> list[str]:
+        """N names of what was shown, equal for the very same picture, see [`picture_ids`]."""
         return picture_ids(self.stimulus_ids, self.truth).tolist()
 
     @cached_property
@@ -253,7 +259,7 @@ class EvaluatedSubject:
     @cached_property
     def exchanged_features(self) -> torch.Tensor:
         """(N, width) processed voxels that belong to another picture than the item's."""
-        return self.features[torch.from_numpy(exchange_stimuli(self._pictures, self.drawn_by.seed))]
+        return self.features[torch.from_numpy(exchange_stimuli(self.pictures, self.drawn_by.seed))]
 
     @cached_property
     def noise_free_features(self) -> torch.Tensor | None:
@@ -423,7 +429,7 @@ class EvaluatedSubject:
     def draw_reference(self) -> torch.Tensor:
         """Pictures (N, C, H, W) of the same trials as the other pipeline reads and draws them."""
         assert self.reference is not None
-        other = replace(self, pipeline=self.reference, rows={})
+        other = replace(self, pipeline=self.reference, rows={}, rows_of_fewer={})
         # Those that were held out from the evaluated one.
         other.held_out = self.held_out
         return other.draw(other.decode(other.pipeline.brain_model, other.features))

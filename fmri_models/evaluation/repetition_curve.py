@@ -11,14 +11,15 @@ import torch
 from .bootstrap import DRAWS
 from .report_figures import results
 from .row_data import RowData
+from .scores import Scores
 
 if TYPE_CHECKING:
     from .drawn_items import DrawnItems
     from .evaluated_subject import EvaluatedSubject
     from .protocols import Protocol
 
-# The Natural Scenes Dataset and most others show a test picture so often, or far more often.
-MOST_REPETITIONS = 3
+# The Natural Scenes Dataset and most others show a test picture so often; beyond, each point doubles the last one.
+EVERY_NUMBER_UP_TO = 3
 
 
 @dataclass
@@ -34,8 +35,31 @@ class SubjectCurve:
     rows: dict[int, RowData]
 
 
+@dataclass(frozen=True)
+class CurveScores:
+    """The scores of a curve, all of the same items.
+
+    Args:
+        kept: Positions of these items among all.
+        scores: Number of averaged repetitions ▶ the scores of the row `brain`.
+    """
+
+    kept: list[int]
+    scores: dict[int, Scores]
+
+
+def curve_numbers(most: int) -> list[int]:
+    """How many repetitions are averaged at the points of a curve: 1, 2, 3, then powers of two, and all there are."""
+    numbers = {*range(1, min(EVERY_NUMBER_UP_TO, most) + 1), most}
+    power = 4
+    while power < most:
+        numbers.add(power)
+        power *= 2
+    return sorted(numbers)
+
+
 def draw_curve(of: "EvaluatedSubject") -> SubjectCurve:
-    """Draws the row `brain` of 1, 2 and 3 averaged repetitions, as far as there are so many.
+    """Draws the row `brain` of fewer averaged repetitions, see [`curve_numbers`]; each number once for a subject.
 
     Args:
         of: A subject whose row `brain`, of all repetitions, is drawn.
@@ -43,14 +67,53 @@ def draw_curve(of: "EvaluatedSubject") -> SubjectCurve:
     counts = of.repetitions_of_items
     most = int(counts.max())
     rows = {}
-    for repetitions in range(1, min(MOST_REPETITIONS, most) + 1):
+    for repetitions in curve_numbers(most):
         if repetitions == most:
             rows[repetitions] = of.rows["brain"]
             continue
-        fewer = of.averaging(repetitions)
-        fewer.doing = f"Drawing {of.subject} of {repetitions} averaged repetition{'s' if repetitions > 1 else ''}"
-        rows[repetitions] = fewer.row(fewer.decoding)
+        if repetitions not in of.rows_of_fewer:
+            fewer = of.averaging(repetitions)
+            fewer.doing = f"Drawing {of.subject} of {repetitions} averaged repetition{'s' if repetitions > 1 else ''}"
+            of.rows_of_fewer[repetitions] = fewer.row(fewer.decoding)
+        rows[repetitions] = of.rows_of_fewer[repetitions]
     return SubjectCurve(counts, rows)
+
+
+def curve_scores(
+    curves: Sequence[SubjectCurve],
+    items: "DrawnItems",
+    protocol: "Protocol",
+    seed: int,
+    weights: str | PathLike | None = None,
+) -> CurveScores | None:
+    """The scores of every point of a curve.
+
+    Its items are those that have as many repetitions as at least half of all items have.
+
+    Args:
+        curves: Of each subject and fold, in the order of the items.
+        items: All that were drawn.
+        protocol: Which metrics.
+        seed: Of the scoring.
+        weights: Folder with weights of extractors, by which the other figures of the report are measured, too.
+
+    Returns:
+        None where no item has two repetitions, or fewer than two stimuli have.
+    """
+    counts = np.concatenate([each.repetitions for each in curves])
+    numbers = [n for n in curves[0].rows if all(n in each.rows for each in curves)]
+    possible = [n for n in numbers if n > 1 and 2 * (counts >= n).sum() >= len(counts)]
+    if not possible:
+        return None
+    kept = np.flatnonzero(counts >= possible[-1]).tolist()
+    if len({items.stimulus_ids[position] for position in kept}) < 2:
+        return None
+    found = {}
+    for repetitions in (n for n in numbers if n <= possible[-1]):
+        rows = [each.rows[repetitions] for each in curves]
+        of_all = items.with_rows({"brain": RowData(_joined(rows, "images"), _joined(rows, "retrieval_embeds"))})
+        found[repetitions] = of_all.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0, weights=weights)
+    return CurveScores(kept, found)
 
 
 def curve_content(
@@ -62,34 +125,21 @@ def curve_content(
 ) -> dict[str, Any]:
     """Scores over the number of averaged repetitions, all of the same stimuli.
 
-    These are the items that have as many repetitions as at least half of all items have, three at most.
-
     Args:
         curves: Of each subject and fold, in the order of the items.
         items: All that were drawn.
         protocol: Which metrics.
         seed: Of the bootstrap.
-        weights: Folder with weights of extractors, by which the other figures of the report are measured, too.
+        weights: As of [`curve_scores`].
 
     Returns:
-        `{"items", "left_out", "results": {"1": {metric: result}, …}}`; empty where no item has two repetitions, or
-        fewer than two stimuli have.
+        `{"items", "left_out", "results": {"1": {metric: result}, …}}`; empty where there is no curve.
     """
-    counts = np.concatenate([each.repetitions for each in curves])
-    possible = [n for n in range(2, MOST_REPETITIONS + 1) if 2 * (counts >= n).sum() >= len(counts)]
-    possible = [n for n in possible if all(n in each.rows for each in curves)]
-    if not possible:
+    curve = curve_scores(curves, items, protocol, seed, weights)
+    if curve is None:
         return {}
-    kept = np.flatnonzero(counts >= possible[-1]).tolist()
-    if len({items.stimulus_ids[position] for position in kept}) < 2:
-        return {}
-    found = {}
-    for repetitions in range(1, possible[-1] + 1):
-        rows = [each.rows[repetitions] for each in curves]
-        of_all = items.with_rows({"brain": RowData(_joined(rows, "images"), _joined(rows, "retrieval_embeds"))})
-        scores = of_all.at(kept, rows=["brain"]).scores(protocol, seed, permutations=0, weights=weights)
-        found[str(repetitions)] = results(scores, DRAWS, seed)["brain"]
-    return {"items": len(kept), "left_out": len(counts) - len(kept), "results": found}
+    found = {str(number): results(scores, DRAWS, seed)["brain"] for number, scores in curve.scores.items()}
+    return {"items": len(curve.kept), "left_out": len(items.stimulus_ids) - len(curve.kept), "results": found}
 
 
 def _joined(rows: Sequence[RowData], what: str) -> torch.Tensor | None:

@@ -9,13 +9,18 @@ from os import PathLike
 import numpy as np
 import torch
 
-from ..data.generator_pictures import prepare_pictures
+from .. import progress
+from ..data.generator_pictures import pictures_to_embed, prepare_pictures
 from ..data.table import TrialTable
-from ..data.targets import Target, cached_targets
+from ..data.targets import TARGET_SPACES, Target, cached_targets, cached_targets_of_pictures
 from ..generation.image_generator import ImageGenerator
 from .extractors import FeatureExtractor, load_extractor
+from .further_pictures import FurtherPictures
 
 _PICTURES_A_BATCH = 512
+_FURTHER_A_BATCH = 128
+# What is kept of a library on disk at most: 10⁵ pictures of 1,024 values are 0.4 GB, those of 257 tokens 100 GB.
+_KEPT_BYTES, _BYTES_A_VALUE = 4 * 2**30, 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,21 @@ class Nearness(ABC):
     def of_training(self, pictures: TrainingPictures) -> tuple[np.ndarray, Sequence[int]]:
         """(M, values) vectors, and the position of each training picture among them."""
 
+    @abstractmethod
+    def of_further(self, pictures: FurtherPictures, image_size: tuple[int, int, int]) -> Iterator[np.ndarray]:
+        """(n, values) vectors of pictures that are in no table, a batch after the other.
+
+        Args:
+            pictures: All of them.
+            image_size: Channels, height and width that the image generator draws.
+        """
+
+    def batches_of_training(self, pictures: TrainingPictures) -> Iterator[np.ndarray]:
+        """(n, values) vectors of stimuli, a batch after the other, in the order of their ids."""
+        values, positions = self.of_training(pictures)
+        for start in range(0, len(positions), _PICTURES_A_BATCH):
+            yield np.asarray(values[list(positions[start : start + _PICTURES_A_BATCH])], dtype=np.float32)
+
 
 @dataclass(frozen=True)
 class NearEmbeddings(Nearness):
@@ -105,6 +125,19 @@ class NearEmbeddings(Nearness):
         stimuli = pictures.table.stimuli
         return cached_targets(pictures.table, self.generator, self.target), stimuli.positions(pictures.ids)
 
+    def of_further(self, pictures: FurtherPictures, image_size: tuple[int, int, int]) -> Iterator[np.ndarray]:
+        space = getattr(self.generator, TARGET_SPACES[self.target])
+        if len(pictures) * space.size * _BYTES_A_VALUE <= _KEPT_BYTES:
+            values = cached_targets_of_pictures(pictures, self.generator, self.target)
+            yield from (values[start : start + _PICTURES_A_BATCH] for start in range(0, len(values), _PICTURES_A_BATCH))
+            return
+        for images in _batches(pictures):
+            if self.target == "image_embeds":
+                yield self.generator.embed_images(pictures_to_embed(images, self.generator)).flatten(1).float().numpy()
+            else:
+                prepared = prepare_pictures(images, self.generator.image_size)
+                yield self.generator.encode_images(prepared).flatten(1).float().numpy()
+
 
 @dataclass(frozen=True)
 class NearFeatures(Nearness):
@@ -129,9 +162,26 @@ class NearFeatures(Nearness):
         features = torch.cat([self._network(batch) for batch in pictures.batches()]).numpy()
         return features, range(len(features))
 
+    def of_further(self, pictures: FurtherPictures, image_size: tuple[int, int, int]) -> Iterator[np.ndarray]:
+        for images in _batches(pictures):
+            yield self._network(prepare_pictures(images, image_size)).numpy()
+
+    def batches_of_training(self, pictures: TrainingPictures) -> Iterator[np.ndarray]:
+        # A batch at a time, where no more than the nearest are asked for.
+        return (self._network(batch).numpy() for batch in pictures.batches())
+
     @cached_property
     def _network(self) -> FeatureExtractor:
         return load_extractor(self.extractor, self.weights)
+
+
+def _batches(pictures: FurtherPictures) -> Iterator[np.ndarray]:
+    """All of them, uint8 (n, H, W, C)."""
+    with progress.bar(name="Embedding the library", total=len(pictures), unit="picture") as done:
+        for start in range(0, len(pictures), _FURTHER_A_BATCH):
+            chosen = pictures.ids[start : start + _FURTHER_A_BATCH]
+            yield pictures.images(chosen)
+            done.update(len(chosen))
 
 
 def nearest_training_positions(

@@ -14,9 +14,11 @@ from ..plots import plotted
 from ..table import Table
 from .bottleneck import BOTTLENECK
 from .clusters import CLUSTERS
+from .library import LIBRARY
 from .overlap import OVERLAP
 from .part import AuditedItems, AuditPart
 from .regions import REGIONS
+from .repetitions import REPETITIONS
 from .span import SPAN
 
 __all__ = [
@@ -30,7 +32,7 @@ __all__ = [
     "audit_tables",
 ]
 
-_IN_ORDER: tuple[AuditPart, ...] = (OVERLAP, CLUSTERS, SPAN, BOTTLENECK, REGIONS)
+_IN_ORDER: tuple[AuditPart, ...] = (OVERLAP, CLUSTERS, SPAN, LIBRARY, REPETITIONS, BOTTLENECK, REGIONS)
 PARTS = {part.name: part for part in _IN_ORDER}
 """By name, in the order of reports."""
 AUDIT_SECTION = "Where the score comes from"
