@@ -79,7 +79,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--repetitions",
         choices=("average", "single", "curve"),
         default="average",
-        help="average test repetitions (default), score single trials, or average and draw 1, 2, 3, 4, 8 ... averaged, too",
+        help="average test repetitions (default), score single trials, or average and draw 1, 2, 3, 4, 8 ... averaged, "
+        "too",
     )
     parser.add_argument(
         "--permute-within",

@@ -100,7 +100,9 @@ def limit(
         return "scores still rise so steeply that the curve fits any limit"
     found, bounds = float(curve.back(value)), metric.bounds
     if not bounds[0] <= found <= bounds[1]:
-        return f"the curve would end at {found:.3f}, which no score can be: so near their limits scores follow another one"
+        return (
+            f"the curve would end at {found:.3f}, which no score can be: so near their limits scores follow another one"
+        )
     ends = sorted(curve.back(np.quantile(of_draws, [_TAIL, 1 - _TAIL])).tolist())
     factor = widening * _few_stimuli(stimuli)
     low, high = (found + (end - found) * factor for end in ends)
@@ -143,7 +145,9 @@ def _without_rise(points: np.ndarray, form: Form, widening: float, seed: int) ->
     if form == "attenuation":
         last = interval(points[-1], ids, DRAWS, seed, widening=widening)
         if last is None or (last.ci95[0] if last.ci95 is not None else last.value) <= 0:
-            return "the score of most repetitions is not beyond doubt above guessing, so that there is nothing to extend"
+            return (
+                "the score of most repetitions is not beyond doubt above guessing, so that there is nothing to extend"
+            )
     return None
 
 

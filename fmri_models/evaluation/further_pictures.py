@@ -1,4 +1,4 @@
-"""Pictures that nobody was shown, among which an audit looks for the nearest: a folder, a zip file, a table, or scenes."""
+"""Pictures of anybody's, among which an audit looks for the nearest: a folder, a zip file, a table, or scenes."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -132,7 +132,7 @@ class _OfTable(FurtherPictures):
         return (found[each] for each in names)
 
 
-def further_pictures(library: str | PathLike, table: TrialTable) -> FurtherPictures:
+def further_pictures(library: str | PathLike[str], table: TrialTable) -> FurtherPictures:
     """Opens what somebody gave as a library, and reads it once.
 
     Args:
@@ -149,7 +149,7 @@ def further_pictures(library: str | PathLike, table: TrialTable) -> FurtherPictu
     if name.startswith(BUILTIN_SCENES):
         found = _Scenes(name, _number_of_scenes(name), table, size)
     elif (Path(library) / TABLE_FILE).is_file():
-        found = _OfTable(name, TrialTable.open(library), size)
+        found = _OfTable(name, TrialTable.open(Path(library)), size)
     else:
         found = _Files(name, Path(library), size)
     found.look_at_all()

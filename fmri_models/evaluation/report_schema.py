@@ -74,7 +74,9 @@ class RepetitionCurve(_Content):
 
     items: Annotated[Whole, Field(ge=0)] = 0
     left_out: Annotated[Whole, Field(ge=0)] = 0
-    results: Annotated[dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], dict[Metric, Result | None]], Field()] = {}
+    results: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")], dict[Metric, Result | None]], Field()
+    ] = {}
 
 
 class Difference(_Content):

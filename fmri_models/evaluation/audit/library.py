@@ -392,6 +392,7 @@ class _Library(BaseModel):
 
 
 def tables(content: Content) -> list[Table]:
+    """What was found, what the reconstruction has above it, and the best that could be found."""
     return [_scores_table(content), _above_table(content), *_oracle_tables(content)]
 
 
@@ -480,6 +481,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def notes(content: Content) -> list[str]:
+    """Whether the generator adds anything, and what stands in the way of looking up."""
     found = content["results"]
     largest = list(content["sizes"])[-1]
     row = f"{_LIBRARY}{largest}"
@@ -510,13 +512,14 @@ def _verdict(above: Sequence[Any], below: Sequence[Any], open_: Sequence[Any]) -
         )
     if all(metric.rewards_blur for metric in above):
         return (
-            f"the reconstruction is better beyond doubt only where blur is rewarded ({labels(above)}){_rest(below, open_)} "
-            f"{each}: any smooth picture beats a real one there, so that this shows no detail that was read."
+            f"the reconstruction is better beyond doubt only where blur is rewarded ({labels(above)})"
+            f"{_rest(below, open_)} {each}: any smooth picture beats a real one there, so that this shows no "
+            "detail that was read."
         )
     return (
-        f"the reconstruction is better beyond doubt in {labels(above)}{_rest(below, open_)} {each}. That much is not had "
-        "by naming a picture that exists, as far as these metrics see; PixCorr, SSIM and MSE favour smooth pictures over "
-        "real ones whatever was read."
+        f"the reconstruction is better beyond doubt in {labels(above)}{_rest(below, open_)} {each}. That much is not "
+        "had by naming a picture that exists, as far as these metrics see; pixel metrics favour smooth pictures over real "
+        "ones whatever was read."
     )
 
 

@@ -1,4 +1,4 @@
-"""The noise ceiling in picture space: do repetitions of a stimulus give the same reconstruction, and what would more give?
+"""The noise ceiling in picture space: do repetitions give the same reconstruction, and what would more of them give?
 
 Each repetition is decoded and drawn for itself. Two reconstructions can agree for three reasons: what was shown, noise
 that the generator started from, and pictures that it draws of anything. So agreement is compared with that of
@@ -76,8 +76,8 @@ class SubjectRepetitions:
         gallery_embeds: (N, …) embeddings of it; None without retrieval.
         curve: The row `brain` of averaged repetitions.
         alone: Of the first, second … repetition of each; of a stimulus with fewer, that of its last one.
-        exchanged: Of the second repetition of another stimulus, from the item's own noise; None where nothing is random,
-            and with one picture alone.
+        exchanged: Of the second repetition of another stimulus, from the item's own noise; None where nothing is
+            random, and with one picture alone.
         partners: (exchanges, N) which other stimuli items are compared with, and first of all whose `exchanged` is;
             none with one picture alone.
         other_noise: Of the second repetition from other noise; None where nothing is random.
@@ -418,6 +418,7 @@ class _Repetitions(BaseModel):
 
 
 def tables(content: Content) -> list[Table]:
+    """The curve with its end, and the agreement of repetitions."""
     return [_curve_table(content), _agreement_table(content)]
 
 
@@ -428,7 +429,9 @@ def _curve_table(content: Content) -> Table:
     for metric in measured(content["single"]):
         cells = [value(content["single"][metric.name]), *(value(each.get(metric.name)) for each in curve.values())]
         cells.append(_limit_cell(limits.get(metric.name)))
-        lines.append([with_direction(metric), *cells, *([] if noise_free is None else [value(noise_free.get(metric.name))])])
+        lines.append(
+            [with_direction(metric), *cells, *([] if noise_free is None else [value(noise_free.get(metric.name))])]
+        )
     if noise_free is not None:
         header.append("without noise (simulated)")
     left_out = f" {content['left_out']} others have fewer repetitions." if content["left_out"] else ""
@@ -495,6 +498,7 @@ def _on_noise(content: Content) -> str:
 
 
 def notes(content: Content) -> list[str]:
+    """Whether repetitions agree, what the generator scatters, and where the curve ends."""
     found = [_on_agreement(content)]
     if content["random"] and OTHER in content["above_floor"]:
         found.append(_on_generator(content))
@@ -523,7 +527,9 @@ def _on_agreement(content: Content) -> str:
             "what the pictures show is not what was repeatable in the responses, as far as so many stimuli can tell."
         )
     verdict = f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics"
-    return f"{verdict}, each looked at for itself: what was shown moves the pictures reproducibly, which is not yet right."
+    return (
+        f"{verdict}, each looked at for itself: what was shown moves the pictures reproducibly, which is not yet right."
+    )
 
 
 def _on_generator(content: Content) -> str:
@@ -583,7 +589,13 @@ def plot(content: Content, axes: "Axes") -> None:
         axes.plot(np.log2(fine), curve, "--", color=COLOURS[4], label="fitted curve")
         low, high = error_bar(found)
         axes.errorbar(
-            [end], [found["value"]], yerr=[[low], [high]], fmt="o", mfc="none", color=COLOURS[4], label="its end, not measured"
+            [end],
+            [found["value"]],
+            yerr=[[low], [high]],
+            fmt="o",
+            mfc="none",
+            color=COLOURS[4],
+            label="its end, not measured",
         )
     noise_free = (content.get("noise_free") or {}).get(metric.name)
     if noise_free is not None:
