@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from .bootstrap import CONFIDENCE, DRAWS, FEWEST_STIMULI, interval
+from .bootstrap import CONFIDENCE, DRAWS, FEWEST_STIMULI, TIE_MARGIN, interval
 from .named_metrics import Metric
 
 Form = Literal["attenuation", "noise"]
@@ -140,7 +140,8 @@ def _without_rise(points: np.ndarray, form: Form, widening: float, seed: int) ->
     ids = [str(number) for number in range(points.shape[1])]
     better = points[-1] - points[0] if form == "attenuation" else points[0] - points[-1]
     gain = interval(better, ids, DRAWS, seed, widening=widening)
-    if gain is not None and gain.ci95 is not None and gain.ci95[1] < 0:
+    # Without an interval it is the same for all stimuli.
+    if gain is not None and (gain.value if gain.ci95 is None else gain.ci95[1]) < -TIE_MARGIN:
         return "scores fall as repetitions are averaged, which no noise explains"
     if form == "attenuation":
         last = interval(points[-1], ids, DRAWS, seed, widening=widening)

@@ -402,7 +402,7 @@ def _scores_table(content: Content) -> Table:
     header = ["metric", "from brain", "at random", *(f"nearest of {_size(content, size)}" for size in sizes)]
     lines = [
         [with_direction(metric), *(value(found[row].get(metric.name)) for row in rows)]
-        for metric in measured(found["brain"])
+        for metric in measured(found[_RANDOM])
     ]
     caption = (
         f"{_of_what(content)} The picture nearest to {content['compared_by']} (cosine) is scored as if it were the "
@@ -420,7 +420,7 @@ def _above_table(content: Content) -> Table:
     header = ["metric", *(_column(content, row) for row in rows)]
     lines = [
         [metric.label, *(difference(above[row].get(metric.name)) for row in rows)]
-        for metric in measured(content["results"]["brain"])
+        for metric in measured(content["results"][_RANDOM])
     ]
     caption = (
         "What the generator adds: paired difference of the brain row and the looked-up pictures, on the same items; "
@@ -491,8 +491,8 @@ def notes(content: Content) -> list[str]:
         return []
     size = _size(content, largest)
     sentences = [f"Against the nearest of {size} library pictures, {_verdict(above, below, open_)}"]
-    metric = first_metric(found["brain"])
-    if metric is not None and found[row].get(metric.name) is not None:
+    metric = first_metric(found[row])
+    if metric is not None:
         sentences.append(_in_figures(content, metric.name, metric.label, row, largest))
     return [f"Library: {sentence}" for sentence in sentences]
 
@@ -549,8 +549,8 @@ def _in_figures(content: Content, metric: str, label: str, row: str, largest: st
 def plot(content: Content, axes: "Axes") -> None:
     """The first metric against the size of the library."""
     found, sizes = content["results"], content["sizes"]
-    metric = first_metric(found["brain"])
-    if metric is None:
+    metric = first_metric(found[_RANDOM])
+    if metric is None or found["brain"].get(metric.name) is None:
         return
     places = [sum(each) / 2 for each in sizes.values()]
     for prefix, colour, label in (
@@ -570,7 +570,7 @@ def plot(content: Content, axes: "Axes") -> None:
         if figure is not None:
             axes.axhline(figure["value"], color=colour, linestyle="--", label=label)
     brain = found["brain"][metric.name]
-    if brain is not None and brain.get("ci95") is not None:
+    if brain.get("ci95") is not None:
         axes.axhspan(*brain["ci95"], color=COLOURS[0], alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.set_xlabel("pictures in the library")

@@ -31,7 +31,7 @@ from ..row_data import RowData
 from ..scores import Scores
 from ..seeded_drawing import SAMPLE_STRIDE
 from ..table import Table
-from .figures import by_verdict, difference, error_bar, first_metric, labels, measured, value, with_direction
+from .figures import by_verdict, difference, error_bar, first_metric, measured, value, with_direction
 from .part import AuditedItems, AuditPart, Content
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..evaluated_subject import EvaluatedSubject
 
 MOST_DRAWN_ALONE = EVERY_NUMBER_UP_TO
-"""Repetitions that are drawn for themselves, the first ones; each pair of them is compared."""
+"""Repetitions that are drawn for themselves, the first ones; the second is compared with each of the others."""
 # With how many other stimuli each is compared, where that takes no further pictures.
 _EXCHANGES = 8
 
@@ -247,25 +247,24 @@ class _Scored:
         self._units = next(iter(curve.scores.values())).pictures
 
     def agreements(self) -> dict[str, Scores]:
-        """How alike reconstructions are: the one takes the place of the true picture, the other is scored."""
-        first = self._pictures([each.alone[0] for each in self._subjects])
-        assert first is not None
-        ones = {str(number): self._alone(number) for number in range(1, self.alone)}
-        again = self._pictures([each.other_noise for each in self._subjects])
+        """How alike reconstructions are: the one takes the place of the true picture, the other is scored.
+
+        The second repetition is scored beside the others, however it was drawn, so that all these figures are of the
+        same pairs of repetitions.
+        """
+        same, again = self._alone(1), self._pictures([each.other_noise for each in self._subjects])
         is_random = again is not None
         others = self._of_partners(is_random)
-        rows = {SAME_FLOOR: self._pictures([each.exchanged for each in self._subjects]), OTHER: again}
-        with_first = self._compared(first, ones | rows | others)
-        pairs = [with_first[name] for name in ones]
-        found = {name: with_first[name] for name in rows if name in with_first}
+        rows = {SAME: same, SAME_FLOOR: self._pictures([each.exchanged for each in self._subjects]), OTHER: again}
+        compared = [
+            self._compared(self._alone(number), rows | others) for number in range(self.alone) if number != 1
+        ]
+        found = {name: _mean([each[name] for each in compared]) for name in rows if name in compared[0]}
         if others:
-            found[OTHER_FLOOR if is_random else SAME_FLOOR] = _mean([with_first[name] for name in others])
-        for number in range(1, self.alone - 1):
-            later = {str(other): self._alone(other) for other in range(number + 1, self.alone)}
-            pairs += self._compared(self._alone(number), later).values()
-        found[SAME] = _mean(pairs)
+            several = [each[name] for each in compared for name in others]
+            found[OTHER_FLOOR if is_random else SAME_FLOOR] = _mean(several)
         if is_random:
-            found |= self._compared(self._alone(1), {AGAIN: again})
+            found |= self._compared(same, {AGAIN: again})
         return {name: found[name] for name in _AGREEMENTS if name in found}
 
     def above_floors(self, agreements: Mapping[str, Scores]) -> dict[str, Any]:
@@ -481,9 +480,10 @@ def _agreement_table(content: Content) -> Table:
             if name in _FLOOR_OF.values() and _agreement_of(name) in above:
                 line.append(difference(above[_agreement_of(name)].get(metric.name)))
         lines.append(line)
+    pairs = "the second with the first" + (" and with the third" if content["drawn_alone"] > 2 else "")
     caption = (
         "How alike reconstructions are: the one takes the place of the shown picture, the other is scored as ever. Two "
-        "repetitions of one stimulus, each decoded for itself, beside a repetition of one stimulus and one of another, "
+        f"repetitions of one stimulus ({pairs}), each decoded for itself, beside a repetition of one stimulus and one of another, "
         f"drawn alike; positive differences mean that repetitions are more alike. {_on_noise(content)}"
     )
     return Table("Repetitions: do their reconstructions agree?", caption, header, lines)
@@ -565,7 +565,7 @@ def _on_limits(content: Content) -> str:
             text += f" Simulated responses without noise score {value(truth)}."
     refused = [each for each in measured({name: {} for name in limits}) if limits[each.name].get("value") is None]
     others = [each for each in refused if each.name != metric.name]
-    return text + (f" No limit could be told of {labels(others)}." if others else "")
+    return text + (f" No limit could be told of {len(others)} of {len(limits) - 1} other metrics." if others else "")
 
 
 def plot(content: Content, axes: "Axes") -> None:
