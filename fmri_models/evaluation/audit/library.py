@@ -558,7 +558,9 @@ def plot(content: Content, axes: "Axes") -> None:
         (_ORACLE, COLOURS[2], "nearest to what was shown"),
     ):
         figures = [found[f"{prefix}{size}"].get(metric.name) for size in sizes]
-        known = [(place, figure) for place, figure in zip(places, figures, strict=True) if figure is not None]
+        # Beside each other, where bars would hide each other.
+        shift = 1.04 if prefix == _ORACLE else 1.0
+        known = [(place * shift, figure) for place, figure in zip(places, figures, strict=True) if figure is not None]
         if known:
             bars = np.array([error_bar(figure) for _, figure in known]).T
             axes.errorbar(
@@ -573,6 +575,8 @@ def plot(content: Content, axes: "Axes") -> None:
     if brain.get("ci95") is not None:
         axes.axhspan(*brain["ci95"], color=COLOURS[0], alpha=0.15, linewidth=0)
     axes.set_xscale("log")
+    axes.set_xticks(places, [_size(content, size).removeprefix("all ") for size in sizes])
+    axes.minorticks_off()
     axes.set_xlabel("pictures in the library")
     axes.set_ylabel(with_direction(metric))
     axes.legend()

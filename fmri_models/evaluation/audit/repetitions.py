@@ -603,7 +603,7 @@ def plot(content: Content, axes: "Axes") -> None:
     axes.set_xticks([*places, end], [*map(str, numbers), "∞"])
     axes.set_xlabel("averaged repetitions")
     axes.set_ylabel(with_direction(metric))
-    axes.legend()
+    axes.legend(loc="lower right" if metric.higher_is_better else "upper right")
 
 
 REPETITIONS = AuditPart(
