@@ -11,7 +11,7 @@ PIXCORR, MSE = get_metric("pixcorr"), get_metric("mse")
 
 
 def decoded(seed, stimuli=40, noise=2.0, numbers=NUMBERS, size=100, signal=0.6):
-    """What a linear decoder makes of averaged noisy responses: scores by number (numbers, stimuli), and without noise."""
+    """The truth, and what a linear decoder makes of responses without noise and of averaged noisy ones."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(stimuli, size))
     clean = signal * truth + 0.5 * rng.normal(size=truth.shape)

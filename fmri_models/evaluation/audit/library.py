@@ -226,7 +226,10 @@ class _Search:
                 picked = [self._first_that_is_no_copy(each) for each in found]
             if not self._finds_copies(np.unique(np.concatenate([each.ravel() for each in picked]))):
                 break
-        rows = {_RANDOM: self._at_random()}
+        at_random = self._at_random()
+        if at_random is None:
+            return None
+        rows = {_RANDOM: at_random}
         for prefix, positions in zip((_LIBRARY, _ORACLE), picked, strict=True):
             rows |= {f"{prefix}{name}": of_size for name, of_size in zip(sizes, positions, strict=True)}
         return rows
@@ -261,11 +264,17 @@ class _Search:
         self._near |= copies
         return bool(copies)
 
-    def _at_random(self) -> np.ndarray:
-        left = [position for position in np.flatnonzero(self._ranks >= 0).tolist() if position not in self._near]
-        # Another one than orders the pictures.
+    def _at_random(self) -> np.ndarray | None:
+        """(N,) positions of pictures that have nothing to do with the items; None where no picture is left."""
+        # Another order than that of the sizes.
         generator = np.random.default_rng([self._of.drawn_by.seed, 1])
-        return generator.choice(np.asarray(left), size=len(self._of))
+        while True:
+            left = [position for position in np.flatnonzero(self._ranks >= 0).tolist() if position not in self._near]
+            if not left:
+                return None
+            chosen = generator.choice(np.asarray(left), size=len(self._of))
+            if not self._finds_copies(np.unique(chosen)):
+                return chosen
 
 
 class _Compared:
@@ -518,8 +527,8 @@ def _verdict(above: Sequence[Any], below: Sequence[Any], open_: Sequence[Any]) -
         )
     return (
         f"the reconstruction is better beyond doubt in {labels(above)}{_rest(below, open_)} {each}. That much is not "
-        "had by naming a picture that exists, as far as these metrics see; pixel metrics favour smooth pictures over real "
-        "ones whatever was read."
+        "had by naming a picture that exists, as far as these metrics see; pixel metrics favour smooth pictures over "
+        "real ones whatever was read."
     )
 
 

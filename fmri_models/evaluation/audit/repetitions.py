@@ -256,9 +256,7 @@ class _Scored:
         is_random = again is not None
         others = self._of_partners(is_random)
         rows = {SAME: same, SAME_FLOOR: self._pictures([each.exchanged for each in self._subjects]), OTHER: again}
-        compared = [
-            self._compared(self._alone(number), rows | others) for number in range(self.alone) if number != 1
-        ]
+        compared = [self._compared(self._alone(number), rows | others) for number in range(self.alone) if number != 1]
         found = {name: _mean([each[name] for each in compared]) for name in rows if name in compared[0]}
         if others:
             several = [each[name] for each in compared for name in others]
@@ -483,8 +481,8 @@ def _agreement_table(content: Content) -> Table:
     pairs = "the second with the first" + (" and with the third" if content["drawn_alone"] > 2 else "")
     caption = (
         "How alike reconstructions are: the one takes the place of the shown picture, the other is scored as ever. Two "
-        f"repetitions of one stimulus ({pairs}), each decoded for itself, beside a repetition of one stimulus and one of another, "
-        f"drawn alike; positive differences mean that repetitions are more alike. {_on_noise(content)}"
+        f"repetitions of one stimulus ({pairs}), each decoded for itself, beside a repetition of one stimulus and "
+        f"one of another, drawn alike; positive differences mean that repetitions are more alike. {_on_noise(content)}"
     )
     return Table("Repetitions: do their reconstructions agree?", caption, header, lines)
 
