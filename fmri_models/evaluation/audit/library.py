@@ -406,9 +406,11 @@ def tables(content: Content) -> list[Table]:
 
 
 def _scores_table(content: Content) -> Table:
-    found, sizes = content["results"], content["sizes"]
-    rows = ["brain", _RANDOM, *(f"{_LIBRARY}{size}" for size in sizes)]
-    header = ["metric", "from brain", "at random", *(f"nearest of {_size(content, size)}" for size in sizes)]
+    found = content["results"]
+    # The largest first, which says most, and stands where narrow pages show it.
+    looked_up = [*reversed([f"{_LIBRARY}{size}" for size in content["sizes"]]), _RANDOM]
+    rows = ["brain", *looked_up]
+    header = ["metric", "from brain", *(_column(content, row) for row in looked_up)]
     lines = [
         [with_direction(metric), *(value(found[row].get(metric.name)) for row in rows)]
         for metric in measured(found[_RANDOM])
@@ -423,8 +425,8 @@ def _scores_table(content: Content) -> Table:
 
 
 def _above_table(content: Content) -> Table:
-    above, sizes = content["brain_above"], content["sizes"]
-    rows = [_RANDOM, *(f"{_LIBRARY}{size}" for size in sizes)]
+    above = content["brain_above"]
+    rows = [*reversed([f"{_LIBRARY}{size}" for size in content["sizes"]]), _RANDOM]
     rows = [row for row in rows if row in above]
     header = ["metric", *(_column(content, row) for row in rows)]
     lines = [
@@ -440,21 +442,22 @@ def _above_table(content: Content) -> Table:
 
 def _oracle_tables(content: Content) -> Iterator[Table]:
     found, above = content["results"], content["ceiling_above"]
-    oracles = [f"{_ORACLE}{size}" for size in content["sizes"]]
-    header = ["metric", *(f"nearest of {_size(content, size)}" for size in content["sizes"])]
-    last = oracles[-1]
+    sizes = list(reversed(content["sizes"]))
+    largest, *smaller = (f"{_ORACLE}{size}" for size in sizes)
+    header = ["metric", *(f"nearest of {_size(content, size)}" for size in sizes)]
     if "ceiling" in found:
-        header += ["ceiling", "ceiling − nearest of all"]
+        header[2:2] = ["ceiling", "difference"]
     lines = []
-    for metric in measured(found[last]):
-        line = [with_direction(metric), *(value(found[row].get(metric.name)) for row in oracles)]
+    for metric in measured(found[largest]):
+        line = [with_direction(metric), value(found[largest].get(metric.name))]
         if "ceiling" in found:
-            line += [value(found["ceiling"].get(metric.name)), difference(above.get(last, {}).get(metric.name))]
-        lines.append(line)
+            line += [value(found["ceiling"].get(metric.name)), difference(above.get(largest, {}).get(metric.name))]
+        lines.append([*line, *(value(found[row].get(metric.name)) for row in smaller)])
     caption = (
         "Made from the test pictures, so no result: the library's picture nearest to what was shown, by the same "
         "embedding. A perfect decoder would look this one up; that another picture would score more in a single "
-        "metric is possible. The ceiling is what the generator draws of the true embedding."
+        "metric is possible. The ceiling is what the generator draws of the true embedding, and "
+        "the difference what it adds to that picture."
     )
     yield Table("Library: the best that could be looked up", caption, header, lines)
 

@@ -421,22 +421,22 @@ def tables(content: Content) -> list[Table]:
 
 def _curve_table(content: Content) -> Table:
     curve, limits, noise_free = content["curve"], content["limits"], content.get("noise_free")
-    header = ["metric", "one trial", *_averaged(curve), "infinitely many (fitted)"]
+    *fewer, most = curve
+    header = ["metric", "one trial", f"mean of {most}", "infinitely many (fitted)"]
+    header += [] if noise_free is None else ["without noise (simulated)"]
+    header += [f"mean of {number}" if number != "1" else "the first" for number in fewer]
     lines = []
     for metric in measured(content["single"]):
-        cells = [value(content["single"][metric.name]), *(value(each.get(metric.name)) for each in curve.values())]
-        cells.append(_limit_cell(limits.get(metric.name)))
-        lines.append(
-            [with_direction(metric), *cells, *([] if noise_free is None else [value(noise_free.get(metric.name))])]
-        )
-    if noise_free is not None:
-        header.append("without noise (simulated)")
+        line = [with_direction(metric), value(content["single"][metric.name]), value(curve[most].get(metric.name))]
+        line.append(_limit_cell(limits.get(metric.name)))
+        line += [] if noise_free is None else [value(noise_free.get(metric.name))]
+        lines.append([*line, *(value(curve[number].get(metric.name)) for number in fewer)])
     left_out = f" {content['left_out']} others have fewer repetitions." if content["left_out"] else ""
     caption = (
         f"What the brain row scores with so many repetitions of a stimulus averaged before the model sees them, the "
         f"first ones, on the same {content['items']} items.{left_out} One trial: the first {content['drawn_alone']} "
-        "repetitions, each drawn for itself, mean of their scores. The last one is not measured: it is where a curve "
-        "through the measured points ends, s∞ √(n / (n + k)) above chance for correlations and shares, s∞ + a / n for "
+        "repetitions, each drawn for itself, mean of their scores. What is marked ≈ is not measured: it is where a "
+        "curve through the measured points ends, s∞ √(n / (n + k)) above chance for correlations and shares, s∞ + a / n for "
         "errors, with an interval over stimuli. For a correlation or a mean squared error of a linear decoder these "
         "curves are what noise does; for all else they describe the points, and the end is a guess. A dash: no curve "
         "is told by the points."
@@ -444,10 +444,6 @@ def _curve_table(content: Content) -> Table:
     if noise_free is not None:
         caption += " Without noise: measured on the simulator's responses that have none, which checks the fit."
     return Table("Repetitions: scores against averaged repetitions", caption, header, lines)
-
-
-def _averaged(curve: Mapping[str, Any]) -> list[str]:
-    return [f"mean of {number}" if number != "1" else "the first" for number in curve]
 
 
 def _limit_cell(found: Mapping[str, Any] | None) -> str:
