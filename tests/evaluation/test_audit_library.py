@@ -19,6 +19,7 @@ from fmri_models.evaluation.nearest_pictures import most_similar, unit_vectors
 from fmri_models.scenes import scene, stimulus_id
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.evaluation.damaged_audit import check_damaged
 from tests.small_table import PARTS, write_kfold, write_small_table
 
 TEST = PARTS["test"]
@@ -282,6 +283,11 @@ def test_files_have_no_library(tmp_path, capsys):
     command = ["evaluate", "--images", tmp_path, "--truth", tmp_path, "--out", tmp_path / "out", "--library", "x"]
     assert main([*map(str, command)]) == 2
     assert "--library has no effect" in capsys.readouterr().err
+
+
+def test_damaged_files_are_refused_or_shown(alone):
+    shown, refused = check_damaged("library", alone[1])
+    assert shown > 5 and refused > 20
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fmri_models.evaluation.repetition_curve import SubjectCurve, curve_numbers
 from fmri_models.evaluation.row_data import RowData
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.evaluation.damaged_audit import check_damaged
 from tests.evaluation.toy_report import smooth_pictures
 from tests.small_table import write_small_table
 
@@ -209,6 +210,16 @@ def test_one_test_picture_tells_no_agreement():
     found = REPETITIONS.content(audited)
     assert found["above_floor"] == {} and "one test picture alone" in REPETITIONS.notes(found)[0]
     REPETITIONS.tables(found)
+
+
+def test_damaged_files_are_refused_or_shown(report):
+    def draw(stimulus, repetition, noise):
+        return (noise_of(stimulus) + noise_of(repetition) + noise_of(noise)) / 3
+
+    random = planted(draw)
+    for content in (report.audit["repetitions"], REPETITIONS.content(random)):
+        shown, refused = check_damaged("repetitions", content)
+        assert shown > 5 and refused > 20
 
 
 @pytest.mark.parametrize(

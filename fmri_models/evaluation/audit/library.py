@@ -441,7 +441,7 @@ def _above_table(content: Content) -> Table:
 
 
 def _oracle_tables(content: Content) -> Iterator[Table]:
-    found, above = content["results"], content["ceiling_above"]
+    found, above = content["results"], content.get("ceiling_above", {})
     sizes = list(reversed(content["sizes"]))
     largest, *smaller = (f"{_ORACLE}{size}" for size in sizes)
     header = ["metric", *(f"nearest of {_size(content, size)}" for size in sizes)]
@@ -476,7 +476,7 @@ def _of_what(content: Content) -> str:
     subjects = content["subjects"]
     training = _range([each["training"] for each in subjects])
     text = f"A library of {training} training pictures"
-    if content["further"] is not None:
+    if content.get("further") is not None:
         others = _range([each["pictures"] - each["training"] for each in subjects])
         text += f" and {others} of {content['further']}"
     of_each = " for each subject and fold" if len(subjects) > 1 else ""
@@ -544,7 +544,7 @@ def _rest(below: Sequence[Any], open_: Sequence[Any]) -> str:
 def _in_figures(content: Content, metric: str, label: str, row: str, largest: str) -> str:
     found = content["results"]
     text = (
-        f"{label} is {value(found['brain'][metric])} from brain, {value(found[row][metric])} looked up in "
+        f"{label} is {value(found['brain'].get(metric))} from brain, {value(found[row][metric])} looked up in "
         f"{_size(content, largest)}, {value(found[_RANDOM].get(metric))} at random"
     )
     smallest = next(iter(content["sizes"]))

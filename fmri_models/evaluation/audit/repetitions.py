@@ -372,16 +372,16 @@ class _Limit(BaseModel):
     value: Number | None = None
     ci95: Bounds | None = None
     form: Literal["attenuation", "noise"] | None = None
-    noise: Annotated[Number, Field(ge=0)] = 0.0
-    residual: Annotated[Number, Field(ge=0)] = 0.0
+    noise: Annotated[Number, Field(ge=0)] | None = None
+    residual: Annotated[Number, Field(ge=0)] | None = None
     stimuli: Count | None = None
     chance: Number | None = None
 
     @model_validator(mode="after")
     def _either(self) -> "_Limit":
-        limited = (self.value, self.ci95, self.form, self.stimuli)
+        limited = (self.value, self.ci95, self.form, self.noise, self.residual, self.stimuli)
         if (self.refused is None) == any(each is None for each in limited):
-            raise ValueError("refused, or value, ci95, form and stimuli")
+            raise ValueError("refused, or value, ci95, form, noise, residual and stimuli")
         return self
 
 
@@ -408,6 +408,9 @@ class _Repetitions(BaseModel):
     def _has_what_is_shown(self) -> "_Repetitions":
         if SAME not in self.agreement or list(map(int, self.curve)) != sorted(map(int, self.curve)):
             raise ValueError(f"an agreement {SAME!r}, and a curve in ascending order")
+        compared = {each for name in self.above_floor for each in (name, _FLOOR_OF[name])}
+        if missing := compared - set(self.agreement):
+            raise ValueError(f"the agreement {min(missing)!r} of a difference")
         return self
 
 
@@ -436,10 +439,10 @@ def _curve_table(content: Content) -> Table:
         f"What the brain row scores with so many repetitions of a stimulus averaged before the model sees them, the "
         f"first ones, on the same {content['items']} items.{left_out} One trial: the first {content['drawn_alone']} "
         "repetitions, each drawn for itself, mean of their scores. What is marked ≈ is not measured: it is where a "
-        "curve through the measured points ends, s∞ √(n / (n + k)) above chance for correlations and shares, s∞ + a / n for "
-        "errors, with an interval over stimuli. For a correlation or a mean squared error of a linear decoder these "
-        "curves are what noise does; for all else they describe the points, and the end is a guess. A dash: no curve "
-        "is told by the points."
+        "curve through the measured points ends, s∞ √(n / (n + k)) above chance for correlations and shares, s∞ + a / "
+        "n for errors, with an interval over stimuli. For a correlation or a mean squared error of a linear decoder "
+        "these curves are what noise does; for all else they describe the points, and the end is a guess. A dash: no "
+        "curve is told by the points."
     )
     if noise_free is not None:
         caption += " Without noise: measured on the simulator's responses that have none, which checks the fit."
@@ -568,7 +571,9 @@ def plot(content: Content, axes: "Axes") -> None:
     if metric is None:
         return
     numbers = np.array([int(number) for number in content["curve"]])
-    figures = [each[metric.name] for each in content["curve"].values()]
+    figures = [each.get(metric.name) for each in content["curve"].values()]
+    if any(figure is None for figure in figures):
+        return
     places = np.log2(numbers)
     end = places[-1] + 1.2
     bars = np.array([error_bar(each) for each in figures]).T
