@@ -198,7 +198,7 @@ _PROTOCOL_FIELDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     ),
     "blend": ("mixed into reconstructions before scoring", _choice(none="nothing")),
     "low_level_share": ("share of the low-level picture in that", lambda share: f"{100 * share:g} %"),
-    "candidates": ("pictures drawn of each response", _or("as the pipeline has it")),
+    "candidates": ("candidates of each picture", _or("as the pipeline has it")),
     "selection": (
         "taken of these",
         lambda value: _or("as the pipeline has it")(_choice(brain="the one most like what was decoded")(value or "")),

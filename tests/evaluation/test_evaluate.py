@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_no_half_of_a_report(workplace, tmp_path, monkeypatch
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fmri_models.evaluation.report_folder.to_html", full)
+    monkeypatch.setattr("fmri_models.evaluation.report_folder.save_items", full)
     with pytest.raises(FmriModelsError, match="disk is full"):
         evaluate(workplace / "model", workplace / "data", tmp_path / "r", "small_pictures")
     assert list(tmp_path.iterdir()) == []

@@ -139,7 +139,7 @@ def test_the_share_of_the_low_level_picture_is_mixed_in(workplace, tmp_path, mon
     before, after, low = (pictures(*each) for each in (("brain", plain), ("brain", mixed), ("brain_low_level", mixed)))
     for stimulus, picture in after.items():
         assert np.abs(picture - (0.75 * before[stimulus] + 0.25 * low[stimulus])).max() <= 1
-    assert "mixed before scoring: .25 low level" in (mixed / "report.md").read_text()
+    assert "mixed into reconstructions before scoring: .25 low level" in (mixed / "report.md").read_text()
     assert "deviations" not in report.protocol
 
 
@@ -186,7 +186,7 @@ def test_a_model_that_learned_from_what_was_seen_is_tested_on_what_was_imagined(
     name = with_protocol(monkeypatch, measured_trials="imagined")
     report = evaluate(imagery / "imagery", imagery / "data", tmp_path / "out", name, rows=ONLY_BRAIN)
     assert report.data["test_stimuli"] == 6 and "deviations" not in report.protocol
-    assert "- trials: those of pictures that were imagined" in (tmp_path / "out" / "report.md").read_text()
+    assert "measured trials: those of pictures that were imagined" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_table_without_imagery_is_no_test_of_it(workplace, tmp_path, capsys):

@@ -70,7 +70,7 @@ def test_there_is_a_name_for_every_family():
 
 def test_a_family_reads_its_parameters_from_the_name():
     assert get_metric("n_way_50_top1").needs == get_metric("n_way_50_top1_vit_h14").needs
-    assert get_metric("n_way_50_top1").chance == 1 / 50 and "vit_h14" in get_metric("n_way_50_top1").label
+    assert get_metric("n_way_50_top1").chance == 1 / 50 and "ViT-H/14" in get_metric("n_way_50_top1").label
     assert get_metric("fid_2048").needs.extractors == ("inception_fid2048",)
     assert get_metric("two_way_a_b_same_background").needs.extractors == ("a_b",)
     assert get_metric("two_way_a_b").needs.extractors == ("a_b",)

@@ -58,7 +58,7 @@ def test_the_recipes_settings_are_the_pipelines_and_the_reports(workplace):
     assert FmriToImagePipeline.from_pretrained(workplace / "model").drawing_settings == SETTINGS
     report = json.loads((workplace / "report" / "report.json").read_text())
     assert report["model"]["settings"] == {**SETTINGS.to_dict(), "seed": SEED, "precision": "float32"}
-    assert "num candidates 2" in (workplace / "report" / "report.md").read_text()
+    assert "candidates 2" in (workplace / "report" / "report.md").read_text()
     record = json.loads((workplace / "model" / "training.json").read_text())
     assert record["recipe"]["drawing"] == SETTINGS.to_dict()
     card = write_card(workplace / "model").read_text()
