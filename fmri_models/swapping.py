@@ -33,6 +33,8 @@ _JOURNAL = "swap.json"
 _MAX_JOURNAL_BYTES = 2**28
 # Where the Hub looks for figures of a model: the one file of a hidden folder that a save writes.
 EVAL_RESULTS_FILE = ".eval_results/fmri_models.yaml"
+# What raters have answered, beside a report.
+RATER_ANSWERS_FILE = "rater_answers.csv"
 # What a save may find no longer needed: weights and their indices, statistics, files of components, an earlier report.
 _REMOVABLE = (".safetensors", ".json", ".st", ".txt", ".model", ".png")
 _REMOVABLE_AT_THE_TOP = (
@@ -399,7 +401,9 @@ def _read_journal(swap: Path) -> dict[str, list[str]]:
 
 
 def _may_be_removed(name: str) -> bool:
-    return name == EVAL_RESULTS_FILE or name.endswith(_REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP)
+    return name in (EVAL_RESULTS_FILE, RATER_ANSWERS_FILE) or name.endswith(
+        _REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP
+    )
 
 
 def _remove_empty(file: Path, top: Path) -> None:

@@ -2,10 +2,11 @@
 
 import argparse
 import textwrap
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..command_output import load_libraries
-from ..names import one_line
+from ..names import one_line, shell_word
 from .console import (
     SeedOption,
     add_generation_arguments,
@@ -15,6 +16,10 @@ from .console import (
     given_settings,
 )
 from .usage import check_without
+
+if TYPE_CHECKING:
+    from ..evaluation.raters.pack import PackRequest
+    from ..evaluation.report import Report
 
 _OF_MODELS = (
     "repetitions",
@@ -36,10 +41,16 @@ _OF_MODELS = (
     "precision",
 )
 
+_OF_PACKS = ("rater_trials", "rater_against")
+# What adding answers to a report knows.
+_OF_RATINGS = ("ratings", "rater_key", "out", "overwrite")
+
 _EXAMPLES = """examples:
   fmri-models evaluate --images my_reconstructions --truth shown --out outputs/report
   fmri-models evaluate --images my_reconstructions --truth shown --protocol mindeye-982 --out outputs/as_published
   fmri-models evaluate --model outputs/linear --data outputs/demo/data --out outputs/report
+  fmri-models evaluate --images my_reconstructions --truth shown --rater-pack outputs/raters --out outputs/report
+  fmri-models evaluate --ratings outputs/answers --rater-key outputs/raters-key.json --out outputs/report
 """
 
 
@@ -128,6 +139,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="pictures among which the audit's part library looks for the nearest, beside the training pictures: a "
         "folder, a zip file, a trial table, or builtin:scenes[:NUMBER]",
     )
+    parser.add_argument(
+        "--rater-pack",
+        metavar="DIR",
+        help="also write a folder to be handed out, with a page on which people choose between pictures without "
+        "knowing what made them; its key is written beside it, as DIR-key.json",
+    )
+    parser.add_argument(
+        "--rater-trials", type=int, metavar="N", default=60, help="at most so many trials of each kind (default: 60)"
+    )
+    parser.add_argument(
+        "--rater-against",
+        metavar="NAME,...",
+        help="rows that people are to see reconstructions beside, such as nearest_train, as well as another stimulus'",
+    )
+    parser.add_argument(
+        "--ratings",
+        nargs="+",
+        metavar="FILE_OR_DIR",
+        help="files that raters have downloaded from the page of a pack: adds people's choices to the report in --out",
+    )
+    parser.add_argument("--rater-key", metavar="FILE.json", help="with --ratings: the key of the pack")
     parser.add_argument("--seed", type=int, action=SeedOption, default=0)
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that has content")
     add_table_argument(parser)
@@ -144,28 +176,32 @@ def _epilog() -> str:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.ratings is not None or args.rater_key is not None:
+        return _add_ratings(args)
     given = [name for name in ("model", "data", "images", "embeddings", "labels", "truth") if getattr(args, name)]
     if given not in (["model", "data"], ["images", "truth"], ["embeddings", "truth"], ["labels", "truth"]):
         args.parser.error(
-            "give --model and --data, --images and --truth, --embeddings and --truth, or --labels and --truth"
+            "give --model and --data, --images and --truth, --embeddings and --truth, or --labels and --truth; or "
+            "--ratings and --rater-key"
         )
+    if args.rater_pack is None:
+        check_without(args, _OF_PACKS, "they are of the folder that --rater-pack writes")
     if given[0] != "model":
         reason = f"with --{given[0]} nothing is decoded or drawn; they go with --model and --data"
         check_without(args, _OF_MODELS, reason)
     if given[0] in ("embeddings", "labels"):
-        check_without(args, ("protocol", "without"), f"with --{given[0]} there is one way of measuring")
+        check_without(args, ("protocol", "without", "rater_pack"), f"with --{given[0]} there is one way of measuring")
     from ..data.table import TrialTable
     from ..evaluation.protocols import get_protocol
 
     get_protocol(args.protocol)
+    pack = _pack(args)
     without = _names(args.without)
     settings = given_settings(args)
     if args.model is not None:
         check_model_is_there(args.model)
         TrialTable.open(args.data)
     load_libraries()
-    from ..evaluation.report_terminal import notes_text, results_table, verdict_text, warnings_text
-
     if given[0] in ("embeddings", "labels"):
         from ..evaluation.decoded_files import evaluate_embeddings, evaluate_labels
 
@@ -175,8 +211,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from ..evaluation.images import evaluate_images
 
         report = evaluate_images(
-            args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite, args.weights, without=without
-        )
+            args.images, args.truth, args.out, args.protocol, args.seed, args.overwrite, args.weights, without=without,
+            rater_pack=pack,
+        )  # fmt: skip
     else:
         from ..evaluation.evaluate import evaluate
         from ..training.exchanged_pairs import refit_on_exchanged_pairs
@@ -202,16 +239,60 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.samples,
             args.split_gap,
             args.library,
+            pack,
         )
+    _print(report, args.all_rows)
+    pictures = "" if given[0] in ("embeddings", "labels") else ", grid.png, images/"
+    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, items.parquet{pictures}")
+    if pack is not None:
+        print(_how_to_hand_out(args.rater_pack, pack.key_file, args.out))
+    return {"out": args.out, "report": report.to_dict()}
+
+
+def _print(report: "Report", all_rows: bool) -> None:
+    from ..evaluation.report_terminal import notes_text, results_table, verdict_text, warnings_text
+
     if report.warnings:
         print(f"{warnings_text(report)}\n")
     print(f"{verdict_text(report)}\n")
-    print(results_table(report, all_rows=args.all_rows))
+    print(results_table(report, all_rows=all_rows))
     print()
     if report.further_notes:
         print(notes_text(report))
-    pictures = "" if given[0] in ("embeddings", "labels") else ", grid.png, images/"
-    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, items.parquet{pictures}")
+
+
+def _pack(args: argparse.Namespace) -> "PackRequest | None":
+    if args.rater_pack is None:
+        return None
+    from ..evaluation.raters.pack import PackRequest
+
+    pack = PackRequest(args.rater_pack, args.rater_trials, _names(args.rater_against))
+    pack.check_free(args.out)
+    return pack
+
+
+def _how_to_hand_out(folder: str, key: Path, out: str) -> str:
+    command = f"--ratings ANSWERS... --rater-key {shell_word(key)} --out {shell_word(out)}"
+    return (
+        f"wrote {one_line(folder)}/ to be handed out as a whole: raters open index.html in it, and send the file back "
+        f"that they download at the end\nwrote {one_line(key)}, which raters must not see\n\nnext:\n"
+        f"  fmri-models evaluate {command}"
+    )
+
+
+def _add_ratings(args: argparse.Namespace) -> dict[str, Any]:
+    if args.ratings is None or args.rater_key is None:
+        args.parser.error("give --ratings and --rater-key together")
+    others = [action.dest for action in args.parser._actions if action.dest not in (*_OF_RATINGS, "help")]
+    given = vars(args).get("_given", ())
+    reason = "with --ratings nothing is measured anew; answers are added to the report in --out"
+    check_without(args, [name for name in others if name in given or getattr(args, name, None) is True], reason)
+    load_libraries()
+    from ..evaluation.raters.ratings import add_ratings
+
+    report = add_ratings(args.out, args.rater_key, args.ratings, args.overwrite)
+    _print(report, all_rows=False)
+    print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, rater_answers.csv")
     return {"out": args.out, "report": report.to_dict()}
 
 

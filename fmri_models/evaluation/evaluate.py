@@ -45,6 +45,7 @@ from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, reco
 from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
 from .protocols import ExchangeWithin, Protocol, get_protocol
+from .raters.pack import PackRequest, write_pack
 from .repetition_curve import SubjectCurve, curve_content, draw_curve
 from .report import Report
 from .report_description import (
@@ -96,6 +97,7 @@ class Evaluation:
         split_gap: A report of the same method on another split of the table, to which the difference is taken.
         library: Among which pictures its part `library` looks, beside those that were learned from, see
             [`further_pictures`].
+        rater_pack: What people are to be asked.
     """
 
     model: str | os.PathLike
@@ -113,6 +115,7 @@ class Evaluation:
     audit: Sequence[str] = ()
     split_gap: str | os.PathLike | None = None
     library: str | os.PathLike | None = None
+    rater_pack: PackRequest | None = None
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -370,6 +373,17 @@ class Evaluation:
         look = name_of_look(record.split, test_trials, num_folds)
         fingerprints = {str(fold): fingerprint for fold, fingerprint in test_trials.items()}
         record_look(table.path, table.fingerprint, look, config, score, test_trials=fingerprints)
+        if self.rater_pack is not None:
+            write_pack(
+                self.rater_pack,
+                report,
+                items.rows,
+                items.truth,
+                scores,
+                protocol,
+                folds=items.folds,
+                weights=self.weights,
+            )
         return report
 
     def _audit(
@@ -416,6 +430,7 @@ def evaluate(
     samples: int | None = None,
     split_gap: str | os.PathLike | None = None,
     library: str | os.PathLike | None = None,
+    rater_pack: PackRequest | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -451,11 +466,14 @@ def evaluate(
             much better the method is there is measured, too.
         library: Pictures among which the audit's part `library` looks, beside those that were learned from: a folder, a
             zip file, a trial table, or `builtin:scenes` (10,000 of them; `builtin:scenes:NUMBER` any number).
+        rater_pack: What people are to be asked, for which a folder is written beside the report.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
     """
     check_report_folder(out, overwrite)
+    if rater_pack is not None:
+        rater_pack.check_free(out)
     evaluation = Evaluation(
         model,
         Path(data),
@@ -475,5 +493,6 @@ def evaluate(
         audit,
         split_gap,
         library,
+        rater_pack,
     )
     return evaluation.run(out)

@@ -22,6 +22,7 @@ from ..seeds import check_seed
 from .extractors import FeatureExtractor
 from .named_metrics import OF_OWN_SIZE, SMALLEST_NETWORK_PICTURE
 from .protocols import Protocol, get_protocol
+from .raters.pack import PackRequest, write_pack
 from .report import Report
 from .report_folder import check_report_folder, write_report
 from .row_data import RowData
@@ -41,6 +42,7 @@ def evaluate_images(
     weights: str | PathLike | None = None,
     extractors: Mapping[str, FeatureExtractor] | None = None,
     without: Sequence[str] = (),
+    rater_pack: PackRequest | None = None,
 ) -> Report:
     """Scores a folder of reconstructions against a folder of true pictures and writes the report.
 
@@ -58,6 +60,7 @@ def evaluate_images(
         extractors: Name to network, instead of those that are known by name.
         without: Metrics, or networks for all of their metrics, that are left out; `"unavailable"` for those of all
             networks that can't be had.
+        rater_pack: What people are to be asked, for which a folder is written beside the report.
 
     Raises:
         FmriModelsError: A folder or name is missing on one side, a file cannot be decoded, or the output folder can't
@@ -66,6 +69,8 @@ def evaluate_images(
     started = perf_counter()
     seed = check_seed(seed)
     check_report_folder(out, overwrite, (recon_dir, truth_dir))
+    if rater_pack is not None:
+        rater_pack.check_free(out)
     given = extractors or {}
     chosen = get_protocol(protocol).without(without, given, weights)
     chosen.check_names(given)
@@ -98,6 +103,8 @@ def evaluate_images(
         uses_test_images=["mean_image"],
     )
     write_report(out, report, scores, rows, truth)
+    if rater_pack is not None:
+        write_pack(rater_pack, report, rows, truth, scores, chosen, weights=weights, extractors=extractors)
     return report
 
 

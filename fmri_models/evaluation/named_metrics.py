@@ -677,6 +677,51 @@ class LabelAccuracy(Metric):
         return Obstacle("labels are predicted by classifiers, and not seen in pictures")
 
 
+# -------------------------------------------------------------------------------------------------------------- people
+
+
+class _OfPeople(Metric):
+    """What raters of a pack have chosen; their answers are added to a report that is there."""
+
+    chance = 0.5
+    bounds = _SHARE
+
+    @property
+    def needs(self) -> Need[tuple[Tensor, Tensor]]:
+        return Pixels()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> None:
+        return None
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        return Obstacle("people have to be asked, with `evaluate --rater-pack`")
+
+
+class PeopleTwoWay(_OfPeople):
+    """Whether people tell the reconstruction of what was shown from that of another stimulus."""
+
+    name = "people_two_way"
+    label = "two-way people"
+    description = (
+        "Share of raters' choices in which the reconstruction of the shown picture, and not that of another stimulus, "
+        "was found more like it; the interval is for other people and other stimuli."
+    )
+
+
+@dataclass(frozen=True)
+class PeopleOver(_OfPeople):
+    """Whether people find a reconstruction more like what was shown than a row of the report."""
+
+    name = "people_over_{row}"
+    label = "people: brain over {row}"
+    description = (
+        "Share of raters' choices in which the brain row's picture, and not that of the row {row}, was found more like "
+        "the shown one; the interval is for other people and other stimuli."
+    )
+
+    row: str
+
+
 # ------------------------------------------------------------------------------------------------------------ by name
 
 METRICS: tuple[type[Metric], ...] = (
@@ -698,6 +743,8 @@ METRICS: tuple[type[Metric], ...] = (
     RetrievalOfResponses,
     FactorAccuracy,
     LabelAccuracy,
+    PeopleTwoWay,
+    PeopleOver,
 )
 """All that can be measured. A name is looked for from the first to the last, and notes speak of them in this order."""
 

@@ -66,6 +66,8 @@ class Report(ShortRepr):
         audit: Name of a part ▶ what an audit found; empty, and not in the file, where nobody asked for one.
         split_gap: How much better the method is on another split ([`gap_content`]); empty, and not in the file, where
             nobody asked.
+        people: What the raters of a pack have answered, see [`add_ratings`]; empty, and not in the file, where nobody
+            was asked.
         same_pictures: Groups of tested stimuli that show the very same picture; each counts as one stimulus.
         warnings: Those of the notes that say why figures are not, or may not be, those of pictures that nothing was
             learned from; they stand wherever figures of the report do.
@@ -96,6 +98,7 @@ class Report(ShortRepr):
     training_curve: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     audit: dict[str, dict[str, Any]] = field(default_factory=dict)
     split_gap: dict[str, Any] = field(default_factory=dict)
+    people: dict[str, Any] = field(default_factory=dict)
     same_pictures: list[list[str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -187,6 +190,7 @@ class Report(ShortRepr):
             "training_curve",
             "audit",
             "split_gap",
+            "people",
         )
         for name in optional:
             if not content[name]:

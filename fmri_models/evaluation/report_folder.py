@@ -1,7 +1,7 @@
 """The folder of a report: what is written into it, all at once, and which folders may take it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ..errors import FmriModelsError
 from ..names import one_line
 from ..output_folders import check_merged_folder
 from ..saving import merged_folder
+from ..swapping import RATER_ANSWERS_FILE
 from .items_file import ITEMS_FILE, save_items
 from .page_plots import distribution_figures
 from .picture_files import earlier_pictures, save_pictures
@@ -21,6 +22,7 @@ from .report_pages import to_html, to_markdown
 from .row_data import RowData
 from .scores import Scores
 
+ANSWERS_HEADER = ("rater", "counts", "place", "kind", "subject", "stimulus", "other", "row", "own_chosen", "side", "ms")
 _FILES = (REPORT_FILE, "report.md", "report.html", "grid.png", ITEMS_FILE)
 
 
@@ -62,7 +64,7 @@ def write_report(
         groups = picture_groups(report, scores, truth, pictured, chosen)
         png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
     html = to_html(report, groups, distribution_figures(report, scores))
-    with merged_folder(out, earlier_pictures) as partial:
+    with merged_folder(out, _of_earlier_report) as partial:
         if truth is not None:
             save_pictures(partial / "images", truth, pictured, scores)
         report.items_sha256, report.folder = save_items(scores, partial / ITEMS_FILE), out.absolute()
@@ -72,6 +74,15 @@ def write_report(
         (partial / "report.html").write_text(html, encoding="utf-8")
         report.save(partial / REPORT_FILE)
     return [out / name for name in (*_FILES, "images") if png is not None or name not in ("grid.png", "images")]
+
+
+def _of_earlier_report(folder: Path, written: Collection[str]) -> list[str]:
+    """Files of the report in a folder that a new one does not have."""
+    answers = folder / RATER_ANSWERS_FILE
+    found = earlier_pictures(folder, written)
+    if answers.is_file() and answers.open("rb").readline().strip() == ",".join(ANSWERS_HEADER).encode("ascii"):
+        found.append(RATER_ANSWERS_FILE)
+    return found
 
 
 def check_report_folder(out: str | PathLike, overwrite: bool = False, pictures: Sequence[str | PathLike] = ()) -> None:

@@ -23,6 +23,9 @@ from .table import Table
 # Values with their intervals, in which nothing is markup.
 _FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
 
+# Around what a page has of single items.
+_START, _END = Markup("<!-- of items -->"), Markup("<!-- end of items -->")
+
 
 def to_markdown(report: Report, has_grid: bool = True) -> str:
     """report.md.
@@ -87,6 +90,7 @@ def to_html(
     report: Report,
     groups: Sequence[PictureGroup] = (),
     distributions: Sequence[PageFigure] = (),
+    kept: Markup | None = None,
 ) -> str:
     """report.html: one file without any link to elsewhere.
 
@@ -94,6 +98,7 @@ def to_html(
         report: The report.
         groups: Pictures of some stimuli; none where there are no pictures.
         distributions: Plots of item scores, which report.json does not have.
+        kept: Both as an earlier page of the report has them ([`of_items`]), in their place.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -115,6 +120,11 @@ def to_html(
         sections=_sections(tables(report)),
         groups=groups,
         distributions=distributions,
+        kept=kept,
+        has_pictures=bool(groups) or '<h2 id="pictures">' in (kept or ""),
+        has_distributions=bool(distributions) or '<h2 id="distributions">' in (kept or ""),
+        start_of_items=_START,
+        end_of_items=_END,
         training=training_figures(report),
         notes=_notes(report),
         facts=facts(report),
@@ -123,6 +133,12 @@ def to_html(
         metrics=metrics_explained(report),
         rows=[(row, _about_row(row)) for row in report.rows.values()],
     )
+
+
+def of_items(page: str) -> Markup:
+    """What a page shows of single items: pictures and distributions, for a page that is made of report.json again."""
+    start, end = page.find(_START), page.rfind(_END)
+    return Markup(page[start : end + len(_END)] if 0 <= start < end else "")
 
 
 def _subtitle(report: Report) -> str:

@@ -284,6 +284,66 @@ class TrainingPoint(_Content):
     validation_loss: Number | None = None
 
 
+Share = Annotated[Number, Field(ge=0, le=1)]
+_Tally = Annotated[Whole, Field(ge=0)]
+_Correlation = Annotated[Number, Field(ge=-1, le=1)]
+
+
+class Rater(_Content):
+    """A person who has answered a rater pack."""
+
+    counts: bool
+    right: Share | None
+    catch_right: _Tally
+    catch_trials: _Tally
+    repeated_alike: _Tally
+    repeated_trials: _Tally
+    left_chosen: Share
+    median_seconds: Annotated[Number, Field(ge=0)]
+
+
+class Alpha(_Content):
+    """Agreement beyond chance."""
+
+    alpha: Annotated[Number, Field(le=1)] | None
+    ci95: Bounds | None = None
+
+
+class Agreement(_Content):
+    """How far raters agree."""
+
+    raters: Count
+    trials: Count
+    same_choice: Share
+    choices: Alpha
+    which_are_right: Alpha
+
+
+class PeopleBesideMetric(_Content):
+    """How far a metric's choices are people's."""
+
+    right: Share
+    same_choice: Result
+    correlation: _Correlation | None
+    correlation_ci95: Bounds | None = None
+
+
+class People(_Content):
+    """What the raters of a pack have answered."""
+
+    pack: Line
+    catch_trials: _Tally
+    catch_needed: _Tally
+    guessers_pass: Share
+    trials: _Tally
+    same_pictures: _Tally
+    groups: _Tally
+    raters: Annotated[dict[Name, Rater], Field(min_length=1, max_length=10_000)]
+    agreement: Agreement | None = None
+    metrics: dict[Metric, PeopleBesideMetric] = {}
+    notes: Annotated[list[Line], Field(max_length=1000)] = []
+
+
 Results = dict[Name, dict[Metric, Result | None]]
 
 
@@ -315,6 +375,7 @@ class ReportContent(_Content):
     ] = {}
     audit: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)] = {}
     split_gap: dict[str, Any] = {}
+    people: People | None = None
     same_pictures: list[list[Name]] = Field(default=[], max_length=1_000_000)
     warnings: list[Line] = []
     notes: list[Line] = []

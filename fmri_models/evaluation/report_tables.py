@@ -8,6 +8,7 @@ from .attention_figure import attention_figure
 from .audit import audit_tables
 from .bootstrap import FEWEST_STIMULI
 from .named_metrics import Metric
+from .raters.notes import people_tables
 from .report import Report
 from .report_facts import in_words, metric_label
 from .split_gap_words import gap_tables
@@ -43,6 +44,7 @@ def tables(report: Report) -> list[Table]:
     found += _attention_tables(report)
     found += _synthesis_tables(report)
     found += gap_tables(report.split_gap)
+    found += people_tables(report.people)
     found += audit_tables(report.audit)
     found += _near_copies_tables(report)
     if report.looks:
