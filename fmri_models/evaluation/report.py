@@ -18,6 +18,7 @@ from ..saving import check_schema, write_text
 from ..swapping import recover
 from .bootstrap import DRAWS
 from .deviations import deviations_note, on_metrics, on_samples, on_test_set
+from .looks import current_commit
 from .named_metrics import Metric, get_metric
 from .protocols import Protocol
 from .report_figures import comparisons, means_by_subject, means_over_subjects, permutation_tests, results
@@ -252,14 +253,15 @@ class Report(ShortRepr):
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python, and the libraries whose version can change a score."""
+    """Versions of this package, Python, and the libraries whose version can change a score, and the checkout's commit."""
     found = {"fmri_models": package_version.__version__, "python": platform.python_version()}
     for name in ("torch", "transformers", "diffusers", "datasets", "timm", "onnxruntime", "numpy", "scikit-learn"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    commit = current_commit()
+    return found if commit is None else {**found, "commit": commit}
 
 
 def _described(protocol: Protocol, scores: Scores) -> dict[str, Any]:
