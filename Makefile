@@ -27,7 +27,7 @@ PARALLEL := -n $(PYTEST_WORKERS) --dist loadfile
 PYTEST = $(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-newest suites quality docs space smoke-minimum wheel-demo clean
+.PHONY: help demo test test-slow test-newest suites quality results docs space smoke-minimum wheel-demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ quality: ## check style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+results: ## write results/*.csv and the tables of figures in the documentation from the reports
+	@$(INSTALL) demo space dev
+	$(BIN)/python scripts/write_results.py
 
 docs: ## build the documentation into site/
 	@$(INSTALL) docs

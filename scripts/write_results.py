@@ -1,7 +1,7 @@
 """Writes `results/*.csv` from reports alone, and the tables of figures in the documentation from these.
 
-`python scripts/write_results.py` writes all anew, `--check` says what is not as it would be written and ends with 1, and
-`--add REPORT.json NAME` keeps a further report, as `results/reports/NAME.json`, from which the rest is then written.
+`python scripts/write_results.py` writes all anew, `--check` says what is not as it would be written and ends with 1,
+and `--add REPORT.json NAME` keeps a further report, as `results/reports/NAME.json`, from which all is then written.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", 
 BY_HAND = "<!-- figures by hand: their reports are not kept -->"
 COLUMNS = (
     "method", "data", "subject", "split", "folds", "protocol", "row", "metric", "seed", "commit", "value", "ci95_low",
-    "ci95_high", "n", "stimuli", "chance", "better", "simulated", "test_pictures", "repetitions", "samples", "learned_from",
-    "generator", "settings", "deviations", "warnings", "versions", "data_fingerprint", "report", "report_sha256",
+    "ci95_high", "n", "stimuli", "chance", "better", "simulated", "test_pictures", "repetitions", "samples",
+    "learned_from", "generator", "settings", "deviations", "warnings", "versions", "data_fingerprint", "report",
+    "report_sha256",
 )  # fmt: skip
 KEY = COLUMNS[: COLUMNS.index("value")]
 """What tells a line of the files from every other one, with the report that it is of."""
@@ -67,25 +68,15 @@ def lines_of(name: str, path: Path) -> Iterator[Line]:
                 if not found:
                     continue
                 low, high = found.get("ci95") or (None, None)
-                yield {
-                    column: csv_cell(text)
-                    for column, text in {
-                        **about,
-                        "subject": subject,
-                        "row": row,
-                        "metric": metric,
-                        "value": _number(found["value"]),
-                        "ci95_low": _number(low),
-                        "ci95_high": _number(high),
-                        "n": str(found["n"]),
-                        "stimuli": str(found.get("stimuli", "")),
-                        "chance": _number(described.get(metric, {}).get("chance")),
-                        "better": "higher" if get_metric(metric).higher_is_better else "lower",
-                    }.items()
-                } | {
-                    # Numbers begin with a minus, which is no formula.
-                    each: _number(number)
-                    for each, number in (("value", found["value"]), ("ci95_low", low), ("ci95_high", high))
+                names = {**about, "subject": subject, "row": row, "metric": metric}
+                yield {column: csv_cell(text) for column, text in names.items()} | {
+                    "value": _number(found["value"]),
+                    "ci95_low": _number(low),
+                    "ci95_high": _number(high),
+                    "n": str(found["n"]),
+                    "stimuli": str(found.get("stimuli", "")),
+                    "chance": _number(described.get(metric, {}).get("chance")),
+                    "better": "higher" if get_metric(metric).higher_is_better else "lower",
                 }
 
 
@@ -297,8 +288,9 @@ def _without_zero(line: Line | None, places: int) -> str:
 
 
 def _table(header: Sequence[str], found: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *found]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in rows)
+    rule = f"|{'---|' * len(header)}"
+    first, *others = (f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (header, *found))
+    return "\n".join([first, rule, *others])
 
 
 # --------------------------------------------------------------------------------------- single lines of other tables
@@ -327,11 +319,15 @@ def written() -> dict[Path, str]:
     every = lines()
     files = csv_files(every)
     # What a page shows is read from the files, so that nothing else can come into it.
-    figures = Figures([line for text in files.values() for line in csv.DictReader(io.StringIO(text))])
+    figures = _figures(files.values())
     for name in PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
         files[ROOT / name] = _PLACE.sub(lambda it: f"{it[1]}\n{TABLES[it[2]](figures)}\n\n{it[3]}", page)
     return files
+
+
+def _figures(texts: Iterable[str]) -> Figures:
+    return Figures([line for text in texts for line in csv.DictReader(io.StringIO(text))])
 
 
 def stale() -> list[str]:
@@ -347,7 +343,7 @@ def stale() -> list[str]:
         for path in sorted(RESULTS.glob("*.csv"))
         if path not in files
     ]
-    figures = Figures([line for text in map(files.get, RESULTS.glob("*.csv")) for line in csv.DictReader(io.StringIO(text))])
+    figures = _figures(text for path, text in files.items() if path.suffix == ".csv")
     found += [
         f"{page} does not have the line {line!r}."
         for page, line in single_lines(figures)
@@ -384,10 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sentence in found:
             print(f"{sentence} Run: python scripts/write_results.py", file=sys.stderr)
         return int(bool(found))
-    for path, text in written().items():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files = written()
+    for path, text in files.items():
         path.write_text(text, encoding="utf-8")
-    for path in set(RESULTS.glob("*.csv")) - set(written()):
+    for path in set(RESULTS.glob("*.csv")) - set(files):
         path.unlink()
     return 0
 

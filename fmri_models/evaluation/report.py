@@ -253,7 +253,7 @@ class Report(ShortRepr):
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python, and the libraries whose version can change a score, and the checkout's commit."""
+    """Versions of this package, Python, and the libraries whose version can change a score; the checkout's commit."""
     found = {"fmri_models": package_version.__version__, "python": platform.python_version()}
     for name in ("torch", "transformers", "diffusers", "datasets", "timm", "onnxruntime", "numpy", "scikit-learn"):
         try:
