@@ -328,6 +328,14 @@ class PeopleBesideMetric(_Content):
     correlation_ci95: Bounds | None = None
 
 
+class PeopleBesideScores(_Content):
+    """Whether people are right where a metric's scores are good."""
+
+    correlation: _Correlation | None
+    correlation_ci95: Bounds | None = None
+    stimuli: Count
+
+
 class People(_Content):
     """What the raters of a pack have answered."""
 
@@ -341,6 +349,7 @@ class People(_Content):
     raters: Annotated[dict[Name, Rater], Field(min_length=1, max_length=10_000)]
     agreement: Agreement | None = None
     metrics: dict[Metric, PeopleBesideMetric] = {}
+    scores: dict[Metric, PeopleBesideScores] = {}
     notes: Annotated[list[Line], Field(max_length=1000)] = []
 
 

@@ -364,6 +364,14 @@ def test_planted_choices_come_back(made, report, key, tmp_path):
     assert people["raters"]["Ada"]["repeated_alike"] == people["raters"]["Ada"]["repeated_trials"] > 0
     assert people["agreement"]["choices"]["alpha"] == pytest.approx(1)
     assert people["agreement"]["same_choice"] == 1
+    assert set(people["scores"]) == {
+        "pairwise_pixcorr",
+        "identification_top1",
+        "pixcorr",
+        "ssim",
+        "ssim_uniform",
+        "mse",
+    }
     assert any("rater Dora (of 4) is left out" in note for note in found.notes)
     read = Report.load(report)
     assert read.results == found.results and read.people["pack"] == key.pack
@@ -400,6 +408,30 @@ def test_metrics_that_choose_as_people_do_agree_with_them(made, report, key, tmp
     pixcorr = found.people["metrics"]["pixcorr"]
     assert pixcorr["same_choice"]["value"] == pytest.approx(1) or pixcorr["right"] < 1
     assert pixcorr["right"] == pytest.approx(found.results["brain"]["people_two_way"]["value"], abs=0.06)
+
+
+def test_people_are_right_where_scores_are_good(made, report, key, tmp_path):
+    """People who miss the six exchanged pictures, which have bad scores in every metric."""
+
+    def easy(trial, generator):
+        return trial.kind == "catch" or trial.stimulus >= "picture06"
+
+    files = write(tmp_path / "answers", *(answered(key, name, easy) for name in ("Ada", "Ben")))
+    scores = add_ratings(report, made / "raters-key.json", [files]).people["scores"]
+    for metric in ("pixcorr", "ssim", "mse"):
+        assert scores[metric]["correlation"] > 0.4
+        assert scores[metric]["stimuli"] == sum(each.kind == "own_or_other" for each in key.trials)
+
+
+def test_merged_folds_have_wider_intervals(made, report, key, tmp_path):
+    files = write(tmp_path / "answers", *(answered(key, name, careful(0.7), n) for n, name in enumerate("ABC")))
+    low = add_ratings(report, made / "raters-key.json", [files]).results["brain"]["people_two_way"]["ci95"][0]
+    content = json.loads((report / "report.json").read_text())
+    content["data"] |= {"split": "kfold", "folds": [0, 1], "test_items": 30, "test_trials": 30}
+    (report / "report.json").write_text(json.dumps(content))
+    found = add_ratings(report, made / "raters-key.json", [files], overwrite=True).results["brain"]["people_two_way"]
+    middle = found["value"]
+    assert middle - found["ci95"][0] == pytest.approx((middle - low) * 2**0.5, rel=0.01)
 
 
 def test_one_rater_has_an_interval_for_stimuli_and_no_agreement(made, report, key, tmp_path):

@@ -113,6 +113,8 @@ def people_tables(people: Mapping[str, Any]) -> Iterator[Table]:
         yield _agreement_table(people["agreement"])
     if people.get("metrics"):
         yield _metrics_table(people["metrics"])
+    if people.get("scores"):
+        yield _scores_table(people["scores"])
 
 
 def _raters_table(people: Mapping[str, Any]) -> Table:
@@ -158,24 +160,39 @@ def _agreement_table(agreement: Mapping[str, Any]) -> Table:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> Table:
-    def cell(value: float | None, bounds: Sequence[float] | None) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.3f}" + ("" if bounds is None else " [{:.3f}, {:.3f}]".format(*bounds))
-
     lines = [
         [
             get_metric(name).label,
             f"{each['right']:.3f}",
-            cell(each["same_choice"]["value"], each["same_choice"].get("ci95")),
-            cell(each["correlation"], each.get("correlation_ci95")),
+            _cell(each["same_choice"]["value"], each["same_choice"].get("ci95")),
+            _cell(each["correlation"], each.get("correlation_ci95")),
         ]
         for name, each in metrics.items()
     ]
     caption = (
         "Each metric chooses in the very trials that people were shown: the picture that it finds nearer to the shown "
         "one. Right: share of trials in which that is the own one. As people: share of people's choices that are the "
-        "metric's, too. Rank correlation over trials of the share of people who were right with whether the metric "
-        "was; a dash where one of them is always right or always wrong."
+        "metric's, too; a metric that is always right has people's own share of right choices there, and two raters "
+        "have no more than the table above says. Rank correlation over trials of the share of people who were right "
+        "with whether the metric was; a dash where one of them is always right or always wrong."
     )
     return Table("People beside metrics", caption, ["metric", "right", "as people", "rank correlation"], lines)
+
+
+def _scores_table(scores: Mapping[str, Any]) -> Table:
+    lines = [
+        [get_metric(name).label, _cell(each["correlation"], each.get("correlation_ci95")), str(each["stimuli"])]
+        for name, each in scores.items()
+    ]
+    caption = (
+        "Are people right about those pictures whose scores are good? Rank correlation over the trials' stimuli of the "
+        "share of people who chose the own reconstruction with its score in each metric (turned so that more is "
+        "better). Where nearly everybody is right, or nobody, it is near 0 whatever the metric is worth."
+    )
+    return Table("People beside scores", caption, ["metric", "rank correlation", "stimuli"], lines)
+
+
+def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + ("" if bounds is None else " [{:.3f}, {:.3f}]".format(*bounds))

@@ -13,7 +13,9 @@ from ...errors import FmriModelsError
 from ...names import csv_cell, one_line
 from ...saving import merged_folder, write_text
 from ...swapping import RATER_ANSWERS_FILE
-from ..named_metrics import PeopleOver, PeopleTwoWay
+from ..bootstrap import WIDENING_OF_FOLDS
+from ..items_file import brain_items_of
+from ..named_metrics import PeopleOver, PeopleTwoWay, get_metric
 from ..report import REPORT_FILE, Report
 from ..report_folder import ANSWERS_HEADER
 from ..report_pages import of_items, to_html, to_markdown
@@ -21,6 +23,9 @@ from .answers import RaterAnswers, read_all_answers
 from .key import Key, KeyTrial
 from .notes import people_notes
 from .statistics import chance_to_pass, crossed_interval, krippendorff_alpha, over_stimuli, rank_correlation
+
+# Metric ▶ subject and stimulus ▶ scores of the row `brain`.
+Items = Mapping[str, Mapping[tuple[str, str], Sequence[float]]]
 
 
 def add_ratings(
@@ -55,13 +60,14 @@ def add_ratings(
     raters = read_all_answers(answers, key)
     if not raters:
         raise FmriModelsError("There are no answers; give the files that raters have downloaded from the page.")
-    rated = RatedTrials(key, raters)
+    folds = len(report.data.get("folds") or [])
+    rated = RatedTrials(key, raters, WIDENING_OF_FOLDS if folds > 1 else 1.0)
     if not rated.counting:
         raise FmriModelsError(
             f"None of {len(raters)} raters was right in {key.catch_needed} catch trials or more, so that no answers "
             "count. Were the pictures to be seen at all?"
         )
-    _add(report, rated)
+    _add(report, rated, brain_items_of(report) or {})
     folder = Path(out) if Path(out).is_dir() else Path(out).parent
     grid = folder / "grid.png"
     page = folder / "report.html"
@@ -80,10 +86,12 @@ class RatedTrials:
     Args:
         key: Of the pack.
         raters: Their answers, all of them complete.
+        widening: How much farther than for independent stimuli the bounds of intervals are from the means.
     """
 
-    def __init__(self, key: Key, raters: Sequence[RaterAnswers]) -> None:
+    def __init__(self, key: Key, raters: Sequence[RaterAnswers], widening: float = 1.0) -> None:
         self.key = key
+        self.widening = widening
         self.raters = list(raters)
         self.about = {each.rater: self._about(each) for each in raters}
         self.counting = [each for each in raters if self.about[each.rater]["counts"]]
@@ -99,7 +107,7 @@ class RatedTrials:
     def share(self, trials: Sequence[KeyTrial]) -> dict[str, Any]:
         """Mean, interval and numbers, as a report has them."""
         values = self.own_chosen(trials)
-        bounds = crossed_interval(values, [each.group for each in trials])
+        bounds = crossed_interval(values, [each.group for each in trials], widening=self.widening)
         return {
             "value": float(values.mean()),
             "ci95": None if bounds is None else list(bounds),
@@ -141,7 +149,7 @@ class RatedTrials:
             own = self.own_chosen(known)
             same = 1 - np.abs(own - theirs)
             groups = [each.group for each in known]
-            bounds = crossed_interval(same, groups)
+            bounds = crossed_interval(same, groups, widening=self.widening)
             share = own.mean(0)
             ranked = over_stimuli(lambda at, a=share, b=theirs: rank_correlation(a[at], b[at]), groups)  # type: ignore[misc]
             correlation = rank_correlation(share, theirs)
@@ -155,6 +163,30 @@ class RatedTrials:
                 },
                 "correlation": correlation,
                 "correlation_ci95": None if ranked is None or correlation is None else list(ranked),
+            }
+        return found
+
+    def beside_scores(self, trials: Sequence[KeyTrial], items: Items) -> dict[str, Any]:
+        """Metric ▶ whether people are right where the scores of the same reconstructions are good."""
+        shown = [each for each in trials if each.id is not None]
+        found = {}
+        for metric, scores in items.items():
+            described = get_metric(metric)
+            known = [each for each in shown if (each.subject, each.stimulus) in scores]
+            if described.of_whole_set or not known:
+                continue
+            means = np.array([np.mean(scores[each.subject, each.stimulus]) for each in known])
+            good = means if described.higher_is_better else -means
+            share = self.own_chosen(known).mean(0)
+            correlation = rank_correlation(share, good)
+            ranked = over_stimuli(
+                lambda at, a=share, b=good: rank_correlation(a[at], b[at]),  # type: ignore[misc]
+                [each.group for each in known],
+            )
+            found[metric] = {
+                "correlation": correlation,
+                "correlation_ci95": None if ranked is None or correlation is None else list(ranked),
+                "stimuli": len({each.stimulus for each in known}),
             }
         return found
 
@@ -197,7 +229,7 @@ def _own_chosen(rater: RaterAnswers, trial: KeyTrial) -> float:
     return 0.5 if trial.id is None else float(rater.choices[trial.id].chosen == trial.own)
 
 
-def _add(report: Report, rated: RatedTrials) -> None:
+def _add(report: Report, rated: RatedTrials, items: Items) -> None:
     """Writes the figures into a report, in the place of those of earlier answers."""
     _remove_earlier(report)
     key = rated.key
@@ -226,6 +258,7 @@ def _add(report: Report, rated: RatedTrials) -> None:
         "raters": rated.about,
         "agreement": rated.agreement(identified),
         "metrics": rated.beside_metrics(identified),
+        "scores": rated.beside_scores(identified, items),
     }
     people["notes"] = people_notes(people, brain)
     report.people = people

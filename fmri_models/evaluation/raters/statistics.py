@@ -35,7 +35,10 @@ def krippendorff_alpha(ratings: np.ndarray) -> float | None:
 
 
 def crossed_interval(
-    values: np.ndarray, groups: Sequence[int] | np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)
+    values: np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    widening: float = 1.0,
 ) -> tuple[float, float] | None:
     """95 % interval of a mean that holds for other people and other stimuli than these.
 
@@ -48,6 +51,7 @@ def crossed_interval(
         values: (raters, trials).
         groups: Of the trials: those of different groups share no stimulus.
         bounds: Smallest and largest value that is possible; the interval stays inside.
+        widening: How many times as far as for independent stimuli the bounds are from the mean.
 
     Returns:
         None with fewer groups than [`FEWEST_STIMULI`], which tell nothing of how far others would scatter.
@@ -72,7 +76,7 @@ def crossed_interval(
         freedom = sum(parts) ** 2 / spread if spread else math.inf
     if variance <= 1e-15:
         return _at_an_end(mean, stimuli, bounds)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance) * widening
     return max(bounds[0], mean - half), min(bounds[1], mean + half)
 
 
