@@ -39,6 +39,8 @@ class KnownVoxels(ShortRepr):
             it has none. Without either, both are estimated from training repetitions.
         repetitions: How many averaged repetitions the release's ceiling is for.
         grid: Where they lie in a volume; None where the files are no volumes.
+        regions: Name ▶ (V,) which voxels are in it, of regions that overlap or contain others, by which voxels may be
+            chosen besides their labels.
     """
 
     count: int
@@ -49,6 +51,7 @@ class KnownVoxels(ShortRepr):
     noise_ceiling: np.ndarray | None = None
     repetitions: int = 3
     grid: VoxelGrid | None = None
+    regions: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,6 +19,7 @@ class SharedOptions:
     Args:
         subjects: These alone, by the table's names; all whose files are there if None.
         rois: Voxels of these regions alone; all if None.
+        size: Crops pictures to their central square and resizes it to so many pixels; as they come if 0.
         repetitions: `"single"` writes every trial; `"average_test"` the mean of each tested stimulus' trials;
             `"average"` that of every stimulus.
         zscore: Standardises each voxel by the mean and standard deviation of the training trials of the same session
@@ -37,6 +38,7 @@ class SharedOptions:
 
     subjects: list[str] | None = None
     rois: list[str] | None = None
+    size: int = 0
     repetitions: Literal["single", "average_test", "average"] = "single"
     zscore: Literal["none", "session", "run"] = "none"
     test_set: str = ""

@@ -12,8 +12,10 @@ from ...errors import FmriModelsError
 from ...names import check_line, did_you_mean, listed, one_line
 from .. import schema
 from ..noise_ceiling import estimate_ncsnr, usual_repetitions
+from ..pictures import encode_picture
 from ..split_trials import SplitTrials, draw_validation
 from ..splits import split_by_run, split_by_stimulus, split_kfold
+from ..stimuli import fit_square
 from ..writer import TrialTableWriter
 from .chosen_trials import ChosenTrials
 from .dataset import KnownVoxels, PublishedDataset, PublishedSubject
@@ -62,7 +64,8 @@ def write_dataset(
         inputs=[source],
     ) as writer:
         shown = sorted({name for each in extracted for name in set(each.stimulus_ids.tolist())} - {""})
-        writer.add_stimuli(progress.bar(dataset.stimuli(shown), "Writing pictures", unit="picture", total=len(shown)))
+        pictures = (_fitted(record, options.size) for record in dataset.stimuli(shown))
+        writer.add_stimuli(progress.bar(pictures, "Writing pictures", unit="picture", total=len(shown)))
         groups = {name: writer.content_hashes.get(name) or name for name in shown}
         parts = _parts(extracted, tested, groups, options)
         for each in extracted:
@@ -72,6 +75,14 @@ def write_dataset(
     for sentence in [*writer.findings, *writer.notes]:
         progress.say(sentence)
     discard(out)
+
+
+def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
+    """The record with its picture's central square, resized to so many pixels; as it is if none are asked for."""
+    picture, name = record.get("image"), str(record["stimulus_id"])
+    if not size or picture is None:
+        return record
+    return {**record, "image": fit_square(encode_picture(picture, name), size, name)}
 
 
 def _chosen_subjects(dataset: PublishedDataset, options: SharedOptions) -> list[PublishedSubject]:
@@ -248,14 +259,17 @@ def _columns(subject: ExtractedSubject, options: SharedOptions) -> np.ndarray:
     voxels = subject.subject.voxels
     kept = np.ones(voxels.count, dtype=bool)
     if options.rois:
-        known = sorted(set(voxels.roi or ()) - {""})
+        known = sorted({*(voxels.roi or ()), *voxels.regions} - {""})
         for name in options.rois:
             if name not in known:
                 raise FmriModelsError(
                     f"{subject.name} has no region {one_line(repr(name), 80)}; it has {listed(known, 40) or 'none'}."
                     f"{did_you_mean(name, known)}"
                 )
-        kept &= np.isin(np.asarray(voxels.roi, dtype=str), options.rois)
+        chosen = np.isin(np.asarray(voxels.roi or [""] * voxels.count, dtype=str), options.rois)
+        for name in set(options.rois) & set(voxels.regions):
+            chosen |= voxels.regions[name]
+        kept &= chosen
     if options.drop_bad_voxels:
         bad = _bad_voxels(subject)
         if (bad & kept).any():
