@@ -217,7 +217,7 @@ def _blocks(labels: np.ndarray) -> list[slice]:
 def _name(kind: str, label: np.ndarray, patterns: dict[str, np.ndarray]) -> str:
     """An id for each pattern, by what it is, so that what is shown again has the same one."""
     # The squares of a pattern are written column by column.
-    picture = (label.reshape(SIDE, SIDE, order="F") * 255).astype(np.uint8)[..., None]
+    picture = np.where(label.reshape(SIDE, SIDE, order="F") > 0, 255, 0).astype(np.uint8)[..., None]
     digits = np.packbits(label.astype(bool)).tobytes().hex()
     name = f"{kind}_{digits}"
     patterns[name] = picture

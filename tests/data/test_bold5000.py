@@ -148,10 +148,11 @@ def test_the_miniature_of_the_original_layout(test_data, tmp_path):
             Image.fromarray(value).save(scenes / "Presented_Stimuli" / "Scene" / name, format="PNG")
     (scenes / "repeated_stimuli_113_list.txt").write_text("\n".join(layout["repeated_list"]))
     (runs / "CSI_sess01_run01.txt").write_text("\n".join(layout["sequence"]))
-    table = prepared(tmp_path, tmp_path.parent / "table_of_miniature", repetitions="average_test", validation_fraction=0)
+    outputs = tmp_path.parent / f"{tmp_path.name}_tables"
+    table = prepared(tmp_path, outputs / "averaged", repetitions="average_test", validation_fraction=0)
     train, test = table.trials("CSI1", "train"), table.trials("CSI1", "test")
-    single = table = prepared(tmp_path, tmp_path.parent / "table_of_miniature", validation_fraction=0)
-    everything = single.all_trials("CSI1").fmri()[np.argsort(single.all_trials("CSI1").trials)]
+    single = prepared(tmp_path, outputs / "single", validation_fraction=0).all_trials("CSI1")
+    everything = single.fmri()[np.argsort(single.trials)]
     # The loader pads to the patch by wrapping around, and standardises by one number of the whole matrix.
     padded = np.pad(everything, ((0, 0), (0, 16 - everything.shape[1] % 16)), "wrap")
     for own, name in ((train, "train"), (test, "test")):
