@@ -259,11 +259,15 @@ def release_cut(folder: Path) -> None:
     [
         ("volumes", another_grid, "has another affine than .*CSI1_brainmask.nii.gz, and nothing is resampled"),
         ("volumes", another_shape, r"are of the shape \(4, 5, 3\), and the brain mask is \(3, 3, 3\)"),
-        ("volumes", cut_volumes, "cut short or damaged"),
+        ("volumes", cut_volumes, "can't be read to its end"),
         ("volumes", lambda folder: at(folder, "CSI1_*_ses-01.nii.gz").unlink(), "expected all from 1 on without a gap"),
         ("volumes", lambda folder: at(folder, "*mask-LHPPA*").unlink(), "mask-LHPPA.nii.gz; give derivatives/spm"),
-        ("volumes", lambda folder: at(folder, "CSI1_brain*").write_bytes(b"no"), "CSI1_brainmask.nii.gz is no NIfTI"),
-        ("first_release", release_cut, "is no HDF5 file, is cut short or damaged"),
+        (
+            "volumes",
+            lambda folder: at(folder, "CSI1_brain*").write_bytes(b"no"),
+            "CSI1_brainmask.nii.gz can't be read as a volume",
+        ),
+        ("first_release", release_cut, "can't be read as HDF5"),
     ],
 )
 def test_other_volumes_are_a_sentence_and_no_table(tmp_path, form, change, message):

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import FmriModelsError
 from ...names import listed, one_line
 from ...reading import check_regular_file
-from .libraries import library
+from .libraries import h5py_file, library
 
 ROWS_AT_ONCE = 256
 
@@ -35,7 +35,7 @@ class BData:
     def __init__(self, path: Path, mend: str) -> None:
         self.path = check_regular_file(path, "BData file", mend)
         self._mend = mend
-        with self._opened() as file:
+        with h5py_file(self.path) as file:
             dataset, metadata = self._parts(file)
             self.shape: tuple[int, int] = tuple(dataset.shape)
             self.is_double = dataset.dtype == np.float64
@@ -78,7 +78,7 @@ class BData:
         columns = np.flatnonzero(self.marked(key))
         if len(columns) != 1:
             raise self._another(f"{key!r} marks {len(columns)} columns; expected one")
-        with self._opened() as file:
+        with h5py_file(self.path) as file:
             return np.asarray(self._parts(file)[0][:, int(columns[0])], dtype=np.float64)
 
     def blocks(self, columns: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -89,7 +89,7 @@ class BData:
             rows: (all rows,) which are wanted.
         """
         first, last = int(columns[0]), int(columns[-1]) + 1
-        with self._opened() as file:
+        with h5py_file(self.path) as file:
             dataset = self._parts(file)[0]
             for start in range(0, self.shape[0], ROWS_AT_ONCE):
                 wanted = rows[start : start + ROWS_AT_ONCE]
@@ -100,44 +100,15 @@ class BData:
     def _parts(self, file: Any) -> tuple[Any, Any]:
         dataset = file.get("dataset", file.get("dataSet"))
         metadata = file.get("metadata", file.get("metaData"))
-        h5py = library("h5py", "HDF5 files")
+        h5py = library("h5py")
         if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2:
             raise self._another("it has no matrix /dataset")
         if not isinstance(metadata, h5py.Group) or not {"key", "value"} <= set(metadata):
             raise self._another("it has no /metadata with key and value")
         return dataset, metadata
 
-    def _opened(self) -> "_Opened":
-        return _Opened(self.path, self._mend)
-
     def _another(self, why: str) -> FmriModelsError:
         return FmriModelsError(f"{one_line(self.path)} is no BData file of this kind ({why}); {self._mend}.")
-
-
-class _Opened:
-    """An opened HDF5 file whose damages are sentences."""
-
-    def __init__(self, path: Path, mend: str) -> None:
-        self._path, self._mend = path, mend
-
-    def __enter__(self) -> Any:
-        h5py = library("h5py", "HDF5 files")
-        try:
-            self._file = h5py.File(self._path, "r")
-        except OSError as error:
-            raise self._damaged(error) from error
-        return self._file
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._file.close()
-        # What HDF5 says of bytes that are not what they should be.
-        if isinstance(error, (OSError, RuntimeError, KeyError)) and not isinstance(error, FmriModelsError):
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: BaseException) -> FmriModelsError:
-        return FmriModelsError(
-            f"{one_line(self._path)} is no HDF5 file, is cut short or damaged ({one_line(error, 120)}); {self._mend}."
-        )
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from ...errors import FmriModelsError
 from ...names import one_line
 from ...reading import check_regular_file
 from .dataset import VoxelGrid
-from .libraries import library
+from .libraries import nibabel_image, volumes
 
 VOLUMES_AT_ONCE = 16
 _AFFINE_TOLERANCE = 1e-3
@@ -27,14 +27,9 @@ def opened_image(path: Path, axes: int, mend: str) -> Any:
     Raises:
         FmriModelsError: It is none, or has other axes.
     """
-    nibabel = library("nibabel", "NIfTI files")
     check_regular_file(path, "NIfTI file", mend)
-    try:
-        # Kept open, so that going on in a compressed file doesn't begin at its start again.
-        image = nibabel.load(path, keep_file_open=True)
-    # The reader of a foreign format, on a file that may be damaged anywhere.
-    except Exception as error:
-        raise FmriModelsError(f"{one_line(path)} is no NIfTI file ({one_line(error, 120)}); {mend}.") from error
+    # Kept open, so that going on in a compressed file doesn't begin at its start again.
+    image = nibabel_image(path, keep_file_open=True)
     if len(image.shape) != axes:
         raise FmriModelsError(f"{one_line(path)} is of the shape {image.shape}; expected {axes} axes; {mend}.")
     return image
@@ -60,10 +55,7 @@ def read_mask(path: Path, mend: str, like: Any = None) -> tuple[np.ndarray, Any]
                 f"{one_line(path)} has another {what} than {one_line(like.get_filename())}, and nothing is resampled "
                 f"here; {mend}."
             )
-    try:
-        return np.nan_to_num(np.asarray(image.dataobj)) > 0, image
-    except Exception as error:
-        raise FmriModelsError(f"{one_line(path)} is damaged ({one_line(error, 120)}); {mend}.") from error
+    return np.nan_to_num(volumes(image, path, slice(None))) > 0, image
 
 
 def grid_of(mask: np.ndarray, affine: np.ndarray) -> VoxelGrid:
@@ -89,11 +81,5 @@ def masked_volumes(path: Path, mask: np.ndarray, mend: str) -> Iterator[np.ndarr
             f"The volumes of {one_line(path)} are of the shape {image.shape[:3]}, and the mask is {mask.shape}; {mend}."
         )
     for start in range(0, image.shape[3], VOLUMES_AT_ONCE):
-        try:
-            block = np.asarray(image.dataobj[..., start : start + VOLUMES_AT_ONCE], dtype=np.float32)
-        # Decompressors and memory maps raise their own errors at the end of a file that is cut short.
-        except Exception as error:
-            raise FmriModelsError(
-                f"{one_line(path)} is cut short or damaged ({one_line(error, 120)}); {mend}."
-            ) from error
+        block = volumes(image, path, slice(start, start + VOLUMES_AT_ONCE))
         yield block[mask].T
