@@ -124,10 +124,15 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
             )
         if not path.is_dir():
             check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
-    return StimulusSource(path, None if size is None else _checked_size(size))
+    return StimulusSource(path, None if size is None else checked_size(size))
 
 
-def _checked_size(size: object) -> int:
+def checked_size(size: object) -> int:
+    """The side of a picture as a number.
+
+    Raises:
+        FmriModelsError: It is none.
+    """
     # Whole numbers of NumPy are sizes, and True is none.
     if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= int(size) <= _LARGEST_SIZE:
         raise FmriModelsError(

@@ -118,6 +118,27 @@ def test_regions_and_test_sets(tmp_path):
     assert np.array_equal(table.trials("subj01", "test").fmri()[0], betas(0)[-5, 4:7])
 
 
+def test_regions_that_overlap_are_chosen_whole(tmp_path):
+    early = np.isin(np.arange(WIDTH), [1, 2, 5, 7])
+    voxels = KnownVoxels(WIDTH, roi=REGIONS, regions={"early": early})
+    found = dataset(subjects=[PublishedSubject("subj01", voxels, [recording(0)])])
+    assert prepared(tmp_path, found, rois=["early"]).voxels("subj01").source_columns.tolist() == [1, 2, 5, 7]
+    both = prepared(tmp_path, found, rois=["early", "LOC"], overwrite=True).voxels("subj01")
+    assert both.source_columns.tolist() == [1, 2, 4, 5, 6, 7] and both.roi == ["V1", "V1", "LOC", "LOC", "LOC", ""]
+    with pytest.raises(FmriModelsError, match="no region 'late'; it has LOC, V1, early"):
+        prepared(tmp_path, found, rois=["late"], overwrite=True)
+
+
+def test_pictures_are_fitted_to_a_size(tmp_path):
+    wide = np.zeros((8, 20, 3), dtype=np.uint8)
+    wide[:, 6:14] = 200
+    different = lambda ids: ({"stimulus_id": each, "image": wide // (1 + place)} for place, each in enumerate(ids))  # noqa: E731
+    pictures = prepared(tmp_path, dataset(stimuli=different), size=4).stimuli.images()
+    assert pictures.shape == (len(TRAINED + TESTED), 4, 4, 3) and pictures.max() == 200
+    with pytest.raises(FmriModelsError, match="size"):
+        prepared(tmp_path, dataset(), size=-1, overwrite=True)
+
+
 def test_folds(tmp_path):
     table = prepared(tmp_path, dataset(), folds=5)
     assert table.num_folds("kfold5") == 5

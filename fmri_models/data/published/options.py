@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 from ...output_folders import TRIAL_TABLE, check_output_folder
 from ...seeds import check_seed
 from ..splits import check_fraction
+from ..stimuli import checked_size
 from .dataset import PublishedDataset
 
 
@@ -76,6 +77,8 @@ def preparation(read: Reader) -> Callable[..., None]:
         chosen = SharedOptions(**{name: value for name, value in options.items() if name in shared})
         check_seed(chosen.seed)
         check_fraction(chosen.validation_fraction, "validation fraction", or_none=True)
+        if chosen.size:
+            checked_size(chosen.size)
         check_output_folder(out, chosen.overwrite, TRIAL_TABLE, inputs=[source])
         given = {each.name: options[each.name] for each in own if each.name in options}
         write_dataset(read(source, **given), source, out, chosen, given)
