@@ -281,7 +281,7 @@ def split_by_tau(
     }  # fmt: skip
     for name, each in discrepancy.items():
         if each is not None:
-            made_with |= {f"mmd2_{name}": each.mmd2, f"p_{name}": each.p}
+            made_with |= {f"mmd2{name}": each.mmd2, f"p{name}": each.p}
     drawn = assembled_split(
         trials,
         [trials_of_groups(trials, test)],
@@ -319,18 +319,18 @@ def _tau_notes(
         f"{int(found.tested.sum())} of {pictures} pictures are tested; {unused} that are too near to them are in no "
         f"part, so that {kept:.0%} of the others are left to learn from.",
     ]
-    if "mmd2_matched" in made_with:
+    if "mmd2" in made_with:
         known = [
-            f"{made_with[f'mmd2_{name}']:.2e} (p = {made_with[f'p_{name}']:.3f}) {label}"
+            f"{made_with[f'mmd2{name}']:.2e} (p = {made_with[f'p{name}']:.3f}) {label}"
             for name, label in (
-                ("matched", "as they are"),
-                ("drawn", "before they were matched"),
-                ("random", "of as many drawn at random with nothing left out"),
+                ("", "as they are"),
+                ("_before_matching", "before they were matched"),
+                ("_of_random", "of as many drawn at random with nothing left out"),
             )
-            if f"mmd2_{name}" in made_with
+            if f"mmd2{name}" in made_with
         ]
         notes.append(f"Squared maximum mean discrepancy of tested and learned pictures: {', '.join(known)}.")
-        if float(made_with["p_matched"]) < 0.05:
+        if float(made_with["p"]) < 0.05:
             notes.append(
                 "Tested and learned pictures are not of one distribution at this tau: a gap to a split by stimulus "
                 "has to do with what is tested, too, and not only with how near it is; a smaller tau matches better."

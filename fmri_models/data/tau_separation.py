@@ -57,16 +57,16 @@ class Separation:
         return float(self.learned.sum() / max(1, (~self.tested).sum()))
 
     def discrepancies(self, values: np.ndarray, learned: np.ndarray) -> dict[str, Discrepancy | None]:
-        """`matched`, `drawn` (before that) and `random` parts, compared.
+        """Both parts compared (""), as they were `_before_matching`, and as many `_of_random` ones.
 
         Args:
             values: (N, D) embeddings.
             learned: (N,) what is learned from in the end.
         """
         parts = {
-            "matched": (self.tested, learned),
-            "drawn": self.drawn,
-            "random": (self.random, ~self.random),
+            "": (self.tested, learned),
+            "_before_matching": self.drawn,
+            "_of_random": (self.random, ~self.random),
         }
         return {
             name: mean_discrepancy(values[one], values[other], self.width, seed=self.seed)

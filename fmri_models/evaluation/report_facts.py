@@ -106,10 +106,11 @@ def _drawn_by(how: Mapping[str, Any]) -> str:
     """How a split was drawn that took more than a seed: by whose embeddings, how many clusters, tau, MMD."""
     if not how.keys() - {"by", "seed"}:
         return ""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else str(value)}"
+    texts = {
+        name: f"{value:.4g}" if isinstance(value, float) else str(value)[: 16 if name.endswith("sha256") else None]
         for name, value in how.items()
-    )
+    }
+    return ", ".join(f"{name.replace('_', ' ').replace('sha256', 'SHA-256')} {text}" for name, text in texts.items())
 
 
 def _training(subject: str, amount: Mapping[str, Any]) -> str:

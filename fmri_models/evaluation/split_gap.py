@@ -8,7 +8,7 @@ is said beside it.
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,13 +151,13 @@ def gap_content(
         seed: Of everything that is drawn at random.
         weights: Folder with weights of extractors.
     """
-    if missing := sorted(set(other.report.per_subject) ^ set(report.per_subject)):
+    picture = _pictures(table, scores, other)
+    pools = _pools(scores, picture), _pools_of_items(other.items["brain"], picture)
+    if missing := sorted(set(other.report.per_subject) ^ set(report.per_subject) or pools[0].keys() ^ pools[1].keys()):
         return {
             "not_defined": f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} in one of the reports alone, on "
             f"the splits {_both_names(report, other)}; evaluate the same subjects on both."
         }
-    picture = _pictures(table, scores, other)
-    pools = _pools(scores, picture), _pools_of_items(other.items["brain"], picture)
     folds = [len(each.data.get("folds") or [0]) for each in (other.report, report)]
     widening = WIDENING_OF_FOLDS if max(folds) > 1 else 1.0
     smaller = _Smaller(items, scores, protocol, pools, picture, max(folds) > 1, seed, weights)
@@ -300,11 +300,11 @@ def _signed(values: Values, sign: float) -> Values:
 
 
 def _described(found: Gap, of_whole_set: bool) -> dict[str, Any]:
-    described = asdict(found)
+    there, here, both = found.stimuli
     return {
         "difference": found.difference,
         "ci95": None if found.ci95 is None or of_whole_set else list(found.ci95),
-        "stimuli": list(described["stimuli"]),
+        "stimuli": {"here": here, "there": there, "both": both},
     }
 
 

@@ -12,6 +12,14 @@ class _Content(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class Stimuli(_Content):
+    """Test pictures."""
+
+    here: Count
+    there: Count
+    both: Annotated[Whole, Field(ge=0)]
+
+
 class SharedGap(_Content):
     """The paired difference on pictures that both tests have."""
 
@@ -27,7 +35,7 @@ class MetricGap(_Content):
     there: Number | None = None
     difference: Number | None = None
     ci95: Bounds | None = None
-    stimuli: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=3, max_length=3)] | None = None
+    stimuli: Stimuli | None = None
     pool: Count | None = None
     on_shared: SharedGap | None = None
     not_comparable: Line | None = None
@@ -45,14 +53,6 @@ class OfBoth(_Content):
 
     here: Annotated[Whole, Field(ge=0)] | None = None
     there: Annotated[Whole, Field(ge=0)] | None = None
-
-
-class Stimuli(_Content):
-    """Test pictures."""
-
-    here: Count
-    there: Count
-    both: Annotated[Whole, Field(ge=0)]
 
 
 class Splits(_Content):

@@ -1,11 +1,11 @@
 """What a report says of the gap of two splits: sentences, a table and a plot."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..names import one_line
+from ..names import listed, one_line
 from .named_metrics import get_metric
 from .plots import COLOURS, plotted
 from .rows import get_row
@@ -34,7 +34,7 @@ def gap_notes(content: Mapping[str, Any]) -> list[str]:
         for name in telling[:_TOLD]
     ]
     notes = [f"Split gap ({there} against {here}; positive means better on {there}): {'; '.join(shown)}."]
-    notes += [_verdict(content, telling[0]), *_on_ceiling(content, telling[0])]
+    notes += [*_verdict(content, telling), *_on_ceiling(content, telling[0])]
     notes += content["remarks"]
     if (text := _on_training(content)) is not None:
         notes.append(text)
@@ -51,28 +51,38 @@ def gap_notes(content: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _verdict(content: Mapping[str, Any], metric: str) -> str:
-    here, there = _split_names(content)
-    found = content["rows"]["brain"][metric]
-    label = get_metric(metric).label
-    low, high = found["ci95"]
-    if low <= 0 <= high:
-        return (
-            f"In {label}, the gap of both splits is not beyond doubt; with so many stimuli, one of "
-            f"{max(-low, high):.3f} can't be excluded either."
-        )
-    better, worse = ("there", "here") if low > 0 else ("here", "there")
-    names = {"here": here, "there": there}
+def _verdict(content: Mapping[str, Any], telling: Sequence[str]) -> Iterator[str]:
+    """In which metrics one of both splits is better beyond doubt, and what that means."""
+    found = content["rows"]["brain"]
+    names = dict(zip(("here", "there"), _split_names(content), strict=True))
     ways = {place: content["how"][place].get("by") for place in names}
-    text = f"In {label}, the method is better on {names[better]} than on {names[worse]} beyond doubt"
-    if ways[worse] in _HARDER and ways[better] not in _HARDER:
-        return (
-            f"{text}: so much of its score there is not shown for pictures that are kept away from those it has "
-            "learned from."
+    better = {
+        "there": [name for name in telling if found[name]["ci95"][0] > 0],
+        "here": [name for name in telling if found[name]["ci95"][1] < 0],
+    }
+    of_all = f"{len(telling)} metrics" if len(telling) > 1 else "the one metric"
+    if not any(better.values()):
+        low, high = found[telling[0]]["ci95"]
+        yield (
+            f"The split gap is not beyond doubt in any of {of_all}; with so many stimuli, one of "
+            f"{max(-low, high):.3f} in {get_metric(telling[0]).label} can't be excluded either."
         )
-    if ways[better] in _HARDER and ways[worse] not in _HARDER:
-        return f"{text}: its score does not come from test pictures that resemble training pictures."
-    return f"{text}."
+        return
+    for place, worse in (("there", "here"), ("here", "there")):
+        if not better[place]:
+            continue
+        labels = [get_metric(name).label for name in better[place]]
+        text = (
+            f"In {listed(labels, most=5)} ({len(labels)} of {of_all}), the method is better on {names[place]} than on "
+            f"{names[worse]} beyond doubt"
+        )
+        if ways[worse] in _HARDER and ways[place] not in _HARDER:
+            text += ": that much is not shown for pictures that are kept away from those it has learned from"
+        elif ways[place] in _HARDER and ways[worse] not in _HARDER:
+            text += ": these scores do not come from test pictures that resemble training pictures"
+        yield f"{text}."
+    if len(telling) > 1:
+        yield "Of so many intervals of the split gap, one in twenty would leave 0 out by luck alone."
 
 
 def _on_ceiling(content: Mapping[str, Any], metric: str) -> list[str]:
@@ -94,8 +104,8 @@ def _on_training(content: Mapping[str, Any]) -> str | None:
     if not here or not there or abs(here - there) <= 0.01 * max(here, there):
         return None
     return (
-        f"{here} trials were learned from here and {there} there: part of the gap may be the amount of training; "
-        "`fmri-models data split --by fewer` draws a split with as many."
+        f"{here} trials were learned from here and {there} there: part of the gap may be the amount of training "
+        "(--by fewer draws a split with as many)."
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.cache import cache_folder, make_cache_folder, write_array
 from ..data.generator_pictures import prepare_pictures
-from ..data.stimulus_embeddings import StimulusEmbeddings, check_pictures, generator_embeddings
+from ..data.stimulus_embeddings import StimulusEmbeddings, check_pictures, generator_embeddings, in_order_of
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..progress import batches
@@ -41,6 +41,7 @@ def embeddings_by(
     Raises:
         FmriModelsError: There is no such embedder, its weights can't be had, or a picture is missing.
     """
+    ids = in_order_of(table, ids)
     check_pictures(table, ids)
     if embedder is None:
         embedder = _default(table, ids, weights)
