@@ -34,7 +34,7 @@ def gap_notes(content: Mapping[str, Any]) -> list[str]:
         for name in telling[:_TOLD]
     ]
     notes = [f"Split gap ({there} against {here}; positive means better on {there}): {'; '.join(shown)}."]
-    notes += [*_verdict(content, telling), *_on_ceiling(content, telling[0])]
+    notes += [*_verdict(content, telling), *_on_ceiling(content, telling)]
     notes += content["remarks"]
     if (text := _on_training(content)) is not None:
         notes.append(text)
@@ -77,7 +77,10 @@ def _verdict(content: Mapping[str, Any], telling: Sequence[str]) -> Iterator[str
             f"{names[worse]} beyond doubt"
         )
         if ways[worse] in _HARDER and ways[place] not in _HARDER:
-            text += ": that much is not shown for pictures that are kept away from those it has learned from"
+            text += (
+                f": what these scores have more on {names[place]} is not shown for pictures that are kept away from "
+                "those it has learned from"
+            )
         elif ways[place] in _HARDER and ways[worse] not in _HARDER:
             text += ": these scores do not come from test pictures that resemble training pictures"
         yield f"{text}."
@@ -85,17 +88,21 @@ def _verdict(content: Mapping[str, Any], telling: Sequence[str]) -> Iterator[str
         yield "Of so many intervals of the split gap, one in twenty would leave 0 out by luck alone."
 
 
-def _on_ceiling(content: Mapping[str, Any], metric: str) -> list[str]:
-    found = content["rows"].get("ceiling", {}).get(metric)
-    if not found or not found.get("ci95"):
+def _on_ceiling(content: Mapping[str, Any], telling: Sequence[str]) -> list[str]:
+    """What the ceiling says of the first metric that has one, of those beyond doubt if there are such."""
+    ceiling, brain = content["rows"].get("ceiling", {}), content["rows"]["brain"]
+    known = [name for name in telling if (ceiling.get(name) or {}).get("ci95")]
+    if not known:
         return []
-    low, high = found["ci95"]
-    cell = _difference_cell(found)
+    doubted = {name: brain[name]["ci95"][0] <= 0 <= brain[name]["ci95"][1] for name in known}
+    name = min(known, key=lambda each: doubted[each])
+    low, high = ceiling[name]["ci95"]
+    told = f"{_difference_cell(ceiling[name])} in {get_metric(name).label}"
     if low <= 0 <= high:
-        return [f"That of the ceiling is {cell}: no sign that the pictures themselves are easier on one of them."]
+        return [f"The ceiling's gap is {told}: no sign that the pictures themselves are easier on one of the splits."]
     return [
-        f"The ceiling, which is told the truth, has a gap as well ({cell}): so much of the brain's may be that the "
-        "pictures themselves are easier on one of them."
+        f"The ceiling, which is told the truth, has a gap as well ({told}): so much of the brain's may be that the "
+        "pictures themselves are easier on one of the splits."
     ]
 
 
@@ -209,4 +216,4 @@ def _plot(content: Mapping[str, Any], axes: "Axes") -> None:
     axes.set_yticks(range(len(names)), [get_metric(name).label for name in reversed(names)])
     _, there = _split_names(content)
     axes.set_xlabel(f"better on {there} by")
-    axes.legend()
+    axes.legend(bbox_to_anchor=(1, 1), loc="upper left")

@@ -228,15 +228,13 @@ def content_of(brain, ceiling=(-0.01, 0.01), here="tau", there="stimulus", both=
 def test_verdicts():
     told = " ".join(gap_notes(content_of({"pairwise_pixcorr": (0.02, 0.1), "identification_top1": (-0.1, 0.2)})))
     assert "In two-way pixels (1 of 2 metrics), the method is better on theirs than on mine beyond doubt" in told
-    assert "not shown for pictures that are kept away from those it has learned from" in told
+    assert "is not shown for pictures that are kept away from those it has learned from" in told
     assert "no sign that the pictures themselves are easier" in told and "one in twenty" in told
     told = " ".join(gap_notes(content_of({"pairwise_pixcorr": (-0.02, 0.1)}, ceiling=(0.05, 0.1), both=3)))
     assert "not beyond doubt in any of the one metric; with so many stimuli, one of 0.100" in told
     assert "may be that the pictures themselves are easier" in told and "3 of the tested pictures are in both" in told
     told = " ".join(gap_notes(content_of({"pairwise_pixcorr": (-0.2, -0.1)})))
-    assert (
-        "better on mine than on theirs beyond doubt: these scores do not come from test pictures that resemble" in told
-    )
+    assert "better on mine than on theirs beyond doubt: these scores do not come from" in told
     told = " ".join(gap_notes(content_of({"pairwise_pixcorr": (0.1, 0.2)}, here="cluster")))
     assert "The test pictures of mine are alike" in told
 
