@@ -459,7 +459,7 @@ def _oracle_tables(content: Content) -> Iterator[Table]:
         "metric is possible. The ceiling is what the generator draws of the true embedding, and "
         "the difference what it adds to that picture."
     )
-    yield Table("Library: the best that could be looked up", caption, header, lines)
+    yield Table("Library: the best that could be looked up", caption, header, lines, is_folded=True)
 
 
 def _column(content: Content, row: str) -> str:
