@@ -31,7 +31,7 @@ from ..row_data import RowData
 from ..scores import Scores
 from ..seeded_drawing import SAMPLE_STRIDE
 from ..table import Table
-from .figures import by_verdict, difference, error_bar, first_metric, measured, value, with_direction
+from .figures import by_verdict, difference, error_bar, first_metric, labels, measured, value, with_direction
 from .part import AuditedItems, AuditPart, Content
 
 if TYPE_CHECKING:
@@ -521,11 +521,11 @@ def _on_agreement(content: Content) -> str:
     if not alike:
         return (
             f"{figures}. In none of {count} metrics do repetitions agree beyond doubt more than different stimuli do: "
-            "what the pictures show is not what was repeatable in the responses, as far as so many stimuli can tell."
+            "with so many stimuli, nothing shows that the pictures follow what is repeatable in the responses."
         )
-    verdict = f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics"
     return (
-        f"{verdict}, each looked at for itself: what was shown moves the pictures reproducibly, which is not yet right."
+        f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics, each looked "
+        f"at for itself ({labels(alike)}): what was shown moves the pictures reproducibly, which is not yet right."
     )
 
 
@@ -537,8 +537,8 @@ def _on_generator(content: Content) -> str:
     other, same = (value(content["agreement"][name].get(metric.name)) for name in (OTHER, SAME))
     return (
         f"the very same response drawn twice from different noise scores {again} in {metric.label} against itself; two "
-        f"repetitions score {same} from the same and {other} from different noise. What the first of them lacks is "
-        "the generator's scatter, which no better response removes."
+        f"repetitions score {same} from the same and {other} from different noise. How far the first of these is "
+        "from equal pictures is the generator's scatter, which no better response removes."
     )
 
 
