@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", help="folder with weights of the networks that measure")
     parser.add_argument("--seed", type=int, default=0, help="of drawing, intervals and random numbers (default: 0)")
     parser.add_argument("--drop-tables", action="store_true", help="remove each table once its report is there")
-    args = parser.parse_args(arguments)
+    # Overrides may stand before options and behind them.
+    args = parser.parse_intermixed_args(arguments)
     try:
         dimensions = sorted({int(k) for k in args.dimensions.split(",")})
     except ValueError:

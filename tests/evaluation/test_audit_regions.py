@@ -69,7 +69,7 @@ def test_figures_of_a_subject_that_lacks_a_region_are_not_mixed_with_it(report):
 
 def test_what_is_said(report):
     notes = [note for note in report.notes if note.startswith("Regions")]
-    assert "falls beyond doubt when one of these is silenced: V1 (+" in notes[0]
+    assert "falls beyond doubt when one of these is silenced (4 looks" in notes[0] and ": V1 (+" in notes[0]
     assert any("V1 matters more than as many random voxels" in note for note in notes)
     assert any("have no label" in note for note in notes)
     assert any("not all subjects have" in note and "FFA" in note for note in notes)

@@ -350,7 +350,8 @@ def _how(content: Content) -> str:
         f"stand as many random ones of the voxels that are read ({sets}); more than random voxels: by how much "
         "silencing these leaves a better score, and by how much the region alone is better than these alone. "
         "Differences are paired, positive where the region matters; their intervals are over stimuli, and not over "
-        "other random sets. Each voxel has the one label that the table gives it, so that regions do not "
+        "other random sets, and allow for no number of looks. Each voxel has the one label that the table gives it, so "
+        "that regions do not "
         "overlap here even where those of an atlas do. A region that can be silenced without loss may hold the same as "
         "another one, and the model never saw silenced voxels in training: this is what the decoder uses and not what "
         "a region knows."
@@ -388,7 +389,10 @@ def _notes(content: Content) -> list[str]:
             "voxels)"
             for region in lost
         )
-        notes.append(f"Regions, {metric.label}: the score falls beyond doubt when one of these is silenced: {named}.")
+        looks = f"{len(regions)} looks, of which each is wrong in one case of forty by luck"
+        notes.append(
+            f"Regions, {metric.label}: the score falls beyond doubt when one of these is silenced ({looks}): {named}."
+        )
     else:
         notes.append(
             f"Regions, {metric.label}: no region is missed beyond doubt when it alone is silenced ({stimuli} stimuli): "
