@@ -63,7 +63,6 @@ def write_report(
     if truth is not None:
         groups = picture_groups(report, scores, truth, pictured, chosen)
         png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
-    html = to_html(report, groups, distribution_figures(report, scores))
     with merged_folder(out, _of_earlier_report) as partial:
         if truth is not None:
             save_pictures(partial / "images", truth, pictured, scores)
@@ -71,7 +70,8 @@ def write_report(
         if png is not None:
             (partial / "grid.png").write_bytes(png)
         (partial / "report.md").write_text(to_markdown(report, png is not None), encoding="utf-8")
-        (partial / "report.html").write_text(html, encoding="utf-8")
+        page = to_html(report, groups, distribution_figures(report, scores))
+        (partial / "report.html").write_text(page, encoding="utf-8")
         report.save(partial / REPORT_FILE)
     return [out / name for name in (*_FILES, "images") if png is not None or name not in ("grid.png", "images")]
 

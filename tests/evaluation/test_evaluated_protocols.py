@@ -186,7 +186,7 @@ def test_a_model_that_learned_from_what_was_seen_is_tested_on_what_was_imagined(
     name = with_protocol(monkeypatch, measured_trials="imagined")
     report = evaluate(imagery / "imagery", imagery / "data", tmp_path / "out", name, rows=ONLY_BRAIN)
     assert report.data["test_stimuli"] == 6 and "deviations" not in report.protocol
-    assert "measured trials: those of pictures that were imagined" in (tmp_path / "out" / "report.md").read_text()
+    assert "- measured trials: those of pictures that were imagined" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_table_without_imagery_is_no_test_of_it(workplace, tmp_path, capsys):

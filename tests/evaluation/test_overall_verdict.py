@@ -74,7 +74,9 @@ def test_metrics_in_which_a_blurry_average_does_well_decide_nothing(truth):
     blurred = report_of(truth, noisy(truth, 0.4), noisy(truth, 0.4).roll(1, 0))
     pixels = {"pixcorr", "ssim", "mse"}
     assert not pixels & {metric.name for metric in deciding_metrics(blurred)}
-    only = {row: {name: each for name, each in found.items() if name in pixels} for row, found in blurred.results.items()}
+    only = {
+        row: {name: each for name, each in found.items() if name in pixels} for row, found in blurred.results.items()
+    }
     found = verdict(replace(blurred, results=only))
     assert found.status == "open" and "pixels alone" in found.headline
 
