@@ -82,7 +82,8 @@ def measure(of: "EvaluatedSubject") -> SubjectClusters | str:
     within, across = {}, {}
     for row in _ROWS:
         data = of.rows.get(row)
-        if data is None or data.images is None:
+        # The evaluated method may be ridge itself.
+        if data is None or data.images is None or (row != "brain" and data is of.rows.get("brain")):
             continue
         drawn = torch.from_numpy(vectors.of_pictures(data.images))
         within[row], across[row] = told_apart(truth, drawn, shown, found.labels)
@@ -372,6 +373,8 @@ def _would_be_seen(cluster: Mapping[str, Any], clustering: Mapping[str, Any]) ->
 
 def plot(of: Content, axes: "Axes") -> None:
     """Identification across and within clusters, a pair of bars a row."""
+    from matplotlib import rcParams
+
     from ..plots import COLOURS
 
     rows = {row: found for row, found in of["identification"].items() if found["across"] and found["within"]}
@@ -379,7 +382,8 @@ def plot(of: Content, axes: "Axes") -> None:
         heights = [found[side]["value"] for found in rows.values()]
         bars = np.array([error_bar(found[side]) for found in rows.values()]).T.reshape(2, len(rows))
         places = np.arange(len(rows)) + 0.38 * (place - 0.5)
-        axes.bar(places, heights, 0.36, yerr=bars, color=colour, capsize=3, label=f"{side} clusters")
+        label, text = f"{side} clusters", rcParams["text.color"]
+        axes.bar(places, heights, 0.36, yerr=bars, color=colour, capsize=3, ecolor=text, label=label)
     axes.axhline(_CHANCE, color=COLOURS[4], linestyle=":", label="chance")
     axes.set_xticks(range(len(rows)), [get_row(row).label for row in rows])
     axes.set_ylim(0, 1)

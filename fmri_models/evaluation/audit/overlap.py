@@ -514,23 +514,23 @@ def _with_rho(of: Content, metrics: Sequence[NamedMetric]) -> str:
 def _on_confound(of: Content, worse: Sequence[NamedMetric]) -> str:
     """Whether typical pictures are easier for the generator, too."""
     ceiling, less = of["relation"].get("ceiling", {}), of["relation"].get("brain_less_ceiling", {})
-    known = [metric for metric in worse if ceiling.get(metric.name) is not None]
+    known = [metric for metric in worse if less.get(metric.name) is not None]
     if not known:
         return (
             " There is no ceiling beside it, so that nothing tells whether the generator draws typical pictures better "
             "whatever it is told."
         )
-    alike = [metric for metric in known if _significant(ceiling[metric.name], -1)]
-    kept = [metric for metric in known if _significant(less.get(metric.name), -1)]
+    alike = [metric for metric in known if _significant(ceiling.get(metric.name), -1)]
+    kept = [metric for metric in known if _significant(less[metric.name], -1)]
+    rest = [metric for metric in known if metric not in kept]
     parts = []
     if alike:
         parts.append(f" So is the ceiling in {labels(alike)}: typical pictures are easier for the generator itself.")
     if kept:
         parts.append(
-            f" The distance from brain to ceiling grows, too ({labels(kept)}): what is decoded gets worse away from "
-            "the training, as it does where a decoder recalls training pictures."
+            f" It falls behind the ceiling there ({labels(kept)}): what is decoded gets worse away from the training, "
+            "as it does where a decoder recalls training pictures, and that is not the generator's."
         )
-    rest = [metric for metric in known if metric not in kept]
     if rest:
         parts.append(
             f" In {labels(rest)} the difference of brain and ceiling does not go with the distance beyond doubt, so "
@@ -559,7 +559,8 @@ def _on_the_farthest(of: Content) -> list[str]:
         sentence += (
             f" (chance {chance:g}), so that the score is not of pictures near to the training alone"
             if above
-            else f" (chance {chance:g}), so that nothing shows that pictures far from the training are read at all"
+            else f" (chance {chance:g}), so that by this metric nothing shows that pictures far from the training are "
+            "read at all"
         )
     memory = (of["less"].get("nearest_train", {}).get(lead.name) or [None])[-1]
     if memory is not None:

@@ -548,8 +548,8 @@ def _on_outside(of: Content) -> str:
     if predictions["value"] < _NOTHING:
         return f"{sentence}, and none of the predictions' variance does, as that of linear decoders by construction."
     return (
-        f"{sentence}. Of the predictions' variance {value(predictions)} does, which is of a decoder that is not "
-        "linear, or scales values one by one."
+        f"{sentence}. Of the predictions' variance {value(predictions)} does, as of a decoder that is not linear, or "
+        "scales values one by one."
     )
 
 
@@ -603,9 +603,10 @@ def plot(of: Content, axes: "Axes") -> None:
             control["levels"][-1]["held_out"]["value"],
             color=COLOURS[1],
             linestyle=":",
-            label="held-out training targets, all directions",
+            label="held-out training, all",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("principal directions of the training targets")
     axes.set_ylabel("variance outside of them")
