@@ -525,7 +525,8 @@ def _on_agreement(content: Content) -> str:
         )
     return (
         f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics, each "
-        f"looked at for itself ({labels(alike)}): what was shown moves the pictures reproducibly, which is not yet right."
+        f"looked at for itself ({labels(alike)}): what was shown moves the pictures reproducibly, which is not yet "
+        "right."
     )
 
 
