@@ -240,7 +240,7 @@ def split_by_tau(
         test_fraction: Share of the pictures to test, at least one.
         validation_fraction: Share of what is left for validation, drawn by stimulus; 0 for none.
         tau: Least cosine distance of a tested and a learned picture; None for the largest that was found with which
-            `keep` of the others is left to learn from.
+            `keep` of the others is left to learn from, and both parts can be matched.
         keep: Share of the pictures that are not tested, which is to be left where tau is not given.
         sketches: Of the pictures, by which near copies are found; None leaves them where they are.
 
@@ -312,6 +312,7 @@ def _tau_notes(
     made_with: dict[str, str | int | float],
 ) -> list[str]:
     how = f", the largest found that leaves {keep:.0%} of the training" if keep is not None else ""
+    how += " and lets both parts be matched" if how and float(made_with.get("p", 0.0)) >= 0.05 else ""
     notes = [
         f"tau = {found.tau:.6g}{how}: no tested picture is nearer to one of training or validation, by cosine distance "
         f"of embeddings by {one_line(embeddings.embedder)} (the nearest are {apart.min():.6g} apart, half of the "

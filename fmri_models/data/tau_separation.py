@@ -21,8 +21,11 @@ from .embedding_distances import near_pairs, nearest_distances
 from .mean_discrepancy import Discrepancy, mean_discrepancy, median_distance, random_features
 from .stimulus_embeddings import ROUNDING
 
-# Of the test: the most that a unit may have.
-_LARGEST_UNIT = 0.1
+# The most pictures that a unit may have, and what share of the test. Units of many would be whole clusters, of which a
+# test has too few to be of the distribution that training is of.
+_LARGEST_UNIT, _LARGEST_SHARE = 5, 0.1
+# Where a chosen tau can't be matched: the next one, how often, and what counts as matched.
+_SMALLER, _TRIES, _MATCHED = 0.85, 8, 0.05
 _HALVINGS = 16
 _TRIED_A_SWAP = 48
 _MOST_SWAPS = 4000
@@ -100,7 +103,7 @@ def separation(values: np.ndarray, wanted: int, tau: float, seed: int) -> Separa
 
 
 def largest_separation(values: np.ndarray, wanted: int, keep: float, seed: int) -> Separation | None:
-    """Test pictures apart by the largest tau, found by halving, that leaves a share of the others.
+    """Test pictures apart by the largest tau, found by halving, that leaves a share of the others and can be matched.
 
     Args:
         values: (N, D) float32 of length 1.
@@ -130,14 +133,27 @@ def largest_separation(values: np.ndarray, wanted: int, keep: float, seed: int) 
             high = tau
         else:
             low, best = tau, found
-    # Rounded down to what is printed.
-    digits = 10.0 ** (5 - math.floor(math.log10(low))) if low > ROUNDING else 1.0
-    tau = math.floor(low * digits) / digits
+    tau = _rounded_down(low)
     if best is None or tau <= ROUNDING:
         return None
-    # Of other neighbours: what is drawn there leaves as much, or the last one that did is taken.
-    graph, units = _at(count, one, other, distance, tau, wanted, keep, seed) or best
-    return _matched(values, graph, units, wanted, tau, keep, seed)
+    for _ in range(_TRIES):
+        # Of other neighbours than those of `low`: what is drawn leaves as much, or what was drawn there is taken.
+        graph, units = _at(count, one, other, distance, tau, wanted, keep, seed) or best
+        matched = _matched(values, graph, units, wanted, tau, keep, seed)
+        compared = mean_discrepancy(values[matched.tested], values[matched.learned], matched.width, 200, seed)
+        smaller = _rounded_down(_SMALLER * tau)
+        if compared is None or compared.p >= _MATCHED or smaller <= ROUNDING:
+            break
+        tau = smaller
+    return matched
+
+
+def _rounded_down(tau: float) -> float:
+    """To the six digits that are printed."""
+    if tau <= ROUNDING:
+        return 0.0
+    digits = 10.0 ** (5 - math.floor(math.log10(tau)))
+    return math.floor(tau * digits) / digits
 
 
 def _at(
@@ -180,7 +196,7 @@ def _drawn_units(graph: csr_matrix, wanted: int, seed: int) -> list[np.ndarray]:
 
 def _units(graph: csr_matrix, wanted: int) -> list[np.ndarray]:
     """Pictures that are tested together or not at all, in the order of the first of each."""
-    most = max(1, int(_LARGEST_UNIT * wanted))
+    most = max(1, min(_LARGEST_UNIT, int(_LARGEST_SHARE * wanted)))
     _, label = connected_components(graph, directed=False)
     order = np.argsort(label, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)

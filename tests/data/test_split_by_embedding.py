@@ -146,7 +146,7 @@ def test_pictures_that_are_equally_far_have_no_outliers() -> None:
 # ---------------------------------------------------------------------------------------------------------------- tau
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([0.02, 0.1, None]), st.sampled_from([0.1, 0.3]))
 def test_no_tested_picture_is_nearer_than_tau(seed: int, tau: float | None, fraction: float) -> None:
     rng = np.random.default_rng(seed)
