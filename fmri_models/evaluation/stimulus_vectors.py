@@ -253,25 +253,25 @@ class StimulusVectors:
         known = norms > _ROUNDING * max(1e-6, float(np.linalg.norm(mean)))
         return np.where(known, centred / np.where(known, norms, 1), np.nan).astype(np.float32)
 
-    def nearest(self, vectors: np.ndarray, count: int, own: np.ndarray | None = None) -> Nearest:
+    def nearest(self, vectors: np.ndarray, count: int, without: np.ndarray | None = None) -> Nearest:
         """The nearest training pictures.
 
         Args:
             vectors: (Q, F).
             count: How many of each; fewer where there are fewer.
-            own: (Q,) positions of training pictures that these vectors are, and that do not count.
+            without: Positions of training pictures that do not count.
         """
         queries = torch.from_numpy(self.directions(vectors))
-        count = min(count, len(self.training) - (own is not None))
+        counts = np.ones(len(self.training), dtype=bool)
+        if without is not None:
+            counts[without] = False
+        count = min(count, int(counts.sum()))
         best = torch.full((len(queries), count), -torch.inf)
         places = torch.zeros((len(queries), count), dtype=torch.long)
-        owned = None if own is None else torch.from_numpy(np.asarray(own))
         for start in range(0, len(self.training), _ROWS):
             block = torch.from_numpy(self.directions(self.training[start : start + _ROWS]))
             similarity = (queries @ block.T).nan_to_num(nan=-torch.inf)
-            if owned is not None:
-                here = ((owned >= start) & (owned < start + len(block))).nonzero()[:, 0]
-                similarity[here, owned[here] - start] = -torch.inf
+            similarity[:, torch.from_numpy(~counts[start : start + _ROWS])] = -torch.inf
             merged = torch.cat([best, similarity], dim=1)
             where = torch.cat([places, torch.arange(start, start + len(block)).expand(len(queries), -1)], dim=1)
             best, chosen = merged.topk(count, dim=1)

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr, ttest_ind
 from fmri_models.data import TrialTableWriter
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import stimulus_vectors
-from fmri_models.evaluation.audit import PARTS, AuditedItems, audit_notes, audit_tables, checked_audit
+from fmri_models.evaluation.audit import PARTS, AuditedItems, audit_notes, audit_tables, checked_audit, overlap
 from fmri_models.evaluation.audit.clusters import told_apart
 from fmri_models.evaluation.audit.overlap import SubjectOverlap, content
 from fmri_models.evaluation.evaluate import evaluate
@@ -122,10 +122,10 @@ def test_a_kind_that_was_not_learned_from_is_said_to_be_new(of_kinds, of_new_kin
     assert [{example[:5] for example in cluster["examples"]} for cluster in new] == [{"kind4"}]
     assert any("1 of 5 clusters of test pictures (6 of 30 pictures) have no training" in n for n in of_new_kinds.notes)
     old, now = of_kinds[0].audit["overlap"]["nearest"], of_new_kinds.audit["overlap"]["nearest"]
-    # Pictures of kinds that were learned from are as far as training pictures are from each other.
+    # Pictures of kinds that were learned from are as far from the training as held-out training pictures.
     assert old["farther"]["ci95"][0] < 0.5 < old["farther"]["ci95"][1]
     assert now["test"][-1] > 3 * old["test"][-1]
-    assert old["training_asked"] == 80 and now["training_asked"] == 64
+    assert old["held_out"] == [16, 16] and now["held_out"] == [12, 12]
 
 
 def test_new_kinds_are_read_worse_and_the_ceiling_is_not(of_new_kinds):
@@ -182,6 +182,12 @@ def test_contents_of_others_are_checked(of_kinds, part, place, value):
         checked_audit(audit)
 
 
+@pytest.mark.parametrize("part", ["overlap", "clusters"])
+def test_damaged_files_are_refused_or_shown(of_kinds, part):
+    _, refused = check_damaged(part, of_kinds[0].to_dict()["audit"][part])
+    assert refused > 20
+
+
 def test_names_of_files_stay_text(of_kinds):
     report, _ = of_kinds
     report = copy.deepcopy(report)
@@ -231,7 +237,7 @@ def audited(scores_of_rows, distances, subjects=1, seed=0):
     measured = [
         SubjectOverlap(
             f"subj{number}", 0, SPACE, names[at].tolist(), names[at], distances[at], distances[at],
-            ["t"] * size, np.random.default_rng(1).uniform(0.2, 0.4, 200), 200, 0,
+            ["t"] * size, distances[at], np.random.default_rng(1).uniform(0.2, 0.4, 50), 200, 0,
         )
         for number in range(subjects)
         for at in [slice(number * size, (number + 1) * size)]
@@ -357,8 +363,11 @@ def test_the_nearest_are_found_in_blocks_and_a_picture_is_not_its_own(monkeypatc
     found = vectors.nearest(tested, 5)
     assert found.distances == pytest.approx(np.sort(expected, axis=1)[:, :5], abs=1e-5)
     assert found.positions.tolist() == expected.argmin(axis=1).tolist() and found.distances[0, 0] == 0
-    own = vectors.nearest(training, 60, own=np.arange(50))
-    assert own.distances.shape == (50, 49) and own.distances.min() > 0.01
+    held = np.arange(10, 20)
+    rest = vectors.nearest(tested, 60, without=held)
+    assert rest.distances.shape == (6, 40) and rest.distances[0, 0] > 0.01
+    kept = np.setdiff1d(np.arange(50), held)
+    assert rest.positions.tolist() == kept[expected[:, kept].argmin(axis=1)].tolist()
     assert np.isnan(vectors.nearest(vectors.mean[None], 1).distances).all()
 
 
@@ -442,3 +451,32 @@ def test_who_knows_the_group_tells_across_and_not_within():
     assert np.isnan(within[0]) and within[1] == across[1] == 0
     alone = told_apart(truth[:2], drawn[:2], np.arange(2), np.array([0, 1]))
     assert np.isnan(alone[0]).all()
+
+
+def farther(rng, away, width=10, training=150, tested=24):
+    """The interval of how probably test vectors are the farther ones, of some that differ where others do not."""
+    flat = np.append(np.ones(width - 1), 0.1)
+    vectors = Given((rng.standard_normal((training, width)) * flat).astype(np.float32) + 2)
+    queries = (2 + rng.standard_normal((tested, width)) * flat).astype(np.float32)
+    queries[:, -1] += away * rng.choice([-1, 1], tested)
+    names = np.arange(tested).astype(str)
+    distances = vectors.nearest(queries, 1).distances[:, 0]
+    held = overlap._held_out(training, tested, 0)
+    to_rest, of_held = (
+        vectors.nearest(each, 1, without=held).distances[:, 0] for each in (queries, vectors.training[held])
+    )
+    measured = SubjectOverlap(
+        "subj01", 0, SPACE, names.tolist(), names, distances, distances, ["t"] * tested, to_rest, of_held, training, 0
+    )
+    scores = Scores(
+        {"brain": {"pixcorr": rng.uniform(size=tested)}}, np.full(tested, "subj01"), names, np.zeros(tested)
+    )
+    found = content(AuditedItems([measured], None, scores, get_protocol("small_pictures"), 0))
+    return found["nearest"]["farther"]["ci95"]
+
+
+def test_new_pictures_of_the_same_kind_are_no_farther_and_others_are():
+    rng = np.random.default_rng(0)
+    alike = [farther(rng, 0) for _ in range(60)]
+    assert np.mean([low <= 0.5 <= high for low, high in alike]) >= 0.9
+    assert np.mean([farther(rng, 4)[0] > 0.5 for _ in range(20)]) > 0.8

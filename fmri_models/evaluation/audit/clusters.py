@@ -227,7 +227,7 @@ def _identification_table(of: Content) -> Table:
             value(found["across"]),
             value(found["within"]),
             difference(found["difference"]),
-            "–" if found["within"] is None else str(found["within"]["stimuli"] or "–"),
+            "–" if found["within"] is None else str(found["within"].get("stimuli") or "–"),
         ]
         for row, found in of["identification"].items()
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..bootstrap import DRAWS, holm, interval, paired_difference, stimulus_means
+from ..bootstrap import DRAWS, FEWEST_STIMULI, holm, interval, paired_difference, stimulus_means
 from ..named_metrics import Metric as NamedMetric
 from ..named_metrics import get_metric
 from ..rank_correlation import bins_of_units, difference_of_samples, rank_correlation, smallest_seen
@@ -29,7 +29,7 @@ _ROWS = ("brain", "nearest_train", "ceiling")
 # The brain row less these, item by item.
 _LESS = ("ceiling", "nearest_train")
 _SEVERAL = 5
-_MOST_ASKED = 1000
+_HELD_OUT_SHARE, _LEAST_ASKED, _MOST_ASKED = 5, 50, 1000
 _MOST_PAIRS, _MOST_POINTS = 20, 1000
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 _ALPHA = 0.05
@@ -48,7 +48,8 @@ class SubjectOverlap:
         distances: (N,) to the nearest training picture; NaN where that is not defined.
         of_several: (N,) mean to the nearest five.
         nearest: (N,) the nearest training picture.
-        of_training: (Q,) of training pictures, to the nearest other one.
+        to_rest: (N,) to the nearest of the training pictures that were not held out; empty where none were.
+        of_held_out: (H,) of training pictures that were held out, to the nearest of the rest.
         training: How many training pictures there are.
         without_picture: How many more have no picture in the table.
     """
@@ -61,19 +62,20 @@ class SubjectOverlap:
     distances: np.ndarray
     of_several: np.ndarray
     nearest: list[str]
-    of_training: np.ndarray
+    to_rest: np.ndarray
+    of_held_out: np.ndarray
     training: int
     without_picture: int
 
     @property
     def shares_of_training(self) -> np.ndarray:
-        """(N,) share of training pictures that are nearer to another one than the item is; ties count as half."""
-        return _shares_below(self.distances, self.of_training)
+        """(N,) share of held-out training pictures that are nearer to the rest than an item; ties count as half."""
+        return _shares_below(self.to_rest, self.of_held_out)
 
     @property
     def shares_of_test(self) -> np.ndarray:
-        """(Q,) share of the items that are farther from the training than a training picture; ties count as half."""
-        return 1 - _shares_below(self.of_training, self.distances)
+        """(H,) share of the items that are farther from the rest than a held-out picture; ties count as half."""
+        return 1 - _shares_below(self.of_held_out, self.to_rest)
 
 
 def _shares_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -94,23 +96,38 @@ def measure(of: "EvaluatedSubject") -> SubjectOverlap | str:
             "near test pictures are to them."
         )
     found = vectors.nearest(vectors.test, _SEVERAL)
-    asked = np.arange(len(vectors.training))
-    if len(asked) > _MOST_ASKED:
-        asked = np.sort(np.random.default_rng(of.drawn_by.seed).choice(asked, _MOST_ASKED, replace=False))
-    of_training = vectors.nearest(vectors.training[asked], 1, own=asked)
+    pictures = picture_ids(of.stimulus_ids, of.truth)
+    held = _held_out(len(vectors.training_ids), len(set(pictures.tolist())), of.drawn_by.seed)
+    to_rest, of_held_out = np.zeros(0), np.zeros(0)
+    if len(held):
+        to_rest = vectors.nearest(vectors.test, 1, without=held).distances[:, 0]
+        of_held_out = vectors.nearest(vectors.training[held], 1, without=held).distances[:, 0]
     return SubjectOverlap(
         of.subject,
         of.record.fold,
         vectors.described(),
         of.stimulus_ids,
-        picture_ids(of.stimulus_ids, of.truth),
+        pictures,
         found.distances[:, 0],
         found.distances.mean(axis=1),
         [vectors.training_ids[position] for position in found.positions],
-        of_training.distances[:, 0],
+        to_rest,
+        of_held_out,
         len(vectors.training_ids),
         vectors.without_picture,
     )
+
+
+def _held_out(training: int, tested: int, seed: int) -> np.ndarray:
+    """Positions of training pictures that are held out: about as many as are tested, a fifth at most.
+
+    Test pictures and these are compared with the same rest, of which neither is part. Distances among all training
+    pictures would not do: those of two that are each other's nearest are one and the same.
+    """
+    count = min(training // _HELD_OUT_SHARE, max(_LEAST_ASKED, tested), _MOST_ASKED)
+    if count < FEWEST_STIMULI:
+        return np.zeros(0, dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).choice(training, count, replace=False))
 
 
 def content(of: AuditedItems) -> dict[str, Any]:
@@ -156,26 +173,33 @@ def _quantiles(values: np.ndarray) -> list[float]:
 
 def _nearest(subjects: Sequence[SubjectOverlap], distances: np.ndarray, scores: Scores, seed: int) -> dict[str, Any]:
     several = np.concatenate([each.of_several for each in subjects])
-    of_training = np.concatenate([each.of_training for each in subjects])
-    of_training = of_training[np.isfinite(of_training)]
-    farther = _farther(subjects, scores, seed)
+    controlled = all(len(each.of_held_out) for each in subjects)
+    to_rest = np.concatenate([each.to_rest for each in subjects])
+    held_out = np.concatenate([each.of_held_out for each in subjects])
+    held_out = held_out[np.isfinite(held_out)]
+    controlled = controlled and len(held_out) > 0 and bool(np.isfinite(to_rest).any())
     return {
         "test": _quantiles(stimulus_means(distances, scores.units)),
         "test_of_several": _quantiles(stimulus_means(several, scores.units)),
-        "training": _quantiles(of_training) if len(of_training) else None,
-        "training_asked": len(of_training),
-        "farther": farther,
+        "test_to_rest": _quantiles(stimulus_means(to_rest, scores.units)) if controlled else None,
+        "held_out_to_rest": _quantiles(held_out) if controlled else None,
+        "held_out": [min(_counts(subjects)), max(_counts(subjects))],
+        "farther": _farther(subjects, scores, seed) if controlled else None,
     }
 
 
+def _counts(subjects: Sequence[SubjectOverlap]) -> list[int]:
+    return [len(each.of_held_out) for each in subjects]
+
+
 def _farther(subjects: Sequence[SubjectOverlap], scores: Scores, seed: int) -> dict[str, Any] | None:
-    """The probability that a test picture is farther from the training than a training picture is from the others."""
+    """The probability that a test picture is farther from the rest of the training than a held-out picture is."""
     shares = np.concatenate([each.shares_of_training for each in subjects])
     found = interval(shares, scores.units.tolist(), DRAWS, seed, (0.0, 1.0), widening=scores.widening)
     if found is None:
         return None
     result = _plain(asdict(found))
-    # Training pictures are a sample, too: the variance of both sides (DeLong et al., 1988).
+    # Held-out pictures are a sample, too: the variance of both sides (DeLong et al., 1988).
     of_test = np.concatenate([each.shares_of_test for each in subjects])
     names = np.arange(len(of_test)).astype(str)
     both = difference_of_samples(shares, scores.units, np.nanmean(of_test) - of_test, names, scores.widening)
@@ -337,14 +361,22 @@ def _nearest_table(of: Content) -> Table:
     columns = {
         "test picture, to the nearest training picture": nearest["test"],
         f"test picture, to the nearest {_SEVERAL}, mean": nearest["test_of_several"],
-        "training picture, to the nearest other one": nearest["training"],
+        "test picture, to the nearest of the rest": nearest["test_to_rest"],
+        "held-out training picture, to the nearest of the rest": nearest["held_out_to_rest"],
     }
     lines = [[name, *(f"{number:.3f}" for number in found)] for name, found in columns.items() if found is not None]
     caption = (
         "Distance is one minus the cosine of two pictures' vectors less the mean of the training pictures: 0 for equal "
-        "pictures, about 1 for pictures that have no more in common than any two."
+        "pictures, about 1 for pictures that have no more in common than any two. The rest are the training pictures "
+        f"of which {_span(nearest['held_out'])} were held out, as a control: pictures of the training's own kind that "
+        "are no part of what they are compared with."
     )
     return Table("Overlap: how near test pictures are", caption, ["", "least", "25 %", "median", "75 %", "most"], lines)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    least, most = numbers
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _closest_table(of: Content) -> Table:
@@ -443,29 +475,31 @@ def notes(of: Content) -> list[str]:
 def _on_nearness(of: Content) -> str:
     nearest = of["nearest"]
     least, most = of["training"]
-    count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     what = (
-        f"Overlap: the nearest of {count} training pictures is at a median distance of {nearest['test'][2]:.3f} from a "
-        "test picture"
+        f"Overlap: the nearest of {_span([least, most])} training pictures is at a median distance of "
+        f"{nearest['test'][2]:.3f} from a test picture"
     )
     if of["without_picture"]:
         what += f" ({of['without_picture']} more have no picture in the table and could not be compared)"
     farther = nearest["farther"]
-    if nearest["training"] is None or farther is None:
-        return f"{what}."
+    if farther is None or nearest["held_out_to_rest"] is None or nearest["test_to_rest"] is None:
+        return (
+            f"{what}. There are too few training pictures to say how near others of their kind would be (25 at least)."
+        )
     what += (
-        f", beside {nearest['training'][2]:.3f} from a training picture to the nearest other one; a test picture is "
-        f"the farther one with a probability of {value(farther)} (.5 for pictures of the same kind)"
+        f". When {_span(nearest['held_out'])} training pictures are held out, a test picture is at "
+        f"{nearest['test_to_rest'][2]:.3f} from the rest and a held-out one at {nearest['held_out_to_rest'][2]:.3f}; "
+        f"the test picture is the farther one with a probability of {value(farther)} (.5 for pictures of the same kind)"
     )
-    bounds = farther["ci95"]
+    bounds = farther.get("ci95")
     if bounds is not None and bounds[0] > 0.5:
         return (
-            f"{what}. Test pictures lie farther from the training pictures than these from each other, so that the "
+            f"{what}. Test pictures lie farther from the training pictures than others of these do, so that the "
             "scores are, in part, of pictures of another kind."
         )
     if bounds is not None and bounds[1] < 0.5:
         return (
-            f"{what}. Test pictures lie nearer to training pictures than these to each other: look for copies and for "
+            f"{what}. Test pictures lie nearer to training pictures than others of these do: look for copies, and for "
             "scenes that were shown in both."
         )
     return (
@@ -555,7 +589,7 @@ def _on_the_farthest(of: Content) -> list[str]:
     )
     chance = lead.chance
     if chance is not None:
-        above = far["ci95"] is not None and far["ci95"][0] > chance
+        above = far.get("ci95") is not None and far["ci95"][0] > chance
         sentence += (
             f" (chance {chance:g}), so that the score is not of pictures near to the training alone"
             if above
@@ -635,8 +669,9 @@ class Space(_Content):
 class _Nearest(_Content):
     test: Five
     test_of_several: Five
-    training: Five | None
-    training_asked: Annotated[Whole, Field(ge=0)]
+    test_to_rest: Five | None
+    held_out_to_rest: Five | None
+    held_out: Annotated[list[Annotated[Whole, Field(ge=0)]], Field(min_length=2, max_length=2)]
     farther: Result | None
 
 
