@@ -59,6 +59,9 @@ class BottleneckContent(_Content):
     @model_validator(mode="after")
     def _of_the_same_dimensions(self) -> "BottleneckContent":
         keys = {str(k) for k in self.dimensions}
+        for metric, smallest in self.smallest.items():
+            if smallest is not None and self.below_full.get(str(smallest), {}).get(metric) is None:
+                raise ValueError("a difference at the smallest number of dimensions")
         if sorted(set(self.dimensions)) != self.dimensions or self.dimensions[0] != NOTHING:
             raise ValueError("dimensions in ascending order from 0")
         if keys | {FULL} != set(self.results) - {FLOOR, CEILING}:

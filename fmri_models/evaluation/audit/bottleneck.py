@@ -28,6 +28,7 @@ from ..named_metrics import Metric, get_metric
 from ..plots import COLOURS
 from ..row_data import RowData
 from ..table import Table
+from .figures import difference, error_bar, value, with_direction
 from .part import AuditedItems, AuditPart, Content
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _summary(content: Content, metrics: Sequence[Metric]) -> Table:
     first = next((k for k in content["dimensions"] if k), None)
     lines = [
         [
-            f"{metric.label} {'↑' if metric.higher_is_better else '↓'}",
-            *(_value(content["results"].get(key, {}).get(metric.name)) for key in (FLOOR, str(NOTHING), FULL, CEILING)),
+            with_direction(metric),
+            *(value(content["results"].get(key, {}).get(metric.name)) for key in (FLOOR, str(NOTHING), FULL, CEILING)),
             "–" if first is None else _share(content["shares"][str(first)].get(metric.name)),
             _smallest(content, metric.name),
         ]
@@ -152,8 +153,8 @@ def _every_number(content: Content, metrics: Sequence[Metric]) -> Table:
         [
             metric.label,
             str(k),
-            _value(content["results"][str(k)].get(metric.name)),
-            _difference(content["below_full"][str(k)].get(metric.name)),
+            value(content["results"][str(k)].get(metric.name)),
+            difference(content["below_full"][str(k)].get(metric.name)),
             _share(content["shares"].get(str(k), {}).get(metric.name)),
         ]
         for metric in metrics
@@ -167,18 +168,6 @@ def _every_number(content: Content, metrics: Sequence[Metric]) -> Table:
     return Table("Bottleneck by dimensions", caption, ["metric", "k", "score", "below full", "share"], lines)
 
 
-def _value(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "–"
-    return f"{found['value']:.3f}" + (" [{:.3f}, {:.3f}]".format(*found["ci95"]) if found.get("ci95") else "")
-
-
-def _difference(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "–"
-    return f"{found['difference']:+.3f}" + (" [{:+.3f}, {:+.3f}]".format(*found["ci95"]) if found.get("ci95") else "")
-
-
 def _share(found: Mapping[str, Any] | None) -> str:
     if not found:
         return "–"
@@ -189,8 +178,8 @@ def _smallest(content: Content, metric: str) -> str:
     smallest, last = content["smallest"].get(metric), content["dimensions"][-1]
     if smallest is not None:
         return str(smallest)
-    difference = content["below_full"][str(last)].get(metric)
-    return f"more than {last}" if difference and is_below(difference) and difference["ci95"] else "–"
+    below = content["below_full"][str(last)].get(metric)
+    return f"more than {last}" if below and is_below(below) and below["ci95"] else "–"
 
 
 # --------------------------------------------------------------------------------------------------------------- plot
@@ -203,10 +192,10 @@ def _plot(content: Content, axes: "Axes") -> None:
     name, keys = leading[0].name, [str(k) for k in content["dimensions"]]
     found = [(place, content["results"][key].get(name)) for place, key in enumerate(keys)]
     known = [(place, each) for place, each in found if each is not None]
+    if not known:
+        return
     places, values = [place for place, _ in known], [each["value"] for _, each in known]
-    bounds = [each.get("ci95") or (each["value"], each["value"]) for _, each in known]
-    below = [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)]
-    above = [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)]
+    below, above = zip(*(error_bar(each) for _, each in known), strict=True)
     axes.errorbar(places, values, yerr=[below, above], color=COLOURS[0], marker="o", capsize=3, label="k dimensions")
     lines = ((FULL, "full decoder", COLOURS[1]), (CEILING, "ceiling", COLOURS[2]), (FLOOR, "floor", COLOURS[4]))
     for key, label, colour in lines:

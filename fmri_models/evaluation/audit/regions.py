@@ -25,6 +25,7 @@ from ..row_data import RowData
 from ..scores import Scores
 from ..silenced_regions import reference_response, voxels_read
 from ..table import Table
+from .figures import difference, error_bar, value, with_direction
 from .part import AuditedItems, AuditPart, Content
 
 if TYPE_CHECKING:
@@ -229,11 +230,11 @@ def _differences(scores: Scores, row: str, other: str, seed: int) -> dict[str, d
             found[metric] = None
             continue
         higher, bounds = described.higher_is_better, described.bounds
-        difference = paired_difference(
+        found_difference = paired_difference(
             values, others, scores.units.tolist(), higher, DRAWS, seed, bounds, scores.widening
         )
         whole = {"ci95": None} if described.of_whole_set else {}
-        found[metric] = None if difference is None else difference.to_dict() | whole
+        found[metric] = None if found_difference is None else found_difference.to_dict() | whole
     return found
 
 
@@ -314,13 +315,15 @@ def _leading_table(content: Content, metric: Metric) -> Table:
         ]
         for region in content["regions"]
     ]
-    caption = f"The intact brain scores {_value(content['intact'][metric.name])}. {_how(content)}"
-    return Table(f"Regions: {_title(metric)}", caption, ["region", "voxels", "of those read", *_CELLS], lines)
+    caption = f"The intact brain scores {value(content['intact'][metric.name])}. {_how(content)}"
+    return Table(f"Regions: {with_direction(metric)}", caption, ["region", "voxels", "of those read", *_CELLS], lines)
 
 
 def _others_table(content: Content, metrics: Sequence[Metric]) -> Table:
     lines = [
-        [_title(metric), region["name"], *_cells(region, metric)] for metric in metrics for region in content["regions"]
+        [with_direction(metric), region["name"], *_cells(region, metric)]
+        for metric in metrics
+        for region in content["regions"]
     ]
     return Table("Regions: other metrics", "As above.", ["metric", "region", *_CELLS], lines)
 
@@ -330,15 +333,11 @@ _CELLS = ("lost when silenced", "more than random voxels", "alone", "alone, more
 
 def _cells(region: Mapping[str, Any], metric: Metric) -> list[str]:
     return [
-        _difference(region["loss"].get(metric.name)),
-        _difference(region["more_than_random"].get(metric.name)),
-        _value(region["alone"].get(metric.name)),
-        _difference(region["alone_more_than_random"].get(metric.name)),
+        difference(region["loss"].get(metric.name)),
+        difference(region["more_than_random"].get(metric.name)),
+        value(region["alone"].get(metric.name)),
+        difference(region["alone_more_than_random"].get(metric.name)),
     ]
-
-
-def _title(metric: Metric) -> str:
-    return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def _how(content: Content) -> str:
@@ -358,18 +357,6 @@ def _how(content: Content) -> str:
     )
 
 
-def _value(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "–"
-    return f"{found['value']:.3f}" + (" [{:.3f}, {:.3f}]".format(*found["ci95"]) if found.get("ci95") else "")
-
-
-def _difference(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "–"
-    return f"{found['difference']:+.3f}" + (" [{:+.3f}, {:+.3f}]".format(*found["ci95"]) if found.get("ci95") else "")
-
-
 def _notes(content: Content) -> list[str]:
     metric = next(iter(_leading(content, 1)), None)
     if metric is None:
@@ -385,7 +372,7 @@ def _notes(content: Content) -> list[str]:
     )
     if lost:
         named = ", ".join(
-            f"{region['name']} ({_difference(region['loss'][name])}, {_share_of_voxels(content, region):.0%} of the "
+            f"{region['name']} ({difference(region['loss'][name])}, {_share_of_voxels(content, region):.0%} of the "
             "voxels)"
             for region in lost
         )
@@ -446,8 +433,8 @@ def _plot(content: Content, axes: "Axes") -> None:
     regions = [region for region in content["regions"] if region["loss"].get(metric.name)]
     for place, region in enumerate(reversed(regions)):
         loss = region["loss"][metric.name]
-        low, high = loss.get("ci95") or (loss["difference"], loss["difference"])
-        errors = [[max(0.0, loss["difference"] - low)], [max(0.0, high - loss["difference"])]]
+        below, above = error_bar({"value": loss["difference"], "ci95": loss.get("ci95")})
+        errors = [[below], [above]]
         label = "region silenced" if place == 0 else None
         axes.barh(
             place,
