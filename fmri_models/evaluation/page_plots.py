@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from ..names import one_line
 from .bootstrap import FEWEST_STIMULI, stimulus_means
 from .leading_rows import controls, deciding_metrics, is_ridge_the_brain
 from .named_metrics import Metric
@@ -23,6 +24,7 @@ _MOST_DOTS = 60
 # Scores with fewer different values are told by their mean.
 _FEWEST_VALUES = 6
 _MOST_STAGES = 6
+_LONGEST_LABEL = 30
 # Losses that fall farther than this are drawn on a scale of decades.
 _LARGE_FALL = 30
 _WIDTH, _ROW, _AROUND = 3.9, 0.26, 0.8
@@ -78,7 +80,7 @@ def _distribution(report: Report, scores: Scores, metric: Metric) -> dict[str, A
         kind = row if row in ("ridge", "ceiling") else report.row(row)["kind"]
         rows.append(
             {
-                "label": str(report.row(row)["label"]),
+                "label": one_line(report.row(row)["label"], _LONGEST_LABEL),
                 "kind": kind,
                 "mean": float(means.mean()),
                 "median": float(np.median(means)),
