@@ -38,6 +38,7 @@ from fmri_models.models.mindvis import MindVisModel, MindVisPipeline
 from fmri_models.registry import METHODS
 from tests import small_demo, small_table
 from tests.docs.test_documentation import PAGES, ROOT, commands_of, resolve
+from tests.evaluation.test_images import write_pictures
 from tests.generation import (
     test_embedded,
     test_ip_adapter,
@@ -132,6 +133,15 @@ def linear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mindeye(monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree("outputs/demo/pipeline", "outputs/mindeye")
+
+
+def two_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(Path("reconstructions"), noise=0.3)
+    write_pictures(Path("shown"))
+
+
+def a_pack(names: Names) -> None:
+    assert Path("raters/index.html").is_file() and Path("raters-key.json").is_file()
 
 
 def mindvis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +304,7 @@ SETUPS: dict[str, Setup] = {
     "docs/methods/mindvis.md": Setup(mindvis),
     "docs/peft.md": Setup(after=adapters_saved),
     "docs/publishing.md": Setup(trained_demo),
+    "docs/raters.md": Setup(two_folders, a_pack),
     "docs/retrieval.md": Setup(after=retrieved),
     "docs/start.md": Setup(quick_examples, seen),
     "docs/training.md": Setup(base_and_adapted, trained_by_trainer),
