@@ -26,6 +26,8 @@ KEPT = RESULTS / "reports"
 EXAMPLES = ROOT / "fmri_models" / "assets" / "examples"
 PUBLISHED = RESULTS / "published_nsd_tables.json"
 _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+# Per cent are above, shares and distances below.
+_LARGEST_SHARE = 1.5
 BY_HAND = "<!-- figures by hand: their reports are not kept -->"
 COLUMNS = (
     "method", "data", "subject", "split", "folds", "protocol", "row", "metric", "seed", "commit", "value", "ci95_low",
@@ -257,13 +259,21 @@ def published(figures: Figures) -> str:
     for row in content["rows"]:
         method = markdown(row["method"]) + (f" ({markdown(row['note'])})" if "note" in row else "")
         conditions = [row["subjects"], f"{row['test_pictures']:,}", str(row["sessions"]), row["repetitions"]]
-        last = [row.get("retrieval", "–"), markdown(row["source"])]
-        found.append([method, *conditions, *map(_printed, row["values"]), *last])
+        last = [row["retrieval"] if row["values"][-1] is not None else "–", markdown(row["source"])]
+        found.append([method, *conditions, *_printed(row["values"]), *last])
     return _table(header, found)
 
 
-def _printed(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+def _printed(values: Sequence[float | None]) -> list[str]:
+    """Numbers with the places that their row has: a file of numbers keeps no zeros at their ends."""
+
+    def places(number: float) -> int:
+        return len(repr(number).partition(".")[2])
+
+    shares = [it for it in values if it is not None and it < _LARGEST_SHARE]
+    others = [it for it in values if it is not None and it >= _LARGEST_SHARE]
+    of_shares, of_others = max(map(places, shares), default=0), max(map(places, others), default=0)
+    return ["–" if it is None else f"{it:.{max(3, of_shares) if it < _LARGEST_SHARE else of_others}f}" for it in values]
 
 
 TABLES: dict[str, Callable[[Figures], str]] = {

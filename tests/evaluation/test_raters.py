@@ -27,6 +27,7 @@ from fmri_models.evaluation.raters.statistics import (
 from fmri_models.evaluation.raters.trials import drawn_trials, in_two_halves
 from tests.evaluation.test_images import write_pictures
 from tests.evaluation.toy_report import smooth_pictures
+from tests.small_demo import save_small_demo
 
 NAN = float("nan")
 PACK = re.compile(r"const PACK = (\{.*\});")
@@ -593,3 +594,22 @@ def test_grey_digits_have_a_pack(tmp_path):
         recon, truth, tmp_path / "out", get_protocol("small_pictures"), rater_pack=PackRequest(tmp_path / "p")
     )
     assert '"pixelated": true' in (tmp_path / "p" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_model_has_a_pack(tmp_path, monkeypatch, capsys):
+    """With rows that were drawn; one that was not is named and left out."""
+    save_small_demo(tmp_path, monkeypatch)
+    given = ["evaluate", "--model", "outputs/demo/pipeline", "--data", "outputs/demo/data", "--out", "report"]
+    given += ["--protocol", "small_pictures", "--rows", "nearest_train", "--samples", "2"]
+    assert main([*given, "--rater-pack", "raters", "--rater-against", "nearest_train,shuffled_brain"]) == 0
+    assert "no pictures of shuffled_brain, which the rater pack is without" in capsys.readouterr().err
+    key = Key.load("raters-key.json")
+    report = Report.load("report")
+    assert key.items_sha256 == report.items_sha256
+    assert {each.row for each in key.trials} == {"brain", "nearest_train", "truth"}
+    # One picture of each response, whatever the number of samples.
+    own = [each for each in key.trials if each.kind == "own_or_other"]
+    assert len({each.stimulus for each in own}) == len(own)
+    files = write(tmp_path / "answers", *(answered(key, name, careful(0.8), n) for n, name in enumerate("AB")))
+    found = add_ratings("report", "raters-key.json", [files])
+    assert set(found.results["brain"]) >= {"people_two_way", "people_over_nearest_train"}
