@@ -68,6 +68,19 @@ class _Trials(BaseModel):
     unlabelled: _Count = 0
 
 
+def _square(values: list[list[float]]) -> list[list[float]]:
+    if len(values) != 4 or any(len(row) != 4 for row in values):
+        raise ValueError("four rows of four numbers")
+    return values
+
+
+class _Grid(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    shape: Annotated[list[Annotated[int, Field(ge=1, le=schema.MAX_VOXELS)]], Field(min_length=3, max_length=3)]
+    affine: Annotated[list[list[float]], AfterValidator(_square)]
+    sha256: Annotated[str, AfterValidator(_hash)]
+
+
 class _Metadata(BaseModel):
     # Writers add keys of their own.
     model_config = ConfigDict(extra="ignore")
@@ -86,6 +99,8 @@ class _Metadata(BaseModel):
     # From the beginning of a trial to that of the next, for hours of training in reports.
     seconds_per_trial: Annotated[float, Field(gt=0, le=1e5, allow_inf_nan=False)] | None = None
     findings: Annotated[list[_Text], Field(max_length=10_000)] = []
+    # Of subjects whose betas came from volumes: which voxels they are.
+    grids: dict[str, _Grid] = {}
     files: dict[str, _File]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from ..deprecation import former_name
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..names import did_you_mean, file_name, is_name, listed, one_line
+from ..processing.image_grid import ImageGrid
 from ..reading import check_regular_file
 from . import hub, parquet, schema
 from .matrix import FmriMatrix
@@ -144,7 +146,12 @@ class TrialTable:
     def voxels(self, subject: str) -> Voxels:
         """ROI, position and noise ceiling of a subject's voxels."""
         path = self.path / schema.VOXELS_FOLDER / file_name(self._checked(subject), ".parquet")
-        return read_voxels(path, subject, self.num_voxels(subject))
+        voxels = read_voxels(path, subject, self.num_voxels(subject))
+        found = self.metadata.get("grids", {}).get(subject)
+        if found is None:
+            return voxels
+        grid = ImageGrid(tuple(found["shape"]), np.array(found["affine"], dtype=np.float64), found["sha256"])
+        return replace(voxels, grid=grid)
 
     @cached_property
     def stimuli(self) -> Stimuli:

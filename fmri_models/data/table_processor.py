@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from ..errors import FmriModelsError
 from ..names import listed, one_line
+from ..processing.image_grid import ImageGrid
 from ..processing_fmri import FmriProcessor
 from . import schema
 from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
@@ -128,6 +129,7 @@ def check_voxels(table: TrialTable, subject: str, processor: FmriProcessor, mode
     # Read only where it matters: the file of a subject's voxels is large.
     labels = None if known.source_columns is None else table.voxels(subject)
     columns = None if labels is None else labels.source_columns
+    _check_grid(table, subject, known.grid)
     if found == known.source_width and columns is None:
         return
     if found != known.num_voxels:
@@ -142,4 +144,17 @@ def check_voxels(table: TrialTable, subject: str, processor: FmriProcessor, mode
         raise FmriModelsError(
             f"{subject} of {one_line(table.path)} has as many voxels as the model, but others: what was dropped when "
             "the tables were prepared differs; prepare a table of the model's voxels in their order."
+        )
+
+
+def _check_grid(table: TrialTable, subject: str, known: ImageGrid | None) -> None:
+    """Refuses a subject whose betas came from other voxels of a volume than those of the processor, where both say."""
+    if known is None or subject not in table.metadata.get("grids", {}):
+        return
+    found = table.voxels(subject).grid
+    assert found is not None
+    if not found.same_as(known):
+        raise FmriModelsError(
+            f"{subject} of {one_line(table.path)} came from other voxels of a volume than the model's: the shape, the "
+            "affine or the mask of the images differs; prepare a table with the model's mask, on its grid."
         )

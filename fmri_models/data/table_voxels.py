@@ -12,6 +12,7 @@ from ..errors import FmriModelsError
 from ..in_memory import unmasked
 from ..names import check_line, one_line
 from ..plain_values import ShortRepr
+from ..processing.image_grid import ImageGrid
 from . import parquet, schema
 from .noise_ceiling import noise_ceiling_from_ncsnr
 from .parquet import MEND, read_parquet
@@ -38,6 +39,7 @@ class Voxels(ShortRepr):
         source_columns: (V,) int64 which columns of the betas as they were recorded the voxels are, ascending; None
             where none were dropped.
         source_width: How many columns those had; None where none were dropped.
+        grid: Which voxels of a volume those are; None where betas came from no volume.
     """
 
     roi: list[str]
@@ -49,6 +51,7 @@ class Voxels(ShortRepr):
     space: str = ""
     source_columns: np.ndarray | None = None
     source_width: int | None = None
+    grid: ImageGrid | None = None
 
 
 def read_voxels(path: Path, subject: str, num_voxels: int) -> Voxels:

@@ -162,6 +162,7 @@ def fit_subject(
         pooled=pooled[:, selected].astype(np.float32) if by_session else None,
         source_width=None if source_columns is None else source_width,
         source_columns=None if source_columns is None else np.asarray(source_columns, dtype=np.int64),
+        grid=getattr(labels, "grid", None),
     )
 
 

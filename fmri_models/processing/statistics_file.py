@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.numpy import save
 from ..errors import FmriModelsError, system_sentence
 from ..names import one_line
 from ..reading import check_regular_file
+from .image_grid import ImageGrid
 from .subject_statistics import SubjectStatistics
 
 # In the format of safetensors, under a name that diffusers does not take for weights of another format.
@@ -35,8 +37,12 @@ _LAYOUT = {
     "pooled_sessions": ("I64", 1),
     "source_width": ("I64", 1),
     "source_columns": ("I64", 1),
+    "grid_shape": ("I64", 1),
+    "grid_affine": ("F64", 2),
+    "grid_sha256": ("U8", 1),
 }
-_OPTIONAL = ("coordinates", "pooled", "pooled_sessions", "source_width", "source_columns")
+_OF_GRIDS = ("grid_shape", "grid_affine", "grid_sha256")
+_OPTIONAL = ("coordinates", "pooled", "pooled_sessions", "source_width", "source_columns", *_OF_GRIDS)
 # From so many voxels on, means of real data that are all alike are damage.
 _VOXELS_THAT_DIFFER = 8
 
@@ -66,6 +72,10 @@ def statistics_bytes(subjects: Sequence[SubjectStatistics]) -> bytes:
         if statistics.source_columns is not None:
             tensors[f"{index}.source_width"] = np.array([statistics.source_width], dtype=np.int64)
             tensors[f"{index}.source_columns"] = statistics.source_columns.astype(np.int64)
+        if statistics.grid is not None:
+            tensors[f"{index}.grid_shape"] = np.array(statistics.grid.shape, dtype=np.int64)
+            tensors[f"{index}.grid_affine"] = np.ascontiguousarray(statistics.grid.affine, dtype=np.float64)
+            tensors[f"{index}.grid_sha256"] = np.frombuffer(statistics.grid.sha256.encode(), dtype=np.uint8).copy()
     # A single key, because several are written in a random order.
     return save(tensors, metadata={"format": "np"})
 
@@ -170,6 +180,7 @@ class _Reader:
             pooled_sessions=self._pooled_sessions(sessions),
             source_width=source_width,
             source_columns=source_columns,
+            grid=self._grid(source_width or num_voxels),
         )
 
     def _num_voxels(self) -> int:
@@ -282,6 +293,21 @@ class _Reader:
             expected = f"{num_voxels} ascending numbers from 0 to {width[0] - 1}"
             raise self._error("source_columns", "has others", expected)
         return int(width[0]), columns
+
+    def _grid(self, width: int) -> ImageGrid | None:
+        shape, affine, digest_text = (self._optional(tensor) for tensor in _OF_GRIDS)
+        if shape is None and affine is None and digest_text is None:
+            return None
+        if shape is None or affine is None or digest_text is None:
+            raise self._error("grid_shape, grid_affine and grid_sha256", "are there in part", "all of them, or none")
+        if len(shape) != 3 or (shape < 1).any() or (shape > _MAX_VOXELS).any() or np.prod(shape.astype(float)) < width:
+            raise self._error("grid_shape", f"is {one_line(shape.tolist(), 60)}", f"a volume with {width} voxels")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise self._error("grid_affine", "is another", "(4, 4) finite numbers")
+        sha256 = digest_text.tobytes().decode("ascii", "replace")
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise self._error("grid_sha256", "is another", "64 hexadecimal digits")
+        return ImageGrid(tuple(int(size) for size in shape), affine, sha256)
 
     def _optional(self, tensor: str) -> np.ndarray | None:
         return self.tensors.get(f"{self.index}.{tensor}")

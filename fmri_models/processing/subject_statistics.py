@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .image_grid import ImageGrid
+
 
 @dataclass
 class SubjectStatistics:
@@ -21,6 +23,7 @@ class SubjectStatistics:
         pooled_sessions: Sessions with too few training trials for statistics of their own, whose rows are the pooled.
         source_width: Voxels of a pattern as it was before some were dropped in preparation; None where none were.
         source_columns: (num_voxels,) int64 which of those were kept, ascending; None where all were.
+        grid: Which voxels of a volume the recorded ones are (with the dropped ones); None where betas came from no volume.
     """
 
     num_voxels: int
@@ -34,6 +37,7 @@ class SubjectStatistics:
     pooled_sessions: list[int] = field(default_factory=list)
     source_width: int | None = None
     source_columns: np.ndarray | None = None
+    grid: ImageGrid | None = None
 
     def pooled_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """(S,) mean and (S,) standard deviation over all training trials."""
@@ -61,6 +65,7 @@ class SubjectStatistics:
         self.keep_selected(other.selected)
         if self.source_columns is None:
             self.source_width, self.source_columns = other.source_width, other.source_columns
+        self.grid = self.grid or other.grid
 
     def recorded_voxel(self, voxel: int, width: int) -> int:
         """Number, in a pattern of some width as it was given, of one of the `num_voxels` voxels."""

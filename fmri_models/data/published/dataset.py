@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -118,6 +118,7 @@ class PublishedDataset(ShortRepr):
         stimuli: Given the ids of what was shown, makes the records that `TrialTableWriter.add_stimuli` takes.
         test_sets: Name ▶ stimuli that are tested, of a data set with several customs; the first is the default. Empty
             where recordings say their part, or a split is drawn.
+        split_by: What a split that nobody has published holds out: stimuli, or runs where stimuli repeat by design.
         repeats_stimuli: Why stimuli are tested that are learned from, by the design; empty where none is.
         notes: Sentences for the card on what was done with the files.
         extra: Further values for `table.json`.
@@ -132,6 +133,7 @@ class PublishedDataset(ShortRepr):
     subjects: Sequence[PublishedSubject]
     stimuli: Callable[[Collection[str]], Iterable[Mapping[str, Any]]]
     test_sets: Mapping[str, Collection[str]] = field(default_factory=dict)
+    split_by: Literal["stimulus", "run"] = "stimulus"
     repeats_stimuli: str = ""
     notes: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)

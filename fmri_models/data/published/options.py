@@ -27,7 +27,8 @@ class SharedOptions:
             or run, before anything is averaged. Models do it themselves from raw betas, which is the default here.
         test_set: Which of the data set's test sets, where there are several customs; the first one if empty.
         folds: Adds a split `kfoldN` of so many folds; none if 0.
-        fold_by: What these hold out: `"stimulus"`, or `"run"` where stimuli repeat by design.
+        fold_by: What these, and a default split that is drawn, hold out: `"stimulus"`, or `"run"` where stimuli repeat
+            by design; `"auto"` as the data set has it.
         validation_fraction: Share of the training stimuli for validation, where the release has none.
         drop_bad_voxels: Leaves out voxels with NaN or infinite values in a trial, or that never change.
         incomplete: Writes what is there, where files or trials are missing that the paper counts.
@@ -44,7 +45,7 @@ class SharedOptions:
     zscore: Literal["none", "session", "run"] = "none"
     test_set: str = ""
     folds: int = 0
-    fold_by: Literal["stimulus", "run"] = "stimulus"
+    fold_by: Literal["auto", "stimulus", "run"] = "auto"
     validation_fraction: float = 0.1
     drop_bad_voxels: bool = False
     incomplete: bool = False

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ... import progress
 from ...errors import FmriModelsError
 from ...names import check_line, did_you_mean, listed, one_line
+from ...processing.image_grid import positions_sha256
 from .. import schema
 from ..noise_ceiling import estimate_ncsnr, usual_repetitions
 from ..pictures import encode_picture
@@ -48,6 +50,7 @@ def write_dataset(
         FmriModelsError: Something that the paper counts is missing, a run is empty or damaged, or an option names
             what there is not.
     """
+    options = replace(options, fold_by=dataset.split_by) if options.fold_by == "auto" else options
     subjects = _chosen_subjects(dataset, options)
     _check_counts(dataset, subjects, options)
     tested = _test_set(dataset, options)
@@ -67,7 +70,7 @@ def write_dataset(
         pictures = (_fitted(record, options.size) for record in dataset.stimuli(shown))
         writer.add_stimuli(progress.bar(pictures, "Writing pictures", unit="picture", total=len(shown)))
         groups = {name: writer.content_hashes.get(name) or name for name in shown}
-        parts = _parts(extracted, tested, groups, options)
+        parts = _parts(extracted, tested, groups, options, writer)
         for each in extracted:
             _add_subject(writer, each, parts[each.name], options)
         _add_folds(writer, extracted, groups, options)
@@ -140,11 +143,12 @@ def _parts(
     tested: Collection[str] | None,
     groups: Mapping[str, str],
     options: SharedOptions,
+    writer: TrialTableWriter,
 ) -> dict[str, np.ndarray]:
     """Subject ▶ (trials,) the part of the default split: the release's, that of the test set, or drawn."""
     parts = {each.name: _part_of_release(each, tested) for each in extracted}
     if any("" in values for values in parts.values()):
-        parts = _drawn(extracted, parts, groups, options)
+        parts = _drawn(extracted, parts, groups, options, writer)
     if options.validation_fraction and not any(schema.VALIDATION in values for values in parts.values()):
         _draw_validation(extracted, parts, groups, options)
     return parts
@@ -182,6 +186,7 @@ def _drawn(
     parts: dict[str, np.ndarray],
     groups: Mapping[str, str],
     options: SharedOptions,
+    writer: TrialTableWriter,
 ) -> dict[str, np.ndarray]:
     trials = _split_trials(extracted, groups)
     if options.fold_by == "run":
@@ -191,6 +196,8 @@ def _drawn(
     first = [row for row in drawn.table.to_pylist() if row["fold"] == 0]
     for row in first:
         parts[row["subject"]][row["trial"]] = row["split"]
+    # By run, stimuli repeat by design; the table says so.
+    writer.repeats_stimuli = writer.repeats_stimuli or drawn.repeats_stimuli
     progress.say(f"No part is published: the split is drawn by {drawn.by} from seed {options.seed}.")
     for note in drawn.notes:
         progress.say(note)
@@ -355,7 +362,7 @@ def _record(
         each.name: {
             "shape": list(each.subject.voxels.grid.shape),
             "affine": np.asarray(each.subject.voxels.grid.affine, dtype=float).tolist(),
-            "sha256": grid_sha256(each.subject.voxels.grid.indices),
+            "sha256": positions_sha256(each.subject.voxels.grid.indices),
         }
         for each in extracted
         if each.subject.voxels.grid is not None
@@ -370,11 +377,6 @@ def _record(
         **({"grids": grids} if grids else {}),
         **dataset.extra,
     }
-
-
-def grid_sha256(indices: np.ndarray) -> str:
-    """By which two masks are known to be the same: the digest of the voxels' flat positions, in their order."""
-    return hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes()).hexdigest()
 
 
 def _progressing(files: Sequence[Path], options: SharedOptions) -> Iterator[Path]:

@@ -1,0 +1,180 @@
+"""Betas of single trials from a run's time points: by a general linear model for each trial, or as mean after a lag."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from ...errors import FmriModelsError
+from ...names import one_line
+from .events import Events
+from .opening import required_package
+from .series import Series, blocks
+
+_BYTES_AT_ONCE = 64 * 2**20
+_ROWS_AT_ONCE = 64
+_BASELINE_LEAST = 1e-3
+
+
+@dataclass(frozen=True)
+class TrialModel:
+    """How a trial's beta is computed.
+
+    Args:
+        method: `"lss"`: a linear model for each trial with one regressor of it and one of all other trials (least
+            squares separate; Mumford et al., 2012, doi:10.1016/j.neuroimage.2011.08.076), by nilearn's GLM. `"lag"`: the
+            mean of the volumes between onset + lag and offset + lag, once drifts and confounds are taken away.
+        lag: Seconds.
+        window: Seconds after onset + lag over which volumes are averaged; the event's duration if 0, at least one volume.
+        hrf: nilearn's name of the haemodynamic response.
+        high_pass: Of the drifts, in Hz; 0 for a constant alone.
+        noise: `"ols"` or `"ar1"`, nilearn's noise model.
+        percent: Whether betas are in percent of a voxel's mean over the run.
+    """
+
+    method: Literal["lss", "lag"] = "lss"
+    lag: float = 5.0
+    window: float = 0.0
+    hrf: str = "glover"
+    high_pass: float = 0.01
+    noise: Literal["ols", "ar1"] = "ols"
+    percent: bool = True
+
+
+def single_trial_betas(
+    series: Series, events: Events, seconds: float, start: float, confounds: Any, model: TrialModel, where: str
+) -> Iterator[np.ndarray]:
+    """(n, width) blocks of a beta for each event of a run.
+
+    Memory holds a part of the time points, of all voxels, or of the voxels, at all time points; a run lies in a
+    temporary file meanwhile.
+
+    Args:
+        series: The run's time points.
+        events: What was shown.
+        seconds: From one volume to the next.
+        start: When the first volume was, in seconds of the events' clock (`StartTime` of BIDS).
+        confounds: A DataFrame of (time points, regressors) that are taken away, or None.
+        model: How.
+        where: The run, for messages.
+
+    Raises:
+        FmriModelsError: An event lies outside the run, or its window has no volume.
+    """
+    times = start + seconds * np.arange(series.count)
+    check_times(events, times, seconds, model, where)
+    with tempfile.TemporaryFile() as points, tempfile.TemporaryFile() as betas:
+        for block in blocks(series):
+            points.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+        values = _mapped(points, (series.count, series.width))
+        at_once = max(1, _BYTES_AT_ONCE // (16 * series.count))
+        designs = _designs(events, times, confounds, model)
+        for first in range(0, series.width, at_once):
+            part = _scaled(np.asarray(values[:, first : first + at_once], dtype=np.float64), model.percent)
+            for trial, row in enumerate(_of_part(part, events, times, designs, model)):
+                betas.seek(4 * (trial * series.width + first))
+                betas.write(row.astype(np.float32).tobytes())
+        found = _mapped(betas, (len(events.onsets), series.width))
+        for first in range(0, len(found), _ROWS_AT_ONCE):
+            yield np.array(found[first : first + _ROWS_AT_ONCE])
+        del values, found
+
+
+def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialModel, where: str) -> None:
+    """Refuses events that the run has no volumes of.
+
+    Raises:
+        FmriModelsError: Names the first.
+    """
+    end = float(times[-1]) + seconds
+    for row, onset, duration in zip(events.rows, events.onsets, events.durations, strict=True):
+        begins = onset + (model.lag if model.method == "lag" else 0)
+        if not float(times[0]) - seconds <= begins < end or duration < 0:
+            raise FmriModelsError(
+                f"{where}: row {row + 1} of {one_line(events.path)} has the onset {onset:g} s"
+                f"{f' (+ {model.lag:g} s)' if model.method == 'lag' else ''}, and the run has {len(times)} volumes of "
+                f"{seconds:g} s ({end:g} s); check the units, the run's length and --option tr=SECONDS."
+            )
+
+
+def window_volumes(onset: float, duration: float, times: np.ndarray, model: TrialModel) -> np.ndarray:
+    """Which volumes are averaged for an event; the nearest one where none is in its window."""
+    first = onset + model.lag
+    inside = np.flatnonzero((times >= first - 1e-6) & (times <= first + (model.window or duration) + 1e-6))
+    return inside if len(inside) else np.array([int(np.argmin(np.abs(times - first)))])
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, int]) -> np.ndarray:
+    # Written by the file's own calls, so that a full disk is an error and no killed process.
+    file.flush()
+    return np.memmap(file, np.float32, "r", shape=shape)
+
+
+def _scaled(values: np.ndarray, percent: bool) -> np.ndarray:
+    """Percent of the mean over time, where there is a mean to speak of; centred data stay as they are."""
+    if not percent:
+        return values
+    mean = values.mean(axis=0)
+    known = np.abs(mean) > _BASELINE_LEAST * np.maximum(values.std(axis=0), np.finfo(float).tiny)
+    return np.where(known, 100 * (values - mean) / np.abs(np.where(known, mean, 1)), values)
+
+
+def _designs(events: Events, times: np.ndarray, confounds: Any, model: TrialModel) -> list[np.ndarray]:
+    """The design of each trial, its own regressor first; of the lag, one without trials."""
+    if model.method == "lag":
+        return [_design(None, times, confounds, model).to_numpy()]
+    pandas = required_package("pandas")
+    designs = []
+    for trial in range(len(events.onsets)):
+        names = ["others"] * len(events.onsets)
+        names[trial] = "trial"
+        table = pandas.DataFrame({"onset": events.onsets, "duration": events.durations, "trial_type": names})
+        design = _design(table, times, confounds, model)
+        own = [name for name in design.columns if name == "trial"]
+        designs.append(design[own + [name for name in design.columns if name not in own]].to_numpy())
+    return designs
+
+
+def _design(table: Any, times: np.ndarray, confounds: Any, model: TrialModel) -> Any:
+    make = required_package("nilearn.glm.first_level").make_first_level_design_matrix
+    with warnings.catch_warnings():
+        # Events of no duration are impulses, which is meant.
+        warnings.simplefilter("ignore", UserWarning)
+        return make(
+            times,
+            events=table,
+            hrf_model=model.hrf,
+            drift_model="cosine" if model.high_pass > 0 else None,
+            high_pass=model.high_pass or 0.01,
+            add_regs=None if confounds is None else confounds.to_numpy(),
+            add_reg_names=None if confounds is None else [f"confound{number}" for number in range(confounds.shape[1])],
+        )
+
+
+def _of_part(
+    values: np.ndarray, events: Events, times: np.ndarray, designs: Sequence[np.ndarray], model: TrialModel
+) -> Iterator[np.ndarray]:
+    """(voxels,) beta of each trial of some voxels."""
+    run_glm = required_package("nilearn.glm.first_level").run_glm
+    # A voxel without a number in a volume has none at all; the model is fitted to the others.
+    whole = np.isfinite(values).all(axis=0)
+    known = values[:, whole]
+    row = np.full(values.shape[1], np.nan)
+    if model.method == "lag":
+        design = designs[0]
+        rest = known - design @ np.linalg.lstsq(design, known, rcond=None)[0]
+        for onset, duration in zip(events.onsets, events.durations, strict=True):
+            row[whole] = rest[window_volumes(onset, duration, times, model)].mean(axis=0)
+            yield row
+        return
+    for design in designs:
+        if known.shape[1]:
+            labels, results = run_glm(known, design, noise_model=model.noise)
+            own = np.empty(known.shape[1])
+            for label, result in results.items():
+                own[labels == label] = result.theta[0]
+            row[whole] = own
+        yield row
