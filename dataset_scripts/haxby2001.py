@@ -13,8 +13,8 @@ A trial is a block of 22.5 s: the mean of its volumes after a lag, without the r
 what was shown second by second is not published with these files, so that there are no pictures. All categories are in
 each run: the default split and folds leave runs out.
 
-Layouts read in: PyMVPA/PyMVPA, `mvpa2/datasets/sources/openfmri.py`, as its test data have it (headers and tables read);
-nilearn 0.14.1, `nilearn/datasets/func.py`, `fetch_haxby`, and `labels.txt` as its examples read it (columns `labels chunks`).
+Layouts read in: PyMVPA/PyMVPA, `mvpa2/datasets/sources/openfmri.py`, commit 00861d76, and its test data (runs, headers,
+tables and masks); nilearn 0.14.1, `nilearn/datasets/func.py`, `fetch_haxby`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -94,8 +94,8 @@ def read(
     return PublishedDataset(
         name="haxby2001",
         description=(
-            f"{len(found)} subjects who looked at blocks of {len(CATEGORIES)} categories, one block of each a run. A trial "
-            "is the mean over a block of 22.5 s; a stimulus is a category, without a picture."
+            f"Blocks of {len(CATEGORIES)} categories of objects, one of each in a run. A trial is the mean over a block of "
+            "22.5 s; a stimulus is a category, without a picture."
         ),
         license=LICENSE,
         citation=CITATION,
@@ -104,7 +104,9 @@ def read(
         subjects=found,
         stimuli=_stimuli,
         split_by="run",
-        repeats_stimuli="All eight categories are shown in every run: scores say how well responses generalise over runs.",
+        repeats_stimuli=(
+            "All eight categories are shown in every run: scores say how well responses generalise over runs."
+        ),
         notes=[f"Volumes from {lag:g} s after a block's begin to {lag:g} s after its end are averaged."],
     )
 
@@ -191,6 +193,9 @@ def _onsets(folder: Path, conditions: Mapping[str, str]) -> Events:
     blocks_shown = []
     for condition, category in conditions.items():
         file = folder / f"{condition}.txt"
+        # A run needn't show all conditions.
+        if not file.is_file():
+            continue
         for line in read_text(file, "file of onsets", _MEND).splitlines():
             if words := line.split():
                 try:
@@ -253,14 +258,14 @@ def _of_nilearn(
         for number, chunk in enumerate(chunks, 1):
             own = [place for place, row in enumerate(rows) if row[1] == chunk]
             if own != list(range(own[0], own[-1] + 1)):
-                raise FmriModelsError(f"{one_line(labels)}: the volumes of chunk {chunk} are not together; fetch it again.")
+                raise FmriModelsError(
+                    f"{one_line(labels)}: the volumes of chunk {chunk} are not together; fetch it again."
+                )
             events = _blocks_of_labels(labels, [rows[place][0] for place in own])
             if not events.shown:
                 # Run 9 of subject 5 has no labels.
                 continue
-            reading = partial(
-                _trials, path, voxels, own[0], len(own), events, SECONDS, model, f"{name}, run {number}"
-            )
+            reading = partial(_trials, path, voxels, own[0], len(own), events, SECONDS, model, f"{name}, run {number}")
             recordings.append(
                 Recording(f"run {number}", reading, events.shown, runs=number, files=[path, labels, voxels.path])
             )
@@ -278,7 +283,9 @@ def _labels(file: Path) -> list[tuple[str, int]]:
     except ValueError as error:
         raise FmriModelsError(f"{one_line(file)} has a row that is no label and number ({one_line(error)}).") from error
     if unknown := sorted({label for label, _ in found} - {*CATEGORIES, REST}):
-        raise FmriModelsError(f"{one_line(file)} has the label {one_line(unknown[0], 60)!r}; expected {', '.join(CATEGORIES)}.")
+        raise FmriModelsError(
+            f"{one_line(file)} has the label {one_line(unknown[0], 60)!r}; expected {', '.join(CATEGORIES)}."
+        )
     return found
 
 

@@ -2,12 +2,12 @@
 
 Reads what is there as it is:
 
-* fMRIPrep's folder (or the BIDS folder that has it in `derivatives`): `sub-*/[ses-*/]func/…_desc-preproc_bold.nii.gz` with
-  its brain masks, confounds and sidecars; tables of events from the raw BIDS folder. Each event becomes a beta, by a
+* fMRIPrep's folder (or the BIDS folder that has it in `derivatives`): `sub-*/[ses-*/]func/…_desc-preproc_bold.nii.gz`
+  with its brain masks, confounds and sidecars; tables of events from the raw BIDS folder. Each event becomes a beta, by a
   linear model of its own (least squares separate, nilearn's GLM), or as the mean of volumes after a lag.
 * Betas: `sub-*/…/…_betas.nii.gz`, a volume a trial, and `…_events.tsv` of the same name with a row each.
-* GLMsingle: `sub-*/…/TYPED_FITHRF_GLMDENOISE_RR.hdf5` (`betasmd`, (x, y, z, trials)) or `.mat` of version 7.3 (`modelmd`,
-  axes reversed); its `.npy` is a pickle and is refused.
+* GLMsingle: `sub-*/…/TYPED_FITHRF_GLMDENOISE_RR.hdf5` (`betasmd`, (x, y, z, trials)) or `.mat` of version 7.3
+  (`modelmd`, axes reversed); its `.npy` is a pickle and is refused.
 
 Nothing is resampled: a mask or atlas on another grid is refused. The table keeps the grid and the mask's hash.
 

@@ -32,7 +32,15 @@ class SeedOption(argparse.Action):
 def add_pattern_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say whose patterns are decoded by which model."""
     parser.add_argument("--model", metavar="DIR_OR_REPO", required=True, help="a pipeline")
-    parser.add_argument("--fmri", metavar="FILE.npy|DATA_DIR", required=True, help="betas, or a trial table")
+    parser.add_argument(
+        "--fmri",
+        metavar="FILE.npy|FILE.nii.gz|DATA_DIR",
+        required=True,
+        help="betas as an array or as volumes, or a trial table",
+    )
+    parser.add_argument(
+        "--mask", metavar="FILE.nii.gz", help="of volumes: the mask that the model's table was made with"
+    )
     parser.add_argument("--subject", required=True)
     parser.add_argument("--session", type=int, help="session of the betas, where the model standardises by session")
     parser.add_argument(

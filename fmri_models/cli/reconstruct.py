@@ -24,8 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "reconstruct",
         help="turn voxels into pictures",
         description=(
-            "Reconstruct a picture from each pattern of a .npy file (trials, voxels), or from the test stimuli of a "
-            "trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes "
+            "Reconstruct a picture from each pattern of a .npy file (trials, voxels) or of NIfTI volumes, or from the "
+            "test stimuli of a trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes "
             "embeddings) and trials.csv."
         ),
         epilog=(
@@ -51,7 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     check_pattern_arguments(args)
-    inputs = [given for given in (args.model, args.fmri, args.generator) if given is not None and Path(given).exists()]
+    inputs = [
+        given
+        for given in (args.model, args.fmri, args.mask, args.generator)
+        if given is not None and Path(given).exists()
+    ]
     part = chosen_part(args)
     settings = given_settings(args)
     check_model_is_there(args.model)
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     replaced = {} if args.generator is None else {"image_generator_source": args.generator}
     with phase("Loading the pipeline"):
         pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session, **replaced)
-    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
+    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions, args.mask)
     print_notes(patterns.notes)
     count = reconstruct(
         pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision

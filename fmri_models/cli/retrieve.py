@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     with phase("Loading the pipeline"):
         pipeline = FmriToImagePipeline.from_pretrained(args.model, unseen_session=args.unseen_session)
-    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions)
+    patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions, args.mask)
     print_notes(patterns.notes)
     gallery = load_gallery(pipeline, args.gallery)
     print_notes(gallery.notes)

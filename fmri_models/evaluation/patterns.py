@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..data.brain_images.opening import is_volume_name
+from ..data.brain_images.patterns import read_patterns
 from ..data.hub import may_be_table
 from ..data.processed import ProcessedTrials
 from ..data.schema import TEST
@@ -46,24 +48,30 @@ def load_patterns(
     session: int | None = None,
     part: str | None = None,
     repetitions: Literal["average", "single"] = "average",
+    mask: str | os.PathLike | None = None,
 ) -> Patterns:
-    """Reads patterns from a .npy file or a trial table and processes them.
+    """Reads patterns from a .npy file, volumes or a trial table and processes them.
 
     Args:
         pipeline: Its processor processes them.
-        fmri: A .npy file (trials, voxels), or a trial table (a folder, or of the Hub): the one that the pipeline was
+        fmri: A .npy file (trials, voxels), a NIfTI file (a volume a trial), or a trial table (a folder, or of the Hub): the one that the pipeline was
             trained on, of which the split and fold of the training are taken, or another one, of which the split
             `default` is.
         subject: Whose patterns they are.
         session: Of a file; a table says the sessions itself.
         part: Of a table's split; None takes the test part.
         repetitions: Of a table: average a stimulus' trials after standardisation, or take single trials.
+        mask: Of volumes: the mask that the pipeline's table was made with.
 
     Raises:
-        FmriModelsError: The file is no array of numbers, its voxels do not fit the pipeline, the split was drawn again
+        FmriModelsError: The file is no array of numbers, lies on another grid than the pipeline's images, its voxels do not fit the pipeline, the split was drawn again
             after the training, or an option is for the other kind of `fmri`.
     """
     path = Path(fmri)
+    if mask is not None and not is_volume_name(path.name):
+        raise FmriModelsError(
+            f"{one_line(path)} is no NIfTI file, so that no mask says which voxels it has; give none."
+        )
     if may_be_table(path):
         if session is not None:
             raise FmriModelsError(f"{one_line(path)} is a trial table and says the sessions itself; give no session.")
@@ -81,7 +89,11 @@ def load_patterns(
             f"{one_line(path)} is no trial table, so it has no part {one_line(repr(part))} of a split: all its rows "
             "are decoded; give no part."
         )
-    values = load_array(path)
+    if is_volume_name(path.name):
+        grid = pipeline.processor.subject(subject).grid
+        values = read_patterns(path, None if mask is None else Path(mask), grid, subject)
+    else:
+        values = load_array(path)
     features = pipeline.processor(values, subject=subject, session=session)["fmri"]
     count = len(features)
     return Patterns([f"trial{index:05d}" for index in range(count)], [""] * count, features, subject)

@@ -23,7 +23,8 @@ class SubjectStatistics:
         pooled_sessions: Sessions with too few training trials for statistics of their own, whose rows are the pooled.
         source_width: Voxels of a pattern as it was before some were dropped in preparation; None where none were.
         source_columns: (num_voxels,) int64 which of those were kept, ascending; None where all were.
-        grid: Which voxels of a volume the recorded ones are (with the dropped ones); None where betas came from no volume.
+        grid: Which voxels of a volume the recorded ones are, with the dropped ones; None where betas came from no
+            volume.
     """
 
     num_voxels: int

@@ -70,7 +70,8 @@ def one_choice(files: Sequence[BidsFile], entity: str, chosen: str, option: str)
     if chosen:
         if chosen not in there:
             raise FmriModelsError(
-                f"No file has {entity}-{one_line(chosen, 60)}; there are {listed(filter(None, there), 20) or 'none with it'}."
+                f"No file has {entity}-{one_line(chosen, 60)}; there are "
+                f"{listed(filter(None, there), 20) or 'none with it'}."
             )
         return [each for each in files if each.entities.get(entity, "") == chosen]
     if len(there) > 1:
@@ -106,14 +107,14 @@ def events_of(file: BidsFile, roots: Iterable[Path]) -> Path:
             best = [table for table in fitting if len(table.entities) == most]
             if len(best) > 1:
                 raise FmriModelsError(
-                    f"{one_line(file.path)} has several tables of events ({listed(table.path.name for table in best)}); "
-                    "keep one."
+                    f"{one_line(file.path)} has several tables of events "
+                    f"({listed(table.path.name for table in best)}); keep one."
                 )
             return best[0].path
     raise FmriModelsError(
         f"There is no table of events for {one_line(file.path.name)}; expected …_events.tsv with the same sub-, ses-, "
-        f"task- and run- beside it or in {listed(folders[1:], 3, 200) or 'no other folder'}: give the raw BIDS folder with "
-        "--option events=DIR."
+        f"task- and run- beside it or in {listed(folders[1:], 3, 200) or 'no other folder'}: give the raw BIDS folder "
+        "with --option events=DIR."
     )
 
 

@@ -88,7 +88,7 @@ def read_volume(path: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
         raise FmriModelsError(f"The {what} {one_line(path)} is no NIfTI file; give a .nii or .nii.gz file.")
     image = open_image(path, "NIfTI image")
     shape = tuple(int(size) for size in image.shape)
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 1) or not 0 < np.prod(shape, dtype=float):
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 1) or 0 in shape:
         raise FmriModelsError(f"The {what} {one_line(path)} has the shape {shape}; expected one volume, (x, y, z).")
     if np.prod(shape, dtype=float) > MOST_VOXELS:
         raise FmriModelsError(
@@ -168,7 +168,8 @@ def _of_masks(mask: Mask, folder: Path) -> list[str]:
     files = sorted(path for path in folder.glob("*") if is_volume_name(path.name)) if folder.is_dir() else []
     if not files:
         raise FmriModelsError(
-            f"The folder of regions {one_line(folder)} has no masks; expected one NIfTI file a region, such as V1.nii.gz."
+            f"The folder of regions {one_line(folder)} has no masks; expected one NIfTI file a region, such as "
+            "V1.nii.gz."
         )
     regions = np.full(len(mask.positions), "", dtype=object)
     claimed = np.zeros(len(regions), dtype=np.int64)

@@ -58,9 +58,9 @@ def damage_as_sentences(path: Path, what: str) -> Iterator[None]:
         # nibabel, h5py, gzip and expat have an exception each for it, and none of them says which file.
         if isinstance(error, OSError) and error.errno is not None:
             raise FmriModelsError(system_sentence(error, path)) from error
-        if not isinstance(error, OSError | EOFError | ValueError | KeyError | zlib.error | TypeError | RuntimeError):
-            if type(error).__module__.partition(".")[0] not in ("nibabel", "h5py", "xml", "gzip", "pyexpat"):
-                raise
+        known = isinstance(error, OSError | EOFError | ValueError | KeyError | zlib.error | TypeError | RuntimeError)
+        if not known and type(error).__module__.partition(".")[0] not in ("nibabel", "h5py", "xml", "gzip", "pyexpat"):
+            raise
         raise FmriModelsError(
             f"{one_line(path)} is damaged, cut short, or no {what} ({one_line(error, 120) or type(error).__name__}); "
             f"{_MEND}."

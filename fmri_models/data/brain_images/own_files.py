@@ -1,4 +1,4 @@
-"""A person's own images as a data set: fMRIPrep's folder as it is, betas with a table of events, or GLMsingle's output."""
+"""A person's own images as a data set: fMRIPrep's folder, betas with a table of events, or GLMsingle's output."""
 
 import re
 from collections import Counter
@@ -132,7 +132,8 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
     if kind == "bold":
         model = options.model
         how = (
-            f"Betas of single trials by least squares separate (nilearn's GLM, response {model.hrf}, noise {model.noise})."
+            "Betas of single trials by least squares separate (nilearn's GLM, response "
+            f"{model.hrf}, noise {model.noise})."
             if model.method == "lss"
             else f"Betas are means of volumes from {model.lag:g} s after the onset on."
         )
@@ -186,8 +187,8 @@ def _found(source: Path, form: Form, options: OwnOptions) -> tuple[str, Path, li
     }
     wanted = [text for (kind, of), text in expected.items() if of == form and kind in kinds]
     raise FmriModelsError(
-        f"{one_line(source)} has no files of the names {'; '.join(wanted)} (in it, or in derivatives/*); give fMRIPrep's "
-        f"folder, or the BIDS folder that has it.{also}"
+        f"{one_line(source)} has no files of the names {'; '.join(wanted)} (in it, or in derivatives/*); give "
+        f"fMRIPrep's folder, or the BIDS folder that has it.{also}"
     )
 
 
@@ -392,7 +393,7 @@ def _confounds_file(file: BidsFile) -> Path | None:
 
 
 def _confounds(file: BidsFile, count: int, options: OwnOptions) -> Any:
-    """fMRIPrep's confounds by nilearn's strategies; None where none are asked for, or none are there."""
+    """Confounds of fMRIPrep's by nilearn's strategies; None where none are asked for, or none are there."""
     strategies = list(options.confounds)
     if not strategies:
         return None
@@ -461,11 +462,13 @@ def _glmsingle(subject: str, file: BidsFile, mask: Mask, roots: Sequence[Path], 
     if total != series.count:
         raise FmriModelsError(
             f"{one_line(file.path)} has betas of {series.count} trials, and {len(tables)} tables of events "
-            f"({listed(table.path.name for table in tables)}) {total}; expected those of GLMsingle's design, in the order "
-            "in which they were shown: skip others with --option skip=[NAME], or write events.tsv beside it, a row a trial."
+            f"({listed(table.path.name for table in tables)}) {total}; expected those of GLMsingle's design, in the "
+            "order in which they were shown: skip others with --option skip=[NAME], or write events.tsv beside it, a "
+            "row a trial."
         )
     return _Run(
-        subject, session or "1", f"{file.path.parent.name}/{file.path.name}", "", opening, partial(_rows_of, opening, rows),
+        subject, session or "1", f"{file.path.parent.name}/{file.path.name}", "", opening,
+        partial(_rows_of, opening, rows),
         [text for table in tables for text in table.shown], [text for table in tables for text in table.categories],
         tables[0].column, [number for number, table in enumerate(tables, 1) for _ in table.shown],
         [file.path, *(table.path for table in tables), mask.path],
@@ -486,8 +489,8 @@ def _events_of_session(
             )
             return [_in_order(read_events(each.path, options.column, options.skip)) for each in found]
     raise FmriModelsError(
-        f"There are no tables of events for {one_line(file.path)}; write events.tsv beside it, a row a trial, or give the "
-        "raw BIDS folder with --option events=DIR."
+        f"There are no tables of events for {one_line(file.path)}; write events.tsv beside it, a row a trial, or give "
+        "the raw BIDS folder with --option events=DIR."
     )
 
 
@@ -515,8 +518,8 @@ def _ids(runs: Sequence[_Run]) -> dict[str, str]:
     for text, name in ids.items():
         if name in others:
             raise FmriModelsError(
-                f"The stimuli {one_line(others[name], 80)!r} and {one_line(text, 80)!r} would both have the id {name!r}; "
-                "rename one."
+                f"The stimuli {one_line(others[name], 80)!r} and {one_line(text, 80)!r} would both have the id "
+                f"{name!r}; rename one."
             )
         others[name] = text
     return ids
@@ -593,8 +596,8 @@ def _pictures(source: StimulusSource, texts: Sequence[str]) -> dict[str, str]:
             by_name.setdefault(key, []).append(name)
     found, missing = {}, []
     for text in texts:
-        path = text.replace("\\", "/")
-        keys = (path, *(path.split("/", number)[-1] for number in range(1, path.count("/") + 1)), _stem(text))
+        written = text.replace("\\", "/")
+        keys = (written, *(written.split("/", number)[-1] for number in range(1, written.count("/") + 1)), _stem(text))
         fitting = next((by_name[key] for key in keys if key in by_name), [])
         if len(set(fitting)) == 1:
             found[text] = fitting[0]

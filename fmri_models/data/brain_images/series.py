@@ -168,8 +168,8 @@ class HdfBetas:
                 else ""
             )
             raise FmriModelsError(
-                f"{self.name} of {one_line(self.path)} has the shape {self._shape}; expected (x, y, z, trials) with the "
-                f"{shape_text(self.mask.shape)} voxels of the mask {one_line(self.mask.path)}{flat}."
+                f"{self.name} of {one_line(self.path)} has the shape {self._shape}; expected (x, y, z, trials) with "
+                f"the {shape_text(self.mask.shape)} voxels of the mask {one_line(self.mask.path)}{flat}."
             )
 
     def _opened(self) -> Any:

@@ -25,10 +25,11 @@ class TrialModel:
 
     Args:
         method: `"lss"`: a linear model for each trial with one regressor of it and one of all other trials (least
-            squares separate; Mumford et al., 2012, doi:10.1016/j.neuroimage.2011.08.076), by nilearn's GLM. `"lag"`: the
-            mean of the volumes between onset + lag and offset + lag, once drifts and confounds are taken away.
+            squares separate; Mumford et al., 2012, doi:10.1016/j.neuroimage.2011.08.076), by nilearn's GLM. `"lag"`:
+            the mean of the volumes between onset + lag and offset + lag, once drifts and confounds are taken away.
         lag: Seconds.
-        window: Seconds after onset + lag over which volumes are averaged; the event's duration if 0, at least one volume.
+        window: Seconds after onset + lag over which volumes are averaged; the event's duration if 0; at least a
+            volume.
         hrf: nilearn's name of the haemodynamic response.
         high_pass: Of the drifts, in Hz; 0 for a constant alone.
         noise: `"ols"` or `"ar1"`, nilearn's noise model.

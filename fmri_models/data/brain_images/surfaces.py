@@ -161,7 +161,7 @@ class GiftiSeries:
                     f"{one_line(path)} labels {len(numbers)} vertices; the {side} hemisphere has {width}: give an "
                     "atlas of the same surface."
                 )
-            found += names_of(numbers, {key: name for key, name in image.labeltable.get_labels_as_dict().items()})
+            found += names_of(numbers, image.labeltable.get_labels_as_dict())
         return found
 
     def read(self, start: int, stop: int) -> np.ndarray:

@@ -83,11 +83,15 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
 def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
     with gr.Accordion("Betas of your own", open=False):
         gr.Markdown(
-            "A `.npy` file of (voxels,) or (trials, voxels) betas of the chosen subject, as they were recorded, of "
+            "A `.npy` file of (voxels,) or (trials, voxels) betas of the chosen subject, as they were recorded, or a NIfTI "
+            "file with a volume a trial and the mask that the method's table was made with, of "
             f"{MOST_UPLOAD_BYTES // 2**20} MiB at most. It is deleted from this server within twenty minutes."
         )
         with gr.Row():
-            file = gr.File(label="Betas (.npy)", file_types=[".npy"], height=120, elem_id="upload")
+            file = gr.File(
+                label="Betas (.npy, .nii.gz)", file_types=[".npy", ".nii", ".gz"], height=120, elem_id="upload"
+            )
+            mask = gr.File(label="Mask (of .nii.gz)", file_types=[".nii", ".gz"], height=120, elem_id="upload-mask")
             session = Number(label="Session (where statistics are by session)", precision=0, value=None)
         button = gr.Button("Reconstruct the upload")
         drawn = figures("uploaded")
@@ -99,11 +103,12 @@ def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
         file: str | None,
         session: float | None,
         seed: float | None,
+        mask: str | None,
         *settings: float | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
-        betas = read_upload(file)
         decoder = chooser.shelf.decoder(data, method)
+        betas = read_upload(file, mask, decoder.pipeline.processor.subject(subject).grid, subject)
         pictures = decoder.reconstruct_betas(
             betas,
             subject,
@@ -115,7 +120,7 @@ def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
         texts = (f"trial {number}, reconstructed" for number in range(len(pictures)))
         return figures_html(zip(pictures, texts, strict=True), "Reconstructed from your betas")
 
-    inputs = [chooser.data, chooser.method, chooser.subject, file, session, seed, *sliders]
+    inputs = [chooser.data, chooser.method, chooser.subject, file, session, seed, mask, *sliders]
     button.click(in_sentences(reconstruct_upload), inputs, drawn, api_name="reconstruct_upload", **DRAWING)
 
 
