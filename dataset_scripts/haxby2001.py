@@ -5,13 +5,13 @@ Reads either layout in which the data are published:
 * OpenfMRI (PyMVPA's test data): `sub001/BOLD/task001_run001/bold.nii.gz`, onsets in
   `sub001/model/model001/onsets/task001_run001/cond001.txt`, names of conditions in `models/model001/condition_key.txt`,
   seconds from volume to volume in `scan_key.txt`. Where a run has several images (`bold_25mm`, `bold_1slice`), `image`
-  chooses one; its mask is `sub001/masks/<flavour>/brain.nii.gz`, or computed from the run's images (nilearn's EPI mask).
+  chooses one; its mask is `sub001/masks/<flavour>/brain.nii.gz`, or computed from the first run (nilearn's EPI mask).
 * nilearn's fetcher (`fetch_haxby`): `subj1/bold.nii.gz` of all runs, `subj1/labels.txt` with a row a volume,
   `mask.nii.gz`, and masks of regions (`mask4_vt`, `mask8_face_vt`, `mask8_house_vt`).
 
-A trial is a block of 22.5 s: the mean of its volumes after a lag, without the run's slow drifts. A stimulus is a category:
-what was shown second by second is not published with these files, so that there are no pictures. All categories are in
-each run: the default split and folds leave runs out.
+A trial is a block of 22.5 s: the mean of its volumes after a lag. A stimulus is a category: what was shown second by
+second is not published with these files, so that there are no pictures. All categories are in each run: the default
+split and folds leave runs out.
 
 Layouts read in: PyMVPA/PyMVPA, `mvpa2/datasets/sources/openfmri.py`, commit 00861d76, and its test data (runs, headers,
 tables and masks); nilearn 0.14.1, `nilearn/datasets/func.py`, `fetch_haxby`.
@@ -47,8 +47,8 @@ PAPER = {
 ORIGIN = "http://data.pymvpa.org/datasets/haxby2001/"
 LICENSE = "CC BY-SA 3.0"
 CITATION = (
-    "J. V. Haxby, M. I. Gobbini, M. L. Furey, A. Ishai, J. L. Schouten, P. Pietrini (2001): Distributed and overlapping "
-    "representations of faces and objects in ventral temporal cortex. Science 293, 2425-2430. Files: PyMVPA."
+    "J. V. Haxby, M. I. Gobbini, M. L. Furey, A. Ishai, J. L. Schouten, P. Pietrini (2001): Distributed and "
+    "overlapping representations of faces and objects in ventral temporal cortex. Science 293, 2425-2430."
 )
 VERSION = 1
 SECONDS = 2.5
@@ -94,8 +94,8 @@ def read(
     return PublishedDataset(
         name="haxby2001",
         description=(
-            f"Blocks of {len(CATEGORIES)} categories of objects, one of each in a run. A trial is the mean over a block of "
-            "22.5 s; a stimulus is a category, without a picture."
+            f"Blocks of {len(CATEGORIES)} categories of objects, one of each in a run. A trial is the mean over a "
+            "block of 22.5 s; a stimulus is a category, without a picture."
         ),
         license=LICENSE,
         citation=CITATION,
@@ -202,7 +202,7 @@ def _onsets(folder: Path, conditions: Mapping[str, str]) -> Events:
                     blocks_shown.append((float(words[0]), float(words[1]), category))
                 except (ValueError, IndexError) as error:
                     raise FmriModelsError(
-                        f"{one_line(file)} has the line {one_line(repr(line), 60)}; expected onset, duration and weight."
+                        f"{one_line(file)} has the line {one_line(repr(line), 60)}; expected onset, duration, weight."
                     ) from error
     if not blocks_shown:
         raise FmriModelsError(f"{one_line(folder)} has no onsets; {_MEND}.")
@@ -250,8 +250,8 @@ def _of_nilearn(
         rows = _labels(labels)
         if len(rows) != series.count:
             raise FmriModelsError(
-                f"{one_line(path)} has {series.count} volumes, and {one_line(labels)} {len(rows)} rows; expected a row a "
-                "volume: fetch both again."
+                f"{one_line(path)} has {series.count} volumes, and {one_line(labels)} {len(rows)} rows; expected a row "
+                "a volume: fetch both again."
             )
         chunks = sorted({chunk for _, chunk in rows})
         recordings = []

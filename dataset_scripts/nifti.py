@@ -3,8 +3,8 @@
 Reads what is there as it is:
 
 * fMRIPrep's folder (or the BIDS folder that has it in `derivatives`): `sub-*/[ses-*/]func/…_desc-preproc_bold.nii.gz`
-  with its brain masks, confounds and sidecars; tables of events from the raw BIDS folder. Each event becomes a beta, by a
-  linear model of its own (least squares separate, nilearn's GLM), or as the mean of volumes after a lag.
+  with its brain masks, confounds and sidecars; tables of events from the raw BIDS folder. Each event becomes a beta, by
+  a linear model of its own (least squares separate, nilearn's GLM), or as the mean of volumes after a lag.
 * Betas: `sub-*/…/…_betas.nii.gz`, a volume a trial, and `…_events.tsv` of the same name with a row each.
 * GLMsingle: `sub-*/…/TYPED_FITHRF_GLMDENOISE_RR.hdf5` (`betasmd`, (x, y, z, trials)) or `.mat` of version 7.3
   (`modelmd`, axes reversed); its `.npy` is a pickle and is refused.

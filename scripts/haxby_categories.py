@@ -2,9 +2,10 @@
 
     python scripts/haxby_categories.py --source haxby2001 --image bold_1slice --out outputs/haxby_categories
 
-No method of this package classifies. A block's category is decoded as eight targets, 1 for its own and 0 for the others,
-by the ridge regression of the method `linear`, whose penalty is chosen by leaving training runs out; the category is then
-the one whose mean decoded target, over training blocks decoded without their own run, is nearest. Chance is 1 of 8.
+No method of this package classifies. A block's category is decoded as eight targets, 1 for its own and 0 for the
+others, by the ridge regression of the method `linear`, whose penalty is chosen by leaving training runs out; the
+category is then the one whose mean decoded target, over training blocks decoded without their own run, is nearest.
+Chance is 1 of 8.
 """
 
 import argparse

@@ -25,8 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="turn voxels into pictures",
         description=(
             "Reconstruct a picture from each pattern of a .npy file (trials, voxels) or of NIfTI volumes, or from the "
-            "test stimuli of a trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method decodes "
-            "embeddings) and trials.csv."
+            "test stimuli of a trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method "
+            "decodes embeddings) and trials.csv."
         ),
         epilog=(
             "example:\n  fmri-models reconstruct --model outputs/demo/pipeline --fmri outputs/demo/data --subject "

@@ -54,9 +54,9 @@ def load_patterns(
 
     Args:
         pipeline: Its processor processes them.
-        fmri: A .npy file (trials, voxels), a NIfTI file (a volume a trial), or a trial table (a folder, or of the Hub): the one that the pipeline was
-            trained on, of which the split and fold of the training are taken, or another one, of which the split
-            `default` is.
+        fmri: A .npy file (trials, voxels), a NIfTI file (a volume a trial), or a trial table (a folder, or of the Hub):
+            the one that the pipeline was trained on, of which the split and fold of the training are taken, or another
+            one, of which the split `default` is.
         subject: Whose patterns they are.
         session: Of a file; a table says the sessions itself.
         part: Of a table's split; None takes the test part.
@@ -64,8 +64,9 @@ def load_patterns(
         mask: Of volumes: the mask that the pipeline's table was made with.
 
     Raises:
-        FmriModelsError: The file is no array of numbers, lies on another grid than the pipeline's images, its voxels do not fit the pipeline, the split was drawn again
-            after the training, or an option is for the other kind of `fmri`.
+        FmriModelsError: The file is no array of numbers, lies on another grid than the pipeline's images, its voxels do
+            not fit the pipeline, the split was drawn again after the training, or an option is for the other kind of
+            `fmri`.
     """
     path = Path(fmri)
     if mask is not None and not is_volume_name(path.name):

@@ -1,4 +1,4 @@
-"""Betas that a visitor uploads, as an array or as volumes: bounded before they are read, never unpickled; no message says where they lie."""
+"""A visitor's betas, an array or volumes: bounded before they are read, never unpickled; no message has their path."""
 
 from pathlib import Path
 

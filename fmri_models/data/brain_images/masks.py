@@ -19,6 +19,7 @@ from .opening import damage_as_sentences, is_volume_name, open_image
 # Far above any brain at any resolution.
 MOST_VOXELS = 2**27
 _MOST_LABELS = 100_000
+_ROUNDING = 1e-2
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,10 +189,12 @@ def _of_atlas(mask: Mask, atlas: Path, labels: Path | None) -> list[str]:
     values, affine = read_volume(atlas, "atlas")
     mask.check_same_grid(atlas, values.shape, affine)
     own = values[mask.chosen]
-    if not np.isfinite(own).all() or (own != np.round(own)).any():
+    # Labels that a header scales are whole numbers but for rounding.
+    if not np.isfinite(own).all() or (np.abs(own - np.round(own)) > _ROUNDING).any():
         raise FmriModelsError(f"The atlas {one_line(atlas)} has values that are no whole numbers; expected labels.")
-    numbers = sorted({int(value) for value in np.unique(own)} - {0})
-    return names_of(own.astype(np.int64), atlas_names(labels, numbers))
+    own = np.round(own).astype(np.int64)
+    numbers = sorted(set(np.unique(own).tolist()) - {0})
+    return names_of(own, atlas_names(labels, numbers))
 
 
 def names_of(numbers: np.ndarray, names: Mapping[int, str]) -> list[str]:

@@ -111,7 +111,7 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
     kind, root, files = _found(source, form, options)
     subjects: dict[str, list[BidsFile]] = {}
     for each in files:
-        subjects.setdefault(f"sub-{each.entities['sub']}", []).append(each)
+        subjects.setdefault(_subject_of(root, each.path), []).append(each)
     chosen = {name: own for name, own in subjects.items() if options.subjects is None or name in options.subjects}
     # The shared step names those that there are.
     known = chosen or subjects
@@ -212,6 +212,11 @@ def _is_of(kind: str, form: Form, each: BidsFile) -> bool:
 
 
 # One subject
+
+
+def _subject_of(root: Path, path: Path) -> str:
+    """Name of the folder `sub-…` that a file is in; GLMsingle's files have no other."""
+    return path.relative_to(root).parts[0]
 
 
 def _subject(

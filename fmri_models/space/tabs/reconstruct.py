@@ -83,8 +83,8 @@ def add_tab(chooser: Chooser, page: gr.Blocks) -> None:
 def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
     with gr.Accordion("Betas of your own", open=False):
         gr.Markdown(
-            "A `.npy` file of (voxels,) or (trials, voxels) betas of the chosen subject, as they were recorded, or a NIfTI "
-            "file with a volume a trial and the mask that the method's table was made with, of "
+            "A `.npy` file of (voxels,) or (trials, voxels) betas of the chosen subject, as they were recorded, or a "
+            "NIfTI file with a volume a trial and the mask that the method's table was made with, of "
             f"{MOST_UPLOAD_BYTES // 2**20} MiB at most. It is deleted from this server within twenty minutes."
         )
         with gr.Row():
@@ -103,10 +103,11 @@ def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
         file: str | None,
         session: float | None,
         seed: float | None,
-        mask: str | None,
-        *settings: float | None,
+        *settings_and_mask: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
+        # Last, so that programs that name arguments by their places keep them.
+        *settings, mask = settings_and_mask
         decoder = chooser.shelf.decoder(data, method)
         betas = read_upload(file, mask, decoder.pipeline.processor.subject(subject).grid, subject)
         pictures = decoder.reconstruct_betas(
@@ -114,13 +115,13 @@ def _add_upload(chooser: Chooser, seed: Number, sliders: list[Slider]) -> None:
             subject,
             whole(session),
             checked_seed(seed),
-            _settings(decoder, settings),
+            _settings(decoder, tuple(settings)),
             progress_of(progress),
         )
         texts = (f"trial {number}, reconstructed" for number in range(len(pictures)))
         return figures_html(zip(pictures, texts, strict=True), "Reconstructed from your betas")
 
-    inputs = [chooser.data, chooser.method, chooser.subject, file, session, seed, mask, *sliders]
+    inputs = [chooser.data, chooser.method, chooser.subject, file, session, seed, *sliders, mask]
     button.click(in_sentences(reconstruct_upload), inputs, drawn, api_name="reconstruct_upload", **DRAWING)
 
 
