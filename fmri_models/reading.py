@@ -65,12 +65,12 @@ BYTES_OF_A_STAND_IN = 256
 # Formats that never begin with a bracket and a quote.
 _BINARY_ENDINGS = frozenset(
     {
-        ".bin", ".bmp", ".ckpt", ".gif", ".h5", ".hdf5", ".jpeg", ".jpg", ".mat", ".npy", ".npz", ".parquet", ".png",
-        ".pt", ".pth", ".safetensors", ".tif", ".tiff", ".webp", ".zip",
+        ".bin", ".bmp", ".ckpt", ".gif", ".gz", ".h5", ".hdf5", ".jpeg", ".jpg", ".mat", ".nii", ".npy", ".npz",
+        ".parquet", ".png", ".pt", ".pth", ".safetensors", ".tif", ".tiff", ".webp", ".zip",
     }
 )  # fmt: skip
-# A report's own page is one.
-_PAGES = frozenset({".htm", ".html"})
+# A report's own page is one, and GIFTI is XML.
+_PAGES = frozenset({".gii", ".htm", ".html"})
 # How pydantic says that there is too little or too much of something.
 _LENGTH = re.compile(r"^(?:\w+) should have (at (?:least|most) \d+ \w+)(?: after validation)?(?:, not \w+)?")
 # Values of a document when all of its references are written out.

@@ -69,7 +69,11 @@ def test_nilearn_s_layout(tmp_path: Path) -> None:
     [
         (lambda root: None, [], "has several images; there are bold_1slice, bold_25mm: choose one"),
         (lambda root: None, ["image=bold"], "has no bold.nii.gz"),
-        (lambda root: (root / "models/model001/condition_key.txt").write_text("a b c"), ["image=bold_25mm"], "names the"),
+        (
+            lambda root: (root / "models/model001/condition_key.txt").write_text("a b c"),
+            ["image=bold_25mm"],
+            "names the",
+        ),
         (lambda root: damaged(next(root.rglob("*run003/bold_25mm.nii.gz"))), ["image=bold_25mm"], "cut short"),
         (lambda root: next(root.rglob("*run002/cond003.txt")).write_text("x"), ["image=bold_25mm"], "has the line 'x'"),
         (lambda root: (root / "sub001").rename(root / "subject1"), [], "has no files of haxby2001"),

@@ -78,7 +78,9 @@ def test_fmriprep_s_own_folder_finds_the_raw_events(bids: Path, tmp_path: Path) 
     assert len(table.all_trials("sub-01")) == 20
     record = json.loads((tmp_path / "out" / "table.json").read_text())
     assert record["events_column"] == "stim_file"
-    assert len(record["prepared"]["files"]) == 12 and all(len(each["sha256"]) == 64 for each in record["prepared"]["files"].values())
+    assert len(record["prepared"]["files"]) == 12 and all(
+        len(each["sha256"]) == 64 for each in record["prepared"]["files"].values()
+    )
 
 
 def test_the_mean_after_a_lag(bids: Path, tmp_path: Path) -> None:
@@ -190,7 +192,9 @@ def test_glmsingle(tmp_path: Path, form: str) -> None:
     mask = made.save(tmp_path / "mask.nii.gz", made.chosen(), dtype=np.uint8)
     for run in (1, 2):
         rows = made.event_rows(made.trials_of(1, run))
-        made.write_events(root / "sub-01" / "ses-01" / "func" / f"sub-01_ses-01_task-see_run-{run}_events.tsv", rows[::-1])
+        made.write_events(
+            root / "sub-01" / "ses-01" / "func" / f"sub-01_ses-01_task-see_run-{run}_events.tsv", rows[::-1]
+        )
     table = prepared(root, tmp_path / "out", f"mask={mask}")
     fmri, ids = in_order(table)
     # Trials are in the order in which they were shown, whatever that of the table's rows.

@@ -42,7 +42,9 @@ def write_openfmri(root: Path, flavours: tuple[str, ...] = ("25mm",)) -> Path:
     (root / "models" / "model001" / "condition_key.txt").write_text("".join(keys))
     for run in range(1, RUNS + 1):
         for flavour in flavours:
-            save(root / "sub001" / "BOLD" / f"task001_run{run:03d}" / f"bold_{flavour}.nii.gz", bold(run), dtype=np.int16)
+            save(
+                root / "sub001" / "BOLD" / f"task001_run{run:03d}" / f"bold_{flavour}.nii.gz", bold(run), dtype=np.int16
+            )
         onsets = root / "sub001" / "model" / "model001" / "onsets" / f"task001_run{run:03d}"
         onsets.mkdir(parents=True)
         for onset, category in zip(ONSETS, order(run), strict=True):

@@ -27,9 +27,7 @@ def axis() -> Any:
     # Some vertices of more, as without the medial wall.
     left = BrainModelAxis.from_surface(np.array([0, 2, 3, 5, 8]), 10, name="cortex_left")
     right = BrainModelAxis.from_surface(np.array([1, 2, 4, 6, 7, 9]), 10, name="cortex_right")
-    deep = BrainModelAxis(
-        ["thalamus_left"] * len(INDICES), voxel=INDICES, affine=AFFINE, volume_shape=(5, 5, 5)
-    )
+    deep = BrainModelAxis(["thalamus_left"] * len(INDICES), voxel=INDICES, affine=AFFINE, volume_shape=(5, 5, 5))
     return left + right + deep
 
 

@@ -58,7 +58,7 @@ def damage_as_sentences(path: Path, what: str) -> Iterator[None]:
         # nibabel, h5py, gzip and expat have an exception each for it, and none of them says which file.
         if isinstance(error, OSError) and error.errno is not None:
             raise FmriModelsError(system_sentence(error, path)) from error
-        known = isinstance(error, OSError | EOFError | ValueError | KeyError | zlib.error | TypeError | RuntimeError)
+        known = isinstance(error, OSError | EOFError | ValueError | KeyError | zlib.error | RuntimeError)
         if not known and type(error).__module__.partition(".")[0] not in ("nibabel", "h5py", "xml", "gzip", "pyexpat"):
             raise
         raise FmriModelsError(
@@ -78,4 +78,5 @@ def open_image(path: Path, what: str = "NIfTI image") -> Any:
     nibabel = required_package("nibabel")
     check_regular_file(path, what, _MEND)
     with damage_as_sentences(path, what):
-        return nibabel.load(path, keep_file_open=True)
+        # GIFTI is text, which is read at once.
+        return nibabel.load(path) if path.suffix == ".gii" else nibabel.load(path, keep_file_open=True)
