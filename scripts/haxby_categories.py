@@ -148,7 +148,7 @@ def _draw(found: Decoded, path: Path) -> None:
     axes.set_yticks(places, found.names)
     axes.set_xlabel("decoded")
     axes.set_ylabel("shown")
-    axes.set_title(f"{found.accuracy:.2f} of {len(found.shown)} blocks (chance {1 / len(found.names):.3f})")
+    axes.set_title(f"{found.accuracy:.3f} of {len(found.shown)} blocks (chance {1 / len(found.names):.3f})")
     figure.colorbar(drawn, label="share of blocks")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -117,6 +117,9 @@ assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & 
         "stripes",
         "arrays",
     } <= set(re.findall(r"\w+", finished.stdout))
+    assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout and "stripes, arrays" in " ".join(
+        finished.stdout.split()
+    )
 
 
 @pytest.mark.slow

@@ -70,18 +70,17 @@ def single_trial_betas(
     with tempfile.TemporaryFile() as points, tempfile.TemporaryFile() as betas:
         for block in blocks(series):
             points.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
-        values = _mapped(points, (series.count, series.width))
         at_once = max(1, _BYTES_AT_ONCE // (16 * series.count))
         designs = _designs(events, times, confounds, model)
         for first in range(0, series.width, at_once):
-            part = _scaled(np.asarray(values[:, first : first + at_once], dtype=np.float64), model.percent)
-            for trial, row in enumerate(_of_part(part, events, times, designs, model)):
+            part = _read(points, series.count, series.width, first, min(first + at_once, series.width))
+            for trial, row in enumerate(_of_part(_scaled(part, model.percent), events, times, designs, model)):
                 betas.seek(4 * (trial * series.width + first))
                 betas.write(row.astype(np.float32).tobytes())
-        found = _mapped(betas, (len(events.onsets), series.width))
-        for first in range(0, len(found), _ROWS_AT_ONCE):
-            yield np.array(found[first : first + _ROWS_AT_ONCE])
-        del values, found
+        betas.seek(0)
+        for first in range(0, len(events.onsets), _ROWS_AT_ONCE):
+            count = min(_ROWS_AT_ONCE, len(events.onsets) - first)
+            yield np.frombuffer(betas.read(4 * count * series.width), np.float32).reshape(count, series.width)
 
 
 def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialModel, where: str) -> None:
@@ -108,10 +107,13 @@ def window_volumes(onset: float, duration: float, times: np.ndarray, model: Tria
     return inside if len(inside) else np.array([int(np.argmin(np.abs(times - first)))])
 
 
-def _mapped(file: IO[bytes], shape: tuple[int, int]) -> np.ndarray:
-    # Written by the file's own calls, so that a full disk is an error and no killed process.
-    file.flush()
-    return np.memmap(file, np.float32, "r", shape=shape)
+def _read(file: IO[bytes], rows: int, width: int, first: int, stop: int) -> np.ndarray:
+    """(rows, stop - first) float64 of some columns of a float32 matrix, which memory-mapped would count as memory."""
+    values = np.empty((rows, stop - first))
+    for row in range(rows):
+        file.seek(4 * (row * width + first))
+        values[row] = np.frombuffer(file.read(4 * (stop - first)), np.float32)
+    return values
 
 
 def _scaled(values: np.ndarray, percent: bool) -> np.ndarray:
@@ -159,7 +161,6 @@ def _of_part(
     values: np.ndarray, events: Events, times: np.ndarray, designs: Sequence[np.ndarray], model: TrialModel
 ) -> Iterator[np.ndarray]:
     """(voxels,) beta of each trial of some voxels."""
-    run_glm = required_package("nilearn.glm.first_level").run_glm
     # A voxel without a number in a volume has none at all; the model is fitted to the others.
     whole = np.isfinite(values).all(axis=0)
     known = values[:, whole]
@@ -171,6 +172,15 @@ def _of_part(
             row[whole] = rest[window_volumes(onset, duration, times, model)].mean(axis=0)
             yield row
         return
+    if model.noise == "ols":
+        # Of nilearn's least squares the first row of each pseudo-inverse is all that the trials' betas need.
+        fit = required_package("nilearn.glm").OLSModel
+        found = np.stack([fit(design).calc_beta[0] for design in designs]) @ known
+        for own in found:
+            row[whole] = own
+            yield row
+        return
+    run_glm = required_package("nilearn.glm.first_level").run_glm
     for design in designs:
         if known.shape[1]:
             labels, results = run_glm(known, design, noise_model=model.noise)
