@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _say(f"Wrote {args.out}, with {what} (above) that training refuses or learns wrong from; it is said again by")
     else:
         # What has no pictures is for pretraining.
-        recipe = "linear" if len(table.stimuli) else "mindvis_pretraining"
+        recipe = "linear" if any(table.stimuli.content_hashes()) else "mindvis_pretraining"
         train = f"fmri-models train {recipe} {shell_word(f'data={args.out}')} {shell_word(f'out={args.out}-{recipe}')}"
         commands = [f"fmri-models data info {shown}", *commands, train]
         _say(f"Wrote {args.out}.")

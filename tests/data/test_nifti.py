@@ -12,6 +12,7 @@ from fmri_models.data.brain_images import series as series_module
 from fmri_models.data.brain_images import single_trials
 from fmri_models.data.brain_images.masks import read_mask
 from fmri_models.data.brain_images.series import VolumeSeries, blocks
+from fmri_models.data.validation import validate_table
 from tests.fabricated import nifti as made
 
 nibabel = pytest.importorskip("nibabel")
@@ -69,7 +70,7 @@ def test_fmriprep_as_it_is(bids: Path, tmp_path: Path, capsys: pytest.CaptureFix
     voxels = table.voxels("sub-01")
     indices = np.argwhere(made.chosen())
     assert np.allclose(voxels.coordinates, indices @ made.AFFINE[:3, :3].T + made.AFFINE[:3, 3], atol=1e-4)
-    assert voxels.space == "T1w"
+    assert voxels.space == "T1w" and validate_table(table.path) == []
     assert voxels.grid is not None and voxels.grid.shape == made.SHAPE and np.allclose(voxels.grid.affine, made.AFFINE)
 
 
@@ -78,7 +79,7 @@ def test_fmriprep_s_own_folder_finds_the_raw_events(bids: Path, tmp_path: Path) 
     assert len(table.all_trials("sub-01")) == 20
     record = json.loads((tmp_path / "out" / "table.json").read_text())
     assert record["events_column"] == "stim_file"
-    assert len(record["prepared"]["files"]) == 12 and all(
+    assert len(record["prepared"]["files"]) == 16 and all(
         len(each["sha256"]) == 64 for each in record["prepared"]["files"].values()
     )
 
@@ -324,6 +325,17 @@ def test_several_spaces_are_a_choice(bids: Path, tmp_path: Path, capsys) -> None
     assert prepare(root, tmp_path / "out") == 1
     assert "space-MNI152NLin2009cAsym, space-T1w; choose one with --option space=NAME" in capsys.readouterr().err
     assert len(prepared(root, tmp_path / "out", "space=T1w").all_trials("sub-01")) == 20
+
+
+def test_two_images_of_one_run(bids: Path, tmp_path: Path, capsys) -> None:
+    import shutil
+
+    root = tmp_path / "in"
+    shutil.copytree(bids, root)
+    path = next(root.rglob("*preproc_bold.nii.gz"))
+    shutil.copy(path, path.with_name(path.name.replace("space-T1w", "space-T1w_res-2")))
+    assert prepare(root, tmp_path / "out") == 1
+    assert "are of the same run" in capsys.readouterr().err
 
 
 def test_an_event_after_the_end_of_the_run(bids: Path, tmp_path: Path, capsys) -> None:

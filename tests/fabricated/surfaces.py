@@ -98,6 +98,11 @@ def write_gifti(root: Path) -> Path:
         name = f"sub-01_task-see_run-1_hemi-{hemisphere}_space-fsaverage5_bold.func.gii"
         nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays), root / _FUNC / name)
     _write_timed(root)
+    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    values = np.random.default_rng(0).normal(size=(VOLUMES, 6)) * 1e-3
+    confounds = root / _FUNC / "sub-01_task-see_run-1_desc-confounds_timeseries.tsv"
+    confounds.write_text("\n".join(["\t".join(names), *("\t".join(map(repr, row)) for row in values.tolist())]) + "\n")
+    confounds.with_suffix(".json").write_text("{}")
     return root
 
 

@@ -173,9 +173,13 @@ def _found(source: Path, form: Form, options: OwnOptions) -> tuple[str, Path, li
         if kind == "glmsingle" and form == "surfaces":
             continue
         for root in dict.fromkeys(roots):
-            if files := files_of(root, partial(_is_of, kind, form)):
+            files = files_of(root, partial(_is_of, kind, form))
+            if files and kind != "glmsingle":
                 files = one_choice(files, "task", options.task, "task")
-                return kind, root, one_choice(files, "space", options.space, "space") if kind != "glmsingle" else files
+                files = one_choice(files, "space", options.space, "space")
+                _check_once(files)
+            if files:
+                return kind, root, files
     raw = files_of(source, lambda each: each.suffix == "bold")
     also = f" It has {len(raw)} raw bold files: run fMRIPrep first." if raw and form == "volumes" else ""
     expected = {
@@ -190,6 +194,19 @@ def _found(source: Path, form: Form, options: OwnOptions) -> tuple[str, Path, li
         f"{one_line(source)} has no files of the names {'; '.join(wanted)} (in it, or in derivatives/*); give "
         f"fMRIPrep's folder, or the BIDS folder that has it.{also}"
     )
+
+
+def _check_once(files: Sequence[BidsFile]) -> None:
+    """Refuses several images of one run, such as of several resolutions or echoes."""
+    seen: dict[tuple[str, ...], BidsFile] = {}
+    for each in files:
+        key = (*each.run_key, each.entities.get("hemi", ""))
+        if key in seen:
+            raise FmriModelsError(
+                f"{one_line(seen[key].path.name)} and {one_line(each.path.name)} are of the same run; leave one of the "
+                "two in the folder, or give another folder with links to those that count."
+            )
+        seen[key] = each
 
 
 def _is_of(kind: str, form: Form, each: BidsFile) -> bool:
@@ -234,11 +251,15 @@ def _subject(
     voxels = KnownVoxels(len(mask.positions), regions, mask.coordinates, space, grid=mask.grid)
     if kind == "glmsingle":
         return name, voxels, [_glmsingle(name, each, mask, roots, options) for each in _best_of_folders(files)]
-    used = [mask.path] if options.mask else []
+    # By which a mask that was changed is noticed.
+    used = {each.path: [mask.path if options.mask else _brain_mask(each)] for each in files}
     return (
         name,
         voxels,
-        [_run(name, each, partial(VolumeSeries, each.path, mask), kind, roots, options, used) for each in files],
+        [
+            _run(name, each, partial(VolumeSeries, each.path, mask), kind, roots, options, used[each.path])
+            for each in files
+        ],
     )
 
 
@@ -252,7 +273,7 @@ def _mask(name: str, files: Sequence[BidsFile], kind: str, options: OwnOptions) 
         raise FmriModelsError(f"Which voxels of {name} are taken? Betas have no mask beside them; {mend}.")
     common: Mask | None = None
     for each in files:
-        path = each.path.with_name(each.path.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+        path = _brain_mask(each)
         if not path.is_file():
             raise FmriModelsError(f"{one_line(each.path)} has no brain mask {path.name} beside it; {mend}.")
         found = read_mask(path)
@@ -261,6 +282,11 @@ def _mask(name: str, files: Sequence[BidsFile], kind: str, options: OwnOptions) 
     if not common.chosen.any():
         raise FmriModelsError(f"The brain masks of the runs of {name} have no voxel in common; {mend}.")
     return common
+
+
+def _brain_mask(file: BidsFile) -> Path:
+    """Where fMRIPrep has the brain mask of a run."""
+    return file.path.with_name(file.path.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
 
 
 def _place(text: str, subject: str) -> Path | None:

@@ -155,6 +155,8 @@ class GiftiSeries:
         found = []
         for path, width, side in zip(atlases, self._widths, (_LEFT, _RIGHT), strict=True):
             image = open_image(path, "GIFTI file")
+            if not getattr(image, "darrays", None):
+                raise FmriModelsError(f"{one_line(path)} has no labels; give a .label.gii file.")
             numbers = np.asarray(image.darrays[0].data).ravel().astype(np.int64)
             if len(numbers) != width:
                 raise FmriModelsError(
