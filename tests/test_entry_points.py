@@ -120,6 +120,8 @@ assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & 
     assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout and "stripes, arrays" in " ".join(
         finished.stdout.split()
     )
+    assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout
+    assert re.search(r"digits69, .*\bstripes, .*arrays", " ".join(finished.stdout.split()))
 
 
 @pytest.mark.slow
