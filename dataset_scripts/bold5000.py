@@ -10,10 +10,12 @@ Three forms of the responses are read, each with the lists of what was shown:
   Layout read in github.com/BonnerLab/bonner-libraries, `src/bonner/datasets/chang2019_bold5000/_data.py`, commit
   0232cd6, and in the README of github.com/BOLD5000-dataset/BOLD5000, commit cfe0544.
 - `ROIs/CSI1/h5/CSI1_ROIs_TR34.h5` and `ROIs/stim_lists/CSI01_stim_lists.txt` (release 1). Layout read in
-  github.com/mattgorb/cnn_bold5000 (its reader of `CSI1_ROIs_TR1.h5`).
+  github.com/mattgorb/cnn_bold5000, `dataloaders/bold5000_dataset.py`, commit 0a210f8 (which reads `CSI1_ROIs_TR1.h5`).
 
 Lists of what was shown are `Stimuli_Presentation_Lists/CSI1/CSI1_sess01/*.txt`, a file a run, or one list of all
-trials; repetitions may begin with `rep_`. Pictures lie in `BOLD5000_Stimuli/Scene_Stimuli/Presented_Stimuli`.
+trials; repetitions may begin with `rep_`. Which sessions had ten runs was read in github.com/facebookresearch/neuroai,
+`neuralfetch-repo/neuralfetch/studies/chang2019bold5000.py`, commit 3903bac. Pictures lie in
+`BOLD5000_Stimuli/Scene_Stimuli/Presented_Stimuli`.
 """
 
 from collections import Counter
@@ -74,6 +76,14 @@ BETAS = "GLMbetas-TYPED-FITHRF-GLMDENOISE-RR"
 # Some masks of ds001499 have other names than the rest.
 OTHER_NAMES = {"LHLOC": "LHLO", "RHLOC": "RHLO", "RHRSC": "RHRRSC"}
 TRIALS_OF_A_RUN = 37
+NUM_SESSIONS = {"CSI1": 15, "CSI2": 15, "CSI3": 15, "CSI4": 9}
+# The others had nine.
+SESSIONS_OF_TEN_RUNS = {
+    "CSI1": (1, 2, 3, 5, 7, 10, 15),
+    "CSI2": (1, 3, 4, 5, 11, 12, 14),
+    "CSI3": (1, 3, 5, 6, 7, 11, 15),
+    "CSI4": (1, 4, 9),
+}
 NUM_REPEATED = 113
 REPEATED_LIST = "repeated_stimuli_113_list.txt"
 ROWS_AT_ONCE = 256
@@ -374,11 +384,24 @@ def _shown(subject: str, source: Path, by_name: Mapping[str, Sequence[Path]]) ->
     for name in names_of_lists:
         if path := _one(name, by_name):
             names = _listed(path)
-            return Shown(names, [1] * len(names), [1 + place // TRIALS_OF_A_RUN for place in range(len(names))])
+            return Shown(names, *_sessions_and_runs(subject, len(names)))
     raise FmriModelsError(
         f"{one_line(source)} doesn't say what {subject} was shown; expected "
         f"BOLD5000_Stimuli/Stimuli_Presentation_Lists/{subject}, or {' or '.join(names_of_lists)}."
     )
+
+
+def _sessions_and_runs(subject: str, trials: int) -> tuple[list[int], list[int]]:
+    """Of the trials of a list that says neither; of a list that isn't whole, all are of one session."""
+    if trials != TRIALS[subject]:
+        return [1] * trials, [1 + place // TRIALS_OF_A_RUN for place in range(trials)]
+    pairs = [
+        (session, run)
+        for session in range(1, NUM_SESSIONS[subject] + 1)
+        for run in range(1, 11 if session in SESSIONS_OF_TEN_RUNS[subject] else 10)
+        for _ in range(TRIALS_OF_A_RUN)
+    ]
+    return [session for session, _ in pairs], [run for _, run in pairs]
 
 
 def _listed(path: Path) -> list[str]:

@@ -567,6 +567,6 @@ def test_classes_that_can_not_be_what_they_are_named_as_are_a_sentence():
 def test_own_data_sets_have_titles():
     assert DATASETS.get("digits69").title.startswith("digits69 (van Gerven et al. 2010)")
     with pytest.raises(
-        FmriModelsError, match="There is no data set 'digits'; those there are: digits69.* Did you mean"
+        FmriModelsError, match="There is no data set 'digits'; those there are: .*digits69.* Did you mean"
     ):
         DATASETS.get("digits")

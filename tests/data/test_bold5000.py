@@ -1,6 +1,7 @@
 """BOLD5000, from files in its three published layouts to a table and a report."""
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from fmri_models.data import TrialTable
 from fmri_models.data.published.extraction import work_folder
 from fmri_models.data.published.writing import grid_sha256
 from fmri_models.data.validation import validate_table
+from fmri_models.data_terms import terms_of
 from fmri_models.errors import FmriModelsError
 from tests.fabricated import bold5000
 
@@ -46,6 +48,8 @@ def betas(form: str, subject: str) -> np.ndarray:
 def test_every_trial_is_where_it_belongs(tmp_path, form):
     table = prepared(FORMS[form](tmp_path / "source"), tmp_path / "table")
     assert table.subjects == ["CSI1", "CSI4"] and validate_table(table.path) == []
+    terms = terms_of(table.name, table.metadata["license"], table.metadata["source"])
+    assert terms is not None and (terms.name, terms.redistribution) == ("bold5000", "allowed")
     for subject in table.subjects:
         trials = table.all_trials(subject)
         order = np.argsort(trials.trials)
@@ -119,6 +123,15 @@ def test_repetitions_of_the_test_are_averaged_after_standardising(tmp_path):
     rows = [place for place, name in enumerate(bold5000.shown("CSI1")) if name == bold5000.REPEATED[0]]
     own = test.fmri()[test.stimulus_ids == bold5000.stem(bold5000.REPEATED[0])][0]
     assert np.allclose(own, betas("arrays", "CSI1")[rows].mean(axis=0))
+
+
+@pytest.mark.parametrize("subject", ["CSI1", "CSI2", "CSI3", "CSI4"])
+def test_a_whole_list_of_trials_is_that_of_the_sessions(subject):
+    """The counts that the paper has are those of its sessions of nine and ten runs."""
+    script = sys.modules[load_preparation("bold5000").__module__]
+    sessions, runs = script._sessions_and_runs(subject, script.TRIALS[subject])
+    assert len(sessions) == len(runs) == script.TRIALS[subject]
+    assert len(set(zip(sessions, runs, strict=True))) * 37 == len(runs) and sessions == sorted(sessions)
 
 
 def test_without_a_list_the_repeated_have_to_be_all(tmp_path, monkeypatch):

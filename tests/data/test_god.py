@@ -1,5 +1,7 @@
 """Generic Object Decoding, from files in both published layouts to a table and a report."""
 
+import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,6 +13,7 @@ from fmri_models.cli.prepare import load_preparation
 from fmri_models.data import TrialTable
 from fmri_models.data.published.extraction import work_folder
 from fmri_models.data.validation import validate_table
+from fmri_models.data_terms import terms_of
 from fmri_models.errors import FmriModelsError
 from tests.fabricated import god
 
@@ -43,7 +46,29 @@ def test_every_trial_is_where_it_belongs(tmp_path):
     shown = table.stimuli.images(god.TESTED)
     assert np.array_equal(shown, [god.picture(name) for name in god.TESTED])
     assert table.stimuli.categories(["n01443537_22563"]) == ["n01443537"]
+    terms = terms_of(table.name, table.metadata["license"], table.metadata["source"])
+    assert terms is not None and (terms.name, terms.stimuli) == ("god", "forbidden")
     assert "request" not in table.metadata["description"] and table.metadata["license"].startswith("CC0 1.0")
+
+
+def test_sessions_are_those_of_the_file_where_it_has_some(tmp_path):
+    source = god.write_published(tmp_path / "god")
+    god.write_bdata(source / "Subject1.h5", 1, sessions=True)
+    table = prepared(source, tmp_path / "table")
+    trials = table.all_trials("subj01")
+    order = in_order(trials)
+    assert trials.sessions[order].tolist() == [1] * 6 + [2] * 6 + [2] * 12 + [3] * 8
+    assert np.array_equal(trials.fmri()[order], god.all_betas(1)[:, CORTEX])
+    assert "do not say sessions" not in table.metadata["description"]
+
+
+def test_a_missing_library_is_a_sentence(tmp_path, monkeypatch):
+    source = god.write_published(tmp_path / "god")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        FmriModelsError, match=r"package h5py, which is not installed; pip install .fmri_models\[data\]"
+    ):
+        prepared(source, tmp_path / "table")
 
 
 def test_regions_and_places(tmp_path):
@@ -115,8 +140,6 @@ def test_the_miniature_of_the_original_layout(test_data, tmp_path):
     from safetensors.numpy import load_file
 
     stored = load_file(test_data / "fixtures/mindvis/mindvis_datasets.safetensors")
-    import json
-
     layout = json.loads((test_data / "fixtures/mindvis/mindvis_datasets.json").read_text())["layout"]
     folder = tmp_path / "npz"
     folder.mkdir()

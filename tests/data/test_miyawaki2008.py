@@ -11,6 +11,7 @@ from fmri_models.cli.main import main
 from fmri_models.cli.prepare import load_preparation
 from fmri_models.data import TrialTable
 from fmri_models.data.validation import validate_table
+from fmri_models.data_terms import terms_of
 from fmri_models.errors import FmriModelsError
 from tests.fabricated import miyawaki2008 as fabricated
 
@@ -35,6 +36,8 @@ def source(nilearn_folder, tmp_path) -> Path:
 def test_every_block_is_where_it_belongs(nilearn_folder, tmp_path):
     table = prepared(nilearn_folder, tmp_path / "table", detrend=False)
     assert validate_table(table.path) == []
+    terms = terms_of(table.name, table.metadata["license"], table.metadata["source"])
+    assert terms is not None and (terms.name, terms.redistribution) == ("miyawaki2008", "unknown")
     trials = table.all_trials("subj01")
     order = np.argsort(trials.trials)
     blocks = [

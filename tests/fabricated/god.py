@@ -67,7 +67,7 @@ def write_published(folder: Path, subjects: tuple[int, ...] = (1,), pictures: bo
     return folder
 
 
-def write_bdata(path: Path, subject: int) -> None:
+def write_bdata(path: Path, subject: int, sessions: bool = False) -> None:
     trials = rows(subject)
     betas = all_betas(subject)
     # Imagery is told by its category alone.
@@ -79,6 +79,9 @@ def write_bdata(path: Path, subject: int) -> None:
         "category_index": [1] * len(trials),
         "image_index": [1] * len(trials),
     }
+    if sessions:
+        # Training took two.
+        labels["Session"] = [kind if kind > 1 else run for kind, _, run in trials]
     # One label stands before the voxels, as columns are found by their names alone.
     columns = [np.asarray(labels["DataType"], dtype=float), *betas.T]
     columns += [np.asarray(values, dtype=float) for name, values in labels.items() if name != "DataType"]

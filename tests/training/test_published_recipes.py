@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fmri_models import DoubleConditionedImageGenerator
 from fmri_models.cli.main import main
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.training.recipe import load_recipe
@@ -12,8 +13,6 @@ from fmri_models.training_record import TrainingRecord
 from tests.fabricated import bold5000, god
 
 TINY = [
-    "generator={name: double_conditioned, options: {block_out_channels: [8, 16], context_dim: 8, "
-    "num_context_tokens: 4}}",
     "drawing.num_inference_steps=2",
     "model.hidden_size=16",
     "model.num_hidden_layers=1",
@@ -59,7 +58,13 @@ def test_from_files_to_a_report(name: str, data: str, write, subject: str, tmp_p
     options = ["incomplete=yes", "repetitions=average_test", "size=8"]
     options += ["imagery=no"] if data == "god" else []
     assert main([*command, *(part for each in options for part in ("--option", each))]) == 0
-    overrides = [f"data={tmp_path / 'table'}", f"out={tmp_path / 'model'}", f"subjects=[{subject}]", *TINY]
+    # A folder, as the converted diffusion model of the paper is one.
+    generator = DoubleConditionedImageGenerator.for_stimuli(
+        (3, 8, 8), block_out_channels=[8, 16], context_dim=8, num_context_tokens=4
+    )
+    generator.save_pretrained(tmp_path / "image_generator")
+    place = f"generator={{name: double_conditioned, repository: {tmp_path / 'image_generator'}}}"
+    overrides = [f"data={tmp_path / 'table'}", f"out={tmp_path / 'model'}", f"subjects=[{subject}]", place, *TINY]
     train(load_recipe(name, overrides))
     record = TrainingRecord.load(tmp_path / "model")
     assert record is not None and [stage["stage"] for stage in record.stages] == ["pretraining", "fine_tuning"]
