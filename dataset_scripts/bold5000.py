@@ -21,6 +21,7 @@ trials; repetitions may begin with `rep_`. Which sessions had ten runs was read 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,11 +99,13 @@ class Shown:
         names: Of all trials, without endings.
         sessions: Of each, or empty where nobody says.
         runs: Of each.
+        files: Which lists say so.
     """
 
     names: list[str]
     sessions: list[int]
     runs: list[int]
+    files: list[Path]
 
 
 def read(
@@ -260,11 +263,11 @@ def _subject(
         recordings.append(
             Recording(
                 f"session {session:02d}",
-                lambda part=part: blocks(part),
+                partial(blocks, part),
                 shown.names[part],
                 session=session,
                 runs=shown.runs[part],
-                files=files,
+                files=[*files, *shown.files],
             )
         )
     return PublishedSubject(subject, voxels, recordings, expected_trials=TRIALS[subject])
@@ -300,8 +303,13 @@ def _of_volumes(
             f"{subject} has the sessions {listed(numbers, 15)}; expected all from 1 on without a gap, because the "
             f"list of pictures does not say sessions; {MEND}."
         )
-    brain, image = read_mask(_needed(f"{subject}_brainmask.nii.gz", by_name, source), MEND)
-    masks = _region_masks(subject, source, by_name, image, voxels)
+    of_brain = _needed(f"{subject}_brainmask.nii.gz", by_name, source)
+    brain, image = read_mask(of_brain, MEND)
+    of_regions = _region_files(subject, source, by_name, voxels)
+    masks = {
+        name: read_mask(path, "give derivatives/spm of OpenNeuro ds001499", image)[0]
+        for name, path in of_regions.items()
+    }
     chosen = np.any(list(masks.values()), axis=0) if voxels == "regions" else brain
     paths = [_needed(f"{beginning}{number:02d}{ending}", by_name, source) for number in numbers]
     counts = []
@@ -323,11 +331,11 @@ def _of_volumes(
     recordings = [
         Recording(
             f"session {number:02d}",
-            lambda path=path: masked_volumes(path, chosen, MEND),
+            partial(masked_volumes, path, chosen, MEND),
             shown.names[start : start + count],
             session=number,
             runs=[1 + place // TRIALS_OF_A_RUN for place in range(count)],
-            files=[path],
+            files=[path, of_brain, *of_regions.values(), *shown.files],
         )
         for number, path, start, count in zip(numbers, paths, starts, counts, strict=False)
     ]
@@ -342,29 +350,20 @@ def _of_volumes(
     return PublishedSubject(subject, known, recordings, expected_trials=TRIALS[subject])
 
 
-def _region_masks(
-    subject: str, source: Path, by_name: Mapping[str, Sequence[Path]], image: Any, voxels: str
-) -> dict[str, np.ndarray]:
-    masks = {}
-    for region in REGIONS:
-        for side in HEMISPHERES:
-            name = f"{side}{region}"
-            path = next(
-                (
-                    found
-                    for each in (name, OTHER_NAMES.get(name, name))
-                    if (found := _one(f"sub-{subject}_mask-{each}.nii.gz", by_name))
-                ),
-                None,
+def _region_files(subject: str, source: Path, by_name: Mapping[str, Sequence[Path]], voxels: str) -> dict[str, Path]:
+    """Region of a hemisphere ▶ its mask; those that there are, where all of the brain is read."""
+    found: dict[str, Path] = {}
+    for name in (f"{side}{region}" for region in REGIONS for side in HEMISPHERES):
+        paths = [_one(f"sub-{subject}_mask-{each}.nii.gz", by_name) for each in (name, OTHER_NAMES.get(name, ""))]
+        mask = next((each for each in paths if each is not None), None)
+        if mask is not None:
+            found[name] = mask
+        elif voxels == "regions":
+            raise FmriModelsError(
+                f"{one_line(source)} has no sub-{subject}_mask-{name}.nii.gz; give derivatives/spm of OpenNeuro "
+                "ds001499, or read all of the brain mask with --option voxels=brain."
             )
-            if path is not None:
-                masks[name] = read_mask(path, "give derivatives/spm of OpenNeuro ds001499", image)[0]
-            elif voxels == "regions":
-                raise FmriModelsError(
-                    f"{one_line(source)} has no sub-{subject}_mask-{name}.nii.gz; give derivatives/spm of OpenNeuro "
-                    "ds001499, or read all of the brain mask with --option voxels=brain."
-                )
-    return masks
+    return found
 
 
 def _shown(subject: str, source: Path, by_name: Mapping[str, Sequence[Path]]) -> Shown:
@@ -372,19 +371,20 @@ def _shown(subject: str, source: Path, by_name: Mapping[str, Sequence[Path]]) ->
     folders = [path for path in sorted(source.rglob("Stimuli_Presentation_Lists")) if (path / subject).is_dir()]
     sessions = sorted(path for path in (folders[0] / subject).iterdir() if path.is_dir()) if folders else []
     if any(any(session.glob("*.txt")) for session in sessions):
-        shown = Shown([], [], [])
+        shown = Shown([], [], [], [])
         for number, session in enumerate(sessions, start=1):
             for run, path in enumerate(sorted(session.glob("*.txt")), start=1):
                 names = _listed(path)
                 shown.names += names
                 shown.sessions += [number] * len(names)
                 shown.runs += [run] * len(names)
+                shown.files.append(path)
         return shown
     names_of_lists = (f"{subject}_imgnames.txt", f"{subject[:3]}0{subject[3:]}_stim_lists.txt")
     for name in names_of_lists:
         if path := _one(name, by_name):
             names = _listed(path)
-            return Shown(names, *_sessions_and_runs(subject, len(names)))
+            return Shown(names, *_sessions_and_runs(subject, len(names)), [path])
     raise FmriModelsError(
         f"{one_line(source)} doesn't say what {subject} was shown; expected "
         f"BOLD5000_Stimuli/Stimuli_Presentation_Lists/{subject}, or {' or '.join(names_of_lists)}."

@@ -17,6 +17,7 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def _read_published(
     if not found.keys() & shown:
         notes.append(f"The table has no pictures: {PICTURES}.")
     pictures = Pictures(
-        {name: lambda path=path: picture_bytes(path) for name, path in found.items()},
+        {name: partial(picture_bytes, path) for name, path in found.items()},
         {name: name.partition("_")[0] for name in shown},
     )
     return subjects, pictures, list(dict.fromkeys(notes))
@@ -212,7 +213,7 @@ def _subject_of_bdata(number: int, path: Path, imagery: bool, cortex: bool, note
     recordings = [
         Recording(
             f"{KINDS[kind]}, session {session}",
-            lambda rows=rows: data.blocks(columns, rows),
+            partial(data.blocks, columns, rows),
             ids[rows].tolist(),
             session=session,
             runs=runs[rows].tolist(),
@@ -302,11 +303,13 @@ def _labels(masks: Mapping[str, np.ndarray], count: int) -> list[str]:
 
 def _read_of_mindvis(files: Mapping[int, Path], cortex: bool) -> tuple[list[PublishedSubject], Pictures, list[str]]:
     folder = next(iter(files.values())).parent
-    training = _listed_ids(folder / "imagenet_training_label.csv")
-    tested = _listed_ids(folder / "imagenet_testing_label.csv")
+    lists = [folder / f"imagenet_{part}_label.csv" for part in ("training", "testing")]
+    training, tested = (_listed_ids(path) for path in lists)
     names = _names_of_categories(folder / "imagenet_class_index.json")
     notes: list[str] = []
-    subjects = [_subject_of_npz(number, path, cortex, training, tested, notes) for number, path in files.items()]
+    subjects = [
+        _subject_of_npz(number, [path, *lists], cortex, training, tested, notes) for number, path in files.items()
+    ]
     categories = {name: names.get(name.partition("_")[0], name.partition("_")[0]) for name in [*training, *tested]}
     found = sorted(folder.glob("images_*.npz"))
     if not found:
@@ -377,8 +380,9 @@ def _names_of_categories(path: Path) -> dict[str, str]:
 
 
 def _subject_of_npz(
-    number: int, path: Path, cortex: bool, training: list[str], tested: list[str], notes: list[str]
+    number: int, files: list[Path], cortex: bool, training: list[str], tested: list[str], notes: list[str]
 ) -> PublishedSubject:
+    path = files[0]
     arrays = NpzArrays(path, MEND)
     width = arrays.shapes["arr_0"][-1] if "arr_0" in arrays else 0
     masks = {name: arrays.read(name).astype(bool) for name in arrays.shapes if name not in _ARRAYS}
@@ -412,7 +416,7 @@ def _subject_of_npz(
                 lambda: iter([arrays.read("arr_0")[:, columns]]),
                 shown,
                 part=schema.TRAIN,
-                files=[path],
+                files=files,
             ),
             Recording(
                 "test",
@@ -420,7 +424,7 @@ def _subject_of_npz(
                 test,
                 runs=2,
                 part=schema.TEST,
-                files=[path],
+                files=files,
             ),
         ],
         expected_trials=TRIALS[1] + (TRIALS[2] if single else NUM_TEST_PICTURES),

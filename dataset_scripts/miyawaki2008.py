@@ -165,7 +165,8 @@ def _recording(
     patterns: dict[str, np.ndarray],
 ) -> Recording:
     volumes = opened_image(path, 4, MEND).shape[3]
-    labels = _labels(root / "label" / f"data_{kind}_run{run:02d}_label.csv", volumes)
+    of_labels = root / "label" / f"data_{kind}_run{run:02d}_label.csv"
+    labels = _labels(of_labels, volumes)
     blocks = _blocks(labels[: volumes - shift])
     shown = [_name(kind, labels[block.start], patterns) for block in blocks]
     if not shown:
@@ -187,7 +188,7 @@ def _recording(
         shown,
         runs=run if kind == "random" else RUNS["random"] + run,
         part=schema.TRAIN if kind == "random" else schema.TEST,
-        files=[path],
+        files=[path, of_labels, root / "mask" / "mask.nii.gz"],
     )
 
 
