@@ -382,9 +382,9 @@ def _shown(subject: str, source: Path, by_name: Mapping[str, Sequence[Path]]) ->
         return shown
     names_of_lists = (f"{subject}_imgnames.txt", f"{subject[:3]}0{subject[3:]}_stim_lists.txt")
     for name in names_of_lists:
-        if path := _one(name, by_name):
-            names = _listed(path)
-            return Shown(names, *_sessions_and_runs(subject, len(names)), [path])
+        if whole := _one(name, by_name):
+            names = _listed(whole)
+            return Shown(names, *_sessions_and_runs(subject, len(names)), [whole])
     raise FmriModelsError(
         f"{one_line(source)} doesn't say what {subject} was shown; expected "
         f"BOLD5000_Stimuli/Stimuli_Presentation_Lists/{subject}, or {' or '.join(names_of_lists)}."
