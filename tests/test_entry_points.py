@@ -112,14 +112,6 @@ assert "fmri_shallow" in sys.modules and not {"fmri_shallow.method", "torch"} & 
     )
     assert finished.returncode == 0, finished.stderr
     assert "(of the package fmri-shallow 0.1)" in " ".join(finished.stdout.split())
-    assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout and {
-        "digits69",
-        "stripes",
-        "arrays",
-    } <= set(re.findall(r"\w+", finished.stdout))
-    assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout and "stripes, arrays" in " ".join(
-        finished.stdout.split()
-    )
     assert "{linear,mindbridge,mindeye,mindvis,shallow}" in finished.stdout
     assert re.search(r"digits69, .*\bstripes, .*arrays", " ".join(finished.stdout.split()))
 

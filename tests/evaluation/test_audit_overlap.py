@@ -23,6 +23,7 @@ from fmri_models.evaluation.scores import Scores
 from fmri_models.evaluation.stimulus_vectors import StimulusVectors, stimulus_space
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.evaluation.damaged_audit import check_damaged
 from tests.small_table import write_kfold, write_small_table
 
 KINDS, SIZE, VOXELS = 5, 12, 60

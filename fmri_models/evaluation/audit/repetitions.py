@@ -524,9 +524,6 @@ def _on_agreement(content: Content) -> str:
             "with so many stimuli, nothing shows that the pictures follow what is repeatable in the responses."
         )
     return (
-        f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics, each "
-        f"looked at for itself ({labels(alike)}): what was shown moves the pictures reproducibly, which is not yet "
-        "right."
         f"{figures}. They agree beyond doubt more than different stimuli in {len(alike)} of {count} metrics, each of "
         f"them by itself ({labels(alike)}): what was shown moves the pictures reproducibly, which is not yet right."
     )
