@@ -28,6 +28,8 @@ from fmri_models.evaluation.protocols import PROTOCOLS
 
 NAMES = (
     "label_accuracy",
+    "people_two_way",
+    "people_over_ridge",
     "pixcorr",
     "ssim",
     "ssim_uniform",
