@@ -235,7 +235,7 @@ def of_array(command):
         (["data", "split", "x", "--name", "a", "--by", "fewer"], "--by fewer needs --trials"),
         (
             ["data", "split", "x", "--name", "a", "--by", "run", "--trials", "9"],
-            "--trials does not go with --by run",
+            "--trials and --of do not go with --by run",
         ),
         (["data", "split", "x", "--name", "a", "--by", "run", "--test-fraction", ".1"], "--test-fraction does not go"),
         (["card", "model", "report"], "unrecognized arguments: report. 'report' stands behind no option.*--report"),

@@ -170,7 +170,16 @@ class Brightness(Metric):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_of_successes_and_no_others_say_that_they_are(name):
-    shares = ("pairwise_", "identification_", "two_way_", "n_way_", "retrieval_", "factor_accuracy_", "label_")
+    shares = (
+        "pairwise_",
+        "identification_",
+        "two_way_",
+        "n_way_",
+        "retrieval_",
+        "factor_accuracy_",
+        "people_",
+        "label_",
+    )
     assert (get_metric(name).bounds == (0, 1)) == name.startswith(shares)
 
 
