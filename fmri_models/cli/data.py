@@ -22,8 +22,6 @@ _BY_EMBEDDING = ("cluster", "ood", "tau")
 _OPTIONS_OF = {
     "folds": ("kfold", "run", "cluster"),
     "test_fraction": ("stimulus", "semantic", *_BY_EMBEDDING),
-    "trials": ("fewer",),
-    "of": ("fewer",),
     "embedder": _BY_EMBEDDING,
     "embeddings": _BY_EMBEDDING,
     "weights": _BY_EMBEDDING,
@@ -129,6 +127,8 @@ def _check_split_options(args: argparse.Namespace) -> None:
     for option, ways in _OPTIONS_OF.items():
         if getattr(args, option) is not None and args.by not in ways:
             args.usage_error(f"--{option.replace('_', '-')} does not go with --by {args.by}")
+    if (args.trials is not None or args.of is not None) and args.by != "fewer":
+        args.usage_error(f"--trials and --of do not go with --by {args.by}")
     if args.trials is None and args.by == "fewer":
         args.usage_error("--by fewer needs --trials, the number of training trials of a subject")
     if args.embeddings is not None and args.embedder is not None:
