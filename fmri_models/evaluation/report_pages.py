@@ -21,7 +21,7 @@ from .score_bars import HOW_TO_READ_BARS, leading_caption, leading_table, score_
 from .table import Table
 
 # Values with their intervals, in which nothing is markup.
-_FIGURES = re.compile(r"[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
+_FIGURES = re.compile(r"(≈ )?[-+]?[0-9.]+( (± [0-9.]+|\[[-+]?[0-9.]+, [-+]?[0-9.]+\]))?|–")
 
 # Around what a page has of single items.
 _START, _END = Markup("<!-- of items -->"), Markup("<!-- end of items -->")

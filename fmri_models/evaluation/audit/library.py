@@ -589,6 +589,7 @@ def plot(content: Content, axes: "Axes") -> None:
     axes.set_xscale("log")
     axes.set_xticks(places, [_size(content, size).removeprefix("all ") for size in sizes])
     axes.minorticks_off()
+    axes.set_xlim(min(places) / 1.5, max(places) * 1.5)
     axes.set_xlabel("pictures in the library")
     axes.set_ylabel(with_direction(metric))
     axes.legend()

@@ -21,6 +21,7 @@ from ..bootstrap import DRAWS, stimulus_means
 from ..controls import exchange_stimuli
 from ..drawn_items import DrawnItems
 from ..extrapolation import Limit, fitted_score, limit
+from ..named_metrics import Metric as MetricOfScores
 from ..named_metrics import get_metric
 from ..plots import COLOURS
 from ..repetition_curve import EVERY_NUMBER_UP_TO, CurveScores, SubjectCurve, curve_scores, draw_curve
@@ -575,34 +576,36 @@ def plot(content: Content, axes: "Axes") -> None:
     if any(figure is None for figure in figures):
         return
     places = np.log2(numbers)
-    end = places[-1] + 1.2
     bars = np.array([error_bar(each) for each in figures]).T
     axes.errorbar(places, [each["value"] for each in figures], yerr=bars, fmt="o-", color=COLOURS[0], label="measured")
+    ticks = dict(zip(places.tolist(), map(str, numbers), strict=True))
     found = content["limits"].get(metric.name, {})
     if found.get("value") is not None:
-        limited = Limit(
-            found["value"], tuple(found["ci95"]), found["form"], found["noise"], found["residual"], found["stimuli"]
-        )
-        fine = np.geomspace(numbers[0], numbers[-1] * 2, 60)
-        curve = fitted_score(fine, limited, metric, found.get("chance"))
-        axes.plot(np.log2(fine), curve, "--", color=COLOURS[4], label="fitted curve")
-        low, high = error_bar(found)
-        axes.errorbar(
-            [end],
-            [found["value"]],
-            yerr=[[low], [high]],
-            fmt="o",
-            mfc="none",
-            color=COLOURS[4],
-            label="its end, not measured",
-        )
+        end = float(places[-1]) + 1.2
+        _plot_limit(found, metric, numbers, end, axes)
+        ticks[end] = "∞"
     noise_free = (content.get("noise_free") or {}).get(metric.name)
     if noise_free is not None:
         axes.axhline(noise_free["value"], color=COLOURS[2], linestyle=":", label="without noise (simulated)")
-    axes.set_xticks([*places, end], [*map(str, numbers), "∞"])
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel("averaged repetitions")
     axes.set_ylabel(with_direction(metric))
     axes.legend(loc="lower right" if metric.higher_is_better else "upper right")
+
+
+def _plot_limit(
+    found: Mapping[str, Any], metric: MetricOfScores, numbers: np.ndarray, end: float, axes: "Axes"
+) -> None:
+    """The fitted curve, and at `end` where it ends."""
+    limited = Limit(
+        found["value"], tuple(found["ci95"]), found["form"], found["noise"], found["residual"], found["stimuli"]
+    )
+    fine = np.geomspace(numbers[0], numbers[-1] * 2, 60)
+    curve = fitted_score(fine, limited, metric, found.get("chance"))
+    axes.plot(np.log2(fine), curve, "--", color=COLOURS[4], label="fitted curve")
+    low, high = error_bar(found)
+    bars = [[low], [high]]
+    axes.errorbar(end, found["value"], yerr=bars, fmt="o", mfc="none", color=COLOURS[4], label="its end, not measured")
 
 
 REPETITIONS = AuditPart(
