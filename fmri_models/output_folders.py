@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .deprecation import renamed_argument
 from .errors import FmriModelsError, existing_parent, system_errors_as_sentences
-from .swapping import EVAL_RESULTS_FILE, PARTIAL_PREFIX, partial_prefix, recover
+from .swapping import EVAL_RESULTS_FILE, PARTIAL_PREFIX, RATER_ANSWERS_FILE, partial_prefix, recover
 
 # Left by file managers and sharing protocols, never by a person.
 _SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".nfs*", "__MACOSX")
@@ -91,6 +91,7 @@ TRIAL_TABLE = FolderFormat(
 )  # fmt: skip
 REPORT_FILES = (
     "report.json", "report.md", "report.html", "grid.png", "items.parquet", "images/*/*.png", EVAL_RESULTS_FILE,
+    RATER_ANSWERS_FILE,
 )  # fmt: skip
 PIPELINE = FolderFormat(
     "pipeline",

@@ -38,7 +38,7 @@ RATER_ANSWERS_FILE = "rater_answers.csv"
 # What a save may find no longer needed: weights and their indices, statistics, files of components, an earlier report.
 _REMOVABLE = (".safetensors", ".json", ".st", ".txt", ".model", ".png")
 _REMOVABLE_AT_THE_TOP = (
-    ".safetensors", ".json", ".st", "report.md", "report.html", "grid.png", "items.parquet",
+    ".safetensors", ".json", ".st", "report.md", "report.html", "grid.png", "items.parquet", RATER_ANSWERS_FILE,
 )  # fmt: skip
 _RANDOM = r"[a-z0-9_]{8}"
 _WAIT_FOR_SWAP_S = 10.0
@@ -401,9 +401,7 @@ def _read_journal(swap: Path) -> dict[str, list[str]]:
 
 
 def _may_be_removed(name: str) -> bool:
-    return name in (EVAL_RESULTS_FILE, RATER_ANSWERS_FILE) or name.endswith(
-        _REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP
-    )
+    return name == EVAL_RESULTS_FILE or name.endswith(_REMOVABLE if "/" in name else _REMOVABLE_AT_THE_TOP)
 
 
 def _remove_empty(file: Path, top: Path) -> None:

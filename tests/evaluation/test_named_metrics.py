@@ -47,6 +47,8 @@ NAMES = (
     "retrieval_query_brain_top1",
     "retrieval_query_image_top50",
     "factor_accuracy_kind",
+    "people_two_way",
+    "people_over_nearest_train",
 )
 
 

@@ -99,12 +99,50 @@ def make_fixtures(base: Path) -> None:
     _make_pictures(base / "pictures", rng)
     _make_published(base / "published")
     _make_mat(base / "mat", rng)
+    _make_raters(base)
     (base / "recipe").mkdir()
     shipped = Path(_package("fmri_models")) / "training" / "recipes"
     for recipe in shipped.glob("*.yaml"):
         (base / "recipe" / recipe.name).write_bytes(recipe.read_bytes())
     (base / "conversion").mkdir()
     ConversionRecord("mindeye", ["last.pth"]).save(base / "conversion")
+
+
+def _make_raters(base: Path) -> None:
+    """A report of pictures with the key of its rater pack, and the answers of two people."""
+    from fmri_models.evaluation import evaluate_images
+    from fmri_models.evaluation.raters.key import Key
+    from fmri_models.evaluation.raters.pack import PackRequest
+
+    place = base / "raters"
+    request = PackRequest(base / "pack")
+    pictures = base / "pictures"
+    evaluate_images(pictures / "recon", pictures / "truth", place / "report", "small_pictures", rater_pack=request)
+    request.key_file.rename(place / "key.json")
+    key = Key.load(place / "key.json")
+    for number, name in enumerate(("Ada", "Ben")):
+        answers = [
+            {"trial": trial, "chosen": each.own, "side": "left", "milliseconds": 900}
+            for trial, each in key.shown.items()
+        ]
+        content = {"format": "fmri_models.rater_answers", "schema": 1, "pack": key.pack, "rater": name}
+        content |= {"session": f"{number:016x}", "answers": answers}
+        (place / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        sign_answers(place, place / f"{name}.json", random.Random(0))
+
+
+def sign_answers(folder: Path, changed: Path, rng: random.Random) -> None:
+    """Gives changed answers the checksum that belongs to them, so that more than the checksum is tried."""
+    from fmri_models.evaluation.raters.answers import checksum
+
+    try:
+        content = json.loads(changed.read_text(encoding="utf-8"))
+        lines = [content["pack"], content["rater"], content["session"]]
+        lines += [f"{it['trial']},{it['chosen']},{it['side']},{it['milliseconds']}" for it in content["answers"]]
+        content["checksum"] = checksum("\n".join(lines))
+        changed.write_text(json.dumps(content), encoding="utf-8")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return
 
 
 def _mindeye(config: Any) -> Any:
@@ -371,6 +409,18 @@ def use_report(folder: Path, out: Path) -> None:
             raise AssertionError(f"{min(bad)} is shown as a number")
 
 
+def use_raters(folder: Path, out: Path) -> None:
+    """Adds the answers of raters to a report, as the command does."""
+    import shutil
+
+    from fmri_models.evaluation.raters.ratings import add_ratings
+    from fmri_models.evaluation.report import Report
+
+    shutil.copytree(folder / "report", out / "report")
+    add_ratings(out / "report", folder / "key.json", [folder / "Ada.json", folder / "Ben.json"])
+    Report.load(out / "report")
+
+
 def use_card(folder: Path, out: Path) -> None:
     from fmri_models.evaluation.report import Report
     from fmri_models.hub.cards import write_card
@@ -570,6 +620,7 @@ READERS = (
         use_report,
         weight=3,
     ),
+    Reader("raters", "raters", ("key.json", "Ada.json", "Ben.json"), use_raters, sign_answers),
     Reader(
         "card",
         "card",
