@@ -13,10 +13,10 @@ from fmri_models.cli.main import main
 from fmri_models.cli.prepare import load_preparation
 from fmri_models.data import TrialTable
 from fmri_models.data.published.extraction import work_folder
-from fmri_models.data.published.writing import grid_sha256
 from fmri_models.data.validation import validate_table
 from fmri_models.data_terms import terms_of
 from fmri_models.errors import FmriModelsError
+from fmri_models.processing.image_grid import positions_sha256
 from tests.fabricated import bold5000
 
 FORMS = {
@@ -89,7 +89,7 @@ def test_volumes_know_their_grid(tmp_path):
     assert np.allclose(voxels.coordinates, expected)
     grid = json.loads((table.path / "table.json").read_text())["grids"]["CSI1"]
     assert grid["shape"] == list(bold5000.SHAPE) and np.allclose(grid["affine"], bold5000.AFFINE)
-    assert grid["sha256"] == grid_sha256(indices)
+    assert grid["sha256"] == positions_sha256(indices)
     # The voxel of two regions has the label of the first, and is chosen by either.
     assert voxels.roi[:2] == ["EarlyVis", "EarlyVis"]
     overlapping = prepared(source, tmp_path / "table", rois=["RHEarlyVis"]).voxels("CSI1")
