@@ -175,8 +175,8 @@ def _smallest(below: Sequence[tuple[int, Mapping[str, Any] | None]]) -> int | No
 
 def is_below(difference: Mapping[str, Any]) -> bool | None:
     """Whether the full decoder is better beyond doubt; None where stimuli are too few to tell."""
-    if difference["ci95"] is not None:
-        return bool(difference["ci95"][0] > 0)
+    if (bounds := difference.get("ci95")) is not None:
+        return bool(bounds[0] > 0)
     if difference.get("stimuli") is not None and difference["stimuli"] < FEWEST_STIMULI:
         return None
     # The same for all stimuli.
@@ -210,15 +210,16 @@ def _notes_on(content: Mapping[str, Any], metric: Metric) -> list[str]:
         return []
     what = f"Bottleneck, {metric.label}: the full decoder scores {full['value']:.3f}"
     beside = f"one that reads nothing of the brain {without['value']:.3f}"
-    if nothing.get("stimuli") is not None and nothing["stimuli"] < FEWEST_STIMULI:
-        return [f"{what} and {beside}; {nothing['stimuli']} stimuli are too few to say more."]
-    if nothing["ci95"] is None and nothing["difference"] > TIE_MARGIN:
+    bounds, stimuli = nothing.get("ci95"), nothing.get("stimuli")
+    if stimuli is not None and stimuli < FEWEST_STIMULI:
+        return [f"{what} and {beside}; {stimuli} stimuli are too few to say more."]
+    if bounds is None and nothing["difference"] > TIE_MARGIN:
         return [f"{what} and {beside}, by the same difference for all stimuli, so that nothing more is said."]
-    if nothing["ci95"] is None or nothing["ci95"][0] <= 0:
-        bounds = "" if nothing["ci95"] is None else f"{_interval(nothing, 'difference')}, "
+    if bounds is None or bounds[0] <= 0:
+        shown = "" if bounds is None else f"{nothing['difference']:+.3f} [{bounds[0]:+.3f}, {bounds[1]:+.3f}], "
         return [
-            f"{what} and {beside}, and the difference ({bounds}{nothing['stimuli']} stimuli) is not beyond doubt: the "
-            "score is no sign that the brain was read, with however many dimensions."
+            f"{what} and {beside}, and the difference ({shown}{_stimuli(nothing)}) is not beyond doubt: the score is "
+            "no sign that the brain was read, with however many dimensions."
         ]
     first = next((k for k in content["dimensions"] if k), None)
     share = content["shares"].get(str(first), {}).get(name)
@@ -255,11 +256,11 @@ def _on_smallest(content: Mapping[str, Any], metric: Metric) -> str:
             "decoder's: more of the brain is used than that, or fitting in two steps costs something."
         )
     difference = content["below_full"][str(smallest)][metric.name]
-    bounds = difference["ci95"]
+    bounds = difference.get("ci95")
     how_far = "" if bounds is None else f", though it may be lower by {max(0.0, bounds[1]):.3f}"
     return (
         f"Bottleneck, {metric.label}: from {_dimensions(smallest)} on no score is beyond doubt below the full "
-        f"decoder's ({difference['stimuli']} stimuli{how_far}): with these stimuli the metric can't tell whether more "
+        f"decoder's ({_stimuli(difference)}{how_far}): with these stimuli the metric can't tell whether more "
         "of the brain is used."
     )
 
@@ -279,5 +280,6 @@ def _percent(share: Mapping[str, Any]) -> str:
     return f"{share['value']:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def _interval(found: Mapping[str, Any], key: str) -> str:
-    return f"{found[key]:+.3f} [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]"
+def _stimuli(found: Mapping[str, Any]) -> str:
+    count = found.get("stimuli")
+    return "stimuli of unknown number" if count is None else f"{count} stimuli"

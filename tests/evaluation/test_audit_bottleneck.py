@@ -21,6 +21,7 @@ from fmri_models.evaluation.report_pages import to_html, to_markdown
 from fmri_models.evaluation.scores import Scores
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.evaluation.damaged_audit import check_damaged
 from tests.evaluation.regional_table import Region, write_regional_table
 from tests.small_table import PARTS as SMALL_PARTS
 from tests.small_table import write_kfold, write_small_table
@@ -104,6 +105,12 @@ def test_a_report_is_read_again_and_one_that_was_tampered_with_is_refused(plante
         (tmp_path / "report.json").write_text(json.dumps(changed))
         with pytest.raises(FmriModelsError, match="an audit says of bottleneck"):
             Report.load(tmp_path)
+
+
+def test_damaged_files_are_refused_or_shown(planted):
+    pytest.importorskip("matplotlib")
+    shown, refused = check_damaged("bottleneck", planted.audit["bottleneck"])
+    assert shown > 2 and refused > 5
 
 
 def test_several_subjects_and_folds_are_one_curve(tmp_path):

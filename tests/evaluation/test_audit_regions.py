@@ -14,6 +14,7 @@ from fmri_models.evaluation.report import Report
 from fmri_models.evaluation.report_pages import to_html, to_markdown
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
+from tests.evaluation.damaged_audit import check_damaged
 from tests.evaluation.regional_table import Region, write_regional_table
 
 REGIONS = PARTS["regions"]
@@ -97,6 +98,12 @@ def test_it_is_read_again_and_refused_where_it_was_tampered_with(report, tmp_pat
         (tmp_path / "report.json").write_text(json.dumps(changed))
         with pytest.raises(FmriModelsError, match="an audit says of regions"):
             Report.load(tmp_path)
+
+
+def test_damaged_files_are_refused_or_shown(report):
+    pytest.importorskip("matplotlib")
+    shown, refused = check_damaged("regions", report.audit["regions"])
+    assert shown > 2 and refused > 5
 
 
 @pytest.mark.parametrize(

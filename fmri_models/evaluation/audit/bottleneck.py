@@ -171,7 +171,7 @@ def _every_number(content: Content, metrics: Sequence[Metric]) -> Table:
 def _share(found: Mapping[str, Any] | None) -> str:
     if not found:
         return "–"
-    return f"{found['value']:.2f}" + (" [{:.2f}, {:.2f}]".format(*found["ci95"]) if found["ci95"] else "")
+    return f"{found['value']:.2f}" + (" [{:.2f}, {:.2f}]".format(*found["ci95"]) if found.get("ci95") else "")
 
 
 def _smallest(content: Content, metric: str) -> str:
@@ -179,7 +179,7 @@ def _smallest(content: Content, metric: str) -> str:
     if smallest is not None:
         return str(smallest)
     below = content["below_full"][str(last)].get(metric)
-    return f"more than {last}" if below and is_below(below) and below["ci95"] else "–"
+    return f"more than {last}" if below and below.get("ci95") and is_below(below) else "–"
 
 
 # --------------------------------------------------------------------------------------------------------------- plot
