@@ -140,7 +140,7 @@ def _how(content: Content) -> str:
     if content["map"] == "principal_components":
         which = "their principal components, chosen without the pictures,"
     else:
-        which = "those that decode most (reduced-rank regression)"
+        which = "those that decode most (reduced-rank regression),"
     return (
         f"On training trials the voxels are mapped to k dimensions, {which} and the decoder (method: "
         f"{content['method']}) is fitted anew to these, for each k up to {content['dimensions'][-1]} of "
@@ -205,7 +205,7 @@ def _plot(content: Content, axes: "Axes") -> None:
     axes.set_xticks(range(len(keys)), ["none" if key == str(NOTHING) else key for key in keys])
     axes.set_xlabel("dimensions of the voxels that the decoder reads")
     axes.set_ylabel(leading[0].label)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2)
 
 
 BOTTLENECK = AuditPart(

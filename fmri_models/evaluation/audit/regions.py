@@ -456,7 +456,7 @@ def _plot(content: Content, axes: "Axes") -> None:
     names = [f"{region['name']} ({_voxels(region)})" for region in reversed(regions)]
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel(f"{metric.label}: lost when silenced")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=2)
 
 
 REGIONS = AuditPart(
