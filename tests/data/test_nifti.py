@@ -166,6 +166,45 @@ def test_least_squares_separate_is_nilearn_s_first_level_model(bids: Path, tmp_p
     assert np.allclose(fmri[8], theirs[made.chosen()], rtol=1e-3, atol=1e-3)
 
 
+def test_autocorrelated_noise_and_a_table_of_events_for_all(bids: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "in"
+    shutil.copytree(bids, root)
+    tables = sorted(root.rglob("*_events.tsv"))
+    shutil.copy(tables[0], root / "task-see_events.tsv")
+    for table in tables:
+        table.unlink()
+    fmri, ids = in_order(prepared(root, tmp_path / "out", "noise=ar1"))
+    assert ids == [f"cat_0{trial}" for trial in range(5)] * 4
+    assert np.corrcoef(fmri.ravel(), expected(range(20)).ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (
+            "confounds=[wm_csf]",
+            "The confounds of sub-01_ses-01_task-see_run-1_space-T1w_desc-preproc_bold.nii.gz can't be",
+        ),
+        ("confounds=[scrub]", "There are no confounds 'scrub' for single trials"),
+        ("stimuli={root}/derivatives", "has no pictures"),
+        ("stimuli={root}/few", "11 of 12 stimuli have no picture in"),
+        ("task=hear", "No file has task-hear; there are see"),
+        ("subjects=[sub-02]", "There is no subject 'sub-02'"),
+        ("tr=0.5", "has the onset 60 s, and the run has 90 volumes of 0.5 s"),
+    ],
+)
+def test_options_that_do_not_fit(bids: Path, tmp_path: Path, capsys, option: str, sentence: str) -> None:
+    import shutil
+
+    (bids / "few").mkdir(exist_ok=True)
+    shutil.copy(bids / "stimuli" / "pictures" / "cat 03.png", bids / "few")
+    assert prepare(bids, tmp_path / "out", option.format(root=bids)) == 1
+    error = capsys.readouterr().err
+    assert sentence in error and "unexpected" not in error
+
+
 # Betas and GLMsingle
 
 

@@ -90,7 +90,14 @@ def events_of(file: BidsFile, roots: Iterable[Path]) -> Path:
     """
     subject, session = file.entities.get("sub", ""), file.entities.get("ses")
     below = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []))
-    folders = [file.path.parent, *(root / below / "func" for root in roots), *(root / below for root in roots)]
+    places = list(roots)
+    # At last the table of all subjects, which BIDS lets lie at the top.
+    folders = [
+        file.path.parent,
+        *(root / below / "func" for root in places),
+        *(root / below for root in places),
+        *places,
+    ]
     for folder in dict.fromkeys(folders):
         tables = [BidsFile.of(path) for path in sorted(folder.glob("*_events.[tc]sv"))]
         # A table without a run is that of all runs; with another one, that of another.
