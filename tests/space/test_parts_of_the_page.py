@@ -100,6 +100,22 @@ def test_an_upload_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pyt
         read_upload(saved(tmp_path, np.zeros(2**19, np.float32)))
 
 
+def test_the_page_reconstructs_an_upload_with_or_without_a_mask(shelf: Shelf, tmp_path: Path) -> None:
+    decoder = shelf.decoder(EXAMPLES, "linear-scenes")
+    subject = decoder.subjects[0]
+    page = build(shelf)
+    (upload,) = [each for each in page.fns.values() if each.api_name == "reconstruct_upload"]
+    width = decoder.pipeline.processor.subject(subject).num_voxels
+    betas = saved(tmp_path, np.random.default_rng(0).normal(size=(1, width)))
+    # Data, method, subject, file, session and seed; then the settings, and last the mask.
+    settings = [None] * (len(upload.inputs) - 7)
+    given = (EXAMPLES, "linear-scenes", subject)
+    assert "trial 0, reconstructed" in upload.fn(*given, betas, 1, 0, *settings, None)
+    (tmp_path / "x.nii.gz").write_bytes(b"")
+    with pytest.raises(gr.Error, match="was not trained on images"):
+        upload.fn(*given, str(tmp_path / "x.nii.gz"), 1, 0, *settings, betas)
+
+
 def test_betas_that_do_not_fit_are_a_sentence(shelf: Shelf) -> None:
     decoder = shelf.decoder(EXAMPLES, "linear-scenes")
     subject = decoder.subjects[0]
