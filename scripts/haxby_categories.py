@@ -36,6 +36,7 @@ class Decoded:
         names: (C,) categories.
         shown: (n,) index of each block's category.
         decoded: (n,) index of the decoded one.
+        largest: (n,) index of the largest decoded target, for comparison.
         folds: (n,) in which fold each block was tested.
         alphas: Penalty of each fold.
     """
@@ -43,6 +44,7 @@ class Decoded:
     names: list[str]
     shown: np.ndarray
     decoded: np.ndarray
+    largest: np.ndarray
     folds: np.ndarray
     alphas: list[float]
 
@@ -68,7 +70,7 @@ def decode(table: TrialTable, subject: str, split: str) -> Decoded:
     """
     category = dict(zip(table.stimuli.ids, table.stimuli.categories(), strict=True))
     names = sorted({str(name) for name in category.values()})
-    shown, decoded, folds, alphas = [], [], [], []
+    shown, decoded, largest, folds, alphas = [], [], [], [], []
     for fold in range(table.num_folds(split)):
         parts = ["train", "validation"]
         processor = fit_processor(table, [subject], parts, split, fold, unseen_session="pooled")
@@ -77,18 +79,20 @@ def decode(table: TrialTable, subject: str, split: str) -> Decoded:
         labels, own = (
             np.array([names.index(str(category[name])) for name in each.stimulus_ids]) for each in (learned, tested)
         )
-        found, alpha = _classify(fmri, labels, learned.runs, held_out, len(names))
+        found, highest, alpha = _classify(fmri, labels, learned.runs, held_out, len(names))
         shown.append(own)
         decoded.append(found)
+        largest.append(highest)
         folds.append(np.full(len(own), fold))
         alphas.append(alpha)
-    return Decoded(names, np.concatenate(shown), np.concatenate(decoded), np.concatenate(folds), alphas)
+    columns = [np.concatenate(each) for each in (shown, decoded, largest, folds)]
+    return Decoded(names, *columns, alphas)
 
 
 def _classify(
     fmri: np.ndarray, labels: np.ndarray, runs: np.ndarray, held_out: np.ndarray, count: int
-) -> tuple[np.ndarray, float]:
-    """(m,) categories of held-out patterns, and the penalty."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(m,) categories of held-out patterns, their largest targets, and the penalty."""
     one_hot = np.eye(count, dtype=np.float32)
     trials = ClosedFormTrials(
         fmri, labels.astype(str), {TARGET: IndexedTargets(one_hot, labels)}, leaves_out="run", groups=runs
@@ -103,7 +107,8 @@ def _classify(
     means = torch.stack([seen[torch.from_numpy(labels == each)].mean(dim=0) for each in range(count)])
     weights, bias = solver.weights(targets, choice.alpha, factor)
     predicted = solver.predict(held_out, weights, bias)
-    return torch.cdist(predicted, means.to(predicted.dtype)).argmin(dim=1).numpy(), choice.alpha
+    nearest = torch.cdist(predicted, means.to(predicted.dtype)).argmin(dim=1)
+    return nearest.numpy(), predicted.argmax(dim=1).numpy(), choice.alpha
 
 
 def write_report(found: Decoded, out: Path) -> None:
@@ -113,6 +118,7 @@ def write_report(found: Decoded, out: Path) -> None:
     chance = 1 / len(found.names)
     report = {
         "accuracy": found.accuracy,
+        "accuracy_of_the_largest_target": float((found.shown == found.largest).mean()),
         "chance": chance,
         "blocks": len(found.shown),
         "accuracy_by_run": by_fold,
