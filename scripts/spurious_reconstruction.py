@@ -131,7 +131,8 @@ def _summary(report: Report) -> dict[str, Any]:
         "pictures": report.data["test_stimuli"],
         "rows": {row: report.results[row].get(METRIC) for row in SHOWN_ROWS},
         "p": report.permutation[METRIC]["p"],
-        "distance": {of: audit["overlap"]["nearest"][of][2] for of in ("test", "training")},
+        "distance": {of: audit["overlap"]["nearest"][f"{of}_to_rest"][2] for of in ("test", "held_out")},
+        "farther": audit["overlap"]["nearest"]["farther"],
         "across": audit["clusters"]["identification"]["brain"]["across"],
         "within": audit["clusters"]["identification"]["brain"]["within"],
         "outside": audit["span"]["outside"][0]["truth"],
@@ -150,9 +151,10 @@ def table(summary: dict[str, Any]) -> str:
         "nearest training picture instead": lambda each: _figure(each["rows"]["nearest_train"]),
         "ridge on exchanged pairs": lambda each: _figure(each["rows"]["permuted_training"]),
         "true embedding (ceiling)": lambda each: _figure(each["rows"]["ceiling"]),
-        "median distance to the nearest training picture (between training pictures)": lambda each: (
-            f"{each['distance']['test']:.2f} ({each['distance']['training']:.2f})"
+        "median distance to the nearest training picture (of held-out training pictures)": lambda each: (
+            f"{each['distance']['test']:.2f} ({each['distance']['held_out']:.2f})"
         ),
+        "a test picture is the farther one (.5: of the same kinds)": lambda each: _figure(each["farther"]),
         "identification across kinds": lambda each: _figure(each["across"]),
         "identification within a kind": lambda each: _figure(each["within"]),
         "variance of the test targets outside the training's 95 %": lambda each: _figure(each["outside"]),
@@ -183,7 +185,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     reports = summary["reports"]
-    figure = Figure(figsize=(11, 3.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(11, 4), layout="constrained", dpi=110)
     scores, kinds, dimensions = figure.subplots(1, 3)
     rows = {row: [each["rows"][row] for each in reports.values()] for row in SHOWN_ROWS}
     _bars(scores, {LABELS[row]: found for row, found in rows.items()}, list(reports), "what is scored")
@@ -199,9 +201,9 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     dimensions.set_title("how much of the brain that takes", fontsize=10)
     for axes in (scores, kinds, dimensions):
         axes.axhline(0.5, color="#8a8f98", linewidth=1, linestyle="--")
-        axes.set_ylim(0.25, 1.05)
+        axes.set_ylim(0, 1.05)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="upper right" if axes is not scores else "lower left", ncols=2)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     scores.set_ylabel("two-way identification")
     FigureCanvasAgg(figure).print_png(path)
 
