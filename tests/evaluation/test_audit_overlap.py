@@ -238,7 +238,8 @@ def audited(scores_of_rows, distances, subjects=1, seed=0):
     measured = [
         SubjectOverlap(
             f"subj{number}", 0, SPACE, names[at].tolist(), names[at], distances[at], distances[at],
-            ["t"] * size, distances[at], np.random.default_rng(1).uniform(0.2, 0.4, 50), 200, 0,
+            ["t"] * size, distances[at], np.random.default_rng(1).uniform(0.2, 0.4, 50),
+            [f"held{place}" for place in range(50)], 200, 0,
         )
         for number in range(subjects)
         for at in [slice(number * size, (number + 1) * size)]
@@ -454,7 +455,7 @@ def test_who_knows_the_group_tells_across_and_not_within():
     assert np.isnan(alone[0]).all()
 
 
-def farther(rng, away, width=10, training=150, tested=24):
+def farther(rng, away, width=10, training=150, tested=24, subjects=1):
     """The interval of how probably test vectors are the farther ones, of some that differ where others do not."""
     flat = np.append(np.ones(width - 1), 0.1)
     vectors = Given((rng.standard_normal((training, width)) * flat).astype(np.float32) + 2)
@@ -466,13 +467,20 @@ def farther(rng, away, width=10, training=150, tested=24):
     to_rest, of_held = (
         vectors.nearest(each, 1, without=held).distances[:, 0] for each in (queries, vectors.training[held])
     )
-    measured = SubjectOverlap(
-        "subj01", 0, SPACE, names.tolist(), names, distances, distances, ["t"] * tested, to_rest, of_held, training, 0
-    )
+    people = [f"subj{number}" for number in range(subjects)]
+    measured = [
+        SubjectOverlap(
+            name, 0, SPACE, names.tolist(), names, distances, distances, ["t"] * tested, to_rest, of_held,
+            [f"held{place}" for place in held], training, 0,
+        )
+        for name in people
+    ]  # fmt: skip
+    every = subjects * tested
     scores = Scores(
-        {"brain": {"pixcorr": rng.uniform(size=tested)}}, np.full(tested, "subj01"), names, np.zeros(tested)
-    )
-    found = content(AuditedItems([measured], None, scores, get_protocol("small_pictures"), 0))
+        {"brain": {"pixcorr": rng.uniform(size=every)}}, np.repeat(people, tested), np.tile(names, subjects),
+        np.zeros(every),
+    )  # fmt: skip
+    found = content(AuditedItems(measured, None, scores, get_protocol("small_pictures"), 0))
     return found["nearest"]["farther"]["ci95"]
 
 
@@ -481,3 +489,8 @@ def test_new_pictures_of_the_same_kind_are_no_farther_and_others_are():
     alike = [farther(rng, 0) for _ in range(60)]
     assert np.mean([low <= 0.5 <= high for low, high in alike]) >= 0.9
     assert np.mean([farther(rng, 4)[0] > 0.5 for _ in range(20)]) > 0.8
+
+
+def test_subjects_who_learned_from_the_same_pictures_do_not_make_the_interval_narrower():
+    one, four = (farther(np.random.default_rng(0), 0, tested=200, subjects=subjects) for subjects in (1, 4))
+    assert one == pytest.approx(four)

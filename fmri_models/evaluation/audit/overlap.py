@@ -50,6 +50,7 @@ class SubjectOverlap:
         nearest: (N,) the nearest training picture.
         to_rest: (N,) to the nearest of the training pictures that were not held out; empty where none were.
         of_held_out: (H,) of training pictures that were held out, to the nearest of the rest.
+        held_out: Their H names; subjects who learned from the same pictures have the same ones held out.
         training: How many training pictures there are.
         without_picture: How many more have no picture in the table.
     """
@@ -64,6 +65,7 @@ class SubjectOverlap:
     nearest: list[str]
     to_rest: np.ndarray
     of_held_out: np.ndarray
+    held_out: list[str]
     training: int
     without_picture: int
 
@@ -113,6 +115,7 @@ def measure(of: "EvaluatedSubject") -> SubjectOverlap | str:
         [vectors.training_ids[position] for position in found.positions],
         to_rest,
         of_held_out,
+        [vectors.training_ids[position] for position in held],
         len(vectors.training_ids),
         vectors.without_picture,
     )
@@ -201,7 +204,8 @@ def _farther(subjects: Sequence[SubjectOverlap], scores: Scores, seed: int) -> d
     result = _plain(asdict(found))
     # Held-out pictures are a sample, too: the variance of both sides (DeLong et al., 1988).
     of_test = np.concatenate([each.shares_of_test for each in subjects])
-    names = np.arange(len(of_test)).astype(str)
+    # One that several subjects or folds have held out counts once, as a test picture of several does.
+    names = np.asarray([name for each in subjects for name in each.held_out])
     both = difference_of_samples(shares, scores.units, np.nanmean(of_test) - of_test, names, scores.widening)
     if found.ci95 is None or both is None or both.ci95 is None:
         return result
