@@ -1,7 +1,9 @@
 """Whether scores go with something else that is known of each stimulus: ranks, bins, and two samples of stimuli.
 
 The unit is the stimulus, as in [`bootstrap`]. Of several subjects or folds each is ranked for itself first, so that a
-subject who is read better and whose test pictures happen to be nearer is no relation.
+subject who is read better and whose test pictures happen to be nearer is no relation. Ranks of one subject or fold sum
+up to 0, so that many small ones tell less than as many stimuli together: only stimuli of the same subjects and folds
+change places in the permutation test.
 """
 
 import math
@@ -25,8 +27,9 @@ class RankCorrelation:
 
     Args:
         rho: Of the stimuli's mean ranks.
-        ci95: By Fisher's transformation with Bonett and Wright's (2000) variance; None with fewer than ten stimuli.
-        p: Two-sided, of random pairings of stimuli.
+        ci95: By Fisher's transformation with Bonett and Wright's (2000) variance, for as many independent stimuli as
+            have the variance of random pairings; None with fewer than ten.
+        p: Two-sided, of random pairings of the stimuli that the same subjects and folds have.
         n: Number of stimuli.
     """
 
@@ -70,10 +73,15 @@ def rank_correlation(
     if one is None or other is None:
         return None
     rho = float(np.clip(one @ other, -1, 1))
+    groups = _exchangeable(names, known, units, strata)
     generator = np.random.default_rng(seed)
-    orders = generator.permuted(np.tile(np.arange(len(names)), (draws, 1)), axis=1)
-    as_far = int((np.abs(one[orders] @ other) * widening >= abs(rho) - _TIE).sum())
-    return RankCorrelation(rho, _interval(rho, len(names), widening), (1 + as_far) / (1 + draws), len(names))
+    paired = np.zeros(draws)
+    for group in groups:
+        orders = generator.permuted(np.tile(group, (draws, 1)), axis=1)
+        paired += one[orders] @ other[group]
+    as_far = int((np.abs(paired) * widening >= abs(rho) - _TIE).sum())
+    count = _independent(one, other, groups)
+    return RankCorrelation(rho, _interval(rho, count, widening), (1 + as_far) / (1 + draws), len(names))
 
 
 def bins_of_units(values: np.ndarray, units: np.ndarray, strata: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -163,16 +171,37 @@ def _mean_ranks(
     return [names, *(total / np.maximum(counts, 1) for total in totals)]
 
 
+def _exchangeable(
+    names: np.ndarray, known: np.ndarray, units: np.ndarray, strata: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Positions of the stimuli that the very same subjects and folds have."""
+    inside = np.array([np.isin(names, units[positions[known[positions]]]) for positions in strata]).reshape(
+        len(strata), len(names)
+    )
+    _, group = np.unique(inside, axis=1, return_inverse=True)
+    return [np.flatnonzero(group.ravel() == number) for number in range(int(group.max()) + 1)]
+
+
+def _independent(one: np.ndarray, other: np.ndarray, groups: Sequence[np.ndarray]) -> float:
+    """Of how many independent stimuli random pairings would scatter as much as they do within the groups."""
+    variance = 0.0
+    for group in groups:
+        squares = [float(((side[group] - side[group].mean()) ** 2).sum()) for side in (one, other)]
+        variance += squares[0] * squares[1] / max(1, len(group) - 1)
+    most = len(one) - len(groups) + 1
+    return min(most, 1 + 1 / variance) if variance > 0 else 0
+
+
 def _standardised(values: np.ndarray) -> np.ndarray | None:
     centred = values - values.mean()
     norm = float(np.linalg.norm(centred))
     return None if norm <= _TIE else centred / norm
 
 
-def _interval(rho: float, count: int, widening: float) -> tuple[float, float] | None:
+def _interval(rho: float, count: float, widening: float) -> tuple[float, float] | None:
     from scipy.stats import norm
 
-    if count < _FEWEST_FOR_INTERVAL:
+    if count < _FEWEST_FOR_INTERVAL - _TIE:
         return None
     if abs(rho) >= 1 - _TIE:
         return None

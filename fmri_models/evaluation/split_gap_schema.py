@@ -101,7 +101,8 @@ def checked_gap(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     if content:
         try:
-            SplitGap.model_validate(content)
+            # As of an audit: text that would pass for a number is refused.
+            SplitGap.model_validate(content, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"what a split gap says ({'.'.join(map(str, first['loc']))}: {first['msg']})") from error

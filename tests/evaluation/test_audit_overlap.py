@@ -1,6 +1,7 @@
 """How near test pictures are to the training, and whether kinds alone were read: planted cases, and nulls."""
 
 import copy
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -290,6 +291,29 @@ def test_subjects_who_are_read_better_and_have_nearer_pictures_are_no_relation()
     found = audited({"brain": brain}, distances, subjects=2)
     assert abs(found["relation"]["brain"]["pixcorr"]["rho"]) < 0.3
     assert [each["stimuli"] for each in found["bins"]] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("sizes", [[2] * 10, [3] * 6 + [22]])
+def test_many_small_folds_are_no_more_stimuli_than_they_are(sizes):
+    """Ranks of one fold sum up to 0: stimuli of all folds that changed places would scatter too little."""
+    rng, ends = np.random.default_rng(0), np.cumsum([0, *sizes])
+    units = np.arange(ends[-1]).astype(str)
+    strata = [np.arange(*each) for each in pairwise(ends)]
+    found = [
+        rank_correlation(rng.uniform(size=len(units)), rng.uniform(size=len(units)), units, strata, draw, 300)
+        for draw in range(300)
+    ]
+    assert np.mean([each.p <= 0.05 for each in found]) < 0.08
+    assert np.mean([each.ci95[0] <= 0 <= each.ci95[1] for each in found if each.ci95]) > 0.92
+
+
+def test_folds_of_one_stimulus_tell_nothing():
+    found = rank_correlation(
+        *np.random.default_rng(0).uniform(size=(2, 12)),
+        np.arange(12).astype(str),
+        [np.arange(6, 12), *np.eye(6, 12, dtype=int).argmax(1)[:, None]],
+    )
+    assert found.ci95 is None and found.p > 0.001
 
 
 def test_rank_correlation_is_spearmans():

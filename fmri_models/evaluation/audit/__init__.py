@@ -77,7 +77,8 @@ def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
     for name, content in _known(audit):
         if "not_defined" not in content:
             try:
-                PARTS[name].schema.model_validate(content)
+                # Strictly: what is shown is what stands there, and no text that would pass for a number.
+                PARTS[name].schema.model_validate(content, strict=True)
             except ValidationError as error:
                 first = error.errors()[0]
                 place = ".".join(map(str, first["loc"]))
