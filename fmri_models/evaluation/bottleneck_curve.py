@@ -15,7 +15,8 @@ from .compared_rows import ItemsNotBeaten, StimuliNotBeaten
 from .named_metrics import Metric, get_metric
 from .ratios import ratio_of_means
 from .report_figures import results
-from .report_schema import Bounds, Count, Difference, Line, Number, Result, Whole
+from .report_schema import Bounds, Count, Line, Number, Result, Whole
+from .report_schema import Difference as DifferenceOfReport
 from .report_schema import Metric as MetricName
 from .scores import Scores
 
@@ -40,6 +41,13 @@ class Share(_Content):
     value: Number
     ci95: Bounds | None
     n: Count
+    stimuli: Count
+
+
+class Difference(DifferenceOfReport):
+    """By how much the full decoder is better, of which sentences say how sure that is."""
+
+    ci95: Bounds | None
     stimuli: Count
 
 

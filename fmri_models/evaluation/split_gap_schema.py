@@ -45,6 +45,8 @@ class MetricGap(_Content):
         known = (self.here, self.there, self.difference, self.stimuli)
         if (self.not_comparable is None) == any(each is None for each in known):
             raise ValueError("here, there, difference and stimuli, or not_comparable")
+        if self.not_comparable is not None and self.ci95 is not None:
+            raise ValueError("no interval where scores are not comparable")
         return self
 
 

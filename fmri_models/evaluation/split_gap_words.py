@@ -21,7 +21,7 @@ _HARDER = ("tau", "cluster", "ood", "semantic")
 
 def gap_notes(content: Mapping[str, Any]) -> list[str]:
     """What a reviewer would conclude, a sentence each."""
-    if "not_defined" in content:
+    if content.get("not_defined") is not None:
         return [f"Split gap: {content['not_defined']}"]
     brain = {name: each for name, each in content["rows"].get("brain", {}).items() if each.get("ci95")}
     telling = [name for name in brain if not get_metric(name).rewards_blur] or list(brain)
@@ -142,12 +142,12 @@ def _difference_cell(found: Mapping[str, Any]) -> str:
 
 def gap_tables(content: Mapping[str, Any]) -> list[Table]:
     """The brain on both splits, the gap, and the gap of the other rows."""
-    if not content or "not_defined" in content:
+    if not content or content.get("not_defined") is not None:
         return []
     here, there = _split_names(content)
     rows = content["rows"]
     others = [row for row in rows if row != "brain"]
-    shared = any("on_shared" in each for each in rows.get("brain", {}).values())
+    shared = any(each.get("on_shared") for each in rows.get("brain", {}).values())
     header = [
         "metric",
         f"brain on {there}",
@@ -161,11 +161,11 @@ def gap_tables(content: Mapping[str, Any]) -> list[Table]:
     for name, found in rows.get("brain", {}).items():
         metric = get_metric(name)
         label = f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
-        if "not_comparable" in found:
+        if found.get("not_comparable") is not None:
             remarks.setdefault(found["not_comparable"], []).append(metric.label)
             cells = ["–", "–", "not comparable"]
         else:
-            label += f" (among {found['pool']})" if "pool" in found else ""
+            label += f" (among {found['pool']})" if found.get("pool") else ""
             cells = [f"{found['there']:.3f}", f"{found['here']:.3f}", _difference_cell(found)]
         cells += [_cell_of(rows[row].get(name)) for row in others]
         cells += [_cell_of(found.get("on_shared"))] if shared else []
@@ -182,7 +182,7 @@ def gap_tables(content: Mapping[str, Any]) -> list[Table]:
 
 
 def _cell_of(found: Mapping[str, Any] | None) -> str:
-    return _difference_cell(found) if found and "difference" in found else "–"
+    return _difference_cell(found) if found and found.get("difference") is not None else "–"
 
 
 def _how_in_words(how: Mapping[str, Any]) -> str:
@@ -216,4 +216,5 @@ def _plot(content: Mapping[str, Any], axes: "Axes") -> None:
     axes.set_yticks(range(len(names)), [get_metric(name).label for name in reversed(names)])
     _, there = _split_names(content)
     axes.set_xlabel(f"better on {there} by")
-    axes.legend(bbox_to_anchor=(1, 1), loc="upper left")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(bbox_to_anchor=(1, 1), loc="upper left")

@@ -5,7 +5,9 @@ import copy
 import pytest
 
 from fmri_models.evaluation.audit import checked_audit
+from fmri_models.evaluation.bottleneck_curve import BottleneckContent
 from fmri_models.evaluation.split_gap_schema import checked_gap
+from fmri_models.evaluation.split_gap_words import gap_notes, gap_tables
 
 _SPACE = {
     "kind": "pixels", "name": "pixels", "digest": None, "values": 9, "projected": False, "trained_against": False,
@@ -65,6 +67,13 @@ def test_text_is_no_number_of_an_audit(place, value):
         checked_audit({"clusters": _with(_CLUSTERS, place, value)})
 
 
+@pytest.mark.parametrize("reason", [None, 3, ["x"], {"a": 1}, "two\nlines", "x" * 20_000])
+def test_why_a_part_is_not_defined_is_a_line(reason):
+    assert checked_audit({"span": {"not_defined": "There is one picture."}})
+    with pytest.raises(ValueError, match="what an audit says of span"):
+        checked_audit({"span": {"not_defined": reason}})
+
+
 @pytest.mark.parametrize("value", ["1", True])
 @pytest.mark.parametrize(
     "place",
@@ -79,3 +88,35 @@ def test_text_is_no_number_of_a_split_gap(place, value):
     assert checked_gap(_GAP)
     with pytest.raises(ValueError, match="what a split gap says"):
         checked_gap(_with(_GAP, place, value))
+
+
+def test_null_is_as_nothing_in_a_split_gap():
+    nothing = {"not_comparable": None, "pool": None, "on_shared": None}
+    content = _with(_GAP, ("rows", "brain", "pixcorr"), _GAP["rows"]["brain"]["pixcorr"] | nothing)
+    content |= {"not_defined": None, "rows": content["rows"] | {"ceiling": {"pixcorr": _not_comparable()}}}
+    assert gap_notes(checked_gap(content)) == gap_notes(_GAP)
+    (table,) = gap_tables(content)
+    assert "None" not in " ".join([table.caption, *table.lines[0]]) and table.lines[0][1:3] == ["0.300", "0.200"]
+
+
+def test_what_is_not_comparable_has_no_interval():
+    with pytest.raises(ValueError, match="no interval"):
+        checked_gap(_with(_GAP, ("rows", "brain", "pixcorr"), _not_comparable() | {"ci95": [0, 1]}))
+
+
+def _not_comparable():
+    return {"not_comparable": "Another network.", "difference": None}
+
+
+@pytest.mark.parametrize("missing", ["ci95", "stimuli"])
+def test_a_difference_of_a_bottleneck_says_how_sure_it_is(missing):
+    result, difference = {"mse": {"value": 0.1, "n": 10}}, {"difference": 0.1, "ci95": None, "n": 10, "stimuli": 10}
+    content = {
+        "method": "linear", "map": "reduced_rank", "nothing": "reads nothing", "dimensions": [0, 1],
+        "most_possible": 3, "results": {"0": result, "1": result, "full": result},
+        "below_full": {"0": {"mse": difference}, "1": {"mse": None}}, "shares": {"1": {}}, "smallest": {"mse": None},
+    }  # fmt: skip
+    assert BottleneckContent.model_validate(content)
+    damaged = {key: value for key, value in difference.items() if key != missing}
+    with pytest.raises(ValueError, match=missing):
+        BottleneckContent.model_validate(_with(content, ("below_full", "0", "mse"), damaged))

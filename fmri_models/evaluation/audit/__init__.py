@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...errors import FmriModelsError
-from ...names import did_you_mean, one_line
+from ...names import check_line, did_you_mean, one_line
 from ..plots import plotted
 from ..table import Table
 from .bottleneck import BOTTLENECK
@@ -75,7 +75,9 @@ def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: A part's content has something else than its schema says.
     """
     for name, content in _known(audit):
-        if "not_defined" not in content:
+        if "not_defined" in content:
+            _check_reason(name, content["not_defined"])
+        else:
             try:
                 # Strictly: what is shown is what stands there, and no text that would pass for a number.
                 PARTS[name].schema.model_validate(content, strict=True)
@@ -84,6 +86,13 @@ def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
                 place = ".".join(map(str, first["loc"]))
                 raise ValueError(f"what an audit says of {name} ({place}: {first['msg']})") from error
     return dict(audit)
+
+
+def _check_reason(name: str, reason: Any) -> None:
+    try:
+        check_line(reason, "reason", most=10_000)
+    except FmriModelsError as error:
+        raise ValueError(f"what an audit says of {name} (not_defined: one line of text)") from error
 
 
 def audit_notes(audit: Mapping[str, Any]) -> list[str]:
