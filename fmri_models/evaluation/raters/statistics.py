@@ -45,8 +45,8 @@ def crossed_interval(
     The variance is the sum of that between raters and that between groups of stimuli, the degrees of freedom are
     Satterthwaite's. What both sums count, the scatter of single choices, is not subtracted as Cameron, Gelbach and
     Miller (2011) do: with few raters their estimate is too small too often. Of 800 draws it held the true mean in 93 to
-    98 % (2 to 20 raters, 8 to 100 groups), theirs in 87 to 97 %. Where two or three raters differ much (a standard deviation
-    of .2 in what each has right), it is 87 to 94 %. With one rater it holds for other stimuli alone.
+    98 % (2 to 20 raters, 8 to 100 groups), theirs in 87 to 97 %. Where two or three raters differ much (a standard
+    deviation of .2 in what each has right), it is 87 to 94 %. With one rater it holds for other stimuli alone.
 
     Args:
         values: (raters, trials).
