@@ -45,6 +45,8 @@ _OF_PACKS = ("rater_trials", "rater_against")
 # What adding answers to a report knows.
 _OF_RATINGS = ("ratings", "rater_key", "out", "overwrite")
 
+# Named here because the parts themselves load PyTorch, which nobody should wait for who asks for help.
+_AUDIT_PARTS = ("overlap", "clusters", "span", "library", "repetitions", "bottleneck", "regions")
 _EXAMPLES = """examples:
   fmri-models evaluate --images my_reconstructions --truth shown --out outputs/report
   fmri-models evaluate --images my_reconstructions --truth shown --protocol mindeye-982 --out outputs/as_published
@@ -126,7 +128,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="?",
         const="all",
         metavar="NAME,...",
-        help="also ask where the score comes from: all questions of an audit, or these",
+        help="also ask where the score comes from, the brain, memory or the generator: all questions of an audit, or "
+        f"these of {', '.join(_AUDIT_PARTS)}",
     )
     parser.add_argument(
         "--split-gap",

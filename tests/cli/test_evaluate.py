@@ -165,3 +165,10 @@ def test_every_drawn_row_is_counted_and_the_precision_is_said(workplace, capsys,
     assert written.err.count("Pictures are drawn in bfloat16 here") == 1
     assert max(map(len, written.out.splitlines()[:-1])) <= 80
     assert "permuted_training" not in written.out
+
+
+def test_help_names_the_parts_of_an_audit():
+    from fmri_models.cli.evaluate import _AUDIT_PARTS
+    from fmri_models.evaluation.audit import PARTS
+
+    assert tuple(PARTS) == _AUDIT_PARTS

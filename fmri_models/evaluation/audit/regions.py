@@ -39,6 +39,12 @@ RANDOM_SETS = 1
 NO_REGION, OTHER_REGIONS = "no region", "other regions"
 _SILENCED, _KEPT = "silenced", "alone"
 _RANDOM_SILENCED, _RANDOM_KEPT = "random_silenced", "random_alone"
+_IN_WORDS = {
+    _SILENCED: "without {}",
+    _KEPT: "{} alone",
+    _RANDOM_SILENCED: "without as many random voxels as {} has",
+    _RANDOM_KEPT: "as many random voxels as {} has alone",
+}
 _BRAIN = "brain"
 
 
@@ -97,9 +103,11 @@ def _measure(of: EvaluatedSubject) -> _SubjectRegions | str:
     rng = np.random.default_rng([of.drawn_by.seed, of.record.fold])
     try:
         for number, (name, voxels) in enumerate(regions.items(), start=1):
-            of.doing = f"Drawing {of.subject} without and with {name} alone ({number} of {len(regions)})"
-            with progress.named(of.pipeline, of.doing, of.pipeline.image_generator):
-                rows = {way: _row(of, silenced) for way, silenced in _ways(voxels, read, rng)}
+            rows = {}
+            for way, silenced in _ways(voxels, read, rng):
+                of.doing = f"Drawing {of.subject}, region {number} of {len(regions)}, {_IN_WORDS[way[0]].format(name)}"
+                with progress.named(of.pipeline, of.doing, of.pipeline.image_generator):
+                    rows[way] = _row(of, silenced)
             found[name] = _Region(int(voxels.sum()), rows)
     except FmriModelsError as error:
         return f"regions of {of.subject} can't be silenced: {error}"
