@@ -237,7 +237,7 @@ def test_a_function_that_there_is_not_is_a_sentence(page: Page, path: str, value
     ],
 )
 def test_a_file_that_was_not_uploaded_is_a_sentence(page: Page, decoder: Decoder, file: Any, sentence: str) -> None:
-    data = [*asked(decoder)[:3], file, None, 0, *SETTINGS]
+    data = [*asked(decoder)[:3], file, None, 0, *SETTINGS, None]
     _, told = post(page, "call/reconstruct_upload", {"data": data})
     found = result(page, "reconstruct_upload", told["event_id"])
     assert sentence in found
