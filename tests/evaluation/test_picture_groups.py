@@ -113,6 +113,7 @@ def test_items_without_a_score_are_never_chosen_and_a_stimulus_is_once():
     assert ranked_items(values, ["a", "a", "b", "b", "b", "c"], True, 0) == [4, 5, 1]
 
 
+@pytest.mark.slow
 def test_a_page_of_many_photographs_stays_small(tmp_path):
     report, scores, truth, _, rows = drawn(100, size=256)
     write_report(tmp_path, report, scores, rows, truth)

@@ -33,6 +33,7 @@ def evaluated(workplace, model, name, **options):
     return evaluate(workplace / model, workplace / "data", workplace / name, **options)
 
 
+@pytest.mark.slow
 def test_scores_are_means_over_the_pictures_of_a_response(workplace):
     alone = [evaluated(workplace, "drawn", f"seed{s}", seed=s * SAMPLE_STRIDE) for s in range(2)]
     both = evaluated(workplace, "drawn", "both", samples=2)
