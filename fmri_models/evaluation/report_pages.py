@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..names import markdown, markdown_code, one_line
+from .audit import audit_answers
 from .leading_rows import controls
 from .overall_verdict import verdict
 from .page_plots import PageFigure, training_figures
@@ -44,7 +46,9 @@ def to_markdown(report: Report, has_grid: bool = True) -> str:
     lines += [markdown(how_to_read(report)), ""]
     lines += ["![Shown and reconstructed pictures](grid.png)", ""] if has_grid else []
     for table in (leading_table(report), *tables(report)):
-        lines += [f"## {markdown(table.title)}", "", table.caption, "", *markdown_table(table), ""]
+        answers = [f"- {markdown(in_labels(report, answer))}" for answer in table.answers]
+        lines += [f"## {markdown(table.title)}", "", *answers, *([""] if answers else [])]
+        lines += [table.caption, "", *markdown_table(table), ""]
     if notes := _notes(report):
         lines += ["## Notes", "", *(f"- {markdown(note)}" for note in notes), ""]
     lines += ["## What was measured", ""]
@@ -71,7 +75,8 @@ def _about_row(row: Mapping[str, Any]) -> str:
 
 def _notes(report: Report) -> list[str]:
     """The notes that stand nowhere else on the page, with the names that its tables have."""
-    notes = [note for note in report.further_notes if note not in report.missing_rows.values()]
+    elsewhere = {*report.missing_rows.values(), *audit_answers(report.audit)}
+    notes = [note for note in report.further_notes if note not in elsewhere]
     return [in_labels(report, note) for note in notes]
 
 
@@ -127,6 +132,7 @@ def to_html(
         end_of_items=_END,
         training=training_figures(report),
         notes=_notes(report),
+        in_labels=partial(in_labels, report),
         facts=facts(report),
         subtitle=_subtitle(report),
         protocol=protocol_fields(report),

@@ -17,6 +17,7 @@ class Table(NamedTuple):
         figure: SVG that a page of HTML shows with it.
         is_folded: Whether such a page shows it only when somebody opens it.
         section: Heading of those that belong together; empty for one that stands alone.
+        answers: What its values mean, a sentence each, which stand before them and not among the notes.
     """
 
     title: str
@@ -26,3 +27,4 @@ class Table(NamedTuple):
     figure: Markup | None = None
     is_folded: bool = False
     section: str = ""
+    answers: Sequence[str] = ()

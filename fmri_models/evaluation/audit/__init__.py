@@ -26,6 +26,7 @@ __all__ = [
     "PARTS",
     "AuditPart",
     "AuditedItems",
+    "audit_answers",
     "audit_content",
     "audit_notes",
     "audit_parts",
@@ -100,8 +101,14 @@ def audit_notes(audit: Mapping[str, Any]) -> list[str]:
     return [note for name, content in _known(audit) for note in _notes(name, content)]
 
 
+def audit_answers(audit: Mapping[str, Any]) -> list[str]:
+    """Those of the notes that stand with the tables of their part."""
+    known = ((PARTS[name], content) for name, content in _known(audit) if "not_defined" not in content)
+    return [note for part, content in known if part.tables(content) for note in part.notes(content)]
+
+
 def audit_tables(audit: Mapping[str, Any]) -> Iterator[Table]:
-    """The tables of a report's audit, which stand together; the first one of a part has its plot."""
+    """The tables of an audit, which stand together; the first one of a part has its plot and says what it means."""
     for name, content in _known(audit):
         if "not_defined" in content:
             continue
@@ -109,7 +116,11 @@ def audit_tables(audit: Mapping[str, Any]) -> Iterator[Table]:
         for number, table in enumerate(part.tables(content)):
             draw = part.plot if number == 0 else None
             figure = None if draw is None else plotted(draw, content, label=f"{table.title}. {table.caption}")
-            yield table._replace(figure=figure or table.figure, section=table.section or AUDIT_SECTION)
+            yield table._replace(
+                figure=figure or table.figure,
+                section=table.section or AUDIT_SECTION,
+                answers=part.notes(content) if number == 0 else (),
+            )
 
 
 def _known(audit: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
