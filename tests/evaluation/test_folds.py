@@ -59,6 +59,7 @@ def test_missing_folds_are_the_first_note_and_in_the_log(copied):
     assert json.loads(line)["split"] == "k/folds 0, 2"
 
 
+@pytest.mark.slow
 def test_each_fold_has_its_own_looks(copied):
     def look(model):
         return looked(evaluate(copied / model, copied / "data", copied / "r", PROTOCOL, overwrite=True).notes)

@@ -167,6 +167,7 @@ def test_references_are_drawn_by_the_generator_before_training(embedded):
     assert not any("--refit-permuted" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_the_ridge_row_is_that_of_the_linear_method_with_the_same_generator(embedded, data, tmp_path):
     # A method that never drops its conditions draws without guidance.
     overrides = ["drawing.num_inference_steps=2", "drawing.guidance_scale=1", "processor.statistics=session"]

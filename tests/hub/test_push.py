@@ -245,6 +245,7 @@ def hub(tmp_path_factory, repository):
             yield run
 
 
+@pytest.mark.slow
 def test_what_is_pushed_arrives_in_one_commit_and_is_loaded(hub, example, unmeasured, tmp_path):
     options = ("--private", "--licence", "cc-by-4.0", "--consent", "nobody's: simulated")
     told = json.loads(hub("-m", "fmri_models", "push", example, "tester/mine", *options, "--json"))

@@ -106,6 +106,7 @@ def test_a_package_that_is_installed_and_not_imported_is_imported_and_what_is_sa
     assert not list((home / "again").rglob("*.py"))
 
 
+@pytest.mark.slow
 def test_with_the_package_imported_nothing_of_the_file_is_needed_fetched_or_run(run):
     for trusted in (None, True):
         found, home = run("import fmri_models\n" + _LOAD, "user", trusted=trusted)

@@ -162,6 +162,7 @@ def test_a_generator_of_the_hub_is_trained_by_lora_and_named_by_the_commit_that_
     assert f"of tester/double at {found['commit'][:12]}" in found["other_base"]
 
 
+@pytest.mark.slow
 def test_a_trial_table_goes_to_the_hub_and_is_opened_from_it(client, tmp_path):
     folder = write_small_table(tmp_path / "work" / "table")
     write_kfold(folder, "kfold", 3)

@@ -59,6 +59,7 @@ def test_nothing_of_the_test_trials_enters_training(test_data: Path, tmp_path: P
     assert not torch.equal(first["conv_out.weight"], third["conv_out.weight"])
 
 
+@pytest.mark.slow
 def test_record_says_that_the_generator_was_trained(test_data: Path, tmp_path: Path) -> None:
     table = prepared(scipy.io.loadmat(test_data / MAT_FILE), tmp_path, "table")
     trained(table, tmp_path / "out")
