@@ -1,6 +1,6 @@
 """How near test pictures are to those that were learned from, and whether near ones score better."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -302,17 +302,25 @@ def _far_less_near(scores: Scores, metrics: Sequence[NamedMetric], bins: Sequenc
     if not bins:
         return {}
     near, far = bins[0], bins[-1]
-    found: dict[str, Any] = {}
+
+    def compared(values: np.ndarray) -> Any:
+        return difference_of_samples(values[far], scores.units[far], values[near], scores.units[near], scores.widening)
+
+    return _of_each_side(scores, metrics, compared)
+
+
+def _of_each_side(
+    scores: Scores, metrics: Sequence[NamedMetric], measure: Callable[[np.ndarray], Any]
+) -> dict[str, dict[str, Any]]:
+    """Side ▶ metric ▶ what is measured of the scores of all items; None where there is too little for it."""
+    found: dict[str, dict[str, Any]] = {}
     for name, (side, row) in _sides(scores).items():
         found[name] = {}
         for metric in metrics:
             values = side(scores, row, metric)
-            if values is None:
-                continue
-            compared = difference_of_samples(
-                values[far], scores.units[far], values[near], scores.units[near], scores.widening
-            )
-            found[name][metric.name] = None if compared is None else compared.to_dict()
+            if values is not None:
+                measured = measure(values)
+                found[name][metric.name] = None if measured is None else measured.to_dict()
     return found
 
 
@@ -323,16 +331,12 @@ def _relations(
     strata: Sequence[np.ndarray],
     seed: int,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, (side, row) in _sides(scores).items():
-        found[name] = {}
-        for metric in metrics:
-            values = side(scores, row, metric)
-            if values is None:
-                continue
-            related = rank_correlation(distances, values, scores.units, strata, seed, widening=scores.widening)
-            found[name][metric.name] = None if related is None else related.to_dict()
-        tested = [each for each in found[name].values() if each is not None]
+    def related(values: np.ndarray) -> Any:
+        return rank_correlation(distances, values, scores.units, strata, seed, widening=scores.widening)
+
+    found = _of_each_side(scores, metrics, related)
+    for of_side in found.values():
+        tested = [each for each in of_side.values() if each is not None]
         for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
             each["p_holm"] = p
     return found
