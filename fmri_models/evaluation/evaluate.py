@@ -44,6 +44,7 @@ from .learning import describe_rows, generator_of_references, notes_on_learning
 from .looks import check_log, looks_at_folds, looks_sentence, name_of_look, record_look
 from .named_metrics import SMALLEST_NETWORK_PICTURE
 from .near_copies import near_copies_content, near_copies_notes, near_copies_of_folds
+from .picture_groups import closest_pairs
 from .protocols import ExchangeWithin, Protocol, get_protocol
 from .raters.pack import PackRequest, write_pack
 from .repetition_curve import SubjectCurve, curve_content, draw_curve
@@ -367,7 +368,9 @@ class Evaluation:
                 report.split_gap = gap_content(report, scores, items, protocol, table, other, self.seed, self.weights)
             report.notes += gap_notes(report.split_gap)
         shown = grid_rows(items.rows, record.method)
-        write_report(out, report, scores, items.rows, items.truth, grid_rows=shown)
+        brain = items.rows["brain"].images
+        nearest = [] if brain is None else closest_pairs(report, scores, items.truth, brain, table.stimuli)
+        write_report(out, report, scores, items.rows, items.truth, grid_rows=shown, further_groups=nearest)
         score = {name: value["value"] for name, value in report.results["brain"].items() if value is not None}
         config = {"model": name, "recipe": record.recipe, "protocol": self.protocol.name}
         look = name_of_look(record.split, test_trials, num_folds)

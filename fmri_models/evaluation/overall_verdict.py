@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..names import listed
+from .audit import audit_limits
 from .bootstrap import FEWEST_STIMULI
 from .leading_rows import best_row, controls, deciding_metrics, lead_metric, value_of
 from .named_metrics import Metric
@@ -42,7 +43,7 @@ class Verdict:
     Args:
         status: In a word.
         headline: The first sentence.
-        sentences: What follows it, three at most.
+        sentences: What follows it, four at most.
     """
 
     status: Status
@@ -70,14 +71,14 @@ class _Judged:
 
 
 def verdict(report: Report) -> Verdict:
-    """Two to four sentences on a whole report, which never claim more than its figures do.
+    """Two to five sentences on a whole report, which never claim more than its figures do.
 
     Args:
         report: With its comparisons and permutation tests, as far as it has any.
     """
     judged = list(_judged(report))
     status, headline = _headline(report, judged)
-    further = [_unbeaten(report, judged), _amount(report), _limits(report, judged)]
+    further = [_unbeaten(report, judged), _amount(report), _audited(report, status), _limits(report, judged)]
     return Verdict(status, headline, [sentence for sentence in further if sentence])
 
 
@@ -227,6 +228,12 @@ def _permutation(report: Report) -> Iterator[str]:
         yield f"the permutation test has p ≤ {largest:.3f} in all {len(tests)} of these metrics"
     else:
         yield f"the permutation test has p ≤ {_SMALL_P} in {small} of {len(tests)} of these metrics"
+
+
+def _audited(report: Report, status: Status) -> str:
+    """What an audit takes from a verdict that grants something."""
+    found = [] if status == "no" else audit_limits(report.audit)
+    return f"The audit narrows that: {'; '.join(found)}." if found else ""
 
 
 def _limits(report: Report, judged: list[_Judged]) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
+from ..data.table_stimuli import Stimuli
 from ..names import one_line
 from .leading_rows import best_row, controls, lead_metric
 from .named_metrics import Metric
@@ -29,6 +30,8 @@ _QUALITY = 82
 # Pictures up to so many pixels are kept as they are.
 _KEPT = 96 * 96
 _LONGEST_NAME = 60
+# What a pair of an audit has: the test picture and the nearest one that was learned from.
+_PAIR = ("stimulus", "training")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,40 @@ def picture_groups(
         )
         for title, about, items in groups
     ]
+
+
+def closest_pairs(
+    report: Report, scores: Scores, truth: Tensor, brain: Tensor, stimuli: Stimuli, most: int = STIMULI_A_GROUP
+) -> list[PictureGroup]:
+    """The test pictures that an audit found nearest to training pictures, beside these and their reconstructions.
+
+    Args:
+        report: With the audit's part `overlap`; without it there is no group.
+        scores: Of all items.
+        truth: (N, C, H, W) what was shown, in [0, 1].
+        brain: (N, C, H, W) what was reconstructed.
+        stimuli: The table's pictures.
+        most: How many pairs.
+    """
+    pairs = report.audit.get("overlap", {}).get("closest", [])[:most]
+    if not pairs:
+        return []
+    items = {stimulus: item for item, stimulus in reversed(list(enumerate(scores.stimulus_ids.tolist())))}
+    tiled = []
+    for pair in pairs:
+        # One by one: pictures of a table need not be of one size.
+        learned = stimuli.images([pair["training"]])[0]
+        item, name, other = items[pair["stimulus"]], *(one_line(pair[key], _LONGEST_NAME) for key in _PAIR)
+        tiles = [
+            _tile(to_pil(truth[item]), f"shown: {name}"),
+            _tile(Image.fromarray(learned.squeeze()), f"learned from: {other}"),
+            _tile(to_pil(brain[item]), f"reconstruction: {name}"),
+        ]
+        tiled.append(TiledStimulus(f"{name} and {other}", f"distance {pair['distance']:.3f}", tiles))
+    about = (
+        "Chosen: the test pictures nearest to pictures that were learned from. What is the same was learned by heart."
+    )
+    return [PictureGroup("Nearest to the training", about, ["shown", "learned from", _label(report, "brain")], tiled)]
 
 
 def ranked_items(values: np.ndarray, units: Sequence[str], higher_is_better: bool, seed: int) -> list[int]:

@@ -16,7 +16,7 @@ from .items_file import ITEMS_FILE, save_items
 from .page_plots import distribution_figures
 from .picture_files import earlier_pictures, save_pictures
 from .picture_grid import draw_grid, encode_png
-from .picture_groups import picture_groups
+from .picture_groups import PictureGroup, picture_groups
 from .report import REPORT_FILE, Report
 from .report_pages import to_html, to_markdown
 from .row_data import RowData
@@ -34,6 +34,7 @@ def write_report(
     truth: Tensor | None,
     grid_rows: Sequence[str] | None = None,
     columns: int = 10,
+    further_groups: Sequence[PictureGroup] = (),
 ) -> list[Path]:
     """Writes report.json, report.md, report.html, items.parquet, grid.png and images/ into a folder.
 
@@ -49,6 +50,7 @@ def write_report(
         truth: (N, C, H, W) true picture of each item; None where there are no pictures, and then none is written.
         grid_rows: Rows of the grid below the shown pictures; all that have pictures if None.
         columns: Number of stimuli in the grid.
+        further_groups: Pictures that report.html shows after those that it chooses by scores.
 
     Returns:
         What was written.
@@ -61,7 +63,7 @@ def write_report(
     chosen = [name for name in (grid_rows or pictured) if name in pictured]
     png, groups = None, []
     if truth is not None:
-        groups = picture_groups(report, scores, truth, pictured, chosen)
+        groups = [*picture_groups(report, scores, truth, pictured, chosen), *further_groups]
         png = encode_png(draw_grid(truth, {name: pictured[name] for name in chosen}, scores, columns, report.seed))
     with merged_folder(out, _of_earlier_report) as partial:
         if truth is not None:

@@ -380,11 +380,23 @@ def _changed_networks(report: Report, other: Report) -> Collection[str]:
 def _remarks(report: Report, other: Report) -> list[str]:
     """In what both differ, beside the split, that may change scores."""
     found = []
-    for name, label in (("settings", "drawn with other settings"), ("repetitions_trained_on", "trained otherwise")):
-        one, two = report.model.get(name), other.model.get(name)
-        if one != two:
-            found.append(f"Both models were {label}, which may be part of the gap.")
+    here, there = (each.model.get("settings") or {} for each in (report, other))
+    if changed := [name for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name)]:
+        how = "; ".join(
+            f"{name} {_setting(here.get(name))} here and {_setting(there.get(name))} there" for name in changed
+        )
+        found.append(f"The models drew with other settings ({how}), which may be part of the gap.")
+    one, two = (each.model.get("repetitions_trained_on") for each in (report, other))
+    if one != two:
+        found.append(
+            f"The models learned from other responses ({_setting(one)} here and {_setting(two)} there: repetitions), "
+            "which may be part of the gap."
+        )
     return found
+
+
+def _setting(value: object) -> str:
+    return "not set" if value is None else one_line(str(value), 60)
 
 
 def _both_names(report: Report, other: OtherSplit) -> str:

@@ -124,6 +124,7 @@ def test_a_library_that_holds_what_was_nearly_shown_is_found(workplace, tmp_path
     below = found["brain_above"]["library_all"]["pixcorr"]
     assert below["ci95"][1] < 0
     assert "the generator adds nothing" in LIBRARY.notes(found)[0]
+    assert "nothing shows that the generator adds" in LIBRARY.limit(found)
 
 
 def test_a_decoder_of_noise_looks_pictures_up_at_random(workplace, tmp_path):

@@ -1,6 +1,7 @@
 """How near test pictures are to the training, and whether kinds alone were read: planted cases, and nulls."""
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -16,10 +17,12 @@ from fmri_models.evaluation.audit import PARTS, AuditedItems, audit_notes, audit
 from fmri_models.evaluation.audit.clusters import told_apart
 from fmri_models.evaluation.audit.overlap import SubjectOverlap, content
 from fmri_models.evaluation.evaluate import evaluate
+from fmri_models.evaluation.overall_verdict import verdict
 from fmri_models.evaluation.picture_clusters import cluster_pictures, radius_without_itself
 from fmri_models.evaluation.protocols import get_protocol
 from fmri_models.evaluation.rank_correlation import bins_of_units, difference_of_samples, rank_correlation
 from fmri_models.evaluation.report import Report
+from fmri_models.evaluation.report_pages import of_items, to_html, to_markdown
 from fmri_models.evaluation.scores import Scores
 from fmri_models.evaluation.stimulus_vectors import StimulusVectors, stimulus_space
 from fmri_models.training.recipe import load_recipe
@@ -111,10 +114,32 @@ def test_where_the_kind_alone_is_in_the_brain_only_the_kind_was_read(of_kinds):
     assert any("each of the 5 clusters" in note for note in notes)
 
 
+def granted(report):
+    """The report with every control beaten beyond doubt."""
+    better = {
+        row: {name: found and {**found, "ci95": [0.01, 0.1]} for name, found in each.items()}
+        for row, each in report.comparisons.items()
+    }
+    return replace(report, comparisons=better)
+
+
+def test_the_verdict_says_what_an_audit_takes_from_it(of_kinds, of_new_kinds):
+    report, _ = of_kinds
+    said = "nothing shows that more than the kind of a picture was read"
+    found = verdict(granted(report))
+    assert found.status == "yes" and "The audit narrows that: " in found.text and said in found.text, found.text
+    assert all(said in page(granted(report)) for page in (to_markdown, to_html))
+    assert "narrows" not in verdict(replace(granted(report), audit={})).text
+    assert "pictures far from the training are read" in verdict(granted(of_new_kinds)).text
+    # What is not better than its controls needs no narrowing.
+    assert verdict(report).status == "no" and "narrows" not in verdict(report).text
+
+
 def test_where_pictures_are_in_the_brain_more_than_the_kind_was_read(tmp_path):
     report = evaluated(tmp_path, write_table_of_kinds(tmp_path / "data", own=2.0), ["clusters"])
     assert report.audit["clusters"]["identification"]["brain"]["within"]["ci95"][0] > 0.5
     assert any("more was read than the kind" in note for note in report.notes)
+    assert "narrows" not in verdict(granted(report)).text
     assert set(report.audit) == {"clusters"}
 
 
@@ -151,6 +176,19 @@ def test_what_an_audit_found_is_read_again_and_shown(of_kinds):
         assert "Overlap: score against distance" in text and "within clusters" in text
     assert (folder / "report.html").read_text().count("<svg") >= 2
     assert [table.figure is not None for table in audit_tables(report.audit)].count(True) == 2
+
+
+def test_the_nearest_pairs_are_shown_side_by_side(of_kinds):
+    report, folder = of_kinds
+    page = (folder / "report.html").read_text()
+    start = page.index("<h3>Nearest to the training</h3>")
+    group = page[start : page.index("</section>", start)]
+    first = report.audit["overlap"]["closest"][0]
+    for alt in (f"shown: {first['stimulus']}", f"learned from: {first['training']}"):
+        assert alt in group
+    assert group.count("<img") == 12 and f"distance {first['distance']:.3f}" in group
+    # A page that is made of report.json again has them, too.
+    assert "Nearest to the training" in of_items(page)
 
 
 LABELS = {PARTS[name].label for name in ("overlap", "clusters")}

@@ -200,6 +200,18 @@ def test_a_planted_gap_is_found_and_one_of_subjects_is_not_defined(workplace, tm
     assert gap_tables(report.split_gap) == [] and Report.load(tmp_path / "more").split_gap == report.split_gap
 
 
+def test_what_was_drawn_otherwise_is_named(workplace, tmp_path):
+    folder = changed(workplace, "drawn_otherwise", {"model.settings": {"num_inference_steps": 7}}, lambda items: items)
+    report = evaluate(
+        workplace / "default", workplace / "data", tmp_path / "out", "small_pictures", rows=ROWS, split_gap=folder
+    )
+    (remark,) = report.split_gap["remarks"]
+    assert (
+        remark.startswith("The models drew with other settings (")
+        and "num_inference_steps not set here and 7" in remark
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- words
 
 

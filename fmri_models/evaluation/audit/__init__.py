@@ -28,6 +28,7 @@ __all__ = [
     "AuditedItems",
     "audit_answers",
     "audit_content",
+    "audit_limits",
     "audit_notes",
     "audit_parts",
     "audit_tables",
@@ -105,6 +106,12 @@ def audit_answers(audit: Mapping[str, Any]) -> list[str]:
     """Those of the notes that stand with the tables of their part."""
     known = ((PARTS[name], content) for name, content in _known(audit) if "not_defined" not in content)
     return [note for part, content in known if part.tables(content) for note in part.notes(content)]
+
+
+def audit_limits(audit: Mapping[str, Any]) -> list[str]:
+    """What the parts that were measured take from a verdict on the report, half a sentence each."""
+    measured = ((PARTS[name].limit, content) for name, content in _known(audit) if "not_defined" not in content)
+    return [found for limit, content in measured if limit is not None and (found := limit(content))]
 
 
 def audit_tables(audit: Mapping[str, Any]) -> Iterator[Table]:

@@ -101,6 +101,8 @@ def _content(of: AuditedItems) -> dict[str, Any]:
     )
 
 
+# A share of the full decoder's advantage that is more than the rest together.
+_MOST = 0.5
 _GIVEN = {FLOOR: "floor", FULL: "brain", CEILING: "ceiling"}
 
 
@@ -182,6 +184,15 @@ def _smallest(content: Content, metric: str) -> str:
     return f"more than {last}" if below and below.get("ci95") and is_below(below) else "–"
 
 
+def _limit(content: Content) -> str:
+    """That a single dimension has most of what the decoder gained."""
+    metric = next(iter(leading_metrics(content, most=1)), None)
+    share = None if metric is None else content["shares"].get("1", {}).get(metric.name)
+    if not share or not share.get("ci95") or share["ci95"][0] <= _MOST:
+        return ""
+    return f"one dimension of the voxels has {share['value']:.0%} of what the decoder gained (Bottleneck)"
+
+
 # --------------------------------------------------------------------------------------------------------------- plot
 
 
@@ -218,4 +229,5 @@ BOTTLENECK = AuditPart(
     notes=curve_notes,
     schema=BottleneckContent,
     plot=_plot,
+    limit=_limit,
 )

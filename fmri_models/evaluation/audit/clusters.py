@@ -320,6 +320,15 @@ def _on_what_is_read(identification: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def limit(of: Content) -> str:
+    """That kinds were read and nothing else was seen to be."""
+    brain = of["identification"].get("brain") or {}
+    across, within = _bounds(brain.get("across")), _bounds(brain.get("within"))
+    if across is None or within is None or across[0] <= _CHANCE or within[0] > _CHANCE:
+        return ""
+    return "nothing shows that more than the kind of a picture was read (Clusters)"
+
+
 def _on_distinctness(clusterings: Sequence[Mapping[str, Any]]) -> str:
     distinct = [each for each in clusterings if each["silhouette"] > each["structureless"][1]]
     first = clusterings[0]
@@ -437,4 +446,5 @@ CLUSTERS = AuditPart(
     notes=notes,
     schema=ClustersContent,
     plot=plot,
+    limit=limit,
 )

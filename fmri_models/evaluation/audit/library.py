@@ -509,6 +509,14 @@ def notes(content: Content) -> list[str]:
     return [f"Library: {sentence}" for sentence in sentences]
 
 
+def limit(content: Content) -> str:
+    """That a picture looked up does as well."""
+    above, below, open_ = by_verdict(content["brain_above"][f"{_LIBRARY}{list(content['sizes'])[-1]}"])
+    if not (above or below or open_) or not all(metric.rewards_blur for metric in above):
+        return ""
+    return "nothing shows that the generator adds anything to looking a picture up (library)"
+
+
 def _verdict(above: Sequence[Any], below: Sequence[Any], open_: Sequence[Any]) -> str:
     count = len(above) + len(below) + len(open_)
     each = f"(of {count}, each looked at for itself)"
@@ -605,4 +613,5 @@ LIBRARY = AuditPart(
     notes=notes,
     schema=_Library,
     plot=plot,
+    limit=limit,
 )

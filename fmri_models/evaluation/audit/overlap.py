@@ -553,6 +553,20 @@ def _with_rho(of: Content, metrics: Sequence[NamedMetric]) -> str:
     return " and ".join(named) if len(named) < 3 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
+def limit(of: Content) -> str:
+    """That pictures far from the training are read worse, or not seen to be read at all."""
+    lead, far = _of_the_farthest(of)
+    if lead is not None and lead.chance is not None and not (far.get("ci95") and far["ci95"][0] > lead.chance):
+        return f"nothing shows that pictures far from the training are read at all ({lead.label}; Overlap)"
+    less = of["relation"].get("brain_less_ceiling", {})
+    worse = [
+        metric
+        for metric in measured(of["relation"].get("brain", {}))
+        if _significant(of["relation"]["brain"][metric.name], -1) and _significant(less.get(metric.name), -1)
+    ]
+    return f"pictures far from the training are read worse ({labels(worse)}; Overlap)" if worse else ""
+
+
 def _on_confound(of: Content, worse: Sequence[NamedMetric]) -> str:
     """Whether typical pictures are easier for the generator, too."""
     ceiling, less = of["relation"].get("ceiling", {}), of["relation"].get("brain_less_ceiling", {})
@@ -587,10 +601,9 @@ def _on_the_farthest(of: Content) -> list[str]:
             "Overlap: there are too few test stimuli, or too many at one distance, for scores of near and far ones "
             "(ten at least)."
         ]
-    lead = first_metric({name: {} for name, found in of["scores"].get("brain", {}).items() if found and found[-1]})
+    lead, far = _of_the_farthest(of)
     if lead is None:
         return []
-    far = of["scores"]["brain"][lead.name][-1]
     sentence = (
         f"Overlap: in the {_bin_names(of)[-1]} ({of['bins'][-1]['stimuli']} stimuli) the brain row has {value(far)} in "
         f"{lead.label}"
@@ -613,6 +626,13 @@ def _on_the_farthest(of: Content) -> list[str]:
         )
         sentence += f"; it says {verdict} ({difference(memory)})"
     return [f"{sentence}."]
+
+
+def _of_the_farthest(of: Content) -> tuple[NamedMetric | None, Mapping[str, Any]]:
+    """The first metric that the farthest test pictures have, and the brain row's value there."""
+    scores = of["scores"].get("brain", {})
+    lead = first_metric({name: {} for name, found in scores.items() if found and found[-1]})
+    return lead, {} if lead is None else scores[lead.name][-1]
 
 
 def _is_above(found: Mapping[str, Any]) -> bool:
@@ -750,4 +770,5 @@ OVERLAP = AuditPart(
     notes=notes,
     schema=Overlap,
     plot=plot,
+    limit=limit,
 )

@@ -56,6 +56,7 @@ class AuditPart:
         notes: Sentences about the content: what a reviewer would conclude.
         schema: What the content has to be, for reports that are read from files.
         plot: Draws the content; None for a part that is told by its tables alone.
+        limit: What the content takes from a verdict, as half a sentence; empty where it takes nothing.
     """
 
     name: str
@@ -67,3 +68,4 @@ class AuditPart:
     notes: Callable[[Content], list[str]]
     schema: type[BaseModel]
     plot: "Callable[[Content, Axes], None] | None" = None
+    limit: Callable[[Content], str] | None = None

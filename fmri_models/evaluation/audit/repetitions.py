@@ -530,6 +530,14 @@ def _on_agreement(content: Content) -> str:
     )
 
 
+def _limit(content: Content) -> str:
+    """That repetitions of a stimulus do not give like pictures."""
+    alike, unlike, open_ = by_verdict(content["above_floor"].get(SAME) or {})
+    if alike or not (unlike or open_):
+        return ""
+    return "nothing shows that repetitions of a picture are reconstructed alike (repetitions)"
+
+
 def _on_generator(content: Content) -> str:
     metric = first_metric(content["above_floor"][OTHER])
     if metric is None or AGAIN not in content["agreement"]:
@@ -618,4 +626,5 @@ REPETITIONS = AuditPart(
     notes=notes,
     schema=_Repetitions,
     plot=plot,
+    limit=_limit,
 )
