@@ -17,7 +17,7 @@ from ..similarities import TIE_MARGIN, correlated
 from ..stimulus_vectors import StimulusVectors, in_words, spaces_agree
 from ..table import Table
 from .figures import difference, error_bar, value
-from .overlap import Space
+from .overlap_schema import Space
 from .part import AuditedItems, AuditPart, Content
 
 if TYPE_CHECKING:
