@@ -20,6 +20,8 @@ class LinearConfig(FmriConfig):
         targets_a_block: Targets whose weights are kept in one tensor; bounds the memory of fitting and saving.
         restores_variance: Whether predictions were scaled to spread as the targets do.
         penalties: Subject ▶ target ▶ the penalty that was chosen; None before fitting.
+        alignment: Whose decoder reads the other subjects (`to`), by which `method`, and from how many `stimuli` that
+            all saw in training; None where each subject has a decoder of its own.
 
     Example:
         >>> from fmri_models import LinearConfig, LinearModel
@@ -29,11 +31,12 @@ class LinearConfig(FmriConfig):
 
     model_type = "fmri-linear"
     ranges: ClassVar = {"targets_a_block": SIZE}
-    set_by_training: ClassVar = ("restores_variance", "penalties")
+    set_by_training: ClassVar = ("restores_variance", "penalties", "alignment")
 
     targets_a_block: int = 4096
     restores_variance: bool = False
     penalties: dict[str, Any] | None = None
+    alignment: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

@@ -10,13 +10,17 @@ from pydantic import Field
 from torch import nn
 from transformers.utils import logging
 
+from ...alignment.subject_alignment import DEFAULT_PENALTIES as DEFAULT_ALIGNMENT_PENALTIES
+from ...alignment.subject_alignment import AlignmentMethod
 from ...closed_form_trials import ClosedFormTrials, Selection
 from ...encoders.disk_backed import release_memory
 from ...encoders.ridge import RidgeChoice, RidgeSolver, choose_alpha
 from ...errors import FmriModelsError
+from ...names import listed, one_line
 from ...objectives import ClosedFormObjective
 from ...option_types import PositiveNumber, in_words
 from ...progress import bar
+from .aligned_subjects import fill_aligned
 from .modeling_linear import BlockedLinear, LinearModel
 
 logger = logging.get_logger(__name__)
@@ -43,6 +47,13 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
             target (`{"subj01": {"latents": 1000.0}}`).
         restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
+        aligned_to: A subject whose decoder is fitted; the others are read by it, through a map of their voxels to its
+            voxels that is learned from training stimuli that all saw. None fits each subject by itself.
+        alignment: The map, see [`align_subjects`].
+        alignment_penalties: Of `alignment: ridge`, to choose from.
+        shared_dimensions: Of `alignment: shared_response`.
+        shared_share: Which share of the shared stimuli the map is learned from, drawn from `shared_seed`.
+        shared_seed: Of that draw.
     """
 
     selection: Annotated[Selection | Literal["auto"], in_words("validation, leave_one_stimulus_out or auto")] = (
@@ -54,6 +65,12 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         in_words("positive numbers, one at least"),
     ] = DEFAULT_PENALTIES
     restore_variance: bool = False
+    aligned_to: str | None = None
+    alignment: AlignmentMethod = "ridge"
+    alignment_penalties: Penalties = DEFAULT_ALIGNMENT_PENALTIES
+    shared_dimensions: Annotated[int, Field(ge=1)] = 100
+    shared_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    shared_seed: Annotated[int, Field(ge=0)] = 0
 
     def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:
         """What `selection` comes to with some trials.
@@ -87,7 +104,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         selection = self._settled_for(trials, validation)
         errors: dict[str, dict[str, dict[str, float]]] = {}
         chosen: dict[str, dict[str, float]] = {}
-        for subject in model.config.subject_names:
+        for subject in self._with_own_decoder(model):
             solver = RidgeSolver(trials[subject].fmri)
             errors[subject], chosen[subject] = {}, {}
             for target in model.spaces:
@@ -102,9 +119,37 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
                 chosen[subject][target] = choice.alpha
                 errors[subject][target] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
                 self._fill_weights(model.head(target, subject), solver, target, choice.alpha, trials[subject], held_out)
+        if self.aligned_to is not None:
+            model.config.alignment = fill_aligned(
+                model,
+                trials,
+                self.aligned_to,
+                self.alignment,
+                self.alignment_penalties,
+                self.shared_dimensions,
+                self.shared_share,
+                self.shared_seed,
+            )
         model.config.penalties = chosen
         model.config.restores_variance = self.restore_variance
         return errors
+
+    def _with_own_decoder(self, model: LinearModel) -> Sequence[str]:
+        """The subjects whose weights are fitted to their own trials."""
+        names = model.config.subject_names
+        if self.aligned_to is None:
+            return names
+        if self.aligned_to not in names:
+            raise FmriModelsError(
+                f"objective.aligned_to is {one_line(self.aligned_to, 60)}, which is none of the subjects "
+                f"{listed(names, 8)}; name one of these."
+            )
+        if len(names) == 1:
+            raise FmriModelsError(
+                f"objective.aligned_to is {one_line(self.aligned_to, 60)}, the one subject that there is; name further "
+                "subjects, or leave it out."
+            )
+        return [self.aligned_to]
 
     def _settled_for(
         self, trials: Mapping[str, ClosedFormTrials], validation: Mapping[str, ClosedFormTrials] | None
