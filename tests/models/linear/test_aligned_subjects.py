@@ -19,7 +19,8 @@ def brains(stimuli, first=0, noise=0.1, repetitions=2, seed=0):
     index = np.repeat(np.arange(stimuli), repetitions)
     found = {}
     for number, (subject, voxels) in enumerate(VOXELS.items()):
-        tuning = np.random.default_rng(number).normal(size=(6, voxels))
+        # Rotations of the same six dimensions, which all of the maps can undo.
+        tuning = 3 * np.linalg.qr(np.random.default_rng(number).normal(size=(voxels, 6)))[0].T
         fmri = values[index] @ tuning + noise * rng.normal(size=(len(index), voxels))
         ids = np.array([f"s{first + row}" for row in index])
         found[subject] = ClosedFormTrials(fmri.astype(np.float32), ids, {"latents": IndexedTargets(values, index)})
