@@ -121,6 +121,11 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         """Whether pictures are drawn from decoded image and text embeddings at once."""
         return self.image_embedding_space is not None and self.text_embedding_space is not None
 
+    @property
+    def notes_on_training(self) -> list[str]:
+        """What a report has to say of how the weights came about; methods that have something to say override it."""
+        return []
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """Loads a configuration from a folder or a Hub repository; of this class itself, as that of its method.

@@ -72,7 +72,7 @@ def notes_on_learning(
         rows: Those that there are.
         nearest_by: What the pictures of `nearest_train` were compared by, where that is not what was decoded.
     """
-    there, notes = set(rows), _notes_on_fmri_alone(record)
+    there, notes = set(rows), [*pipeline.brain_model.config.notes_on_training, *_notes_on_fmri_alone(record)]
     if "nearest_train" in there:
         notes += [
             f"The method decodes no embeddings of pictures: nearest_train is the training picture nearest to the "

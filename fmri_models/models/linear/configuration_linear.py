@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 
 from ...configuration_fmri import SIZE, SPACES, FmriConfig
 from ...errors import FmriModelsError
-from ...names import one_line
+from ...names import listed, one_line
 
 _MAX_BLOCKS = 2**16
 
@@ -41,6 +41,7 @@ class LinearConfig(FmriConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self._check_blocks()
+        self._check_alignment()
         for subject, of_groups in (self.penalties or {}).items():
             numbers = of_groups.values() if isinstance(of_groups, dict) else [of_groups]
             if any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n < math.inf for n in numbers):
@@ -48,6 +49,33 @@ class LinearConfig(FmriConfig):
                     f"The configuration has {one_line(repr(of_groups), 80)} as penalties of {one_line(subject, 80)}; "
                     "expected a number from 0 for each group of targets."
                 )
+
+    @property
+    def notes_on_training(self) -> list[str]:
+        """Whose decoder reads subjects that have none of their own."""
+        if self.alignment is None:
+            return []
+        others = [name for name in self.subject_names if name != self.alignment["to"]]
+        return [
+            f"{listed(others, 8)} {'is' if len(others) == 1 else 'are'} read by the decoder of "
+            f"{one_line(self.alignment['to'], 60)}, through a map of voxels (alignment: "
+            f"{one_line(self.alignment['method'], 60)}) that was learned from {self.alignment['stimuli']} training "
+            "stimuli that all of them saw; no test stimulus is among these."
+        ]
+
+    def _check_alignment(self) -> None:
+        known = self.alignment
+        if known is not None and (
+            set(known) != {"to", "method", "stimuli"}
+            or known["to"] not in self.subject_names
+            or not isinstance(known["method"], str)
+            or isinstance(known["stimuli"], bool)
+            or not isinstance(known["stimuli"], int)
+        ):
+            raise FmriModelsError(
+                f"The configuration has {one_line(repr(known), 120)} as alignment; expected to (one of its subjects), "
+                "method (text) and stimuli (a number)."
+            )
 
     def _check_blocks(self) -> None:
         for name in SPACES:

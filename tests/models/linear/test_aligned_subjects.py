@@ -52,6 +52,20 @@ def test_the_others_are_read_by_one_decoder(method):
     assert all(read(model, subject, unseen) > 0.9 for subject in VOXELS)
 
 
+def test_it_is_kept_and_said(tmp_path):
+    model = make_model()
+    LinearObjective(penalties=[1.0], aligned_to="subj02").fit(model, brains(20))
+    model.save_pretrained(tmp_path)
+    read_again = LinearModel.from_pretrained(tmp_path)
+    assert read_again.config.alignment == model.config.alignment
+    (note,) = read_again.config.notes_on_training
+    assert note.startswith("subj01, subj03 are read by the decoder of subj02") and "20 training stimuli" in note
+    with pytest.raises(FmriModelsError, match="as alignment; expected to"):
+        LinearConfig(
+            **{**make_model().config.to_dict(), "alignment": {"to": "subj09", "method": "ridge", "stimuli": 2}}
+        )
+
+
 def test_the_fitted_decoder_is_that_of_the_subject_alone():
     alone, aligned = make_model(["subj02"]), make_model()
     LinearObjective(penalties=[3.0]).fit(alone, {"subj02": brains(40)["subj02"]})
