@@ -3,12 +3,13 @@
     python scripts/shared_stimuli.py --out outputs/shared_stimuli
 
 Two simulated subjects see some thousand scenes each, a tenth of them the same. The decoder of the first is fitted; the
-second is read by it through maps that are learned from a share of the shared training stimuli (three draws of each share
-below one). Beside them stand the second subject's own decoder of all of its trials, and a null: the map learned with
-stimuli exchanged. What is measured is two-way identification of decoded image embeddings among the test stimuli (chance
-.5). `summary.json` has the figures, and a table is printed.
+second is read by it through maps that are learned from a share of the shared training stimuli (three draws of each
+share below one). Beside them stand the second subject's own decoder of all of its trials, and a null: the map learned
+with stimuli exchanged. What is measured is two-way identification of decoded image embeddings among the test stimuli
+(chance .5). `summary.json` has the figures, and a table is printed.
 
-Ferrante et al. (2024) report that a tenth of the data nearly suffices; they align on test pictures, which is not done here.
+Ferrante et al. (2024) report that a tenth of the data nearly suffices; they align on test pictures, which is not done
+here.
 """
 
 import argparse
