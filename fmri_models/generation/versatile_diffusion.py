@@ -50,11 +50,18 @@ if not hasattr(pipelines, "versatile_diffusion"):
     pipelines.versatile_diffusion = versatile_diffusion
 
 
+NegativePicture = Literal["grey", "black"]
+# In [0, 1]. A picture of zeros is mid-grey where pictures are in [-1, 1], as in Brain-Diffuser's code, and diffusers'
+# dual-guided pipeline takes .5, too.
+_NEGATIVE_PICTURES = {"grey": 0.5, "black": 0.0}
+
+
 class VersatileDiffusionOptions(GeneratorOptions):
     """What a file may say of [`VersatileDiffusionImageGenerator`]."""
 
     text_to_image_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
     unconditional_tokens: Literal["zeros", "encoded"] = "zeros"
+    negative_picture: NegativePicture = "grey"
     antialias: bool = False
     clip_normalised_start: bool = False
     published_scheduler: bool = False
@@ -85,7 +92,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         text_to_image_ratio: Weight of the text where there are image and text tokens, 0 to 1; the drawing setting of
             that name goes before it.
         unconditional_tokens: What guidance leads away from: `"zeros"`, as MindEye does, or `"encoded"`, which stands
-            for the tokens of a black picture and of an empty caption.
+            for the tokens of a picture of one colour and of an empty caption.
+        negative_picture: Which picture that is: `"grey"`, as Brain-Diffuser and diffusers' dual-guided pipeline have
+            it, or `"black"`.
         antialias: Whether pictures are antialiased when they are reduced for CLIP; those of MindEye's published targets
             were not.
         clip_normalised_start: Repeats a peculiarity of MindEye's published code: the low-level picture is standardised
@@ -136,6 +145,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         image_feature_extractor: CLIPImageProcessor | None = None,
         text_to_image_ratio: float = 0.5,
         unconditional_tokens: str = "zeros",
+        negative_picture: str = "grey",
         antialias: bool = False,
         clip_normalised_start: bool = False,
         image_side: int | None = None,
@@ -148,6 +158,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             )
         if unconditional_tokens not in ("zeros", "encoded"):
             raise FmriModelsError(f"unconditional_tokens is {unconditional_tokens!r}; expected 'zeros' or 'encoded'.")
+        if negative_picture not in _NEGATIVE_PICTURES:
+            raise FmriModelsError(f"negative_picture is {negative_picture!r}; expected 'grey' or 'black'.")
         if image_unet is not None and image_unet.config.dual_cross_attention:
             raise FmriModelsError(
                 "The image UNet has blocks for text and images in one, as diffusers' dual-guided pipeline saves them; "
@@ -239,7 +251,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     def unconditional_like(self, told: Told) -> Told:
         if self.config.unconditional_tokens == "zeros":
             return {name: torch.zeros_like(tokens) for name, tokens in told.items()}
-        nothing = {"image": self._black_picture, "text": lambda: self.text_tokens([""])}
+        nothing = {"image": self._negative_picture, "text": lambda: self.text_tokens([""])}
         return {name: self._for_network(nothing[name]()).expand_as(tokens) for name, tokens in told.items()}
 
     def predict(self, sample: torch.Tensor, timestep: torch.Tensor, told: Told) -> torch.Tensor:
@@ -279,9 +291,9 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             for name, block in blocks.items():
                 self.image_unet.set_submodule(name, block)
 
-    def _black_picture(self) -> torch.Tensor:
-        self.require("image_encoder", "embeds the black picture that guidance leads away from")
-        return self._embed(torch.zeros(1, *self.image_size))
+    def _negative_picture(self) -> torch.Tensor:
+        self.require("image_encoder", "embeds the picture that guidance leads away from")
+        return self._embed(torch.full((1, *self.image_size), _NEGATIVE_PICTURES[self.config.negative_picture]))
 
     def _for_network(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens.to(self._execution_device, self.image_unet.dtype)

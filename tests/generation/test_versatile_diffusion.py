@@ -145,7 +145,9 @@ class TestVersatileDiffusionImageGenerator(GeneratorTesterMixin):
     def test_pictures_from_pictures_are_those_of_diffusers(self, guidance_scale, scheduler):
         components = components_without_text()
         components["scheduler"] = scheduler.from_config(components["scheduler"].config)
-        generator = make_generator(**components, unconditional_tokens="encoded", antialias=True)
+        generator = make_generator(
+            **components, unconditional_tokens="encoded", negative_picture="black", antialias=True
+        )
         pipeline = VersatileDiffusionImageVariationPipeline(**components)
         pipeline.set_progress_bar_config(disable=True)
         levels = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
@@ -207,6 +209,21 @@ class TestVersatileDiffusionImageGenerator(GeneratorTesterMixin):
         with torch.no_grad():
             expected = pipeline._encode_text_prompt(texts, torch.device("cpu"), 1, False)
         torch.testing.assert_close(generator.embed_texts(texts), expected, atol=1e-5, rtol=1e-5)
+
+    def test_guidance_leads_away_from_the_grey_picture_of_diffusers(self):
+        pipeline = VersatileDiffusionDualGuidedPipeline(**tiny_components())
+        # Floats in [0, 1] are what the pipeline makes; its extractor would divide them by 255 once more.
+        pipeline.image_feature_extractor.do_rescale = False
+        with torch.no_grad():
+            grey, _ = pipeline._encode_image_prompt([np.ones((28, 28, 3))], torch.device("cpu"), 1, True)
+        generator = make_generator(unconditional_tokens="encoded")
+        told = {"image": generator.embed_images(torch.ones(1, 3, 28, 28))}
+        torch.testing.assert_close(generator.unconditional_like(told)["image"][0], grey, atol=1e-5, rtol=1e-5)
+        black = make_generator(unconditional_tokens="encoded", negative_picture="black").unconditional_like(told)
+        assert (black["image"][0] - grey).abs().max() > 1e-3
+        guided = self.drawn(generator, image_embeds=grey.expand(2, -1, -1), text_embeds=None, guidance_scale=5.0)
+        alone = self.drawn(generator, image_embeds=grey.expand(2, -1, -1), text_embeds=None, guidance_scale=1.0)
+        torch.testing.assert_close(guided, alone, atol=1e-5, rtol=0)
 
     def test_guidance_leads_away_from_the_empty_caption(self):
         generator = make_generator(unconditional_tokens="encoded")
@@ -300,6 +317,7 @@ class TestVersatileDiffusionImageGenerator(GeneratorTesterMixin):
         ("options", "message"),
         [
             ({"text_to_image_ratio": 1.5}, "text_to_image_ratio is 1.5; expected a number from 0"),
+            ({"negative_picture": "white"}, "negative_picture is 'white'; expected 'grey' or 'black'"),
             ({"unconditional_tokens": "grey"}, "unconditional_tokens is 'grey'; expected 'zeros' or 'encoded'"),
         ],
     )
