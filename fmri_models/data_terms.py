@@ -326,6 +326,7 @@ _KNOWN = (
             "nsd data access agreement",
             "cvnlab.slite.page/p/ib6bsew_7o",
             "10.1038/s41593-021-00962-x",
+            "a massive 7t fmri dataset to bridge cognitive neuroscience",
         ),
         acronym="NSD",
     ),
@@ -451,10 +452,12 @@ _KNOWN = (
             "BOLD5000 (Chang et al., 2019)",
             "ds001499",
             _FIELD_READ,
-            of_stimuli="The pictures are of SUN, COCO and ImageNet, with terms of their own.",
+            stimuli="forbidden",
+            of_stimuli="The pictures are of SUN, COCO and ImageNet, with terms of their own; those of ImageNet let "
+            "researchers give them to colleagues who accept them, too.",
         ),
         names=("bold5000",),
-        marks=("ds001499", "bold5000", "bold5000.org"),
+        marks=("ds001499", "bold5000", "bold5000.org", "a public fmri dataset while viewing 5000 visual images"),
     ),
     _Known(
         _open_neuro(
@@ -466,7 +469,7 @@ _KNOWN = (
         ),
         names=("generic-object-decoding", "genericobjectdecoding", "kamitani-god"),
         exact=("god",),
-        marks=("ds001246", "generic object decoding"),
+        marks=("ds001246", "generic object decoding", "generic decoding of seen and imagined objects"),
     ),
     _Known(
         _open_neuro(
@@ -485,10 +488,12 @@ _KNOWN = (
             "THINGS-fMRI (Hebart et al., 2023)",
             "ds004192",
             "OpenNeuro's rule and what loaders of others state read, November 2026",
-            of_stimuli="The THINGS pictures have terms of their own.",
+            stimuli="forbidden",
+            of_stimuli="The THINGS pictures come for research, in an archive with a password, and are treated as not to "
+            "be passed on.",
         ),
         names=("things-fmri", "thingsfmri", "things-data"),
-        marks=("ds004192", "things-fmri", "10.25452/figshare.plus.c.6161151"),
+        marks=("ds004192", "things-fmri", "things-data, a multimodal collection", "10.25452/figshare.plus.c.6161151"),
     ),
     _Known(
         _open_neuro(
@@ -571,7 +576,10 @@ _KNOWN = (
     _Known(
         _unconfirmed("miyawaki2008", "Miyawaki et al., 2008", "https://github.com/KamitaniLab/VBCCA"),
         names=("miyawaki2008", "miyawaki"),
-        marks=("kamitanilab/vbcca",),
+        marks=(
+            "kamitanilab/vbcca",
+            "visual image reconstruction from human brain activity using a combination of multiscale",
+        ),
     ),
     _Known(
         DataTerms(
@@ -586,7 +594,7 @@ _KNOWN = (
             says="May be passed on with its authors' names, under the same licence. Trained weights are not mentioned.",
         ),
         names=("haxby2001", "haxby"),
-        marks=("ds000105",),
+        marks=("ds000105", "distributed and overlapping representations of faces and objects"),
     ),
     _Known(
         DataTerms(

@@ -89,7 +89,7 @@ def check_upload(folder: str | os.PathLike, files: Sequence[str], additions: Map
                 _check_weights(file, name)
             _check_texts(_texts(file, name), name, folder)
     for name, content in additions.items():
-        _check_texts(_of_text(content, name), name, folder)
+        _check_texts(_texts_of_addition(content, name), name, folder)
 
 
 def check_folder(folder: str | os.PathLike, but: Collection[str] = ()) -> None:
@@ -268,6 +268,12 @@ def _texts(file: Path, name: str) -> Iterator[tuple[str, str]]:
         yield from _of_text(data, lower)
 
 
+def _texts_of_addition(content: bytes, name: str) -> Iterator[tuple[str, str]]:
+    if name.lower().endswith(".parquet"):
+        return _of_mapping("metadata", _parquet_metadata(BytesIO(content)))
+    return _of_text(content, name)
+
+
 def _of_text(data: bytes, name: str) -> Iterator[tuple[str, str]]:
     """What a text says, or a JSON text, value by value."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
@@ -332,7 +338,7 @@ def _weights_metadata(file: Path) -> Mapping[str, str]:
         return {}
 
 
-def _parquet_metadata(file: Path) -> Mapping[bytes, bytes]:
+def _parquet_metadata(file: Path | BytesIO) -> Mapping[bytes, bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,6 @@
 """`fmri-models data`: looking at a trial table, checking it, splitting it, uploading it."""
 
 import argparse
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from ..errors import FmriModelsError
 from ..names import check_name, one_line
 from ..progress import bar
 from .console import SeedOption
+from .data_info import about_split, add_info, counted, split_line
 from .results import FailedWithResultError
 
 if TYPE_CHECKING:
@@ -42,35 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add_info(actions)
+    add_info(actions)
     _add_validate(actions)
     _add_split(actions)
     _add_push(actions)
-
-
-def run_info(args: argparse.Namespace) -> dict[str, Any]:
-    from ..data.table import TrialTable
-
-    table = TrialTable.open(args.table)
-    print(f"{one_line(table.name)} ({'simulated' if table.simulated else 'measured'}), {len(table.stimuli)} stimuli")
-    print(f"fingerprint {table.fingerprint}")
-    subjects = {name: _about_subject(table, name) for name in table.subjects}
-    splits = {name: _about_split(table, name) for name in table.split_names()}
-    for name, subject in subjects.items():
-        print(_subject_line(name, subject))
-    for name, split in splits.items():
-        print(_split_line(name, split))
-    for finding in table.findings:
-        print(one_line(finding, most=2000))
-    return {
-        "name": table.name,
-        "simulated": table.simulated,
-        "fingerprint": table.fingerprint,
-        "stimuli": len(table.stimuli),
-        "subjects": subjects,
-        "splits": splits,
-        "findings": table.findings,
-    }
 
 
 def run_validate(args: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +66,7 @@ def run_validate(args: argparse.Namespace) -> dict[str, Any]:
     result = {"table": args.table, "notes": notes, "findings": findings}
     if findings:
         raise FailedWithResultError(
-            f"{args.table} has {_counted(len(findings), 'problem')}; prepare the table again.", result
+            f"{args.table} has {counted(len(findings), 'problem')}; prepare the table again.", result
         )
     print(f"{one_line(args.table)}: nothing wrong.")
     return result
@@ -117,8 +92,8 @@ def run_split(args: argparse.Namespace) -> dict[str, Any]:
     add_split(table, args.name, drawn)
     for note in drawn.notes:
         print(one_line(note, most=2000))
-    split = _about_split(TrialTable.open(args.table), args.name)
-    print(_split_line(args.name, split))
+    split = about_split(TrialTable.open(args.table), args.name)
+    print(split_line(args.name, split))
     return {"table": args.table, "name": args.name, "notes": drawn.notes, **split}
 
 
@@ -151,21 +126,10 @@ def run_push(args: argparse.Namespace) -> dict[str, Any]:
         private=args.private or None,
         revision=args.revision,
         permission=args.permission,
+        pictures=not args.without_pictures,
     )
     print(f"uploaded to {one_line(address)}")
     return {"table": args.table, "repository": args.repository, "commit": address}
-
-
-def _add_info(actions: argparse._SubParsersAction) -> None:
-    parser = actions.add_parser(
-        "info",
-        help="subjects, voxels, trials, splits",
-        description="Print what is in a trial table.",
-        epilog="example:\n  fmri-models data info outputs/demo/data",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
-    parser.set_defaults(run=run_info)
 
 
 def _add_validate(actions: argparse._SubParsersAction) -> None:
@@ -249,13 +213,18 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
         "push",
         help="upload a table to the Hub",
         description="Upload a trial table to the Hub as a data set, with its card and all splits, in one commit. It\n"
-        "then opens everywhere by its name, user/name. Whether the stimuli may be published, their licence says.",
-        epilog="example:\n  fmri-models data push outputs/demo/data user/name --private",
+        "then opens everywhere by its name, user/name. Tables whose terms forbid it are refused; of anything else, the\n"
+        "licence of the stimuli says whether they may be published.",
+        epilog="examples:\n  fmri-models data push outputs/demo/data user/name --private\n"
+        "  fmri-models data push data/god user/name --without-pictures",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("table", metavar="DIR", type=Path, help="the trial table")
     parser.add_argument("repository", metavar="REPO", help="user/name, or a name in your namespace")
     parser.add_argument("--private", action="store_true", help="a repository that is made is private")
+    parser.add_argument(
+        "--without-pictures", action="store_true", help="leave the pictures out, and upload the rest of the table"
+    )
     parser.add_argument("--revision", metavar="NAME", help="branch (default: the main one)")
     parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
     parser.add_argument(
@@ -318,76 +287,3 @@ def _draw_by_embedding(args: argparse.Namespace, table: "TrialTable", trials: "S
         return ways.split_by_distance(trials, embeddings, neighbours=neighbours, **options)
     keep = ways.DEFAULT_KEEP if args.keep is None else args.keep
     return ways.split_by_tau(trials, embeddings, tau=args.tau, keep=keep, **options)
-
-
-def _about_subject(table: "TrialTable", subject: str) -> dict[str, Any]:
-    import numpy as np
-
-    trials = table.all_trials(subject)
-    voxels = table.voxels(subject)
-    shown = np.unique(trials.stimulus_ids, return_counts=True)[1]
-    sessions = np.concatenate([trials.sessions, table.unlabelled_trials(subject).sessions])
-    ceiling = voxels.noise_ceiling
-    return {
-        "voxels": table.num_voxels(subject),
-        "dropped_voxels": 0 if voxels.source_width is None else voxels.source_width - table.num_voxels(subject),
-        "trials": sum(table.metadata["trials"][subject].values()),
-        "trials_of_parts": {part: count for part, count in table.metadata["trials"][subject].items() if count},
-        "sessions": len(np.unique(sessions)),
-        "shown_times": [shown.min(), shown.max()] if len(shown) else None,
-        "mean_noise_ceiling": None if ceiling is None else np.nanmean(ceiling),
-        "noise_ceiling_repetitions": None if ceiling is None else voxels.repetitions,
-        "noise_ceiling_source": None if ceiling is None else voxels.source,
-    }
-
-
-def _subject_line(name: str, about: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_parts"].items())
-    dropped = f" ({about['dropped_voxels']} were dropped)" if about["dropped_voxels"] else ""
-    line = (
-        f"{name}: {about['voxels']} voxels{dropped}, {about['trials']} trials ({counts}), "
-        f"{_counted(about['sessions'], 'session')}, {_shown_in_words(about['shown_times'])}"
-    )
-    if about["mean_noise_ceiling"] is None:
-        return f"{line}, noise ceiling unknown"
-    return (
-        f"{line}, mean noise ceiling {about['mean_noise_ceiling']:.3f} of {about['noise_ceiling_repetitions']} "
-        f"averaged repetitions ({about['noise_ceiling_source']})"
-    )
-
-
-def _shown_in_words(times: Sequence[int] | None) -> str:
-    if times is None:
-        return "no stimulus shown"
-    fewest, most = times
-    return f"each stimulus shown {fewest if fewest == most else f'{fewest} to {most}'}x"
-
-
-def _about_split(table: "TrialTable", name: str) -> dict[str, Any]:
-    return {
-        "folds": table.num_folds(name),
-        "trials_of_first_fold": {
-            part: sum(len(table.trials(subject, part, name)) for subject in table.subjects)
-            for part in ("train", "validation", "test")
-        },
-        "repeats_stimuli": table.repeats_stimuli(name) or None,
-        "how": table.split_how(name),
-    }
-
-
-def _split_line(name: str, about: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{count} {part}" for part, count in about["trials_of_first_fold"].items())
-    of_first = " in the first" if about["folds"] > 1 else ""
-    repeats = f" {one_line(about['repeats_stimuli'], most=2000)}" if about["repeats_stimuli"] else ""
-    how = about["how"]
-    made = {key: how[key] for key in ("by", "embedder", "clusters", "neighbours", "tau") if key in how}
-    by = f" ({', '.join(f'{key} {_short(value)}' for key, value in made.items())})" if "embedder" in made else ""
-    return f"split {name}{by}: {_counted(about['folds'], 'fold')}, {counts}{of_first}.{repeats}"
-
-
-def _short(value: str | int | float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else one_line(value, 80)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

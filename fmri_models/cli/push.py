@@ -40,6 +40,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="upload the report's page and grid, which show the stimuli, although it is not known whether these may be "
         "passed on",
     )
+    parser.add_argument(
+        "--without-pictures", action="store_true", help="of a trial table: leave the pictures out, and upload the rest"
+    )
     parser.add_argument("--revision", metavar="NAME", help="branch, which is made if need be (default: the main one)")
     parser.add_argument("--message", metavar="TEXT", help="first line of the commit")
     parser.add_argument("--pr", action="store_true", help="propose the commit instead of making it")
@@ -52,7 +55,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..hub.publishing import publication
 
     statements = OwnerStatements(args.license, args.consent, args.permission)
-    found = publication(args.folder, statements, args.unevaluated, args.pictures, write=not args.dry_run)
+    found = publication(
+        args.folder,
+        statements,
+        args.unevaluated,
+        args.pictures,
+        write=not args.dry_run,
+        private=args.private,
+        leave_pictures_out=args.without_pictures,
+    )
     sizes = found.sizes()
     told = {"folder": args.folder, "repository": args.repository, "format": found.format, "files": sizes}
     print_notes([one_line(note, 2000) for note in found.notes])

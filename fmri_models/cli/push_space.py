@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     statements = OwnerStatements(args.license, args.consent, args.permission)
     with own_wheel(args.wheel) as wheel:
-        found = space_publication(wheel, args.model, args.data, statements, args.unevaluated, write=not args.dry_run)
+        found = space_publication(
+            wheel, args.model, args.data, statements, args.unevaluated, write=not args.dry_run, private=args.private
+        )
         sizes = found.sizes()
         told = {"repository": args.repository, "files": sizes, "bytes": sum(sizes.values())}
         print_notes([one_line(note, 2000) for note in found.notes])

@@ -12,10 +12,12 @@ from ..licenses import license_fields
 from ..names import check_line, markdown
 from ..reading import parse_yaml, read_text
 from . import schema
+from .table_terms import LEFT_OUT
 
 _PERMISSION = "redistribution_permission"
 _DESCRIPTION = "A trial table: single-trial betas and what was shown."
 _ABOUT_STIMULI = "in their own configuration, each once; trials refer to them by `stimulus_id`"
+_WITHOUT_PICTURES = "without pictures, which may not be passed on: ids, captions, categories and hashes of pixels"
 _LOAD_STIMULI = 'stimuli = load_dataset("FOLDER", "{}", split="train")\n'
 _TEMPLATE = """---
 {header}---
@@ -73,7 +75,7 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         permission=f"\n- **Passed on with permission:** {markdown(said)}" if said else "",
         subjects=", ".join(f"{s} ({metadata['num_voxels'][s]:,} voxels)" for s in metadata["subjects"]),
         first=first,
-        stimuli=_ABOUT_STIMULI if _has_stimuli(metadata) else "none; trials have an empty `stimulus_id`",
+        stimuli=_about_stimuli(metadata),
         load_stimuli=_LOAD_STIMULI.format(_stimuli_config(metadata)) if _has_stimuli(metadata) else "",
         last=last,
         first_split=first_split,
@@ -84,6 +86,12 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         schema=metadata["schema"],
         version=metadata["package_version"],
     )
+
+
+def _about_stimuli(metadata: Mapping) -> str:
+    if not _has_stimuli(metadata):
+        return "none; trials have an empty `stimulus_id`"
+    return f"{_ABOUT_STIMULI}; {_WITHOUT_PICTURES}" if metadata.get(LEFT_OUT) is True else _ABOUT_STIMULI
 
 
 def _prepared(metadata: Mapping) -> str:

@@ -5,16 +5,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..data_terms import terms_of
 from ..errors import FmriModelsError
 from ..hub_repository import fetch_folder, is_folder, is_repository_id, upload
-from ..names import is_name, listed, one_line
+from ..names import is_name, listed
 from ..reading import read_text
 from ..saving import write_text
 from ..swapping import recover
 from . import schema
 from .card import data_card, permission_on_card, with_permission
 from .metadata import read_metadata
+from .parquet import num_pictures
+from .table_terms import check_may_be_passed_on
+from .without_pictures import without_pictures
 
 _CARD_FILE = "README.md"
 
@@ -64,28 +66,6 @@ def table_folder(path: str | Path, options: Mapping[str, Any] = MappingProxyType
     return folder
 
 
-def check_may_be_passed_on(metadata: Mapping[str, Any], permission: str | None) -> None:
-    """Refuses a table of data whose terms forbid that they are passed on, to whomever: a private repository is a copy.
-
-    Args:
-        metadata: What `table.json` holds.
-        permission: Which written permission there is; None where there is none.
-
-    Raises:
-        FmriModelsError: Names the data set and where its terms are.
-    """
-    terms = terms_of(metadata["name"], metadata["license"], metadata["source"])
-    if terms is None or permission or "forbidden" not in (terms.redistribution, terms.stimuli):
-        return
-    what = "it is" if terms.redistribution == "forbidden" else "its pictures are"
-    at = f" ({terms.url})" if terms.url else ""
-    raise FmriModelsError(
-        f"The trial table {one_line(repr(metadata['name']), 120)} is of {terms.title}, whose terms{at} forbid that "
-        f"{what} passed on, also to a private repository; whoever has a written permission names it (--permission, "
-        "permission= in Python), and the card keeps it."
-    )
-
-
 def table_files(path: Path, metadata: Mapping[str, Any]) -> list[str]:
     """Names of a table's own files, its splits and its card among them."""
     splits = [
@@ -102,6 +82,8 @@ def upload_table(
     repo_id: str,
     commit_message: str,
     permission: str | None = None,
+    private: bool | None = None,
+    pictures: bool = True,
     **options: Any,
 ) -> str:
     """Uploads a table's own files; the other arguments are those of `hub_repository.upload`.
@@ -112,6 +94,8 @@ def upload_table(
         repo_id: `user/name`.
         commit_message: First line of the commit.
         permission: Which written permission there is to pass data on whose terms forbid it; the card keeps it.
+        private: Whether a repository that is made is private, and one that is there has to be.
+        pictures: Whether the pictures go along.
 
     Returns:
         Address of the commit.
@@ -119,13 +103,29 @@ def upload_table(
     Raises:
         FmriModelsError: The data's terms forbid it, or the Hub does not take it.
     """
-    write_table_card(path, metadata, permission)
+    write_table_card(path, metadata, permission, bool(private), pictures)
     files = table_files(path, metadata)
-    return upload(path, files, repo_id, commit_message, repo_type="dataset", **options).commit_url
+    additions = {} if pictures else without_pictures(path, metadata, permission)
+    return upload(
+        path, files, repo_id, commit_message, private, repo_type="dataset", additions=additions, **options
+    ).commit_url
 
 
-def write_table_card(path: Path, metadata: Mapping[str, Any], permission: str | None = None) -> None:
+def write_table_card(
+    path: Path,
+    metadata: Mapping[str, Any],
+    permission: str | None = None,
+    private: bool = False,
+    pictures: bool = True,
+) -> None:
     """Writes a table's card where there is none, or where it has to name a permission.
+
+    Args:
+        path: The table's folder.
+        metadata: What `table.json` holds.
+        permission: Which written permission there is; one on the card counts, too.
+        private: Whether the table goes to a private repository.
+        pictures: Whether its pictures go along.
 
     Raises:
         FmriModelsError: The data's terms forbid that the table is passed on, and no permission is named, here or on the
@@ -133,8 +133,24 @@ def write_table_card(path: Path, metadata: Mapping[str, Any], permission: str | 
     """
     card = path / _CARD_FILE
     known = permission_on_card(card) if card.is_file() else None
-    check_may_be_passed_on(metadata, permission or known)
+    check_table(path, metadata, permission or known, private, pictures)
     if not card.is_file():
         write_text(card, data_card(metadata, permission))
     elif permission and permission != known:
         write_text(card, with_permission(read_text(card, "data set card", "write it again"), metadata, permission))
+
+
+def check_table(
+    path: Path, metadata: Mapping[str, Any], permission: str | None, private: bool, pictures: bool = True
+) -> None:
+    """Refuses a table whose terms forbid that it is passed on; the arguments are those of [`write_table_card`].
+
+    Raises:
+        FmriModelsError: See [`check_may_be_passed_on`].
+    """
+    has_pictures = pictures and any(
+        num_pictures(path / name, schema.stimuli_schema(), schema.MAX_STIMULI)
+        for name in metadata["files"]
+        if name.startswith(f"{schema.STIMULI_FOLDER}/")
+    )
+    check_may_be_passed_on(metadata, permission, private, has_pictures)

@@ -202,6 +202,28 @@ def pictures(
             start += about.num_rows
 
 
+def num_pictures(path: Path, expected: pa.Schema, most_rows: int) -> int:
+    """How many rows of a file of stimuli have a picture, by what the file says of itself; read where it doesn't say so.
+
+    Args:
+        path: A file of stimuli.
+        expected: Its schema.
+        most_rows: How many rows the file may have.
+    """
+    count = 0
+    with open_parquet(path, expected, columns=["image"], most_rows=most_rows) as file, naming(path):
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            columns = [about.column(index) for index in range(about.num_columns)]
+            data = next((column for column in columns if column.path_in_schema == "image.bytes"), None)
+            said = None if data is None else data.statistics
+            if data is None or said is None or not said.has_null_count:
+                rows = file.metadata.num_rows
+                return sum(data is not None for _, data in pictures(path, expected, np.arange(rows), most_rows))
+            count += about.num_rows - said.null_count
+    return count
+
+
 def column_findings(
     file: pq.ParquetFile, expected: Sequence[pa.Schema], columns: Sequence[str] | None = None
 ) -> Iterator[str]:

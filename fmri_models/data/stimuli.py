@@ -15,11 +15,13 @@ from ..reading import check_regular_file
 from ..swapping import recover
 from . import schema
 from .folder_or_zip import opened_files
+from .metadata import read_metadata
 from .picture_files import PICTURE_ENDINGS, alike_names, alike_sentence, skipped_sentence
 from .pictures import read_picture
 from .schema import MAX_PICTURE_BYTES
 from .stimulus_index import INDEX_FILE, Found, found_pictures
 from .table import TrialTable
+from .table_terms import origin_of
 
 _LARGEST_SIZE = 4096
 
@@ -33,6 +35,7 @@ class StimulusSource:
         files: File of each, as a path inside the folder or zip; empty for a trial table.
         skipped: What is no picture, with pipes and links that lead to no file; hidden and system files are not counted.
         unreadable: Pipes and links that lead to no file, as paths inside the folder.
+        origin: Tables that the pictures are of, as `table.json` of another one keeps them; none of a folder or zip.
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
@@ -42,6 +45,7 @@ class StimulusSource:
         found = Found() if self._table else found_pictures(path)
         self._entries, self._unused = found.entries, found.unused
         self.skipped, self.unreadable = found.skipped, found.unreadable
+        self.origin = [] if self._table is None else origin_of(self._table.metadata)
         self.files = [entry.file for entry in self._entries]
         self.ids = self._table.stimuli.ids if self._table else [entry.stimulus_id for entry in self._entries]
         self.categories = (
@@ -125,6 +129,12 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
         if not path.is_dir():
             check_regular_file(path, "file of stimuli", "give a folder, a .zip file or a trial table")
     return StimulusSource(path, None if size is None else checked_size(size))
+
+
+def origin_of_pictures(source: str | Path) -> list[dict[str, str]]:
+    """Of which tables the pictures of a source are, as `table.json` of another one keeps it; none of a folder or zip."""
+    path = Path(source)
+    return origin_of(read_metadata(path)) if (path / schema.TABLE_FILE).is_file() else []
 
 
 def checked_size(size: object) -> int:

@@ -105,6 +105,7 @@ class TrialTable:
         create_pr: bool = False,
         commit_description: str | None = None,
         permission: str | None = None,
+        pictures: bool = True,
     ) -> str:
         """Uploads the table as a data set, with its card and all splits, in one commit.
 
@@ -114,13 +115,15 @@ class TrialTable:
         Args:
             repo_id: `user/name`, or a name in your namespace; the repository is made where there is none.
             commit_message: First line of the commit.
-            private: Whether a repository that is made is private.
+            private: Whether a repository that is made is private, and one that is there has to be.
             token: Token; None takes the one that is logged in.
             revision: Branch; None takes the main one.
             create_pr: Propose the commit instead of making it.
             commit_description: Further lines of the commit.
             permission: Which written permission there is to pass data on whose terms forbid it, in a line that the
                 card keeps.
+            pictures: Whether the pictures go along; without, stimuli keep ids, captions, categories and the hashes of
+                their pixels, and the table that arrives has another fingerprint.
 
         Returns:
             Address of the commit.
@@ -128,10 +131,18 @@ class TrialTable:
         Raises:
             FmriModelsError: The data's terms forbid it, or the Hub does not take it.
         """
-        options = {"private": private, "token": token, "revision": revision, "create_pr": create_pr}
-        message = commit_message or "Upload trial table"
         return hub.upload_table(
-            self.path, self.metadata, repo_id, message, permission, commit_description=commit_description, **options
+            self.path,
+            self.metadata,
+            repo_id,
+            commit_message or "Upload trial table",
+            permission,
+            private,
+            pictures,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_description=commit_description,
         )
 
     @property

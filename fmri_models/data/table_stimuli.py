@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,11 @@ class Stimuli:
 
     def __contains__(self, stimulus_id: object) -> bool:
         return stimulus_id in self._position_of
+
+    @cached_property
+    def num_pictures(self) -> int:
+        """How many of them have a picture."""
+        return sum(parquet.num_pictures(path, _STIMULI, schema.MAX_STIMULI) for path in self._files)
 
     def images(self, ids: Sequence[str] | np.ndarray | None = None) -> np.ndarray:
         """Pictures, uint8 (N, H, W, C); C is 1 where all pictures of the table are grey, else 3.

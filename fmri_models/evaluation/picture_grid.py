@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..data.picture_tiles import INK, PAGE, SMOOTH_FROM, TILE, fitted_tile
 from ..names import one_line
 from .picture_files import to_pil
 from .rows import get_row
 from .scores import Scores
 
-TILE = 112
-# Pixels of the shorter side from which a picture is smoothed where it is enlarged.
-SMOOTH_FROM = 48
-_GAP, _MARGIN, _LABEL_SIZE, _PAGE, _INK = 4, 12, 15, (255, 255, 255), (40, 44, 52)
+__all__ = ["SMOOTH_FROM", "TILE", "GridRow", "draw_grid", "encode_png", "grid_items", "labelled_grid", "png_address"]
+
+_GAP, _MARGIN, _LABEL_SIZE = 4, 12, 15
 # Height of a line of text, and the width that sentences get below a grid of few columns.
 _LINE, _LEAST_TEXT = 20, 480
 # Above this a grid is stored with a palette of 256 colors, which is hard to tell apart and a third of the size.
@@ -74,22 +74,22 @@ def labelled_grid(rows: Sequence[GridRow], lines: Sequence[str] = ()) -> Image.I
     said = [line for sentence in lines for line in _broken(sentence, max(width, _LEAST_TEXT) - 2 * _MARGIN, font)]
     heights = [TILE + _GAP + (_LINE if row.texts else 0) for row in rows]
     height = 2 * _MARGIN + sum(heights) - _GAP + (_MARGIN + len(said) * _LINE if said else 0)
-    canvas = Image.new("RGB", (max(width, _LEAST_TEXT) if said else width, height), _PAGE)
+    canvas = Image.new("RGB", (max(width, _LEAST_TEXT) if said else width, height), PAGE)
     pen = ImageDraw.Draw(canvas)
     top = _MARGIN
     for row, row_height in zip(rows, heights, strict=True):
         place = (label_width - _MARGIN, top + TILE // 2)
-        pen.text(place, row.label, fill=_INK, font=font, anchor="rm", align="right")
+        pen.text(place, row.label, fill=INK, font=font, anchor="rm", align="right")
         for column, picture in enumerate(row.pictures):
             left = label_width + column * (TILE + _GAP)
             if picture is not None:
-                canvas.paste(_tile(picture), (left, top))
+                canvas.paste(fitted_tile(picture), (left, top))
             if row.texts:
                 below = (left + TILE // 2, top + TILE + _LINE // 2)
-                pen.text(below, row.texts[column], fill=_INK, font=font, anchor="mm")
+                pen.text(below, row.texts[column], fill=INK, font=font, anchor="mm")
         top += row_height
     for number, line in enumerate(said):
-        pen.text((_MARGIN, top + _MARGIN - _GAP + number * _LINE), line, fill=_INK, font=font)
+        pen.text((_MARGIN, top + _MARGIN - _GAP + number * _LINE), line, fill=INK, font=font)
     return canvas
 
 
@@ -124,18 +124,6 @@ def _broken(sentence: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.
         else:
             lines.append(word)
     return lines
-
-
-def _tile(picture: Image.Image) -> Image.Image:
-    """A picture in a square tile; few pixels are shown as squares, many are smoothed."""
-    image = picture.convert("RGB")
-    scale = TILE / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    smooth = min(image.size) >= SMOOTH_FROM
-    tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
-    resized = image.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
-    tile.paste(resized, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
-    return tile
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from ..conversion_record import ConversionRecord
 from ..data.card import data_card, permission_on_card
-from ..data.hub import check_may_be_passed_on, table_files, write_table_card
+from ..data.hub import check_table, table_files, write_table_card
 from ..data.schema import TABLE_FILE
 from ..data.table import TrialTable
+from ..data.without_pictures import without_pictures
 from ..data_terms import DataTerms
 from ..errors import FmriModelsError
 from ..generation.generator_adapter import ADAPTER_FOLDER
@@ -106,6 +107,8 @@ def publication(
     unevaluated: bool = False,
     pictures: bool = False,
     write: bool = True,
+    private: bool = False,
+    leave_pictures_out: bool = False,
 ) -> Publication:
     """What would go up of a folder, checked; its card is written.
 
@@ -123,7 +126,12 @@ def publication(
     format = _format_of(folder)
     if format == "trial table":
         check_folder(folder)
-        return _of_table(folder, statements, write)
+        return _of_table(folder, statements, write, private, leave_pictures_out)
+    if leave_pictures_out:
+        raise FmriModelsError(
+            f"{one_line(folder)} holds a {format}, and --without-pictures is for trial tables; of a pipeline, the pages "
+            "that show stimuli go up only where their terms allow it."
+        )
     if format == "pipeline":
         found = _of_pipeline(folder, statements, unevaluated, pictures, write)
     elif format == "subject":
@@ -163,20 +171,25 @@ def _index(folder: Path) -> dict[str, Any]:
     return read_object(folder / INDEX_FILE, "index", "save the pipeline again")
 
 
-def _of_table(folder: Path, statements: OwnerStatements, write: bool) -> Publication:
+def _of_table(
+    folder: Path, statements: OwnerStatements, write: bool, private: bool, leave_pictures_out: bool
+) -> Publication:
     table = TrialTable.open(folder)
-    card = {}
+    metadata, pictures = table.metadata, not leave_pictures_out
+    added: dict[str, bytes] = {}
     if write:
-        write_table_card(folder, table.metadata, statements.permission)
+        write_table_card(folder, metadata, statements.permission, private, pictures)
     else:
         known = permission_on_card(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else None
-        check_may_be_passed_on(table.metadata, statements.permission or known)
+        check_table(folder, metadata, statements.permission or known, private, pictures)
         if statements.permission or not (folder / CARD_FILE).is_file():
-            card = {CARD_FILE: data_card(table.metadata, statements.permission or known).encode()}
-    files = table_files(folder, table.metadata)
+            added = {CARD_FILE: data_card(metadata, statements.permission or known).encode()}
+    if leave_pictures_out:
+        added = {**added, **without_pictures(folder, metadata, statements.permission)}
+    files = table_files(folder, metadata)
     if not write:
-        check_upload(folder, files, card)
-    return Publication(folder, "trial table", files, card, _notes_on_table(statements))
+        check_upload(folder, files, added)
+    return Publication(folder, "trial table", files, added, _notes_on_table(statements))
 
 
 def _of_pipeline(

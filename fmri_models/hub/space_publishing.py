@@ -190,6 +190,7 @@ def space_publication(
     statements: OwnerStatements | None = None,
     unevaluated: bool = False,
     write: bool = True,
+    private: bool = False,
 ) -> SpacePublication:
     """What would go up of a Space, checked as everything is that goes to the Hub.
 
@@ -202,6 +203,8 @@ def space_publication(
         unevaluated: Whether a pipeline may go up that nobody has measured.
         write: Whether cards are written into these folders; they are left as they are where one only wants to know what
             would go up.
+        private: Whether the Space is a private one, which may show tables of which nobody knows whether they may be
+            passed on.
 
     Raises:
         FmriModelsError: One of the two is missing or is something else, they have no subject in common, the terms of
@@ -226,6 +229,7 @@ def space_publication(
         "statements": statements or OwnerStatements(),
         "unevaluated": unevaluated,
         "write": write,
+        "private": private,
     }
     shown = [_shown(MODEL_VARIABLE, model, "model", **options), _shown(DATA_VARIABLE, data, "dataset", **options)]
     of_model, of_data = (each.publication for each in shown)

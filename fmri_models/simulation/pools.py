@@ -1,6 +1,6 @@
 """Which pictures are for training, validation and test, and which of them a subject sees."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -119,6 +119,7 @@ class ScenePool:
     label = "scenes"
     license = "apache-2.0"
     notes: Sequence[str] = ()
+    origin: Sequence[Mapping[str, str]] = ()
 
     def __init__(self, counts: Counts, num_subjects: int, seed: int) -> None:
         train, validation, test = counts.settled(None)
@@ -158,6 +159,7 @@ class PicturePool:
         self.label = source.path.stem
         self._source = source
         self.notes: Sequence[str] = source.notes()
+        self.origin: Sequence[Mapping[str, str]] = source.origin
         names = _different_pictures(source)
         order = stream(seed, Stream.PICTURES).permutation(len(names))
         drawn = iter([names[index] for index in order])

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..data.schema import SIMULATED_TRUTH, SPLITS, TEST, TRAIN, UNLABELLED, UNLABELLED_RUNS, VALIDATION
 from ..data.stimuli import pixels_of, read_stimuli
+from ..data.table_terms import PICTURES_OF
 from ..data.writer import TrialTableWriter
 from ..errors import FmriModelsError
 from ..names import one_line
@@ -132,6 +133,8 @@ def simulate(
             further.write(writer, simulator.name, experiment)
             shares[simulator.name] = experiment.budget.noise_shares()
         writer.extra["simulation"] = {**_about(config, shares), **further.about()}
+        if pool.origin:
+            writer.extra[PICTURES_OF] = pool.origin
     for sentence in writer.notes:
         report(sentence)
     return Path(out)

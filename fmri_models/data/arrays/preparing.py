@@ -19,6 +19,7 @@ from ..picture_files import is_picture_name
 from ..pictures import content_sha256
 from ..splits import check_fraction
 from ..stimuli import StimulusSource, pixels_of, read_stimuli
+from ..table_terms import PICTURES_OF
 from ..writer import TrialTableWriter
 from .betas import SubjectBetas, choose_voxels, match_subjects
 from .events import Events, read_events, without_spelling
@@ -109,6 +110,8 @@ def prepare_arrays(
         writer.extra["split"] = {"drawn": known.split is None, "seed": seed}
         if size is not None and source is not None:
             writer.extra["pictures"] = {"central_square_resized_to": source.size}
+        if source is not None and source.origin:
+            writer.extra[PICTURES_OF] = source.origin
     for sentence in [*writer.findings, *writer.notes]:
         report(sentence)
 

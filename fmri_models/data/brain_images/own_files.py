@@ -16,7 +16,8 @@ from ...names import check_line, is_name, listed, one_line
 from ...plain_values import ShortRepr
 from ...reading import read_text
 from ..published.dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording
-from ..stimuli import StimulusSource, read_stimuli
+from ..stimuli import StimulusSource, origin_of_pictures, read_stimuli
+from ..table_terms import PICTURES_OF
 from .bids import BidsFile, events_of, files_of, one_choice, ordered_numbers, sidecar
 from .events import Events, read_events
 from .masks import Mask, read_mask, region_labels
@@ -138,6 +139,7 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
             else f"Betas are means of volumes from {model.lag:g} s after the onset on."
         )
     conditions = {run.column for run in runs} == {"trial_type"} and min(_run_counts(runs).values()) > 1
+    origin = [] if options.stimuli is None else origin_of_pictures(options.stimuli)
     return PublishedDataset(
         name="own",
         description=f"{len(made)} subjects' own images ({form}), what was shown by the events' column {column}. {how}",
@@ -149,7 +151,7 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
         stimuli=partial(_stimuli, runs, ids, options),
         test_sets=_test_sets(options.test_stimuli, ids),
         split_by="run" if conditions and options.test_stimuli is None else "stimulus",
-        extra={"events_column": column},
+        extra={"events_column": column, **({PICTURES_OF: origin} if origin else {})},
     )
 
 
