@@ -13,7 +13,7 @@ from .console import SeedOption
 if TYPE_CHECKING:
     from ..data.table import TrialTable
 
-_MOST_REGIONS = 15
+_MOST_REGIONS, _MOST_TIMES = 15, 6
 _MOST_LABEL, _BAR = 32, 40
 _WORDS = {
     "allowed": "may be passed on",
@@ -110,9 +110,9 @@ def split_line(name: str, about: Mapping[str, Any]) -> str:
     return f"split {name}{by}: {counted(about['folds'], 'fold')}, {counts}{of_first}.{repeats}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Such as `1 fold`, `10 folds`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Such as `1 fold`, `10 folds`; `several` is the plural where that isn't the noun with an s."""
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -167,7 +167,8 @@ def _pictures(args: argparse.Namespace, table: "TrialTable") -> dict[str, Any]:
 
 def _table_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     stimuli, pictures = facts["stimuli"], facts["pictures"]
-    of_pictures = "" if pictures == stimuli else ", none with a picture" if not pictures else f", {pictures} with a picture"
+    with_picture = f", {pictures or 'none'} with a picture"
+    of_pictures = "" if pictures == stimuli else with_picture
     kind = "simulated" if facts["simulated"] else "measured"
     yield f"{one_line(facts['name'])} ({kind}), {stimuli} stimuli{of_pictures}"
     yield f"fingerprint {facts['fingerprint']}"
@@ -193,8 +194,10 @@ def _terms_in_words(terms: Mapping[str, Any] | None) -> str:
 def _prepared_in_words(prepared: Mapping[str, Any]) -> str:
     package = f"fmri_models {one_line(prepared['package_version'] or 'of unknown version', 40)}"
     if prepared["script"] is None:
-        return f"written by {one_line(prepared['by'] or 'an unknown program', 200)}, {package}; its source files are not recorded"
-    by = f"prepared by {one_line(prepared['script'], 200)}, version {one_line(prepared['script_version'], 20)}, {package}"
+        by = one_line(prepared["by"] or "an unknown program", 200)
+        return f"written by {by}, {package}; its source files are not recorded"
+    script = f"{one_line(prepared['script'], 200)}, version {one_line(prepared['script_version'], 20)}"
+    by = f"prepared by {script}, {package}"
     if prepared["source_files"] is None:
         return f"{by}; its source files are not recorded"
     size = size_text(prepared["source_bytes"])
@@ -232,12 +235,17 @@ def _shown_in_words(times: Sequence[int] | None) -> str:
 
 
 def _runs_in_words(about: Mapping[str, Any]) -> str:
-    by_times = about["stimuli_by_times_shown"]
-    shown = ", ".join(f"{count:,} {times}x" for times, count in list(by_times.items())[:8])
-    more = ", ..." if len(by_times) > 8 else ""
+    by_times = list(about["stimuli_by_times_shown"].items())
+    shown = [f"{counted(count, 'stimulus', 'stimuli')} {_times(int(times))}" for times, count in by_times[:_MOST_TIMES]]
+    if rest := sum(count for _, count in by_times[_MOST_TIMES:]):
+        shown.append(f"{rest:,} more often")
     imagined = f"; {counted(about['imagery_trials'], 'trial')} of imagery" if about["imagery_trials"] else ""
-    stimuli = f"; stimuli shown: {shown}{more}" if shown else ""
-    return f"{counted(about['runs'], 'run')} in {counted(about['sessions'], 'session')}{stimuli}{imagined}"
+    runs = f"{counted(about['runs'], 'run')} in {counted(about['sessions'], 'session')}"
+    return f"{runs}{'; ' if shown else ''}{', '.join(shown)}{imagined}"
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _region_lines(about: Mapping[str, Any]) -> Iterator[str]:

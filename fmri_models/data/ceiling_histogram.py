@@ -15,10 +15,10 @@ from .table_voxels import Voxels
 BINS = 10
 _FINE_BINS = 40
 _MOST_PANELS = 12
-_PANEL_WIDTH, _PANEL_HEIGHT, _COLUMNS, _MARGIN, _HEAD = 380, 250, 2, 16, 34
-_LEFT, _TOP, _RIGHT, _BOTTOM = 50, 46, 14, 40
+_PANEL_WIDTH, _PANEL_HEIGHT, _COLUMNS, _MARGIN, _HEAD = 400, 270, 2, 16, 36
+_LEFT, _TOP, _RIGHT, _BOTTOM = 52, 58, 20, 46
 _BAR, _MEAN, _GRID = (76, 114, 176), (196, 78, 82), (226, 229, 234)
-_SMALL, _MIDDLE, _LARGE = 11, 13, 15
+_SMALL, _MIDDLE, _LARGE = 12, 14, 16
 
 
 def ceiling_facts(voxels: Voxels) -> dict[str, Any] | None:
@@ -88,11 +88,13 @@ def _draw_panel(pen: ImageDraw.ImageDraw, left: int, top: int, subject: str, vox
     counts = np.histogram(values[np.isfinite(values)], _FINE_BINS, (0, 1))[0]
     width, height = _PANEL_WIDTH - _LEFT - _RIGHT, _PANEL_HEIGHT - _TOP - _BOTTOM
     x, y = left + _LEFT, top + _TOP
-    of = f"mean of {voxels.repetitions} trials" if voxels.repetitions > 1 else "one trial"
+    of = f"the mean of {voxels.repetitions} trials" if voxels.repetitions > 1 else "one trial"
     unknown = f", {facts['unknown']:,} unknown" if facts["unknown"] else ""
-    pen.text((x, top), one_line(subject, 40), fill=INK, font=middle)
-    about = f"{facts['voxels']:,} voxels{unknown}; of the {of}; {voxels.source or 'source not stated'}"
-    pen.text((x, top + 18), about, fill=FAINT, font=small)
+    pen.text((x, top), one_line(subject, 30), fill=INK, font=middle)
+    pen.text((x + width, top), f"mean {facts['mean']:.3f}", fill=_MEAN, font=middle, anchor="ra")
+    about = f"{facts['voxels']:,} voxels{unknown}", f"of {of}, from {voxels.source or 'an unknown source'}"
+    for number, text in enumerate(about):
+        pen.text((x, top + 19 + 15 * number), text, fill=FAINT, font=small)
     most = _round_up(int(counts.max()))
     for share in (0.0, 0.5, 1.0):
         line = y + height - round(share * height)
@@ -105,15 +107,12 @@ def _draw_panel(pen: ImageDraw.ImageDraw, left: int, top: int, subject: str, vox
             bar = max(1, round(count / most * height))
             pen.rectangle((first, y + height - bar, last - 2, y + height - 1), fill=_BAR)
     mean = x + round(facts["mean"] * width)
-    pen.line((mean, y - 2, mean, y + height), fill=_MEAN, width=2)
-    is_left = facts["mean"] > 0.6
-    place = (mean - 5 if is_left else mean + 5, y - 2)
-    pen.text(place, f"mean {facts['mean']:.3f}", fill=_MEAN, font=small, anchor="ra" if is_left else "la")
+    pen.line((mean, y, mean, y + height), fill=_MEAN, width=2)
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
         at = x + round(tick * width)
         pen.line((at, y + height, at, y + height + 3), fill=FAINT)
         pen.text((at, y + height + 6), f"{tick:g}", fill=FAINT, font=small, anchor="ma")
-    pen.text((x + width // 2, y + height + 20), "share of variance", fill=FAINT, font=small, anchor="ma")
+    pen.text((x + width // 2, y + height + 22), "share of variance that can be explained", fill=FAINT, font=small, anchor="ma")
 
 
 def _round_up(count: int) -> int:

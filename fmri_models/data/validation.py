@@ -18,9 +18,11 @@ from .metadata import read_metadata
 from .near_copies import PictureSketches
 from .parquet import column_findings, file_sha256, fmri_chunks, is_finite, naming, read_parquet
 from .pictures import content_sha256, decode_picture
+from .run_checks import RunChecks
 from .split_files import check_disjoint, check_split_rows, parts_by_fold
 from .table import TrialTable
 from .training_checks import Shown, TrainingChecks
+from .voxel_checks import voxel_findings, voxel_notes
 
 _MOST_NEAR_COPIES = 20
 
@@ -30,7 +32,7 @@ def validate_table(
     progress: Callable[[str], object] = lambda step: None,
     note: Callable[[str], object] = lambda sentence: None,
 ) -> list[str]:
-    """Checks schema, columns, types, row counts, hashes, widths, trials, stimuli, pictures and splits.
+    """Checks schema, columns, types, row counts, hashes, widths, voxels, trials, runs, stimuli, pictures and splits.
 
     Args:
         path: The table's folder, or its repository on the Hub.
@@ -55,8 +57,10 @@ def validate_table(
     if findings:
         # Trials and splits are compared with stimuli that can be read.
         return findings
+    if strange := sorted(metadata.get("grids", {}).keys() - set(table.subjects)):
+        findings.append(f"{schema.TABLE_FILE} has grids of {listed(strange)}, which the table doesn't have as subjects.")
     for subject in table.subjects:
-        findings += _voxel_findings(table, subject)
+        findings += _voxel_findings(table, subject, note)
         findings += _trial_findings(table, subject, checks, progress)
     counts = {name: parts.get(schema.UNLABELLED, 0) for name, parts in metadata["trials"].items()}
     if any(counts.values()):
@@ -120,10 +124,16 @@ def _stimulus_findings(table: TrialTable, checks: TrainingChecks, progress: Call
         yield str(error)
 
 
-def _voxel_findings(table: TrialTable, subject: str) -> Iterator[str]:
+def _voxel_findings(table: TrialTable, subject: str, note: Callable[[str], object]) -> Iterator[str]:
     name = f"{schema.VOXELS_FOLDER}/{subject}.parquet"
     wrong = list(_schema_findings(table.path, name, schema.voxels_schema()))
-    yield from wrong or _sentences(partial(table.voxels, subject))
+    if wrong := wrong or list(_sentences(partial(table.voxels, subject))):
+        yield from wrong
+    else:
+        voxels = table.voxels(subject)
+        yield from voxel_findings(table.path / name, subject, voxels)
+        for sentence in voxel_notes(subject, voxels):
+            note(sentence)
     if (table.path / schema.NOISE_FREE_FOLDER / f"{subject}.parquet").exists():
         yield from _sentences(partial(_check_noise_free, table, subject))
 
@@ -143,6 +153,7 @@ def _trial_findings(
     width = table.num_voxels(subject)
     expected = schema.trials_schemas(width)
     bad_files = False
+    runs = RunChecks()
     for path in table.trial_files(subject):
         name = path.relative_to(table.path).as_posix()
         progress(name)
@@ -151,9 +162,10 @@ def _trial_findings(
             yield from wrong
             continue
         take = partial(checks.add_trials, subject, path.name.split("-")[0])
-        yield from _sentences(partial(_check_values, path, name, width, expected, take))
+        yield from _sentences(partial(_check_values, path, name, width, expected, take, runs))
     if bad_files:
         return
+    yield from runs.findings(subject)
     if wrong := list(_sentences(partial(table.all_trials, subject))):
         yield from wrong
         return
@@ -179,16 +191,25 @@ def _shown(table: TrialTable) -> dict[str, dict[str, Shown]]:
 
 
 def _check_values(
-    path: Path, name: str, width: int, expected: list[pa.Schema], take: Callable[[np.ndarray], object]
+    path: Path,
+    name: str,
+    width: int,
+    expected: list[pa.Schema],
+    take: Callable[[np.ndarray], object],
+    runs: RunChecks,
 ) -> None:
     bad, position, first = 0, 0, None
+    which = read_parquet(path, *expected, columns=["session", "run"], most_rows=schema.MAX_TRIALS)
+    sessions, numbers_of_runs = (which[column].to_numpy() for column in ("session", "run"))
     for chunk in fmri_chunks(path, width, *expected, most_rows=schema.MAX_TRIALS, finite=False):
         finite = is_finite(chunk)
         if first is None and not finite.all():
             first = position + int(np.argmin(finite))
         take(chunk)
+        end = position + len(chunk)
+        runs.add(sessions[position:end], numbers_of_runs[position:end], chunk)
         bad += int((~finite).sum())
-        position += len(chunk)
+        position = end
     if first is not None:
         numbers = read_parquet(path, *expected, columns=["trial"], most_rows=schema.MAX_TRIALS)["trial"]
         raise FmriModelsError(
@@ -205,7 +226,10 @@ def _split_findings(table: TrialTable) -> Iterator[str]:
         if file.stem not in names and not is_partial(file.name):
             yield f"{one_line(file.name)} is no split: its name can't be that of one; rename it."
     for name in names:
-        yield from _sentences(partial(_check_split, table, name, hashes))
+        wrong = list(_sentences(partial(_check_split, table, name, hashes)))
+        yield from wrong
+        if name == schema.DEFAULT_SPLIT and not wrong:
+            yield from _default_split_findings(table)
 
 
 def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) -> None:
@@ -213,6 +237,22 @@ def _check_split(table: TrialTable, name: str, hashes: dict[str, str | None]) ->
     check_split_rows(name, rows, table.shown())
     if not table.repeats_stimuli(name):
         check_disjoint(rows, hashes, name)
+
+
+def _default_split_findings(table: TrialTable) -> Iterator[str]:
+    """Whether the default split is that of the files, of which `table.json` counts the trials."""
+    rows = table.split_rows()
+    columns = (rows[name].to_pylist() for name in ("subject", "trial", "split"))
+    parts = {(subject, trial): part for subject, trial, part in zip(*columns, strict=True)}
+    for subject, of_files in _shown(table).items():
+        for part in schema.SPLITS:
+            found = [parts.get((subject, trial)) for trial in of_files[part].trials]
+            if other := sorted({each or "no part" for each in found} - {part}):
+                count = sum(each != part for each in found)
+                yield (
+                    f"The split {schema.DEFAULT_SPLIT!r} has {count} of {len(found)} trials of {subject} in "
+                    f"{listed(other)} that the files, and {schema.TABLE_FILE}, have in {part}; prepare the table again."
+                )
 
 
 def _same_pictures(table: TrialTable) -> Iterator[str]:
