@@ -10,9 +10,13 @@ Three published forms are read; which one lies in the folder is found out:
 Test sets: `shared1000`, the thousand pictures that all subjects saw (40 sessions); `shared982`, those of them that were
 shown in the first 37 sessions, of which later ones are left out then.
 
-Layout read in: ozcelikfu/brain-diffuser 1c07200 (`data/prepare_nsddata.py`), yu-takagi/StableDiffusionReconstruction
-f471823 (`codes/utils/nsd_access/nsda.py`, `make_subjmri.py`), MedARC-AI/MindEyeV2 0541a41 (`src/Train.py`) and
-MedARC-AI/fMRI-reconstruction-NSD (`src/utils.py`).
+Captions are COCO's, in any form: its annotations beside the table of NSD's pictures, where the release and MindBridge
+have them or in the folder itself, or MindEye's `COCO_73k_annots_curated.npy`.
+
+Layout read in: ozcelikfu/brain-diffuser 1c07200 (`data/prepare_nsddata.py`, the captions' array, too),
+yu-takagi/StableDiffusionReconstruction f471823 (`codes/utils/nsd_access/nsda.py`, `make_subjmri.py`),
+MedARC-AI/MindEyeV2 0541a41 (`src/Train.py`), MedARC-AI/fMRI-reconstruction-NSD (`src/utils.py`) and
+littlepure2333/MindBridge 17bb4ab (`README.md`, `src/nsd_access.py`).
 """
 
 import csv
@@ -26,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from fmri_models import progress
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.published import (
     KnownVoxels,
@@ -57,6 +62,7 @@ _FIELDS_OF_BEHAVIOUR = 17
 # Two empty blocks.
 _END_OF_TAR = 1024
 _REGIONS = ("V1", "V2", "V3", "V4", "higher_vis")
+CURATED = "COCO_73k_annots_curated.npy"
 
 PAPER = {
     "title": "A massive 7T fMRI dataset to bridge cognitive neuroscience and artificial intelligence",
@@ -107,6 +113,12 @@ def read(
         raise FmriModelsError(f"{sessions} sessions were asked for; expected 1 to {max(SESSIONS)}, or 0 for all.")
     most = min(sessions or max(SESSIONS), FIRST_SESSIONS if test_set == SHARED_982 else max(SESSIONS))
     wanted = [name for name in _names() if subjects is None or name in subjects]
+    if not (source / CURATED).is_file() and _coco(source) is None:
+        progress.say(
+            "The pictures will have no captions, from which MindBridge learns and no other method. For them, put "
+            f"{CURATED}, or nsd_stim_info_merged.csv and COCO's annotations/captions_*.json, into {one_line(source)} "
+            "first."
+        )
     return _FORMS[found](source, wanted, most, ["prf-visualrois", "streams"] if atlases is None else atlases, test_set)
 
 
@@ -353,7 +365,7 @@ def _runs(source: Path, name: str) -> dict[int, list[int]]:
 
 
 def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
-    captions = _captions(source, {_index(stimulus) for stimulus in ids})
+    captions = _captions(source, ids)
     with h5py_file(path) as file:
         pictures = file.get("imgBrick")
         if pictures is None or pictures.ndim != 4 or pictures.shape[0] != PICTURES or pictures.shape[3] != 3:
@@ -363,30 +375,9 @@ def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iter
             yield {
                 "stimulus_id": stimulus,
                 "image": np.asarray(pictures[index]),
-                "captions": captions.get(index, []),
+                "captions": captions.get(stimulus, []),
                 "category": None,
             }
-
-
-def _captions(source: Path, wanted: Collection[int]) -> dict[int, list[str]]:
-    """Picture ▶ its captions in COCO, where the tables and COCO's annotations are there."""
-    table = source / "nsddata" / "experiments" / "nsd" / "nsd_stim_info_merged.csv"
-    folder = source / "nsddata_stimuli" / "stimuli" / "nsd" / "annotations"
-    if not table.is_file() or not folder.is_dir():
-        return {}
-    of_coco: dict[str, dict[int, int]] = {}
-    with table.open(newline="", encoding="utf-8") as file:
-        for place, row in enumerate(csv.DictReader(file)):
-            if place in wanted:
-                of_coco.setdefault(row["cocoSplit"], {})[int(row["cocoId"])] = place
-    captions: dict[int, list[str]] = {}
-    for split, pictures in of_coco.items():
-        path = folder / f"captions_{split}.json"
-        if path.is_file():
-            for annotation in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
-                if (place := pictures.get(annotation["image_id"])) is not None:
-                    captions.setdefault(place, []).append(" ".join(annotation["caption"].split()))
-    return captions
 
 
 # ---------------------------------------------------------------------------------------------------------- MindEye2
@@ -409,7 +400,7 @@ def _mindeye2(
     return _dataset(
         "as MindEye2 has standardised them (224 pixels)",
         subjects,
-        stimuli=lambda ids: _pictures_of_mindeye2(pictures, ids),
+        stimuli=lambda ids: _pictures_of_mindeye2(source, pictures, ids),
         test_sets=sets,
     )
 
@@ -492,7 +483,8 @@ def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | Non
     return labels.tolist()
 
 
-def _pictures_of_mindeye2(path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+def _pictures_of_mindeye2(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    captions = _captions(source, ids)
     with h5py_file(path) as file:
         pictures = file.get("images")
         if pictures is None or pictures.ndim != 4 or pictures.shape[:2] != (PICTURES, 3):
@@ -500,7 +492,12 @@ def _pictures_of_mindeye2(path: Path, ids: Collection[str]) -> Iterator[dict[str
         for stimulus in sorted(ids):
             values = np.asarray(pictures[_index(stimulus)], dtype=np.float32)
             levels = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-            yield {"stimulus_id": stimulus, "image": levels, "captions": [], "category": None}
+            yield {
+                "stimulus_id": stimulus,
+                "image": levels,
+                "captions": captions.get(stimulus, []),
+                "category": None,
+            }
 
 
 # ----------------------------------------------------------------------------------------------------------- MindEye
@@ -510,7 +507,7 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 def _mindeye(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[str], test_set: str) -> PublishedDataset:
     if test_set == SHARED_1000:
-        raise FmriModelsError("MindEye's files have the 982 pictures of 37 sessions; take --option test_set=.")
+        raise FmriModelsError("MindEye's files have the 982 pictures of 37 sessions; take --option test_set=shared982.")
     folder = source / "webdataset_avg_split" if (source / "webdataset_avg_split").is_dir() else source
     subjects, tars = [], []
     for name in wanted:
@@ -529,8 +526,15 @@ def _mindeye(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[s
     return _dataset(
         "as MindEye has standardised them, each repetition a trial",
         subjects,
-        stimuli=lambda ids: _pictures_of_tars(tars, ids),
+        stimuli=lambda ids: _pictures_of_tars(source, tars, ids),
+        # Which samples are tested, the tars say; the custom has its name all the same.
+        test_sets={SHARED_982: _shown(subjects, "test")},
     )
+
+
+def _shown(subjects: Sequence[PublishedSubject], part: str) -> list[str]:
+    recordings = [each for subject in subjects for each in subject.recordings if each.part == part]
+    return sorted({stimulus for each in recordings for stimulus in each.stimulus_ids})
 
 
 def _tars(folder: Path, part: str, name: str) -> list[Path]:
@@ -584,7 +588,8 @@ def _width(path: Path) -> int:
     raise FmriModelsError(f"{one_line(path)} has no samples; get the file again.")
 
 
-def _pictures_of_tars(paths: Sequence[Path], ids: Collection[str]) -> Iterator[dict[str, Any]]:
+def _pictures_of_tars(source: Path, paths: Sequence[Path], ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    captions = _captions(source, ids)
     left = set(ids)
     for path in paths:
         for members in _samples(path):
@@ -595,7 +600,73 @@ def _pictures_of_tars(paths: Sequence[Path], ids: Collection[str]) -> Iterator[d
             ending = next((each for each in ("jpg", "png") if each in members), None)
             if ending is None:
                 raise FmriModelsError(f"{one_line(path)} has a sample without a picture; get the file again.")
-            yield {"stimulus_id": stimulus, "image": _bytes(path, members, ending), "captions": [], "category": None}
+            yield {
+                "stimulus_id": stimulus,
+                "image": _bytes(path, members, ending),
+                "captions": captions.get(stimulus, []),
+                "category": None,
+            }
+
+
+# ---------------------------------------------------------------------------------------------------------- captions
+
+
+def _coco(source: Path) -> tuple[Path, Path] | None:
+    """The table that says which picture of COCO each one is, and the folder of COCO's annotations, where both are."""
+    tables = (source / "nsddata" / "experiments" / "nsd", source)
+    folders = (source / "nsddata_stimuli" / "stimuli" / "nsd" / "annotations", source / "annotations", source)
+    table = next((path for each in tables if (path := each / "nsd_stim_info_merged.csv").is_file()), None)
+    folder = next((each for each in folders if any(each.glob("captions_*.json"))), None)
+    return None if table is None or folder is None else (table, folder)
+
+
+def _captions(source: Path, ids: Collection[str]) -> dict[str, list[str]]:
+    """Picture ▶ its captions; empty where no files have them."""
+    wanted = {_index(stimulus) for stimulus in ids}
+    coco = _coco(source)
+    if coco is not None:
+        found = _captions_of_coco(*coco, wanted)
+    elif (source / CURATED).is_file():
+        found = _curated_captions(source / CURATED, wanted)
+    else:
+        found = {}
+    return {stimulus_id(index): captions for index, captions in found.items()}
+
+
+def _captions_of_coco(table: Path, folder: Path, wanted: Collection[int]) -> dict[int, list[str]]:
+    of_coco: dict[str, dict[int, int]] = {}
+    with table.open(newline="", encoding="utf-8") as file:
+        for place, row in enumerate(csv.DictReader(file)):
+            if place in wanted:
+                of_coco.setdefault(row["cocoSplit"], {})[int(row["cocoId"])] = place
+    captions: dict[int, list[str]] = {}
+    for split, pictures in of_coco.items():
+        path = folder / f"captions_{split}.json"
+        if path.is_file():
+            for annotation in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
+                if (place := pictures.get(annotation["image_id"])) is not None:
+                    captions.setdefault(place, []).append(_one_line_of_text(annotation["caption"]))
+    return captions
+
+
+def _curated_captions(path: Path, wanted: Collection[int]) -> dict[int, list[str]]:
+    """Of MindEye's array, a row a picture, with empty texts where one has fewer captions than others."""
+    try:
+        texts = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FmriModelsError(
+            f"{one_line(path)} can't be read as an array of texts ({one_line(error, 80)}); get the file again."
+        ) from error
+    if texts.ndim != 2 or len(texts) != PICTURES or texts.dtype.kind != "U":
+        raise FmriModelsError(
+            f"{one_line(path)} has the shape {texts.shape} of {texts.dtype}; expected texts of ({PICTURES}, captions)."
+        )
+    captions = {index: [_one_line_of_text(text) for text in texts[index].tolist()] for index in sorted(wanted)}
+    return {index: [text for text in own if text] for index, own in captions.items()}
+
+
+def _one_line_of_text(text: str) -> str:
+    return " ".join(text.split())
 
 
 # -------------------------------------------------------------------------------------------------------------- tars

@@ -173,9 +173,9 @@ def is_first_process() -> bool:
 
 
 def say(sentence: str) -> None:
-    """Says what is done now, where bars are shown."""
+    """Says what is done now, where bars are shown; a whole sentence stands as it is."""
     if are_shown():
-        write(f"{sentence} …")
+        write(sentence if sentence.endswith(".") else f"{sentence} …")
 
 
 def write(line: str) -> None:

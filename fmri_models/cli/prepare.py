@@ -3,10 +3,11 @@
 import argparse
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
@@ -103,7 +104,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print("\nnext:")
     for command in commands:
         _say(f"  {command}")
-    return {"table": args.out, "fingerprint": table.fingerprint, "findings": table.findings, "next": commands}
+    recipes = _recipes_for(args.dataset)
+    if recipes and not problems:
+        _say(f"recipes for these data, in the place of {recipe}: {', '.join(recipes)}")
+    return {
+        "table": args.out,
+        "fingerprint": table.fingerprint,
+        "findings": table.findings,
+        "next": commands,
+        "recipes": recipes,
+    }
+
+
+def _recipes_for(dataset: str) -> list[str]:
+    """The recipes that say that they are for a data set of this name."""
+    from ..training.recipe_files import list_recipes
+
+    named = re.compile(rf"\b{re.escape(dataset)}\b", re.IGNORECASE)
+    return [each.name for each in list_recipes() if named.search(each.data)]
 
 
 def _say(sentence: str) -> None:
@@ -249,6 +267,12 @@ def _read_option(name: str, text: str, declared: Any) -> object:
     from ..typed_values import Argument, OneOf, expectation, typed
 
     kinds = get_args(declared) or (declared,)
+    if (
+        "," in text
+        and not text.lstrip().startswith("[")
+        and any(get_origin(kind) is list for kind in (*kinds, declared))
+    ):
+        text = f"[{text}]"
     if Path in kinds:
         as_text = _read_option(name, text, OneOf(tuple(str if kind is Path else kind for kind in kinds)))
         return Path(as_text) if isinstance(as_text, str) else as_text

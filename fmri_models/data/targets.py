@@ -141,15 +141,29 @@ def _pictures(
     return {"pictures": stimuli.content_hashes(ids), "resized": resized}, embed if embeds else encode
 
 
-def _captions(table: TrialTable, generator: ImageGenerator, ids: list[str]) -> tuple[dict[str, object], _Encode]:
-    """What tells these captions from others, and how some of them are embedded, by their positions."""
+def check_captions(table: TrialTable, ids: list[str] | None = None) -> None:
+    """Refuses a table in which a picture has no caption.
+
+    Args:
+        table: The trial table.
+        ids: Stimuli; None takes all.
+
+    Raises:
+        FmriModelsError: Says how many, and names one.
+    """
+    ids = table.stimuli.ids if ids is None else ids
     every = table.stimuli.captions(ids)
     if missing := [stimulus for stimulus, captions in zip(ids, every, strict=True) if not captions]:
         raise FmriModelsError(
-            f"{len(missing)} of {len(every)} stimuli have no caption (such as {missing[0]}); add captions to the "
-            "table, or leave text_embeds out of the recipe's targets."
+            f"{len(missing)} of {len(every)} stimuli have no caption (such as {missing[0]}); prepare "
+            f"{one_line(table.path)} with captions, or leave text_embeds out of the recipe's targets."
         )
-    first = [captions[0] for captions in every]
+
+
+def _captions(table: TrialTable, generator: ImageGenerator, ids: list[str]) -> tuple[dict[str, object], _Encode]:
+    """What tells these captions from others, and how some of them are embedded, by their positions."""
+    check_captions(table, ids)
+    first = [captions[0] for captions in table.stimuli.captions(ids)]
     return {"captions": first}, lambda chosen: generator.embed_texts(first[chosen.start : chosen.stop])
 
 

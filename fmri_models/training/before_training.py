@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from ..data import schema
 from ..data.splits import untested_sentences
 from ..data.table import TrialTable
+from ..data.targets import check_captions
 from ..errors import FmriModelsError
 from .building import recipe_subjects
 from .precision import check_precision
 from .recipe import Recipe
+from .sources import source_tables
 from .stage_objectives import gradient_objective
 from .trackers import check_trackers
 
@@ -23,6 +25,17 @@ def check_machine(recipe: Recipe) -> None:
     for stage in recipe.stages:
         if stage.training is not None:
             check_precision(stage.training)
+
+
+def check_captions_are_there(recipe: Recipe, table: TrialTable) -> None:
+    """Refuses pictures without captions where captions are learned from, before pictures are embedded for hours.
+
+    Raises:
+        FmriModelsError: Names the table, the recipe's own or one of its sources.
+    """
+    if "text_embeds" in (recipe.targets or ()):
+        for each in (table, *(TrialTable.open(source.data) for source in source_tables(recipe.sources))):
+            check_captions(each)
 
 
 def subjects_without_trials(recipes: Sequence[Recipe], table: TrialTable) -> list[str]:

@@ -12,7 +12,7 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE, check_output_folder
 from ..pipeline_folder import INDEX_FILE
-from .before_training import check_machine, few_stimuli_sentence, subjects_without_trials
+from .before_training import check_captions_are_there, check_machine, few_stimuli_sentence, subjects_without_trials
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .earlier_trainings import warn_of_seen_test_pictures, warn_of_test_fmri
@@ -61,6 +61,7 @@ def train(
     out = Path(recipe.out)
     runs = list(_folds(recipe, table, out))
     _check_outputs(recipe, out, [folder for _, folder in runs], resume, overwrite, inputs)
+    check_captions_are_there(recipe, table)
     check_initial_model_is_used(recipe)
     complete = [folder for _, folder in runs if resume and is_complete(folder)]
     for fold_recipe, folder in runs:

@@ -1,6 +1,7 @@
 """`fmri-models prepare nsd` on small files in the three published layouts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -206,3 +207,70 @@ def test_from_the_release_to_a_report(folder, tmp_path):
     assert main([*command, "--rows", "shuffled_brain", "--out", str(report)]) == 0
     found = json.loads((report / "report.json").read_text())
     assert found["data"]["name"] == "nsd" and found["data"]["test_stimuli"] > 50
+
+
+# ---------------------------------------------------------------------------------------------------------- captions
+
+
+@pytest.mark.parametrize("write", [nsd.write_captions, nsd.write_curated_captions])
+def test_any_form_has_captions_where_their_files_are(tmp_path, write):
+    source = nsd.write_mindeye(tmp_path / "source")
+    write(source)
+    captions = prepared(source, tmp_path / "table").stimuli.captions(["nsd00000", "nsd00007"])
+    assert [own[0] for own in captions] == [nsd.caption(0), nsd.caption(7)]
+    assert all(text for own in captions for text in own)
+
+
+def test_mindeye2_has_captions(second, tmp_path):
+    copy = shutil.copytree(second, tmp_path / "source")
+    nsd.write_curated_captions(copy)
+    assert prepared(copy, tmp_path / "table").stimuli.captions(["nsd00011"]) == [[nsd.caption(11)]]
+
+
+def test_files_of_captions_may_lie_in_the_folder_itself(tmp_path):
+    source = nsd.write_mindeye(tmp_path / "source")
+    nsd.write_captions(tmp_path / "elsewhere")
+    shutil.move(tmp_path / "elsewhere/nsddata/experiments/nsd/nsd_stim_info_merged.csv", source)
+    shutil.move(tmp_path / "elsewhere/nsddata_stimuli/stimuli/nsd/annotations", source)
+    assert prepared(source, tmp_path / "table").stimuli.captions(["nsd00001"])[0][0] == nsd.caption(1)
+
+
+def test_where_there_are_no_captions_is_said(tmp_path, capsys):
+    source, out = nsd.write_mindeye(tmp_path / "source"), tmp_path / "table"
+    command = ["prepare", "nsd", "--source", str(source), "--out", str(out), "--option", "incomplete=yes"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "will have no captions" in said.err and "COCO_73k_annots_curated.npy" in said.err
+    assert "Incomplete: subj01 has 12 voxels, and not 15,724.\n" in said.err
+    assert "in the place of linear: mindbridge_nsd, mindbridge_nsd_new_subject, mindeye_nsd" in said.out
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (np.array([["a"]], dtype=object), "can't be read as an array of texts"),
+        (np.array([["a"], ["b"]]), r"has the shape \(2, 1\) of <U1; expected texts of \(73000, captions\)"),
+        (np.zeros((73_000, 5)), r"has the shape \(73000, 5\) of float64"),
+    ],
+)
+def test_other_arrays_of_captions_are_refused(tmp_path, texts, message):
+    source = nsd.write_mindeye(tmp_path / "source")
+    np.save(source / "COCO_73k_annots_curated.npy", texts)
+    with pytest.raises(FmriModelsError, match=message):
+        prepared(source, tmp_path / "table")
+
+
+def test_mindeye_is_the_test_set_of_982(tmp_path):
+    source = nsd.write_mindeye(tmp_path / "source", (1, 2))
+    table = prepared(source, tmp_path / "table", test_set="shared982", subjects=["subj02"])
+    assert table.subjects == ["subj02"]
+    assert set(table.trials("subj02", "test").stimulus_ids.tolist()) == {"nsd00008", "nsd00009", "nsd00010"}
+
+
+def test_subjects_with_commas_between_them_are_a_list(tmp_path, capsys):
+    source = nsd.write_mindeye(tmp_path / "source", (1, 2, 5))
+    command = ["prepare", "nsd", "--source", str(source), "--out", str(tmp_path / "out"), "--option"]
+    assert main([*command, "subjects=subj01,subj05", "--option", "incomplete=yes"]) == 0
+    assert TrialTable.open(tmp_path / "out").subjects == ["subj01", "subj05"]
+    assert main([*command, "subjects=subj04", "--overwrite"]) == 1
+    assert "No files of a subject subj04 of nsd were found" in capsys.readouterr().err

@@ -68,15 +68,11 @@ def write_release(folder: Path, subjects: tuple[int, ...] = (1,), sessions: int 
         experiment / "nsd_expdesign.mat",
         {"masterordering": ordering[None], "subjectim": images, "sharedix": shared[None]},
     )
-    with (experiment / "nsd_stim_info_merged.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["", "cocoId", "cocoSplit", "nsdId"])
-        table.writerows([place, 100_000 + place, "val2017" if place % 20 == 0 else "train2017", place]
-                        for place in range(PICTURES))  # fmt: skip
+    _write_coco_ids(experiment / "nsd_stim_info_merged.csv")
     stimuli = folder / "nsddata_stimuli" / "stimuli" / "nsd"
     (stimuli / "annotations").mkdir(parents=True)
     for split in ("train2017", "val2017"):
-        first = {"image_id": 100_000 + int(shown(1)[0]), "caption": f"A picture\nof {split} "}
+        first = {"image_id": _COCO_ID + int(shown(1)[0]), "caption": f"A picture\nof {split} "}
         (stimuli / "annotations" / f"captions_{split}.json").write_text(json.dumps({"annotations": [first]}))
     with h5py.File(stimuli / "nsd_stimuli.hdf5", "w") as file:
         file["imgBrick"] = pictures()
@@ -120,50 +116,108 @@ def _write_volume(path: Path, values: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
 
 
+# ---------------------------------------------------------------------------------------------------------- captions
+
+_COCO_ID = 100_000
+
+
+def _write_coco_ids(path: Path) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["", "cocoId", "cocoSplit", "nsdId"])
+        table.writerows([place, _COCO_ID + place, _coco_split(place), place] for place in range(PICTURES))
+
+
+def _coco_split(place: int) -> str:
+    return "val2017" if place % 20 == 0 else "train2017"
+
+
+def caption(index: int) -> str:
+    """The first of a picture."""
+    return f"a {('red', 'green', 'blue')[index % 3]} picture with number {index}"
+
+
+def write_captions(folder: Path) -> None:
+    """COCO's annotations of every picture and the table of its ids, where the release and MindBridge have them."""
+    experiment = folder / "nsddata" / "experiments" / "nsd"
+    annotations = folder / "nsddata_stimuli" / "stimuli" / "nsd" / "annotations"
+    for each in (experiment, annotations):
+        each.mkdir(parents=True, exist_ok=True)
+    _write_coco_ids(experiment / "nsd_stim_info_merged.csv")
+    for split in ("train2017", "val2017"):
+        own = [
+            {"image_id": _COCO_ID + index, "caption": f"{caption(index)}{end}\n"}
+            for index in range(PICTURES)
+            if _coco_split(index) == split
+            for end in ("", ", again")
+        ]
+        (annotations / f"captions_{split}.json").write_text(json.dumps({"annotations": own}))
+
+
+def write_curated_captions(folder: Path) -> None:
+    """`COCO_73k_annots_curated.npy`: a row a picture, five texts, some of them empty."""
+    texts = [[caption(index), "", "", "", ""] for index in range(PICTURES)]
+    np.save(folder / "COCO_73k_annots_curated.npy", np.array(texts))
+
+
 # ---------------------------------------------------------------------------------------------------------- MindEye2
 
 WIDTH = 12
 TRIALS_A_SESSION = 40
 
 
-def behaviour(sessions: int = 2) -> np.ndarray:
+def width(subject: int) -> int:
+    """Voxels of a subject in the forms of MindEye and MindEye2."""
+    return WIDTH + subject - 1
+
+
+def behaviour(sessions: int = 2, subject: int = 1) -> np.ndarray:
     """(trials, 17): picture, subject, session, run, trial, row of the betas … and whether it is a shared one."""
     trials = sessions * TRIALS_A_SESSION
     rows = np.full((trials, 17), -1.0)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(2 + subject)
     # Every fifth trial shows one of four shared pictures.
     index = rng.permutation(PICTURES)[:trials]
     shared = np.arange(trials) % 5 == 0
     index[shared] = np.array([11, 22, 33, 44])[np.arange(shared.sum()) % 4]
-    rows[:, 0], rows[:, 1] = index, 1
+    rows[:, 0], rows[:, 1] = index, subject
     rows[:, 2] = 1 + np.arange(trials) // TRIALS_A_SESSION
     rows[:, 3] = 1 + np.arange(trials) % TRIALS_A_SESSION // 10
     rows[:, 4], rows[:, 5], rows[:, 16] = np.arange(trials) % 10, np.arange(trials), shared
     return rows
 
 
-def standardised(sessions: int = 2) -> np.ndarray:
+def standardised(sessions: int = 2, subject: int = 1) -> np.ndarray:
     """(trials, voxels) float32."""
-    return np.random.default_rng(4).normal(size=(sessions * TRIALS_A_SESSION, WIDTH)).astype(np.float32)
+    size = (sessions * TRIALS_A_SESSION, width(subject))
+    return np.random.default_rng(3 + subject).normal(size=size).astype(np.float32)
 
 
-def write_mindeye2(folder: Path) -> Path:
+def write_mindeye2(folder: Path, subjects: tuple[int, ...] = (1,)) -> Path:
     """Betas and pictures in HDF5, behaviour in tars: one a session for training, and two test sets."""
     folder.mkdir(parents=True)
-    with h5py.File(folder / "betas_all_subj01_fp32_renorm.hdf5", "w") as file:
-        file["betas"] = standardised()
     with h5py.File(folder / "coco_images_224_float16.hdf5", "w") as file:
         file["images"] = (pictures().transpose(0, 3, 1, 2) / 255).astype(np.float16)
     with h5py.File(folder / "brain_region_masks.hdf5", "w") as file:
-        for name, columns in (("nsd_general", range(WIDTH)), ("V1", range(3)), ("higher_vis", range(6, WIDTH))):
-            file[f"subj01/{name}"] = np.isin(np.arange(WIDTH), list(columns))
-    rows = behaviour()
+        for subject in subjects:
+            voxels = range(width(subject))
+            for region, columns in (("nsd_general", voxels), ("V1", range(3)), ("higher_vis", voxels[6:])):
+                file[f"subj{subject:02d}/{region}"] = np.isin(voxels, list(columns))
+    for subject in subjects:
+        _write_subject_of_mindeye2(folder, subject)
+    return folder
+
+
+def _write_subject_of_mindeye2(folder: Path, subject: int) -> None:
+    name = f"subj{subject:02d}"
+    with h5py.File(folder / f"betas_all_{name}_fp32_renorm.hdf5", "w") as file:
+        file["betas"] = standardised(subject=subject)
+    rows = behaviour(subject=subject)
     shared = rows[:, 16] == 1
     for session in (1, 2):
-        _write_behaviour(folder / f"wds/subj01/train/{session - 1}.tar", rows[(rows[:, 2] == session) & ~shared])
-    _write_behaviour(folder / "wds/subj01/new_test/0.tar", rows[shared])
-    _write_behaviour(folder / "wds/subj01/test/0.tar", rows[shared & (rows[:, 0] != 44)])
-    return folder
+        _write_behaviour(folder / f"wds/{name}/train/{session - 1}.tar", rows[(rows[:, 2] == session) & ~shared])
+    _write_behaviour(folder / f"wds/{name}/new_test/0.tar", rows[shared])
+    _write_behaviour(folder / f"wds/{name}/test/0.tar", rows[shared & (rows[:, 0] != 44)])
 
 
 def _write_behaviour(path: Path, rows: np.ndarray) -> None:
@@ -181,35 +235,41 @@ SAMPLES = {"train": 6, "val": 2, "test": 3}
 UNIQUE = (3, 2, 1)
 
 
-def repetitions(index: int) -> np.ndarray:
+def repetitions(index: int, subject: int = 1) -> np.ndarray:
     """(3, voxels): fewer than three are filled with copies."""
-    values = np.random.default_rng(index).normal(size=(3, WIDTH)).astype(np.float32)
+    seed = index if subject == 1 else (subject, index)
+    values = np.random.default_rng(seed).normal(size=(3, width(subject))).astype(np.float32)
     count = UNIQUE[index % 3]
     return values[[0, 0, 0] if count == 1 else [0, 1, 0] if count == 2 else [0, 1, 2]]
 
 
-def write_mindeye(folder: Path) -> Path:
-    """`webdataset_avg_split/{train,val,test}/{part}_subj01_{n}.tar`."""
+def write_mindeye(folder: Path, subjects: tuple[int, ...] = (1,), samples: dict[str, int] = SAMPLES) -> Path:
+    """`webdataset_avg_split/{train,val,test}/{part}_subj0X_{n}.tar`; all subjects have the same test pictures."""
     base = folder / "webdataset_avg_split"
-    index = 0
-    for part, count in SAMPLES.items():
-        (base / part).mkdir(parents=True)
-        for tar in range(2):
-            with tarfile.open(base / part / f"{part}_subj01_{tar}.tar", "w") as archive:
-                for number in range(tar, count, 2):
-                    _write_sample(archive, number, index)
-                    index += 1
-    (base / "metadata_subj01.json").write_text(json.dumps({"totals": {"train": 6, "val": 2}}))
+    before_test = samples["train"] + samples["val"]
+    for subject in subjects:
+        name = f"subj{subject:02d}"
+        index = 0 if subject == 1 else 1000 * subject
+        for part, count in samples.items():
+            (base / part).mkdir(parents=True, exist_ok=True)
+            index = before_test if part == "test" else index
+            for tar in range(2):
+                with tarfile.open(base / part / f"{part}_{name}_{tar}.tar", "w") as archive:
+                    for number in range(tar, count, 2):
+                        _write_sample(archive, number, index, subject)
+                        index += 1
+        totals = {part: samples[part] for part in ("train", "val")}
+        (base / f"metadata_{name}.json").write_text(json.dumps({"totals": totals}))
     return folder
 
 
-def _write_sample(archive: tarfile.TarFile, number: int, index: int) -> None:
+def _write_sample(archive: tarfile.TarFile, number: int, index: int, subject: int) -> None:
     key = f"sample{number:09d}"
     _add(archive, f"{key}.coco73k.npy", _npy(np.array([index])))
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(file, "PNG")
     _add(archive, f"{key}.png", file.getvalue())
-    _add(archive, f"{key}.nsdgeneral.npy", _npy(repetitions(index)))
+    _add(archive, f"{key}.nsdgeneral.npy", _npy(repetitions(index, subject)))
     _add(archive, f"{key}.num_uniques.npy", _npy(np.array([UNIQUE[index % 3]])))
     _add(archive, f"{key}.trial.npy", _npy(np.array([index])))
 

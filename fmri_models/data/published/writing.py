@@ -75,7 +75,8 @@ def write_dataset(
             _add_subject(writer, each, parts[each.name], options)
         _add_folds(writer, extracted, groups, options)
         writer.extra.update(_record(dataset, extracted, source, options, own_options or {}))
-    for sentence in [*writer.findings, *writer.notes]:
+    # What is found wrong, the command says.
+    for sentence in writer.notes:
         progress.say(sentence)
     discard(out)
 
@@ -91,7 +92,8 @@ def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
 def _chosen_subjects(dataset: PublishedDataset, options: SharedOptions) -> list[PublishedSubject]:
     known = {each.name: each for each in dataset.subjects}
     if not known:
-        raise FmriModelsError(f"No subject of {dataset.name} was found; check --source.")
+        which = f" {listed(options.subjects, 40)}" if options.subjects else ""
+        raise FmriModelsError(f"No files of a subject{which} of {dataset.name} were found; check --source.")
     for name in options.subjects or ():
         if name not in known:
             raise FmriModelsError(
