@@ -19,6 +19,7 @@ from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
+from ..names import one_line
 from ..progress import bar
 from ..reading import read_array
 from ..swapping import PARTIAL_PREFIX
