@@ -30,6 +30,7 @@ from .entry_points import (
 )
 from .errors import FmriModelsError
 from .names import check_name, did_you_mean, listed, one_line
+from .reading import parse_yaml
 from .records import (
     DatasetRecord,
     GeneratorRecord,
@@ -293,10 +294,12 @@ def _pretrained() -> dict[str, PretrainedRecord]:
 @cache
 def _built_in_datasets() -> dict[str, DatasetRecord]:
     try:
-        scripts = sorted(shipped_folder("dataset_scripts").glob("*.py"))
+        folder = shipped_folder("dataset_scripts")
     except FmriModelsError:
         return {}
-    return {script.stem: _dataset_of(script) for script in scripts if not script.stem.startswith("_")}
+    scripts = [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    found = {script.stem: _dataset_of(script) for script in scripts}
+    return {**found, **{path.stem: _dataset_of_settings(path) for path in sorted(folder.glob("*.yaml"))}}
 
 
 def _dataset_of(script: Path) -> DatasetRecord:
@@ -312,6 +315,15 @@ def _dataset_of(script: Path) -> DatasetRecord:
     }
     paper = Paper(**stated["PAPER"]) if "PAPER" in stated else None
     return DatasetRecord(script.stem, title, str(script), paper, stated.get("LICENSE", ""), stated.get("ORIGIN", ""))
+
+
+def _dataset_of_settings(path: Path) -> DatasetRecord:
+    """What a file with settings of a script says of its data."""
+    said = parse_yaml(path.read_text(encoding="utf-8"), f"The settings {path.name}")
+    paper = {**said["paper"], "authors": tuple(said["paper"]["authors"])} if "paper" in said else None
+    return DatasetRecord(
+        path.stem, said["title"], str(path), Paper(**paper) if paper else None, said["license"], said["origin"]
+    )
 
 
 METHODS = Registry("method", "fmri_models.methods", Method, _built_in_methods)

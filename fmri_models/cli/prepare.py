@@ -7,7 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import ModuleType
+from typing import Any, cast, get_args, get_origin
 
 from ..entry_points import OWN_PACKAGE
 from ..errors import FmriModelsError
@@ -18,11 +19,14 @@ from ..registry import DATASETS
 from .console import SeedOption
 
 ARRAYS = "arrays"
+_SETTINGS = (".yaml", ".yml")
+_OWN_FILES = (".py", *_SETTINGS)
 # Options of the command that are passed on to scripts, too.
 _OWN_OPTIONS = ("seed", "name", "overwrite")
 _EXAMPLES = """examples:
   fmri-models prepare digits69 --source digit69_28x28.mat --out data/digits69
   fmri-models prepare my_script.py --source my_files --out data/mine
+  fmri-models prepare my_settings.yaml --source my_bids --out data/mine
   fmri-models prepare arrays --fmri X.npy --events EVENTS.csv --stimuli PICTURES --out data/mine
   fmri-models prepare arrays --fmri REST.npy --events EVENTS.csv --out data/rest
   fmri-models prepare arrays --fmri subj01=A.npy subj02=B.npy --events EVENTS.csv --stimuli PICTURES \\
@@ -30,7 +34,7 @@ _EXAMPLES = """examples:
 
 A script is a Python file with a function `prepare(source: Path, out: Path, **options) -> None` that writes a trial
 table with fmri_models.data.TrialTableWriter. `--option key=value` is passed on to it, as what the function's annotation
-says of `key`.
+says of `key`. Settings are a YAML file: which data set it `reads` (such as nifti), its `options`, `title`, `license`.
 
 arrays: X.npy is (trials, voxels); EVENTS.csv has a row a trial in the same order with `stimulus_id` and, where known,
 `subject, session, run, repetition, split`; VOXELS.csv has a row a voxel with any of `roi, x, y, z, ncsnr`; PICTURES has
@@ -47,7 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "dataset", metavar="NAME|SCRIPT.py|arrays", help=f"one of {', '.join(dataset_names())}, or a script"
+        "dataset",
+        metavar="NAME|SCRIPT.py|SETTINGS.yaml|arrays",
+        help=f"one of {', '.join(dataset_names())}, or a script, or settings of one",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to be written")
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that has content")
@@ -139,23 +145,52 @@ def load_preparation(dataset: str) -> Callable[..., None]:
     Raises:
         FmriModelsError: There is no such data set or script, it can't be run, or has no such function.
     """
-    if dataset.endswith(".py"):
-        return _of_script(Path(dataset))
+    if dataset.endswith(_OWN_FILES):
+        return _of_file(Path(dataset))
     if dataset not in DATASETS:
         raise FmriModelsError(
             f"There is no data set script {one_line(repr(dataset), 80)}; expected {', '.join(dataset_names())}, or the "
-            f"path of a Python file.{did_you_mean(dataset, dataset_names())}"
+            f"path of a Python file or of settings (.yaml).{did_you_mean(dataset, dataset_names())}"
         )
     place = DATASETS.get(dataset).prepare
-    if place.endswith(".py"):
-        return _of_script(Path(place))
+    if place.endswith(_OWN_FILES):
+        return _of_file(Path(place))
     prepare: Callable[..., None] = import_path(place)
     if not callable(prepare):
         raise FmriModelsError(f"The data set {dataset!r} names {place}, which is no function; update its package.")
     return prepare
 
 
+def _of_file(path: Path) -> Callable[..., None]:
+    return _of_settings(path) if path.suffix in _SETTINGS else _of_script(path)
+
+
+def _of_settings(path: Path) -> Callable[..., None]:
+    """What prepares a data set by a script of this package with other options."""
+    from ..data.published.settings import preparation_of_settings, read_settings
+
+    settings = read_settings(path)
+    place = DATASETS.get(settings.reads).prepare if settings.reads in DATASETS else ""
+    read = getattr(_module_of(Path(place)), "read", None) if place.endswith(".py") else None
+    if read is None:
+        raise FmriModelsError(
+            f"The settings {one_line(path)} are of {one_line(repr(settings.reads), 60)}; expected a data set that a "
+            f"script reads, such as nifti or surfaces.{did_you_mean(settings.reads, DATASETS.names())}"
+        )
+    return preparation_of_settings(settings, read)
+
+
 def _of_script(path: Path) -> Callable[..., None]:
+    prepare: Any = getattr(_module_of(path), "prepare", None)
+    if not callable(prepare):
+        raise FmriModelsError(
+            f"The data set script {path} has no function `prepare(source: Path, out: Path, **options)`; add one that "
+            "writes a trial table with fmri_models.data.TrialTableWriter."
+        )
+    return cast(Callable[..., None], prepare)
+
+
+def _module_of(path: Path) -> ModuleType:
     if not path.is_file():
         raise FmriModelsError(f"The data set script {path} does not exist.")
     module_name = f"fmri_models_dataset_script_{path.stem}"
@@ -174,13 +209,7 @@ def _of_script(path: Path) -> Callable[..., None]:
         raise FmriModelsError(
             f"The data set script {path} can't be run ({one_line(f'{type(error).__name__}: {error}')})."
         ) from error
-    prepare = getattr(module, "prepare", None)
-    if not callable(prepare):
-        raise FmriModelsError(
-            f"The data set script {path} has no function `prepare(source: Path, out: Path, **options)`; add one that "
-            "writes a trial table with fmri_models.data.TrialTableWriter."
-        )
-    return prepare
+    return module
 
 
 def _prepare_published(args: argparse.Namespace) -> None:
@@ -204,7 +233,7 @@ def _prepare_published(args: argparse.Namespace) -> None:
         check_line(args.name, "table's name", most=200)
     if not args.source.exists():
         raise FmriModelsError(f"The source {args.source} does not exist; give the published files.")
-    script = [Path(args.dataset)] if args.dataset.endswith(".py") else []
+    script = [Path(args.dataset)] if args.dataset.endswith(_OWN_FILES) else []
     is_ours = not script and DATASETS.package(args.dataset) == OWN_PACKAGE
     check_output_folder(args.out, args.overwrite, TRIAL_TABLE, inputs=[args.source, *script])
     try:

@@ -53,6 +53,8 @@ class OwnOptions:
         column: Of the tables of events, which says what was shown.
         skip: What it says where nothing counts, such as `rest`.
         test_stimuli: A text file with a line a stimulus that is tested.
+        test_types: Values of `trial_type` whose stimuli are tested.
+        same_name: Whether files of one name in several folders are one stimulus.
         confounds: nilearn's strategies for fMRIPrep's confounds; an empty list takes none.
         tr: Seconds from one volume to the next, where headers and sidecars have it wrong; 0 takes theirs.
         model: How betas are made of time points.
@@ -73,6 +75,8 @@ class OwnOptions:
     column: str = ""
     skip: Sequence[str] = ()
     test_stimuli: Path | None = None
+    test_types: Sequence[str] = ()
+    same_name: bool = False
     confounds: Sequence[str] = ("motion",)
     tr: float = 0.0
     model: TrialModel = field(default_factory=TrialModel)
@@ -121,7 +125,7 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
         person = _subject(name, own, kind, form, source, root, options)
         people.append(person[:2])
         runs += person[2]
-    ids = _ids(runs)
+    ids = _ids(runs, options.same_name)
     column = listed(sorted({run.column for run in runs}))
     progress.say(f"What was shown is the column {column} of the tables of events.")
     numbers = ordered_numbers({run.session for run in runs})
@@ -149,8 +153,8 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
         script_version=version,
         subjects=made,
         stimuli=partial(_stimuli, runs, ids, options),
-        test_sets=_test_sets(options.test_stimuli, ids),
-        split_by="run" if conditions and options.test_stimuli is None else "stimulus",
+        test_sets=_test_sets(options, runs, ids),
+        split_by="run" if conditions and options.test_stimuli is None and not options.test_types else "stimulus",
         extra={"events_column": column, **({PICTURES_OF: origin} if origin else {})},
     )
 
@@ -538,7 +542,7 @@ def _in_order(events: Events) -> Events:
 # Stimuli
 
 
-def _ids(runs: Sequence[_Run]) -> dict[str, str]:
+def _ids(runs: Sequence[_Run], same_name: bool = False) -> dict[str, str]:
     """What events say ▶ id of the stimulus: the name of a file without its ending, with characters that ids have.
 
     Raises:
@@ -546,10 +550,10 @@ def _ids(runs: Sequence[_Run]) -> dict[str, str]:
     """
     shown = sorted({text for run in runs for text in run.shown})
     stems = Counter(_stem(text) for text in shown)
-    ids = {text: _name(_stem(text) if stems[_stem(text)] == 1 else _path(text)) for text in shown}
+    ids = {text: _name(_stem(text) if same_name or stems[_stem(text)] == 1 else _path(text)) for text in shown}
     others: dict[str, str] = {}
     for text, name in ids.items():
-        if name in others:
+        if name in others and not (same_name and _stem(text) == _stem(others[name])):
             raise FmriModelsError(
                 f"The stimuli {one_line(others[name], 80)!r} and {one_line(text, 80)!r} would both have the id "
                 f"{name!r}; rename one."
@@ -602,7 +606,8 @@ def _stimuli(
 ) -> Iterator[Mapping[str, Any]]:
     """Records of the stimuli that were shown, with pictures where a folder has them."""
     categories = _categories(runs)
-    texts = {name: text for text, name in ids.items() if name in set(shown)}
+    wanted_ids = set(shown)
+    texts = {name: text for text, name in ids.items() if name in wanted_ids}
     if options.stimuli is None:
         for name, text in texts.items():
             yield {"stimulus_id": name, "image": None, "category": categories.get(text)}
@@ -662,9 +667,12 @@ def _categories(runs: Sequence[_Run]) -> dict[str, str]:
     }
 
 
-def _test_sets(file: Path | None, ids: Mapping[str, str]) -> dict[str, Collection[str]]:
-    if file is None:
+def _test_sets(options: OwnOptions, runs: Sequence[_Run], ids: Mapping[str, str]) -> dict[str, Collection[str]]:
+    if options.test_types:
+        return {"by_type": _shown_as(options.test_types, runs, ids)}
+    if options.test_stimuli is None:
         return {}
+    file = options.test_stimuli
     lines = read_text(file, "list of tested stimuli", "give a text file with a line a stimulus").splitlines()
     names = {ids.get(line.strip(), line.strip()) for line in lines if line.strip()}
     if unknown := sorted(names - set(ids.values())):
@@ -672,3 +680,20 @@ def _test_sets(file: Path | None, ids: Mapping[str, str]) -> dict[str, Collectio
             f"{one_line(file)} names {len(unknown)} stimuli that no event shows ({listed(unknown)}); correct them."
         )
     return {"listed": names}
+
+
+def _shown_as(types: Sequence[str], runs: Sequence[_Run], ids: Mapping[str, str]) -> set[str]:
+    """Ids of the stimuli of events of some `trial_type`."""
+    kinds = [(run.shown if run.column == "trial_type" else run.categories) for run in runs]
+    found = {
+        ids[text]
+        for run, own in zip(runs, kinds, strict=True)
+        for text, kind in zip(run.shown, own, strict=True)
+        if kind in types
+    }
+    if not found:
+        there = sorted({kind for own in kinds for kind in own} - {""})
+        raise FmriModelsError(
+            f"No event has the trial_type {listed(types)}, which is tested; there are {listed(there, 10) or 'none'}."
+        )
+    return found

@@ -1,7 +1,7 @@
 """What every data set's command takes, and the function `prepare` that a script makes of the reader of its files."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -58,7 +58,7 @@ class SharedOptions:
 Reader = Callable[..., PublishedDataset]
 
 
-def preparation(read: Reader) -> Callable[..., None]:
+def preparation(read: Reader, defaults: Mapping[str, Any] | None = None) -> Callable[..., None]:
     """The function `prepare(source, out, **options)` of a script, from the reader of its files.
 
     Its options are the reader's own and [`SharedOptions`], typed, as `fmri-models prepare` takes them. A reader that
@@ -67,14 +67,16 @@ def preparation(read: Reader) -> Callable[..., None]:
     Args:
         read: `read(source: Path, **own options) -> PublishedDataset`; refuses files that are not what it expects, and
             reads nothing large.
+        defaults: Option ▶ what holds where nobody gives it, instead of what the reader or the shared step has.
     """
+    other = dict(defaults or {})
     own = list(inspect.signature(read).parameters.values())[1:]
     shared = {each.name: each for each in fields(SharedOptions)}
 
     def prepare(source: Path, out: Path, **options: Any) -> None:
         from .writing import write_dataset
 
-        source, out = Path(source), Path(out)
+        source, out, options = Path(source), Path(out), {**other, **options}
         chosen = SharedOptions(**{name: value for name, value in options.items() if name in shared})
         check_seed(chosen.seed)
         check_fraction(chosen.validation_fraction, "validation fraction", or_none=True)
@@ -88,9 +90,13 @@ def preparation(read: Reader) -> Callable[..., None]:
     hints, own_hints = get_type_hints(SharedOptions), get_type_hints(read)
     own_hints.pop("return", None)
     parameters = [kinds("source", kinds.POSITIONAL_OR_KEYWORD), kinds("out", kinds.POSITIONAL_OR_KEYWORD)]
-    parameters += [each.replace(kind=kinds.KEYWORD_ONLY) for each in own if each.name not in shared]
     parameters += [
-        kinds(name, kinds.KEYWORD_ONLY, default=None if each.default is MISSING else each.default)
+        each.replace(kind=kinds.KEYWORD_ONLY, default=other.get(each.name, each.default))
+        for each in own
+        if each.name not in shared
+    ]
+    parameters += [
+        kinds(name, kinds.KEYWORD_ONLY, default=other.get(name, None if each.default is MISSING else each.default))
         for name, each in shared.items()
     ]
     prepare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
