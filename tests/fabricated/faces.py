@@ -56,9 +56,7 @@ def write(root: Path, subject: str = "01") -> Path:
         if run == 0:
             table = [["0.000000", "12.0", "face  "], ["12.0", "12.0", "object"]]
             localiser = name.replace("task-faces", "task-loc")
-            made.write_events(
-                root / below / f"{localiser}_events.tsv", [row for row in table], "onset duration trial_type"
-            )
+            made.write_events(root / below / f"{localiser}_events.tsv", table, "onset duration trial_type")
             other = image.with_name(image.name.replace("task-faces", "task-loc"))
             made.save(other, made.bold([0] * len(made.ONSETS)), dtype=np.int16)
         for _, file, _ in shown(run):
