@@ -25,7 +25,7 @@ import numpy as np
 
 from fmri_models.data import schema
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.bdata import BData
+from fmri_models.data.published.bdata import BData, first_region
 from fmri_models.data.published.npz_arrays import NpzArrays
 from fmri_models.data.published.picture_files import check_pictures, picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
@@ -200,8 +200,10 @@ def _subject_of_bdata(number: int, path: Path, imagery: bool, cortex: bool, note
             f"{one_line(path)} has trials of the DataType {unknown[0]:g}; expected 1, 2 and 3; {MEND}."
         )
     ids = _stimulus_ids(data, kinds)
-    sessions = _whole(data, "Session") if "Session" in data.keys else np.ones(len(kinds), dtype=np.int64)
-    runs = _distinct_runs(_whole(data, "Run"), kinds) if "Run" in data.keys else np.ones(len(kinds), dtype=np.int64)
+    sessions = data.whole_numbers("Session") if "Session" in data.keys else np.ones(len(kinds), dtype=np.int64)
+    runs = (
+        _distinct_runs(data.whole_numbers("Run"), kinds) if "Run" in data.keys else np.ones(len(kinds), dtype=np.int64)
+    )
     if "Session" not in data.keys:
         notes.append(
             "The files do not say sessions: all trials are of session 1, runs of the test follow those before."
@@ -228,7 +230,7 @@ def _subject_of_bdata(number: int, path: Path, imagery: bool, cortex: bool, note
     ]
     return PublishedSubject(
         f"subj{number:02d}",
-        _voxels_of_bdata(data, columns),
+        data.voxels(columns, REGIONS),
         recordings,
         expected_trials=sum(count for kind, count in TRIALS.items() if imagery or kind != 3),
         expected_voxels=VOXELS.get(number) if cortex else None,
@@ -238,17 +240,7 @@ def _subject_of_bdata(number: int, path: Path, imagery: bool, cortex: bool, note
 def _stimulus_ids(data: BData, kinds: np.ndarray) -> np.ndarray:
     """(rows,) `n01518878_5958` of 1518878.005958; imagery, which names the category alone, gets its tested picture."""
     key = "stimulus_id" if "stimulus_id" in data.keys else "Label"
-    values = data.of_trials(key)
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise FmriModelsError(f"{one_line(data.path)} has trials without a {key}; {MEND}.")
-    categories = np.floor(values).astype(np.int64)
-    exact = (values - categories) * 1e6
-    numbers = np.rint(exact).astype(np.int64)
-    if not data.is_double or (np.abs(exact - numbers) > 0.01).any():
-        raise FmriModelsError(
-            f"The {key} of {one_line(data.path)} is rounded, so that pictures can't be told apart; expected float64, "
-            f"such as 1518878.005958; {MEND}."
-        )
+    categories, numbers = data.synsets_and_pictures(key)
     ids = np.array([f"n{c:08d}_{n}" for c, n in zip(categories.tolist(), numbers.tolist(), strict=True)], dtype=object)
     tested = {int(categories[row]): ids[row] for row in np.flatnonzero(kinds == 2)}
     for row in np.flatnonzero(kinds == 3):
@@ -258,13 +250,6 @@ def _stimulus_ids(data: BData, kinds: np.ndarray) -> np.ndarray:
     if (seen == 0).any():
         raise FmriModelsError(f"The {key} of {one_line(data.path)} names categories, not pictures; {MEND}.")
     return ids
-
-
-def _whole(data: BData, key: str) -> np.ndarray:
-    values = data.of_trials(key)
-    if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise FmriModelsError(f"{key} of {one_line(data.path)} is no whole number everywhere; {MEND}.")
-    return values.astype(np.int64)
 
 
 def _distinct_runs(runs: np.ndarray, kinds: np.ndarray) -> np.ndarray:
@@ -278,27 +263,6 @@ def _distinct_runs(runs: np.ndarray, kinds: np.ndarray) -> np.ndarray:
                 runs[rows] += last
             last = int(runs[rows].max())
     return runs
-
-
-def _voxels_of_bdata(data: BData, columns: np.ndarray) -> KnownVoxels:
-    masks = {key.removeprefix("ROI_"): data.marked(key)[columns] for key in data.keys if key.startswith("ROI_")}
-    places = [f"voxel_{axis}" for axis in "xyz"]
-    known = all(key in data.keys for key in places)
-    return KnownVoxels(
-        len(columns),
-        roi=_labels(masks, len(columns)),
-        coordinates=np.stack([data.value(key)[columns] for key in places], axis=1) if known else None,
-        space="native" if known else "",
-        regions=masks,
-    )
-
-
-def _labels(masks: Mapping[str, np.ndarray], count: int) -> list[str]:
-    labels = np.full(count, "", dtype=object)
-    for name in reversed(REGIONS):
-        if name in masks:
-            labels[masks[name]] = name
-    return labels.tolist()
 
 
 def _read_of_mindvis(files: Mapping[int, Path], cortex: bool) -> tuple[list[PublishedSubject], Pictures, list[str]]:
@@ -407,7 +371,7 @@ def _subject_of_npz(
         f"subj{number:02d}",
         KnownVoxels(
             len(columns),
-            roi=_labels({name: mask[columns] for name, mask in masks.items()}, len(columns)),
+            roi=first_region({name: mask[columns] for name, mask in masks.items()}, len(columns), REGIONS),
             regions={name: mask[columns] for name, mask in masks.items()},
         ),
         [

@@ -6,7 +6,7 @@ Layout read in github.com/KamitaniLab/bdpy, `bdpy/bdata/bdata.py`, commit d86199
 key says nothing of a column; the older names `dataSet` and `metaData` are read, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import FmriModelsError
 from ...names import listed, one_line
 from ...reading import check_regular_file
+from .dataset import KnownVoxels
 from .libraries import h5py_file, library
 
 ROWS_AT_ONCE = 256
@@ -97,6 +98,53 @@ class BData:
                     block = np.asarray(dataset[start : start + ROWS_AT_ONCE, first:last])
                     yield block[wanted][:, columns - first]
 
+    def whole_numbers(self, key: str) -> np.ndarray:
+        """(rows,) int64 of the one column that a key marks.
+
+        Raises:
+            FmriModelsError: As [`of_trials`], or a value is no whole number.
+        """
+        values = self.of_trials(key)
+        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+            raise self._another(f"{key} is no whole number everywhere")
+        return values.astype(np.int64)
+
+    def synsets_and_pictures(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """(rows,) synset and (rows,) picture of it, of a column that has both as one number: 1518878.005958.
+
+        Raises:
+            FmriModelsError: A trial has none, or the numbers are rounded.
+        """
+        values = self.of_trials(key)
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise self._another(f"it has trials without a {key}")
+        synsets = np.floor(values).astype(np.int64)
+        exact = (values - synsets) * 1e6
+        pictures = np.rint(exact).astype(np.int64)
+        if not self.is_double or (np.abs(exact - pictures) > 0.01).any():
+            raise self._another(
+                f"its {key} is rounded, so that pictures can't be told apart; expected float64, such as 1518878.005958"
+            )
+        return synsets, pictures
+
+    def voxels(self, columns: np.ndarray, regions: Sequence[str]) -> KnownVoxels:
+        """What is known of some columns: regions (`ROI_V1` ...) and places.
+
+        Args:
+            columns: Their numbers.
+            regions: Of those that contain each other, a voxel is labelled by the first that it is in.
+        """
+        masks = {key.removeprefix("ROI_"): self.marked(key)[columns] for key in self.keys if key.startswith("ROI_")}
+        places = [f"voxel_{axis}" for axis in "xyz"]
+        known = all(key in self.keys for key in places)
+        return KnownVoxels(
+            len(columns),
+            roi=first_region(masks, len(columns), regions),
+            coordinates=np.stack([self.value(key)[columns] for key in places], axis=1) if known else None,
+            space="native" if known else "",
+            regions=masks,
+        )
+
     def _parts(self, file: Any) -> tuple[Any, Any]:
         dataset = file.get("dataset", file.get("dataSet"))
         metadata = file.get("metadata", file.get("metaData"))
@@ -109,6 +157,15 @@ class BData:
 
     def _another(self, why: str) -> FmriModelsError:
         return FmriModelsError(f"{one_line(self.path)} is no BData file of this kind ({why}); {self._mend}.")
+
+
+def first_region(masks: Mapping[str, np.ndarray], count: int, regions: Sequence[str]) -> list[str]:
+    """(count,) the first of some regions that each voxel is in; empty where it is in none."""
+    labels = np.full(count, "", dtype=object)
+    for name in reversed(regions):
+        if name in masks:
+            labels[masks[name]] = name
+    return labels.tolist()
 
 
 def _text(value: Any) -> str:
