@@ -49,6 +49,7 @@ from .processing.patterns import (
     Patterns,
     check_finite,
     check_not_constant,
+    flat_windows,
     padded_width,
     pooled,
     pooled_by_roi,
@@ -179,6 +180,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         # Written anew, from the statistics that are there then.
         kwargs.pop("statistics_sha256", None)
         noise_ceiling_source = kwargs.pop("noise_ceiling_source", "")
+        # They belong to the subjects' statistics, which are read later.
+        self._saved_windows: dict[str, Sequence[int]] = dict(kwargs.pop("window_shapes", None) or {})
         for key in kwargs:
             if key not in OF_TRANSFORMERS:
                 raise unknown_option(key)
@@ -208,7 +211,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         """Refuses what would have no effect, or what could be saved but not loaded."""
         if name.startswith("_"):
             return super().__setattr__(name, value)
-        if name not in config_type().model_fields or name == "statistics_sha256":
+        if name not in config_type().model_fields or name in ("statistics_sha256", "window_shapes"):
             raise unknown_option(name)
         value = plain(value)
         if name == "unseen_session":
@@ -444,7 +447,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
 
         Args:
             fmri: (..., voxels) betas of one subject, one pattern or many; or a sequence of (voxels,) patterns where the
-                subjects of the rows differ.
+                subjects of the rows differ. Of a subject with windows also (..., time, voxels) or (..., channels,
+                time), as [`FmriProcessor.window_shapes`] says, which is flattened.
             subject: Name of the subject, or one name a row; may be left out if there is only one subject.
             session: Session, or one a row; needed where statistics are kept by session.
             return_tensors: `"pt"`, or `"np"` or None for arrays of NumPy.
@@ -460,7 +464,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         if return_tensors is not None:
             check_choice("return_tensors", return_tensors, ("pt", "np"))
         self.check_fitted()
-        patterns = Patterns.of(fmri)
+        patterns = Patterns.of(self._flat(fmri))
         subjects = patterns.subjects(subject, self.subject_names)
         sessions = patterns.sessions(session)
         output = np.zeros((len(patterns), self.width), dtype=np.float32)
@@ -475,6 +479,18 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             "subject_ids": ids.reshape(patterns.batch_size, -1)[:, 0],
         }
         return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _flat(self, fmri: Any) -> Any:
+        shapes = {(shape[0], shape[1]) for shape in self.window_shapes.values()}
+        if not shapes:
+            return fmri
+        widths = {each.num_voxels for each in self._subjects.values()}
+        return flat_windows(fmri, shapes, widths)
+
+    @property
+    def window_shapes(self) -> dict[str, list[int]]:
+        """Subject ▶ shape of its recorded windows, (time, voxels) or (channels, time), of subjects that have any."""
+        return {name: list(each.window) for name, each in self._subjects.items() if each.window is not None}
 
     @property
     def num_voxels(self) -> list[int]:
@@ -813,6 +829,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         values["feature_extractor_type"] = type(self).__name__
         # Of a processor without statistics it says that there are none; files of earlier versions have no such key.
         values["statistics_sha256"] = digest(self._statistics_bytes()) if self.is_fitted else None
+        if self.window_shapes:
+            values["window_shapes"] = self.window_shapes
         return values
 
     def _statistics_bytes(self) -> bytes:
@@ -884,11 +902,24 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         assert isinstance(processor, cls)
         if was_fitted:
             processor._subjects = read_statistics(file, processor.subject_names, statistics, sha256)
+            processor._take_windows(folder)
             processor._check_selection(folder)
         unused = {key: value for key, value in options.items() if key not in option_types()}
         # As transformers has it.
         made: Any = (processor, unused) if kwargs.get("return_unused_kwargs") else processor
         return made
+
+    def _take_windows(self, folder: Path) -> None:
+        """Gives subjects the windows that the configuration says, or refuses those that their patterns can't be."""
+        for name, shape in self._saved_windows.items():
+            known = self._subjects.get(name)
+            if known is None or shape[0] * shape[1] != known.num_voxels:
+                values = "no" if known is None else known.num_voxels
+                raise FmriModelsError(
+                    f"The processor in {one_line(folder)} has windows of {shape[0]} x {shape[1]} of "
+                    f"{one_line(name, 80)}, whose patterns have {values} values; {MEND}."
+                )
+            known.window = (shape[0], shape[1])
 
     def _check_selection(self, folder: Path) -> None:
         """Refuses a configuration that does not describe the selected voxels."""

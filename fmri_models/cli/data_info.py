@@ -73,6 +73,8 @@ def run_info(args: argparse.Namespace) -> dict[str, Any]:
     for name, subject in subjects.items():
         for line in _subject_lines(name, subject):
             print(line)
+    for sentence in [*([] if table.windows is None else [table.windows.sentence()]), *table.cautions]:
+        print(one_line(sentence, most=2000))
     for name, split in splits.items():
         print(split_line(name, split))
     for finding in table.findings:
@@ -81,6 +83,9 @@ def run_info(args: argparse.Namespace) -> dict[str, Any]:
         **facts,
         "subjects": subjects,
         "splits": splits,
+        "modality": table.modality,
+        "windows": table.metadata.get("windows"),
+        "cautions": table.cautions,
         "findings": table.findings,
         **_pictures(args, table),
     }

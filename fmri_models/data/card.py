@@ -13,6 +13,7 @@ from ..names import check_line, markdown
 from ..reading import parse_yaml, read_text
 from . import schema
 from .table_terms import LEFT_OUT
+from .windows import Windows
 
 _PERMISSION = "redistribution_permission"
 _DESCRIPTION = "A trial table: single-trial betas and what was shown."
@@ -26,7 +27,7 @@ _TEMPLATE = """---
 
 {description}
 
-- **Responses:** {responses}
+- **Responses:** {responses}{cautions}
 - **Source:** {source}
 - **License:** {license}{permission}
 - **Subjects:** {subjects}
@@ -69,7 +70,8 @@ def data_card(metadata: Mapping, permission: str | None = None) -> str:
         header=yaml.safe_dump({**_header(metadata), **stated}, sort_keys=False, allow_unicode=True),
         name=markdown(metadata["name"]),
         description="\n".join(map(markdown, metadata["description"].splitlines())) or _DESCRIPTION,
-        responses="**simulated**, no human data" if metadata["simulated"] else "measured",
+        responses=_responses(metadata),
+        cautions="".join(f"\n- **Caution:** {markdown(each)}" for each in metadata.get("cautions", [])),
         source=markdown(metadata["source"]) or "not stated",
         license=markdown(metadata["license"]) or "not stated",
         permission=f"\n- **Passed on with permission:** {markdown(said)}" if said else "",
@@ -92,6 +94,14 @@ def _about_stimuli(metadata: Mapping) -> str:
     if not _has_stimuli(metadata):
         return "none; trials have an empty `stimulus_id`"
     return f"{_ABOUT_STIMULI}; {_WITHOUT_PICTURES}" if metadata.get(LEFT_OUT) is True else _ABOUT_STIMULI
+
+
+def _responses(metadata: Mapping) -> str:
+    """What was recorded, and in which windows."""
+    modality = "" if metadata.get("modality", "fmri") == "fmri" else f" ({metadata['modality'].upper()}, not fMRI)"
+    windows = Windows.of_metadata(metadata)
+    said = "" if windows is None else f". {markdown(windows.sentence())} `Trials.windows()` gives them in that shape"
+    return ("**simulated**, no human data" if metadata["simulated"] else "measured") + modality + said
 
 
 def _prepared(metadata: Mapping) -> str:
@@ -154,7 +164,12 @@ def _header(metadata: Mapping) -> dict:
     return {
         "pretty_name": metadata["name"],
         **license_fields(metadata["license"]),
-        "tags": ["fmri", "brain-decoding", "fmri_models", *(["simulated"] if metadata["simulated"] else [])],
+        "tags": [
+            metadata.get("modality", "fmri"),
+            "brain-decoding",
+            "fmri_models",
+            *(["simulated"] if metadata["simulated"] else []),
+        ],
         "configs": configs,
     }
 

@@ -112,7 +112,13 @@ def _draw_panel(pen: ImageDraw.ImageDraw, left: int, top: int, subject: str, vox
         at = x + round(tick * width)
         pen.line((at, y + height, at, y + height + 3), fill=FAINT)
         pen.text((at, y + height + 6), f"{tick:g}", fill=FAINT, font=small, anchor="ma")
-    pen.text((x + width // 2, y + height + 22), "share of variance that can be explained", fill=FAINT, font=small, anchor="ma")
+    pen.text(
+        (x + width // 2, y + height + 22),
+        "share of variance that can be explained",
+        fill=FAINT,
+        font=small,
+        anchor="ma",
+    )
 
 
 def _round_up(count: int) -> int:

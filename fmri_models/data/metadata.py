@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from ..reading import checked, read_object
 from ..saving import check_schema
 from ..swapping import recover
 from . import schema
+from .windows import AXES
 
 _MEND = "prepare the table again, or copy it again"
 _MOST_TEXT = 100_000
@@ -81,6 +82,26 @@ class _Grid(BaseModel):
     sha256: Annotated[str, AfterValidator(_hash)]
 
 
+def _axes(values: list[str]) -> list[str]:
+    if tuple(values) not in AXES:
+        raise ValueError(" or ".join(f"[{', '.join(axes)}]" for axes in AXES))
+    return values
+
+
+_Seconds = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
+
+
+class _Windows(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    axes: Annotated[list[str], AfterValidator(_axes)]
+    shapes: dict[
+        str, Annotated[list[Annotated[int, Field(ge=1, le=schema.MAX_VOXELS)]], Field(min_length=2, max_length=2)]
+    ]
+    seconds_per_sample: Annotated[_Seconds, Field(gt=0)] | None = None
+    lag_seconds: _Seconds | None = None
+    picture: _Text = ""
+
+
 class _Metadata(BaseModel):
     # Writers add keys of their own.
     model_config = ConfigDict(extra="ignore")
@@ -101,6 +122,11 @@ class _Metadata(BaseModel):
     findings: Annotated[list[_Text], Field(max_length=10_000)] = []
     # Of subjects whose betas came from volumes: which voxels they are.
     grids: dict[str, _Grid] = {}
+    modality: Literal["fmri", "eeg"] = "fmri"
+    # Where trials are windows of a recording, which are stored flat.
+    windows: _Windows | None = None
+    # What the design of the experiment does to results, which every report repeats.
+    cautions: Annotated[list[_Text], Field(max_length=100)] = []
     files: dict[str, _File]
 
 
@@ -148,6 +174,13 @@ def check_metadata(metadata: Mapping[str, Any], what: str) -> None:
             raise FmriModelsError(
                 f"{what} has {key} of {listed(metadata[key])}, and the subjects "
                 f"{listed(known.subjects)}; expected the same; {_MEND}."
+            )
+    for name, shape in ({} if known.windows is None else known.windows.shapes).items():
+        width = known.num_voxels.get(name)
+        if width != shape[0] * shape[1]:
+            raise FmriModelsError(
+                f"{what} has windows of {shape[0]} x {shape[1]} of {one_line(name, 80)}, whose trials have "
+                f"{width or 'no'} values; expected their product; {_MEND}."
             )
     for name in known.files:
         if not _belongs(name, subjects):

@@ -224,6 +224,33 @@ def num_pictures(path: Path, expected: pa.Schema, most_rows: int) -> int:
     return count
 
 
+def clips(path: Path, positions: np.ndarray, most_rows: int, frames: bool) -> Iterator[tuple[int, dict | None]]:
+    """Some clips of a file of stimuli that has them, None where a stimulus does not move.
+
+    Args:
+        path: The file.
+        positions: Which of its rows; ascending.
+        most_rows: How many rows the file may have.
+        frames: Whether frames are read; else there is nothing under their name.
+    """
+    expected = schema.stimuli_schema(clips=True)
+    parts = ("file", "start", "seconds", *(("frames",) if frames else ()))
+    columns = [f"{schema.CLIP}.{part}" for part in parts]
+    with open_parquet(path, expected, columns=[schema.CLIP], most_rows=most_rows) as file, naming(path):
+        start = 0
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            inside = set(positions[(positions >= start) & (positions < start + about.num_rows)].tolist())
+            if inside:
+                row = start
+                for batch in file.iter_batches(1 if frames else 256, row_groups=[group], columns=columns):
+                    for value in batch.column(0):
+                        if row in inside:
+                            yield row, value.as_py()
+                        row += 1
+            start += about.num_rows
+
+
 def column_findings(
     file: pq.ParquetFile, expected: Sequence[pa.Schema], columns: Sequence[str] | None = None
 ) -> Iterator[str]:
@@ -285,9 +312,9 @@ def _check_claims(file: pq.ParquetFile, path: Path, columns: Sequence[str], most
                     "here; prepare the table again."
                 )
             size = max(chunk.total_uncompressed_size, 0)
-            if column == "image" and size > _MOST_PICTURE_BYTES:
+            if column in ("image", schema.CLIP) and size > _MOST_PICTURE_BYTES:
                 raise FmriModelsError(_too_much(path, f"{size / MEBIBYTE:.0f} MiB of pictures in a row group"))
-            if column not in ("image", schema.FMRI):
+            if column not in ("image", schema.CLIP, schema.FMRI):
                 total += size
                 if chunk.num_values > max(_MOST_VALUES_A_ROW * here.num_rows, 1):
                     raise FmriModelsError(_too_much(path, f"{chunk.num_values} values in the column {column}"))

@@ -66,6 +66,10 @@ TRIAL_COLUMNS = ("subject", "session", "run", "trial", "repetition", "stimulus_i
 BLOCK, IMAGERY = "block", "imagery"
 OPTIONAL_TRIAL_COLUMNS = (BLOCK, IMAGERY)
 FMRI = "fmri"
+# A moving stimulus: the file that it is part of, from which second on and how long, and frames of it.
+CLIP = "clip"
+MAX_FRAMES = 1024
+MODALITIES = ("fmri", "eeg")
 # The element's path inside Parquet, needed to choose its encoding.
 FMRI_ELEMENT = "fmri.list.element"
 
@@ -106,8 +110,25 @@ def noise_free_schema(num_voxels: int) -> pa.Schema:
     )
 
 
-def stimuli_schema() -> pa.Schema:
-    """Schema of `stimuli/stimuli-*.parquet`; `image` is the struct that `datasets` knows as its Image feature."""
+def clip_type() -> pa.DataType:
+    """The type of the column `clip`, null where a stimulus does not move."""
+    return pa.struct(
+        [
+            pa.field("file", pa.string()),
+            pa.field("start", pa.float32()),
+            pa.field("seconds", pa.float32()),
+            pa.field("frames", pa.list_(pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]))),
+        ]
+    )
+
+
+def stimuli_schema(clips: bool = False) -> pa.Schema:
+    """Schema of `stimuli/stimuli-*.parquet`; `image` is the struct that `datasets` knows as its Image feature.
+
+    Args:
+        clips: Whether stimuli may move, so that there is the column `clip`; `image` is then the picture that stands for
+            a clip.
+    """
     return _with_features(
         pa.schema(
             [
@@ -117,6 +138,7 @@ def stimuli_schema() -> pa.Schema:
                 pa.field("category", pa.string()),
                 pa.field("factors", pa.string()),
                 pa.field("content_sha256", pa.string()),
+                *([pa.field(CLIP, clip_type())] if clips else []),
             ]
         )
     )
@@ -217,6 +239,9 @@ def _feature(field: pa.Field) -> dict:
     of_values = field.type
     if field.name == "image":
         return {"_type": "Image"}
+    if field.name == CLIP:
+        frames = {"feature": {"_type": "Image"}, "_type": "List"}
+        return {part.name: frames if part.name == "frames" else _value(part.type) for part in of_values}
     if pa.types.is_fixed_size_list(of_values):
         return {"feature": _value(of_values.value_type), "length": of_values.list_size, "_type": "List"}
     if pa.types.is_list(of_values):

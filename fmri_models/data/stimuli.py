@@ -90,6 +90,7 @@ class StimulusSource:
                 "captions": table.stimuli.captions([stimulus_id])[0],
                 "category": table.stimuli.categories([stimulus_id])[0],
                 "factors": table.stimuli.factors([stimulus_id])[0],
+                **({schema.CLIP: _clip_of(table, stimulus_id)} if table.stimuli.has_clips else {}),
             }
 
     def _from_files(self) -> Iterator[dict]:
@@ -102,6 +103,14 @@ class StimulusSource:
                     "category": entry.category,
                     "factors": None,
                 }
+
+
+def _clip_of(table: TrialTable, stimulus_id: str) -> dict[str, Any] | None:
+    """The clip of a stimulus, as a writer takes it."""
+    clip = table.stimuli.clips([stimulus_id], frames=True)[0]
+    if clip is None:
+        return None
+    return {"file": clip.file, "start": clip.start, "seconds": clip.seconds, "frames": list(clip.frames)}
 
 
 def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:

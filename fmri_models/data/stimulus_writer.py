@@ -39,6 +39,8 @@ class StimulusWriter:
         self._waiting: list[dict] = []
         self._waiting_bytes = 0
         self._count = 0
+        # Whether stimuli may move, which the first one says; all files have the same columns.
+        self._with_clips: bool | None = None
 
     def add(self, record: Mapping) -> None:
         """Takes a stimulus.
@@ -48,7 +50,7 @@ class StimulusWriter:
         """
         row = self._row(record)
         self._waiting.append(row)
-        self._waiting_bytes += len(row["image"]["bytes"]) if row["image"] else 0
+        self._waiting_bytes += _num_bytes(row)
         if len(self._waiting) == _PICTURES_PER_FILE or self._waiting_bytes > _BYTES_PER_FILE:
             self._write()
 
@@ -74,6 +76,14 @@ class StimulusWriter:
             ending = picture_format(data, f"stimulus {stimulus_id}")
             image = {"bytes": data, "path": f"{stimulus_id}.{ending}"}
         self.contents[stimulus_id] = digest
+        if self._with_clips is None:
+            self._with_clips = schema.CLIP in record
+        clip = record.get(schema.CLIP)
+        if clip is not None and not self._with_clips:
+            raise FmriModelsError(
+                f"The stimulus {stimulus_id} is a clip, and the first one said nothing of clips; give clip=None of "
+                "those that do not move."
+            )
         factors, category = record.get("factors"), record.get("category")
         if factors is not None:
             checked_json(factors, f"factors of {stimulus_id}")
@@ -86,13 +96,62 @@ class StimulusWriter:
             "category": None if category is None else check_line(category, f"category of {stimulus_id}"),
             "factors": None if factors is None else json.dumps(factors, sort_keys=True),
             "content_sha256": digest,
+            **({schema.CLIP: _clip(clip, stimulus_id)} if self._with_clips else {}),
         }
 
     def _write(self) -> None:
-        table = pa.Table.from_pylist(self._waiting, schema=schema.stimuli_schema())
-        largest = max((len(row["image"]["bytes"]) for row in self._waiting if row["image"]), default=1)
+        table = pa.Table.from_pylist(self._waiting, schema=schema.stimuli_schema(bool(self._with_clips)))
+        largest = max((_num_bytes(row) for row in self._waiting), default=1)
         pictures = max(1, min(_PICTURES_PER_ROW_GROUP, _BYTES_PER_ROW_GROUP // max(largest, 1)))
         self._files.write_to(self._files.buffer / f"stimuli-{self._count:05d}", table, pictures)
         self._count += 1
         self._waiting = []
         self._waiting_bytes = 0
+
+
+def _num_bytes(row: Mapping) -> int:
+    """Of the picture and frames of a row."""
+    clip = row.get(schema.CLIP)
+    pictures = [*([row["image"]] if row["image"] else []), *(clip["frames"] if clip else [])]
+    return sum(len(picture["bytes"]) for picture in pictures)
+
+
+def _clip(clip: Mapping | None, stimulus_id: str) -> dict | None:
+    """A clip as its column has it.
+
+    Raises:
+        FmriModelsError: It says neither a file nor frames, has too many of them, or one can't be decoded.
+    """
+    if clip is None:
+        return None
+    if unknown := sorted(set(clip) - {"file", "start", "seconds", "frames"}):
+        raise FmriModelsError(
+            f"The clip of {stimulus_id} has the key {unknown[0]!r}; expected file, start, seconds and frames."
+        )
+    frames = list(clip.get("frames") or [])
+    file = check_line(clip.get("file") or "", f"file of the clip of {stimulus_id}")
+    if not frames and not file:
+        raise FmriModelsError(f"The clip of {stimulus_id} has neither a file nor frames; give one of them.")
+    if len(frames) > schema.MAX_FRAMES:
+        raise FmriModelsError(
+            f"The clip of {stimulus_id} has {len(frames)} frames; expected {schema.MAX_FRAMES} at most: refer to its "
+            "file, or take fewer frames a second."
+        )
+    encoded = []
+    for number, frame in enumerate(frames):
+        name = f"frame {number} of stimulus {stimulus_id}"
+        data = encode_picture(frame, name)
+        read_picture(data, name)
+        encoded.append({"bytes": data, "path": f"{stimulus_id}-{number:04d}.{picture_format(data, name)}"})
+    return {
+        "file": file or None,
+        "start": _seconds(clip.get("start"), stimulus_id),
+        "seconds": _seconds(clip.get("seconds"), stimulus_id),
+        "frames": encoded,
+    }
+
+
+def _seconds(value: float | None, stimulus_id: str) -> float | None:
+    if value is not None and not 0 <= value < 1e7:
+        raise FmriModelsError(f"A time of the clip of {stimulus_id} is {value} s; expected 0 or more.")
+    return None if value is None else float(value)

@@ -23,6 +23,7 @@ from .split_files import Split
 from .table_stimuli import Stimuli
 from .table_trials import TrialFiles, Trials
 from .table_voxels import Voxels, read_voxels
+from .windows import Windows
 
 
 class TrialTable:
@@ -159,10 +160,30 @@ class TrialTable:
         path = self.path / schema.VOXELS_FOLDER / file_name(self._checked(subject), ".parquet")
         voxels = read_voxels(path, subject, self.num_voxels(subject))
         found = self.metadata.get("grids", {}).get(subject)
+        voxels = replace(voxels, window=self.window_shape(subject))
         if found is None:
             return voxels
         grid = ImageGrid(tuple(found["shape"]), np.array(found["affine"], dtype=np.float64), found["sha256"])
         return replace(voxels, grid=grid)
+
+    @property
+    def modality(self) -> str:
+        """What was recorded: `"fmri"` or `"eeg"`."""
+        return self.metadata.get("modality", "fmri")
+
+    @property
+    def cautions(self) -> list[str]:
+        """What the experiment's design does to results, one sentence each; every report repeats them."""
+        return list(self.metadata.get("cautions", []))
+
+    @cached_property
+    def windows(self) -> Windows | None:
+        """What the trials' windows are, stored flat; None where trials are patterns, one value a voxel."""
+        return Windows.of_metadata(self.metadata)
+
+    def window_shape(self, subject: str) -> tuple[int, int] | None:
+        """Shape of a subject's windows, (time, voxels) or (channels, time); None where its trials are patterns."""
+        return None if self.windows is None else self.windows.shapes.get(self._checked(subject))
 
     @cached_property
     def stimuli(self) -> Stimuli:

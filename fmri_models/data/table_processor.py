@@ -130,6 +130,13 @@ def check_voxels(table: TrialTable, subject: str, processor: FmriProcessor, mode
     labels = None if known.source_columns is None else table.voxels(subject)
     columns = None if labels is None else labels.source_columns
     _check_grid(table, subject, known.grid)
+    window = table.window_shape(subject)
+    if known.num_voxels == found and known.window != window:
+        said = [f"windows of {shape[0]} x {shape[1]}" if shape else "patterns" for shape in (window, known.window)]
+        raise FmriModelsError(
+            f"{subject} of {one_line(table.path)} has {said[0]}, and the model was made for {said[1]} of as many "
+            "values; prepare a table with the model's windows."
+        )
     if found == known.source_width and columns is None:
         return
     if found != known.num_voxels:

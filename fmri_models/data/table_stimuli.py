@@ -13,6 +13,7 @@ from ..errors import FmriModelsError
 from ..names import check_line, listed, one_line
 from ..reading import parse_json
 from . import parquet, schema
+from .clips import Clip
 from .parquet import MEND, read_parquet
 from .parquet_columns import check_names, check_texts, text_list, texts_list
 from .pictures import decode_picture
@@ -39,6 +40,10 @@ class Stimuli:
         for path in self._files:
             self._read(path)
             starts.append(len(self.ids))
+        there = [bool(parquet.columns_there(path, [schema.CLIP])) for path in self._files]
+        if any(there) and not all(there):
+            raise FmriModelsError(f"Some files of stimuli in {table.path} have clips, and others not; {MEND}.")
+        self._has_clips = any(there)
         self._position_of = {stimulus: position for position, stimulus in enumerate(self.ids)}
         self._file_starts = np.array(starts)
         if len(self._position_of) != len(self.ids):
@@ -127,6 +132,30 @@ class Stimuli:
         """SHA-256 of each picture's pixels, None where the picture is missing."""
         return self._values("content_sha256", ids)
 
+    @property
+    def has_clips(self) -> bool:
+        """Whether stimuli may move, so that pictures stand for clips."""
+        return self._has_clips
+
+    def clips(self, ids: Sequence[str] | np.ndarray | None = None, frames: bool = False) -> list[Clip | None]:
+        """The clip of each stimulus, None where it does not move.
+
+        Args:
+            ids: Of these stimuli; of all without them.
+            frames: Whether the frames that the table has are read, too, all at once: ask for few stimuli then.
+
+        Raises:
+            FmriModelsError: An id isn't there, or a file is damaged.
+        """
+        positions = self.positions(self.ids if ids is None else ids)
+        found: dict[int, Clip | None] = dict.fromkeys(positions)
+        if self._has_clips:
+            for index, inside in self._in_files(sorted(found)):
+                start = int(self._file_starts[index])
+                for row, clip in parquet.clips(self._files[index], inside, schema.MAX_STIMULI, frames):
+                    found[start + row] = None if clip is None else Clip.of_row(self.ids[start + row], clip)
+        return [found[position] for position in positions]
+
     def _values(self, column: str, ids: Sequence[str] | np.ndarray | None) -> list:
         values = self._columns[column]
         return list(values) if ids is None else [values[position] for position in self.positions(ids)]
@@ -156,13 +185,19 @@ class Stimuli:
 
     def _encoded(self, positions: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
         """Bytes of some pictures; `positions` ascend, so that each row group is read once."""
+        for index, inside in self._in_files(positions):
+            found = parquet.pictures(self._files[index], _STIMULI, inside, most_rows=schema.MAX_STIMULI)
+            for position, data in found:
+                yield int(self._file_starts[index]) + position, data
+
+    def _in_files(self, positions: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Number of a file, and the rows in it of some stimuli; `positions` ascend."""
         wanted = np.asarray(positions, dtype=np.int64)
-        for index, path in enumerate(self._files):
+        for index in range(len(self._files)):
             start, stop = self._file_starts[index], self._file_starts[index + 1]
             inside = wanted[(wanted >= start) & (wanted < stop)] - start
             if len(inside):
-                for position, data in parquet.pictures(path, _STIMULI, inside, most_rows=schema.MAX_STIMULI):
-                    yield int(start) + position, data
+                yield index, inside
 
 
 def _check_hash(text: str, path: Path) -> None:

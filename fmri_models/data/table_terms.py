@@ -120,9 +120,7 @@ def check_may_be_passed_on(
         )
 
 
-_WHO_MAY = (
-    "whoever has a written permission names it (--permission, permission= in Python), and the card keeps it"
-)
+_WHO_MAY = "whoever has a written permission names it (--permission, permission= in Python), and the card keeps it"
 
 
 def _for_the_rest(of_responses: str) -> str:

@@ -73,6 +73,27 @@ class Trials:
         chosen = self._positions if positions is None else self._positions[_indices(positions)]
         return self._files.matrix.gather(chosen)
 
+    @property
+    def window_shape(self) -> tuple[int, int] | None:
+        """Shape of each trial that is a window, (time, voxels) or (channels, time); None where trials are patterns."""
+        return self.table.window_shape(self.subject)
+
+    def windows(self, positions: int | Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+        """Windows of some trials, (n, *window_shape) float32, as [`fmri`] gives them flat.
+
+        Args:
+            positions: As of [`fmri`].
+
+        Raises:
+            FmriModelsError: The trials are patterns, not windows.
+        """
+        shape = self.window_shape
+        if shape is None:
+            raise FmriModelsError(
+                f"The trials of {self.subject} are patterns of {self.num_voxels} voxels, not windows; take fmri()."
+            )
+        return self.fmri(positions).reshape(-1, *shape)
+
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All trials in order: their positions (b,) here and their betas (b, V) float32."""
         for start in range(0, len(self), size):

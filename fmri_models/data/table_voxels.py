@@ -40,6 +40,8 @@ class Voxels(ShortRepr):
             where none were dropped.
         source_width: How many columns those had; None where none were dropped.
         grid: Which voxels of a volume those are; None where betas came from no volume.
+        window: Shape of a trial that is a window of a recording, (time, voxels) or (channels, time); V is then its
+            product, and each voxel is there once a sample. None where trials are patterns.
     """
 
     roi: list[str]
@@ -52,6 +54,7 @@ class Voxels(ShortRepr):
     source_columns: np.ndarray | None = None
     source_width: int | None = None
     grid: ImageGrid | None = None
+    window: tuple[int, int] | None = None
 
 
 def read_voxels(path: Path, subject: str, num_voxels: int) -> Voxels:

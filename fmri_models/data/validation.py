@@ -58,7 +58,9 @@ def validate_table(
         # Trials and splits are compared with stimuli that can be read.
         return findings
     if strange := sorted(metadata.get("grids", {}).keys() - set(table.subjects)):
-        findings.append(f"{schema.TABLE_FILE} has grids of {listed(strange)}, which the table doesn't have as subjects.")
+        findings.append(
+            f"{schema.TABLE_FILE} has grids of {listed(strange)}, which the table doesn't have as subjects."
+        )
     for subject in table.subjects:
         findings += _voxel_findings(table, subject, note)
         findings += _trial_findings(table, subject, checks, progress)
@@ -102,7 +104,7 @@ def _check_hash(file: Path, name: str, recorded: str) -> None:
 def _stimulus_findings(table: TrialTable, checks: TrainingChecks, progress: Callable[[str], object]) -> Iterator[str]:
     names = [name for name in table.metadata["files"] if name.startswith(f"{schema.STIMULI_FOLDER}/")]
     wrong = [finding for name in names for finding in _schema_findings(table.path, name, schema.stimuli_schema())]
-    if wrong := wrong or list(_sentences(lambda: (table.stimuli, table.stimuli.factors()))):
+    if wrong := wrong or list(_sentences(lambda: (table.stimuli, table.stimuli.factors(), table.stimuli.clips()))):
         yield from wrong
         return
     hashes = dict(zip(table.stimuli.ids, table.stimuli.content_hashes(), strict=True))
@@ -122,6 +124,16 @@ def _stimulus_findings(table: TrialTable, checks: TrainingChecks, progress: Call
                 yield from _sentences(partial(check, stimulus, data))
     except FmriModelsError as error:
         yield str(error)
+    if table.stimuli.has_clips:
+        progress("frames of clips")
+        for stimulus in table.stimuli.ids:
+            yield from _sentences(partial(_check_frames, table, stimulus))
+
+
+def _check_frames(table: TrialTable, stimulus: str) -> None:
+    clip = table.stimuli.clips([stimulus], frames=True)[0]
+    if clip is not None and clip.frames:
+        clip.pixels()
 
 
 def _voxel_findings(table: TrialTable, subject: str, note: Callable[[str], object]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +26,12 @@ from .subject_writer import SubjectWriter, finite_betas
 from .table_files import TableFiles, checked_json, checked_text
 from .table_voxels import voxels_table
 from .training_checks import Shown, TrainingChecks
+from .windows import Windows, check_windows, over_window, place_axis
 
 _RESERVED = {
     "schema", "name", "simulated", "description", "license", "source", "package_version", "created_by",
-    "default_split", "subjects", "num_voxels", "trials", "image_channels", "files", schema.FINDINGS,
+    "default_split", "subjects", "num_voxels", "trials", "image_channels", "files", schema.FINDINGS, "modality",
+    "windows", "cautions",
 }  # fmt: skip
 
 
@@ -56,6 +60,8 @@ class TrialTableWriter:
         created_by: What wrote the table, such as a command line.
         inputs: Files and folders that are read meanwhile; a folder to be written that is, contains or lies in one is
             refused.
+        modality: What was recorded: "fmri" or "eeg".
+        cautions: What the design of the experiment does to results, one sentence each, which every report repeats.
 
     Attributes:
         extra: Anything that JSON takes; its keys become keys of `table.json`.
@@ -76,8 +82,14 @@ class TrialTableWriter:
         repeats_stimuli: str = "",
         created_by: str = "",
         inputs: Iterable[str | Path] = (),
+        modality: str = "fmri",
+        cautions: Iterable[str] = (),
     ) -> None:
+        if modality not in schema.MODALITIES:
+            raise FmriModelsError(f"The modality is {modality!r}; expected one of {', '.join(schema.MODALITIES)}.")
         self.path = Path(path)
+        self.modality = modality
+        self.cautions = [check_line(caution, "caution of the table") for caution in cautions]
         self.overwrite = overwrite
         self.inputs = tuple(inputs)
         self.repeats_stimuli = check_line(repeats_stimuli, "reason for repeated stimuli")
@@ -98,6 +110,7 @@ class TrialTableWriter:
         self._stimuli = StimulusWriter(self._files, self._checks)
         self._subjects: dict[str, SubjectWriter] = {}
         self._splits: dict[str, tuple[pa.Table, str]] = {}
+        self._windows: Windows | None = None
         check_output_folder(self.path, overwrite, TRIAL_TABLE, self.inputs)
 
     def __enter__(self) -> "TrialTableWriter":
@@ -119,7 +132,9 @@ class TrialTableWriter:
 
         Args:
             records: Dicts with `stimulus_id` and, where known, `image` (PIL image, bytes of an image file, uint8 array
-                or None), `captions` (list of str), `category` (str), `factors` (dict that JSON takes).
+                or None), `captions` (list of str), `category` (str), `factors` (dict that JSON takes), and of a
+                stimulus that moves `clip`: a dict with `file` (str), `start` and `seconds` (of the clip in it) and
+                `frames` (pictures), each where known. `image` is then the picture that stands for the clip.
 
         Raises:
             FmriModelsError: An id is used twice or can't be a file name, or a picture can't be decoded.
@@ -150,7 +165,8 @@ class TrialTableWriter:
 
         Args:
             subject: The subject's id.
-            num_voxels: How many voxels the subject has.
+            num_voxels: How many voxels the subject has; of windows, how many values a window has, or how many voxels or
+                channels, of which all else is then said once for all samples.
             roi: (num_voxels,) labels; empty (or None, or NaN) where a voxel is in no region.
             coordinates: (num_voxels, 3) in mm; NaN where unknown.
             ncsnr: (num_voxels,) noise-ceiling signal-to-noise ratio; NaN where unknown.
@@ -166,11 +182,41 @@ class TrialTableWriter:
             FmriModelsError: Lengths differ from `num_voxels`, or the source is another one.
         """
         check_name(subject, "subject")
+        shape = None if self._windows is None else self._windows.shapes.get(subject)
+        if self._windows is not None and shape is not None and num_voxels == shape[place_axis(self._windows.axes)]:
+            spread = partial(over_window, shape=shape, axes=self._windows.axes)
+            roi, coordinates = spread(None if roi is None else list(roi)), spread(coordinates)
+            ncsnr, noise_ceiling = spread(ncsnr), spread(noise_ceiling)
+            num_voxels = shape[0] * shape[1]
         of_subject = self._subject(subject, num_voxels)
         of_subject.voxels = voxels_table(
             subject, num_voxels, roi, coordinates, ncsnr, noise_ceiling, source, repetitions, space, source_columns,
             source_width,
         )  # fmt: skip
+
+    def add_windows(self, subject: str, shape: Sequence[int], windows: Windows | None = None) -> None:
+        """Says that a subject's trials are windows of a recording; call it before its trials and voxels are added.
+
+        Args:
+            subject: The subject's id.
+            shape: Lengths of the two axes.
+            windows: What they are, the same of all subjects; its own shapes are not read.
+
+        Raises:
+            FmriModelsError: The shape is none, or windows differ from those of another subject.
+        """
+        check_name(subject, "subject")
+        about = windows or self._windows or Windows()
+        check_windows(about, subject)
+        sizes = tuple(int(size) for size in shape)
+        if len(sizes) != 2 or min(sizes) < 1:
+            raise FmriModelsError(f"The windows of {subject} have the shape {sizes}; expected two lengths, from 1 on.")
+        known = {} if self._windows is None else dict(self._windows.shapes)
+        if self._windows is not None and replace(about, shapes={}) != replace(self._windows, shapes={}):
+            raise FmriModelsError(
+                f"The windows of {subject} are others than those of {listed(known)}; a table has one kind of windows."
+            )
+        self._windows = replace(about, shapes={**known, subject: (sizes[0], sizes[1])})
 
     def add_trials(
         self,
@@ -191,7 +237,8 @@ class TrialTableWriter:
             subject: The subject's id.
             split: "train", "validation" or "test"; or "unlabelled", of trials without a stimulus, whose ids are empty.
             stimulus_ids: (n,) ids of what was shown; `add_stimuli` has to name them, before or after.
-            fmri: (n, voxels) betas, or an iterator of chunks of them, which then needn't fit into memory.
+            fmri: (n, voxels) betas, or an iterator of chunks of them, which then needn't fit into memory; of a subject
+                with windows ([`add_windows`]) also (n, time, voxels) or (n, channels, time).
             sessions: (n,) whole numbers; 1 where they are not given.
             runs: (n,) whole numbers; 1 where they are not given.
             trials: (n,) whole numbers, unique within the subject; counted on where they are not given.
@@ -214,7 +261,7 @@ class TrialTableWriter:
             ids = [""] * len(stimulus_ids)
         else:
             ids = [check_name(str(stimulus), "stimulus id") for stimulus in stimulus_ids]
-        chunks = _chunks(fmri)
+        chunks = _chunks(fmri, None if self._windows is None else self._windows.shapes.get(subject))
         first = next(chunks, None)
         if first is None:
             if ids:
@@ -358,15 +405,22 @@ class TrialTableWriter:
             "num_voxels": {subject: each.num_voxels for subject, each in sorted(self._subjects.items())},
             "trials": trials,
             "image_channels": self._stimuli.channels,
+            **({"modality": self.modality} if self.modality != "fmri" else {}),
+            **({"windows": self._windows.to_metadata()} if self._windows is not None else {}),
+            **({"cautions": self.cautions} if self.cautions else {}),
             **({schema.FINDINGS: self.findings} if self.findings else {}),
             **self.extra,
             "files": dict(sorted(self._files.recorded.items())),
         }
 
 
-def _chunks(fmri: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _chunks(fmri: np.ndarray | Iterable[np.ndarray], window: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
     for chunk in [fmri] if hasattr(fmri, "shape") else fmri:
         chunk = as_numbers(chunk, "Betas")
+        if window is not None and chunk.ndim == 3 and chunk.shape[1:] == window:
+            chunk = chunk.reshape(len(chunk), -1)
         if chunk.ndim != 2:
-            raise FmriModelsError(f"Betas have the shape {chunk.shape}; expected (trials, voxels).")
+            expected = "(trials, voxels)" if window is None else f"(trials, {window[0]}, {window[1]})"
+            hint = "; windows of a recording are first described with add_windows" if window is None else ""
+            raise FmriModelsError(f"Betas have the shape {chunk.shape}; expected {expected}{hint}.")
         yield chunk

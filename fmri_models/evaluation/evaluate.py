@@ -361,7 +361,12 @@ class Evaluation:
         report.near_copies = near_copies
         report.attention, report.synthesis = attention, synthesis
         of_copies = near_copies_notes(near_copies, report.results["brain"])
-        report.warnings = [*of_copies, *learned, *filter(None, [table.repeats_stimuli(record.split)])]
+        report.warnings = [
+            *of_copies,
+            *learned,
+            *filter(None, [table.repeats_stimuli(record.split)]),
+            *table.cautions,
+        ]
         report.notes = [*first_notes, *of_copies, *report.notes]
         if other is not None:
             with progress.phase("Comparing both splits"):

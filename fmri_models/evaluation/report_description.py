@@ -48,6 +48,12 @@ def described_data(
         "repeats_stimuli": table.repeats_stimuli(record.split),
         "test_repetitions": _range([n for each in tested for n in _counts(each.held_out.trials.stimulus_ids)]),
     }
+    if table.modality != "fmri":
+        described["modality"] = table.modality
+    if table.windows is not None:
+        described["windows"] = table.windows.sentence()
+    if table.cautions:
+        described["cautions"] = table.cautions
     if record.method != "unknown":
         described["training"] = {name: _learned_from(table, record, name, tested) for name in subjects}
     if factors is not None:
@@ -176,7 +182,11 @@ def notes_on_what_was_measured(
         )
     if table.repeats_stimuli(record.split):
         notes.append(table.repeats_stimuli(record.split))
-    return notes
+    if table.modality != "fmri":
+        notes.append(f"The responses are {table.modality.upper()}, not fMRI.")
+    if table.windows is not None:
+        notes.append(table.windows.sentence())
+    return [*notes, *table.cautions]
 
 
 def reasons_of_missing_rows(tested: Sequence[SubjectRows], rows: Collection[str]) -> dict[str, str]:

@@ -170,6 +170,9 @@ class Data(_Content):
     test_items: Count | None = None
     test_trials: Count | None = None
     repeats_stimuli: Line | None = None
+    modality: Line = "fmri"
+    windows: Line | None = None
+    cautions: Annotated[list[Line], Field(max_length=100)] = []
     test_factor_combinations_seen_in_training: Number | None = None
     test_stimuli: Count | None = None
     test_repetitions: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None

@@ -163,6 +163,7 @@ def fit_subject(
         source_width=None if source_columns is None else source_width,
         source_columns=None if source_columns is None else np.asarray(source_columns, dtype=np.int64),
         grid=getattr(labels, "grid", None),
+        window=getattr(labels, "window", None),
     )
 
 

@@ -64,6 +64,11 @@ def config_type() -> Any:
         "subject_names": (list[str], []),
         **option_types(),
         "noise_ceiling_source": (line, ""),
+        # Of subjects whose patterns are windows of a recording, which models read flat.
+        "window_shapes": (
+            dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MAX_WIDTH)]], Field(min_length=2, max_length=2)]],
+            {},
+        ),
         "statistics_sha256": (Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None, None),
         "fmri_schema": (int, PROCESSOR_SCHEMA),
         "fmri_models_version": (line, ""),

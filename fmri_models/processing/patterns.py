@@ -1,6 +1,6 @@
 """The patterns of a processor's call: whose and of which session each is, what is refused, how widths are changed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,22 @@ from ..errors import FmriModelsError
 from ..in_memory import as_numbers, as_sessions
 from ..names import one_line
 from .options import Pooling
+
+
+def flat_windows(fmri: Any, shapes: Collection[tuple[int, int]], widths: Collection[int]) -> Any:
+    """Patterns whose last two axes are those of a window, flattened; others as they are.
+
+    Args:
+        fmri: (..., time, voxels), (..., channels, time), or (..., values); or a sequence of such arrays.
+        shapes: Of the windows that a processor knows.
+        widths: Of flat patterns that it knows, which are never flattened further.
+    """
+    if isinstance(fmri, list | tuple):
+        return [flat_windows(each, shapes, widths) if hasattr(each, "shape") else each for each in fmri]
+    shape = tuple(getattr(fmri, "shape", ()))
+    if len(shape) < 2 or shape[-2:] not in shapes or shape[-1] in widths:
+        return fmri
+    return fmri.reshape(*shape[:-2], shape[-2] * shape[-1])
 
 
 @dataclass(frozen=True)

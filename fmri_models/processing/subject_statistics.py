@@ -25,6 +25,8 @@ class SubjectStatistics:
         source_columns: (num_voxels,) int64 which of those were kept, ascending; None where all were.
         grid: Which voxels of a volume the recorded ones are, with the dropped ones; None where betas came from no
             volume.
+        window: Shape of a recorded pattern that is a window of a recording, (time, voxels) or (channels, time), whose
+            product is `num_voxels`; None where it is one value a voxel.
     """
 
     num_voxels: int
@@ -39,6 +41,7 @@ class SubjectStatistics:
     source_width: int | None = None
     source_columns: np.ndarray | None = None
     grid: ImageGrid | None = None
+    window: tuple[int, int] | None = None
 
     def pooled_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """(S,) mean and (S,) standard deviation over all training trials."""

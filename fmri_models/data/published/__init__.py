@@ -1,6 +1,6 @@
 """Published data sets: a script says what its files hold, and one step, the same for all, makes a trial table of it."""
 
-from .dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording, VoxelGrid
+from .dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording, VoxelGrid, windowed
 from .options import SharedOptions, preparation
 from .writing import write_dataset
 
@@ -12,5 +12,6 @@ __all__ = [
     "SharedOptions",
     "VoxelGrid",
     "preparation",
+    "windowed",
     "write_dataset",
 ]

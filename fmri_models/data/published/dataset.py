@@ -1,13 +1,15 @@
 """What a script has read of a data set's files: subjects, recordings that are read one after the other, and stimuli."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ...plain_values import ShortRepr
+from ..windows import OVER_TIME, Windows, over_window
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,6 +43,7 @@ class KnownVoxels(ShortRepr):
         grid: Where they lie in a volume; None where the files are no volumes.
         regions: Name ▶ (V,) which voxels are in it, of regions that overlap or contain others, by which voxels may be
             chosen besides their labels.
+        window: Shape of a trial that is a window of a recording, see [`windowed`]; None where it is a pattern.
     """
 
     count: int
@@ -52,6 +55,29 @@ class KnownVoxels(ShortRepr):
     repetitions: int = 3
     grid: VoxelGrid | None = None
     regions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    window: tuple[int, int] | None = None
+
+
+def windowed(places: KnownVoxels, samples: int, axes: tuple[str, str] = OVER_TIME) -> KnownVoxels:
+    """What is known of the values of a flat window, each of a voxel or channel at one of the samples.
+
+    Args:
+        places: Of the voxels, or of the channels.
+        samples: How many a window has.
+        axes: Of the window.
+    """
+    shape = (places.count, samples) if axes[1] == "time" else (samples, places.count)
+    spread = partial(over_window, shape=shape, axes=axes)
+    return replace(
+        places,
+        count=places.count * samples,
+        roi=spread(None if places.roi is None else list(places.roi)),
+        coordinates=spread(places.coordinates),
+        ncsnr=spread(places.ncsnr),
+        noise_ceiling=spread(places.noise_ceiling),
+        regions={name: spread(np.asarray(inside)) for name, inside in places.regions.items()},
+        window=shape,
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,6 +148,9 @@ class PublishedDataset(ShortRepr):
         repeats_stimuli: Why stimuli are tested that are learned from, by the design; empty where none is.
         notes: Sentences for the card on what was done with the files.
         extra: Further values for `table.json`.
+        modality: What was recorded: `"fmri"` or `"eeg"`.
+        windows: What the windows are, where subjects' voxels have any ([`windowed`]).
+        cautions: What the design of the experiment does to results, which every report repeats.
     """
 
     name: str
@@ -137,3 +166,6 @@ class PublishedDataset(ShortRepr):
     repeats_stimuli: str = ""
     notes: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    modality: str = "fmri"
+    windows: Windows | None = None
+    cautions: Sequence[str] = ()

@@ -18,6 +18,7 @@ from ..pictures import encode_picture
 from ..split_trials import SplitTrials, draw_validation
 from ..splits import split_by_run, split_by_stimulus, split_kfold
 from ..stimuli import fit_square
+from ..windows import Windows, place_axis, place_numbers
 from ..writer import TrialTableWriter
 from .chosen_trials import ChosenTrials
 from .dataset import KnownVoxels, PublishedDataset, PublishedSubject
@@ -65,6 +66,8 @@ def write_dataset(
         repeats_stimuli=dataset.repeats_stimuli,
         created_by=dataset.script,
         inputs=[source],
+        modality=dataset.modality,
+        cautions=dataset.cautions,
     ) as writer:
         shown = sorted({name for each in extracted for name in set(each.stimulus_ids.tolist())} - {""})
         pictures = (_fitted(record, options.size) for record in dataset.stimuli(shown))
@@ -72,7 +75,7 @@ def write_dataset(
         groups = {name: writer.content_hashes.get(name) or name for name in shown}
         parts = _parts(extracted, tested, groups, options, writer)
         for each in extracted:
-            _add_subject(writer, each, parts[each.name], options)
+            _add_subject(writer, each, parts[each.name], options, dataset.windows)
         _add_folds(writer, extracted, groups, options)
         writer.extra.update(_record(dataset, extracted, source, options, own_options or {}))
     # What is found wrong, the command says.
@@ -228,10 +231,18 @@ def _draw_validation(
 
 
 def _add_subject(
-    writer: TrialTableWriter, subject: ExtractedSubject, parts: np.ndarray, options: SharedOptions
+    writer: TrialTableWriter,
+    subject: ExtractedSubject,
+    parts: np.ndarray,
+    options: SharedOptions,
+    windows: Windows | None = None,
 ) -> None:
     voxels = subject.subject.voxels
-    columns = _columns(subject, options)
+    columns = _columns(subject, options, windows)
+    if voxels.window is not None and windows is not None:
+        kept = list(voxels.window)
+        kept[place_axis(windows.axes)] = len(columns) // voxels.window[1 - place_axis(windows.axes)]
+        writer.add_windows(subject.name, kept, windows)
     chosen = ChosenTrials.of(subject, columns, parts, options)
     ncsnr, ceiling, source, repetitions = _ceilings(chosen, voxels, columns)
     dropped = len(columns) < voxels.count
@@ -263,7 +274,7 @@ def _add_subject(
             )
 
 
-def _columns(subject: ExtractedSubject, options: SharedOptions) -> np.ndarray:
+def _columns(subject: ExtractedSubject, options: SharedOptions, windows: Windows | None = None) -> np.ndarray:
     """Which voxels are written: of the regions asked for, without bad ones where somebody says so."""
     voxels = subject.subject.voxels
     kept = np.ones(voxels.count, dtype=bool)
@@ -281,6 +292,10 @@ def _columns(subject: ExtractedSubject, options: SharedOptions) -> np.ndarray:
         kept &= chosen
     if options.drop_bad_voxels:
         bad = _bad_voxels(subject)
+        if voxels.window is not None and windows is not None:
+            # A voxel that is bad at one sample is left out of all, so that windows stay windows.
+            places = place_numbers(voxels.window, windows.axes)
+            bad = np.isin(places, places[bad])
         if (bad & kept).any():
             progress.say(f"{subject.name}: {int((bad & kept).sum())} voxels with NaN or without change are left out.")
         kept &= ~bad
