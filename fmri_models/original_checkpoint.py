@@ -91,6 +91,18 @@ _DICTIONARIES = (
 )
 
 
+def read_values(path: str | os.PathLike) -> Any:
+    """What a file of torch or safetensors holds, of which nothing is run and what is unknown is left out.
+
+    Args:
+        path: The file; in torch's format since 1.6 its tensors are mapped and not read.
+
+    Raises:
+        FmriModelsError: It can't be read, or holds more than tensors and plain values.
+    """
+    return _read_file(Path(path))
+
+
 def read_state(checkpoint: Checkpoint) -> State:
     """The state dict in a file, a whole checkpoint or a state dict, without what trainers wrap it in.
 

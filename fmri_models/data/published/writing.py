@@ -86,10 +86,14 @@ def write_dataset(
 
 def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
     """The record with its picture's central square, resized to so many pixels; as it is if none are asked for."""
-    picture, name = record.get("image"), str(record["stimulus_id"])
+    picture, name, clip = record.get("image"), str(record["stimulus_id"]), record.get(schema.CLIP)
     if not size or picture is None:
         return record
-    return {**record, "image": fit_square(encode_picture(picture, name), size, name)}
+    fitted = {**record, "image": fit_square(encode_picture(picture, name), size, name)}
+    if clip is not None and clip.get("frames"):
+        frames = [fit_square(encode_picture(frame, name), size, name) for frame in clip["frames"]]
+        fitted[schema.CLIP] = {**clip, "frames": frames}
+    return fitted
 
 
 def _chosen_subjects(dataset: PublishedDataset, options: SharedOptions) -> list[PublishedSubject]:
