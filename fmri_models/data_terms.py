@@ -457,7 +457,7 @@ _KNOWN = (
             "researchers give them to colleagues who accept them, too.",
         ),
         names=("bold5000",),
-        marks=("ds001499", "bold5000", "bold5000.org", "a public fmri dataset while viewing 5000 visual images"),
+        marks=("ds001499", "bold5000", "bold5000.org", "public fmri dataset while viewing 5000 visual images"),
     ),
     _Known(
         _open_neuro(
@@ -489,11 +489,16 @@ _KNOWN = (
             "ds004192",
             "OpenNeuro's rule and what loaders of others state read, November 2026",
             stimuli="forbidden",
-            of_stimuli="The THINGS pictures come for research, in an archive with a password, and are treated as not to "
-            "be passed on.",
+            of_stimuli="The THINGS pictures come for research, in an archive with a password, and are treated as "
+            "not to be passed on.",
         ),
         names=("things-fmri", "thingsfmri", "things-data"),
-        marks=("ds004192", "things-fmri", "things-data, a multimodal collection", "10.25452/figshare.plus.c.6161151"),
+        marks=(
+            "ds004192",
+            "things-fmri",
+            "things-data, a multimodal collection",
+            "10.25452/figshare.plus.c.6161151",
+        ),
     ),
     _Known(
         _open_neuro(

@@ -213,8 +213,8 @@ def _add_push(actions: argparse._SubParsersAction) -> None:
         "push",
         help="upload a table to the Hub",
         description="Upload a trial table to the Hub as a data set, with its card and all splits, in one commit. It\n"
-        "then opens everywhere by its name, user/name. Tables whose terms forbid it are refused; of anything else, the\n"
-        "licence of the stimuli says whether they may be published.",
+        "then opens everywhere by its name, user/name. Tables whose terms forbid it are refused; of anything else,\n"
+        "the licence of the stimuli says whether they may be published.",
         epilog="examples:\n  fmri-models data push outputs/demo/data user/name --private\n"
         "  fmri-models data push data/god user/name --without-pictures",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -28,8 +28,8 @@ def add_info(actions: argparse._SubParsersAction) -> None:
     parser = actions.add_parser(
         "info",
         help="subjects, voxels, regions, noise ceilings, trials, splits; pictures to look at",
-        description="Print what is in a trial table: licence and terms, where it comes from, and of each subject trials,\n"
-        "regions, positions and noise ceilings; then its splits. --page and --histogram write pictures.",
+        description="Print what is in a trial table: licence and terms, where it comes from, and of each subject\n"
+        "trials, regions, positions and noise ceilings; then its splits. --page and --histogram write pictures.",
         epilog="examples:\n  fmri-models data info outputs/demo/data\n"
         "  fmri-models data info outputs/demo/data --page stimuli.png --histogram ceilings.png\n"
         "  fmri-models data info user/name --json",
@@ -241,7 +241,10 @@ def _shown_in_words(times: Sequence[int] | None) -> str:
 
 def _runs_in_words(about: Mapping[str, Any]) -> str:
     by_times = list(about["stimuli_by_times_shown"].items())
-    shown = [f"{counted(count, 'stimulus', 'stimuli')} {_times(int(times))}" for times, count in by_times[:_MOST_TIMES]]
+    shown = [
+        f"{counted(count, 'stimulus', 'stimuli')}{' shown' if place == 0 else ''} {_times(int(times))}"
+        for place, (times, count) in enumerate(by_times[:_MOST_TIMES])
+    ]
     if rest := sum(count for _, count in by_times[_MOST_TIMES:]):
         shown.append(f"{rest:,} more often")
     imagined = f"; {counted(about['imagery_trials'], 'trial')} of imagery" if about["imagery_trials"] else ""

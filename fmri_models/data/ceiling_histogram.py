@@ -25,8 +25,8 @@ def ceiling_facts(voxels: Voxels) -> dict[str, Any] | None:
     """Noise ceilings of a subject in a few numbers; None where none is known.
 
     Returns:
-        `voxels` and `unknown` (how many voxels have one and have none), `mean`, `lowest`, `quartiles` (three), `highest`,
-        and `histogram`: its `edges` from 0 to 1 and the `voxels` between two of them.
+        `voxels` and `unknown` (how many voxels have one and have none), `mean`, `lowest`, `quartiles` (three),
+        `highest`, and `histogram`: its `edges` from 0 to 1 and the `voxels` between two of them.
     """
     if voxels.noise_ceiling is None:
         return None

@@ -43,8 +43,8 @@ class RunChecks:
             which = f"Session {session}, run {run} of {subject}"
             if known.bad == known.trials:
                 yield (
-                    f"{which} has NaN or infinite betas in all of its {known.trials} trials, so that nothing was measured "
-                    "in it: leave the run out, or prepare it again."
+                    f"{which} has NaN or infinite betas in all of its {known.trials} trials, so that nothing was "
+                    "measured in it: leave the run out, or prepare it again."
                 )
             elif not known.bad and len(known.patterns) == 1:
                 yield (

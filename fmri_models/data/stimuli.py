@@ -141,7 +141,7 @@ def read_stimuli(source: str | Path, size: int | None = None) -> StimulusSource:
 
 
 def origin_of_pictures(source: str | Path) -> list[dict[str, str]]:
-    """Of which tables the pictures of a source are, as `table.json` of another one keeps it; none of a folder or zip."""
+    """Of which tables the pictures of a source are, as `table.json` of another one keeps it; none of a folder."""
     path = Path(source)
     return origin_of(read_metadata(path)) if (path / schema.TABLE_FILE).is_file() else []
 

@@ -137,7 +137,7 @@ def _page(tiles: _Tiles, count: int, title: str) -> Image.Image:
 
 
 def fitted_text(text: str, width: int, font: _Font) -> str:
-    """A text that is so many pixels wide at most; where it is wider, its middle is left out, as ids differ at the end."""
+    """A text of so many pixels at most; where it is wider, its middle is left out, as ids differ at the end."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):

@@ -59,7 +59,7 @@ def terms_of_pictures(metadata: Mapping[str, Any]) -> DataTerms | None:
 
 
 def pictures_may_be_passed_on(terms: DataTerms) -> Redistribution:
-    """Whether pictures may be passed on: a data set that may not be, in any part, includes those of which nothing is said."""
+    """Whether pictures may be passed on; those of which nothing is said are a part of a data set that may not be."""
     if terms.redistribution == "forbidden" and terms.stimuli == "unknown":
         return "forbidden"
     return terms.stimuli

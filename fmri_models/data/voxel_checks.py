@@ -37,21 +37,25 @@ def voxel_notes(subject: str, voxels: Voxels) -> Iterator[str]:
     for label in set(voxels.roi) - {""}:
         spellings["".join(label.casefold().split())].add(label)
     for alike in sorted(sorted(each) for each in spellings.values() if len(each) > 1):
-        yield f"{subject} has regions that differ in case or spaces alone ({listed(map(repr, alike))}); each is one of its own."
+        yield (
+            f"{subject} has regions that differ in case or spaces alone ({listed(map(repr, alike))}); each is one of "
+            "its own."
+        )
     grid = voxels.grid
     if grid is not None and voxels.coordinates is not None and _is_invertible(grid.affine):
         known = np.isfinite(voxels.coordinates).all(axis=1)
         _, is_on = _on_grid(voxels.coordinates[known], grid.affine)
         if len(is_on) and not is_on.any():
             yield (
-                f"The positions of {subject} are in another space ({one_line(voxels.space, 60) or 'not stated'}) than the "
-                "volumes that its betas came from, so that they can't be compared with the mask."
+                f"The positions of {subject} are in another space ({one_line(voxels.space, 60) or 'not said'}) than "
+                "the volumes that its betas came from, so that they can't be compared with the mask."
             )
 
 
 def _ceiling_findings(columns: pa.Table, subject: str) -> Iterator[str]:
     known = np.asarray(columns["noise_ceiling"].is_valid())
-    sources = np.array([source or "" for source in text_list(columns["noise_ceiling_source"])], dtype=object)
+    texts = text_list(columns["noise_ceiling_source"])
+    sources = np.array([text or "" for text in texts], dtype=object)
     repetitions = columns["noise_ceiling_repetitions"].fill_null(0).to_numpy()
     if count := int((known & (sources == "")).sum()):
         yield (
@@ -60,10 +64,11 @@ def _ceiling_findings(columns: pa.Table, subject: str) -> Iterator[str]:
         )
     if count := int((known & (repetitions < 1)).sum()):
         yield (
-            f"{count} voxels of {subject} have a noise ceiling of which noise_ceiling_repetitions doesn't say of how "
-            "many averaged trials it is; fill it in, or leave the ceilings out."
+            f"{count} voxels of {subject} have a noise ceiling of which noise_ceiling_repetitions doesn't say of "
+            "how many averaged trials it is; fill it in, or leave the ceilings out."
         )
-    for what, values in (("sources", set(sources[known]) - {""}), ("repetitions", set(repetitions[known]) - {0})):
+    kinds = (("sources", set(sources[known]) - {""}), ("repetitions", set(repetitions[known]) - {0}))
+    for what, values in kinds:
         if len(values) > 1:
             yield (
                 f"The noise ceilings of {subject} have several {what} ({listed(sorted(values))}), and readers take one "

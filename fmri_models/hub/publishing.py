@@ -129,8 +129,8 @@ def publication(
         return _of_table(folder, statements, write, private, leave_pictures_out)
     if leave_pictures_out:
         raise FmriModelsError(
-            f"{one_line(folder)} holds a {format}, and --without-pictures is for trial tables; of a pipeline, the pages "
-            "that show stimuli go up only where their terms allow it."
+            f"{one_line(folder)} holds a {format}, and --without-pictures is for trial tables; of a pipeline, the "
+            "pages that show stimuli go up only where their terms allow it."
         )
     if format == "pipeline":
         found = _of_pipeline(folder, statements, unevaluated, pictures, write)

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fmri_models.cli.main import main
-from fmri_models.data import schema
+from fmri_models.data import TrialTable, TrialTableWriter, schema
 from fmri_models.data.parquet import file_sha256
 from fmri_models.data.validation import validate_table
+from fmri_models.processing.image_grid import positions_sha256
 
+VOXELS = "voxels/subj01.parquet"
 TRIALS = "trials/subj01/train-00000-of-00001.parquet"
 STIMULI = "stimuli/stimuli-00000-of-00001.parquet"
 
@@ -71,6 +73,46 @@ FAULTS: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
     "split trial": ("splits/default.parquet", lambda t: changed(t, "trial", 0, 99), "names trial 99 of subj01"),
     "split twice": ("splits/default.parquet", lambda t: pa.concat_tables([t, t.slice(0, 1)]), "0 of subj01 twice"),
 }  # fmt: skip
+FAULTS |= {
+    "ceiling source": (
+        VOXELS,
+        lambda t: changed(t, "noise_ceiling_source", 0, None),
+        "1 voxels of subj01 have a noise ceiling of which noise_ceiling_source",
+    ),
+    "ceiling repetitions": (
+        VOXELS,
+        lambda t: changed(t, "noise_ceiling_repetitions", 0, None),
+        "noise_ceiling_repetitions doesn't say",
+    ),
+    "two sources": (
+        VOXELS,
+        lambda t: changed(t, "noise_ceiling_source", 0, "release"),
+        "several sources (release, simulated truth)",
+    ),
+    "two repetitions": (VOXELS, lambda t: changed(t, "noise_ceiling_repetitions", 0, 7), "several repetitions (3, 7)"),
+    "ceiling NaN": (
+        VOXELS,
+        lambda t: changed(t, "noise_ceiling", 0, float("nan")),
+        "values in the column noise_ceiling",
+    ),
+    "position infinite": (VOXELS, lambda t: changed(t, "y", 0, float("inf")), "values in the column y"),
+    "half a position": (
+        VOXELS,
+        lambda t: changed(t, "y", 0, None),
+        "1 voxels of subj01 have some of x, y and z and not all",
+    ),
+    "two spaces": (VOXELS, lambda t: changed(t, "space", 0, "MNI"), "several spaces ('MNI', 'toy')"),
+    "a part of another file": (
+        "splits/default.parquet",
+        lambda t: changed(t, "split", 33, "train"),
+        "1 of 3 trials of subj01 in train that the files, and table.json, have in validation",
+    ),
+    "a trial without a part": (
+        "splits/default.parquet",
+        lambda t: t.slice(1),
+        "in no part that the files, and table.json, have in train",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -111,3 +153,102 @@ def test_changed_missing_and_foreign_files_are_findings(table_path: Path, capsys
 def test_what_is_no_table_is_a_finding(tmp_path: Path) -> None:
     (finding,) = validate_table(tmp_path)
     assert "no table.json" in finding
+
+
+def run_of(value: float | None) -> Callable[[pa.Table], pa.Table]:
+    """Fills the second run, of 16 trials, with one value; with one pattern, if None."""
+
+    def fill(table: pa.Table) -> pa.Table:
+        fmri = schema.fmri_matrix(table["fmri"], 30).copy()
+        fmri[16:] = fmri[16] if value is None else value
+        return column(table, "fmri", schema.fmri_array(fmri))
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "Session 1, run 2 of subj01 has NaN or infinite betas in all of its 16 trials"),
+        (0, "Session 1, run 2 of subj01 has the same betas in all of its 16 trials"),
+        (None, "Session 1, run 2 of subj01 has the same betas in all of its 16 trials"),
+    ],
+)
+def test_a_run_of_which_nothing_was_measured_is_named(
+    value: float | None, message: str, write_table: Callable[..., Path]
+) -> None:
+    table = write_table(runs=True)
+    assert validate_table(table) == []
+    rewrite(table, TRIALS, run_of(value))
+    assert any(message in finding for finding in validate_table(table))
+
+
+SHAPE = (4, 5, 6)
+AFFINE = np.array([[2, 0, 0, -3], [0, 2, 0.1, -7], [0, 0, 2, 4], [0, 0, 0, 1]], dtype=float)
+
+
+def write_volumes(path: Path, positions: np.ndarray, dropped: int = 0) -> Path:
+    """A table of the voxels at some flat positions of a volume, of which the last few are dropped."""
+    places = np.stack(np.unravel_index(positions, SHAPE), axis=1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    kept = len(positions) - dropped
+    columns = {"source_columns": np.arange(kept), "source_width": len(positions)} if dropped else {}
+    with TrialTableWriter(path, "volumes") as writer:
+        writer.add_stimuli({"stimulus_id": f"s{number}", "image": None} for number in range(6))
+        writer.add_voxels("subj01", kept, coordinates=places[:kept], space="scanner", **columns)
+        ids = [f"s{number}" for number in range(6)]
+        writer.add_trials("subj01", "train", stimulus_ids=ids, fmri=np.random.default_rng(0).normal(size=(6, kept)))
+        grid = {"shape": list(SHAPE), "affine": AFFINE.tolist(), "sha256": positions_sha256(positions)}
+        writer.extra["grids"] = {"subj01": grid}
+    return path
+
+
+def edit_grid(path: Path, subject: str = "subj01", **changes: object) -> None:
+    metadata = json.loads((path / "table.json").read_text())
+    metadata["grids"] = {subject: metadata["grids"]["subj01"] | changes}
+    (path / "table.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("dropped", [0, 3])
+def test_a_mask_fits_the_voxels_that_it_has(tmp_path: Path, dropped: int) -> None:
+    table = write_volumes(tmp_path / "table", np.arange(5, 45, 2), dropped)
+    assert validate_table(table) == []
+    assert TrialTable.open(table).voxels("subj01").grid is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sha256": "0" * 64}, "The mask of subj01 in table.json has another SHA-256 than the 20 voxels"),
+        ({"shape": [4, 5, 3]}, "of 20 voxels of subj01 have positions where the volumes"),
+        (
+            {"shape": [2, 3, 3]},
+            "subj01 has 20 voxels, and the volumes that its betas came from 2 x 3 x 3, which are fewer",
+        ),
+        ({"affine": [[0, 0, 0, 1]] * 4}, "The affine of subj01 in table.json can't be inverted"),
+        ({"subject": "subj09"}, "table.json has grids of subj09, which the table doesn't have as subjects"),
+    ],
+)
+def test_a_grid_that_is_another_one_is_found(tmp_path: Path, changes: dict, message: str) -> None:
+    table = write_volumes(tmp_path / "table", np.arange(5, 45, 2))
+    edit_grid(table, **changes)
+    findings = validate_table(table)
+    assert any(message in finding for finding in findings), findings
+
+
+def test_one_voxel_twice_is_found(tmp_path: Path) -> None:
+    table = write_volumes(tmp_path / "table", np.array([5, 7, 7, 9]))
+    assert "1 voxels of subj01 have the position of another one" in validate_table(table)[0]
+
+
+def test_positions_in_another_space_and_alike_regions_are_notes(tmp_path: Path, table_path: Path) -> None:
+    table = write_volumes(tmp_path / "volumes", np.arange(5, 45, 2))
+    moved = AFFINE.copy()
+    moved[:3, 3] += 0.7
+    edit_grid(table, affine=moved.tolist())
+    notes: list[str] = []
+    assert validate_table(table, note=notes.append) == []
+    assert any("are in another space (scanner)" in note for note in notes)
+    rewrite(table_path, VOXELS, lambda t: changed(t, "roi", 0, "v 1"))
+    notes.clear()
+    assert validate_table(table_path, note=notes.append) == []
+    assert any("differ in case or spaces alone ('V1', 'v 1')" in note for note in notes)
