@@ -59,8 +59,8 @@ def _ceiling_findings(columns: pa.Table, subject: str) -> Iterator[str]:
     repetitions = columns["noise_ceiling_repetitions"].fill_null(0).to_numpy()
     if count := int((known & (sources == "")).sum()):
         yield (
-            f"{count} voxels of {subject} have a noise ceiling of which noise_ceiling_source doesn't say where it comes "
-            "from; fill it in, or leave the ceilings out."
+            f"{count} voxels of {subject} have a noise ceiling of which noise_ceiling_source doesn't say where it "
+            "comes from; fill it in, or leave the ceilings out."
         )
     if count := int((known & (repetitions < 1)).sum()):
         yield (

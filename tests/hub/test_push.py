@@ -159,6 +159,32 @@ def test_data_whose_terms_forbid_it_are_refused_private_or_not(tmp_path, capsys,
     assert dry_run(table, "--permission", "letter of 3 March 2026", capsys=capsys)[0] == 0
 
 
+def test_pictures_that_may_not_be_passed_on_are_left_out(tmp_path, capsys):
+    table = write_table(tmp_path / "table", name="god")
+    for options in ((), ("--private",)):
+        assert "--without-pictures" in refusal(table, *options, capsys=capsys)
+    whole = dry_run(table, "--permission", "letter", capsys=capsys)[1]["files"]
+    code, told = dry_run(table, "--without-pictures", capsys=capsys)
+    assert code == 0 and told["files"].keys() == whole.keys()
+    stimuli = "stimuli/stimuli-00000-of-00001.parquet"
+    assert told["files"][stimuli] < whole[stimuli]
+    # Nothing here has changed.
+    assert TrialTable.open(table).stimuli.num_pictures == 6
+
+
+def test_what_nobody_knows_to_be_allowed_goes_to_private_repositories_alone(tmp_path, capsys):
+    table = write_table(tmp_path / "table", name="miyawaki2008")
+    assert "--private" in refusal(table, capsys=capsys)
+    assert dry_run(table, "--private", capsys=capsys)[0] == 0
+    with pytest.raises(FmriModelsError, match="--private"):
+        TrialTable.open(table).push_to_hub("user/name")
+
+
+def test_only_tables_are_pushed_without_pictures(unmeasured, capsys):
+    told = refusal(unmeasured, "--unevaluated", "--without-pictures", capsys=capsys)
+    assert "is for trial tables" in told
+
+
 def test_weights_are_refused_where_terms_forbid_it_and_python_keeps_a_permission_on_the_card(
     unmeasured, tmp_path, monkeypatch
 ):
@@ -293,6 +319,22 @@ def test_a_table_is_pushed_with_its_permission_on_the_card(hub, tmp_path):
     assert permission_on_card(card) == "letter of 4 March 2026" and card.read_text().endswith("\nMine.\n")
     # The card keeps it, so that it is stated once.
     assert "uploaded to" in hub("-m", "fmri_models", "push", table, "tester/table")
+
+
+def test_a_table_that_was_pushed_without_pictures_opens_there(hub, tmp_path):
+    table = write_table(tmp_path / "table", name="god")
+    hub("-m", "fmri_models", "data", "push", table, "tester/god", code=1)
+    hub("-m", "fmri_models", "data", "push", table, "tester/god", "--without-pictures")
+    code = """
+from fmri_models import TrialTable
+from fmri_models.cli.main import main
+table = TrialTable.open("tester/god")
+print(table.stimuli.num_pictures, len(table.stimuli), table.trials("subj01").fmri().shape)
+assert main(["data", "info", "tester/god", "--page", "page.png"]) == 0
+assert main(["data", "validate", "tester/god"]) == 0
+"""
+    out = hub("-c", code)
+    assert "0 6 (3, 5)" in out and "6 stimuli, none with a picture" in out and "no page was written" in out
 
 
 def test_what_training_wrote_from_absolute_paths_may_go_up(tmp_path, capsys):
