@@ -59,3 +59,21 @@ def test_evaluation(repository: Path, tmp_path: Path):
     written = json.loads(out.read_text())
     assert written["two_way_identification"]["fmri_models"]["largest_difference"] == 0
     assert written["n_way_accuracy"]["fmri_models, the loop's draws"]["largest_difference"] <= 1e-6
+
+
+@pytest.mark.slow
+def test_trial_table(repository: Path, tmp_path: Path):
+    out = tmp_path / "trial_table.json"
+    sides = ["fmri_models", "webdataset", "hdf5 float16", "hdf5 uint8", "hdf5 in memory"]
+    command = [*python(), str(repository / "benchmarks/trial_table.py"), "--quick", "--workers", "0", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    finished = subprocess.run(
+        [*command, "--sides", *sides], env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "| hdf5 in memory | 0 | warm |" in finished.stdout and "conversion: a session of NSD" in finished.stdout
+    written = json.loads(out.read_text())
+    assert [row["side"] for row in written["batches"]] == sides
+    assert all(row["trials_per_s"] > 0 and row["peak_mib"] > 0 and row["disk_bytes"] > 0 for row in written["batches"])
+    assert written["conversion"]["trials"] == 750 and written["conversion"]["mb_per_s"] > 0
+    assert len(written["betas"]["rows_per_s"]) == 2

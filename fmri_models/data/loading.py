@@ -13,6 +13,7 @@ from ..generation.image_generator import ImageGenerator
 from ..names import listed
 from ..objectives import Batch
 from ..processing_fmri import FmriProcessor
+from .mapped_rows import MappedRows
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
 from .targets import TARGET_SPACES, Target, cached_targets
@@ -78,6 +79,7 @@ class TrialDataset(Dataset):
                 raise FmriModelsError(
                     f"The target {name!r} has {len(values)} rows for {len(target_ids)} stimuli; expected one each."
                 )
+        self._rows = {name: MappedRows(values) for name, values in self.targets.items()}
         self._ends = np.cumsum([len(examples) for examples in self.subjects])
         self._stimuli = self._positions_of_stimuli(target_ids) if self.targets else None
         self._stimulus = stimulus_numbers(self.shown)
@@ -149,7 +151,7 @@ class TrialDataset(Dataset):
             return None
         shown = np.unique(self._stimuli)
         chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), _MOST_DISTINCT_TARGETS)).astype(np.int64)]
-        return _gather(self.targets[name], chosen).astype(np.float32)
+        return self._rows[name].take(chosen).astype(np.float32)
 
     @staticmethod
     def collate(batch: Any) -> Any:
@@ -157,7 +159,7 @@ class TrialDataset(Dataset):
         return batch
 
     def _targets_of(self, name: str, stimuli: np.ndarray) -> torch.Tensor:
-        values = torch.from_numpy(_gather(self.targets[name], stimuli))
+        values = torch.from_numpy(self._rows[name].take(stimuli))
         values = values.float() if values.is_floating_point() else values
         return values.reshape(len(stimuli), *self.shapes[name]) if name in self.shapes else values
 
@@ -176,12 +178,6 @@ def stimulus_numbers(shown: np.ndarray) -> np.ndarray:
     """(examples,) int64: the same number for examples of the same stimulus, -1 for those without one."""
     numbers = np.unique(shown, return_inverse=True)[1].astype(np.int64)
     return np.where(shown == "", -1, numbers)
-
-
-def _gather(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Some of a (possibly memory-mapped) array, each read once and in the order of the file."""
-    unique, inverse = np.unique(positions, return_inverse=True)
-    return np.ascontiguousarray(np.asarray(values[unique])[inverse])
 
 
 @renamed_argument("kinds", "targets", since="0.1")

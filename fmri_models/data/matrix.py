@@ -17,6 +17,7 @@ from ..progress import bar
 from ..reading import read_array
 from ..saving import atomic_folder
 from .cache import CACHE_VARIABLE, cache_folder, counted, make_cache_folder, write_array
+from .mapped_rows import MappedRows
 
 VALUES_FILE = "values.npy"
 # Beside float16 that former versions had standardised with all trials; such a matrix is written again.
@@ -36,6 +37,7 @@ class FmriMatrix:
         self.folder = folder
         mend = f"delete the folder {folder}"
         self._values = read_array(folder / VALUES_FILE, "cached matrix", mend, memory_map=True)
+        self._rows = MappedRows(self._values)
         self.shape: tuple[int, ...] = self._values.shape
 
     @classmethod
@@ -98,6 +100,7 @@ class FmriMatrix:
         # In the order of the file, for pages that are not in memory yet.
         for position in np.argsort(trials, kind="stable"):
             out[position] = self._values[trials[position]]
+        self._rows.count(out.size * self._values.itemsize)
 
 
 def _is_complete(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from .cache import cache_folder, make_cache_folder, write_array
 from .generator_pictures import pictures_to_embed
 from .table import TrialTable
 
-_PICTURES_A_BATCH = 128
+_PICTURES_A_BATCH = 64
 
 
 def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:

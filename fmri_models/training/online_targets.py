@@ -8,6 +8,7 @@ import torch
 
 from ..alignment.feature_map_teacher import FeatureMapTeacher
 from ..data.augmentation import TEACHER_VIEW, PictureAugmentation
+from ..data.mapped_rows import MappedRows
 from ..data.picture_cache import cached_pictures
 from ..data.table import TrialTable
 from ..errors import FmriModelsError
@@ -42,7 +43,7 @@ class OnlineTargets:
     teacher_view: PictureAugmentation = TEACHER_VIEW
 
     def __post_init__(self) -> None:
-        self._all_pictures = cached_pictures(self.table, self.image_generator)
+        self._all_pictures = MappedRows(cached_pictures(self.table, self.image_generator))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -74,8 +75,8 @@ class OnlineTargets:
 
     def _pictures(self, stimulus_ids: list[str]) -> torch.Tensor:
         """(B, C, H, W) float32 in [0, 1]."""
-        chosen = self._all_pictures[self.table.stimuli.positions(stimulus_ids)]
-        return torch.from_numpy(np.ascontiguousarray(chosen)).float() / 255
+        positions = np.array(self.table.stimuli.positions(stimulus_ids), dtype=np.int64)
+        return torch.from_numpy(self._all_pictures.fractions(positions, 255))
 
 
 def load_teacher(source: str) -> FeatureMapTeacher:
