@@ -209,6 +209,10 @@ def work(side: str, folder_name: str, workers_text: str, mode: str) -> dict[str,
         import fmri_models.training.online_targets  # noqa: F401
     else:
         import torch.utils.data  # noqa: F401
+    from fmri_models.process_memory import keep_freed_memory
+
+    # As `fmri-models train` does; all sides have it.
+    keep_freed_memory()
     folder, workers = Path(folder_name), int(workers_text)
     size = load_size(folder)
     imports_mib = resident_mib("VmRSS")
@@ -229,18 +233,20 @@ def work(side: str, folder_name: str, workers_text: str, mode: str) -> dict[str,
 
 def epoch_figures(batches: Callable[[int], Any], epoch: int) -> dict[str, float]:
     """Trials a second, the start of workers and buffers included, and the processors' time for each trial."""
-    trials, started, before = 0, time.perf_counter(), cpu_seconds()
+    trials, own, others = 0, cpu_seconds(resource.RUSAGE_SELF), cpu_seconds(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
     for batch in batches(epoch):
         trials += len(batch["trial"])
-    seconds = time.perf_counter() - started
-    # Workers that have ended count.
+    seconds, own = time.perf_counter() - started, cpu_seconds(resource.RUSAGE_SELF) - own
+    # Workers count when they have ended.
     gc.collect()
-    return {"trials_per_s": trials / seconds, "cpu_ms_a_trial": 1000 * (cpu_seconds() - before) / trials}
+    others = cpu_seconds(resource.RUSAGE_CHILDREN) - others
+    return {"trials_per_s": trials / seconds, "cpu_ms_a_trial": 1000 * (own + others) / trials}
 
 
-def cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+def cpu_seconds(whose: int) -> float:
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 def resident_mib(field: str) -> float:

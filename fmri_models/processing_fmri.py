@@ -660,7 +660,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             mean, std = self._mean_and_std(statistics, values, name, sessions)
             # Values near the largest of float32 overflow, which the next line finds.
             with np.errstate(over="ignore"):
-                values = np.divide(values - mean, std, out=np.zeros_like(values), where=std > 0)
+                values = _standardised(values, mean, std)
             check_finite(
                 values,
                 f"{name}, standardised,",
@@ -739,9 +739,16 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 f"The processor keeps statistics by session for {name}; say with session= (--session on the command "
                 f"line) which one these trials are of ({_ranges(statistics.sessions)})."
             )
+        asked = np.unique(sessions)
+        if len(asked) == 1:
+            return self._statistics_of_session(statistics, values, name, int(asked[0]))
+        if set(asked.tolist()) <= set(statistics.sessions):
+            places = np.array([statistics.sessions.index(session) for session in asked.tolist()])
+            of_trials = places[np.searchsorted(asked, sessions)]
+            return statistics.mean[of_trials], statistics.std[of_trials]
         mean = np.empty_like(values)
         std = np.empty_like(values)
-        for session in np.unique(sessions):
+        for session in asked:
             own = sessions == session
             mean[own], std[own] = self._statistics_of_session(statistics, values[own], name, int(session))
         return mean, std
@@ -947,6 +954,14 @@ def _kept(statistics: SubjectStatistics, patterns: np.ndarray | list[np.ndarray]
     if isinstance(patterns, np.ndarray):
         return statistics.kept(patterns if len(positions) == len(patterns) else patterns[positions])
     return np.stack([statistics.kept(patterns[position]) for position in positions])
+
+
+def _standardised(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """(n, V) of (n, V) values by (V,) or (n, V) statistics; 0 where a voxel never changes."""
+    centred = values - mean
+    if centred.dtype == std.dtype == values.dtype and (std > 0).all():
+        return np.divide(centred, std, out=centred)
+    return np.divide(centred, std, out=np.zeros_like(values), where=std > 0)
 
 
 def _ranges(sessions: Sequence[int]) -> str:

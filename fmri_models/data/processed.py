@@ -18,7 +18,7 @@ __getattr__ = moved_names(__name__, "fmri_models.data.table_processor", {"fit_pr
 Repetitions = Literal["average", "single", "all"]
 
 # Processed voxels up to this size are kept in memory instead of being computed again at each pass.
-_KEPT_BYTES = 2**29
+_KEPT_BYTES = 2**27
 _EXAMPLES_A_CHUNK = 512
 
 
@@ -124,8 +124,11 @@ class ProcessedTrials:
 
 def _means(values: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
     """The mean of each of several groups of patterns, which follow each other."""
+    if len(values) == len(lengths):
+        return values
     starts = np.cumsum([0, *lengths[:-1]])
-    return np.add.reduceat(values, starts, axis=0) / np.array(lengths)[:, None]
+    # Divided by whole numbers, float32 becomes float64 on the way.
+    return np.add.reduceat(values, starts, axis=0) / np.array(lengths, dtype=values.dtype)[:, None]
 
 
 def processed_subjects(
