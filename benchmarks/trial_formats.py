@@ -268,21 +268,23 @@ def webdataset_side(folder: Path, size: Size, workers: int) -> Callable[[int], I
     return batches
 
 
+def shuffled(size: Size, epoch: int) -> list[list[int]]:
+    """Trials of each complete batch, for sides that need nothing of this package."""
+    order = np.random.default_rng(epoch).permutation(size.trials)[: size.batches * size.batch_size]
+    return order.reshape(size.batches, size.batch_size).tolist()
+
+
 def hdf5_side(dtype: type) -> Callable[[Path, Size, int], Callable[[int], Iterator[Batch]]]:
     def side(folder: Path, size: Size, workers: int) -> Callable[[int], Iterator[Batch]]:
         import torch
         from torch.utils.data import DataLoader
 
-        from fmri_models.data.batches import SeededBatches
-
         data = Hdf5Trials(folder, size, dtype)
 
         def batches(epoch: int) -> Iterator[Batch]:
-            order: Any = SeededBatches(size.trials, size.batch_size, seed=0, first=epoch * size.batches)
-            loader = DataLoader(data, batch_sampler=order, collate_fn=lambda batch: batch, num_workers=workers)
-            source = iter(loader)
-            for _ in range(size.batches):
-                batch: Batch = next(source)
+            every: Any = data
+            order = shuffled(size, epoch)
+            for batch in DataLoader(every, batch_sampler=order, collate_fn=lambda rows: rows, num_workers=workers):
                 pictures = batch["pictures"].to(torch.float32)
                 yield {**batch, "pictures": pictures.div_(255) if dtype == np.uint8 else pictures}
 
@@ -319,8 +321,6 @@ def hdf5_in_memory_side(folder: Path, size: Size, workers: int) -> Callable[[int
     import h5py
     import torch
 
-    from fmri_models.data.batches import SeededBatches
-
     betas_file, pictures_file = files_of("hdf5 in memory", folder, size)
     with h5py.File(betas_file, "r") as file:
         betas = torch.from_numpy(file["betas"][:])
@@ -328,9 +328,7 @@ def hdf5_in_memory_side(folder: Path, size: Size, workers: int) -> Callable[[int
         images = torch.from_numpy(file["images"][:])
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = iter(SeededBatches(size.trials, size.batch_size, seed=0, first=epoch * size.batches))
-        for _ in range(size.batches):
-            rows = torch.tensor(next(order))
+        for rows in map(torch.tensor, shuffled(size, epoch)):
             yield {"fmri": betas[rows], "pictures": images[rows].to(torch.float32), "trial": rows.numpy()}
 
     return batches

@@ -169,7 +169,7 @@ def measure_batches(args: argparse.Namespace, folder: Path, size: Any, once: dic
         if not (workers and side in WITHOUT_WORKERS)
     ]
     for row in rows:
-        if row["pages"] == args.pages[0]:
+        if row["pages"] == args.pages[0] or not args.repeats:
             compared = new_process(row["side"], folder, row["workers"], "compare")
             # What the comparison itself takes makes these no figures.
             row["runs"] += [] if args.repeats else [compared]

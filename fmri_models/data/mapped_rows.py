@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# What is read until the pages are given back, which takes less time the less often it is done. The system maps the
-# neighbours of what is read as well, so that it may be several times as much.
-_BYTES_KEPT = 16 * 2**20
+# What is read until the pages are given back. The system maps what lies around it as well, up to 2 MiB for each row, so
+# that many times as much is in memory then.
+_BYTES_KEPT = 4 * 2**20
 
 
 class MappedRows:
     """Reads rows of an array that may be a memory map.
 
     Every page that was read of a memory map counts as the process's memory, until it has all of the file. Here they are
-    given back after each 16 MiB that were read; they stay in the system's cache of files.
+    given back after each 4 MiB that were read; they stay in the system's cache of files.
 
     Args:
         values: (rows, …) array.
@@ -47,8 +47,9 @@ class MappedRows:
         # Views of a memory map take their time as such.
         rows = self.values.view(np.ndarray)
         for place in np.argsort(positions, kind="stable").tolist():
-            yield place, rows[positions[place]]
-        self.count(len(positions) * rows[:1].nbytes)
+            row = rows[positions[place]]
+            yield place, row
+            self.count(row.nbytes)
 
     def count(self, size: int) -> None:
         """Says that so many bytes were read, and gives the pages back where these are enough."""

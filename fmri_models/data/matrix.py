@@ -100,7 +100,7 @@ class FmriMatrix:
         # In the order of the file, for pages that are not in memory yet.
         for position in np.argsort(trials, kind="stable"):
             out[position] = self._values[trials[position]]
-        self._rows.count(out.size * self._values.itemsize)
+            self._rows.count(self._values.itemsize * out.shape[1])
 
 
 def _is_complete(folder: Path) -> bool:

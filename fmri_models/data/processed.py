@@ -19,7 +19,7 @@ Repetitions = Literal["average", "single", "all"]
 
 # Processed voxels up to this size are kept in memory instead of being computed again at each pass.
 _KEPT_BYTES = 2**27
-_EXAMPLES_A_CHUNK = 512
+_EXAMPLES_A_CHUNK = 128
 
 
 def training_repetitions(table: TrialTable, split: str, repetitions: Repetitions) -> Repetitions:
