@@ -31,7 +31,9 @@ ORIGIN = "https://mosaic.csail.mit.edu"
 LICENSE = "that of each data set (CC0 1.0 on OpenNeuro; NSD: not to be passed on); pictures by their own terms"
 CITATION = "B. Lahner et al. (2025): MOSAIC. Files of s3://mosaicfmri, fMRIPrep 23.2.0 and GLMsingle 1.2."
 OPEN = "CC0 1.0 (OpenNeuro); pictures by their own terms"
-DESCRIPTION = "MOSAIC: single trials of {datasets}, preprocessed alike, on fsLR, standardised by session; parts as MOSAIC has them."
+DESCRIPTION = (
+    "MOSAIC: single trials of {datasets}, preprocessed alike, on fsLR, standardised by session; parts are MOSAIC's."
+)
 MEND = "give the folder with sub-01_NSD.hdf5 and so on of s3://mosaicfmri (betas/GLMsinglev1_2)"
 DATASETS = ("BMD", "BOLD5000", "GOD", "HAD", "NOD", "NSD", "THINGS", "deeprecon")
 GRAYORDINATES, CORTEX, LEFT = 91282, 59412, 29696

@@ -36,7 +36,7 @@ def test_every_beta_is_where_it_belongs(tmp_path: Path) -> None:
         dataset = subject.partition("_")[2]
         for part in ("train", "test"):
             expected = {
-                (named(dataset, stimulus), repetition): made.beta(place)[chosen]
+                (named(dataset, stimulus), repetition): made.beta(place, subject)[chosen]
                 for place, (stimulus, phase, repetition) in enumerate(made.trials(dataset))
                 if phase == part and (phase == "test" or stimulus != made.COMMON)
             }

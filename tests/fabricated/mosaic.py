@@ -1,6 +1,6 @@
 """Small files of MOSAIC, whose every beta says where it belongs.
 
-Beta of grayordinate g of trial t (in the order in which they are written) of a file: 1,000 t + g / 100.
+Beta of grayordinate g of trial t (in the order in which they are written) of a file: 1,000 t + the subject's number + g / 100.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ def trials(dataset: str) -> list[tuple[str, str, int]]:
     return found + [(name, "test", repetition) for name in tested for repetition in range(2)]
 
 
-def beta(place: int) -> np.ndarray:
-    return 1_000.0 * place + np.arange(GRAYORDINATES) / 100
+def beta(place: int, file: str = "sub-01_GOD") -> np.ndarray:
+    return 1_000.0 * place + int(file[4:6]) + np.arange(GRAYORDINATES) / 100
 
 
 def picture(name: str) -> np.ndarray:
@@ -43,7 +43,7 @@ def write(folder: Path, files: tuple[str, ...] = ("sub-01_GOD", "sub-02_NOD"), p
             file.attrs["dataset_name"] = dataset
             group = file.create_group("betas", track_order=True)
             for place, (stimulus, phase, repetition) in enumerate(trials(dataset)):
-                values = beta(place)
+                values = beta(place, name)
                 if place == 0:
                     values[BAD] = np.nan
                 key = f"{name}_stimulus-{stimulus}_phase-{phase}_rep-{repetition}"
