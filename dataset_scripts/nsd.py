@@ -8,7 +8,9 @@ Three published forms are read; which one lies in the folder is found out:
 - `mindeye`: `webdataset_avg_split/`, of which a sample has the repetitions of a picture; standardised by session.
 
 Test sets: `shared1000`, the thousand pictures that all subjects saw (40 sessions); `shared982`, those of them that were
-shown in the first 37 sessions, of which later ones are left out then.
+shown in the first 37 sessions, of which later ones are left out then. Of the release also `imagery`: what was imagined
+in NSD-Imagery, `imagery_vision`: the same pictures seen there, and `synthetic`: NSD-Synthetic; trials of shared pictures
+are left out then.
 
 Captions are COCO's, in any form: its annotations beside the table of NSD's pictures, where the release and MindBridge
 have them or in the folder itself, or MindEye's `COCO_73k_annots_curated.npy`.
@@ -16,21 +18,26 @@ have them or in the folder itself, or MindEye's `COCO_73k_annots_curated.npy`.
 Layout read in: ozcelikfu/brain-diffuser 1c07200 (`data/prepare_nsddata.py`, the captions' array, too),
 yu-takagi/StableDiffusionReconstruction f471823 (`codes/utils/nsd_access/nsda.py`, `make_subjmri.py`),
 MedARC-AI/MindEyeV2 0541a41 (`src/Train.py`), MedARC-AI/fMRI-reconstruction-NSD (`src/utils.py`) and
-littlepure2333/MindBridge 17bb4ab (`README.md`, `src/nsd_access.py`).
+littlepure2333/MindBridge 17bb4ab (`README.md`, `src/nsd_access.py`). NSD-Synthetic in gifale95/RNC's evaluation of
+encoding models (betas, order and pictures); NSD-Imagery in three public readers of it that agree in the order of its
+runs, in that an attention trial has two betas, and in which picture a cue stands for. A fourth has the runs in another
+order; the number of the run in each table decides.
 """
 
 import csv
 import io
 import json
 import tarfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fmri_models import progress
+from fmri_models.data import schema
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.published import (
     KnownVoxels,
@@ -41,6 +48,7 @@ from fmri_models.data.published import (
     preparation,
 )
 from fmri_models.data.published.libraries import h5py_file, nibabel_image, volumes
+from fmri_models.data.published.picture_files import picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
 
@@ -53,6 +61,22 @@ SHARED = 1000
 # Sessions that were public when the first papers were written.
 FIRST_SESSIONS = 37
 SHARED_1000, SHARED_982 = "shared1000", "shared982"
+IMAGERY, IMAGERY_VISION, SYNTHETIC = "imagery", "imagery_vision", "synthetic"
+# In the order in which they were made, with how many betas a trial has.
+IMAGERY_RUNS = {
+    "visA": 1, "attA": 2, "imgA_1": 1, "visB": 1, "attB": 2, "imgB_1": 1,
+    "visC": 1, "attC": 2, "imgC_1": 1, "imgA_2": 1, "imgB_2": 1, "imgC_2": 1,
+}  # fmt: skip
+IMAGERY_TRIALS = 48
+# Of the sets A and B; the words of set C have no picture of their own.
+IMAGERY_PICTURES = {
+    "H": "bar_000.0deg_450L_43W", "R": "bar_045.0deg_450L_43W", "V": "bar_090.0deg_450L_43W",
+    "L": "bar_135.0deg_450L_43W", "P": "crs_000.0deg_450L_43W", "E": "crs_045.0deg_450L_43W",
+    "W": "shared0385_nsd28752", "K": "shared0413_nsd30857", "B": "shared0741_nsd53882",
+    "C": "shared0842_nsd61178", "D": "shared0907_nsd65873", "T": "shared0000_nsd00000",
+}  # fmt: skip
+SYNTHETIC_TRIALS, SYNTHETIC_PICTURES, COLOR_PICTURES = 744, 220, 64
+SYNTHETIC_RUN = 93
 # What integers of the release are divided by, for percent signal change.
 SCALE = 300.0
 BETAS = "betas_fithrf_GLMdenoise_RR"
@@ -103,7 +127,8 @@ def read(
         form: `release`, `mindeye2` or `mindeye`; what is in the folder if empty.
         sessions: Reads the first so many sessions alone; all that there are if 0.
         atlases: Of the release, in which the label of a voxel is looked for, one after the other.
-        test_set: `shared1000`, or `shared982` with the first 37 sessions.
+        test_set: `shared1000`, or `shared982` with the first 37 sessions; of the release also `imagery`,
+            `imagery_vision` and `synthetic`.
         subjects: These alone are looked for.
     """
     found = form or _form(source)
@@ -111,6 +136,8 @@ def read(
         raise FmriModelsError(f"There is no form {one_line(repr(found), 60)} of NSD; there are {', '.join(_FORMS)}.")
     if not 0 <= sessions <= max(SESSIONS):
         raise FmriModelsError(f"{sessions} sessions were asked for; expected 1 to {max(SESSIONS)}, or 0 for all.")
+    if test_set in (IMAGERY, IMAGERY_VISION, SYNTHETIC) and found != "release":
+        raise FmriModelsError(f"The test set {test_set} is in the release alone; this is the form {found} of NSD.")
     most = min(sessions or max(SESSIONS), FIRST_SESSIONS if test_set == SHARED_982 else max(SESSIONS))
     wanted = [name for name in _names() if subjects is None or name in subjects]
     if not (source / CURATED).is_file() and _coco(source) is None:
@@ -232,6 +259,8 @@ def _release(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[s
         files = {session: path for session, path in files.items() if path is not None}
         if files:
             subjects.append(_subject_of_release(source, name, folder, files, design, atlases, most))
+    if test_set in (IMAGERY, IMAGERY_VISION, SYNTHETIC) and subjects:
+        return _tested_elsewhere(source, subjects, design, test_set)
     if not subjects:
         place = source / "nsddata_betas" / "ppdata" / "subj0X" / SPACE / BETAS
         raise FmriModelsError(f"There are no betas_session*.nii.gz or .hdf5 in {one_line(place)}; {WHERE}.")
@@ -287,29 +316,33 @@ def _subject_of_release(
     return PublishedSubject(name, voxels, recordings, **_expected(name, most))
 
 
-def _blocks(path: Path, shape: tuple[int, ...], indices: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(
+    path: Path, shape: tuple[int, ...], indices: np.ndarray, count: int = TRIALS_OF_SESSION
+) -> Iterator[np.ndarray]:
     """Percent signal change (n, voxels) of some trials of a session at a time."""
     if path.suffix == ".hdf5":
         with h5py_file(path) as file:
             betas = file.get("betas")
             # MATLAB's order of axes is turned round in HDF5.
-            expected = (TRIALS_OF_SESSION, *reversed(shape))
-            _check_shape(path, None if betas is None else betas.shape, expected)
-            for start in range(0, TRIALS_OF_SESSION, _TRIALS_A_BLOCK):
+            expected = (count, *reversed(shape))
+            _check_shape(path, None if betas is None else betas.shape, expected, count)
+            for start in range(0, count, _TRIALS_A_BLOCK):
                 block = np.asarray(betas[start : start + _TRIALS_A_BLOCK])
                 yield block.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, indices] / np.float32(SCALE)
         return
     image = nibabel_image(path, keep_file_open=True)
-    _check_shape(path, image.shape, (*shape, TRIALS_OF_SESSION))
-    for start in range(0, TRIALS_OF_SESSION, _TRIALS_A_BLOCK):
+    _check_shape(path, image.shape, (*shape, count), count)
+    for start in range(0, count, _TRIALS_A_BLOCK):
         block = volumes(image, path, slice(start, start + _TRIALS_A_BLOCK))
         yield block.reshape(-1, block.shape[-1])[indices].T / np.float32(SCALE)
 
 
-def _check_shape(path: Path, found: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+def _check_shape(
+    path: Path, found: tuple[int, ...] | None, expected: tuple[int, ...], count: int = TRIALS_OF_SESSION
+) -> None:
     if found != expected:
         raise FmriModelsError(
-            f"{one_line(path)} has the shape {found}; expected {expected}, of the region nsdgeneral (and 750 trials)."
+            f"{one_line(path)} has the shape {found}; expected {expected}, of the region nsdgeneral (and {count} trials)."
         )
 
 
@@ -378,6 +411,181 @@ def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iter
                 "captions": captions.get(stimulus, []),
                 "category": None,
             }
+
+
+# ------------------------------------------------------------------------------------- NSD-Imagery and NSD-Synthetic
+
+
+def _tested_elsewhere(
+    source: Path, subjects: Sequence[PublishedSubject], design: _Design, test_set: str
+) -> PublishedDataset:
+    """Learned from are pictures of a subject's own, tested is another experiment of the same people."""
+    shared = {stimulus_id(index) for index in design.shared}
+    test = _synthetic if test_set == SYNTHETIC else partial(_imagery, is_imagined=test_set == IMAGERY)
+    people, tested = [], set[str]()
+    for each in subjects:
+        recordings = test(source, each)
+        tested |= {name for recording in recordings for name in recording.stimulus_ids}
+        learned = [_of_rows(own, [name not in shared for name in own.stimulus_ids]) for own in each.recordings]
+        learned = [replace(own, part=schema.TRAIN) for own in learned]
+        people.append(replace(each, recordings=[*learned, *recordings], expected_trials=None))
+    stimuli = source / "nsddata_stimuli" / "stimuli"
+
+    def records(ids: Collection[str]) -> Iterator[dict[str, Any]]:
+        yield from _pictures_of_release(source, stimuli / "nsd" / "nsd_stimuli.hdf5", set(ids) - tested)
+        others = set(ids) & tested
+        yield from (
+            _pictures_of_synthetic(stimuli / "nsdsynthetic", others)
+            if test_set == SYNTHETIC
+            else (_pictures_of_imagery(source, others))
+        )
+
+    what = {
+        IMAGERY: "pictures that were imagined (NSD-Imagery, sets A and B)",
+        IMAGERY_VISION: "the seen pictures of NSD-Imagery (sets A and B)",
+        SYNTHETIC: "NSD-Synthetic",
+    }[test_set]
+    return _dataset(
+        f"{BETAS} of the release in 1.8 mm, percent signal change, without trials of shared pictures; tested on {what}",
+        people,
+        stimuli=records,
+        test_sets={test_set: sorted(tested)},
+    )
+
+
+def _of_rows(recording: Recording, kept: Sequence[bool]) -> Recording:
+    """Some trials of a recording."""
+    mask = np.asarray(kept, dtype=bool)
+
+    def read() -> Iterator[np.ndarray]:
+        start = 0
+        for block in recording.read():
+            rows = mask[start : start + len(block)]
+            start += len(block)
+            if rows.any():
+                yield block[rows]
+
+    return replace(
+        recording,
+        read=read,
+        stimulus_ids=[name for name, keep in zip(recording.stimulus_ids, kept, strict=True) if keep],
+        runs=[run for run, keep in zip(recording.run_numbers, kept, strict=True) if keep],
+    )
+
+
+def _betas_of(source: Path, subject: PublishedSubject, part: str, count: int) -> tuple[Path, Callable[[], Iterable]]:
+    """The file with the betas of another experiment, and how they are read."""
+    folder = source / "nsddata_betas" / "ppdata" / subject.name / SPACE / f"{part}{BETAS}"
+    paths = [folder / f"betas_{part}{ending}" for ending in (".hdf5", ".nii.gz", ".nii")]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    _need(path, f"the betas of {subject.name} in {part}")
+    grid = subject.voxels.grid
+    assert grid is not None
+    return path, partial(_blocks, path, grid.shape, grid.indices, count)
+
+
+def _imagery(source: Path, subject: PublishedSubject, is_imagined: bool) -> list[Recording]:
+    """The trials of a kind, of all runs in their order."""
+    count = IMAGERY_TRIALS * sum(IMAGERY_RUNS.values())
+    path, read = _betas_of(source, subject, "nsdimagery", count)
+    shown: list[str] = []
+    runs: list[int] = []
+    files = [path]
+    for number, (run, times) in enumerate(IMAGERY_RUNS.items(), 1):
+        wanted = run.startswith("img" if is_imagined else "vis") and run[3] != "C"
+        names = [""] * IMAGERY_TRIALS
+        if wanted:
+            table = source / "nsddata" / "bdata" / "nsdimagery" / f"nsdimagery_{subject.name}_{run}.tsv"
+            _need(table, f"what was shown in the run {run}")
+            files.append(table)
+            names = _cued(table, number)
+        shown += [name for name in names for _ in range(times)]
+        runs += [number] * (IMAGERY_TRIALS * times)
+    whole = Recording(
+        "NSD-Imagery",
+        read,
+        shown,
+        session=max(SESSIONS) + 1,
+        runs=runs,
+        part=schema.TEST,
+        imagery=is_imagined,
+        files=files,
+    )
+    return [_of_rows(whole, [name != "" for name in shown])]
+
+
+def _cued(path: Path, number: int) -> list[str]:
+    """The picture that each trial's cue stands for."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    cues = [(row.get("CONDITION") or "").strip() for row in rows]
+    unknown = sorted(set(cues) - set(IMAGERY_PICTURES))
+    if len(cues) != IMAGERY_TRIALS or unknown:
+        raise FmriModelsError(
+            f"{one_line(path)} has {len(cues)} trials{f' and the cue {one_line(unknown[0], 20)!r}' if unknown else ''}; "
+            f"expected {IMAGERY_TRIALS} with cues of {''.join(IMAGERY_PICTURES)} in the column CONDITION: copy it again."
+        )
+    said = {(row.get("RUN") or "").strip().removesuffix(".0").lstrip("0") for row in rows} - {""}
+    if said != {str(number)}:
+        raise FmriModelsError(
+            f"{one_line(path)} is of the run {listed(sorted(said)) or '(none)'}, and not of {number}, by which its betas are found; copy "
+            "it again."
+        )
+    return [IMAGERY_PICTURES[cue] for cue in cues]
+
+
+def _pictures_of_imagery(source: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    folder = source / "nsddata" / "experiments" / "nsdimagery" / "rawtargetimages"
+    found = picture_files([folder])
+    if missing := sorted(set(ids) - set(found)):
+        raise FmriModelsError(f"{one_line(folder)} has no picture {listed(missing)}; {WHERE}.")
+    for name in sorted(ids):
+        yield {"stimulus_id": name, "image": picture_bytes(found[name]), "captions": [], "category": None}
+
+
+def _synthetic(source: Path, subject: PublishedSubject) -> list[Recording]:
+    path, read = _betas_of(source, subject, "nsdsynthetic", SYNTHETIC_TRIALS)
+    design = source / "nsddata" / "experiments" / "nsdsynthetic" / "nsdsynthetic_expdesign.mat"
+    _need(design, "the design of NSD-Synthetic")
+    found = read_mat(design, ["masterordering"], f"copy it again ({WHERE})").get("masterordering")
+    order = np.zeros(0, dtype=np.int64) if found is None else np.asarray(found).astype(np.int64).ravel()
+    most = SYNTHETIC_PICTURES + COLOR_PICTURES
+    if len(order) != SYNTHETIC_TRIALS or order.min() < 1 or order.max() > most:
+        raise FmriModelsError(
+            f"{one_line(design)} has a masterordering of {len(order)} numbers; expected {SYNTHETIC_TRIALS} of 1 to {most}: "
+            "copy it again."
+        )
+    shown = [_synthetic_id(number - 1, subject.name) for number in order.tolist()]
+    runs = [1 + place // SYNTHETIC_RUN for place in range(SYNTHETIC_TRIALS)]
+    return [
+        Recording(
+            "NSD-Synthetic", read, shown, session=max(SESSIONS) + 2, runs=runs, part=schema.TEST, files=[path, design]
+        )
+    ]
+
+
+def _synthetic_id(place: int, subject: str) -> str:
+    """Of a picture by its place; the last 64 are each subject's own, in colours as bright for them."""
+    own = place - SYNTHETIC_PICTURES
+    return f"synthetic{place:03d}" if own < 0 else f"synthetic_color{own:02d}_{subject}"
+
+
+def _pictures_of_synthetic(folder: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+    subjects = sorted({name.rpartition("_")[2] for name in ids if name.startswith("synthetic_color")})
+    files = {"nsdsynthetic_stimuli.hdf5": ("", SYNTHETIC_PICTURES)}
+    files |= {f"nsdsynthetic_colorstimuli_{name}.hdf5": (name, COLOR_PICTURES) for name in subjects}
+    for name, (subject, count) in files.items():
+        path = folder / name
+        _need(path, "pictures of NSD-Synthetic")
+        with h5py_file(path) as file:
+            pictures = file.get("imgBrick")
+            if pictures is None or pictures.ndim != 4 or pictures.shape[0] != count or pictures.shape[3] != 3:
+                raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({count}, 714, 1360, 3); copy it again.")
+            for place in range(count):
+                stimulus = _synthetic_id(SYNTHETIC_PICTURES + place if subject else place, subject)
+                if stimulus in ids:
+                    image = np.asarray(pictures[place])
+                    yield {"stimulus_id": stimulus, "image": image, "captions": [], "category": None}
 
 
 # ---------------------------------------------------------------------------------------------------------- MindEye2

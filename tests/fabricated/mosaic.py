@@ -1,6 +1,7 @@
 """Small files of MOSAIC, whose every beta says where it belongs.
 
-Beta of grayordinate g of trial t (in the order in which they are written) of a file: 1,000 t + the subject's number + g / 100.
+Beta of grayordinate g of trial t of a file (in the order in which they are written): 1,000 t + the
+subject's number + g / 100.
 """
 
 from pathlib import Path

@@ -160,6 +160,98 @@ def write_curated_captions(folder: Path) -> None:
     np.save(folder / "COCO_73k_annots_curated.npy", np.array(texts))
 
 
+# ------------------------------------------------------------------------------------- NSD-Imagery and NSD-Synthetic
+
+CUES = {"A": "HRVLPE", "B": "WKBCDT", "C": "SZMYNF"}
+TARGETS = {
+    "H": "bar_000.0deg_450L_43W", "R": "bar_045.0deg_450L_43W", "V": "bar_090.0deg_450L_43W",
+    "L": "bar_135.0deg_450L_43W", "P": "crs_000.0deg_450L_43W", "E": "crs_045.0deg_450L_43W",
+    "W": "shared0385_nsd28752", "K": "shared0413_nsd30857", "B": "shared0741_nsd53882",
+    "C": "shared0842_nsd61178", "D": "shared0907_nsd65873", "T": "shared0000_nsd00000",
+}  # fmt: skip
+IMAGERY_RUNS = [
+    "visA",
+    "attA",
+    "imgA_1",
+    "visB",
+    "attB",
+    "imgB_1",
+    "visC",
+    "attC",
+    "imgC_1",
+    "imgA_2",
+    "imgB_2",
+    "imgC_2",
+]
+
+
+def other_stored(trials: int) -> np.ndarray:
+    """(X, Y, Z, trials) int16 of an experiment besides."""
+    places = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    return ((places[..., None] * 59 + np.arange(trials) * 23) % 5000 - 2500).astype(np.int16)
+
+
+def cues(run: str) -> list[str]:
+    rng = np.random.default_rng(sum(map(ord, run)))
+    return [CUES[run[3]][place] for place in rng.permutation(48) % 6]
+
+
+def target(name: str) -> np.ndarray:
+    return np.random.default_rng(sum(place * ord(each) for place, each in enumerate(name))).integers(
+        0, 256, (SIDE, SIDE, 3), dtype=np.uint8
+    )
+
+
+def write_imagery(folder: Path, as_hdf5: bool = True) -> Path:
+    """NSD-Imagery of subject 1, into the folder of the release."""
+    betas = folder / "nsddata_betas" / "ppdata" / "subj01" / "func1pt8mm" / "nsdimagerybetas_fithrf_GLMdenoise_RR"
+    betas.mkdir(parents=True)
+    if as_hdf5:
+        with h5py.File(betas / "betas_nsdimagery.hdf5", "w") as file:
+            file["betas"] = other_stored(720).transpose(3, 2, 1, 0)
+    else:
+        _write_volume(betas / "betas_nsdimagery.nii.gz", other_stored(720))
+    tables = folder / "nsddata" / "bdata" / "nsdimagery"
+    tables.mkdir(parents=True)
+    for number, run in enumerate(IMAGERY_RUNS, 1):
+        with (tables / f"nsdimagery_subj01_{run}.tsv").open("w", newline="") as file:
+            table = csv.writer(file, delimiter="\t")
+            table.writerow(["SUBJECT", "SESSION", "RUN", "TRIAL", "CONDITION", "CUE"])
+            table.writerows([1, 1, number, trial + 1, cue, cue] for trial, cue in enumerate(cues(run)))
+    for letters, name in (("HRVLPE", "setA"), ("WKBCDT", "setB")):
+        pictures_of = folder / "nsddata" / "experiments" / "nsdimagery" / "rawtargetimages" / name
+        pictures_of.mkdir(parents=True)
+        for letter in letters:
+            Image.fromarray(target(TARGETS[letter])).save(pictures_of / f"{TARGETS[letter]}.png")
+    return folder
+
+
+def synthetic_order() -> np.ndarray:
+    """(744,) from 1: each of the 284 at least twice."""
+    order = np.concatenate([np.tile(np.arange(1, 285), 2), np.arange(1, 744 - 2 * 284 + 1)])
+    return np.random.default_rng(6).permutation(order)
+
+
+def synthetic_pictures(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, SIDE, SIDE + 4, 3), dtype=np.uint8)
+
+
+def write_synthetic(folder: Path) -> Path:
+    """NSD-Synthetic of subject 1, into the folder of the release."""
+    betas = folder / "nsddata_betas" / "ppdata" / "subj01" / "func1pt8mm" / "nsdsyntheticbetas_fithrf_GLMdenoise_RR"
+    betas.mkdir(parents=True)
+    _write_volume(betas / "betas_nsdsynthetic.nii.gz", other_stored(744))
+    design_of = folder / "nsddata" / "experiments" / "nsdsynthetic"
+    design_of.mkdir(parents=True)
+    savemat(design_of / "nsdsynthetic_expdesign.mat", {"masterordering": synthetic_order()[None]})
+    stimuli = folder / "nsddata_stimuli" / "stimuli" / "nsdsynthetic"
+    stimuli.mkdir(parents=True)
+    for name, count in (("stimuli", 220), ("colorstimuli_subj01", 64)):
+        with h5py.File(stimuli / f"nsdsynthetic_{name}.hdf5", "w") as file:
+            file["imgBrick"] = synthetic_pictures(count)
+    return folder
+
+
 # ---------------------------------------------------------------------------------------------------------- MindEye2
 
 WIDTH = 12
