@@ -9,8 +9,8 @@ Three published forms are read; which one lies in the folder is found out:
 
 Test sets: `shared1000`, the thousand pictures that all subjects saw (40 sessions); `shared982`, those of them that were
 shown in the first 37 sessions, of which later ones are left out then. Of the release also `imagery`: what was imagined
-in NSD-Imagery, `imagery_vision`: the same pictures seen there, and `synthetic`: NSD-Synthetic; trials of shared pictures
-are left out then.
+in NSD-Imagery, `imagery_vision`: the same pictures seen there, and `synthetic`: NSD-Synthetic; trials of shared
+pictures are left out then.
 
 Captions are COCO's, in any form: its annotations beside the table of NSD's pictures, where the release and MindBridge
 have them or in the folder itself, or MindEye's `COCO_73k_annots_curated.npy`.
@@ -342,7 +342,8 @@ def _check_shape(
 ) -> None:
     if found != expected:
         raise FmriModelsError(
-            f"{one_line(path)} has the shape {found}; expected {expected}, of the region nsdgeneral (and {count} trials)."
+            f"{one_line(path)} has the shape {found}; expected {expected}, of the region nsdgeneral (and {count} "
+            "trials)."
         )
 
 
@@ -522,14 +523,15 @@ def _cued(path: Path, number: int) -> list[str]:
     unknown = sorted(set(cues) - set(IMAGERY_PICTURES))
     if len(cues) != IMAGERY_TRIALS or unknown:
         raise FmriModelsError(
-            f"{one_line(path)} has {len(cues)} trials{f' and the cue {one_line(unknown[0], 20)!r}' if unknown else ''}; "
-            f"expected {IMAGERY_TRIALS} with cues of {''.join(IMAGERY_PICTURES)} in the column CONDITION: copy it again."
+            f"{one_line(path)} has {len(cues)} trials{f' and the cue {one_line(unknown[0], 20)!r}' if unknown else ''};"
+            f" expected {IMAGERY_TRIALS} with cues of {''.join(IMAGERY_PICTURES)} in the column CONDITION: copy it "
+            "again."
         )
     said = {(row.get("RUN") or "").strip().removesuffix(".0").lstrip("0") for row in rows} - {""}
     if said != {str(number)}:
         raise FmriModelsError(
-            f"{one_line(path)} is of the run {listed(sorted(said)) or '(none)'}, and not of {number}, by which its betas are found; copy "
-            "it again."
+            f"{one_line(path)} is of the run {listed(sorted(said)) or '(none)'}, and not of {number}, by which its betas "
+            "are found; copy it again."
         )
     return [IMAGERY_PICTURES[cue] for cue in cues]
 
@@ -552,8 +554,8 @@ def _synthetic(source: Path, subject: PublishedSubject) -> list[Recording]:
     most = SYNTHETIC_PICTURES + COLOR_PICTURES
     if len(order) != SYNTHETIC_TRIALS or order.min() < 1 or order.max() > most:
         raise FmriModelsError(
-            f"{one_line(design)} has a masterordering of {len(order)} numbers; expected {SYNTHETIC_TRIALS} of 1 to {most}: "
-            "copy it again."
+            f"{one_line(design)} has a masterordering of {len(order)} numbers; expected {SYNTHETIC_TRIALS} of 1 to "
+            f"{most}: copy it again."
         )
     shown = [_synthetic_id(number - 1, subject.name) for number in order.tolist()]
     runs = [1 + place // SYNTHETIC_RUN for place in range(SYNTHETIC_TRIALS)]
