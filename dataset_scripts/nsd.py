@@ -530,8 +530,8 @@ def _cued(path: Path, number: int) -> list[str]:
     said = {(row.get("RUN") or "").strip().removesuffix(".0").lstrip("0") for row in rows} - {""}
     if said != {str(number)}:
         raise FmriModelsError(
-            f"{one_line(path)} is of the run {listed(sorted(said)) or '(none)'}, and not of {number}, by which its betas "
-            "are found; copy it again."
+            f"{one_line(path)} is of the run {listed(sorted(said)) or '(none)'}, and not of {number}, by which its "
+            "betas are found; copy it again."
         )
     return [IMAGERY_PICTURES[cue] for cue in cues]
 
