@@ -45,11 +45,14 @@ def write(root: Path, subject: str = "01") -> Path:
         ]
         rows = [["0.1", "1.0", "Fix", FIXATION, "0"], *rows, ["150", "1.0", "Img", FIXATION, "0"]]
         made.write_events(root / below / f"{name}_events.tsv", rows, "onset duration trial_type stim_file oneback")
-        image = root / "derivatives" / "fmriprep" / below / f"{name}_space-T1w_desc-preproc_bold.nii.gz"
+        # The published output of fMRIPrep writes numbers of runs without zeros, and has other spaces, too.
+        short = name.replace("run-0", "run-")
+        image = root / "derivatives" / "fmriprep" / below / f"{short}_space-T1w_desc-preproc_bold.nii.gz"
         made.save(image, made.bold(trials_of(run)), dtype=np.int16)
         made.save(
             image.with_name(image.name.replace("_desc-preproc_bold", "_desc-brain_mask")), made.chosen(), dtype=np.uint8
         )
+        made.save(image.with_name(f"{short}_desc-preproc_bold.nii.gz"), made.bold(trials_of(run)), dtype=np.int16)
         sidecar = {"RepetitionTime": made.SECONDS, "StartTime": made.START, "TaskName": "faces"}
         image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
         # The localiser has fMRIPrep's output, too, and a table of another kind.

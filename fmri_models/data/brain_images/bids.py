@@ -41,14 +41,18 @@ class BidsFile(ShortRepr):
 
     @property
     def run_key(self) -> tuple[str, ...]:
-        """By which two files are of the same run."""
-        return tuple(self.entities.get(name, "") for name in _OF_RUNS)
+        """By which two files are of the same run; `run-01` is `run-1`, as some versions of fMRIPrep write it."""
+        return tuple(_plain(name, self.entities.get(name, "")) for name in _OF_RUNS)
 
     @property
     def run_name(self) -> str:
         """The run without its subject, for messages."""
         named = [f"{name}-{self.entities[name]}" for name in _OF_RUNS[1:] if name in self.entities]
         return "_".join(named) or self.path.parent.name
+
+
+def _plain(entity: str, value: str) -> str:
+    return str(int(value)) if entity == "run" and value.isdecimal() else value
 
 
 def files_of(root: Path, accepts: Callable[[BidsFile], bool]) -> list[BidsFile]:
@@ -105,7 +109,9 @@ def events_of(file: BidsFile, roots: Iterable[Path]) -> Path:
             table
             for table in tables
             if all(
-                table.entities.get(name, value) == value for name, value in file.entities.items() if name in _OF_RUNS
+                _plain(name, table.entities.get(name, value)) == _plain(name, value)
+                for name, value in file.entities.items()
+                if name in _OF_RUNS
             )
             and all(name in file.entities for name in table.entities if name in _OF_RUNS)
         ]
