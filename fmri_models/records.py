@@ -309,7 +309,7 @@ class DatasetRecord:
         name: Name on the command line.
         title: Name for people.
         prepare: The function `prepare(source: Path, out: Path, **options) -> None` that writes the table, as
-            `"module:function"`; or the path of a Python file that has it.
+            `"module:function"`; or the path of a Python file that has it, or of settings for one (`.yaml`).
         paper: The paper that describes the data.
         license: What their publishers allow, in a line; empty where it was not looked up.
         origin: Address of the page that has them.
@@ -370,7 +370,7 @@ def origin(record: Record) -> str:
     if isinstance(record, PretrainedRecord):
         return record.package.partition(".")[0]
     path = record.prepare if isinstance(record, DatasetRecord) else record.class_paths[0]
-    return OWN_PACKAGE if path.endswith(".py") else path.partition(":")[0].partition(".")[0]
+    return OWN_PACKAGE if path.endswith((".py", ".yaml")) else path.partition(":")[0].partition(".")[0]
 
 
 def bare_name(path: str) -> str:
