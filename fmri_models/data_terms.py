@@ -648,6 +648,26 @@ _KNOWN = (
         names=("stns", "doctor-who", "brainstream-doctor-who"),
     ),
     _Known(
+        _unconfirmed(
+            "eeg-voa",
+            "EEG-VOA (Spampinato et al., 2017)",
+            "https://github.com/perceivelab/eeg_visual_classification",
+            "No licence stands where the files are published. " + _IMAGENET,
+        ),
+        names=("eeg-voa", "eeg_voa"),
+        marks=("perceivelab/eeg_visual_classification", "perceivelab/ eeg_visual_classification"),
+    ),
+    _Known(
+        _unconfirmed(
+            "things-eeg",
+            "THINGS-EEG2 (Gifford et al., 2022)",
+            "https://osf.io/3jk45",
+            "The THINGS pictures have terms of their own.",
+        ),
+        names=("things-eeg", "things_eeg", "thingseeg", "things-eeg2"),
+        marks=("osf.io/3jk45", "10.1016/j.neuroimage.2022.119754"),
+    ),
+    _Known(
         _unconfirmed("natview", "NATVIEW EEG-fMRI", "https://fcon_1000.projects.nitrc.org/indi/retro/nat_view.html"),
         names=("natview", "nat-view"),
         marks=("natview",),

@@ -46,14 +46,13 @@ class Windows(ShortRepr):
         different = sorted(set(shapes.values()))
         sizes = " or ".join(f"{first} x {second}" for first, second in different[:3])
         sizes += " or others" if len(different) > 3 else ""
-        step = "" if self.seconds_per_sample is None else f" of {self.seconds_per_sample:g} s"
-        lag = (
-            "the lag behind the stimulus is not known"
-            if self.lag_seconds is None
-            else f"a window begins {self.lag_seconds:g} s after the beginning of its stimulus"
-        )
+        step = "" if self.seconds_per_sample is None else f", a sample each {self.seconds_per_sample:g} s"
+        lag = "the lag behind the stimulus is not known"
+        if self.lag_seconds is not None:
+            side = "before" if self.lag_seconds < 0 else "after"
+            lag = f"a window begins {abs(self.lag_seconds):g} s {side} the beginning of its stimulus"
         picture = f"; the picture of a stimulus is {self.picture}" if self.picture else ""
-        return f"Each trial is a window of {sizes} ({' x '.join(self.axes)}), with samples{step}; {lag}{picture}."
+        return f"Each trial is a window of {sizes} ({' x '.join(self.axes)}){step}; {lag}{picture}."
 
     def to_metadata(self) -> dict[str, Any]:
         """As `table.json` has it."""

@@ -93,9 +93,7 @@ def test_clips_have_frames_and_say_where_they_are(table):
 def test_a_table_says_what_its_windows_are(table, capsys):
     assert validate_table(table.path) == []
     assert main(["data", "info", str(table.path)]) == 0
-    said = (
-        "Each trial is a window of 3 x 8 (time x voxels), with samples of 2 s; a window begins 4 s after the beginning"
-    )
+    said = "Each trial is a window of 3 x 8 (time x voxels), a sample each 2 s; a window begins 4 s after the beginning"
     printed = capsys.readouterr().out
     assert said in printed and CAUTION in printed
     card = (table.path / "README.md").read_text().replace("\\", "")
