@@ -42,7 +42,7 @@ def read(
     test_stimuli: Path | None = None,
     test_types: list[str] | None = None,
     same_name: bool = False,
-    betas: Literal["lss", "lag"] = "lss",
+    betas: Literal["lss", "lag", "volumes"] = "lss",
     lag: float = 5.0,
     window: float = 0.0,
     hrf: str = "glover",
@@ -52,6 +52,10 @@ def read(
     confounds: list[str] | None = None,
     tr: float = 0.0,
     license: str = "",
+    test_names: list[str] | None = None,
+    volumes: int = 1,
+    clip: float = 0.0,
+    clip_names: Literal["event", "run"] = "event",
     subjects: list[str] | None = None,
 ) -> PublishedDataset:
     """What the folder holds; see `OwnOptions` and `TrialModel` for the options."""
@@ -74,8 +78,11 @@ def read(
         same_name=same_name,
         confounds=("motion",) if confounds is None else tuple(confounds),
         tr=tr,
-        model=TrialModel(betas, lag, window, hrf, high_pass, noise, percent),
+        model=TrialModel(betas, lag, window, hrf, high_pass, noise, percent, volumes),
         license=license,
+        test_names=tuple(test_names or ()),
+        clip=clip,
+        clip_names=clip_names,
     )
     return read_own(source, "volumes", "dataset_scripts/nifti.py", VERSION, options)
 

@@ -1,8 +1,9 @@
 """Tables of events, as BIDS has them: what was shown when, and which column says it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ...errors import FmriModelsError
 from ...names import did_you_mean, listed, one_line
@@ -28,6 +29,7 @@ class Events(ShortRepr):
         durations: (n,) seconds, 0 where unknown; likewise.
         rows: (n,) which rows of the table they are.
         total: Rows of the table.
+        clips: What is shown ▶ the clip that it is, where films were cut into clips.
     """
 
     path: Path
@@ -38,6 +40,45 @@ class Events(ShortRepr):
     durations: list[float]
     rows: list[int]
     total: int
+    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def chosen(self, places: Sequence[int]) -> "Events":
+        """Some of these events.
+
+        Args:
+            places: Which, from 0.
+        """
+        parts = ("shown", "categories", "onsets", "durations", "rows")
+        return replace(self, **{name: [getattr(self, name)[place] for place in places] for name in parts})
+
+
+def cut_into_clips(events: Events, seconds: float, run: str = "") -> Events:
+    """Events that are longer than a clip as clips, one after the other; what is left at an event's end is no clip.
+
+    Args:
+        events: Films, as a table has them.
+        seconds: How long a clip is.
+        run: Part of the clips' names where a table calls different films alike; none if empty.
+
+    Raises:
+        FmriModelsError: No event is as long as a clip.
+    """
+    shown, places, onsets, clips = [], [], [], {}
+    for place, (text, onset, duration) in enumerate(zip(events.shown, events.onsets, events.durations, strict=True)):
+        film = f"{text}_{run}" if run else text
+        for number in range(int((duration + 1e-6) // seconds)):
+            name = f"{film}-{number:04d}"
+            clips[name] = {"file": film, "start": number * seconds, "seconds": seconds}
+            shown.append(name)
+            places.append(place)
+            onsets.append(onset + number * seconds)
+    if not shown:
+        raise FmriModelsError(
+            f"No event of {one_line(events.path)} is as long as a clip of {seconds:g} s; give a shorter one with "
+            "--option clip=SECONDS, or 0 where each event is a clip."
+        )
+    durations = [seconds] * len(shown)
+    return replace(events.chosen(places), shown=shown, onsets=onsets, durations=durations, clips=clips)
 
 
 def read_events(path: Path, column: str = "", skipped: Sequence[str] = (), timed: bool = True) -> Events:

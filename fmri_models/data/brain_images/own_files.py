@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -15,15 +16,16 @@ from ...errors import FmriModelsError
 from ...names import check_line, is_name, listed, one_line
 from ...plain_values import ShortRepr
 from ...reading import read_text
-from ..published.dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording
+from ..published.dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording, windowed
 from ..stimuli import StimulusSource, origin_of_pictures, read_stimuli
 from ..table_terms import PICTURES_OF
+from ..windows import Windows
 from .bids import BidsFile, events_of, files_of, one_choice, ordered_numbers, sidecar
-from .events import Events, read_events
+from .events import Events, cut_into_clips, read_events
 from .masks import Mask, read_mask, region_labels
 from .opening import CIFTI_ENDINGS, VOLUME_ENDINGS, required_package
 from .series import HdfBetas, Series, VolumeSeries, blocks
-from .single_trials import TrialModel, check_times, single_trial_betas
+from .single_trials import TrialModel, check_times, first_volume, single_trial_betas
 from .surfaces import CiftiSeries, GiftiSeries
 
 Kind = Literal["auto", "bold", "betas", "glmsingle"]
@@ -31,6 +33,7 @@ Form = Literal["volumes", "surfaces"]
 _GLMSINGLE = ("TYPED_FITHRF_GLMDENOISE_RR", "TYPEC_FITHRF_GLMDENOISE", "TYPEB_FITHRF")
 _BETAS = ("betas", "beta")
 _MOST_SECONDS = 60.0
+_FILM_ENDINGS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".ogv")
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,15 @@ class OwnOptions:
         skip: What it says where nothing counts, such as `rest`.
         test_stimuli: A text file with a line a stimulus that is tested.
         test_types: Values of `trial_type` whose stimuli are tested.
+        test_names: Patterns of the names of stimuli that are tested, such as `test_*`.
         same_name: Whether files of one name in several folders are one stimulus.
         confounds: nilearn's strategies for fMRIPrep's confounds; an empty list takes none.
         tr: Seconds from one volume to the next, where headers and sidecars have it wrong; 0 takes theirs.
         model: How betas are made of time points.
         license: Of the data, for the card.
+        clip: Seconds of the clips into which longer events, such as films, are cut; 0 leaves events whole.
+        clip_names: Whether a clip is named after its event alone, or also after its session and run, where tables call
+            different films alike.
     """
 
     kind: Kind = "auto"
@@ -76,11 +83,14 @@ class OwnOptions:
     skip: Sequence[str] = ()
     test_stimuli: Path | None = None
     test_types: Sequence[str] = ()
+    test_names: Sequence[str] = ()
     same_name: bool = False
     confounds: Sequence[str] = ("motion",)
     tr: float = 0.0
     model: TrialModel = field(default_factory=TrialModel)
     license: str = ""
+    clip: float = 0.0
+    clip_names: Literal["event", "run"] = "event"
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +108,8 @@ class _Run(ShortRepr):
     column: str
     runs: list[int] | None
     files: list[Path]
+    seconds: float = 0.0
+    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_own(source: Path, form: Form, script: str, version: int, options: OwnOptions) -> PublishedDataset:
@@ -113,6 +125,11 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
     Raises:
         FmriModelsError: There are no such files, several of which one is to be chosen, or some that don't fit together.
     """
+    if options.model.volumes < 1 or options.clip < 0:
+        raise FmriModelsError(
+            f"volumes is {options.model.volumes} and clip {options.clip:g}; expected at least one volume, and seconds "
+            "from 0 on."
+        )
     kind, root, files = _found(source, form, options)
     subjects: dict[str, list[BidsFile]] = {}
     for each in files:
@@ -129,6 +146,10 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
     column = listed(sorted({run.column for run in runs}))
     progress.say(f"What was shown is the column {column} of the tables of events.")
     numbers = ordered_numbers({run.session for run in runs})
+    are_windows = kind == "bold" and options.model.method == "volumes"
+    if are_windows:
+        # Columns of a window are no voxels of one volume, so that no grid is kept.
+        people = [(name, windowed(replace(voxels, grid=None), options.model.volumes)) for name, voxels in people]
     made = [
         PublishedSubject(name, voxels, _recordings([run for run in runs if run.subject == name], ids, numbers))
         for name, voxels in people
@@ -140,6 +161,8 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
             "Betas of single trials by least squares separate (nilearn's GLM, response "
             f"{model.hrf}, noise {model.noise})."
             if model.method == "lss"
+            else "Volumes of a run without drifts and confounds, as a window a trial."
+            if model.method == "volumes"
             else f"Betas are means of volumes from {model.lag:g} s after the onset on."
         )
     conditions = {run.column for run in runs} == {"trial_type"} and min(_run_counts(runs).values()) > 1
@@ -154,9 +177,20 @@ def read_own(source: Path, form: Form, script: str, version: int, options: OwnOp
         subjects=made,
         stimuli=partial(_stimuli, runs, ids, options),
         test_sets=_test_sets(options, runs, ids),
-        split_by="run" if conditions and options.test_stimuli is None and not options.test_types else "stimulus",
+        # Clips of a film follow each other, and their windows overlap.
+        split_by="run"
+        if (conditions or options.clip)
+        and options.test_stimuli is None
+        and not (options.test_types or options.test_names)
+        else "stimulus",
         extra={"events_column": column, **({PICTURES_OF: origin} if origin else {})},
+        windows=_windows(runs, options.model) if are_windows else None,
     )
+
+
+def _windows(runs: Sequence[_Run], model: TrialModel) -> Windows:
+    seconds = {round(run.seconds, 6) for run in runs}
+    return Windows(seconds_per_sample=seconds.pop() if len(seconds) == 1 else None, lag_seconds=model.lag)
 
 
 def _run_counts(runs: Sequence[_Run]) -> Counter[str]:
@@ -357,13 +391,18 @@ def _run(
     used: Sequence[Path],
 ) -> _Run:
     table = read_events(events_of(file, roots), options.column, options.skip, timed=kind == "bold")
+    if options.clip and kind == "bold":
+        told = [f"{name}-{file.entities[name]}" for name in ("ses", "run") if name in file.entities]
+        table = cut_into_clips(table, options.clip, "_".join(told) if options.clip_names == "run" else "")
     series = opening()
+    seconds = 0.0
     files = [*series.files, table.path, *used]
     if kind == "bold":
         confounds = _confounds_file(file)
         files += [confounds] if confounds is not None and options.confounds else []
         seconds, start = _clock(file, series, options)
         where = f"{subject}, {file.run_name}"
+        table = _with_whole_windows(table, start + seconds * np.arange(series.count), options.model, where)
         check_times(table, start + seconds * np.arange(series.count), seconds, options.model, where)
         reading: Callable[[], Iterable[np.ndarray]] = partial(
             _betas_of_run, file, opening, table, seconds, start, options, where
@@ -377,8 +416,27 @@ def _run(
         reading = partial(_rows_of, opening, table.rows)
     return _Run(
         subject, file.entities.get("ses", "1"), file.run_name, file.entities.get("run", ""), opening, reading,
-        table.shown, table.categories, table.column, None, files,
+        table.shown, table.categories, table.column, None, files, seconds, table.clips,
     )  # fmt: skip
+
+
+def _with_whole_windows(events: Events, times: np.ndarray, model: TrialModel, where: str) -> Events:
+    """Events whose windows end before the run does."""
+    if model.method != "volumes":
+        return events
+    whole = [
+        place
+        for place, onset in enumerate(events.onsets)
+        if onset + model.lag <= times[-1] + 1e-6 and first_volume(onset, times, model) + model.volumes <= len(times)
+    ]
+    if not whole:
+        raise FmriModelsError(
+            f"{where}: no event has a window of {model.volumes} volumes from {model.lag:g} s after it on, as the run "
+            f"has {len(times)} volumes; give fewer with --option volumes=N, or another lag."
+        )
+    if len(whole) < len(events.onsets):
+        progress.say(f"{where}: {len(events.onsets) - len(whole)} events without a whole window are left out.")
+    return events.chosen(whole)
 
 
 def _rows_of(opening: Callable[[], Series], rows: Sequence[int]) -> Iterator[np.ndarray]:
@@ -608,9 +666,10 @@ def _stimuli(
     categories = _categories(runs)
     wanted_ids = set(shown)
     texts = {name: text for text, name in ids.items() if name in wanted_ids}
+    clips = _clips(runs, texts.values())
     if options.stimuli is None:
         for name, text in texts.items():
-            yield {"stimulus_id": name, "image": None, "category": categories.get(text)}
+            yield {"stimulus_id": name, "image": None, "category": categories.get(text), **_clip_of(clips, text)}
         return
     source = read_stimuli(options.stimuli, options.size or None)
     wanted = _pictures(source, list(texts.values()))
@@ -618,7 +677,18 @@ def _stimuli(
     for record in source:
         if record["stimulus_id"] in names:
             text = texts[names[record["stimulus_id"]]]
-            yield {**record, "stimulus_id": ids[text], "category": record["category"] or categories.get(text)}
+            category = record["category"] or categories.get(text)
+            yield {**record, "stimulus_id": ids[text], "category": category, **_clip_of(clips, text)}
+
+
+def _clips(runs: Sequence[_Run], texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What events say ▶ the clip that it is: a part of a film, or a file of one."""
+    cut = {text: clip for run in runs for text, clip in run.clips.items()}
+    return {**{text: {"file": text} for text in texts if text.lower().endswith(_FILM_ENDINGS)}, **cut}
+
+
+def _clip_of(clips: Mapping[str, dict[str, Any]], text: str) -> dict[str, Any]:
+    return {"clip": clips.get(text)} if clips else {}
 
 
 def _pictures(source: StimulusSource, texts: Sequence[str]) -> dict[str, str]:
@@ -670,6 +740,14 @@ def _categories(runs: Sequence[_Run]) -> dict[str, str]:
 def _test_sets(options: OwnOptions, runs: Sequence[_Run], ids: Mapping[str, str]) -> dict[str, Collection[str]]:
     if options.test_types:
         return {"by_type": _shown_as(options.test_types, runs, ids)}
+    if options.test_names:
+        tested = {ids[text] for text in ids if any(fnmatchcase(_stem(text), each) for each in options.test_names)}
+        if not tested:
+            raise FmriModelsError(
+                f"No stimulus has a name like {listed(options.test_names)}, which is tested; there are "
+                f"{listed(sorted(ids.values()), 5)}."
+            )
+        return {"by_name": tested}
     if options.test_stimuli is None:
         return {}
     file = options.test_stimuli

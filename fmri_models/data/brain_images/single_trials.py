@@ -27,6 +27,7 @@ class TrialModel:
         method: `"lss"`: a linear model for each trial with one regressor of it and one of all other trials (least
             squares separate; Mumford et al., 2012, doi:10.1016/j.neuroimage.2011.08.076), by nilearn's GLM. `"lag"`:
             the mean of the volumes between onset + lag and offset + lag, once drifts and confounds are taken away.
+            `"volumes"`: as many volumes from onset + lag on as `volumes` says, one after the other, likewise.
         lag: Seconds.
         window: Seconds after onset + lag over which volumes are averaged; the event's duration if 0; at least a
             volume.
@@ -34,21 +35,28 @@ class TrialModel:
         high_pass: Of the drifts, in Hz; 0 for a constant alone.
         noise: `"ols"` or `"ar1"`, nilearn's noise model.
         percent: Whether betas are in percent of a voxel's mean over the run.
+        volumes: Of a trial's window, for `"volumes"`.
     """
 
-    method: Literal["lss", "lag"] = "lss"
+    method: Literal["lss", "lag", "volumes"] = "lss"
     lag: float = 5.0
     window: float = 0.0
     hrf: str = "glover"
     high_pass: float = 0.01
     noise: Literal["ols", "ar1"] = "ols"
     percent: bool = True
+    volumes: int = 1
+
+    @property
+    def samples(self) -> int:
+        """How many values a trial has of each voxel."""
+        return self.volumes if self.method == "volumes" else 1
 
 
 def single_trial_betas(
     series: Series, events: Events, seconds: float, start: float, confounds: Any, model: TrialModel, where: str
 ) -> Iterator[np.ndarray]:
-    """(n, width) blocks of a beta for each event of a run.
+    """(n, width) blocks of a beta for each event of a run; (n, volumes x width) of windows, volume after volume.
 
     Memory holds a part of the time points, of all voxels, or of the voxels, at all time points; a run lies in a
     temporary file meanwhile.
@@ -74,13 +82,14 @@ def single_trial_betas(
         designs = _designs(events, times, confounds, model)
         for first in range(0, series.width, at_once):
             part = _read(points, series.count, series.width, first, min(first + at_once, series.width))
-            for trial, row in enumerate(_of_part(_scaled(part, model.percent), events, times, designs, model)):
-                betas.seek(4 * (trial * series.width + first))
+            for place, row in enumerate(_of_part(_scaled(part, model.percent), events, times, designs, model)):
+                betas.seek(4 * (place * series.width + first))
                 betas.write(row.astype(np.float32).tobytes())
         betas.seek(0)
         for first in range(0, len(events.onsets), _ROWS_AT_ONCE):
             count = min(_ROWS_AT_ONCE, len(events.onsets) - first)
-            yield np.frombuffer(betas.read(4 * count * series.width), np.float32).reshape(count, series.width)
+            width = model.samples * series.width
+            yield np.frombuffer(betas.read(4 * count * width), np.float32).reshape(count, width)
 
 
 def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialModel, where: str) -> None:
@@ -91,11 +100,11 @@ def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialM
     """
     end = float(times[-1]) + seconds
     for row, onset, duration in zip(events.rows, events.onsets, events.durations, strict=True):
-        begins = onset + (model.lag if model.method == "lag" else 0)
+        begins = onset + (0 if model.method == "lss" else model.lag)
         if not float(times[0]) - seconds <= begins < end or duration < 0:
             raise FmriModelsError(
                 f"{where}: row {row + 1} of {one_line(events.path)} has the onset {onset:g} s"
-                f"{f' (+ {model.lag:g} s)' if model.method == 'lag' else ''}, and the run has {len(times)} volumes of "
+                f"{'' if model.method == 'lss' else f' (+ {model.lag:g} s)'}, and the run has {len(times)} volumes of "
                 f"{seconds:g} s ({end:g} s); check the units, the run's length and --option tr=SECONDS."
             )
 
@@ -105,6 +114,11 @@ def window_volumes(onset: float, duration: float, times: np.ndarray, model: Tria
     first = onset + model.lag
     inside = np.flatnonzero((times >= first - 1e-6) & (times <= first + (model.window or duration) + 1e-6))
     return inside if len(inside) else np.array([int(np.argmin(np.abs(times - first)))])
+
+
+def first_volume(onset: float, times: np.ndarray, model: TrialModel) -> int:
+    """The volume that a window begins with: the nearest to onset + lag."""
+    return int(np.argmin(np.abs(times - (onset + model.lag))))
 
 
 def _read(file: IO[bytes], rows: int, width: int, first: int, stop: int) -> np.ndarray:
@@ -127,7 +141,7 @@ def _scaled(values: np.ndarray, percent: bool) -> np.ndarray:
 
 def _designs(events: Events, times: np.ndarray, confounds: Any, model: TrialModel) -> list[np.ndarray]:
     """The design of each trial, its own regressor first; of the lag, one without trials."""
-    if model.method == "lag":
+    if model.method != "lss":
         return [_design(None, times, confounds, model).to_numpy()]
     pandas = required_package("pandas")
     designs = []
@@ -165,9 +179,16 @@ def _of_part(
     whole = np.isfinite(values).all(axis=0)
     known = values[:, whole]
     row = np.full(values.shape[1], np.nan)
-    if model.method == "lag":
+    if model.method != "lss":
         design = designs[0]
         rest = known - design @ np.linalg.lstsq(design, known, rcond=None)[0]
+        if model.method == "volumes":
+            for onset in events.onsets:
+                first = first_volume(onset, times, model)
+                for volume in range(first, first + model.volumes):
+                    row[whole] = rest[volume]
+                    yield row
+            return
         for onset, duration in zip(events.onsets, events.durations, strict=True):
             row[whole] = rest[window_volumes(onset, duration, times, model)].mean(axis=0)
             yield row
