@@ -170,17 +170,20 @@ def test_what_somebody_else_wrote_there_is_no_error(found):
 def test_a_copy_without_pictures_is_a_table(tmp_path):
     table = write(tmp_path / "table", **GOD)
     opened = TrialTable.open(table)
+    # What is asked for later is read later.
+    assert opened.stimuli.num_pictures == 40
+    betas = opened.trials("subj01").fmri()
     changed = without_pictures(table, opened.metadata, "letter")
     assert set(changed) == {"stimuli/stimuli-00000-of-00001.parquet", "table.json", "README.md"}
     for name, content in changed.items():
         (table / name).write_bytes(content)
     assert validate_table(table) == []
     copy = TrialTable.open(table)
-    assert copy.stimuli.num_pictures == 0 and opened.stimuli.num_pictures == 40
+    assert copy.stimuli.num_pictures == 0
     for what in ("ids", "captions", "categories", "factors", "content_hashes"):
         first, second = (getattr(each.stimuli, what) for each in (opened, copy))
         assert (first() if callable(first) else first) == (second() if callable(second) else second)
-    assert np.array_equal(copy.trials("subj01").fmri(), opened.trials("subj01").fmri())
+    assert np.array_equal(copy.trials("subj01").fmri(), betas)
     assert copy.fingerprint != opened.fingerprint
     card = (table / "README.md").read_text()
     assert "without pictures, which may not be passed on" in card and "redistribution_permission: letter" in card
