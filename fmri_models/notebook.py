@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .data import schema
+from .data.picture_tiles import SMOOTH_FROM, TILE
 from .data.processed import ProcessedTrials
 from .data.stimulus_pictures import stimulus_pictures
 from .data.table import TrialTable
@@ -20,7 +21,7 @@ from .data.table_trials import Trials
 from .drawing_request import DrawingRequest
 from .errors import FmriModelsError, check_path
 from .evaluation.held_out import notes_on_trials
-from .evaluation.picture_grid import SMOOTH_FROM, TILE, GridRow, encode_png, labelled_grid, png_address
+from .evaluation.picture_grid import GridRow, encode_png, labelled_grid, png_address
 from .evaluation.seeded_drawing import SeededDrawing
 from .names import one_line
 from .pipeline_fmri import FmriPipelineOutput, FmriToImagePipeline

@@ -9,13 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..data.picture_tiles import INK, PAGE, SMOOTH_FROM, TILE, fitted_tile
+from ..data.picture_tiles import INK, PAGE, TILE, fitted_tile
 from ..names import one_line
 from .picture_files import to_pil
 from .rows import get_row
 from .scores import Scores
-
-__all__ = ["SMOOTH_FROM", "TILE", "GridRow", "draw_grid", "encode_png", "grid_items", "labelled_grid", "png_address"]
 
 _GAP, _MARGIN, _LABEL_SIZE = 4, 12, 15
 # Height of a line of text, and the width that sentences get below a grid of few columns.

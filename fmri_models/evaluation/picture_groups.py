@@ -14,12 +14,13 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
+from ..data.picture_tiles import SMOOTH_FROM
 from ..data.table_stimuli import Stimuli
 from ..names import one_line
 from .leading_rows import best_row, controls, lead_metric
 from .named_metrics import Metric
 from .picture_files import to_pil
-from .picture_grid import SMOOTH_FROM, grid_items
+from .picture_grid import grid_items
 from .report import Report
 from .scores import Scores
 
