@@ -112,7 +112,7 @@ def simulate(
         threadpool_limits(1, user_api="blas"),
         TrialTableWriter(
             out,
-            name=f"simulated-{label}",
+            name=f"simulated-{_name_of_pictures(pool, label)}",
             simulated=True,
             description=_description(what, config),
             license=pool.license,
@@ -138,6 +138,12 @@ def simulate(
     for sentence in writer.notes:
         report(sentence)
     return Path(out)
+
+
+def _name_of_pictures(pool: ScenePool | PicturePool, label: str) -> str:
+    """What a table is called after its pictures; those of a folder that is called so are not the built-in scenes."""
+    is_taken = isinstance(pool, PicturePool) and label.lower().startswith(ScenePool.label)
+    return f"pictures-{label}" if is_taken else label
 
 
 def _description(what: str, config: SimulatorConfig) -> str:

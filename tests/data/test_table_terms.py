@@ -151,13 +151,16 @@ def test_terms_go_with_the_pictures_of_a_table(tmp_path):
 
 
 def test_pictures_of_a_folder_are_of_no_table(tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "scenes"
     folder.mkdir()
     for number in range(40):
         values = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(values).save(folder / f"s{number}.png")
     simulated = simulate(folder, tmp_path / "simulated", num_voxels=200, repetitions=1)
-    assert PICTURES_OF not in TrialTable.open(simulated).metadata
+    metadata = TrialTable.open(simulated).metadata
+    assert PICTURES_OF not in metadata
+    # The folder's name does not make them the package's own.
+    assert metadata["name"] == "simulated-pictures-scenes" and terms_of_table(metadata) is None
 
 
 @pytest.mark.parametrize("found", ["x", 3, {"name": "nsd"}, [3, "nsd", {"name": 5}, None]])
