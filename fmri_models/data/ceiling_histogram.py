@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..names import one_line
 from ..saving import atomic_file
-from .picture_tiles import FAINT, INK, PAGE
+from .picture_tiles import FAINT, INK, PAGE, drawable
 from .table_voxels import Voxels
 
 BINS = 10
@@ -64,7 +63,7 @@ def write_ceiling_histogram(name: str, voxels: Mapping[str, Voxels], file: Path)
         return []
     shown = list(known)[:_MOST_PANELS]
     columns, rows = min(_COLUMNS, len(shown)), -(-len(shown) // _COLUMNS)
-    title = f"{one_line(name, 60)}: noise ceilings"
+    title = f"{drawable(name, 60)}: noise ceilings"
     if len(shown) < len(voxels):
         title += f" of {len(shown)} of {len(voxels)} subjects"
     large = ImageFont.load_default(_LARGE)
@@ -90,7 +89,7 @@ def _draw_panel(pen: ImageDraw.ImageDraw, left: int, top: int, subject: str, vox
     x, y = left + _LEFT, top + _TOP
     of = f"the mean of {voxels.repetitions} trials" if voxels.repetitions > 1 else "one trial"
     unknown = f", {facts['unknown']:,} unknown" if facts["unknown"] else ""
-    pen.text((x, top), one_line(subject, 30), fill=INK, font=middle)
+    pen.text((x, top), drawable(subject, 30), fill=INK, font=middle)
     pen.text((x + width, top), f"mean {facts['mean']:.3f}", fill=_MEAN, font=middle, anchor="ra")
     about = f"{facts['voxels']:,} voxels{unknown}", f"of {of}, from {voxels.source or 'an unknown source'}"
     for number, text in enumerate(about):

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import FmriModelsError
-from ..names import one_line
 from ..plain_values import ShortRepr
 from ..saving import atomic_file
-from .picture_tiles import BLANK, FAINT, INK, PAGE, TILE, fitted_tile
+from ..seeds import check_seed
+from .picture_tiles import BLANK, FAINT, INK, PAGE, TILE, drawable, fitted_tile
 from .pictures import decode_picture
 from .table import TrialTable
 
@@ -60,6 +60,7 @@ def write_stimulus_page(table: TrialTable, file: Path, most: int = 48, seed: int
     """
     if not 1 <= most <= MOST_PICTURES:
         raise FmriModelsError(f"A page of {most} pictures was asked for; expected 1 to {MOST_PICTURES}.")
+    seed = None if seed is None else check_seed(seed)
     count = table.stimuli.num_pictures
     if not count:
         return None
@@ -68,14 +69,18 @@ def write_stimulus_page(table: TrialTable, file: Path, most: int = 48, seed: int
     there = [name for name, known in zip(table.stimuli.ids, hashes, strict=True) if known] or table.stimuli.ids
     chosen = [there[position] for position in chosen_positions(len(there), most, seed)]
     tiles = _Tiles(table, chosen)
-    how = "at even distances" if seed is None else f"drawn with seed {seed}"
-    title = f"{one_line(table.name, 80)}: {len(chosen):,} of {count:,} pictures, {how}"
-    if count < len(table.stimuli):
-        title += f"; {len(table.stimuli) - count:,} stimuli have none"
-    picture = _page(tiles, len(chosen), title)
+    picture = _page(tiles, len(chosen), _title(table, len(chosen), count, seed))
     with atomic_file(file) as partial:
         picture.save(partial, format="PNG", optimize=True)
     return StimulusPage(file, chosen, count, len(table.stimuli), tiles.unreadable, seed)
+
+
+def _title(table: TrialTable, shown: int, count: int, seed: int | None) -> str:
+    how = "at even distances" if seed is None else f"drawn with seed {seed}"
+    said = f"all {count:,} pictures" if shown == count else f"{shown:,} of {count:,} pictures, {how}"
+    without = len(table.stimuli) - count
+    rest = f"; {without:,} {'stimulus has' if without == 1 else 'stimuli have'} none" if without else ""
+    return f"{drawable(table.name, 80)}: {said}{rest}"
 
 
 def chosen_positions(count: int, most: int, seed: int | None) -> list[int]:

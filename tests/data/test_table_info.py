@@ -11,6 +11,7 @@ from PIL import Image
 
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter, parquet
+from fmri_models.data.picture_tiles import drawable
 from fmri_models.data.stimulus_page import chosen_positions, fitted_text, write_stimulus_page
 from fmri_models.data.table_facts import subject_facts, table_facts
 
@@ -221,6 +222,11 @@ def test_positions_are_spread_or_drawn():
         assert len(set(chosen)) == 400 and chosen == sorted(chosen) and chosen[-1] < 73_000
 
 
+def test_titles_are_in_letters_that_can_be_drawn():
+    assert drawable("Überprüfung 测试", 80) == "Uberprufung ??"
+    assert drawable("a" * 90, 80).startswith("a" * 79)
+
+
 def test_a_long_id_keeps_its_end():
     from PIL import ImageFont
 
@@ -247,6 +253,7 @@ def test_a_histogram_of_each_subject(table_path, tmp_path, capsys):
         (["--page", "table/page.png"], 1, "lies in"),
         (["--page", "page.png", "--pictures", "0"], 1, "expected 1 to 400"),
         (["--page", "page.png", "--pictures", "401"], 1, "expected 1 to 400"),
+        (["--page", "page.png", "--seed", "-1"], 1, "seed"),
         (["--pictures", "4"], 2, "give --page FILE.png"),
         (["--seed", "4"], 2, "give --page FILE.png"),
         (["--page", "a.png", "--histogram", "a.png"], 2, "the same file"),
