@@ -113,6 +113,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
     default_repository = "shi-labs/versatile-diffusion"
     published_spaces: ClassVar[Mapping[str, EmbeddingSpace]] = {
         "image_embedding_space": clip_image_tokens_space(),
+        "text_embedding_space": clip_text_tokens_space(),
         "latent_space": stable_diffusion_latent_space(512),
     }
     drawing_settings = DrawingSettings(guidance_scale=3.5, strength=0.85)

@@ -1,6 +1,6 @@
 """What a recipe is built of: its subjects, processor, image generator and targets, and the model before training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator
 from ..modeling_fmri import FmriPreTrainedModel
-from ..names import one_line
+from ..names import listed, one_line
 from ..processing_fmri import FmriProcessor
 from ..registry import get_method
 from .adaptation import adapted_model, base_configuration, base_processor, base_tables, put_lora
@@ -102,13 +102,25 @@ def training_subjects(recipe: Recipe, table: TrialTable) -> TrainingSubjects:
     Raises:
         FmriModelsError: As [`processor_for`]; or a source or the base does not fit.
     """
-    own = processor_for(recipe, table)
     base = None if recipe.adaptation is None else base_processor(recipe)
+    if base is not None:
+        _check_are_new(recipe_subjects(recipe, table), base)
+    own = processor_for(recipe, table)
     if base is None and not recipe.sources:
         return TrainingSubjects(own)
     known = () if base is None else base_tables(recipe)
     sources = opened_sources(recipe.sources, table, own.subject_names, own, base, known)
     return TrainingSubjects(own, None if base is None else base.with_subjects_of(own), sources)
+
+
+def _check_are_new(subjects: Sequence[str], base: FmriProcessor) -> None:
+    there = [repr(name) for name in subjects if name in base.subject_names]
+    new = [name for name in subjects if name not in base.subject_names]
+    if there:
+        mend = f"add the others alone (subjects=[{','.join(new)}])" if new else "give new subjects other names"
+        raise FmriModelsError(
+            f"The initial model has {listed(there)} already, and an adaptation adds subjects; {mend}."
+        )
 
 
 def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:

@@ -14,7 +14,7 @@ from fmri_models import DoubleConditionedImageGenerator, TrialTable
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
-from fmri_models.training.estimate import estimate
+from fmri_models.training.estimate import estimate, estimated
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from fmri_models.training_record import TrainingRecord
@@ -215,6 +215,15 @@ def test_mindeye_on_nsd(typed: Typed) -> None:
 
 
 @pytest.mark.slow
+def test_published_sizes_are_counted_without_the_generator(typed: Typed) -> None:
+    typed.up_to(0)
+    lines = dict(estimated(load_recipe("mindbridge_nsd", [f"data={typed.folder / 'data/nsd'}"]))[:3])
+    # As the original's tensors of four subjects have.
+    assert lines["parameters"] == "693,579,264"
+    assert "subj07 (18 voxels, read as 8,192 columns, 16 rows)" in lines["subjects"]
+
+
+@pytest.mark.slow
 def test_mindbridge_on_three_subjects_of_nsd(typed: Typed) -> None:
     typed.up_to(1)
     check_report(typed.folder / "outputs/nsd_mindbridge_report", 3 * 6, "nsd")
@@ -226,6 +235,10 @@ def test_a_further_subject_of_nsd(typed: Typed) -> None:
     check_report(typed.folder / "outputs/nsd_mindbridge_subj07_report", 6, "nsd")
     record = TrainingRecord.load(typed.folder / "outputs/nsd_mindbridge_subj07")
     assert record is not None and record.recipe["adaptation"] == "reset"
+    # Nobody has to look the names up who leaves subjects= out.
+    again = [each for each in made_small(typed.blocks[2][0]) if not each.startswith(("subjects=", "out="))]
+    with pytest.raises(FmriModelsError, match=r"'subj05' already, .*; add the others alone \(subjects=\[subj07\]\)"):
+        train(load_recipe(again[1], [*again[2:], "out=outputs/none"]))
 
 
 @pytest.mark.slow
