@@ -27,13 +27,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fmri_models.data.brain_images.opening import opened_hdf5
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.libraries import h5py_file
 from fmri_models.data.published.nifti_volumes import grid_of, masked_volumes, opened_image, places_of, read_mask
 from fmri_models.data.published.picture_files import check_pictures, picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
-from fmri_models.reading import check_regular_file, read_array, read_text
+from fmri_models.reading import read_array, read_text
 
 VERSION = 1
 PAPER = {
@@ -228,8 +228,7 @@ def _of_first_release(subject: str, source: Path, by_name: Mapping[str, Sequence
         return None
     names = [f"{side}{region}" for region in REGIONS for side in HEMISPHERES]
     mend = "give ROIs.zip of figshare 6459449 (release 1)"
-    check_regular_file(path, "betas", mend)
-    with h5py_file(path) as file:
+    with opened_hdf5(path, mend) as file:
         shapes = {name: file[name].shape for name in names if name in file}
     if missing := [name for name in names if len(shapes.get(name, ())) != 2]:
         raise FmriModelsError(f"{one_line(path)} has no matrix {listed(missing)}; {mend}.")
@@ -239,7 +238,7 @@ def _of_first_release(subject: str, source: Path, by_name: Mapping[str, Sequence
     _check_length(subject, shown, shapes[names[0]][0], path)
 
     def blocks(rows: slice) -> Iterator[np.ndarray]:
-        with h5py_file(path) as file:
+        with opened_hdf5(path, mend) as file:
             for start in range(rows.start, rows.stop, ROWS_AT_ONCE):
                 stop = min(start + ROWS_AT_ONCE, rows.stop)
                 yield np.concatenate([file[name][start:stop] for name in names], axis=1)

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fmri_models.data.brain_images.opening import image_values
 from fmri_models.data.csv_files import read_csv
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.libraries import volumes
 from fmri_models.data.published.nifti_volumes import grid_of, masked_volumes, opened_image, places_of, read_mask
 from fmri_models.data.published.picture_files import picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
@@ -216,7 +216,7 @@ def _ceiling(path: Path, chosen: np.ndarray) -> np.ndarray | None:
     """Share of explainable variance of twelve averaged repetitions, tested ones too; None where it is missing."""
     if not path.is_file():
         return None
-    values = volumes(opened_image(path, 3, MEND), path, slice(None))
+    values = image_values(opened_image(path, 3, MEND), path, mend=MEND)
     if values.shape != chosen.shape:
         raise FmriModelsError(f"{one_line(path)} is of the shape {values.shape}; expected {chosen.shape}; {MEND}.")
     return np.clip(np.nan_to_num(values[chosen]) / _PERCENT, 0.0, 1.0)

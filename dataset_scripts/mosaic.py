@@ -19,9 +19,8 @@ import numpy as np
 
 from fmri_models.data import schema
 from fmri_models.data.brain_images.masks import names_of
-from fmri_models.data.brain_images.opening import damage_as_sentences, open_image
+from fmri_models.data.brain_images.opening import damage_as_sentences, open_image, opened_hdf5
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.libraries import h5py_file
 from fmri_models.data.published.picture_files import check_pictures, picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
@@ -134,7 +133,7 @@ def _plain(name: str) -> str:
 
 def _trials(path: Path, dataset: str) -> list[_Trial]:
     """All of a file, tested ones last."""
-    with h5py_file(path) as file:
+    with opened_hdf5(path, MEND) as file:
         group = file.get("betas")
         keys = sorted(group) if hasattr(group, "keys") else []
         shape = group[keys[0]].shape if keys else ()
@@ -172,7 +171,7 @@ def _recordings(path: Path, trials: Sequence[_Trial], count: int) -> list[Record
 
 
 def _blocks(path: Path, keys: Sequence[str], count: int) -> Iterator[np.ndarray]:
-    with h5py_file(path) as file:
+    with opened_hdf5(path, MEND) as file:
         for start in range(0, len(keys), _ROWS_AT_ONCE):
             yield np.stack([np.asarray(file["betas"][key][:count]) for key in keys[start : start + _ROWS_AT_ONCE]])
 

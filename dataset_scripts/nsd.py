@@ -38,6 +38,7 @@ import numpy as np
 
 from fmri_models import progress
 from fmri_models.data import schema
+from fmri_models.data.brain_images.opening import image_values, open_image, opened_hdf5
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.published import (
     KnownVoxels,
@@ -47,7 +48,6 @@ from fmri_models.data.published import (
     VoxelGrid,
     preparation,
 )
-from fmri_models.data.published.libraries import h5py_file, nibabel_image, volumes
 from fmri_models.data.published.picture_files import picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
@@ -106,6 +106,7 @@ CITATION = (
     "artificial intelligence. Nature Neuroscience 25, 116-126."
 )
 WHERE = "ask for access at naturalscenesdataset.org"
+_MEND = f"get the file again ({WHERE})"
 DESCRIPTION = (
     "Single trials of subjects who looked at pictures of COCO for three seconds each, up to three times; voxels of the "
     "region nsdgeneral, {form}."
@@ -288,8 +289,8 @@ def _subject_of_release(
 ) -> PublishedSubject:
     rois = source / "nsddata" / "ppdata" / name / SPACE / "roi"
     _need(rois / "nsdgeneral.nii.gz", f"the region of {name}")
-    general = nibabel_image(rois / "nsdgeneral.nii.gz")
-    volume = np.asarray(general.dataobj)
+    general = open_image(rois / "nsdgeneral.nii.gz", mend=_MEND)
+    volume = image_values(general, rois / "nsdgeneral.nii.gz", mend=_MEND)
     indices = np.flatnonzero(volume > 0)
     affine = np.asarray(general.affine, dtype=float)
     places = np.stack(np.unravel_index(indices, volume.shape), axis=1)
@@ -321,7 +322,7 @@ def _blocks(
 ) -> Iterator[np.ndarray]:
     """Percent signal change (n, voxels) of some trials of a session at a time."""
     if path.suffix == ".hdf5":
-        with h5py_file(path) as file:
+        with opened_hdf5(path, _MEND) as file:
             betas = file.get("betas")
             # MATLAB's order of axes is turned round in HDF5.
             expected = (count, *reversed(shape))
@@ -330,10 +331,10 @@ def _blocks(
                 block = np.asarray(betas[start : start + _TRIALS_A_BLOCK])
                 yield block.transpose(0, 3, 2, 1).reshape(len(block), -1)[:, indices] / np.float32(SCALE)
         return
-    image = nibabel_image(path, keep_file_open=True)
+    image = open_image(path, mend=_MEND)
     _check_shape(path, image.shape, (*shape, count), count)
     for start in range(0, count, _TRIALS_A_BLOCK):
-        block = volumes(image, path, slice(start, start + _TRIALS_A_BLOCK))
+        block = image_values(image, path, slice(start, start + _TRIALS_A_BLOCK), _MEND)
         yield block.reshape(-1, block.shape[-1])[indices].T / np.float32(SCALE)
 
 
@@ -356,9 +357,9 @@ def _labels(
         path = rois / f"{atlas}.nii.gz"
         if not path.is_file():
             continue
-        image = nibabel_image(path)
+        image = open_image(path, mend=_MEND)
         _check_shape(path, image.shape, shape)
-        values = np.asarray(image.dataobj).reshape(-1)[indices]
+        values = image_values(image, path, mend=_MEND).reshape(-1)[indices]
         names = _names_of_atlas(source, name, atlas)
         for value in np.unique(values[values > 0]).tolist():
             label = names.get(int(value), f"{atlas} {int(value)}")
@@ -381,9 +382,9 @@ def _ncsnr(folder: Path, shape: tuple[int, ...], indices: np.ndarray) -> np.ndar
     path = folder / "ncsnr.nii.gz"
     if not path.is_file():
         return None
-    image = nibabel_image(path)
+    image = open_image(path, mend=_MEND)
     _check_shape(path, image.shape, shape)
-    return np.asarray(image.dataobj, dtype=np.float32).reshape(-1)[indices]
+    return image_values(image, path, mend=_MEND).reshape(-1)[indices]
 
 
 def _runs(source: Path, name: str) -> dict[int, list[int]]:
@@ -400,7 +401,7 @@ def _runs(source: Path, name: str) -> dict[int, list[int]]:
 
 def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
     captions = _captions(source, ids)
-    with h5py_file(path) as file:
+    with opened_hdf5(path, _MEND) as file:
         pictures = file.get("imgBrick")
         if pictures is None or pictures.ndim != 4 or pictures.shape[0] != PICTURES or pictures.shape[3] != 3:
             raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({PICTURES}, 425, 425, 3); copy it again.")
@@ -579,7 +580,7 @@ def _pictures_of_synthetic(folder: Path, ids: Collection[str]) -> Iterator[dict[
     for name, (subject, count) in files.items():
         path = folder / name
         _need(path, "pictures of NSD-Synthetic")
-        with h5py_file(path) as file:
+        with opened_hdf5(path, _MEND) as file:
             pictures = file.get("imgBrick")
             if pictures is None or pictures.ndim != 4 or pictures.shape[0] != count or pictures.shape[3] != 3:
                 raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({count}, 714, 1360, 3); copy it again.")
@@ -646,7 +647,7 @@ def _behaviour(path: Path) -> np.ndarray:
 
 
 def _subject_of_mindeye2(source: Path, path: Path, name: str, trials: np.ndarray, most: int) -> PublishedSubject:
-    with h5py_file(path) as file:
+    with opened_hdf5(path, _MEND) as file:
         shape = file["betas"].shape if "betas" in file else None
     if shape is None or len(shape) != 2 or (len(trials) and trials[:, 5].max() >= shape[0]):
         raise FmriModelsError(
@@ -671,7 +672,7 @@ def _subject_of_mindeye2(source: Path, path: Path, name: str, trials: np.ndarray
 
 
 def _rows(path: Path, rows: np.ndarray) -> Iterator[np.ndarray]:
-    with h5py_file(path) as file:
+    with opened_hdf5(path, _MEND) as file:
         for start in range(0, len(rows), TRIALS_OF_SESSION // 3):
             yield np.asarray(file["betas"][rows[start : start + TRIALS_OF_SESSION // 3]])
 
@@ -682,7 +683,7 @@ def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | Non
     if not path.is_file():
         return None
     labels = np.full(count, "", dtype=object)
-    with h5py_file(path) as file:
+    with opened_hdf5(path, _MEND) as file:
         masks = file.get(name, {})
         for region in _REGIONS:
             if region not in masks:
@@ -695,7 +696,7 @@ def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | Non
 
 def _pictures_of_mindeye2(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
     captions = _captions(source, ids)
-    with h5py_file(path) as file:
+    with opened_hdf5(path, _MEND) as file:
         pictures = file.get("images")
         if pictures is None or pictures.ndim != 4 or pictures.shape[:2] != (PICTURES, 3):
             raise FmriModelsError(f"{one_line(path)} has no images of ({PICTURES}, 3, 224, 224); copy it again.")

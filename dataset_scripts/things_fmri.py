@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fmri_models.data.brain_images.opening import opened_hdf5
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.libraries import h5py_file
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
 
@@ -123,7 +123,7 @@ def _id(row: dict[str, str]) -> str:
 def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, leaves_out: bool) -> PublishedSubject:
     path = folder / f"sub-{number}_ResponseData.h5"
     known = _rows(folder / f"sub-{number}_VoxelMetadata.csv")
-    with h5py_file(path) as file:
+    with opened_hdf5(path, WHERE) as file:
         values = file.get("ResponseData/block0_values")
         shape = None if values is None else values.shape
     if shape != (len(known), len(rows)):
@@ -180,7 +180,7 @@ def _recording(
 
 def _blocks(path: Path, places: np.ndarray, chosen: np.ndarray) -> Iterator[np.ndarray]:
     """(n, voxels) of some trials at a time; the file has a row a voxel."""
-    with h5py_file(path) as file:
+    with opened_hdf5(path, WHERE) as file:
         values = file["ResponseData/block0_values"]
         for start in range(0, len(places), _TRIALS_A_BLOCK):
             yield np.asarray(values[:, places[start : start + _TRIALS_A_BLOCK]])[chosen].T

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from fmri_models.data import schema
+from fmri_models.data.brain_images.opening import opened_hdf5
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
-from fmri_models.data.published.libraries import h5py_file
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import one_line
 from fmri_models.reading import check_regular_file
@@ -70,7 +70,7 @@ def read(source: Path, subjects: list[str] | None = None) -> PublishedDataset:
         notes.append("Grey values are those of the file, from its least to its largest value over all photographs.")
     else:
         notes.append(f"The table has no pictures, which are in {STIMULI}.")
-    with h5py_file(path) as file:
+    with opened_hdf5(path, MEND) as file:
         found = [_subject(path, file, number) for number in VOXELS if f"dataTrnS{number}" in file]
     if not found:
         raise FmriModelsError(f"{one_line(path)} has no dataTrnS1 and no dataTrnS2; {MEND}.")
@@ -143,7 +143,7 @@ def _labels(path: Path, file: Any, number: int, width: int) -> list[str]:
 
 
 def _blocks(path: Path, key: str) -> Iterator[np.ndarray]:
-    with h5py_file(path) as file:
+    with opened_hdf5(path, MEND) as file:
         for start in range(0, file[key].shape[0], _ROWS_AT_ONCE):
             yield np.asarray(file[key][start : start + _ROWS_AT_ONCE])
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fmri_models.data.brain_images.opening import opened_hdf5
 from fmri_models.data.published import (
     KnownVoxels,
     PublishedDataset,
@@ -26,7 +27,6 @@ from fmri_models.data.published import (
     preparation,
     windowed,
 )
-from fmri_models.data.published.libraries import h5py_file
 from fmri_models.data.windows import Windows
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import one_line
@@ -125,7 +125,7 @@ def _subject(
     source: Path, number: str, lag: int, window: int, repeats: str, validation_runs: int, incomplete: bool
 ) -> PublishedSubject:
     path = _file(source, number)
-    with h5py_file(path) as file:
+    with opened_hdf5(path, WHERE) as file:
         regions = _regions(file, path)
         lengths = {part: _length(file, path, part, incomplete) for part in SECONDS}
         if repeats == "single" and file["rva"].shape != (VOXELS, REPEATS, lengths["test"]):
@@ -144,7 +144,7 @@ def _subject(
     @cache
     def series(name: str) -> np.ndarray:
         """(voxels, ...) float32 of the chosen voxels; a file is read once."""
-        with h5py_file(path) as opened:
+        with opened_hdf5(path, WHERE) as opened:
             data = opened[name]
             parts = [
                 np.asarray(data[start : start + _VOXELS_AT_ONCE], dtype=np.float32)[
@@ -243,7 +243,7 @@ def _recording(
 
 
 def _films(path: Path, ids: Collection[str], clips: str) -> Iterator[dict[str, Any]]:
-    with h5py_file(path) as file:
+    with opened_hdf5(path, WHERE) as file:
         for part, (_, name) in _NAMES.items():
             seconds = sorted(int(stimulus.rpartition("-")[2]) for stimulus in ids if stimulus.startswith(f"{part}-"))
             frames = file.get(name)

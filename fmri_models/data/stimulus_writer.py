@@ -14,7 +14,7 @@ from .training_checks import TrainingChecks
 
 _PICTURES_PER_ROW_GROUP = 64
 _PICTURES_PER_FILE = 4096
-# Of large pictures there are fewer in a file, so that neither writer nor reader holds many of them: the writer has them three times.
+# Of large pictures there are fewer in a file: the writer holds them three times, and a reader once.
 _BYTES_PER_ROW_GROUP = 2**27
 _BYTES_PER_FILE = 2**27
 

@@ -270,17 +270,17 @@ def release_cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "change", "message"),
     [
-        ("volumes", another_grid, "has another affine than .*CSI1_brainmask.nii.gz, and nothing is resampled"),
+        ("volumes", another_grid, "has another grid than .*CSI1_brainmask.nii.gz: .*Nothing is resampled"),
         ("volumes", another_shape, r"are of the shape \(4, 5, 3\), and the brain mask is \(3, 3, 3\)"),
-        ("volumes", cut_volumes, "can't be read to its end"),
+        ("volumes", cut_volumes, "is damaged, cut short, or no NIfTI image"),
         ("volumes", lambda folder: at(folder, "CSI1_*_ses-01.nii.gz").unlink(), "expected all from 1 on without a gap"),
         ("volumes", lambda folder: at(folder, "*mask-LHPPA*").unlink(), "mask-LHPPA.nii.gz; give derivatives/spm"),
         (
             "volumes",
             lambda folder: at(folder, "CSI1_brain*").write_bytes(b"no"),
-            "CSI1_brainmask.nii.gz can't be read as a volume",
+            "CSI1_brainmask.nii.gz is damaged, cut short, or no NIfTI image",
         ),
-        ("first_release", release_cut, "can't be read as HDF5"),
+        ("first_release", release_cut, "is damaged, cut short, or no HDF5 file"),
     ],
 )
 def test_other_volumes_are_a_sentence_and_no_table(tmp_path, form, change, message):

@@ -210,7 +210,7 @@ def no_key(folder: Path) -> None:
          "1 of 16 pictures are missing.*forms.gle"),
         (lambda folder: god.write_mindvis(folder / "npz"), {}, "both Subject.*give the folder of one form"),
         (lambda folder: god.write_published(folder / "again", pictures=False), {}, "Subject1.h5 is in .* twice"),
-        (cut, {}, "can't be read as HDF5"),
+        (cut, {}, "is damaged, cut short, or no HDF5 file"),
         (bad_width, {}, "its metadata are of the shape"),
         (in_float32, {}, "rounded, so that pictures can't be told apart"),
         (nan_run, {}, "NaN"),

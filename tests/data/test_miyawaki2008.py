@@ -130,11 +130,11 @@ def other_shape(folder: Path) -> None:
         (lambda folder: (folder / "label/data_random_run01_label.csv").unlink(), {}, "data_random_run01_label.csv"),
         (lambda folder: (folder / "mask/mask.nii.gz").unlink(), {}, "mask.nii.gz"),
         (nan_run, {}, "random, run 03 has nothing but NaN"),
-        (cut, {}, "data_figure_run02.nii.gz can't be read"),
+        (cut, {}, "data_figure_run02.nii.gz is damaged, cut short"),
         (no_rest, {}, "of -1, 0 and 1, a row a volume"),
         (shorter, {}, r"is of the shape \(27, 100\); expected \(28, 100\)"),
         (other_shape, {}, r"are of the shape \(4, 3, 2\), and the mask is \(2, 2, 2\)"),
-        (lambda folder: fabricated.write_mask(folder / "mask/RHV2v.nii.gz", [5], np.eye(4)), {}, "another affine"),
+        (lambda folder: fabricated.write_mask(folder / "mask/RHV2v.nii.gz", [5], np.eye(4)), {}, "another grid"),
         (lambda folder: None, {"shift": -1}, "The shift is -1 volumes"),
     ],
 )  # fmt: skip

@@ -95,8 +95,8 @@ def test_what_is_not_complete_is_refused(folder, tmp_path):
         (lambda f: (f / "nsddata/experiments/nsd/nsd_expdesign.mat").unlink(), "nsd_expdesign.mat is missing"),
         (lambda f: (f / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5").unlink(), "nsd_stimuli.hdf5 is missing"),
         (lambda f: (f / "nsddata/ppdata/subj01/func1pt8mm/roi/nsdgeneral.nii.gz").unlink(), "the region of subj01"),
-        (lambda f: cut(betas(f)), "betas_session01.* (can't be read|cut off)"),
-        (lambda f: cut(f / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"), "can't be read as HDF5"),
+        (lambda f: cut(betas(f)), "betas_session01.* (damaged|cut off)"),
+        (lambda f: cut(f / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"), "is damaged, cut short, or no HDF5 file"),
         (lambda f: wrong_region(f), r"has the shape \(7, 6, 5, 750\); expected \(7, 6, 4, 750\)"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from ...errors import FmriModelsError
 from ...names import one_line
 from ...processing.image_grid import shape_text
 from .masks import Mask
-from .opening import damage_as_sentences, open_image, required_package
+from .opening import image_values, open_image, opened_hdf5
 
 _BYTES_AT_ONCE = 64 * 2**20
 _MOST_SECONDS = 60.0
@@ -115,11 +115,10 @@ class VolumeSeries:
         return max(1, _BYTES_AT_ONCE // (8 * int(np.prod(self.mask.shape))))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        with damage_as_sentences(self.path, "NIfTI image"):
-            if self._is_single:
-                return np.asarray(self._image.dataobj, dtype=np.float32)[self.mask.chosen][None]
-            volumes = self._image.dataobj[..., self.first + start : self.first + stop]
-            return np.ascontiguousarray(np.asarray(volumes, dtype=np.float32)[self.mask.chosen].T)
+        if self._is_single:
+            return image_values(self._image, self.path)[self.mask.chosen][None]
+        volumes = image_values(self._image, self.path, slice(self.first + start, self.first + stop))
+        return np.ascontiguousarray(volumes[self.mask.chosen].T)
 
 
 def header_seconds(image: Any) -> float:
@@ -152,7 +151,7 @@ class HdfBetas:
     is_reversed: bool
 
     def __post_init__(self) -> None:
-        with damage_as_sentences(self.path, "HDF5 file"), self._opened() as file:
+        with opened_hdf5(self.path) as file:
             if self.name not in file:
                 raise FmriModelsError(
                     f"{one_line(self.path)} has no array {self.name!r}; it has {', '.join(map(str, list(file)[:20]))}: "
@@ -171,9 +170,6 @@ class HdfBetas:
                 f"{self.name} of {one_line(self.path)} has the shape {self._shape}; expected (x, y, z, trials) with "
                 f"the {shape_text(self.mask.shape)} voxels of the mask {one_line(self.mask.path)}{flat}."
             )
-
-    def _opened(self) -> Any:
-        return required_package("h5py").File(self.path, "r")
 
     @property
     def files(self) -> Sequence[Path]:
@@ -196,7 +192,7 @@ class HdfBetas:
         return max(1, _BYTES_AT_ONCE // (4 * int(np.prod(self.mask.shape))))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        with damage_as_sentences(self.path, "HDF5 file"), self._opened() as file:
+        with opened_hdf5(self.path) as file:
             if self.is_reversed:
                 values = file[self.name][start:stop].transpose(3, 2, 1, 0)
             else:

@@ -15,9 +15,8 @@ import numpy as np
 
 from ...errors import FmriModelsError
 from ...names import listed, one_line
-from ...reading import check_regular_file
+from ..brain_images.opening import opened_hdf5, required_package
 from .dataset import KnownVoxels
-from .libraries import h5py_file, library
 
 ROWS_AT_ONCE = 256
 
@@ -34,9 +33,8 @@ class BData:
     """
 
     def __init__(self, path: Path, mend: str) -> None:
-        self.path = check_regular_file(path, "BData file", mend)
-        self._mend = mend
-        with h5py_file(self.path) as file:
+        self.path, self._mend = path, mend
+        with opened_hdf5(self.path, mend) as file:
             dataset, metadata = self._parts(file)
             self.shape: tuple[int, int] = tuple(dataset.shape)
             self.is_double = dataset.dtype == np.float64
@@ -79,7 +77,7 @@ class BData:
         columns = np.flatnonzero(self.marked(key))
         if len(columns) != 1:
             raise self._another(f"{key!r} marks {len(columns)} columns; expected one")
-        with h5py_file(self.path) as file:
+        with opened_hdf5(self.path, self._mend) as file:
             return np.asarray(self._parts(file)[0][:, int(columns[0])], dtype=np.float64)
 
     def blocks(self, columns: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -90,7 +88,7 @@ class BData:
             rows: (all rows,) which are wanted.
         """
         first, last = int(columns[0]), int(columns[-1]) + 1
-        with h5py_file(self.path) as file:
+        with opened_hdf5(self.path, self._mend) as file:
             dataset = self._parts(file)[0]
             for start in range(0, self.shape[0], ROWS_AT_ONCE):
                 wanted = rows[start : start + ROWS_AT_ONCE]
@@ -148,7 +146,7 @@ class BData:
     def _parts(self, file: Any) -> tuple[Any, Any]:
         dataset = file.get("dataset", file.get("dataSet"))
         metadata = file.get("metadata", file.get("metaData"))
-        h5py = library("h5py")
+        h5py = required_package("h5py")
         if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2:
             raise self._another("it has no matrix /dataset")
         if not isinstance(metadata, h5py.Group) or not {"key", "value"} <= set(metadata):

@@ -8,12 +8,11 @@ import numpy as np
 
 from ...errors import FmriModelsError
 from ...names import one_line
-from ...reading import check_regular_file
+from ...processing.image_grid import grid_difference
+from ..brain_images.opening import image_values, open_image
 from .dataset import VoxelGrid
-from .libraries import nibabel_image, volumes
 
 VOLUMES_AT_ONCE = 16
-_AFFINE_TOLERANCE = 1e-3
 
 
 def opened_image(path: Path, axes: int, mend: str) -> Any:
@@ -27,9 +26,7 @@ def opened_image(path: Path, axes: int, mend: str) -> Any:
     Raises:
         FmriModelsError: It is none, or has other axes.
     """
-    check_regular_file(path, "NIfTI file", mend)
-    # Kept open, so that going on in a compressed file doesn't begin at its start again.
-    image = nibabel_image(path, keep_file_open=True)
+    image = open_image(path, mend=mend)
     if len(image.shape) != axes:
         raise FmriModelsError(f"{one_line(path)} is of the shape {image.shape}; expected {axes} axes; {mend}.")
     return image
@@ -47,15 +44,14 @@ def read_mask(path: Path, mend: str, like: Any = None) -> tuple[np.ndarray, Any]
         FmriModelsError: It is no such file, or has another grid than `like`.
     """
     image = opened_image(path, 3, mend)
-    if like is not None:
-        same = image.shape == like.shape[:3]
-        if not same or np.abs(np.asarray(image.affine) - np.asarray(like.affine)).max() > _AFFINE_TOLERANCE:
-            what = "affine" if same else f"shape {image.shape}"
-            raise FmriModelsError(
-                f"{one_line(path)} has another {what} than {one_line(like.get_filename())}, and nothing is resampled "
-                f"here; {mend}."
-            )
-    return np.nan_to_num(volumes(image, path, slice(None))) > 0, image
+    if like is not None and (
+        difference := grid_difference(image.shape, image.affine, like.shape[:3], np.asarray(like.affine))
+    ):
+        raise FmriModelsError(
+            f"{one_line(path)} has another grid than {one_line(like.get_filename())}: {difference}. Nothing is "
+            f"resampled here; {mend}."
+        )
+    return np.nan_to_num(image_values(image, path, mend=mend)) > 0, image
 
 
 def grid_of(mask: np.ndarray, affine: np.ndarray) -> VoxelGrid:
@@ -81,5 +77,5 @@ def masked_volumes(path: Path, mask: np.ndarray, mend: str) -> Iterator[np.ndarr
             f"The volumes of {one_line(path)} are of the shape {image.shape[:3]}, and the mask is {mask.shape}; {mend}."
         )
     for start in range(0, image.shape[3], VOLUMES_AT_ONCE):
-        block = volumes(image, path, slice(start, start + VOLUMES_AT_ONCE))
+        block = image_values(image, path, slice(start, start + VOLUMES_AT_ONCE), mend)
         yield block[mask].T

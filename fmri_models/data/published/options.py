@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -66,11 +66,12 @@ def preparation(read: Reader, defaults: Mapping[str, Any] | None = None) -> Call
 
     Args:
         read: `read(source: Path, **own options) -> PublishedDataset`; refuses files that are not what it expects, and
-            reads nothing large.
+            reads nothing large. A single own parameter whose type is a dataclass stands for its fields, so that
+            readers share options.
         defaults: Option ▶ what holds where nobody gives it, instead of what the reader or the shared step has.
     """
     other = dict(defaults or {})
-    own = list(inspect.signature(read).parameters.values())[1:]
+    read, own, own_hints = _with_own_options(read)
     shared = {each.name: each for each in fields(SharedOptions)}
 
     def prepare(source: Path, out: Path, **options: Any) -> None:
@@ -87,20 +88,37 @@ def preparation(read: Reader, defaults: Mapping[str, Any] | None = None) -> Call
         write_dataset(read(source, **given), source, out, chosen, given)
 
     kinds = inspect.Parameter
-    hints, own_hints = get_type_hints(SharedOptions), get_type_hints(read)
-    own_hints.pop("return", None)
+    hints = get_type_hints(SharedOptions)
     parameters = [kinds("source", kinds.POSITIONAL_OR_KEYWORD), kinds("out", kinds.POSITIONAL_OR_KEYWORD)]
     parameters += [
         each.replace(kind=kinds.KEYWORD_ONLY, default=other.get(each.name, each.default))
         for each in own
         if each.name not in shared
     ]
-    parameters += [
-        kinds(name, kinds.KEYWORD_ONLY, default=other.get(name, None if each.default is MISSING else each.default))
-        for name, each in shared.items()
-    ]
+    parameters += [_option(each, other) for each in shared.values()]
     prepare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     prepare.__annotations__ = {"source": Path, "out": Path, **own_hints, **hints, "return": None}
     prepare.__doc__ = read.__doc__
     prepare.__module__ = read.__module__
     return prepare
+
+
+def _option(each: Field, defaults: Mapping[str, Any]) -> inspect.Parameter:
+    """A field of a dataclass as a parameter."""
+    default = defaults.get(each.name, None if each.default is MISSING else each.default)
+    return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def _with_own_options(read: Reader) -> tuple[Reader, list[inspect.Parameter], dict[str, Any]]:
+    """A reader that takes its options by name, what these are, and their types."""
+    own, hints = list(inspect.signature(read).parameters.values())[1:], get_type_hints(read)
+    hints.pop("return", None)
+    declared = hints.get(own[0].name) if len(own) == 1 else None
+    if not isinstance(declared, type) or not is_dataclass(declared):
+        return read, own, hints
+
+    def with_fields(source: Path, **options: Any) -> PublishedDataset:
+        return read(source, declared(**options))
+
+    with_fields.__doc__, with_fields.__module__ = read.__doc__, read.__module__
+    return with_fields, [_option(each, {}) for each in fields(declared)], get_type_hints(declared)
