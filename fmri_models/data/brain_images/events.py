@@ -49,7 +49,8 @@ class Events(ShortRepr):
             places: Which, from 0.
         """
         parts = ("shown", "categories", "onsets", "durations", "rows")
-        return replace(self, **{name: [getattr(self, name)[place] for place in places] for name in parts})
+        columns: dict[str, Any] = {name: [getattr(self, name)[place] for place in places] for name in parts}
+        return replace(self, **columns)
 
 
 def cut_into_clips(events: Events, seconds: float, run: str = "") -> Events:
