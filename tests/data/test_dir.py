@@ -95,7 +95,7 @@ def category_learned_from(folder: Path) -> None:
          "1 of 16 pictures are missing"),
         (lambda folder: None, {"images": Path("nowhere")}, "pictures' folder nowhere does not exist"),
         (other_voxels, {}, "have other voxels"),
-        (cut, {}, "can't be read as HDF5"),
+        (cut, {}, "no HDF5 file"),
         (unknown_shape, {"tests": ["shapes"]}, "has 1 to 41; expected 1 to 40"),
         (category_learned_from, {}, r"tested categories are learned from, too \(n01443537\)"),
     ],

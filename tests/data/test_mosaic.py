@@ -87,7 +87,7 @@ def cut(folder: Path) -> None:
         (other_key, {}, "has the array 'trial0' in betas"),
         (other_width, {}, r"of the shape \(59412,\); expected arrays of \(91282,\)"),
         (alike, {}, "would both have the id 'GOD_god_00'"),
-        (cut, {}, "can't be read as HDF5"),
+        (cut, {}, "no HDF5 file"),
         (lambda folder: None, {"images": Path("nowhere")}, "pictures' folder nowhere does not exist"),
     ],
 )

@@ -75,7 +75,7 @@ def cut(folder: Path) -> None:
         (turned, {}, r"its axes are \(photographs, voxels\)"),
         (other_region, {}, "other numbers than 0 to 7"),
         (none, {}, "no dataTrnS1 and no dataTrnS2"),
-        (cut, {}, "can't be read as HDF5"),
+        (cut, {}, "no HDF5 file"),
         (lambda folder: (folder / "Stimuli.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200)), {}, "Stimuli.mat"),
     ],
 )

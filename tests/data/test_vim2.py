@@ -78,7 +78,7 @@ def test_what_is_wrong_is_a_sentence(source, tmp_path, capsys):
         read(folder, tmp_path / "t")
     data = (source / "VoxelResponses_subject1.mat").read_bytes()
     (folder / "VoxelResponses_subject1.mat").write_bytes(data[: len(data) // 2])
-    with pytest.raises(FmriModelsError, match="cut off"):
+    with pytest.raises(FmriModelsError, match="cut short"):
         read(folder, tmp_path / "t", incomplete=True)
     assert not (tmp_path / "t").exists()
 

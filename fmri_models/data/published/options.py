@@ -71,7 +71,8 @@ def preparation(read: Reader, defaults: Mapping[str, Any] | None = None) -> Call
         defaults: Option ▶ what holds where nobody gives it, instead of what the reader or the shared step has.
     """
     other = dict(defaults or {})
-    read, own, own_hints = _with_own_options(read)
+    read = with_named_options(read)
+    own, own_hints = list(inspect.signature(read).parameters.values())[1:], get_type_hints(read)
     shared = {each.name: each for each in fields(SharedOptions)}
 
     def prepare(source: Path, out: Path, **options: Any) -> None:
@@ -89,6 +90,7 @@ def preparation(read: Reader, defaults: Mapping[str, Any] | None = None) -> Call
 
     kinds = inspect.Parameter
     hints = get_type_hints(SharedOptions)
+    own_hints.pop("return", None)
     parameters = [kinds("source", kinds.POSITIONAL_OR_KEYWORD), kinds("out", kinds.POSITIONAL_OR_KEYWORD)]
     parameters += [
         each.replace(kind=kinds.KEYWORD_ONLY, default=other.get(each.name, each.default))
@@ -109,16 +111,23 @@ def _option(each: Field, defaults: Mapping[str, Any]) -> inspect.Parameter:
     return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
-def _with_own_options(read: Reader) -> tuple[Reader, list[inspect.Parameter], dict[str, Any]]:
-    """A reader that takes its options by name, what these are, and their types."""
+def with_named_options(read: Reader) -> Reader:
+    """A reader whose options are parameters of their own, where it has them in a dataclass.
+
+    Args:
+        read: `read(source: Path, options: SomeDataclass)`; others are given back as they are.
+    """
     own, hints = list(inspect.signature(read).parameters.values())[1:], get_type_hints(read)
-    hints.pop("return", None)
     declared = hints.get(own[0].name) if len(own) == 1 else None
     if not isinstance(declared, type) or not is_dataclass(declared):
-        return read, own, hints
+        return read
 
-    def with_fields(source: Path, **options: Any) -> PublishedDataset:
+    def reading(source: Path, **options: Any) -> PublishedDataset:
         return read(source, declared(**options))
 
-    with_fields.__doc__, with_fields.__module__ = read.__doc__, read.__module__
-    return with_fields, [_option(each, {}) for each in fields(declared)], get_type_hints(declared)
+    source = inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [source, *(_option(each, {}) for each in fields(declared))]
+    reading.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    reading.__annotations__ = {"source": Path, **get_type_hints(declared), "return": PublishedDataset}
+    reading.__doc__, reading.__module__ = read.__doc__, read.__module__
+    return reading

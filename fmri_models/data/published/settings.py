@@ -31,7 +31,7 @@ from ...plain_values import ShortRepr
 from ...reading import checked, parse_yaml, read_text
 from ...typed_values import OneOf, typed
 from .dataset import PublishedDataset
-from .options import Reader, SharedOptions, preparation
+from .options import Reader, SharedOptions, preparation, with_named_options
 
 _MEND = "correct the settings"
 _SOURCE = "{source}"
@@ -138,6 +138,7 @@ def preparation_of_settings(settings: Settings, read: Reader) -> Callable[..., N
     Raises:
         FmriModelsError: The settings name an option that the script has not, or one of another type.
     """
+    read = with_named_options(read)
 
     @functools.wraps(read)
     def reading(source: Path, **options: Any) -> PublishedDataset:
