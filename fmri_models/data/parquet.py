@@ -237,13 +237,18 @@ def clips(path: Path, positions: np.ndarray, most_rows: int, frames: bool) -> It
     parts = ("file", "start", "seconds", *(("frames",) if frames else ()))
     columns = [f"{schema.CLIP}.{part}" for part in parts]
     with open_parquet(path, expected, columns=[schema.CLIP], most_rows=most_rows) as file, naming(path):
-        start = 0
+        start = total = 0
+        most_bytes = max(1024 * MEBIBYTE, _LARGEST_RATIO * path.stat().st_size)
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             inside = set(positions[(positions >= start) & (positions < start + about.num_rows)].tolist())
             if inside:
                 row = start
                 for batch in file.iter_batches(1 if frames else 256, row_groups=[group], columns=columns):
+                    # Of a dictionary, each frame may be a copy of its largest value.
+                    total += batch.nbytes
+                    if total > most_bytes:
+                        raise FmriModelsError(_too_much(path, f"{total / MEBIBYTE:.0f} MiB of frames or more"))
                     for value in batch.column(0):
                         if row in inside:
                             yield row, value.as_py()
@@ -314,6 +319,8 @@ def _check_claims(file: pq.ParquetFile, path: Path, columns: Sequence[str], most
             size = max(chunk.total_uncompressed_size, 0)
             if column in ("image", schema.CLIP) and size > _MOST_PICTURE_BYTES:
                 raise FmriModelsError(_too_much(path, f"{size / MEBIBYTE:.0f} MiB of pictures in a row group"))
+            if column == schema.CLIP and chunk.num_values > schema.MAX_FRAMES * max(here.num_rows, 1):
+                raise FmriModelsError(_too_much(path, f"{chunk.num_values} frames of clips in a row group"))
             if column not in ("image", schema.CLIP, schema.FMRI):
                 total += size
                 if chunk.num_values > max(_MOST_VALUES_A_ROW * here.num_rows, 1):

@@ -128,7 +128,8 @@ def _clip(clip: Mapping | None, stimulus_id: str) -> dict | None:
         raise FmriModelsError(
             f"The clip of {stimulus_id} has the key {unknown[0]!r}; expected file, start, seconds and frames."
         )
-    frames = list(clip.get("frames") or [])
+    given = clip.get("frames")
+    frames = [] if given is None else list(given)
     file = check_line(clip.get("file") or "", f"file of the clip of {stimulus_id}")
     if not frames and not file:
         raise FmriModelsError(f"The clip of {stimulus_id} has neither a file nor frames; give one of them.")

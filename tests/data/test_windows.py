@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fmri_models import FmriProcessor
@@ -16,6 +18,7 @@ from fmri_models.data.published import (
     preparation,
     windowed,
 )
+from fmri_models.data.stimuli import read_stimuli
 from fmri_models.data.table_processor import check_voxels, fit_processor
 from fmri_models.data.validation import validate_table
 from fmri_models.data.windows import OF_CHANNELS, OVER_TIME, Windows, over_window, place_numbers
@@ -41,7 +44,7 @@ def stimuli(with_frames: bool = True):
     for number in range(CLIPS):
         clip = {"file": "seg1.mp4", "start": 2.0 * number, "seconds": 2.0}
         if with_frames:
-            clip["frames"] = list(frames(number))
+            clip["frames"] = frames(number)
         yield {"stimulus_id": f"clip{number:02d}", "image": frames(number)[1], "clip": clip}
 
 
@@ -182,6 +185,36 @@ def test_clips_that_are_none_are_refused(tmp_path):
     ):
         with pytest.raises(FmriModelsError, match=said), TrialTableWriter(tmp_path / "t", "t") as writer:
             writer.add_stimuli([{"stimulus_id": "a", **first}, {"stimulus_id": "b", **record}])
+
+
+def test_a_file_that_claims_too_many_frames_is_refused(tmp_path):
+    table = write(tmp_path / "table")
+    file = next((table.path / "stimuli").glob("*.parquet"))
+    rows = pq.read_table(file)
+    assert table.stimuli.has_clips
+    clips = rows["clip"].to_pylist()
+    clips = [{**clip, "frames": [None] * 2000} for clip in clips]
+    place = rows.schema.get_field_index("clip")
+    pq.write_table(rows.set_column(place, "clip", pa.array(clips, rows.schema.field("clip").type)), file)
+    with pytest.raises(FmriModelsError, match="48000 frames of clips in a row group"):
+        table.stimuli.clips(["clip00"], frames=True)
+    clips = [{**clip, "frames": [None]} for clip in clips]
+    pq.write_table(rows.set_column(place, "clip", pa.array(clips, rows.schema.field("clip").type)), file)
+    with pytest.raises(FmriModelsError, match="has 1 frames, or one that is missing"):
+        table.stimuli.clips(["clip00"], frames=True)
+    pq.write_table(rows.set_column(place, "clip", pa.array(["a"] * CLIPS)), file)
+    with pytest.raises(FmriModelsError, match="column clip has the type string"):
+        table.stimuli.clips(["clip00"])
+
+
+def test_a_table_of_windows_is_copied_with_its_clips(table, tmp_path):
+    """What reads pictures from a table for another one takes the clips, too."""
+    with TrialTableWriter(tmp_path / "copy", "copy") as writer:
+        writer.add_stimuli(read_stimuli(table.path))
+        writer.add_windows("subj01", (1, 2))
+        writer.add_trials("subj01", "train", ["clip01"], np.ones((1, 1, 2)))
+    clip = TrialTable.open(tmp_path / "copy").stimuli.clips(["clip01"], frames=True)[0]
+    assert clip.start == 2 and np.array_equal(clip.pixels(), frames(1))
 
 
 def test_over_window():

@@ -48,9 +48,14 @@ class Events(ShortRepr):
         Args:
             places: Which, from 0.
         """
-        parts = ("shown", "categories", "onsets", "durations", "rows")
-        columns: dict[str, Any] = {name: [getattr(self, name)[place] for place in places] for name in parts}
-        return replace(self, **columns)
+        return replace(
+            self,
+            shown=[self.shown[place] for place in places],
+            categories=[self.categories[place] for place in places],
+            onsets=[self.onsets[place] for place in places],
+            durations=[self.durations[place] for place in places],
+            rows=[self.rows[place] for place in places],
+        )
 
 
 def cut_into_clips(events: Events, seconds: float, run: str = "") -> Events:

@@ -90,7 +90,7 @@ def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
     if not size or picture is None:
         return record
     fitted = {**record, "image": fit_square(encode_picture(picture, name), size, name)}
-    if clip is not None and clip.get("frames"):
+    if clip is not None and clip.get("frames") is not None:
         frames = [fit_square(encode_picture(frame, name), size, name) for frame in clip["frames"]]
         fitted[schema.CLIP] = {**clip, "frames": frames}
     return fitted
