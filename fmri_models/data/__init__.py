@@ -1,6 +1,7 @@
 """Trial tables: what was shown, what the voxels answered, and which trials may be learned from.
 
-- Reading: `table` and what it gives (`table_trials`, `table_stimuli`, `table_voxels`), through the door of `parquet`.
+- Reading: `table` and what it gives (`table_trials`, `table_stimuli`, `table_voxels`), through the door of `parquet`;
+  trials that are `windows` of a recording, and stimuli that are `clips`.
 - Writing: `writer`, of the files of stimuli (`stimulus_writer`) and of each subject (`subject_writer`, `table_files`).
 - Splits: `splits` draws them over `split_trials`; `split_files` reads, makes and checks their rows.
 - Where tables come from: `arrays` (betas of one's own), `stimuli` and `stimulus_index` (pictures), `hub`.
@@ -14,20 +15,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .clips import Clip
     from .table import TrialTable
     from .table_stimuli import Stimuli
     from .table_trials import Trials
     from .table_voxels import Voxels
+    from .windows import Windows
     from .writer import TrialTableWriter
 
-__all__ = ["Stimuli", "TrialTable", "TrialTableWriter", "Trials", "Voxels"]
+__all__ = ["Clip", "Stimuli", "TrialTable", "TrialTableWriter", "Trials", "Voxels", "Windows"]
 
 _MODULES = {
+    "Clip": "clips",
     "Stimuli": "table_stimuli",
     "TrialTable": "table",
     "TrialTableWriter": "writer",
     "Trials": "table_trials",
     "Voxels": "table_voxels",
+    "Windows": "windows",
 }
 
 

@@ -244,6 +244,28 @@ def table(folder: Path) -> dict[str, Any]:
     }
 
 
+def table_of_windows(folder: Path) -> dict[str, Any]:
+    """Uploads a table of windows and clips, opens it from the Hub, and streams it."""
+    import datasets
+
+    own = TrialTable.open(folder)
+    own.push_to_hub("tester/windows", private=True)
+    opened = TrialTable.open("tester/windows", cache_dir=folder.parent / "cache")
+    first = next(iter(datasets.load_dataset("tester/windows", split="test", streaming=True)))
+    shown = next(iter(datasets.load_dataset("tester/windows", "stimuli", split="train", streaming=True)))
+    clip = opened.stimuli.clips(opened.stimuli.ids[:1], frames=True)[0]
+    assert clip is not None
+    return {
+        "shape": opened.window_shape("subj01"),
+        "same": np.array_equal(own.trials("subj01", "test").windows(), opened.trials("subj01", "test").windows()),
+        "streamed": np.allclose(first["fmri"], own.trials("subj01", "test").fmri(0)[0]),
+        "frames": len(clip.pixels()),
+        "streamed_frames": len(shown["clip"]["frames"]),
+        "cautions": opened.cautions,
+        "findings": validate_table("tester/windows"),
+    }
+
+
 def _open_empty(api: HfApi) -> None:
     api.create_repo("tester/empty", repo_type="dataset")
     TrialTable.open("tester/empty")
@@ -366,6 +388,6 @@ def unreachable(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     steps = (push, loaders, parts, offline, table, fetched_tables, offline_table, unreachable)
-    steps += (generator_adapter, trained_generator_adapter, subject)
+    steps += (generator_adapter, trained_generator_adapter, subject, table_of_windows)
     step = {each.__name__: each for each in steps}[sys.argv[1]]
     print(json.dumps(step(Path(sys.argv[2]))))

@@ -14,6 +14,7 @@ from fmri_models.models.linear import LinearConfig, LinearModel, LinearPipeline
 from fmri_models.remote_code import SHIM_FILE
 from fmri_models.simulation import simulate
 from fmri_models.training_record import TrainingRecord
+from tests.data.test_windows import CAUTION, TIMES, VOXELS, write
 from tests.generation.adapted import save_pipeline_with_lora
 from tests.hub.loopback_hub import running
 from tests.new_process import PythonWith, python
@@ -217,3 +218,11 @@ def test_a_table_is_announced_where_it_is_fetched_and_what_it_lacks_is_said(clie
     name, missing = found["missing"]
     assert "tester/small, as it was fetched from the Hub, lacks" in missing and name in missing
     assert "prepare" not in missing
+
+
+def test_a_table_of_windows_and_clips_comes_back(client, tmp_path):
+    found = client("table_of_windows", write(tmp_path / "table").path)
+    assert found == {
+        "shape": [TIMES, VOXELS], "same": True, "streamed": True, "frames": 3, "streamed_frames": 3,
+        "cautions": [CAUTION], "findings": [],
+    }  # fmt: skip
