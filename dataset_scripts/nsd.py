@@ -619,7 +619,9 @@ def _mindeye2(
 def _trials_of_mindeye2(source: Path, name: str) -> tuple[np.ndarray, dict[str, set[int]]]:
     """(n, 17) behaviour of all trials in their order, and the pictures of both test sets."""
     folder = source / "wds" / name
-    rows = [_behaviour(path) for path in sorted(folder.glob("train/*.tar"), key=lambda path: _natural(path.stem))]
+    paths = sorted(folder.glob("train/*.tar"), key=lambda path: _natural(path.stem))
+    looked_at = progress.bar(paths, f"Looking through the tars of {name}", unit="file", delay=1)
+    rows = [_behaviour(path) for path in looked_at]
     tested: dict[str, set[int]] = {}
     for key, part in ((SHARED_982, "test"), (SHARED_1000, "new_test")):
         path = folder / part / "0.tar"
@@ -728,7 +730,8 @@ def _mindeye(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[s
         _check_totals(folder, name, own)
         paths = [(part, path) for part, found in own.items() for path in found]
         tars += [path for _, path in paths]
-        recordings = [_recording_of_tar(path, part) for part, path in paths]
+        looked_at = progress.bar(paths, f"Looking through the tars of {name}", unit="file", delay=1)
+        recordings = [_recording_of_tar(path, part) for part, path in looked_at]
         width = _width(paths[0][1])
         # Which trials of which session a sample has is not told.
         subjects.append(

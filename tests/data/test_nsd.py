@@ -273,4 +273,4 @@ def test_subjects_with_commas_between_them_are_a_list(tmp_path, capsys):
     assert main([*command, "subjects=subj01,subj05", "--option", "incomplete=yes"]) == 0
     assert TrialTable.open(tmp_path / "out").subjects == ["subj01", "subj05"]
     assert main([*command, "subjects=subj04", "--overwrite"]) == 1
-    assert "No files of a subject subj04 of nsd were found" in capsys.readouterr().err
+    assert "No files of subj04 of nsd were found" in capsys.readouterr().err

@@ -99,8 +99,11 @@ def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
 def _chosen_subjects(dataset: PublishedDataset, options: SharedOptions) -> list[PublishedSubject]:
     known = {each.name: each for each in dataset.subjects}
     if not known:
-        which = f" {listed(options.subjects, 40)}" if options.subjects else ""
-        raise FmriModelsError(f"No files of a subject{which} of {dataset.name} were found; check --source.")
+        if options.subjects:
+            raise FmriModelsError(
+                f"No files of {listed(options.subjects, 40)} of {dataset.name} were found; check --source and subjects."
+            )
+        raise FmriModelsError(f"No subject of {dataset.name} was found; check --source.")
     for name in options.subjects or ():
         if name not in known:
             raise FmriModelsError(
