@@ -737,6 +737,11 @@ def _mindeye(source: Path, wanted: Sequence[str], most: int, atlases: Sequence[s
         subjects.append(
             PublishedSubject(name, KnownVoxels(width), recordings, expected_voxels=VOXELS[_number(name) - 1])
         )
+    if not subjects and any(folder.glob("train/subj0?/*.nsdgeneral.npy")):
+        raise FmriModelsError(
+            f"{one_line(folder)} has samples that were unpacked, as for MindBridge's code; expected the tars "
+            f"themselves, such as train/train_subj01_0.tar: put them there, too ({WHERE})."
+        )
     return _dataset(
         "as MindEye has standardised them, each repetition a trial",
         subjects,

@@ -274,3 +274,11 @@ def test_subjects_with_commas_between_them_are_a_list(tmp_path, capsys):
     assert TrialTable.open(tmp_path / "out").subjects == ["subj01", "subj05"]
     assert main([*command, "subjects=subj04", "--overwrite"]) == 1
     assert "No files of subj04 of nsd were found" in capsys.readouterr().err
+
+
+def test_tars_that_were_unpacked_are_a_sentence(tmp_path):
+    own = tmp_path / "source/webdataset_avg_split/train/subj01"
+    own.mkdir(parents=True)
+    np.save(own / "sample000000300.nsdgeneral.npy", np.zeros((3, 2)))
+    with pytest.raises(FmriModelsError, match="samples that were unpacked.*expected the tars"):
+        prepared(tmp_path / "source", tmp_path / "table")
