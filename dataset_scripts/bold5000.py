@@ -165,7 +165,7 @@ def read(
         script_version=VERSION,
         subjects=found,
         stimuli=lambda ids: _records(ids, pictures),
-        test_sets={"repeated113": _repeated(source, by_name, found)},
+        test_sets={"repeated113": _repeated(source, by_name, found, incomplete)},
         notes=notes,
     )
 
@@ -418,11 +418,18 @@ def _check_length(subject: str, shown: Shown, trials: int, path: Path) -> None:
 
 
 def _repeated(
-    source: Path, by_name: Mapping[str, Sequence[Path]], subjects: Sequence[PublishedSubject]
+    source: Path, by_name: Mapping[str, Sequence[Path]], subjects: Sequence[PublishedSubject], incomplete: bool
 ) -> Collection[str]:
     """The 113 pictures that were to be repeated: of their list, or of what was shown several times."""
     if by_name.get(REPEATED_LIST):
-        return set(_listed(by_name[REPEATED_LIST][0]))
+        listing = by_name[REPEATED_LIST][0]
+        named = set(_listed(listing))
+        if not named or (len(named) != NUM_REPEATED and not incomplete):
+            raise FmriModelsError(
+                f"{one_line(listing)} names {len(named)} pictures, and not {NUM_REPEATED}; get it again with "
+                "BOLD5000_Stimuli.zip of bold5000-dataset.github.io."
+            )
+        return named
     repeated: set[str] = set()
     for each in subjects:
         counts = Counter(name for recording in each.recordings for name in recording.stimulus_ids)

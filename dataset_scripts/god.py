@@ -15,6 +15,7 @@ commit d86199f (the file format), and github.com/KamitaniLab/GenericObjectDecodi
 
 import csv
 import io
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -331,7 +332,7 @@ def _id_of_line(line: list[str], path: Path) -> str:
 
 def _names_of_categories(path: Path) -> dict[str, str]:
     """`n01440764` ▶ its name."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     found: dict[str, str] = {}
     for value in read_object(path, "index of categories", MEND).values():
@@ -348,7 +349,13 @@ def _subject_of_npz(
 ) -> PublishedSubject:
     path = files[0]
     arrays = NpzArrays(path, MEND)
-    width = arrays.shapes["arr_0"][-1] if "arr_0" in arrays else 0
+    width = (arrays.shapes.get("arr_0") or (0,))[-1]
+    for name in ("arr_0", "arr_1", "arr_2"):
+        if name in arrays and (len(arrays.shapes[name]) != 2 or arrays.shapes[name][1] != width):
+            raise FmriModelsError(
+                f"{name} in {one_line(path)} is of the shape {arrays.shapes[name]}; expected (trials, {width}) as in "
+                f"arr_0; {MEND}."
+            )
     masks = {name: arrays.read(name).astype(bool) for name in arrays.shapes if name not in _ARRAYS}
     for name, mask in masks.items():
         if mask.shape != (width,):

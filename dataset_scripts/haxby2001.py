@@ -17,6 +17,7 @@ Layouts read in: PyMVPA/PyMVPA, `mvpa2/datasets/sources/openfmri.py`, commit 008
 tables and masks); nilearn 0.14.1, `nilearn/datasets/func.py`, `fetch_haxby`.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,9 @@ VERSION = 1
 SECONDS = 2.5
 CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe")
 REST = "rest"
+RUNS = 12
+# Of the fifth subject, run 9 has no labels.
+RUNS_OF_FIFTH = 11
 # The regions of nilearn's files, in the order in which they have a voxel that several claim.
 _REGIONS = {"mask8_face_vt": "face", "mask8_house_vt": "house", "mask4_vt": "VT"}
 _MEND = (
@@ -111,6 +115,11 @@ def read(
     )
 
 
+def trials_of(subject: str) -> int:
+    """As the data set's description counts them: a block of each category in each run."""
+    return len(CATEGORIES) * (RUNS_OF_FIFTH if subject == "subj05" else RUNS)
+
+
 def _stimuli(shown: Collection[str]) -> Iterator[Mapping[str, Any]]:
     return iter([{"stimulus_id": name, "image": None, "category": name} for name in sorted(shown)])
 
@@ -150,12 +159,12 @@ def _of_openfmri(
             reading = partial(_trials, path, voxels, 0, None, events, seconds, model, f"{name}, {run.name}")
             files = [path, *([voxels.path] if voxels.path != path else [])]
             recordings.append(Recording(run.name, reading, events.shown, runs=number, files=files))
-        yield PublishedSubject(name, _known(voxels, None), recordings)
+        yield PublishedSubject(name, _known(voxels, None), recordings, expected_trials=trials_of(name))
 
 
 def _scan_seconds(root: Path) -> float:
     file = root / "scan_key.txt"
-    if not file.is_file():
+    if not os.path.lexists(file):
         return SECONDS
     words = read_text(file, "scan key", _MEND).split()
     try:
@@ -194,16 +203,19 @@ def _onsets(folder: Path, conditions: Mapping[str, str]) -> Events:
     for condition, category in conditions.items():
         file = folder / f"{condition}.txt"
         # A run needn't show all conditions.
-        if not file.is_file():
+        if not os.path.lexists(file):
             continue
-        for line in read_text(file, "file of onsets", _MEND).splitlines():
-            if words := line.split():
-                try:
-                    blocks_shown.append((float(words[0]), float(words[1]), category))
-                except (ValueError, IndexError) as error:
-                    raise FmriModelsError(
-                        f"{one_line(file)} has the line {one_line(repr(line), 60)}; expected onset, duration, weight."
-                    ) from error
+        lines = [line for line in read_text(file, "file of onsets", _MEND).splitlines() if line.strip()]
+        if not lines:
+            raise FmriModelsError(f"{one_line(file)} is empty; expected a line a block, or no such file; {_MEND}.")
+        for line in lines:
+            try:
+                onset, duration, _ = map(float, line.split())
+            except ValueError as error:
+                raise FmriModelsError(
+                    f"{one_line(file)} has the line {one_line(repr(line), 60)}; expected onset, duration, weight."
+                ) from error
+            blocks_shown.append((onset, duration, category))
     if not blocks_shown:
         raise FmriModelsError(f"{one_line(folder)} has no onsets; {_MEND}.")
     return _events(folder, sorted(blocks_shown))
@@ -214,7 +226,7 @@ def _openfmri_mask(folder: Path, path: Path, given: Path | None, images: list[Pa
         return read_mask(given)
     flavour = path.name.removesuffix(".nii.gz").partition("_")[2]
     own = folder / "masks" / (flavour or "orig") / "brain.nii.gz"
-    return read_mask(own) if own.is_file() else _computed_mask(images)
+    return read_mask(own) if os.path.lexists(own) else _computed_mask(images)
 
 
 def _computed_mask(images: list[Path]) -> Mask:
@@ -269,7 +281,9 @@ def _of_nilearn(
             recordings.append(
                 Recording(f"run {number}", reading, events.shown, runs=number, files=[path, labels, voxels.path])
             )
-        yield PublishedSubject(name, _known(voxels, _regions(folder, voxels)), recordings)
+        yield PublishedSubject(
+            name, _known(voxels, _regions(folder, voxels)), recordings, expected_trials=trials_of(name)
+        )
 
 
 def _labels(file: Path) -> list[tuple[str, int]]:
@@ -305,7 +319,7 @@ def _regions(folder: Path, mask: Mask) -> list[str] | None:
     regions = np.full(len(mask.positions), "", dtype=object)
     for name, region in _REGIONS.items():
         file = folder / f"{name}.nii.gz"
-        if file.is_file():
+        if os.path.lexists(file):
             found = read_mask(file)
             mask.check_same_grid(file, found.shape, found.affine)
             regions[found.chosen[mask.chosen] & (regions == "")] = region

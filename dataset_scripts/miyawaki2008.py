@@ -175,6 +175,10 @@ def _recording(
     def betas() -> Iterator[np.ndarray]:
         # Of a run alone: some 150 volumes of 5,438 voxels.
         values = np.concatenate(list(masked_volumes(path, mask, MEND)))
+        if len(values) > 1 and (values == values[0]).all():
+            raise FmriModelsError(
+                f"{one_line(path)} has the same pattern in all of its {len(values)} volumes, which no brain has; {MEND}."
+            )
         if detrend and np.isfinite(values).all():
             from scipy.signal import detrend as without_trend
 

@@ -27,6 +27,7 @@ order; the number of the run in each table decides.
 import csv
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ from fmri_models.data.published import (
 from fmri_models.data.published.picture_files import picture_bytes, picture_files
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
+from fmri_models.reading import check_regular_file, read_object, read_text
 
 SUBJECTS = 8
 SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)
@@ -60,6 +62,7 @@ PICTURES = 73_000
 SHARED = 1000
 # Sessions that were public when the first papers were written.
 FIRST_SESSIONS = 37
+SHARED_OF_FIRST = 982
 SHARED_1000, SHARED_982 = "shared1000", "shared982"
 IMAGERY, IMAGERY_VISION, SYNTHETIC = "imagery", "imagery_vision", "synthetic"
 # In the order in which they were made, with how many betas a trial has.
@@ -82,6 +85,7 @@ SCALE = 300.0
 BETAS = "betas_fithrf_GLMdenoise_RR"
 SPACE = "func1pt8mm"
 _TRIALS_A_BLOCK = 25
+_MOST_BYTES_OF_CAPTIONS = 2**30
 _FIELDS_OF_BEHAVIOUR = 17
 # Two empty blocks.
 _END_OF_TAR = 1024
@@ -242,10 +246,15 @@ class _Design:
 
     def test_sets(self) -> dict[str, list[str]]:
         """The two customs."""
-        first = set(self.pictures[0, : TRIALS_OF_SESSION * FIRST_SESSIONS].tolist())
+        first = self.shared & set(self.pictures[0, : TRIALS_OF_SESSION * FIRST_SESSIONS].tolist())
+        if len(first) != SHARED_OF_FIRST:
+            raise FmriModelsError(
+                f"nsd_expdesign.mat has {len(first)} shared pictures in the first {FIRST_SESSIONS} sessions, and not "
+                f"{SHARED_OF_FIRST}, so that it is another design; {_MEND}."
+            )
         return {
             SHARED_1000: [stimulus_id(index) for index in sorted(self.shared)],
-            SHARED_982: [stimulus_id(index) for index in sorted(self.shared & first)],
+            SHARED_982: [stimulus_id(index) for index in sorted(first)],
         }
 
 
@@ -310,7 +319,7 @@ def _subject_of_release(
             stimulus_ids=design.stimuli(name, session),
             session=session,
             runs=runs.get(session, 1),
-            files=[path],
+            files=[path, rois / "nsdgeneral.nii.gz"],
         )
         for session, path in sorted(files.items())
     ]
@@ -355,7 +364,7 @@ def _labels(
     labels = np.full(len(indices), "", dtype=object)
     for atlas in atlases:
         path = rois / f"{atlas}.nii.gz"
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
         image = open_image(path, mend=_MEND)
         _check_shape(path, image.shape, shape)
@@ -371,16 +380,19 @@ def _names_of_atlas(source: Path, name: str, atlas: str) -> dict[int, str]:
     """Value ▶ label of an atlas, from FreeSurfer's table of it; empty where that is not there."""
     for owner in (name, "fsaverage"):
         path = source / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
-        if path.is_file():
-            lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-            return {int(line[0]): line[1] for line in lines if len(line) >= 2 and line[0].isdigit()}
+        if os.path.lexists(path):
+            lines = (line.split() for line in read_text(path, "table of labels", _MEND).splitlines())
+            found = {int(line[0]): line[1] for line in lines if len(line) >= 2 and line[0].isdecimal()}
+            if not found:
+                raise FmriModelsError(f"{one_line(path)} names no region; {_MEND}, or remove it.")
+            return found
     return {}
 
 
 def _ncsnr(folder: Path, shape: tuple[int, ...], indices: np.ndarray) -> np.ndarray | None:
     """Of the release, which includes the tested trials."""
     path = folder / "ncsnr.nii.gz"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     image = open_image(path, mend=_MEND)
     _check_shape(path, image.shape, shape)
@@ -390,12 +402,11 @@ def _ncsnr(folder: Path, shape: tuple[int, ...], indices: np.ndarray) -> np.ndar
 def _runs(source: Path, name: str) -> dict[int, list[int]]:
     """Session ▶ run of each of its trials, of the table of behaviour; empty where that is not there."""
     path = source / "nsddata" / "ppdata" / name / "behav" / "responses.tsv"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     runs: dict[int, list[int]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            runs.setdefault(int(row["SESSION"]), []).append(int(row["RUN"]))
+    for row in _table(path, ("SESSION", "RUN"), "\t"):
+        runs.setdefault(row[0], []).append(row[1])
     return {session: values for session, values in runs.items() if len(values) == TRIALS_OF_SESSION}
 
 
@@ -591,6 +602,39 @@ def _pictures_of_synthetic(folder: Path, ids: Collection[str]) -> Iterator[dict[
                     yield {"stimulus_id": stimulus, "image": image, "captions": [], "category": None}
 
 
+def _annotations(path: Path) -> list[tuple[int, str]]:
+    """Pictures' ids in COCO, and their captions."""
+    # COCO's files of captions are larger than other JSON that is read here.
+    text = read_text(path, "captions of COCO", _MEND, _MOST_BYTES_OF_CAPTIONS)
+    try:
+        found = [(each["image_id"], each["caption"]) for each in json.loads(text)["annotations"]]
+        if not all(isinstance(image, int) and isinstance(caption, str) for image, caption in found):
+            raise TypeError("an annotation is no number and caption")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FmriModelsError(
+            f"{one_line(path)} is no file of COCO's captions ({one_line(error, 80)}); {_MEND}, or remove it."
+        ) from error
+    return found
+
+
+def _table(path: Path, columns: Sequence[str], delimiter: str, *texts: str) -> list[tuple[Any, ...]]:
+    """The rows of a table: whole numbers of some columns, then what others say."""
+    text = read_text(path, "table", _MEND)
+    try:
+        rows = [
+            (*(int(row[name]) for name in columns), *(row[name] for name in texts))
+            for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        ]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise FmriModelsError(
+            f"{one_line(path)} is no table with {listed([*columns, *texts])} in each row ({one_line(error, 80)}); "
+            f"{_MEND}."
+        ) from error
+    if not rows:
+        raise FmriModelsError(f"{one_line(path)} has no rows of {listed([*columns, *texts])}; {_MEND}.")
+    return rows
+
+
 # ---------------------------------------------------------------------------------------------------------- MindEye2
 
 
@@ -625,7 +669,7 @@ def _trials_of_mindeye2(source: Path, name: str) -> tuple[np.ndarray, dict[str, 
     tested: dict[str, set[int]] = {}
     for key, part in ((SHARED_982, "test"), (SHARED_1000, "new_test")):
         path = folder / part / "0.tar"
-        found = _behaviour(path) if path.is_file() else np.zeros((0, _FIELDS_OF_BEHAVIOUR))
+        found = _behaviour(path) if os.path.lexists(path) else np.zeros((0, _FIELDS_OF_BEHAVIOUR))
         tested[key] = {int(index) for index in found[:, 0]}
         rows.append(found)
     if not rows or not sum(map(len, rows)):
@@ -651,10 +695,11 @@ def _behaviour(path: Path) -> np.ndarray:
 def _subject_of_mindeye2(source: Path, path: Path, name: str, trials: np.ndarray, most: int) -> PublishedSubject:
     with opened_hdf5(path, _MEND) as file:
         shape = file["betas"].shape if "betas" in file else None
-    if shape is None or len(shape) != 2 or (len(trials) and trials[:, 5].max() >= shape[0]):
+    last = int(trials[:, 5].max()) if len(trials) else 0
+    if shape is None or len(shape) != 2 or last >= shape[0]:
         raise FmriModelsError(
-            f"{one_line(path)} has betas of the shape {shape}; expected (trials, voxels) with the row "
-            f"{int(trials[:, 5].max())} that wds/{name} names."
+            f"{one_line(path)} has betas of the shape {shape}; expected (trials, voxels) with the row {last} that "
+            f"wds/{name} names."
         )
     recordings = []
     for session in np.unique(trials[:, 2]).tolist():
@@ -682,7 +727,7 @@ def _rows(path: Path, rows: np.ndarray) -> Iterator[np.ndarray]:
 def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | None:
     """(V,) labels of `brain_region_masks.hdf5`, whose masks are of the betas' columns; None where it is not there."""
     path = source / "brain_region_masks.hdf5"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     labels = np.full(count, "", dtype=object)
     with opened_hdf5(path, _MEND) as file:
@@ -763,12 +808,14 @@ def _tars(folder: Path, part: str, name: str) -> list[Path]:
 def _check_totals(folder: Path, name: str, tars: Mapping[str, Sequence[Path]]) -> None:
     """Compares the number of samples with what `metadata_subj0X.json` says, where that is there."""
     path = folder / f"metadata_{name}.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
-    totals = json.loads(path.read_text(encoding="utf-8")).get("totals", {})
+    totals = read_object(path, "table of samples", _MEND).get("totals")
+    if not isinstance(totals, dict):
+        raise FmriModelsError(f"{one_line(path)} has no totals; {_MEND}, or remove it.")
     differs = []
     for part, found in tars.items():
-        count = sum(len(_sample_names(each)) for each in found)
+        count = sum(1 for each in found for _ in _samples(each))
         if part in totals and found and count != totals[part]:
             differs.append(f"{part} has {count} samples, and not {totals[part]}")
     if differs:
@@ -854,17 +901,19 @@ def _captions(source: Path, ids: Collection[str]) -> dict[str, list[str]]:
 
 def _captions_of_coco(table: Path, folder: Path, wanted: Collection[int]) -> dict[int, list[str]]:
     of_coco: dict[str, dict[int, int]] = {}
-    with table.open(newline="", encoding="utf-8") as file:
-        for place, row in enumerate(csv.DictReader(file)):
-            if place in wanted:
-                of_coco.setdefault(row["cocoSplit"], {})[int(row["cocoId"])] = place
+    rows = _table(table, ("cocoId",), ",", "cocoSplit")
+    if len(rows) != PICTURES:
+        raise FmriModelsError(f"{one_line(table)} has {len(rows)} rows; expected {PICTURES}: {_MEND}.")
+    for place, row in enumerate(rows):
+        if place in wanted:
+            of_coco.setdefault(row[1], {})[row[0]] = place
     captions: dict[int, list[str]] = {}
     for split, pictures in of_coco.items():
         path = folder / f"captions_{split}.json"
-        if path.is_file():
-            for annotation in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
-                if (place := pictures.get(annotation["image_id"])) is not None:
-                    captions.setdefault(place, []).append(_one_line_of_text(annotation["caption"]))
+        if os.path.lexists(path):
+            for image, caption in _annotations(path):
+                if (place := pictures.get(image)) is not None:
+                    captions.setdefault(place, []).append(_one_line_of_text(caption))
     return captions
 
 
@@ -895,6 +944,7 @@ _Members = dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]]
 
 def _samples(path: Path) -> Iterator[_Members]:
     """The samples of a webdataset's tar: ending ▶ member, of files that lie behind each other and are called alike."""
+    check_regular_file(path, "tar", _MEND)
     _check_end(path)
     try:
         with tarfile.open(path, "r:") as archive:
@@ -923,11 +973,6 @@ def _check_end(path: Path) -> None:
         raise FmriModelsError(f"{one_line(path)} is cut off; get the file again.")
 
 
-def _sample_names(path: Path) -> set[str]:
-    with tarfile.open(path, "r:") as archive:
-        return {member.name.partition(".")[0] for member in archive if member.isfile()}
-
-
 def _bytes(path: Path, members: _Members, ending: str) -> bytes:
     if ending not in members:
         raise FmriModelsError(f"{one_line(path)} has a sample without {ending}; it has {listed(sorted(members))}.")
@@ -948,7 +993,8 @@ def _array(path: Path, members: _Members, ending: str) -> np.ndarray:
 
 def _need(path: Path, what: str) -> None:
     if not path.is_file():
-        raise FmriModelsError(f"{one_line(path)} is missing, {what}; {WHERE}.")
+        found = "is a folder, and not" if path.is_dir() else "is missing,"
+        raise FmriModelsError(f"{one_line(path)} {found} {what}; {WHERE}.")
 
 
 _FORMS = {"release": _release, "mindeye2": _mindeye2, "mindeye": _mindeye}

@@ -10,6 +10,7 @@ of the same files, of which one reads `ResponseData/block0_values` as (voxels, t
 """
 
 import csv
+import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from fmri_models.data.brain_images.opening import opened_hdf5
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
+from fmri_models.reading import read_bytes, read_text
 
 SUBJECTS = ("01", "02", "03")
 TRIALS = 9840
@@ -32,6 +34,10 @@ REGIONS = (
     "lLOC", "rLOC", "IT",
 )  # fmt: skip
 _TRIALS_A_BLOCK = 100
+# Of the voxels' table, which has a row for each of some 211,000.
+_MOST_BYTES = 2**30
+_COORDINATES = ("voxel_x", "voxel_y", "voxel_z")
+VOXEL_MM = 2.0
 
 PAPER = {
     "title": (
@@ -106,14 +112,37 @@ def _stimuli_of(folder: Path, number: str) -> list[dict[str, str]]:
         raise FmriModelsError(
             f"{one_line(path)} has trials of the type {listed(sorted(unknown))}; expected train and test; {WHERE}."
         )
+    if wrong := next((row for row in rows if not (row["session"].isdecimal() and row["run"].isdecimal())), None):
+        raise FmriModelsError(
+            f"{one_line(path)} has the session {one_line(repr(wrong['session']), 40)} and the run "
+            f"{one_line(repr(wrong['run']), 40)}; expected whole numbers; {WHERE}."
+        )
     return rows
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise FmriModelsError(f"{one_line(path)} is missing; {WHERE}.")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    text = read_text(path, "table", WHERE, _MOST_BYTES)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise FmriModelsError(f"{one_line(path)} is no table ({one_line(error, 80)}); {WHERE}.") from error
+    for place, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise FmriModelsError(
+                f"Row {place} of {one_line(path)} has another number of columns than the first line; it may be cut "
+                f"off: {WHERE}."
+            )
+    return rows
+
+
+def _number(row: dict[str, str], column: str, path: Path) -> float:
+    """What a table says, NaN where it is empty."""
+    try:
+        return float(row[column] or "nan")
+    except ValueError as error:
+        raise FmriModelsError(
+            f"{one_line(path)} has {one_line(repr(row[column]), 40)} as {column}; expected a number; {WHERE}."
+        ) from error
 
 
 def _id(row: dict[str, str]) -> str:
@@ -122,7 +151,8 @@ def _id(row: dict[str, str]) -> str:
 
 def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, leaves_out: bool) -> PublishedSubject:
     path = folder / f"sub-{number}_ResponseData.h5"
-    known = _rows(folder / f"sub-{number}_VoxelMetadata.csv")
+    table = folder / f"sub-{number}_VoxelMetadata.csv"
+    known = _rows(table)
     with opened_hdf5(path, WHERE) as file:
         values = file.get("ResponseData/block0_values")
         shape = None if values is None else values.shape
@@ -132,7 +162,7 @@ def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, 
             f"and trials of the tables beside it; {WHERE}."
         )
     regions = [region for region in REGIONS if known and region in known[0]]
-    labels = [next((region for region in regions if float(row[region] or 0) == 1), "") for row in known]
+    labels = [next((region for region in regions if _number(row, region, table) == 1), "") for row in known]
     chosen = np.array([place for place, label in enumerate(labels) if label or which == "all"], dtype=np.int64)
     if not len(chosen):
         raise FmriModelsError(f"No voxel of sub-{number} is in a region of {listed(list(REGIONS))}; take voxels=all.")
@@ -149,14 +179,20 @@ def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, 
                 place for place in kept if (int(rows[place]["session"]), rows[place]["trial_type"]) == (session, part)
             ]
             if own:
-                recordings.append(_recording(path, rows, own, session, part, chosen))
-    ceilings = np.array([float(row.get("nc_testset") or "nan") for row in known])[chosen] / 100
+                recordings.append(_recording([path, table], rows, own, session, part, chosen))
+    ceilings = np.array([_number(row, "nc_testset", table) for row in known if "nc_testset" in row] or [np.nan])
+    if np.isinf(ceilings).any():
+        raise FmriModelsError(f"{one_line(table)} has infinite noise ceilings (nc_testset); {WHERE}.")
+    has_ceilings = bool(np.isfinite(ceilings).any())
+    has_places = bool(known) and all(name in known[0] for name in _COORDINATES)
     return PublishedSubject(
         f"subj{number}",
         KnownVoxels(
             len(chosen),
             roi=[labels[place] for place in chosen],
-            noise_ceiling=np.clip(ceilings, 0, 1) if np.isfinite(ceilings).any() else None,
+            coordinates=_places(known, chosen, table) if has_places else None,
+            space=f"sub-{number}, {VOXEL_MM:g} mm from the first voxel of the volume" if has_places else "",
+            noise_ceiling=np.clip(ceilings[chosen] / 100, 0, 1) if has_ceilings else None,
             repetitions=TEST_REPETITIONS,
         ),
         recordings,
@@ -164,17 +200,23 @@ def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, 
     )
 
 
+def _places(known: list[dict[str, str]], chosen: np.ndarray, table: Path) -> np.ndarray:
+    """(V, 3) float32 in mm; the table has indices, and no affine."""
+    indices = [[_number(known[place], name, table) for name in _COORDINATES] for place in chosen.tolist()]
+    return np.array(indices, dtype=np.float32) * VOXEL_MM
+
+
 def _recording(
-    path: Path, rows: list[dict[str, str]], places: list[int], session: int, part: str, chosen: np.ndarray
+    files: list[Path], rows: list[dict[str, str]], places: list[int], session: int, part: str, chosen: np.ndarray
 ) -> Recording:
     return Recording(
         f"session {session}, {part}",
-        read=lambda: _blocks(path, np.array(places), chosen),
+        read=lambda: _blocks(files[0], np.array(places), chosen),
         stimulus_ids=[_id(rows[place]) for place in places],
         session=session,
         runs=[int(rows[place]["run"]) for place in places],
         part=part,
-        files=[path],
+        files=files,
     )
 
 
@@ -194,9 +236,7 @@ def _pictures(
         picture = None
         if images is not None:
             path = images / row["concept"] / row["stimulus"]
-            if not path.is_file():
-                raise FmriModelsError(f"{one_line(path)} is missing, a picture that was shown; {WHERE}.")
-            picture = path.read_bytes()
+            picture = read_bytes(path, "picture", WHERE)
         yield {"stimulus_id": stimulus, "image": picture, "captions": [], "category": row["concept"]}
 
 

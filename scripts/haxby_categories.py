@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> Decoded:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     data = args.out / "data"
-    load_preparation("haxby2001")(args.source, data, image=args.image, folds=args.runs, overwrite=True)
+    load_preparation("haxby2001")(args.source, data, image=args.image, folds=args.runs, incomplete=True, overwrite=True)
     table = TrialTable.open(data)
     found = decode(table, table.subjects[0], f"kfold{args.runs}")
     write_report(found, args.out)

@@ -18,19 +18,19 @@ class Source:
         script: Name of its script.
         write: Writes the files into a folder.
         options: That the fabricated files need.
-        unread: Beginnings of paths of which the table needs none.
+        below: Folder in the source that is given.
     """
 
     script: str
     write: Callable[[Path], object]
     options: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
+    below: str = "."
 
     def words(self, source: Path, out: Path, *more: str) -> list[str]:
         """The command's words."""
         given = [option.replace("{source}", str(source)) for option in self.options]
         options = [word for option in given for word in ("--option", option)]
-        return ["prepare", self.script, "--source", str(source), "--out", str(out), *options, *more]
+        return ["prepare", self.script, "--source", str(source / self.below), "--out", str(out), *options, *more]
 
     def prepare(self, source: Path, out: Path, *more: str) -> int:
         """Runs the command; returns its exit code."""
@@ -63,18 +63,18 @@ def _glmsingle(form: str) -> Callable[[Path], None]:
 _PARTIAL = ("incomplete=yes", "checksums=no")
 _MASK = "mask={source}/mask.nii.gz"
 SOURCES = {
-    "nsd-release": Source("nsd", lambda folder: nsd.write_release(folder / "nsd", sessions=1), _PARTIAL),
+    "nsd-release": Source("nsd", lambda folder: nsd.write_release(folder / "nsd", sessions=1), _PARTIAL, "nsd"),
     "nsd-release-hdf5": Source(
-        "nsd", lambda folder: nsd.write_release(folder / "nsd", sessions=1, as_hdf5=True), _PARTIAL
+        "nsd", lambda folder: nsd.write_release(folder / "nsd", sessions=1, as_hdf5=True), _PARTIAL, "nsd"
     ),
-    "nsd-mindeye2": Source("nsd", lambda folder: nsd.write_mindeye2(folder / "nsd"), _PARTIAL),
-    "nsd-mindeye": Source("nsd", lambda folder: nsd.write_mindeye(folder / "nsd"), _PARTIAL),
+    "nsd-mindeye2": Source("nsd", lambda folder: nsd.write_mindeye2(folder / "nsd"), _PARTIAL, "nsd"),
+    "nsd-mindeye": Source("nsd", lambda folder: nsd.write_mindeye(folder / "nsd"), _PARTIAL, "nsd"),
     "god-published": Source("god", lambda folder: god.write_published(folder / "god"), _PARTIAL),
     "god-mindvis": Source("god", lambda folder: god.write_mindvis(folder / "god"), _PARTIAL),
     "bold5000-arrays": Source("bold5000", lambda folder: bold5000.write_arrays(folder / "b"), _PARTIAL),
     "bold5000-volumes": Source("bold5000", lambda folder: bold5000.write_volumes(folder / "b"), _PARTIAL),
     "bold5000-first": Source("bold5000", lambda folder: bold5000.write_first_release(folder / "b"), _PARTIAL),
-    "things_fmri": Source("things_fmri", lambda folder: things_fmri.write_things(folder / "t"), _PARTIAL),
+    "things_fmri": Source("things_fmri", lambda folder: things_fmri.write_things(folder / "t"), _PARTIAL, "t"),
     "miyawaki-nilearn": Source("miyawaki2008", lambda folder: miyawaki2008.write_nilearn(folder / "m"), _PARTIAL),
     "miyawaki-npz": Source(
         "miyawaki2008", lambda folder: miyawaki2008.write_npz(folder / "miyawaki_figures_2_5.npz"), _PARTIAL
@@ -87,6 +87,6 @@ SOURCES = {
     "nifti-glmsingle-mat": Source("nifti", _glmsingle("mat"), (_MASK,)),
     "surfaces-dtseries": Source("surfaces", surfaces.write_dtseries),
     "surfaces-dscalar": Source("surfaces", surfaces.write_dscalar),
-    "surfaces-gifti": Source("surfaces", surfaces.write_gifti),
+    "surfaces-gifti": Source("surfaces", surfaces.write_gifti, ("tr=2",)),
     "digits69": Source("digits69", lambda folder: digits69.write_digits(folder / "digit69_28x28.mat")),
 }

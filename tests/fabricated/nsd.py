@@ -20,6 +20,7 @@ SHAPE = (7, 6, 5)
 PICTURES = 73_000
 TRIALS = 750
 SIDE = 8
+FIRST_SESSIONS, NUM_LATE = 37, 18
 AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 AFFINE[:3, 3] = (-60, -70, -40)
 
@@ -45,11 +46,26 @@ def stored(session: int) -> np.ndarray:
 def design() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """masterordering, subjectim and sharedix, as they are stored: from 1."""
     rng = np.random.default_rng(2)
-    ordering = rng.permutation(np.repeat(np.arange(1, 10_001), 3))
+    ordering = _with_late_pictures(rng.permutation(np.repeat(np.arange(1, 10_001), 3)))
     shared = np.sort(rng.permutation(PICTURES)[:1000] + 1)
     own = np.setdiff1d(np.arange(1, PICTURES + 1), shared)
     images = np.stack([np.concatenate([shared, own[9000 * s : 9000 * (s + 1)]]) for s in range(8)])
     return ordering, images, shared
+
+
+def _with_late_pictures(ordering: np.ndarray) -> np.ndarray:
+    """The same trials, of which 18 of the thousand shared pictures (the first) are shown in the last sessions alone."""
+    ordering, late = ordering.copy(), FIRST_SESSIONS * TRIALS
+    # No other shared picture is.
+    early = np.flatnonzero(ordering[:late] > 1000)[:1000]
+    only_late = sorted(set(range(NUM_LATE + 1, 1001)) - set(ordering[:late].tolist()))
+    moved = [int(np.flatnonzero(ordering == picture)[0]) for picture in only_late]
+    for one, other in zip(early[: len(moved)].tolist(), moved, strict=True):
+        ordering[[one, other]] = ordering[[other, one]]
+    own = np.flatnonzero(ordering[:late] <= NUM_LATE)
+    free = late + np.flatnonzero(ordering[late:] > 1000)[: len(own)]
+    ordering[own], ordering[free] = ordering[free], ordering[own]
+    return ordering
 
 
 @cache

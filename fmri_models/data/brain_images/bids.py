@@ -1,5 +1,6 @@
 """Names of files as BIDS has them, and which files of folders belong together."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 from ...errors import FmriModelsError
 from ...names import listed, one_line
 from ...plain_values import ShortRepr
-from ...reading import read_object
+from ...reading import check_regular_file, read_object
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9]+)")
 # What tells the runs of a subject apart.
@@ -56,12 +57,17 @@ def _plain(entity: str, value: str) -> str:
 
 
 def files_of(root: Path, accepts: Callable[[BidsFile], bool]) -> list[BidsFile]:
-    """Files below the folders of subjects, in the order of their names with numbers as numbers."""
+    """Files below the folders of subjects, in the order of their names with numbers as numbers.
+
+    Raises:
+        FmriModelsError: What has such a name is no file, so that a run would be missing unnoticed.
+    """
     folders = sorted(path for path in root.glob("sub-*") if path.is_dir())
     found = [BidsFile.of(path) for folder in folders for path in folder.rglob("*") if not path.name.startswith(".")]
-    return sorted(
-        (each for each in found if accepts(each) and each.path.is_file()), key=lambda each: _natural(each.path)
-    )
+    wanted = [each for each in found if accepts(each)]
+    for each in wanted:
+        check_regular_file(each.path, "file", "replace it, or take it away")
+    return sorted(wanted, key=lambda each: _natural(each.path))
 
 
 def one_choice(files: Sequence[BidsFile], entity: str, chosen: str, option: str) -> list[BidsFile]:
@@ -134,7 +140,7 @@ def events_of(file: BidsFile, roots: Iterable[Path]) -> Path:
 def sidecar(path: Path) -> dict[str, Any]:
     """What the JSON file beside an image says; nothing where there is none."""
     file = path.with_name(path.name.partition(".")[0] + ".json")
-    return read_object(file, "sidecar of an image", "export it again") if file.is_file() else {}
+    return read_object(file, "sidecar of an image", "export it again") if os.path.lexists(file) else {}
 
 
 def ordered_numbers(names: Iterable[str]) -> dict[str, int]:

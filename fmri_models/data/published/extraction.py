@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ... import progress
-from ...errors import FmriModelsError
+from ...errors import FmriModelsError, system_errors_as_sentences
 from ...names import one_line
 from ...reading import read_json
 from ...saving import remove_folder, write_text
@@ -169,26 +169,39 @@ def _resumed(path: Path, done: list[Any], subject: PublishedSubject) -> int:
 def _append(path: Path, recording: Recording, subject: PublishedSubject) -> int:
     count, width = len(recording.stimulus_ids), subject.voxels.count
     written, finite = 0, 0
+    lowest, highest = np.full(width, np.inf), np.full(width, -np.inf)
     where = f"{subject.name}, {recording.name}"
     # Written, not memory-mapped: a full disk is an error then, and not a killed process.
     with path.open("ab") as file:
         for block in recording.read():
-            values = np.ascontiguousarray(block, dtype=np.float32)
+            values = np.asarray(block)
+            if values.dtype.kind not in "biuf":
+                raise FmriModelsError(f"{where}: betas of the type {values.dtype}; expected numbers{_of(recording)}.")
+            values = np.ascontiguousarray(values, dtype=np.float32)
             if values.ndim != 2 or values.shape[1] != width:
                 raise FmriModelsError(
                     f"{where}: betas of the shape {values.shape}; expected (trials, {width}), a column for each voxel "
                     f"of the mask{_of(recording)}."
                 )
-            finite += int(np.isfinite(values).sum())
-            file.write(values.tobytes())
+            if len(values):
+                finite += int(np.isfinite(values).sum())
+                lowest, highest = np.fmin(lowest, values.min(axis=0)), np.fmax(highest, values.max(axis=0))
+            with system_errors_as_sentences(path):
+                file.write(values.tobytes())
             written += len(values)
-        file.flush()
-        os.fsync(file.fileno())
+        with system_errors_as_sentences(path):
+            file.flush()
+            os.fsync(file.fileno())
     if written != count:
         raise FmriModelsError(f"{where}: {written} trials of betas for {count} stimuli{_of(recording)}.")
     if count and not finite:
         raise FmriModelsError(
             f"{where} has nothing but NaN or infinite values{_of(recording)}; replace the file, or leave the run out."
+        )
+    if count > 1 and (lowest >= highest).all():
+        raise FmriModelsError(
+            f"{where} has the same pattern in all of its {count} trials{_of(recording)}, which no brain has; replace "
+            "the file, or leave the run out."
         )
     return written
 

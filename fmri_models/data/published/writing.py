@@ -273,12 +273,35 @@ def _add_subject(
                 subject.name,
                 part,
                 stimulus_ids=rows.stimulus_ids,
-                fmri=progress.bar(rows.blocks(), f"Writing {subject.name}, {part}", unit="block", delay=1),
+                fmri=progress.bar(
+                    _finite(rows.blocks(), subject.name, part), f"Writing {subject.name}, {part}", unit="block", delay=1
+                ),
                 sessions=rows.sessions,
                 runs=rows.runs,
                 trials=rows.numbers,
                 imagery=rows.imagery if subject.imagery.any() else None,
             )
+
+
+def _finite(blocks: Iterator[np.ndarray], subject: str, part: str) -> Iterator[np.ndarray]:
+    """The blocks as they are.
+
+    Raises:
+        FmriModelsError: One has NaN or infinite values.
+    """
+    rows = 0
+    for block in blocks:
+        known = np.isfinite(block)
+        if not known.all():
+            voxels = np.flatnonzero(~known.all(axis=0))
+            trials = np.flatnonzero(~known.all(axis=1))
+            raise FmriModelsError(
+                f"{subject}, {part}: {len(voxels)} of {block.shape[1]} voxels are NaN or infinite in some trials "
+                f"(first: trial {rows + int(trials[0])} of the part, voxel {int(voxels[0])}); leave such voxels out "
+                "with --option drop_bad_voxels=yes, or give a mask without them."
+            )
+        rows += len(block)
+        yield block
 
 
 def _columns(subject: ExtractedSubject, options: SharedOptions, windows: Windows | None = None) -> np.ndarray:
