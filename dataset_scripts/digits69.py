@@ -17,12 +17,14 @@ from fmri_models.data import TrialTableWriter
 from fmri_models.data.folder_or_zip import open_zip
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.pictures import content_sha256
+from fmri_models.data.published.record import prepared_record
 from fmri_models.data.split_trials import SplitTrials
 from fmri_models.data.splits import split_by_stimulus, split_kfold
 from fmri_models.errors import FmriModelsError
 from fmri_models.output_folders import TRIAL_TABLE, check_output_folder
 from fmri_models.reading import check_regular_file
 
+VERSION = 1
 FILE = "digit69_28x28.mat"
 SUBJECT = "subj01"
 SIZE = 28
@@ -110,6 +112,10 @@ def prepare(source: Path, out: Path, seed: int = 0, validation_fraction: float =
             writer.add_trials(SUBJECT, part, stimulus_ids=shown, trials=chosen.tolist(), fmri=fmri[chosen])
         writer.add_split("kfold10", folds.table, by=folds.by, seed=seed)
         writer.extra["split"] = {"default": "published, validation drawn", "seed": seed}
+        options = {"seed": seed, "validation_fraction": validation_fraction}
+        writer.extra["prepared"] = prepared_record(
+            "dataset_scripts/digits69.py", VERSION, options, [_file_of(source)], source
+        )
 
 
 def read_published(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
@@ -146,20 +152,30 @@ def read_published(source: Path) -> tuple[np.ndarray, np.ndarray, list[str], np.
 
 def _load(source: Path, names: list[str]) -> dict[str, np.ndarray]:
     mend = f"give the published {FILE}"
-    if not source.exists():
-        raise FmriModelsError(f"{source} does not exist; give {FILE}, or the folder or zip file that it is in.")
-    if source.is_dir():
-        files = sorted(path for path in source.rglob(FILE) if path.is_file())
-        if not files:
-            raise FmriModelsError(f"{source} has no {FILE}.")
-        source = files[0]
+    source = _file_of(source)
     if zipfile.is_zipfile(check_regular_file(source, "source", mend)):
         with open_zip(source, "no zip file") as archive:
             member = next((name for name in archive.namelist() if Path(name).name == FILE), None)
         if member is None:
-            raise FmriModelsError(f"{source} has no {FILE}.")
+            raise FmriModelsError(f"{source} has no {FILE}; {mend}.")
         return read_mat(source, names, mend, member)
     return read_mat(source, names, mend)
+
+
+def _file_of(source: Path) -> Path:
+    """The published file, or the zip file that was given.
+
+    Raises:
+        FmriModelsError: It isn't there.
+    """
+    if not source.exists():
+        raise FmriModelsError(f"{source} does not exist; give {FILE}, or the folder or zip file that it is in.")
+    if not source.is_dir():
+        return source
+    files = sorted(source.rglob(FILE))
+    if not files:
+        raise FmriModelsError(f"{source} has no {FILE}; give that file, or the folder or zip file that it is in.")
+    return files[0]
 
 
 def _stimulus_ids(digits: list[str]) -> list[str]:

@@ -177,7 +177,8 @@ def _recording(
         values = np.concatenate(list(masked_volumes(path, mask, MEND)))
         if len(values) > 1 and (values == values[0]).all():
             raise FmriModelsError(
-                f"{one_line(path)} has the same pattern in all of its {len(values)} volumes, which no brain has; {MEND}."
+                f"{one_line(path)} has the same pattern in all of its {len(values)} volumes, which no brain has; "
+                f"{MEND}."
             )
         if detrend and np.isfinite(values).all():
             from scipy.signal import detrend as without_trend

@@ -50,7 +50,15 @@ def write_things(folder: Path, pictures: bool = True) -> Path:
     _write(
         tables / "sub-01_VoxelMetadata.csv",
         [
-            {"voxel_id": v, "voxel_x": v, "voxel_y": 1, "nc_singletrial": v, "nc_testset": 4 * v, **regions(v)}
+            {
+                "voxel_id": v,
+                "voxel_x": v,
+                "voxel_y": 1,
+                "voxel_z": 2,
+                "nc_singletrial": v,
+                "nc_testset": 4 * v,
+                **regions(v),
+            }
             for v in range(VOXELS)
         ],
     )

@@ -61,6 +61,11 @@ def damage_as_sentences(path: Path, what: str, mend: str = _MEND) -> Iterator[No
         # nibabel, h5py, gzip and expat have an exception each for it, and none of them says which file.
         if isinstance(error, OSError) and error.errno is not None:
             raise FmriModelsError(system_sentence(error, path)) from error
+        # nibabel says of a file that may not be read that it is none.
+        try:
+            path.open("rb").close()
+        except OSError as refusal:
+            raise FmriModelsError(system_sentence(refusal, path)) from error
         known = isinstance(error, OSError | EOFError | ValueError | KeyError | zlib.error | RuntimeError)
         if not known and type(error).__module__.partition(".")[0] not in ("nibabel", "h5py", "xml", "gzip", "pyexpat"):
             raise

@@ -1,6 +1,5 @@
 """The step that all data sets share: from a script's description of the files to a trial table."""
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from .chosen_trials import ChosenTrials
 from .dataset import KnownVoxels, PublishedDataset, PublishedSubject
 from .extraction import ExtractedSubject, discard, extract
 from .options import SharedOptions
+from .record import prepared_record
 
 _MOST_MISSING = 5
 
@@ -415,29 +415,14 @@ def _record(
         if each.subject.voxels.grid is not None
     }
     return {
-        "prepared": {
-            "script": dataset.script,
-            "script_version": dataset.script_version,
-            "options": {**{name: str(value) for name, value in own_options.items()}, **shared},
-            "files": {_named(path, source): _checked(path, options.checksums) for path in _progressing(files, options)},
-        },
+        "prepared": prepared_record(
+            dataset.script,
+            dataset.script_version,
+            {**{name: str(value) for name, value in own_options.items()}, **shared},
+            files,
+            source,
+            options.checksums,
+        ),
         **({"grids": grids} if grids else {}),
         **dataset.extra,
     }
-
-
-def _progressing(files: Sequence[Path], options: SharedOptions) -> Iterator[Path]:
-    return iter(progress.bar(files, "Checksums", unit="file", delay=1)) if options.checksums else iter(files)
-
-
-def _named(path: Path, source: Path) -> str:
-    base = source if source.is_dir() else source.parent
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
-
-
-def _checked(path: Path, checksums: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"bytes": path.stat().st_size}
-    if checksums:
-        with path.open("rb") as file:
-            found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
