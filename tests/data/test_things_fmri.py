@@ -43,6 +43,8 @@ def test_each_trial_has_its_column(folder, tmp_path):
     assert voxels.roi == ["V1" if things.regions(voxel)["V1"] else "IT" for voxel in CHOSEN]
     assert np.allclose(voxels.noise_ceiling, [0.04 * voxel for voxel in CHOSEN], atol=1e-6)
     assert (voxels.source, voxels.repetitions) == ("release", 12)
+    # Indices of 2 mm voxels, as the table has no affine.
+    assert np.array_equal(voxels.coordinates, [(2.0 * voxel, 2.0, 4.0) for voxel in CHOSEN])
     assert set(table.stimuli.categories()) == set(things.CONCEPTS)
 
 
@@ -67,7 +69,7 @@ def test_what_is_wrong_is_a_sentence(folder, tmp_path, capsys):
     assert "figshare" in capsys.readouterr().err
     source = things.write_things(tmp_path / "source")
     (source / "images" / "cup").rename(source / "images" / "mug")
-    with pytest.raises(FmriModelsError, match="cup_.* is missing, a picture that was shown"):
+    with pytest.raises(FmriModelsError, match="There is no picture .*cup_.*; betas_csv is at"):
         prepared(source, tmp_path / "out")
     with h5py.File(source / "betas_csv/sub-01_ResponseData.h5", "w") as file:
         file["ResponseData/block0_values"] = things.responses()[:, 1:]
