@@ -14,11 +14,7 @@ from .training_checks import TrainingChecks
 
 _PICTURES_PER_ROW_GROUP = 64
 _PICTURES_PER_FILE = 4096
-<<<<<<< ours
 # Of large pictures there are fewer in a file: the writer holds them three times, and a reader once.
-=======
-# Of large pictures there are fewer in a file, because the writer holds them all, and their copies in Arrow's memory.
->>>>>>> theirs
 _BYTES_PER_ROW_GROUP = 2**27
 _BYTES_PER_FILE = 2**27
 
