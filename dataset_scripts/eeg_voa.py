@@ -10,7 +10,7 @@ All pictures of a class were shown one after the other, in a block: class and ti
 the table's card and every report of it say.
 
 Layout read in: perceivelab/eeg_visual_classification at 9108fb4 (`eeg_signal_classification.py`, README) and
-bbaaii/DreamDiffusion at f3799f1 (`code/dataset.py`, for names of pictures).
+bbaaii/DreamDiffusion at 7188ea3 (`code/dataset.py`, for names of pictures).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ the files makes arrays of them once, with the command that the sentence says, an
 `{training,test}_images/<concept>/<file>`.
 
 Layout read in: gifale95/eeg_encoding at f0c03bf (`02_eeg_preprocessing/preprocessing_utils.py`) and
-desa-lab/EEG-Image-Reconstruction at 7ee5834 (`thingseeg2_scripts/save_thingseeg2_images.py`, for pictures).
+desa-lab/EEG-Image-Reconstruction at eda7273 (`thingseeg2_scripts/save_thingseeg2_images.py`, for pictures).
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -6,9 +6,10 @@ and `st`, `sv` (frames, colours, columns, rows), 15 a second. A trial is a windo
 `lag` seconds after a second of film on; a second of film whose window would reach into the next run of ten minutes is
 left out.
 
-Layout read in: gallantlab/voxelwise_tutorials (its tutorial of motion energy on vim-2, which reads `rt`, `rva` and
-`roi`, and counts runs of 600 s) and three further public readers of both files, of which one prints all names and
-shapes.
+Layout read in: gallantlab/voxelwise_tutorials (`tutorials/movies_4T/02_plot_ridge_model.py` at ece4dc1, for `rt`,
+`rva`, `roi` and runs of 600 s; `01_extract_motion_energy.py` at 0fd6f19, for films as uint8 or as numbers from 0 to 1),
+ecobost/brain2sent at 0dba737 (`data_archive.md`, for regions and voxels without values), and a public notebook that
+prints all names and shapes.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -112,6 +113,7 @@ def read(
         notes=[
             f"A second of film has no trial where its window would reach past its run of {RUN_SECONDS} s; how the "
             "tested nine minutes were divided into runs is not said in the files, and they are taken for one.",
+            "Training runs are standardised by run, as published; single showings of the tested film are not.",
             *([f"The last {validation_runs} training runs are validation."] if validation_runs else []),
         ],
     )
@@ -247,10 +249,10 @@ def _films(path: Path, ids: Collection[str], clips: str) -> Iterator[dict[str, A
         for part, (_, name) in _NAMES.items():
             seconds = sorted(int(stimulus.rpartition("-")[2]) for stimulus in ids if stimulus.startswith(f"{part}-"))
             frames = file.get(name)
-            if frames is None or frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != np.uint8:
+            if frames is None or frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype.kind not in "uf":
                 shape = None if frames is None else (frames.shape, str(frames.dtype))
                 raise FmriModelsError(
-                    f"{one_line(path)} has {name} of {shape}; expected uint8 of (frames, 3, 128, 128); {WHERE}."
+                    f"{one_line(path)} has {name} of {shape}; expected numbers of (frames, 3, 128, 128); {WHERE}."
                 )
             if seconds and len(frames) < FRAMES * (seconds[-1] + 1):
                 raise FmriModelsError(
@@ -259,12 +261,24 @@ def _films(path: Path, ids: Collection[str], clips: str) -> Iterator[dict[str, A
                 )
             for second in seconds:
                 # MATLAB's rows come last.
-                shown = np.asarray(frames[FRAMES * second : FRAMES * (second + 1)]).transpose(0, 3, 2, 1)
+                shown = _pixels(np.asarray(frames[FRAMES * second : FRAMES * (second + 1)]), path).transpose(0, 3, 2, 1)
                 record: dict[str, Any] = {"stimulus_id": f"{part}-{second:04d}", "image": shown[MIDDLE], "captions": []}
                 if clips != "none":
                     about = {"file": f"{path.name}/{name}", "start": float(second), "seconds": 1.0}
                     record["clip"] = {**about, "frames": list(shown)} if clips == "frames" else about
                 yield record
+
+
+def _pixels(values: np.ndarray, path: Path) -> np.ndarray:
+    """Pixels as uint8, which a file has so or as numbers from 0 to 1."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind != "f" or not (values.min() >= 0 and values.max() <= 1):
+        raise FmriModelsError(
+            f"{one_line(path)} has pixels of {values.dtype} from {values.min()} to {values.max()}; expected uint8, or "
+            f"numbers from 0 to 1; {WHERE}."
+        )
+    return np.rint(values * 255).astype(np.uint8)
 
 
 # Of the voxels in regions some have no values.

@@ -58,6 +58,21 @@ def test_films_are_upright_and_say_where_they_are(source, table, tmp_path):
     assert np.allclose(first, [vim2.value(5, 3, True, repeat) for repeat in range(10)])
 
 
+def test_films_may_be_numbers_from_0_to_1(tmp_path):
+    folder = vim2.write(tmp_path / "source")
+    for scale, said in ((1 / 255, ""), (2.0, "has pixels of float32 from 0.0 to 510.0")):
+        (folder / "Stimuli.mat").unlink()
+        with h5py.File(folder / "Stimuli.mat", "w") as file:
+            for name, part in (("st", "train"), ("sv", "test")):
+                file[name] = np.float32(vim2.frames(part).transpose(0, 3, 2, 1) * scale)
+        if said:
+            with pytest.raises(FmriModelsError, match=said):
+                prepared(folder, tmp_path / "t")
+        else:
+            images = prepared(folder, tmp_path / "t").stimuli.images(["test-0002"])
+            assert np.array_equal(images[0], vim2.frames("test")[37])
+
+
 def test_what_is_wrong_is_a_sentence(source, tmp_path, capsys):
     read = load_preparation("vim2")
     with pytest.raises(FmriModelsError, match="has rt of 640 s; expected 7200"):
