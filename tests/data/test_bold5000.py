@@ -224,7 +224,7 @@ def twice(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda folder: None, {"incomplete": False}, "CSI1 has 13 trials, and not 5,254"),
+        (lambda folder: None, {"incomplete": False}, "names 4 pictures, and not 113"),
         (shorter, {}, r"is of the shape \(12, 2\); expected \(13, voxels\)"),
         (cut, {}, "cut short or changed"),
         (lambda folder: at(folder, "CSI4_*_RHRSC.npy").unlink(), {}, "has no CSI4_.*_allses_RHRSC.npy"),

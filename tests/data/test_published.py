@@ -205,7 +205,7 @@ def test_what_was_read_of_other_files_is_not_taken(tmp_path):
         (dataset(), {"rois": ["V2"]}, "no region 'V2'; it has LOC, V1"),
         (dataset(), {"test_set": "al"}, "no test set 'al'; it has all, one. Did you mean"),
         (dataset(test_sets={}), {"test_set": "all"}, "one test set alone"),
-        (dataset(subjects=[]), {}, "No files of a subject of ours were found"),
+        (dataset(subjects=[]), {}, "No subject of ours was found"),
         (
             dataset(subjects=[PublishedSubject("subj01", KnownVoxels(WIDTH), [recording(0)], 40, 9)]),
             {},

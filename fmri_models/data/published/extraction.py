@@ -185,7 +185,9 @@ def _append(path: Path, recording: Recording, subject: PublishedSubject) -> int:
                 )
             if len(values):
                 finite += int(np.isfinite(values).sum())
-                lowest, highest = np.fmin(lowest, values.min(axis=0)), np.fmax(highest, values.max(axis=0))
+                # Those of the values that are numbers.
+                lowest = np.fmin(lowest, np.fmin.reduce(values, axis=0))
+                highest = np.fmax(highest, np.fmax.reduce(values, axis=0))
             with system_errors_as_sentences(path):
                 file.write(values.tobytes())
             written += len(values)
