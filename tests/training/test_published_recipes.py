@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fmri_models import DoubleConditionedImageGenerator, TrialTable
+from fmri_models import DoubleConditionedImageGenerator, TrialTable, VersatileDiffusionImageGenerator
 from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
@@ -327,7 +327,9 @@ def test_lora_for_a_further_subject(bridged: tuple[Path, Path], generator_folder
 
 
 @pytest.mark.slow
-def test_mindeye_on_the_release(generator_folder: Path, tmp_path: Path) -> None:
+def test_mindeye_on_the_release(generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tiny networks are called less often so, for the 600 pictures of a session.
+    monkeypatch.setattr(VersatileDiffusionImageGenerator, "images_a_pass", 64)
     source = nsd.write_release(tmp_path / "release", sessions=1)
     table = prepared(source, tmp_path / "table", "rois=early")
     overrides = [f"data={table}", f"out={tmp_path / 'model'}", "subjects=[subj01]"]
