@@ -55,6 +55,7 @@ class ClosedFormTrials:
             design tests stimuli that are learned from, a run or a trial; there nothing, if no stimulus has a second
             example.
         groups: (n,) label of each example: those of one label are left out together; None where these are the stimuli.
+        rois: (V,) region of each processed voxel, empty for one that is in none; None where no regions are known.
     """
 
     fmri: Patterns
@@ -62,6 +63,7 @@ class ClosedFormTrials:
     targets: dict[str, IndexedTargets]
     leaves_out: LeftOut = "stimulus"
     groups: np.ndarray | None = None
+    rois: np.ndarray | None = None
 
     @property
     def left_out_together(self) -> np.ndarray:

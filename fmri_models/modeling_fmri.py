@@ -152,6 +152,26 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         return True
 
     @property
+    def is_transductive(self) -> bool:
+        """Whether what it decodes is complete only after [`restandardised`] has seen a whole test set.
+
+        Evaluation then decodes all items of a subject and marks its report; a pipeline refuses to decode.
+        """
+        return False
+
+    def restandardised(self, decoding: FmriDecoding, subject_ids: SubjectIds = None) -> FmriDecoding:
+        """What was decoded of a whole test set, with what depends on all of it.
+
+        Args:
+            decoding: Of B patterns, all there are.
+            subject_ids: (B,) indices or names; None if there is one subject.
+
+        Raises:
+            FmriModelsError: There are too few patterns.
+        """
+        return decoding
+
+    @property
     def attended_columns(self) -> int | None:
         """How many neighbouring columns of a processed pattern each token of `attentions` is made of.
 

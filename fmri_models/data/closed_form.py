@@ -84,8 +84,17 @@ def closed_form_trials(
         groups = None
         if repetitions == "single" and table.repeats_stimuli(split):
             leaves_out, groups = _left_out(table.trials(name, parts, split, fold))
-        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, indexed, leaves_out, groups)
+        rois = _rois_of_columns(processor, name)
+        trials[name] = ClosedFormTrials(processed, processed.stimulus_ids, indexed, leaves_out, groups, rois)
     return trials
+
+
+def _rois_of_columns(processor: FmriProcessor, name: str) -> np.ndarray | None:
+    """(V,) region of each column of a subject's processed patterns; None where none is known, or columns are pooled."""
+    labels = processor.subject(name).roi
+    if not labels or processor.pool_width is not None:
+        return None
+    return np.array(labels, dtype=str)[processor.column_voxels(name)]
 
 
 def _left_out(trials: Trials) -> tuple[LeftOut, np.ndarray | None]:

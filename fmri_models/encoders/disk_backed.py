@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float16: np.float16}
+_NUMPY_INTEGERS = {torch.int32: np.int32, torch.int64: np.int64}
 _INDEX_FILE = "model.safetensors.index.json"
 _MAPS = "memory_maps"  # the attribute of a module that keeps its files open
 
@@ -20,7 +21,7 @@ def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtyp
     """Gives each parameter of a module on the meta device a file of zeros in `folder` as its memory.
 
     Args:
-        module: Built under `torch.device("meta")`; it has no buffers.
+        module: Built under `torch.device("meta")`. Its buffers of whole numbers, as positions are, get files, too.
         folder: Where the files are made; it has to stay as long as the module is used.
         dtype: float32 or float16.
     """
@@ -30,6 +31,11 @@ def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtyp
             path = Path(folder) / f"{number}-{name}.bin"
             values = np.memmap(path, dtype=_NUMPY_DTYPES[dtype], mode="w+", shape=tuple(parameter.shape))
             setattr(owner, name, nn.Parameter(torch.from_numpy(values), requires_grad=parameter.requires_grad))
+            maps[name] = values
+        for name, buffer in owner.named_buffers(recurse=False):
+            path = Path(folder) / f"{number}-{name}.bin"
+            values = np.memmap(path, dtype=_NUMPY_INTEGERS[buffer.dtype], mode="w+", shape=tuple(buffer.shape))
+            setattr(owner, name, torch.from_numpy(values))
             maps[name] = values
         if maps:
             setattr(owner, _MAPS, maps)

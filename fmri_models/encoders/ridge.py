@@ -8,6 +8,7 @@ and what stays in memory is the smaller of the two Gram matrices. The tests comp
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,24 +20,87 @@ _EXAMPLES_A_CHUNK = 2048
 # Up to this many voxels or trials everything is computed in float64, which is then quick; beyond, in float32.
 _FLOAT64_SIZE = 4096
 
+# "free": voxels and targets are centred, and the intercept is not penalised. "penalised": it is the weight of a column
+# of ones that is penalised like a voxel. "none": there is none, and the mean of the targets is never predicted.
+Intercept = Literal["free", "penalised", "none"]
+
+
+def intercept_of(fit_intercept: bool, penalise_intercept: bool) -> Intercept:
+    """What two options come to.
+
+    Raises:
+        FmriModelsError: An intercept is penalised that is not fitted.
+    """
+    if penalise_intercept and not fit_intercept:
+        raise FmriModelsError(
+            "penalise_intercept is true and fit_intercept is false, so that there is no intercept to penalise; leave "
+            "one of them out."
+        )
+    return "none" if not fit_intercept else "penalised" if penalise_intercept else "free"
+
+
+class PatternsOf:
+    """Some voxels of patterns, in a given order, and a column of ones behind them where one is asked for.
+
+    Args:
+        fmri: (n, V) voxels.
+        columns: (S,) which of them; None for all.
+        ones: Whether there is a column of ones.
+    """
+
+    def __init__(self, fmri: Patterns, columns: np.ndarray | None = None, ones: bool = False) -> None:
+        self.fmri, self.columns, self.ones = fmri, columns, ones
+
+    def __len__(self) -> int:
+        return len(self.fmri)
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        """(examples, S), or (examples, S + 1)."""
+        values = np.asarray(self.fmri[positions])
+        values = values if self.columns is None else values[:, self.columns]
+        return np.pad(values, ((0, 0), (0, 1)), constant_values=1) if self.ones else values
+
+
+class ExamplesOf:
+    """Some examples of patterns, in a given order.
+
+    Args:
+        fmri: (n, V) voxels.
+        positions: (m,) which of them.
+    """
+
+    def __init__(self, fmri: Patterns, positions: np.ndarray) -> None:
+        self.fmri, self.positions = fmri, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        """(examples, V)."""
+        return self.fmri[self.positions[positions]]
+
 
 class RidgeSolver:
     """Accumulates the smaller Gram matrix of the voxels once; then solves for any targets and any penalty.
 
     With X the centred voxels (n, V), the weights for centred targets Y and penalty α are (XᵀX + αI)⁻¹XᵀY, or equally
     Xᵀ(XXᵀ + αI)⁻¹Y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., §18.3.5). The
-    intercept is not penalised. Each penalty costs a Cholesky factorisation, which is far quicker on a few cores than
-    one eigendecomposition for all, and needs half of its memory.
+    intercept is not penalised, unless that is asked for. Each penalty costs a Cholesky factorisation, which is far
+    quicker on a few cores than one eigendecomposition for all, and needs half of its memory.
 
     Args:
         fmri: (n, V) voxels.
+        intercept: Whether the intercept is free, penalised as a voxel of ones (as fastL2LiR has it; neither voxels nor
+            targets are centred then), or left out.
 
     Raises:
         FmriModelsError: There are fewer than two examples, or values that are not finite.
     """
 
-    def __init__(self, fmri: Patterns) -> None:
-        self.fmri = fmri
+    def __init__(self, fmri: Patterns, intercept: Intercept = "free") -> None:
+        self.intercept = intercept
+        self.fmri = self._with_ones(fmri)
+        fmri = self.fmri
         self.num_examples = len(fmri)
         if self.num_examples < 2:
             raise FmriModelsError(f"Ridge regression needs at least 2 training trials; got {self.num_examples}.")
@@ -75,7 +139,7 @@ class RidgeSolver:
                 "precision); choose a larger one."
             )
         weights = self._weights_of(torch.cholesky_solve(self._right_side(self._centred(targets)), factor))
-        return weights.T, targets.to(self.dtype).mean(dim=0) - self.mean @ weights
+        return self._affine(weights, targets)
 
     def predict(self, fmri: Patterns, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(examples, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
@@ -93,22 +157,37 @@ class RidgeSolver:
         self, fmri: Patterns, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
     ) -> np.ndarray:
         """Mean squared error on held-out trials for each penalty; infinite for one that is too small to solve for."""
+        errors = np.full(len(alphas), np.inf)
+        for index, squares in self._held_out_squares(fmri, targets, held_out_targets, alphas):
+            errors[index] = float(squares.mean())
+        return errors
+
+    def held_out_errors_of_each(
+        self, fmri: Patterns, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
+    ) -> np.ndarray:
+        """(penalties, T) as [`~RidgeSolver.held_out_errors`], of each target by itself."""
+        errors = np.full((len(alphas), targets.shape[1]), np.inf)
+        for index, squares in self._held_out_squares(fmri, targets, held_out_targets, alphas):
+            errors[index] = squares.mean(dim=0).numpy()
+        return errors
+
+    def _held_out_squares(
+        self, fmri: Patterns, targets: torch.Tensor, held_out_targets: torch.Tensor, alphas: Sequence[float]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Position of each penalty that can be solved for, and (examples, T) squared errors on held-out trials."""
         right_side = self._right_side(self._centred(targets))
-        centre = targets.to(self.dtype).mean(dim=0)
         # In the dual form the held-out kernel spares reading all training voxels again for each penalty.
         kernel = self._held_out_kernel(fmri) if self.dual else None
-        errors = np.full(len(alphas), np.inf)
         for index, alpha in enumerate(alphas):
             factor = self.factor(alpha)
             if factor is None:
                 continue
             solved = torch.cholesky_solve(right_side, factor)
             if kernel is not None:
-                predicted = kernel @ solved + centre
+                predicted = kernel @ solved + self._centre(targets)
             else:
-                predicted = self.predict(fmri, solved.T, centre - self.mean @ solved)
-            errors[index] = float(((predicted - held_out_targets.to(self.dtype)) ** 2).mean())
-        return errors
+                predicted = self.predict(fmri, *self._affine(solved, targets))
+            yield index, (predicted - held_out_targets.to(self.dtype)) ** 2
 
     def leave_one_group_out_errors(
         self, targets: torch.Tensor, groups: np.ndarray, alphas: Sequence[float]
@@ -127,12 +206,30 @@ class RidgeSolver:
                 errors[index] = float((self.left_out_residuals(targets, groups, alpha, factor) ** 2).mean())
         return errors
 
+    def fold_errors_of_each(self, targets: torch.Tensor, folds: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
+        """(penalties, T) mean squared error of each target, a mean over folds of the mean in each, without refitting.
+
+        Args:
+            targets: (n, T).
+            folds: (n,) label of each row's fold, which is predicted from all others.
+            alphas: Penalties to try; the error is infinite for one that is too small to solve for.
+        """
+        labels, which = np.unique(folds, return_inverse=True)
+        errors = np.full((len(alphas), targets.shape[1]), np.inf)
+        for index, alpha in enumerate(alphas):
+            factor = self.factor(alpha)
+            if factor is None:
+                continue
+            squares = self.left_out_residuals(targets, folds, alpha, factor).numpy() ** 2
+            errors[index] = np.mean([squares[which == fold].mean(axis=0) for fold in range(len(labels))], axis=0)
+        return errors
+
     def left_out_residuals(
         self, targets: torch.Tensor, groups: np.ndarray, alpha: float, factor: torch.Tensor
     ) -> torch.Tensor:
         """Targets minus their prediction from the examples of all other groups.
 
-        For a group g with residuals r_g and block H_gg of the hat matrix these are (I − H_gg)⁻¹ r_g; the unpenalised
+        For a group g with residuals r_g and block H_gg of the hat matrix these are (I − H_gg)⁻¹ r_g; an unpenalised
         intercept adds 1/n to every entry of the hat matrix.
 
         Args:
@@ -147,10 +244,11 @@ class RidgeSolver:
         centred = self._centred(targets)
         solved = torch.cholesky_solve(self._right_side(centred), factor)
         inverse = torch.cholesky_inverse(factor) if self.dual else None
+        of_intercept = 1 / self.num_examples if self.intercept == "free" else 0.0
         left_out = torch.empty_like(centred)
         for examples in _batches_of_groups(groups):
             residual, complement = self._residuals(examples, centred, alpha, factor, solved, inverse)
-            left_out[torch.from_numpy(examples)] = torch.linalg.solve(complement - 1 / self.num_examples, residual)
+            left_out[torch.from_numpy(examples)] = torch.linalg.solve(complement - of_intercept, residual)
         return left_out
 
     def _residuals(
@@ -176,8 +274,21 @@ class RidgeSolver:
         return residual.reshape(*examples.shape, -1), torch.eye(examples.shape[1], dtype=self.dtype) - hat
 
     def _centred(self, targets: torch.Tensor) -> torch.Tensor:
-        targets = targets.to(self.dtype)
-        return targets - targets.mean(dim=0)
+        return targets.to(self.dtype) - self._centre(targets)
+
+    def _centre(self, targets: torch.Tensor) -> torch.Tensor:
+        """(T,) what is taken from targets before they are solved for."""
+        centre = targets.to(self.dtype).mean(dim=0)
+        return centre if self.intercept == "free" else torch.zeros_like(centre)
+
+    def _affine(self, weights: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (T, V) and intercept (T,) of the solution (V, T), or (V + 1, T) with that of the ones."""
+        if self.intercept == "penalised":
+            return weights[:-1].T, weights[-1]
+        return weights.T, self._centre(targets) - self.mean @ weights
+
+    def _with_ones(self, fmri: Patterns) -> Patterns:
+        return PatternsOf(fmri, ones=True) if self.intercept == "penalised" else fmri
 
     def _right_side(self, centred: torch.Tensor) -> torch.Tensor:
         """Of the equations to be solved: the targets themselves (dual), or XᵀY."""
@@ -205,7 +316,8 @@ class RidgeSolver:
             raise FmriModelsError(
                 "Training voxels hold NaN or infinite values; check the trial table with `fmri-models data validate`."
             )
-        return (total / self.num_examples).to(self.dtype)
+        mean = (total / self.num_examples).to(self.dtype)
+        return mean if self.intercept == "free" else torch.zeros_like(mean)
 
     def _covariance(self) -> torch.Tensor:
         gram = torch.zeros(self.num_voxels, self.num_voxels, dtype=self.dtype)
@@ -226,6 +338,7 @@ class RidgeSolver:
 
     def _held_out_kernel(self, fmri: Patterns) -> torch.Tensor:
         """(examples, n) products of other centred voxels with the training ones."""
+        fmri = self._with_ones(fmri)
         held_out = torch.cat([self._tensor(fmri[examples]) - self.mean for examples in _chunks(len(fmri))])
         kernel = torch.empty(len(held_out), self.num_examples, dtype=self.dtype)
         for examples, chunk in self._centred_chunks():
@@ -299,6 +412,88 @@ def choose_alpha(
     best = int(np.argmin(errors))
     by_alpha = dict(zip(map(float, alphas), map(float, errors), strict=True))
     return RidgeChoice(float(alphas[best]), by_alpha, len(alphas) > 1 and best in (0, len(alphas) - 1))
+
+
+@dataclass
+class RidgeChoiceOfEach:
+    """The penalties chosen for the targets of a group, each for itself.
+
+    Args:
+        alphas: (T,) the penalty with the smallest error of each target.
+        errors: Penalty ▶ mean squared error over all targets.
+        at_edge: Share of the targets whose smallest error is at an end of the grid.
+    """
+
+    alphas: np.ndarray
+    errors: dict[float, float]
+    at_edge: float
+
+
+def choose_alpha_of_each(
+    solver: RidgeSolver,
+    trials: ClosedFormTrials,
+    target: str,
+    alphas: Sequence[float],
+    folds: np.ndarray | None,
+    validation: ClosedFormTrials | None = None,
+    columns_a_block: int = 4096,
+) -> RidgeChoiceOfEach:
+    """Chooses the penalty of each target of a group by itself, on trials that the fit did not see.
+
+    Args:
+        solver: Fitted on `trials.fmri`.
+        trials: Training trials.
+        target: Name of the group in `trials.targets`.
+        alphas: Penalties to try.
+        folds: (n,) fold of each example, the folds left out in turn; None chooses on `validation`.
+        validation: Validation trials.
+        columns_a_block: Targets that are in memory at once.
+    """
+    group = trials.targets[target]
+    grid = np.asarray(alphas, dtype=np.float64)
+    chosen = np.empty(group.num_targets)
+    total, num_at_edge = np.zeros(len(grid)), 0
+    for start in range(0, group.num_targets, columns_a_block):
+        columns = slice(start, min(start + columns_a_block, group.num_targets))
+        values = torch.from_numpy(group.columns(columns))
+        if folds is not None:
+            errors = solver.fold_errors_of_each(values, folds, alphas)
+        else:
+            assert validation is not None
+            held_out = torch.from_numpy(validation.targets[target].columns(columns))
+            errors = solver.held_out_errors_of_each(validation.fmri, values, held_out, alphas)
+        best = errors.argmin(axis=0)
+        chosen[columns] = grid[best]
+        total += errors.sum(axis=1)
+        # Where all penalties do alike, as with a constant target, none is at an end.
+        differs = errors.max(axis=0) > errors.min(axis=0)
+        num_at_edge += int(((best == 0) | (best == len(grid) - 1))[differs].sum())
+    by_alpha = dict(zip(map(float, grid), map(float, total / group.num_targets), strict=True))
+    return RidgeChoiceOfEach(chosen, by_alpha, num_at_edge / group.num_targets if len(grid) > 1 else 0.0)
+
+
+def consecutive_folds(labels: np.ndarray, num_folds: int) -> np.ndarray:
+    """(n,) fold of each row: rows of one label stay together, and labels fill the folds in the order that they come in.
+
+    Args:
+        labels: (n,) such as the stimulus of each row; `np.arange(n)` divides single rows, as scikit-learn's `KFold`.
+        num_folds: Number of folds; the first ones have a label more where they are not even.
+
+    Raises:
+        FmriModelsError: There are fewer labels than folds.
+    """
+    _, first, which = np.unique(labels, return_index=True, return_inverse=True)
+    count = len(first)
+    if count < num_folds:
+        raise FmriModelsError(
+            f"The training trials have {count} stimuli (or rows, or runs) to divide, and folds is {num_folds}; give "
+            f"{count} folds at most."
+        )
+    place = np.empty(count, dtype=np.int64)
+    place[np.argsort(first)] = np.arange(count)
+    sizes = np.full(num_folds, count // num_folds)
+    sizes[: count % num_folds] += 1
+    return np.repeat(np.arange(num_folds), sizes)[place[which.reshape(-1)]]
 
 
 def _chunks(num_examples: int) -> Iterator[np.ndarray]:

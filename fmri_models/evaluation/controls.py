@@ -1,6 +1,6 @@
 """Controls: decoders that know less than the brain row, drawn with the same steps, settings and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -207,12 +207,15 @@ class LinearReferences:
         }
         return replace(trials, targets=targets)
 
-    def _untrained(self, subjects: Sequence[str], num_voxels: Sequence[int]) -> FmriPreTrainedModel:
+    def _untrained(
+        self, subjects: Sequence[str], num_voxels: Sequence[int], options: Mapping[str, Any] | None = None
+    ) -> FmriPreTrainedModel:
         method = get_method("linear")
         config = method.load("config")(
             subject_names=list(subjects),
             num_voxels=list(num_voxels),
             **{TARGET_SPACES[name]: self._space(name) for name in self.targets},
+            **(options or {}),
         )
         return method.load("model")(config)
 
@@ -224,12 +227,17 @@ class LinearReferences:
     ) -> FmriPreTrainedModel:
         method = get_method("linear")
         evaluated = self.pipeline.brain_model.config
-        model = self._untrained(list(trials), self.processor.num_voxels if num_voxels is None else num_voxels)
+        as_evaluated = self._is_evaluated and num_voxels is None
+        names = ("voxels_per_target", "standardises_patterns") if as_evaluated else ()
+        widths = self.processor.num_voxels if num_voxels is None else num_voxels
+        model = self._untrained(list(trials), widths, {name: getattr(evaluated, name) for name in names})
         # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.
         options: dict[str, Any] = {
             "selection": self._selection,
             "restore_variance": getattr(evaluated, "restores_variance", True),
         }
+        if as_evaluated and evaluated.parts:
+            options["parts"] = evaluated.parts
         if penalties is not None:
             options["penalties"] = penalties
         held_out = self._trials_of(parts=["validation"]) if self._selection == "validation" else None

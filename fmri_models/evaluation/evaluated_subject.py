@@ -340,7 +340,11 @@ class EvaluatedSubject:
         """
         padded, subject_ids = self.model_inputs(model, features)
         candidates = num_candidates or self.drawn_by.settings.num_candidates
-        return model.decode(padded, subject_ids, candidates, sources or self.sources)
+        decoding = model.decode(padded, subject_ids, candidates, sources or self.sources)
+        # What depends on the whole test set is known where all of its items are decoded, and nowhere else.
+        if model.is_transductive and sources is None:
+            return model.restandardised(decoding, subject_ids)
+        return decoding
 
     def model_inputs(self, model: FmriPreTrainedModel, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (n, own width) of the subject as a model takes them: (n, widest subject), and (n,) its index."""

@@ -147,7 +147,9 @@ def described_model(
             "seed": drawing.seed,
             "precision": drawing.precision,
         },
-        "transductive": pipeline.processor.is_transductive or any(each.learned_fmri for each in held_out),
+        "transductive": pipeline.processor.is_transductive
+        or pipeline.brain_model.is_transductive
+        or any(each.learned_fmri for each in held_out),
         **({"image_generator_was_trained": True} if pipeline.has_trained_generator else {}),
     }
 
@@ -179,6 +181,11 @@ def notes_on_what_was_measured(
     if pipeline.processor.is_transductive:
         notes.append(
             "Unseen sessions are standardised with statistics of the test trials: the results are transductive."
+        )
+    if pipeline.brain_model.is_transductive:
+        notes.append(
+            "Predictions are standardised with mean and spread of all predictions of the test set: the results are "
+            "transductive, and the model decodes no single pattern."
         )
     if table.repeats_stimuli(record.split):
         notes.append(table.repeats_stimuli(record.split))

@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
+from ...conditions import CONDITION_SPACES
 from ...configuration_fmri import SIZE, SPACES, FmriConfig
+from ...encoders.selected_linear import check_num_selected
 from ...errors import FmriModelsError
 from ...names import listed, one_line
 
@@ -18,8 +20,15 @@ class LinearConfig(FmriConfig):
 
     Args:
         targets_a_block: Targets whose weights are kept in one tensor; bounds the memory of fitting and saving.
+        voxels_per_target: How many voxels each unit of a target reads, those that correlate most with it: a number for
+            all targets, or target ▶ number (`{"image_embeds": 500}`). Positions and weights are stored then. None
+            reads all voxels, and so does a target that the mapping leaves out.
+        standardises_patterns: Whether the voxels that a unit reads are standardised in each pattern; needs
+            `voxels_per_target`.
         restores_variance: Whether predictions were scaled to spread as the targets do.
-        penalties: Subject ▶ target ▶ the penalty that was chosen; None before fitting.
+        penalties: Subject ▶ target ▶ the penalty that was chosen, the median of those of all units where each has its
+            own; None before fitting.
+        parts: Target ▶ the options that it was fitted with, where they were its own; see [`LinearObjective`].
         alignment: Whose decoder reads the other subjects (`to`), by which `method`, and from how many `stimuli` that
             all saw in training; None where each subject has a decoder of its own.
 
@@ -31,16 +40,21 @@ class LinearConfig(FmriConfig):
 
     model_type = "fmri-linear"
     ranges: ClassVar = {"targets_a_block": SIZE}
-    set_by_training: ClassVar = ("restores_variance", "penalties", "alignment")
+    set_by_training: ClassVar = ("restores_variance", "penalties", "parts", "alignment")
 
     targets_a_block: int = 4096
+    voxels_per_target: int | dict[str, int] | None = None
+    standardises_patterns: bool = False
     restores_variance: bool = False
     penalties: dict[str, Any] | None = None
+    parts: dict[str, Any] | None = None
     alignment: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self._check_blocks()
+        self._check_selection()
+        self._check_parts()
         self._check_alignment()
         for subject, of_groups in (self.penalties or {}).items():
             numbers = of_groups.values() if isinstance(of_groups, dict) else [of_groups]
@@ -48,6 +62,42 @@ class LinearConfig(FmriConfig):
                 raise FmriModelsError(
                     f"The configuration has {one_line(repr(of_groups), 80)} as penalties of {one_line(subject, 80)}; "
                     "expected a number from 0 for each group of targets."
+                )
+
+    def num_selected(self, target: str) -> int | None:
+        """How many voxels each unit of a target reads; None where it reads all."""
+        chosen = self.voxels_per_target
+        return chosen.get(target) if isinstance(chosen, dict) else chosen
+
+    def restandardises(self, target: str) -> str:
+        """How the spread of a target's predictions was or will be restored: `"none"`, `"train"` or `"test"`."""
+        part = (self.parts or {}).get(target, {})
+        return part.get("restandardise") or ("train" if self.restores_variance else "none")
+
+    def _check_selection(self) -> None:
+        chosen = self.voxels_per_target
+        numbers = chosen if isinstance(chosen, dict) else {} if chosen is None else {"": chosen}
+        known = [name for name, of in CONDITION_SPACES.items() if self.space(of) is not None]
+        for target, number in numbers.items():
+            if target and target not in known:
+                raise FmriModelsError(
+                    f"voxels_per_target names {one_line(repr(target), 80)}, and the model decodes "
+                    f"{', '.join(known) or 'nothing'}; name one of these, or give one number for all."
+                )
+            for subject, voxels in self.voxels_by_subject.items():
+                check_num_selected(number, voxels, f" of {subject}")
+        if self.standardises_patterns and not numbers:
+            raise FmriModelsError(
+                "standardises_patterns standardises the voxels that a unit reads, and voxels_per_target is not set; "
+                "set it, or leave standardises_patterns out."
+            )
+
+    def _check_parts(self) -> None:
+        for target, options in (self.parts or {}).items():
+            if not isinstance(options, dict) or options.get("restandardise") not in (None, "none", "train", "test"):
+                raise FmriModelsError(
+                    f"The configuration has {one_line(repr(options), 80)} as options of {one_line(target, 80)}; "
+                    "expected a mapping, as training writes it."
                 )
 
     @property

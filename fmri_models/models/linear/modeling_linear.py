@@ -13,6 +13,7 @@ from transformers.utils import can_return_tuple
 from ...conditions import CONDITION_SPACES
 from ...deprecation import renamed_argument
 from ...encoders.disk_backed import is_on_disk, save_sharded
+from ...encoders.selected_linear import SelectedLinear
 from ...encoders.subject_layers import SubjectLayers
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
@@ -32,13 +33,40 @@ class BlockedLinear(nn.Module):
         in_features: Number of voxels.
         out_features: Number of targets.
         block_size: Targets in one tensor.
+        num_selected: Voxels that each target reads, see [`SelectedLinear`]; None reads all.
+        standardises_patterns: As of [`SelectedLinear`].
+        keeps_statistics: Whether it keeps mean and spread of the training targets, see [`keep_statistics`].
     """
 
-    def __init__(self, in_features: int, out_features: int, block_size: int) -> None:
+    target_mean: torch.Tensor
+    target_std: torch.Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        block_size: int,
+        num_selected: int | None = None,
+        standardises_patterns: bool = False,
+        keeps_statistics: bool = False,
+    ) -> None:
         super().__init__()
         starts = range(0, out_features, block_size)
         self.columns = [slice(start, min(start + block_size, out_features)) for start in starts]
-        self.blocks = nn.ModuleList(nn.Linear(in_features, c.stop - c.start) for c in self.columns)
+        sizes = [columns.stop - columns.start for columns in self.columns]
+        if num_selected is None:
+            self.blocks = nn.ModuleList(nn.Linear(in_features, size) for size in sizes)
+        else:
+            self.blocks = nn.ModuleList(
+                SelectedLinear(in_features, size, num_selected, standardises_patterns) for size in sizes
+            )
+        if keeps_statistics:
+            self.keep_statistics(torch.zeros(out_features), torch.ones(out_features))
+
+    def keep_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Keeps (T,) mean and (T,) standard deviation of the training targets, which predictions get afterwards."""
+        self.register_buffer("target_mean", mean)
+        self.register_buffer("target_std", std)
 
     def forward(self, fmri: torch.Tensor) -> torch.Tensor:
         """(B, in_features) ▶ (B, out_features)."""
@@ -68,7 +96,14 @@ class LinearModel(FmriPreTrainedModel):
             {
                 target: SubjectLayers(
                     config.voxels_by_subject,
-                    partial(BlockedLinear, out_features=space.size, block_size=config.targets_a_block),
+                    partial(
+                        BlockedLinear,
+                        out_features=space.size,
+                        block_size=config.targets_a_block,
+                        num_selected=config.num_selected(target),
+                        standardises_patterns=config.standardises_patterns,
+                        keeps_statistics=config.restandardises(target) == "test",
+                    ),
                 )
                 for target, space in self.spaces.items()
             }
@@ -77,7 +112,7 @@ class LinearModel(FmriPreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # Zero weights are ridge regression's answer without data, and quick at any size.
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | SelectedLinear):
             initialization.zeros_(module.weight)
             initialization.zeros_(module.bias)
 
@@ -136,6 +171,42 @@ class LinearModel(FmriPreTrainedModel):
     @property
     def samples(self) -> bool:
         return False
+
+    @property
+    def is_transductive(self) -> bool:
+        return any(self.config.restandardises(target) == "test" for target in self.spaces)
+
+    @torch.no_grad()
+    def restandardised(self, decoding: FmriDecoding, subject_ids: SubjectIds = None) -> FmriDecoding:
+        num_patterns = len(next(iter(decoding.values())))
+        indices = self.subject_indices(subject_ids, num_patterns)
+        changed = {}
+        for target in self.spaces:
+            if self.config.restandardises(target) != "test":
+                continue
+            values = decoding[target].clone()
+            for index in torch.unique(indices).tolist():
+                own = indices == index
+                values[own] = self._with_training_spread(values[own], target, index)
+            changed[target] = values
+        if "image_embeds" in changed:
+            changed["retrieval_embeds"] = changed["image_embeds"]
+        return FmriDecoding(**{**decoding, **changed})
+
+    def _with_training_spread(self, values: torch.Tensor, target: str, index: int) -> torch.Tensor:
+        """Predictions of a whole test set with mean and spread of the training targets, unit by unit."""
+        name = self.config.subject_names[index]
+        if len(values) < 2:
+            raise FmriModelsError(
+                f"The predictions of {target} are standardised with statistics of the whole test set, and there is one "
+                f"pattern of {name}, which has no spread; decode several, or train with restandardise: train or none."
+            )
+        head = cast(BlockedLinear, self._heads(target)[index])
+        flat = values.flatten(1)
+        mean, std = flat.mean(dim=0), flat.std(dim=0, correction=0)
+        # A unit that is predicted alike for all has nothing to scale.
+        scaled = (flat - mean) / torch.where(std > 0, std, 1) * head.target_std.to(flat) + head.target_mean.to(flat)
+        return scaled.reshape(values.shape)
 
     @torch.no_grad()
     def decode(

@@ -1,35 +1,30 @@
 """Fits the linear method in closed form."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 from transformers.utils import logging
 
 from ...alignment.subject_alignment import DEFAULT_PENALTIES as DEFAULT_ALIGNMENT_PENALTIES
 from ...alignment.subject_alignment import AlignmentMethod
 from ...closed_form_trials import ClosedFormTrials, Selection
-from ...encoders.disk_backed import release_memory
-from ...encoders.ridge import RidgeChoice, RidgeSolver, choose_alpha
+from ...encoders.ridge import Intercept, PatternsOf, RidgeSolver
+from ...encoders.selected_linear import check_num_selected
 from ...errors import FmriModelsError
 from ...names import listed, one_line
 from ...objectives import ClosedFormObjective
 from ...option_types import PositiveNumber, in_words
-from ...progress import bar
 from .aligned_subjects import fill_aligned
-from .modeling_linear import BlockedLinear, LinearModel
+from .fitting_linear import FittedPart, PartOfSubject, fit_dense, fit_selected
+from .modeling_linear import LinearModel
+from .part_options import PartOptions, Penalties
 
 logger = logging.get_logger(__name__)
 
-# A target that is hardly predicted at all would be noise at full strength.
-MAX_GAIN = 3.0
 # Below this many training stimuli, a tenth of them decides badly, and training without them costs more than it tells.
 FEW_STIMULI = 100
-Penalties = Annotated[Sequence[PositiveNumber], Field(min_length=1)]
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 15))
 
 
@@ -47,6 +42,8 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
             target (`{"subj01": {"latents": 1000.0}}`).
         restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
+        parts: Target ▶ options of its own, see [`PartOptions`]: regions, solver, penalties, folds, intercept,
+            restandardisation. How many voxels each unit reads is `model.voxels_per_target`.
         aligned_to: A subject whose decoder is fitted; the others are read by it, through a map of their voxels to its
             voxels that is learned from training stimuli that all saw. None fits each subject by itself.
         alignment: The map, see [`align_subjects`].
@@ -65,12 +62,21 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         in_words("positive numbers, one at least"),
     ] = DEFAULT_PENALTIES
     restore_variance: bool = False
+    parts: Mapping[str, PartOptions] = field(default_factory=dict)
     aligned_to: str | None = None
     alignment: AlignmentMethod = "ridge"
     alignment_penalties: Penalties = DEFAULT_ALIGNMENT_PENALTIES
     shared_dimensions: Annotated[int, Field(ge=1)] = 100
     shared_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     shared_seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.parts, Mapping):
+            self.parts = {
+                target: PartOptions.of(options, target) if isinstance(options, Mapping) else options
+                for target, options in self.parts.items()
+            }
+        super().__post_init__()
 
     def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:
         """What `selection` comes to with some trials.
@@ -100,25 +106,28 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
 
         Returns:
             Subject ▶ target ▶ penalty ▶ mean squared error on trials that the fit did not see.
+
+        Raises:
+            FmriModelsError: A part names a target, a region or more voxels than there are, or all targets are constant.
         """
+        self._check_parts(model, trials)
         selection = self._settled_for(trials, validation)
+        model.config.parts = {target: options.stated() for target, options in self.parts.items()} or None
+        model.config.restores_variance = self.restore_variance
         errors: dict[str, dict[str, dict[str, float]]] = {}
         chosen: dict[str, dict[str, float]] = {}
         for subject in self._with_own_decoder(model):
-            solver = RidgeSolver(trials[subject].fmri)
+            solvers: dict[tuple[Any, Intercept], RidgeSolver] = {}
             errors[subject], chosen[subject] = {}, {}
             for target in model.spaces:
                 held_out = validation[subject] if validation is not None and selection == "validation" else None
                 held_out = held_out if held_out is not None and len(held_out.stimulus_ids) else None
-                choice = self._choose(solver, subject, target, trials[subject], selection, held_out)
-                if choice.at_edge:
-                    logger.warning(
-                        f"The best penalty of {subject} {target} is {choice.alpha:g}, an end of the range tried; a "
-                        "wider range may do better (objective.penalties in the recipe)."
-                    )
-                chosen[subject][target] = choice.alpha
-                errors[subject][target] = {f"{penalty:g}": error for penalty, error in choice.errors.items()}
-                self._fill_weights(model.head(target, subject), solver, target, choice.alpha, trials[subject], held_out)
+                part = self._part(model, subject, target, trials[subject], held_out, selection)
+                fitted = self._fitted(model, part, solvers)
+                self._report(part, fitted)
+                errors[subject][target] = {f"{penalty:g}": error for penalty, error in fitted.errors.items()}
+                if fitted.penalty is not None:
+                    chosen[subject][target] = fitted.penalty
         if self.aligned_to is not None:
             model.config.alignment = fill_aligned(
                 model,
@@ -131,7 +140,6 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
                 self.shared_seed,
             )
         model.config.penalties = chosen
-        model.config.restores_variance = self.restore_variance
         return errors
 
     def _with_own_decoder(self, model: LinearModel) -> Sequence[str]:
@@ -149,7 +157,69 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
                 f"objective.aligned_to is {one_line(self.aligned_to, 60)}, the one subject that there is; name further "
                 "subjects, or leave it out."
             )
+        if model.config.voxels_per_target is not None:
+            raise FmriModelsError(
+                "objective.aligned_to reads all voxels of a subject through those of another one, so that units can't "
+                "have voxels of their own; leave model.voxels_per_target out."
+            )
         return [self.aligned_to]
+
+    def _check_parts(self, model: LinearModel, trials: Mapping[str, ClosedFormTrials]) -> None:
+        """Refuses parts that are none of the model's, before any work."""
+        for target, options in self.parts.items():
+            if target not in model.spaces:
+                raise FmriModelsError(
+                    f"objective.parts names {one_line(repr(target), 80)}, and the model decodes "
+                    f"{', '.join(model.spaces)}; name one of these."
+                )
+            for subject in model.config.subject_names:
+                columns = options.voxels(trials[subject], subject, target)
+                count = model.config.num_selected(target)
+                if columns is not None and count is not None:
+                    where = f" of {subject} in {listed(list(options.rois or []), 20)}, which {target} is decoded from"
+                    check_num_selected(count, len(columns), where)
+
+    def _part(
+        self,
+        model: LinearModel,
+        subject: str,
+        target: str,
+        trials: ClosedFormTrials,
+        validation: ClosedFormTrials | None,
+        selection: Selection,
+    ) -> PartOfSubject:
+        options = self.parts.get(target, PartOptions())
+        columns = options.voxels(trials, subject, target)
+        if columns is not None:
+            trials = replace(trials, fmri=PatternsOf(trials.fmri, columns))
+            validation = None if validation is None else replace(validation, fmri=PatternsOf(validation.fmri, columns))
+        restandardise = options.restandardise or ("train" if self.restore_variance else "none")
+        return PartOfSubject(
+            subject, target, options, trials, validation, selection, columns,
+            self._penalties_of(options, subject, target), restandardise, model.config.num_selected(target),
+            model.config.standardises_patterns,
+        )  # fmt: skip
+
+    def _fitted(
+        self, model: LinearModel, part: PartOfSubject, solvers: dict[tuple[Any, Intercept], RidgeSolver]
+    ) -> FittedPart:
+        head = model.head(part.target, part.subject)
+        if part.num_selected is not None or part.options.solver == "sparse":
+            return fit_selected(head, part)
+        key = (None if part.columns is None else part.columns.tobytes(), part.options.intercept)
+        if key not in solvers:
+            solvers[key] = RidgeSolver(part.trials.fmri, part.options.intercept)
+        return fit_dense(head, part, solvers[key])
+
+    def _penalties_of(self, options: PartOptions, subject: str, target: str) -> tuple[float, ...]:
+        """Penalties to choose from; a single one is taken as it is."""
+        if isinstance(self.penalties, Mapping):
+            if target in self.penalties.get(subject, {}):
+                return (float(self.penalties[subject][target]),)
+            if options.solver == "sparse":
+                return (1.0,)
+            raise FmriModelsError(f"objective.penalties has none for {target} of {subject}; add it, or give a list.")
+        return tuple(float(each) for each in options.penalties or self.penalties)
 
     def _settled_for(
         self, trials: Mapping[str, ClosedFormTrials], validation: Mapping[str, ClosedFormTrials] | None
@@ -160,68 +230,23 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
             any(each.leaves_out != "stimulus" for each in trials.values()),
         )
 
-    def _choose(
-        self,
-        solver: RidgeSolver,
-        subject: str,
-        target: str,
-        trials: ClosedFormTrials,
-        selection: Selection,
-        validation: ClosedFormTrials | None,
-    ) -> RidgeChoice:
-        if isinstance(self.penalties, Mapping):
-            if target not in self.penalties.get(subject, {}):
-                raise FmriModelsError(
-                    f"objective.penalties has none for {target} of {subject}; add it, or give a list."
-                )
-            return RidgeChoice(float(self.penalties[subject][target]), errors={}, at_edge=False)
-        if len(self.penalties) == 1:
-            return RidgeChoice(float(self.penalties[0]), errors={}, at_edge=False)
-        if selection == "leave_one_stimulus_out" and trials.leaves_out == "nothing":
+    def _report(self, part: PartOfSubject, fitted: FittedPart) -> None:
+        if fitted.at_edge:
+            of_units = "" if part.options.penalty_per == "group" else f" for {fitted.at_edge:.0%} of the units"
             logger.warning(
-                f"The training trials of {subject} have each stimulus once, and the same stimuli are tested: no trial "
-                "can be left out without its stimulus, so the penalty is not chosen but taken from the size of the "
-                "patterns; more training runs, or objective.penalties=[VALUE], would mend that."
+                f"The best penalty of {part.subject} {part.target} is{of_units} "
+                f"{'' if of_units else f'{fitted.penalty:g}, '}an end of the range tried; a wider range may do better "
+                "(objective.penalties in the recipe)."
             )
-        return choose_alpha(solver, trials, target, self.penalties, selection, validation)
-
-    @torch.no_grad()
-    def _fill_weights(
-        self,
-        head: BlockedLinear,
-        solver: RidgeSolver,
-        target: str,
-        alpha: float,
-        trials: ClosedFormTrials,
-        validation: ClosedFormTrials | None,
-    ) -> None:
-        """Solves for one subject and target, chunk by chunk, and writes the weights into the model."""
-        factor = solver.factor(alpha)
-        blocks = cast(Sequence[nn.Linear], head.blocks)
-        progress = bar(head.columns, f"Solving for {target}", unit="block", disable=len(head.columns) < 4)
-        for columns, block in zip(progress, blocks, strict=True):
-            targets = torch.from_numpy(np.asarray(trials.targets[target].columns(columns), dtype=np.float32))
-            weight, bias = solver.weights(targets, alpha, factor)
-            if self.restore_variance and factor is not None:
-                if validation is not None:
-                    true = torch.from_numpy(np.asarray(validation.targets[target].columns(columns), dtype=np.float32))
-                    predicted = solver.predict(validation.fmri, weight, bias)
-                elif trials.leaves_out == "nothing":
-                    # Undoes what the penalty shrinks; how well the fit generalises nobody can say.
-                    true, predicted = targets, solver.predict(trials.fmri, weight, bias)
-                else:
-                    true = targets
-                    predicted = true - solver.left_out_residuals(targets, trials.left_out_together, alpha, factor)
-                gain = _gain(true, predicted)
-                mean = targets.mean(dim=0).to(bias.dtype)
-                weight, bias = weight * gain[:, None], mean + (bias - mean) * gain
-            block.weight.copy_(weight)
-            block.bias.copy_(bias)
-            release_memory(block)
-
-
-def _gain(true: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """(T,) spread of the targets over that of their predictions; 1 for a target that does not vary."""
-    spread = predicted.std(dim=0)
-    gain = true.to(spread.dtype).std(dim=0) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-    return torch.where(gain > 0, gain.clamp(max=MAX_GAIN), 1.0)
+        num_units = part.trials.targets[part.target].num_targets
+        if fitted.num_constant == num_units:
+            raise FmriModelsError(
+                f"The {part.target} of all {len(part.trials.stimulus_ids)} training trials of {part.subject} are the "
+                "same, so that there is nothing to learn; check the pictures of the table, or leave "
+                f"{part.target} out of targets."
+            )
+        if fitted.num_constant and part.num_selected is not None:
+            logger.warning(
+                f"{fitted.num_constant} of {num_units} units of the {part.target} of {part.subject} are constant in "
+                "training: no voxel goes with them, and their constant is predicted."
+            )

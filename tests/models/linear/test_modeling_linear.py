@@ -30,3 +30,35 @@ class TestLinearModel(ModelTesterMixin):
     def test_a_new_model_predicts_nothing(self):
         model = LinearModel(self.make_config(list(SUBJECTS), list(NUM_VOXELS)))
         assert model(self.make_fmri(SUBJECTS), SUBJECTS).latents.abs().sum() == 0
+
+
+class TestSelectedLinearModel(ModelTesterMixin):
+    """The same where each unit of the embeddings reads a few voxels of its own."""
+
+    model_class = LinearModel
+
+    def make_config(self, subject_names: list[str], num_voxels: list[int]) -> LinearConfig:
+        return LinearConfig(
+            subject_names=subject_names,
+            num_voxels=num_voxels,
+            image_embedding_space={"encoder": "tiny", "layer": "tokens", "shape": [3, 5]},
+            latent_space={"encoder": "tiny", "layer": "latent", "shape": [2, 4, 4]},
+            targets_a_block=6,
+            voxels_per_target={"image_embeds": 5},
+        )
+
+    def make_model(self) -> LinearModel:
+        model = super().make_model()
+        drawn = torch.Generator().manual_seed(3)
+        for name, indices in model.named_buffers():
+            if name.endswith("indices"):
+                width = NUM_VOXELS[int(name.split(".")[2])] if name.split(".")[2].isdigit() else min(NUM_VOXELS)
+                chosen = [torch.randperm(width, generator=drawn)[:5].sort().values for _ in range(len(indices))]
+                indices.copy_(torch.stack(chosen))
+        return model
+
+    def test_positions_and_weights_are_what_is_stored(self):
+        model = self.make_model()
+        state = {name: values for name, values in model.state_dict().items() if "image_embeds" in name}
+        assert {values.dtype for name, values in state.items() if name.endswith("indices")} == {torch.int32}
+        assert {values.shape[1] for name, values in state.items() if name.endswith(("indices", "weight"))} == {5}
