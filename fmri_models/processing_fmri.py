@@ -27,6 +27,7 @@ from .processing.folder import (
     statistics_no_longer_needed,
 )
 from .processing.options import (
+    BY_GROUP,
     MAX_WIDTH,
     MIN_SESSION_TRIALS,
     OF_TRANSFORMERS,
@@ -35,12 +36,14 @@ from .processing.options import (
     Padding,
     Pooling,
     Statistics,
+    StatisticsOver,
     UnseenSession,
     changed_options,
     check_choice,
     check_options,
     config_type,
     fixed_option,
+    groups_of_trials,
     option_types,
     plain,
     unknown_option,
@@ -122,8 +125,14 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
     Args:
         subject_names: The only order of subjects there is; a subject's id is its index.
         statistics: `"pooled"` (mean and standard deviation over all training trials), `"session"` (one a session),
+            `"run"` (one a run of each session; what is called a session here then is a run, by the number that
+            [`FmriProcessor.groups`] gives it), `"run_number"` (one for all runs of a number, whatever their session),
             `"scalar"` (one mean and one standard deviation of a subject, over all kept voxels and training trials: how
             voxels differ in mean and spread stays), or `"identity"` (betas are passed on as they are).
+        statistics_over: Mean and spread over single `"trials"`, or over `"averages"`: the mean of each stimulus' trials
+            (of those of a session or run), each stimulus once. Averages spread less than trials, so that what is
+            standardised by them is larger, and a published penalty fits one of both.
+        ddof: 1 for the standard deviation of a sample, 0 for that of the population.
         unseen_session: What to do with a session without statistics: `"error"`, `"pooled"`, or `"from_batch"`
             (statistics of the trials given, which makes results transductive). May be changed at any time.
         min_session_trials: With `statistics="session"`, a session of fewer training trials, or in effect of fewer
@@ -171,6 +180,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         wrap_extra_patch: bool = False,
         pooling: Pooling = "max",
         pool_by_roi: bool | dict[str, int] = False,
+        statistics_over: StatisticsOver = "trials",
+        ddof: int = 0,
         **kwargs: Any,
     ) -> None:
         self._subjects: dict[str, SubjectStatistics] = {}
@@ -186,8 +197,11 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             if key not in OF_TRANSFORMERS:
                 raise unknown_option(key)
         check_choice("statistics", statistics, get_args(Statistics))
+        check_choice("statistics_over", statistics_over, get_args(StatisticsOver))
         self.subject_names = list(subject_names or [])
         self.statistics = statistics
+        self.statistics_over = statistics_over
+        self.ddof = ddof
         self.unseen_session = unseen_session
         self.min_session_trials = min_session_trials
         self.noise_ceiling_source = noise_ceiling_source
@@ -233,6 +247,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         voxels: Mapping[str, VoxelLabels] | None = None,
         voxel_scores: Mapping[str, np.ndarray] | None = None,
         stimuli: Mapping[str, Sequence[str] | np.ndarray] | Sequence[str] | np.ndarray | None = None,
+        runs: Mapping[str, Sequence[int] | np.ndarray] | Sequence[int] | np.ndarray | None = None,
         **options: Any,
     ) -> "FmriProcessor":
         """Computes the statistics of training trials; give no others.
@@ -249,7 +264,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             voxel_scores: Subject ▶ (voxels,) score on training trials for `num_best_voxels`; default: the noise
                 ceiling.
             stimuli: What each trial showed, in the same form as `fmri`; without it, `min_session_trials` counts trials
-                alone.
+                alone. Needed for `statistics_over="averages"`.
+            runs: Run of each trial in its session, in the same form as `fmri`; needed for `statistics="run"` and
+                `"run_number"`.
             **options: The constructor's.
 
         Raises:
@@ -263,6 +280,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             fmri, subjects, positions = trials_by_subject(fmri, subjects)
             sessions = values_by_subject(sessions, positions, "sessions")
             stimuli = values_by_subject(stimuli, positions, "stimuli")
+            runs = values_by_subject(runs, positions, "runs")
         names = list(subjects) if subjects is not None else list(fmri)
         missing = [name for name in names if name not in fmri]
         if missing:
@@ -274,6 +292,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             scores = voxel_scores.get(name) if voxel_scores else None
             subject_sessions = sessions.get(name) if isinstance(sessions, Mapping) else None
             shown = stimuli.get(name) if isinstance(stimuli, Mapping) else None
+            subject_runs = runs.get(name) if isinstance(runs, Mapping) else None
             if selection.reads_noise_ceilings(scores):
                 processor._note_source(labels)
             processor._subjects[name] = fit_subject(
@@ -286,6 +305,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 statistics=processor.statistics,
                 selection=selection,
                 min_session_trials=processor.min_session_trials,
+                statistics_over=processor.statistics_over,
+                ddof=processor.ddof,
+                runs=subject_runs,
             )
         if processor.padding is not None:
             processor._common_width()
@@ -305,6 +327,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         voxels: VoxelLabels | None = None,
         voxel_scores: np.ndarray | None = None,
         stimuli: Sequence[str] | np.ndarray | None = None,
+        runs: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         """Adds a subject, the last one then, with statistics of its training trials by this processor's options.
 
@@ -315,12 +338,13 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             voxels: ROI, coordinates and noise ceiling of each voxel, where the options choose by these.
             voxel_scores: (voxels,) score on training trials for `num_best_voxels`; default: the noise ceiling.
             stimuli: What each trial showed, see [`FmriProcessor.fit`].
+            runs: Run of each trial, where statistics are by run.
 
         Raises:
             FmriModelsError: The processor was never fitted, the name is there, there are too few trials, no voxel
                 varies, or as in [`FmriProcessor.fit`]. The processor then is as before.
         """
-        self.put_subject(name, self.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli))
+        self.put_subject(name, self.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli, runs))
         if VoxelSelection(self.rois, self.min_noise_ceiling, self.num_best_voxels).reads_noise_ceilings(voxel_scores):
             self._note_source(voxels)
 
@@ -332,6 +356,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         voxels: VoxelLabels | None = None,
         voxel_scores: np.ndarray | None = None,
         stimuli: Sequence[str] | np.ndarray | None = None,
+        runs: Sequence[int] | np.ndarray | None = None,
     ) -> SubjectStatistics:
         """Statistics of a further subject, which is not added; see [`FmriProcessor.add_subject`]."""
         self._check_new_subject(name)
@@ -350,6 +375,9 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
             statistics=self.statistics,
             selection=VoxelSelection(self.rois, self.min_noise_ceiling, self.num_best_voxels),
             min_session_trials=self.min_session_trials,
+            statistics_over=self.statistics_over,
+            ddof=self.ddof,
+            runs=runs,
         )
         if self.statistics != "identity" and not statistics.std.any():
             raise FmriModelsError(f"No voxel of {name} varies over its training trials; give several trials of it.")
@@ -450,7 +478,8 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                 subjects of the rows differ. Of a subject with windows also (..., time, voxels) or (..., channels,
                 time), as [`FmriProcessor.window_shapes`] says, which is flattened.
             subject: Name of the subject, or one name a row; may be left out if there is only one subject.
-            session: Session, or one a row; needed where statistics are kept by session.
+            session: Session, or one a row; needed where statistics are kept by session. Where they are kept by run, the
+                number that [`FmriProcessor.groups`] gives the run.
             return_tensors: `"pt"`, or `"np"` or None for arrays of NumPy.
 
         Returns:
@@ -557,7 +586,22 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
     @property
     def is_transductive(self) -> bool:
         """Whether statistics may come from the trials to be decoded."""
-        return self.statistics == "session" and self.unseen_session == "from_batch"
+        return self.statistics in BY_GROUP and self.unseen_session == "from_batch"
+
+    def groups(
+        self, sessions: Sequence[int] | np.ndarray, runs: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """(n,) what `session=` of a call is for some trials: their sessions, or the numbers of their runs.
+
+        Args:
+            sessions: (n,) session of each trial.
+            runs: (n,) run of each trial in its session, where statistics are by run.
+
+        Raises:
+            FmriModelsError: Statistics are by run, and runs are not given.
+        """
+        numbers = None if runs is None else as_sessions(runs, "A run").reshape(-1)
+        return groups_of_trials(self.statistics, as_sessions(sessions).reshape(-1), numbers)
 
     def subject(self, name: str) -> SubjectStatistics:
         """What is kept of a subject.
@@ -582,8 +626,10 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
         return list(self.subject(name).pooled_sessions)
 
     def unseen_sessions(self, name: str, sessions: Sequence[int] | np.ndarray) -> list[int]:
-        """Which of some sessions of a subject have no statistics here; none where statistics are not by session."""
-        if self.statistics != "session":
+        """Which of some sessions (runs, see [`groups`]) of a subject have no statistics here; none where statistics are
+        not by session.
+        """
+        if self.statistics not in BY_GROUP:
             return []
         return sorted(set(as_sessions(sessions).reshape(-1).tolist()) - set(self.subject(name).sessions))
 
@@ -732,8 +778,13 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
     def _mean_and_std(
         self, statistics: SubjectStatistics, values: np.ndarray, name: str, sessions: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.statistics != "session":
+        if self.statistics not in BY_GROUP:
             return statistics.mean, statistics.std
+        if sessions is None and self.statistics != "session":
+            raise FmriModelsError(
+                f"The processor keeps statistics by run for {name}; say with session= which one these trials are of, "
+                f"by the number that processor.groups(sessions, runs) gives it ({_ranges(statistics.sessions)})."
+            )
         if sessions is None:
             raise FmriModelsError(
                 f"The processor keeps statistics by session for {name}; say with session= (--session on the command "
@@ -772,7 +823,7 @@ class FmriProcessor(LoadedByItsPackage, PushedWithCode, FeatureExtractionMixin):
                     f'of fewer than {self.min_session_trials} are mostly noise: unseen_session="pooled" needs none.',
                     stacklevel=2,
                 )
-            return values.mean(axis=0), values.std(axis=0)
+            return values.mean(axis=0), values.std(axis=0, ddof=self.ddof)
         raise FmriModelsError(
             f"Session {session} of {name} is unknown to this processor; it has statistics of sessions "
             f'{_ranges(statistics.sessions)}; pass one of these, or load it with unseen_session="pooled" '

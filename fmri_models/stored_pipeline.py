@@ -216,6 +216,7 @@ class StoredPipeline(HoldsGenerator):
         voxels: Any = None,
         voxel_scores: np.ndarray | None = None,
         stimuli: Sequence[str] | np.ndarray | None = None,
+        runs: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         """Adds a subject: statistics of its training trials, and new layers, which have learned nothing yet.
 
@@ -226,13 +227,14 @@ class StoredPipeline(HoldsGenerator):
             voxels: ROI, coordinates and noise ceiling of each voxel, where the processor chooses by these.
             voxel_scores: (voxels,) score on training trials, where the processor chooses the best voxels.
             stimuli: What each trial showed, see [`FmriProcessor.fit`].
+            runs: Run of each trial, where the processor keeps statistics by run.
 
         Raises:
             FmriModelsError: The name is there already, trials are too few or not finite, or the method takes no further
                 subjects. The pipeline then is as before.
         """
         processor, brain_model = self.processor, unwrapped(self.brain_model)
-        statistics = processor.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli)
+        statistics = processor.fitted_subject(name, fmri, sessions, voxels, voxel_scores, stimuli, runs)
         with self._noting_subject(name):
             brain_model.add_subject(name, processor.processed_width(statistics))
             processor.put_subject(name, statistics)

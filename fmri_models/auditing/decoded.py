@@ -25,7 +25,8 @@ def processed(pipeline: FmriToImagePipeline, trials: Trials, layer_of: str | Non
             each session.
     """
     processor, own = pipeline.processor, layer_of is None
-    sessions = trials.sessions.tolist() if own else [_absent_session(pipeline, str(layer_of))] * len(trials)
+    groups = processor.groups(trials.sessions, trials.runs)
+    sessions = groups.tolist() if own else [_absent_session(pipeline, str(layer_of))] * len(trials)
     before = processor.unseen_session
     if not own:
         processor.unseen_session = "pooled"

@@ -42,6 +42,7 @@ class BetasOfTrials(Protocol):
     subject: str
     stimulus_ids: np.ndarray
     sessions: np.ndarray
+    runs: np.ndarray
 
     def __len__(self) -> int: ...
 
@@ -89,6 +90,7 @@ class ProcessedTrials:
             self._groups = [np.resize(group, length) for group in self._groups]
             self.shape = (length, self.width)
         self.stimulus_ids = np.array([trials.stimulus_ids[group[0]] for group in self._groups], dtype=str)
+        self._sessions = processor.groups(trials.sessions, trials.runs)
         self._kept: np.ndarray | None = None
         # Statistics of the trials given are those of all, and not of whichever are read together.
         if processor.is_transductive or len(self) * math.prod(self.shape) * 4 <= _KEPT_BYTES:
@@ -112,7 +114,7 @@ class ProcessedTrials:
             processed = self.processor(
                 self.trials.fmri(trials),
                 subject=self.trials.subject,
-                session=self.trials.sessions[trials],
+                session=self._sessions[trials],
                 return_tensors="np",
             )["fmri"][:, : self.width]
             if len(self.shape) > 1:

@@ -10,6 +10,7 @@ from transformers.utils import logging
 from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..processing.image_grid import ImageGrid
+from ..processing.options import BY_GROUP, groups_of_trials
 from ..processing_fmri import FmriProcessor
 from . import schema
 from .noise_ceiling import estimate_ncsnr, noise_ceiling_from_ncsnr, usual_repetitions
@@ -51,12 +52,14 @@ def fit_processor(
     for name, subject_trials in trials.items():
         if len(subject_trials) == 0:
             raise FmriModelsError(f"{name} has no trials in {', '.join(parts)} of the split {split!r}.")
-    if options.get("statistics") == "session" and options.get("unseen_session", "error") == "error":
-        _name_unseen_sessions(table, trials, split, fold, needed)
+    statistics = options.get("statistics", "pooled")
+    if statistics in BY_GROUP and options.get("unseen_session", "error") == "error":
+        _name_unseen_sessions(table, trials, split, fold, needed, statistics)
     return FmriProcessor.fit(
         {name: (chunk for _, chunk in subject_trials.batches(1024)) for name, subject_trials in trials.items()},
         subjects=subjects,
         sessions={name: subject_trials.sessions for name, subject_trials in trials.items()},
+        runs={name: subject_trials.runs for name, subject_trials in trials.items()},
         stimuli={name: schema.distinct_stimuli(subject_trials.stimulus_ids) for name, subject_trials in trials.items()},
         voxels={name: _voxels(table, trials[name], split, fold, options) for name in subjects},
         **options,
@@ -64,21 +67,27 @@ def fit_processor(
 
 
 def _name_unseen_sessions(
-    table: TrialTable, trials: Mapping[str, Trials], split: str, fold: int, needed: Sequence[str]
+    table: TrialTable,
+    trials: Mapping[str, Trials],
+    split: str,
+    fold: int,
+    needed: Sequence[str],
+    statistics: str = "session",
 ) -> None:
     """Says before the work which sessions have trials to be decoded and none to take statistics from."""
     for part in schema.SPLITS:
         found = {}
         for name, own in trials.items():
-            sessions = table.trials(name, part, split, fold).sessions
-            unseen = ~np.isin(sessions, own.sessions)
+            of_part = table.trials(name, part, split, fold)
+            sessions = groups_of_trials(statistics, of_part.sessions, of_part.runs)
+            unseen = ~np.isin(sessions, groups_of_trials(statistics, own.sessions, own.runs))
             if unseen.any():
                 found[name] = f"{int(unseen.sum())} of {name} in {listed(np.unique(sessions[unseen]), 10)}"
         if not found:
             continue
         sentence = (
-            f"The split {split!r} has {part} trials in sessions without training trials ({'; '.join(found.values())}), "
-            'and statistics="session" has none for them'
+            f"The split {split!r} has {part} trials in {'sessions' if statistics == 'session' else 'runs'} without "
+            f'training trials ({"; ".join(found.values())}), and statistics="{statistics}" has none for them'
         )
         if part in needed:
             raise FmriModelsError(f"{sentence}; train with processor.unseen_session=pooled (or another split).")

@@ -277,7 +277,7 @@ class EvaluatedSubject:
             silenced: (recorded voxels,) bool.
         """
         processor = self.pipeline.processor
-        trials = SilencedTrials(self.test, processor.subject(self.subject), silenced)
+        trials = SilencedTrials(self.test, processor.subject(self.subject), silenced, processor)
         processed = ProcessedTrials(trials, processor, self.repetitions, self.max_repetitions)
         return self._for_each_sample(torch.from_numpy(processed[np.arange(len(processed))]))
 

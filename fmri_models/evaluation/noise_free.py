@@ -16,6 +16,7 @@ class _NoiseFreeTrials:
     subject: str
     stimulus_ids: np.ndarray
     sessions: np.ndarray
+    runs: np.ndarray
     responses: np.ndarray
 
     def __len__(self) -> int:
@@ -40,4 +41,4 @@ def noise_free_trials(table: TrialTable, test: Trials) -> BetasOfTrials | None:
     if any(stimulus not in position_of for stimulus in test.stimulus_ids):
         return None
     positions = [position_of[stimulus] for stimulus in test.stimulus_ids]
-    return _NoiseFreeTrials(test.subject, test.stimulus_ids, test.sessions, responses[positions])
+    return _NoiseFreeTrials(test.subject, test.stimulus_ids, test.sessions, test.runs, responses[positions])

@@ -23,7 +23,7 @@ def processor_notes(processor: FmriProcessor, table: TrialTable, test: Trials) -
             f"stimuli ({listed(pooled, 10)}); they are standardised with the pooled statistics of all its "
             "training trials."
         )
-    unseen = processor.unseen_sessions(name, test.sessions)
+    unseen = processor.unseen_sessions(name, processor.groups(test.sessions, test.runs))
     if unseen and processor.unseen_session == "pooled":
         notes.append(
             f"{name} has test trials in sessions without training trials ({listed(unseen, 10)}); they are "

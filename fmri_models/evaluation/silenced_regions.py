@@ -18,23 +18,26 @@ class SilencedTrials:
         trials: As they were recorded.
         statistics: The processor's, of the subject.
         voxels: (recorded voxels,) bool, which are silenced.
+        processor: Knows whose statistics a trial has.
     """
 
     trials: BetasOfTrials
     statistics: SubjectStatistics
     voxels: np.ndarray
+    processor: FmriProcessor
 
     def __post_init__(self) -> None:
         self.subject = self.trials.subject
         self.stimulus_ids = self.trials.stimulus_ids
-        self.sessions = self.trials.sessions
+        self.sessions, self.runs = self.trials.sessions, self.trials.runs
+        self._groups = self.processor.groups(self.sessions, self.runs)
 
     def __len__(self) -> int:
         return len(self.trials)
 
     def fmri(self, positions: np.ndarray) -> np.ndarray:
         """(n, voxels) betas of some trials."""
-        sessions = self.trials.sessions[positions].tolist()
+        sessions = self._groups[positions].tolist()
         return scaled_region(self.statistics, self.trials.fmri(positions), sessions, self.voxels, 0.0)
 
 

@@ -170,5 +170,5 @@ def _example(pipeline: SavedPipeline) -> dict[str, Any]:
     if not pipeline.processor.is_fitted:
         return {"num_voxels": pipeline.config.num_voxels[0], "arguments": f"subject={json.dumps(subject)}"}
     statistics = pipeline.processor.subject(subject)
-    session = f", session={statistics.sessions[0]}" if pipeline.processor.statistics == "session" else ""
+    session = f", session={statistics.sessions[0]}" if statistics.sessions else ""
     return {"num_voxels": statistics.num_voxels, "arguments": f"subject={json.dumps(subject)}{session}"}

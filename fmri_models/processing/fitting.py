@@ -12,7 +12,7 @@ import torch
 from ..errors import FmriModelsError
 from ..in_memory import as_numbers, as_sessions, unmasked
 from .moments import Moments
-from .options import Statistics
+from .options import BY_GROUP, Statistics, StatisticsOver, groups_of_trials
 from .patterns import check_finite
 from .subject_statistics import SubjectStatistics, stimuli_in_effect
 
@@ -121,23 +121,35 @@ def fit_subject(
     statistics: Statistics,
     selection: VoxelSelection,
     min_session_trials: int,
+    statistics_over: StatisticsOver = "trials",
+    ddof: int = 0,
+    runs: Sequence[int] | np.ndarray | None = None,
 ) -> SubjectStatistics:
     """The statistics of a subject's training trials; arguments as those of [`FmriProcessor.fit`], of one subject.
 
     Raises:
         FmriModelsError: Values are not finite, numbers differ, or the selection leaves no voxel.
     """
-    by_session = statistics == "session"
-    if by_session and sessions is None:
-        raise FmriModelsError('statistics="session" needs the session of each trial; pass sessions=.')
+    by_session = statistics in BY_GROUP
+    if statistics in ("session", "run") and sessions is None:
+        raise FmriModelsError(f'statistics="{statistics}" needs the session of each trial; pass sessions=.')
     numbers = None if sessions is None else as_sessions(sessions, f"A session of {name}").reshape(-1)
-    trials = _TrialMoments(name, numbers if by_session else None)
+    if by_session:
+        given = None if runs is None else as_sessions(runs, f"A run of {name}").reshape(-1)
+        if given is not None and numbers is not None and len(given) != len(numbers):
+            raise FmriModelsError(f"{name} has {len(given)} runs for {len(numbers)} trials; give one a trial.")
+        numbers = groups_of_trials(statistics, given if numbers is None else numbers, given)  # type: ignore[arg-type]
+    trials: _TrialMoments = _TrialMoments(name, numbers if by_session else None, ddof)
+    if statistics_over == "averages":
+        if stimuli is None:
+            raise FmriModelsError('statistics_over="averages" needs the stimulus of each trial; pass stimuli=.')
+        trials = _AverageMoments(name, numbers if by_session else None, ddof, np.asarray(stimuli, dtype=str))
     for chunk in _chunks(fmri):
         trials.add(as_numbers(chunk, f"Training trials of {name}"))
     trials.finish()
-    for what, given in (("sessions", numbers), ("stimuli", stimuli)):
-        if given is not None and len(given) != trials.num_trials:
-            raise FmriModelsError(f"{name} has {len(given)} {what} for {trials.num_trials} trials; give one a trial.")
+    for what, stated in (("sessions", numbers), ("stimuli", stimuli)):
+        if stated is not None and len(stated) != trials.num_trials:
+            raise FmriModelsError(f"{name} has {len(stated)} {what} for {trials.num_trials} trials; give one a trial.")
     selected = selection.positions(name, trials.num_voxels, labels, scores)
     shown = None if stimuli is None else np.asarray(stimuli, dtype=str)
     few = trials.few(min_session_trials, shown) if by_session else []
@@ -202,7 +214,9 @@ def values_by_subject(values: Any, positions: Mapping[str, np.ndarray], what: st
     """
     if values is None or isinstance(values, Mapping):
         return values
-    column = as_sessions(values, "A session").reshape(-1) if what == "sessions" else np.asarray(values, dtype=str)
+    column = (
+        as_sessions(values, "A session").reshape(-1) if what in ("sessions", "runs") else np.asarray(values, dtype=str)
+    )
     count = sum(len(own) for own in positions.values())
     if len(column) != count:
         raise FmriModelsError(f"{len(column)} {what} were given for {count} trials; give one a trial.")
@@ -223,9 +237,10 @@ def _chunks(fmri: np.ndarray | torch.Tensor | Iterable[np.ndarray]) -> Iterator[
 class _TrialMoments:
     """Moments of a subject's trials, by session where sessions are given."""
 
-    def __init__(self, name: str, sessions: np.ndarray | None) -> None:
+    def __init__(self, name: str, sessions: np.ndarray | None, ddof: int = 0) -> None:
         self.name = name
         self.sessions = sessions
+        self.ddof = ddof
         self.num_trials = 0
         self.num_voxels = 0
         self.moments: dict[int | None, Moments] = {}
@@ -248,13 +263,14 @@ class _TrialMoments:
         first = self.num_trials
         self.num_trials += len(chunk)
         if self.sessions is None:
-            self._merge(None, Moments.of(chunk))
+            self._take(None, chunk, first)
             return
         if self.num_trials > len(self.sessions):
             raise FmriModelsError(f"{self.name} has {len(self.sessions)} sessions for more trials; give one a trial.")
         chunk_sessions = self.sessions[first : self.num_trials]
         for session in np.unique(chunk_sessions):
-            self._merge(int(session), Moments.of(chunk[chunk_sessions == session]))
+            own = np.flatnonzero(chunk_sessions == session)
+            self._take(int(session), chunk[own], first + own)
 
     def finish(self) -> None:
         if self.num_trials < 2:
@@ -281,25 +297,64 @@ class _TrialMoments:
     def statistics(self, few: Sequence[int] = ()) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
         """Sessions, mean and standard deviation (R, V) of each, and those over all trials (2, V).
 
-        They are of the population, as the field's z-scores are. A voxel that is constant in one session and not in all
-        gets the spread that it has within sessions, so that nothing is divided by 0.
+        They are of the population, as the field's z-scores are, unless `ddof` says otherwise. A voxel that is constant
+        in one session and not in all gets the spread that it has within sessions, so that nothing is divided by 0.
 
         Args:
             few: Sessions that get the pooled statistics.
         """
         keys = sorted(key for key in self.moments if key is not None)
         each = [self.moments[key] for key in keys] or [self.moments[None]]
-        mean, std = np.stack([one.mean for one in each]), np.stack([one.std for one in each])
+        mean, std = np.stack([one.mean for one in each]), np.stack([one.std_with(self.ddof) for one in each])
         pooled = reduce(Moments.merged, each)
-        within = Moments(pooled.count, pooled.mean, np.sum([one.squares for one in each], axis=0)).std
-        std = np.where(std > 0, std, within)
-        total = np.stack([pooled.mean, pooled.std])
+        within = Moments(pooled.count, pooled.mean, np.sum([one.squares for one in each], axis=0))
+        std = np.where(std > 0, std, within.std_with(self.ddof))
+        total = np.stack([pooled.mean, pooled.std_with(self.ddof)])
         for key in few:
             mean[keys.index(key)], std[keys.index(key)] = total
         return keys, mean, std, total
 
+    def _take(self, key: int | None, chunk: np.ndarray, positions: np.ndarray | int) -> None:
+        """Takes trials of one session; `positions` are theirs among all, or the first one's."""
+        self._merge(key, Moments.of(chunk))
+
     def _merge(self, key: int | None, moments: Moments) -> None:
         self.moments[key] = self.moments[key].merged(moments) if key in self.moments else moments
+
+
+class _AverageMoments(_TrialMoments):
+    """Moments of the mean of each stimulus' trials, of those of a session where sessions are given.
+
+    It keeps a mean of each stimulus, so that memory grows with the stimuli.
+    """
+
+    def __init__(self, name: str, sessions: np.ndarray | None, ddof: int, stimuli: np.ndarray) -> None:
+        super().__init__(name, sessions, ddof)
+        self.stimuli = stimuli
+        self._means: dict[tuple[int | None, str], tuple[int, np.ndarray]] = {}
+
+    def _take(self, key: int | None, chunk: np.ndarray, positions: np.ndarray | int) -> None:
+        numbers = positions + np.arange(len(chunk)) if isinstance(positions, int) else positions
+        if numbers[-1] >= len(self.stimuli):
+            raise FmriModelsError(f"{self.name} has {len(self.stimuli)} stimuli for more trials; give one a trial.")
+        for stimulus, values in zip(self.stimuli[numbers].tolist(), chunk, strict=True):
+            count, mean = self._means.get((key, stimulus), (0, np.zeros(())))
+            self._means[key, stimulus] = (count + 1, mean + (values - mean) / (count + 1))
+
+    def finish(self) -> None:
+        by_key: dict[int | None, list[np.ndarray]] = {}
+        for (key, _), (_, mean) in self._means.items():
+            by_key.setdefault(key, []).append(mean)
+        for key, means in by_key.items():
+            for start in range(0, len(means), _TRIALS_A_CHUNK):
+                self._merge(key, Moments.of(np.stack(means[start : start + _TRIALS_A_CHUNK])))
+        self._means = {}
+        if sum(map(len, by_key.values())) < 2 <= self.num_trials:
+            raise FmriModelsError(
+                f"{self.name} has training trials of one stimulus, whose average has no spread; take statistics_over="
+                '"trials", or give trials of several stimuli.'
+            )
+        super().finish()
 
 
 def _required(value: Any, num_voxels: int, need: str) -> Any:

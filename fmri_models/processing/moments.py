@@ -40,5 +40,9 @@ class Moments:
     @property
     def std(self) -> np.ndarray:
         """(voxels,) standard deviation of the population; 0 below float32's resolution of the mean: rounding."""
-        std = np.sqrt(self.squares / self.count)
+        return self.std_with(0)
+
+    def std_with(self, ddof: int) -> np.ndarray:
+        """(voxels,) standard deviation over the number of patterns less `ddof`: with 1, a sample's."""
+        std = np.sqrt(self.squares / max(self.count - ddof, 1))
         return np.where(std > 1e-7 * np.abs(self.mean), std, 0)

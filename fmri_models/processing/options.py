@@ -23,7 +23,12 @@ OPTIONS_OF_USE = (
 # What transformers writes into every configuration.
 OF_TRANSFORMERS = ("feature_extractor_type", "processor_class")
 
-Statistics = Literal["pooled", "session", "scalar", "identity"]
+Statistics = Literal["pooled", "session", "run", "run_number", "scalar", "identity"]
+StatisticsOver = Literal["trials", "averages"]
+# Statistics of which there is a row for each session, or for each run.
+BY_GROUP = ("session", "run", "run_number")
+# No session has so many runs.
+_MOST_RUNS = 10_000
 Padding = Literal["wrap"]
 Pooling = Literal["max", "average", "resize"]
 UnseenSession = Literal["error", "pooled", "from_batch"]
@@ -37,6 +42,8 @@ def option_types() -> dict[str, Any]:
     number = Annotated[int, Field(ge=1, le=MAX_WIDTH)] | None
     return {
         "statistics": (Statistics, "pooled"),
+        "statistics_over": (StatisticsOver, "trials"),
+        "ddof": (Annotated[int, Field(ge=0, le=1)], 0),
         "unseen_session": (UnseenSession, "error"),
         "rois": (list[str] | None, None),
         "min_noise_ceiling": (float | None, None),
@@ -52,6 +59,28 @@ def option_types() -> dict[str, Any]:
         "expects": (Annotated[str, Field(max_length=10_000)], ""),
         "min_session_trials": (Annotated[int, Field(ge=2, le=MAX_WIDTH)], MIN_SESSION_TRIALS),
     }
+
+
+def groups_of_trials(statistics: str, sessions: np.ndarray, runs: np.ndarray | None) -> np.ndarray:
+    """(n,) int64 number of the session, or of the run, whose statistics each trial is standardised with.
+
+    Args:
+        statistics: With `"run"`, the run 3 of session 2 is 20003; with `"run_number"`, runs of all sessions that have
+            the same number are one; else sessions are meant.
+        sessions: (n,) session of each trial.
+        runs: (n,) run of each trial within its session.
+
+    Raises:
+        FmriModelsError: Runs are asked for and not known, or their numbers are none of runs.
+    """
+    if statistics not in ("run", "run_number"):
+        return np.asarray(sessions, dtype=np.int64)
+    if runs is None:
+        raise FmriModelsError(f'statistics="{statistics}" needs the run of each trial; pass runs=.')
+    numbers = np.asarray(runs, dtype=np.int64)
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < _MOST_RUNS:
+        raise FmriModelsError(f"Runs are numbered {numbers.min()} to {numbers.max()}; expected 0 to {_MOST_RUNS - 1}.")
+    return numbers if statistics == "run_number" else np.asarray(sessions, dtype=np.int64) * _MOST_RUNS + numbers
 
 
 @cache

@@ -15,6 +15,7 @@ from ..errors import FmriModelsError, system_sentence
 from ..names import one_line
 from ..reading import check_regular_file
 from .image_grid import ImageGrid
+from .options import BY_GROUP
 from .subject_statistics import SubjectStatistics
 
 # In the format of safetensors, under a name that diffusers does not take for weights of another format.
@@ -100,7 +101,7 @@ def read_statistics(
     Args:
         path: The file.
         subject_names: The processor's subjects.
-        statistics: `"pooled"`, `"session"`, `"scalar"` or `"identity"`, as the processor's configuration says.
+        statistics: `"pooled"`, `"session"`, `"run"` …, as the processor's configuration says.
         sha256: Digest of the file, as the configuration says; None where an older version wrote it.
 
     Raises:
@@ -198,9 +199,9 @@ class _Reader:
 
     def _sessions(self) -> list[int]:
         sessions = [int(session) for session in self._tensor("sessions")]
-        if self.statistics == "session" and not sessions:
+        if self.statistics in BY_GROUP and not sessions:
             raise self._error("sessions", "is empty", "the session of each row of the mean")
-        if self.statistics != "session" and sessions:
+        if self.statistics not in BY_GROUP and sessions:
             raise self._error("sessions", f"has {len(sessions)} sessions", f'none, for statistics="{self.statistics}"')
         if len(set(sessions)) != len(sessions):
             raise self._error("sessions", "has a session twice", "each once")
@@ -266,7 +267,7 @@ class _Reader:
         pooled = self._optional("pooled")
         if pooled is None:
             return None
-        if self.statistics != "session":
+        if self.statistics not in BY_GROUP:
             raise self._error("pooled", "is there", f'none, for statistics="{self.statistics}"')
         if pooled.shape != (2, num_selected):
             raise self._error("pooled", f"has the shape {pooled.shape}", f"(2, {num_selected}), mean and spread")

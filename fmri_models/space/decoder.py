@@ -340,7 +340,8 @@ class Decoder:
     def _betas(self, subject: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, voxels) recorded responses and (n,) sessions of some trials."""
         trials = self._trials(subject)
-        return trials.fmri(positions), trials.sessions[positions]
+        groups = self.pipeline.processor.groups(trials.sessions[positions], trials.runs[positions])
+        return trials.fmri(positions), groups
 
     def _mean_features(self, subject: str, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(1, width) mean of the processed responses, and the subject's id."""

@@ -71,6 +71,8 @@ def refit_processor(
         names,
         **_trained_trials(folder, table),
         statistics=statistics or _statistics_of(former),
+        statistics_over=former.statistics_over,
+        ddof=former.ddof,
         min_session_trials=former.min_session_trials,
         unseen_session=unseen_session or former.unseen_session,
         pool_width=former.pool_width,
