@@ -62,7 +62,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         in_words("positive numbers, one at least"),
     ] = DEFAULT_PENALTIES
     restore_variance: bool = False
-    parts: Mapping[str, PartOptions] = field(default_factory=dict)
+    parts: Mapping[str, PartOptions | dict[str, Any]] = field(default_factory=dict)
     aligned_to: str | None = None
     alignment: AlignmentMethod = "ridge"
     alignment_penalties: Penalties = DEFAULT_ALIGNMENT_PENALTIES
@@ -71,12 +71,18 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
     shared_seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.parts, Mapping):
-            self.parts = {
-                target: PartOptions.of(options, target) if isinstance(options, Mapping) else options
-                for target, options in self.parts.items()
-            }
         super().__post_init__()
+        # Refuses what does not fit before any work.
+        _ = self.options_of_parts
+
+    @property
+    def options_of_parts(self) -> dict[str, PartOptions]:
+        """Target ▶ its options, of those that have some of their own.
+
+        Raises:
+            FmriModelsError: There is no such option, or a value does not fit.
+        """
+        return {target: PartOptions.of(options, target) for target, options in self.parts.items()}
 
     def settled(self, num_stimuli: int, num_validation: int, repeats_stimuli: bool) -> Selection:
         """What `selection` comes to with some trials.
@@ -112,7 +118,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         """
         self._check_parts(model, trials)
         selection = self._settled_for(trials, validation)
-        model.config.parts = {target: options.stated() for target, options in self.parts.items()} or None
+        model.config.parts = {target: options.stated() for target, options in self.options_of_parts.items()} or None
         model.config.restores_variance = self.restore_variance
         errors: dict[str, dict[str, dict[str, float]]] = {}
         chosen: dict[str, dict[str, float]] = {}
@@ -166,7 +172,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
 
     def _check_parts(self, model: LinearModel, trials: Mapping[str, ClosedFormTrials]) -> None:
         """Refuses parts that are none of the model's, before any work."""
-        for target, options in self.parts.items():
+        for target, options in self.options_of_parts.items():
             if target not in model.spaces:
                 raise FmriModelsError(
                     f"objective.parts names {one_line(repr(target), 80)}, and the model decodes "
@@ -188,7 +194,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         validation: ClosedFormTrials | None,
         selection: Selection,
     ) -> PartOfSubject:
-        options = self.parts.get(target, PartOptions())
+        options = self.options_of_parts.get(target, PartOptions())
         columns = options.voxels(trials, subject, target)
         if columns is not None:
             trials = replace(trials, fmri=PatternsOf(trials.fmri, columns))
