@@ -15,8 +15,6 @@ from tests.fabricated import haxby2001 as made
 pytest.importorskip("nibabel")
 pytest.importorskip("nilearn")
 
-NAME = "haxby2001"
-
 
 def script(repository: Path) -> ModuleType:
     path = repository / "scripts" / "haxby_categories.py"
@@ -43,7 +41,9 @@ def responses() -> np.ndarray:
 
 def test_openfmri_s_layout(tmp_path: Path) -> None:
     made.write_openfmri(tmp_path / "in" / "haxby2001", ("25mm", "1slice"))
-    table = prepared(tmp_path / "in", tmp_path / "out", "image=bold_25mm", "folds=4", "incomplete=yes", name=NAME)
+    table = prepared(
+        tmp_path / "in", tmp_path / "out", "image=bold_25mm", "folds=4", "incomplete=yes", name="haxby2001"
+    )
     fmri, ids = in_order(table, "subj01")
     assert ids == [category for run in range(1, made.RUNS + 1) for category in made.order(run)]
     assert np.allclose(fmri, responses(), atol=0.02)
@@ -58,7 +58,7 @@ def test_openfmri_s_layout(tmp_path: Path) -> None:
 
 def test_nilearn_s_layout(tmp_path: Path) -> None:
     made.write_nilearn(tmp_path / "in")
-    table = prepared(tmp_path / "in", tmp_path / "out", "incomplete=yes", name=NAME)
+    table = prepared(tmp_path / "in", tmp_path / "out", "incomplete=yes", name="haxby2001")
     fmri, ids = in_order(table, "subj01")
     assert ids == [category for run in range(1, made.RUNS + 1) for category in made.order(run)]
     assert np.allclose(fmri, responses(), atol=0.02)
@@ -84,7 +84,7 @@ def test_nilearn_s_layout(tmp_path: Path) -> None:
 def test_other_files_are_a_sentence(tmp_path: Path, capsys, break_it, options, sentence: str) -> None:
     root = made.write_openfmri(tmp_path / "in", ("25mm", "1slice"))
     break_it(root)
-    assert prepare(tmp_path / "in", tmp_path / "out", *options, "incomplete=yes", name=NAME) == 1
+    assert prepare(tmp_path / "in", tmp_path / "out", *options, "incomplete=yes", name="haxby2001") == 1
     error = capsys.readouterr().err
     assert sentence in error and "unexpected" not in error
     assert not (tmp_path / "out").exists()
@@ -94,7 +94,7 @@ def test_labels_of_other_volumes(tmp_path: Path, capsys) -> None:
     root = made.write_nilearn(tmp_path / "in")
     labels = root / "subj1" / "labels.txt"
     labels.write_text("\n".join(labels.read_text().splitlines()[:-3]))
-    assert prepare(root, tmp_path / "out", name=NAME) == 1
+    assert prepare(root, tmp_path / "out", name="haxby2001") == 1
     assert "has 484 volumes, and" in capsys.readouterr().err
 
 
@@ -113,7 +113,9 @@ def test_eight_categories_of_the_real_files(test_data: Path, repository: Path, t
 
 
 def test_the_real_25_mm_files_have_their_mask(test_data: Path, tmp_path: Path) -> None:
-    table = prepared(test_data / "data" / "haxby2001", tmp_path / "out", "image=bold_25mm", "incomplete=yes", name=NAME)
+    table = prepared(
+        test_data / "data" / "haxby2001", tmp_path / "out", "image=bold_25mm", "incomplete=yes", name="haxby2001"
+    )
     assert table.num_voxels("subj01") == 129 and len(table.all_trials("subj01")) == 80
     # Every category once in each run.
     trials = table.all_trials("subj01")

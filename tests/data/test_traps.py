@@ -200,6 +200,8 @@ def test_figures_that_are_learned_from_as_random_patterns_are_refused(sources: C
     shown = {run: next(line for line in text if not line.startswith("-1")) for run, text in lines.items()}
     changed = [shown["figure_run01"] if line == shown["random_run01"] else line for line in lines["random_run01"]]
     labels["random_run01"].write_text("\n".join(changed) + "\n")
-    with pytest.raises(FmriModelsError, match=r"same picture \(figure_\w+ and random_\w+\) is in test and in train"):
+    with pytest.raises(
+        FmriModelsError, match=r"The same picture \(figure_\w+ and random_\w+\) is in test and in train"
+    ):
         load_preparation("miyawaki2008")(folder / "m", tmp_path / "table", incomplete=True)
     assert not (tmp_path / "table").exists()
