@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fmri_models import FmriProcessor
+from fmri_models import FmriProcessor, FmriToImagePipeline
 from fmri_models.cli.main import main
 from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.published import (
@@ -253,6 +253,10 @@ FEW_STEPS = ["stages.0.training.steps=2", "stages.1.training.steps=2", "model.pr
 def test_from_windows_to_a_report(table, tmp_path, recipe, few):
     data, model = str(table.path), str(tmp_path / "model")
     assert main(["train", recipe, f"data={data}", f"out={model}", "generator=pixels", *few]) == 0
+    trials = table.trials("subj01", "test")
+    pipeline = FmriToImagePipeline.from_pretrained(model)
+    drawn = [pipeline(values, subject="subj01", session=1).images[0] for values in (trials.windows(), trials.fmri())]
+    assert recipe != "linear" or np.array_equal(*map(np.asarray, drawn))
     command = ["evaluate", "--model", model, "--data", data, "--out", str(tmp_path / "report")]
     assert main([*command, "--protocol", "small_pictures", "--rows", "shuffled_brain"]) == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text())
