@@ -202,7 +202,8 @@ def main() -> None:
     )
     for side, result in sides.items():
         print(
-            f"{side:<18}{result['total_s']:>9.1f} s   {result['processor_s']:>9.1f} s of the processor   peak {result['peak_memory_gib']:.2f} GiB"
+            f"{side:<18}{result['total_s']:>9.1f} s   {result['processor_s']:>9.1f} s of the processor   "
+            f"peak {result['peak_memory_gib']:.2f} GiB"
         )
     own = sides["streamed"]
     every = own["factorisation_s"] + own["seconds_a_1000_targets"] * ALL_TARGETS / 1000
