@@ -326,8 +326,14 @@ def _id_of_line(line: list[str], path: Path) -> str:
         raise FmriModelsError(
             f"{one_line(path)} has the line {one_line(line[0], 40)!r}; expected one as 1518878.010042."
         )
+    said = f"n{int(category):08d}_{int(number.ljust(6, '0'))}"
     named = _id_of_file(Path(line[1].strip()).stem) if len(line) > 1 else None
-    return named or f"n{int(category):08d}_{int(number.ljust(6, '0'))}"
+    if named not in (None, said):
+        raise FmriModelsError(
+            f"{one_line(path)} has a line of the picture {said} with the file {one_line(line[1], 60)}; it is damaged or "
+            f"cut short: {MEND}."
+        )
+    return said
 
 
 def _names_of_categories(path: Path) -> dict[str, str]:
