@@ -330,8 +330,8 @@ def _id_of_line(line: list[str], path: Path) -> str:
     named = _id_of_file(Path(line[1].strip()).stem) if len(line) > 1 else None
     if named not in (None, said):
         raise FmriModelsError(
-            f"{one_line(path)} has a line of the picture {said} with the file {one_line(line[1], 60)}; it is damaged or "
-            f"cut short: {MEND}."
+            f"{one_line(path)} has a line of the picture {said} with the file {one_line(line[1], 60)}; it is "
+            f"damaged or cut short: {MEND}."
         )
     return said
 

@@ -107,6 +107,8 @@ def _stimuli_of(folder: Path, number: str) -> list[dict[str, str]]:
     missing = [name for name in _COLUMNS if rows and name not in rows[0]]
     if not rows or missing:
         raise FmriModelsError(f"{one_line(path)} has no columns {listed(missing or list(_COLUMNS))}; {WHERE}.")
+    if empty := next((name for row in rows for name in _COLUMNS if not row[name]), None):
+        raise FmriModelsError(f"{one_line(path)} has a row without {empty}; it may be cut off: {WHERE}.")
     unknown = {row["trial_type"] for row in rows} - {"train", "test"}
     if unknown:
         raise FmriModelsError(
@@ -151,7 +153,7 @@ def _id(row: dict[str, str]) -> str:
 
 def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, leaves_out: bool) -> PublishedSubject:
     path = folder / f"sub-{number}_ResponseData.h5"
-    table = folder / f"sub-{number}_VoxelMetadata.csv"
+    table, shown = (folder / f"sub-{number}_{name}Metadata.csv" for name in ("Voxel", "Stimulus"))
     known = _rows(table)
     with opened_hdf5(path, WHERE) as file:
         values = file.get("ResponseData/block0_values")
@@ -179,7 +181,7 @@ def _subject(folder: Path, number: str, rows: list[dict[str, str]], which: str, 
                 place for place in kept if (int(rows[place]["session"]), rows[place]["trial_type"]) == (session, part)
             ]
             if own:
-                recordings.append(_recording([path, table], rows, own, session, part, chosen))
+                recordings.append(_recording([path, table, shown], rows, own, session, part, chosen))
     ceilings = np.array([_number(row, "nc_testset", table) for row in known if "nc_testset" in row] or [np.nan])
     if np.isinf(ceilings).any():
         raise FmriModelsError(f"{one_line(table)} has infinite noise ceilings (nc_testset); {WHERE}.")

@@ -176,7 +176,7 @@ def kinds_of_files(folder: Path) -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_kind_of_file(name: str, sources: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A damaged file ends in a sentence, or changes no trial."""
+    """A damaged file ends in a sentence, or changes no trial; a list that is cut inside of a name is told of."""
     folder, out = sources(name), tmp_path / "table"
     assert SOURCES[name].prepare(folder, out) == 0
     whole = trials_of(out)
@@ -188,7 +188,8 @@ def test_every_kind_of_file(name: str, sources: Callable, tmp_path: Path, capsys
             with Damaged(path, damage):
                 code, said = SOURCES[name].prepare(folder, out), capsys.readouterr().err
             if code == 0:
-                assert damage == "missing" or trials_of(out) == whole, where
+                is_said = "ends within a line" in said
+                assert damage == "missing" or is_said or trials_of(out) == whole, where
             else:
                 check_sentence(said, out, where)
 

@@ -1,7 +1,8 @@
 """The step that all data sets share: from a script's description of the files to a trial table."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .options import SharedOptions
 from .record import prepared_record
 
 _MOST_MISSING = 5
+_TABLES = (".txt", ".csv", ".tsv")
 
 
 def write_dataset(
@@ -55,6 +57,7 @@ def write_dataset(
     subjects = _chosen_subjects(dataset, options)
     _check_counts(dataset, subjects, options)
     tested = _test_set(dataset, options)
+    _say_of_cut_tables(_files(subjects))
     extracted = extract(dataset, subjects, out, own_options or {})
     with TrialTableWriter(
         out,
@@ -395,6 +398,24 @@ def _notes_on_options(options: SharedOptions) -> list[str]:
     return notes
 
 
+def _files(subjects: Iterable[PublishedSubject]) -> list[Path]:
+    """All files that betas and what was shown are read of."""
+    return sorted({path for each in subjects for recording in each.recordings for path in recording.files})
+
+
+def _say_of_cut_tables(files: Iterable[Path]) -> None:
+    """Names tables that end within a line: where that is cut inside of a name, nothing else tells."""
+    for path in files:
+        if path.suffix.lower() in _TABLES and path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                file.seek(-1, SEEK_END)
+                if file.read() not in (b"\n", b"\r"):
+                    progress.say(
+                        f"{one_line(path)} ends within a line, as a file that was cut short does; compare its size "
+                        "with that of the published one."
+                    )
+
+
 def _record(
     dataset: PublishedDataset,
     extracted: Sequence[ExtractedSubject],
@@ -403,7 +424,6 @@ def _record(
     own_options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Where the table comes from, for `table.json` and the card."""
-    files = sorted({path for each in extracted for recording in each.subject.recordings for path in recording.files})
     shared = {name: value for name, value in vars(options).items() if name not in ("name", "overwrite")}
     grids = {
         each.name: {
@@ -419,7 +439,7 @@ def _record(
             dataset.script,
             dataset.script_version,
             {**{name: str(value) for name, value in own_options.items()}, **shared},
-            files,
+            _files([each.subject for each in extracted]),
             source,
             options.checksums,
         ),
