@@ -13,6 +13,7 @@ Layout read in: blahner/BOLDMomentsDataset at b5f3fa7 (`examples/ROI_topkstim_ve
 `examples/beta_preparation/bmd_organize_betas_versionB_fsLR32k.py`).
 """
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,8 @@ def _files(folder: Path, number: str) -> dict[str, Path]:
     """Region of a hemisphere, such as `lV1v` \u25b6 its arrays; pickles alone are refused with what to do once."""
     names = [f"{side}{region}" for region in REGIONS for side in "lr"]
     paths = {name: folder / f"sub-{number}_roi-{name}_betas_normalized.npz" for name in names}
-    found = {name: path for name, path in paths.items() if path.is_file()}
-    pickled = [path for path in paths.values() if path.with_suffix(".pkl").is_file() and not path.is_file()]
+    found = {name: path for name, path in paths.items() if os.path.lexists(path)}
+    pickled = [path for path in paths.values() if path.with_suffix(".pkl").is_file() and not os.path.lexists(path)]
     if pickled:
         raise FmriModelsError(
             f"{one_line(folder)} has pickles ({listed((path.with_suffix('.pkl').name for path in pickled), 2)}), which "

@@ -13,6 +13,7 @@ Layout read in: perceivelab/eeg_visual_classification at 9108fb4 (`eeg_signal_cl
 bbaaii/DreamDiffusion at 7188ea3 (`code/dataset.py`, for names of pictures).
 """
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ def read(
         subjects: These alone are read.
     """
     path = source / f"eeg_{band}_std.pth"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise FmriModelsError(f"{one_line(path)} is missing; {WHERE}.")
     found = torch_mapping(path, ("dataset", "labels", "images"), WHERE)
     trials = _trials(found, path)
@@ -157,7 +158,7 @@ def _number(value: Any) -> Any:
 
 def _parts(path: Path, count: int) -> tuple[dict[int, str], bool]:
     """Number of a trial \u25b6 its part, as published; nothing where the file is not there."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}, False
     splits = torch_mapping(path, ("splits",), WHERE)["splits"]
     first = splits[0] if isinstance(splits, list | tuple) and splits else {}

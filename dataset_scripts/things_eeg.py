@@ -11,6 +11,7 @@ Layout read in: gifale95/eeg_encoding at f0c03bf (`02_eeg_preprocessing/preproce
 desa-lab/EEG-Image-Reconstruction at eda7273 (`thingseeg2_scripts/save_thingseeg2_images.py`, for pictures).
 """
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -110,9 +111,9 @@ def read(
 def _array_file(stem: Path) -> Path | None:
     """The array file of a name; a pickle of that name is refused with what to do once."""
     arrays, pickled = stem.with_name(f"{stem.name}.npz"), stem.with_name(f"{stem.name}.npy")
-    if arrays.is_file():
+    if os.path.lexists(arrays):
         return arrays
-    if pickled.is_file():
+    if os.path.lexists(pickled):
         raise FmriModelsError(
             f"{one_line(pickled)} is a pickled dictionary, which could run anything, and is not read here. Where you "
             'trust the file, make arrays of it once, in its folder: python -c "import numpy as np; np.savez('

@@ -12,6 +12,7 @@ ecobost/brain2sent at 0dba737 (`data_archive.md`, for regions and voxels without
 prints all names and shapes.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -88,10 +89,10 @@ def read(
     if lag < 0 or window < 1 or not 0 <= validation_runs < SECONDS["train"] // RUN_SECONDS:
         raise FmriModelsError("lag is 0 or more, window 1 or more, and validation_runs 0 to 11.")
     wanted = [number for number in SUBJECTS if subjects is None or f"subj0{number}" in subjects]
-    found = [number for number in wanted if _file(source, number).is_file()]
+    found = [number for number in wanted if os.path.lexists(_file(source, number))]
     if not found:
         raise FmriModelsError(f"{one_line(source)} has no VoxelResponses_subject1.mat and the like; {WHERE}.")
-    if not (source / "Stimuli.mat").is_file():
+    if not os.path.lexists(source / "Stimuli.mat"):
         raise FmriModelsError(f"{one_line(source / 'Stimuli.mat')} is missing; {WHERE}.")
     return PublishedDataset(
         name="vim2",

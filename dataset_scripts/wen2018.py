@@ -16,6 +16,7 @@ Layouts read in: jqin4749/MindVideo at 5097206 (`src/MindVideo/utils/dataset.py`
 (`src/train_SR.py`, `src/train_PR.py`, `src/caption.py`).
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from fmri_models.data.published.torch_files import torch_tensor
 from fmri_models.data.windows import Windows
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import one_line
-from fmri_models.reading import read_array
+from fmri_models.reading import check_regular_file, read_array
 
 SUBJECTS = ("1", "2", "3")
 SEGMENTS = {"train": 18, "test": 5}
@@ -186,7 +187,7 @@ class _MindVideo:
 
     def has(self, part: str, number: str = "?") -> bool:
         """Whether there are responses of a part, of a subject or of any."""
-        return any(self._folder.glob(f"fmri_{part}_subject{number}.npy"))
+        return any(os.path.lexists(self.file(part, each)) for each in (SUBJECTS if number == "?" else number))
 
     def file(self, part: str, number: str) -> Path:
         return self._folder / f"fmri_{part}_subject{number}.npy"
@@ -270,7 +271,7 @@ class _NeuroClips:
 
     def has(self, part: str, number: str = "?") -> bool:
         """As of the other form."""
-        return any(self._folder.glob(f"subj0{number}_{part}_fmri.pt"))
+        return any(os.path.lexists(self.file(part, each)) for each in (SUBJECTS if number == "?" else number))
 
     def file(self, part: str, number: str) -> Path:
         return self._folder / f"subj0{number}_{part}_fmri.pt"
@@ -332,12 +333,17 @@ class _NeuroClips:
 
 def _texts(path: Path) -> np.ndarray | None:
     """An array of texts; None where there is none, or where it is of objects, which would have to be unpickled."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
+    check_regular_file(path, "array of texts", WHERE)
     try:
         values = np.load(path, allow_pickle=False)
-    except ValueError:
-        return None
+    except ValueError as error:
+        if "allow_pickle" in str(error) and path.read_bytes()[:6] == b"\x93NUMPY":
+            return None
+        raise FmriModelsError(f"{one_line(path)} can't be read ({one_line(error, 100)}); {WHERE}.") from error
+    except (OSError, EOFError) as error:
+        raise FmriModelsError(f"{one_line(path)} can't be read ({one_line(error, 100)}); {WHERE}.") from error
     return values if isinstance(values, np.ndarray) and values.dtype.kind == "U" else None
 
 

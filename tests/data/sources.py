@@ -7,7 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from fmri_models.cli.main import main
-from tests.fabricated import bold5000, digits69, god, haxby2001, miyawaki2008, nifti, nsd, surfaces, things_fmri
+from tests.fabricated import (
+    bmd,
+    bold5000,
+    digits69,
+    eeg,
+    god,
+    haxby2001,
+    miyawaki2008,
+    nifti,
+    nsd,
+    surfaces,
+    tgbh,
+    things_fmri,
+    vim2,
+    wen2018,
+)
 
 
 @dataclass(frozen=True)
@@ -88,5 +103,12 @@ SOURCES = {
     "surfaces-dtseries": Source("surfaces", surfaces.write_dtseries),
     "surfaces-dscalar": Source("surfaces", surfaces.write_dscalar),
     "surfaces-gifti": Source("surfaces", surfaces.write_gifti, ("tr=2",)),
+    "wen2018-mindvideo": Source("wen2018", lambda folder: wen2018.mindvideo(folder / "w"), _PARTIAL, "w"),
+    "wen2018-neuroclips": Source("wen2018", lambda folder: wen2018.neuroclips(folder / "w"), _PARTIAL, "w"),
+    "vim2": Source("vim2", lambda folder: vim2.write(folder / "v"), _PARTIAL, "v"),
+    "bmd": Source("bmd", lambda folder: bmd.write(folder / "b"), _PARTIAL, "b"),
+    "eeg_voa": Source("eeg_voa", lambda folder: eeg.write_voa(folder / "e"), _PARTIAL, "e"),
+    "things_eeg": Source("things_eeg", lambda folder: eeg.write_things(folder / "e"), _PARTIAL, "e"),
+    "tgbh": Source("tgbh", lambda folder: tgbh.write(folder / "t"), _PARTIAL, "t"),
     "digits69": Source("digits69", lambda folder: digits69.write_digits(folder / "digit69_28x28.mat")),
 }

@@ -50,6 +50,13 @@ BETAS = {
     "surfaces-dtseries": "**/*.dtseries.nii",
     "surfaces-dscalar": "**/*.dscalar.nii",
     "surfaces-gifti": "**/*hemi-R*.func.gii",
+    "wen2018-mindvideo": "**/fmri_train_subject1.npy",
+    "wen2018-neuroclips": "**/subj01_train_fmri.pt",
+    "vim2": "**/VoxelResponses_subject1.mat",
+    "bmd": "**/sub-01_roi-rFFA_*.npz",
+    "eeg_voa": "**/eeg_5_95_std.pth",
+    "things_eeg": "**/preprocessed_eeg_training.npz",
+    "tgbh": "**/*run-3*preproc_bold.nii.gz",
     "digits69": "*.mat",
 }
 # Written in seconds and not in tenths of them.
