@@ -159,6 +159,19 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         """
         return False
 
+    def check_decodes_alone(self) -> None:
+        """Refuses to decode patterns that are no whole test set, where what is decoded depends on all of it.
+
+        Raises:
+            FmriModelsError: [`is_transductive`].
+        """
+        if self.is_transductive:
+            raise FmriModelsError(
+                "This model standardises its predictions with statistics of the whole test set (restandardise: test), "
+                "of which a call knows a part; evaluate it with `fmri-models evaluate`, or train with restandardise: "
+                "train or none."
+            )
+
     def restandardised(self, decoding: FmriDecoding, subject_ids: SubjectIds = None) -> FmriDecoding:
         """What was decoded of a whole test set, with what depends on all of it.
 
@@ -211,6 +224,7 @@ class FmriPreTrainedModel(LoadedByItsPackage, PushedWithCode, HasSubjects, PreTr
         Raises:
             FmriModelsError: The method has none.
         """
+        self.check_decodes_alone()
         embeds = self.decode(fmri, subject_ids).retrieval_embeds
         if embeds is None:
             raise FmriModelsError(

@@ -315,12 +315,7 @@ class FmriToImagePipeline(StoredPipeline):
         With one generator a pattern, what a method samples of a pattern comes from its own. A method that samples does
         so `num_candidates` times, or as often as the pipeline's settings say.
         """
-        if self.brain_model.is_transductive:
-            raise FmriModelsError(
-                "This model standardises its predictions with statistics of the whole test set (restandardise: test), "
-                "of which a call knows a part; evaluate it with `fmri-models evaluate`, or train with restandardise: "
-                "train or none."
-            )
+        self.brain_model.check_decodes_alone()
         num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
         generator = checked_generators(generator, len(features))
         device = self._execution_device

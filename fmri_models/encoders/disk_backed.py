@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float16: np.float16}
-_NUMPY_INTEGERS = {torch.int32: np.int32, torch.int64: np.int64}
+_NUMPY_DTYPES_OF_BUFFERS = {**_NUMPY_DTYPES, torch.float64: np.float64, torch.int32: np.int32, torch.int64: np.int64}
 _INDEX_FILE = "model.safetensors.index.json"
 _MAPS = "memory_maps"  # the attribute of a module that keeps its files open
 
@@ -21,7 +21,7 @@ def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtyp
     """Gives each parameter of a module on the meta device a file of zeros in `folder` as its memory.
 
     Args:
-        module: Built under `torch.device("meta")`. Its buffers of whole numbers, as positions are, get files, too.
+        module: Built under `torch.device("meta")`. Its buffers get files, too, in their own precision.
         folder: Where the files are made; it has to stay as long as the module is used.
         dtype: float32 or float16.
     """
@@ -34,7 +34,7 @@ def move_to_disk(module: nn.Module, folder: str | os.PathLike, dtype: torch.dtyp
             maps[name] = values
         for name, buffer in owner.named_buffers(recurse=False):
             path = Path(folder) / f"{number}-{name}.bin"
-            values = np.memmap(path, dtype=_NUMPY_INTEGERS[buffer.dtype], mode="w+", shape=tuple(buffer.shape))
+            values = np.memmap(path, dtype=_NUMPY_DTYPES_OF_BUFFERS[buffer.dtype], mode="w+", shape=tuple(buffer.shape))
             setattr(owner, name, torch.from_numpy(values))
             maps[name] = values
         if maps:

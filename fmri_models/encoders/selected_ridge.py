@@ -163,6 +163,8 @@ class _Covariance(RidgeSolver):
 class SelectedSparse:
     """Sparse regression of each target on the voxels that correlate most with it, and a column of ones behind them.
 
+    All patterns are in memory in float64 while a block of targets is fitted.
+
     Args:
         fmri: (n, V) voxels, standardised over these examples or not.
         num_selected: Voxels of each target; None regresses on all.

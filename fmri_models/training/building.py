@@ -257,8 +257,8 @@ def build_model(
 
 
 def num_weight_bytes(model: FmriPreTrainedModel) -> int:
-    """Bytes of a model's parameters."""
-    return int(model.get_memory_footprint(return_buffers=False))
+    """Bytes of a model's parameters and buffers, such as the positions of selected voxels."""
+    return int(model.get_memory_footprint())
 
 
 def _planned(recipe: Recipe, config: FmriConfig) -> FmriPreTrainedModel:

@@ -63,6 +63,11 @@ class PartOfSubject:
     num_selected: int | None
     standardises_patterns: bool
 
+    @property
+    def chooses_penalty(self) -> bool:
+        """Whether there is a penalty to choose."""
+        return self.options.solver == "ridge" and len(self.penalties) > 1
+
     def values(self, columns: slice | np.ndarray, trials: ClosedFormTrials | None = None) -> torch.Tensor:
         """(n, T) of some units in training, or in other trials."""
         group = (trials or self.trials).targets[self.target]
@@ -143,12 +148,12 @@ def _folds(part: PartOfSubject, by_unit: bool) -> np.ndarray | None:
         FmriModelsError: The choice is to be made on validation trials, of which there are none.
     """
     on_validation = part.selection == "validation" and part.options.folds is None
-    if by_unit and on_validation and part.validation is None and len(part.penalties) > 1:
+    if by_unit and on_validation and part.validation is None and part.chooses_penalty:
         raise FmriModelsError(
             "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, "
             "or set selection=leave_one_stimulus_out in the recipe."
         )
-    return part.options.fold_of_each(part.trials, needs_folds=by_unit and not on_validation)
+    return part.options.fold_of_each(part.trials, by_unit and (not on_validation or part.validation is None))
 
 
 def _fill(head: BlockedLinear, part: PartOfSubject, solver: RidgeSolver, alpha: float) -> int:

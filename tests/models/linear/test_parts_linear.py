@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import load_file
 
 from fmri_models.closed_form_trials import ClosedFormTrials, IndexedTargets
+from fmri_models.encoders.disk_backed import move_to_disk
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.pixels import PixelsImageGenerator
 from fmri_models.models.linear import LinearConfig, LinearModel, LinearObjective, LinearPipeline
@@ -182,6 +183,28 @@ def test_a_model_that_needs_the_whole_test_set_is_saved_and_no_pipeline_decodes_
     np.testing.assert_allclose(head.target_std.numpy(), values.std(axis=0), rtol=1e-5)
     with pytest.raises(FmriModelsError, match="statistics of the whole test set.*fmri-models evaluate"):
         loaded(betas[:2])
+
+
+def test_one_penalty_and_selected_voxels_need_no_validation_trials():
+    trials = make_trials(noise=2.0)
+    model, errors = fitted(
+        trials, {"restandardise": "train"}, {"voxels_per_target": 6}, penalties=[10.0], selection="validation"
+    )
+    assert errors == {} and model.config.penalties == {"subj01": {"latents": 10.0}}
+    with pytest.raises(FmriModelsError, match="no validation trials to choose the penalty on"):
+        fitted(trials, {}, {"voxels_per_target": 6}, penalties=[1.0, 10.0], selection="validation")
+
+
+def test_selected_weights_beyond_memory_live_in_files(tmp_path):
+    trials = make_trials()
+    expected, _ = fitted(trials, {"penalties": [3.0]}, {"voxels_per_target": 4})
+    with torch.device("meta"):
+        model = make_model(20, [6], voxels_per_target=4).float()
+    move_to_disk(model, tmp_path)
+    LinearObjective(parts={"latents": {"penalties": [3.0]}}).fit(model, {"subj01": trials})
+    model.save_pretrained(tmp_path / "saved", max_shard_size=200)
+    loaded = LinearModel.from_pretrained(tmp_path / "saved").double()
+    np.testing.assert_allclose(decoded(loaded, trials.fmri), decoded(expected, trials.fmri), rtol=1e-4, atol=1e-4)
 
 
 def test_the_intercept_of_a_sparse_part_without_selection_is_dense():
