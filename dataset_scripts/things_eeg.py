@@ -146,7 +146,8 @@ def _texts(path: Path, name: str) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             values = archive[name]
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    # What reads zip files and headers raises whatever it likes on bytes that are damaged.
+    except Exception as error:
         raise FmriModelsError(f"{one_line(path)} has no texts {name} ({one_line(error, 80)}); {WHERE}.") from error
     if values.dtype.kind != "U" or values.ndim != 1:
         raise FmriModelsError(f"{one_line(path)} has {name} of {values.dtype}; expected texts; {WHERE}.")

@@ -137,7 +137,7 @@ def check_sentence(said: str, out: Path, where: str) -> str:
     """The one sentence that a refused call ends in."""
     errors = [line for line in said.splitlines() if line.startswith("fmri-models: error: ")]
     assert len(errors) == 1 and said.rstrip().splitlines()[-1] == errors[0], (where, said)
-    assert "error: unexpected" not in said and "Traceback" not in said and errors[0].endswith("."), (where, said)
+    assert "error: unexpected" not in said and "Traceback" not in said and errors[0].endswith((".", "?")), (where, said)
     assert len(errors[0]) > 60, (where, errors[0])
     assert not out.exists(), where
     return errors[0]
