@@ -952,6 +952,9 @@ def _samples(path: Path) -> Iterator[_Members]:
             for member in archive:
                 if not member.isfile():
                     continue
+                # Of these, some bytes can stand for any number.
+                if member.issparse():
+                    raise tarfile.TarError(f"{member.name[:60]} is a sparse file")
                 key, _, ending = member.name.partition(".")
                 if key != current and members:
                     yield members

@@ -174,6 +174,26 @@ def _claimed(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
         os.close(handle)
 
 
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds a folder; it is held inside the block then, and a killed process holds nothing.
+
+    Where the file system has no locks, everybody holds it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield _is_same(handle, path)
+    finally:
+        os.close(handle)
+
+
 def _try_lock(handle: int, deadline: float) -> bool:
     while True:
         try:

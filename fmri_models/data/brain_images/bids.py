@@ -63,6 +63,13 @@ def files_of(root: Path, accepts: Callable[[BidsFile], bool]) -> list[BidsFile]:
         FmriModelsError: What has such a name is no file, so that a run would be missing unnoticed.
     """
     folders = sorted(path for path in root.glob("sub-*") if path.is_dir())
+    for folder in folders:
+        # Such a link has all that is around it below it, up to the whole disk.
+        if folder.is_symlink() and root.resolve().is_relative_to(folder.resolve()):
+            raise FmriModelsError(
+                f"{one_line(folder)} is a link to a folder that it lies in; let it lead to a subject's folder, or "
+                "remove it."
+            )
     found = [BidsFile.of(path) for folder in folders for path in folder.rglob("*") if not path.name.startswith(".")]
     wanted = [each for each in found if accepts(each)]
     for each in wanted:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from .opening import damage_as_sentences, is_volume_name, open_image
 MOST_VOXELS = 2**27
 _MOST_LABELS = 100_000
 _ROUNDING = 1e-2
+# Of a voxel, in mm³.
+_LEAST_VOLUME = 1e-9
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +102,27 @@ def read_volume(path: Path, what: str) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj)
     if values.dtype.kind not in "biuf":
         raise FmriModelsError(f"The {what} {one_line(path)} holds {values.dtype}; expected numbers.")
-    return values.reshape(shape[:3]), np.asarray(image.affine, dtype=np.float64)
+    return values.reshape(shape[:3]), _checked_affine(image, f"The {what} {one_line(path)}")
+
+
+def _checked_affine(image: Any, what: str) -> np.ndarray:
+    """(4, 4) from indices to mm.
+
+    Raises:
+        FmriModelsError: It leads nowhere, so that nothing says which voxels of two images are the same.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _LEAST_VOLUME:
+        raise FmriModelsError(
+            f"{what} has an affine that places no voxel (NaN, infinite or flat): left and right could be exchanged "
+            "unnoticed; copy the affine of the image that it was made of."
+        )
+    if not any(int(image.header.get(name, 1)) for name in ("qform_code", "sform_code")):
+        progress.say(
+            f"{what} does not say where its voxels lie (qform_code and sform_code are 0), so that left and right could "
+            "be exchanged unnoticed; look at it over the images once."
+        )
+    return affine
 
 
 def read_mask(path: Path) -> Mask:

@@ -24,6 +24,8 @@ from .series import HdfBetas, Series, blocks
 from .single_trials import TrialModel, check_times, first_volume, single_trial_betas
 
 _MOST_SECONDS = 60.0
+# What headers in single precision, and times that are rounded to milliseconds, differ by.
+_SAME_SECONDS = 1e-2
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,18 +152,27 @@ def _betas_of_run(
 def _clock(file: BidsFile, series: Series, options: OwnOptions) -> tuple[float, float]:
     """Seconds from volume to volume, and of the first one on the events' clock."""
     said = sidecar(file.path)
-    seconds = options.tr or _number(said, "RepetitionTime") or series.seconds
+    of_sidecar = _number(said, "RepetitionTime")
+    seconds = options.tr or of_sidecar or series.seconds
     if not 0 < seconds <= _MOST_SECONDS:
+        found = f"(the sidecar's RepetitionTime is {of_sidecar:g})" if of_sidecar else "(there is none)"
         raise FmriModelsError(
-            f"Neither {one_line(file.path.name)} nor its sidecar says how many seconds lie between two volumes; give "
-            "--option tr=SECONDS."
+            f"Neither {one_line(file.path.name)} nor its sidecar says how many seconds lie between two volumes "
+            f"{found}; give --option tr=SECONDS."
+        )
+    if not options.tr and series.seconds and abs(series.seconds - seconds) > _SAME_SECONDS * seconds:
+        progress.say(
+            f"{one_line(file.path.name)} says {series.seconds:g} s between two volumes, and its sidecar {seconds:g} s, "
+            "which is taken; give --option tr=SECONDS if it is another."
         )
     return seconds, _number(said, "StartTime")
 
 
 def _number(values: Mapping[str, Any], name: str) -> float:
     value = values.get(name, 0)
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else 0.0
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) else 0.0
+    )
 
 
 def _confounds_file(file: BidsFile) -> Path | None:

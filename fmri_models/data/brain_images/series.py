@@ -197,4 +197,5 @@ class HdfBetas:
                 values = file[self.name][start:stop].transpose(3, 2, 1, 0)
             else:
                 values = file[self.name][..., start:stop]
-        return np.ascontiguousarray(np.asarray(values, dtype=np.float32)[self.mask.chosen].T)
+            values = np.asarray(values, dtype=np.float32)
+        return np.ascontiguousarray(values[self.mask.chosen].T)

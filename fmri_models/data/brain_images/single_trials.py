@@ -107,6 +107,12 @@ def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialM
                 f"{'' if model.method == 'lss' else f' (+ {model.lag:g} s)'}, and the run has {len(times)} volumes of "
                 f"{seconds:g} s ({end:g} s); check the units, the run's length and --option tr=SECONDS."
             )
+        # Of windows the beginning alone counts.
+        if model.method != "volumes" and duration > end - float(times[0]):
+            raise FmriModelsError(
+                f"{where}: row {row + 1} of {one_line(events.path)} has the duration {duration:g} s, which is longer "
+                f"than the run's {len(times)} volumes of {seconds:g} s; check the unit, which is seconds."
+            )
 
 
 def window_volumes(onset: float, duration: float, times: np.ndarray, model: TrialModel) -> np.ndarray:

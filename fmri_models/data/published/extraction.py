@@ -5,9 +5,12 @@ beside the table to come, which knows how far it has got; whatever is asked of t
 averages, parts) reads the matrix in blocks, so that memory stays constant.
 """
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +21,11 @@ import numpy as np
 from ... import progress
 from ...errors import FmriModelsError, system_errors_as_sentences
 from ...names import one_line
+from ...processing.image_grid import positions_sha256
 from ...reading import read_json
 from ...saving import remove_folder, write_text
-from .dataset import PublishedDataset, PublishedSubject, Recording
+from ...swapping import held_alone
+from .dataset import KnownVoxels, PublishedDataset, PublishedSubject, Recording
 
 _PROGRESS = "progress.json"
 ROWS_AT_ONCE = 256
@@ -91,6 +96,32 @@ def work_folder(out: Path) -> Path:
     return out.absolute().parent / f".{out.name}.preparing"
 
 
+@contextmanager
+def working_alone(out: Path) -> Iterator[None]:
+    """Keeps another call for the same table out of the folder in which this one reads and writes.
+
+    Args:
+        out: Folder of the table to come.
+
+    Raises:
+        FmriModelsError: One is at it.
+    """
+    folder = work_folder(out)
+    with system_errors_as_sentences(folder):
+        if folder.is_symlink():
+            raise FmriModelsError(f"{one_line(folder)} is a link, and what lies there would be removed; remove it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        stack = ExitStack()
+        is_free = stack.enter_context(held_alone(folder))
+    with stack:
+        if not is_free:
+            raise FmriModelsError(
+                f"Another call is preparing {one_line(out)} at this moment (in {one_line(folder)}); wait until it has "
+                "ended, or give another --out."
+            )
+        yield
+
+
 def extract(
     dataset: PublishedDataset, subjects: Sequence[PublishedSubject], out: Path, options: Mapping[str, Any]
 ) -> list[ExtractedSubject]:
@@ -137,9 +168,22 @@ def _fingerprint(
         "recordings": {
             subject.name: [[each.name, list(each.stimulus_ids)] for each in subject.recordings] for subject in subjects
         },
-        "widths": {subject.name: subject.voxels.count for subject in subjects},
+        "voxels": {subject.name: _voxels_sha256(subject.voxels) for subject in subjects},
         "files": {name: [os.stat(name).st_size, os.stat(name).st_mtime_ns] for name in sorted(files)},
     }
+
+
+def _voxels_sha256(voxels: KnownVoxels) -> str:
+    """By which a mask that was changed is noticed, wherever it comes from: what is known of the voxels, in order."""
+    known = hashlib.sha256(str(voxels.count).encode())
+    known.update("\0".join(voxels.roi or ()).encode())
+    for name, inside in sorted(voxels.regions.items()):
+        known.update(name.encode() + np.packbits(np.asarray(inside, dtype=bool)).tobytes())
+    if voxels.coordinates is not None:
+        known.update(np.ascontiguousarray(voxels.coordinates, dtype="<f4").tobytes())
+    if voxels.grid is not None:
+        known.update(positions_sha256(voxels.grid.indices).encode())
+    return known.hexdigest()
 
 
 def _earlier(folder: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
@@ -148,8 +192,11 @@ def _earlier(folder: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
         found = read_json(folder / _PROGRESS, "record of what was read", "remove its folder")
         if isinstance(found, dict) and found.get("fingerprint") == fingerprint:
             return found
-    remove_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    # The folder itself stays: it is held.
+    with system_errors_as_sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     return {"fingerprint": fingerprint, "subjects": {}}
 
 

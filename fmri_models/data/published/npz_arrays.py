@@ -14,6 +14,7 @@ from ...names import listed, one_line
 from ..folder_or_zip import open_zip, read_member
 
 _MOST_BYTES = 4 * 2**30
+_MOST_BYTES_OF_A_ROW = 2**30
 
 
 class NpzArrays:
@@ -72,6 +73,8 @@ class NpzArrays:
             if by_column and len(shape) > 1:
                 raise self._another(f"{name} is stored columns first")
             length = math.prod(shape[1:]) * dtype.itemsize
+            if not 0 < length <= _MOST_BYTES_OF_A_ROW:
+                raise self._another(f"a row of {name} has {length} bytes")
             for _ in range(shape[0]):
                 try:
                     data = file.read(length)

@@ -22,7 +22,7 @@ from ..windows import Windows, place_axis, place_numbers
 from ..writer import TrialTableWriter
 from .chosen_trials import ChosenTrials
 from .dataset import KnownVoxels, PublishedDataset, PublishedSubject
-from .extraction import ExtractedSubject, discard, extract
+from .extraction import ExtractedSubject, discard, extract, working_alone
 from .options import SharedOptions
 from .record import prepared_record
 
@@ -58,7 +58,25 @@ def write_dataset(
     _check_counts(dataset, subjects, options)
     tested = _test_set(dataset, options)
     _say_of_cut_tables(_files(subjects))
-    extracted = extract(dataset, subjects, out, own_options or {})
+    with working_alone(out):
+        extracted = extract(dataset, subjects, out, own_options or {})
+        notes = _write(dataset, extracted, tested, source, out, options, own_options or {})
+        discard(out)
+    # What is found wrong, the command says.
+    for sentence in notes:
+        progress.say(sentence)
+
+
+def _write(
+    dataset: PublishedDataset,
+    extracted: Sequence[ExtractedSubject],
+    tested: Collection[str] | None,
+    source: Path,
+    out: Path,
+    options: SharedOptions,
+    own_options: Mapping[str, Any],
+) -> list[str]:
+    """Writes the table of what was read; sentences on it."""
     with TrialTableWriter(
         out,
         check_line(options.name or dataset.name, "table's name", most=200),
@@ -80,11 +98,8 @@ def write_dataset(
         for each in extracted:
             _add_subject(writer, each, parts[each.name], options, dataset.windows)
         _add_folds(writer, extracted, groups, options)
-        writer.extra.update(_record(dataset, extracted, source, options, own_options or {}))
-    # What is found wrong, the command says.
-    for sentence in writer.notes:
-        progress.say(sentence)
-    discard(out)
+        writer.extra.update(_record(dataset, extracted, source, options, own_options))
+    return list(writer.notes)
 
 
 def _fitted(record: Mapping[str, Any], size: int) -> Mapping[str, Any]:
