@@ -39,7 +39,7 @@ import numpy as np
 
 from fmri_models import progress
 from fmri_models.data import schema
-from fmri_models.data.brain_images.opening import image_values, open_image, opened_hdf5
+from fmri_models.data.brain_images.opening import image_values, open_image, opened_hdf5, required_package
 from fmri_models.data.matlab import read_mat
 from fmri_models.data.published import (
     KnownVoxels,
@@ -163,7 +163,13 @@ def _number(subject: str) -> int:
 
 
 def stimulus_id(index: int) -> str:
-    """Of a picture, by its place in the 73,000, from 0."""
+    """Of a picture, by its place in the 73,000, from 0.
+
+    Raises:
+        FmriModelsError: There is no such place.
+    """
+    if not 0 <= index < PICTURES:
+        raise FmriModelsError(f"The files name the picture {index} of {PICTURES} (from 0); {_MEND}.")
     return f"nsd{index:05d}"
 
 
@@ -302,6 +308,7 @@ def _subject_of_release(
     volume = image_values(general, rois / "nsdgeneral.nii.gz", mend=_MEND)
     indices = np.flatnonzero(volume > 0)
     affine = np.asarray(general.affine, dtype=float)
+    _say_other_directions(next((path for path in files.values() if path.suffix != ".hdf5"), None), affine, name)
     places = np.stack(np.unravel_index(indices, volume.shape), axis=1)
     voxels = KnownVoxels(
         len(indices),
@@ -345,6 +352,19 @@ def _blocks(
     for start in range(0, count, _TRIALS_A_BLOCK):
         block = image_values(image, path, slice(start, start + _TRIALS_A_BLOCK), _MEND)
         yield block.reshape(-1, block.shape[-1])[indices].T / np.float32(SCALE)
+
+
+def _say_other_directions(path: Path | None, affine: np.ndarray, name: str) -> None:
+    """Says where headers have the axes of betas and region in other directions: both have the same shape if flipped."""
+    if path is None:
+        return
+    directions = required_package("nibabel").aff2axcodes
+    found, expected = ("".join(map(str, directions(each))) for each in (open_image(path, mend=_MEND).affine, affine))
+    if found != expected:
+        progress.say(
+            f"{name}: by their headers, the axes of {one_line(path.name)} go to {found}, and those of nsdgeneral to "
+            f"{expected}. Voxels are taken by their place in the arrays; if files were converted, one may be flipped."
+        )
 
 
 def _check_shape(
@@ -689,6 +709,13 @@ def _behaviour(path: Path) -> np.ndarray:
     rows = [_array(path, members, "behav.npy").reshape(-1)[:_FIELDS_OF_BEHAVIOUR] for members in _samples(path)]
     if any(len(row) != _FIELDS_OF_BEHAVIOUR for row in rows):
         raise FmriModelsError(f"{one_line(path)} has behav.npy of other than {_FIELDS_OF_BEHAVIOUR} numbers.")
+    for row in rows:
+        used = row[[0, 2, 3, 5]]
+        if row.dtype.kind not in "iuf" or not np.isfinite(used).all() or (used < 0).any() or (used % 1).any():
+            raise FmriModelsError(
+                f"{one_line(path)} has a behav.npy whose picture, session, run and row of the betas are "
+                f"{listed(used.tolist())}; expected whole numbers from 0 on: get the file again."
+            )
     return np.stack(rows) if rows else np.zeros((0, _FIELDS_OF_BEHAVIOUR))
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tarfile
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,19 @@ import pytest
 from fmri_models.cli.main import main
 from fmri_models.cli.prepare import _module_of
 from fmri_models.data import TrialTable
+from fmri_models.data.brain_images.events import read_events
+from fmri_models.data.brain_images.masks import Mask
 from fmri_models.data.brain_images.opening import open_image, opened_hdf5
+from fmri_models.data.brain_images.series import VolumeSeries
+from fmri_models.data.brain_images.single_trials import TrialModel, check_times
+from fmri_models.data.published.bdata import BData
 from fmri_models.data.published.dataset import KnownVoxels, VoxelGrid
 from fmri_models.data.published.extraction import _voxels_sha256, work_folder
 from fmri_models.data.published.npz_arrays import NpzArrays
 from fmri_models.errors import FmriModelsError
 from fmri_models.shipped import shipped_folder
 from tests.data.sources import SOURCES
-from tests.fabricated import nifti
+from tests.fabricated import god, nifti, nsd
 
 h5py = pytest.importorskip("h5py")
 nibabel = pytest.importorskip("nibabel")
@@ -112,6 +118,21 @@ def test_something_else_where_numbers_are_expected(kind: str, tmp_path: Path, ca
     assert SOURCES["nifti-glmsingle-hdf5"].prepare(source, out) == 1
     said = capsys.readouterr().err
     assert "unexpected" not in said and "TYPED_FITHRF" in said and re.search(r"layout|damaged", said), said
+
+
+@pytest.mark.parametrize(("name", "shape"), [("metadata/key", (10**8,)), ("metadata/value", (15, 10**10))])
+def test_metadata_of_any_size_are_not_read(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    god.write_published(tmp_path)
+    path = next(tmp_path.rglob("Subject1.h5"))
+    with h5py.File(path, "r+") as file:
+        kind = file[name].dtype
+        del file[name]
+        file.create_dataset(name, shape, kind, chunks=True)
+    tracemalloc.start()
+    with pytest.raises(FmriModelsError, match="metadata are of the shape"):
+        BData(path, "give another")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_gifti_that_names_another_file(tmp_path: Path) -> None:
@@ -201,6 +222,59 @@ def test_durations_in_milliseconds_and_two_repetition_times(tmp_path: Path, caps
     path.write_text(path.read_text().replace(f"\t{nifti.DURATION}\t", f"\t{nifti.DURATION * 1000}\t"))
     assert main([*command, "--overwrite"]) == 1
     assert "check the unit, which is seconds" in capsys.readouterr().err
+
+
+def test_settings_that_name_files_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = _own_betas(tmp_path / "in")
+    settings, labels = tmp_path / "mine.yaml", tmp_path / "elsewhere.txt"
+    shutil.copy(source / "mask.nii.gz", source / "atlas.nii.gz")
+    labels.write_text("one\n")
+    head = "title: T\nreads: nifti\nlicense: CC0\norigin: o\ncitation: c\noptions:\n"
+    own = '  mask: "{source}/mask.nii.gz"\n  atlas: "{source}/atlas.nii.gz"\n'
+    command = ["prepare", str(settings), "--source", str(source), "--overwrite", "--out", str(tmp_path / "out")]
+    settings.write_text(f"{head}{own}")
+    assert main(command) == 0 and "do not lie in" not in capsys.readouterr().err
+    settings.write_text(f"{head}{own}  atlas_labels: {labels}\n")
+    assert main(command) == 0
+    assert f"atlas_labels={labels}" in capsys.readouterr().err
+
+
+def test_two_events_at_once(tmp_path: Path) -> None:
+    run = tmp_path / "events.tsv"
+    run.write_text("onset\tduration\tstim_file\n0\t1\ta.png\n4\t1\tb.png\n4\t1\tb.png\n")
+    with pytest.raises(FmriModelsError, match="rows 2 and 3 .* have the same onset, 4 s"):
+        check_times(read_events(run), np.arange(20.0), 1.0, TrialModel(), "run 1")
+
+
+def test_a_header_of_a_trillion_volumes(tmp_path: Path) -> None:
+    path = tmp_path / "bold.nii"
+    nibabel.save(nibabel.Nifti2Image(np.zeros((5, 4, 3, 2), np.float32), nifti.AFFINE), path)
+    data = bytearray(path.read_bytes())
+    data[48:56] = (10**12).to_bytes(8, "little")
+    path.write_bytes(bytes(data))
+    mask = Mask(path, nifti.AFFINE, np.ones((5, 4, 3), bool))
+    with pytest.raises(FmriModelsError, match="1000000000000 volumes"):
+        VolumeSeries(path, mask)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, np.nan), (5, -3), (2, 1.5), (0, 80_000)])
+def test_behaviour_of_nsd_that_can_not_be(place: int, value: float, tmp_path: Path) -> None:
+    script = _module_of(shipped_folder("dataset_scripts") / "nsd.py")
+    path = tmp_path / "0.tar"
+    row = nsd.behaviour()[:1].astype(float)
+    row[0, place] = value
+    nsd._write_behaviour(path, row)
+    with pytest.raises(FmriModelsError, match=r"whole numbers|picture 80000"):
+        [script.stimulus_id(int(index)) for index in script._behaviour(path)[:, 0]]
+
+
+def test_headers_of_nsd_that_go_to_the_other_side_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    script = _module_of(shipped_folder("dataset_scripts") / "nsd.py")
+    path = nifti.save(tmp_path / "betas_session01.nii.gz", np.ones((2, 2, 2, 1)), np.diag([-1.8, 1.8, 1.8, 1]))
+    script._say_other_directions(path, np.diag([1.8, 1.8, 1.8, 1]), "subj01")
+    assert "go to LAS, and those of nsdgeneral to RAS" in capsys.readouterr().err
+    script._say_other_directions(path, np.diag([-1.8, 1.8, 1.8, 1]), "subj01")
+    assert not capsys.readouterr().err
 
 
 def test_rows_of_an_archive_have_a_bound(tmp_path: Path) -> None:

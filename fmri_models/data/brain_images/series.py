@@ -16,6 +16,8 @@ from .opening import image_values, open_image, opened_hdf5
 
 _BYTES_AT_ONCE = 64 * 2**20
 _MOST_SECONDS = 60.0
+# Far above any run.
+_MOST_PATTERNS = 2**24
 
 
 class Series(Protocol):
@@ -92,6 +94,11 @@ class VolumeSeries:
         self.mask.check_same_grid(self.path, shape[:3], self._image.affine)
         self._there = shape[3] if len(shape) == 4 else 1
         self._is_single = len(shape) == 3
+        if self._there > _MOST_PATTERNS:
+            raise FmriModelsError(
+                f"{one_line(self.path)} says it has {self._there} volumes; {_MOST_PATTERNS} at most: copy or export it "
+                "again."
+            )
 
     @property
     def files(self) -> Sequence[Path]:

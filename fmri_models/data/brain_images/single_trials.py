@@ -99,6 +99,14 @@ def check_times(events: Events, times: np.ndarray, seconds: float, model: TrialM
         FmriModelsError: Names the first.
     """
     end = float(times[-1]) + seconds
+    first_at: dict[float, int] = {}
+    for row, onset in zip(events.rows, events.onsets, strict=True):
+        if (other := first_at.setdefault(onset, row)) != row:
+            raise FmriModelsError(
+                f"{where}: rows {other + 1} and {row + 1} of {one_line(events.path)} have the same onset, {onset:g} s, "
+                "so that no model tells them apart; if one is no trial (a response, a cue), skip what its column "
+                f"{events.column!r} says with --option skip=[NAME], or choose another column."
+            )
     for row, onset, duration in zip(events.rows, events.onsets, events.durations, strict=True):
         begins = onset + (0 if model.method == "lss" else model.lag)
         if not float(times[0]) - seconds <= begins < end or duration < 0:

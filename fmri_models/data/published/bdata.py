@@ -19,6 +19,7 @@ from ..brain_images.opening import opened_hdf5, required_package
 from .dataset import KnownVoxels
 
 ROWS_AT_ONCE = 256
+_MOST_KEYS = 10_000
 
 
 class BData:
@@ -38,13 +39,15 @@ class BData:
             dataset, metadata = self._parts(file)
             self.shape: tuple[int, int] = tuple(dataset.shape)
             self.is_double = dataset.dtype == np.float64
+            # Before they are read: arrays that are never written can be of any size.
+            keys, values = (tuple(getattr(metadata[name], "shape", None) or ()) for name in ("key", "value"))
+            if len(keys) != 1 or keys[0] > _MOST_KEYS or values != (keys[0], self.shape[1]):
+                raise self._another(
+                    f"its metadata are of the shape {values} for keys of the shape {keys}; expected (keys, "
+                    f"{self.shape[1]}), a row a key and a column a column of the data set"
+                )
             self.keys = [_text(key) for key in metadata["key"][:].tolist()]
             self._values = np.asarray(metadata["value"], dtype=np.float64)
-        if self._values.shape != (len(self.keys), self.shape[1]):
-            raise self._another(
-                f"its metadata are of the shape {self._values.shape}; expected {(len(self.keys), self.shape[1])}, a "
-                "row a key and a column a column of the data set"
-            )
 
     @cached_property
     def _of_key(self) -> dict[str, int]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from ... import progress
 from ...errors import FmriModelsError
 from ...names import check_line, did_you_mean, listed, one_line
 from ...plain_values import ShortRepr
@@ -143,12 +144,23 @@ def preparation_of_settings(settings: Settings, read: Reader) -> Callable[..., N
     @functools.wraps(read)
     def reading(source: Path, **options: Any) -> PublishedDataset:
         own = {name: _placed(value, source) for name, value in options.items()}
+        # Settings may come from anybody, and what files hold becomes names of regions, pictures, betas of the table.
+        outside = [
+            f"{name}={own[name]}"
+            for name, value in defaults.items()
+            if options.get(name) == value and _is_elsewhere(own.get(name), source)
+        ]
+        if outside:
+            progress.say(
+                f"The settings {one_line(settings.path)} name files that do not lie in {one_line(source)}, and are "
+                f"read: {listed(outside, 5, 300)}."
+            )
         return settings.of(read(source, **own))
 
     hints = {**get_type_hints(read), **get_type_hints(SharedOptions)}
     own = [name for name in inspect.signature(read).parameters if name != "source"]
     known = [*dict.fromkeys([*own, *(each.name for each in fields(SharedOptions))])]
-    defaults = {}
+    defaults: dict[str, Any] = {}
     for name, value in settings.options.items():
         if name not in known or name in _NO_SETTINGS:
             raise FmriModelsError(
@@ -173,3 +185,9 @@ def _placed(value: Any, source: Path) -> Any:
     if isinstance(value, Path):
         return Path(str(value).replace(_SOURCE, str(source)))
     return value.replace(_SOURCE, str(source)) if isinstance(value, str) else value
+
+
+def _is_elsewhere(value: Any, source: Path) -> bool:
+    """Whether an option is the path of something that is not below the folder of the files."""
+    text = str(value) if isinstance(value, str | Path) else ""
+    return "/" in text and not Path(text).resolve().is_relative_to(source.resolve())
