@@ -18,6 +18,7 @@ _MODULES = {
     "n_way_identification": "identification",
     "pairwise_identification": "identification",
     "category_identification": "identification",
+    "seen_and_imagined_identification": "identification",
     "profile_correlation": "identification",
     "pattern_correlation": "identification",
     "LpipsAlexNet": "perceptual",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .extractors import EXTRACTORS, EfficientNetLite0, FeatureExtractor, NetworkExtractor, load_extractor
     from .identification import (
         category_identification,
+        seen_and_imagined_identification,
         identification_accuracy,
         n_way_identification,
         pairwise_identification,
@@ -94,6 +96,7 @@ __all__ = [
     "Verdict",
     "caption_scores",
     "category_identification",
+    "seen_and_imagined_identification",
     "clip_score",
     "correlation_distance",
     "evaluate_images",

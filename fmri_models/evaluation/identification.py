@@ -115,8 +115,12 @@ def pairwise_identification(
     truth_index: Any = None,
     similarity: Literal["correlation", "euclidean"] = "correlation",
     reduction: Reduction = "mean",
+    constant_truth: Literal["left_out", "failure"] = "left_out",
 ) -> Any:
     """Two-way identification as bdpy has it: of single trials too, by correlation or distance, units with NaN left out.
+
+    A unit that is NaN in any sample is left out for all. A tie is a failure. A candidate whose correlation is undefined,
+    because its pattern is constant, is not compared with, and the share is of the candidates that are left.
 
     Args:
         truth_features: (T, ...) float.
@@ -124,10 +128,11 @@ def pairwise_identification(
         truth_index: (N,) which of the T each is decoded from; None if N is T, in the same order.
         similarity: `"correlation"`, or `"euclidean"`: the nearest is the most alike.
         reduction: `"mean"` or `"none"`.
+        constant_truth: What becomes of a decoded pattern whose own true pattern is constant, which nobody can identify
+            by correlation: NaN that the mean leaves out, or 0, as bdpy counts it (`"failure"`).
 
     Returns:
-        float, or (N,) float64. Ties count as failures. A constant decoded pattern scores 0 and a constant true one NaN
-        in correlation.
+        float, or (N,) float64. A constant decoded pattern scores 0 in correlation.
 
     Raises:
         FmriModelsError: Shapes or indices do not fit together, fewer than two pictures, or no unit without NaN.
@@ -162,7 +167,12 @@ def pairwise_identification(
         constant = torch.zeros(len(truth), dtype=torch.bool)
     else:
         raise FmriModelsError(f"similarity is {similarity!r}; expected 'correlation' or 'euclidean'.")
-    return reduce(identification_shares(values, constant=constant)[index, torch.arange(len(index))], reduction)
+    if constant_truth not in ("left_out", "failure"):
+        raise FmriModelsError(f"constant_truth is {constant_truth!r}; expected 'left_out' or 'failure'.")
+    scores = identification_shares(values, constant=constant)[index, torch.arange(len(index))]
+    if constant_truth == "failure":
+        scores = scores.masked_fill(constant.cpu()[index], 0.0)
+    return reduce(scores, reduction)
 
 
 def category_identification(
@@ -219,6 +229,49 @@ def category_identification(
     beaten = similarity <= right + TIE_MARGIN if ties == "success" else similarity < right - TIE_MARGIN
     beaten[shown, torch.arange(len(shown))] = False
     return reduce(beaten.double().sum(0) / (len(similarity) - 1), reduction)
+
+
+def seen_and_imagined_identification(
+    decoded_features: Any,
+    categories: Any,
+    imagined: Any,
+    category_features: Any,
+    other_category_features: Any = None,
+    ties: Ties = "success",
+) -> dict[str, Any]:
+    """[`category_identification`] of trials in which something was seen and, apart, of those in which it was imagined.
+
+    Horikawa & Kamitani (2017) report both: a category's seen trials (35) are averaged, and so are its imagined ones (10),
+    and each mean is compared with the same candidates.
+
+    Args:
+        decoded_features: (N, ...) float, of trials.
+        categories: (N,) as in `category_identification`.
+        imagined: (N,) bool, trials in which the category was imagined.
+        category_features: As there, as all that follow.
+        other_category_features: See there.
+        ties: See there.
+
+    Returns:
+        `"seen"` and `"imagined"` ▶ mean over the categories that have such trials; a kind without trials is left out.
+
+    Raises:
+        FmriModelsError: `imagined` is not one yes or no for each trial, or as for `category_identification`.
+    """
+    decoded, labels = torch.as_tensor(decoded_features), torch.as_tensor(categories)
+    marks = torch.as_tensor(imagined)
+    if marks.dtype != torch.bool or marks.shape != decoded.shape[:1] or labels.shape != decoded.shape[:1]:
+        raise FmriModelsError(
+            f"There are decoded features of the shape {tuple(decoded.shape)}, categories of {tuple(labels.shape)} and "
+            f"imagined of {tuple(marks.shape)} and {str(marks.dtype).removeprefix('torch.')}; expected a category and "
+            "a bool for each trial."
+        )
+    kinds = {"seen": ~marks, "imagined": marks}
+    return {
+        kind: category_identification(decoded[own], labels[own], category_features, other_category_features, ties)
+        for kind, own in kinds.items()
+        if own.any()
+    }
 
 
 def profile_correlation(truth_features: Any, decoded_features: Any) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.spatial.distance import cdist
 
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation import (
@@ -16,6 +17,7 @@ from fmri_models.evaluation import (
     pairwise_identification,
     pattern_correlation,
     profile_correlation,
+    seen_and_imagined_identification,
     ssim,
     ssim_matrix,
     two_way_identification,
@@ -24,6 +26,7 @@ from fmri_models.evaluation.identification import normalised_features
 from fmri_models.evaluation.similarities import correlation_matrix
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "evaluation"
+FAMILY = FIXTURES.parent / "linear_family"
 
 
 def close(found, expected, atol):
@@ -60,9 +63,56 @@ def test_takagi():
     close(found, fixture["out.accuracy"], 1e-15)
 
 
+def bdpys_shares(pred, true, index, metric):
+    """As bdpy computes it, candidates whose distance is undefined left out."""
+    known = ~(np.isnan(pred).any(0) | np.isnan(true).any(0))
+    similar = 1 - cdist(pred[:, known], true[:, known], metric)
+    scores = []
+    for own, row in zip(index, similar, strict=True):
+        apart = (row - row[own])[~np.isnan(row - row[own])]
+        scores.append(np.sum(apart < 0) / (len(apart) - 1) + 0.0)
+    return torch.tensor(scores)
+
+
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bdpys_treatment_of_ties_and_nan(metric, seed):
+    """Equal and constant true patterns, constant decoded ones, single trials, and units that are NaN in one sample."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 4, size=(8, 19)).astype(float)
+    index = rng.integers(0, 8, size=20)
+    pred = true[index] + rng.integers(-2, 3, size=(20, 19))
+    true[3], true[5], pred[4] = true[2], 2.0, 1.0
+    pred[0], index[0], index[1] = true[2], 2, 5
+    pred[2, 7], true[6, 0], pred[9, 0] = np.nan, np.nan, np.nan
+    # 16 units are left, so that the mean of a constant pattern is exact for everybody.
+    pred[11, 12] = np.nan
+    expected = bdpys_shares(pred, true, index, metric)
+    options = {"similarity": metric, "reduction": "none"}
+    close(pairwise_identification(true, pred, index, constant_truth="failure", **options), expected, 1e-15)
+    found = pairwise_identification(true, pred, index, **options)
+    assert found.isnan().tolist() == [metric == "correlation" and own == 5 for own in index]
+    close(found[~found.isnan()], expected[~found.isnan()], 1e-15)
+
+
+def test_seen_and_imagined_apart():
+    rng = torch.Generator().manual_seed(4)
+    own, others = torch.randn(5, 12, generator=rng), torch.randn(9, 12, generator=rng)
+    categories = torch.arange(5).repeat(6)
+    imagined = torch.arange(30) >= 20
+    decoded = own[categories] + torch.randn(30, 12, generator=rng) * torch.where(imagined, 4.0, 0.5)[:, None]
+    found = seen_and_imagined_identification(decoded, categories, imagined, own, others)
+    assert found["seen"] == 1 and 0 < found["imagined"] < 1
+    for kind, marked in (("seen", ~imagined), ("imagined", imagined)):
+        assert found[kind] == category_identification(decoded[marked], categories[marked], own, others)
+    seen = ~imagined
+    assert set(seen_and_imagined_identification(decoded[seen], categories[seen], imagined[seen], own)) == {"seen"}
+
+
+@pytest.mark.parametrize("folder", [FIXTURES, FAMILY], ids=["evaluation", "linear_family"])
 @pytest.mark.parametrize("fit", ["ols", "slir"])
-def test_categories_of_god(fit):
-    fixture = load_file(FIXTURES / "god_feature_prediction.safetensors")
+def test_categories_of_god(fit, folder):
+    fixture = load_file(folder / "god_feature_prediction.safetensors")
     _, shown = fixture["in.test_labels"].unique(return_inverse=True)
     candidates = fixture["in.category_features"], fixture["in.other_category_features"]
     found = category_identification(fixture[f"out.{fit}.predicted"], shown, *candidates, reduction="none")
@@ -166,6 +216,11 @@ def test_ties_of_categories():
         (lambda: category_identification(torch.rand(3, 4), [0, 1, 3], torch.rand(3, 4)), "from 0 to 2"),
         (lambda: category_identification(torch.rand(3, 4), [0, 0, 0], torch.rand(1, 4)), "two categories"),
         (lambda: category_identification(torch.full((1, 4), torch.nan), [0], torch.rand(2, 4)), "NaN"),
+        (lambda: pairwise_identification(torch.rand(3, 4), torch.rand(3, 4), constant_truth="x"), "'failure'"),
+        (
+            lambda: seen_and_imagined_identification(torch.rand(3, 4), [0, 1, 2], [0, 1, 0], torch.rand(3, 4)),
+            "imagined of .* and int64; expected a category and a bool",
+        ),
         (lambda: pattern_correlation(torch.rand(3, 4), torch.rand(3, 4), std=torch.zeros(4)), "not above 0"),
         (lambda: pattern_correlation(torch.rand(3, 4), torch.rand(3, 4), mean=torch.zeros(5)), "5 values for 4"),
         (lambda: two_way_identification(torch.rand(3, 4), torch.rand(3, 4), samples=True), "several"),
