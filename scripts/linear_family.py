@@ -30,7 +30,10 @@ from fmri_models.training_record import TrainingRecord
 
 SUBJECT, SPLIT, TARGET = "subj01", "kfold10", "latents"
 FOLDS = 10
-SHARED = ["generator=pixels", f"targets=[{TARGET}]", "processor.statistics=pooled", f"split={SPLIT}"]
+SHARED = [
+    "generator=pixels", f"targets=[{TARGET}]", "processor.statistics=pooled", f"split={SPLIT}",
+    "stages.0.objective.restore_variance=false",
+]  # fmt: skip
 PART = f"stages.0.objective.parts.{TARGET}"
 # As the Kamitani lab prepares patterns and targets.
 KAMITANI = ["repetitions=single", "processor.ddof=1", f"{PART}.standardise_targets=true"]
@@ -44,7 +47,7 @@ FASTL2LIR = [
 SOLVERS: dict[str, list[list[str]]] = {
     "ridge": [[]],
     "ridge, a penalty each unit": [[f"{PART}.penalty_per=target", f"{PART}.folds=5"]],
-    "fastL2LiR": [[*FASTL2LIR, f"model.voxels_per_target={number}"] for number in (50, 150, 500)],
+    "fastL2LiR": [[*FASTL2LIR, f"model.voxels_per_target={number}"] for number in (20, 50)],
     # It has no penalty and no inner folds: the number of voxels is fixed.
     "sparse (SLiR)": [[*KAMITANI, f"{PART}.solver=sparse", "model.voxels_per_target=100"]],
 }
@@ -76,7 +79,9 @@ def decoded(table: TrialTable, out: Path, candidates: Sequence[Sequence[str]]) -
         for number, overrides in enumerate(candidates):
             folder = out / f"fold{fold:02d}" / f"candidate{number}"
             if not (folder / "training.json").is_file():
-                train(load_recipe("linear", [f"data={table.path}", f"out={folder}", f"fold={fold}", *SHARED, *overrides]))
+                train(
+                    load_recipe("linear", [f"data={table.path}", f"out={folder}", f"fold={fold}", *SHARED, *overrides])
+                )
             folders.append(folder)
         errors = [unseen_error(folder) for folder in folders] if len(folders) > 1 else [unseen_error(folders[0], False)]
         best = int(np.argmin(errors)) if len(folders) > 1 else 0
@@ -119,7 +124,9 @@ def scores(found: Decoded) -> dict[str, np.ndarray]:
         "mse": mse(found.shown, found.drawn, reduction="none").numpy(),
     }
     alone = len(set(found.folds.tolist())) == len(found.folds)
-    pools = [np.arange(len(found.folds))] if alone else [np.flatnonzero(found.folds == f) for f in sorted(set(found.folds))]
+    pools = (
+        [np.arange(len(found.folds))] if alone else [np.flatnonzero(found.folds == f) for f in sorted(set(found.folds))]
+    )
     for name, metric in (("pairwise_pixcorr", pairwise_pixcorr), ("identification_top1", identification_top1)):
         values = np.empty(len(found.folds))
         for pool in pools:
@@ -151,14 +158,20 @@ def markdown(summary: dict[str, Any]) -> str:
     lines = []
     for data, solvers in summary.items():
         lines += ["", data, ""]
-        lines.append("| | pixel correlation | to ridge, 95 % interval | SSIM | MSE | pairwise identification | top-1 of 10 |")
+        lines.append(
+            "| | pixel correlation | to ridge, 95 % interval | SSIM | MSE | pairwise identification | top-1 of 10 |"
+        )
         lines.append("|---|---|---|---|---|---|---|")
         for name, found in solvers.items():
             mean = found["mean"]
             apart = "" if name == "ridge" or "ridge" not in solvers else "{:+.3f} [{:+.3f}, {:+.3f}]".format(
                 *difference(found["each"]["pixcorr"], solvers["ridge"]["each"]["pixcorr"])
             )  # fmt: skip
-            cells = [f"{mean['pixcorr']:.3f}", apart, *(f"{mean[key]:.3f}" for key in ("ssim", "mse", "pairwise_pixcorr"))]
+            cells = [
+                f"{mean['pixcorr']:.3f}",
+                apart,
+                *(f"{mean[key]:.3f}" for key in ("ssim", "mse", "pairwise_pixcorr")),
+            ]
             lines.append(f"| {name} | {' | '.join(cells)} | {mean['identification_top1']:.2f} |")
     return "\n".join(lines)
 

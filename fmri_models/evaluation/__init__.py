@@ -54,12 +54,12 @@ if TYPE_CHECKING:
     from .extractors import EXTRACTORS, EfficientNetLite0, FeatureExtractor, NetworkExtractor, load_extractor
     from .identification import (
         category_identification,
-        seen_and_imagined_identification,
         identification_accuracy,
         n_way_identification,
         pairwise_identification,
         pattern_correlation,
         profile_correlation,
+        seen_and_imagined_identification,
     )
     from .images import evaluate_images
     from .looks import read_looks, record_look
@@ -96,7 +96,6 @@ __all__ = [
     "Verdict",
     "caption_scores",
     "category_identification",
-    "seen_and_imagined_identification",
     "clip_score",
     "correlation_distance",
     "evaluate_images",
@@ -119,6 +118,7 @@ __all__ = [
     "retrieval_accuracy",
     "retrieve",
     "score_rows",
+    "seen_and_imagined_identification",
     "ssim",
     "ssim_matrix",
     "two_way_identification",

@@ -119,8 +119,8 @@ def pairwise_identification(
 ) -> Any:
     """Two-way identification as bdpy has it: of single trials too, by correlation or distance, units with NaN left out.
 
-    A unit that is NaN in any sample is left out for all. A tie is a failure. A candidate whose correlation is undefined,
-    because its pattern is constant, is not compared with, and the share is of the candidates that are left.
+    A unit that is NaN in any sample is left out for all. A tie is a failure. A candidate whose correlation is
+    undefined, because its pattern is constant, is not compared with: the share is of those that are left.
 
     Args:
         truth_features: (T, ...) float.
@@ -241,8 +241,8 @@ def seen_and_imagined_identification(
 ) -> dict[str, Any]:
     """[`category_identification`] of trials in which something was seen and, apart, of those in which it was imagined.
 
-    Horikawa & Kamitani (2017) report both: a category's seen trials (35) are averaged, and so are its imagined ones (10),
-    and each mean is compared with the same candidates.
+    Horikawa & Kamitani (2017) report both: a category's seen trials (35) are averaged, and so are its imagined ones
+    (10), and each mean is compared with the same candidates.
 
     Args:
         decoded_features: (N, ...) float, of trials.
