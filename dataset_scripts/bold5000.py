@@ -229,7 +229,7 @@ def _of_first_release(subject: str, source: Path, by_name: Mapping[str, Sequence
     names = [f"{side}{region}" for region in REGIONS for side in HEMISPHERES]
     mend = "give ROIs.zip of figshare 6459449 (release 1)"
     with opened_hdf5(path, mend) as file:
-        shapes = {name: file[name].shape for name in names if name in file}
+        shapes = {name: tuple(file[name].shape or ()) for name in names if name in file}
     if missing := [name for name in names if len(shapes.get(name, ())) != 2]:
         raise FmriModelsError(f"{one_line(path)} has no matrix {listed(missing)}; {mend}.")
     if len({shape[0] for shape in shapes.values()}) > 1:

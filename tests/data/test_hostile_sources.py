@@ -120,6 +120,16 @@ def test_something_else_where_numbers_are_expected(kind: str, tmp_path: Path, ca
     assert "unexpected" not in said and "TYPED_FITHRF" in said and re.search(r"layout|damaged", said), said
 
 
+def test_an_array_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = SOURCES["bold5000-first"]
+    source.write(tmp_path / "in")
+    with h5py.File(next((tmp_path / "in").rglob("CSI1_ROIs_TR34.h5")), "r+") as file:
+        del file["LHLOC"]
+        file["LHLOC"] = h5py.Empty("f4")
+    assert source.prepare(tmp_path / "in", tmp_path / "out") == 1
+    assert "no matrix LHLOC" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "shape"), [("metadata/key", (10**8,)), ("metadata/value", (15, 10**10))])
 def test_metadata_of_any_size_are_not_read(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     god.write_published(tmp_path)
@@ -246,14 +256,15 @@ def test_two_events_at_once(tmp_path: Path) -> None:
         check_times(read_events(run), np.arange(20.0), 1.0, TrialModel(), "run 1")
 
 
-def test_a_header_of_a_trillion_volumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [0, 10**12])
+def test_a_header_of_no_volume_or_of_a_trillion(count: int, tmp_path: Path) -> None:
     path = tmp_path / "bold.nii"
     nibabel.save(nibabel.Nifti2Image(np.zeros((5, 4, 3, 2), np.float32), nifti.AFFINE), path)
     data = bytearray(path.read_bytes())
-    data[48:56] = (10**12).to_bytes(8, "little")
+    data[48:56] = count.to_bytes(8, "little")
     path.write_bytes(bytes(data))
     mask = Mask(path, nifti.AFFINE, np.ones((5, 4, 3), bool))
-    with pytest.raises(FmriModelsError, match="1000000000000 volumes"):
+    with pytest.raises(FmriModelsError, match=f"it has {count} volumes"):
         VolumeSeries(path, mask)
 
 

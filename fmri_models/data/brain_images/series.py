@@ -94,10 +94,10 @@ class VolumeSeries:
         self.mask.check_same_grid(self.path, shape[:3], self._image.affine)
         self._there = shape[3] if len(shape) == 4 else 1
         self._is_single = len(shape) == 3
-        if self._there > _MOST_PATTERNS:
+        if not 0 < self._there <= _MOST_PATTERNS:
             raise FmriModelsError(
-                f"{one_line(self.path)} says it has {self._there} volumes; {_MOST_PATTERNS} at most: copy or export it "
-                "again."
+                f"{one_line(self.path)} says it has {self._there} volumes; expected one at least, and {_MOST_PATTERNS} "
+                "at most: copy or export it again."
             )
 
     @property
