@@ -94,6 +94,16 @@ def test_the_mean_after_a_lag(bids: Path, tmp_path: Path) -> None:
     assert np.corrcoef(fmri.ravel(), expected(range(20)).ravel())[0, 1] > 0.85
 
 
+def test_a_run_that_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    made.write_fmriprep(tmp_path / "bids")
+    for path in sorted((tmp_path / "bids").rglob("*ses-02*run-2*")):
+        path.rename(path.with_name(path.name.replace("run-2", "run-3")))
+    assert prepare(tmp_path / "bids", tmp_path / "out", "betas=lag") == 0
+    said = capsys.readouterr().err
+    assert "sub-01, session 02: runs 1 to 3 are read without 2, of which no image was found." in said
+    assert "session 01: runs" not in said
+
+
 def test_conditions_are_split_by_run(bids: Path, tmp_path: Path) -> None:
     table = prepared(bids, tmp_path / "out", "column=trial_type", "skip=[fixation,button]")
     assert sorted(table.stimuli.ids) == ["animal", "thing"]

@@ -83,7 +83,7 @@ def test_the_grid_is_on_record(release):
 
 def test_what_is_not_complete_is_refused(folder, tmp_path):
     with pytest.raises(
-        FmriModelsError, match="subj01 has 1,500 trials, and not 30,000, subj01 has .* voxels, and not 15,724"
+        FmriModelsError, match="subj01 has 1,500 trials, and not 30,000; subj01 has .* voxels, and not 15,724"
     ):
         load_preparation("nsd")(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()

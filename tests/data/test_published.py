@@ -209,7 +209,7 @@ def test_what_was_read_of_other_files_is_not_taken(tmp_path):
         (
             dataset(subjects=[PublishedSubject("subj01", KnownVoxels(WIDTH), [recording(0)], 40, 9)]),
             {},
-            "has 12 trials, and not 40, subj01 has 8 voxels, and not 9",
+            "has 12 trials, and not 40; subj01 has 8 voxels, and not 9",
         ),
         (with_recordings([recording(0, read=lambda: iter([betas(0) * np.nan]))]), {}, "nothing but NaN"),
         (with_recordings([recording(0, read=lambda: iter([betas(0)[:, 1:]]))]), {}, r"expected \(trials, 8\)"),

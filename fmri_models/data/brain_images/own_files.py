@@ -20,7 +20,7 @@ from .masks import Mask, read_mask, region_labels
 from .opening import CIFTI_ENDINGS
 from .own_images import Form, find_images
 from .own_options import SurfaceOptions, VolumeOptions
-from .own_runs import Run, best_of_folders, glmsingle_run, image_run, recordings_of
+from .own_runs import Run, best_of_folders, gaps_in_runs, glmsingle_run, image_run, recordings_of
 from .own_stimuli import stimulus_ids, stimulus_records, test_sets_of
 from .series import Series, VolumeSeries
 from .single_trials import TrialModel
@@ -61,6 +61,8 @@ def read_own(source: Path, options: VolumeOptions | SurfaceOptions, script: str,
     column = listed(sorted({run.column for run in runs}))
     progress.say(f"What was shown is the column {column} of the tables of events.")
     numbers = ordered_numbers({run.session for run in runs})
+    for sentence in gaps_in_runs(runs):
+        progress.say(sentence)
     are_windows = kind == "bold" and options.betas == "volumes"
     if are_windows:
         # Columns of a window are no voxels of one volume, so that no grid is kept.

@@ -68,6 +68,26 @@ def recordings_of(runs: Sequence[Run], ids: Mapping[str, str], sessions: Mapping
     return recordings
 
 
+def gaps_in_runs(runs: Sequence[Run]) -> list[str]:
+    """A sentence of each session whose numbered runs have a gap: nothing else tells that a run was not found."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for run in runs:
+        if run.number.isdecimal():
+            numbers.setdefault((run.subject, run.session), set()).add(int(run.number))
+    sentences = []
+    for (subject, session), there in numbers.items():
+        first, last = min(there), max(there)
+        # Far apart, these are dates or the like, and no count.
+        if last - first < 2 * len(there):
+            missing = [str(number) for number in range(first, last + 1) if number not in there]
+            if missing:
+                sentences.append(
+                    f"{subject}, session {session}: runs {first} to {last} are read without {', '.join(missing)}, "
+                    "of which no image was found."
+                )
+    return sentences
+
+
 def image_run(
     subject: str,
     file: BidsFile,

@@ -147,11 +147,17 @@ def _check_counts(dataset: PublishedDataset, subjects: Sequence[PublishedSubject
             differs.append(f"{each.name} has {each.voxels.count:,} voxels, and not {each.expected_voxels:,}")
     if differs and not options.incomplete:
         raise FmriModelsError(
-            f"These are not all files of {dataset.name}, or others: {listed(differs, _MOST_MISSING)} as published. "
+            f"These are not the files of {dataset.name} as published: {_joined(differs)}. "
             "Give the rest, or write what is there with --option incomplete=yes."
         )
     for sentence in differs:
         progress.say(f"Incomplete: {sentence}.")
+
+
+def _joined(differs: Sequence[str]) -> str:
+    """The first sentences and how many more there are; they have commas of their own."""
+    more = len(differs) - _MOST_MISSING
+    return "; ".join([*differs[:_MOST_MISSING], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _test_set(dataset: PublishedDataset, options: SharedOptions) -> Collection[str] | None:
