@@ -79,7 +79,7 @@ class TrialDataset(Dataset):
                 raise FmriModelsError(
                     f"The target {name!r} has {len(values)} rows for {len(target_ids)} stimuli; expected one each."
                 )
-        self._rows = {name: MappedRows(values) for name, values in self.targets.items()}
+        self._rows = {name: MappedRows(np.asanyarray(values)) for name, values in self.targets.items()}
         self._ends = np.cumsum([len(examples) for examples in self.subjects])
         self._stimuli = self._positions_of_stimuli(target_ids) if self.targets else None
         self._stimulus = stimulus_numbers(self.shown)

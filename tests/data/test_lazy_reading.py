@@ -126,18 +126,18 @@ def test_what_is_known_of_voxels_and_files_is_written(name: str, tmp_path: Path)
     if source.script not in ("nifti", "surfaces"):
         assert table.metadata["license"] and table.metadata["source"] and "not stated" not in table.metadata["source"]
     voxels = table.voxels(table.subjects[0])
-    none = ("nsd-mindeye", "haxby-openfmri", "nifti-fmriprep", "nifti-betas", "wen2018", "eeg_voa", "tgbh")
-    has_regions = not name.startswith(none) and "glms" not in name
+    none = ("haxby-openfmri", "nifti-fmriprep", "nifti-betas", "wen2018", "eeg_voa", "tgbh")
+    has_regions = name != "nsd-mindeye" and not name.startswith(none) and "glms" not in name
     assert bool(any(voxels.roi or [])) is has_regions
     places = (
         "nsd-release", "god-published", "bold5000-volumes", "things_fmri", "miyawaki-nilearn", "haxby", "nifti",
-        "surfaces-d",
+        "surfaces-d", "tgbh",
     )  # fmt: skip
     assert (voxels.coordinates is not None and bool(np.isfinite(voxels.coordinates).any())) is name.startswith(places)
     repeated = any(
         np.unique(table.trials(each, "train").stimulus_ids, return_counts=True)[1].max() > 1 for each in table.subjects
     )
-    released = name.startswith(("nsd-release", "things"))
+    released = name.startswith(("nsd-release", "things_fmri"))
     if released or repeated:
         known = [table.voxels(each) for each in table.subjects]
         assert any(each.ncsnr is not None or each.noise_ceiling is not None for each in known)

@@ -15,7 +15,8 @@ ROOT = script.ROOT
 # As tables of figures have them: at least this many numbers such as .83 or 0.863.
 FIGURE, FEWEST = re.compile(r"(?<!\d)0?\.\d{2,3}\b"), 12
 MARKS = re.compile(
-    r"<!-- (results: \w+|figures by hand: their reports are not kept|figures of ((?:experiments/)?results/\w+\.json)) -->"
+    r"<!-- (results: \w+|figures by hand: their reports are not kept"
+    r"|figures of ((?:experiments/)?results/\w+\.json)) -->"
 )
 # Defaults of options, or speed and memory, which no report has.
 NO_SCORES = ("| key | default |", "| | clock", "| what |", "| step |")

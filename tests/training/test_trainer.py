@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from fmri_models import FmriToImagePipeline, TrialTable, TrialTableWriter
 from fmri_models.errors import FmriModelsError
-from fmri_models.training.building import image_generator_for
+from fmri_models.training.building import image_generator_for, recipe_targets
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.refit import refit_processor
@@ -116,7 +117,7 @@ def test_refitting_replaces_the_processor_alone(data, tmp_path):
     [
         (["subjects=[subj09]"], "no subject 'subj09'; it has subj0"),
         (["split=imaginary"], "no split 'imaginary'"),
-        (["targets=[text_embeds]"], "has no text_embeds; it has image_embeds, latents"),
+        (["targets=[text_embeds]"], "of 82 stimuli have no caption"),
         (["stages.0.objective={alpha: 3}"], "stages.0.objective of the recipe .* has the unknown key 'alpha'"),
         (["generator=nothing"], "no image generator 'nothing'"),
         (["processor.rois=[V4]"], "no voxel in V4; its ROIs are V1"),
@@ -126,6 +127,12 @@ def test_bad_recipes_are_sentences_and_write_nothing(data, tmp_path, overrides, 
     with pytest.raises(FmriModelsError, match=message):
         train(recipe(data, tmp_path / "out", *overrides))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_the_generator_lacks_is_named():
+    spaces = SimpleNamespace(image_embedding_space=1, text_embedding_space=None, latent_space=1)
+    with pytest.raises(FmriModelsError, match="has no text_embeds; it has image_embeds, latents"):
+        recipe_targets(load_recipe("linear", ["targets=[text_embeds]"]), spaces)
 
 
 def test_missing_keys_are_sentences():
