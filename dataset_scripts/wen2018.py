@@ -60,8 +60,9 @@ PAPER = {
 ORIGIN = "https://purr.purdue.edu/publications/2809/1"
 LICENSE = "CC0 1.0 for responses (PURR 2809); the films are their owners'"
 WHERE = (
-    "MinD-Video's README links its folder `preprocessed`, NeuroClips' pack is huggingface.co/datasets/gongzx/"
-    "cc2017_dataset, and the recordings they were made of are at purr.purdue.edu/publications/2809"
+    "MinD-Video's README links its folder `preprocessed`, NeuroClips' pack is "
+    "huggingface.co/datasets/gongzx/cc2017_dataset, and the recordings they were made of are at "
+    "purr.purdue.edu/publications/2809"
 )
 
 

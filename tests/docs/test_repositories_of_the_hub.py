@@ -14,6 +14,7 @@ PLACEHOLDER = "user/name"
 THIRD_PARTY = {
     "CompVis/stable-diffusion-license",
     "clane9/nsd-flat",
+    "gongzx/cc2017_dataset",
     "h94/IP-Adapter",
     "kandinsky-community/kandinsky-2-2-decoder",
     "kandinsky-community/kandinsky-2-2-prior",
@@ -34,7 +35,7 @@ THIRD_PARTY = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5",
 }
 # Parts of the Hub's site that are no repositories, and folders of examples.
-OTHERS = ("docs/", "outputs/", "converted/", "models/", "images/")
+OTHERS = ("docs/", "outputs/", "data/", "converted/", "models/", "images/")
 NAME = r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
 PLACES = (
     rf"(?:huggingface\.co|\bhf\.co)/(?:datasets/|spaces/)?{NAME}",
