@@ -77,6 +77,16 @@ def print_conversion(figures: dict[str, Any]) -> None:
     )
 
 
+def _design(rng: np.random.Generator) -> np.ndarray:
+    """(30,000,) of which picture each trial is, from 1; 18 of the shared thousand are in the last sessions alone."""
+    late, first = np.arange(1, 19), 37 * 750
+    others = rng.permutation(np.repeat(np.arange(19, 10_001), 3))
+    ordering = np.concatenate([others[:first], rng.permutation(np.concatenate([others[first:], np.repeat(late, 3)]))])
+    # The rest of the shared pictures is there from the beginning on.
+    assert set(range(19, 1001)) <= set(ordering[:first].tolist())
+    return ordering
+
+
 def write_session(source: Path, shape: tuple[int, ...], voxels: int, side: int) -> np.ndarray:
     """One session of subject 1 in the layout of the release; the pictures that it shows, of the 73,000.
 
@@ -93,7 +103,7 @@ def write_session(source: Path, shape: tuple[int, ...], voxels: int, side: int) 
     stimuli = source / "nsddata_stimuli" / "stimuli" / "nsd"
     for each in (experiment, rois, betas, stimuli, source / "nsddata" / "ppdata" / "subj01" / "behav"):
         each.mkdir(parents=True)
-    ordering = rng.permutation(np.repeat(np.arange(1, 10_001), 3))
+    ordering = _design(rng)
     numbers = 1 + rng.permutation(73_000)
     images = np.stack(
         [np.concatenate([numbers[:1000], numbers[1000 + 9000 * s : 10_000 + 9000 * s]]) for s in range(8)]
