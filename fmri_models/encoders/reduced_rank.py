@@ -8,7 +8,7 @@ import torch
 
 from ..closed_form_trials import ClosedFormTrials, Patterns
 from ..errors import FmriModelsError
-from .ridge import RidgeSolver
+from .ridge import RidgeSolver, spaced_columns
 
 # Of larger groups of targets, so many evenly spaced ones say which directions are decoded.
 MOST_COLUMNS = 2048
@@ -69,7 +69,7 @@ def reduced_rank_map(
     """
     predicted, true = [], []
     for target, alpha in penalties.items():
-        columns = _spaced(trials.targets[target].num_targets)
+        columns = spaced_columns(trials.targets[target].num_targets, MOST_COLUMNS)
         values = torch.from_numpy(np.asarray(trials.targets[target].columns(columns), dtype=np.float32))
         values = values.to(solver.dtype)
         centred = values - values.mean(dim=0)
@@ -116,10 +116,6 @@ def principal_map(solver: RidgeSolver, most: int = 1000) -> ReducedMap:
     bias = -weights @ solver.mean
     training = solver.predict(solver.fmri, weights, bias)
     return ReducedMap(weights, bias, training)
-
-
-def _spaced(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_COLUMNS)).round().astype(int))
 
 
 def _predicted_by_others(solver: RidgeSolver, centred: torch.Tensor, groups: np.ndarray, alpha: float) -> torch.Tensor:

@@ -98,12 +98,19 @@ class RidgeSolver:
             targets are centred then), or left out.
         dtype: Of all products; None takes float64 up to 4,096 voxels or examples, whichever are fewer, and float32
             beyond.
+        dual: Whether products of examples are accumulated, and not of voxels; None takes those that are fewer.
 
     Raises:
         FmriModelsError: There are fewer than two examples, or values that are not finite.
     """
 
-    def __init__(self, fmri: Patterns, intercept: Intercept = "free", dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        fmri: Patterns,
+        intercept: Intercept = "free",
+        dtype: torch.dtype | None = None,
+        dual: bool | None = None,
+    ) -> None:
         self.intercept = intercept
         self.fmri = self._with_ones(fmri)
         fmri = self.fmri
@@ -111,7 +118,7 @@ class RidgeSolver:
         if self.num_examples < 2:
             raise FmriModelsError(f"Ridge regression needs at least 2 training trials; got {self.num_examples}.")
         self.num_voxels = fmri[np.arange(1)].shape[1]
-        self.dual = self.num_examples <= self.num_voxels
+        self.dual = self.num_examples <= self.num_voxels if dual is None else dual
         size = min(self.num_examples, self.num_voxels)
         self.dtype = dtype or (torch.float64 if size <= _FLOAT64_SIZE else torch.float32)
         self.mean = self._mean()
@@ -149,8 +156,7 @@ class RidgeSolver:
 
     def predict(self, fmri: Patterns, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(examples, T) predictions of weights (T, V) and intercept (T,) for other voxels."""
-        predicted = [self._tensor(fmri[examples]) @ weights.T + bias for examples in _chunks(len(fmri))]
-        return torch.cat(predicted)
+        return torch.cat([chunk @ weights.T + bias for _, chunk in read_in_chunks(fmri, self.dtype)])
 
     def factor(self, alpha: float) -> torch.Tensor | None:
         """The lower Cholesky factor of the Gram matrix plus α; None if it is singular to working precision."""
@@ -274,7 +280,7 @@ class RidgeSolver:
         index = torch.from_numpy(examples)
         if inverse is not None:
             return alpha * solved[index], alpha * inverse[index[:, :, None], index[:, None, :]]
-        voxels = self._tensor(self.fmri[examples.reshape(-1)]) - self.mean
+        voxels = torch.from_numpy(np.asarray(self.fmri[examples.reshape(-1)])).to(self.dtype) - self.mean
         residual = centred[index.reshape(-1)] - voxels @ solved
         whitened = torch.linalg.solve_triangular(factor, voxels.T, upper=False).T.reshape(*examples.shape, -1)
         hat = whitened @ whitened.transpose(1, 2)
@@ -317,8 +323,8 @@ class RidgeSolver:
 
     def _mean(self) -> torch.Tensor:
         total = torch.zeros(self.num_voxels, dtype=torch.float64)
-        for examples in _chunks(self.num_examples):
-            total += torch.from_numpy(np.asarray(self.fmri[examples])).double().sum(dim=0)
+        for _, chunk in read_in_chunks(self.fmri, torch.float64):
+            total += chunk.sum(dim=0)
         if not torch.isfinite(total).all():
             raise FmriModelsError(
                 "Training voxels hold NaN or infinite values; check the trial table with `fmri-models data validate`."
@@ -350,18 +356,15 @@ class RidgeSolver:
     def _held_out_kernel(self, fmri: Patterns) -> torch.Tensor:
         """(examples, n) products of other centred voxels with the training ones."""
         fmri = self._with_ones(fmri)
-        held_out = torch.cat([self._tensor(fmri[examples]) - self.mean for examples in _chunks(len(fmri))])
+        held_out = torch.cat([chunk - self.mean for _, chunk in read_in_chunks(fmri, self.dtype)])
         kernel = torch.empty(len(held_out), self.num_examples, dtype=self.dtype)
         for examples, chunk in self._centred_chunks():
             kernel[:, examples] = held_out @ chunk.T
         return kernel
 
     def _centred_chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for examples in _chunks(self.num_examples):
-            yield slice(int(examples[0]), int(examples[-1]) + 1), self._tensor(self.fmri[examples]) - self.mean
-
-    def _tensor(self, examples: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(examples)).to(self.dtype)
+        for examples, chunk in read_in_chunks(self.fmri, self.dtype):
+            yield examples, chunk - self.mean
 
 
 @dataclass
@@ -408,16 +411,13 @@ def choose_alpha(
         nearest = min(alphas, key=lambda alpha: abs(math.log(alpha / max(solver.pattern_length, 1e-30))))
         return RidgeChoice(float(nearest), errors={}, at_edge=False)
     num_targets = trials.targets[target].num_targets
-    columns = np.unique(np.linspace(0, num_targets - 1, min(num_targets, max_columns)).round().astype(int))
+    columns = spaced_columns(num_targets, max_columns)
     values = torch.from_numpy(trials.targets[target].columns(columns))
     if by == "leave_one_stimulus_out":
         errors = solver.leave_one_group_out_errors(values, trials.left_out_together, alphas)
     else:
         if validation is None or len(validation.fmri) == 0:
-            raise FmriModelsError(
-                "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, "
-                "or set selection=leave_one_stimulus_out in the recipe."
-            )
+            raise missing_validation()
         held_out = torch.from_numpy(validation.targets[target].columns(columns))
         errors = solver.held_out_errors(validation.fmri, values, held_out, alphas)
     best = int(np.argmin(errors))
@@ -516,9 +516,24 @@ def consecutive_folds(labels: np.ndarray, num_folds: int) -> np.ndarray:
     return np.repeat(np.arange(num_folds), sizes)[place[which.reshape(-1)]]
 
 
-def _chunks(num_examples: int) -> Iterator[np.ndarray]:
-    for start in range(0, num_examples, _EXAMPLES_A_CHUNK):
-        yield np.arange(start, min(start + _EXAMPLES_A_CHUNK, num_examples))
+def read_in_chunks(fmri: Patterns, dtype: torch.dtype) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Which examples, and their (examples, V) voxels: all of them, some at a time."""
+    for start in range(0, len(fmri), _EXAMPLES_A_CHUNK):
+        examples = np.arange(start, min(start + _EXAMPLES_A_CHUNK, len(fmri)))
+        yield slice(start, start + len(examples)), torch.from_numpy(np.asarray(fmri[examples])).to(dtype)
+
+
+def spaced_columns(count: int, most: int) -> np.ndarray:
+    """Which of `count` targets decide for all: all of them, or that many at even distances."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def missing_validation() -> FmriModelsError:
+    """What is raised where a penalty is to be chosen on validation trials, and there are none."""
+    return FmriModelsError(
+        "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, or set "
+        "selection=leave_one_stimulus_out in the recipe."
+    )
 
 
 def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:

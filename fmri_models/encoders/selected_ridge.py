@@ -8,7 +8,7 @@ import torch
 
 from ..closed_form_trials import Patterns
 from ..errors import FmriModelsError
-from .ridge import Intercept, RidgeSolver
+from .ridge import Intercept, RidgeSolver, read_in_chunks
 from .selected_linear import check_num_selected, standardised_patterns
 from .sparse_regression import sparse_regression
 from .voxel_selection import VoxelCorrelations
@@ -141,23 +141,16 @@ class SelectedRidge:
         penalised. And (V,) what they were centred by.
         """
         if self._gram is None:
-            solver = _Covariance(self.fmri, self.intercept)
+            solver = RidgeSolver(self.fmri, self.intercept, dual=False)
             self._gram, self._mean = solver.gram, solver.mean
         return self._gram, self._mean
 
     def _cross(self, centred: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """(V, T) products of voxels with targets, the last row of the ones where the intercept is penalised."""
         cross = torch.zeros(self.num_voxels, centred.shape[1], dtype=centred.dtype)
-        for examples, chunk in self.correlations._chunks():
-            cross.addmm_((chunk.to(centred.dtype) - mean[: self.num_voxels]).T, centred[examples])
+        for examples, chunk in read_in_chunks(self.fmri, centred.dtype):
+            cross.addmm_((chunk - mean[: self.num_voxels]).T, centred[examples])
         return torch.cat([cross, centred.sum(dim=0, keepdim=True)]) if self.intercept == "penalised" else cross
-
-
-class _Covariance(RidgeSolver):
-    """The products of voxels, also where they are more than the examples."""
-
-    def _kernel(self) -> torch.Tensor:
-        return self._covariance()
 
 
 class SelectedSparse:

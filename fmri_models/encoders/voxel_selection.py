@@ -1,13 +1,10 @@
 """Which voxels go with each target: those of largest correlation with it over training examples."""
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 
 from ..closed_form_trials import Patterns
+from .ridge import read_in_chunks
 
-_EXAMPLES_A_CHUNK = 2048
 # A voxel of less variance is constant but for rounding: it goes with nothing.
 SMALLEST_VARIANCE = 1e-8
 
@@ -23,12 +20,12 @@ class VoxelCorrelations:
     def __init__(self, fmri: Patterns, dtype: torch.dtype = torch.float64) -> None:
         self.fmri, self.dtype = fmri, dtype
         total: torch.Tensor | float = 0.0
-        for _, chunk in self._chunks():
+        for _, chunk in read_in_chunks(self.fmri, self.dtype):
             total = total + chunk.double().sum(dim=0)
         assert isinstance(total, torch.Tensor)
         self.mean = (total / len(fmri)).to(dtype)
         squares = torch.zeros_like(total)
-        for _, chunk in self._chunks():
+        for _, chunk in read_in_chunks(self.fmri, self.dtype):
             squares += (chunk - self.mean).double().square().sum(dim=0)
         self.is_constant = squares / len(fmri) < SMALLEST_VARIANCE
         self.length = squares.sqrt().to(dtype)
@@ -38,7 +35,7 @@ class VoxelCorrelations:
         targets = targets.to(self.dtype)
         centred = targets - targets.mean(dim=0)
         products = torch.zeros(len(self.mean), centred.shape[1], dtype=self.dtype)
-        for examples, chunk in self._chunks():
+        for examples, chunk in read_in_chunks(self.fmri, self.dtype):
             products.addmm_((chunk - self.mean).T, centred[examples])
         lengths = self.length[:, None] * centred.norm(dim=0)
         correlations = torch.where(lengths > 0, products / lengths, 0)
@@ -49,9 +46,3 @@ class VoxelCorrelations:
         """(T, count) voxels of largest absolute correlation with each of the targets (n, T), in ascending order."""
         found = self.with_targets(targets).abs().topk(count, dim=0).indices
         return found.T.sort(dim=1).values
-
-    def _chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        for start in range(0, len(self.fmri), _EXAMPLES_A_CHUNK):
-            examples = np.arange(start, min(start + _EXAMPLES_A_CHUNK, len(self.fmri)))
-            values = torch.from_numpy(np.asarray(self.fmri[examples])).to(self.dtype)
-            yield slice(start, start + len(examples)), values

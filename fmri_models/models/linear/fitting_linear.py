@@ -17,6 +17,8 @@ from ...encoders.ridge import (
     RidgeSolver,
     choose_alpha,
     choose_alpha_of_each,
+    missing_validation,
+    spaced_columns,
 )
 from ...encoders.selected_linear import SelectedLinear
 from ...encoders.selected_ridge import SelectedRidge, SelectedSparse, SelectedWeights
@@ -149,10 +151,7 @@ def _folds(part: PartOfSubject, by_unit: bool) -> np.ndarray | None:
     """
     on_validation = part.selection == "validation" and part.options.folds is None
     if by_unit and on_validation and part.validation is None and part.chooses_penalty:
-        raise FmriModelsError(
-            "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, "
-            "or set selection=leave_one_stimulus_out in the recipe."
-        )
+        raise missing_validation()
     return part.options.fold_of_each(part.trials, by_unit and (not on_validation or part.validation is None))
 
 
@@ -327,8 +326,7 @@ def _chosen(
     if isinstance(solver, SelectedSparse) or len(grid) == 1:
         return np.full(num_units, grid[0]), {}, 0.0
     by_unit = part.options.penalty_per == "target"
-    count = num_units if by_unit else min(num_units, _UNITS_THAT_CHOOSE)
-    units = np.unique(np.linspace(0, num_units - 1, count).round().astype(int))
+    units = spaced_columns(num_units, num_units if by_unit else _UNITS_THAT_CHOOSE)
     errors = np.concatenate(
         [_errors_unseen(part, units[start : start + 1024], folds) for start in range(0, len(units), 1024)], axis=1
     )
