@@ -28,7 +28,6 @@ import csv
 import io
 import json
 import os
-import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,10 +48,12 @@ from fmri_models.data.published import (
     VoxelGrid,
     preparation,
 )
+from fmri_models.data.published.bdata import first_region
 from fmri_models.data.published.picture_files import picture_bytes, picture_files
+from fmri_models.data.published.webdataset_tars import Sample, array_of, bytes_of, samples_of
 from fmri_models.errors import FmriModelsError
 from fmri_models.names import listed, one_line
-from fmri_models.reading import check_regular_file, read_object, read_text
+from fmri_models.reading import read_object, read_text
 
 SUBJECTS = 8
 SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)
@@ -87,8 +88,6 @@ SPACE = "func1pt8mm"
 _TRIALS_A_BLOCK = 25
 _MOST_BYTES_OF_CAPTIONS = 2**30
 _FIELDS_OF_BEHAVIOUR = 17
-# Two empty blocks.
-_END_OF_TAR = 1024
 _REGIONS = ("V1", "V2", "V3", "V4", "higher_vis")
 CURATED = "COCO_73k_annots_curated.npy"
 
@@ -433,9 +432,7 @@ def _runs(source: Path, name: str) -> dict[int, list[int]]:
 def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
     captions = _captions(source, ids)
     with opened_hdf5(path, _MEND) as file:
-        pictures = file.get("imgBrick")
-        if pictures is None or pictures.ndim != 4 or pictures.shape[0] != PICTURES or pictures.shape[3] != 3:
-            raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({PICTURES}, 425, 425, 3); copy it again.")
+        pictures = _bricks(file, path, (PICTURES, 425, 425, 3))
         for stimulus in sorted(ids):
             index = _index(stimulus)
             yield {
@@ -444,6 +441,14 @@ def _pictures_of_release(source: Path, path: Path, ids: Collection[str]) -> Iter
                 "captions": captions.get(stimulus, []),
                 "category": None,
             }
+
+
+def _bricks(file: Any, path: Path, published: tuple[int, int, int, int]) -> Any:
+    """The pictures of an HDF5 file, as many as were published and in colours; their size is what the file has."""
+    pictures = file.get("imgBrick")
+    if pictures is None or pictures.ndim != 4 or (pictures.shape[0], pictures.shape[3]) != (published[0], published[3]):
+        raise FmriModelsError(f"{one_line(path)} has no imgBrick of {published}; copy it again.")
+    return pictures
 
 
 # ------------------------------------------------------------------------------------- NSD-Imagery and NSD-Synthetic
@@ -549,8 +554,7 @@ def _imagery(source: Path, subject: PublishedSubject, is_imagined: bool) -> list
 
 def _cued(path: Path, number: int) -> list[str]:
     """The picture that each trial's cue stands for."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(read_text(path, "table of trials", _MEND), newline=""), delimiter="\t"))
     cues = [(row.get("CONDITION") or "").strip() for row in rows]
     unknown = sorted(set(cues) - set(IMAGERY_PICTURES))
     if len(cues) != IMAGERY_TRIALS or unknown:
@@ -612,47 +616,12 @@ def _pictures_of_synthetic(folder: Path, ids: Collection[str]) -> Iterator[dict[
         path = folder / name
         _need(path, "pictures of NSD-Synthetic")
         with opened_hdf5(path, _MEND) as file:
-            pictures = file.get("imgBrick")
-            if pictures is None or pictures.ndim != 4 or pictures.shape[0] != count or pictures.shape[3] != 3:
-                raise FmriModelsError(f"{one_line(path)} has no imgBrick of ({count}, 714, 1360, 3); copy it again.")
+            pictures = _bricks(file, path, (count, 714, 1360, 3))
             for place in range(count):
                 stimulus = _synthetic_id(SYNTHETIC_PICTURES + place if subject else place, subject)
                 if stimulus in ids:
                     image = np.asarray(pictures[place])
                     yield {"stimulus_id": stimulus, "image": image, "captions": [], "category": None}
-
-
-def _annotations(path: Path) -> list[tuple[int, str]]:
-    """Pictures' ids in COCO, and their captions."""
-    # COCO's files of captions are larger than other JSON that is read here.
-    text = read_text(path, "captions of COCO", _MEND, _MOST_BYTES_OF_CAPTIONS)
-    try:
-        found = [(each["image_id"], each["caption"]) for each in json.loads(text)["annotations"]]
-        if not all(isinstance(image, int) and isinstance(caption, str) for image, caption in found):
-            raise TypeError("an annotation is no number and caption")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FmriModelsError(
-            f"{one_line(path)} is no file of COCO's captions ({one_line(error, 80)}); {_MEND}, or remove it."
-        ) from error
-    return found
-
-
-def _table(path: Path, columns: Sequence[str], delimiter: str, *texts: str) -> list[tuple[Any, ...]]:
-    """The rows of a table: whole numbers of some columns, then what others say."""
-    text = read_text(path, "table", _MEND)
-    try:
-        rows = [
-            (*(int(row[name]) for name in columns), *(row[name] for name in texts))
-            for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        ]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise FmriModelsError(
-            f"{one_line(path)} is no table with {listed([*columns, *texts])} in each row ({one_line(error, 80)}); "
-            f"{_MEND}."
-        ) from error
-    if not rows:
-        raise FmriModelsError(f"{one_line(path)} has no rows of {listed([*columns, *texts])}; {_MEND}.")
-    return rows
 
 
 # ---------------------------------------------------------------------------------------------------------- MindEye2
@@ -706,7 +675,9 @@ def _natural(text: str) -> tuple[int, str]:
 
 def _behaviour(path: Path) -> np.ndarray:
     """(n, 17) of the samples of a tar: picture, subject, session, run, trial, row of the betas …"""
-    rows = [_array(path, members, "behav.npy").reshape(-1)[:_FIELDS_OF_BEHAVIOUR] for members in _samples(path)]
+    rows = [
+        array_of(path, members, "behav.npy").reshape(-1)[:_FIELDS_OF_BEHAVIOUR] for members in samples_of(path, _MEND)
+    ]
     if any(len(row) != _FIELDS_OF_BEHAVIOUR for row in rows):
         raise FmriModelsError(f"{one_line(path)} has behav.npy of other than {_FIELDS_OF_BEHAVIOUR} numbers.")
     for row in rows:
@@ -756,16 +727,12 @@ def _regions_of_mindeye2(source: Path, name: str, count: int) -> list[str] | Non
     path = source / "brain_region_masks.hdf5"
     if not os.path.lexists(path):
         return None
-    labels = np.full(count, "", dtype=object)
     with opened_hdf5(path, _MEND) as file:
-        masks = file.get(name, {})
-        for region in _REGIONS:
-            if region not in masks:
-                continue
-            mask = np.asarray(masks[region]).astype(bool).ravel()
-            _check_shape(path, mask.shape, (count,))
-            labels[mask & (labels == "")] = region
-    return labels.tolist()
+        known = file.get(name, {})
+        masks = {region: np.asarray(known[region]).astype(bool).ravel() for region in _REGIONS if region in known}
+    for mask in masks.values():
+        _check_shape(path, mask.shape, (count,))
+    return first_region(masks, count, _REGIONS)
 
 
 def _pictures_of_mindeye2(source: Path, path: Path, ids: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -842,7 +809,7 @@ def _check_totals(folder: Path, name: str, tars: Mapping[str, Sequence[Path]]) -
         raise FmriModelsError(f"{one_line(path)} has no totals; {_MEND}, or remove it.")
     differs = []
     for part, found in tars.items():
-        count = sum(1 for each in found for _ in _samples(each))
+        count = sum(1 for each in found for _ in samples_of(each, _MEND))
         if part in totals and found and count != totals[part]:
             differs.append(f"{part} has {count} samples, and not {totals[part]}")
     if differs:
@@ -851,20 +818,20 @@ def _check_totals(folder: Path, name: str, tars: Mapping[str, Sequence[Path]]) -
 
 def _recording_of_tar(path: Path, part: str) -> Recording:
     stimuli: list[str] = []
-    for members in _samples(path):
-        index = int(_array(path, members, "coco73k.npy").reshape(-1)[0])
+    for members in samples_of(path, _MEND):
+        index = int(array_of(path, members, "coco73k.npy").reshape(-1)[0])
         stimuli += [stimulus_id(index)] * _repeats(path, members)
     return Recording(path.stem, read=lambda: _repetitions(path), stimulus_ids=stimuli, part=_PARTS[part], files=[path])
 
 
-def _repeats(path: Path, members: Mapping[str, tuple[tarfile.TarFile, tarfile.TarInfo]]) -> int:
+def _repeats(path: Path, members: Sample) -> int:
     """How many of a sample's three repetitions are no copies of another one."""
-    return int(_array(path, members, "num_uniques.npy").reshape(-1)[0])
+    return int(array_of(path, members, "num_uniques.npy").reshape(-1)[0])
 
 
 def _repetitions(path: Path) -> Iterator[np.ndarray]:
-    for members in _samples(path):
-        values = _array(path, members, "nsdgeneral.npy")
+    for members in samples_of(path, _MEND):
+        values = array_of(path, members, "nsdgeneral.npy")
         _, first = np.unique(values, axis=0, return_index=True)
         count = _repeats(path, members)
         if values.ndim != 2 or len(first) != count:
@@ -876,8 +843,8 @@ def _repetitions(path: Path) -> Iterator[np.ndarray]:
 
 
 def _width(path: Path) -> int:
-    for members in _samples(path):
-        return int(_array(path, members, "nsdgeneral.npy").shape[-1])
+    for members in samples_of(path, _MEND):
+        return int(array_of(path, members, "nsdgeneral.npy").shape[-1])
     raise FmriModelsError(f"{one_line(path)} has no samples; get the file again.")
 
 
@@ -885,8 +852,8 @@ def _pictures_of_tars(source: Path, paths: Sequence[Path], ids: Collection[str])
     captions = _captions(source, ids)
     left = set(ids)
     for path in paths:
-        for members in _samples(path):
-            stimulus = stimulus_id(int(_array(path, members, "coco73k.npy").reshape(-1)[0]))
+        for members in samples_of(path, _MEND):
+            stimulus = stimulus_id(int(array_of(path, members, "coco73k.npy").reshape(-1)[0]))
             if stimulus not in left:
                 continue
             left.discard(stimulus)
@@ -895,7 +862,7 @@ def _pictures_of_tars(source: Path, paths: Sequence[Path], ids: Collection[str])
                 raise FmriModelsError(f"{one_line(path)} has a sample without a picture; get the file again.")
             yield {
                 "stimulus_id": stimulus,
-                "image": _bytes(path, members, ending),
+                "image": bytes_of(path, members, ending),
                 "captions": captions.get(stimulus, []),
                 "category": None,
             }
@@ -944,6 +911,21 @@ def _captions_of_coco(table: Path, folder: Path, wanted: Collection[int]) -> dic
     return captions
 
 
+def _annotations(path: Path) -> list[tuple[int, str]]:
+    """Pictures' ids in COCO, and their captions."""
+    # COCO's files of captions are larger than other JSON that is read here.
+    text = read_text(path, "captions of COCO", _MEND, _MOST_BYTES_OF_CAPTIONS)
+    try:
+        found = [(each["image_id"], each["caption"]) for each in json.loads(text)["annotations"]]
+        if not all(isinstance(image, int) and isinstance(caption, str) for image, caption in found):
+            raise TypeError("an annotation is no number and caption")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FmriModelsError(
+            f"{one_line(path)} is no file of COCO's captions ({one_line(error, 80)}); {_MEND}, or remove it."
+        ) from error
+    return found
+
+
 def _curated_captions(path: Path, wanted: Collection[int]) -> dict[int, list[str]]:
     """Of MindEye's array, a row a picture, with empty texts where one has fewer captions than others."""
     try:
@@ -964,61 +946,25 @@ def _one_line_of_text(text: str) -> str:
     return " ".join(text.split())
 
 
-# -------------------------------------------------------------------------------------------------------------- tars
-
-_Members = dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]]
+# -------------------------------------------------------------------------------------------------------- all of them
 
 
-def _samples(path: Path) -> Iterator[_Members]:
-    """The samples of a webdataset's tar: ending ▶ member, of files that lie behind each other and are called alike."""
-    check_regular_file(path, "tar", _MEND)
-    _check_end(path)
+def _table(path: Path, columns: Sequence[str], delimiter: str, *texts: str) -> list[tuple[Any, ...]]:
+    """The rows of a table: whole numbers of some columns, then what others say."""
+    text = read_text(path, "table", _MEND)
     try:
-        with tarfile.open(path, "r:") as archive:
-            current, members = None, _Members()
-            for member in archive:
-                if not member.isfile():
-                    continue
-                # Of these, some bytes can stand for any number.
-                if member.issparse():
-                    raise tarfile.TarError(f"{member.name[:60]} is a sparse file")
-                key, _, ending = member.name.partition(".")
-                if key != current and members:
-                    yield members
-                    members = {}
-                current = key
-                members[ending] = (archive, member)
-            if members:
-                yield members
-    except (tarfile.TarError, EOFError) as error:
-        raise FmriModelsError(f"{one_line(path)} is damaged ({one_line(error, 80)}); get the file again.") from error
-
-
-def _check_end(path: Path) -> None:
-    """Refuses a tar that was cut off between two of its files, which reads as if it were whole."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _END_OF_TAR))
-        end = file.read()
-    if len(end) < _END_OF_TAR or any(end):
-        raise FmriModelsError(f"{one_line(path)} is cut off; get the file again.")
-
-
-def _bytes(path: Path, members: _Members, ending: str) -> bytes:
-    if ending not in members:
-        raise FmriModelsError(f"{one_line(path)} has a sample without {ending}; it has {listed(sorted(members))}.")
-    archive, member = members[ending]
-    file = archive.extractfile(member)
-    data = b"" if file is None else file.read()
-    if len(data) != member.size:
-        raise FmriModelsError(f"{one_line(path)} ends within {one_line(member.name)}; get the file again.")
-    return data
-
-
-def _array(path: Path, members: _Members, ending: str) -> np.ndarray:
-    try:
-        return np.asarray(np.load(io.BytesIO(_bytes(path, members, ending)), allow_pickle=False))
-    except (ValueError, EOFError) as error:
-        raise FmriModelsError(f"{one_line(path)} has a {ending} that is no array; get the file again.") from error
+        rows = [
+            (*(int(row[name]) for name in columns), *(row[name] for name in texts))
+            for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        ]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise FmriModelsError(
+            f"{one_line(path)} is no table with {listed([*columns, *texts])} in each row ({one_line(error, 80)}); "
+            f"{_MEND}."
+        ) from error
+    if not rows:
+        raise FmriModelsError(f"{one_line(path)} has no rows of {listed([*columns, *texts])}; {_MEND}.")
+    return rows
 
 
 def _need(path: Path, what: str) -> None:

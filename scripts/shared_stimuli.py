@@ -15,6 +15,7 @@ here.
 import argparse
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from fmri_models import FmriToImagePipeline
+from fmri_models.alignment.subject_alignment import SubjectMap
 from fmri_models.data import TrialTable
 from fmri_models.data.targets import cached_targets
 from fmri_models.evaluation.metrics import two_way_identification
@@ -79,19 +81,17 @@ def trained(out: Path, data: Path, name: str, aligned: list[str] | None = None) 
 
 def null(out: Path, data: Path) -> Path:
     """The map learned from responses of the second subject to other stimuli than the first one's."""
-    paired = aligned_subjects.mean_responses
+    align = aligned_subjects.align_subjects
 
-    def exchanged(trials: Any, stimuli: Any) -> torch.Tensor:
-        found = paired(trials, stimuli)
-        exchanged.calls += 1  # type: ignore[attr-defined]
-        return found if exchanged.calls % 2 else found[torch.randperm(len(found), generator=torch.Generator())]  # type: ignore[attr-defined]
+    def exchanged(responses: Mapping[str, torch.Tensor], to: str, *options: Any) -> dict[str, SubjectMap]:
+        order = torch.randperm(len(responses[to]), generator=torch.Generator())
+        return align({name: each if name == to else each[order] for name, each in responses.items()}, to, *options)
 
-    exchanged.calls = 0  # type: ignore[attr-defined]
-    aligned_subjects.mean_responses = exchanged
+    aligned_subjects.align_subjects = exchanged
     try:
         return trained(out, data, "null", aligned=["alignment=ridge"])
     finally:
-        aligned_subjects.mean_responses = paired
+        aligned_subjects.align_subjects = align
 
 
 def alignment_of(folder: Path) -> dict[str, Any]:

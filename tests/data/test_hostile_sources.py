@@ -28,6 +28,7 @@ from fmri_models.data.published.bdata import BData
 from fmri_models.data.published.dataset import KnownVoxels, VoxelGrid
 from fmri_models.data.published.extraction import _voxels_sha256, work_folder
 from fmri_models.data.published.npz_arrays import NpzArrays
+from fmri_models.data.published.webdataset_tars import samples_of
 from fmri_models.errors import FmriModelsError
 from fmri_models.shipped import shipped_folder
 from tests.data.sources import SOURCES
@@ -324,6 +325,5 @@ def test_a_tar_of_sparse_files(tmp_path: Path) -> None:
     path.write_bytes(bytes(header) + bytes(512) + bytes(10240))
     with tarfile.open(path) as archive:
         assert next(iter(archive)).size > 2**29
-    script = _module_of(shipped_folder("dataset_scripts") / "nsd.py")
     with pytest.raises(FmriModelsError, match="sparse"):
-        list(script._samples(path))
+        list(samples_of(path, "get it again"))

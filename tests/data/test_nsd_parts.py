@@ -103,6 +103,7 @@ def table_of(folder: Path) -> Path:
          "has 48 trials and the cue 'Q'"),
         (lambda folder: table_of(folder).write_text(table_of(folder).read_text().replace("1\t1\t3\t", "1\t1\t2\t")),
          "imagery", "is of the run 2, and not of 3"),
+        (lambda folder: table_of(folder).write_bytes(b"\xff\xfe\x00"), "imagery", "imgA_1.tsv"),
         (lambda folder: next(folder.rglob("crs_045*.png")).unlink(), "imagery", "has no picture crs_045"),
         (lambda folder: next(folder.rglob("betas_nsdsynthetic*")).unlink(), "synthetic", "the betas of subj01 in nsds"),
         (lambda folder: next(folder.rglob("nsdsynthetic_expdesign.mat")).unlink(), "synthetic", "the design of NSD-S"),
