@@ -21,6 +21,7 @@ from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.stages import StageRunner
 from fmri_models.training.trainer import train
 from tests.generation.test_versatile_diffusion import make_generator as tiny_versatile_diffusion
+from tests.training.tiny_sizes import TINY_MINDEYE
 
 UNCHANGED = PictureAugmentation(
     crop_probability=0.0, flip_probability=0.0, jitter_probability=0.0, grey_probability=0.0
@@ -28,17 +29,7 @@ UNCHANGED = PictureAugmentation(
 TINY = (
     "generator=embedded",
     "subjects=[subj02]",
-    "model.hidden_size=16",
-    "model.num_hidden_layers=1",
-    "model.projector_size=16",
-    "model.prior_num_layers=1",
-    "model.prior_num_attention_heads=2",
-    "model.prior_attention_head_dim=16",
-    "model.prior_num_timesteps=10",
-    "model.low_level_hidden_size=16",
-    "model.low_level_num_hidden_layers=1",
-    "model.low_level_block_out_channels=[32, 32]",
-    "model.low_level_start_channels=8",
+    *TINY_MINDEYE,
 )
 
 

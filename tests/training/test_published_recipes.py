@@ -21,6 +21,7 @@ from fmri_models.training_record import TrainingRecord
 from tests.docs.test_documentation import ROOT, commands_of
 from tests.fabricated import bold5000, god, nsd
 from tests.generation.test_versatile_diffusion import make_generator as tiny_versatile_diffusion
+from tests.training.tiny_sizes import TINY_MINDEYE
 
 GENERATOR = "image_generator"
 TINY_MINDVIS = [
@@ -39,20 +40,10 @@ TINY_MINDVIS = [
     "stages.1.training.epochs=1",
 ]
 DRAWING = ["drawing.num_inference_steps=2", "drawing.num_candidates=1"]
-TINY_MINDEYE = [
+SHORT_MINDEYE = [
     f"generator={GENERATOR}",
     *DRAWING,
-    "model.hidden_size=16",
-    "model.num_hidden_layers=1",
-    "model.projector_size=16",
-    "model.prior_num_layers=1",
-    "model.prior_num_attention_heads=2",
-    "model.prior_attention_head_dim=16",
-    "model.prior_num_timesteps=10",
-    "model.low_level_hidden_size=16",
-    "model.low_level_num_hidden_layers=1",
-    "model.low_level_block_out_channels=[32, 32]",
-    "model.low_level_start_channels=8",
+    *TINY_MINDEYE,
     "stages.0.training.epochs=1",
     "stages.0.training.mixed_precision=no",
     "stages.1.training.epochs=1",
@@ -71,7 +62,7 @@ TINY_MINDBRIDGE = [
 TINY = {
     "mindvis_god": TINY_MINDVIS,
     "mindvis_bold5000": TINY_MINDVIS,
-    "mindeye_nsd": TINY_MINDEYE,
+    "mindeye_nsd": SHORT_MINDEYE,
     "mindbridge_nsd": TINY_MINDBRIDGE,
     "mindbridge_nsd_new_subject": NEW_SUBJECT,
 }

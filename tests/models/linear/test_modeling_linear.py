@@ -1,22 +1,29 @@
 """The linear model: the common tests, and what is its own."""
 
+from typing import Any
+
 import torch
 
 from fmri_models.models.linear import LinearConfig, LinearModel
 from tests.test_modeling_common import NUM_VOXELS, SUBJECTS, ModelTesterMixin
 
 
+def tiny_config(subject_names: list[str], num_voxels: list[int], **options: Any) -> LinearConfig:
+    return LinearConfig(
+        subject_names=subject_names,
+        num_voxels=num_voxels,
+        image_embedding_space={"encoder": "tiny", "layer": "tokens", "shape": [3, 5]},
+        latent_space={"encoder": "tiny", "layer": "latent", "shape": [2, 4, 4]},
+        targets_a_block=6,
+        **options,
+    )
+
+
 class TestLinearModel(ModelTesterMixin):
     model_class = LinearModel
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> LinearConfig:
-        return LinearConfig(
-            subject_names=subject_names,
-            num_voxels=num_voxels,
-            image_embedding_space={"encoder": "tiny", "layer": "tokens", "shape": [3, 5]},
-            latent_space={"encoder": "tiny", "layer": "latent", "shape": [2, 4, 4]},
-            targets_a_block=6,
-        )
+        return tiny_config(subject_names, num_voxels)
 
     def test_blocks_together_are_one_linear_map(self):
         model = self.make_model()
@@ -38,14 +45,7 @@ class TestSelectedLinearModel(ModelTesterMixin):
     model_class = LinearModel
 
     def make_config(self, subject_names: list[str], num_voxels: list[int]) -> LinearConfig:
-        return LinearConfig(
-            subject_names=subject_names,
-            num_voxels=num_voxels,
-            image_embedding_space={"encoder": "tiny", "layer": "tokens", "shape": [3, 5]},
-            latent_space={"encoder": "tiny", "layer": "latent", "shape": [2, 4, 4]},
-            targets_a_block=6,
-            voxels_per_target={"image_embeds": 5},
-        )
+        return tiny_config(subject_names, num_voxels, voxels_per_target={"image_embeds": 5})
 
     def make_model(self) -> LinearModel:
         model = super().make_model()
