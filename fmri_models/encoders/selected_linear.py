@@ -41,8 +41,7 @@ class SelectedLinear(nn.Module):
         check_num_selected(num_selected, in_features)
         self.in_features, self.out_features, self.num_selected = in_features, out_features, num_selected
         self.standardises_patterns = standardises_patterns
-        first = torch.arange(num_selected, dtype=torch.int32)
-        self.register_buffer("indices", first.repeat(out_features, 1))
+        self.register_buffer("indices", self.first_voxels())
         self.weight = nn.Parameter(torch.zeros(out_features, num_selected))
         self.bias = nn.Parameter(torch.zeros(out_features))
         self._checked = False
@@ -60,6 +59,10 @@ class SelectedLinear(nn.Module):
         # Voxels are the rows of a table, of which each unit adds up K, weighted: no (B, units, K) comes into memory.
         added = F.embedding_bag(self.indices, fmri.T.contiguous(), per_sample_weights=self.weight, mode="sum")
         return added.T + self.bias
+
+    def first_voxels(self) -> torch.Tensor:
+        """(units, K) int32 positions of the first K voxels, which all units read until a fit chooses."""
+        return torch.arange(self.num_selected, dtype=torch.int32).repeat(self.out_features, 1)
 
     def dense(self) -> torch.Tensor:
         """(units, in_features) the matrix that it stands for; not of a layer that standardises patterns."""

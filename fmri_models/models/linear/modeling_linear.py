@@ -115,6 +115,11 @@ class LinearModel(FmriPreTrainedModel):
         if isinstance(module, nn.Linear | SelectedLinear):
             initialization.zeros_(module.weight)
             initialization.zeros_(module.bias)
+        if isinstance(module, SelectedLinear):
+            initialization.copy_(module.indices, module.first_voxels())
+        if isinstance(module, BlockedLinear) and hasattr(module, "target_mean"):
+            initialization.zeros_(module.target_mean)
+            initialization.ones_(module.target_std)
 
     @renamed_argument("part", "target", since="0.1")
     def head(self, target: str, subject: str) -> BlockedLinear:
