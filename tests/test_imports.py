@@ -56,6 +56,19 @@ atexit.register(lambda: print(json.dumps([name for name in sys.modules if '.' no
     assert HEAVY.isdisjoint(json.loads(finished.stderr.splitlines()[-1]))
 
 
+def test_batches_are_read_without_the_libraries_of_networks() -> None:
+    # Generators and models take 280 MB of memory; a process that reads batches alone has none of them.
+    program = """
+import json, sys
+import fmri_models.data.batches, fmri_models.training.online_targets
+print(json.dumps([name for name in sys.modules if '.' not in name]))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"accelerate", "datasets", "diffusers", "pandas", "peft", "scipy", "torchvision"}.isdisjoint(
+        json.loads(finished.stdout)
+    )
+
+
 def test_every_public_name_can_be_imported() -> None:
     import fmri_models
 

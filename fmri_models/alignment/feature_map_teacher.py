@@ -177,3 +177,22 @@ def _inferred_config(original: State) -> FeatureMapTeacherConfig:
         layer_scale_init_value=1.0 if "backbone.stages.0.0.gamma" in original else 0.0,
         projector_sizes=[len(projector[key]) for key in places],
     )
+
+
+def load_teacher(source: str) -> FeatureMapTeacher:
+    """The network that a recipe names as `teacher`.
+
+    Args:
+        source: Folder or Hub repository of a saved [`FeatureMapTeacher`].
+
+    Raises:
+        FmriModelsError: There is none.
+    """
+    try:
+        return FeatureMapTeacher.from_pretrained(source).eval()
+    except (OSError, ValueError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FmriModelsError(
+            f"The teacher {source} can't be read as a FeatureMapTeacher ({first}); give the folder into which "
+            "FeatureMapTeacher.from_original(CHECKPOINT) was saved."
+        ) from error

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
+from ..batch import Batch
 from ..errors import FmriModelsError
-from ..objectives import Batch
 from .loading import Examples, TrialDataset
 
 

@@ -1,19 +1,21 @@
 """Training material of a trial table for methods in closed form."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..closed_form_trials import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..deprecation import renamed_argument
-from ..generation.image_generator import ImageGenerator
 from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
 from .table import TrialTable
 from .table_trials import Trials
 from .targets import Target, cached_targets
+
+if TYPE_CHECKING:
+    from ..generation.image_generator import ImageGenerator
 
 
 def settled_fit(
@@ -53,7 +55,7 @@ def settled_fit(
 def closed_form_trials(
     table: TrialTable,
     processor: FmriProcessor,
-    generator: ImageGenerator,
+    generator: "ImageGenerator",
     targets: Sequence[Target],
     parts: Sequence[str],
     split: str = "default",

@@ -1,11 +1,15 @@
 """Pictures of a table as an image generator takes them: its size and channels, numbers from 0 to 1."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from PIL import Image
 
 from ..errors import FmriModelsError
-from ..generation.image_generator import ImageGenerator
+
+if TYPE_CHECKING:
+    from ..generation.image_generator import ImageGenerator
 
 
 def prepare_pictures(images: np.ndarray, image_size: tuple[int, int, int]) -> torch.Tensor:
@@ -42,7 +46,7 @@ def resized_picture(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return resized[..., None] if resized.ndim == 2 else resized
 
 
-def pictures_to_embed(images: np.ndarray, generator: ImageGenerator) -> torch.Tensor:
+def pictures_to_embed(images: np.ndarray, generator: "ImageGenerator") -> torch.Tensor:
     """Pictures as a generator embeds them: of their own size where it resizes by itself, else of the generator's.
 
     Args:

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 
-from ..objectives import Batch
+from ..batch import Batch
 from .loading import Examples, TrialDataset, stimulus_numbers
 
 

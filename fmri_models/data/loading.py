@@ -1,22 +1,24 @@
 """Examples for training by gradient: processed voxels beside cached targets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..batch import Batch
 from ..deprecation import renamed_argument
 from ..errors import FmriModelsError
-from ..generation.image_generator import ImageGenerator
 from ..names import listed
-from ..objectives import Batch
 from ..processing_fmri import FmriProcessor
 from .mapped_rows import MappedRows
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
 from .targets import TARGET_SPACES, Target, cached_targets
+
+if TYPE_CHECKING:
+    from ..generation.image_generator import ImageGenerator
 
 # Enough for statistics of targets; all of 9,000 pictures' tokens would be 7 GB at the published size.
 _MOST_DISTINCT_TARGETS = 4096
@@ -184,7 +186,7 @@ def stimulus_numbers(shown: np.ndarray) -> np.ndarray:
 def gradient_trials(
     table: TrialTable,
     processor: FmriProcessor,
-    generator: ImageGenerator,
+    generator: "ImageGenerator",
     targets: Sequence[Target],
     parts: Sequence[str],
     split: str = "default",

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FmriModelsError
-from ..generation.image_generator import ImageGenerator
 from ..progress import batches
 from ..reading import read_array
 from ..saving import atomic_file
@@ -15,10 +15,13 @@ from .cache import cache_folder, make_cache_folder, write_array
 from .generator_pictures import pictures_to_embed
 from .table import TrialTable
 
+if TYPE_CHECKING:
+    from ..generation.image_generator import ImageGenerator
+
 _PICTURES_A_BATCH = 64
 
 
-def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
+def cached_pictures(table: TrialTable, generator: "ImageGenerator") -> np.ndarray:
     """All pictures of a table as a generator embeds them, decoded and resized once.
 
     Args:
@@ -48,7 +51,7 @@ def cached_pictures(table: TrialTable, generator: ImageGenerator) -> np.ndarray:
     return pictures
 
 
-def _resized(table: TrialTable, generator: ImageGenerator) -> Iterator[np.ndarray]:
+def _resized(table: TrialTable, generator: "ImageGenerator") -> Iterator[np.ndarray]:
     """(n, C, H, W) uint8 pictures, a few at a time, in the table's order."""
     ids = table.stimuli.ids
     for chosen in batches(len(ids), _PICTURES_A_BATCH, "Decoding pictures"):

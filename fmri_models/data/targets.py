@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, get_args
 
 import filelock
 import numpy as np
@@ -17,7 +17,6 @@ from ..conditions import CONDITION_SPACES
 from ..deprecation import renamed_argument
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
-from ..generation.image_generator import ImageGenerator
 from ..generation.weights_digest import weights_digest
 from ..names import one_line
 from ..progress import bar
@@ -26,6 +25,9 @@ from ..swapping import PARTIAL_PREFIX
 from .cache import cache_folder, make_cache_folder
 from .generator_pictures import pictures_to_embed, prepare_pictures
 from .table import TrialTable
+
+if TYPE_CHECKING:
+    from ..generation.image_generator import ImageGenerator
 
 Target = Literal["image_embeds", "latents", "text_embeds"]
 """What is learned of a stimulus, by name."""
@@ -54,7 +56,7 @@ class KnownPictures(Protocol):
 
 @renamed_argument("kind", "target", since="0.1")
 def cached_targets(
-    table: TrialTable, generator: ImageGenerator, target: Target, stimulus_ids: Sequence[str] | None = None
+    table: TrialTable, generator: "ImageGenerator", target: Target, stimulus_ids: Sequence[str] | None = None
 ) -> np.ndarray:
     """Embeddings or latents of the stimuli of a table.
 
@@ -83,7 +85,7 @@ def cached_targets(
     return _cached(generator, target, len(ids), content, encode)
 
 
-def cached_targets_of_pictures(pictures: KnownPictures, generator: ImageGenerator, target: Target) -> np.ndarray:
+def cached_targets_of_pictures(pictures: KnownPictures, generator: "ImageGenerator", target: Target) -> np.ndarray:
     """Embeddings or latents of pictures that are in no table, kept as those of [`cached_targets`] are.
 
     Args:
@@ -102,13 +104,13 @@ def cached_targets_of_pictures(pictures: KnownPictures, generator: ImageGenerato
     return _cached(generator, target, len(pictures.ids), content, encode)
 
 
-def _check_has_space(generator: ImageGenerator, target: Target) -> None:
+def _check_has_space(generator: "ImageGenerator", target: Target) -> None:
     if getattr(generator, TARGET_SPACES[target]) is None:
         raise FmriModelsError(f"{type(generator).__name__} has no {target}; choose another generator.")
 
 
 def _cached(
-    generator: ImageGenerator, target: Target, count: int, content: dict[str, object], encode: _Encode
+    generator: "ImageGenerator", target: Target, count: int, content: dict[str, object], encode: _Encode
 ) -> np.ndarray:
     """(count, values) memory map of what is kept of this content, made where it is not there."""
     space: EmbeddingSpace = getattr(generator, TARGET_SPACES[target])
@@ -126,7 +128,7 @@ def _cached(
 
 
 def _pictures(
-    stimuli: KnownPictures, generator: ImageGenerator, target: Target, ids: list[str]
+    stimuli: KnownPictures, generator: "ImageGenerator", target: Target, ids: list[str]
 ) -> tuple[dict[str, object], _Encode]:
     """What tells these pictures from others, and how some of them are encoded, by their positions."""
 
@@ -161,14 +163,14 @@ def check_captions(table: TrialTable, ids: list[str] | None = None) -> None:
         )
 
 
-def _captions(table: TrialTable, generator: ImageGenerator, ids: list[str]) -> tuple[dict[str, object], _Encode]:
+def _captions(table: TrialTable, generator: "ImageGenerator", ids: list[str]) -> tuple[dict[str, object], _Encode]:
     """What tells these captions from others, and how some of them are embedded, by their positions."""
     check_captions(table, ids)
     first = [captions[0] for captions in table.stimuli.captions(ids)]
     return {"captions": first}, lambda chosen: generator.embed_texts(first[chosen.start : chosen.stop])
 
 
-def target_weights_digest(generator: ImageGenerator, target: Target) -> str:
+def target_weights_digest(generator: "ImageGenerator", target: Target) -> str:
     """Digest of the networks that may have part in targets; UNets, the largest of all, only draw."""
     unused = ("unet",) if target == "text_embeds" else ("unet", "text_encoder")
     networks = {name: value for name, value in vars(generator).items() if isinstance(value, nn.Module)}

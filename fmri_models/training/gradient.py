@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
+from ..batch import Batch
 from ..data.batches import BatchOrder, SeededBatches, ordered_batches, training_batches, with_unpaired
 from ..data.loading import Examples, TrialDataset
 from ..draws import StepGenerator
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..modeling_fmri import FmriPreTrainedModel
-from ..objectives import Batch, Gather, GradientObjective
+from ..objectives import Gather, GradientObjective
 from .cached_gradient import JoinedBatches, only_reading
 from .finite import NotFiniteError, not_finite_among, not_finite_in
 from .learning_generator import FrozenGenerator, GeneratorTraining, LearningGenerator

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from tqdm import tqdm
 
 from .. import progress as bars
+from ..batch import Batch
 from ..errors import FmriModelsError
-from ..objectives import Batch
 from .checkpoints import Checkpoints, Learned, StageState
 from .curve import RunningLoss, is_point, mean_loss, no_losses, with_loss
 from .finite import NotFiniteError

@@ -1,19 +1,20 @@
 """Targets that are computed anew in each step, from pictures that are changed at random."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
-from ..alignment.feature_map_teacher import FeatureMapTeacher
+from ..batch import Batch
 from ..data.augmentation import TEACHER_VIEW, PictureAugmentation
 from ..data.mapped_rows import MappedRows
 from ..data.picture_cache import cached_pictures
 from ..data.table import TrialTable
-from ..errors import FmriModelsError
-from ..generation.image_generator import ImageGenerator
-from ..objectives import Batch
+
+if TYPE_CHECKING:
+    from ..alignment.feature_map_teacher import FeatureMapTeacher
+    from ..generation.image_generator import ImageGenerator
 
 
 @dataclass
@@ -37,9 +38,9 @@ class OnlineTargets:
     """
 
     table: TrialTable
-    image_generator: ImageGenerator
+    image_generator: "ImageGenerator"
     augmentation: PictureAugmentation | None = None
-    teacher: FeatureMapTeacher | None = None
+    teacher: "FeatureMapTeacher | None" = None
     teacher_view: PictureAugmentation = TEACHER_VIEW
 
     def __post_init__(self) -> None:
@@ -77,22 +78,3 @@ class OnlineTargets:
         """(B, C, H, W) float32 in [0, 1]."""
         positions = np.array(self.table.stimuli.positions(stimulus_ids), dtype=np.int64)
         return torch.from_numpy(self._all_pictures.fractions(positions, 255))
-
-
-def load_teacher(source: str) -> FeatureMapTeacher:
-    """The network that a recipe names as `teacher`.
-
-    Args:
-        source: Folder or Hub repository of a saved [`FeatureMapTeacher`].
-
-    Raises:
-        FmriModelsError: There is none.
-    """
-    try:
-        return FeatureMapTeacher.from_pretrained(source).eval()
-    except (OSError, ValueError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FmriModelsError(
-            f"The teacher {source} can't be read as a FeatureMapTeacher ({first}); give the folder into which "
-            "FeatureMapTeacher.from_original(CHECKPOINT) was saved."
-        ) from error

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..batch import Batch
 from ..data.generator_pictures import prepare_pictures
 from ..data.loading import TrialDataset
 from ..data.table import TrialTable
 from ..data.targets import Target
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
-from ..objectives import Batch
 from .encoding_model import EncodingModel
 from .trial_simulation import TrialSimulation
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from transformers.utils import logging
 
+from ..alignment.feature_map_teacher import load_teacher
 from ..closed_form_trials import ClosedFormTrials
 from ..data import schema
 from ..data.augmentation import picture_augmentation
@@ -20,7 +21,7 @@ from ..names import listed, one_line
 from ..objectives import GradientObjective, Objective
 from ..processing_fmri import FmriProcessor
 from .building import recipe_targets
-from .online_targets import OnlineTargets, load_teacher
+from .online_targets import OnlineTargets
 from .processes import processes
 from .recipe import Recipe, Stage
 from .simulated_trials import SimulatedTrials

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmri_models.alignment.feature_map_teacher import FeatureMapTeacher, FeatureMapTeacherConfig
+from fmri_models.alignment.feature_map_teacher import FeatureMapTeacher, FeatureMapTeacherConfig, load_teacher
 from fmri_models.data import TrialTable
 from fmri_models.data.augmentation import PictureAugmentation
 from fmri_models.data.targets import cached_targets
@@ -16,7 +16,7 @@ from fmri_models.errors import FmriModelsError
 from fmri_models.generation.loading import load_image_generator
 from fmri_models.registry import get_method
 from fmri_models.training.building import build_model, processor_for
-from fmri_models.training.online_targets import OnlineTargets, load_teacher
+from fmri_models.training.online_targets import OnlineTargets
 from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.stages import StageRunner
 from fmri_models.training.trainer import train

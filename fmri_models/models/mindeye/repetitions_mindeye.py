@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 
+from ...batch import Batch
 from ...draws import drawn_by_row
-from ...objectives import Batch
 
 RepetitionRule = Literal["cycle", "mix", "mean"]
 

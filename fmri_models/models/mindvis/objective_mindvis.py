@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...alignment.losses import soft_clip_loss
+from ...batch import Batch
 from ...conditions import Conditions
 from ...draws import drawn_by_row
 from ...errors import FmriModelsError
-from ...objectives import Batch, Gather, GradientObjective, ParameterGroup, groups_by_decay
+from ...objectives import Gather, GradientObjective, ParameterGroup, groups_by_decay
 from ...option_types import NumberFromZero, PositiveNumber, Share
 from .pretraining_mindvis import MindVisPreTrainingOutput, masked_modelling, masking_noise
 
