@@ -149,8 +149,8 @@ def check_finite(
         position, voxel = (int(index[0]) for index in np.nonzero(bad))
         raise FmriModelsError(
             f"{name} has {int(bad.sum())} values that are NaN or infinite, the first in pattern {numbers[position]} at "
-            f"voxel {voxel_number(position, voxel)}; leave out these trials or voxels "
-            "(`prepare arrays --drop-bad-voxels`)."
+            f"voxel {voxel_number(position, voxel)}; leave out these trials, or "
+            "before training these voxels (`fmri-models prepare arrays --drop-bad-voxels`)."
         )
 
 
