@@ -43,7 +43,7 @@ test: ## run the tests, without the slow ones
 
 test-slow: ## run the slow tests
 	@$(INSTALL) demo space data dev
-	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+	$(PYTEST) -m slow $(PARALLEL) || [ $$? -eq 5 ]  # 5: there are none
 
 suites: ## fetch transformers' own tests, which `make test` then runs on our models
 	@$(INSTALL) demo space data dev

@@ -169,7 +169,8 @@ class PipelineHabits:
 
     inside_of_others = ("StableUnCLIPImageNormalizer", "UNetFlatConditionModel")
 
-    @pytest.mark.parametrize("where", [pytest.param("cpu", marks=pytest.mark.slow), "disk"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("where", ["cpu", "disk"])
     def test_accelerates_own_offload_computes_the_same(self, where):
         expected = self.computed(self.make_pipeline())
         pipeline = self.make_pipeline()

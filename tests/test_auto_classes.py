@@ -44,6 +44,7 @@ def folder(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_auto_classes_know_the_package(folder, order):
     program = PROGRAM.format(imports=ORDERS[order], folder=str(folder))
@@ -65,6 +66,7 @@ print([name for name in sys.modules if name.startswith("fmri_models.models.") an
     assert finished.stdout == "[]\n", finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["import fmri_models\n", "import diffusers\nimport fmri_models\n"])
 def test_the_generic_loader_of_diffusers_knows_the_pipelines(folder, first):
     program = f"""{first}

@@ -190,6 +190,7 @@ for loader, place in (
     ], without.stderr  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_of_a_package_works_in_half_precision_and_with_the_trainer_of_transformers(run):
     finished = run(
         """
@@ -323,6 +324,7 @@ def test_a_package_that_exits_is_a_broken_one(packages):
         METHODS.get("asked")
 
 
+@pytest.mark.slow
 def test_what_is_of_this_package_is_used_without_importing_another(tmp_path):
     place = tmp_path / "site"
     (place / "that_exits" / "inner" / "recipes").mkdir(parents=True)

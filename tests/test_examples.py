@@ -144,6 +144,7 @@ def test_an_unknown_name_is_told_with_those_that_there_are():
         fmri_models.load_example("mindeye-scene")
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_loaded_like_any_pipeline(loaded, tmp_path):
     pipeline, trials = loaded["linear-scenes"]
     pipeline.save_pretrained(tmp_path / "saved")
@@ -157,6 +158,7 @@ def test_it_is_saved_and_loaded_like_any_pipeline(loaded, tmp_path):
     assert (tmp_path / "saved" / "report.json").is_file() and again.training_record == pipeline.training_record
 
 
+@pytest.mark.slow
 def test_a_new_process_needs_no_network_and_no_home(tmp_path):
     code = "import fmri_models; p, t = fmri_models.load_example(); print(len(t), t.fmri().shape)"
     environment = {

@@ -56,6 +56,7 @@ atexit.register(lambda: print(json.dumps([name for name in sys.modules if '.' no
     assert HEAVY.isdisjoint(json.loads(finished.stderr.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_batches_are_read_without_the_libraries_of_networks() -> None:
     # Generators and models take 280 MB of memory; a process that reads batches alone has none of them.
     program = """

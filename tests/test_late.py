@@ -172,6 +172,7 @@ def test_every_way_to_read_a_dictionary_completes_it(read):
     assert isinstance(completed(), dict) and (completed() != {"a": [1], "b": 2}) is False
 
 
+@pytest.mark.slow
 def test_transformers_mapping_can_be_copied():
     program = (
         "import copy, fmri_models\n"

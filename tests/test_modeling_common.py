@@ -114,6 +114,7 @@ class ModelTesterMixin(SuiteCase):
         decoding = model.decode(fmri, subjects, generator=torch.Generator().manual_seed(0))
         return {name: value for name, value in decoding.items() if value is not None}
 
+    @pytest.mark.slow
     def test_every_tensor_survives_saving_and_a_new_process(self, tmp_path):
         model = self.make_model()
         model.save_pretrained(tmp_path / "model")

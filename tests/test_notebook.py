@@ -55,6 +55,7 @@ def pixels(attributes):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
+@pytest.mark.slow
 def test_the_pictures_are_those_of_an_evaluation(tmp_path, example):
     pipeline, trials = example
     table, settings = trials.table.path, {"num_inference_steps": 2}

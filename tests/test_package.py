@@ -103,6 +103,7 @@ def test_shipped_dataset_script_is_found_by_name(installed: Path, tmp_path: Path
     assert len(finished.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_assets_load_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     program = """
 import torch

@@ -92,6 +92,7 @@ class PipelineTesterMixin(MethodHabits):
     def test_the_call_takes_the_common_options(self):
         assert set(inspect.signature(self.pipeline_class.__call__).parameters) >= CALL_OPTIONS
 
+    @pytest.mark.slow
     def test_every_tensor_survives_saving_and_a_new_process(self, saved):
         pipeline, folder = saved
         assert save_load_digests("pipeline", "FmriToImagePipeline", folder) == pipeline_digests(pipeline)

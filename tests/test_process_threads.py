@@ -39,6 +39,7 @@ def test_what_the_user_says_stays(name):
     assert begun(OMP_WAIT_POLICY="active") == ["False", "None", "active"]
 
 
+@pytest.mark.slow
 def test_training_in_several_processes_sets_it_too():
     code = (
         "import os, sys; from fmri_models.training import __main__ as training; "
@@ -49,6 +50,7 @@ def test_training_in_several_processes_sets_it_too():
     assert finished.stdout.split() == ["False", brief_waiting({})["GOMP_SPINCOUNT"]]
 
 
+@pytest.mark.slow
 def test_importing_the_package_leaves_the_environment_alone():
     code = "import os, fmri_models, fmri_models.pipeline_fmri; print(os.environ.get('GOMP_SPINCOUNT'))"
     finished = subprocess.run([*python(), "-c", code], capture_output=True, text=True, check=True, env=UNSET)

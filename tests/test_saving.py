@@ -237,6 +237,7 @@ def test_a_kill_of_a_replacement_leaves_the_old_or_the_new_folder(tmp_path):
     assert read(place / "out") == new
 
 
+@pytest.mark.slow
 def test_a_kill_of_a_save_leaves_the_old_files_or_is_completed(tmp_path):
     place = tmp_path / "place"
     write_files(place / "out", "old", "model.safetensors", "model-00001-of-00002.safetensors", "sub/config.json")

@@ -34,6 +34,7 @@ def memorised(table, tmp_path_factory):
     return trained(table, tmp_path_factory.mktemp("memorised") / "out", 1e-3)
 
 
+@pytest.mark.slow
 def test_what_was_memorised_is_told_and_more_than_pictures_tell(memorised, table):
     audit = Audit.of(memorised, table)
     for each in audit.membership:
@@ -73,6 +74,7 @@ def test_one_subject_is_not_identified(table, tmp_path):
     assert found.area is None and "one subject" in found.not_defined
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(memorised, table, tmp_path, capsys):
     arguments = ["audit", str(memorised), "--data", str(table), "--subject", "subj07", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--json"]) == 0

@@ -54,6 +54,7 @@ def test_intervals_of_shares_hold_the_truth(number, others, truth):
     assert np.mean(held) >= 0.93
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_difference_holds_it(monkeypatch):
     monkeypatch.setattr(roc, "_DRAWS", 200)
     rng, held = np.random.default_rng(0), []
@@ -70,6 +71,7 @@ def test_the_same_scores_have_no_difference():
     assert difference_of(first, second, first, second, seed=0) == (0.0, (0.0, 0.0))
 
 
+@pytest.mark.slow
 def test_layers_that_are_alike_identify_nobody_and_p_is_uniform():
     rng = np.random.default_rng(2)
     p = np.array([own_against_others(rng.normal(size=(20, 3)), seed=index)[2] for index in range(60)])

@@ -161,6 +161,7 @@ def test_retrieval_needs_embeddings(workplace, tmp_path, capsys):
     assert "decodes no image embeddings" in line
 
 
+@pytest.mark.slow
 def test_retrieval_in_a_gallery_of_pictures(tmp_path, capsys):
     """With the embedded generator: small pictures lie outside its domain, but its CLIP tells them apart."""
     data = write_small_table(tmp_path / "data", subjects=("subj07",))

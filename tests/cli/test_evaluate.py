@@ -69,6 +69,7 @@ def test_outputs_and_logs_that_cannot_be_written_are_met_before_the_work(workpla
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "evaluations.jsonl", "out"]
 
 
+@pytest.mark.slow
 def test_a_report_may_lie_beside_the_pipeline_and_the_table_that_it_is_of(workplace, capsys, tmp_path):
     for name in ("model", "data"):
         shutil.copytree(workplace / name, tmp_path / name)

@@ -72,6 +72,7 @@ def test_training_and_what_it_would_take(workplace, capsys, tmp_path):
     assert "--protocol small_pictures" in trained["next"]
 
 
+@pytest.mark.slow
 def test_evaluating_comparing_drawing_and_retrieving(workplace, capsys, tmp_path):
     model, data = workplace / "model", workplace / "data"
     for name, seed in (("one", 0), ("two", 1)):
@@ -155,6 +156,7 @@ def test_what_other_programs_print_is_no_result(tmp_path):
     assert "from a shell" in finished.stderr and "from Python" in finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -221,6 +223,7 @@ SAID = "from transformers.utils import logging as a; from diffusers.utils import
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("imports", "environment", "check"),
     [
@@ -277,6 +280,7 @@ def test_a_file_does_not_take_the_place_of_a_closed_stream(workplace):
         assert (workplace / "opened").read_bytes() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],

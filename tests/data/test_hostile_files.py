@@ -400,6 +400,7 @@ def test_a_mat_file_that_crashes_its_reader(tmp_path: Path, monkeypatch: pytest.
         read_mat(path, ["a"], "give another")
 
 
+@pytest.mark.slow
 def test_bombs(tmp_path: Path) -> None:
     quick = ["a zip of zeros", "a zip by bzip2", "a PNG of 178,000,000 x 1", "2^63 - 1 voxels"]
     command = [sys.executable, "-m", "tests.data.bombs", str(tmp_path), *quick]

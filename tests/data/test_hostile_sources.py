@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from fmri_models.cli.main import main
-from fmri_models.cli.prepare import _module_of
 from fmri_models.data import TrialTable
 from fmri_models.data.brain_images.events import read_events
 from fmri_models.data.brain_images.masks import Mask
@@ -28,9 +27,10 @@ from fmri_models.data.published.bdata import BData
 from fmri_models.data.published.dataset import KnownVoxels, VoxelGrid
 from fmri_models.data.published.extraction import _voxels_sha256, work_folder
 from fmri_models.data.published.npz_arrays import NpzArrays
+from fmri_models.data.published.nsd import mindeye2, release
+from fmri_models.data.published.nsd.experiment import stimulus_id
 from fmri_models.data.published.webdataset_tars import samples_of
 from fmri_models.errors import FmriModelsError
-from fmri_models.shipped import shipped_folder
 from tests.data.sources import SOURCES
 from tests.fabricated import god, nifti, nsd
 
@@ -271,21 +271,19 @@ def test_a_header_of_no_volume_or_of_a_trillion(count: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("place", "value"), [(0, np.nan), (5, -3), (2, 1.5), (0, 80_000)])
 def test_behaviour_of_nsd_that_can_not_be(place: int, value: float, tmp_path: Path) -> None:
-    script = _module_of(shipped_folder("dataset_scripts") / "nsd.py")
     path = tmp_path / "0.tar"
     row = nsd.behaviour()[:1].astype(float)
     row[0, place] = value
     nsd._write_behaviour(path, row)
     with pytest.raises(FmriModelsError, match=r"whole numbers|picture 80000"):
-        [script.stimulus_id(int(index)) for index in script._behaviour(path)[:, 0]]
+        [stimulus_id(int(index)) for index in mindeye2._behaviour(path)[:, 0]]
 
 
 def test_headers_of_nsd_that_go_to_the_other_side_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    script = _module_of(shipped_folder("dataset_scripts") / "nsd.py")
     path = nifti.save(tmp_path / "betas_session01.nii.gz", np.ones((2, 2, 2, 1)), np.diag([-1.8, 1.8, 1.8, 1]))
-    script._say_other_directions(path, np.diag([1.8, 1.8, 1.8, 1]), "subj01")
+    release._say_other_directions(path, np.diag([1.8, 1.8, 1.8, 1]), "subj01")
     assert "go to LAS, and those of nsdgeneral to RAS" in capsys.readouterr().err
-    script._say_other_directions(path, np.diag([-1.8, 1.8, 1.8, 1]), "subj01")
+    release._say_other_directions(path, np.diag([-1.8, 1.8, 1.8, 1]), "subj01")
     assert not capsys.readouterr().err
 
 

@@ -40,6 +40,7 @@ def consumed(blocks: Iterable[np.ndarray]) -> int:
     return sum(len(block) for block in blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"zscore": "session", "repetitions": "average_test", "drop_bad_voxels": True}])
 def test_a_table_is_written_in_parts(options: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Three times the trials take hardly more memory."""

@@ -204,12 +204,14 @@ def leave_one_out(source: Path, out: Path, *options: str):
     return Report.load(out / "report")
 
 
+@pytest.mark.slow
 def test_leave_one_picture_out_of_made_up_figures(tmp_path):
     source = fabricated.write_npz(tmp_path / "miyawaki_figures_2_5.npz")
     report = leave_one_out(source, tmp_path, "--option", "incomplete=yes")
     assert report.data["test_items"] == 10 and report.data["folds"] == list(range(10))
 
 
+@pytest.mark.slow
 def test_leave_one_picture_out_of_the_real_figures(test_data, tmp_path):
     table = prepared(test_data / REAL, tmp_path / "first", incomplete=False)
     stored = np.load(test_data / REAL)

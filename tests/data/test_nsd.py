@@ -194,6 +194,7 @@ def test_missing_and_damaged_tars_are_a_sentence(tmp_path):
         prepared(source, tmp_path / "out", test_set="shared1000")
 
 
+@pytest.mark.slow
 def test_from_the_release_to_a_report(folder, tmp_path):
     out = tmp_path / "table"
     options = ["--option", "incomplete=yes", "--option", "rois=early", "--option", "repetitions=average_test"]

@@ -4,7 +4,6 @@ A stimulus in two parts, statistics of tested trials, repetitions that straddle,
 """
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from fmri_models.cli.prepare import load_preparation
 from fmri_models.data import TrialTable
 from fmri_models.data.published import writing
 from fmri_models.data.published.extraction import ExtractedSubject
+from fmri_models.data.published.nsd.release_files import Design
 from fmri_models.data.table_processor import fit_processor
 from fmri_models.errors import FmriModelsError
 from tests.data.sources import SOURCES
@@ -141,8 +141,7 @@ def test_the_average_of_the_test_is_of_its_repetitions(name: str, sources: Calla
 
 
 def test_nsd_has_982_or_1000_tested_pictures(sources: Callable) -> None:
-    script = vars(sys.modules[load_preparation("nsd").__module__])
-    design = script["_Design"].read(sources("nsd-release") / "nsd")
+    design = Design.read(sources("nsd-release") / "nsd")
     sets = design.test_sets()
     assert {name: len(pictures) for name, pictures in sets.items()} == {"shared1000": 1000, "shared982": 982}
     assert set(sets["shared982"]) < set(sets["shared1000"])
@@ -153,7 +152,7 @@ def test_nsd_has_982_or_1000_tested_pictures(sources: Callable) -> None:
         assert len(counts) == len(pictures) and counts.max() <= 3
     ordering, images, shared = nsd.design()
     # With another order the 982 are others, and so are all figures.
-    other = script["_Design"](images[:, np.sort(ordering) - 1] - 1, frozenset((shared - 1).tolist()))
+    other = Design(images[:, np.sort(ordering) - 1] - 1, frozenset((shared - 1).tolist()))
     with pytest.raises(FmriModelsError, match="1000 shared pictures in the first 37 sessions, and not 982"):
         other.test_sets()
 

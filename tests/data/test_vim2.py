@@ -45,6 +45,7 @@ def test_a_window_is_the_volumes_after_the_lag(table):
     assert table.voxels("subj01").roi[: len(GOOD)] == ["v1lh", "v1lh", "v1rh", "v2lh", "MTlh", "v1lh"]
 
 
+@pytest.mark.slow
 def test_films_are_upright_and_say_where_they_are(source, table, tmp_path):
     assert np.array_equal(table.stimuli.images(["train-0100"])[0], vim2.frames("train")[1507])
     clip = table.stimuli.clips(["train-0100"])[0]

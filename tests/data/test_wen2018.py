@@ -56,6 +56,7 @@ def test_a_lag_moves_windows_within_their_segment(mindvideo, tmp_path):
     assert "a window begins 4 s after" in (tmp_path / "t" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_clip_has_its_third_frame_its_captions_and_where_it_is(mindvideo, tmp_path):
     table = prepared(mindvideo, tmp_path / "t")
     assert np.array_equal(table.stimuli.images(["train02-003"])[0], wen.frames("train")[1, 3, 2])

@@ -113,6 +113,7 @@ def test_damaged_files_are_refused_or_shown(planted):
     assert shown > 2 and refused > 5
 
 
+@pytest.mark.slow
 def test_several_subjects_and_folds_are_one_curve(tmp_path):
     data = write_small_table(tmp_path / "data")
     write_kfold(data, "kfold3", 3)

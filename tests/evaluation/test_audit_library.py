@@ -88,6 +88,7 @@ def test_the_training_pictures_are_the_library(alone, workplace):
     assert "<svg" in (workplace / "alone" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_test_pictures_and_their_near_copies_are_no_library(workplace, tmp_path):
     shown = shown_pictures(workplace)
     changed = {f"{name}_changed": picture.copy() for name, picture in shown.items()}
@@ -143,6 +144,7 @@ def test_a_decoder_of_noise_looks_pictures_up_at_random(workplace, tmp_path):
     assert found["results"]["oracle_all"]["pairwise_pixcorr"]["ci95"][0] > 0.5
 
 
+@pytest.mark.slow
 def test_folds_have_libraries_of_their_own(workplace, tmp_path):
     write_kfold(workplace / "data", "kfold", 3)
     train(
@@ -168,6 +170,7 @@ def test_only_test_pictures_in_a_library_leave_the_training_ones(workplace, tmp_
     assert found["results"] == alone[1]["results"]
 
 
+@pytest.mark.slow
 def test_several_pictures_of_a_response_and_single_trials(workplace, tmp_path):
     report, found = audited(workplace, tmp_path / "out", repetitions="single", samples=2)
     assert found["results"]["library_all"]["pixcorr"]["n"] == report.results["brain"]["pixcorr"]["n"]
@@ -286,6 +289,7 @@ def test_files_have_no_library(tmp_path, capsys):
     assert "--library has no effect" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_or_shown(alone):
     shown, refused = check_damaged("library", alone[1])
     assert shown > 5 and refused > 20

@@ -135,6 +135,7 @@ def test_the_verdict_says_what_an_audit_takes_from_it(of_kinds, of_new_kinds):
     assert verdict(report).status == "no" and "narrows" not in verdict(report).text
 
 
+@pytest.mark.slow
 def test_where_pictures_are_in_the_brain_more_than_the_kind_was_read(tmp_path):
     report = evaluated(tmp_path, write_table_of_kinds(tmp_path / "data", own=2.0), ["clusters"])
     assert report.audit["clusters"]["identification"]["brain"]["within"]["ci95"][0] > 0.5
@@ -222,6 +223,7 @@ def test_contents_of_others_are_checked(of_kinds, part, place, value):
         checked_audit(audit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["overlap", "clusters"])
 def test_damaged_files_are_refused_or_shown(of_kinds, part):
     _, refused = check_damaged(part, of_kinds[0].to_dict()["audit"][part])
@@ -241,6 +243,7 @@ def test_names_of_files_stay_text(of_kinds):
     assert bad not in to_markdown(report)
 
 
+@pytest.mark.slow
 def test_single_trials_and_folds_are_audited_too(tmp_path):
     data = write_small_table(tmp_path / "data", ("subj02",))
     report = evaluated(tmp_path, data, repetitions="single")
@@ -478,6 +481,7 @@ def blobs(distance, sizes=(20, 12, 8), width=30, seed=0):
     return centres[of_each] + rng.standard_normal((len(of_each), width)), of_each
 
 
+@pytest.mark.slow
 def test_groups_that_there_are_are_found_and_others_are_not_claimed():
     vectors, of_each = blobs(3)
     found = cluster_pictures(vectors, 0)

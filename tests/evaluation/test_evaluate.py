@@ -148,6 +148,7 @@ def test_a_second_pipeline_stands_beside(workplace, tmp_path):
     assert value(report, "reference", "mse") > value(report, "brain", "mse")
 
 
+@pytest.mark.slow
 def test_folds_stand_beside_folds_and_never_beside_a_model_that_saw_their_test_pictures(workplace, tmp_path):
     write_kfold(workplace / "data", "kfold3", 3)
     overrides = [f"data={workplace / 'data'}", "generator=pixels", "subjects=[subj02]", "split=kfold3"]

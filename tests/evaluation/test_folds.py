@@ -50,6 +50,7 @@ def looked(notes):
     return found
 
 
+@pytest.mark.slow
 def test_missing_folds_are_the_first_note_and_in_the_log(copied):
     shutil.rmtree(copied / "m" / "fold01")
     notes = evaluate(copied / "m", copied / "data", copied / "r", PROTOCOL).notes
@@ -138,6 +139,7 @@ def write_runs(path, own_runs, shared):
     return path
 
 
+@pytest.mark.slow
 def test_a_subject_without_test_trials_in_a_fold_is_named_from_the_split_on(tmp_path, capsys, caplog):
     data = write_runs(tmp_path / "data", {"s1": 4, "s2": 3}, shared=False)
     said = said_of_split_by_run(data, capsys)
@@ -174,6 +176,7 @@ def test_pictures_that_only_different_subjects_share_are_not_said_to_be_shown_tw
     assert "in several runs (" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m best #1", "it's", "-m"])
 def test_next_lines_can_be_copied_into_a_shell(workplace, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)

@@ -241,6 +241,7 @@ def test_a_dry_run_says_it_too(workplace, tmp_path, caplog):
     assert "pictures that are tested in the split 'b'" in caplog.text
 
 
+@pytest.mark.slow
 def test_all_folds_from_one_initial_model_are_marked(workplace, tmp_path, caplog):
     data, table = workplace / "data", TrialTable.open(workplace / "data")
     said = warned(caplog, data, tmp_path / "out", "split=k", "folds=all", f"initial_model={workplace / 'model'}")

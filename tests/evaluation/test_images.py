@@ -239,6 +239,7 @@ def test_an_output_folder_with_content_is_refused(folders, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["kept"]
 
 
+@pytest.mark.slow
 def test_pictures_that_are_read_are_not_replaced(folders, tmp_path):
     recon, truth = folders
     before = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}

@@ -239,6 +239,7 @@ def test_the_floor_is_the_mean_training_condition(tiny, data, monkeypatch):
     torch.testing.assert_close(of.rows["floor"].images, drawn, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_floor_is_drawn_from_nothing_where_that_was_learned(trained, data, tmp_path, monkeypatch):
     monkeypatch.setattr(LearnerObjective, "drops_conditions", property(lambda self: True))
     model = trained("dropped", TINY)
@@ -252,6 +253,7 @@ def test_the_floor_is_drawn_from_nothing_where_that_was_learned(trained, data, t
 # ------------------------------------------------------------------------------------- nearest pictures and retrieval
 
 
+@pytest.mark.slow
 def test_the_nearest_training_picture_is_that_of_the_reconstruction(embedded, data, monkeypatch):
     report, model = embedded
     assert any("nearest to the reconstruction by the embedding of EmbeddedImageGenerator" in n for n in report.notes)
@@ -269,6 +271,7 @@ def test_the_nearest_training_picture_is_that_of_the_reconstruction(embedded, da
     assert torch.equal(of.rows["nearest_train"].images, pictures[nearest])
 
 
+@pytest.mark.slow
 def test_without_an_embedding_a_network_of_the_protocol_tells_what_is_near(tiny, data, tmp_path, monkeypatch):
     report, model = tiny
     assert any("by the latents of DoubleConditionedImageGenerator" in note for note in report.notes)
@@ -284,12 +287,14 @@ def test_without_an_embedding_a_network_of_the_protocol_tells_what_is_near(tiny,
     assert any("no embeddings of brain responses and pictures to compare" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_where_nothing_embeds_a_reconstruction_the_row_is_missing(tiny, data, tmp_path, monkeypatch):
     monkeypatch.setattr("fmri_models.evaluation.evaluated_subject.EvaluatedSubject.nearest_by", None)
     report = evaluate(tiny[1], data, tmp_path / "report", "small_pictures")
     assert "nothing embeds its reconstructions" in report.missing_rows["nearest_train"]
 
 
+@pytest.mark.slow
 def test_a_low_level_picture_beside_learned_conditions_is_a_part(embedded, data, tmp_path, monkeypatch):
     decode = LearnerModel.decode
 
@@ -303,6 +308,7 @@ def test_a_low_level_picture_beside_learned_conditions_is_a_part(embedded, data,
     assert low_level != report.results["brain_embeds_only"]["mse"]["value"]
 
 
+@pytest.mark.slow
 def test_retrieval_embeddings_that_nothing_can_be_compared_with_are_no_error(tiny, data, tmp_path, monkeypatch):
     decode = LearnerModel.decode
 
@@ -328,6 +334,7 @@ def test_trials_without_pictures_are_looked_up_nowhere(embedded, data):
     assert report.data["test_factor_combinations_seen_in_training"] is not None
 
 
+@pytest.mark.slow
 def test_fmri_of_test_trials_makes_a_report_transductive(trained, data, tmp_path, caplog):
     with caplog.at_level("WARNING", logger="fmri_models"):
         model = trained("transductive", TINY, f"{UNPAIRED}[{{parts: [validation, test]}}]")
@@ -345,6 +352,7 @@ def test_fmri_of_test_trials_makes_a_report_transductive(trained, data, tmp_path
         evaluate(trained("tiny", TINY), data, tmp_path / "r2", "small_pictures", reference=model)
 
 
+@pytest.mark.slow
 def test_a_start_from_such_a_model_is_transductive_too(trained, data, tmp_path):
     before = trained("transductive", TINY, f"{UNPAIRED}[{{parts: [validation, test]}}]")
     values = yaml.safe_load((before.parent / "learner.yaml").read_text())
@@ -362,6 +370,7 @@ def test_a_start_from_such_a_model_is_transductive_too(trained, data, tmp_path):
     assert evaluate(tmp_path / "out", data, tmp_path / "r", "small_pictures").model["transductive"] is True
 
 
+@pytest.mark.slow
 def test_test_trials_that_are_another_parts_elsewhere_are_refused(trained, data, tmp_path, caplog):
     table = TrialTable.open(data)
     add_split(table, "other", split_by_stimulus(SplitTrials.of_table(table), 1, test_fraction=0.3))
@@ -385,6 +394,7 @@ def test_test_trials_that_are_another_parts_elsewhere_are_refused(trained, data,
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_another_tables_fmri_is_on_record_and_that_table_is_not_evaluated_on(trained, data, tmp_path):
     elsewhere = simulate(
         "builtin:scenes",

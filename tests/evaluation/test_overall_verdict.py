@@ -52,6 +52,7 @@ def test_a_brain_that_is_read_beats_its_control_everywhere(truth):
     assert " ".join(verdict_text(report, 80).split()) == " ".join(found.text.split())
 
 
+@pytest.mark.slow
 def test_noise_beats_nothing(truth):
     statuses = []
     for seed in range(20):

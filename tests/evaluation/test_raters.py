@@ -384,6 +384,7 @@ def test_planted_choices_come_back(made, report, key, tmp_path):
     assert len(lines) == 1 + 4 * len(key.shown)
 
 
+@pytest.mark.slow
 def test_guessers_find_nothing(made, report, key, tmp_path):
     """The null: the interval holds one half, raters do not agree, and the notes say so."""
     guessing = [
@@ -424,6 +425,7 @@ def test_people_are_right_where_scores_are_good(made, report, key, tmp_path):
         assert scores[metric]["stimuli"] == sum(each.kind == "own_or_other" for each in key.trials)
 
 
+@pytest.mark.slow
 def test_merged_folds_have_wider_intervals(made, report, key, tmp_path):
     files = write(tmp_path / "answers", *(answered(key, name, careful(0.7), n) for n, name in enumerate("ABC")))
     low = add_ratings(report, made / "raters-key.json", [files]).results["brain"]["people_two_way"]["ci95"][0]
@@ -435,6 +437,7 @@ def test_merged_folds_have_wider_intervals(made, report, key, tmp_path):
     assert middle - found["ci95"][0] == pytest.approx((middle - low) * 2**0.5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_one_rater_has_an_interval_for_stimuli_and_no_agreement(made, report, key, tmp_path):
     found = add_ratings(report, made / "raters-key.json", [write(tmp_path / "a", answered(key, "Ada", careful(0.8)))])
     assert found.results["brain"]["people_two_way"]["ci95"] is not None
@@ -443,6 +446,7 @@ def test_one_rater_has_an_interval_for_stimuli_and_no_agreement(made, report, ke
     Report.load(report)
 
 
+@pytest.mark.slow
 def test_answers_are_added_once_or_with_overwrite(made, report, key, tmp_path):
     one = write(tmp_path / "one", answered(key, "Ada", careful(0.9)))
     two = write(tmp_path / "two", answered(key, "Ben", careful(0.9), 1), answered(key, "Cid", careful(0.9), 2))
@@ -536,6 +540,7 @@ def test_the_report_and_key_have_to_be_those_of_the_pack(made, report, key, tmp_
             add_ratings(report, tmp_path / "key.json", [files])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["raters", "agreement", "metrics"])
 def test_a_report_with_broken_people_is_refused(made, report, key, tmp_path, place):
     add_ratings(
@@ -553,6 +558,7 @@ def test_a_report_with_broken_people_is_refused(made, report, key, tmp_path, pla
 # ------------------------------------------------------------------------------------------------------- command line
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     recon, truth = write_pictures(tmp_path / "recon", 12, noise=0.3), write_pictures(tmp_path / "truth", 12)
     out, pack = tmp_path / "report", tmp_path / "raters"

@@ -61,6 +61,7 @@ def test_one_picture_is_all_that_there_is_where_nothing_is_random(workplace):
     assert report.protocol["samples"] == 1 and "picture of each response" not in " ".join(report.protocol["deviations"])
 
 
+@pytest.mark.slow
 def test_another_number_than_the_published_is_said(workplace, capsys):
     report = evaluated(workplace, "drawn", "two", protocol="mind-vis", without=["unavailable"], samples=2, rows=[])
     assert "2 pictures of each response, and not the mean score of 5" in report.protocol["deviations"]

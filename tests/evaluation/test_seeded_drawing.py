@@ -82,6 +82,7 @@ def test_the_page_draws_what_the_report_shows(workplace):
         assert np.abs(np.asarray(found, dtype=int) - np.asarray(enlarged, dtype=int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_report_with_other_settings_says_so(workplace, tmp_path):
     changed = evaluate(
         workplace / "model", workplace / "data", tmp_path / "report", "small_pictures", settings={"num_candidates": 1}

@@ -154,6 +154,7 @@ class DrawingGeneratorMixin(DrawingHabits):
             with pytest.raises(FmriModelsError, match="Embeddings and latents are tensors"):
                 generator(latents=wrong)
 
+    @pytest.mark.slow
     def test_a_network_with_an_adapter_is_not_saved(self, tmp_path):
         for name in networks_by_name(self.make_pipeline()):
             generator = self.make_pipeline()

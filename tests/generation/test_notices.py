@@ -24,6 +24,7 @@ def said(monkeypatch):
     logger.removeHandler(handler)
 
 
+@pytest.mark.slow
 def test_saving_loading_and_casting_the_embedded_generator_is_quiet(tmp_path, said):
     generator = load_image_generator("embedded", (3, 64, 64))
     generator.to(torch.bfloat16).to(torch.float32)

@@ -69,6 +69,7 @@ def test_a_read_only_folder_is_named_before_the_work(command, inputs, place, tmp
     assert "%|" not in ended.error, "work was done before it was said"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", WRITING)
 def test_a_full_disk_leaves_what_was_there(command, inputs, place, tmp_path):
     """From no room at all to almost enough."""

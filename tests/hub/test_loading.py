@@ -154,6 +154,7 @@ found += [digests(model("work")) == digests(pipe.brain_model)]
     assert found == [True] * 6
 
 
+@pytest.mark.slow
 def test_pushing_again_in_other_shards_leaves_no_weights_of_before(worker):
     found = worker("""
 found = []

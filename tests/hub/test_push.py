@@ -291,6 +291,7 @@ def test_what_is_pushed_arrives_in_one_commit_and_is_loaded(hub, example, unmeas
     assert "model_index.json" in json.loads(hub("-c", _CLIENT, "tester/generator", "model"))["files"]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_pushed_beside_a_pipeline_leaves_its_card(hub, unmeasured):
     hub("-m", "fmri_models", "push", unmeasured, "tester/both", "--unevaluated", "--licence", "mit")
     code = f"""
@@ -307,6 +308,7 @@ print(card == open(hf_hub_download("tester/both", "README.md")).read(), "model_i
     assert hub("-c", code).split()[-2:] == ["True", "True"]
 
 
+@pytest.mark.slow
 def test_a_table_is_pushed_with_its_permission_on_the_card(hub, tmp_path):
     table = write_table(tmp_path / "table", name="nsd")
     hub("-m", "fmri_models", "data", "push", table, "tester/table", code=1)
@@ -321,6 +323,7 @@ def test_a_table_is_pushed_with_its_permission_on_the_card(hub, tmp_path):
     assert "uploaded to" in hub("-m", "fmri_models", "push", table, "tester/table")
 
 
+@pytest.mark.slow
 def test_a_table_that_was_pushed_without_pictures_opens_there(hub, tmp_path):
     table = write_table(tmp_path / "table", name="god")
     hub("-m", "fmri_models", "data", "push", table, "tester/god", code=1)

@@ -113,6 +113,7 @@ def test_repositories_are_named_and_not_fetched(wheel, capsys):
     assert not [name for name in told["files"] if "/" in name]
 
 
+@pytest.mark.slow
 def test_what_may_not_be_published_is_refused_as_push_does(wheel, model, table, capsys):
     options = ("--model", model, "--data", table)
     (model / "old.ckpt").write_bytes(b"x")
@@ -208,6 +209,7 @@ def test_a_build_that_fails_is_a_sentence(monkeypatch, tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_in_a_clone_the_wheel_is_built(capsys):
     pytest.importorskip("hatchling")
     with own_wheel() as built:

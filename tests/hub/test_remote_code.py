@@ -95,6 +95,7 @@ def test_where_the_package_is_missing_every_auto_class_ends_in_one_sentence_that
             assert said.endswith(project.how_to_install()) and "\n" not in said and said.startswith("This repository")
 
 
+@pytest.mark.slow
 def test_a_package_that_is_installed_and_not_imported_is_imported_and_what_is_saved_again_names_no_code(run):
     found, home = run(_LOAD, "installed", trusted=True)
     names = {loader: {name for name, _ in outcomes} for loader, outcomes in found.items()}

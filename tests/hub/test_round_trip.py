@@ -77,6 +77,7 @@ def pipeline(tmp_path_factory):
     return saved_pipeline(tmp_path_factory.mktemp("work") / "pipeline")
 
 
+@pytest.mark.slow
 def test_a_subject_goes_to_the_hub_alone_and_comes_back_into_its_base(client, tmp_path):
     folder = saved_pipeline(tmp_path / "subject-base")
     found = client("subject", folder)
@@ -208,6 +209,7 @@ def test_a_transport_error_in_the_middle_is_a_sentence():
             raise error
 
 
+@pytest.mark.slow
 def test_a_table_is_announced_where_it_is_fetched_and_what_it_lacks_is_said(client, tmp_path):
     found = client(
         "fetched_tables", write_small_table(tmp_path / "table"), HF_HOME=str(tmp_path / "home"), TQDM_DISABLE=""

@@ -90,6 +90,7 @@ def test_a_name_that_does_not_exist_is_a_warning(docstrings, caplog: pytest.LogC
     assert "sample.shapes: there is nothing called Circle." in caplog.text
 
 
+@pytest.mark.slow
 def test_docstrings_of_the_package_name_what_exists(
     repository: Path, caplog: pytest.LogCaptureFixture, monkeypatch
 ) -> None:

@@ -185,6 +185,7 @@ def best_error(num_voxels: int, signal_space: bool) -> float:
     return 1 - float((explained * np.linalg.solve(covariance, explained.T).T).sum(axis=1).mean())
 
 
+@pytest.mark.slow
 def test_more_voxels_do_not_average_noise_in_the_signals_space_away():
     assert best_error(2000, signal_space=True) > 0.65 * best_error(500, signal_space=True)
     assert best_error(2000, signal_space=False) < 0.5 * best_error(500, signal_space=False)

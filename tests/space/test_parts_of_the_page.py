@@ -100,6 +100,7 @@ def test_an_upload_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pyt
         read_upload(saved(tmp_path, np.zeros(2**19, np.float32)))
 
 
+@pytest.mark.slow
 def test_the_page_reconstructs_an_upload_with_or_without_a_mask(shelf: Shelf, tmp_path: Path) -> None:
     decoder = shelf.decoder(EXAMPLES, "linear-scenes")
     subject = decoder.subjects[0]
@@ -199,6 +200,7 @@ def test_an_unknown_session_has_the_mean_of_all() -> None:
     assert silenced.tolist() == [[2.5, 3.5, 0, 4.5]]
 
 
+@pytest.mark.slow
 def test_silencing_changes_the_picture_and_a_gain_of_one_does_not(shelf: Shelf) -> None:
     decoder = shelf.decoder(EXAMPLES, "linear-scenes")
     subject = decoder.subjects[0]

@@ -244,6 +244,7 @@ def test_without_a_demo_it_shows_the_example(tmp_path: Path, monkeypatch: pytest
         choose_shelf(None, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_overlapping_calls_get_their_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They share a scheduler, which counts the steps of one picture."""
     monkeypatch.chdir(tmp_path)

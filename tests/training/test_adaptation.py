@@ -230,6 +230,7 @@ def test_a_base_of_another_method(adapt, make_recipe, new_data):
         train(adapt("reset", f"initial_model={linear}"))
 
 
+@pytest.mark.slow
 def test_a_subject_is_exchanged_with_its_lora(adapt, base, tmp_path):
     (folder,) = train(adapt("lora", "stages.0.training.learning_rate=0.05"))
     adapted, other = loaded(folder), loaded(base)
@@ -255,6 +256,7 @@ MINDEYE = [
 ]
 
 
+@pytest.mark.slow
 def test_a_stage_without_layers_of_subjects_is_left_out(make_recipe, new_data):
     (first,) = train(make_recipe("mindeye", *MINDEYE))
     options = [f"data={new_data}", f"initial_model={first}", "adaptation=reset", "processor={}"]
@@ -274,6 +276,7 @@ def test_a_stage_without_layers_of_subjects_is_left_out(make_recipe, new_data):
         train(make_recipe("none", *MINDEYE[:1], *options, f"stages=[{prior}]"))
 
 
+@pytest.mark.slow
 def test_mindeye_is_adapted_alike(make_recipe, new_data):
     (first,) = train(make_recipe("mindeye", *MINDEYE))
     options = [f"data={new_data}", f"initial_model={first}", "adaptation=lora", "processor={}", "lora.parts=[backbone]"]
@@ -292,6 +295,7 @@ def test_mindeye_is_adapted_alike(make_recipe, new_data):
     assert layers and all(name.startswith("backbone.") for name in layers)
 
 
+@pytest.mark.slow
 def test_a_report_is_about_the_table_s_subjects(adapt, base, tmp_path, new_data):
     (folder,) = train(adapt("reset"))
     report = evaluate(folder, new_data, tmp_path / "report")

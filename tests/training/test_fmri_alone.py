@@ -71,6 +71,7 @@ def test_its_card_promises_no_pictures(pretrained):
     assert found["features"].shape == (1, 4, 16)
 
 
+@pytest.mark.slow
 def test_a_recipe_with_pictures_begins_with_it(pretrained, scenes, tmp_path):
     keys = ("epochs=null", "steps=2", "batch_size=4")
     short = [f"stages.{number}.training.{key}" for number in range(3) for key in keys]
@@ -121,6 +122,7 @@ def test_what_needs_pictures_says_so(rest, tmp_path, name, overrides, message):
         train(load_recipe(name, [f"data={rest}", f"out={tmp_path / 'out'}", *small, *overrides]))
 
 
+@pytest.mark.slow
 def test_pictures_are_not_learned_from_trials_without_any(scenes, tmp_path):
     names = [f"data={scenes}", f"out={tmp_path / 'out'}", *SMALL, *SHORT]
     with pytest.raises(

@@ -129,6 +129,7 @@ def test_what_will_be_trained_is_counted_without_training(name, groups):
     assert sorted(tuple(p.shape) for p in counted) == sorted(tuple(p.shape) for p in found)
 
 
+@pytest.mark.slow
 def test_the_estimate_tells_what_the_generator_learns(make):
     lora = sum(p.numel() for p in lora_of("embedded", 2).values())
     assert f"are trained, and {lora:,} of the image generator (LoRA of rank 2 on cross_attention)" in estimate(
@@ -197,6 +198,7 @@ def test_the_files_are_those_of_peft_with_the_base_beside(saved):
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_it_draws_the_same_after_loading_and_otherwise_than_its_base(saved, tmp_path):
     pipeline = load(saved)
     before = drawn(pipeline)
@@ -241,6 +243,7 @@ def test_a_new_process_draws_the_same(saved, tmp_path):
     torch.testing.assert_close(there, drawn(load(saved)), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_is_saved_over_another_leaves_no_adapter_there(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")
     pipeline = load(tmp_path / "copy")
@@ -254,6 +257,7 @@ def test_a_pipeline_that_is_saved_over_another_leaves_no_adapter_there(saved, tm
     assert torch.equal(drawn(load(tmp_path / "copy")), drawn(load(saved)))
 
 
+@pytest.mark.slow
 def test_pipelines_of_its_components_and_other_precisions(saved, tmp_path):
     pipeline = load(saved)
     made = type(pipeline).from_pipe(pipeline)
@@ -440,6 +444,7 @@ def test_an_adapter_that_was_changed_by_hand_is_not_saved_as_if_it_were_the_same
         pipeline.image_generator.save_pretrained(tmp_path / "generator")
 
 
+@pytest.mark.slow
 def test_an_interruption_resumes_to_the_bit(make, tmp_path, monkeypatch):
     overrides = (
         f"generator={json.dumps(TINY)}", "stages.1.image_generator.lora.dropout=0.2", "stages.1.training.ema_decay=0.5",

@@ -61,6 +61,7 @@ def unet_of(folder):
     return FmriToImagePipeline.from_pretrained(folder).image_generator.unet.state_dict()
 
 
+@pytest.mark.slow
 def test_what_a_group_names_learns_and_the_rest_stays(make, data, tmp_path):
     train(make("out"))
     pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
@@ -81,6 +82,7 @@ def test_what_a_group_names_learns_and_the_rest_stays(make, data, tmp_path):
     assert [picture.size for picture in drawn] == [(64, 64)] * 2
 
 
+@pytest.mark.slow
 def test_model_and_generator_name_the_weights_that_belong_together(make, tmp_path):
     train(make("out"))
     train(make("other", "seed=1"))
@@ -93,6 +95,7 @@ def test_model_and_generator_name_the_weights_that_belong_together(make, tmp_pat
         pipeline.image_generator = EmbeddedImageGenerator.from_assets()
 
 
+@pytest.mark.slow
 def test_fmri_without_pictures_comes_beside_the_examples(make, monkeypatch, tmp_path):
     seen, losses = [], LearnerObjective.losses
 
@@ -111,6 +114,7 @@ def test_fmri_without_pictures_comes_beside_the_examples(make, monkeypatch, tmp_
     assert stage["unpaired"][0]["parts"] == ["validation", "test"]
 
 
+@pytest.mark.slow
 def test_another_table_has_statistics_of_its_own_and_no_place_in_records(make, data, tmp_path, monkeypatch):
     other = simulate(
         "builtin:scenes",
@@ -169,6 +173,7 @@ def test_what_does_not_fit_is_a_sentence(make, overrides, message):
         train(make("out", *overrides))
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_kept(make, tmp_path):
     train(make("out", "stages.1.training.ema_decay=0.5", "stages.1.training.keep_best=false"))
     train(make("plain", "stages.1.training.keep_best=false"))
@@ -176,6 +181,7 @@ def test_the_average_is_what_is_kept(make, tmp_path):
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_is_saved_again_with_its_generator(make, tmp_path: Path):
     train(make("out"))
     FmriToImagePipeline.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "copy")
@@ -185,6 +191,7 @@ def test_a_saved_pipeline_is_saved_again_with_its_generator(make, tmp_path: Path
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_through_a_frozen_generator_only_the_model_learns(make, tmp_path, monkeypatch):
     """It is where the stage is computed, as soon as it is asked for and no sooner, and back afterwards."""
     moved, asked, losses, to = [], [], LearnerObjective.losses, EmbeddedImageGenerator.to

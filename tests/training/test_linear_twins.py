@@ -58,6 +58,7 @@ def test_nothing_of_the_test_trials_is_learned_from(test_data: Path, tmp_path: P
     assert not all(torch.equal(first[key], third[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_another_subject_through_one_decoder(tmp_path: Path) -> None:
     data = simulate(
         "builtin:scenes", tmp_path / "data", num_subjects=2, num_voxels=80, num_train=120, num_validation=12,

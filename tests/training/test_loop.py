@@ -108,6 +108,7 @@ def test_training_learns_and_leaves_nothing_but_the_pipeline(make_recipe, tmp_pa
     assert "curve" not in record.stages[0]
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(make_recipe, small_data, tmp_path):
     # All three in processes of one kind: the same sums in another one may differ in the last bit.
     make_recipe()
@@ -129,6 +130,7 @@ def test_a_kill_in_the_middle_of_saving_loses_nothing_but_the_steps_since(make_r
     assert not left.folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -302,6 +304,7 @@ def test_without_validation_trials_the_last_weights_are_kept(make_recipe, tmp_pa
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_model(make_recipe, tmp_path):
     train(make_recipe("first"))
     more = ["stages.0.training.steps=1", "stages.0.training.learning_rate=1e-12"]

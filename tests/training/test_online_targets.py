@@ -97,6 +97,7 @@ def published(data: Path, out: Path, *overrides: str) -> Recipe:
     return replace(recipe, stages=stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["embedded", "versatile_diffusion"])
 def test_the_published_recipe_trains_at_a_tiny_size(small_data: Path, tmp_path: Path, name: str) -> None:
     generator = name
@@ -142,6 +143,7 @@ def test_a_stage_reads_what_its_objective_learns_from(small_data: Path, tmp_path
     assert high_level.held_out.__getitems__([0])["fmri"].ndim == 2
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_when_it_is_taken_again(small_data: Path, tmp_path: Path) -> None:
     recipe = published(small_data, tmp_path / "out")
     losses = []

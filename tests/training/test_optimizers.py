@@ -134,6 +134,7 @@ def test_training_with_small_states_learns(make_recipe, tmp_path, overrides):
     assert {value.dtype for value in saved.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

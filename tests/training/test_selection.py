@@ -55,6 +55,7 @@ def interrupt(monkeypatch):
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_the_better_candidate_is_trained_as_the_recipe_says(make_recipe, tmp_path):
     train(make_recipe("selected", CANDIDATES, "selection.folds=2"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["selected", "small.yaml"]
@@ -108,6 +109,7 @@ def test_where_nothing_is_validated_all_others_are_learned_from(make_recipe, sma
     assert len(inner.trials("subj07", schema.SPLITS, INNER_SPLIT)) == 0
 
 
+@pytest.mark.slow
 def test_folds_choose_each_for_itself(make_recipe, small_data, tmp_path):
     write_kfold(small_data, "kfold2", 2)
     train(make_recipe("out", CANDIDATES, "selection.folds=2", "split=kfold2", "folds=all", "subjects=[subj02]"))
@@ -156,6 +158,7 @@ def test_an_interruption_resumes_to_the_bit(make_recipe, tmp_path, interrupt, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small.yaml", "whole"]
 
 
+@pytest.mark.slow
 def test_resuming_something_else_or_damage_is_a_sentence(make_recipe, tmp_path, interrupt, monkeypatch):
     options = (CANDIDATES, "selection.folds=2", "subjects=[subj02]")
     interrupt(50)

@@ -33,6 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_table(tmp_path_factory.mktemp("numbers") / "table")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "changes"), [("linear", []), ("mindeye", MINDEYE)])
 def test_a_training_comes_to_the_numbers_that_were_stored(method, changes, table, tmp_path):
     places = [f"data={table}", f"out={tmp_path / 'pipeline'}", "generator=pixels", "seed=3"]

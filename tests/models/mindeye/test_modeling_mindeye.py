@@ -241,6 +241,7 @@ class TestPriorHabits:
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value)
 
+    @pytest.mark.slow
     def test_a_step_of_training_is_one_graph(self):
         model = tiny_model().train()
         targets = TestMindEyeModel().make_targets(model, len(SUBJECTS))

@@ -45,6 +45,7 @@ def saved_as_published(state: dict[str, torch.Tensor], file: Path, monkeypatch: 
     monkeypatch.delitem(sys.modules, "config")
 
 
+@pytest.mark.slow
 @needs_fixtures
 def test_a_whole_checkpoint_becomes_a_pipeline_that_draws(tmp_path, monkeypatch):
     saved_as_published(fine_tuned(), tmp_path / "finetuned.pth", monkeypatch, "model_state_dict")
