@@ -1,6 +1,6 @@
 """What an image generator is given, passed whole: embeddings and a low-level picture."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 
 from .embedding_space import EmbeddingSpace
 from .errors import FmriModelsError
+from .names import one_line
 
 
 # Equality of tensors is no single answer.
@@ -28,6 +29,8 @@ class Conditions:
             to read (MinD-Vis).
         time_embeds: (N, *time_embeds_space.shape), what is added to the network's time embedding; learned likewise.
         control: (N, *control_space.shape), a map that a control branch reads.
+        guides: Name ▶ (N, *shape), layers of networks that see pictures, such as `vgg19.conv1_1`; each has its own
+            space, which generators and configurations hold by the same name (`guide_spaces`).
         num_images: How many pictures to draw, where no condition says so.
     """
 
@@ -39,7 +42,18 @@ class Conditions:
     )
     time_embeds: torch.Tensor | None = field(default=None, metadata={"space": "time_embeds_space"}, kw_only=True)
     control: torch.Tensor | None = field(default=None, metadata={"space": "control_space"}, kw_only=True)
+    guides: Mapping[str, torch.Tensor] | None = field(default=None, kw_only=True)
     num_images: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.guides is not None and not (
+            isinstance(self.guides, Mapping)
+            and all(isinstance(name, str) and isinstance(each, torch.Tensor) for name, each in self.guides.items())
+        ):
+            raise FmriModelsError(
+                f"guides is a {type(self.guides).__name__}; expected a mapping of names such as 'vgg19.conv1_1' to "
+                "tensors."
+            )
 
     @classmethod
     def joined(cls, num_images: int | None = None, **inputs: Any) -> "Conditions":
@@ -48,22 +62,33 @@ class Conditions:
         Raises:
             FmriModelsError: An input is something else.
         """
-        return cls(**{name: _joined(values) for name, values in inputs.items()}, num_images=num_images)
+        guides = inputs.pop("guides", None)
+        return cls(**{name: _joined(values) for name, values in inputs.items()}, guides=guides, num_images=num_images)
 
     @property
     def given(self) -> dict[str, torch.Tensor]:
-        """The conditions that are not None, by name."""
+        """The conditions that are not None, by name; guides are not among them."""
         values = {name: getattr(self, name) for name in CONDITION_SPACES}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The conditions that are not None and the guides, by name."""
+        return {**self.given, **(self.guides or {})}
+
+    @property
     def told_nothing(self) -> bool:
         """Whether there is nothing to draw from but noise, or a low-level picture."""
-        return not self.given.keys() - {"latents"}
+        return not self.tensors.keys() - {"latents"}
 
     def only(self, *names: str) -> "Conditions":
-        """These conditions of that many pictures, without all others."""
+        """These conditions of that many pictures, without all others; `"guides"` names all of these."""
         return self._each(lambda values: values, names)
+
+    def only_guides(self, names: Iterable[str]) -> "Conditions":
+        """All conditions, but of the guides those that are named."""
+        kept = {name: values for name, values in (self.guides or {}).items() if name in set(names)}
+        return replace(self, guides=kept or None)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Conditions":
         """The same on a device, in a dtype."""
@@ -71,7 +96,7 @@ class Conditions:
 
     def are_of(self, number: int) -> bool:
         """Whether each condition that is given is of so many pictures."""
-        return all(len(values) == number for values in self.given.values())
+        return all(len(values) == number for values in self.tensors.values())
 
     def repeated(self, num_patterns: int, num_candidates: int) -> "Conditions":
         """`num_candidates` pictures of each pattern, one after the other; what has as many already stays as it is.
@@ -97,7 +122,7 @@ class Conditions:
             FmriModelsError: The conditions disagree, or nothing says how many.
         """
         stated = {number for number in (self.num_images, num_images) if number is not None}
-        sizes = {len(values) for values in self.given.values()} | stated
+        sizes = {len(values) for values in self.tensors.values()} | stated
         if len(sizes) != 1:
             found = "nothing" if not sizes else "batches of " + ", ".join(str(size) for size in sorted(sizes))
             raise FmriModelsError(
@@ -109,14 +134,18 @@ class Conditions:
         """Refuses what is not taken, and other shapes than those of the spaces.
 
         Args:
-            spaces: Space of each condition by the condition's name; one without is not taken.
+            spaces: Space of each condition by the condition's name, of guides by theirs; one without is not taken.
             taker: Who is given the conditions, as the beginning of a sentence.
 
         Raises:
             FmriModelsError: Names the condition, its shape and the one expected.
         """
-        for name, values in self.given.items():
+        for name, values in self.tensors.items():
             space = spaces.get(name)
+            if space is None and name in (self.guides or {}):
+                taken = [each for each in spaces if each not in CONDITION_SPACES]
+                there_are = f"; it takes {', '.join(taken)}" if taken else ", and no other"
+                raise FmriModelsError(f"{taker} takes no guide {one_line(name, 80)}{there_are}; leave it out.")
             if space is None:
                 raise FmriModelsError(f"{taker} takes no {name}; pass None instead.")
             if tuple(values.shape[1:]) != space.shape:
@@ -138,9 +167,14 @@ class Conditions:
         self, function: Callable[[torch.Tensor], torch.Tensor], names: tuple[str, ...] | None = None
     ) -> "Conditions":
         changed = {name: function(values) for name, values in self.given.items() if names is None or name in names}
-        return Conditions(**changed, num_images=self.num_images)
+        guides = None
+        if self.guides is not None and (names is None or "guides" in names):
+            guides = {name: function(values) for name, values in self.guides.items()}
+        return Conditions(**changed, guides=guides, num_images=self.num_images)
 
 
+# What stands for all guides where targets are named.
+GUIDES = "guides"
 # Name of a condition ▶ the property of generators and configurations that is its space.
 CONDITION_SPACES: dict[str, str] = {
     each.name: each.metadata["space"] for each in fields(Conditions) if "space" in each.metadata

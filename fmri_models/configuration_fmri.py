@@ -71,6 +71,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         encoder_hidden_states_space: The same for what a generator's cross-attention reads and has learned to read.
         time_embeds_space: The same for what is added to its time embedding.
         control_space: The same for what its control branch reads.
+        guide_spaces: Guide ▶ the same, of decoded layers of networks such as `vgg19.conv1_1`; None if there are none.
         fmri_models_version: Version of the package that wrote the configuration.
         fmri_schema: Version of the configuration's layout.
 
@@ -80,6 +81,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
             `encoder_hidden_states_space`.
         decodes_targets: Whether the targets of training are what the method decodes, so that their spaces are its own;
             one that decodes learned conditions alone learns from pictures' latents and never gives any.
+        decodes_guides: Whether the method decodes guides where its configuration has some.
         set_by_training: Fields of the method that training sets, so that nobody chooses them.
     """
 
@@ -87,8 +89,9 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
     set_by_training: ClassVar[tuple[str, ...]] = ()
     learned_conditions: ClassVar[tuple[str, ...]] = ()
     decodes_targets: ClassVar[bool] = True
-    # What transformers' Trainer gathers is tensors with a row each, and these are scalars by name.
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses"]
+    decodes_guides: ClassVar[bool] = False
+    # What transformers' Trainer gathers is tensors with a row each, and these are scalars and layers by name.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["losses", "guides"]
 
     subject_names: list[str] = field(default_factory=list)
     num_voxels: list[int] = field(default_factory=list)
@@ -98,6 +101,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
     encoder_hidden_states_space: dict[str, Any] | None = None
     time_embeds_space: dict[str, Any] | None = None
     control_space: dict[str, Any] | None = None
+    guide_spaces: dict[str, Any] | None = None
     fmri_models_version: str = __version__
     fmri_schema: int = CONFIG_SCHEMA
 
@@ -107,6 +111,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         self._check_ranges()
         for name in SPACES:
             self.space(name)
+        self._check_guides()
         self._warn_of_unknown(kwargs)
         super().__post_init__(**kwargs)
 
@@ -239,6 +244,29 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         """The [`EmbeddingSpace`] of a name: `"image_embedding_space"`, `"text_embedding_space"` or `"latent_space"`."""
         values = getattr(self, name)
         return None if values is None else EmbeddingSpace.from_dict(values, f"The configuration's {name}")
+
+    @property
+    def guides(self) -> dict[str, EmbeddingSpace]:
+        """Guide ▶ [`EmbeddingSpace`] of each that the method decodes."""
+        stated = self.guide_spaces or {}
+        return {
+            name: EmbeddingSpace.from_dict(each, f"The configuration's guide {name}") for name, each in stated.items()
+        }
+
+    def _check_guides(self) -> None:
+        for name in self.guide_spaces or {}:
+            network, _, layer = str(name).partition(".")
+            if not (network and layer):
+                raise FmriModelsError(
+                    f"guide_spaces has {one_line(repr(name), 80)}; expected names of a network and its layer, such as "
+                    "'vgg19.conv1_1'."
+                )
+            check_name(name, "guide's name")
+        if self.guides and not self.decodes_guides:
+            raise FmriModelsError(
+                f"{type(self).__name__} has guide_spaces ({one_line(next(iter(self.guides)), 80)} …), and its method "
+                "decodes no guides; take the method linear, or leave guides out of the recipe's targets."
+            )
 
     @property
     def voxels_by_subject(self) -> dict[str, int]:

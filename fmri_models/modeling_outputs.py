@@ -20,6 +20,7 @@ class FmriModelOutput(ModelOutput):
         retrieval_embeds: (B, …) what is compared with the embeddings of pictures in retrieval and when candidates are
             ranked; None if the method has none.
         latents: (B, *latent_space.shape) decoded low-level picture.
+        guides: Name ▶ (B, *shape) decoded layers of networks that see pictures.
         hidden_states: What is between the layers of a method that has some, if it was asked for; last but one.
         attentions: Attention weights of a method that computes some in its forward, if they were asked for; last.
     """
@@ -30,6 +31,7 @@ class FmriModelOutput(ModelOutput):
     text_embeds: torch.Tensor | None = None
     retrieval_embeds: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+    guides: dict[str, torch.Tensor] | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -57,6 +59,7 @@ class FmriDecoding(ModelOutput):
         encoder_hidden_states: (B or B·K, …) float, what the generator's cross-attention reads.
         time_embeds: (B or B·K, …) float, what is added to its time embedding.
         control: (B or B·K, …) float, what its control branch reads.
+        guides: Name ▶ (B, …) float, layers of networks that see pictures, each in its own space.
     """
 
     image_embeds: torch.Tensor | None = None
@@ -66,8 +69,15 @@ class FmriDecoding(ModelOutput):
     encoder_hidden_states: torch.Tensor | None = None
     time_embeds: torch.Tensor | None = None
     control: torch.Tensor | None = None
+    guides: dict[str, torch.Tensor] | None = None
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What was decoded by name, guides by theirs."""
+        named = {name: values for name, values in self.items() if name != "guides"}
+        return {**named, **(self.guides or {})}
 
     @property
     def conditions(self) -> Conditions:
         """What of it an image generator is given."""
-        return Conditions(**{name: getattr(self, name) for name in CONDITION_SPACES})
+        return Conditions(**{name: getattr(self, name) for name in CONDITION_SPACES}, guides=self.guides)

@@ -242,7 +242,8 @@ class FmriToImagePipeline(StoredPipeline):
         inputs = self._processed(fmri, subject, session)
         features, subject_ids = inputs["fmri"], inputs["subject_ids"]
         request = request.of_patterns(len(features), self.image_generator)
-        decoding = self.decode(features, subject_ids, settings.num_candidates, request.generator)
+        drawn_from = list(self.image_generator.guide_spaces)
+        decoding = self.decode(features, subject_ids, settings.num_candidates, request.generator, guides=drawn_from)
         output = self.images_of(decoding, request, len(features))
         return output if return_dict else cast(Any, output.to_tuple())
 
@@ -309,8 +310,11 @@ class FmriToImagePipeline(StoredPipeline):
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
+        guides: Sequence[str] | None = None,
     ) -> FmriDecoding:
         """Decodes processed voxels (N, V); repetitions may have been averaged before.
+
+        `guides` names the guides that are decoded, of a method that decodes some; None takes all.
 
         With one generator a pattern, what a method samples of a pattern comes from its own. A method that samples does
         so `num_candidates` times, or as often as the pipeline's settings say.
@@ -318,17 +322,18 @@ class FmriToImagePipeline(StoredPipeline):
         self.brain_model.check_decodes_alone()
         num_candidates = self.drawing_settings.changed({"num_candidates": num_candidates}).num_candidates
         generator = checked_generators(generator, len(features))
+        chosen = {"guides": guides} if self.brain_model.config.guide_spaces else {}
         device = self._execution_device
         # On an accelerator nobody reads ids any more.
         subject_ids = self.brain_model.subject_indices(subject_ids, features.shape[0])
         features, subject_ids = features.to(device), subject_ids.to(device)
         try:
             decoding = self.brain_model.decode(
-                features, subject_ids, num_candidates=num_candidates, generator=generator
+                features, subject_ids, num_candidates=num_candidates, generator=generator, **chosen
             )
         finally:
             self.maybe_free_model_hooks()
-        for name, values in decoding.items():
+        for name, values in decoding.tensors.items():
             _check_finite(values, f"The brain model decodes {name}")
         return decoding if return_dict else cast(Any, decoding.to_tuple())
 
@@ -411,14 +416,16 @@ class FmriToImagePipeline(StoredPipeline):
 
     def _candidates(self, decoding: FmriDecoding, request: DrawingRequest, num_patterns: int) -> torch.Tensor:
         """(N, K, C, H, W) pictures or latents, drawn in chunks that fit into memory."""
-        image_generator, conditions = self.image_generator, decoding.conditions
+        image_generator = self.image_generator
+        # What is decoded and not drawn from is an output like embeddings for retrieval.
+        conditions = decoding.conditions.only_guides(image_generator.guide_spaces)
         num_candidates = request.settings.num_candidates
         if not image_generator.generates_from_embeddings:
             # Several draws differ only where a generator samples; otherwise one is all there is.
             conditions, num_candidates = conditions.only("latents"), 1
         elif "num_candidates" not in self.settings_used(request.settings) and conditions.are_of(num_patterns):
             num_candidates = 1
-        if not conditions.given:
+        if not conditions.tensors:
             # What was decoded is for retrieval alone; a picture that is drawn from nothing would be none of it.
             image_generator.accept(conditions).count(type(image_generator).__name__)
         conditions = conditions.repeated(num_patterns, num_candidates)
@@ -503,7 +510,7 @@ def _num_patterns(decoding: FmriDecoding, num_candidates: int, stated: int | Non
     Raises:
         FmriModelsError: Nothing was decoded, or tensors of different numbers of patterns were.
     """
-    lengths = {name: len(values) for name, values in decoding.items()}
+    lengths = {name: len(values) for name, values in decoding.tensors.items()}
     if not lengths:
         raise FmriModelsError("Nothing was decoded: neither embeddings nor latents to draw from.")
     number = lengths.get("retrieval_embeds", min(lengths.values())) if stated is None else stated

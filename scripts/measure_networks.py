@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from fmri_models.evaluation.extractors import NetworkExtractor, NodeReader, Preprocessing, load_extractor
-from fmri_models.evaluation.extractors.torch_networks import torchvision_models
 from fmri_models.evaluation.similarities import correlation_matrix, identification_shares, is_constant
+from fmri_models.guides.layers_of_networks import torchvision_models
 from fmri_models.scenes import SEED_RANGES, Scene, SceneFactors, scene, scene_seeds
 
 _SIGMA = 4.0

@@ -106,3 +106,23 @@ def test_a_space_may_still_be_asked_for_by_kind():
     source = GeneratorSource(name="pixels", spaces={"latent_space": SPACES["latents"].to_dict()})
     with pytest.warns(FutureWarning, match="kind of space is name now"):
         assert source.space(kind="latent_space") == SPACES["latents"]
+
+
+def test_guides_go_along_with_other_conditions() -> None:
+    conv, fc = torch.randn(4, 2, 3, 3), torch.randn(4, 5)
+    conditions = Conditions(latents=torch.randn(4, 1, 2, 2), guides={"net.conv1": conv, "net.fc2": fc})
+    assert len(conditions) == 4 and list(conditions.given) == ["latents"] and not conditions.told_nothing
+    assert conditions[1:3].guides["net.fc2"].shape == (2, 5)
+    assert conditions.to("cpu", torch.float64).guides["net.conv1"].dtype == torch.float64
+    assert torch.equal(conditions.repeated(4, 2).guides["net.fc2"], fc.repeat_interleave(2, dim=0))
+    assert conditions.only("latents").guides is None and conditions.only("guides").latents is None
+    assert list(conditions.only_guides(["net.fc2"]).guides) == ["net.fc2"]
+    assert conditions.only_guides([]).guides is None
+    with pytest.raises(FmriModelsError, match="given batches of 3, 4"):
+        Conditions(latents=torch.randn(3, 1, 2, 2), guides={"net.fc2": fc}).count("It")
+    space = EmbeddingSpace("net", "fc2", (5,))
+    Conditions(guides={"net.fc2": fc}).check({"net.fc2": space}, "It")
+    with pytest.raises(FmriModelsError, match="It takes no guide net.conv1; it takes net.fc2"):
+        Conditions(guides={"net.conv1": conv}).check({"net.fc2": space}, "It")
+    with pytest.raises(FmriModelsError, match=r"It takes net.fc2 of shape \(N, 5\); got \(4, 2, 3, 3\)"):
+        Conditions(guides={"net.fc2": conv}).check({"net.fc2": space}, "It")

@@ -7,12 +7,13 @@ import numpy as np
 
 from ..closed_form_trials import ClosedFormTrials, IndexedTargets, LeftOut, Selection
 from ..deprecation import renamed_argument
+from ..guides import GuideSet
 from ..objectives import ClosedFormObjective
 from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
 from .table import TrialTable
 from .table_trials import Trials
-from .targets import Target, cached_targets
+from .targets import Target, cached_guides, cached_targets
 
 if TYPE_CHECKING:
     from ..generation.image_generator import ImageGenerator
@@ -61,6 +62,7 @@ def closed_form_trials(
     split: str = "default",
     fold: int = 0,
     repetitions: Literal["average", "single"] = "average",
+    guides: GuideSet | None = None,
 ) -> dict[str, ClosedFormTrials]:
     """Subject ▶ processed voxels and cached targets of some parts of a split.
 
@@ -75,13 +77,15 @@ def closed_form_trials(
         split: Name of the split.
         fold: Fold of the split.
         repetitions: One example a stimulus, or one a trial.
+        guides: Layers of networks that are learned, too, by their names.
     """
     values: dict[str, Any] = {target: cached_targets(table, generator, target) for target in targets}
+    values |= cached_guides(table, guides) if guides is not None and guides.sources else {}
     trials = {}
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
     for name, processed in zip(processor.subject_names, subjects, strict=True):
         index = np.array(table.stimuli.positions(processed.stimulus_ids), dtype=np.int64)
-        indexed: dict[str, IndexedTargets] = {target: IndexedTargets(values[target], index) for target in targets}
+        indexed: dict[str, IndexedTargets] = {target: IndexedTargets(each, index) for target, each in values.items()}
         leaves_out: LeftOut = "stimulus"
         groups = None
         if repetitions == "single" and table.repeats_stimuli(split):

@@ -1,9 +1,11 @@
-"""The cache of embeddings and latents, computed once for each picture or caption, encoder and preprocessing."""
+"""The cache of embeddings, latents and guides, computed once for each picture or caption, encoder and preprocessing."""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, get_args
 
@@ -18,6 +20,7 @@ from ..deprecation import renamed_argument
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError, system_errors_as_sentences
 from ..generation.weights_digest import weights_digest
+from ..guides.guide_set import GuideSet, network_and_layer
 from ..names import one_line
 from ..progress import bar
 from ..reading import read_array
@@ -40,6 +43,8 @@ _STIMULI_A_BATCH = 128
 _SINGLE_PRECISION_BYTES = 2**31
 
 _Encode = Callable[[range], torch.Tensor]
+# Positions of stimuli ▶ name of each file ▶ their targets.
+_EncodeAll = Callable[[range], Mapping[str, torch.Tensor]]
 
 
 class KnownPictures(Protocol):
@@ -109,22 +114,120 @@ def _check_has_space(generator: "ImageGenerator", target: Target) -> None:
         raise FmriModelsError(f"{type(generator).__name__} has no {target}; choose another generator.")
 
 
+def cached_guides(
+    table: TrialTable, guides: GuideSet, stimulus_ids: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Guides of the stimuli of a table, kept as targets of [`cached_targets`] are: by pictures, weights and layer.
+
+    All layers of a network are computed in one pass; what is kept already needs no network.
+
+    Args:
+        table: The trial table.
+        guides: Their networks.
+        stimulus_ids: Of these stimuli alone; None takes all.
+        names: Of these guides alone; None takes all.
+
+    Returns:
+        Guide ▶ (stimuli, values) memory map, in the order of the ids; float32, or float16 beyond 2 GiB.
+
+    Raises:
+        FmriModelsError: Weights or a picture are missing, a layer gives no finite numbers, or the cache can't be
+            written.
+    """
+    return guides_in_spaces(table, guides.spaces, guides, stimulus_ids, names)
+
+
+def guides_in_spaces(
+    table: TrialTable,
+    spaces: Mapping[str, EmbeddingSpace],
+    guides: GuideSet,
+    stimulus_ids: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """[`cached_guides`] of spaces that are known, such as a model's: networks are asked for what is not kept alone."""
+    ids = list(table.stimuli.ids if stimulus_ids is None else stimulus_ids)
+    chosen = list(spaces if names is None else names)
+    content: dict[str, object] = {"pictures": table.stimuli.content_hashes(ids)}
+    found: dict[str, np.ndarray] = {}
+    for network in dict.fromkeys(network_and_layer(name)[0] for name in chosen):
+        own = [name for name in chosen if network_and_layer(name)[0] == network]
+        files = {name: _Stored.of(content, spaces[name], spaces[name].revision or "", len(ids)) for name in own}
+
+        def encode(
+            positions: range, network: str = network, files: Mapping[str, "_Stored"] = files
+        ) -> dict[str, torch.Tensor]:
+            missing = [name for name, each in files.items() if not each.is_complete]
+            pictures = table.stimuli.images(ids[positions.start : positions.stop])
+            pixels = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255
+            layers = {name: network_and_layer(name)[1] for name in missing}
+            values = guides.network(network).features(pixels, list(layers.values()))
+            return {name: values[layer] for name, layer in layers.items()}
+
+        if not all(each.is_complete for each in files.values()):
+            guides.check_spaces({name: spaces[name] for name in own})
+        found |= _stored(files, encode, f"layers of {network}")
+    return {name: found[name] for name in chosen}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A file of the cache.
+
+    Args:
+        path: Where.
+        shape: (stimuli, values).
+        dtype: Of its values.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, content: dict[str, object], space: EmbeddingSpace, weights: str, count: int) -> "_Stored":
+        """The file of what is made of some content, in a space, with some weights."""
+        described = {"content": content, "space": space.to_dict(), "weights": weights}
+        key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+        shape = (count, space.size)
+        dtype = np.dtype(np.float32 if shape[0] * shape[1] * 4 <= _SINGLE_PRECISION_BYTES else np.float16)
+        return cls(cache_folder() / "targets" / f"{key}.npy", shape, dtype)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is there, as it should be."""
+        try:
+            found = self.read()
+        except FmriModelsError:
+            return False
+        return found.shape == self.shape and found.dtype == self.dtype
+
+    def read(self) -> np.ndarray:
+        """Its values, as a memory map."""
+        return read_array(self.path, "cached targets", "delete them", memory_map=True)
+
+
 def _cached(
     generator: "ImageGenerator", target: Target, count: int, content: dict[str, object], encode: _Encode
 ) -> np.ndarray:
     """(count, values) memory map of what is kept of this content, made where it is not there."""
     space: EmbeddingSpace = getattr(generator, TARGET_SPACES[target])
-    described = {"content": content, "space": space.to_dict(), "weights": target_weights_digest(generator, target)}
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
-    path = cache_folder() / "targets" / f"{key}.npy"
-    shape = (count, space.size)
-    dtype = np.dtype(np.float32 if shape[0] * shape[1] * 4 <= _SINGLE_PRECISION_BYTES else np.float16)
-    if not _is_complete(path, shape, dtype):
-        make_cache_folder(path.parent)
-        with filelock.FileLock(path.with_suffix(".lock")):
-            if not _is_complete(path, shape, dtype):
-                _write(path, shape, dtype, encode, target)
-    return read_array(path, "cached targets", "delete them", memory_map=True)
+    file = _Stored.of(content, space, target_weights_digest(generator, target), count)
+    return _stored({target: file}, lambda chosen: {target: encode(chosen)}, target)[target]
+
+
+def _stored(files: Mapping[str, _Stored], encode: _EncodeAll, what: str) -> dict[str, np.ndarray]:
+    """Name ▶ memory map of each file; those that are not there are made together, under the lock of each."""
+    missing = {name: file for name, file in files.items() if not file.is_complete}
+    if missing:
+        make_cache_folder(next(iter(missing.values())).path.parent)
+        with ExitStack() as locks:
+            # In one order, so that no two processes wait for each other.
+            for file in sorted(missing.values(), key=lambda each: each.path):
+                locks.enter_context(filelock.FileLock(file.path.with_suffix(".lock")))
+            missing = {name: file for name, file in missing.items() if not file.is_complete}
+            if missing:
+                _write(missing, encode, what)
+    return {name: file.read() for name, file in files.items()}
 
 
 def _pictures(
@@ -177,58 +280,65 @@ def target_weights_digest(generator: "ImageGenerator", target: Target) -> str:
     return weights_digest(networks[name] for name in sorted(networks) if not any(word in name for word in unused))
 
 
-def _write(path: Path, shape: tuple[int, int], dtype: np.dtype, encode: _Encode, target: Target) -> None:
+def _write(files: Mapping[str, _Stored], encode: _EncodeAll, what: str) -> None:
     """Writes all targets, under the lock. What an interruption leaves is gone on with, what an error leaves is removed.
 
     Written, not memory-mapped: a full disk is an error then, and not a killed process.
     """
-    partial = path.with_name(f"{PARTIAL_PREFIX}{path.name}")
+    partials = {name: file.path.with_name(f"{PARTIAL_PREFIX}{file.path.name}") for name, file in files.items()}
+    count = next(iter(files.values())).shape[0]
     try:
-        with system_errors_as_sentences(path), partial.open("r+b" if partial.is_file() else "w+b") as out:
-            first = _go_on(out, shape, dtype)
-            progress = bar(name=f"Embedding stimuli ({target})", total=shape[0], initial=first, unit="picture")
-            for start in range(first, shape[0], _STIMULI_A_BATCH):
-                chosen = range(start, min(start + _STIMULI_A_BATCH, shape[0]))
-                values = encode(chosen).flatten(1).float().cpu().numpy().astype(dtype)
-                _check_finite(values, target)
-                out.write(values.tobytes())
-                out.flush()
-                os.fsync(out.fileno())
+        with ExitStack() as opened:
+            opened.enter_context(system_errors_as_sentences(next(iter(files.values())).path))
+            outs = {
+                name: opened.enter_context(path.open("r+b" if path.is_file() else "w+b"))
+                for name, path in partials.items()
+            }
+            first = min(_position_to_go_on(outs[name], file) for name, file in files.items())
+            for name, file in files.items():
+                _go_on(outs[name], file, first)
+            progress = bar(name=f"Embedding stimuli ({what})", total=count, initial=first, unit="picture")
+            for start in range(first, count, _STIMULI_A_BATCH):
+                chosen = range(start, min(start + _STIMULI_A_BATCH, count))
+                encoded = encode(chosen)
+                for name, file in files.items():
+                    values = encoded[name].flatten(1).float().cpu().numpy().astype(file.dtype)
+                    _check_finite(values, name)
+                    outs[name].write(values.tobytes())
+                    outs[name].flush()
+                    os.fsync(outs[name].fileno())
                 progress.update(len(chosen))
             progress.close()
-        partial.replace(path)
+        for name, file in files.items():
+            partials[name].replace(file.path)
     except Exception:
-        partial.unlink(missing_ok=True)
+        for path in partials.values():
+            path.unlink(missing_ok=True)
         raise
 
 
-def _go_on(out: BinaryIO, shape: tuple[int, int], dtype: np.dtype) -> int:
-    """The position to begin with, at which the file is positioned; an empty file gets its header.
+def _position_to_go_on(out: BinaryIO, file: _Stored) -> int:
+    """The stimulus to begin with; the header of an empty file is written.
 
     The last batch that the file has may not have reached the disk, so it is computed again.
     """
-    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    target_bytes = shape[1] * dtype.itemsize
+    header = {"descr": npy.dtype_to_descr(file.dtype), "fortran_order": False, "shape": file.shape}
     size = out.seek(0, os.SEEK_END)
     out.seek(0)
     npy.write_array_header_1_0(out, header)
-    batches = max(0, size - out.tell()) // (target_bytes * _STIMULI_A_BATCH)
-    first = max(0, batches - 1) * _STIMULI_A_BATCH
-    out.seek(out.tell() + first * target_bytes)
+    batches = max(0, size - out.tell()) // (file.shape[1] * file.dtype.itemsize * _STIMULI_A_BATCH)
+    return max(0, batches - 1) * _STIMULI_A_BATCH
+
+
+def _go_on(out: BinaryIO, file: _Stored, first: int) -> None:
+    """Positions a file, behind its header, where a stimulus begins; what follows is cut off."""
+    out.seek(out.tell() + first * file.shape[1] * file.dtype.itemsize)
     out.truncate()
-    return first
 
 
-def _check_finite(values: np.ndarray, target: Target) -> None:
+def _check_finite(values: np.ndarray, what: str) -> None:
     if not np.isfinite(values).all():
+        whose = "layer" if "." in what else "image generator"
         raise FmriModelsError(
-            f"The image generator gives {target} that are not finite in {values.dtype}; load it in float32 or bfloat16."
+            f"The {whose} gives {what} that are not finite in {values.dtype}; load it in float32 or bfloat16."
         )
-
-
-def _is_complete(path: Path, shape: tuple[int, int], dtype: np.dtype) -> bool:
-    try:
-        found = read_array(path, "cached targets", "delete them", memory_map=True)
-    except FmriModelsError:
-        return False
-    return found.shape == shape and found.dtype == dtype

@@ -219,6 +219,16 @@ class LinearReferences:
         )
         return method.load("model")(config)
 
+    @property
+    def _selection_of_voxels(self) -> dict[str, Any]:
+        """Which voxels units of the evaluated model read, as far as references decode them, too."""
+        evaluated = self.pipeline.brain_model.config
+        voxels = evaluated.voxels_per_target
+        if isinstance(voxels, dict):
+            voxels = {name: count for name, count in voxels.items() if name in self.targets} or None
+        standardises = evaluated.standardises_patterns and voxels is not None
+        return {"voxels_per_target": voxels, "standardises_patterns": standardises}
+
     def _fit(
         self,
         trials: dict[str, ClosedFormTrials],
@@ -228,16 +238,15 @@ class LinearReferences:
         method = get_method("linear")
         evaluated = self.pipeline.brain_model.config
         as_evaluated = self._is_evaluated and num_voxels is None
-        names = ("voxels_per_target", "standardises_patterns") if as_evaluated else ()
         widths = self.processor.num_voxels if num_voxels is None else num_voxels
-        model = self._untrained(list(trials), widths, {name: getattr(evaluated, name) for name in names})
+        model = self._untrained(list(trials), widths, self._selection_of_voxels if as_evaluated else None)
         # As the recipe `linear` has it, unless the evaluated model is a linear one that was fitted otherwise.
         options: dict[str, Any] = {
             "selection": self._selection,
             "restore_variance": getattr(evaluated, "restores_variance", True),
         }
         if as_evaluated and evaluated.parts:
-            options["parts"] = evaluated.parts
+            options["parts"] = {name: part for name, part in evaluated.parts.items() if name in self.targets}
         if penalties is not None:
             options["penalties"] = penalties
         held_out = self._trials_of(parts=["validation"]) if self._selection == "validation" else None

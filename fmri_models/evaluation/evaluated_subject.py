@@ -340,7 +340,9 @@ class EvaluatedSubject:
         """
         padded, subject_ids = self.model_inputs(model, features)
         candidates = num_candidates or self.drawn_by.settings.num_candidates
-        decoding = model.decode(padded, subject_ids, candidates, sources or self.sources)
+        # Guides are more than memory may hold, and measured one by one.
+        without = {"guides": ()} if model.config.guide_spaces else {}
+        decoding = model.decode(padded, subject_ids, candidates, sources or self.sources, **without)
         # What depends on the whole test set is known where all of its items are decoded, and nowhere else.
         if model.is_transductive and sources is None:
             return model.restandardised(decoding, subject_ids)

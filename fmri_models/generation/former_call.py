@@ -110,6 +110,8 @@ def by_own_call(
             "callback_on_step_end": call_with_caller,
             "callback_on_step_end_tensor_inputs": on_step_end.names,
         }
+    if conditions.guides is not None:
+        options["guides"] = conditions.guides
     return image_generator(**conditions.given, **options, generator=generators, output_type=output_type)
 
 

@@ -3,7 +3,7 @@
 import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -175,6 +175,11 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         """Space of `control`; None if the generator takes none."""
         return None
 
+    @property
+    def guide_spaces(self) -> Mapping[str, EmbeddingSpace]:
+        """Name ▶ space of each guide that it takes, such as `vgg19.conv1_1`; most take none."""
+        return {}
+
     def __getattr__(self, name: str) -> Any:
         """What a property looks for in vain is named, and not the property, as diffusers' configurations do."""
         found = inspect.getattr_static(type(self), name, None)
@@ -184,9 +189,9 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
 
     @property
     def condition_spaces(self) -> dict[str, EmbeddingSpace]:
-        """Name ▶ space of each condition that it takes."""
+        """Name ▶ space of each condition and guide that it takes."""
         spaces = {name: getattr(self, space) for name, space in CONDITION_SPACES.items()}
-        return {name: space for name, space in spaces.items() if space is not None}
+        return {name: space for name, space in spaces.items() if space is not None} | dict(self.guide_spaces)
 
     @property
     @abstractmethod
@@ -295,6 +300,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
         time_embeds: torch.Tensor | None = None,
         control: torch.Tensor | None = None,
         text_to_image_ratio: float | None = None,
+        guides: Mapping[str, torch.Tensor] | None = None,
     ) -> ImageGeneratorOutput:
         """Draws pictures.
 
@@ -323,6 +329,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
             time_embeds: (N, *time_embeds_space.shape) likewise, or None.
             control: (N, *control_space.shape) likewise, or None.
             text_to_image_ratio: Weight of `text_embeds` beside `image_embeds`, 0 to 1; None as the generator has it.
+            guides: Name ▶ (N, *shape) of those that `guide_spaces` names, or None.
 
         Returns:
             [`ImageGeneratorOutput`], or a tuple.
@@ -338,6 +345,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
             encoder_hidden_states=encoder_hidden_states,
             time_embeds=time_embeds,
             control=control,
+            guides=guides,
             num_images=num_images,
         )
         settings = DrawingSettings(

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from ..conditions import GUIDES
 from ..configuration_fmri import FmriConfig
 from ..data import schema
 from ..data.table import TrialTable
@@ -18,6 +19,7 @@ from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from ..generation.loading import load_image_generator
+from ..guides import GuideSet
 from ..modeling_fmri import FmriPreTrainedModel
 from ..names import listed, one_line
 from ..processing_fmri import FmriProcessor
@@ -147,7 +149,8 @@ def image_generator_for(recipe: Recipe, table: TrialTable) -> ImageGenerator:
 
 
 def recipe_targets(recipe: Recipe, generator: NamesSpaces) -> list[Target]:
-    """What the model decodes: the targets that the recipe names, or the generator's embeddings and latents of pictures.
+    """What the model decodes: the targets that the recipe names, or the generator's embeddings and latents of pictures;
+    guides are none of the generator's.
 
     Raises:
         FmriModelsError: The generator lacks one.
@@ -155,11 +158,17 @@ def recipe_targets(recipe: Recipe, generator: NamesSpaces) -> list[Target]:
     available: dict[str, Target] = {
         target: target for target, space in TARGET_SPACES.items() if getattr(generator, space) is not None
     }
-    for target in recipe.targets or []:
+    asked = None if recipe.targets is None else [target for target in recipe.targets if target != GUIDES]
+    for target in asked or []:
         if target not in available:
             raise FmriModelsError(f"The generator {recipe.generator!r} has no {target}; it has {', '.join(available)}.")
-    chosen = recipe.targets or [target for target in DEFAULT_TARGETS if target in available]
+    chosen = [target for target in DEFAULT_TARGETS if target in available] if asked is None else asked
     return [available[target] for target in chosen]
+
+
+def recipe_guides(recipe: Recipe) -> GuideSet:
+    """The guides that the model decodes, if the recipe names networks."""
+    return GuideSet(recipe.guide_sources)
 
 
 def planned_training(recipe: Recipe, subjects: TrainingSubjects, generator: NamesSpaces) -> FmriPreTrainedModel:
@@ -289,7 +298,9 @@ def _configuration(recipe: Recipe, subjects: NamesSubjects, generator: NamesSpac
     targets = recipe_targets(recipe, generator) if config_class.decodes_targets else []
     names = [TARGET_SPACES[target] for target in targets]
     names += _learned_spaces(recipe, config_class, generator)
-    spaces = {name: getattr(generator, name).to_dict() for name in names}
+    spaces: dict[str, Any] = {name: getattr(generator, name).to_dict() for name in names}
+    if guides := recipe_guides(recipe).spaces:
+        spaces["guide_spaces"] = {name: space.to_dict() for name, space in guides.items()}
     check_keys(recipe.model, config_class, "The recipe's model")
     try:
         return config_class(

@@ -29,13 +29,17 @@ def cost_in_closed_form(recipe: Recipe, table: TrialTable) -> tuple[FmriPreTrain
     model = planned_model(recipe, processor, image_generator_for(recipe, table))
     subjects = zip(processor.subject_names, processor.num_voxels, strict=True)
     sizes = [(num_examples(recipe, table, name, recipe.train_parts), width) for name, width in subjects]
-    num_values = sum(space.size for name in SPACES if (space := model.config.space(name)) is not None)
+    spaces = [space for name in SPACES if (space := model.config.space(name)) is not None]
+    guides = model.config.guides
+    num_values = sum(space.size for space in [*spaces, *guides.values()])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gram = max(min(size) ** 2 for size in sizes)
     seconds = sum(_operations(*size, num_values) for size in sizes) / _matrix_speed()
     memory = min(4 * parameters, WEIGHTS_IN_MEMORY) + 3 * 4 * gram
     cache = len(table.stimuli) * num_values * 4
+    told = [("guides", ", ".join(f"{name} ({space.size:,})" for name, space in guides.items()))] if guides else []
     return model, [
+        *told,
         ("memory", f"{gibibytes(memory)} for weights and equations"),
         ("disk", f"{gibibytes(4 * parameters + cache)} for the pipeline and the cache of targets"),
         ("steps", "0 (closed form)"),

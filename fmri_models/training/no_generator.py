@@ -2,6 +2,7 @@
 
 from diffusers.configuration_utils import register_to_config
 
+from ..conditions import GUIDES
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
 from .recipe import Recipe
@@ -27,10 +28,13 @@ def check_needs_no_generator(recipe: Recipe) -> None:
         FmriModelsError: Names the stage.
     """
     for stage in recipe.stages:
+        if stage.training is None and recipe.targets == [GUIDES]:
+            continue
         targets = None if stage.training is None else gradient_objective(recipe, stage).targets
         if targets is None or targets:
             learned = "what is decoded of pictures" if targets is None else ", ".join(targets)
             raise FmriModelsError(
                 f"The recipe has no image generator (generator: null), and its stage {stage.name!r} learns from "
-                f"{learned}; name one, such as generator=embedded, or leave the stage out."
+                f"{learned}; name one, such as generator=embedded, decode guides alone (targets: [guides]), or leave "
+                "the stage out."
             )

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
+from ..conditions import GUIDES
 from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..generation.loading import parse_source
+from ..guides import GuideSource, guide_sources
 from ..hub_repository import is_folder
 from ..names import check_line, check_name, did_you_mean, one_line
 from ..option_types import Line, Names, check_fields
@@ -186,7 +188,10 @@ class Recipe:
             generator's own). None for stages that learn from fMRI alone, on tables without pictures, too; the pipeline
             then draws nothing.
         targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
-            stimulus); None takes the first two as far as the generator has them.
+            stimulus), `guides` (the layers that `guides` names); None takes the first two as far as the generator has
+            them, and the guides if any are named.
+        guides: Networks that see pictures, whose layers are decoded: a mapping with `network`, and where they are not
+            the network's own `weights` (a file or folder) and `layers`, or a list of them; see [`GuideSource`].
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
             Reports say which test pictures it has learned from.
         adaptation: What learns when subjects are added to the `initial_model`: `"reset"`, their own layers alone;
@@ -219,6 +224,7 @@ class Recipe:
     folds: Literal["all"] | None = None
     generator: str | dict[str, Any] | None = "embedded"
     targets: Names | None = None
+    guides: dict[str, Any] | list[dict[str, Any]] | None = None
     initial_model: Line | None = None
     adaptation: Adaptation | None = None
     lora: dict[str, Any] | None = None
@@ -245,6 +251,7 @@ class Recipe:
         if self.repetitions not in get_args(Repetitions):
             raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
         self._check_generator()
+        self._check_guides()
         self._check_model()
         self._check_drawing()
         if self.folds not in (None, "all"):
@@ -284,6 +291,7 @@ class Recipe:
         generator = None if self.generator is None else parse_source(self.generator).repository
         of_stages = [place for stage in self.stages for place in (stage.teacher, *unpaired_tables(stage.unpaired))]
         of_stages += [source.data for source in source_tables(self.sources)]
+        of_stages += [source.weights for source in self.guide_sources]
         places = [self.data, self.initial_model, generator, *of_stages, recipe_file]
         return [path for path in (Path(place) for place in places if place is not None) if path.exists()]
 
@@ -332,6 +340,27 @@ class Recipe:
                 f"generator has the revision {one_line(source.revision, 80)!r} of {one_line(source.repository)}, which "
                 "is a folder and has none; leave revision out."
             )
+
+    def _check_guides(self) -> None:
+        named = bool(guide_sources(self.guides))
+        if self.targets is not None and named != (GUIDES in self.targets):
+            found, missing = (
+                ("guides", "no guides among its targets") if named else ("guides as a target", "no guides:")
+            )
+            raise FmriModelsError(
+                f"The recipe has {found} and {missing}; give both, such as targets: [guides] with guides: {{network: "
+                "scene_vgg}, or none."
+            )
+        if named and not get_method(self.method).load("config").decodes_guides:
+            raise FmriModelsError(
+                f"The method {self.method!r} decodes no guides; take the method linear, or leave guides out of the "
+                "recipe."
+            )
+
+    @property
+    def guide_sources(self) -> list[GuideSource]:
+        """Networks whose layers are decoded."""
+        return guide_sources(self.guides)
 
     def _check_model(self) -> None:
         """Refuses options that are set from elsewhere, or that training does not look at."""
@@ -437,6 +466,10 @@ class Recipe:
             stage["teacher"] = content_name(own.teacher)
             for source in stage["unpaired"] or []:
                 source["data"] = table_name(source.get("data"))
+        values["guides"] = [
+            {**asdict(source), "weights": content_name(source.weights), "layers": source.layers_read}
+            for source in self.guide_sources
+        ] or None
         place = None if self.generator is None else content_name(parse_source(self.generator).repository)
         if isinstance(self.generator, dict):
             values["generator"]["repository"] = place

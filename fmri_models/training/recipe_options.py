@@ -9,6 +9,7 @@ from ..data.augmentation import PictureAugmentation
 from ..drawing_settings import DrawingSettings
 from ..generation.loading import image_generator_class, image_generator_classes
 from ..generation.source import GeneratorSource
+from ..guides import GuideSource
 from ..processing_fmri import FmriProcessor
 from ..registry import GENERATORS, get_method
 from ..typed_values import Candidates, OneOf, Options, check_key, list_of, opened, options_of, typed
@@ -55,6 +56,7 @@ def declared_options(
         "lora": OneOf((options_of(SubjectLora), None)),
         "sources": OneOf((list_of(OneOf((str, options_of(SourceTable)))), None)),
         "stages": OneOf((list_of(OneOf((_changed(stage_class, stage), Any))), Any)),
+        "guides": OneOf((options_of(GuideSource), list_of(options_of(GuideSource)), None, Any)),
         "generator": OneOf((str, _generator_options(values.get("generator")), None, Any)),
         "processor": _processor_options(),
         "model": _model_options(method.load("config")),

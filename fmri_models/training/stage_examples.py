@@ -20,7 +20,7 @@ from ..generation.image_generator import ImageGenerator
 from ..names import listed, one_line
 from ..objectives import GradientObjective, Objective
 from ..processing_fmri import FmriProcessor
-from .building import recipe_targets
+from .building import recipe_guides, recipe_targets
 from .online_targets import OnlineTargets
 from .processes import processes
 from .recipe import Recipe, Stage
@@ -117,7 +117,8 @@ class StageExamples:
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
         where = (parts, recipe.split, recipe.fold, recipe.repetitions)
-        return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where)
+        guides = recipe_guides(recipe)
+        return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where, guides=guides)
 
     def check_labelled(self, stage: Stage, objective: Objective) -> None:
         """Refuses a stage that learns of pictures from trials that have none, before any stage begins.

@@ -24,7 +24,7 @@ from fmri_models.evaluation.extractors import (
     load_extractor,
 )
 from fmri_models.evaluation.extractors.torch_networks import VisionTower, clip_vision, open_clip_vision
-from fmri_models.evaluation.extractors.weights_files import network_from, with_tensors
+from fmri_models.guides.network_weights import network_from, with_tensors
 from fmri_models.original_checkpoint import read_state
 
 # Name to the shape of one picture's features, and that of what the network sees.

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from ...guides.network_weights import network_from
 from .feature_extractor import NamedExtractor
 from .network_extractor import NetworkExtractor, NodeReader
 from .preprocessing import Preprocessing
-from .weights_files import WeightsFile, file_sha256, find_weights, network_from
+from .weights_files import WeightsFile, file_sha256, find_weights
 
 
 def _same(name: str) -> str:

@@ -3,11 +3,10 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import FmriModelsError
+from ...guides.layers_of_networks import torchvision_models
 
 
 def alexnet() -> nn.Module:
@@ -125,18 +124,6 @@ def _with_pooling(block: nn.Module, pool: Callable[[Tensor], Tensor]) -> nn.Modu
     Pooled.__name__ = f"Fid{type(block).__name__}"
     block.__class__ = Pooled
     return block
-
-
-def torchvision_models() -> Any:
-    """`torchvision.models`.
-
-    Raises:
-        FmriModelsError: torchvision is not installed.
-    """
-    try:
-        return importlib.import_module("torchvision.models")
-    except ImportError as error:
-        raise FmriModelsError(not_installed("torchvision")) from error
 
 
 def not_installed(package: str) -> str:

@@ -1,27 +1,22 @@
-"""Where a network's weights lie, and how every tensor of it is read from that one file."""
+"""Where a network's weights lie."""
 
 import hashlib
 import urllib.request
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from torch import nn
 
 from ... import progress
 from ...data.cache import cache_folder, make_cache_folder
 from ...errors import FmriModelsError
 from ...names import one_line
-from ...original_checkpoint import check_tensors, read_state
 from ...saving import atomic_file
 
 _CHUNK = 2**22
 _TIMEOUT_S = 20
-_COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -143,46 +138,3 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def network_from(
-    build: Callable[[], nn.Module], path: Path, own_name: Callable[[str], str | None], layout: str
-) -> nn.Module:
-    """A network whose every tensor is read from a file; nothing of it is ever random.
-
-    Args:
-        build: Makes the network, of parameters without memory.
-        path: Safetensors, or a checkpoint of plain tensors.
-        own_name: Name of a tensor in the file to the network's own; None for one of another part of the model.
-        layout: Whose layout it should be, for the message.
-
-    Returns:
-        The network in float32, in eval mode, without gradients.
-
-    Raises:
-        FmriModelsError: The file is damaged, or lacks a tensor, or has an unknown one, or one of another shape.
-    """
-    with init_empty_weights(include_buffers=False):
-        network = build()
-    return with_tensors(network, read_state(path), own_name, layout, f"weights file {one_line(path)}")
-
-
-def with_tensors(
-    network: nn.Module,
-    state: Mapping[str, torch.Tensor],
-    own_name: Callable[[str], str | None],
-    layout: str,
-    what: str,
-) -> nn.Module:
-    """Puts all tensors of a state dict into a network; the arguments are those of [`network_from`].
-
-    Raises:
-        FmriModelsError: As [`network_from`].
-    """
-    expected = network.state_dict()
-    found = {own: tensor for key, tensor in state.items() if (own := own_name(key)) is not None}
-    # Counters of training steps, which older files lack and which nothing computed here reads.
-    found |= {key: torch.tensor(0) for key in expected if key.endswith(_COUNTER) and key not in found}
-    check_tensors(found, expected, layout, what=what)
-    network.load_state_dict(found, strict=True, assign=True)
-    return network.float().eval().requires_grad_(False)

@@ -1,12 +1,14 @@
 """Configuration of the linear method."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
-from ...conditions import CONDITION_SPACES
-from ...configuration_fmri import SIZE, SPACES, FmriConfig
+from ...conditions import CONDITION_SPACES, GUIDES
+from ...configuration_fmri import SIZE, FmriConfig
+from ...embedding_space import EmbeddingSpace
 from ...encoders.selected_linear import check_num_selected
 from ...errors import FmriModelsError
 from ...names import listed, one_line
@@ -21,7 +23,8 @@ class LinearConfig(FmriConfig):
     Args:
         targets_a_block: Targets whose weights are kept in one tensor; bounds the memory of fitting and saving.
         voxels_per_target: How many voxels each unit of a target reads, those that correlate most with it: a number for
-            all targets, or target ▶ number (`{"image_embeds": 500}`). Positions and weights are stored then. None
+            all targets, or target ▶ number (`{"image_embeds": 500}`; `guides` stands for all guides that are not named
+            themselves). Positions and weights are stored then. None
             reads all voxels, and so does a target that the mapping leaves out.
         standardises_patterns: Whether the voxels that a unit reads are standardised in each pattern; needs
             `voxels_per_target`.
@@ -39,6 +42,7 @@ class LinearConfig(FmriConfig):
     """
 
     model_type = "fmri-linear"
+    decodes_guides: ClassVar = True
     ranges: ClassVar = {"targets_a_block": SIZE}
     set_by_training: ClassVar = ("restores_variance", "penalties", "parts", "alignment")
 
@@ -67,17 +71,27 @@ class LinearConfig(FmriConfig):
     def num_selected(self, target: str) -> int | None:
         """How many voxels each unit of a target reads; None where it reads all."""
         chosen = self.voxels_per_target
-        return chosen.get(target) if isinstance(chosen, dict) else chosen
+        return chosen.get(self._stated(target, chosen)) if isinstance(chosen, dict) else chosen
 
     def restandardises(self, target: str) -> str:
         """How the spread of a target's predictions was or will be restored: `"none"`, `"train"` or `"test"`."""
-        part = (self.parts or {}).get(target, {})
+        part = (self.parts or {}).get(self._stated(target, self.parts or {}), {})
         return part.get("restandardise") or ("train" if self.restores_variance else "none")
+
+    @property
+    def targets(self) -> dict[str, EmbeddingSpace]:
+        """Target ▶ space of all that is decoded: conditions of a generator, and guides by their own names."""
+        conditions = {name: space for name, of in CONDITION_SPACES.items() if (space := self.space(of)) is not None}
+        return {**conditions, **self.guides}
+
+    def _stated(self, target: str, options: Mapping[str, Any]) -> str:
+        """The name under which options have what is said of a target."""
+        return GUIDES if target not in options and target in self.guides else target
 
     def _check_selection(self) -> None:
         chosen = self.voxels_per_target
         numbers = chosen if isinstance(chosen, dict) else {} if chosen is None else {"": chosen}
-        known = [name for name, of in CONDITION_SPACES.items() if self.space(of) is not None]
+        known = [*self.targets, *([GUIDES] if self.guides else [])]
         for target, number in numbers.items():
             if target and target not in known:
                 raise FmriModelsError(
@@ -128,9 +142,8 @@ class LinearConfig(FmriConfig):
             )
 
     def _check_blocks(self) -> None:
-        for name in SPACES:
-            space = self.space(name)
-            if space is not None and space.size > _MAX_BLOCKS * self.targets_a_block:
+        for name, space in self.targets.items():
+            if space.size > _MAX_BLOCKS * self.targets_a_block:
                 raise FmriModelsError(
                     f"The configuration has {space.size} targets in its {name} and targets_a_block "
                     f"{self.targets_a_block}; expected {_MAX_BLOCKS} blocks at most: give larger ones."

@@ -1,5 +1,6 @@
 """The linear method: one linear map a subject and target."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from ...encoders.subject_layers import SubjectLayers
 from ...errors import FmriModelsError
 from ...modeling_fmri import FmriPreTrainedModel, SubjectIds
 from ...modeling_outputs import FmriDecoding, FmriModelOutput
+from ...names import listed, one_line
 from .configuration_linear import LinearConfig
 
 
@@ -74,7 +76,8 @@ class BlockedLinear(nn.Module):
 
 
 class LinearModel(FmriPreTrainedModel):
-    """Ridge regression from voxels to image embeddings, text embeddings and latents, those that the configuration has.
+    """Ridge regression from voxels to image embeddings, text embeddings, latents and guides, those that the
+    configuration has.
 
     The weights are found in closed form by [`LinearObjective`], but the model is differentiable like any other.
 
@@ -91,10 +94,11 @@ class LinearModel(FmriPreTrainedModel):
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__(config)
-        self.spaces = {name: space for name, of in CONDITION_SPACES.items() if (space := config.space(of)) is not None}
+        self.spaces = config.targets
+        self.guide_names = list(config.guides)
         self.heads = nn.ModuleDict(
             {
-                target: SubjectLayers(
+                _module_name(target): SubjectLayers(
                     config.voxels_by_subject,
                     partial(
                         BlockedLinear,
@@ -123,7 +127,7 @@ class LinearModel(FmriPreTrainedModel):
 
     @renamed_argument("part", "target", since="0.1")
     def head(self, target: str, subject: str) -> BlockedLinear:
-        """The map of one subject to one target: `"image_embeds"`, `"text_embeds"` or `"latents"`."""
+        """The map of one subject to one target: `"image_embeds"`, `"text_embeds"`, `"latents"`, or a guide's name."""
         return cast(BlockedLinear, self._heads(target)[self.config.subject_index(subject)])
 
     @can_return_tuple
@@ -134,6 +138,7 @@ class LinearModel(FmriPreTrainedModel):
         image_embeds: torch.Tensor | None = None,
         text_embeds: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
+        guides: Mapping[str, torch.Tensor] | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_loss: bool = True,
@@ -146,6 +151,7 @@ class LinearModel(FmriPreTrainedModel):
             image_embeds: (B, …) targets, for the loss.
             text_embeds: (B, …) targets, for the loss.
             latents: (B, …) targets, for the loss.
+            guides: Guide ▶ (B, …) targets, for the loss.
             output_hidden_states: Changes nothing: between voxels and targets is nothing.
             output_attentions: Changes nothing but for a warning: there is no attention.
             return_loss: Whether the loss is computed where there are targets.
@@ -158,7 +164,7 @@ class LinearModel(FmriPreTrainedModel):
         self.warn_of_no_attentions(output_attentions)
         indices = self.subject_indices(subject_ids, fmri.shape[0])
         decoded = {target: self._apply_heads(target, fmri, indices) for target in self.spaces}
-        given = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents}
+        given = {"image_embeds": image_embeds, "text_embeds": text_embeds, "latents": latents, **(guides or {})}
         losses = {
             target: nn.functional.mse_loss(decoded[target], values.to(decoded[target].dtype))
             for target, values in given.items()
@@ -171,6 +177,7 @@ class LinearModel(FmriPreTrainedModel):
             text_embeds=decoded.get("text_embeds"),
             retrieval_embeds=decoded.get("image_embeds"),
             latents=decoded.get("latents"),
+            guides=self._guides_in(decoded),
         )
 
     @property
@@ -183,17 +190,21 @@ class LinearModel(FmriPreTrainedModel):
 
     @torch.no_grad()
     def restandardised(self, decoding: FmriDecoding, subject_ids: SubjectIds = None) -> FmriDecoding:
-        num_patterns = len(next(iter(decoding.values())))
+        decoded = decoding.tensors
+        num_patterns = len(next(iter(decoded.values())))
         indices = self.subject_indices(subject_ids, num_patterns)
-        changed = {}
+        changed: dict[str, Any] = {}
         for target in self.spaces:
-            if self.config.restandardises(target) != "test":
+            if self.config.restandardises(target) != "test" or target not in decoded:
                 continue
-            values = decoding[target].clone()
+            values = decoded[target].clone()
             for index in torch.unique(indices).tolist():
                 own = indices == index
                 values[own] = self._with_training_spread(values[own], target, index)
             changed[target] = values
+        if guides := {name: values for name, values in changed.items() if name in self.config.guides}:
+            changed = {name: values for name, values in changed.items() if name not in guides}
+            changed["guides"] = {**(decoding.guides or {}), **guides}
         if "image_embeds" in changed:
             changed["retrieval_embeds"] = changed["image_embeds"]
         return FmriDecoding(**{**decoding, **changed})
@@ -220,15 +231,54 @@ class LinearModel(FmriPreTrainedModel):
         subject_ids: SubjectIds = None,
         num_candidates: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        guides: Sequence[str] | None = None,
     ) -> FmriDecoding:
-        """Decodes processed voxels; the method is deterministic, so candidates differ by the image generator alone."""
-        output = self(fmri, subject_ids, return_dict=True)
+        """Decodes processed voxels; the method is deterministic, so candidates differ by the image generator alone.
+
+        Args:
+            fmri: (B, V) processed voxels.
+            subject_ids: As of [`forward`].
+            num_candidates: Changes nothing.
+            generator: Changes nothing.
+            guides: Guides that are decoded; None for all.
+        """
+        decoded = self._decoded(fmri, subject_ids, [*self._conditions, *self._chosen_guides(guides)])
         return FmriDecoding(
-            image_embeds=output.image_embeds,
-            text_embeds=output.text_embeds,
-            latents=output.latents,
-            retrieval_embeds=output.retrieval_embeds,
+            image_embeds=decoded.get("image_embeds"),
+            text_embeds=decoded.get("text_embeds"),
+            latents=decoded.get("latents"),
+            retrieval_embeds=decoded.get("image_embeds"),
+            guides=self._guides_in(decoded),
         )
+
+    @torch.no_grad()
+    def decode_guides(
+        self, fmri: torch.Tensor, subject_ids: SubjectIds = None, guides: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Guide ▶ (B, …) decoded layers alone: one at a time where all of them are more than memory holds."""
+        return self._decoded(fmri, subject_ids, self._chosen_guides(guides))
+
+    @property
+    def _conditions(self) -> list[str]:
+        """What is decoded beside guides."""
+        return [target for target in self.spaces if target in CONDITION_SPACES]
+
+    def _chosen_guides(self, guides: Sequence[str] | None) -> list[str]:
+        known = self.guide_names
+        for name in guides or ():
+            if name not in known:
+                raise FmriModelsError(
+                    f"The model decodes no guide {one_line(repr(name), 80)}; it decodes {listed(known, 20) or 'none'}."
+                )
+        return list(known if guides is None else guides)
+
+    def _decoded(self, fmri: torch.Tensor, subject_ids: SubjectIds, targets: Sequence[str]) -> dict[str, torch.Tensor]:
+        self.check_fmri(fmri)
+        indices = self.subject_indices(subject_ids, fmri.shape[0])
+        return {target: self._apply_heads(target, fmri, indices) for target in targets}
+
+    def _guides_in(self, decoded: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+        return {name: values for name, values in decoded.items() if name in self.guide_names} or None
 
     def _write_pretrained(self, folder: Path, max_shard_size: int | str = "2GB", **kwargs: Any) -> None:
         """Weights that live on disk pass through memory one shard at a time."""
@@ -246,4 +296,9 @@ class LinearModel(FmriPreTrainedModel):
         return decoded.reshape(fmri.shape[0], *self.spaces[target].shape)
 
     def _heads(self, target: str) -> SubjectLayers:
-        return cast(SubjectLayers, self.heads[target])
+        return cast(SubjectLayers, self.heads[_module_name(target)])
+
+
+def _module_name(target: str) -> str:
+    """Of the maps to a target; a module's name has no dot."""
+    return target.replace(".", "-")

@@ -10,6 +10,7 @@ from transformers.utils import logging
 from ...alignment.subject_alignment import DEFAULT_PENALTIES as DEFAULT_ALIGNMENT_PENALTIES
 from ...alignment.subject_alignment import AlignmentMethod
 from ...closed_form_trials import ClosedFormTrials, Selection
+from ...conditions import GUIDES
 from ...encoders.ridge import Intercept, PatternsOf, RidgeSolver
 from ...encoders.selected_linear import check_num_selected
 from ...errors import FmriModelsError
@@ -42,7 +43,8 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
             target (`{"subj01": {"latents": 1000.0}}`).
         restore_variance: Scale the prediction of each target around its mean so that it spreads as the target does, on
             trials that the fit did not see. Squared error shrinks what is uncertain; for pictures that means grey ones.
-        parts: Target ▶ options of its own, see [`PartOptions`]: regions, solver, penalties, folds, intercept,
+        parts: Target (or `guides` for all guides that are not named themselves) ▶ options of its own, see
+            [`PartOptions`]: regions, solver, penalties, folds, intercept,
             restandardisation. How many voxels each unit reads is `model.voxels_per_target`.
         aligned_to: A subject whose decoder is fitted; the others are read by it, through a map of their voxels to its
             voxels that is learned from training stimuli that all saw. None fits each subject by itself.
@@ -173,17 +175,31 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
     def _check_parts(self, model: LinearModel, trials: Mapping[str, ClosedFormTrials]) -> None:
         """Refuses parts that are none of the model's, before any work."""
         for target, options in self.options_of_parts.items():
-            if target not in model.spaces:
+            meant = self._meant_by(target, model)
+            if not meant:
                 raise FmriModelsError(
                     f"objective.parts names {one_line(repr(target), 80)}, and the model decodes "
-                    f"{', '.join(model.spaces)}; name one of these."
+                    f"{listed(list(model.spaces), 40, 1000)}; name one of these."
                 )
             for subject in model.config.subject_names:
                 columns = options.voxels(trials[subject], subject, target)
-                count = model.config.num_selected(target)
-                if columns is not None and count is not None:
-                    where = f" of {subject} in {listed(list(options.rois or []), 20)}, which {target} is decoded from"
-                    check_num_selected(count, len(columns), where)
+                for each in meant:
+                    count = model.config.num_selected(each)
+                    if columns is not None and count is not None:
+                        where = f" of {subject} in {listed(list(options.rois or []), 20)}, which {each} is decoded from"
+                        check_num_selected(count, len(columns), where)
+
+    def _meant_by(self, target: str, model: LinearModel) -> list[str]:
+        """The model's targets that a name in `parts` stands for."""
+        if target == GUIDES:
+            return [name for name in model.config.guides if name not in self.parts]
+        return [target] if target in model.spaces else []
+
+    def _options_of(self, target: str, model: LinearModel) -> PartOptions:
+        """Options of a target: its own, or for a guide those of all guides."""
+        stated = self.options_of_parts
+        other = stated.get(GUIDES) if target in model.config.guides else None
+        return stated.get(target) or other or PartOptions()
 
     def _part(
         self,
@@ -194,7 +210,7 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
         validation: ClosedFormTrials | None,
         selection: Selection,
     ) -> PartOfSubject:
-        options = self.options_of_parts.get(target, PartOptions())
+        options = self._options_of(target, model)
         columns = options.voxels(trials, subject, target)
         if columns is not None:
             trials = replace(trials, fmri=PatternsOf(trials.fmri, columns))

@@ -1,0 +1,128 @@
+"""A network whose layers are guides: how pictures are prepared for it, which modules are read, and in which space."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ..embedding_space import EmbeddingSpace
+from ..errors import FmriModelsError
+from ..names import did_you_mean, listed, one_line
+from ..tensor_digest import add_tensors
+from .layers_of_networks import outputs_of
+
+Normalisation = Literal["none", "l2"]
+_PICTURES_A_PASS = 8
+_SIDE_OF_A_TEST_PICTURE = 224
+_DIGITS_OF_REVISION = 12
+
+
+@dataclass(eq=False)
+class FeatureNetwork:
+    """A network with its weights.
+
+    Args:
+        name: As in names of guides.
+        encoder: What its spaces call it.
+        network: In eval mode, float32, without gradients; called with prepared pictures.
+        nodes: Layer ▶ name of the module whose output it is.
+        prepare: Pictures (N, 3, H, W) in [0, 1] ▶ what the network takes.
+        preprocessing: What `prepare` does, as the spaces say it.
+        normalisation: `"l2"` divides each picture's features by their norm.
+    """
+
+    name: str
+    encoder: str
+    network: nn.Module
+    nodes: Mapping[str, str]
+    prepare: Callable[[torch.Tensor], torch.Tensor]
+    preprocessing: str
+    normalisation: Normalisation = "none"
+    _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, from the first to the last."""
+        return list(self.nodes)
+
+    @cached_property
+    def revision(self) -> str:
+        """Digest of the weights."""
+        digest = hashlib.sha256()
+        add_tensors(digest, self.network.state_dict(), None)
+        return digest.hexdigest()[:_DIGITS_OF_REVISION]
+
+    def spaces(self, layers: Sequence[str]) -> dict[str, EmbeddingSpace]:
+        """Layer ▶ space of its features.
+
+        Raises:
+            FmriModelsError: There is no such layer.
+        """
+        self.check_layers(layers)
+        unknown = [layer for layer in layers if layer not in self._shapes]
+        if unknown:
+            # Sizes of feature maps depend on how pictures are prepared, which nothing says better than a picture.
+            side = _SIDE_OF_A_TEST_PICTURE
+            values = self.features(torch.full((1, 3, side, side), 0.5), unknown)
+            self._shapes.update({layer: tuple(each.shape[1:]) for layer, each in values.items()})
+        return {
+            layer: EmbeddingSpace(
+                encoder=self.encoder,
+                revision=self.revision,
+                layer=layer,
+                shape=self._shapes[layer],
+                normalisation=self.normalisation,
+                preprocessing=self.preprocessing,
+            )
+            for layer in layers
+        }
+
+    @torch.no_grad()
+    def features(self, pixel_values: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What layers make of pictures.
+
+        Args:
+            pixel_values: (N, 3 or 1, H, W) float in [0, 1]; one channel is repeated.
+            layers: Names.
+
+        Returns:
+            Layer ▶ (N, *shape) float32.
+
+        Raises:
+            FmriModelsError: There is no such layer, or the pictures have another shape.
+        """
+        self.check_layers(layers)
+        if pixel_values.ndim != 4 or pixel_values.shape[1] not in (1, 3) or not pixel_values.is_floating_point():
+            raise FmriModelsError(
+                f"The network {self.name} takes float pictures of shape (N, 3, height, width); got "
+                f"{pixel_values.dtype} of {tuple(pixel_values.shape)}."
+            )
+        pixels = pixel_values.float().expand(-1, 3, -1, -1)
+        nodes = {layer: self.nodes[layer] for layer in layers}
+        passes = [outputs_of(self.network, nodes, self.prepare(each)) for each in pixels.split(_PICTURES_A_PASS)]
+        return {layer: self._normalised(torch.cat([each[layer] for each in passes]).float()) for layer in layers}
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Refuses layers that the network does not have.
+
+        Raises:
+            FmriModelsError: Names the first one.
+        """
+        for layer in layers:
+            if layer not in self.nodes:
+                raise FmriModelsError(
+                    f"The network {self.name} has no layer {one_line(repr(layer), 80)}; it has "
+                    f"{listed(self.layers, 40, 1000)}.{did_you_mean(str(layer), self.layers)}"
+                )
+
+    def _normalised(self, values: torch.Tensor) -> torch.Tensor:
+        # A pooled map is a vector.
+        values = values.flatten(1) if values.shape[2:] == (1, 1) else values
+        if self.normalisation == "none":
+            return values
+        norms = values.flatten(1).norm(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
+        return values / norms.reshape(-1, *[1] * (values.ndim - 1))
