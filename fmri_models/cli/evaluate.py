@@ -30,6 +30,7 @@ _OF_MODELS = (
     "audit",
     "split_gap",
     "library",
+    "guide_weights",
     "rows",
     "unseen_session",
     "steps",
@@ -86,6 +87,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="folder with weights of the networks that measure, under their published names, for machines without a "
         "network (default: they are fetched once and kept)",
+    )
+    parser.add_argument(
+        "--guide-weights",
+        nargs="+",
+        metavar="NETWORK=PATH",
+        help="weights of networks whose layers the model decodes, such as vgg19=FILE (not needed where it was trained)",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
@@ -243,9 +250,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.split_gap,
             args.library,
             pack,
+            _places(args.guide_weights),
         )
     _print(report, args.all_rows)
-    pictures = "" if given[0] in ("embeddings", "labels") else ", grid.png, images/"
+    pictures = ", grid.png, images/" if (Path(args.out) / "grid.png").is_file() else ""
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, items.parquet{pictures}")
     if pack is not None:
         print(_how_to_hand_out(args.rater_pack, pack.key_file, args.out))
@@ -253,13 +261,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(report: "Report", all_rows: bool) -> None:
-    from ..evaluation.report_terminal import notes_text, results_table, verdict_text, warnings_text
+    from ..evaluation.report_terminal import guides_text, notes_text, results_table, verdict_text, warnings_text
 
     if report.warnings:
         print(f"{warnings_text(report)}\n")
     print(f"{verdict_text(report)}\n")
     print(results_table(report, all_rows=all_rows))
     print()
+    if report.guides:
+        print(f"{guides_text(report)}\n")
     if report.further_notes:
         print(notes_text(report))
 
@@ -297,6 +307,16 @@ def _add_ratings(args: argparse.Namespace) -> dict[str, Any]:
     _print(report, all_rows=False)
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, rater_answers.csv")
     return {"out": args.out, "report": report.to_dict()}
+
+
+def _places(given: list[str] | None) -> dict[str, str]:
+    from ..errors import FmriModelsError
+
+    places = [text.partition("=") for text in given or ()]
+    for network, _, place in places:
+        if not (network and place):
+            raise FmriModelsError("--guide-weights takes NETWORK=PATH, such as vgg19=vgg19.safetensors.")
+    return {network: place for network, _, place in places}
 
 
 def _names(text: str | None) -> list[str]:

@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=(
             "Reconstruct a picture from each pattern of a .npy file (trials, voxels) or of NIfTI volumes, or from the "
             "test stimuli of a trial table, their repetitions averaged. Writes PNGs, embeddings.npy (where the method "
-            "decodes embeddings) and trials.csv."
+            "decodes embeddings), guides/ (where it decodes layers of networks) and trials.csv."
         ),
         epilog=(
             "example:\n  fmri-models reconstruct --model outputs/demo/pipeline --fmri outputs/demo/data --subject "
@@ -75,5 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     # A program that calls this has its own words, and a folder that may not be there for long.
     if not args.json:
-        print(f"wrote {count} pictures and trials.csv to {one_line(args.out)}")
+        layers = len(pipeline.brain_model.config.guides)
+        decoded = f", {layers} decoded layer{'s' if layers > 1 else ''}" if layers else ""
+        print(f"wrote {count} pictures{decoded} and trials.csv to {one_line(args.out)}")
     return {"out": args.out, "pictures": count, "notes": patterns.notes}

@@ -10,6 +10,7 @@ import torch
 from .. import progress
 from .attention import RoiAttention, attention_of
 from .evaluated_subject import EvaluatedSubject
+from .guide_scores import GuidesOfSubject
 from .held_out import HeldOut
 from .processor_notes import processor_notes
 from .repetition_curve import SubjectCurve
@@ -37,6 +38,7 @@ class SubjectRows:
         samples: How many pictures of each response the items are, as [`EvaluatedSubject`] has them.
         curve: Reconstructions of fewer averaged repetitions; None where nobody asks.
         audit: Name of a part of the audit ▶ what it has measured.
+        guides: What decoded layers score; None for a model that decodes none.
     """
 
     subject: str
@@ -54,6 +56,7 @@ class SubjectRows:
     samples: int = 1
     curve: SubjectCurve | None = None
     audit: dict[str, Any] = field(default_factory=dict)
+    guides: GuidesOfSubject | None = None
 
 
 def draw_rows(of: EvaluatedSubject, chosen: Collection[str] | None = None) -> SubjectRows:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from .controls import LinearReferences
 from .deviations import on_drawing
 from .drawn_items import DrawnItems
 from .drawn_rows import SubjectRows, draw_rows
+from .evaluated_guides import evaluate_guides, guides_of
 from .evaluated_pipelines import (
     EvaluatedPipeline,
     check_folds,
@@ -38,6 +39,7 @@ from .evaluated_pipelines import (
 from .evaluated_subject import EvaluatedSubject
 from .extractors import extractor_of_all
 from .further_pictures import further_pictures
+from .guide_report import guides_content
 from .held_out import held_out_notes, subjects_in_table
 from .judges import check_judges
 from .learning import describe_rows, generator_of_references, notes_on_learning
@@ -99,6 +101,7 @@ class Evaluation:
         library: Among which pictures its part `library` looks, beside those that were learned from, see
             [`further_pictures`].
         rater_pack: What people are to be asked.
+        guide_weights: Network ▶ file or folder of its weights, of networks whose layers are decoded.
     """
 
     model: str | os.PathLike
@@ -117,6 +120,7 @@ class Evaluation:
     split_gap: str | os.PathLike | None = None
     library: str | os.PathLike | None = None
     rater_pack: PackRequest | None = None
+    guide_weights: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, out: str | os.PathLike) -> Report:
         """Draws all rows, scores them, and writes the report."""
@@ -158,6 +162,8 @@ class Evaluation:
             folds = f" (fold {number + 1} of {len(saved)})" if len(saved) > 1 else ""
             with progress.phase(f"Loading the pipeline{folds}"):
                 pipeline = each.load()
+            if pipeline.image_generator is None and pipeline.brain_model.config.guide_spaces:
+                return evaluate_guides(self, table, saved, records, Path(out), started)
             if pipeline.image_generator is None:
                 raise FmriModelsError(
                     f"{one_line(each.source)} has no image generator, so that it draws nothing to be measured; give it "
@@ -246,6 +252,8 @@ class Evaluation:
         blocks = None if within is None else of.recorded_in(within)
         rows = draw_rows(of, chosen)
         rows.blocks = blocks
+        if of.pipeline.brain_model.config.guide_spaces:
+            rows.guides = guides_of(of, self.guide_weights)
         rows.curve = draw_curve(of) if self.repetitions == "curve" else None
         for part in audit_parts(self.audit):
             with progress.phase(f"Auditing {of.subject}: {part.label}"):
@@ -357,6 +365,9 @@ class Evaluation:
         report.training_curve = {
             str(each.fold): [dict(point) for point in each.curve] for each in records if each.curve
         }
+        if guides := [each.guides for each in tested if each.guides is not None]:
+            spaces = {name: space.to_dict() for name, space in pipeline.brain_model.config.guides.items()}
+            report.guides = guides_content(guides, spaces, self.seed)
         describe_rows(report.rows, pipeline, record, nearest_by)
         report.near_copies = near_copies
         report.attention, report.synthesis = attention, synthesis
@@ -439,6 +450,7 @@ def evaluate(
     split_gap: str | os.PathLike | None = None,
     library: str | os.PathLike | None = None,
     rater_pack: PackRequest | None = None,
+    guide_weights: Mapping[str, str] | None = None,
 ) -> Report:
     """Evaluates a saved pipeline on the test trials of a table and writes the report.
 
@@ -475,6 +487,8 @@ def evaluate(
         library: Pictures among which the audit's part `library` looks, beside those that were learned from: a folder, a
             zip file, a trial table, or `builtin:scenes` (10,000 of them; `builtin:scenes:NUMBER` any number).
         rater_pack: What people are to be asked, for which a folder is written beside the report.
+        guide_weights: Network ▶ file or folder of its weights, of networks whose layers are decoded; on the machine of
+            the training none are needed, where layers of the table's pictures are kept.
 
     Raises:
         FmriModelsError: Model and table do not fit, or the output folder has content.
@@ -502,5 +516,6 @@ def evaluate(
         split_gap,
         library,
         rater_pack,
+        dict(guide_weights or {}),
     )
     return evaluation.run(out)

@@ -677,6 +677,47 @@ class LabelAccuracy(Metric):
         return Obstacle("labels are predicted by classifiers, and not seen in pictures")
 
 
+# -------------------------------------------------------------------------------------------------------------- guides
+
+
+class _OfGuides(Metric):
+    """Of decoded layers, the mean over all that are decoded; scored where they are decoded, and not of pictures."""
+
+    @property
+    def needs(self) -> Need[tuple[Tensor, Tensor]]:
+        return Pixels()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> None:
+        return None
+
+    def obstacle(self, shown: ShownPictures) -> Obstacle | None:
+        return Obstacle("it is of layers that a model decodes, and not of pictures")
+
+
+class GuideIdentification(_OfGuides):
+    """Whether decoded layers are more like those of what was shown than like those of another picture."""
+
+    name = "guide_identification"
+    label = "identification by layers"
+    description = (
+        "Share of the other tested pictures whose layer is less correlated with the decoded one than that of the shown "
+        "picture; mean over layers."
+    )
+    chance = 0.5
+    bounds = _SHARE
+
+
+class GuidePatternCorrelation(_OfGuides):
+    """How much decoded layers correlate with those of what was shown, over units."""
+
+    name = "guide_pattern_correlation"
+    label = "correlation of layers"
+    description = (
+        "Correlation over a layer's units of decoded and true values, each unit standardised by its mean and spread "
+        "over training pictures; mean over layers."
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- people
 
 
@@ -743,6 +784,8 @@ METRICS: tuple[type[Metric], ...] = (
     RetrievalOfResponses,
     FactorAccuracy,
     LabelAccuracy,
+    GuideIdentification,
+    GuidePatternCorrelation,
     PeopleTwoWay,
     PeopleOver,
 )

@@ -1,4 +1,4 @@
-"""Pictures for a person's patterns, as files."""
+"""Pictures for a person's patterns, and layers of networks that are decoded of them, as files."""
 
 import csv
 import os
@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from ..conditions import GUIDES
 from ..drawing_request import DrawingRequest
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
@@ -17,7 +19,7 @@ from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
 from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..pipeline_fmri import FmriToImagePipeline
-from ..progress import batches, named
+from ..progress import bar, batches, named
 from ..reading import read_text
 from ..saving import atomic_folder
 from .patterns import Patterns
@@ -72,6 +74,9 @@ def reconstruct(
 ) -> int:
     """Writes a PNG for each pattern and seed, `embeddings.npy` (patterns, …) and `trials.csv`.
 
+    Of a model that decodes guides, each is `guides/<guide>.safetensors` with the one entry `<guide>` (patterns, …), in
+    the order of the patterns in trials.csv; a pipeline without an image generator writes these alone.
+
     Args:
         pipeline: Draws.
         patterns: What is drawn from.
@@ -95,8 +100,12 @@ def reconstruct(
     chosen_settings = pipeline.drawing_settings.changed(settings)
     drawings = [SeededDrawing(chosen_settings, seed, precision) for seed in seeds]
     files = _file_names(patterns, seeds)
+    has_guides = bool(pipeline.brain_model.config.guide_spaces)
     with atomic_folder(out, overwrite, RECONSTRUCTIONS, inputs) as partial:
-        for chosen in batches(len(patterns.names), _PATTERNS_A_BATCH, "Reconstructing", unit="pattern"):
+        if pipeline.image_generator is None and has_guides:
+            lines = [_line(patterns, index, seeds[0], "") for index in range(len(patterns.names))]
+        drawn = 0 if lines else len(patterns.names)
+        for chosen in batches(drawn, _PATTERNS_A_BATCH, "Reconstructing", unit="pattern"):
             for number, drawing in enumerate(drawings):
                 decoding = _decode(pipeline, patterns, chosen, drawing)
                 inside = named(pipeline, "Drawing pictures", pipeline.image_generator, leave=False)
@@ -108,18 +117,41 @@ def reconstruct(
                     pictures[position].save(partial / files[number][index])
                     scores = [] if output.scores is None else output.scores[position].tolist()
                     shown = " ".join(f"{score:.4f}" for score in scores)
-                    names = csv_cell(patterns.names[index]), csv_cell(patterns.stimuli[index])
-                    lines.append((*names, drawing.seed, shown))
+                    lines.append(_line(patterns, index, drawing.seed, shown))
                     count += 1
             if decoding.image_embeds is not None:
                 embeddings.append(decoding.image_embeds[:: max(1, len(decoding.image_embeds) // len(chosen))].numpy())
         if embeddings:
             np.save(partial / "embeddings.npy", np.concatenate(embeddings).astype(np.float32), allow_pickle=False)
+        if has_guides:
+            _write_guides(pipeline, patterns, partial / GUIDES)
         with open(partial / TRIALS_FILE, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             writer.writerows(lines)
     return count
+
+
+def _line(patterns: Patterns, index: int, seed: int, scores: str) -> tuple[str, str, int, str]:
+    """A line of trials.csv."""
+    return csv_cell(patterns.names[index]), csv_cell(patterns.stimuli[index]), seed, scores
+
+
+def _write_guides(pipeline: FmriToImagePipeline, patterns: Patterns, folder: Path) -> None:
+    """Decodes and writes guide by guide, since all of them may be more than memory holds."""
+    model = pipeline.brain_model
+    model.check_decodes_alone()
+    folder.mkdir()
+    ids = torch.full((len(patterns.names),), pipeline.processor.subject_names.index(patterns.subject))
+    features = patterns.features[: len(ids)]
+    for guide in bar(list(model.config.guides), "Decoding layers", unit="layer"):
+        values = model.decode_guides(features.to(pipeline.device), ids.to(pipeline.device), [guide])[guide]
+        if not values.isfinite().all():
+            raise FmriModelsError(
+                f"The brain model decodes {guide} with NaN or infinite values; take another copy of the model, or look "
+                "at the betas."
+            )
+        save_file({guide: values.float().cpu().contiguous()}, folder / file_name(guide, ".safetensors", "guide"))
 
 
 def _file_names(patterns: Patterns, seeds: Sequence[int]) -> list[list[str]]:
@@ -149,4 +181,6 @@ def _decode(
 ) -> FmriDecoding:
     features = patterns.features[positions.start : positions.stop]
     ids = torch.full((len(features),), pipeline.processor.subject_names.index(patterns.subject))
-    return pipeline.decode(features, ids, drawing.settings.num_candidates, drawing.sources(positions))
+    drawn_from = [] if pipeline.image_generator is None else list(pipeline.image_generator.guide_spaces)
+    sources = drawing.sources(positions)
+    return pipeline.decode(features, ids, drawing.settings.num_candidates, sources, guides=drawn_from)

@@ -62,6 +62,8 @@ class Report(ShortRepr):
         synthesis: "SOURCE to TARGET" -> row -> what responses are worth that were made of another subject's (`top1`,
             `two_way`, `cosine`, `voxel_correlation`, `pattern_correlation`); empty, and not in the file, for a method
             that makes none.
+        guides: Guide ▶ what of a layer was decoded, {"units", "space", "results", "permutation",
+            "profile_correlation", "category_identification"}; empty, and not in the file, where none is decoded.
         training_curve: Fold ▶ how the losses went in training, {"stage", "step", "train_loss", "validation_loss"} each;
             empty, and not in the file, for trainings in closed form and those that nobody knows.
         audit: Name of a part ▶ what an audit found; empty, and not in the file, where nobody asked for one.
@@ -96,6 +98,7 @@ class Report(ShortRepr):
     near_copies: dict[str, Any] = field(default_factory=dict)
     attention: dict[str, dict[str, Any]] = field(default_factory=dict)
     synthesis: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    guides: dict[str, dict[str, Any]] = field(default_factory=dict)
     training_curve: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     audit: dict[str, dict[str, Any]] = field(default_factory=dict)
     split_gap: dict[str, Any] = field(default_factory=dict)
@@ -188,6 +191,7 @@ class Report(ShortRepr):
             "synthesis",
             "over_subjects",
             "repetition_curve",
+            "guides",
             "training_curve",
             "audit",
             "split_gap",

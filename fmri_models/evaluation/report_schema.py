@@ -278,6 +278,17 @@ class SynthesisScores(_Content):
     pattern_correlation: Number | None = None
 
 
+class GuideContent(_Content):
+    """What of a layer was decoded."""
+
+    units: Count
+    space: dict[Line, Any] = {}
+    results: dict[Name, dict[Metric, Result | None]] = {}
+    permutation: dict[Metric, Permutation] = {}
+    profile_correlation: dict[Name, Number | None] = {}
+    category_identification: dict[Name, Number | None] = {}
+
+
 class TrainingPoint(_Content):
     """A point of the training curve."""
 
@@ -381,6 +392,7 @@ class ReportContent(_Content):
     near_copies: NearCopies = NearCopies()
     attention: dict[Name, Attention] = {}
     synthesis: dict[Name, dict[Name, SynthesisScores]] = {}
+    guides: Annotated[dict[Name, GuideContent], Field(max_length=1000)] = {}
     training_curve: Annotated[
         dict[Annotated[str, Field(pattern=r"^[0-9]{1,6}$")], Annotated[list[TrainingPoint], Field(max_length=2**14)]],
         Field(max_length=1000),

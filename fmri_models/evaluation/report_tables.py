@@ -42,6 +42,7 @@ def tables(report: Report) -> list[Table]:
     if report.missing_rows:
         found.append(_missing_rows_table(report))
     found += _attention_tables(report)
+    found += guide_tables(report)
     found += _synthesis_tables(report)
     found += gap_tables(report.split_gap)
     found += people_tables(report.people)
@@ -235,6 +236,44 @@ def _attention_lines(attention: Mapping[str, Any]) -> list[list[str]]:
         shares = [f"{chance:.3f}", f"{received:.3f}"]
         lines.append([roi, f"{voxels:g}", *shares, *(f"{ratio:.2f}" for ratio in ratios)])
     return lines
+
+
+def guide_tables(report: Report) -> Iterator[Table]:
+    """Decoded layers one by one, beside those decoded of exchanged patterns."""
+    if not report.guides:
+        return
+    names = ("guide_identification", "guide_pattern_correlation")
+    have_categories = any(found.get("category_identification") for found in report.guides.values())
+    header = ["layer", "units", "identification", "exchanged", "re-paired", "p", "r by pattern", "exchanged"]
+    header += ["r by unit", "exchanged", *(["category", "exchanged"] if have_categories else [])]
+    lines = []
+    for guide, found in report.guides.items():
+        brain, exchanged = (found["results"].get(row, {}) for row in ("brain", "shuffled_brain"))
+        test = found["permutation"].get(names[0])
+        by_unit, category = found.get("profile_correlation", {}), found.get("category_identification", {})
+        line = [
+            guide,
+            f"{found['units']:,}",
+            value_cell(brain.get(names[0])),
+            value_cell(exchanged.get(names[0]), False),
+        ]
+        line += ["–", "–"] if not test else [f"{test['mean']:.3f} ± {test['sd']:.3f}", f"{test['p']:.3f}"]
+        line += [value_cell(brain.get(names[1])), value_cell(exchanged.get(names[1]), False)]
+        rows = ("brain", "shuffled_brain")
+        line += [_figure_cell(by_unit.get(row)) for row in rows]
+        line += [_figure_cell(category.get(row)) for row in rows] if have_categories else []
+        lines.append(line)
+    caption = (
+        "Identification: share of the other tested pictures whose layer is less like the decoded one (chance 0.5), and "
+        "the same of re-paired items with its p. r by pattern: over units, each standardised by training pictures; r "
+        "by unit: over items, mean of units. Exchanged: decoded from patterns that belong to another picture."
+    )
+    if have_categories:
+        caption += (
+            " Category: share of the other categories whose mean layer over training pictures is not more like what "
+            "was decoded on average of the category's items (chance 0.5)."
+        )
+    yield Table("Decoded layers", caption, header, lines)
 
 
 def _synthesis_tables(report: Report) -> Iterator[Table]:

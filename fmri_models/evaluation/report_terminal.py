@@ -6,7 +6,7 @@ from .leading_rows import best_row, controls
 from .overall_verdict import verdict
 from .report import Report
 from .report_facts import WARNINGS_TITLE, in_labels
-from .report_tables import chance_cell, metric_cell, scores_table, value_cell
+from .report_tables import chance_cell, guide_tables, metric_cell, scores_table, value_cell
 
 
 def results_table(report: Report, all_rows: bool = False, width: int | None = None) -> str:
@@ -46,6 +46,16 @@ def results_table(report: Report, all_rows: bool = False, width: int | None = No
         notes.append(f"all {len(report.results)} rows: --all-rows, report.md or report.html")
     width = terminal_width(width)
     return "\n".join([table, *(line for note in notes for line in wrapped(one_line(note, most=2000), width))])
+
+
+def guides_text(report: Report, width: int | None = None) -> str:
+    """Decoded layers one by one for a terminal; empty where none are decoded.
+
+    Args:
+        report: The report.
+        width: As of [`text_table`].
+    """
+    return "\n\n".join(text_table(table.header, table.lines, width) for table in guide_tables(report))
 
 
 def verdict_text(report: Report, width: int | None = None) -> str:
