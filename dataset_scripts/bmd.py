@@ -1,10 +1,10 @@
 """BOLD Moments (Lahner et al. 2024): ten subjects, 1,000 clips of 3 s three times, 102 tested ones ten times, 3 T.
 
 Its version B has prepared betas as pickles, a region each (`prepared_allvoxel_pkl/sub-XX/sub-XX_roi-lEBA_betas_
-normalized.pkl`), and GLMsingle's output as pickled `.npy`; a pickle runs whatever its maker has put into it, and none
-is read here. Whoever trusts the files makes arrays of them once, with the command that the sentence says: `.npz` of the
-same name with `train_data_allvoxel` (1000, 3, voxels) and `test_data_allvoxel` (102, 10, voxels), of which row n is
-clip n + 1 and clip n + 1001. The picture of a clip is its middle frame, `frames_middle/0001_*.jpg` of the stimulus set.
+normalized.pkl`), dictionaries with `train_data_allvoxel` (1000, 3, voxels) and `test_data_allvoxel` (102, 10, voxels),
+of which row n is clip n + 1 and clip n + 1001. They are read without unpickling (`PickledArrays`); a file that does
+more than hold arrays, numbers and texts is refused. `.npz` files of the same names with these arrays are read as well.
+The picture of a clip is its middle frame, `frames_middle/0001_*.jpg` of the stimulus set.
 
 Betas are GLMsingle's, one a voxel and trial, standardised by session with the training trials, as published; a window
 of volumes is read from fMRIPrep's output by `nifti`.
@@ -22,9 +22,10 @@ import numpy as np
 
 from fmri_models.data.published import KnownVoxels, PublishedDataset, PublishedSubject, Recording, preparation
 from fmri_models.data.published.npz_arrays import NpzArrays
+from fmri_models.data.published.pickled_arrays import PickledArrays
 from fmri_models.data.published.picture_files import check_pictures, picture_bytes
 from fmri_models.errors import FmriModelsError
-from fmri_models.names import listed, one_line
+from fmri_models.names import one_line
 
 SUBJECTS = tuple(f"{number:02d}" for number in range(1, 11))
 # Part \u25b6 name of its array, clips, repetitions, number of the first clip.
@@ -59,10 +60,10 @@ WHERE = (
 
 
 def read(source: Path, subjects: list[str] | None = None, incomplete: bool = False) -> PublishedDataset:
-    """BOLD Moments, prepared betas of version B that somebody has made arrays of.
+    """BOLD Moments, prepared betas of version B.
 
     Args:
-        source: The data set's folder, or the one that `sub-XX` with the arrays are in.
+        source: The data set's folder, or the one that `sub-XX` with the betas are in.
         subjects: These alone are looked for.
         incomplete: Whether some pictures are enough.
     """
@@ -71,7 +72,7 @@ def read(source: Path, subjects: list[str] | None = None, incomplete: bool = Fal
     files = {number: _files(folder / f"sub-{number}", number) for number in wanted}
     people = [_subject(number, own) for number, own in files.items() if own]
     if not people:
-        raise FmriModelsError(f"{one_line(folder)} has no sub-01/sub-01_roi-lV1v_betas_normalized.npz; {WHERE}.")
+        raise FmriModelsError(f"{one_line(folder)} has no sub-01/sub-01_roi-lV1v_betas_normalized.pkl; {WHERE}.")
     frames = next((source / place for place in _FRAMES if any((source / place).glob("*.jpg"))), None)
     return PublishedDataset(
         name="bmd",
@@ -85,7 +86,7 @@ def read(source: Path, subjects: list[str] | None = None, incomplete: bool = Fal
             "Moments video fMRI dataset and metadata. Nature Communications 15, 6241. OpenNeuro ds005165, version B."
         ),
         script="dataset_scripts/bmd.py",
-        script_version=1,
+        script_version=2,
         subjects=people,
         stimuli=lambda ids: _clips(frames, ids, incomplete),
         notes=[
@@ -100,24 +101,17 @@ def read(source: Path, subjects: list[str] | None = None, incomplete: bool = Fal
 
 
 def _files(folder: Path, number: str) -> dict[str, Path]:
-    """Region of a hemisphere, such as `lV1v` \u25b6 its arrays; pickles alone are refused with what to do once."""
-    names = [f"{side}{region}" for region in REGIONS for side in "lr"]
-    paths = {name: folder / f"sub-{number}_roi-{name}_betas_normalized.npz" for name in names}
-    found = {name: path for name, path in paths.items() if os.path.lexists(path)}
-    pickled = [path for path in paths.values() if path.with_suffix(".pkl").is_file() and not os.path.lexists(path)]
-    if pickled:
-        raise FmriModelsError(
-            f"{one_line(folder)} has pickles ({listed((path.with_suffix('.pkl').name for path in pickled), 2)}), which "
-            "could run anything, and are not read here. Where you trust the files, make arrays of them once, in their "
-            'folder: python -c "import glob, pickle, numpy as np; [np.savez(f[:-4], **{k: v for k, v in '
-            "pickle.load(open(f, 'rb')).items() if k.endswith('data_allvoxel')}) for f in "
-            "glob.glob('*_betas_normalized.pkl')]\", and run this again."
-        )
-    return found
+    """Region of a hemisphere, such as `lV1v` ▶ its file: `.npz` where somebody has made one, else the pickle."""
+    stems = {
+        f"{side}{region}": f"sub-{number}_roi-{side}{region}_betas_normalized" for region in REGIONS for side in "lr"
+    }
+    paths = {name: (folder / f"{stem}.npz", folder / f"{stem}.pkl") for name, stem in stems.items()}
+    there = {name: [path for path in both if os.path.lexists(path)] for name, both in paths.items()}
+    return {name: found[0] for name, found in there.items() if found}
 
 
 def _subject(number: str, files: dict[str, Path]) -> PublishedSubject:
-    arrays = {name: NpzArrays(path, WHERE) for name, path in files.items()}
+    arrays = {name: _arrays(path) for name, path in files.items()}
     widths = {}
     for name, archive in arrays.items():
         for array, clips, repetitions, _ in _PARTS.values():
@@ -152,7 +146,11 @@ def _subject(number: str, files: dict[str, Path]) -> PublishedSubject:
     return PublishedSubject(f"subj{number}", voxels, recordings, expected_trials=TRIALS)
 
 
-def _blocks(arrays: Sequence[NpzArrays], array: str) -> Iterator[np.ndarray]:
+def _arrays(path: Path) -> NpzArrays | PickledArrays:
+    return (NpzArrays if path.suffix == ".npz" else PickledArrays)(path, WHERE)
+
+
+def _blocks(arrays: Sequence[NpzArrays | PickledArrays], array: str) -> Iterator[np.ndarray]:
     """(repetitions, voxels of all regions), clip by clip."""
     for rows in zip(*(archive.rows(array) for archive in arrays), strict=True):
         yield np.concatenate([np.asarray(row, dtype=np.float32) for row in rows], axis=1)

@@ -1,11 +1,10 @@
 """THINGS-EEG2 (Gifford et al. 2022): EEG of ten subjects, 16,540 pictures of THINGS four times, 200 eighty times.
 
-Its preprocessed recordings, `sub-XX/preprocessed_eeg_{training,test}.npy`, are pickled dictionaries, and so are its raw
-ones and `image_metadata.npy`; a pickle runs whatever its maker has put into it, and none is read here. Whoever trusts
-the files makes arrays of them once, with the command that the sentence says, and this script reads these:
-`preprocessed_eeg_{training,test}.npz` with `preprocessed_eeg_data` (pictures, repetitions, channels, samples),
-`ch_names` and `times`, and `image_metadata.npz` with `{train,test}_img_{concepts,files}`; pictures from
-`{training,test}_images/<concept>/<file>`.
+Its preprocessed recordings, `sub-XX/preprocessed_eeg_{training,test}.npy`, are pickled dictionaries with
+`preprocessed_eeg_data` (pictures, repetitions, channels, samples), `ch_names` and `times`; so is `image_metadata.npy`
+with `{train,test}_img_{concepts,files}`. They are read without unpickling (`PickledArrays`); a file that does more than
+hold arrays, numbers and texts is refused. `.npz` files of the same names with these arrays are read as well. Pictures
+are in `{training,test}_images/<concept>/<file>`.
 
 Layout read in: gifale95/eeg_encoding at f0c03bf (`02_eeg_preprocessing/preprocessing_utils.py`) and
 desa-lab/EEG-Image-Reconstruction at eda7273 (`thingseeg2_scripts/save_thingseeg2_images.py`, for pictures).
@@ -28,6 +27,7 @@ from fmri_models.data.published import (
     windowed,
 )
 from fmri_models.data.published.npz_arrays import NpzArrays
+from fmri_models.data.published.pickled_arrays import PickledArrays
 from fmri_models.data.published.picture_files import picture_bytes
 from fmri_models.data.windows import OF_CHANNELS, Windows
 from fmri_models.errors import FmriModelsError
@@ -54,10 +54,10 @@ WHERE = "preprocessed recordings, image_metadata.npy and the pictures are at osf
 def read(
     source: Path, from_onset: bool = False, subjects: list[str] | None = None, incomplete: bool = False
 ) -> PublishedDataset:
-    """THINGS-EEG2, preprocessed recordings that somebody has made arrays of.
+    """THINGS-EEG2, preprocessed recordings.
 
     Args:
-        source: The folder with `sub-XX` and `image_metadata.npz`, and with pictures where they are there.
+        source: The folder with `sub-XX` and `image_metadata.npy`, and with pictures where they are there.
         from_onset: Without the samples before the picture appears.
         subjects: These alone are looked for.
         incomplete: Whether one part of a subject, or fewer pictures, are enough.
@@ -66,7 +66,7 @@ def read(
     names = _names_of_pictures(source)
     people, times = [], None
     for number in wanted:
-        files = {part: _array_file(source / f"sub-{number}" / f"preprocessed_eeg_{part}") for part in _PARTS}
+        files = {part: _file(source / f"sub-{number}" / f"preprocessed_eeg_{part}") for part in _PARTS}
         there = {part: path for part, path in files.items() if path is not None}
         if not there:
             continue
@@ -81,7 +81,7 @@ def read(
         people.append(person)
         times = own_times
     if times is None:
-        raise FmriModelsError(f"{one_line(source)} has no sub-XX/preprocessed_eeg_training.npz; {WHERE}.")
+        raise FmriModelsError(f"{one_line(source)} has no sub-XX/preprocessed_eeg_training.npy; {WHERE}.")
     files_of = {stimulus: path for own in names.values() for stimulus, path in own}
     return PublishedDataset(
         name="things_eeg",
@@ -95,7 +95,7 @@ def read(
             "visual object recognition. NeuroImage 264, 119754. osf.io/3jk45."
         ),
         script="dataset_scripts/things_eeg.py",
-        script_version=1,
+        script_version=2,
         subjects=people,
         stimuli=lambda ids: _pictures(source, ids, files_of),
         modality="eeg",
@@ -108,28 +108,25 @@ def read(
     )
 
 
-def _array_file(stem: Path) -> Path | None:
-    """The array file of a name; a pickle of that name is refused with what to do once."""
-    arrays, pickled = stem.with_name(f"{stem.name}.npz"), stem.with_name(f"{stem.name}.npy")
-    if os.path.lexists(arrays):
-        return arrays
-    if os.path.lexists(pickled):
-        raise FmriModelsError(
-            f"{one_line(pickled)} is a pickled dictionary, which could run anything, and is not read here. Where you "
-            'trust the file, make arrays of it once, in its folder: python -c "import numpy as np; np.savez('
-            f"'{arrays.name}', **np.load('{pickled.name}', allow_pickle=True).item())\", and run this again."
-        )
-    return None
+def _file(stem: Path) -> Path | None:
+    """The file of a name: `.npz` where somebody has made one, else the dictionary as published."""
+    paths = (stem.with_name(f"{stem.name}{ending}") for ending in (".npz", ".npy"))
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def _arrays(path: Path) -> NpzArrays | PickledArrays:
+    return (NpzArrays if path.suffix == ".npz" else PickledArrays)(path, WHERE)
 
 
 def _names_of_pictures(source: Path) -> dict[str, list[tuple[str, Path]]]:
     """Part \u25b6 id and file, in the folder of its part, of each picture in the recordings' order."""
-    path = _array_file(source / "image_metadata")
+    path = _file(source / "image_metadata")
     if path is None:
-        raise FmriModelsError(f"{one_line(source / 'image_metadata.npz')} is missing; {WHERE}.")
+        raise FmriModelsError(f"{one_line(source / 'image_metadata.npy')} is missing; {WHERE}.")
+    metadata = _arrays(path)
     found = {}
     for part, key in (("training", "train"), ("test", "test")):
-        concepts, files = (_texts(path, f"{key}_img_{what}") for what in ("concepts", "files"))
+        concepts, files = (metadata.texts(f"{key}_img_{what}") for what in ("concepts", "files"))
         if len(concepts) != len(files) or len(set(files)) != len(files):
             raise FmriModelsError(
                 f"{one_line(path)} has {len(concepts)} concepts and {len(set(files))} different files of {key} "
@@ -142,27 +139,15 @@ def _names_of_pictures(source: Path) -> dict[str, list[tuple[str, Path]]]:
     return found
 
 
-def _texts(path: Path, name: str) -> list[str]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = archive[name]
-    # What reads zip files and headers raises whatever it likes on bytes that are damaged.
-    except Exception as error:
-        raise FmriModelsError(f"{one_line(path)} has no texts {name} ({one_line(error, 80)}); {WHERE}.") from error
-    if values.dtype.kind != "U" or values.ndim != 1:
-        raise FmriModelsError(f"{one_line(path)} has {name} of {values.dtype}; expected texts; {WHERE}.")
-    return [str(value) for value in values]
-
-
 def _subject(
     number: str, files: dict[str, Path], names: dict[str, list[tuple[str, Path]]], from_onset: bool
 ) -> tuple[PublishedSubject, np.ndarray]:
     recordings: list[Recording] = []
     known: tuple[list[str], np.ndarray] | None = None
     for part, path in files.items():
-        arrays = NpzArrays(path, WHERE)
+        arrays = _arrays(path)
         shape = arrays.shapes.get("preprocessed_eeg_data", ())
-        times, channels = arrays.read("times"), _texts(path, "ch_names")
+        times, channels = arrays.read("times"), arrays.texts("ch_names")
         if len(shape) != 4 or shape[2:] != (len(channels), times.size) or shape[0] != len(names[part]):
             raise FmriModelsError(
                 f"{one_line(path)} has recordings of the shape {shape}; expected ({len(names[part])}, repetitions, "
@@ -189,7 +174,7 @@ def _subject(
     return PublishedSubject(f"subj{number}", voxels, recordings, expected_trials=expected), kept
 
 
-def _blocks(arrays: NpzArrays, first: int) -> Iterator[np.ndarray]:
+def _blocks(arrays: NpzArrays | PickledArrays, first: int) -> Iterator[np.ndarray]:
     """(n, channels x samples): all repetitions of some pictures at a time."""
     rows = arrays.rows("preprocessed_eeg_data")
     while block := list(islice(rows, _PICTURES_AT_ONCE)):

@@ -53,9 +53,9 @@ BETAS = {
     "wen2018-mindvideo": "**/fmri_train_subject1.npy",
     "wen2018-neuroclips": "**/subj01_train_fmri.pt",
     "vim2": "**/VoxelResponses_subject1.mat",
-    "bmd": "**/sub-01_roi-rFFA_*.npz",
+    "bmd": "**/sub-01_roi-rFFA_*.pkl",
     "eeg_voa": "**/eeg_5_95_std.pth",
-    "things_eeg": "**/preprocessed_eeg_training.npz",
+    "things_eeg": "**/preprocessed_eeg_training.npy",
     "tgbh": "**/*run-3*preproc_bold.nii.gz",
     "digits69": "*.mat",
 }

@@ -19,7 +19,7 @@ def betas(part: str, region: str) -> np.ndarray:
     return (clip + first) + 0.01 * repetition + 2000.0 * voxel + (10_000 if region == "rFFA" else 0)
 
 
-def write(folder: Path, pickled: bool = False, pictures: int = 1102) -> Path:
+def write(folder: Path, pickled: bool = True, pictures: int = 1102) -> Path:
     into = folder / FOLDER
     into.mkdir(parents=True)
     for region in REGIONS:

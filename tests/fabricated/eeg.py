@@ -61,7 +61,7 @@ def things_names(part: str) -> tuple[list[str], list[str]]:
     return concepts, [f"{part}{number}_01b.jpg" for number in range(len(concepts))]
 
 
-def write_things(folder: Path, pictures: bool = True, pickled: bool = False) -> Path:
+def write_things(folder: Path, pictures: bool = True, pickled: bool = True) -> Path:
     (folder / "sub-01").mkdir(parents=True)
     metadata = {}
     for part, key in (("training", "train"), ("test", "test")):

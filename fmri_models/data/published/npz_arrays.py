@@ -61,6 +61,22 @@ class NpzArrays:
         except (ValueError, EOFError, MemoryError) as error:
             raise self._another(f"{name} can't be read: {one_line(error, 100)}") from error
 
+    def texts(self, name: str) -> list[str]:
+        """An array of texts.
+
+        Raises:
+            FmriModelsError: It isn't there, or is another.
+        """
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                values = archive[name]
+        # What reads zip files and headers raises whatever it likes on bytes that are damaged.
+        except Exception as error:
+            raise self._another(f"it has no texts {one_line(name)}: {one_line(error, 80)}") from error
+        if values.dtype.kind != "U" or values.ndim != 1:
+            raise self._another(f"it has {one_line(name)} of {values.dtype} and not of texts")
+        return [str(value) for value in values]
+
     def rows(self, name: str) -> Iterator[np.ndarray]:
         """The rows of an array one after the other, of which one is held at a time.
 
