@@ -49,6 +49,7 @@ _CORE = {
     "Paper": "records",
     "PixelsImageGenerator": "generation.pixels",
     "PretrainedRecord": "records",
+    "StableDiffusionImageGenerator": "generation.stable_diffusion",
     "StableUnCLIPImageGenerator": "generation.stable_unclip",
     "Stimuli": "data",
     "ThumbnailImageGenerator": "generation.thumbnail",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from .generation.kandinsky import KandinskyImageGenerator
     from .generation.open_clip_model import OpenClipModel
     from .generation.pixels import PixelsImageGenerator
+    from .generation.stable_diffusion import StableDiffusionImageGenerator
     from .generation.stable_unclip import StableUnCLIPImageGenerator
     from .generation.thumbnail import ThumbnailImageGenerator
     from .generation.versatile_diffusion import VersatileDiffusionImageGenerator
@@ -208,6 +210,7 @@ __all__ = [
     "Paper",
     "PixelsImageGenerator",
     "PretrainedRecord",
+    "StableDiffusionImageGenerator",
     "StableUnCLIPImageGenerator",
     "Stimuli",
     "ThumbnailImageGenerator",

@@ -239,6 +239,7 @@ REPOSITORIES: dict[str, Callable[[Path], None]] = {
     "stable-diffusion-2-1-unclip": _stable_unclip,
     "kandinsky-2-2-decoder": _kandinsky_decoder,
     "kandinsky-2-2-prior": _kandinsky_prior,
+    "stable-diffusion-v1-4": _stable_diffusion,
     "stable-diffusion-v1-5": _stable_diffusion,
     "ip-adapter": _ip_adapter,
     "clip-vit-large-patch14": _clip,

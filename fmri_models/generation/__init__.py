@@ -183,6 +183,23 @@ GENERATORS = (
         ),
     ),
     _own(
+        "stable_diffusion",
+        "stable_diffusion",
+        "StableDiffusionImageGenerator",
+        "Stable Diffusion from a low-level picture and a text (Rombach et al., 2022)",
+        _LATENT_DIFFUSION,
+        (
+            _published(
+                "stable_diffusion",
+                "CompVis/stable-diffusion-v1-4",
+                "Stable Diffusion 1.4, with CLIP ViT-L/14's text tower",
+                _LATENT_DIFFUSION,
+                "creativeml-openrail-m",
+                4270,
+            ),
+        ),
+    ),
+    _own(
         "ip_adapter",
         "ip_adapter",
         "IPAdapterImageGenerator",

@@ -23,6 +23,7 @@ def noisy_start(
     num_inference_steps: int,
     num_steps: int,
     start_from: Callable[[torch.Tensor], torch.Tensor] = lambda latents: latents,
+    noise_one_step_later: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The noisy sample to begin with, and the timesteps that are left from there (Meng et al., 2022, SDEdit).
 
@@ -33,15 +34,28 @@ def noisy_start(
         num_inference_steps: Steps of a whole picture.
         num_steps: Steps that are left to take.
         start_from: Changes the low-level picture before, where noise is added to it.
+        noise_one_step_later: Add the noise of the step before the one that denoising begins with, which is later in the
+            course of noise, as CompVis' code for pictures from pictures does.
     """
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
-    first = (num_inference_steps - num_steps) * getattr(scheduler, "order", 1)
+    order = getattr(scheduler, "order", 1)
+    first = (num_inference_steps - num_steps) * order
     timesteps = scheduler.timesteps[first:]
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(first)
+    _begin_at(scheduler, first)
     if latents is None or first == 0:
         return noise * scheduler.init_noise_sigma, timesteps
-    return scheduler.add_noise(start_from(latents.to(noise)), noise, timesteps[:1].expand(len(noise))), timesteps
+    noised_as = first - order if noise_one_step_later else first
+    # Some schedules take the noise level of the step that they begin with, whatever timestep they are given.
+    _begin_at(scheduler, noised_as)
+    level = scheduler.timesteps[noised_as : noised_as + 1].expand(len(noise))
+    noisy = scheduler.add_noise(start_from(latents.to(noise)), noise, level)
+    _begin_at(scheduler, first)
+    return noisy, timesteps
+
+
+def _begin_at(scheduler: Any, index: int) -> None:
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
 
 
 def denoised(

@@ -63,6 +63,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
 
     Attributes:
         embeds_any_size: Whether `embed_images` takes pictures of any size and resizes them as its space says.
+        has_posterior: Whether `sample_latents` draws what `encode_images` gives the mode of.
         limits: A sentence on what its pictures are not, which training, reports and cards repeat; None where they are
             meant to be whole pictures.
         drawing_settings: What a new pipeline draws with where nobody says anything else.
@@ -74,6 +75,7 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
     """
 
     embeds_any_size: ClassVar[bool] = False
+    has_posterior: ClassVar[bool] = False
     limits: ClassVar[str | None] = None
     drawing_settings: ClassVar[DrawingSettings] = DrawingSettings()
     # Few draw from image and text at once.
@@ -242,6 +244,20 @@ class ImageGenerator(FormerCall, CallState, TrainableGenerator, StoredGenerator)
             (N, *latent_space.shape) float32.
         """
         raise FmriModelsError(f"{type(self).__name__} has no latents; choose a generator that has.")
+
+    def sample_latents(self, pixel_values: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+        """Encodes pictures as an autoencoder does in its own training: drawn from the posterior.
+
+        Args:
+            pixel_values: (N, C, H, W) float in [0, 1], of `image_size`.
+            generators: N sources of noise, one a picture.
+
+        Returns:
+            (N, *latent_space.shape) float32.
+        """
+        raise FmriModelsError(
+            f"The latents of {type(self).__name__} have no posterior to draw from; take those of encode_images."
+        )
 
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """Draws pictures that are drawn together; a subclass implements it.

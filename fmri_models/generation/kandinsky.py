@@ -58,6 +58,8 @@ class KandinskyImageGenerator(LatentDiffusionGenerator):
         "image_embedding_space": clip_pooled_space(_IMAGE_ENCODER, _EMBEDDING_WIDTH),
         "latent_space": EmbeddingSpace(f"{default_repository}/movq", layer="latent", shape=(4, 64, 64)),
     }
+    # Its autoencoder quantises, and gives no distribution.
+    has_posterior = False
     drawing_settings = DrawingSettings(num_inference_steps=50, guidance_scale=4.0)
     default_image_encoder_repository = "kandinsky-community/kandinsky-2-2-prior"
     diffusers_class_names = ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline")

@@ -51,6 +51,7 @@ class LatentDiffusionGenerator(ImageGenerator):
         "latents": ("vae",),
     }
     embeds_any_size: ClassVar[bool] = True
+    has_posterior: ClassVar[bool] = True
     published_side: ClassVar[int | None] = None
     _image_channels: ClassVar[int] = 3
 
@@ -217,6 +218,31 @@ class LatentDiffusionGenerator(ImageGenerator):
         """
         return self.pass_images(self._encode, pixel_values)
 
+    @torch.no_grad()
+    def sample_latents(self, pixel_values: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+        """Encodes pictures and draws from the posterior.
+
+        Args:
+            pixel_values: (N, 3, H, W) float in [0, 1], of `image_size`.
+            generators: N sources of noise, one a picture.
+
+        Returns:
+            (N, *latent_space.shape) float32.
+
+        Raises:
+            FmriModelsError: Shape, dtype or values differ, or the autoencoder has no posterior.
+        """
+        if not self.has_posterior:
+            return super().sample_latents(pixel_values, generators)
+        self.check_images(pixel_values)
+        drawn = []
+        with self.released():
+            for pictures, sources in zip(pixel_values.split(1), generators, strict=True):
+                posterior = self.autoencoder.encode(self._for_autoencoder(pictures)).latent_dist
+                noise = randn_tensor(posterior.mean.shape, sources, self._execution_device, torch.float32)
+                drawn.append(posterior.mean.float() + posterior.std.float() * noise)
+        return torch.cat(drawn) * self.autoencoder.config.scaling_factor
+
     def draw(self, conditions: Conditions, settings: DrawingSettings, generators: Generators) -> torch.Tensor:
         """(N, *latent_space.shape) float32 latents of the pictures."""
         conditions = conditions.to(self._execution_device, torch.float32)
@@ -233,6 +259,7 @@ class LatentDiffusionGenerator(ImageGenerator):
             settings.num_inference_steps,
             num_steps,
             self.start_from,
+            noise_one_step_later=bool(self.config.get("noise_one_step_later", False)),
         )
         with self.reading(told):
             return denoised(
@@ -298,8 +325,12 @@ class LatentDiffusionGenerator(ImageGenerator):
         return self.embed_prepared(self.clip_preprocessing(pixel_values.to(self._execution_device)))
 
     def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.to_latents(self._for_autoencoder(pixel_values))
+
+    def _for_autoencoder(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pictures as the autoencoder takes them: in [-1, 1], in its dtype, where it computes."""
         pictures = 2 * pixel_values.to(self._execution_device, torch.float32) - 1
-        return self.to_latents(pictures.to(self.autoencoder.dtype))
+        return pictures.to(self.autoencoder.dtype)
 
     def _drawing_network(self) -> ModelMixin:
         network = self.network

@@ -66,6 +66,7 @@ class VersatileDiffusionOptions(GeneratorOptions):
     clip_normalised_start: bool = False
     published_scheduler: bool = False
     image_side: ImageSide | None = None
+    noise_one_step_later: bool = False
 
 
 class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
@@ -104,6 +105,8 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
             is in diffusers 0.13, MindBridge's version. Later versions end it at another noise level unless they are
             told `final_sigmas_type="sigma_min"`; latents differ by as much as 0.2.
         image_side: Height and width of the pictures; None for that of the image UNet, or 512 without one.
+        noise_one_step_later: Repeats a peculiarity of Brain-Diffuser's published code: the low-level picture is given
+            the noise of the step before the one that denoising begins with.
 
     Raises:
         FmriModelsError: An option is out of range, or diffusers' dual-guided pipeline saved the image UNet.
@@ -151,6 +154,7 @@ class VersatileDiffusionImageGenerator(LatentDiffusionGenerator):
         clip_normalised_start: bool = False,
         image_side: int | None = None,
         published_scheduler: bool = False,
+        noise_one_step_later: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= text_to_image_ratio <= 1:

@@ -27,6 +27,7 @@ from fmri_models import (
     ImageGenerator,
     IPAdapterImageGenerator,
     KandinskyImageGenerator,
+    StableDiffusionImageGenerator,
     StableUnCLIPImageGenerator,
     TrialTable,
     VersatileDiffusionImageGenerator,
@@ -43,6 +44,7 @@ from tests.generation import (
     test_embedded,
     test_ip_adapter,
     test_kandinsky,
+    test_stable_diffusion,
     test_stable_unclip,
     test_versatile_diffusion,
     tiny_clip,
@@ -289,6 +291,9 @@ SETUPS: dict[str, Setup] = {
     "docs/generators/kandinsky.md": Setup(
         stand_in(KandinskyImageGenerator, test_kandinsky.TestKandinskyImageGenerator().make_generator),
         replaced=WITHOUT_GPU,
+    ),
+    "docs/generators/stable_diffusion.md": Setup(
+        stand_in(StableDiffusionImageGenerator, test_stable_diffusion.make_generator), replaced=WITHOUT_GPU
     ),
     "docs/generators/stable_unclip.md": Setup(
         stand_in(StableUnCLIPImageGenerator, test_stable_unclip.TestStableUnCLIPImageGenerator().make_generator),

@@ -135,11 +135,9 @@ class DrawingGeneratorMixin(DrawingHabits):
 
     def computed(self, pipeline: Any) -> dict[str, torch.Tensor]:
         pictures = self.make_pictures(pipeline, 2)
-        found = {
-            "pictures": self.drawn_by(pipeline),
-            "latents": pipeline.encode_images(pictures),
-            "image_embeds": pipeline.embed_images(pictures),
-        }
+        found = {"pictures": self.drawn_by(pipeline), "latents": pipeline.encode_images(pictures)}
+        if pipeline.image_embedding_space is not None:
+            found["image_embeds"] = pipeline.embed_images(pictures)
         if pipeline.text_embedding_space is not None:
             found["text_embeds"] = pipeline.embed_texts(["a bc", "d"])
         return found
@@ -244,13 +242,18 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
 
     def test_what_it_gives_has_the_shape_of_its_spaces(self, generator):
         pictures = self.make_pictures(generator, 3)
-        embeds, latents = generator.embed_images(pictures), generator.encode_images(pictures)
-        assert embeds.shape == (3, *generator.image_embedding_space.shape)
-        assert latents.shape == (3, *generator.latent_space.shape)
-        assert embeds.dtype == latents.dtype == torch.float32
+        latents = generator.encode_images(pictures)
+        assert latents.shape == (3, *generator.latent_space.shape) and latents.dtype == torch.float32
+        if generator.image_embedding_space is not None:
+            embeds = generator.embed_images(pictures)
+            assert embeds.shape == (3, *generator.image_embedding_space.shape) and embeds.dtype == torch.float32
         assert self.drawn(generator).shape == (2, *generator.image_size)
 
     def test_embeddings_of_pictures_of_any_size(self, generator):
+        if generator.image_embedding_space is None:
+            with pytest.raises(FmriModelsError, match="has no image embeddings"):
+                generator.embed_images(torch.rand(2, *generator.image_size))
+            return
         embeds = generator.embed_images(torch.rand(2, 3, 40, 33))
         assert embeds.shape == (2, *generator.image_embedding_space.shape)
         with pytest.raises(FmriModelsError, match=r"pictures of shape \(N, 3, height, width\); got \(2, 1, 40, 33\)"):
@@ -258,12 +261,13 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
 
     def test_lora_on_its_cross_attention_learns(self, generator):
         latents = generator.encode_images(self.make_pictures(generator, 2))
-        embeds = torch.randn(2, *generator.image_embedding_space.shape).requires_grad_()
+        condition, told = next(iter(self.make_inputs(generator, 2).items()))
+        embeds = told.requires_grad_()
         targets = generator.lora_targets(["cross_attention"])
         assert targets
         for name, layers in targets.items():
             getattr(generator, name).add_adapter(LoraConfig(r=2, target_modules=layers))
-        loss = generator.training_loss(latents, Conditions(image_embeds=embeds), generator=seeds(0)[0])
+        loss = generator.training_loss(latents, Conditions(**{condition: embeds}), generator=seeds(0)[0])
         loss.backward()
         assert loss.dtype == torch.float32 and float(loss.detach()) > 0 and float(embeds.grad.abs().sum()) > 0
         for name, layers in targets.items():
@@ -319,7 +323,9 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         networks = [each for each in loaded.components.values() if isinstance(each, torch.nn.Module)]
         assert {parameter.dtype for network in networks for parameter in network.parameters()} == {dtype}
         pictures = self.make_pictures(generator, 2)
-        assert loaded.embed_images(pictures).dtype == loaded.encode_images(pictures).dtype == torch.float32
+        assert loaded.encode_images(pictures).dtype == torch.float32
+        if generator.image_embedding_space is not None:
+            assert loaded.embed_images(pictures).dtype == torch.float32
         expected, found = self.drawn(generator), self.drawn(loaded)
         assert found.dtype == torch.float32
         other = self.drawn(generator, generator=seeds(8, 9))
@@ -351,6 +357,18 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
             expected = ((generator.to_pictures(latents) + 1) / 2).clamp(0, 1)
         torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-4)
 
+    def test_latents_are_drawn_from_the_posterior_by_the_source_of_each_picture(self, generator):
+        pictures, mode = self.make_pictures(generator, 2), generator.encode_images(self.make_pictures(generator, 2))
+        if not generator.has_posterior:
+            with pytest.raises(FmriModelsError, match="have no posterior to draw from"):
+                generator.sample_latents(pictures, seeds(0, 1))
+            return
+        drawn = generator.sample_latents(pictures, seeds(0, 1))
+        assert drawn.shape == mode.shape and (drawn - mode).abs().max() > 1e-3
+        torch.testing.assert_close(generator.sample_latents(pictures[1:], seeds(1)), drawn[1:], atol=1e-5, rtol=1e-4)
+        many = generator.sample_latents(pictures[:1].expand(400, -1, -1, -1), seeds(*range(400)))
+        assert (many.mean(dim=0) - mode[0]).abs().mean() < 0.2 * many.std(dim=0).mean()
+
     def test_strength_is_the_share_of_steps_and_guidance_doubles_the_batch(self, generator):
         sizes = []
         handle = generator.network.register_forward_pre_hook(
@@ -377,12 +395,15 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
         assert bare.image_size == generator.image_size
         pictures = self.make_pictures(generator, 2)
         torch.testing.assert_close(bare.encode_images(pictures), generator.encode_images(pictures))
-        torch.testing.assert_close(bare.embed_images(pictures), generator.embed_images(pictures))
+        if generator.image_embedding_space is not None:
+            torch.testing.assert_close(bare.embed_images(pictures), generator.embed_images(pictures))
         assert bare(latents=bare.encode_images(pictures), output_type="pt").images.shape == pictures.shape
         with pytest.raises(FmriModelsError, match="without the network that draws from embeddings"):
             self.drawn(bare)
 
     def test_without_image_encoder_it_still_draws(self, generator):
+        if generator.image_embedding_space is None:
+            return
         bare = self.make_generator(image_encoder=None)
         bare.set_progress_bar_config(disable=True)
         assert self.drawn(bare).shape == (2, *generator.image_size)
@@ -390,8 +411,9 @@ class GeneratorTesterMixin(DrawingGeneratorMixin):
             bare.embed_images(self.make_pictures(bare, 1))
 
     def test_other_shapes_are_a_sentence(self, generator):
-        with pytest.raises(FmriModelsError, match=r"takes image_embeds of shape \(N, .*\); got \(2, 5\)"):
-            generator(image_embeds=torch.zeros(2, 5))
+        for name in self.make_inputs(generator, 1):
+            with pytest.raises(FmriModelsError, match=rf"takes {name} of shape \(N, .*\); got \(2, 5\)"):
+                generator(**{name: torch.zeros(2, 5)})
         with pytest.raises(FmriModelsError, match=r"takes latents of shape \(N, .*\); got \(2, 5, 4, 4\)"):
             generator(latents=torch.zeros(2, 5, 4, 4))
         with pytest.raises(FmriModelsError, match="takes pictures of shape"):

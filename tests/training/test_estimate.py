@@ -154,7 +154,10 @@ def test_generators_in_folders_are_loaded_and_published_ones_are_not(tmp_path):
     assert planned_generator("shi-labs/versatile-diffusion") == planned
 
 
-@pytest.mark.parametrize("name", ["versatile_diffusion", "stable_unclip", "kandinsky", "ip_adapter"])
+@pytest.mark.parametrize(
+    "name", ["versatile_diffusion", "stable_unclip", "kandinsky", "ip_adapter", "stable_diffusion"]
+)
 def test_a_generator_of_gigabytes_says_its_spaces_without_its_weights(name):
     planned = planned_generator(name)
-    assert planned.image_embedding_space.size > 0 and planned.latent_space.shape[0] == 4
+    embeds = planned.text_embedding_space if name == "stable_diffusion" else planned.image_embedding_space
+    assert embeds.size > 0 and planned.latent_space.shape[0] == 4
