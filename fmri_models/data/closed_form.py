@@ -13,6 +13,7 @@ from ..processing_fmri import FmriProcessor
 from .processed import processed_subjects
 from .table import TrialTable
 from .table_trials import Trials
+from .target_options import DEFAULT_TARGET_OPTIONS, TargetOptions
 from .targets import Target, cached_guides, cached_targets
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def closed_form_trials(
     split: str = "default",
     fold: int = 0,
     repetitions: Literal["average", "single"] = "average",
+    options: TargetOptions = DEFAULT_TARGET_OPTIONS,
     guides: GuideSet | None = None,
 ) -> dict[str, ClosedFormTrials]:
     """Subject ▶ processed voxels and cached targets of some parts of a split.
@@ -77,9 +79,10 @@ def closed_form_trials(
         split: Name of the split.
         fold: Fold of the split.
         repetitions: One example a stimulus, or one a trial.
+        options: How targets are made of pictures and captions.
         guides: Layers of networks that are learned, too, by their names.
     """
-    values: dict[str, Any] = {target: cached_targets(table, generator, target) for target in targets}
+    values: dict[str, Any] = {target: cached_targets(table, generator, target, options=options) for target in targets}
     values |= cached_guides(table, guides) if guides is not None and guides.sources else {}
     trials = {}
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)

@@ -15,6 +15,7 @@ from ..processing_fmri import FmriProcessor
 from .mapped_rows import MappedRows
 from .processed import ProcessedTrials, Repetitions, processed_subjects
 from .table import TrialTable
+from .target_options import DEFAULT_TARGET_OPTIONS, TargetOptions
 from .targets import TARGET_SPACES, Target, cached_targets
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def gradient_trials(
     fold: int = 0,
     repetitions: Repetitions = "average",
     whole_table: bool = True,
+    options: TargetOptions = DEFAULT_TARGET_OPTIONS,
 ) -> TrialDataset:
     """Processed voxels of all subjects and cached targets of some parts of a split, for training by gradient.
 
@@ -207,11 +209,14 @@ def gradient_trials(
         repetitions: One example a stimulus (with the mean of its trials, or all of them), or one a trial.
         whole_table: Whether targets of all stimuli of the table are cached, for other parts too, or those of these
             parts alone.
+        options: How targets are made of pictures and captions.
     """
     subjects = processed_subjects(table, processor, parts, split, fold, repetitions)
     shown = {str(stimulus) for subject in subjects for stimulus in subject.stimulus_ids}
     ids = [stimulus for stimulus in table.stimuli.ids if whole_table or stimulus in shown]
     # Parts without trials have no targets either.
-    values: dict[str, np.ndarray] = {name: cached_targets(table, generator, name, ids) for name in targets if ids}
+    values: dict[str, np.ndarray] = {
+        name: cached_targets(table, generator, name, ids, options) for name in targets if ids
+    }
     shapes: dict[str, tuple[int, ...]] = {name: getattr(generator, TARGET_SPACES[name]).shape for name in targets}
     return TrialDataset(subjects, values, ids, shapes)

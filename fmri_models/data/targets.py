@@ -28,6 +28,7 @@ from ..swapping import PARTIAL_PREFIX
 from .cache import cache_folder, make_cache_folder
 from .generator_pictures import pictures_to_embed, prepare_pictures
 from .table import TrialTable
+from .target_options import DEFAULT_TARGET_OPTIONS, TargetOptions, captions_with_words
 
 if TYPE_CHECKING:
     from ..generation.image_generator import ImageGenerator
@@ -61,30 +62,37 @@ class KnownPictures(Protocol):
 
 @renamed_argument("kind", "target", since="0.1")
 def cached_targets(
-    table: TrialTable, generator: "ImageGenerator", target: Target, stimulus_ids: Sequence[str] | None = None
+    table: TrialTable,
+    generator: "ImageGenerator",
+    target: Target,
+    stimulus_ids: Sequence[str] | None = None,
+    options: TargetOptions = DEFAULT_TARGET_OPTIONS,
 ) -> np.ndarray:
     """Embeddings or latents of the stimuli of a table.
 
-    They are kept by what they were made from: the content of pictures or captions, the generator's weights, and what
-    its space states. An interrupted computation goes on where it was; several processes may ask at once.
+    They are kept by what they were made from: the content of pictures or captions, the generator's weights, what its
+    space states, and the options. An interrupted computation goes on where it was; several processes may ask at once.
 
     Args:
         table: The trial table.
         generator: Embeds or encodes the stimuli.
-        target: `"image_embeds"`, `"latents"`, or `"text_embeds"` (of the first caption of each stimulus).
+        target: `"image_embeds"`, `"latents"`, or `"text_embeds"`.
         stimulus_ids: Of these stimuli alone; None takes all, `table.stimuli.ids`.
+        options: Which captions, and whether latents are drawn.
 
     Returns:
         (stimuli, values) memory map, in the order of the ids; float32, or float16 beyond 2 GiB.
 
     Raises:
-        FmriModelsError: The generator has no such space or gives no finite numbers, a picture or caption is missing, or
-            the cache can't be written.
+        FmriModelsError: The generator has no such space, no posterior to draw from, or gives no finite numbers, a
+            picture or caption is missing, or the cache can't be written.
     """
     ids = list(table.stimuli.ids if stimulus_ids is None else stimulus_ids)
     _check_has_space(generator, target)
     if target == "text_embeds":
-        content, encode = _captions(table, generator, ids)
+        content, encode = _captions(table, generator, ids, options)
+    elif target == "latents" and options.posterior == "sample":
+        content, encode = _drawn_latents(table.stimuli, generator, ids, options)
     else:
         content, encode = _pictures(table.stimuli, generator, target, ids)
     return _cached(generator, target, len(ids), content, encode)
@@ -247,6 +255,35 @@ def _pictures(
     return {"pictures": stimuli.content_hashes(ids), "resized": resized}, embed if embeds else encode
 
 
+def _drawn_latents(
+    stimuli: KnownPictures, generator: "ImageGenerator", ids: list[str], options: TargetOptions
+) -> tuple[dict[str, object], _Encode]:
+    """The same of latents that are drawn, each picture's from a source of its own."""
+    check_posterior(generator, options)
+    content, _ = _pictures(stimuli, generator, "latents", ids)
+    # Pictures without pixels are refused where they are read.
+    shown = [digest or name for name, digest in zip(ids, stimuli.content_hashes(ids), strict=True)]
+
+    def encode(chosen: range) -> torch.Tensor:
+        pictures = prepare_pictures(stimuli.images(ids[chosen.start : chosen.stop]), generator.image_size)
+        return generator.sample_latents(pictures, [options.source_of(shown[position]) for position in chosen])
+
+    return content | {"posterior": "sample", "seed": options.seed}, encode
+
+
+def check_posterior(generator: object, options: TargetOptions) -> None:
+    """Refuses to draw latents of a generator whose latents are not drawn.
+
+    Raises:
+        FmriModelsError: Names the generator.
+    """
+    if options.posterior == "sample" and not getattr(generator, "has_posterior", True):
+        raise FmriModelsError(
+            f"posterior is 'sample', and the latents of {type(generator).__name__} have no posterior to draw from; "
+            "leave posterior out, or choose a generator with a variational autoencoder."
+        )
+
+
 def check_captions(table: TrialTable, ids: list[str] | None = None) -> None:
     """Refuses a table in which a picture has no caption.
 
@@ -259,18 +296,29 @@ def check_captions(table: TrialTable, ids: list[str] | None = None) -> None:
     """
     ids = table.stimuli.ids if ids is None else ids
     every = table.stimuli.captions(ids)
-    if missing := [stimulus for stimulus, captions in zip(ids, every, strict=True) if not captions]:
+    if missing := [name for name, captions in zip(ids, every, strict=True) if not captions_with_words(captions)]:
         raise FmriModelsError(
             f"{len(missing)} of {len(every)} stimuli have no caption (such as {missing[0]}); prepare "
             f"{one_line(table.path)} with captions, or leave text_embeds out of the recipe's targets."
         )
 
 
-def _captions(table: TrialTable, generator: "ImageGenerator", ids: list[str]) -> tuple[dict[str, object], _Encode]:
+def _captions(
+    table: TrialTable, generator: "ImageGenerator", ids: list[str], options: TargetOptions
+) -> tuple[dict[str, object], _Encode]:
     """What tells these captions from others, and how some of them are embedded, by their positions."""
     check_captions(table, ids)
-    first = [captions[0] for captions in table.stimuli.captions(ids)]
-    return {"captions": first}, lambda chosen: generator.embed_texts(first[chosen.start : chosen.stop])
+    every = [captions_with_words(captions) for captions in table.stimuli.captions(ids)]
+    if options.captions == "first":
+        first = [captions[0] for captions in every]
+        return {"captions": first}, lambda chosen: generator.embed_texts(first[chosen.start : chosen.stop])
+
+    def mean(chosen: range) -> torch.Tensor:
+        of_each = every[chosen.start : chosen.stop]
+        embeds = generator.embed_texts([caption for captions in of_each for caption in captions])
+        return torch.stack([each.mean(dim=0) for each in embeds.split([len(captions) for captions in of_each])])
+
+    return {"captions": every, "of": "mean"}, mean
 
 
 def target_weights_digest(generator: "ImageGenerator", target: Target) -> str:

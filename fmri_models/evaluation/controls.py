@@ -17,6 +17,7 @@ from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
 from ..data.table_trials import Trials
+from ..data.target_options import TargetOptions
 from ..data.targets import TARGET_SPACES, Target
 from ..encoders.ridge import RidgeSolver, choose_alpha
 from ..generation.image_generator import ImageGenerator
@@ -108,6 +109,7 @@ class LinearReferences:
         self._trials_of = partial(
             closed_form_trials, table, self.processor, generator, self.targets, split=record.split,
             fold=record.fold, repetitions="single" if trained_on == "single" else "average",
+            options=TargetOptions.of_recipe(record.recipe),
         )  # fmt: skip
         self.trials = self._trials_of(parts=parts)
         self.seed = seed

@@ -17,6 +17,8 @@ from ..data.processed import ProcessedTrials
 from ..data.schema import labelled_parts
 from ..data.table import TrialTable
 from ..data.table_trials import Trials
+from ..data.target_options import TargetOptions
+from ..data.targets import cached_targets
 from ..drawing_request import DrawingRequest
 from ..errors import FmriModelsError
 from ..generation.image_generator import ImageGenerator
@@ -302,7 +304,18 @@ class EvaluatedSubject:
         generator, targets = self.references.generator, self.references.targets
         latents = generator.encode_images(self.truth) if "latents" in targets else None
         embeds = generator.embed_images(self.truth) if "image_embeds" in targets else None
-        return FmriDecoding(image_embeds=embeds, latents=latents, retrieval_embeds=embeds)
+        texts = self._true_text_embeds(generator) if "text_embeds" in targets else None
+        return FmriDecoding(image_embeds=embeds, text_embeds=texts, latents=latents, retrieval_embeds=embeds)
+
+    def _true_text_embeds(self, generator: ImageGenerator) -> torch.Tensor:
+        """(N, …) embeddings of the captions of what was shown, made as training made them."""
+        space = generator.text_embedding_space
+        assert space is not None
+        values = cached_targets(
+            self.table, generator, "text_embeds", options=TargetOptions.of_recipe(self.record.recipe)
+        )
+        of_items = values[self.table.stimuli.positions(self.stimulus_ids)]
+        return torch.from_numpy(np.asarray(of_items, dtype=np.float32)).reshape(-1, *space.shape)
 
     @staticmethod
     def only(decoding: FmriDecoding, *names: str) -> FmriDecoding:

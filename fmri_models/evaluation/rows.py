@@ -98,7 +98,8 @@ def _is_drawn_from_one(decoding: FmriDecoding, generator: ImageGenerator) -> str
     learned = [
         name for name in decoding.conditions.given if CONDITION_SPACES[name] in generator.learned_condition_spaces
     ]
-    both = (decoding.image_embeds is not None or learned) and decoding.latents is not None
+    embeds = decoding.image_embeds is not None or decoding.text_embeds is not None or learned
+    both = embeds and decoding.latents is not None
     return None if both and generator.generates_from_embeddings else ""
 
 
@@ -165,7 +166,7 @@ def _ceiling(of: "EvaluatedSubject") -> RowData:
 
 def _ceiling_embeds_only(of: "EvaluatedSubject") -> RowData:
     assert of.references is not None
-    embeds = of.only(of.true_decoding, "image_embeds", "retrieval_embeds")
+    embeds = of.only(of.true_decoding, "image_embeds", "text_embeds", "retrieval_embeds")
     return RowData(images=of.draw(embeds, of.references.drawn_by))
 
 

@@ -13,7 +13,7 @@ from ..configuration_fmri import FmriConfig
 from ..data import schema
 from ..data.table import TrialTable
 from ..data.table_processor import fit_processor
-from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, Target
+from ..data.targets import DEFAULT_TARGETS, TARGET_SPACES, Target, check_posterior
 from ..embedding_space import EmbeddingSpace
 from ..encoders.disk_backed import move_to_disk
 from ..errors import FmriModelsError
@@ -162,6 +162,8 @@ def recipe_targets(recipe: Recipe, generator: NamesSpaces) -> list[Target]:
     for target in asked or []:
         if target not in available:
             raise FmriModelsError(f"The generator {recipe.generator!r} has no {target}; it has {', '.join(available)}.")
+    if "latents" in (available if asked is None else asked):
+        check_posterior(generator, recipe.target_options)
     chosen = [target for target in DEFAULT_TARGETS if target in available] if asked is None else asked
     return [available[target] for target in chosen]
 

@@ -53,6 +53,8 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
     counted = cost_by_gradient if recipe.trains_by_gradient else cost_in_closed_form
     model, lines = counted(recipe, table)
     lines = [*_what(recipe, table, model), *lines]
+    if described := recipe.target_options.described:
+        lines.append(("targets", "; ".join(described)))
     if recipe.selection is not None:
         candidates, folds = len(recipe.selection.candidates), recipe.selection.folds
         lines.append(

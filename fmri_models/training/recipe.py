@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 from ..conditions import GUIDES
 from ..data.augmentation import picture_augmentation
 from ..data.processed import Repetitions
+from ..data.target_options import Captions, Posterior, TargetOptions
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
 from ..generation.loading import parse_source
@@ -187,9 +188,11 @@ class Recipe:
             with some of `name`, `repository`, `revision`, `subfolder`, `dtype` and `options` (arguments of the
             generator's own). None for stages that learn from fMRI alone, on tables without pictures, too; the pipeline
             then draws nothing.
-        targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of the first caption of each
-            stimulus), `guides` (the layers that `guides` names); None takes the first two as far as the generator has
-            them, and the guides if any are named.
+        targets: What the model decodes: `image_embeds`, `latents`, `text_embeds` (of captions), `guides` (the layers
+            that `guides` names); None takes the first two as far as the generator has them, and the guides if any are
+            named.
+        captions: `text_embeds` are those of the `first` caption of each stimulus, or the `mean` over all its captions.
+        posterior: `latents` are the `mode` of the autoencoder's posterior, or a `sample` of it, drawn once from `seed`.
         guides: Networks that see pictures, whose layers are decoded: a mapping with `network`, and where they are not
             the network's own `weights` (a file or folder) and `layers`, or a list of them; see [`GuideSource`].
         initial_model: Pipeline (a folder or a Hub repository) whose brain model training starts from; None starts anew.
@@ -225,6 +228,8 @@ class Recipe:
     generator: str | dict[str, Any] | None = "embedded"
     targets: Names | None = None
     guides: dict[str, Any] | list[dict[str, Any]] | None = None
+    captions: Captions = "first"
+    posterior: Posterior = "mode"
     initial_model: Line | None = None
     adaptation: Adaptation | None = None
     lora: dict[str, Any] | None = None
@@ -252,6 +257,7 @@ class Recipe:
             raise FmriModelsError(f"repetitions is {self.repetitions!r}; expected 'average', 'single' or 'all'.")
         self._check_generator()
         self._check_guides()
+        self._check_target_options()
         self._check_model()
         self._check_drawing()
         if self.folds not in (None, "all"):
@@ -271,6 +277,11 @@ class Recipe:
             )
         if self.selection is not None:
             self._check_selection(self.selection)
+
+    @property
+    def target_options(self) -> TargetOptions:
+        """How targets are made of pictures and captions."""
+        return TargetOptions(self.captions, self.posterior, self.seed)
 
     @property
     def trains_by_gradient(self) -> bool:
@@ -361,6 +372,23 @@ class Recipe:
     def guide_sources(self) -> list[GuideSource]:
         """Networks whose layers are decoded."""
         return guide_sources(self.guides)
+
+    def _check_target_options(self) -> None:
+        if self.captions == "mean" and "text_embeds" not in (self.targets or ()):
+            raise FmriModelsError(
+                "captions is 'mean', and text_embeds is none of the recipe's targets; add it, or leave captions out."
+            )
+        if self.posterior == "mode":
+            return
+        if self.targets is not None and "latents" not in self.targets:
+            raise FmriModelsError(
+                "posterior is 'sample', and latents is none of the recipe's targets; add it, or leave posterior out."
+            )
+        if any(stage.simulation is not None for stage in self.stages):
+            raise FmriModelsError(
+                "posterior is 'sample', and trials that are simulated have the likeliest latents; leave simulation or "
+                "posterior out."
+            )
 
     def _check_model(self) -> None:
         """Refuses options that are set from elsewhere, or that training does not look at."""

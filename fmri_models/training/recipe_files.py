@@ -19,9 +19,9 @@ from ..typed_values import check_key, is_nothing, opened, split_override, unshar
 
 # Of a recipe itself, as [`Recipe`] declares them; what is in them is compared where their classes are.
 KEYS = (
-    "method", "stages", "data", "out", "subjects", "split", "fold", "folds", "generator", "targets", "guides",
-    "initial_model", "adaptation", "lora", "sources", "repetitions", "processor", "model", "drawing", "selection",
-    "trackers", "seed", "max_shard_size",
+    "method", "stages", "data", "out", "subjects", "split", "fold", "folds", "generator", "targets", "captions",
+    "posterior", "guides", "initial_model", "adaptation", "lora", "sources", "repetitions", "processor", "model",
+    "drawing", "selection", "trackers", "seed", "max_shard_size",
 )  # fmt: skip
 _RECIPE_ENDINGS = (".yaml", ".yml", ".json")
 _MAX_LIST_INDEX_DIGITS = 9

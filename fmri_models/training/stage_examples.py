@@ -116,7 +116,7 @@ class StageExamples:
         recipe = self.recipe
         # A recipe refuses all repetitions beside a stage in closed form.
         assert recipe.repetitions != "all"
-        where = (parts, recipe.split, recipe.fold, recipe.repetitions)
+        where = (parts, recipe.split, recipe.fold, recipe.repetitions, recipe.target_options)
         guides = recipe_guides(recipe)
         return closed_form_trials(self.table, self.processor, self.generator, self._targets, *where, guides=guides)
 
@@ -159,7 +159,8 @@ class StageExamples:
             FmriModelsError: There are none.
         """
         where = (source.stated.parts, source.stated.split, source.stated.fold, repetitions)
-        data = gradient_trials(source.table, source.processor, self.generator, targets, *where)
+        options = self.recipe.target_options
+        data = gradient_trials(source.table, source.processor, self.generator, targets, *where, options=options)
         if len(data) == 0:
             raise FmriModelsError(
                 f"The source {one_line(source.table.path)} has no trials in {listed(source.stated.parts)} of the split "
@@ -200,8 +201,8 @@ class StageExamples:
     def _examples(
         self, parts: list[str], targets: list[Target], repetitions: Repetitions, whole_table: bool = True
     ) -> TrialDataset:
-        where = (parts, self.recipe.split, self.recipe.fold, repetitions)
-        return gradient_trials(self.table, self.processor, self.generator, targets, *where, whole_table)
+        where = (parts, self.recipe.split, self.recipe.fold, repetitions, whole_table, self.recipe.target_options)
+        return gradient_trials(self.table, self.processor, self.generator, targets, *where)
 
 
 def _check_labelled(stage: Stage, targets: Sequence[Target]) -> None:

@@ -14,11 +14,13 @@ from fmri_models.data import TrialTable, TrialTableWriter
 from fmri_models.data.closed_form import closed_form_trials
 from fmri_models.data.generator_pictures import pictures_to_embed, prepare_pictures
 from fmri_models.data.table_processor import fit_processor
+from fmri_models.data.target_options import TargetOptions
 from fmri_models.data.targets import TARGET_SPACES, cached_targets
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.clip_targets import ClipTargets
 from fmri_models.generation.pixels import PixelsImageGenerator
 from tests.data.conftest import betas, records
+from tests.generation.test_stable_diffusion import make_generator as tiny_stable_diffusion
 from tests.generation.tiny_clip import tiny_targets
 
 
@@ -140,6 +142,49 @@ def test_captions_have_a_cache_of_their_own(tmp_path: Path, own_cache: Path) -> 
     )
     with pytest.raises(FmriModelsError, match=r"^3 of 24 stimuli have no caption \(such as s21\)"):
         cached_targets(without, targets, "text_embeds")
+
+
+def test_the_mean_over_all_captions(tmp_path: Path, own_cache: Path) -> None:
+    targets, mean = tiny_targets(), TargetOptions(captions="mean")
+    said = {"s00": ["a cat", "a dog", "  "], "s01": ["", "a cow"]}
+    table = write_table(
+        tmp_path / "table",
+        lambda record: record | {"captions": said.get(record["stimulus_id"], record["captions"][:1])},
+    )
+    embeds = np.array(cached_targets(table, targets, "text_embeds", options=mean))
+    cat, dog, cow = (targets.embed_texts([text])[0].flatten().numpy() for text in ("a cat", "a dog", "a cow"))
+    np.testing.assert_allclose(embeds[0], (cat + dog) / 2, atol=1e-6)
+    np.testing.assert_allclose(embeds[1], cow, atol=1e-6)
+    first = cached_targets(table, targets, "text_embeds")
+    np.testing.assert_allclose(first[0], cat, atol=1e-6)
+    # Blank captions are none, whichever are taken.
+    np.testing.assert_allclose(first[1:], embeds[1:], atol=1e-6)
+    assert len(cached_files(own_cache)) == 2
+    blank = write_table(tmp_path / "blank", lambda record: record | {"captions": [" "]})
+    with pytest.raises(FmriModelsError, match=r"^24 of 24 stimuli have no caption"):
+        cached_targets(blank, targets, "text_embeds", options=mean)
+
+
+def test_latents_that_are_drawn_are_kept_by_seed(table: TrialTable, tmp_path: Path, own_cache: Path) -> None:
+    generator = tiny_stable_diffusion()
+    mode = cached_targets(table, generator, "latents")
+    drawn = cached_targets(table, generator, "latents", options=TargetOptions(posterior="sample"))
+    again = cached_targets(table, generator, "latents", ["s07", "s03"], TargetOptions(posterior="sample"))
+    other = cached_targets(table, generator, "latents", options=TargetOptions(posterior="sample", seed=1))
+    # A picture's draw does not depend on those beside it.
+    np.testing.assert_allclose(again, drawn[[7, 3]], atol=1e-5)
+    assert np.abs(drawn - mode).max() > 1e-3 and np.abs(drawn - other).max() > 1e-3
+    assert len(cached_files(own_cache)) == 4
+    cached_targets(table, generator, "latents", options=TargetOptions(posterior="sample", seed=1))
+    assert len(cached_files(own_cache)) == 4
+    with pytest.raises(FmriModelsError, match="the latents of PixelsImageGenerator have no posterior to draw from"):
+        cached_targets(table, PixelsImageGenerator(3, 6, 6), "latents", options=TargetOptions(posterior="sample"))
+
+
+def test_options_that_there_are_none_of() -> None:
+    with pytest.raises(FmriModelsError, match="captions is 'all'; expected first or mean"):
+        TargetOptions(captions="all")  # type: ignore[arg-type]
+    assert TargetOptions.of_recipe({"seed": 3, "method": "linear"}) == TargetOptions(seed=3)
 
 
 def test_a_missing_space_is_named(table: TrialTable) -> None:

@@ -543,3 +543,21 @@ def test_what_is_published_names_folders_by_their_content(tmp_path):
     text = json.dumps([recipe.published(), described(recipe.selection)])
     assert str(tmp_path) not in text and "/data/me" not in text
     assert text.count("teacher (a folder, ") == 2 and text.count("generator (a folder, ") == 1
+
+
+def test_captions_and_posterior_are_for_what_is_learned() -> None:
+    for override, message in (
+        ("captions=mean", "captions is 'mean', and text_embeds is none of the recipe's targets"),
+        ("captions=all", "captions"),
+        ("posterior=draw", "posterior"),
+    ):
+        with pytest.raises(FmriModelsError, match=message):
+            load_recipe("linear", [override])
+    with pytest.raises(FmriModelsError, match="posterior is 'sample', and latents is none"):
+        load_recipe("linear", ["posterior=sample", "targets=[image_embeds]"])
+    recipe = load_recipe("linear", ["captions=mean", "posterior=sample", "targets=[latents, text_embeds]", "seed=4"])
+    assert recipe.target_options.described == [
+        "text_embeds are means over all captions",
+        "latents are drawn from the posterior (seed 4)",
+    ]
+    assert recipe.published()["captions"] == "mean"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...data.target_options import TargetOptions
 from ...data.targets import Target, cached_targets
 from ...modeling_fmri import FmriPreTrainedModel
 from ...modeling_outputs import FmriDecoding
@@ -128,7 +129,7 @@ def _decoded(of: "EvaluatedSubject", first: np.ndarray) -> _Sets | None:
             continue
         ids = _with_pictures(of)
         stimuli = of.table.stimuli
-        values = cached_targets(of.table, generator, target)
+        values = cached_targets(of.table, generator, target, options=TargetOptions.of_recipe(of.record.recipe))
         tested = [of.stimulus_ids[position] for position in first]
         sets = _Sets(
             what,
