@@ -30,8 +30,8 @@ _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", 
 _LARGEST_SHARE = 1.5
 BY_HAND = "<!-- figures by hand: their reports are not kept -->"
 COLUMNS = (
-    "method", "data", "subject", "split", "folds", "protocol", "row", "metric", "seed", "commit", "value", "ci95_low",
-    "ci95_high", "n", "stimuli", "chance", "better", "simulated", "test_pictures", "repetitions", "samples",
+    "method", "pipeline", "data", "subject", "split", "folds", "protocol", "row", "metric", "seed", "commit", "value",
+    "ci95_low", "ci95_high", "n", "stimuli", "chance", "better", "simulated", "test_pictures", "repetitions", "samples",
     "learned_from", "generator", "settings", "deviations", "warnings", "versions", "data_fingerprint", "report",
     "report_sha256",
 )  # fmt: skip
@@ -89,6 +89,8 @@ def _about(report: Report) -> Line:
     training = data.get("training") or {}
     return {
         "method": str(model.get("method") or ("files" if "images" in model else "")),
+        # Of the saved pipeline, by which recipes of one method are told apart.
+        "pipeline": Path(str(model.get("path") or "")).name,
         "data": str(data.get("name") or ""),
         "split": str(data.get("split") or ""),
         "folds": " ".join(map(str, data.get("folds") or [])),
@@ -223,14 +225,15 @@ def ours(figures: Figures) -> str:
         "ssim": "SSIM",
         "mse": "MSE",
     }
-    header = ["method", "data", "split", "protocol", "pictures", *metrics.values()]
+    header = ["method", "pipeline", "data", "split", "protocol", "pictures", *metrics.values()]
     found = []
     for name in dict.fromkeys(line["report"] for line in figures.every):
         about = figures.of(name)
         folds = about["folds"].split()
         split = about["split"] + (f", {len(folds)} folds" if len(folds) > 1 else "")
         simulated = " (simulated)" if about["simulated"] == "yes" else ""
-        cells = [f"`{about['method']}`", markdown(about["data"]) + simulated, markdown(split), f"`{about['protocol']}`"]
+        named = [f"`{about['method']}`", f"`{about['pipeline']}`" if about["pipeline"] else "–"]
+        cells = [*named, markdown(about["data"]) + simulated, markdown(split), f"`{about['protocol']}`"]
         found.append(
             [*cells, about["test_pictures"], *(_with_interval(figures.line(name, metric)) for metric in metrics)]
         )

@@ -13,6 +13,7 @@ PLACEHOLDER = "user/name"
 # Repositories of others that exist, models and data sets. One more is looked at on the Hub before it is named here.
 THIRD_PARTY = {
     "CompVis/stable-diffusion-license",
+    "CompVis/stable-diffusion-v1-4",
     "clane9/nsd-flat",
     "gongzx/cc2017_dataset",
     "h94/IP-Adapter",

@@ -175,7 +175,7 @@ def test_a_report_is_added_as_it_was_written(elsewhere):
 
 
 def test_two_reports_of_the_same_are_refused(elsewhere):
-    with pytest.raises(SystemExit, match="digits69_linear and twice have the same method, data"):
+    with pytest.raises(SystemExit, match="digits69_linear and twice have the same method, pipeline, data"):
         script.main(["--add", str(script.KEPT / "digits69_linear.json"), "twice"])
 
 
