@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -102,7 +102,7 @@ def evaluate_guides(
     _check_asked(evaluation)
     found, tested, transductive = [], [], False
     drawn_by = SeededDrawing(DrawingSettings(), evaluation.seed, "float32")
-    repetitions = "single" if evaluation.repetitions == "single" else "average"
+    repetitions: Literal["average", "single"] = "single" if evaluation.repetitions == "single" else "average"
     for each, record in zip(saved, records, strict=True):
         pipeline = each.load()
         transductive |= pipeline.processor.is_transductive or pipeline.brain_model.is_transductive

@@ -426,7 +426,9 @@ class EvaluatedSubject:
         """Pictures (N, C, H, W) of the generator that knows nothing of an item, see [`floor_of`]."""
         if floor_of(self.pipeline, self.record) == "nothing":
             return self.draw_unconditionally()
-        means = {name: mean.expand(len(self), *mean.shape) for name, mean in self.mean_condition.items()}
+        means: dict[str, Any] = {
+            name: mean.expand(len(self), *mean.shape) for name, mean in self.mean_condition.items()
+        }
         return self._draw_alike(Conditions(**means, num_images=len(self)))
 
     def draw_unconditionally(self) -> torch.Tensor:

@@ -136,8 +136,9 @@ def _of_patterns(
 ) -> dict[str, torch.Tensor]:
     raw = correlated(truth, decoded)
     varies = std > 0
-    both = [((values - mean) / std)[:, varies] if varies.any() else values for values in (truth, decoded)]
-    relative = correlated(*both)
+    if varies.any():
+        truth, decoded = (((values - mean) / std)[:, varies] for values in (truth, decoded))
+    relative = correlated(truth, decoded)
     return {
         IDENTIFICATION: identification_shares(raw.values, constant=raw.constant),
         # A decoded pattern without any spread says nothing.

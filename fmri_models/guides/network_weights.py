@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
 
 from ..names import one_line
@@ -30,6 +29,9 @@ def network_from(
     Raises:
         FmriModelsError: The file is damaged, or lacks a tensor, or has an unknown one, or one of another shape.
     """
+    # Late, because reading batches imports this module and needs no network.
+    from accelerate import init_empty_weights
+
     with init_empty_weights(include_buffers=False):
         network = build()
     return with_tensors(network, read_state(path), own_name, layout, f"weights file {one_line(path)}")

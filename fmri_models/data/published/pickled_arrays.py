@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -23,6 +23,7 @@ from ...errors import FmriModelsError
 from ...names import listed, one_line
 
 _MOST_INSTRUCTIONS = 2_000_000
+_INSTRUCTIONS = {each.code: each for each in pickletools.opcodes}
 # Of these an argument of bytes is not copied out of the file: (size of the length before it, its format).
 _BYTES = {"SHORT_BINBYTES": (1, "<B"), "BINBYTES": (4, "<I"), "BINBYTES8": (8, "<Q"), "BYTEARRAY8": (8, "<Q")}
 _TYPE = re.compile(r"([biuf][1248]|c8|c16|[SU][0-9]{1,6})")
@@ -55,7 +56,7 @@ class _Name:
 @dataclass
 class _Type:
     code: str
-    order: str = "="
+    order: Literal["<", ">", "=", "|"] = "="
 
     def dtype(self) -> np.dtype:
         return np.dtype(self.code).newbyteorder("=" if self.order == "|" else self.order)
@@ -199,16 +200,16 @@ class _Machine:
     def _next(self) -> tuple[str, Any]:
         """Name and argument of the next instruction."""
         code = self._data[self._position : self._position + 1].decode("latin-1")
-        if code not in pickletools.code2op:
+        if code not in _INSTRUCTIONS:
             raise _RefusedError("it is cut short or damaged")
-        opcode = pickletools.code2op[code]
+        opcode = _INSTRUCTIONS[code]
         self._position += 1
         if opcode.name in _BYTES:
             return opcode.name, self._view(*_BYTES[opcode.name])
         if opcode.arg is None:
             return opcode.name, None
         self._data.seek(self._position)
-        argument = opcode.arg.reader(self._data)
+        argument = opcode.arg.reader(cast(IO[bytes], self._data))
         self._position = self._data.tell()
         return opcode.name, argument
 

@@ -229,4 +229,5 @@ class MindVisModel(MindVisPreTrainedModel):
     ) -> FmriDecoding:
         """Decodes conditions (B, …), which are computed and not sampled: candidates differ by the generator's noise."""
         self.check_subjects(fmri, subject_ids)
-        return FmriDecoding(**{name: values.float() for name, values in self.conditions(fmri).given.items()})
+        conditions: dict[str, Any] = self.conditions(fmri).given
+        return FmriDecoding(**{name: values.float() for name, values in conditions.items()})
