@@ -9,6 +9,10 @@ from typing import Any
 _FREE_KEYS = re.compile(r"trackers(\..*)?|max_shard_size|stages\.\d+\.training\.(checkpoint_every|log_every)")
 
 
+# What recipes of earlier versions say nothing of, and what was so then.
+_BEFORE = {"recipe.captions": "first", "recipe.posterior": "mode"}
+
+
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """What differs between two descriptions of trainings: dotted key, value in the first, value in the second.
 
@@ -19,6 +23,9 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
         now: The other one.
     """
     then, today = (_flat(json.loads(json.dumps(dict(values)))) for values in (before, now))
+    for values in (then, today):
+        if any(key.startswith("recipe.") for key in values):
+            values.update({key: value for key, value in _BEFORE.items() if key not in values})
     for key in {**then, **today}:
         if then.get(key) != today.get(key) and not _FREE_KEYS.fullmatch(key.removeprefix("recipe.")):
             yield key, then.get(key), today.get(key)

@@ -561,3 +561,12 @@ def test_captions_and_posterior_are_for_what_is_learned() -> None:
         "latents are drawn from the posterior (seed 4)",
     ]
     assert recipe.published()["captions"] == "mean"
+
+
+def test_trainings_of_versions_before_had_the_first_caption_and_the_mode() -> None:
+    now = load_recipe("linear").published()
+    before = {key: value for key, value in now.items() if key not in ("captions", "posterior")}
+    assert list(differences({"recipe": before}, {"recipe": now})) == []
+    other = now | {"posterior": "sample"}
+    (found,) = differences({"recipe": before}, {"recipe": other})
+    assert found == "has posterior 'mode', and now it is 'sample'"
