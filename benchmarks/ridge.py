@@ -7,7 +7,7 @@ Voxels come from a memory-mapped float16 matrix and weights go to a file, as in 
 the same memory and time, so a few blocks tell what all 197,376 targets take; the script prints the extrapolation and
 says so. With `--against-scikit-learn` the same problem is solved by `sklearn.linear_model.Ridge` in a process of its
 own, and by the streamed solver in float32 as that does. `--against-himalaya` chooses a penalty for each target by five
-folds, and `--against-fastl2lir` fits each target on 100 voxels of its own; each needs that package (fastl2lir 0.11 with
+folds, and `--against-fastl2lir` fits each target on 500 voxels of its own; each needs that package (fastl2lir 0.11 with
 voxel selection also NumPy below 2.4). Times are of the wall and of the processor, which tells more on a busy machine.
 """
 
@@ -33,7 +33,7 @@ from fmri_models.models.linear.modeling_linear import BlockedLinear
 ALL_TARGETS = 197_376
 PENALTY = 1e4
 PENALTIES = [float(10 ** (exponent / 2)) for exponent in range(15)]
-NUM_SELECTED = 100
+NUM_SELECTED = 500
 
 
 class MappedRows:

@@ -1,6 +1,5 @@
 """Ridge regression of each target on voxels of its own (fastL2LiR), and sparse regression on them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +7,15 @@ import torch
 
 from ..closed_form_trials import Patterns
 from ..errors import FmriModelsError
-from .ridge import Intercept, RidgeSolver, read_in_chunks
+from .ridge import Intercept, PatternsOf, RidgeSolver, spaced_columns
+from .selected_equations import SMALLEST_SOLVED_ALONE, at_once, solved_for_each, too_small
 from .selected_linear import check_num_selected, standardised_patterns
 from .sparse_regression import sparse_regression
 from .voxel_selection import VoxelCorrelations
 
-# Values of the systems of equations, or of the patterns, that are solved at once.
-_VALUES_AT_ONCE = 2**24
+# So many targets are solved in float64, too, and the predictions in float32 may be that share of their size apart.
+_TARGETS_THAT_VOUCH = 4
+_AGREES = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class SelectedWeights:
         """(N, T) predictions of patterns (N, V)."""
         values = torch.from_numpy(np.asarray(fmri[np.arange(len(fmri))])).to(self.weights.dtype)
         predicted = values.new_empty(len(values), len(self.bias))
-        for targets in _at_once(len(self.bias), values.shape[0] * self.indices.shape[1]):
+        for targets in at_once(len(self.bias), values.shape[0] * self.indices.shape[1]):
             read = values[:, self.indices[targets]]
             read = standardised_patterns(read) if standardises_patterns else read
             predicted[:, targets] = torch.einsum("ntk,tk->nt", read, self.weights[targets]) + self.bias[targets]
@@ -45,8 +46,9 @@ class SelectedWeights:
 class SelectedRidge:
     """Ridge regression of each target on the voxels that correlate most with it over the same examples.
 
-    The Gram matrix of all voxels is accumulated once; each target then takes rows and columns of its own voxels, and
-    targets are solved for in batches (the method of KamitaniLab's fastL2LiR).
+    The Gram matrix of all voxels is accumulated once, and each target takes rows and columns of its own voxels (the
+    method of KamitaniLab's fastL2LiR). With 128 voxels or more that is done in float32, unless some targets that are
+    solved in float64, too, have other predictions.
 
     Args:
         fmri: (n, V) voxels.
@@ -66,8 +68,10 @@ class SelectedRidge:
         self.num_voxels = fmri[np.arange(1)].shape[1]
         check_num_selected(num_selected, self.num_voxels)
         self.correlations = VoxelCorrelations(fmri)
-        self._gram: torch.Tensor | None = None
-        self._mean = torch.zeros(0)
+        # Whether float32 will do, and the penalties for which float64 has vouched for that.
+        self._single, self._vouched = num_selected >= SMALLEST_SOLVED_ALONE, set[float]()
+        self._grams: dict[torch.dtype, torch.Tensor] = {}
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def select(self, targets: torch.Tensor) -> torch.Tensor:
         """(T, K) voxels of each of the targets (n, T); examples without a target (NaN) are left out for it."""
@@ -75,11 +79,12 @@ class SelectedRidge:
         incomplete = missing.any(dim=0)
         found = torch.empty(targets.shape[1], self.num_selected, dtype=torch.long)
         if not incomplete.all():
-            found[~incomplete] = self.correlations.most_correlated(targets[:, ~incomplete], self.num_selected)
+            complete = targets[:, ~incomplete] if incomplete.any() else targets
+            found[~incomplete] = self.correlations.most_correlated(self._products(complete), self.num_selected)
         for target in torch.nonzero(incomplete).flatten().tolist():
             there = torch.nonzero(~missing[:, target]).flatten()
             own = VoxelCorrelations(np.asarray(self.fmri[there.numpy()]))
-            found[target] = own.most_correlated(targets[there, target : target + 1], self.num_selected)[0]
+            found[target] = own.most_correlated(own.products(targets[there, target, None]), self.num_selected)[0]
         return found
 
     def weights(self, targets: torch.Tensor, alpha: float, indices: torch.Tensor | None = None) -> SelectedWeights:
@@ -99,22 +104,47 @@ class SelectedRidge:
         return self._from_gram(targets, alpha, indices)
 
     def _from_gram(self, targets: torch.Tensor, alpha: float, indices: torch.Tensor) -> SelectedWeights:
-        gram, mean = self._gram_and_mean()
-        targets = targets.to(gram.dtype)
-        centre = targets.mean(dim=0) if self.intercept == "free" else torch.zeros_like(targets[0])
-        cross = self._cross(targets - centre, mean)
+        own = indices
         if self.intercept == "penalised":
-            ones = torch.full((len(indices), 1), len(gram) - 1)
-            indices = torch.cat([indices, ones], dim=1)
-        weights = torch.empty(indices.shape, dtype=gram.dtype)
-        for own in _at_once(len(indices), indices.shape[1] ** 2):
-            systems = gram[indices[own, :, None], indices[own, None, :]]
-            systems.diagonal(dim1=1, dim2=2).add_(alpha)
-            right = cross.T[own].gather(1, indices[own])
-            weights[own] = _solved(systems, right[..., None], alpha).squeeze(-1)
+            own = torch.cat([indices, torch.full((len(indices), 1), self.num_voxels)], dim=1)
+        right = self._right_sides(targets, own)
+        weights = self._in_single(own, right, alpha)
+        weights = solved_for_each(self._gram_in(torch.float64), own, right, alpha) if weights is None else weights
+        if weights is None:
+            raise too_small(alpha)
         if self.intercept == "penalised":
-            return SelectedWeights(indices[:, :-1], weights[:, :-1], weights[:, -1])
-        return SelectedWeights(indices, weights, centre - (mean[indices] * weights).sum(dim=1))
+            return SelectedWeights(indices, weights[:, :-1], weights[:, -1])
+        bias = torch.zeros(len(indices), dtype=weights.dtype)
+        if self.intercept == "free":
+            bias = targets.double().mean(dim=0) - (self.correlations.mean[indices] * weights).sum(dim=1)
+        return SelectedWeights(indices, weights, bias)
+
+    def _in_single(self, own: torch.Tensor, right: torch.Tensor, alpha: float) -> torch.Tensor | None:
+        """(T, K) the solution in float32; None where that is none, or not precise enough, for this penalty or another
+        one before.
+        """
+        if not self._single:
+            return None
+        found = solved_for_each(self._gram_in(torch.float32), own, right, alpha)
+        if found is not None and alpha not in self._vouched:
+            self._single = self._is_precise(found.double(), own, right, alpha)
+            self._vouched.add(alpha)
+        self._single = self._single and found is not None
+        return found.double() if found is not None and self._single else None
+
+    def _is_precise(self, found: torch.Tensor, own: torch.Tensor, right: torch.Tensor, alpha: float) -> bool:
+        """Whether some targets have the same predictions of these examples in float64."""
+        vary = torch.nonzero(right.any(dim=1)).flatten()
+        for target in vary[spaced_columns(len(vary), _TARGETS_THAT_VOUCH)].tolist() if len(vary) else []:
+            every = torch.arange(own.shape[1])[None]
+            gram = self._own_gram(own[target])
+            exact = solved_for_each(gram, every, right[target, None], alpha)
+            if exact is None:
+                return False
+            apart = found[target] - exact[0]
+            if apart @ gram @ apart > _AGREES**2 * (exact[0] @ gram @ exact[0]):
+                return False
+        return True
 
     def _from_patterns(self, targets: torch.Tensor, alpha: float, indices: torch.Tensor) -> SelectedWeights:
         """One target at a time, where what is regressed on differs in more than the voxels."""
@@ -136,21 +166,34 @@ class SelectedRidge:
         values = torch.from_numpy(np.asarray(self.fmri[there.numpy()])[:, own.numpy()]).double()
         return standardised_patterns(values) if self.standardises_patterns else values, there
 
-    def _gram_and_mean(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gram_in(self, dtype: torch.dtype) -> torch.Tensor:
         """(V, V) products of voxels, of centred ones where the intercept is free; with those of the ones where it is
-        penalised. And (V,) what they were centred by.
+        penalised.
         """
-        if self._gram is None:
-            solver = RidgeSolver(self.fmri, self.intercept, dual=False)
-            self._gram, self._mean = solver.gram, solver.mean
-        return self._gram, self._mean
+        if dtype not in self._grams:
+            self._grams = {dtype: RidgeSolver(self.fmri, self.intercept, dtype, dual=False).gram}
+        return self._grams[dtype]
 
-    def _cross(self, centred: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-        """(V, T) products of voxels with targets, the last row of the ones where the intercept is penalised."""
-        cross = torch.zeros(self.num_voxels, centred.shape[1], dtype=centred.dtype)
-        for examples, chunk in read_in_chunks(self.fmri, centred.dtype):
-            cross.addmm_((chunk - mean[: self.num_voxels]).T, centred[examples])
-        return torch.cat([cross, centred.sum(dim=0, keepdim=True)]) if self.intercept == "penalised" else cross
+    def _own_gram(self, own: torch.Tensor) -> torch.Tensor:
+        """(K, K) float64 those of some voxels alone."""
+        ones = self.intercept == "penalised"
+        read = PatternsOf(self.fmri, own[own < self.num_voxels].numpy(), ones)
+        return RidgeSolver(read, "free" if self.intercept == "free" else "none", torch.float64, dual=False).gram
+
+    def _right_sides(self, targets: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """(T, K) products of each target with its voxels, both centred where the intercept is free."""
+        products, targets = self._products(targets), targets.double()
+        if self.intercept != "free":
+            mean = targets.mean(dim=0)
+            products = products + len(targets) * self.correlations.mean[:, None] * mean
+            products = torch.cat([products, len(targets) * mean[None]])
+        return products.T.gather(1, own)
+
+    def _products(self, targets: torch.Tensor) -> torch.Tensor:
+        """(V, T) of centred voxels and targets; those of the last targets are kept, which have several penalties."""
+        if self._last is None or self._last[0] is not targets:
+            self._last = targets, self.correlations.products(targets)
+        return self._last[1]
 
 
 class SelectedSparse:
@@ -176,7 +219,7 @@ class SelectedSparse:
 
     def weights(self, targets: torch.Tensor) -> SelectedWeights:
         """Solves for targets (n, T), one after the other; the weights of voxels that were pruned are 0."""
-        indices = self.correlations.most_correlated(targets, self.num_selected)
+        indices = self.correlations.most_correlated(self.correlations.products(targets), self.num_selected)
         patterns = torch.from_numpy(np.asarray(self.fmri[np.arange(len(self.fmri))])).double()
         ones = torch.ones(len(patterns), 1, dtype=torch.float64)
         weights = torch.empty(indices.shape, dtype=torch.float64)
@@ -188,19 +231,3 @@ class SelectedSparse:
             weights[target] = found[: self.num_selected]
             bias[target] = found[-1] if self.has_intercept else 0.0
         return SelectedWeights(indices, weights, bias)
-
-
-def _solved(systems: torch.Tensor, right: torch.Tensor, alpha: float) -> torch.Tensor:
-    factor, failed = torch.linalg.cholesky_ex(systems)
-    if failed.any():
-        raise FmriModelsError(
-            f"The penalty {alpha:g} is too small for the selected voxels (the equations are singular to working "
-            "precision); choose a larger one."
-        )
-    return torch.cholesky_solve(right, factor)
-
-
-def _at_once(count: int, values_of_each: int) -> Iterator[slice]:
-    size = max(1, _VALUES_AT_ONCE // max(1, values_of_each))
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))

@@ -10,7 +10,7 @@ SMALLEST_VARIANCE = 1e-8
 
 
 class VoxelCorrelations:
-    """Correlations of voxels with targets, streamed over examples; mean and spread of the voxels are computed once.
+    """Which voxels correlate most with targets, streamed over examples; mean and spread of voxels are computed once.
 
     Args:
         fmri: (n, V) voxels.
@@ -30,19 +30,22 @@ class VoxelCorrelations:
         self.is_constant = squares / len(fmri) < SMALLEST_VARIANCE
         self.length = squares.sqrt().to(dtype)
 
-    def with_targets(self, targets: torch.Tensor) -> torch.Tensor:
-        """(V, T) Pearson correlations with targets (n, T); 0 with what is constant."""
+    def products(self, targets: torch.Tensor) -> torch.Tensor:
+        """(V, T) sums over examples of centred voxels times centred targets (n, T)."""
         targets = targets.to(self.dtype)
         centred = targets - targets.mean(dim=0)
         products = torch.zeros(len(self.mean), centred.shape[1], dtype=self.dtype)
         for examples, chunk in read_in_chunks(self.fmri, self.dtype):
             products.addmm_((chunk - self.mean).T, centred[examples])
-        lengths = self.length[:, None] * centred.norm(dim=0)
-        correlations = torch.where(lengths > 0, products / lengths, 0)
-        correlations[self.is_constant] = 0
-        return correlations
+        return products
 
-    def most_correlated(self, targets: torch.Tensor, count: int) -> torch.Tensor:
-        """(T, count) voxels of largest absolute correlation with each of the targets (n, T), in ascending order."""
-        found = self.with_targets(targets).abs().topk(count, dim=0).indices
+    def most_correlated(self, products: torch.Tensor, count: int) -> torch.Tensor:
+        """(T, count) voxels of largest absolute correlation with each target, in ascending order.
+
+        Args:
+            products: (V, T) as of [`~VoxelCorrelations.products`]; how far a target spreads changes no order.
+            count: Of voxels.
+        """
+        scale = torch.where(self.is_constant, 0, 1 / self.length)
+        found = (products.abs() * scale[:, None]).topk(count, dim=0, sorted=False).indices
         return found.T.sort(dim=1).values
