@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import get_lapack_funcs  # type: ignore[import-untyped]
+from scipy.linalg.lapack import get_lapack_funcs
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ..errors import FmriModelsError
