@@ -26,6 +26,8 @@ KEPT = RESULTS / "reports"
 EXAMPLES = ROOT / "fmri_models" / "assets" / "examples"
 PUBLISHED = RESULTS / "published_nsd_tables.json"
 _PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+# Protocol of reports on decoded layers, which have a table of their own.
+_LAYERS = "guides"
 # Per cent are above, shares and distances below.
 _LARGEST_SHARE = 1.5
 BY_HAND = "<!-- figures by hand: their reports are not kept -->"
@@ -229,6 +231,8 @@ def ours(figures: Figures) -> str:
     found = []
     for name in dict.fromkeys(line["report"] for line in figures.every):
         about = figures.of(name)
+        if about["protocol"] == _LAYERS:
+            continue
         folds = about["folds"].split()
         split = about["split"] + (f", {len(folds)} folds" if len(folds) > 1 else "")
         simulated = " (simulated)" if about["simulated"] == "yes" else ""
@@ -238,6 +242,35 @@ def ours(figures: Figures) -> str:
             [*cells, about["test_pictures"], *(_with_interval(figures.line(name, metric)) for metric in metrics)]
         )
     return _table(header, found)
+
+
+def layers(figures: Figures) -> str:
+    """Decoded layers: their mean, and each of them."""
+    header = ["recipe", "layer", "units", "identification", "exchanged", "r by pattern", "r by unit", "category"]
+    header += ["category, exchanged"]
+    found = []
+    for name, path in reports().items():
+        report = Report.load(path)
+        if report.guides:
+            pattern = figures.line(name, "guide_pattern_correlation")
+            exchanged = figures.line(name, "guide_identification", "shuffled_brain")
+            mean = [
+                _with_interval(figures.line(name, "guide_identification")),
+                _rounded(exchanged and exchanged["value"]),
+            ]
+            found.append([f"`{figures.of(name)['model']}`", "mean", "", *mean, _with_interval(pattern), "", "", ""])
+        for guide, about in report.guides.items():
+            brain, other = (about["results"][row] for row in ("brain", "shuffled_brain"))
+            cells = [brain["guide_identification"], other["guide_identification"], brain["guide_pattern_correlation"]]
+            category = about.get("category_identification", {})
+            figures_of_rows = [about["profile_correlation"]["brain"], *map(category.get, ("brain", "shuffled_brain"))]
+            of_layer = [_rounded(each and each["value"]) for each in cells] + list(map(_rounded, figures_of_rows))
+            found.append(["", f"`{guide}`", f"{about['units']:,}", *of_layer])
+    return _table(header, found)
+
+
+def _rounded(value: Any) -> str:
+    return "–" if value is None else f"{float(value):.3f}"
 
 
 def sources(figures: Figures) -> str:
@@ -283,10 +316,11 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "examples": examples,
     "linear_digits": linear_digits,
     "ours": ours,
+    "layers": layers,
     "sources": sources,
     "published": published,
 }
-PAGES = ("docs/results.md", "docs/examples.md", "docs/methods/linear.md")
+PAGES = ("docs/results.md", "docs/examples.md", "docs/methods/linear.md", "docs/methods/guides.md")
 
 
 def _with_interval(line: Line | None) -> str:

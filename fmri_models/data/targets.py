@@ -168,7 +168,7 @@ def guides_in_spaces(
             pictures = table.stimuli.images(ids[positions.start : positions.stop])
             pixels = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255
             layers = {name: network_and_layer(name)[1] for name in missing}
-            values = guides.network(network).features(pixels, list(layers.values()))
+            values = guides.features(network, pixels, list(layers.values()))
             return {name: values[layer] for name, layer in layers.items()}
 
         if not all(each.is_complete for each in files.values()):

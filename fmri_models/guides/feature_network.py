@@ -1,11 +1,14 @@
 """A network whose layers are guides: how pictures are prepared for it, which modules are read, and in which space."""
 
 import hashlib
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +22,8 @@ Normalisation = Literal["none", "l2"]
 _PICTURES_A_PASS = 8
 _SIDE_OF_A_TEST_PICTURE = 224
 _DIGITS_OF_REVISION = 12
+_SEED_OF_UNITS = 0
+_SOME_UNITS = re.compile(r", ([0-9]{1,9}) of [0-9]{1,9} units$")
 
 
 @dataclass(eq=False)
@@ -56,8 +61,8 @@ class FeatureNetwork:
         add_tensors(digest, self.network.state_dict(), None)
         return digest.hexdigest()[:_DIGITS_OF_REVISION]
 
-    def spaces(self, layers: Sequence[str]) -> dict[str, EmbeddingSpace]:
-        """Layer ▶ space of its features.
+    def spaces(self, layers: Sequence[str], units: int | None = None) -> dict[str, EmbeddingSpace]:
+        """Layer ▶ space of its features, of larger layers those of so many units.
 
         Raises:
             FmriModelsError: There is no such layer.
@@ -74,20 +79,23 @@ class FeatureNetwork:
                 encoder=self.encoder,
                 revision=self.revision,
                 layer=layer,
-                shape=self._shapes[layer],
-                normalisation=self.normalisation,
+                shape=self._shape(layer, units),
+                normalisation=self._told(layer, units),
                 preprocessing=self.preprocessing,
             )
             for layer in layers
         }
 
     @torch.no_grad()
-    def features(self, pixel_values: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+    def features(
+        self, pixel_values: torch.Tensor, layers: Sequence[str], units: int | None = None
+    ) -> dict[str, torch.Tensor]:
         """What layers make of pictures.
 
         Args:
             pixel_values: (N, 3 or 1, H, W) float in [0, 1]; one channel is repeated.
             layers: Names.
+            units: Of larger layers so many units, always the same; None for all.
 
         Returns:
             Layer ▶ (N, *shape) float32.
@@ -104,7 +112,18 @@ class FeatureNetwork:
         pixels = pixel_values.float().expand(-1, 3, -1, -1)
         nodes = {layer: self.nodes[layer] for layer in layers}
         passes = [outputs_of(self.network, nodes, self.prepare(each)) for each in pixels.split(_PICTURES_A_PASS)]
-        return {layer: self._normalised(torch.cat([each[layer] for each in passes]).float()) for layer in layers}
+        whole = {layer: self._normalised(torch.cat([each[layer] for each in passes]).float()) for layer in layers}
+        return {layer: _some_units(values, units) for layer, values in whole.items()}
+
+    def _shape(self, layer: str, units: int | None) -> tuple[int, ...]:
+        shape = self._shapes[layer]
+        return shape if units is None or math.prod(shape) <= units else (units,)
+
+    def _told(self, layer: str, units: int | None) -> str:
+        size = math.prod(self._shapes[layer])
+        return (
+            self.normalisation if units is None or size <= units else f"{self.normalisation}, {units} of {size} units"
+        )
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Refuses layers that the network does not have.
@@ -126,3 +145,18 @@ class FeatureNetwork:
             return values
         norms = values.flatten(1).norm(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
         return values / norms.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _some_units(values: torch.Tensor, units: int | None) -> torch.Tensor:
+    """(N, units) of a larger layer, the same for all pictures; smaller layers as they are."""
+    size = values[0].numel()
+    if units is None or size <= units:
+        return values
+    chosen = np.sort(np.random.default_rng(_SEED_OF_UNITS).permutation(size)[:units])
+    return values.flatten(1)[:, torch.from_numpy(chosen)]
+
+
+def units_of(space: EmbeddingSpace) -> int | None:
+    """How many units of a larger layer a space has; None where it has them all."""
+    found = _SOME_UNITS.search(space.normalisation)
+    return None if found is None else int(found[1])

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import torch
+
 from ..embedding_space import EmbeddingSpace
 from ..errors import FmriModelsError
 from ..names import listed, one_line
-from .feature_network import FeatureNetwork
+from .feature_network import FeatureNetwork, units_of
 from .guide_sources import GuideSource
 from .named_networks import named_network
 
@@ -45,15 +47,19 @@ class GuideSet:
             FmriModelsError: Weights are of no network of these.
         """
         layers: dict[str, list[str]] = {}
-        for guide in spaces:
+        units: dict[str, int | None] = {}
+        for guide, space in spaces.items():
             network, layer = network_and_layer(guide)
             layers.setdefault(network, []).append(layer)
+            units[network] = units_of(space) or units.get(network)
         if unknown := sorted((weights or {}).keys() - layers.keys()):
             raise FmriModelsError(
                 f"There are weights of {one_line(unknown[0], 80)}, and the model decodes layers of "
                 f"{listed(list(layers), 10)}; name one of these."
             )
-        return cls([GuideSource.unchecked(name, (weights or {}).get(name), chosen) for name, chosen in layers.items()])
+        return cls(
+            [GuideSource(name, (weights or {}).get(name), chosen, units[name]) for name, chosen in layers.items()]
+        )
 
     @property
     def names(self) -> list[str]:
@@ -70,13 +76,29 @@ class GuideSet:
         return {
             guide_name(source.network, layer): space
             for source in self.sources
-            for layer, space in self.network(source.network).spaces(source.layers_read).items()
+            for layer, space in self.network(source.network).spaces(source.layers_read, source.units).items()
         }
+
+    def features(self, network: str, pixel_values: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Layer ▶ (N, *shape) float32 of pictures (N, 3 or 1, H, W) in [0, 1]."""
+        return self.network(network).features(pixel_values, layers, self._source(network).units)
+
+    def check_weights(self) -> None:
+        """Refuses weights that are not there, before any work.
+
+        Raises:
+            FmriModelsError: Says what is needed.
+        """
+        for source in self.sources:
+            named_network(source.network).check_weights(source.weights)
 
     def network(self, name: str) -> FeatureNetwork:
         """A network with its weights."""
-        source = next(each for each in self.sources if each.network == name)
+        source = self._source(name)
         return _loaded(name, source.weights, _state_of(source.weights))
+
+    def _source(self, name: str) -> GuideSource:
+        return next(each for each in self.sources if each.network == name)
 
     def check_spaces(self, stated: Mapping[str, EmbeddingSpace]) -> None:
         """Refuses networks that are not those that a model was trained with.

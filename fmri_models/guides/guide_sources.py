@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
-from ..option_types import Line, Names, check_fields
+from ..option_types import Line, Names, check_fields, in_words
 from .named_networks import named_network
 
 
@@ -18,11 +20,13 @@ class GuideSource:
         network: Name of the network, such as `vgg19`.
         weights: File or folder of its weights; None for a network that comes with the package.
         layers: Layers that are decoded; None takes those that the network's papers take.
+        units: Of a larger layer so many units are decoded, always the same ones, drawn at random; None for all.
     """
 
     network: Line
     weights: Line | None = None
     layers: Names | None = None
+    units: Annotated[int, Field(ge=1, le=2**28), in_words("a whole number from 1")] | None = None
 
     def __post_init__(self) -> None:
         check_fields(vars(self), GuideSource, "guides.", "correct the recipe")
@@ -31,15 +35,7 @@ class GuideSource:
                 f"guides has the layers {one_line(repr(list(self.layers)), 120)} of {self.network}; expected each of "
                 "them once, and one at least."
             )
-        named_network(self.network).check_weights(self.weights)
-
-    @classmethod
-    def unchecked(cls, network: str, weights: str | None, layers: Sequence[str]) -> "GuideSource":
-        """One whose weights may be missing, which is said when the network is asked for."""
-        source = object.__new__(cls)
-        for name, value in (("network", network), ("weights", weights), ("layers", list(layers))):
-            object.__setattr__(source, name, value)
-        return source
+        named_network(self.network)
 
     @property
     def layers_read(self) -> list[str]:
@@ -49,10 +45,10 @@ class GuideSource:
 
 
 def guide_sources(values: Any) -> list[GuideSource]:
-    """The networks of a recipe's `guides`: a mapping, or a list of them.
+    """The networks of a recipe's `guides`: a mapping, or a list of them; weights may have to be named yet.
 
     Raises:
-        FmriModelsError: It is something else, a key is unknown, a network is named twice, or its weights are not there.
+        FmriModelsError: It is something else, a key is unknown, or a network is named twice.
     """
     if values is None:
         return []

@@ -192,6 +192,19 @@ def _vgg19(name: str, prepared: _Prepared) -> Callable[[Path | None], FeatureNet
     return build
 
 
+# CNN1 to CNN8 of Horikawa & Kamitani (2017) are the layers of a network of this shape.
+_ALEXNET_NODES = {
+    **{f"conv{number}": f"features.{place}" for number, place in enumerate((0, 3, 6, 8, 10), start=1)},
+    **{f"fc{number}": f"classifier.{place}" for number, place in enumerate((1, 4, 6), start=6)},
+}
+
+
+def _alexnet(weights: Path | None) -> FeatureNetwork:
+    assert weights is not None
+    network = network_from(lambda: torchvision_models().alexnet(), weights, lambda key: key, "alexnet")
+    return _network("alexnet", "alexnet", network, _ALEXNET_NODES, _Prepared(224))
+
+
 _RESNET_NODES = {**{f"layer{number}": f"layer{number}" for number in range(1, 5)}, "avgpool": "avgpool"}
 
 
@@ -307,6 +320,13 @@ _TABLE = (
         tuple(_VGG19_NODES),
         _vgg19("vgg19_torchvision", _Prepared(224)),
         "torchvision's file vgg19-dcbb9e9d.pth",
+    ),
+    NamedNetwork(
+        "alexnet",
+        "AlexNet of torchvision, layers before their ReLU",
+        tuple(_ALEXNET_NODES),
+        _alexnet,
+        "torchvision's file alexnet-owt-7be5be79.pth",
     ),
     NamedNetwork(
         "resnet50",

@@ -7,7 +7,7 @@ from ..data.splits import untested_sentences
 from ..data.table import TrialTable
 from ..data.targets import check_captions
 from ..errors import FmriModelsError
-from .building import recipe_subjects
+from .building import recipe_guides, recipe_subjects
 from .precision import check_precision
 from .recipe import Recipe
 from .sources import source_tables
@@ -25,6 +25,15 @@ def check_machine(recipe: Recipe) -> None:
     for stage in recipe.stages:
         if stage.training is not None:
             check_precision(stage.training)
+
+
+def check_guides_are_there(recipe: Recipe) -> None:
+    """Refuses networks whose weights the recipe does not name, or that are not there.
+
+    Raises:
+        FmriModelsError: Says what is needed.
+    """
+    recipe_guides(recipe).check_weights()
 
 
 def check_captions_are_there(recipe: Recipe, table: TrialTable) -> None:

@@ -6,7 +6,7 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..modeling_fmri import FmriPreTrainedModel
 from ..terminal_text import voxels_read
-from .before_training import check_captions_are_there, check_machine, few_stimuli_sentence
+from .before_training import check_captions_are_there, check_guides_are_there, check_machine, few_stimuli_sentence
 from .building import recipe_subjects
 from .cost_by_gradient import cost_by_gradient
 from .cost_in_closed_form import cost_in_closed_form
@@ -42,6 +42,7 @@ def estimated(recipe: Recipe) -> list[tuple[str, str]]:
     if not recipe.data:
         raise FmriModelsError("The recipe has no data; add data=FOLDER.")
     check_machine(recipe)
+    check_guides_are_there(recipe)
     check_initial_model_is_used(recipe)
     table = TrialTable.open(recipe.data)
     check_captions_are_there(recipe, table)

@@ -12,7 +12,13 @@ from ..data.table import TrialTable
 from ..errors import FmriModelsError
 from ..output_folders import PIPELINE, check_output_folder
 from ..pipeline_folder import INDEX_FILE
-from .before_training import check_captions_are_there, check_machine, few_stimuli_sentence, subjects_without_trials
+from .before_training import (
+    check_captions_are_there,
+    check_guides_are_there,
+    check_machine,
+    few_stimuli_sentence,
+    subjects_without_trials,
+)
 from .building import recipe_subjects
 from .checkpoints import Checkpoints
 from .earlier_trainings import warn_of_seen_test_pictures, warn_of_test_fmri
@@ -56,6 +62,7 @@ def train(
         missing = "data" if not recipe.data else "out"
         raise FmriModelsError(f"The recipe has no {missing}; add {missing}=FOLDER.")
     check_machine(recipe)
+    check_guides_are_there(recipe)
     inputs = recipe.places_read(recipe_file)
     table = TrialTable.open(recipe.data)
     out = Path(recipe.out)

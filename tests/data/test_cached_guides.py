@@ -26,10 +26,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     calls: list[list[str]] = []
     features = FeatureNetwork.features
 
-    def counted(self: FeatureNetwork, pixel_values: torch.Tensor, layers: Any) -> dict[str, torch.Tensor]:
+    def counted(self: FeatureNetwork, pixel_values: torch.Tensor, layers: Any, *args: Any) -> dict[str, torch.Tensor]:
         if len(pixel_values) > 1:
             calls.append(list(layers))
-        return features(self, pixel_values, layers)
+        return features(self, pixel_values, layers, *args)
 
     monkeypatch.setattr(FeatureNetwork, "features", counted)
     return calls
@@ -95,9 +95,7 @@ def test_an_interrupted_computation_goes_on(
 def test_layers_that_are_not_finite_are_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, guides = write_table(tmp_path / "table"), guides_of("fc4")
     assert guides.spaces
-    monkeypatch.setattr(
-        FeatureNetwork, "features", lambda self, pixels, layers: {"fc4": torch.full((len(pixels), 128), torch.nan)}
-    )
+    monkeypatch.setattr(FeatureNetwork, "features", lambda self, pixels, *args: {"fc4": torch.full((24, 128), np.nan)})
     with pytest.raises(FmriModelsError, match=r"The layer gives scene_vgg\.fc4 that are not finite"):
         cached_guides(table, guides)
     assert not list((cache / "targets").glob("*.npy"))

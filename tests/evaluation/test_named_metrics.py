@@ -28,6 +28,8 @@ from fmri_models.evaluation.protocols import PROTOCOLS
 
 NAMES = (
     "label_accuracy",
+    "guide_identification",
+    "guide_pattern_correlation",
     "people_two_way",
     "people_over_ridge",
     "pixcorr",
@@ -179,6 +181,7 @@ def test_shares_of_successes_and_no_others_say_that_they_are(name):
         "n_way_",
         "retrieval_",
         "factor_accuracy_",
+        "guide_identification",
         "people_",
         "label_",
     )

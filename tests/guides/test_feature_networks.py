@@ -12,6 +12,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, DPTCon
 from fmri_models.errors import FmriModelsError
 from fmri_models.generation.embedded import EmbeddedImageGenerator
 from fmri_models.guides import FeatureNetwork, named_network
+from fmri_models.guides.feature_network import units_of
 from fmri_models.guides.layers_of_networks import outputs_of
 from fmri_models.guides.named_networks import _VGG19_NODES, _of_vgg19, _Prepared
 from fmri_models.guides.scene_vgg import SCENE_VGG_FOLDER
@@ -202,3 +203,31 @@ def test_weights_of_another_network_and_layers_that_are_not_there(tmp_path: Path
         network.spaces(["conv9"])
     with pytest.raises(FmriModelsError, match="takes float pictures of shape"):
         network.features(torch.zeros(1, 2, 8, 8), ["fc4"])
+
+
+def test_some_units_of_larger_layers_are_always_the_same() -> None:
+    network = named_network("scene_vgg").load(None)
+    pixels = torch.rand(2, 3, 64, 64)
+    whole = network.features(pixels, ["conv3_2", "fc5"])
+    some = network.features(pixels, ["conv3_2", "fc5"], units=100)
+    assert some["conv3_2"].shape == (2, 100) and torch.equal(some["fc5"], whole["fc5"])
+    positions = [int((whole["conv3_2"][0].flatten() == value).nonzero()[0]) for value in some["conv3_2"][0]]
+    assert positions == sorted(positions)
+    torch.testing.assert_close(some["conv3_2"][1], whole["conv3_2"][1].flatten()[positions])
+    spaces = network.spaces(["conv3_2", "fc5"], units=100)
+    assert spaces["conv3_2"].shape == (100,) and spaces["conv3_2"].normalisation == "none, 100 of 16384 units"
+    assert (units_of(spaces["conv3_2"]), units_of(spaces["fc5"])) == (100, None)
+
+
+def test_layers_of_alexnet_are_those_before_a_relu(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    alexnet = models.alexnet().eval()
+    torch.save(alexnet.state_dict(), tmp_path / "alexnet.pth")
+    network = named_network("alexnet").load(str(tmp_path / "alexnet.pth"))
+    assert network.layers == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+    pixels = torch.rand(1, 3, 224, 224)
+    found = network.features(pixels, network.layers, units=1000)
+    assert all(each.shape == (1, 1000) for each in found.values())
+    with torch.no_grad():
+        torch.testing.assert_close(found["fc8"], alexnet(network.prepare(pixels)))

@@ -25,7 +25,8 @@ def test_a_mapping_or_a_list_of_them() -> None:
     ({"network": "scene_vgg", "layers": ["fc4", "fc4"]}, "expected each of them once"),
     ({"network": "scene_vgg", "layers": []}, "guides.layers"),
     ([{"network": "scene_vgg"}, {"network": "scene_vgg"}], "names the network scene_vgg twice"),
-    ({"network": "vgg19"}, "vgg19 needs its weights"),
+    ({"network": "scene_vgg", "units": 0}, "guides.units is 0; expected a whole number from 1"),
+    ({"network": "vgg91"}, "There is no network 'vgg91'"),
 ])  # fmt: skip
 def test_what_is_no_guide(values: Any, sentence: str) -> None:
     with pytest.raises(FmriModelsError, match=sentence):

@@ -44,7 +44,9 @@ def test_layers_alone(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "scene_vgg.conv3_2 (16,384), scene_vgg.fc4 (128)" in estimate(chosen)
     train(chosen)
     record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["recipe"]["guides"] == [{"network": "scene_vgg", "weights": None, "layers": ["conv3_2", "fc4"]}]
+    assert record["recipe"]["guides"] == [
+        {"network": "scene_vgg", "weights": None, "layers": ["conv3_2", "fc4"], "units": None}
+    ]
     pipeline = FmriToImagePipeline.from_pretrained(tmp_path / "out")
     assert pipeline.image_generator is None
     assert pipeline.brain_model.config.guides["scene_vgg.conv3_2"].shape == (64, 16, 16)

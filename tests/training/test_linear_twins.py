@@ -1,5 +1,6 @@
 """Recipes of published linear systems at a size that runs here, from a table to a report."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 
 from fmri_models import FmriToImagePipeline, TrialTable
 from fmri_models.encoders.selected_linear import SelectedLinear
+from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.simulation import simulate
 from fmri_models.training.recipe import load_recipe
 from fmri_models.training.trainer import train
 from tests.models.mindeye.test_digits69_mindeye import changed, prepared
 from tests.small_table import write_small_table
+
+PARTS = "stages.0.objective.parts"
 
 
 @pytest.mark.parametrize(("name", "fewer"), [
@@ -80,3 +84,70 @@ def pipe_picture(pipeline: FmriToImagePipeline, trials) -> np.ndarray:
     """What is drawn of the first test trial."""
     drawn = pipeline(trials.fmri([0]), subject="subj02", session=trials.sessions[0], output_type="pt").images
     return drawn[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate(
+        "builtin:scenes", tmp_path_factory.mktemp("scenes") / "data", num_subjects=1, num_voxels=200, num_train=240,
+        num_validation=20, num_test=40, repetitions=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "fewer", "layers"), [
+    ("god_scenes", ["guides.units=20", "model.voxels_per_target=30", f"{PARTS}.guides.iterations=20"], 5),
+    ("dir_scenes", ["guides.units=100", "model.voxels_per_target=100"], 5),
+    ("takagi_tech_scenes", ["guides.0.layers=[fc4]", "guides.1.layers=[block4,image_embeds]"], 3),
+    ("ferrante_semantic_scenes", [], 1),
+])  # fmt: skip
+def test_decoded_layers_of_scenes(name: str, fewer: list[str], layers: int, scenes: Path, tmp_path: Path) -> None:
+    train(load_recipe(name, [f"data={scenes}", f"out={tmp_path / 'out'}", *fewer]))
+    config = FmriToImagePipeline.from_pretrained(tmp_path / "out").brain_model.config
+    assert len(config.guides) == layers
+    report = evaluate(tmp_path / "out", scenes, tmp_path / "report")
+    brain, exchanged = (report.results[row]["guide_identification"]["value"] for row in ("brain", "shuffled_brain"))
+    assert brain > 0.62 and abs(exchanged - 0.5) < 0.13
+    assert report.permutation["guide_identification"]["p"] < 0.05
+    assert abs(report.permutation["guide_identification"]["mean"] - 0.5) < 0.03
+    for found in report.guides.values():
+        assert set(found["category_identification"]) == {"brain", "shuffled_brain"}
+
+
+def test_published_values_of_decoders_of_layers() -> None:
+    god, dir_, takagi, ferrante = (
+        load_recipe(name) for name in ("god", "dir", "takagi_tech_nsd", "ferrante_semantic_god")
+    )
+    assert god.model == {"voxels_per_target": 1000} and god.guide_sources[0].units == 1000
+    assert god.stages[0].objective["parts"]["guides"]["iterations"] == 200
+    assert dir_.model == {"voxels_per_target": 500} and dir_.stages[0].objective["penalties"] == [100]
+    assert len(dir_.guide_sources[0].layers_read) == 19 and dir_.guide_sources[0].units is None
+    assert takagi.stages[0].objective["penalties"] == [10000, 20000, 40000]
+    assert takagi.processor["rois"] == ["early", "ventral", "midventral", "midlateral", "lateral", "parietal"]
+    assert [source.network for source in takagi.guide_sources] == ["vgg19", "dpt"]
+    assert ferrante.stages[0].objective["penalties"] == [1000] and ferrante.guide_sources[0].layers_read == ["avgpool"]
+    for recipe in (god, dir_):
+        assert recipe.repetitions == "single" and recipe.processor == {"statistics": "pooled", "ddof": 1}
+
+
+@pytest.mark.parametrize(("name", "network"), [
+    ("god", "alexnet"), ("dir", "vgg19"), ("takagi_tech_nsd", "vgg19"), ("ferrante_semantic_god", "resnet50"),
+])  # fmt: skip
+def test_published_networks_need_their_weights(name: str, network: str, tmp_path: Path) -> None:
+    with pytest.raises(FmriModelsError, match=f"The network {network} needs its weights, .*: weights in a recipe"):
+        train(load_recipe(name, [f"data={tmp_path}", f"out={tmp_path / 'out'}"]))
+
+
+def test_layers_of_resnet50_on_fabricated_trials(tmp_path: Path) -> None:
+    """The recipe of the published system with a network of its class, whose weights nobody has trained."""
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    torch.save(models.resnet50().state_dict(), tmp_path / "resnet50.pth")
+    data = write_small_table(tmp_path / "data", ("subj07",))
+    given = [f"data={data}", f"out={tmp_path / 'out'}", f"guides.weights={tmp_path / 'resnet50.pth'}"]
+    train(load_recipe("ferrante_semantic_god", [*given, "processor={statistics: pooled}"]))
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    (source,) = record["recipe"]["guides"]
+    assert str(tmp_path) not in json.dumps(record) and source["network"] == "resnet50"
+    # Where the layers are kept, no weights are needed; elsewhere they are, and others are refused.
+    report = evaluate(tmp_path / "out", data, tmp_path / "report")
+    assert report.guides["resnet50.avgpool"]["units"] == 2048
