@@ -40,13 +40,7 @@ def outputs_of(network: nn.Module, nodes: Mapping[str, str], pixels: torch.Tenso
         for node, names in names_at.items():
 
             def keep(module: nn.Module, inputs: Any, output: Any, node: str = node, names: Any = names) -> None:
-                values = output[0] if isinstance(output, tuple) else output
-                if not isinstance(values, torch.Tensor):
-                    raise FmriModelsError(
-                        f"The layer {node!r} of {type(network).__name__} gives {type(values).__name__}; expected a "
-                        "tensor: name another layer."
-                    )
-                found.update(dict.fromkeys(names, values.clone()))
+                found.update(dict.fromkeys(names, tensor_of(output, network, node).clone()))
                 if len(found) == len(nodes):
                     raise _ReachedError
 
@@ -61,6 +55,20 @@ def outputs_of(network: nn.Module, nodes: Mapping[str, str], pixels: torch.Tenso
     raise FmriModelsError(
         f"{type(network).__name__} does not run its layer {missing!r}; name one that pictures go through."
     )
+
+
+def tensor_of(output: Any, network: nn.Module, node: str) -> torch.Tensor:
+    """What a layer puts out, if it is a tensor.
+
+    Raises:
+        FmriModelsError: It is something else.
+    """
+    if not isinstance(output, torch.Tensor):
+        raise FmriModelsError(
+            f"The layer {node!r} of {type(network).__name__} gives {type(output).__name__}; expected a tensor: name "
+            "another layer."
+        )
+    return output
 
 
 class _ReachedError(Exception):

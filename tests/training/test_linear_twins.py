@@ -137,6 +137,7 @@ def test_published_networks_need_their_weights(name: str, network: str, tmp_path
         train(load_recipe(name, [f"data={tmp_path}", f"out={tmp_path / 'out'}"]))
 
 
+@pytest.mark.slow
 def test_layers_of_resnet50_on_fabricated_trials(tmp_path: Path) -> None:
     """The recipe of the published system with a network of its class, whose weights nobody has trained."""
     models = pytest.importorskip("torchvision").models

@@ -1,12 +1,12 @@
 """An extractor made of any network: what it sees, which of its layers is read, and how many pictures at a time."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import FmriModelsError
+from ...guides.layers_of_networks import outputs_of, tensor_of
 from .preprocessing import Preprocessing
 
 _DIGITS_OF_SHA256 = 64
@@ -32,40 +32,12 @@ class NodeReader:
             raise FmriModelsError(
                 f"{type(network).__name__} has no layer {node!r}; it has {', '.join(name for name in modules if name)}."
             )
-        self._module = modules[node]
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """What the module puts out, of preprocessed pictures."""
         if not self.node:
-            return self._tensor(self.network(pixels))
-        found: list[Any] = []
-
-        def stop(module: nn.Module, inputs: Any, output: Any) -> None:
-            found.append(output)
-            raise _ReachedError
-
-        handle = self._module.register_forward_hook(stop)
-        try:
-            self.network(pixels)
-        except _ReachedError:
-            return self._tensor(found[0])
-        finally:
-            handle.remove()
-        raise FmriModelsError(
-            f"{type(self.network).__name__} does not run its layer {self.node!r}; name one that pictures go through."
-        )
-
-    def _tensor(self, output: Any) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise FmriModelsError(
-                f"The layer {self.node!r} of {type(self.network).__name__} gives {type(output).__name__}; expected a "
-                "tensor: name another layer."
-            )
-        return output
-
-
-class _ReachedError(Exception):
-    """Ends the computation where the features are."""
+            return tensor_of(self.network(pixels), self.network, self.node)
+        return outputs_of(self.network, {self.node: self.node}, pixels)[self.node]
 
 
 class NetworkExtractor:
