@@ -48,7 +48,7 @@ def test_the_call_is_the_same_for_all():
         "self", "image_embeds", "text_embeds", "latents", "strength", "guidance_scale", "num_inference_steps",
         "num_images", "generator", "output_type", "return_dict", "callback_on_step_end",
         "callback_on_step_end_tensor_inputs", "encoder_hidden_states", "time_embeds", "control",
-        "text_to_image_ratio",
+        "text_to_image_ratio", "guides",
     ]  # fmt: skip
 
 
