@@ -119,3 +119,29 @@ def test_nfed_tests_clips_by_their_names(tmp_path: Path) -> None:
     assert table.stimuli.clips(["stimtrn_1.mp4"])[0].file == "face-video/stimtrn_1.mp4"
     with pytest.raises(FmriModelsError, match="No stimulus has a name like other_"):
         prepared(bids, tmp_path / "t", "nfed", test_names=["other_*"])
+
+
+def test_spacetop_cuts_its_films_and_leaves_ratings_out(tmp_path: Path) -> None:
+    bids = tmp_path / "bids"
+    for run in (1, 2, 3):
+        name = f"sub-0001_ses-01_task-alignvideo_acq-mb8_run-0{run}"
+        rows = [
+            ["5.0", "7.5", "video", "n/a", f"task-alignvideo/ses-01_run-0{run}_order-01_content-film.mp4"],
+            ["n/a", "n/a", "rating_happy", "n/a", "n/a"],
+            ["14.0", "1.2", "rating_sad", "0.31", "n/a"],
+        ]
+        columns = "onset duration trial_type response_value stim_file"
+        made.write_events(bids / "sub-0001" / "ses-01" / "func" / f"{name}_events.tsv", rows, columns)
+        place = bids / "derivatives" / "fmriprep" / "sub-0001" / "ses-01" / "func"
+        values = 100 + np.random.default_rng(run).normal(size=(*made.SHAPE, 40))
+        image = made.save(place / f"{name}_space-T1w_desc-preproc_bold.nii.gz", values)
+        image.with_name(image.name.replace(".nii.gz", ".json")).write_text(json.dumps({"RepetitionTime": 0.46}))
+        made.save(place / f"{name}_space-T1w_desc-brain_mask.nii.gz", made.chosen(), dtype=np.uint8)
+    table = prepared(bids, tmp_path / "t", "spacetop")
+    trials = table.all_trials("sub-0001")
+    assert len(trials) == 9 and set(trials.runs.tolist()) == {1, 2, 3}
+    assert table.window_shape("sub-0001")[0] == 4 and table.windows.seconds_per_sample == 0.46
+    clip = table.stimuli.clips(sorted(trials.stimulus_ids.tolist())[1:2])[0]
+    assert clip.file.startswith("task-alignvideo/ses-01_run-01") and (clip.start, clip.seconds) == (2.0, 2.0)
+    tested = set(table.trials("sub-0001", "test").runs.tolist())
+    assert tested and tested.isdisjoint(table.trials("sub-0001", ["train", "validation"]).runs.tolist())
