@@ -81,18 +81,7 @@ def make_examples(work: Path, out: Path) -> None:
     """
     table = work / "table"
     if not table.exists():
-        simulate(
-            "builtin:scenes",
-            table,
-            num_voxels=NUM_VOXELS,
-            num_train=NUM_TRAIN,
-            num_validation=NUM_VALIDATION,
-            num_test=NUM_TEST,
-            repetitions=1,
-            seed=SEED,
-            signal_to_noise=SIGNAL_TO_NOISE,
-            progress=True,
-        )
+        simulate_table(table)
     write_test_trials(TrialTable.open(table), out / TRIALS_FOLDER)
     for method, changes in RECIPES.items():
         trained = work / method
@@ -107,6 +96,22 @@ def make_examples(work: Path, out: Path) -> None:
         with_few_colours(example / "grid.png")
         print(results_table(report))
         print(f"{example}: {_size(example) / 2**20:.1f} MiB")
+
+
+def simulate_table(out: Path) -> None:
+    """One simulated brain that sees scenes."""
+    simulate(
+        "builtin:scenes",
+        out,
+        num_voxels=NUM_VOXELS,
+        num_train=NUM_TRAIN,
+        num_validation=NUM_VALIDATION,
+        num_test=NUM_TEST,
+        repetitions=1,
+        seed=SEED,
+        signal_to_noise=SIGNAL_TO_NOISE,
+        progress=True,
+    )
 
 
 def with_few_colours(picture: Path) -> None:

@@ -217,6 +217,30 @@ def digits(figures: Figures, report: str, row: str = "brain", metrics: Sequence[
     return [_without_zero(figures.line(report, metric, row), places.get(metric, 3)) for metric in metrics]
 
 
+# Of the script measure_scene_recipes, and the example that has the same table and generator.
+SCENE_RECIPES = (
+    "linear-scenes", "takagi_scenes", "brain_diffuser_scenes", "unibrain_scenes", "brain_streams_scenes",
+    "neuro_vis_scenes",
+)  # fmt: skip
+
+
+def scene_recipes(figures: Figures) -> str:
+    """Recipes of linear systems on the examples' scenes: brain, shuffled brain, nearest training picture, ceiling."""
+    metrics = {
+        "two_way_efficientnet_lite0": "two-way EfficientNet",
+        "pairwise_pixcorr": "two-way pixels",
+        "factor_accuracy_kind": "kind",
+        "factor_accuracy_colour": "colour",
+        "factor_accuracy_place": "place",
+    }
+    rows = ("brain", "shuffled_brain", "nearest_train", "ceiling")
+    found = []
+    for report in SCENE_RECIPES:
+        cells = [" / ".join(_without_zero(figures.line(report, metric, row), 2) for row in rows) for metric in metrics]
+        found.append([f"`{report}`", *cells])
+    return _table(["", *metrics.values()], found)
+
+
 def ours(figures: Figures) -> str:
     """Every report, by the metrics that most have."""
     metrics = {
@@ -315,6 +339,7 @@ def _printed(values: Sequence[float | None]) -> list[str]:
 TABLES: dict[str, Callable[[Figures], str]] = {
     "examples": examples,
     "linear_digits": linear_digits,
+    "scene_recipes": scene_recipes,
     "ours": ours,
     "layers": layers,
     "sources": sources,
