@@ -508,6 +508,8 @@ def _in_order(outputs: list[Any], groups: list[list[int]], num_rows: int) -> Any
             return None
         if isinstance(first, ModelOutput):
             return type(first)(**{name: joined([value[name] for value in values]) for name in list(first)})
+        if isinstance(first, dict):
+            return {name: joined([value[name] for value in values]) for name in first}
         if isinstance(first, tuple):
             return tuple(map(joined, zip(*values, strict=True)))
         each = torch.cat(list(values))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ TARGET_SPACES: dict[Target, str] = {target: CONDITION_SPACES[target] for target 
 # any, and no shipped method gets better by them unasked.
 DEFAULT_TARGETS: tuple[Target, ...] = ("image_embeds", "latents")
 _STIMULI_A_BATCH = 128
+# Of all layers together: half a gigabyte in single precision.
+_VALUES_A_BATCH = 2**27
 # Larger target matrices are stored in half precision, as 9,000 pictures × 257 × 768 values are 7 GB in single.
 _SINGLE_PRECISION_BYTES = 2**31
 
@@ -342,12 +344,13 @@ def _write(files: Mapping[str, _Stored], encode: _EncodeAll, what: str) -> None:
                 name: opened.enter_context(path.open("r+b" if path.is_file() else "w+b"))
                 for name, path in partials.items()
             }
-            first = min(_position_to_go_on(outs[name], file) for name, file in files.items())
+            size = _batch_of(files.values())
+            first = min(_position_to_go_on(outs[name], file, size) for name, file in files.items())
             for name, file in files.items():
                 _go_on(outs[name], file, first)
             progress = bar(name=f"Embedding stimuli ({what})", total=count, initial=first, unit="picture")
-            for start in range(first, count, _STIMULI_A_BATCH):
-                chosen = range(start, min(start + _STIMULI_A_BATCH, count))
+            for start in range(first, count, size):
+                chosen = range(start, min(start + size, count))
                 encoded = encode(chosen)
                 for name, file in files.items():
                     values = encoded[name].flatten(1).float().cpu().numpy().astype(file.dtype)
@@ -365,7 +368,12 @@ def _write(files: Mapping[str, _Stored], encode: _EncodeAll, what: str) -> None:
         raise
 
 
-def _position_to_go_on(out: BinaryIO, file: _Stored) -> int:
+def _batch_of(files: Iterable[_Stored]) -> int:
+    """How many stimuli are encoded together: fewer where all layers of a network are more than memory holds."""
+    return max(1, min(_STIMULI_A_BATCH, _VALUES_A_BATCH // sum(file.shape[1] for file in files)))
+
+
+def _position_to_go_on(out: BinaryIO, file: _Stored, batch: int) -> int:
     """The stimulus to begin with; the header of an empty file is written.
 
     The last batch that the file has may not have reached the disk, so it is computed again.
@@ -374,8 +382,8 @@ def _position_to_go_on(out: BinaryIO, file: _Stored) -> int:
     size = out.seek(0, os.SEEK_END)
     out.seek(0)
     npy.write_array_header_1_0(out, header)
-    batches = max(0, size - out.tell()) // (file.shape[1] * file.dtype.itemsize * _STIMULI_A_BATCH)
-    return max(0, batches - 1) * _STIMULI_A_BATCH
+    batches = max(0, size - out.tell()) // (file.shape[1] * file.dtype.itemsize * batch)
+    return max(0, batches - 1) * batch
 
 
 def _go_on(out: BinaryIO, file: _Stored, first: int) -> None:

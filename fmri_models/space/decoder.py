@@ -493,4 +493,4 @@ def _cosines(decoding: FmriDecoding, gallery: torch.Tensor) -> torch.Tensor:
 
 def _all_decoded(decoding: FmriDecoding, number: int) -> torch.Tensor:
     """(number, …) everything that was decoded of each pattern, side by side."""
-    return torch.cat([values.float().cpu().reshape(number, -1) for values in decoding.values()], dim=1)
+    return torch.cat([values.float().cpu().reshape(number, -1) for values in decoding.tensors.values()], dim=1)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if not is_first_process():
         return None
     out = Path(str(recipe.out))
-    if recipe.generator is None:
+    if recipe.generator is None and not recipe.guide_sources:
         command = f"fmri-models train {recipe.method} data=DIR out=DIR {shell_word(f'initial_model={out}')}"
     else:
         command = _next_command(out, Path(str(recipe.data)))

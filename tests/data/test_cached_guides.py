@@ -92,6 +92,19 @@ def test_an_interrupted_computation_goes_on(
         np.testing.assert_allclose(found[name], whole, rtol=1e-4, atol=1e-5)
 
 
+def test_fewer_pictures_at_a_time_where_layers_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: list[list[str]]
+) -> None:
+    table, guides = write_table(tmp_path / "table"), guides_of("fc4", "fc5")
+    whole = cached_guides(table, guides)
+    monkeypatch.setattr(targets, "_VALUES_A_BATCH", 9 * (128 + 36))
+    monkeypatch.setenv("FMRI_MODELS_CACHE", str(tmp_path / "another"))
+    before = len(passes)
+    for name, values in cached_guides(table, guides).items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-4, atol=1e-5)
+    assert len(passes) - before == 3
+
+
 def test_layers_that_are_not_finite_are_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, guides = write_table(tmp_path / "table"), guides_of("fc4")
     assert guides.spaces

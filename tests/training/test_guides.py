@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from fmri_models import FmriToImagePipeline, TrialTable
@@ -12,6 +13,8 @@ from fmri_models.cli.main import main
 from fmri_models.errors import FmriModelsError
 from fmri_models.evaluation.evaluate import evaluate
 from fmri_models.evaluation.report import Report
+from fmri_models.modeling_outputs import FmriDecoding
+from fmri_models.subject_adapters import _in_order
 from fmri_models.training.estimate import estimate
 from fmri_models.training.recipe import Recipe, load_recipe
 from fmri_models.training.trainer import train
@@ -93,6 +96,13 @@ def test_layers_beside_pictures(table: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 12
     values = load_file(tmp_path / "drawn" / "guides" / "scene_vgg.fc4.safetensors")["scene_vgg.fc4"]
     assert np.isfinite(values).all() and len(values) == 12
+
+
+def test_rows_of_subjects_with_adapters_of_their_own() -> None:
+    """What groups of rows decode is put together by name, in the order of the rows."""
+    parts = [FmriDecoding(guides={"net.a": torch.tensor([[float(row)] for row in rows])}) for rows in ([2, 0], [1])]
+    joined = _in_order(parts, [[2, 0], [1]], 3)
+    assert joined.guides["net.a"].flatten().tolist() == [0.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), [
