@@ -282,7 +282,9 @@ def layers(figures: Figures) -> str:
                 _with_interval(figures.line(name, "guide_identification")),
                 _rounded(exchanged and exchanged["value"]),
             ]
-            found.append([f"`{figures.of(name)['model']}`", "mean", "", *mean, _with_interval(pattern), "", "", ""])
+            found.append(
+                [f"`{figures.of(name)['pipeline']}`", "mean", "", *mean, _with_interval(pattern), "–", "–", "–"]
+            )
         for guide, about in report.guides.items():
             brain, other = (about["results"][row] for row in ("brain", "shuffled_brain"))
             cells = [brain["guide_identification"], other["guide_identification"], brain["guide_pattern_correlation"]]
