@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ _ROWS_AT_ONCE = 32
 
 
 def solved_for_each(gram: torch.Tensor, own: torch.Tensor, right: torch.Tensor, alpha: float) -> torch.Tensor | None:
-    """Solves (G_t + αI) w = r for each target, G_t being the rows and columns of its voxels.
+    """Solves (G_t + αI) w = r for each of some targets, G_t being the rows and columns of its voxels.
 
     Args:
         gram: (V, V) float32 or float64, which is that of the solution.
@@ -66,24 +65,27 @@ def _together(gram: torch.Tensor, own: torch.Tensor, right: torch.Tensor, alpha:
 
 def _one_by_one(gram: np.ndarray, own: np.ndarray, right: np.ndarray, alpha: float) -> torch.Tensor | None:
     """Targets on as many threads as PyTorch has: while one waits for memory, another one computes."""
-    weights = torch.empty(own.shape, dtype=torch.from_numpy(gram[:0]).dtype)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for target, found in enumerate(pool.map(partial(_solved, gram, alpha), own, right)):
-            if found is None:
-                pool.shutdown(cancel_futures=True)
-                return None
-            weights[target] = torch.from_numpy(found)
-    return weights
+    weights = np.empty(own.shape, gram.dtype)
+    threads = torch.get_num_threads()
+    parts = np.array_split(np.arange(len(own)), min(len(own), 4 * threads))
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        solved = pool.map(lambda some: _solved(gram, alpha, own[some], right[some], weights[some[0] :]), parts)
+        return torch.from_numpy(weights) if all(solved) else None
 
 
-def _solved(gram: np.ndarray, alpha: float, own: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """(K,) the solution of one target's equations."""
-    system = np.empty((len(own), len(own)), gram.dtype)
-    # LAPACK counts in columns, for which what is right of the diagonal here is the lower triangle; it reads no other.
-    for start in range(0, len(own), _ROWS_AT_ONCE):
-        rows = gram[own[start : start + _ROWS_AT_ONCE]]
-        system[start : start + _ROWS_AT_ONCE, start:] = rows.take(own[start:], axis=1)
-    system[np.diag_indices_from(system)] += alpha
+def _solved(gram: np.ndarray, alpha: float, own: np.ndarray, right: np.ndarray, weights: np.ndarray) -> bool:
+    """Writes the solution (K,) of each target; false where one is singular to working precision."""
+    size = own.shape[1]
+    system = np.empty((size, size), gram.dtype)
     factorised, solved = get_lapack_funcs(("potrf", "potrs"), (system,))
-    factor, failed = factorised(system.T, lower=1, clean=0, overwrite_a=1)
-    return None if failed else solved(factor, right, lower=1)[0]
+    for target, voxels in enumerate(own):
+        # LAPACK counts in columns: what is right of the diagonal here is its lower triangle, and it reads no more.
+        for start in range(0, size, _ROWS_AT_ONCE):
+            rows = gram[voxels[start : start + _ROWS_AT_ONCE]]
+            system[start : start + _ROWS_AT_ONCE, start:] = rows.take(voxels[start:], axis=1)
+        system.flat[:: size + 1] += alpha
+        factor, failed = factorised(system.T, lower=1, clean=0, overwrite_a=1)
+        if failed:
+            return False
+        weights[target] = solved(factor, right[target], lower=1)[0]
+    return True
