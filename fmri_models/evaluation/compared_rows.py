@@ -1,7 +1,7 @@
 """What metrics compare: a row's items with what was shown, and what is made of both once for all metrics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,15 @@ from .picture_features import OnDemand, TrueFeatures
 from .preparation import Preparation
 from .row_data import RowData
 from .scored_items import ScoredItems
-from .similarities import correlated, cosine_matrix, losses_in_columns, losses_in_rows, squared_distances
+from .similarities import (
+    correlated,
+    correlation_matrix,
+    cosine_matrix,
+    losses_in_columns,
+    losses_in_rows,
+    not_exceeded_in_columns,
+    squared_distances,
+)
 
 T = TypeVar("T")
 
@@ -81,6 +89,7 @@ class Stratum:
         pool_size: Of retrieval; None for all that there are.
         responses: (N,) number of the response that each item is a picture of, over whose pictures the correlations of
             features are averaged; None for no average.
+        categories: (T,) number of what each stimulus is of.
     """
 
     positions: Tensor
@@ -95,6 +104,7 @@ class Stratum:
     distractors: str
     pool_size: int | None
     responses: Tensor | None = None
+    categories: Tensor | None = None
 
     @classmethod
     def of_items(
@@ -124,11 +134,18 @@ class Stratum:
             None
             if items.responses is None
             else torch.from_numpy(np.unique(items.responses[positions], return_inverse=True)[1]),
+            _categories([None if items.categories is None else items.categories[i] for i in shown]),
         )
 
     def index_of(self, stimuli: np.ndarray) -> np.ndarray:
         """Which of the T stimuli these are, by their numbers."""
         return np.searchsorted(self.stimuli, stimuli)
+
+
+def _categories(names: Sequence[str | None]) -> Tensor:
+    """A number for each name, and one of its own for what has none."""
+    own = [(str(place), "") if name is None else ("", name) for place, name in enumerate(names)]
+    return torch.from_numpy(np.unique(np.asarray(own), axis=0, return_inverse=True)[1].reshape(-1))
 
 
 def _of_true_pictures(extractor: str) -> str:
@@ -341,6 +358,22 @@ class EmbeddingCosines(Need[Tensor]):
             return None
         gallery = finite_features(row.stratum.gallery, "The embeddings of the true pictures")
         return cosine_matrix(gallery, finite_features(row.content.embeds, "The decoded embeddings"))
+
+
+@dataclass(frozen=True)
+class CategoriesBeaten(Need[Tensor]):
+    """(T, N): share of the other categories that are not more similar to what item j was decoded as than the category
+    of stimulus i is, by the correlation with the mean embedding of a category's pictures.
+    """
+
+    def of(self, row: ComparedRow) -> Tensor | None:
+        gallery, decoded, categories = row.stratum.gallery, row.content.embeds, row.stratum.categories
+        if gallery is None or decoded is None or categories is None or int(categories.max()) < 1:
+            return None
+        shown = finite_features(gallery, "The embeddings of the true pictures").double()
+        means = torch.stack([shown[categories == each].mean(dim=0) for each in range(int(categories.max()) + 1)])
+        found = correlation_matrix(means, finite_features(decoded, "The decoded embeddings"))
+        return not_exceeded_in_columns(found)[categories]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class DrawnItems:
         blocks: N names of where items were recorded; None where nobody asks.
         samples: N numbers: which picture of its response each item is, from 0.
         responses: N names of the response that each is a picture of.
+        categories: N names of what the stimuli are of, None where that is not known.
     """
 
     rows: dict[str, RowData]
@@ -44,6 +45,7 @@ class DrawnItems:
     blocks: list[str] | None = None
     samples: list[int] = field(default_factory=list)
     responses: list[str] = field(default_factory=list)
+    categories: list[str | None] | None = None
 
     @classmethod
     def joined(cls, tested: Sequence[SubjectRows], table: TrialTable) -> "DrawnItems":
@@ -71,6 +73,7 @@ class DrawnItems:
                 for each in tested
                 for place in range(len(each.stimulus_ids))
             ],
+            table.stimuli.categories(ids),
         )
 
     def with_rows(self, rows: Mapping[str, RowData]) -> "DrawnItems":
@@ -95,6 +98,7 @@ class DrawnItems:
             None if self.blocks is None else [self.blocks[position] for position in positions],
             [self.samples[position] for position in positions],
             [self.responses[position] for position in positions],
+            None if self.categories is None else [self.categories[position] for position in positions],
         )
 
     def scores(self, protocol: Protocol, seed: int, **options: Any) -> Scores:
@@ -113,6 +117,7 @@ class DrawnItems:
             seed=seed,
             blocks=self.blocks,
             responses=self.responses,
+            categories=self.categories,
             **options,
         )
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 from .compared_rows import (
+    CategoriesBeaten,
     ClassRanks,
     ComparedRow,
     Correlations,
@@ -617,6 +618,30 @@ class RetrievalOfResponses(_Retrieval):
         return among.chance(among.items, self.top_k, among.pool_size)
 
 
+class CategoryIdentification(Metric):
+    """Whether the decoded embedding tells the shown category from another one (Horikawa & Kamitani, 2017)."""
+
+    name = "category_identification"
+    label = "two-way category"
+    description = (
+        "Given a brain response, how often its category's mean embedding over the test pictures correlates at least as "
+        "much with the decoded one as another category's; a picture without category is one of its own."
+    )
+    chance = 0.5
+    bounds = _SHARE
+    without_needs = "there are no embeddings of brain responses and pictures of two categories to compare"
+
+    @property
+    def needs(self) -> Need[Tensor]:
+        return CategoriesBeaten()
+
+    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> Tensor:
+        return row[self.needs][i, j]
+
+    def has_rivals(self, among: Guessing) -> bool:
+        return bool(among.stimuli.max() > 1)
+
+
 # -------------------------------------------------------------------------------------------------------------- scenes
 
 
@@ -782,6 +807,7 @@ METRICS: tuple[type[Metric], ...] = (
     IdentificationTop1,
     RetrievalOfImages,
     RetrievalOfResponses,
+    CategoryIdentification,
     FactorAccuracy,
     LabelAccuracy,
     GuideIdentification,

@@ -391,6 +391,24 @@ PROTOCOLS = {
             measured_trials="imagined",
         ),
         Protocol(
+            "god",
+            "Generic Object Decoding (Horikawa & Kamitani), pictures that were seen: identification of categories by "
+            "decoded embeddings, among the categories of the test pictures; equal similarity counts as right.",
+            ("category_identification", *PIXELS),
+            test_pictures=(50,),
+            candidates=1,
+            measured_trials="seen",
+        ),
+        Protocol(
+            "god-imagined",
+            "Generic Object Decoding (Horikawa & Kamitani), pictures that were imagined: the metrics of `god` on "
+            "imagery trials alone.",
+            ("category_identification", *PIXELS),
+            test_pictures=(50,),
+            candidates=1,
+            measured_trials="imagined",
+        ),
+        Protocol(
             "imagery",
             "Learned from pictures that were seen, tested on trials in which pictures were imagined (NSD-Imagery): "
             "pixels and the networks of MindEye at 256.",

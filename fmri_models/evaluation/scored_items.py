@@ -27,6 +27,7 @@ class ScoredItems:
         factors: N dictionaries with the factors of scenes.
         responses: (N,) names of the response that each is a picture of, where correlations are averaged over the
             pictures of a response; None where nothing is averaged before it is compared.
+        categories: N names of what the stimuli are of, None of one that is none; None where nobody knows of any.
 
     Raises:
         FmriModelsError: One of them has another length than the pictures.
@@ -41,6 +42,7 @@ class ScoredItems:
     backgrounds: Sequence[str] | None
     factors: Sequence[Mapping[str, str]] | None
     responses: np.ndarray | None = None
+    categories: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         names = {"ids": "stimulus ids", "gallery": "gallery embeddings"}

@@ -50,6 +50,7 @@ def score_rows(
     weights: str | PathLike | None = None,
     blocks: Sequence[str] | None = None,
     responses: Sequence[str] | None = None,
+    categories: Sequence[str | None] | None = None,
 ) -> Scores:
     """Scores every row by every metric of a protocol.
 
@@ -82,6 +83,8 @@ def score_rows(
             blocks alone (`exchange_within`); an item of several has a name of them all.
         responses: N names of the response that each item is a picture of, for a protocol that averages the correlations
             of its pictures (`sample_average`); each item is one of its own if None.
+        categories: N names of what the stimuli are of, for identification of categories; a stimulus without one is a
+            category of its own.
 
     Raises:
         FmriModelsError: Lengths, shapes or values do not fit together.
@@ -100,6 +103,7 @@ def score_rows(
         backgrounds=backgrounds,
         factors=factors,
         responses=_averaged(protocol, responses),
+        categories=categories,
     )
     checked = {name: _checked_row(name, row, truth, protocol.preparation) for name, row in rows.items()}
     positions = items.strata()

@@ -161,6 +161,20 @@ def losses_in_columns(similarity: Tensor) -> Tensor:
     return losses.masked_fill(~defined, float(len(similarity)))
 
 
+def not_exceeded_in_columns(similarity: Tensor) -> Tensor:
+    """Share of the other entries of the same column that do not exceed an entry; those equal but for rounding do not.
+
+    An undefined entry (NaN) exceeds all others, and has 0 itself.
+
+    Args:
+        similarity: (C, N) of two candidates or more, and items.
+    """
+    ascending = similarity.nan_to_num(nan=torch.inf).T.contiguous().sort(dim=1).values
+    own = similarity.T.contiguous()
+    counted = torch.searchsorted(ascending, own + TIE_MARGIN, right=True) - 1
+    return (counted / (len(similarity) - 1)).masked_fill(own.isnan(), 0.0).T
+
+
 def wins_in_rows(similarity: Tensor, truth_index: Tensor) -> tuple[Tensor, Tensor]:
     """How many items of other stimuli each entry of a row beats, and how many of them are defined (NaN is not).
 

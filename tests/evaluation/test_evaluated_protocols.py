@@ -182,6 +182,21 @@ def test_seen_and_imagined_pictures_are_measured_apart(imagery, tmp_path, monkey
     assert not any("are of imagery" in note for note in found["seen"].notes)
 
 
+@pytest.mark.slow
+def test_categories_are_identified_by_decoded_embeddings_of_what_was_seen_and_imagined(imagery, tmp_path):
+    recipe = ["targets=[image_embeds]", f"data={imagery / 'data'}", f"out={tmp_path / 'model'}"]
+    train(load_recipe("linear", recipe))
+    command = ["evaluate", "--model", str(tmp_path / "model"), "--data", str(imagery / "data"), "--rows"]
+    for name, stimuli in (("god", 10), ("god-imagined", 6)):
+        out = tmp_path / name
+        assert main([*command, "shuffled_brain", "--protocol", name, "--out", str(out)]) == 0
+        report = Report.load(out)
+        found = report.results["brain"]["category_identification"]
+        assert (found["n"], report.chances["category_identification"]) == (stimuli, 0.5)
+        assert 0 <= found["value"] <= 1 and "category_identification" in report.results["shuffled_brain"]
+        assert report.permutation["category_identification"]["p"] <= 1
+
+
 def test_a_model_that_learned_from_what_was_seen_is_tested_on_what_was_imagined(imagery, tmp_path, monkeypatch):
     name = with_protocol(monkeypatch, measured_trials="imagined")
     report = evaluate(imagery / "imagery", imagery / "data", tmp_path / "out", name, rows=ONLY_BRAIN)

@@ -17,12 +17,15 @@ from fmri_models.evaluation import (
     pairwise_identification,
     pattern_correlation,
     profile_correlation,
+    score_rows,
     seen_and_imagined_identification,
     ssim,
     ssim_matrix,
     two_way_identification,
 )
 from fmri_models.evaluation.identification import normalised_features
+from fmri_models.evaluation.protocols import Protocol
+from fmri_models.evaluation.row_data import RowData
 from fmri_models.evaluation.similarities import correlation_matrix
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "evaluation"
@@ -53,6 +56,54 @@ def test_bdpy():
     close(correlation_matrix(pred, true), fixture["out.cross"], 1e-10)
     normalised = (normalised_features(each, *scale) for each in (pred, true))
     close(correlation_matrix(*normalised), fixture["out.cross_normalised"], 1e-10)
+
+
+def scored_categories(decoded, shown, categories):
+    """Category identification as reports have it, of one item a stimulus."""
+    rng = torch.Generator().manual_seed(0)
+    pictures = torch.rand(len(shown), 1, 8, 8, generator=rng)
+    mine = Protocol("mine", "Categories.", ("category_identification",))
+    names = [f"s{place}" for place in range(len(shown))]
+    rows = {"brain": RowData(pictures, decoded)}
+    return score_rows(rows, pictures, names, mine, gallery_embeds=shown, categories=categories)
+
+
+def test_a_report_identifies_categories_as_the_function_does():
+    rng = torch.Generator().manual_seed(1)
+    shown = torch.randn(12, 20, generator=rng)
+    decoded = shown + 2 * torch.randn(12, 20, generator=rng)
+    decoded[3] = 5.0
+    index = torch.arange(12) // 3
+    means = torch.stack([shown[index == each].mean(0) for each in range(4)])
+    scores = scored_categories(decoded, shown, [f"c{each}" for each in index.tolist()])
+    expected = [category_identification(decoded[i : i + 1], index[i : i + 1], means) for i in range(12)]
+    assert expected[3] == 0 and 0.5 < np.mean(expected) < 1
+    np.testing.assert_allclose(scores.values["brain"]["category_identification"], expected)
+    assert scores.chances["category_identification"] == 0.5
+    # Of pictures without category each is one of its own.
+    found = scored_categories(decoded, shown, None).values["brain"]["category_identification"]
+    alone = [category_identification(decoded[i : i + 1], [i], shown) for i in range(12)]
+    np.testing.assert_allclose(found, alone)
+    np.testing.assert_allclose(
+        scored_categories(decoded, shown, [None] * 12).values["brain"]["category_identification"], alone
+    )
+
+
+def test_equal_categories_count_as_right_in_a_report_and_constant_ones_do_not():
+    decoded = torch.tensor([[1.0, 2.0, 4.0], [3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [2.0, 0.0, 1.0]])
+    shown = torch.stack([decoded[0], 2 * decoded[0] + 1, decoded[2], torch.ones(3)])
+    found = scored_categories(decoded, shown, list("abcd")).values["brain"]["category_identification"]
+    expected = [category_identification(decoded[i : i + 1], [i], shown) for i in range(4)]
+    # The first two correlate alike with everything, and nothing correlates with the last one.
+    assert expected[0] == pytest.approx(2 / 3) and expected[3] == 0
+    np.testing.assert_allclose(found, expected)
+
+
+def test_one_category_alone_has_no_score():
+    shown = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    scores = scored_categories(shown, shown, ["a"] * 4)
+    assert scores.values["brain"].get("category_identification") is None
+    assert any("of two categories to compare" in note for note in scores.notes)
 
 
 def test_takagi():

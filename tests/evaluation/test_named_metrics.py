@@ -48,6 +48,7 @@ NAMES = (
     "fid_inception_fid2048",
     "retrieval_query_brain_top1",
     "retrieval_query_image_top50",
+    "category_identification",
     "factor_accuracy_kind",
     "people_two_way",
     "people_over_nearest_train",
@@ -184,6 +185,7 @@ def test_shares_of_successes_and_no_others_say_that_they_are(name):
         "guide_identification",
         "people_",
         "label_",
+        "category_",
     )
     assert (get_metric(name).bounds == (0, 1)) == name.startswith(shares)
 
