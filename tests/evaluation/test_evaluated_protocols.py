@@ -192,7 +192,8 @@ def test_categories_are_identified_by_decoded_embeddings_of_what_was_seen_and_im
         assert main([*command, "shuffled_brain", "--protocol", name, "--out", str(out)]) == 0
         report = Report.load(out)
         found = report.results["brain"]["category_identification"]
-        assert (found["n"], report.chances["category_identification"]) == (stimuli, 0.5)
+        chance = {metric["name"]: metric["chance"] for metric in report.protocol["metrics"]}
+        assert (found["n"], chance["category_identification"]) == (stimuli, 0.5)
         assert 0 <= found["value"] <= 1 and "category_identification" in report.results["shuffled_brain"]
         assert report.permutation["category_identification"]["p"] <= 1
 
