@@ -261,7 +261,7 @@ class RidgeSolver:
         left_out = torch.empty_like(centred)
         for examples in _batches_of_groups(groups):
             residual, complement = self._residuals(examples, centred, alpha, factor, solved, inverse)
-            left_out[torch.from_numpy(examples)] = torch.linalg.solve(complement - of_intercept, residual)
+            left_out[torch.from_numpy(examples)] = _solved(complement - of_intercept, residual)
         return left_out
 
     def _residuals(
@@ -490,6 +490,12 @@ def _inverse(factor: torch.Tensor) -> torch.Tensor:
     if len(factor) < _SMALLEST_SOLVED:
         return torch.cholesky_inverse(factor)
     return torch.cholesky_solve(torch.eye(len(factor), dtype=factor.dtype), factor)
+
+
+def _solved(systems: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(G, m, T) solutions of symmetric systems, which are positive definite but for rounding."""
+    factor, failed = torch.linalg.cholesky_ex(systems)
+    return torch.linalg.solve(systems, right) if failed.any() else torch.cholesky_solve(right, factor)
 
 
 def consecutive_folds(labels: np.ndarray, num_folds: int) -> np.ndarray:
