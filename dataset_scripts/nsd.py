@@ -101,7 +101,8 @@ def read(
     wanted = [name for name in subject_names() if subjects is None or name in subjects]
     if not (source / CURATED).is_file() and coco_files(source) is None:
         progress.say(
-            "The pictures will have no captions, from which MindBridge learns and no other method. For them, put "
+            "The pictures will have no captions, from which recipes with text_embeds learn, such as mindbridge_nsd and "
+            "takagi_nsd. For them, put "
             f"{CURATED}, or nsd_stim_info_merged.csv and COCO's annotations/captions_*.json, into {one_line(source)} "
             "first."
         )

@@ -105,7 +105,10 @@ PIPELINE = FolderFormat(
     ),
 )  # fmt: skip
 RECONSTRUCTIONS = FolderFormat(
-    "folder of reconstructions", "trials.csv", ("*.png", "embeddings.npy"), b"trial,stimulus,seed,scores"
+    "folder of reconstructions",
+    "trials.csv",
+    ("*.png", "embeddings.npy", "guides/*.safetensors", "captions.csv"),
+    b"trial,stimulus,seed,scores",
 )
 
 

@@ -168,3 +168,22 @@ def add_table_argument(parser: argparse.ArgumentParser) -> None:
         help="print every row of the report, in blocks that fit the terminal (default: the brain, ridge, the best "
         "control and the ceiling)",
     )
+
+
+def add_guide_weights(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--guide-weights", nargs="+", metavar="NETWORK=PATH", help=help)
+
+
+def places_of_weights(given: list[str] | None) -> dict[str, str]:
+    """Network ▶ place, of the option of [`add_guide_weights`].
+
+    Raises:
+        FmriModelsError: An argument is something else.
+    """
+    from ..errors import FmriModelsError
+
+    places = [text.partition("=") for text in given or ()]
+    for network, _, place in places:
+        if not (network and place):
+            raise FmriModelsError("--guide-weights takes NETWORK=PATH, such as vgg19=vgg19.safetensors.")
+    return {network: place for network, _, place in places}

@@ -10,10 +10,12 @@ from ..names import one_line, shell_word
 from .console import (
     SeedOption,
     add_generation_arguments,
+    add_guide_weights,
     add_table_argument,
     add_unseen_session,
     check_model_is_there,
     given_settings,
+    places_of_weights,
 )
 from .usage import check_without
 
@@ -88,11 +90,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="folder with weights of the networks that measure, under their published names, for machines without a "
         "network (default: they are fetched once and kept)",
     )
-    parser.add_argument(
-        "--guide-weights",
-        nargs="+",
-        metavar="NETWORK=PATH",
-        help="weights of networks whose layers the model decodes, such as vgg19=FILE (not needed where it was trained)",
+    add_guide_weights(
+        parser,
+        "weights of networks whose layers the model decodes, such as vgg19=FILE (not needed where it was trained)",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="where the report is written")
     parser.add_argument(
@@ -250,7 +250,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.split_gap,
             args.library,
             pack,
-            _places(args.guide_weights),
+            places_of_weights(args.guide_weights),
         )
     _print(report, args.all_rows)
     pictures = ", grid.png, images/" if (Path(args.out) / "grid.png").is_file() else ""
@@ -307,16 +307,6 @@ def _add_ratings(args: argparse.Namespace) -> dict[str, Any]:
     _print(report, all_rows=False)
     print(f"\nwrote {one_line(args.out)}/report.json, report.md, report.html, rater_answers.csv")
     return {"out": args.out, "report": report.to_dict()}
-
-
-def _places(given: list[str] | None) -> dict[str, str]:
-    from ..errors import FmriModelsError
-
-    places = [text.partition("=") for text in given or ()]
-    for network, _, place in places:
-        if not (network and place):
-            raise FmriModelsError("--guide-weights takes NETWORK=PATH, such as vgg19=vgg19.safetensors.")
-    return {network: place for network, _, place in places}
 
 
 def _names(text: str | None) -> list[str]:

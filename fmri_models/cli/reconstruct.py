@@ -10,11 +10,13 @@ from ..progress import phase
 from .console import (
     SeedOption,
     add_generation_arguments,
+    add_guide_weights,
     add_pattern_arguments,
     check_model_is_there,
     check_pattern_arguments,
     chosen_part,
     given_settings,
+    places_of_weights,
     print_notes,
 )
 
@@ -46,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="DIR_OR_REPO",
         help="draw with another image generator than the pipeline's: one of the same spaces",
     )
+    add_guide_weights(parser, "blip=DIR: writes captions.csv, where the model decodes BLIP's tokens")
     parser.set_defaults(run=run)
 
 
@@ -71,7 +74,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     patterns = load_patterns(pipeline, args.fmri, args.subject, args.session, part, args.repetitions, args.mask)
     print_notes(patterns.notes)
     count = reconstruct(
-        pipeline, patterns, args.seed, args.out, args.overwrite, inputs, settings, precision=args.precision
+        pipeline,
+        patterns,
+        args.seed,
+        args.out,
+        args.overwrite,
+        inputs,
+        settings,
+        precision=args.precision,
+        guide_weights=places_of_weights(args.guide_weights),
     )
     # A program that calls this has its own words, and a folder that may not be there for long.
     if not args.json:

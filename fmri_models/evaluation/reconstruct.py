@@ -9,12 +9,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ..conditions import GUIDES
 from ..drawing_request import DrawingRequest
 from ..drawing_settings import DrawingSettings
 from ..errors import FmriModelsError
+from ..guides.blip import BLIP_TOKENS, Captioner
 from ..modeling_outputs import FmriDecoding
 from ..names import csv_cell, file_name, one_line
 from ..output_folders import RECONSTRUCTIONS, check_output_folder
@@ -26,6 +27,7 @@ from .patterns import Patterns
 from .seeded_drawing import Precision, SeededDrawing
 
 TRIALS_FILE = RECONSTRUCTIONS.marker
+CAPTIONS_FILE = "captions.csv"
 _COLUMNS = ("trial", "stimulus", "seed", "scores")
 _PATTERNS_A_BATCH = 256
 
@@ -71,11 +73,13 @@ def reconstruct(
     inputs: Iterable[str | os.PathLike] = (),
     settings: DrawingSettings | Mapping[str, Any] | None = None,
     precision: Precision = "float32",
+    guide_weights: Mapping[str, str] | None = None,
 ) -> int:
     """Writes a PNG for each pattern and seed, `embeddings.npy` (patterns, …) and `trials.csv`.
 
     Of a model that decodes guides, each is `guides/<guide>.safetensors` with the one entry `<guide>` (patterns, …), in
-    the order of the patterns in trials.csv; a pipeline without an image generator writes these alone.
+    the order of the patterns in trials.csv; a pipeline without an image generator writes these alone. Where BLIP's
+    tokens are among them and its weights are given, `captions.csv` has a caption of each pattern.
 
     Args:
         pipeline: Draws.
@@ -86,16 +90,19 @@ def reconstruct(
         inputs: Files and folders that are read and therefore not replaced.
         settings: What is drawn with in the place of the pipeline's own settings; a mapping replaces single ones.
         precision: What pictures are computed in.
+        guide_weights: `{"blip": FOLDER}`, with which captions are written of its decoded tokens.
 
     Returns:
         The number of pictures.
 
     Raises:
-        FmriModelsError: The folder can't be written, or an id can't be the name of a file.
+        FmriModelsError: The folder can't be written, an id can't be the name of a file, or weights are of no network
+            that something is written with.
     """
     lines, embeddings, count = [], [], 0
     inputs = tuple(inputs)
     check_reconstructions_folder(out, overwrite, inputs)
+    captioner = _captioner(pipeline, guide_weights or {})
     pipeline.warn_of_unused(settings if isinstance(settings, Mapping) else {})
     chosen_settings = pipeline.drawing_settings.changed(settings)
     drawings = [SeededDrawing(chosen_settings, seed, precision) for seed in seeds]
@@ -125,6 +132,9 @@ def reconstruct(
             np.save(partial / "embeddings.npy", np.concatenate(embeddings).astype(np.float32), allow_pickle=False)
         if has_guides:
             _write_guides(pipeline, patterns, partial / GUIDES)
+        if captioner is not None:
+            tokens = load_file(partial / GUIDES / file_name(BLIP_TOKENS, ".safetensors", "guide"))[BLIP_TOKENS]
+            _write_captions(patterns, captioner.captions(tokens), partial / CAPTIONS_FILE)
         with open(partial / TRIALS_FILE, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
@@ -152,6 +162,30 @@ def _write_guides(pipeline: FmriToImagePipeline, patterns: Patterns, folder: Pat
                 "at the betas."
             )
         save_file({guide: values.float().cpu().contiguous()}, folder / file_name(guide, ".safetensors", "guide"))
+
+
+def _captioner(pipeline: FmriToImagePipeline, weights: Mapping[str, str]) -> Captioner | None:
+    if other := sorted(weights.keys() - {"blip"}):
+        raise FmriModelsError(
+            f"There are weights of {one_line(other[0], 80)}, and reconstructing takes those of blip alone, with which "
+            "captions are written; leave the others out."
+        )
+    if not weights:
+        return None
+    if BLIP_TOKENS not in pipeline.brain_model.config.guides:
+        raise FmriModelsError(
+            f"There are weights of blip, and the model does not decode {BLIP_TOKENS}, of which captions are made; "
+            "leave them out, or take a model that was trained with guides: {network: blip}."
+        )
+    return Captioner.from_folder(weights["blip"])
+
+
+def _write_captions(patterns: Patterns, captions: Sequence[str], path: Path) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow((*_COLUMNS[:2], "caption"))
+        for name, stimulus, caption in zip(patterns.names, patterns.stimuli, captions, strict=True):
+            writer.writerow((csv_cell(name), csv_cell(stimulus), csv_cell(caption)))
 
 
 def _file_names(patterns: Patterns, seeds: Sequence[int]) -> list[list[str]]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
 from ..reading import read_object
+from .blip import BlipVision, read_blip
 from .feature_network import FeatureNetwork, Normalisation
 from .layers_of_networks import torchvision_models
 from .network_weights import network_from
@@ -25,6 +26,8 @@ _CONVOLUTIONS_OF_VGG19 = (2, 2, 4, 4, 4)
 _CLIP_FOLDER = Path(__file__).parent.parent / "assets" / "embedded" / "image_encoder"
 _FILE, _CONFIG = "model.safetensors", "config.json"
 _BLOCKS_OF_MINDDIFFUSER = 6
+# 226 tokens, as Takagi & Nishimoto have them.
+_SIDE_OF_BLIP = 240
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,13 @@ def _depth(weights: Path | None) -> FeatureNetwork:
     return _network("dpt", "Intel/dpt-large", network, nodes, prepared)
 
 
+def _blip(weights: Path | None) -> FeatureNetwork:
+    assert weights is not None
+    vision = BlipVision(read_blip(weights).vision_model).eval()
+    prepared = _Prepared(_SIDE_OF_BLIP, _CLIP_MEAN, _CLIP_STD)
+    return _network("blip", "Salesforce/blip-image-captioning-base", vision, {"tokens": "tokens"}, prepared)
+
+
 def _scene_vgg(weights: Path | None) -> FeatureNetwork:
     network = SceneVgg.load_default()
     layers = [name for name, _ in network.named_children() if name.startswith(("conv", "fc"))]
@@ -356,6 +366,14 @@ _TABLE = (
         tuple(f"hidden{number}" for number in range(1, 5)),
         _depth,
         "a folder with config.json and model.safetensors of Intel/dpt-large",
+        is_folder=True,
+    ),
+    NamedNetwork(
+        "blip",
+        "BLIP's tokens of a picture, of which its text decoder makes a caption",
+        ("tokens",),
+        _blip,
+        "a folder with config.json, model.safetensors and vocab.txt of Salesforce/blip-image-captioning-base",
         is_folder=True,
     ),
     NamedNetwork(
