@@ -4,6 +4,7 @@ import collections
 import datetime
 import os
 import pickle
+import struct
 from pathlib import Path
 
 import joblib
@@ -146,6 +147,67 @@ def test_whatever_is_changed_in_a_file_is_read_or_refused(tmp_path):
         except FmriModelsError:
             refused += 1
     assert refused > 100
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def array(shape: bytes, code: str, data: bytes, order: str = "|") -> bytes:
+    """The instructions of one array, under the name `a`."""
+    return (
+        b"\x80\x03}" + text("a") + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01"
+        + shape + b"cnumpy\ndtype\n" + text(code) + b"K\x00K\x01\x87R(K\x03" + text(order)
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89C" + bytes([len(data)]) + data + b"tbs."
+    )  # fmt: skip
+
+
+# 2**60 parts, were they written out.
+TUPLE_OF_TUPLES = b")q\x00" + b"q\x00h\x00\x86" * 60
+LONGEST_NUMBER = b"\x8a\xfb" + (2**2000).to_bytes(251, "little")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x80\x02cnumpy\ndtype\n" + TUPLE_OF_TUPLES + b"\x85R.", "type is given as tuple; expected a text"),
+        (array(b"(" + LONGEST_NUMBER + b"q\x01" + b"h\x01" * 1000 + b"t", "f4", b"abcd"), "an array has no shape"),
+        (array(b"(" + b"K\x01" * 65 + b"t", "f4", b"abcd"), "65 axes; expected 64 at most"),
+        # 8 GB of texts of no characters.
+        (array(b"J\x00\x00\x00\x77\x85", "U0", b""), "of the type U0"),
+        (
+            b"\x80\x02}" + text("x" * 1000) + b"q\x00(" + text("latin1") + b"q\x02c_codecs\nencode\nq\x01"
+            + b"h\x01h\x00h\x02\x86R" * 200 + b"t.",
+            "makes more bytes than it has",
+        ),
+        (b"\x93NUMPY\x03\x00\x00\x00\x00\x00", "npy file of version 3.0; expected 1.0 or 2.0"),
+    ],
+)  # fmt: skip
+def test_a_small_file_does_not_fill_the_memory_or_take_for_ever(tmp_path, data, said):
+    with pytest.raises(FmriModelsError, match=said):
+        PickledArrays(stored(tmp_path, data), "ask")
+
+
+def test_bytes_of_protocol_2_may_be_as_many_as_the_file(tmp_path):
+    values = {f"array{number}": np.arange(number, dtype=np.uint8) for number in range(200)}
+    found = PickledArrays(stored(tmp_path, pickle.dumps(values, 2)), "ask")
+    assert all(np.array_equal(found.read(name), value) for name, value in values.items())
+
+
+def test_texts_that_are_no_unicode_are_a_sentence(tmp_path):
+    for data in (b"\xff\xff\xff\xff", b"\x00\x00\x11\x00"):
+        with pytest.raises(FmriModelsError, match="its texts a have a character U\\+"):
+            PickledArrays(stored(tmp_path, array(b"K\x01\x85", "U1", data, "<")), "ask").texts("a")
+    half = b"\x80\x03}" + text("a") + b"]X\x03\x00\x00\x00\xed\xa0\x80as."
+    with pytest.raises(FmriModelsError, match="which is no Unicode"):
+        PickledArrays(stored(tmp_path, half), "ask").texts("a")
+    swapped = np.array(["é", "z"]).astype(">U1")
+    assert PickledArrays(stored(tmp_path, pickle.dumps({"a": swapped})), "ask").texts("a") == ["é", "z"]
+
+
+def test_a_single_number_has_no_rows(tmp_path):
+    with pytest.raises(FmriModelsError, match="is a single number and has no rows"):
+        list(PickledArrays(stored(tmp_path, array(b")", "f4", b"abcd")), "ask").rows("a"))
 
 
 def test_what_is_not_there_is_a_sentence(tmp_path):

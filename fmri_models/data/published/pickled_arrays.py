@@ -11,6 +11,7 @@ import mmap
 import pickletools
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,12 @@ from ...errors import FmriModelsError
 from ...names import listed, one_line
 
 _MOST_INSTRUCTIONS = 2_000_000
+# As NumPy has it.
+_MOST_AXES = 64
 _INSTRUCTIONS = {each.code: each for each in pickletools.opcodes}
 # Of these an argument of bytes is not copied out of the file: (size of the length before it, its format).
 _BYTES = {"SHORT_BINBYTES": (1, "<B"), "BINBYTES": (4, "<I"), "BINBYTES8": (8, "<Q"), "BYTEARRAY8": (8, "<Q")}
-_TYPE = re.compile(r"([biuf][1248]|c8|c16|[SU][0-9]{1,6})")
+_TYPE = re.compile(r"([biuf][1248]|c8|c16|[SU][1-9][0-9]{0,5})")
 _OBJECTS = re.compile(r"O[48]?")
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -134,9 +137,12 @@ class PickledArrays:
         """The rows of an array one after the other.
 
         Raises:
-            FmriModelsError: It isn't there, or holds no numbers.
+            FmriModelsError: It isn't there, or holds no numbers, or a single one.
         """
-        yield from self.read(name)
+        values = self.read(name)
+        if not values.ndim:
+            raise self._another(f"its array {one_line(name)} is a single number and has no rows")
+        yield from values
 
     def texts(self, name: str) -> list[str]:
         """A list, or an array, of texts.
@@ -146,13 +152,31 @@ class PickledArrays:
         """
         values = self._values.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind == "U" and values.ndim == 1:
-            values = values.tolist()
+            values = self._decoded(name, values)
         if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
             raise self._another(f"it has no texts {one_line(name)}; it has {listed(self._values, 40) or 'nothing'}")
+        # Pickles may hold halves of characters, which no file and no terminal takes.
+        if broken := next((value for value in values if not _is_encodable(value)), None):
+            raise self._another(f"its texts {one_line(name)} have {one_line(repr(broken), 80)}, which is no Unicode")
         return list(values)
+
+    def _decoded(self, name: str, values: np.ndarray) -> list[str]:
+        # NumPy makes texts of any numbers, and Python then ends in an error of its own.
+        numbers = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))).view(np.uint32)
+        if numbers.size and int(numbers.max()) > sys.maxunicode:
+            raise self._another(f"its texts {one_line(name)} have a character U+{int(numbers.max()):X}, which is none")
+        return values.tolist()
 
     def _another(self, why: str) -> FmriModelsError:
         return FmriModelsError(f"{one_line(self.path)} is not as expected ({why}); {self._mend}.")
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _after_header(file: Any) -> int:
@@ -160,8 +184,11 @@ def _after_header(file: Any) -> int:
     if file.read(6) != b"\x93NUMPY":
         return 0
     file.seek(0)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
-    _, _, dtype = read(file)
+    version = npy.read_magic(file)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise _RefusedError(f"it is a .npy file of version {version[0]}.{version[1]}; expected 1.0 or 2.0")
+    _, _, dtype = readers[version](file)
     if not dtype.hasobject:
         raise _RefusedError(f"it is an array of {dtype} and holds no dictionary")
     return file.tell()
@@ -181,6 +208,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._encoded = 0
         if data[start : start + 1] != b"\x80":
             raise _RefusedError("it is no pickle of protocol 2 or later")
 
@@ -296,11 +324,18 @@ class _Machine:
         elif pair == _DTYPE:
             self.push(_Type(_code(arguments[0])))
         elif pair == _ENCODE and arguments[1] == "latin1" and isinstance(arguments[0], str):
-            self.push(memoryview(arguments[0].encode("latin-1")))
+            self.push(self._encode(arguments[0]))
         elif pair == _NO_BYTES and arguments == ():
             self.push(memoryview(b""))
         else:
             raise _RefusedError(f"it calls {one_line('.'.join(pair), 80)} otherwise than NumPy does")
+
+    def _encode(self, text: str) -> memoryview:
+        # Each text is written for one array; a file that names the same one again and again would fill the memory.
+        self._encoded += len(text)
+        if self._encoded > len(self._data):
+            raise _RefusedError("it makes more bytes than it has")
+        return memoryview(text.encode("latin-1"))
 
     def build(self) -> None:
         state, built = self._stack.pop(), self._stack[-1]
@@ -318,7 +353,10 @@ class _Machine:
 
 
 def _code(value: Any) -> str:
-    if not isinstance(value, str) or not (_TYPE.fullmatch(value) or _OBJECTS.fullmatch(value)):
+    # Of other values only the type is told: tuples of the same tuples would be written out without end.
+    if not isinstance(value, str):
+        raise _RefusedError(f"an array's type is given as {type(value).__name__.lstrip('_').lower()}; expected a text")
+    if not (_TYPE.fullmatch(value) or _OBJECTS.fullmatch(value)):
         raise _RefusedError(f"an array is of the type {one_line(value, 40)}; expected numbers or texts")
     return value
 
@@ -331,8 +369,10 @@ def _number(kind: Any, data: Any) -> Any:
 
 def _array(shape: Any, kind: Any, by_column: Any, data: Any) -> Any:
     """A view of the file's bytes; of objects, the list of them, or the one there is."""
-    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+    if not isinstance(shape, tuple) or not all(type(length) is int and 0 <= length <= sys.maxsize for length in shape):
         raise _RefusedError("an array has no shape")
+    if len(shape) > _MOST_AXES:
+        raise _RefusedError(f"an array has {len(shape)} axes; expected {_MOST_AXES} at most")
     if not isinstance(kind, _Type):
         raise _RefusedError("an array has no type")
     if _OBJECTS.fullmatch(kind.code):
