@@ -19,6 +19,7 @@ RIDGE = ("sklearn.linear_model._ridge", "Ridge")
 VALUES = {
     "rows": np.arange(6, dtype=np.float32).reshape(2, 3),
     "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "exchanged": np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
     "big_endian": np.arange(4, dtype=">i2"),
     "empty": np.zeros((0, 3)),
     "truth": np.array([True, False]),
@@ -38,7 +39,7 @@ def stored(folder: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_what_was_pickled_is_read(tmp_path, protocol):
     found = PickledArrays(stored(tmp_path, pickle.dumps(VALUES, protocol)), "ask")
-    for name in ("rows", "columns", "big_endian", "empty", "truth"):
+    for name in ("rows", "columns", "exchanged", "big_endian", "empty", "truth"):
         assert np.array_equal(found.read(name), VALUES[name]) and found.read(name).dtype == VALUES[name].dtype
         assert found.shapes[name] == VALUES[name].shape
     assert [row.tolist() for row in found.rows("columns")] == [[0, 1, 2], [3, 4, 5]]
@@ -203,6 +204,24 @@ def test_texts_that_are_no_unicode_are_a_sentence(tmp_path):
         PickledArrays(stored(tmp_path, half), "ask").texts("a")
     swapped = np.array(["é", "z"]).astype(">U1")
     assert PickledArrays(stored(tmp_path, pickle.dumps({"a": swapped})), "ask").texts("a") == ["é", "z"]
+
+
+def of_buffer(order: str, axes: bytes) -> bytes:
+    """How NumPy 2.4 writes an array (1, 2) of protocol 5, which older ones do not."""
+    return (
+        b"\x80\x05}" + text("a") + b"cnumpy._core.numeric\n_frombuffer\n(\x96\x02" + b"\x00" * 7 + b"\x07\x08"
+        + b"cnumpy\ndtype\n" + text("u1") + b"\x85RK\x01K\x02\x86" + text(order) + axes + b"tRs."
+    )  # fmt: skip
+
+
+def test_the_order_of_axes_of_protocol_5(tmp_path):
+    found = PickledArrays(stored(tmp_path, of_buffer("K", b"K\x01K\x00\x86")), "ask").read("a")
+    assert found.tolist() == [[7], [8]]
+    for axes in (b"K\x01K\x01\x86", b"K\x00\x85", b"K\x01", b"]"):
+        with pytest.raises(FmriModelsError, match="order of axes that are not its own"):
+            PickledArrays(stored(tmp_path, of_buffer("K", axes)), "ask")
+    with pytest.raises(FmriModelsError, match="neither by row nor by column"):
+        PickledArrays(stored(tmp_path, of_buffer("A", b"")), "ask")
 
 
 def test_a_single_number_has_no_rows(tmp_path):

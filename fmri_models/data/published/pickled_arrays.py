@@ -319,8 +319,7 @@ class _Machine:
             kind, data = arguments
             self.push(_number(kind, data))
         elif pair in _FROM_BUFFER:
-            data, kind, shape, order = arguments
-            self.push(_Array(_array(shape, kind, order == "F", data)))
+            self.push(_Array(_of_buffer(*arguments)))
         elif pair == _DTYPE:
             self.push(_Type(_code(arguments[0])))
         elif pair == _ENCODE and arguments[1] == "latin1" and isinstance(arguments[0], str):
@@ -365,6 +364,17 @@ def _number(kind: Any, data: Any) -> Any:
     if not isinstance(kind, _Type) or _OBJECTS.fullmatch(kind.code) or not isinstance(data, memoryview):
         raise _RefusedError("a number is damaged")
     return np.frombuffer(data, kind.dtype(), 1)[0]
+
+
+def _of_buffer(data: Any, kind: Any, shape: Any, order: Any, axes: Any = None) -> Any:
+    """An array of protocol 5; since NumPy 2.4 with the order of its axes, if they are neither by row nor by column."""
+    if order == "K" and axes is not None:
+        if not isinstance(axes, tuple) or not isinstance(shape, tuple) or sorted(axes) != list(range(len(shape))):
+            raise _RefusedError("an array has an order of axes that are not its own")
+        return _array(shape, kind, False, data).transpose(axes)
+    if order not in ("C", "F"):
+        raise _RefusedError("an array is neither by row nor by column")
+    return _array(shape, kind, order == "F", data)
 
 
 def _array(shape: Any, kind: Any, by_column: Any, data: Any) -> Any:
