@@ -254,6 +254,7 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
         }
 
     def _check_guides(self) -> None:
+        places: dict[str, str] = {}
         for name in self.guide_spaces or {}:
             network, _, layer = str(name).partition(".")
             if not (network and layer):
@@ -262,6 +263,18 @@ class FmriConfig(LoadedByItsPackage, UploadedInSentences, PreTrainedConfig):
                     "'vgg19.conv1_1'."
                 )
             check_name(name, "guide's name")
+            # Scores are told by the name, and what they are measured on is found by the space.
+            if (stated := self.guides[name].layer) != layer:
+                raise FmriModelsError(
+                    f"The configuration's guide {name} has the space of the layer {one_line(repr(stated), 80)}; "
+                    f"expected that of {layer}: save the model again, or take another copy of the folder."
+                )
+            # Weights are named so, as PyTorch's names have no dots.
+            other = places.setdefault(name.replace(".", "-"), name)
+            if other != name:
+                raise FmriModelsError(
+                    f"guide_spaces has {other} and {name}, whose weights would have the same names; rename one."
+                )
         if self.guides and not self.decodes_guides:
             raise FmriModelsError(
                 f"{type(self).__name__} has guide_spaces ({one_line(next(iter(self.guides)), 80)} …), and its method "

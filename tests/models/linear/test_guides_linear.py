@@ -90,6 +90,15 @@ def test_other_methods_and_generators_refuse_guides() -> None:
         Conditions(guides=torch.zeros(2, 4))  # type: ignore[arg-type]
 
 
+def test_names_of_guides_that_would_mistake_layers_are_refused() -> None:
+    of_subjects: dict[str, Any] = {"subject_names": ["subj01"], "num_voxels": [12]}
+    with pytest.raises(FmriModelsError, match="guide vgg19.conv1_1 has the space of the layer 'fc2'; expected that of"):
+        LinearConfig(**of_subjects, guide_spaces={"vgg19.conv1_1": SPACES["net.fc2"]})
+    alike = {f"net.{layer}": {**SPACES["net.fc2"], "layer": layer} for layer in ("a.b", "a-b")}
+    with pytest.raises(FmriModelsError, match="has net.a.b and net.a-b, whose weights would have the same names"):
+        LinearConfig(**of_subjects, guide_spaces=alike)
+
+
 def test_a_saved_pipeline_decodes_the_same(tmp_path: Path) -> None:
     model, fmri, _ = fitted(penalties=[1.0])
     processor = FmriProcessor.fit({"subj01": fmri})
