@@ -94,8 +94,14 @@ class EmbeddingSpace:
             raise FmriModelsError(f"{what} has no {missing[0]}; it states what a vector is, so none can be left out.")
         return cls(**values)
 
-    def require_equal(self, other: "EmbeddingSpace", own_name: str, other_name: str) -> None:
-        """Refuses two sides that mean different things by a vector.
+    def require_equal(
+        self,
+        other: "EmbeddingSpace",
+        own_name: str,
+        other_name: str,
+        mend: str = "use the generator that the model was trained for",
+    ) -> None:
+        """Refuses two sides that mean different things by a vector; `mend` says what else to do than to train again.
 
         Raises:
             FmriModelsError: Names the first field that differs on both sides.
@@ -105,8 +111,7 @@ class EmbeddingSpace:
             if own_value != other_value:
                 raise FmriModelsError(
                     f"{own_name} and {other_name} mean different things by an embedding: {field.name} is "
-                    f"{own_value!r} in {own_name} and {other_value!r} in {other_name}; use the generator that the "
-                    "model was trained for, or train again."
+                    f"{own_value!r} in {own_name} and {other_value!r} in {other_name}; {mend}, or train again."
                 )
 
 

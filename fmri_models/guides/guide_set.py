@@ -107,7 +107,8 @@ class GuideSet:
             FmriModelsError: Names the guide and what differs.
         """
         for guide, space in stated.items():
-            space.require_equal(self.spaces[guide], f"the model's guide {guide}", "the network that is here")
+            mend = f"give the weights of {network_and_layer(guide)[0]} that the model was trained with"
+            space.require_equal(self.spaces[guide], f"the model's guide {guide}", "the network that is here", mend)
 
 
 @lru_cache(maxsize=2)

@@ -39,7 +39,9 @@ def test_networks_of_a_model_are_asked_for_when_they_are_needed() -> None:
     again.check_spaces(spaces)
     assert again.spaces == spaces
     changed = type(spaces["scene_vgg.fc4"])(**{**spaces["scene_vgg.fc4"].to_dict(), "revision": "another"})
-    with pytest.raises(FmriModelsError, match=r"guide scene_vgg\.fc4.*revision is 'another'"):
+    with pytest.raises(
+        FmriModelsError, match=r"guide scene_vgg\.fc4.*revision is 'another'.*; give the weights of scene_vgg that"
+    ):
         again.check_spaces({"scene_vgg.fc4": changed})
     with pytest.raises(FmriModelsError, match="weights of vgg19, and the model decodes layers of scene_vgg"):
         GuideSet.of_model(spaces, {"vgg19": "here.pth"})
