@@ -254,11 +254,13 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
 
     def _report(self, part: PartOfSubject, fitted: FittedPart) -> None:
         if fitted.at_edge:
-            of_units = "" if part.options.penalty_per == "group" else f" for {fitted.at_edge:.0%} of the units"
+            share = "fewer than 1%" if fitted.at_edge < 0.005 else f"{fitted.at_edge:.0%}"
+            of_units = "" if part.options.penalty_per == "group" else f" for {share} of the units"
+            key = f"objective.parts.{part.target}.penalties" if part.options.penalties else "objective.penalties"
             logger.warning(
                 f"The best penalty of {part.subject} {part.target} is{of_units} "
                 f"{'' if of_units else f'{fitted.penalty:g}, '}an end of the range tried; a wider range may do better "
-                "(objective.penalties in the recipe)."
+                f"({key} in the recipe)."
             )
         num_units = part.trials.targets[part.target].num_targets
         if fitted.num_constant == num_units:

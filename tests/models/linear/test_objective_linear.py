@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from fmri_models.closed_form_trials import ClosedFormTrials, IndexedTargets
 from fmri_models.errors import FmriModelsError
-from fmri_models.models.linear import LinearConfig, LinearModel, LinearObjective
+from fmri_models.models.linear import LinearConfig, LinearModel, LinearObjective, objective_linear
 
 
 def make_trials(seed: int, stimuli: int = 60, voxels: int = 20, noise: float = 1.0) -> ClosedFormTrials:
@@ -54,7 +54,24 @@ def test_the_penalty_with_the_smallest_held_out_error_is_taken(selection):
 def test_an_end_of_the_range_is_reported(caplog):
     with caplog.at_level("WARNING", logger="fmri_models"):
         LinearObjective(penalties=[1e-3, 1e-2]).fit(make_model(), {"subj01": make_trials(0, stimuli=15, noise=5.0)})
-    assert "an end of the range tried" in caplog.text
+    assert "an end of the range tried" in caplog.text and "(objective.penalties in the recipe)" in caplog.text
+
+
+def test_an_end_of_a_parts_own_range_names_the_parts_key(caplog):
+    parts = {"latents": {"penalties": [1e-3, 1e-2]}}
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        LinearObjective(parts=parts).fit(make_model(), {"subj01": make_trials(0, stimuli=15, noise=5.0)})
+    assert "(objective.parts.latents.penalties in the recipe)" in caplog.text
+
+
+@pytest.mark.parametrize(("at_edge", "said"), [(0.001, "for fewer than 1% of the units"), (0.25, "for 25% of the")])
+def test_a_small_share_of_units_at_an_end_is_not_said_to_be_none(monkeypatch, caplog, at_edge, said):
+    fit = objective_linear.fit_dense
+    monkeypatch.setattr(objective_linear, "fit_dense", lambda *args: replace(fit(*args), at_edge=at_edge))
+    parts = {"latents": {"penalty_per": "target", "folds": 3}}
+    with caplog.at_level("WARNING", logger="fmri_models"):
+        LinearObjective(parts=parts).fit(make_model(), {"subj01": make_trials(0)})
+    assert said in caplog.text
 
 
 def test_penalties_can_be_given_for_each_group():
