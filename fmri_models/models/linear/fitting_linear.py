@@ -176,7 +176,7 @@ def _fill_by_penalty(head: BlockedLinear, part: PartOfSubject, solver: RidgeSolv
     blocks = cast(Sequence[nn.Linear], head.blocks)
     num_constant = 0
     used = np.unique(alphas)
-    for number, alpha in enumerate(bar(used.tolist(), f"Solving for {part.target}", unit="penalty")):
+    for number, alpha in enumerate(bar(used.tolist(), f"Solving for {part.target}", unit="penalty value")):
         factor = solver.factor(alpha)
         for columns, block in zip(head.columns, blocks, strict=True):
             own = np.flatnonzero(alphas[columns] == alpha)
