@@ -73,7 +73,7 @@ def recipe_subjects(recipe: Recipe, table: TrialTable) -> list[str]:
     for name in recipe.subjects or []:
         if name not in table.subjects:
             raise FmriModelsError(
-                f"{table.path} has no subject {name!r}, which the recipe names; it has {', '.join(table.subjects)}: "
+                f"{table.path} has no subject {name!r}; it has {', '.join(table.subjects)}. The recipe names others: "
                 "choose of these with subjects=[…]."
             )
     return list(recipe.subjects or table.subjects)

@@ -23,7 +23,7 @@ def table(tmp_path: Path) -> TrialTable:
 
 def test_a_subject_that_the_recipe_names_and_the_table_lacks_ends_with_how_to_choose_others(table):
     recipe = Recipe(method="linear", subjects=["subj77"], stages=[Stage("ridge")])
-    found = "'subj77', which the recipe names; it has anna: choose of these with subjects=[…]."
+    found = "'subj77'; it has anna. The recipe names others: choose of these with subjects=[…]."
     with pytest.raises(FmriModelsError, match=re.escape(found)):
         recipe_subjects(recipe, table)
     assert recipe_subjects(Recipe(method="linear", stages=[Stage("ridge")]), table) == ["anna"]
