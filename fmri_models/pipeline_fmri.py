@@ -299,7 +299,10 @@ class FmriToImagePipeline(StoredPipeline):
     def _check_output(self, output_type: str) -> None:
         """Refuses to draw without an image generator, or what it does not return."""
         if self.image_generator is None:
-            raise FmriModelsError("This pipeline has no image generator; load it with image_generator=.")
+            raise FmriModelsError(
+                "This pipeline has no image generator; load it with image_generator=, or take what is decoded: "
+                "pipe.brain_model.decode(**pipe.processor(betas, subject=NAME))."
+            )
         self.image_generator.check_output(output_type)
 
     @torch.no_grad()

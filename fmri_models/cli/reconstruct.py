@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # A program that calls this has its own words, and a folder that may not be there for long.
     if not args.json:
         layers = len(pipeline.brain_model.config.guides)
-        decoded = f", {layers} decoded layer{'s' if layers > 1 else ''}" if layers else ""
-        print(f"wrote {count} pictures{decoded} and trials.csv to {one_line(args.out)}")
+        written = [f"{count} pictures"] if count or not layers else []
+        written += [f"{layers} decoded layer{'s' if layers > 1 else ''}"] if layers else []
+        print(f"wrote {', '.join(written)} and trials.csv to {one_line(args.out)}")
     return {"out": args.out, "pictures": count, "notes": patterns.notes}

@@ -123,5 +123,5 @@ def check_num_selected(num_selected: int, num_voxels: int, whose: str = "") -> N
     if not 1 <= num_selected <= num_voxels:
         raise FmriModelsError(
             f"voxels_per_target is {num_selected}, and there are {num_voxels} voxels{whose}; choose from 1 to "
-            f"{num_voxels}, or leave it out for a map that reads all."
+            f"{num_voxels} (model.voxels_per_target in a recipe), or leave it out for a map that reads all."
         )

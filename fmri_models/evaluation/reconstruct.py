@@ -112,7 +112,7 @@ def reconstruct(
         if pipeline.image_generator is None and has_guides:
             lines = [_line(patterns, index, seeds[0], "") for index in range(len(patterns.names))]
         drawn = 0 if lines else len(patterns.names)
-        for chosen in batches(drawn, _PATTERNS_A_BATCH, "Reconstructing", unit="pattern"):
+        for chosen in batches(drawn, _PATTERNS_A_BATCH, "Reconstructing", unit="pattern") if drawn else ():
             for number, drawing in enumerate(drawings):
                 decoding = _decode(pipeline, patterns, chosen, drawing)
                 inside = named(pipeline, "Drawing pictures", pipeline.image_generator, leave=False)

@@ -363,18 +363,21 @@ def _stated_class(source: GeneratorSource, hub_options: Mapping[str, Any]) -> An
         raise _not_loaded(source, error) from error
 
 
+_WHERE = "generator= of a recipe, --generator of a command, image_generator_source= in Python"
+
+
 def _not_loaded(source: GeneratorSource, error: BaseException) -> FmriModelsError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if is_folder(str(source.repository)):
         return FmriModelsError(f"The image generator {source} can't be loaded: {one_line(reason)}.")
     if not is_repository_id(str(source.repository)):
         return FmriModelsError(
-            f"There is no folder {source.repository} with the image generator; put it back, or give another one with "
-            "image_generator_source=."
+            f"There is no folder {source.repository} with the image generator; put it back, or give another one "
+            f"({_WHERE})."
         )
     source = replace(source, revision=source.revision or "main")
     return FmriModelsError(
         f"The image generator {source} is neither a folder here nor in the cache, and it could not be fetched from the "
         f"Hub ({reason}); download it with `hf download {source.repository} --revision {source.revision}`, or give "
-        "another one with image_generator_source=."
+        f"another one ({_WHERE})."
     )

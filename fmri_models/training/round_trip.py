@@ -1,5 +1,6 @@
 """What a picture loses on its way through an image generator and back: no decoder can do better."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,10 @@ def say_what_is_lost(generator: ImageGenerator, named: str | dict[str, Any], ima
             "generator=pixels, larger ones with generator=thumbnail."
         )
     else:
+        lost = "nothing is lost" if psnr == math.inf else f"little is lost (a PSNR of {psnr:.1f} dB)"
         logger.info(
             f"The image generator {named!r} can draw pictures like the stimuli: of {len(images)} that it "
-            f"encoded and drew again, little is lost (a PSNR of {psnr:.1f} dB)."
+            f"encoded and drew again, {lost}."
         )
 
 

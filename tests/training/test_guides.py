@@ -69,7 +69,7 @@ def test_layers_alone(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     given = ["--model", str(tmp_path / "out"), "--fmri", str(table), "--subject", "subj02"]
     assert main(["reconstruct", *given, "--out", str(tmp_path / "decoded")]) == 0
-    assert "wrote 0 pictures, 2 decoded layers and trials.csv" in capsys.readouterr().out
+    assert "wrote 2 decoded layers and trials.csv" in capsys.readouterr().out
     written = load_file(tmp_path / "decoded" / "guides" / "scene_vgg.fc4.safetensors")
     assert list(written) == ["scene_vgg.fc4"] and written["scene_vgg.fc4"].shape == (12, 128)
     assert len((tmp_path / "decoded" / "trials.csv").read_text().splitlines()) == 13
