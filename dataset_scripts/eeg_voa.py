@@ -38,6 +38,8 @@ from fmri_models.names import one_line
 CHANNELS, CLASSES = 128, 40
 FIRST, LAST = 20, 460
 FEWEST, MOST = 450, 600
+# Published; trials of other lengths are left out, so that a subject has fewer of them.
+PICTURES, FEWEST_PICTURES = 2000, 1500
 TRIALS = 11_964
 SECONDS_PER_SAMPLE = 0.001
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -199,7 +201,15 @@ def _subject(
                 files=[path],
             )
         )
-    return PublishedSubject(f"subj{number:02d}", windowed(KnownVoxels(CHANNELS), LAST - FIRST, OF_CHANNELS), recordings)
+    name, seen = f"subj{number:02d}", len({trials[place]["image"] for place in places})
+    return PublishedSubject(
+        name,
+        windowed(KnownVoxels(CHANNELS), LAST - FIRST, OF_CHANNELS),
+        recordings,
+        differs=[f"{name} has {seen:,} pictures, and not {FEWEST_PICTURES:,} to {PICTURES:,}"]
+        if seen < FEWEST_PICTURES
+        else [],
+    )
 
 
 def _blocks(trials: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Iterator[np.ndarray]:

@@ -36,6 +36,8 @@ DESCRIPTION = (
     "times; betas of GLMsingle (all its steps). Tested by the split {split}."
 )
 MEND = "give the folder that laion_fmri.download writes, with derivatives/glmsingle-tedana and derivatives/atlases"
+# Each subject saw so many, and unusual ones besides.
+PICTURES = 5833
 SUBJECTS = ("sub-01", "sub-03", "sub-05", "sub-06", "sub-07")
 # These need no file: what a picture is for stands in its name.
 SHARED, OOD = "shared", "ood"
@@ -209,7 +211,15 @@ def _subject(
     )
     used = parts[0] | parts[1]
     recordings = [_recording(each, chosen, used) for each in sessions]
-    return PublishedSubject(name, known, [each for each in recordings if each.stimulus_ids])
+    pictures = len({stimulus for each in sessions for stimulus in each.shown})
+    return PublishedSubject(
+        name,
+        known,
+        [each for each in recordings if each.stimulus_ids],
+        differs=[f"{name} has {pictures:,} pictures in {len(sessions)} sessions, and not {PICTURES:,} or more"]
+        if pictures < PICTURES
+        else [],
+    )
 
 
 def _ceiling(path: Path, chosen: np.ndarray) -> np.ndarray | None:

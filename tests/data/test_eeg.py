@@ -29,7 +29,7 @@ def things(tmp_path_factory):
 
 
 def test_voa_trials_are_channels_by_samples(voa, tmp_path, capsys):
-    table = prepared("eeg_voa", voa, tmp_path / "t")
+    table = prepared("eeg_voa", voa, tmp_path / "t", incomplete=True)
     assert (table.modality, table.subjects) == ("eeg", ["subj01", "subj02"])
     assert table.window_shape("subj01") == (128, 440) and table.windows.axes == ("channels", "time")
     assert (table.windows.seconds_per_sample, table.windows.lag_seconds) == (0.001, 0.02)
@@ -54,7 +54,7 @@ def test_voa_trials_are_channels_by_samples(voa, tmp_path, capsys):
 
 def test_voa_without_published_parts_or_pictures(tmp_path):
     source = eeg.write_voa(tmp_path / "source", pictures=False, splits=False)
-    table = prepared("eeg_voa", source, tmp_path / "t", subjects=["subj02"])
+    table = prepared("eeg_voa", source, tmp_path / "t", subjects=["subj02"], incomplete=True)
     assert len(table.trials("subj02", "test")) and not any(table.stimuli.content_hashes())
 
 
@@ -146,9 +146,11 @@ FEW_STEPS = ["stages.0.training.steps=2", "stages.1.training.steps=2", "model.pr
 
 
 @pytest.mark.parametrize(("recipe", "few"), [("linear", []), ("digits69_mindeye", FEW_STEPS)])
-def test_a_report_of_voa_says_that_class_and_time_are_confounded(voa, tmp_path, recipe, few):
+def test_a_report_of_voa_says_that_class_and_time_are_confounded(voa, tmp_path, recipe, few, capsys):
     out, model = str(tmp_path / "table"), str(tmp_path / "model")
-    assert main(["prepare", "eeg_voa", "--source", str(voa), "--out", out, "--option", "subjects=subj02"]) == 0
+    command = ["prepare", "eeg_voa", "--source", str(voa), "--out", out, "--option", "subjects=subj02"]
+    assert main(command) == 1 and "pictures, and not 1,500 to 2,000" in capsys.readouterr().err
+    assert main([*command, "--option", "incomplete=yes"]) == 0
     # All 56,320 values would be too many weights for a quick test.
     narrow = "processor.pool_width=64"
     assert main(["train", recipe, f"data={out}", f"out={model}", "generator=pixels", *few, narrow]) == 0

@@ -16,7 +16,7 @@ pytest.importorskip("nibabel")
 
 
 def prepared(source: Path, out: Path, **options) -> TrialTable:
-    load_preparation("laion_fmri")(source, out, **{"overwrite": True, **options})
+    load_preparation("laion_fmri")(source, out, **{"overwrite": True, "incomplete": True, **options})
     return TrialTable.open(out)
 
 
@@ -138,3 +138,11 @@ def test_to_a_report(tmp_path: Path) -> None:
     train(load_recipe("linear", [f"data={tmp_path / 'table'}", f"out={tmp_path / 'model'}", *overrides]))
     report = evaluate(tmp_path / "model", tmp_path / "table", tmp_path / "report", "small_pictures")
     assert report.data["test_items"] == len(made.SHARED) + len(made.OOD)
+
+
+def test_half_a_download_is_refused(tmp_path: Path) -> None:
+    source = made.write(tmp_path / "source")
+    with pytest.raises(
+        FmriModelsError, match=r"sub-01 has \d+ pictures in \d+ sessions, and not 5,833 or more.*incomplete"
+    ):
+        prepared(source, tmp_path / "t", incomplete=False)

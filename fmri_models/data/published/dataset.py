@@ -120,6 +120,7 @@ class PublishedSubject(ShortRepr):
         recordings: All of one width, that of the voxels.
         expected_trials: How many trials the data set's paper says there are; None where it doesn't.
         expected_voxels: Likewise of voxels.
+        differs: What else there is less of than published, each the beginning of a sentence.
     """
 
     name: str
@@ -127,6 +128,7 @@ class PublishedSubject(ShortRepr):
     recordings: Sequence[Recording]
     expected_trials: int | None = None
     expected_voxels: int | None = None
+    differs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, repr=False)

@@ -145,6 +145,7 @@ def _check_counts(dataset: PublishedDataset, subjects: Sequence[PublishedSubject
             differs.append(f"{each.name} has {trials:,} trials, and not {each.expected_trials:,}")
         if each.expected_voxels is not None and each.voxels.count != each.expected_voxels:
             differs.append(f"{each.name} has {each.voxels.count:,} voxels, and not {each.expected_voxels:,}")
+        differs += each.differs
     if differs and not options.incomplete:
         raise FmriModelsError(
             f"These are not the files of {dataset.name} as published: {_joined(differs)}. "
