@@ -74,7 +74,7 @@ def stimulus_index(stimulus: str) -> int:
     return int(stimulus.removeprefix("nsd"))
 
 
-def expected_counts(subject: str, most: int) -> dict[str, int]:
+def expected_counts(subject: str, most: int) -> dict[str, Any]:
     """How many trials of the first sessions, and voxels, were published of a subject."""
     number = subject_number(subject) - 1
     return {
