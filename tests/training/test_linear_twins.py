@@ -123,7 +123,7 @@ def test_published_values_of_decoders_of_layers() -> None:
     assert len(dir_.guide_sources[0].layers_read) == 19 and dir_.guide_sources[0].units is None
     assert takagi.stages[0].objective["penalties"] == [10000, 20000, 40000]
     assert takagi.processor["rois"] == ["early", "ventral", "midventral", "midlateral", "lateral", "parietal"]
-    assert [source.network for source in takagi.guide_sources] == ["vgg19", "dpt"]
+    assert [source.network for source in takagi.guide_sources] == ["vgg19", "dpt", "blip"]
     assert ferrante.stages[0].objective["penalties"] == [1000] and ferrante.guide_sources[0].layers_read == ["avgpool"]
     for recipe in (god, dir_):
         assert recipe.repetitions == "single" and recipe.processor == {"statistics": "pooled", "ddof": 1}
