@@ -702,11 +702,11 @@ class LabelAccuracy(Metric):
         return Obstacle("labels are predicted by classifiers, and not seen in pictures")
 
 
-# -------------------------------------------------------------------------------------------------------------- guides
+# ----------------------------------------------------------------------------------------------------- scored elsewhere
 
 
-class _OfGuides(Metric):
-    """Of decoded layers, the mean over all that are decoded; scored where they are decoded, and not of pictures."""
+class _ScoredElsewhere(Metric):
+    """What is not computed of pictures: reports get it from where it is scored."""
 
     @property
     def needs(self) -> Need[tuple[Tensor, Tensor]]:
@@ -714,6 +714,13 @@ class _OfGuides(Metric):
 
     def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> None:
         return None
+
+
+# -------------------------------------------------------------------------------------------------------------- guides
+
+
+class _OfGuides(_ScoredElsewhere):
+    """Of decoded layers, the mean over all that are decoded; scored where they are decoded, and not of pictures."""
 
     def obstacle(self, shown: ShownPictures) -> Obstacle | None:
         return Obstacle("it is of layers that a model decodes, and not of pictures")
@@ -746,18 +753,11 @@ class GuidePatternCorrelation(_OfGuides):
 # -------------------------------------------------------------------------------------------------------------- people
 
 
-class _OfPeople(Metric):
+class _OfPeople(_ScoredElsewhere):
     """What raters of a pack have chosen; their answers are added to a report that is there."""
 
     chance = 0.5
     bounds = _SHARE
-
-    @property
-    def needs(self) -> Need[tuple[Tensor, Tensor]]:
-        return Pixels()
-
-    def scores(self, row: ComparedRow, i: Tensor, j: Tensor) -> None:
-        return None
 
     def obstacle(self, shown: ShownPictures) -> Obstacle | None:
         return Obstacle("people have to be asked, with `evaluate --rater-pack`")
