@@ -42,10 +42,12 @@ def signals_as_exceptions() -> Iterator[None]:
         return
     process = os.getpid()
     received: list[int] = []
+    is_over = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        raise KeyboardInterrupt
+        if not is_over:
+            raise KeyboardInterrupt
 
     def end(number: int, frame: FrameType | None) -> None:
         # Processes that were forked inherit the handler, and have nothing of their own to clean up.
@@ -54,7 +56,8 @@ def signals_as_exceptions() -> Iterator[None]:
         # Whoever repeats it does not disturb the cleaning up.
         signal.signal(number, signal.SIG_IGN)
         received.append(number)
-        raise Terminated(number)
+        if not is_over:
+            raise Terminated(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     handled = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
@@ -75,8 +78,12 @@ def signals_as_exceptions() -> Iterator[None]:
             raise (KeyboardInterrupt() if came == signal.SIGINT else Terminated(came)) from error
         raise
     finally:
+        # From here on they are only noted, so that every handler is put back.
+        is_over, earlier = True, len(received)
         for number in handled:
             signal.signal(number, before[number])
+        for came in received[earlier:]:
+            raise KeyboardInterrupt if came == signal.SIGINT else Terminated(came)
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:

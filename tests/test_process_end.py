@@ -1,9 +1,13 @@
 """How processes of commands end: errors as sentences, signals as exceptions."""
 
+import inspect
+import itertools
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from fmri_models.cli import main as cli
+from fmri_models.cli import results
 from fmri_models.errors import FmriModelsError
 from fmri_models.process_end import Terminated, exit_code, sentence_of, shown, signals_as_exceptions
 
@@ -127,3 +133,72 @@ def test_an_interrupt_with_a_sentence_of_its_own_keeps_it():
             own.sentence = "go on with"
             raise own from interrupt
     assert ended.value.sentence == "go on with"  # type: ignore[attr-defined]
+
+
+# What surrounds a command.
+traced = {
+    each.__code__
+    for each in (
+        cli._main,
+        cli._run,
+        inspect.unwrap(signals_as_exceptions),
+        inspect.unwrap(results.results_on_output),
+        inspect.unwrap(results.all_else_on_errors),
+    )
+}
+
+
+def ended_by_a_signal_at_line(number, line):
+    """Exit code of a forked `fmri-models list` that gets a signal at a line of what surrounds commands, and if it did.
+
+    The lines are counted as they are executed.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(writing, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            left = line
+
+            def trace(frame, event, argument):
+                nonlocal left
+                if frame.f_code not in traced:
+                    return None
+                if event == "line":
+                    left -= 1
+                    if left == 0:
+                        os.kill(os.getpid(), number)
+                return trace
+
+            sys.settrace(trace)
+            code = cli.main(["list"])
+            sys.settrace(None)
+            sys.stderr.flush()
+            code = 98 if left > 0 else code
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        error = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_around_a_command_has_its_exit_code_wherever_it_comes(number, capsys):
+    # Each forked process has everything imported.
+    assert cli.main(["list"]) == 0
+    allowed = (0, -number, 128 + number)
+    for line in itertools.count(1):
+        code, error = ended_by_a_signal_at_line(number, line)
+        if code == 98:
+            break
+        assert code in allowed and "Traceback" not in error, f"at line {line}: {code}, {error}"
+    assert line > 50

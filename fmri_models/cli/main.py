@@ -121,7 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 a problem with what the user gave, 2 wrong usage, 128 and the signal's number after a signal.
     """
     with writable_streams():
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        # In the moments before and after the command.
+        except KeyboardInterrupt as interrupt:
+            _say_at_end(interrupted_sentence(interrupt))
+            return exit_code(interrupt)
 
 
 def _main(arguments: Sequence[str] | None) -> int:
