@@ -14,6 +14,7 @@ voxel selection also NumPy below 2.4). Times are of the wall and of the processo
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -29,6 +30,7 @@ from fmri_models.encoders.disk_backed import move_to_disk, release_memory
 from fmri_models.encoders.ridge import RidgeSolver, choose_alpha_of_each, consecutive_folds
 from fmri_models.encoders.selected_ridge import SelectedRidge
 from fmri_models.models.linear.modeling_linear import BlockedLinear
+from fmri_models.process_threads import brief_waiting
 
 ALL_TARGETS = 197_376
 PENALTY = 1e4
@@ -181,6 +183,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/ridge.json"))
     parser.add_argument("--folder", type=Path, help="where the problem's files are made (default: a temporary folder)")
     args = parser.parse_args()
+    # Both sides in processes of their own, whose threads wait for each other as those of the commands do.
+    os.environ.update(brief_waiting())
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         make_problem(folder, args.trials, args.voxels, args.targets)

@@ -15,6 +15,7 @@ import torch
 
 from ..closed_form_trials import ClosedFormTrials, Patterns, Selection
 from ..errors import FmriModelsError
+from .left_out_groups import batches_of_groups, solved_within_groups
 
 _EXAMPLES_A_CHUNK = 2048
 # Columns of a symmetric product that are multiplied together; what is right of the diagonal is copied.
@@ -89,8 +90,8 @@ class RidgeSolver:
 
     With X the centred voxels (n, V), the weights for centred targets Y and penalty α are (XᵀX + αI)⁻¹XᵀY, or equally
     Xᵀ(XXᵀ + αI)⁻¹Y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed., §18.3.5). The
-    intercept is not penalised, unless that is asked for. Each penalty costs a Cholesky factorisation, which is far
-    quicker on a few cores than one eigendecomposition for all, and needs half of its memory.
+    intercept is not penalised, unless that is asked for. A penalty costs a Cholesky factorisation, which is far
+    quicker than an eigendecomposition; where examples are left out to choose among penalties, one of these serves all.
 
     Args:
         fmri: (n, V) voxels.
@@ -123,6 +124,8 @@ class RidgeSolver:
         self.dtype = dtype or (torch.float64 if size <= _FLOAT64_SIZE else torch.float32)
         self.mean = self._mean()
         self.gram = self._kernel() if self.dual else self._covariance()
+        # Eigenvalues and vectors of the Gram matrix, once they are known.
+        self._spectrum: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def pattern_length(self) -> float:
@@ -212,12 +215,10 @@ class RidgeSolver:
             groups: (n,) label of each row's group, such as its stimulus.
             alphas: Penalties to try; the error is infinite for one that is too small to solve for.
         """
-        errors = np.full(len(alphas), np.inf)
-        for index, alpha in enumerate(alphas):
-            factor = self.factor(alpha)
-            if factor is not None:
-                errors[index] = float((self.left_out_residuals(targets, groups, alpha, factor) ** 2).mean())
-        return errors
+        totals = np.zeros(len(alphas))
+        for index, squares in self._left_out_squares(targets, groups, alphas):
+            totals[index] += float(squares.sum(dtype=torch.float64))
+        return totals / targets.numel()
 
     def fold_errors_of_each(self, targets: torch.Tensor, folds: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
         """(penalties, T) mean squared error of each target, a mean over folds of the mean in each, without refitting.
@@ -227,15 +228,50 @@ class RidgeSolver:
             folds: (n,) label of each row's fold, which is predicted from all others.
             alphas: Penalties to try; the error is infinite for one that is too small to solve for.
         """
-        labels, which = np.unique(folds, return_inverse=True)
-        errors = np.full((len(alphas), targets.shape[1]), np.inf)
-        for index, alpha in enumerate(alphas):
-            factor = self.factor(alpha)
-            if factor is None:
-                continue
-            squares = self.left_out_residuals(targets, folds, alpha, factor).numpy() ** 2
-            errors[index] = np.mean([squares[which == fold].mean(axis=0) for fold in range(len(labels))], axis=0)
-        return errors
+        errors = torch.zeros(len(alphas), targets.shape[1], dtype=torch.float64)
+        for index, squares in self._left_out_squares(targets, folds, alphas):
+            errors[index] += squares.mean(dim=1).sum(dim=0)
+        return errors.numpy() / len(np.unique(folds))
+
+    def _left_out_squares(
+        self, targets: torch.Tensor, groups: np.ndarray, alphas: Sequence[float]
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Position of each penalty, and (G, m, T) squares of [`~RidgeSolver.left_out_residuals`] of G groups at a time;
+        infinite for a penalty that is too small to solve for.
+
+        One eigendecomposition VΛVᵀ of the Gram matrix serves all penalties: each divides by Λ + α.
+        """
+        self._spectrum = self._spectrum or torch.linalg.eigh(self.gram)
+        eigenvalues, vectors = self._spectrum
+        solvable = [self._is_solvable(alpha, eigenvalues) for alpha in alphas]
+        centred = self._centred(targets)
+        rotated = vectors.T @ self._right_side(centred)
+        for examples in batches_of_groups(groups):
+            index = torch.from_numpy(examples.reshape(-1))
+            rows = vectors[index] if self.dual else self._centred_examples(index) @ vectors
+            for position, alpha in enumerate(alphas):
+                if not solvable[position]:
+                    yield position, torch.full((*examples.shape, targets.shape[1]), math.inf, dtype=self.dtype)
+                    continue
+                shrunk = rows / (eigenvalues.clamp(min=0) + alpha)
+                hat = shrunk.reshape(*examples.shape, -1) @ rows.reshape(*examples.shape, -1).transpose(1, 2)
+                fitted = shrunk @ rotated
+                residual = alpha * fitted if self.dual else centred[index] - fitted
+                complement = alpha * hat if self.dual else torch.eye(examples.shape[1], dtype=self.dtype) - hat
+                left_out = self._without_groups(complement, residual.reshape(*examples.shape, -1))
+                yield position, left_out.square_()
+
+    def _is_solvable(self, alpha: float, eigenvalues: torch.Tensor) -> bool:
+        """Whether the equations are not singular to working precision; asks the factorisation where it is close."""
+        rounding = len(eigenvalues) * torch.finfo(self.dtype).eps * float(eigenvalues[-1])
+        return float(eigenvalues[0]) + alpha > rounding or self.factor(alpha) is not None
+
+    def _without_groups(self, complement: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """(G, m, T) left-out residuals from I − H_gg without the intercept's part, and from the residuals."""
+        return solved_within_groups(complement - (1 / self.num_examples if self.intercept == "free" else 0.0), residual)
+
+    def _centred_examples(self, positions: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self.fmri[positions.numpy()])).to(self.dtype) - self.mean
 
     def left_out_residuals(
         self, targets: torch.Tensor, groups: np.ndarray, alpha: float, factor: torch.Tensor
@@ -257,11 +293,10 @@ class RidgeSolver:
         centred = self._centred(targets)
         solved = torch.cholesky_solve(self._right_side(centred), factor)
         inverse = _inverse(factor) if self.dual else None
-        of_intercept = 1 / self.num_examples if self.intercept == "free" else 0.0
         left_out = torch.empty_like(centred)
-        for examples in _batches_of_groups(groups):
+        for examples in batches_of_groups(groups):
             residual, complement = self._residuals(examples, centred, alpha, factor, solved, inverse)
-            left_out[torch.from_numpy(examples)] = _solved(complement - of_intercept, residual)
+            left_out[torch.from_numpy(examples)] = self._without_groups(complement, residual)
         return left_out
 
     def _residuals(
@@ -280,7 +315,7 @@ class RidgeSolver:
         index = torch.from_numpy(examples)
         if inverse is not None:
             return alpha * solved[index], alpha * inverse[index[:, :, None], index[:, None, :]]
-        voxels = torch.from_numpy(np.asarray(self.fmri[examples.reshape(-1)])).to(self.dtype) - self.mean
+        voxels = self._centred_examples(index.reshape(-1))
         residual = centred[index.reshape(-1)] - voxels @ solved
         whitened = torch.linalg.solve_triangular(factor, voxels.T, upper=False).T.reshape(*examples.shape, -1)
         hat = whitened @ whitened.transpose(1, 2)
@@ -492,12 +527,6 @@ def _inverse(factor: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(torch.eye(len(factor), dtype=factor.dtype), factor)
 
 
-def _solved(systems: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """(G, m, T) solutions of symmetric systems, which are positive definite but for rounding."""
-    factor, failed = torch.linalg.cholesky_ex(systems)
-    return torch.linalg.solve(systems, right) if failed.any() else torch.cholesky_solve(right, factor)
-
-
 def consecutive_folds(labels: np.ndarray, num_folds: int) -> np.ndarray:
     """(n,) fold of each row: rows of one label stay together, and labels fill the folds in the order that they come in.
 
@@ -540,14 +569,3 @@ def missing_validation() -> FmriModelsError:
         "The split has no validation trials to choose the penalty on; write one with `fmri-models data split`, or set "
         "selection=leave_one_stimulus_out in the recipe."
     )
-
-
-def _batches_of_groups(groups: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions as (groups, examples a group) batches of groups of one size, so that they are solved together."""
-    order = np.argsort(groups, kind="stable")
-    _, starts, counts = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
-    for size in np.unique(counts):
-        examples = np.stack([order[starts[counts == size] + offset] for offset in range(size)], axis=1)
-        step = max(1, _EXAMPLES_A_CHUNK // int(size))
-        for start in range(0, len(examples), step):
-            yield examples[start : start + step]

@@ -61,6 +61,22 @@ def test_leaving_a_stimulus_out_equals_refitting_without_all_its_repetitions(row
         assert error == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
 
 
+@SHAPES
+@pytest.mark.parametrize("intercept", ["free", "penalised", "none"])
+def test_one_decomposition_leaves_out_as_each_penalty_by_itself(rows, voxels, intercept):
+    fmri, targets = make_problem(rows, voxels)
+    targets = torch.from_numpy(targets)
+    folds = np.arange(rows) % 4
+    solver = RidgeSolver(fmri, intercept)
+    errors = solver.fold_errors_of_each(targets, folds, [2.0, 200.0])
+    for alpha, error in zip([2.0, 200.0], errors, strict=True):
+        factor = solver.factor(alpha)
+        assert factor is not None
+        squares = solver.left_out_residuals(targets, folds, alpha, factor).numpy() ** 2
+        each = np.mean([squares[folds == fold].mean(axis=0) for fold in range(4)], axis=0)
+        np.testing.assert_allclose(error, each, rtol=1e-8)
+
+
 def test_large_problems_are_solved_in_single_precision_and_agree(monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr("fmri_models.encoders.ridge._FLOAT64_SIZE", 1024)
