@@ -1,4 +1,5 @@
-"""Solvers of the linear family on real responses to small pictures, ten folds each: a table of docs/methods/linear.md.
+"""Solvers of the linear family, and other methods, on real responses to small pictures, ten folds each: the tables of
+docs/methods/linear.md.
 
     fmri-models prepare digits69 --source digit69_28x28.mat --out outputs/digits69
     fmri-models prepare miyawaki2008 --source miyawaki_figures_2_5.npz --out outputs/miyawaki --option folds=10
@@ -6,7 +7,8 @@
 
 Each fold's penalty, and the number of voxels that a unit reads where several are tried, is chosen by the error on inner
 folds (or left-out stimuli) of the fold's own training trials; the test trials are then decoded once, by that choice
-alone, and the look is recorded beside the table. `--solvers` does some solvers, and `summary.json` keeps the figures of
+alone, and the look is recorded beside the table. MindEye, MinD-Vis and MindBridge are trained by their recipes for the
+digits, with one setting for all folds. `--solvers` does some of all these, and `summary.json` keeps the figures of
 those that were done before.
 """
 
@@ -51,6 +53,10 @@ SOLVERS: dict[str, list[list[str]]] = {
     # It has no penalty and no inner folds: the number of voxels is fixed.
     "sparse (SLiR)": [[*KAMITANI, f"{PART}.solver=sparse", "model.voxels_per_target=100"]],
 }
+# Method ▶ its recipe.
+METHODS = {"MindBridge": "digits69_mindbridge", "MindEye": "digits69_mindeye", "MinD-Vis": "digits69_mindvis"}
+# Four patches for the voxels of the figures, too.
+_OF_FIGURES = {"MinD-Vis": ["processor.patch_size=242", "model.patch_size=242"]}
 DRAWS = 10_000
 
 
@@ -86,11 +92,42 @@ def decoded(table: TrialTable, out: Path, candidates: Sequence[Sequence[str]]) -
         errors = [unseen_error(folder) for folder in folders] if len(folders) > 1 else [unseen_error(folders[0], False)]
         best = int(np.argmin(errors)) if len(folders) > 1 else 0
         chosen.append({"overrides": list(candidates[best]), "error": errors[best]})
-        ids, pictures = test_pictures(FmriToImagePipeline.from_pretrained(folders[best]), table, fold)
-        shown.append(torch.from_numpy(table.stimuli.images(np.array(ids))).permute(0, 3, 1, 2).float() / 255)
-        drawn.append(pictures)
+        ids, found = test_pictures(FmriToImagePipeline.from_pretrained(folders[best]), table, fold)
+        shown.append(pictures(table, ids))
+        drawn.append(found)
         folds += [fold] * len(ids)
     return Decoded(torch.cat(shown), torch.cat(drawn), np.array(folds), chosen)
+
+
+def decoded_by_recipe(table: TrialTable, out: Path, recipe: str, overrides: Sequence[str]) -> Decoded:
+    """Trains a recipe on each fold, and draws the fold's test stimuli, one candidate each."""
+    shown, drawn, folds = [], [], []
+    for fold in range(FOLDS):
+        folder = out / f"fold{fold:02d}"
+        if not (folder / "training.json").is_file():
+            given = [f"data={table.path}", f"out={folder}", f"split={SPLIT}", f"fold={fold}", *overrides]
+            train(load_recipe(recipe, given))
+        ids, responses = averaged_responses(table, fold)
+        seeded = torch.Generator().manual_seed(0)
+        pipe = FmriToImagePipeline.from_pretrained(folder)
+        drawn.append(
+            pipe(responses, subject=SUBJECT, generator=seeded, output_type="pt").images.mean(dim=1, keepdim=True)
+        )
+        shown.append(pictures(table, ids))
+        folds += [fold] * len(ids)
+    return Decoded(torch.cat(shown), torch.cat(drawn), np.array(folds), [{"recipe": recipe, "overrides": [*overrides]}])
+
+
+def averaged_responses(table: TrialTable, fold: int) -> tuple[list[str], np.ndarray]:
+    """Stimuli that a fold tests, and (n, V) their mean responses; recipes standardise by one mean for all sessions."""
+    trials = table.trials(SUBJECT, "test", SPLIT, fold)
+    ids = sorted(set(trials.stimulus_ids.tolist()))
+    return ids, np.stack([trials.fmri()[trials.stimulus_ids == each].mean(axis=0) for each in ids])
+
+
+def pictures(table: TrialTable, ids: Sequence[str]) -> torch.Tensor:
+    """(n, 1, H, W) in [0, 1]."""
+    return torch.from_numpy(table.stimuli.images(np.array(ids))).permute(0, 3, 1, 2).float() / 255
 
 
 def unseen_error(folder: Path, is_needed: bool = True) -> float | None:
@@ -182,19 +219,25 @@ def main() -> None:
     parser.add_argument("--digits", type=Path, help="trial table of digits69")
     parser.add_argument("--miyawaki", type=Path, help="trial table of miyawaki2008's ten figures, with ten folds")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--solvers", nargs="+", choices=list(SOLVERS), default=list(SOLVERS))
+    parser.add_argument("--solvers", nargs="+", choices=[*SOLVERS, *METHODS], default=list(SOLVERS))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "summary.json"
     summary: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for data, folder in (("digits69", given.digits), ("miyawaki2008", given.miyawaki)):
-        for number, name in enumerate(SOLVERS):
+        for number, name in enumerate([*SOLVERS, *METHODS]):
             if folder is None or name not in given.solvers or name in summary.get(data, {}):
                 continue
             table = TrialTable.open(folder)
-            found = decoded(table, given.out / data / f"solver{number}", SOLVERS[name])
+            config: dict[str, Any] = {"script": "scripts/linear_family.py", "solver": name}
+            if name in SOLVERS:
+                found = decoded(table, given.out / data / f"solver{number}", SOLVERS[name])
+                config["candidates"] = SOLVERS[name]
+            else:
+                overrides = _OF_FIGURES.get(name, []) if data == "miyawaki2008" else []
+                found = decoded_by_recipe(table, given.out / data / METHODS[name], METHODS[name], overrides)
+                config |= {"recipe": METHODS[name], "overrides": overrides}
             summary.setdefault(data, {})[name] = summarised(found, scores(found))
-            config = {"script": "scripts/linear_family.py", "solver": name, "candidates": SOLVERS[name]}
             record_look(folder, table.fingerprint, f"{SPLIT}/test", config, summary[data][name]["mean"])
             path.write_text(json.dumps(summary, indent=1) + "\n")
     print(markdown(summary))
