@@ -162,8 +162,12 @@ class RidgeSolver:
         return torch.cat([chunk @ weights.T + bias for _, chunk in read_in_chunks(fmri, self.dtype)])
 
     def factor(self, alpha: float) -> torch.Tensor | None:
-        """The lower Cholesky factor of the Gram matrix plus α; None if it is singular to working precision."""
-        penalised = self.gram.clone()
+        """The lower Cholesky factor of the Gram matrix plus α; None if it is singular to working precision.
+
+        Products of centred examples vanish along the ones, where α alone would stand, far below the rest, and
+        rounding would drown what is left out. The mean of the rest is added there: centred targets have no part in it.
+        """
+        penalised = self._with_length_along_ones(self.gram.clone())
         penalised.diagonal().add_(alpha)
         failed = torch.empty((), dtype=torch.int32)
         factor, failed = torch.linalg.cholesky_ex(penalised, out=(penalised, failed))
@@ -241,7 +245,8 @@ class RidgeSolver:
 
         One eigendecomposition VΛVᵀ of the Gram matrix serves all penalties: each divides by Λ + α.
         """
-        self._spectrum = self._spectrum or torch.linalg.eigh(self.gram)
+        if self._spectrum is None:
+            self._spectrum = torch.linalg.eigh(self._with_length_along_ones(self.gram.clone()))
         eigenvalues, vectors = self._spectrum
         solvable = [self._is_solvable(alpha, eigenvalues) for alpha in alphas]
         centred = self._centred(targets)
@@ -254,21 +259,20 @@ class RidgeSolver:
                     yield position, torch.full((*examples.shape, targets.shape[1]), math.inf, dtype=self.dtype)
                     continue
                 shrunk = rows / (eigenvalues.clamp(min=0) + alpha)
-                hat = shrunk.reshape(*examples.shape, -1) @ rows.reshape(*examples.shape, -1).transpose(1, 2)
+                block = shrunk.reshape(*examples.shape, -1) @ rows.reshape(*examples.shape, -1).transpose(1, 2)
                 fitted = shrunk @ rotated
-                residual = alpha * fitted if self.dual else centred[index] - fitted
-                complement = alpha * hat if self.dual else torch.eye(examples.shape[1], dtype=self.dtype) - hat
-                left_out = self._without_groups(complement, residual.reshape(*examples.shape, -1))
-                yield position, left_out.square_()
+                # In the dual form both lack the α that they share.
+                complement = block - self._inverse_along_ones(alpha) if self.dual else self._complement_of(block)
+                residual = fitted if self.dual else centred[index] - fitted
+                yield position, solved_within_groups(complement, residual.reshape(*examples.shape, -1)).square_()
 
     def _is_solvable(self, alpha: float, eigenvalues: torch.Tensor) -> bool:
         """Whether the equations are not singular to working precision; asks the factorisation where it is close."""
         rounding = len(eigenvalues) * torch.finfo(self.dtype).eps * float(eigenvalues[-1])
         return float(eigenvalues[0]) + alpha > rounding or self.factor(alpha) is not None
 
-    def _without_groups(self, complement: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """(G, m, T) left-out residuals from I − H_gg without the intercept's part, and from the residuals."""
-        return solved_within_groups(complement - (1 / self.num_examples if self.intercept == "free" else 0.0), residual)
+    def _with_length_along_ones(self, gram: torch.Tensor) -> torch.Tensor:
+        return gram.add_(self._along_ones / self.num_examples) if self._along_ones else gram
 
     def _centred_examples(self, positions: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(np.asarray(self.fmri[positions.numpy()])).to(self.dtype) - self.mean
@@ -279,7 +283,7 @@ class RidgeSolver:
         """Targets minus their prediction from the examples of all other groups.
 
         For a group g with residuals r_g and block H_gg of the hat matrix these are (I − H_gg)⁻¹ r_g; an unpenalised
-        intercept adds 1/n to every entry of the hat matrix.
+        intercept is a part of H, 1/n in every entry.
 
         Args:
             targets: (n, T).
@@ -296,7 +300,7 @@ class RidgeSolver:
         left_out = torch.empty_like(centred)
         for examples in batches_of_groups(groups):
             residual, complement = self._residuals(examples, centred, alpha, factor, solved, inverse)
-            left_out[torch.from_numpy(examples)] = self._without_groups(complement, residual)
+            left_out[torch.from_numpy(examples)] = solved_within_groups(complement, residual)
         return left_out
 
     def _residuals(
@@ -308,18 +312,34 @@ class RidgeSolver:
         solved: torch.Tensor,
         inverse: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Residuals (G, m, T) of groups of m examples, and I − H_gg (G, m, m) without the intercept's part.
+        """Residuals (G, m, T) of groups of m examples, and I − H_gg (G, m, m).
 
-        In the dual form both follow from I − H = α(K + αI)⁻¹; in the primal one H_gg = X_g (XᵀX + αI)⁻¹ X_gᵀ.
+        In the dual form both follow from I − H = α(K + αI)⁻¹, and are given without the α that they share; in the
+        primal one H_gg = X_g (XᵀX + αI)⁻¹ X_gᵀ.
         """
         index = torch.from_numpy(examples)
         if inverse is not None:
-            return alpha * solved[index], alpha * inverse[index[:, :, None], index[:, None, :]]
+            return solved[index], inverse[index[:, :, None], index[:, None, :]] - self._inverse_along_ones(alpha)
         voxels = self._centred_examples(index.reshape(-1))
         residual = centred[index.reshape(-1)] - voxels @ solved
         whitened = torch.linalg.solve_triangular(factor, voxels.T, upper=False).T.reshape(*examples.shape, -1)
         hat = whitened @ whitened.transpose(1, 2)
-        return residual.reshape(*examples.shape, -1), torch.eye(examples.shape[1], dtype=self.dtype) - hat
+        return residual.reshape(*examples.shape, -1), self._complement_of(hat)
+
+    def _complement_of(self, hat: torch.Tensor) -> torch.Tensor:
+        """(G, m, m) I − H_gg from blocks of the hat matrix of centred voxels."""
+        of_intercept = 1 / self.num_examples if self.intercept == "free" else 0.0
+        return torch.eye(hat.shape[-1], dtype=self.dtype) - hat - of_intercept
+
+    def _inverse_along_ones(self, alpha: float) -> float:
+        """What each entry of (K + αI)⁻¹ has of what [`~RidgeSolver.factor`] adds along the ones, and the intercept
+        takes.
+        """
+        return 1 / (self._along_ones + alpha) / self.num_examples if self.intercept == "free" else 0.0
+
+    @property
+    def _along_ones(self) -> float:
+        return self.pattern_length if self.dual and self.intercept == "free" else 0.0
 
     def _centred(self, targets: torch.Tensor) -> torch.Tensor:
         return targets.to(self.dtype) - self._centre(targets)

@@ -117,3 +117,28 @@ def test_a_penalty_that_is_too_small_is_never_chosen_and_refused_by_name():
     assert np.isfinite(errors[1])
     with pytest.raises(FmriModelsError, match="1e-30 is too small"):
         solver.weights(targets, 1e-30)
+
+
+@pytest.mark.parametrize("repetitions", [1, 3])
+def test_small_penalties_have_the_left_out_errors_of_double_precision_in_single_precision(repetitions):
+    # Centred examples have no length along the ones, where rounding once made the error of small penalties 0.
+    fmri, targets = make_problem(300, 900)
+    groups, alphas = np.arange(300) // repetitions, [1e-4, 1e-2, 1.0, 100.0]
+    single, double = (
+        RidgeSolver(fmri, dtype=dtype).leave_one_group_out_errors(torch.from_numpy(targets), groups, alphas)
+        for dtype in (torch.float32, torch.float64)
+    )
+    np.testing.assert_allclose(single, double, rtol=1e-3)
+
+
+def test_tiny_penalties_leave_out_what_refitting_does():
+    fmri, targets = make_problem(60, 100)
+    groups = np.arange(60) // 9
+    found = RidgeSolver(fmri).fold_errors_of_each(torch.from_numpy(targets), groups, [1e-8])[0]
+    squares = np.empty_like(targets)
+    for group in np.unique(groups):
+        others = groups != group
+        fitted = Ridge(1e-8, solver="svd").fit(fmri[others].astype(float), targets[others])
+        squares[~others] = (targets[~others] - fitted.predict(fmri[~others].astype(float))) ** 2
+    expected = np.mean([squares[groups == group].mean(axis=0) for group in np.unique(groups)], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
