@@ -8,12 +8,15 @@ from torch import nn
 
 from ..errors import FmriModelsError
 from ..names import listed, one_line
+from ..original_checkpoint import check_finite
 from ..progress import batches
+from .folder_config import read_config
 
 BLIP_TOKENS = "blip.tokens"
 # As Takagi & Nishimoto (2023, technical report) have captions searched.
 _SEARCH = {"num_beams": 3, "min_length": 5, "max_length": 20, "repetition_penalty": 1.5, "do_sample": False}
 _CAPTIONS_A_BATCH = 16
+_SPECIAL_TOKENS = ("bos_token_id", "sep_token_id", "pad_token_id")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
@@ -111,6 +114,7 @@ def read_blip(folder: Path) -> Any:
     """
     from transformers import BlipForConditionalGeneration
 
+    read_config(folder, "configuration of BLIP")
     try:
         blip, told = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
@@ -126,4 +130,18 @@ def read_blip(folder: Path) -> Any:
             f"{one_line(folder)} lacks {len(missing)} tensors of a BLIP that captions, such as "
             f"{listed(missing[:1], 80)}; take the folder of Salesforce/blip-image-captioning-base again."
         )
+    check_finite(blip.state_dict(), f"network in {one_line(folder)}")
+    _check_token_ids(blip.config.text_config, folder)
     return blip.eval().requires_grad_(False)
+
+
+def _check_token_ids(text: Any, folder: Path) -> None:
+    """Refuses tokens that begin, end and fill captions and that the text decoder does not have."""
+    for name in _SPECIAL_TOKENS:
+        found = getattr(text, name, None)
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < text.vocab_size:
+            raise FmriModelsError(
+                f"The configuration of BLIP in {one_line(folder)} has {one_line(repr(found), 40)} as {name}; expected "
+                f"a number below vocab_size, {one_line(text.vocab_size, 40)}: take the folder of "
+                "Salesforce/blip-image-captioning-base again."
+            )

@@ -1,12 +1,13 @@
 """A network whose layers are guides: how pictures are prepared for it, which modules are read, and in which space."""
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class FeatureNetwork:
         prepare: Pictures (N, 3, H, W) in [0, 1] ▶ what the network takes.
         preprocessing: What `prepare` does, as the spaces say it.
         normalisation: `"l2"` divides each picture's features by their norm.
+        settings: What else than the weights features depend on; part of the digest.
     """
 
     name: str
@@ -47,6 +49,7 @@ class FeatureNetwork:
     prepare: Callable[[torch.Tensor], torch.Tensor]
     preprocessing: str
     normalisation: Normalisation = "none"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False)
 
     @property
@@ -56,9 +59,11 @@ class FeatureNetwork:
 
     @cached_property
     def revision(self) -> str:
-        """Digest of the weights."""
+        """Digest of the weights, and of settings with which the same weights make other features."""
         digest = hashlib.sha256()
         add_tensors(digest, self.network.state_dict(), None)
+        if self.settings:
+            digest.update(json.dumps(self.settings, sort_keys=True).encode())
         return digest.hexdigest()[:_DIGITS_OF_REVISION]
 
     def spaces(self, layers: Sequence[str], units: int | None = None) -> dict[str, EmbeddingSpace]:

@@ -112,15 +112,16 @@ class GuideSet:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, weights: str | None, state: tuple[int, int]) -> FeatureNetwork:
+def _loaded(name: str, weights: str | None, state: tuple[tuple[str, int, int], ...]) -> FeatureNetwork:
     """Read once, although model, targets and estimate ask for it one after the other; `state` tells a replaced file."""
     return named_network(name).load(weights)
 
 
-def _state_of(weights: str | None) -> tuple[int, int]:
+def _state_of(weights: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of each file."""
     if weights is None:
-        return (0, 0)
+        return ()
     place = Path(weights)
     files = [place] if place.is_file() else sorted(place.glob("*"))
-    found = [file.stat() for file in files]
-    return (sum(each.st_size for each in found), max((each.st_mtime_ns for each in found), default=0))
+    found = [(file.name, file.stat()) for file in files if file.exists()]
+    return tuple((name, each.st_size, each.st_mtime_ns) for name, each in found)

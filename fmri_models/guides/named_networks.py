@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from ..errors import FmriModelsError
 from ..names import did_you_mean, one_line
-from ..reading import read_object
 from .blip import BlipVision, read_blip
 from .feature_network import FeatureNetwork, Normalisation
+from .folder_config import CONFIG_NAME, in_one_sentence, read_config, settings_of
 from .layers_of_networks import torchvision_models
-from .network_weights import network_from
+from .network_weights import network_from, network_of_sizes
 from .scene_vgg import SceneVgg
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 _CAFFE_MEAN = (104.0, 117.0, 123.0)
 _CONVOLUTIONS_OF_VGG19 = (2, 2, 4, 4, 4)
 _CLIP_FOLDER = Path(__file__).parent.parent / "assets" / "embedded" / "image_encoder"
-_FILE, _CONFIG = "model.safetensors", "config.json"
+_FILE = "model.safetensors"
 _BLOCKS_OF_MINDDIFFUSER = 6
 # 226 tokens, as Takagi & Nishimoto have them.
 _SIDE_OF_BLIP = 240
@@ -57,7 +57,13 @@ class NamedNetwork:
             FmriModelsError: They are missing, damaged or of another network.
         """
         self.check_weights(weights)
-        return self.build(None if weights is None else Path(weights))
+        if weights is None or not self.is_folder:
+            return self.build(None if weights is None else Path(weights))
+        with in_one_sentence(Path(weights), str(self.needs).rpartition(" of ")[2]):
+            found = self.build(Path(weights))
+            # A configuration that can be built may still be none that pictures go through.
+            found.spaces(self.default_layers)
+            return found
 
     def check_weights(self, weights: str | None) -> None:
         """Refuses weights that are not there, before any work.
@@ -78,7 +84,7 @@ class NamedNetwork:
                 "(guides: weights in a recipe, --guide-weights in a command)."
             )
         place = Path(weights)
-        missing = [place] if not self.is_folder else [place / _CONFIG, place / _FILE]
+        missing = [place] if not self.is_folder else [place / CONFIG_NAME, place / _FILE]
         for path in missing:
             if not path.is_file():
                 raise FmriModelsError(
@@ -159,8 +165,9 @@ def _network(
     nodes: Mapping[str, str],
     prepared: _Prepared,
     normalisation: Normalisation = "none",
+    settings: Mapping[str, Any] | None = None,
 ) -> FeatureNetwork:
-    return FeatureNetwork(name, encoder, network, nodes, prepared, prepared.description, normalisation)
+    return FeatureNetwork(name, encoder, network, nodes, prepared, prepared.description, normalisation, settings or {})
 
 
 # --------------------------------------------------------------------------------------------------------- the networks
@@ -246,7 +253,7 @@ def _clip(name: str, encoder: str, folder: Path, prepared: _Prepared | None = No
     """Blocks of a CLIP's vision tower (the output of the second linear layer of their MLP) and its embedding."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    values = read_object(folder / _CONFIG, "CLIP's configuration", "take another copy of its folder")
+    values = read_config(folder, "CLIP's configuration")
     vision = {**values.get("vision_config", values)}
     vision.setdefault("projection_dim", 512)
     if "projection_dim" in values:
@@ -257,14 +264,18 @@ def _clip(name: str, encoder: str, folder: Path, prepared: _Prepared | None = No
         is_vision = key.startswith(("vision_model.", "visual_projection."))
         return f"tower.{key}" if is_vision and not key.endswith(".position_ids") else None
 
-    network = network_from(lambda: _ImageEmbeds(CLIPVisionModelWithProjection(config)), folder / _FILE, own_name, name)
+    network = network_of_sizes(
+        lambda: _ImageEmbeds(CLIPVisionModelWithProjection(config)), folder / _FILE, own_name, name
+    )
     nodes = {
         f"block{number + 1}": f"tower.vision_model.encoder.layers.{number}.mlp.fc2"
         for number in range(config.num_hidden_layers)
     }
     nodes["image_embeds"] = "tower.visual_projection"
     prepared = prepared or _Prepared(config.image_size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return _network(name, encoder, network, nodes, prepared)
+    # What comes with the package can't be exchanged, and had its digest before settings were part of any.
+    settings = {} if folder == _CLIP_FOLDER else settings_of(config)
+    return _network(name, encoder, network, nodes, prepared, settings=settings)
 
 
 def _clip_b32(weights: Path | None) -> FeatureNetwork:
@@ -282,8 +293,7 @@ def _depth(weights: Path | None) -> FeatureNetwork:
     from transformers import DPTConfig, DPTForDepthEstimation
 
     assert weights is not None
-    values = read_object(weights / _CONFIG, "DPT's configuration", "take another copy of its folder")
-    config = DPTConfig(**values)
+    config = DPTConfig(**read_config(weights, "DPT's configuration"))
     if config.is_hybrid or config.backbone_config is not None:
         raise FmriModelsError(
             f"{one_line(weights)} holds a DPT with a backbone of its own, whose hidden states are feature maps; take "
@@ -293,20 +303,28 @@ def _depth(weights: Path | None) -> FeatureNetwork:
     def own_name(key: str) -> str:
         return key
 
-    network = network_from(lambda: DPTForDepthEstimation(config), weights / _FILE, own_name, "dpt")
+    network = network_of_sizes(lambda: DPTForDepthEstimation(config), weights / _FILE, own_name, "dpt")
     nodes = {
         f"hidden{number}": f"dpt.encoder.layer.{position}"
         for number, position in enumerate(config.backbone_out_indices, start=1)
     }
     prepared = _Prepared(config.image_size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return _network("dpt", "Intel/dpt-large", network, nodes, prepared)
+    return _network("dpt", "Intel/dpt-large", network, nodes, prepared, settings=settings_of(config))
 
 
 def _blip(weights: Path | None) -> FeatureNetwork:
     assert weights is not None
-    vision = BlipVision(read_blip(weights).vision_model).eval()
+    tower = read_blip(weights).vision_model
+    vision = BlipVision(tower).eval()
     prepared = _Prepared(_SIDE_OF_BLIP, _CLIP_MEAN, _CLIP_STD)
-    return _network("blip", "Salesforce/blip-image-captioning-base", vision, {"tokens": "tokens"}, prepared)
+    return _network(
+        "blip",
+        "Salesforce/blip-image-captioning-base",
+        vision,
+        {"tokens": "tokens"},
+        prepared,
+        settings=settings_of(tower.config),
+    )
 
 
 def _scene_vgg(weights: Path | None) -> FeatureNetwork:

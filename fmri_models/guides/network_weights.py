@@ -37,6 +37,22 @@ def network_from(
     return with_tensors(network, read_state(path), own_name, layout, f"weights file {one_line(path)}")
 
 
+def network_of_sizes(
+    build: Callable[[], nn.Module], path: Path, own_name: Callable[[str], str | None], layout: str
+) -> nn.Module:
+    """As [`network_from`], of a network whose sizes somebody's configuration says: memory is taken for no others than
+    those of the tensors in the file.
+
+    Raises:
+        FmriModelsError: As [`network_from`].
+    """
+    state = {own: tensor for key, tensor in read_state(path).items() if (own := own_name(key)) is not None}
+    with torch.device("meta"):
+        expected = build().state_dict()
+    check_tensors(state, expected, layout, what=f"weights file {one_line(path)}")
+    return network_from(build, path, own_name, layout)
+
+
 def with_tensors(
     network: nn.Module,
     state: Mapping[str, torch.Tensor],
