@@ -1,5 +1,6 @@
 """BLIP (Li et al., 2022): its tokens of a picture are a guide, and its text decoder makes captions of decoded ones."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from ..errors import FmriModelsError
 from ..names import listed, one_line
 from ..original_checkpoint import check_finite
 from ..progress import batches
-from .folder_config import read_config
+from .folder_config import in_one_sentence, read_config
 
 BLIP_TOKENS = "blip.tokens"
 # As Takagi & Nishimoto (2023, technical report) have captions searched.
 _SEARCH = {"num_beams": 3, "min_length": 5, "max_length": 20, "repetition_penalty": 1.5, "do_sample": False}
 _CAPTIONS_A_BATCH = 16
+_ADAPTER = "adapter_config.json"
+_OF_A_LAYER = re.compile(r"\.layers?\.\d+\.")
 _SPECIAL_TOKENS = ("bos_token_id", "sep_token_id", "pad_token_id")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
@@ -71,9 +74,12 @@ class Captioner:
                 f"The tokenizer of BLIP in {one_line(folder)} can't be read ({one_line(error, 80)}); take its files "
                 "again."
             ) from error
-        return cls(blip, tokenizer)
+        captioner = cls(blip, tokenizer)
+        with in_one_sentence(Path(folder), "Salesforce/blip-image-captioning-base"):
+            # Before anything is decoded: a text decoder that can be built may still be none that writes.
+            captioner._written(torch.zeros(1, 1, blip.config.text_config.encoder_hidden_size))
+        return captioner
 
-    @torch.no_grad()
     def captions(self, tokens: torch.Tensor) -> list[str]:
         """A caption of each picture, by beam search.
 
@@ -92,18 +98,24 @@ class Captioner:
         found: list[str] = []
         for chosen in batches(len(tokens), _CAPTIONS_A_BATCH, "Writing captions", unit="pattern"):
             some = tokens[chosen.start : chosen.stop].to(self.blip.device, self.blip.dtype)
-            written = self.blip.text_decoder.generate(
-                input_ids=torch.full((len(some), 1), text.bos_token_id, device=some.device),
-                eos_token_id=text.sep_token_id,
-                pad_token_id=text.pad_token_id,
-                encoder_hidden_states=some,
-                encoder_attention_mask=torch.ones(some.shape[:2], dtype=torch.long, device=some.device),
-                **_SEARCH,
-            )
             # Without the token that begins every text.
-            texts = self.tokenizer.batch_decode(written[:, 1:], skip_special_tokens=True)
+            texts = self.tokenizer.batch_decode(self._written(some)[:, 1:], skip_special_tokens=True)
             found += [text.strip() for text in texts]
         return found
+
+    @torch.no_grad()
+    def _written(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, length) ids of captions."""
+        text = self.blip.config.text_config
+        written: torch.Tensor = self.blip.text_decoder.generate(
+            input_ids=torch.full((len(tokens), 1), text.bos_token_id, device=tokens.device),
+            eos_token_id=text.sep_token_id,
+            pad_token_id=text.pad_token_id,
+            encoder_hidden_states=tokens,
+            encoder_attention_mask=torch.ones(tokens.shape[:2], dtype=torch.long, device=tokens.device),
+            **_SEARCH,
+        )
+        return written
 
 
 def read_blip(folder: Path) -> Any:
@@ -114,6 +126,11 @@ def read_blip(folder: Path) -> Any:
     """
     from transformers import BlipForConditionalGeneration
 
+    if (folder / _ADAPTER).exists():
+        # transformers would read the adapter, and in its place of the folder the network that it names.
+        raise FmriModelsError(
+            f"{one_line(folder)} has an adapter ({_ADAPTER}) beside BLIP; merge it into the weights, or take it away."
+        )
     read_config(folder, "configuration of BLIP")
     try:
         blip, told = BlipForConditionalGeneration.from_pretrained(
@@ -129,6 +146,11 @@ def read_blip(folder: Path) -> Any:
         raise FmriModelsError(
             f"{one_line(folder)} lacks {len(missing)} tensors of a BLIP that captions, such as "
             f"{listed(missing[:1], 80)}; take the folder of Salesforce/blip-image-captioning-base again."
+        )
+    if unread := sorted(key for key in map(str, told["unexpected_keys"]) if _OF_A_LAYER.search(key)):
+        raise FmriModelsError(
+            f"{one_line(folder)} has layers that its configuration does not have, such as {listed(unread[:1], 80)}; "
+            "take the folder of Salesforce/blip-image-captioning-base again."
         )
     check_finite(blip.state_dict(), f"network in {one_line(folder)}")
     _check_token_ids(blip.config.text_config, folder)

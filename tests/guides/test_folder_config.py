@@ -111,7 +111,25 @@ def test_weights_of_blip_that_no_network_can_compute_with(folders: Path, tmp_pat
         named_network("blip").load(str(tmp_path / "blip"))
 
 
-def test_captions_of_a_folder_whose_tokens_are_not_there(folders: Path, tmp_path: Path) -> None:
-    folder = changed(folders / "blip", tmp_path / "blip", lambda v: v["text_config"].update(sep_token_id=-1))
-    with pytest.raises(FmriModelsError, match="-1 as sep_token_id"):
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"sep_token_id": -1}, "-1 as sep_token_id"),
+        ({"num_attention_heads": -1}, "can't be built as its config.json says"),
+        ({"num_hidden_layers": 0}, "has layers that its configuration does not have, such as text_decoder"),
+        ({"hidden_dropout_prob": float("nan")}, "is no number|can't be built as its config.json|no readable JSON"),
+    ],
+)
+def test_folders_whose_text_decoder_writes_nothing(
+    folders: Path, tmp_path: Path, values: dict[str, Any], sentence: str
+) -> None:
+    folder = changed(folders / "blip", tmp_path / "blip", lambda v: v["text_config"].update(values))
+    with pytest.raises(FmriModelsError, match=sentence):
         Captioner.from_folder(folder)
+
+
+def test_an_adapter_beside_blip_is_not_read(folders: Path, tmp_path: Path) -> None:
+    folder = changed(folders / "blip", tmp_path / "blip", lambda v: None)
+    (tmp_path / "blip" / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+    with pytest.raises(FmriModelsError, match="has an adapter .* beside BLIP"):
+        named_network("blip").load(folder)
