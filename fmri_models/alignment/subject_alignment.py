@@ -21,6 +21,7 @@ DEFAULT_PENALTIES = tuple(float(10**exponent) for exponent in range(-1, 7))
 # Of the largest singular value: what is smaller is rounding.
 _RANK = 1e-10
 _ROUNDS = 3
+_TINY = torch.finfo(torch.float64).tiny
 _MOST_ITERATIONS, _SETTLED = 50, 1e-9
 
 
@@ -112,13 +113,20 @@ def ridge_factors(
     """
     left_vectors, values, right_vectors = _svd(source)
     rotated = left_vectors.T @ target
+    # What no voxel explains, and no stimulus has of it where all that is centred is spanned: by difference that would
+    # be rounding, which is more than what a small penalty leaves.
+    unexplained, free = torch.zeros_like(target), target.new_zeros(len(target))
+    if len(values) < len(source) - 1:
+        unexplained = target - left_vectors @ rotated
+        # Leverage of each stimulus, with that of the mean, which was taken off with the stimulus itself in it.
+        free = 1 - left_vectors.square().sum(dim=1) - 1 / len(source)
     errors = []
     for penalty in penalties:
-        shrunk = values.square() / (values.square() + penalty)
-        # Leverage of each stimulus, with that of the mean, which was taken off with the stimulus itself in it.
-        leverage = left_vectors.square() @ shrunk + 1 / len(source)
-        residual = target - left_vectors @ (shrunk[:, None] * rotated)
-        errors.append(float((residual / (1 - leverage).clamp(min=1e-12)[:, None]).square().mean()))
+        left = penalty / (values.square() + penalty)
+        residual = unexplained + left_vectors @ (left[:, None] * rotated)
+        errors.append(
+            float((residual / (free + left_vectors.square() @ left).clamp(min=_TINY)[:, None]).square().mean())
+        )
     penalty = penalties[errors.index(min(errors))]
     return rotated.T * (values / (values.square() + penalty)), right_vectors
 

@@ -155,3 +155,15 @@ def test_more_dimensions_than_stimuli_and_unknown_methods():
         align_subjects(seen, "subj02", "shared_response", dimensions=6)
     with pytest.raises(FmriModelsError, match="no alignment 'anatomy'; known: ridge"):
         align_subjects(seen, "subj02", "anatomy")
+
+
+def test_the_penalty_of_responses_in_large_numbers_is_that_of_small_ones():
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randn(30, 50, generator=generator, dtype=torch.float64)
+    target = source[:, :40] + 6 * torch.randn(30, 40, generator=generator, dtype=torch.float64)
+    source, target = (each - each.mean(dim=0) for each in (source, target))
+    penalties = [10.0**exponent for exponent in range(-3, 5)]
+    left, right = ridge_factors(source, target, penalties)
+    # Rounding once made left-out errors of penalties that are small beside the responses any number.
+    scaled_left, scaled_right = ridge_factors(1e6 * source, target, [1e-3, 1.0, *(1e12 * each for each in penalties)])
+    torch.testing.assert_close(1e6 * scaled_left @ scaled_right, left @ right)
