@@ -11,6 +11,9 @@ from ..names import did_you_mean, one_line
 from ..option_types import Line, Names, check_fields, in_words
 from .named_networks import named_network
 
+# Of two units all patterns correlate by 1 or -1: most candidates tie, and no score has its chance level.
+_FEWEST_UNITS = 3
+
 
 @dataclass(frozen=True)
 class GuideSource:
@@ -26,7 +29,9 @@ class GuideSource:
     network: Line
     weights: Line | None = None
     layers: Names | None = None
-    units: Annotated[int, Field(ge=1, le=2**28), in_words("a whole number from 1")] | None = None
+    units: (
+        Annotated[int, Field(ge=_FEWEST_UNITS, le=2**28), in_words(f"a whole number from {_FEWEST_UNITS}")] | None
+    ) = None
 
     def __post_init__(self) -> None:
         check_fields(vars(self), GuideSource, "guides.", "correct the recipe")

@@ -25,7 +25,7 @@ def test_a_mapping_or_a_list_of_them() -> None:
     ({"network": "scene_vgg", "layers": ["fc4", "fc4"]}, "expected each of them once"),
     ({"network": "scene_vgg", "layers": []}, "guides.layers"),
     ([{"network": "scene_vgg"}, {"network": "scene_vgg"}], "names the network scene_vgg twice"),
-    ({"network": "scene_vgg", "units": 0}, "guides.units is 0; expected a whole number from 1"),
+    ({"network": "scene_vgg", "units": 2}, "guides.units is 2; expected a whole number from 3"),
     ({"network": "vgg91"}, "There is no network 'vgg91'"),
 ])  # fmt: skip
 def test_what_is_no_guide(values: Any, sentence: str) -> None:
