@@ -29,6 +29,7 @@ from .cache import cache_folder, make_cache_folder
 from .generator_pictures import pictures_to_embed, prepare_pictures
 from .table import TrialTable
 from .target_options import DEFAULT_TARGET_OPTIONS, TargetOptions, captions_with_words
+from .target_settings import settings_digest
 
 if TYPE_CHECKING:
     from ..generation.image_generator import ImageGenerator
@@ -221,6 +222,8 @@ def _cached(
 ) -> np.ndarray:
     """(count, values) memory map of what is kept of this content, made where it is not there."""
     space: EmbeddingSpace = getattr(generator, TARGET_SPACES[target])
+    tokenizer = getattr(generator, "tokenizer", None) if target == "text_embeds" else None
+    content = content | {"settings": settings_digest(_networks_of_target(generator, target), tokenizer)}
     file = _Stored.of(content, space, target_weights_digest(generator, target), count)
     return _stored({target: file}, lambda chosen: {target: encode(chosen)}, target)[target]
 
@@ -324,10 +327,15 @@ def _captions(
 
 
 def target_weights_digest(generator: "ImageGenerator", target: Target) -> str:
-    """Digest of the networks that may have part in targets; UNets, the largest of all, only draw."""
+    """Digest of the networks that may have part in targets."""
+    return weights_digest(_networks_of_target(generator, target))
+
+
+def _networks_of_target(generator: "ImageGenerator", target: Target) -> list[nn.Module]:
+    """Those that may have part in targets, by their names; UNets, the largest of all, only draw."""
     unused = ("unet",) if target == "text_embeds" else ("unet", "text_encoder")
     networks = {name: value for name, value in vars(generator).items() if isinstance(value, nn.Module)}
-    return weights_digest(networks[name] for name in sorted(networks) if not any(word in name for word in unused))
+    return [networks[name] for name in sorted(networks) if not any(word in name for word in unused)]
 
 
 def _write(files: Mapping[str, _Stored], encode: _EncodeAll, what: str) -> None:
