@@ -121,11 +121,21 @@ def new_locked_folder(parent: Path, name: str = "") -> Iterator[Path]:
         while True:
             with signals_later():
                 folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                stack.callback(_remove_for_good, folder)
             # Between these two lines another process may take it for abandoned.
             if stack.enter_context(_locked(folder)):
                 break
         yield folder
+
+
+def _remove_for_good(folder: Path) -> None:
+    """Removes a folder, whoever interrupts meanwhile, and though a thread may still write a file in it."""
+    with signals_later():
+        for _ in range(_TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                return
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -2,20 +2,25 @@
 
 import errno
 import fcntl
+import gc
+import inspect
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import types
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from fmri_models import swapping
 from fmri_models.errors import FmriModelsError
 from fmri_models.output_folders import PIPELINE, RECONSTRUCTIONS, TRIAL_TABLE, check_merged_folder, check_output_folder
 from fmri_models.saving import (
@@ -688,3 +693,79 @@ def test_a_persons_files_in_a_pipeline_are_not_replaced_with_it(tmp_path, name):
     write_files(tmp_path / "out", "mine", name)
     with pytest.raises(FmriModelsError, match="would be lost"):
         check_output_folder(tmp_path / "out", True, PIPELINE)
+
+
+def interrupted_at_line(line, action):
+    """Whether an action got a SIGINT: at that line, as it is executed, of what writes folders and files."""
+    traced = {
+        inspect.unwrap(each).__code__
+        for each in (
+            swapping.new_locked_folder, swapping.new_locked_file, swapping._locked, swapping.signals_later,
+            swapping._remove_for_good, swapping.replace_folder, swapping.take_place, swapping._exchange,
+            atomic_folder, atomic_file,
+        )
+    }  # fmt: skip
+    left = line
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code not in traced:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_an_interrupt_at_any_line_leaves_the_old_or_the_new_and_nothing_beside_it(kind, tmp_path):
+    def write():
+        if kind == "folder":
+            with atomic_folder(tmp_path / "out", overwrite=True) as partial:
+                (partial / "text").write_text("new")
+        else:
+            with atomic_file(tmp_path / "out") as partial:
+                partial.write_text("new")
+
+    for line in itertools.count(1):
+        if kind == "folder":
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out" / "text").write_text("old")
+        else:
+            (tmp_path / "out").write_text("old")
+        if not interrupted_at_line(line, write):
+            break
+        gc.collect()
+        assert names(tmp_path) == ["out"], line
+        text = (tmp_path / "out" / "text" if kind == "folder" else tmp_path / "out").read_text()
+        assert text in ("old", "new"), line
+    assert line > 10
+
+
+def test_a_thread_that_still_writes_leaves_nothing_behind(tmp_path):
+    started = threading.Event()
+
+    def keep_writing(folder):
+        with suppress(OSError):
+            for number in range(20_000):
+                (folder / f"{number}").write_text("")
+                started.set()
+
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out") as partial:
+        thread = threading.Thread(target=keep_writing, args=(partial,))
+        thread.start()
+        started.wait()
+        raise RuntimeError("while it is written")
+    thread.join()
+    assert names(tmp_path) == []
