@@ -165,9 +165,9 @@ class Figures:
         self.every = every
         self._found = {(it["report"], it["subject"], it["row"], it["metric"]): it for it in every}
 
-    def line(self, report: str, metric: str, row: str = "brain") -> Line | None:
-        """That of all subjects of a report."""
-        subject = next((it["subject"] for it in self.every if it["report"] == report), "all")
+    def line(self, report: str, metric: str, row: str = "brain", subject: str | None = None) -> Line | None:
+        """That of a subject of a report, or of all its subjects."""
+        subject = subject or next((it["subject"] for it in self.every if it["report"] == report), "all")
         return self._found.get((report, subject, row, metric))
 
     def of(self, report: str) -> Line:
@@ -224,21 +224,36 @@ SCENE_RECIPES = (
 )  # fmt: skip
 
 
+_OF_SCENES = {
+    "two_way_efficientnet_lite0": "two-way EfficientNet",
+    "pairwise_pixcorr": "two-way pixels",
+    "factor_accuracy_kind": "kind",
+    "factor_accuracy_colour": "colour",
+    "factor_accuracy_place": "place",
+}
+
+
 def scene_recipes(figures: Figures) -> str:
-    """Recipes of linear systems on the examples' scenes: brain, shuffled brain, nearest training picture, ceiling."""
-    metrics = {
-        "two_way_efficientnet_lite0": "two-way EfficientNet",
-        "pairwise_pixcorr": "two-way pixels",
-        "factor_accuracy_kind": "kind",
-        "factor_accuracy_colour": "colour",
-        "factor_accuracy_place": "place",
-    }
+    """Recipes of linear systems on the examples' scenes."""
+    return _table(
+        ["", *_OF_SCENES.values()], [[f"`{report}`", *_of_scenes(figures, report)] for report in SCENE_RECIPES]
+    )
+
+
+def cross_subject(figures: Figures) -> str:
+    """Two subjects of simulated scenes, of whom the second is read by the decoder of the first."""
+    report = "ferrante_cross_subject_scenes"
+    found = [[f"`{subject}`", *_of_scenes(figures, report, subject)] for subject in ("subj01", "subj02")]
+    return _table(["", *_OF_SCENES.values()], found)
+
+
+def _of_scenes(figures: Figures, report: str, subject: str | None = None) -> list[str]:
+    """Cells of a line: brain, shuffled brain, nearest training picture, ceiling."""
     rows = ("brain", "shuffled_brain", "nearest_train", "ceiling")
-    found = []
-    for report in SCENE_RECIPES:
-        cells = [" / ".join(_without_zero(figures.line(report, metric, row), 2) for row in rows) for metric in metrics]
-        found.append([f"`{report}`", *cells])
-    return _table(["", *metrics.values()], found)
+    return [
+        " / ".join(_without_zero(figures.line(report, metric, row, subject), 2) for row in rows)
+        for metric in _OF_SCENES
+    ]
 
 
 def ours(figures: Figures) -> str:
@@ -342,12 +357,16 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "examples": examples,
     "linear_digits": linear_digits,
     "scene_recipes": scene_recipes,
+    "cross_subject": cross_subject,
     "ours": ours,
     "layers": layers,
     "sources": sources,
     "published": published,
 }
-PAGES = ("docs/results.md", "docs/examples.md", "docs/methods/linear.md", "docs/methods/guides.md")
+PAGES = (
+    "docs/results.md", "docs/examples.md", "docs/methods/linear.md", "docs/methods/guides.md",
+    "docs/methods/ferrante_cross_subject.md",
+)  # fmt: skip
 
 
 def _with_interval(line: Line | None) -> str:

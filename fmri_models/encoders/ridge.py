@@ -231,8 +231,15 @@ class RidgeSolver:
             targets: (n, T).
             folds: (n,) label of each row's fold, which is predicted from all others.
             alphas: Penalties to try; the error is infinite for one that is too small to solve for.
+
+        Raises:
+            FmriModelsError: There is one fold.
         """
         errors = torch.zeros(len(alphas), targets.shape[1], dtype=torch.float64)
+        if len(np.unique(folds)) < 2:
+            raise FmriModelsError(
+                "All training trials are in one fold, so that none is left to learn from; give 2 folds."
+            )
         for index, squares in self._left_out_squares(targets, folds, alphas):
             errors[index] += squares.mean(dim=1).sum(dim=0)
         return errors.numpy() / len(np.unique(folds))

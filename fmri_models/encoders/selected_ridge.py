@@ -74,8 +74,17 @@ class SelectedRidge:
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def select(self, targets: torch.Tensor) -> torch.Tensor:
-        """(T, K) voxels of each of the targets (n, T); examples without a target (NaN) are left out for it."""
+        """(T, K) voxels of each of the targets (n, T); examples without a target (NaN) are left out for it.
+
+        Raises:
+            FmriModelsError: A target has a value for fewer than two examples.
+        """
         missing = targets.isnan()
+        if len(absent := torch.nonzero((~missing).sum(dim=0) < 2).flatten()):
+            raise FmriModelsError(
+                f"Target {int(absent[0])} has a value for fewer than 2 training trials (NaN otherwise), too few to fit "
+                "it; leave it out."
+            )
         incomplete = missing.any(dim=0)
         found = torch.empty(targets.shape[1], self.num_selected, dtype=torch.long)
         if not incomplete.all():

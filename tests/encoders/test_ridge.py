@@ -142,3 +142,9 @@ def test_tiny_penalties_leave_out_what_refitting_does():
         squares[~others] = (targets[~others] - fitted.predict(fmri[~others].astype(float))) ** 2
     expected = np.mean([squares[groups == group].mean(axis=0) for group in np.unique(groups)], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_one_fold_leaves_nothing_to_learn_from():
+    fmri, targets = make_problem(20, 9)
+    with pytest.raises(FmriModelsError, match="in one fold"):
+        RidgeSolver(fmri).fold_errors_of_each(torch.from_numpy(targets), np.zeros(20), [1.0])

@@ -78,3 +78,11 @@ def test_a_penalty_that_is_too_small_is_refused(count):
     fmri, targets = problem(examples=12)
     with pytest.raises(FmriModelsError, match="penalty 0 is too small for the selected voxels.*choose a larger one"):
         SelectedRidge(fmri, count).weights(targets, 0.0)
+
+
+def test_a_target_without_values_is_named():
+    rng = np.random.default_rng(0)
+    targets = torch.from_numpy(rng.normal(size=(20, 3)))
+    targets[1:, 2] = torch.nan
+    with pytest.raises(FmriModelsError, match="Target 2 has a value for fewer than 2"):
+        SelectedRidge(rng.normal(size=(20, 8)), 4).weights(targets, 1.0)
