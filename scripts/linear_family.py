@@ -201,7 +201,7 @@ def markdown(summary: dict[str, Any]) -> str:
         lines.append("|---|---|---|---|---|---|---|")
         for name, found in solvers.items():
             mean = found["mean"]
-            apart = "" if name == "ridge" or "ridge" not in solvers else "{:+.3f} [{:+.3f}, {:+.3f}]".format(
+            apart = "" if name == "ridge" or "ridge" not in solvers else "{:+z.3f} [{:+z.3f}, {:+z.3f}]".format(
                 *difference(found["each"]["pixcorr"], solvers["ridge"]["each"]["pixcorr"])
             )  # fmt: skip
             cells = [

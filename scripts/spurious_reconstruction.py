@@ -176,7 +176,7 @@ def _share(found: dict[str, Any] | None) -> str:
 
 
 def _gap(found: dict[str, Any]) -> str:
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(found["difference"], *found["ci95"])
+    return "{:+z.3f} [{:+z.3f}, {:+z.3f}]".format(found["difference"], *found["ci95"])
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

@@ -123,8 +123,8 @@ class Audit:
             said.append(
                 f"{start}area {_value(each.area.value, each.area.ci95)}, p = {each.area.p:.4f}, of {each.area.n[0]} "
                 f"training and {each.area.n[1]} held-out pictures; baseline "
-                f"{_value(each.baseline.value, each.baseline.ci95)}, difference {each.difference:+.3f} "
-                f"[{low:+.3f}, {high:+.3f}]"
+                f"{_value(each.baseline.value, each.baseline.ci95)}, difference {each.difference:+z.3f} "
+                f"[{low:+z.3f}, {high:+z.3f}]"
             )
         for own in self.identification:
             start = f"re-identification, {own.subject}: "

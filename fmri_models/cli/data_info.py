@@ -18,7 +18,7 @@ _MOST_LABEL, _BAR = 32, 40
 _WORDS = {
     "allowed": "may be passed on",
     "forbidden": "may not be passed on",
-    "unknown": "not known whether they may be passed on",
+    "unknown": "of which it is not known whether they may be passed on",
 }
 _DEFAULT_PICTURES = 48
 

@@ -224,7 +224,7 @@ def _notes_on(content: Mapping[str, Any], metric: Metric) -> list[str]:
     if bounds is None and nothing["difference"] > TIE_MARGIN:
         return [f"{what} and {beside}, by the same difference for all stimuli, so that nothing more is said."]
     if bounds is None or bounds[0] <= 0:
-        shown = "" if bounds is None else f"{nothing['difference']:+.3f} [{bounds[0]:+.3f}, {bounds[1]:+.3f}], "
+        shown = "" if bounds is None else f"{nothing['difference']:+z.3f} [{bounds[0]:+z.3f}, {bounds[1]:+z.3f}], "
         return [
             f"{what} and {beside}, and the difference ({shown}{_stimuli(nothing)}) is not beyond doubt: the score is "
             "no sign that the brain was read, with however many dimensions."

@@ -179,7 +179,7 @@ def _way(report: Report, metric: Metric) -> Iterator[str]:
     figures = f"In {metric.label} it has {brain:.3f}, {control} {value_of(report, row, metric):.3f}"
     difference = report.comparisons.get(row, {}).get(metric.name) or {}
     if difference.get("ci95"):
-        figures += " (95 % interval of the difference {:+.3f} to {:+.3f})".format(*difference["ci95"])
+        figures += " (95 % interval of the difference {:+z.3f} to {:+z.3f})".format(*difference["ci95"])
     share = _share_of_way(report, metric)
     if ceiling is None:
         yield figures

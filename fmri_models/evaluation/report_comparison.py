@@ -154,8 +154,8 @@ class ReportComparison:
             lines = [
                 [
                     get_metric(metric).label,
-                    f"{each.difference.difference:+.3f}",
-                    "–" if each.difference.ci95 is None else "[{:+.3f}, {:+.3f}]".format(*each.difference.ci95),
+                    f"{each.difference.difference:+z.3f}",
+                    "–" if each.difference.ci95 is None else "[{:+z.3f}, {:+z.3f}]".format(*each.difference.ci95),
                     _p_cell(each.p),
                     _p_cell(each.p_holm),
                     str(each.difference.n),

@@ -112,8 +112,8 @@ def difference_cell(found: Mapping[str, Any] | None) -> str:
     """A paired difference in a table."""
     if not found:
         return "–"
-    bounds = "" if not found.get("ci95") else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
-    return f"{found['difference']:+.3f}{bounds}"
+    bounds = "" if not found.get("ci95") else " [{:+z.3f}, {:+z.3f}]".format(*found["ci95"])
+    return f"{found['difference']:+z.3f}{bounds}"
 
 
 def _comparisons_table(report: Report) -> Table:

@@ -136,8 +136,8 @@ def _split_names(content: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _difference_cell(found: Mapping[str, Any]) -> str:
-    bounds = "" if not found.get("ci95") else " [{:+.3f}, {:+.3f}]".format(*found["ci95"])
-    return f"{found['difference']:+.3f}{bounds}"
+    bounds = "" if not found.get("ci95") else " [{:+z.3f}, {:+z.3f}]".format(*found["ci95"])
+    return f"{found['difference']:+z.3f}{bounds}"
 
 
 def gap_tables(content: Mapping[str, Any]) -> list[Table]:

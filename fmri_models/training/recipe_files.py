@@ -166,8 +166,8 @@ def _read(name_or_path: str) -> dict[str, Any]:
                 "rename it."
             )
         raise FmriModelsError(
-            f"There is no recipe {one_line(repr(name_or_path))}; shipped are {shipped}, or give a .yaml file; if "
-            f"another package has the recipe, install that package first.{did_you_mean(name_or_path, recipe_names())}"
+            f"There is no recipe {one_line(repr(name_or_path))}.{did_you_mean(name_or_path, recipe_names())} Give one "
+            f"that is shipped ({shipped}) or a .yaml file; if another package has it, install that package first."
         )
     values = parse_yaml(text, f"The recipe {one_line(name_or_path)}", as_written=True)
     if not isinstance(values, dict):

@@ -426,7 +426,7 @@ def test_bad_files_are_sentences(tmp_path, text, message):
 
 
 def test_missing_recipes_are_sentences():
-    with pytest.raises(FmriModelsError, match="no recipe 'liner'; shipped are .*; if another package has the recipe"):
+    with pytest.raises(FmriModelsError, match=r"no recipe 'liner'\. Did you mean 'linear'\? Give one "):
         load_recipe("liner")
     with pytest.raises(FmriModelsError, match="no recipe file missing.yaml"):
         load_recipe("missing.yaml")

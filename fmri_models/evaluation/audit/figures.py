@@ -34,8 +34,8 @@ def difference(figure: Mapping[str, Any] | None) -> str:
     """A difference with its interval; a dash where there is none."""
     if figure is None:
         return "–"
-    bounds = "" if figure.get("ci95") is None else " [{:+.3f}, {:+.3f}]".format(*figure["ci95"])
-    return f"{figure['difference']:+.3f}{bounds}"
+    bounds = "" if figure.get("ci95") is None else " [{:+z.3f}, {:+z.3f}]".format(*figure["ci95"])
+    return f"{figure['difference']:+z.3f}{bounds}"
 
 
 def with_direction(metric: Metric) -> str:

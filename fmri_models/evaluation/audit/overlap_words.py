@@ -92,8 +92,8 @@ def _distance_table(of: Content) -> Table:
 def _rho(related: Mapping[str, Any] | None) -> str:
     if related is None:
         return "–"
-    bounds = "" if related["ci95"] is None else " [{:+.2f}, {:+.2f}]".format(*related["ci95"])
-    return f"{related['rho']:+.2f}{bounds}"
+    bounds = "" if related["ci95"] is None else " [{:+z.2f}, {:+z.2f}]".format(*related["ci95"])
+    return f"{related['rho']:+z.2f}{bounds}"
 
 
 def _far_table(of: Content) -> list[Table]:
@@ -206,7 +206,7 @@ def _on_relation(of: Content) -> list[str]:
 
 def _with_rho(of: Content, metrics: Sequence[NamedMetric]) -> str:
     named = [
-        f"{metric.label} (rank correlation {of['relation']['brain'][metric.name]['rho']:+.2f})" for metric in metrics
+        f"{metric.label} (rank correlation {of['relation']['brain'][metric.name]['rho']:+z.2f})" for metric in metrics
     ]
     return " and ".join(named) if len(named) < 3 else f"{', '.join(named[:-1])} and {named[-1]}"
 

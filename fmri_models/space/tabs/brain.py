@@ -98,7 +98,7 @@ def contributions_html(found: Mapping[str, float], caption: str) -> str:
     largest = max(map(abs, found.values())) or 1.0
     rows = [
         f'<tr><th scope="row">{html.escape(name)}</th><td class="bar"><div class="{"negative" if value < 0 else ""}" '
-        f'style="width: {100 * abs(value) / largest:.1f}%"></div></td><td class="value">{value:+.4f}</td></tr>'
+        f'style="width: {100 * abs(value) / largest:.1f}%"></div></td><td class="value">{value:+z.4f}</td></tr>'
         for name, value in found.items()
     ]
     return f'<div class="contributions"><table>{"".join(rows)}</table><p>{html.escape(caption)}</p></div>'
