@@ -34,7 +34,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     [
         (["tr"], ["train"]),
         (["data", "v"], ["validate"]),
-        (["train", "digits"], ["digits69_linear", "digits69_mindeye", "digits69_mindvis"]),
+        (["train", "digits69_m"], ["digits69_mindbridge", "digits69_mindeye", "digits69_mindvis"]),
         (["evaluate", "--prot"], ["--protocol"]),
         (["evaluate", "--protocol", "s"], ["small_pictures", "standard"]),
         (["data", "split", "x", "--by", "k"], ["kfold"]),

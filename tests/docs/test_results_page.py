@@ -35,16 +35,19 @@ def test_every_line_is_a_figure_of_its_report():
         with path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
                 report = reports[line["report"]]
-                found = report.results[line["row"]][line["metric"]]
+                own = report.per_subject.get(line["subject"], {}) if len(report.per_subject) > 1 else {}
+                found = (own or report.results)[line["row"]][line["metric"]]
                 assert float(line["value"]) == found["value"]
-                assert [line["ci95_low"], line["ci95_high"]] == [repr(end) for end in found["ci95"] or []] or (
-                    not found["ci95"] and line["ci95_low"] == line["ci95_high"] == ""
+                assert [line["ci95_low"], line["ci95_high"]] == [repr(end) for end in found.get("ci95") or []] or (
+                    not found.get("ci95") and line["ci95_low"] == line["ci95_high"] == ""
                 )
                 assert int(line["n"]) == found["n"]
                 assert (line["simulated"] == "yes") == report.data["simulated"]
                 assert path.stem == line["data"] == report.data["name"]
                 count += 1
-    assert count == sum(bool(it) for each in reports.values() for row in each.results.values() for it in row.values())
+    tables = [each.results for each in reports.values()]
+    tables += [own for each in reports.values() if len(each.per_subject) > 1 for own in each.per_subject.values()]
+    assert count == sum(bool(it) for rows in tables for row in rows.values() for it in row.values())
 
 
 def test_tables_of_figures_are_made_of_reports_or_marked():

@@ -26,6 +26,8 @@ logger = logging.get_logger(__name__)
 
 # Below this many training stimuli, a tenth of them decides badly, and training without them costs more than it tells.
 FEW_STIMULI = 100
+# With fewer shared stimuli the map to another subject's voxels is said to be of few.
+_FEW_SHARED = 20
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(0, 15))
 
 
@@ -147,8 +149,17 @@ class LinearObjective(ClosedFormObjective[LinearModel]):
                 self.shared_share,
                 self.shared_seed,
             )
+            self._warn_of_few_shared(model.config.alignment["stimuli"])
         model.config.penalties = chosen
         return errors
+
+    def _warn_of_few_shared(self, count: int) -> None:
+        if count < _FEW_SHARED:
+            logger.warning(
+                f"The voxels of others are mapped to those of {one_line(self.aligned_to, 60)} by {count} shared "
+                "stimuli alone, from which little can be learned; take more (objective.shared_share), or subjects "
+                "that share more."
+            )
 
     def _with_own_decoder(self, model: LinearModel) -> Sequence[str]:
         """The subjects whose weights are fitted to their own trials."""

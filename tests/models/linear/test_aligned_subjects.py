@@ -140,3 +140,10 @@ def test_subjects_without_a_common_stimulus():
     trials = {**brains(10), "subj03": brains(10, first=500)["subj03"]}
     with pytest.raises(FmriModelsError, match="subj01, subj02, subj03 have 0 training stimuli in common"):
         LinearObjective(penalties=[1.0], aligned_to="subj02").fit(make_model(), trials)
+
+
+@pytest.mark.parametrize(("stimuli", "warns"), [(19, True), (20, False)])
+def test_a_map_of_few_shared_stimuli_is_said_to_be_one(stimuli, warns, caplog):
+    with caplog.at_level("WARNING", "fmri_models"):
+        LinearObjective(penalties=[1.0], aligned_to="subj02").fit(make_model(), brains(stimuli))
+    assert (f"by {stimuli} shared stimuli alone" in caplog.text) == warns
