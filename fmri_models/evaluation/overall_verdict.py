@@ -98,7 +98,9 @@ def _judged(report: Report) -> Iterator[_Judged]:
 
 def _headline(report: Report, judged: list[_Judged]) -> tuple[Status, str]:
     whose = {True: " from simulated brain activity", False: " from measured brain activity"}
-    subject = f"The reconstruction{whose.get(report.data.get('simulated'), '')}"  # type: ignore[arg-type]
+    draws = report.model.get("image_generator") or not report.guides
+    what = "The reconstruction" if draws else "What was decoded"
+    subject = f"{what}{whose.get(report.data.get('simulated'), '')}"  # type: ignore[arg-type]
     if not deciding_metrics(report):
         return "open", f"{subject} was measured by pixels alone, which a blurry average does well in: no verdict."
     if _is_constant(report):

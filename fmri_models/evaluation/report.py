@@ -219,9 +219,7 @@ class Report(ShortRepr):
         path = Path(path)
         path = path / REPORT_FILE if path.is_dir() else path
         recover(path.parent)
-        content = read_json(
-            path, "report", f"it is not a readable {REPORT_FILE}; write one with `fmri-models evaluate`"
-        )
+        content = read_json(path, "report", f"a {REPORT_FILE} is needed; write one with `fmri-models evaluate`")
         if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
             raise FmriModelsError(f"{one_line(path)} is JSON, but not a report of fmri_models (it has no results).")
         check_schema(content.pop("schema", None), SCHEMA, one_line(path))

@@ -265,12 +265,18 @@ def protocol_value(report: Report, field: str) -> Any:
     return report.protocol.get(field, _DEFAULTS[field])
 
 
+def _as_given(value: Any) -> str:
+    """Whole numbers without a point, as they were given."""
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() else repr(value)
+
+
 def _hindrances(first_place: str, first: Report, place: str, report: Report) -> list[Hindrance]:
     first_place, place, found = one_line(first_place), one_line(place), []
     for field in PROTOCOL_FIELDS:
         one, other = (protocol_value(each, field) for each in (first, report))
         if one != other:
-            sentence = f"{first_place} has the protocol's {field} {one!r} and {place} has {other!r}."
+            named = field.replace("_", " ")
+            sentence = f"{first_place} has the protocol's {named} {_as_given(one)} and {place} has {_as_given(other)}."
             found.append(Hindrance("protocol", sentence))
     found += [
         Hindrance("protocol", f"{first_place} and {place} were measured by different networks ({difference}).")

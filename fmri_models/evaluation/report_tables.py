@@ -244,8 +244,10 @@ def guide_tables(report: Report) -> Iterator[Table]:
         return
     names = ("guide_identification", "guide_pattern_correlation")
     have_categories = any(found.get("category_identification") for found in report.guides.values())
-    header = ["layer", "units", "identification", "exchanged", "re-paired", "p", "r by pattern", "exchanged"]
-    header += ["r by unit", "exchanged", *(["category", "exchanged"] if have_categories else [])]
+    # A wide table is broken where a terminal ends, so that each control says whose it is.
+    header = ["layer", "units", "identification", "identification, exchanged", "re-paired", "p"]
+    for value in ("r by pattern", "r by unit", *(["category"] if have_categories else [])):
+        header += [value, f"{value}, exchanged"]
     lines = []
     for guide, found in report.guides.items():
         brain, exchanged = (found["results"].get(row, {}) for row in ("brain", "shuffled_brain"))
@@ -266,7 +268,8 @@ def guide_tables(report: Report) -> Iterator[Table]:
     caption = (
         "Identification: share of the other tested pictures whose layer is less like the decoded one (chance 0.5), and "
         "the same of re-paired items with its p. r by pattern: over units, each standardised by training pictures; r "
-        "by unit: over items, mean of units. Exchanged: decoded from patterns that belong to another picture."
+        "by unit: over items, mean of units. Exchanged: decoded from patterns that belong to another picture, one "
+        "draw from the seed."
     )
     if have_categories:
         caption += (

@@ -53,6 +53,13 @@ def test_a_brain_that_is_read_beats_its_control_everywhere(truth):
 
 
 @pytest.mark.slow
+def test_layers_alone_are_no_reconstruction(truth):
+    report = replace(report_of(truth, noisy(truth, 0.4), noisy(truth, 0.4).roll(1, 0)), guides={"layer": {}})
+    assert verdict(report).headline.startswith("What was decoded beats the shuffled brain")
+    drawn = replace(report, model={"image_generator": "PixelsImageGenerator"})
+    assert verdict(drawn).headline.startswith("The reconstruction beats the shuffled brain")
+
+
 def test_noise_beats_nothing(truth):
     statuses = []
     for seed in range(20):

@@ -392,7 +392,7 @@ def test_json_round_trip_without_nan(report, tmp_path):
         ('{"results": {}}', "schema version None"),
         ('{"schema": 1}', "no results"),
         ("[1]", "no results"),
-        ("{", "not a readable"),
+        ("{", "report.json is needed"),
     ],
 )
 def test_bad_reports_are_refused(tmp_path, text, sentence):
