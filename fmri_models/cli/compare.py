@@ -66,10 +66,14 @@ def _check_paths(paths: list[Path]) -> None:
     """Refuses what has nothing to be compared, before anything is loaded.
 
     Raises:
-        FmriModelsError: There is one report only, or the same one twice.
+        FmriModelsError: There is one report only, one is missing, or the same one is given twice.
     """
     if len(paths) < 2:
         raise FmriModelsError("One report has nothing to be compared with; give at least two.")
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise FmriModelsError(
+            f"There is no report {one_line(missing)}; give a report.json or its folder, from `fmri-models evaluate`."
+        )
     places = [os.path.realpath(path / "report.json" if path.is_dir() else path) for path in paths]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
         raise FmriModelsError(f"{one_line(twice)} is given twice, and does not differ from itself; give each once.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..command_output import load_libraries
 from ..names import one_line
+from ..output_folders import RECONSTRUCTIONS, check_output_folder
 from ..progress import phase
 from .console import (
     SeedOption,
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     part = chosen_part(args)
     settings = given_settings(args)
     check_model_is_there(args.model)
+    check_output_folder(args.out, args.overwrite, RECONSTRUCTIONS, inputs)
     load_libraries()
     from ..evaluation.patterns import load_patterns
     from ..evaluation.reconstruct import check_reconstructions_folder, reconstruct

@@ -166,7 +166,9 @@ def test_what_other_programs_print_is_no_result(tmp_path):
         (["evaluate", "--model", "nowhere", "--data", "d", "--out", "x"], "The folder nowhere does not exist"),
         (["evaluate", "--model", ".", "--data", ".", "--out", "x", "--protocol", "z"], "There is no protocol 'z'"),
         (["card", "nowhere"], "The folder nowhere does not exist"),
-        (["compare", "a", "a"], "given twice"),
+        (["compare", ".", "a"], "There is no report a"),
+        (["compare", ".", "."], "given twice"),
+        (["reconstruct", "--model", ".", "--fmri", "f", "--subject", "s", "--out", "full"], "apart from it"),
     ],
 )
 def test_wrong_arguments_are_answered_before_pytorch_is_loaded(arguments, message, tmp_path):
@@ -176,6 +178,8 @@ from fmri_models.cli.main import main
 code = main({arguments!r})
 print(code, "torch" in sys.modules)
 """
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     finished = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
