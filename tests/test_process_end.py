@@ -1,5 +1,6 @@
 """How processes of commands end: errors as sentences, signals as exceptions."""
 
+import argparse
 import inspect
 import itertools
 import os
@@ -133,6 +134,23 @@ def test_an_interrupt_with_a_sentence_of_its_own_keeps_it():
             own.sentence = "go on with"
             raise own from interrupt
     assert ended.value.sentence == "go on with"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_in_which_a_library_takes_a_signal_for_an_error_ends_by_the_signal(number, monkeypatch, capsys):
+    def run(parsed):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException as error:
+            raise FmriModelsError("The model can't be loaded.") from error
+
+    monkeypatch.setattr(cli, "_parse", lambda arguments: argparse.Namespace(run=run))
+    before = signal.getsignal(number)
+    assert cli.main(["list"]) == 128 + number
+    assert signal.getsignal(number) is before
+    error = capsys.readouterr().err
+    assert "what was complete has been kept" in error and "can't be loaded" not in error
 
 
 # What surrounds a command.

@@ -138,7 +138,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         with signals_as_exceptions(), results_on_output(is_json_wanted(arguments)) as output:
             try:
-                output.result = _run(arguments)
+                # What a library makes of a signal is the signal again before anybody takes it for a failure.
+                with signals_as_exceptions():
+                    output.result = _run(arguments)
                 return 0
             except WrongUsage as ended:
                 wrong_usage, code = ended, 2
