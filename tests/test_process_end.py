@@ -20,6 +20,7 @@ from fmri_models.cli import main as cli
 from fmri_models.cli import results
 from fmri_models.errors import FmriModelsError
 from fmri_models.process_end import Terminated, exit_code, sentence_of, shown, signals_as_exceptions
+from tests.traced_lines import happening_at_line
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -180,23 +181,10 @@ def ended_by_a_signal_at_line(number, line):
             os.dup2(writing, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            left = line
-
-            def trace(frame, event, argument):
-                nonlocal left
-                if frame.f_code not in traced:
-                    return None
-                if event == "line":
-                    left -= 1
-                    if left == 0:
-                        os.kill(os.getpid(), number)
-                return trace
-
-            sys.settrace(trace)
-            code = cli.main(["list"])
-            sys.settrace(None)
+            with happening_at_line(line, traced, lambda: os.kill(os.getpid(), number)) as countdown:
+                code = cli.main(["list"])
             sys.stderr.flush()
-            code = 98 if left > 0 else code
+            code = code if countdown.has_come else 98
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()

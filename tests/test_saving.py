@@ -33,6 +33,7 @@ from fmri_models.saving import (
     write_text,
 )
 from fmri_models.swapping import is_partial, recover
+from tests.traced_lines import happening_at_line
 
 
 def names(folder):
@@ -705,27 +706,12 @@ def interrupted_at_line(line, action):
             atomic_folder, atomic_file,
         )
     }  # fmt: skip
-    left = line
-
-    def trace(frame, event, argument):
-        nonlocal left
-        if frame.f_code not in traced:
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with (
+        suppress(KeyboardInterrupt),
+        happening_at_line(line, traced, lambda: signal.raise_signal(signal.SIGINT)) as countdown,
+    ):
         action()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    return left <= 0
+    return countdown.has_come
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

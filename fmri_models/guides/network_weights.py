@@ -29,12 +29,7 @@ def network_from(
     Raises:
         FmriModelsError: The file is damaged, or lacks a tensor, or has an unknown one, or one of another shape.
     """
-    # Late, because reading batches imports this module and needs no network.
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):
-        network = build()
-    return with_tensors(network, read_state(path), own_name, layout, f"weights file {one_line(path)}")
+    return _filled(build, read_state(path), own_name, layout, f"weights file {one_line(path)}")
 
 
 def network_of_sizes(
@@ -46,11 +41,26 @@ def network_of_sizes(
     Raises:
         FmriModelsError: As [`network_from`].
     """
-    state = {own: tensor for key, tensor in read_state(path).items() if (own := own_name(key)) is not None}
+    state, what = read_state(path), f"weights file {one_line(path)}"
     with torch.device("meta"):
         expected = build().state_dict()
-    check_tensors(state, expected, layout, what=f"weights file {one_line(path)}")
-    return network_from(build, path, own_name, layout)
+    check_tensors(_own_tensors(state, own_name), expected, layout, what=what)
+    return _filled(build, state, own_name, layout, what)
+
+
+def _filled(
+    build: Callable[[], nn.Module],
+    state: Mapping[str, torch.Tensor],
+    own_name: Callable[[str], str | None],
+    layout: str,
+    what: str,
+) -> nn.Module:
+    # Late, because reading batches imports this module and needs no network.
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        network = build()
+    return with_tensors(network, state, own_name, layout, what)
 
 
 def with_tensors(
@@ -66,9 +76,13 @@ def with_tensors(
         FmriModelsError: As [`network_from`].
     """
     expected = network.state_dict()
-    found = {own: tensor for key, tensor in state.items() if (own := own_name(key)) is not None}
+    found = _own_tensors(state, own_name)
     # Counters of training steps, which older files lack and which nothing computed here reads.
     found |= {key: torch.tensor(0) for key in expected if key.endswith(_COUNTER) and key not in found}
     check_tensors(found, expected, layout, what=what)
     network.load_state_dict(found, strict=True, assign=True)
     return network.float().eval().requires_grad_(False)
+
+
+def _own_tensors(state: Mapping[str, torch.Tensor], own_name: Callable[[str], str | None]) -> dict[str, torch.Tensor]:
+    return {own: tensor for key, tensor in state.items() if (own := own_name(key)) is not None}

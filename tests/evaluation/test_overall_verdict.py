@@ -52,7 +52,6 @@ def test_a_brain_that_is_read_beats_its_control_everywhere(truth):
     assert " ".join(verdict_text(report, 80).split()) == " ".join(found.text.split())
 
 
-@pytest.mark.slow
 def test_layers_alone_are_no_reconstruction(truth):
     report = replace(report_of(truth, noisy(truth, 0.4), noisy(truth, 0.4).roll(1, 0)), guides={"layer": {}})
     assert verdict(report).headline.startswith("What was decoded beats the shuffled brain")
@@ -60,6 +59,7 @@ def test_layers_alone_are_no_reconstruction(truth):
     assert verdict(drawn).headline.startswith("The reconstruction beats the shuffled brain")
 
 
+@pytest.mark.slow
 def test_noise_beats_nothing(truth):
     statuses = []
     for seed in range(20):

@@ -77,6 +77,19 @@ def changed(contents: dict, part: str, rows: slice) -> dict:
     return result
 
 
+def check_draws_what_was_shown(table: Path, pipeline_folder: Path) -> None:
+    """Each training trial is drawn more like its own picture than like those of others."""
+    trials = TrialTable.open(table).trials("subj01", "train")
+    pipeline = FmriToImagePipeline.from_pretrained(pipeline_folder)
+    drawn = pipeline(trials.fmri(), "subj01", output_type="np").images.reshape(len(trials), -1)
+    shown = TrialTable.open(table).stimuli.images(trials.stimulus_ids).reshape(len(trials), -1)
+    correlations = np.corrcoef(drawn, shown)[: len(trials), len(trials) :]
+    own = np.diagonal(correlations)
+    assert own.mean() > 0.5
+    # Beside the pictures of other trials, which are alike.
+    assert own.mean() - correlations.mean() > 0.05
+
+
 def prepared(contents: dict, folder: Path, name: str) -> Path:
     """The table of a file's contents."""
     source, out = folder / f"{name}-source" / "digit69_28x28.mat", folder / name
